@@ -1,0 +1,38 @@
+"""What can be wrong with one image, as a user should read it: one line that names the file and the remedy."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import ClassVar
+
+
+class DetectorError(Exception):
+    """Base of everything that is the input's fault, not the program's. ``str(error)`` is one clear line."""
+
+    type: ClassVar[str] = "DetectorError"
+
+    def __init_subclass__(cls) -> None:
+        cls.type = cls.__name__
+
+
+class NotFound(DetectorError):
+    """The file, or the asked page of it, is not there or may not be read."""
+
+
+class CorruptImage(DetectorError):
+    """The file claims to be an image, but its content is damaged or cut off."""
+
+
+class UnsupportedFormat(DetectorError):
+    """The content is nothing this program reads (or is locked)."""
+
+
+class TooLarge(DetectorError):
+    """The picture needs more pixels or memory than allowed; refused before decoding."""
+
+
+def show(path: str | os.PathLike[str]) -> str:
+    r"""The path as one printable line: ``b'\xe9.jpg'`` becomes ``\xe9.jpg``, a newline ``\n``."""
+    text = os.fsencode(Path(path)).decode("utf-8", "backslashreplace")
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)

@@ -1,0 +1,114 @@
+"""How large a page may be, how large it becomes, and what decoding it costs: arithmetic on headers, no pixels."""
+
+from __future__ import annotations
+
+import math
+
+from detector.errors import TooLarge
+from detector.image_header import Header
+
+DEFAULT_MAX_PIXELS = 200_000_000
+"""Pixels a page may claim. Decoders that shrink while they read need little memory even for this many."""
+
+DEFAULT_MAX_BYTES = 640 * 2**20
+"""Estimated decoding memory a page may need (`estimate_bytes`); only formats that must be held whole get there."""
+
+MIN_SHORT_SIDE = 64
+"""A strip's short side is not shrunk below this many pixels as long as the picture's area stays within limit²."""
+
+STRIDE = 32
+"""The network's input sides are multiples of this (its deepest features are 1/32 of the input)."""
+
+VIPS_FROM_PIXELS = 2_000_000
+"""From here on PNG and WebP are streamed by libvips (TIFF always is); below, decoding whole needs less memory."""
+
+_VIPS_BASE_BYTES = 36 * 2**20  # measured: import, thread pool and line caches of an 80 MP PNG
+
+
+def target_size(width: int, height: int, limit_side: int) -> tuple[int, int]:
+    """The size at which a page is shown to the network: never larger than it is, never stretched.
+
+    The long side becomes at most `limit_side`. Extreme strips are the exception: a 20000x50 strip at 640 would be
+    640x2, and nobody could read it; so a strip keeps a short side of up to 64 px while its (padded) area stays within
+    limit_side², the area of a square picture, so that it costs no more memory than any other page.
+
+    Args:
+        width, height: the original size in pixels (either orientation).
+        limit_side: the longest side wanted, in pixels.
+
+    Returns:
+        (width, height) in pixels, each at least 1.
+    """
+    long, short = max(width, height), min(width, height)
+    scale = min(1.0, limit_side / long)
+    if short * scale < MIN_SHORT_SIDE:
+        wanted = min(1.0, MIN_SHORT_SIDE / short)
+        by_area = math.sqrt(limit_side * limit_side / (long * short))
+        by_padded_area = limit_side * limit_side / STRIDE / long
+        scale = max(scale, min(wanted, by_area, by_padded_area))
+    return max(1, round(width * scale)), max(1, round(height * scale))
+
+
+def jpeg_reduction(width: int, height: int, target: tuple[int, int]) -> int:
+    """The largest of 8, 4, 2, 1 by which a JPEG can be decoded smaller and still be no smaller than `target`."""
+    for factor in (8, 4, 2):
+        if math.ceil(width / factor) >= target[0] and math.ceil(height / factor) >= target[1]:
+            return factor
+    return 1
+
+
+def box_reduction(width: int, height: int, target: tuple[int, int]) -> int:
+    """The largest whole factor by which a picture can be averaged down and still be no smaller than `target`."""
+    return max(1, min(width // target[0], height // target[1]))
+
+
+def by_vips(header: Header) -> bool:
+    """Whether libvips opens this page: every TIFF, large PNG and WebP, and WebP that is not plain."""
+    if header.kind == "tiff" or (header.kind == "webp" and header.channels != 3):
+        return True
+    return header.kind in ("png", "webp") and header.width * header.height >= VIPS_FROM_PIXELS
+
+
+def estimate_bytes(header: Header, limit_side: int) -> int:
+    """An upper estimate of the memory (bytes) that opening this page takes on top of the idle process.
+
+    Baseline JPEG shrinks while it is decoded; a progressive one must hold all coefficients (2 bytes per sample, that
+    is 3 bytes a pixel at 4:2:0) whatever the scale. PNG, TIFF and lossy WebP are streamed when large; interlaced PNG,
+    lossless WebP and the rest are held whole.
+    """
+    width, height = header.width, header.height
+    target = target_size(width, height, limit_side)
+    result = 2 * 3 * target[0] * target[1]
+    if header.kind == "pdf":
+        return result + 4 * target[0] * target[1] + 16 * 2**20
+    if header.kind == "jpeg":
+        factor = jpeg_reduction(width, height, target)
+        return result + 7 * math.ceil(width / factor) * math.ceil(height / factor) + header.held_bytes
+    if by_vips(header):
+        return result + _VIPS_BASE_BYTES + 512 * width * header.bytes_per_pixel // 8 + header.held_bytes
+    return result + width * height * (max(4, header.bytes_per_pixel) + 3)
+
+
+def check_budget(header: Header, name: str, limit_side: int, max_pixels: int, max_bytes: int) -> None:
+    """Refuses a page that is too large, before a single pixel is decoded.
+
+    Raises:
+        TooLarge: naming the limit and what to do about it.
+    """
+    pixels = header.width * header.height
+    size = f"{header.width}x{header.height}"
+    if header.kind != "pdf" and pixels > max_pixels:
+        raise TooLarge(
+            f"{name}: {size} is {_mega(pixels)} megapixels, the limit is {_mega(max_pixels)}; "
+            f"raise OCRFLEET_MAX_PIXELS (now {max_pixels}) or shrink the picture"
+        )
+    needed = estimate_bytes(header, limit_side)
+    if needed > max_bytes:
+        raise TooLarge(
+            f"{name}: {header.description} of {size} needs about {needed >> 20} MB to decode, {max_bytes >> 20} MB are "
+            f"allowed; save it as baseline JPEG or plain PNG, or raise OCRFLEET_MEMORY_LIMIT_MB"
+        )
+
+
+def _mega(pixels: int) -> str:
+    return f"{pixels / 1e6:,.1f}".removesuffix(".0")

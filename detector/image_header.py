@@ -1,0 +1,286 @@
+"""What a file says about itself before any pixel is decoded: format, size, orientation, memory behaviour."""
+
+from __future__ import annotations
+
+import os
+import struct
+from dataclasses import dataclass, replace
+from importlib import import_module
+from typing import Any, BinaryIO
+
+from PIL import Image
+
+from detector.errors import CorruptImage, NotFound, UnsupportedFormat
+
+# The budget of image_budget.py decides what is too large, with a clearer message and before decoding.
+Image.MAX_IMAGE_PIXELS = None
+
+ORIENTATION_TAG = 274  # EXIF 2.3, tag 0x0112
+READABLE = "JPEG, PNG, TIFF, WebP, GIF, BMP, PPM, JPEG 2000, AVIF or PDF"
+
+_PILLOW = {  # kind -> (Pillow's format name, plugin); one plugin is imported, never all forty
+    "jpeg": ("JPEG", "JpegImagePlugin"),
+    "tiff": ("TIFF", "TiffImagePlugin"),
+    "gif": ("GIF", "GifImagePlugin"),
+    "bmp": ("BMP", "BmpImagePlugin"),
+    "ppm": ("PPM", "PpmImagePlugin"),
+    "jp2": ("JPEG2000", "Jpeg2KImagePlugin"),
+    "avif": ("AVIF", "AvifImagePlugin"),
+    "png": ("PNG", "PngImagePlugin"),
+    "webp": ("WEBP", "WebPImagePlugin"),
+}
+_MAGIC = (
+    (b"\xff\xd8\xff", "jpeg"),
+    (b"\x89PNG\r\n\x1a\n", "png"),
+    (b"II*\0", "tiff"),
+    (b"MM\0*", "tiff"),
+    (b"II+\0", "tiff"),
+    (b"MM\0+", "tiff"),
+    (b"GIF87a", "gif"),
+    (b"GIF89a", "gif"),
+    (b"\0\0\0\x0cjP  \r\n\x87\n", "jp2"),
+    (b"\xff\x4f\xff\x51", "jp2"),
+)
+_KNOWN_BUT_UNREAD = (
+    (b"PK\x03\x04", "a zip archive (or an office document)"),
+    (b"8BPS", "a Photoshop file"),
+    (b"AT&TFORM", "a DjVu file"),
+    (b"\xff\x0a", "a JPEG XL image"),
+    (b"\0\0\0\x0cJXL ", "a JPEG XL image"),
+    (b"<svg", "an SVG drawing"),
+    (b"<?xml", "an XML file"),
+    (b"%!PS", "a PostScript file"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """One page's header.
+
+    Attributes:
+        kind: jpeg, png, tiff, webp, gif, bmp, ppm, jp2, avif or pdf.
+        width, height: size in pixels as stored, before the orientation is applied.
+        orientation: EXIF value, 1 to 8 (1 = upright).
+        channels: samples per pixel, alpha included.
+        bytes_per_pixel: of the decoded, unshrunk picture.
+        streams: whether a decoder can hand it out row by row.
+        held_bytes: memory that the decoder needs besides the rows (JPEG coefficients, a whole interlaced PNG).
+        data_start: JPEG only: where the first scan begins.
+        description: what to call it in a message, such as "progressive JPEG".
+    """
+
+    kind: str
+    width: int
+    height: int
+    orientation: int = 1
+    channels: int = 3
+    bytes_per_pixel: int = 3
+    streams: bool = False
+    held_bytes: int = 0
+    data_start: int = 0
+    description: str = ""
+
+    @property
+    def upright_size(self) -> tuple[int, int]:
+        """(width, height) in pixels once the orientation is applied."""
+        return (self.height, self.width) if self.orientation >= 5 else (self.width, self.height)
+
+
+def sniff(file: BinaryIO, name: str) -> str:
+    """The kind of a file by its first bytes; its name is not trusted.
+
+    Raises:
+        CorruptImage: the file is empty.
+        UnsupportedFormat: it is nothing this program reads.
+    """
+    file.seek(0)
+    start = file.read(1024)
+    file.seek(0)
+    if not start:
+        raise CorruptImage(f"{name}: the file is empty (0 bytes)")
+    for magic, kind in _MAGIC:
+        if start.startswith(magic):
+            return kind
+    if start[:4] == b"RIFF" and start[8:12] == b"WEBP":
+        return "webp"
+    if start[4:8] == b"ftyp" and start[8:12] in (b"avif", b"avis"):
+        return "avif"
+    if start[4:8] == b"ftyp":
+        raise UnsupportedFormat(f"{name}: a HEIC/HEIF picture or a video; convert it to JPEG first")
+    if start[:2] == b"BM" and len(start) >= 26 and start[6:10] == b"\0\0\0\0":
+        return "bmp"
+    if start[:1] == b"P" and start[1:2] in b"123456" and start[2:3].isspace():
+        return "ppm"
+    if b"%PDF-" in start:
+        return "pdf"
+    for magic, what in _KNOWN_BUT_UNREAD:
+        if start.lstrip().startswith(magic):
+            raise UnsupportedFormat(f"{name}: {what}; convert it to one of {READABLE}")
+    raise UnsupportedFormat(f"{name}: not an image; its content starts with {start[:16]!r}, expected {READABLE}")
+
+
+def read_header(file: BinaryIO, kind: str, name: str, page: int = 0) -> Header:
+    """Reads one page's header (not for PDF, see image_pdf).
+
+    Raises:
+        CorruptImage: the header is damaged or cut off.
+        NotFound: there is no such page.
+    """
+    if page != 0 and kind != "tiff":
+        raise NotFound(f"{name}: has one page, page {page} (counted from 0) was asked for")
+    try:
+        file.seek(0)
+        if kind == "png":
+            header = _png(file)
+        elif kind == "webp":
+            header = _webp(file)
+        else:
+            header = _pillow(file, kind, page, name)
+    except (OSError, SyntaxError, ValueError, KeyError, IndexError, EOFError, struct.error, OverflowError) as error:
+        if isinstance(error, OSError) and error.errno:  # the disk or the network, not the picture
+            raise NotFound(f"{name}: cannot be read: {error.strerror}") from error
+        raise CorruptImage(f"{name}: the {kind.upper()} header is damaged ({error})") from error
+    if header.width < 1 or header.height < 1:
+        raise CorruptImage(f"{name}: the {kind.upper()} header says {header.width}x{header.height} pixels")
+    return header if header.description else replace(header, description=kind.upper())
+
+
+def open_pillow(file: BinaryIO, kind: str) -> Image.Image:
+    """Pillow's lazy image of exactly this kind; nothing is decoded yet."""
+    name, plugin = _PILLOW[kind]
+    import_module(f"PIL.{plugin}")
+    file.seek(0)
+    return Image.open(file, formats=(name,))
+
+
+def count_frames(file: BinaryIO, name: str) -> int:
+    """Pages of a TIFF (directories are walked, no pixel is decoded).
+
+    Raises:
+        CorruptImage: the chain of directories is broken.
+    """
+    try:
+        return int(getattr(open_pillow(file, "tiff"), "n_frames", 1))
+    except (OSError, SyntaxError, ValueError, KeyError, IndexError, EOFError, struct.error, OverflowError) as error:
+        raise CorruptImage(f"{name}: the TIFF directory is damaged ({error})") from error
+
+
+def _pillow(file: BinaryIO, kind: str, page: int, name: str) -> Header:
+    image: Any = open_pillow(file, kind)
+    if page:
+        try:
+            image.seek(page)
+        except EOFError as error:
+            raise NotFound(f"{name}: has {image.n_frames} pages, page {page} (counted from 0) was asked for") from error
+    data_start = file.tell()
+    width, height = image.size
+    channels = len(image.getbands())
+    bytes_per_pixel = {"1": 1, "I": 4, "F": 4, "I;16": 2, "I;16B": 2, "I;16L": 2}.get(image.mode, channels)
+    header = Header(kind, width, height, channels=channels, bytes_per_pixel=bytes_per_pixel)
+    if kind == "jpeg":
+        return _jpeg(image, replace(header, orientation=_orientation(image.getexif)), data_start)
+    if kind == "tiff":
+        orientation = _orientation(lambda: image.tag_v2)
+        if orientation >= 5:  # Pillow announces the turned size; ours is the stored one
+            header = replace(header, width=height, height=width)
+        return replace(header, orientation=orientation, streams=True, bytes_per_pixel=max(bytes_per_pixel, channels))
+    if kind == "avif":
+        return replace(header, orientation=_orientation(image.getexif))
+    return header
+
+
+def _jpeg(image: Any, header: Header, data_start: int) -> Header:
+    progressive = bool(image.info.get("progressive"))
+    held = 0
+    if progressive:
+        # libjpeg keeps every coefficient (2 bytes) of every component of a progressive picture until the last scan.
+        factors = [(h, v) for _, h, v, _ in image.layer] or [(1, 1)] * header.channels
+        most = max(h for h, _ in factors) * max(v for _, v in factors)
+        held = 2 * header.width * header.height * sum(h * v for h, v in factors) // most
+    description = "progressive JPEG" if progressive else "JPEG"
+    return replace(header, held_bytes=held, data_start=data_start, streams=not progressive, description=description)
+
+
+def _png(file: BinaryIO) -> Header:
+    """IHDR and eXIf by hand: Pillow would need the pixels to be there, and decodes them to look for EXIF."""
+    file.seek(8)
+    orientation = 1
+    header: Header | None = None
+    while True:
+        length, kind = struct.unpack(">I4s", file.read(8))
+        if header is None:
+            if kind != b"IHDR" or length != 13:
+                raise ValueError("no IHDR")
+            width, height, depth, colour, _, _, interlaced = struct.unpack(">IIBBBBB", file.read(13))
+            channels = {0: 1, 2: 3, 3: 3, 4: 2, 6: 4}[colour]
+            size = channels * (2 if depth == 16 else 1)
+            held = width * height * size if interlaced else 0
+            text = "interlaced PNG" if interlaced else "PNG"
+            header = Header("png", width, height, 1, channels, size, True, held, description=text)
+            if width * height > 2**31:
+                return header  # nobody will decode this; the budget refuses it, whether the rest is there or not
+            file.seek(4, os.SEEK_CUR)
+            continue
+        if kind in (b"IDAT", b"IEND"):
+            return replace(header, orientation=orientation)
+        if kind == b"eXIf" and length < 1 << 20:
+            orientation = _orientation_of(file.read(length))
+            length = 0
+        file.seek(length + 4, os.SEEK_CUR)
+
+
+def _webp(file: BinaryIO) -> Header:
+    """The RIFF chunks by hand: Pillow allocates the whole canvas twice just to tell its size."""
+    _, riff_size, _ = struct.unpack("<4sI4s", file.read(12))
+    end = riff_size + 8
+    size: tuple[int, int] | None = None
+    alpha = lossless = False
+    orientation = 1
+    has_exif = False
+    while file.tell() < end:
+        chunk = file.read(8)
+        if len(chunk) < 8:
+            break
+        kind, length = struct.unpack("<4sI", chunk)
+        start = file.tell()
+        if kind == b"VP8X":
+            body = file.read(10)
+            size = 1 + int.from_bytes(body[4:7], "little"), 1 + int.from_bytes(body[7:10], "little")
+            alpha, has_exif = bool(body[0] & 0x10), bool(body[0] & 0x08)
+        elif kind == b"VP8L":
+            bits = struct.unpack("<xI", file.read(5))[0]
+            size = size or (1 + (bits & 0x3FFF), 1 + (bits >> 14 & 0x3FFF))
+            lossless, alpha = True, alpha or bool(bits >> 28 & 1)
+        elif kind == b"VP8 ":
+            body = file.read(10)
+            wide, high = struct.unpack("<HH", body[6:10])
+            size = size or (wide & 0x3FFF, high & 0x3FFF)
+        elif kind == b"EXIF" and length < 1 << 20:
+            orientation = _orientation_of(file.read(length))
+        if kind in (b"VP8L", b"VP8 ") and not has_exif:
+            break
+        file.seek(start + length + (length & 1))
+    if size is None:
+        raise ValueError("no picture in it")
+    channels = 4 if alpha else 3
+    held = 4 * size[0] * size[1] if lossless else 2 * size[0] * size[1]
+    text = "lossless WebP" if lossless else "WebP"
+    return Header("webp", *size, orientation, channels, channels, True, held, description=text)
+
+
+def _orientation_of(data: bytes) -> int:
+    def parse() -> Image.Exif:
+        exif = Image.Exif()
+        exif.load(data)
+        return exif
+
+    return _orientation(parse)
+
+
+def _orientation(tags: Any) -> int:
+    """The orientation tag of whatever `tags()` gives; a damaged EXIF block never costs us the picture."""
+    try:
+        value = tags().get(ORIENTATION_TAG, 1)
+    except Exception:  # third-party parsers of untrusted data raise nearly anything here
+        return 1
+    return value if isinstance(value, int) and 1 <= value <= 8 else 1
