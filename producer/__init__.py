@@ -1,0 +1,1 @@
+"""What a person runs: splits folders, archives and PDFs into pages, feeds them, watches, collects."""

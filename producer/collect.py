@@ -1,0 +1,178 @@
+"""Drain a job's results to disk, each record exactly once, whatever dies in between.
+
+Order of things: read from the stream, append to ``results.jsonl``, fsync, remove from the stream. A crash before the
+removal makes the same records come again; they are recognised by their index, since the file is read once at start.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Any
+
+import msgspec
+
+from producer.results import truncate_torn_line
+from worker.ledger import JobKeys, Ledger
+from worker.messages import ErrorRecord, Seconds
+
+BATCH = 256
+LOCK_S = 30
+_UNSEEN, _OK, _FAILED = 0, 1, 2
+
+
+class AlreadyCollecting(RuntimeError):
+    """Another process collects this job. The message names it."""
+
+
+class Line(msgspec.Struct, frozen=True):
+    """What progress and summary need of a record; the record itself is written to disk byte by byte."""
+
+    index: int
+    image: str
+    page: int
+    status: str
+    seconds: Seconds
+    peak_rss_mb: float = 0.0
+    error: ErrorRecord | None = None
+
+
+_decoder = msgspec.json.Decoder(Line)
+
+
+class Collector:
+    """Collects one job into one ``results.jsonl``. Use as a context manager, call :meth:`step` often.
+
+    Memory: one byte a page of the job.
+    """
+
+    def __init__(self, ledger: Ledger, job: str, results: Path, total: int) -> None:
+        self._ledger = ledger
+        self._job = job
+        self._keys = JobKeys.of(job)
+        self._lock_key = f"{self._keys.job}:collector"
+        self._me = f"{socket.gethostname()}:{os.getpid()}".encode()
+        self.results = results
+        self._seen = bytearray(total)
+        self._superseded = False
+        self._file: IO[bytes] | None = None
+
+    def __enter__(self) -> Collector:
+        self._take_lock()
+        self.results.parent.mkdir(parents=True, exist_ok=True)
+        if self.results.exists():
+            truncate_torn_line(self.results)
+            with self.results.open("rb") as existing:
+                for raw in existing:
+                    self._mark(_decoder.decode(raw))
+        self._file = self.results.open("ab")
+        return self
+
+    def __exit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+            if self._superseded:
+                _keep_last_records(self.results)
+        self._ledger.client.delete(self._lock_key)
+
+    def _take_lock(self) -> None:
+        client = self._ledger.client
+        if client.set(self._lock_key, self._me, nx=True, ex=LOCK_S):
+            return
+        holder = client.get(self._lock_key)
+        if holder not in (None, self._me) and not _is_dead_neighbour(holder):
+            raise AlreadyCollecting(
+                f"job {self._job} is being collected by {holder.decode()}; two collectors would share its records"
+            )
+        client.set(self._lock_key, self._me, ex=LOCK_S)
+
+    def _mark(self, line: Line) -> None:
+        if line.index >= len(self._seen):
+            self._seen.extend(bytes(line.index + 1 - len(self._seen)))
+        self._seen[line.index] = _OK if line.status == "ok" else _FAILED
+
+    def on_disk(self, *, ok: bool) -> Iterator[int]:
+        """Indices whose record is on disk with this status."""
+        wanted = _OK if ok else _FAILED
+        return (index for index, mark in enumerate(self._seen) if mark == wanted)
+
+    @property
+    def count(self) -> int:
+        """How many pages have a record on disk."""
+        return len(self._seen) - self._seen.count(_UNSEEN)
+
+    def step(self, block_ms: int = 200) -> list[Line]:
+        """Move what has arrived from Redis to disk. Returns the records that are new.
+
+        Args:
+            block_ms: how long to wait for a first record, milliseconds; 0 returns at once.
+        """
+        assert self._file is not None, "use the collector as a context manager"
+        client = self._ledger.client
+        client.set(self._lock_key, self._me, ex=LOCK_S)
+        answer: Any = client.xread({self._keys.results: "0"}, count=BATCH, block=block_ms or None)
+        if not answer:
+            return []
+        # redis-py answers a list of pairs in RESP2 and a dict of lists in RESP3.
+        entries = next(iter(answer.values()))[0] if isinstance(answer, dict) else answer[0][1]
+        new = []
+        for _, fields in entries:
+            raw = fields[b"record"]
+            line = _decoder.decode(raw)
+            before = self._seen[line.index] if line.index < len(self._seen) else _UNSEEN
+            if before == _OK or (before == _FAILED and line.status == "failed"):
+                continue  # came again after a crash between fsync and removal
+            self._superseded |= before == _FAILED  # a retry made it good
+            self._mark(line)
+            self._file.write(raw + b"\n")
+            new.append(line)
+        self._file.flush()
+        os.fsync(self._file.fileno())
+        client.xdel(self._keys.results, *(entry_id for entry_id, _ in entries))
+        return new
+
+
+def _is_dead_neighbour(holder: bytes) -> bool:
+    """Whether the lock's holder was a process of this machine that is gone."""
+    host, _, pid = holder.decode().rpartition(":")
+    return host == socket.gethostname() and pid.isdigit() and not Path(f"/proc/{pid}").exists()
+
+
+def _keep_last_records(results: Path) -> None:
+    """Rewrite the file with the last record of each page: a retried page's old failure goes."""
+    last: dict[int, int] = {}
+    with results.open("rb") as source:
+        for number, raw in enumerate(source):
+            last[_decoder.decode(raw).index] = number
+    rewrite(results, lambda number, line: last[line.index] == number)
+
+
+def drop_failed(results: Path) -> list[int]:
+    """Remove failed records from the file (they are to be tried again). Returns their indices."""
+    dropped: list[int] = []
+
+    def keep(number: int, line: Line) -> bool:
+        if line.status == "failed":
+            dropped.append(line.index)
+        return line.status != "failed"
+
+    rewrite(results, keep)
+    return dropped
+
+
+def rewrite(results: Path, keep: Any) -> None:
+    """Replace the file, in one step, by the lines for which ``keep(line number, Line)`` is true."""
+    part = results.with_suffix(".part")
+    with results.open("rb") as source, part.open("wb") as target:
+        for number, raw in enumerate(source):
+            if keep(number, _decoder.decode(raw)):
+                target.write(raw)
+        target.flush()
+        os.fsync(target.fileno())
+    part.replace(results)

@@ -1,0 +1,103 @@
+"""The loop of a job: feed, collect, look after what is stranded, until every page has its record."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from celery import Celery
+
+from producer.collect import Collector, Line
+from producer.feed import Feeder
+from worker.ledger import JobStatus, Ledger
+from worker.reconcile import reconcile
+
+# How often the ledger is asked for stranded pages while this process lives; beat does it for orphaned jobs.
+RECONCILE_EVERY_S = 10.0
+STATUS_EVERY_S = 0.5
+IDLE_S = 0.1
+
+
+class View(Protocol):
+    """What shows a job's progress."""
+
+    def update(self, done: int, failed: int, peak_rss_mb: float, state: str) -> None: ...
+
+
+@dataclass
+class Drive:
+    """One job being driven. ``feeder`` and ``collector`` are optional: ``enqueue`` has no collector, ``collect`` no
+    feeder, ``watch`` neither.
+
+    Attributes:
+        ledger: where the job's state is.
+        job: its name.
+        view: shows progress.
+        until_fed: stop as soon as every page is on the queue.
+        on_tick: called about ten times a second (``run`` looks after its workers there).
+    """
+
+    app: Celery
+    ledger: Ledger
+    job: str
+    view: View
+    feeder: Feeder | None = None
+    collector: Collector | None = None
+    until_fed: bool = False
+    on_tick: Callable[[], None] = lambda: None
+    on_record: Callable[[Line], None] = lambda line: None
+    peak_rss_mb: float = 0.0
+    _last_reconcile: float = field(default_factory=time.monotonic)
+
+    def go(self) -> JobStatus:
+        """Drive the job to its end (or, with ``until_fed``, until all is fed). Returns its last status.
+
+        Raises:
+            LookupError: the job's keys are gone (forgotten or expired).
+        """
+        looked = 0.0
+        status = self._status()
+        while True:
+            self.on_tick()
+            sent = self.feeder.step() if self.feeder else 0
+            lines = self.collector.step(block_ms=0 if sent else 100) if self.collector else []
+            for line in lines:
+                self.peak_rss_mb = max(self.peak_rss_mb, line.peak_rss_mb)
+                self.on_record(line)
+            now = time.monotonic()
+            if lines or now - looked > STATUS_EVERY_S:
+                looked, status = now, self._status()
+                self.view.update(status.done, status.failed, self.peak_rss_mb, self._phase(status))
+                if self._at_end(status):
+                    return status
+            if now - self._last_reconcile > RECONCILE_EVERY_S and status.state == "open":
+                self._last_reconcile = now
+                reconcile(self.app, self.ledger, self.job)
+            if not (sent or lines or self.collector):
+                time.sleep(IDLE_S)
+
+    def _status(self) -> JobStatus:
+        status = self.ledger.status(self.job)
+        if status is None:
+            raise LookupError(f"there is no job {self.job} on this broker (forgotten, or expired)")
+        return status
+
+    def _at_end(self, status: JobStatus) -> bool:
+        if self.until_fed:
+            return self.feeder is None or self.feeder.exhausted
+        if status.state == "cancelled":
+            return status.uncollected == 0 or self.collector is None
+        return status.finished and (self.collector is None or status.uncollected == 0)
+
+    def _phase(self, status: JobStatus) -> str:
+        if status.state == "cancelled":
+            return "cancelled"
+        if self.feeder and self.feeder.waiting_for_collector:
+            return f"waiting for `ocr-producer collect {self.job} -o OUT --follow`"
+        if status.done == 0:
+            return "waiting for workers"
+        if self.feeder and not self.feeder.exhausted:
+            return "feeding"
+        return "collecting" if status.finished else "working"

@@ -1,0 +1,144 @@
+"""All-in-one on this machine: an embedded server and worker processes, started, watched and stopped with one job."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from importlib.util import find_spec
+from pathlib import Path
+from types import TracebackType
+
+from producer.outfolder import JobRequest, OutFolder
+from worker.embedded import EmbeddedServer, die_with_parent
+
+# A worker that dies this soon after its start will die again.
+QUICK_DEATH_S = 15
+QUICK_DEATHS = 3
+# Longer than any image on a slow machine; then the image is simply run again by the next resume.
+STOP_TIMEOUT_S = 30
+
+
+class LocalFleetError(RuntimeError):
+    """Workers cannot run here. The message says why and what to do."""
+
+
+def check_installed() -> None:
+    """Raises LocalFleetError unless the worker's libraries are installed here (looked up, not imported)."""
+    missing = [name for name in ("numpy", "cv2", "onnxruntime", "pyclipper") if find_spec(name) is None]
+    if missing:
+        raise LocalFleetError(
+            f"this machine cannot run workers ({', '.join(missing)} missing): pip install 'ocrfleet[local]', "
+            "or use `enqueue` with workers elsewhere"
+        )
+
+
+class _Worker:
+    """One local Celery worker process, restarted when it dies."""
+
+    def __init__(self, number: int, environment: dict[str, str], log: Path) -> None:
+        self.number = number
+        self._environment = environment
+        self._log = log
+        self._started = 0.0
+        self._quick_deaths = 0
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        self._started = time.monotonic()
+        with self._log.open("ab") as log:
+            self.process = subprocess.Popen(
+                # Plain settings, no flags but a name of its own: what `celery -A worker.app worker` gives.
+                [sys.executable, "-m", "celery", "-A", "worker.app", "worker", "-n", f"local{self.number}@%h"],
+                env=self._environment,
+                # `python -m` puts the current folder first on the path: a user's folder named `worker` must not win.
+                cwd=self._log.parent,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,  # Ctrl-C reaches the producer alone, which then stops its workers in order
+                preexec_fn=die_with_parent,
+            )
+
+    def revive(self) -> bool:
+        """Start again if it died. Returns True if it had.
+
+        Raises:
+            LocalFleetError: it dies at once, again and again.
+        """
+        if self.process is None or self.process.poll() is None:
+            return False
+        quick = time.monotonic() - self._started < QUICK_DEATH_S
+        self._quick_deaths = self._quick_deaths + 1 if quick else 0
+        if self._quick_deaths >= QUICK_DEATHS:
+            lines = self._log.read_text(errors="replace").strip().splitlines()
+            raise LocalFleetError(f"the worker does not start: {lines[-1] if lines else 'no output'} (see {self._log})")
+        self.start()
+        return True
+
+
+class LocalFleet:
+    """The embedded server and the workers of one ``run``. A context manager: whatever happens, nothing is left."""
+
+    def __init__(self, folder: OutFolder, request: JobRequest) -> None:
+        self._folder = folder
+        self.server = EmbeddedServer(folder.server_data)
+        environment = {
+            **os.environ,
+            "OCRFLEET_REDIS_URL": self.server.url,
+            "OCRFLEET_PROFILE": request.profile,
+            # Set before glibc starts: small processes.
+            "MALLOC_ARENA_MAX": "2",
+            "OMP_NUM_THREADS": "1",
+        }
+        if request.runtime != "auto":
+            environment["OCRFLEET_RUNTIME"] = request.runtime
+        self.workers = [
+            _Worker(number, environment, folder.worker_log(number)) for number in range(1, request.workers + 1)
+        ]
+
+    def start_server(self) -> str:
+        """Start the server. Returns its URL.
+
+        Raises:
+            NoEmbeddedServer: there is none, or it does not start.
+        """
+        self.server.start()
+        return self.server.url
+
+    def start_workers(self) -> None:
+        """Start the workers."""
+        for worker in self.workers:
+            worker.start()
+
+    def revive(self) -> int:
+        """Start dead workers again. Returns how many had died.
+
+        Raises:
+            LocalFleetError: one does not stay up.
+        """
+        return sum(worker.revive() for worker in self.workers)
+
+    def __enter__(self) -> LocalFleet:
+        return self
+
+    def __exit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def stop(self) -> None:
+        """Let running images finish, then stop the workers and the server. Safe to call twice."""
+        running = [worker.process for worker in self.workers if worker.process and worker.process.poll() is None]
+        for process in running:
+            process.send_signal(signal.SIGTERM)
+        deadline = time.monotonic() + STOP_TIMEOUT_S
+        for process in running:
+            try:
+                process.wait(max(0.1, deadline - time.monotonic()))
+            except subprocess.TimeoutExpired:
+                os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
+        self.server.stop()

@@ -1,0 +1,113 @@
+"""The output folder of a job, and the one way every room finds its files."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+
+class FolderBusy(RuntimeError):
+    """Another process works in this output folder."""
+
+
+class JobRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """What was asked for, kept so that ``resume`` needs no arguments.
+
+    Attributes:
+        job: the job's name.
+        sources: absolute paths, globs or archives, as given.
+        limit_side: long side the network sees at most, pixels; 0 leaves it to the profile.
+        profile: ``auto``, ``low``, ``standard`` or ``accurate``.
+        runtime: ``auto``, ``onnxruntime``, ``openvino`` or ``torch``.
+        workers: worker processes ``run`` starts.
+        overlays: draw every image with its boxes.
+        report: write report.html.
+    """
+
+    job: str
+    sources: list[str]
+    limit_side: int = 0
+    profile: str = "auto"
+    runtime: str = "auto"
+    workers: int = 1
+    overlays: bool = False
+    report: bool = True
+
+
+class OutFolder:
+    """Paths inside ``OUT`` (DESIGN 3), and its private ``.ocrfleet`` folder."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.results = root / "results.jsonl"
+        self.manifest = root / "manifest.jsonl"
+        self.job_json = root / "job.json"
+        self.report = root / "report.html"
+        self.overlays = root / "overlays"
+        self.private = root / ".ocrfleet"
+        self.request_file = self.private / "request.json"
+        self.server_data = self.private / "server"
+
+    def exists(self) -> bool:
+        """Whether a job was ever begun here."""
+        return self.request_file.is_file()
+
+    def request(self) -> JobRequest:
+        """What was asked for."""
+        return msgspec.json.decode(self.request_file.read_bytes(), type=JobRequest)
+
+    def save_request(self, request: JobRequest) -> None:
+        """Remember what was asked for."""
+        self.private.mkdir(parents=True, exist_ok=True)
+        write_atomically(self.request_file, msgspec.json.encode(request))
+
+    def worker_log(self, number: int) -> Path:
+        """Log of the n-th local worker."""
+        return self.private / f"worker-{number}.log"
+
+    def forget_server(self) -> None:
+        """Remove the private server's data: its job is done and collected."""
+        shutil.rmtree(self.server_data, ignore_errors=True)
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold this folder; a killed process frees it by itself.
+
+        Raises:
+            FolderBusy: another process holds it.
+        """
+        self.private.mkdir(parents=True, exist_ok=True)
+        with (self.private / "lock").open("w") as handle:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                raise FolderBusy(f"another ocr-producer works in {self.root}: wait for it, or stop it") from None
+            yield
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """Write a small file so that a reader sees the old one or the new one, never half of it."""
+    part = path.with_name(path.name + ".part")
+    with part.open("wb") as handle:
+        handle.write(data)
+        handle.flush()
+        os.fsync(handle.fileno())
+    part.replace(path)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write a readable JSON file atomically."""
+    write_atomically(path, msgspec.json.format(msgspec.json.encode(value), indent=2) + b"\n")
+
+
+def state_folder(job: str) -> OutFolder:
+    """Where ``enqueue`` keeps a job's manifest on the producer's machine (XDG base directory specification)."""
+    base = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
+    return OutFolder(Path(base) / "ocrfleet" / job)

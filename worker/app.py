@@ -1,0 +1,142 @@
+"""The Celery app and every one of its settings, each with its reason. ``celery -A worker.app worker`` needs no flags."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import Any
+
+from celery import Celery
+from celery.schedules import crontab
+from kombu import Queue
+from kombu.common import Broadcast
+
+from worker.settings import Settings, SettingsError, broker_url, settings
+
+IMAGE_QUEUE = "ocrfleet"
+BROADCAST_QUEUE = "ocrfleet.broadcast"
+DETECT_TASK = "ocrfleet.detect_image"
+CLEANUP_TASK = "ocrfleet.cleanup"
+RECONCILE_TASK = "ocrfleet.reconcile"
+RECONCILE_EVERY_S = 30
+
+
+class FleetApp(Celery):
+    """Celery whose workers need no flags: see :class:`worker.consumer.FleetWorker`."""
+
+    @cached_property
+    def Worker(self) -> Any:
+        return self.subclass_with_self("worker.consumer:FleetWorker")
+
+
+def beat_schedule(current: Settings) -> dict[str, dict[str, Any]]:
+    """What ``beat`` sends and when. Both go to *every* worker: temp files are per machine."""
+    minute, hour, day, month, weekday = current.cleanup_cron.split()
+    broadcast = {"queue": BROADCAST_QUEUE, "exchange": BROADCAST_QUEUE}
+    try:
+        nightly = crontab(minute=minute, hour=hour, day_of_month=day, month_of_year=month, day_of_week=weekday)
+    except ValueError as error:
+        raise SettingsError(f"OCRFLEET_CLEANUP_CRON={current.cleanup_cron!r}: {error}") from None
+    return {
+        "cleanup": {
+            "task": CLEANUP_TASK,
+            "schedule": nightly,
+            # A machine that was down at night must not clean up at noon, in the middle of its work.
+            "options": {**broadcast, "expires": 3600},
+        },
+        "reconcile": {
+            "task": RECONCILE_TASK,
+            "schedule": RECONCILE_EVERY_S,
+            # The next one comes anyway; a backlog of them would only cost time.
+            "options": {**broadcast, "expires": RECONCILE_EVERY_S},
+        },
+    }
+
+
+def configuration(current: Settings) -> dict[str, Any]:
+    """Celery's settings, by their lower-case names."""
+    transport = {
+        # Well above the hard task limit (no image is run twice at once), far below Celery's default hour (an image
+        # on a vanished machine must not wait that long even without our leases).
+        "visibility_timeout": current.visibility_timeout_s,
+        # kombu looks for expired messages every 10 s * 10 by default; every 5 s costs one ZRANGE.
+        "unacked_restore_interval": 5,
+        "unacked_restore_throttle": 1,
+        # A cheap provider's NAT forgets idle connections; keepalive keeps them, the health check notices.
+        "socket_keepalive": True,
+        "health_check_interval": 30,
+        # A machine that lost its network must fail and retry, not hang in a read for ever.
+        "socket_connect_timeout": 10,
+        # Fanout (cleanup, remote control) must not leak between databases of one shared Redis.
+        "fanout_prefix": True,
+        "fanout_patterns": True,
+    }
+    return {
+        "broker_url": broker_url(current.redis_url),
+        "broker_transport_options": transport,
+        # Celery reads the visibility timeout in three places ("Redis: Caveats"); one differing value would undo it.
+        "result_backend_transport_options": {"visibility_timeout": current.visibility_timeout_s},
+        "visibility_timeout": current.visibility_timeout_s,
+        # A worker that starts before Redis, or outlives a restart of it, waits instead of dying.
+        "broker_connection_retry_on_startup": True,
+        "broker_connection_max_retries": None,
+        # JSON only: a pickle on the queue would run code in the worker.
+        "accept_content": ["json"],
+        "task_serializer": "json",
+        "result_serializer": "json",
+        "event_serializer": "json",
+        # The ledger holds results; a Celery result backend would keep a second copy of each.
+        "result_backend": None,
+        "task_ignore_result": True,
+        "task_store_errors_even_if_ignored": False,
+        # Acknowledge after the record is written: a crash in between costs a second run, never an image.
+        "task_acks_late": True,
+        # A child that was killed hands its message back at once instead of after the visibility timeout.
+        "task_reject_on_worker_lost": True,
+        # Killed for time: back to the queue, the ledger counts the tries.
+        "task_acks_on_timeout": False,
+        # The task catches everything; what still escapes (Redis gone for a minute) leaves a lease that lapses, and
+        # the reconciler sends the page again. Redelivering it here would spin.
+        "task_acks_on_failure": True,
+        # Soft limit: the task gives up by itself; hard limit: the child is killed.
+        "task_soft_time_limit": current.task_timeout_s,
+        "task_time_limit": current.hard_timeout_s,
+        # One image in memory per worker machine process: the whole point.
+        "worker_concurrency": 1,
+        "worker_pool": "prefork",
+        # One unacknowledged message per worker, and none while the child is busy: with acks_late on Redis the
+        # multiplier alone lets the prefetch count drift up (celery >= 5.6: worker_disable_prefetch).
+        "worker_prefetch_multiplier": 1,
+        "worker_disable_prefetch": True,
+        # A fresh child every so often: whatever leaks in a native library cannot grow.
+        "worker_max_tasks_per_child": current.max_tasks_per_child,
+        # Second net: the child is replaced after a task whose peak passed its limit (kB; looks at the peak only).
+        "worker_max_memory_per_child": current.memory_limit_mb * 1024 if current.memory_limit_mb else None,
+        # Loading the model inside worker_process_init would be killed after 4 s on a slow disk; we load lazily, and
+        # this only guards the fork itself on a machine that swaps.
+        "worker_proc_alive_timeout": 30.0,
+        # SIGTERM lets the current image finish; after a second signal it has this long before it is handed back.
+        "worker_soft_shutdown_timeout": 10.0,
+        # Flower and `ocr-worker` need to see tasks.
+        "worker_send_task_events": True,
+        "task_send_sent_event": False,  # the producer's ledger knows what was sent; saves one message an image
+        "task_track_started": False,  # writes to the result backend, which we do not have
+        # Our own logging in plain lines; Celery must not hijack the root logger of a program that embeds us.
+        "worker_hijack_root_logger": False,
+        "worker_log_format": "%(asctime)s %(levelname)s %(message)s",
+        "worker_task_log_format": "%(asctime)s %(levelname)s %(message)s",
+        "task_default_queue": IMAGE_QUEUE,
+        "task_queues": [Queue(IMAGE_QUEUE), Broadcast(BROADCAST_QUEUE)],
+        "task_create_missing_queues": True,
+        # Tasks are imported by workers only: a producer must not import the detector.
+        "include": ["worker.tasks"],
+        "timezone": "UTC",
+        "enable_utc": True,
+        "beat_schedule": beat_schedule(current),
+        # The in-memory scheduler: the default one keeps a shelve, which is a pickle.
+        "beat_scheduler": "celery.beat:Scheduler",
+        "beat_max_loop_interval": 5,
+    }
+
+
+app = FleetApp("ocrfleet", set_as_current=True)
+app.conf.update(configuration(settings()))

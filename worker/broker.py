@@ -1,0 +1,59 @@
+"""The one place that opens connections to Redis, and says plainly when there is none."""
+
+from __future__ import annotations
+
+import redis
+from redis.backoff import ExponentialBackoff
+from redis.retry import Retry
+
+from worker.ledger import Ledger
+from worker.settings import Settings, redacted
+
+
+class BrokerUnreachable(ConnectionError):
+    """No answer from Redis, or it does not let us in. The message names the URL (without password) and the remedy."""
+
+
+# A broker that restarts is back within half a minute; every step of the ledger may be repeated without harm.
+PATIENCE = Retry(ExponentialBackoff(cap=5.0, base=0.2), retries=10)
+
+
+def connect(settings: Settings, *, patient: bool = False) -> redis.Redis:
+    """A checked connection to the broker.
+
+    Args:
+        settings: where the broker is.
+        patient: a worker's connection, which outlives a restart of the broker by retrying for about 40 s.
+
+    Raises:
+        BrokerUnreachable: nothing listens there, wrong password, TLS failure, not a Redis URL.
+    """
+    try:
+        client = redis.Redis.from_url(
+            settings.redis_url,
+            socket_connect_timeout=5,  # a wrong address must not look like a hang
+            socket_timeout=30,  # longer than any blocking read below, shorter than a person's patience
+            health_check_interval=30,  # NAT boxes of cheap providers drop idle connections silently
+            retry=PATIENCE if patient else None,
+        )
+        client.ping()
+    except (redis.RedisError, OSError, ValueError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise BrokerUnreachable(
+            f"cannot use the broker at {redacted(settings.redis_url)}: {reason} "
+            "(is it running? set OCRFLEET_REDIS_URL=redis://:PASSWORD@HOST:6379/0)"
+        ) from None
+    return client
+
+
+def open_ledger(settings: Settings, client: redis.Redis | None = None, *, patient: bool = False) -> Ledger:
+    """The ledger on the broker of these settings.
+
+    Raises:
+        BrokerUnreachable: see :func:`connect`.
+    """
+    return Ledger(
+        client or connect(settings, patient=patient),
+        ttl_s=max(1, int(settings.result_ttl_h * 3600)),
+        max_attempts=settings.max_attempts,
+    )

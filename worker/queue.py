@@ -1,0 +1,82 @@
+"""What waits in Redis: kombu's queue lists and its unacknowledged messages, and how an image is put there."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import msgspec
+import redis
+from celery import Celery
+from kombu.transport.redis import PRIORITY_STEPS, Channel
+
+from worker.app import DETECT_TASK, IMAGE_QUEUE
+from worker.messages import ImageTask
+
+# kombu keeps one list per priority step: the name alone for 0, then name + separator + step.
+QUEUE_LISTS = [IMAGE_QUEUE, *(f"{IMAGE_QUEUE}{Channel.sep}{step}" for step in PRIORITY_STEPS if step)]
+UNACKED = Channel.unacked_key
+UNACKED_INDEX = Channel.unacked_index_key
+
+
+def send(app: Celery, task: ImageTask) -> None:
+    """Put one page on the queue. Its arguments are what Flower shows."""
+    app.send_task(
+        DETECT_TASK,
+        args=[msgspec.to_builtins(task)],
+        task_id=task.task_id,
+        queue=IMAGE_QUEUE,
+        argsrepr=f"{task.image!a} page {task.page} of job {task.job}",
+        kwargsrepr="",
+        ignore_result=True,
+    )
+
+
+def depth(client: redis.Redis) -> tuple[int, int]:
+    """Messages waiting, and messages handed to workers but not acknowledged (of all queues)."""
+    pipe = client.pipeline(transaction=False)
+    for name in QUEUE_LISTS:
+        pipe.llen(name)
+    pipe.hlen(UNACKED)
+    *waiting, unacked = pipe.execute()
+    return sum(waiting), unacked
+
+
+def queued_ids(client: redis.Redis) -> set[str]:
+    """Task ids of all waiting messages. Bounded by the feed window."""
+    pipe = client.pipeline(transaction=False)
+    for name in QUEUE_LISTS:
+        pipe.lrange(name, 0, -1)
+    return {identifier for messages in pipe.execute() for raw in messages if (identifier := _id_of(json.loads(raw)))}
+
+
+def unacked_ids(client: redis.Redis) -> dict[str, float]:
+    """Task ids of messages some worker holds -> since when (Unix time)."""
+    pipe = client.pipeline(transaction=False)
+    pipe.hgetall(UNACKED)
+    pipe.zrange(UNACKED_INDEX, 0, -1, withscores=True)
+    messages, index = pipe.execute()
+    since = dict(index)
+    held = {}
+    for tag, raw in messages.items():
+        if identifier := _id_of(json.loads(raw)[0]):
+            held[identifier] = float(since.get(tag, 0))
+    return held
+
+
+def drop_job(client: redis.Redis, job: str) -> int:
+    """Take a cancelled job's waiting messages off the queue. Returns how many."""
+    dropped = 0
+    for name in QUEUE_LISTS:
+        for raw in client.lrange(name, 0, -1):
+            if _id_of(json.loads(raw)).rpartition(":")[0] == job:
+                dropped += client.lrem(name, 1, raw)
+    return dropped
+
+
+def _id_of(message: Any) -> str:
+    """The task id in a message's headers, "" for what is not a Celery message."""
+    try:
+        return str(message["headers"].get("id") or "")
+    except (TypeError, KeyError, AttributeError):
+        return ""

@@ -1,0 +1,168 @@
+"""What the environment says, read once into one frozen object (prefix ``OCRFLEET_``)."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from urllib.parse import urlsplit, urlunsplit
+
+from detector.profile import Profile, choose_profile
+
+PREFIX = "OCRFLEET_"
+DEFAULT_REDIS_URL = "redis://127.0.0.1:6379/0"
+# A worker that has not renewed its lease for this long is taken for dead (DESIGN 4); three missed heartbeats.
+LEASE_S = 30
+HEARTBEAT_S = 10
+# The hard limit kills the child; the soft one, this much earlier, lets the task write its own TimedOut record.
+HARD_LIMIT_MARGIN_S = 15
+
+
+class SettingsError(ValueError):
+    """An environment variable holds something unusable. The message names the variable and what it may hold."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Every knob of a worker or producer process.
+
+    Attributes:
+        redis_url: ``redis://``, ``rediss://`` or ``unix:///path.sock`` URL, password included.
+        profile: the machine profile in force (limits the environment did not override come from it).
+        profile_reason: one line that says why this profile was chosen.
+        limit_side: the long side the network sees at most, pixels.
+        runtime: ``auto``, ``onnxruntime``, ``openvino`` or ``torch``.
+        threads: intra-op threads of one worker child.
+        memory_limit_mb: what one worker child may use, MB; None when nothing limits it.
+        max_pixels: pages with more pixels than this are refused before decoding.
+        roots: folders a ``file://`` URI may point into; empty means any (only right on one's own machine).
+        spool_dir: where temporary files of running images live.
+        result_ttl_h: hours after its last activity at which a job's Redis keys expire.
+        temp_ttl_h: hours after which a file in the spool is litter.
+        cleanup_cron: five-field cron line (UTC) of the nightly cleanup.
+        max_attempts: how often one image may be tried before it becomes a dead letter.
+        task_timeout_s: soft time limit of one image, seconds.
+        nice: how far a worker lowers its own priority (0-19).
+        max_tasks_per_child: images after which the child process is recycled.
+    """
+
+    redis_url: str
+    profile: Profile
+    profile_reason: str
+    limit_side: int
+    runtime: str
+    threads: int
+    memory_limit_mb: int | None
+    max_pixels: int
+    roots: tuple[Path, ...]
+    spool_dir: Path
+    result_ttl_h: float
+    temp_ttl_h: float
+    cleanup_cron: str
+    max_attempts: int
+    task_timeout_s: int
+    nice: int
+    max_tasks_per_child: int
+
+    @property
+    def hard_timeout_s(self) -> int:
+        """Seconds after which the child that runs an image is killed."""
+        return self.task_timeout_s + HARD_LIMIT_MARGIN_S
+
+    @property
+    def visibility_timeout_s(self) -> int:
+        """Seconds after which Redis hands an unacknowledged message to another worker.
+
+        Well above the hard limit, so that a slow image is never run twice at once; the ledger's lease finds dead
+        workers long before this does.
+        """
+        return 2 * self.hard_timeout_s + 60
+
+
+def _number(environ: Mapping[str, str], name: str, default: float, *, low: float, high: float) -> float:
+    text = environ.get(PREFIX + name, "").strip()
+    if not text:
+        return default
+    try:
+        value = float(text)
+    except ValueError:
+        raise SettingsError(f"{PREFIX}{name}={text!r} is not a number") from None
+    if not low <= value <= high:
+        raise SettingsError(f"{PREFIX}{name}={text} is outside {low:g}..{high:g}")
+    return value
+
+
+def read_settings(environ: Mapping[str, str]) -> Settings:
+    """Read the settings from an environment.
+
+    Args:
+        environ: usually ``os.environ``; tests pass their own.
+
+    Raises:
+        SettingsError: a value is unusable.
+    """
+    try:
+        profile, reason = choose_profile(environ.get(PREFIX + "PROFILE", "").strip() or "auto")
+    except ValueError as error:
+        raise SettingsError(f"{PREFIX}PROFILE: {error}") from None
+    runtime = environ.get(PREFIX + "RUNTIME", "").strip() or profile.runtime
+    if runtime not in ("auto", "onnxruntime", "openvino", "torch"):
+        raise SettingsError(f"{PREFIX}RUNTIME={runtime!r} is none of auto, onnxruntime, openvino, torch")
+    roots = tuple(Path(part).resolve() for part in environ.get(PREFIX + "ROOTS", "").split(os.pathsep) if part)
+    spool = environ.get(PREFIX + "SPOOL_DIR", "").strip()
+    limit_mb = _number(environ, "MEMORY_LIMIT_MB", profile.memory_limit_mb or 0, low=0, high=1 << 20)
+    cron = environ.get(PREFIX + "CLEANUP_CRON", "").strip() or "17 3 * * *"
+    if len(cron.split()) != 5:
+        raise SettingsError(f"{PREFIX}CLEANUP_CRON={cron!r} is not a five-field cron line such as '17 3 * * *'")
+    return Settings(
+        redis_url=environ.get(PREFIX + "REDIS_URL", "").strip() or DEFAULT_REDIS_URL,
+        profile=profile,
+        profile_reason=reason,
+        limit_side=int(_number(environ, "LIMIT_SIDE", profile.limit_side, low=32, high=8192)),
+        runtime=runtime,
+        threads=int(_number(environ, "THREADS", profile.threads, low=1, high=256)),
+        memory_limit_mb=int(limit_mb) or None,
+        max_pixels=int(_number(environ, "MAX_PIXELS", profile.max_pixels, low=1, high=1e11)),
+        roots=roots,
+        spool_dir=Path(spool) if spool else Path(tempfile.gettempdir()) / f"ocrfleet-spool-{os.getuid()}",
+        result_ttl_h=_number(environ, "RESULT_TTL_H", 72, low=0.0001, high=24 * 365),
+        temp_ttl_h=_number(environ, "TEMP_TTL_H", 24, low=0.0001, high=24 * 365),
+        cleanup_cron=cron,
+        max_attempts=int(_number(environ, "MAX_ATTEMPTS", 3, low=1, high=100)),
+        task_timeout_s=int(_number(environ, "TASK_TIMEOUT_S", 120, low=1, high=3600)),
+        nice=int(_number(environ, "NICE", profile.nice, low=0, high=19)),
+        max_tasks_per_child=int(_number(environ, "MAX_TASKS_PER_CHILD", profile.max_tasks_per_child, low=1, high=1e6)),
+    )
+
+
+@cache
+def settings() -> Settings:
+    """The settings of this process, read from ``os.environ`` at the first call."""
+    return read_settings(os.environ)
+
+
+def broker_url(redis_url: str) -> str:
+    """The Redis URL in Celery's spelling.
+
+    kombu wants ``redis+socket://`` for a Unix socket and ``virtual_host`` for its database (kombu,
+    "Redis Transport: Connection String"), and Celery refuses ``rediss://`` without an explicit ``ssl_cert_reqs``.
+    """
+    if redis_url.startswith("unix://"):
+        parts = urlsplit(redis_url)
+        query = parts.query.replace("db=", "virtual_host=") or "virtual_host=0"
+        return urlunsplit(("redis+socket", parts.netloc, parts.path, query, ""))
+    if redis_url.startswith("rediss://") and "ssl_cert_reqs" not in redis_url:
+        return redis_url + ("&" if "?" in redis_url else "?") + "ssl_cert_reqs=required"
+    return redis_url
+
+
+def redacted(redis_url: str) -> str:
+    """The URL without its password, for messages and logs."""
+    parts = urlsplit(redis_url)
+    if parts.password is None:
+        return redis_url
+    host = parts.netloc.rsplit("@", 1)[-1]
+    return urlunsplit((parts.scheme, f"{parts.username or ''}:***@{host}", parts.path, parts.query, ""))

@@ -1,0 +1,127 @@
+"""What Celery calls. Thin: the work is in detection.py, the truth in ledger.py."""
+
+from __future__ import annotations
+
+import logging
+import os
+from functools import cache
+from typing import Any
+
+from billiard.exceptions import SoftTimeLimitExceeded
+from celery import Task
+from celery.exceptions import Reject
+from celery.signals import setup_logging, worker_init, worker_process_init
+
+from worker import guard
+from worker.app import CLEANUP_TASK, DETECT_TASK, RECONCILE_TASK, app
+from worker.broker import open_ledger
+from worker.cleanup import clean_redis_once, clean_spool, remember_report, report_line
+from worker.deadletter import bury, dead_record
+from worker.detection import ImageRunner, worker_name
+from worker.lease import Lease
+from worker.ledger import Ledger
+from worker.messages import ImageRecord, ImageTask, MessageError, decode_task, encode, failed_record
+from worker.reconcile import reconcile_all_once
+from worker.settings import settings
+
+logger = logging.getLogger(__name__)
+
+
+@setup_logging.connect
+def _configure_logging(loglevel: int | None = None, **_: Any) -> None:
+    """Plain lines on stderr; Celery's per-task INFO lines stay out unless asked for."""
+    level = int(os.environ.get("OCRFLEET_LOG_LEVEL", loglevel or logging.INFO))
+    logging.basicConfig(level=level, format="%(asctime)s %(levelname)s %(message)s")
+    logging.getLogger("celery.worker.strategy").setLevel(max(level, logging.WARNING))
+    logging.getLogger("celery.app.trace").setLevel(max(level, logging.WARNING))
+
+
+@worker_init.connect
+def _prepare_main_process(**_: Any) -> None:
+    guard.tame_malloc()
+    guard.lower_priority(settings().nice)
+    logger.info("profile %s", settings().profile_reason)
+
+
+@worker_process_init.connect
+def _prepare_child(**_: Any) -> None:
+    guard.tame_malloc()
+
+
+@cache
+def _ledger() -> Ledger:
+    """This child's connection; made after the fork, since sockets must not be shared."""
+    return open_ledger(settings(), patient=True)
+
+
+@cache
+def _runner() -> ImageRunner:
+    return ImageRunner(settings())
+
+
+def _line(record: ImageRecord) -> str:
+    """What Flower shows as the result."""
+    if record.error is not None:
+        return f"failed: {record.error.type}: {record.error.message}"
+    return f"{len(record.boxes)} boxes {record.seconds.total:.2f} s {record.peak_rss_mb:.0f} MB"
+
+
+def _run(task: ImageTask, attempts: int, losses: tuple[str, ...]) -> ImageRecord:
+    try:
+        return _runner().run(task, attempts=attempts, losses=len(losses))
+    except MemoryError:
+        cause = "OutOfMemory"
+    except SoftTimeLimitExceeded:
+        cause = "TimedOut"
+    except Exception as error:
+        # A fault of ours, not of the image: the record names it, the log has the traceback, the job goes on.
+        logger.exception("%s page %d of job %s", task.image, task.page, task.job)
+        message = f"{type(error).__name__}: {error}"
+        return failed_record(task, "Internal", message, attempts=attempts, worker=worker_name())
+    # MemoryError must not reach Celery's main process (it would take it down). Back to the queue; the ledger counts.
+    _ledger().lose(task.job, task.index, cause)
+    raise Reject(cause, requeue=True)
+
+
+@app.task(name=DETECT_TASK, bind=True, Request="worker.consumer:ImageRequest")
+def detect_image(self: Task, message: Any) -> str:
+    """Run one page and write its record. Returns one line for Flower.
+
+    Args:
+        message: an :class:`ImageTask` as JSON object.
+    """
+    try:
+        task = decode_task(message)
+    except MessageError as error:
+        logger.error("refused a message: %s", error)
+        return f"refused: {error}"
+    ledger = _ledger()
+    redelivered = bool((self.request.delivery_info or {}).get("redelivered"))
+    begin = ledger.begin(task.job, task.index, redelivered=redelivered)
+    if begin.verdict == "exhausted":
+        record = dead_record(task, begin.attempts, begin.losses, worker_name())
+        bury(ledger, record)
+        return _line(record)
+    if begin.verdict != "run":
+        return f"dropped: {begin.verdict}"
+    with Lease(ledger, task.job, task.index):
+        record = _run(task, begin.attempts, begin.losses)
+        taken = ledger.finish(task.job, task.index, ok=record.status == "ok", record=encode(record))
+    return _line(record) if taken else "dropped: already recorded"
+
+
+@app.task(name=CLEANUP_TASK)
+def cleanup() -> str:
+    """Remove this machine's old temporary files, and (one worker of the fleet) dead keys. Returns the report line."""
+    report = {**clean_spool(settings()), **clean_redis_once(_ledger(), settings())}
+    remember_report(_ledger(), report)
+    line = report_line(report)
+    logger.info("cleanup: %s", line)
+    return line
+
+
+@app.task(name=RECONCILE_TASK)
+def reconcile() -> str:
+    """Send pages again whose worker or message was lost (one worker of the fleet)."""
+    resent = reconcile_all_once(app, _ledger())
+    return "another worker is at it" if resent is None else f"sent {resent} again"
