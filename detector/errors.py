@@ -36,3 +36,7 @@ def show(path: str | os.PathLike[str]) -> str:
     r"""The path as one printable line: ``b'\xe9.jpg'`` becomes ``\xe9.jpg``, a newline ``\n``."""
     text = os.fsencode(Path(path)).decode("utf-8", "backslashreplace")
     return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
+
+
+class ModelError(Exception):
+    """A model that is not there, is damaged, or does not keep the contract. The caller's fault, never one image's."""

@@ -140,7 +140,7 @@ def _rgb(image: Any, target: tuple[int, int]) -> Pixels:
         image = image.convert("L")
     elif image.mode not in ("L", "RGB", "RGBA"):
         image = image.convert("RGB")  # CMYK (Adobe's inversion undone by Pillow), YCbCr, RGBX, HSV
-    factor = box_reduction(*image.size, target)
+    factor = box_reduction(image.width, image.height, target)
     if factor > 1:
         image = image.reduce(factor)  # premultiplies alpha itself
     if image.mode == "RGBA":

@@ -20,7 +20,7 @@ REFERENCE_DPI = 200
 def _pdfium() -> ModuleType:
     import pypdfium2
 
-    return pypdfium2  # type: ignore[no-any-return]
+    return pypdfium2
 
 
 def count_pdf_pages(file: BinaryIO, name: str) -> int:

@@ -26,7 +26,7 @@ def _vips() -> ModuleType:
     pyvips.cache_set_max(0)  # no operation is ever asked for twice
     pyvips.cache_set_max_mem(0)
     pyvips.block_untrusted_set(True)  # loaders that libvips itself calls unsafe on strangers' files
-    return pyvips  # type: ignore[no-any-return]
+    return pyvips
 
 
 def decode_vips(file: BinaryIO, header: Header, page: int, target: tuple[int, int], name: str) -> Pixels:

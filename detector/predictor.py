@@ -1,0 +1,150 @@
+"""TextDetector: an image file in, boxes out. The only class most callers need."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from detector.image import DEFAULT_MAX_BYTES, DEFAULT_MAX_PIXELS, open_page
+from detector.image_budget import STRIDE
+from detector.postprocess import Box, find_boxes
+from detector.runtimes import load_runtime
+from detector.weights import DEFAULT_MODEL, load_card
+
+__all__ = ["Box", "Detection", "ModelInfo", "TextDetector", "normalise"]
+
+
+@dataclass(frozen=True, slots=True)
+class ModelInfo:
+    """Which network made the boxes.
+
+    Attributes:
+        name: such as "dbnet-resnet18".
+        sha256: of the model file, hex.
+        runtime: library and precision, such as "onnxruntime-int8".
+    """
+
+    name: str
+    sha256: str
+    runtime: str
+
+
+@dataclass(frozen=True, slots=True)
+class Detection:
+    """What was found on one page.
+
+    Attributes:
+        width, height: original upright size, pixels (PDF page: at 200 dpi).
+        boxes: in those pixels.
+        input_size: (height, width) at which the network saw the page, before padding.
+        flags: of "downscaled", "exif_rotated", "page_rendered".
+        seconds: wall time of "open" (read, decode, shrink), "infer" (normalise, network) and "post" (boxes).
+    """
+
+    width: int
+    height: int
+    boxes: list[Box]
+    input_size: tuple[int, int]
+    flags: tuple[str, ...]
+    seconds: dict[str, float]
+
+
+class TextDetector:
+    """Finds text on pages. Holds the loaded network; not for use by several threads at once.
+
+    Args:
+        model: name of a shipped model, or path of an .onnx file.
+        runtime: "auto" or a name of `detector.runtimes.RUNTIMES`.
+        threads: of one inference; 1 is best where several workers share a machine.
+        limit_side: longest side shown to the network, pixels; pages are only ever shrunk.
+        max_pixels: pages that claim more are refused (TooLarge).
+        max_bytes: pages whose decoding needs more memory (estimated) are refused (TooLarge).
+
+    Raises:
+        ModelError: no such model or runtime, or it cannot be loaded.
+    """
+
+    def __init__(
+        self,
+        model: str | Path = DEFAULT_MODEL,
+        *,
+        runtime: str = "auto",
+        threads: int = 1,
+        limit_side: int = 640,
+        max_pixels: int = DEFAULT_MAX_PIXELS,
+        max_bytes: int = DEFAULT_MAX_BYTES,
+    ) -> None:
+        cv2.setNumThreads(threads if threads > 1 else 0)  # 0: run in the calling thread, start no pool
+        self.card = load_card(model)
+        self.limit_side = limit_side
+        self.max_pixels = max_pixels
+        self.max_bytes = max_bytes
+        self._runtime = load_runtime(runtime, self.card.path, self.card.precision, threads)
+        self.info = ModelInfo(self.card.name, self.card.sha256, self._runtime.name)
+
+    def detect(self, path: Path, page: int = 0, *, limit_side: int | None = None) -> Detection:
+        """Finds the text on one page of a file.
+
+        Args:
+            path: image, TIFF or PDF.
+            page: counted from 0.
+            limit_side: instead of the detector's own.
+
+        Raises:
+            DetectorError: NotFound, CorruptImage, UnsupportedFormat or TooLarge.
+        """
+        started = time.perf_counter()
+        opened = open_page(
+            path,
+            page,
+            limit_side=limit_side or self.limit_side,
+            max_pixels=self.max_pixels,
+            max_bytes=self.max_bytes,
+        )
+        ready = time.perf_counter()
+        probability = self.probability(opened.pixels)
+        inferred = time.perf_counter()
+        boxes = self._boxes(probability, opened.width, opened.height)
+        done = time.perf_counter()
+        seconds = {"open": ready - started, "infer": inferred - ready, "post": done - inferred}
+        height, width = opened.pixels.shape[:2]
+        return Detection(opened.width, opened.height, boxes, (height, width), opened.flags, seconds)
+
+    def detect_pixels(self, pixels: npt.NDArray[np.uint8]) -> list[Box]:
+        """Finds the text in (H, W, 3) uint8 RGB as it is: nothing is shrunk. Boxes are in pixels of `pixels`."""
+        height, width = pixels.shape[:2]
+        return self._boxes(self.probability(pixels), width, height)
+
+    def probability(self, pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+        """(H, W, 3) uint8 RGB -> (H, W) float32, the probability of text at every pixel."""
+        height, width = pixels.shape[:2]
+        batch = normalise(pixels, self.card.mean, self.card.std)
+        return self._runtime.probability(batch)[:height, :width]
+
+    def _boxes(self, probability: npt.NDArray[np.float32], width: int, height: int) -> list[Box]:
+        map_height, map_width = probability.shape
+        scale = (width / map_width, height / map_height)
+        return find_boxes(probability, scale, (width, height), self.card.rules)
+
+
+def normalise(
+    pixels: npt.NDArray[np.uint8], mean: tuple[float, float, float], std: tuple[float, float, float]
+) -> npt.NDArray[np.float32]:
+    """(H, W, 3) uint8 RGB -> (1, 3, H', W') float32 normalised, padded right and below to multiples of 32 with zeros.
+
+    Zero is the mean colour: no edge towards black that could look like a stroke, and no pixel of the page is
+    resampled a second time, as stretching to multiples of 32 would.
+    """
+    height, width = pixels.shape[:2]
+    padded = (-(-height // STRIDE) * STRIDE, -(-width // STRIDE) * STRIDE)
+    batch = np.zeros((1, 3, *padded), np.float32)
+    values = np.arange(256, dtype=np.float32)
+    for channel in range(3):
+        table = (values / np.float32(255) - np.float32(mean[channel])) / np.float32(std[channel])
+        batch[0, channel, :height, :width] = cv2.LUT(pixels[:, :, channel], table)
+    return batch

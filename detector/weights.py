@@ -1,0 +1,119 @@
+"""Shipped models: name -> file, checked by its sha256, with a card that says how to use it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from detector.errors import ModelError
+from detector.postprocess import Rules
+
+WEIGHTS_FOLDER = Path(__file__).parent / "weights"
+DEFAULT_MODEL = "dbnet-resnet18"
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+"""RGB, of values in [0, 1]; what ImageNet-trained backbones expect (torchvision documentation)."""
+
+
+@dataclass(frozen=True, slots=True)
+class ModelCard:
+    """How to use a model.
+
+    Attributes:
+        name: such as "dbnet-resnet18".
+        path: the .onnx file.
+        sha256: of that file, hex.
+        precision: "int8", "fp16" or "fp32".
+        mean, std: of the RGB input in [0, 1].
+        rules: thresholds of the post-processing.
+        details: the whole card as written (scores, data, recipe).
+    """
+
+    name: str
+    path: Path
+    sha256: str
+    precision: str
+    mean: tuple[float, float, float] = IMAGENET_MEAN
+    std: tuple[float, float, float] = IMAGENET_STD
+    rules: Rules = field(default_factory=Rules)
+    details: dict[str, Any] = field(default_factory=dict)
+
+
+def list_models(folder: Path = WEIGHTS_FOLDER) -> list[str]:
+    """Names of the models in a weights folder (those with a card and an .onnx file)."""
+    return sorted(card.stem for card in folder.glob("*.json") if (folder / f"{card.stem}.int8.onnx").is_file())
+
+
+def weights_path(name: str, kind: str = "int8_onnx", folder: Path = WEIGHTS_FOLDER) -> Path:
+    """The file of a shipped model.
+
+    Args:
+        name: of the model.
+        kind: "int8_onnx" (inference) or "fp16_safetensors" (for fine-tuning).
+        folder: where the models are.
+
+    Raises:
+        ModelError: there is no such model or file.
+    """
+    suffix = {"int8_onnx": ".int8.onnx", "fp16_safetensors": ".fp16.safetensors"}.get(kind)
+    if suffix is None:
+        raise ModelError(f"unknown kind of weights {kind!r}; choose int8_onnx or fp16_safetensors")
+    path = folder / f"{name}{suffix}"
+    if not path.is_file():
+        known = ", ".join(list_models(folder)) or "none"
+        raise ModelError(f"no model {name!r} (shipped: {known}); give one of these names or the path of an .onnx file")
+    return path
+
+
+def load_card(model: str | Path, folder: Path = WEIGHTS_FOLDER) -> ModelCard:
+    """The card of a shipped model by its name, or of any .onnx file by its path.
+
+    A path's card is the .json beside it (same name without .int8/.fp32); without one the defaults hold.
+
+    Raises:
+        ModelError: not there, damaged (the file is not the one that the card describes), or the card is unreadable.
+    """
+    shipped = not (isinstance(model, Path) or model.endswith(".onnx") or "/" in model)
+    path = weights_path(str(model), folder=folder) if shipped else Path(model)
+    if not path.is_file():
+        raise ModelError(f"{path}: no such model file (shipped models: {', '.join(list_models(folder)) or 'none'})")
+    stem, _, precision = path.name.removesuffix(".onnx").rpartition(".")
+    if precision not in ("int8", "fp16", "fp32"):
+        stem, precision = path.stem, "fp32"
+    sha256 = _sha256(path)
+    card_file = path.with_name(f"{stem}.json")
+    details = _read_card(card_file) if card_file.is_file() else {}
+    expected = details.get("sha256")
+    if precision == "int8" and expected and expected != sha256:
+        raise ModelError(f"{path}: damaged, its sha256 is not the one in {card_file.name}; install the package again")
+    defaults = Rules()
+    rules = Rules(
+        binarize=float(details.get("binarize", defaults.binarize)),
+        box_threshold=float(details.get("box_threshold", defaults.box_threshold)),
+        unclip_ratio=float(details.get("unclip_ratio", defaults.unclip_ratio)),
+        min_side=float(details.get("min_side", defaults.min_side)),
+    )
+    mean, std = (tuple(map(float, details.get(key, value))) for key, value in _NORMALISATION)
+    return ModelCard(str(details.get("name", stem)), path, sha256, precision, mean, std, rules, details)  # type: ignore[arg-type]
+
+
+_NORMALISATION = (("mean", IMAGENET_MEAN), ("std", IMAGENET_STD))
+
+
+def _read_card(path: Path) -> dict[str, Any]:
+    try:
+        card = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ModelError(f"{path}: the model card is not readable JSON ({error})") from error
+    if not isinstance(card, dict):
+        raise ModelError(f"{path}: the model card is not a JSON object")
+    return card
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
