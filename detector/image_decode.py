@@ -50,7 +50,11 @@ def decode_jpeg(file: BinaryIO, header: Header, target: tuple[int, int], name: s
     file.seek(0)
     data = file.read(_WHOLE_FILE_BYTES + 1)
     if len(data) <= _WHOLE_FILE_BYTES and header.channels in (1, 3) and data.rfind(b"\xff\xd9") > header.data_start:
-        pixels = cv2.imdecode(np.frombuffer(data, np.uint8), _REDUCED[factor] | cv2.IMREAD_IGNORE_ORIENTATION)
+        try:
+            pixels = cv2.imdecode(np.frombuffer(data, np.uint8), _REDUCED[factor] | cv2.IMREAD_IGNORE_ORIENTATION)
+        except cv2.error as error:
+            raise_if_out_of_memory(error)
+            pixels = None  # Pillow may still read it, or say better what is wrong
         if pixels is not None and pixels.dtype == np.uint8:
             return cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB, dst=pixels)  # type: ignore[return-value]
     del data
@@ -71,6 +75,7 @@ def decode_webp(file: BinaryIO, header: Header, name: str) -> Pixels:
     try:
         pixels = cv2.imdecode(data, cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
     except cv2.error as error:
+        raise_if_out_of_memory(error)
         raise CorruptImage(f"{name}: the WebP data is damaged or cut off ({error.err})") from error
     if pixels is None or pixels.shape[:2] != (header.height, header.width):
         raise CorruptImage(f"{name}: the WebP data is damaged or cut off")
@@ -93,7 +98,19 @@ def decode_pillow(file: BinaryIO, header: Header, target: tuple[int, int], name:
         image.load()
         return _rgb(image, target)
     except DECODE_ERRORS as error:
+        raise_if_out_of_memory(error)
         raise CorruptImage(f"{name}: the {header.description} data is damaged or cut off ({error})") from error
+
+
+def raise_if_out_of_memory(error: BaseException) -> None:
+    """Libraries wrap a failed allocation in errors of their own; it must not pass for a damaged file.
+
+    Raises:
+        MemoryError: if that is what `error` means.
+    """
+    text = str(error).lower()
+    if any(sign in text for sign in ("insufficient memory", "out of memory", "bad_alloc", "bad alloc", "(-4:")):
+        raise MemoryError(text) from error
 
 
 def eight_bit(values: npt.NDArray[Any]) -> Pixels:

@@ -11,7 +11,7 @@ import cv2
 
 from detector.errors import CorruptImage
 from detector.image_budget import box_reduction
-from detector.image_decode import Pixels, eight_bit
+from detector.image_decode import Pixels, eight_bit, raise_if_out_of_memory
 from detector.image_header import Header
 
 
@@ -57,6 +57,7 @@ def decode_vips(file: BinaryIO, header: Header, page: int, target: tuple[int, in
         image = vips.Image.new_from_source(source, "", access="sequential", fail_on="truncated", **options)
         array = _shrunk(image, factor).numpy()
     except vips.Error as error:
+        raise_if_out_of_memory(error)
         reason = " ".join(str(error).split()) or "no reason given"
         raise CorruptImage(f"{name}: the {header.description} data is damaged or cut off ({reason})") from error
     pixels = eight_bit(array)
