@@ -1,0 +1,170 @@
+"""Draws boxes over pages; as a program, one JPEG per job line.
+
+``python -m detector.overlay`` reads JSON lines on stdin::
+
+    {"path": "/data/a%20b.jpg", "page": 0, "boxes": [[[x, y], [x, y], [x, y], [x, y]]], "out": "/abs/out.jpg",
+     "max_side": 1600, "scores": [0.9]}
+
+(`path` is the percent-encoded file name, so that every name fits; `page`, `max_side` and `scores` may be left out) and
+answers each with one line on stdout: ``{"out": "...", "ok": true, "width": 1200, "height": 1600}`` or
+``{"out": "...", "ok": false, "error": "..."}``. It goes on after errors and ends with its input.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, TextIO
+from urllib.parse import unquote_to_bytes
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from detector.errors import DetectorError
+from detector.image import open_page
+
+MAX_SIDE = 1600
+JPEG_QUALITY = 82
+_LINE = (255, 45, 85)  # RGB; rare in photos and in print
+_HALO = (255, 255, 255)
+_FRACTION_BITS = 4  # cv2 takes coordinates in 1/16 pixel with shift=4
+_FILL = 0.12
+
+
+def draw(
+    pixels: npt.NDArray[np.uint8],
+    boxes: Sequence[Sequence[Sequence[float]]] | npt.NDArray[np.floating],
+    *,
+    scores: Sequence[float] | None = None,
+) -> npt.NDArray[np.uint8]:
+    """A copy of a picture with the boxes on it: thin anti-aliased outlines on a white halo, faintly filled.
+
+    Args:
+        pixels: (H, W, 3) uint8 RGB.
+        boxes: polygons, (N, 2) each, in pixels of `pixels`.
+        scores: written beside the boxes when given.
+
+    Returns:
+        (H, W, 3) uint8 RGB.
+    """
+    canvas = np.ascontiguousarray(pixels).copy()
+    if not len(boxes):
+        return canvas
+    width = max(1, round(max(canvas.shape[:2]) / 700))
+    outlines = [
+        np.round((np.asarray(box, dtype=np.float64) - 0.5) * (1 << _FRACTION_BITS)).astype(np.int32) for box in boxes
+    ]
+    filled = canvas.copy()
+    for outline in outlines:
+        cv2.fillPoly(filled, [outline], _LINE, cv2.LINE_AA, _FRACTION_BITS)
+    cv2.addWeighted(filled, _FILL, canvas, 1 - _FILL, 0, dst=canvas)
+    cv2.polylines(canvas, outlines, True, _HALO, width + 2, cv2.LINE_AA, _FRACTION_BITS)
+    cv2.polylines(canvas, outlines, True, _LINE, width, cv2.LINE_AA, _FRACTION_BITS)
+    for box, score in zip(boxes, scores or (), strict=False):
+        _write_score(canvas, np.asarray(box, dtype=np.float64), score)
+    return canvas
+
+
+def _write_score(canvas: npt.NDArray[np.uint8], box: npt.NDArray[np.float64], score: float) -> None:
+    size = max(0.35, max(canvas.shape[:2]) / 2600)
+    text = f"{score:.2f}".lstrip("0")
+    (_, high), _ = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, size, 1)
+    x, y = box[0]
+    corner = (max(0, int(x)), max(high + 1, int(y) - 3))
+    cv2.putText(canvas, text, corner, cv2.FONT_HERSHEY_SIMPLEX, size, _HALO, 3, cv2.LINE_AA)
+    cv2.putText(canvas, text, corner, cv2.FONT_HERSHEY_SIMPLEX, size, _LINE, 1, cv2.LINE_AA)
+
+
+def write_jpeg(pixels: npt.NDArray[np.uint8], out: Path) -> None:
+    """Writes (H, W, 3) uint8 RGB as JPEG: complete, or not at all. Parent folders are made.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
+    ok, data = cv2.imencode(".jpg", cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
+    if not ok:
+        raise OSError(f"cannot encode {pixels.shape} pixels as JPEG")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    part = out.with_name(f".{out.name}.{os.getpid()}.part")
+    try:
+        part.write_bytes(data.tobytes())
+        part.replace(out)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def write_overlay(
+    path: Path,
+    page: int,
+    boxes: Sequence[Sequence[Sequence[float]]],
+    out: Path,
+    *,
+    max_side: int = MAX_SIDE,
+    scores: Sequence[float] | None = None,
+) -> tuple[int, int]:
+    """Opens a page no larger than `max_side`, draws its boxes (original upright pixels), writes a JPEG.
+
+    Returns:
+        (width, height) of the JPEG in pixels.
+
+    Raises:
+        DetectorError: the page cannot be opened.
+        OSError: the JPEG cannot be written.
+    """
+    opened = open_page(path, page, limit_side=max_side)
+    height, width = opened.pixels.shape[:2]
+    scale = np.array([width / opened.width, height / opened.height])
+    scaled = [np.asarray(box, dtype=np.float64) * scale for box in boxes]
+    write_jpeg(draw(opened.pixels, scaled, scores=scores), out)
+    return width, height
+
+
+def answer(line: str) -> dict[str, Any]:
+    """Does one job line; whatever goes wrong is in the answer."""
+    out = None
+    try:
+        job = json.loads(line)
+        out = job["out"]
+        path = Path(os.fsdecode(unquote_to_bytes(job["path"])))
+        width, height = write_overlay(
+            path,
+            int(job.get("page", 0)),
+            job["boxes"],
+            Path(out),
+            max_side=int(job.get("max_side", MAX_SIDE)),
+            scores=job.get("scores"),
+        )
+    except (DetectorError, OSError) as error:
+        return {"out": out, "ok": False, "error": str(error)}
+    except MemoryError:
+        return {"out": out, "ok": False, "error": "not enough memory to draw this page"}
+    except (ValueError, KeyError, TypeError, AttributeError, cv2.error) as error:
+        return {"out": out, "ok": False, "error": f"bad overlay job: {type(error).__name__}: {error}"}
+    return {"out": out, "ok": True, "width": width, "height": height}
+
+
+def serve(jobs: TextIO, answers: TextIO) -> None:
+    """Answers job lines until they end."""
+    cv2.setNumThreads(0)
+    for line in jobs:
+        if line.strip():
+            answers.write(json.dumps(answer(line)) + "\n")
+            answers.flush()
+
+
+def main() -> int:
+    """``python -m detector.overlay``."""
+    try:
+        serve(sys.stdin, sys.stdout)
+    except (BrokenPipeError, KeyboardInterrupt):
+        # Whoever asked is gone; a second error while Python flushes stdout at exit would only be noise.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
