@@ -107,6 +107,11 @@ class Collector:
         """How many pages have a record on disk."""
         return len(self._seen) - self._seen.count(_UNSEEN)
 
+    @property
+    def failed(self) -> int:
+        """How many pages have a failed record on disk."""
+        return self._seen.count(_FAILED)
+
     def step(self, block_ms: int = 200) -> list[Line]:
         """Move what has arrived from Redis to disk. Returns the records that are new.
 

@@ -129,8 +129,8 @@ class LocalFleet:
     ) -> None:
         self.stop()
 
-    def stop(self) -> None:
-        """Let running images finish, then stop the workers and the server. Safe to call twice."""
+    def stop_workers(self) -> None:
+        """Let running images finish, then stop the workers; the server goes on, so that their records arrive."""
         running = [worker.process for worker in self.workers if worker.process and worker.process.poll() is None]
         for process in running:
             process.send_signal(signal.SIGTERM)
@@ -141,4 +141,8 @@ class LocalFleet:
             except subprocess.TimeoutExpired:
                 os.killpg(process.pid, signal.SIGKILL)
                 process.wait()
+
+    def stop(self) -> None:
+        """Stop everything. Safe to call twice."""
+        self.stop_workers()
         self.server.stop()

@@ -1,4 +1,4 @@
-"""The Celery app and every one of its settings, each with its reason. ``celery -A worker.app worker`` needs no flags."""
+"""The Celery app and every one of its settings, with its reason. ``celery -A worker.app worker`` needs no flags."""
 
 from __future__ import annotations
 
@@ -140,3 +140,9 @@ def configuration(current: Settings) -> dict[str, Any]:
 
 app = FleetApp("ocrfleet", set_as_current=True)
 app.conf.update(configuration(settings()))
+
+
+def app_for(current: Settings) -> Celery:
+    """The app, pointed at the broker of these settings. A producer learns its embedded server's URL after import."""
+    app.conf.update(configuration(current))
+    return app

@@ -25,9 +25,9 @@ class NoEmbeddedServer(RuntimeError):
     """There is no server binary here, or it does not start. The message says what to install or look at."""
 
 
-def die_with_parent() -> None:
-    """In a child before exec: get SIGTERM when the parent dies, however it dies (prctl(2), Linux only)."""
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+def die_with_parent(with_signal: signal.Signals = signal.SIGTERM) -> None:
+    """In a child process: be sent this signal when the parent dies, however it dies (prctl(2), Linux only)."""
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, with_signal)
 
 
 def server_binary() -> Path:

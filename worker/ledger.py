@@ -206,6 +206,12 @@ class Ledger:
         """Claim the right to send a stranded page again: its task JSON, or None if it is alive or done."""
         return self._call("RECLAIM", job, index, now_ms())
 
+    def expire_leases(self, job: str) -> None:
+        """No worker of before is alive (the caller knows): all running pages may be claimed at once."""
+        key = JobKeys.of(job).leases
+        if members := self.client.zrange(key, 0, -1):
+            self.client.zadd(key, dict.fromkeys(members, 0))
+
     def status(self, job: str) -> JobStatus | None:
         """A job's counts, None if there is no such job."""
         keys = JobKeys.of(job)

@@ -64,6 +64,11 @@ def unacked_ids(client: redis.Redis) -> dict[str, float]:
     return held
 
 
+def purge(client: redis.Redis) -> None:
+    """Empty a private broker's queue after a crash, when no worker is running: the ledger knows what to send again."""
+    client.delete(*QUEUE_LISTS, UNACKED, UNACKED_INDEX)
+
+
 def drop_job(client: redis.Redis, job: str) -> int:
     """Take a cancelled job's waiting messages off the queue. Returns how many."""
     dropped = 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 from functools import cache
 from typing import Any
 
@@ -18,6 +19,7 @@ from worker.broker import open_ledger
 from worker.cleanup import clean_redis_once, clean_spool, remember_report, report_line
 from worker.deadletter import bury, dead_record
 from worker.detection import ImageRunner, worker_name
+from worker.embedded import die_with_parent
 from worker.lease import Lease
 from worker.ledger import Ledger
 from worker.messages import ImageRecord, ImageTask, MessageError, decode_task, encode, failed_record
@@ -46,6 +48,8 @@ def _prepare_main_process(**_: Any) -> None:
 @worker_process_init.connect
 def _prepare_child(**_: Any) -> None:
     guard.tame_malloc()
+    # A child whose Celery main process was killed must not go on using memory that its successor needs.
+    die_with_parent(signal.SIGKILL)
 
 
 @cache

@@ -1,0 +1,332 @@
+"""Commands that need a broker: enqueue, status, jobs, watch, collect, cancel, forget, and resume/retry of a JOB."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from producer.clicking import (
+    EXIT_FAILED_IMAGES,
+    EXIT_INTERRUPTED,
+    EXIT_NOTHING,
+    Stop,
+    absolute,
+    check_job_name,
+    clear_errors,
+    limit_side_option,
+    out_option,
+    quiet_option,
+    sources_argument,
+)
+
+if TYPE_CHECKING:
+    from worker.ledger import JobStatus, Ledger
+
+job_argument = click.argument("job", callback=check_job_name)
+
+
+def broker() -> tuple[Any, Ledger]:
+    """The Celery app and the ledger of OCRFLEET_REDIS_URL."""
+    from worker.app import app_for
+    from worker.broker import open_ledger
+    from worker.settings import read_settings
+
+    current = read_settings(os.environ)
+    return app_for(current), open_ledger(current)
+
+
+def known(ledger: Ledger, job: str) -> JobStatus:
+    """The job's status, or an exit that says there is none."""
+    status = ledger.status(job)
+    if status is None:
+        raise Stop(f"there is no job {job} on this broker (see `ocr-producer jobs`)", EXIT_NOTHING)
+    return status
+
+
+@click.command()
+@sources_argument
+@click.option("--job", required=True, callback=check_job_name, help="Name of the job.")
+@click.option(
+    "--transfer",
+    type=click.Choice(["uri"]),
+    default="uri",
+    show_default=True,
+    help="How workers get the bytes: they open the same path (shared or identical folders).",
+)
+@limit_side_option
+@click.option("--watch", "watching", is_flag=True, help="Stay until every image is done, showing progress.")
+@quiet_option
+@clear_errors
+def enqueue(
+    sources: tuple[str, ...], job: str, transfer: str, limit_side: int | None, watching: bool, quiet: bool
+) -> None:
+    """Scan PATH... and feed it to the workers of OCRFLEET_REDIS_URL. The same command again adds nothing.
+
+    \b
+    Examples:
+      ocr-producer enqueue /shared/scans --job archive-7 --watch
+      ocr-producer enqueue 'inbox/*.pdf' --job inbox && ocr-producer collect inbox -o out --follow
+    """
+    from producer.outfolder import JobRequest, state_folder
+
+    folder = state_folder(job)
+    request = JobRequest(job=job, sources=absolute(sources), limit_side=limit_side or 0)
+    app, ledger = broker()
+    if folder.exists() and ledger.status(job) is None:
+        # The broker forgot the job (expired, or another broker): it begins anew, with a fresh look at the sources.
+        folder.manifest.unlink(missing_ok=True)
+    elif folder.exists() and folder.request().sources != request.sources:
+        raise Stop(f"job {job} has other inputs: choose another --job, or `ocr-producer forget {job}`", 2)
+    feed_job(folder, request, app, ledger, watching=watching, quiet=quiet)
+
+
+def feed_job(folder: Any, request: Any, app: Any, ledger: Ledger, *, watching: bool, quiet: bool) -> None:
+    """Feed what is not fed yet; with ``watching`` stay until the end. Leaves with the right exit code."""
+    from producer.drive import Drive
+    from producer.feed import Feeder
+    from producer.manifest import read_manifest
+    from producer.progress import Progress
+    from producer.running import make_manifest, terminated_like_ctrl_c
+
+    job = request.job
+    with folder.locked(), terminated_like_ctrl_c():
+        folder.save_request(request)
+        feeder = None
+        try:
+            with Progress(quiet=quiet) as progress:
+                total = make_manifest(folder, request, progress)
+                ledger.create(job, total, {"manifest": str(folder.manifest)})
+                ledger.reopen(job)
+                progress.total = total
+                feeder = Feeder(app, ledger, job, read_manifest(folder.manifest), limit_side=request.limit_side)
+                status = Drive(app, ledger, job, progress, feeder, until_fed=not watching).go()
+        except KeyboardInterrupt:
+            raise Stop(f"interrupted: go on with `ocr-producer resume {job}`", EXIT_INTERRUPTED) from None
+    click.echo(f"{job}: {total} images, {feeder.sent} sent now, {status.done} done, {status.failed} failed", err=True)
+    if not watching:
+        click.echo(
+            f"follow it with `ocr-producer watch {job}`, or `ocr-producer collect {job} -o OUT --follow`", err=True
+        )
+    raise SystemExit(EXIT_FAILED_IMAGES if watching and status.failed else 0)
+
+
+def status_row(status: JobStatus) -> dict[str, Any]:
+    """A job's status as the JSON that ``--json`` prints. Rates are over the job's whole life."""
+    until = status.finished_s or time.time()
+    seconds = max(0.001, until - status.created_s)
+    rate = status.done / seconds
+    left = status.total - status.done
+    state = "finished" if status.finished else status.state
+    return {
+        "job": status.job,
+        "state": state,
+        "total": status.total,
+        "ok": status.ok,
+        "failed": status.failed,
+        "in_flight": status.in_flight,
+        "uncollected": status.uncollected,
+        "images_per_second": round(rate, 3),
+        "eta_seconds": round(left / rate, 1) if left and rate else (0 if not left else None),
+        "last_progress_at": status.progress_s or None,
+    }
+
+
+def _say(row: dict[str, Any]) -> str:
+    eta = row["eta_seconds"]
+    left = f", {eta:.0f} s to go" if eta else ""
+    return (
+        f"{row['job']}: {row['state']}, {row['ok'] + row['failed']}/{row['total']} done, {row['failed']} failed, "
+        f"{row['in_flight']} in flight, {row['uncollected']} to collect, {row['images_per_second']:.1f} images/s{left}"
+    )
+
+
+@click.command()
+@click.argument("job", required=False, callback=check_job_name)
+@click.option("--json", "as_json", is_flag=True, help="For programs.")
+@clear_errors
+def status(job: str | None, as_json: bool) -> None:
+    """Counts, rate and time to go of JOB, or of all jobs.
+
+    \b
+    Example:
+      ocr-producer status archive-7 --json
+    """
+    import json
+
+    _, ledger = broker()
+    rows = [status_row(known(ledger, name)) for name in ([job] if job else ledger.jobs())]
+    if as_json:
+        click.echo(json.dumps(rows[0] if job else rows))
+    else:
+        click.echo("\n".join(_say(row) for row in rows) or "no jobs")
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="For programs.")
+@click.pass_context
+def jobs(context: click.Context, as_json: bool) -> None:
+    """All jobs this broker knows, oldest first."""
+    context.invoke(status, job=None, as_json=as_json)
+
+
+@click.command()
+@job_argument
+@quiet_option
+@clear_errors
+def watch(job: str, quiet: bool) -> None:
+    """Show JOB's progress until it is done. Ctrl-C stops watching, not the job."""
+    from producer.drive import Drive
+    from producer.progress import Progress
+
+    app, ledger = broker()
+    total = known(ledger, job).total
+    try:
+        with Progress(quiet=quiet) as progress:
+            progress.total = total
+            last = Drive(app, ledger, job, progress).go()
+    except KeyboardInterrupt:
+        raise Stop("stopped watching; the job goes on", EXIT_INTERRUPTED) from None
+    click.echo(_say(status_row(last)), err=True)
+    raise SystemExit(EXIT_FAILED_IMAGES if last.failed else 0)
+
+
+@click.command()
+@job_argument
+@out_option
+@click.option("--follow", is_flag=True, help="Stay until the job is done.")
+@quiet_option
+@clear_errors
+def collect(job: str, out: Path, follow: bool, quiet: bool) -> None:
+    """Write JOB's results to OUT/results.jsonl and remove them from Redis. Safe to interrupt and to repeat.
+
+    \b
+    Example:
+      ocr-producer collect archive-7 -o out --follow
+    """
+    from producer.collect import Collector
+    from producer.drive import Drive
+    from producer.outfolder import OutFolder
+    from producer.progress import Progress
+
+    app, ledger = broker()
+    total = known(ledger, job).total
+    results = OutFolder(out.absolute()).results
+    with Collector(ledger, job, results, total) as collector:
+        try:
+            with Progress(quiet=quiet) as progress:
+                progress.total = total
+                if follow:
+                    Drive(app, ledger, job, progress, collector=collector).go()
+                else:
+                    while collector.step(block_ms=0):
+                        progress.update(collector.count, collector.failed, 0.0, "collecting")
+        except KeyboardInterrupt:
+            raise Stop(f"interrupted: {collector.count} records are in {results}; repeat to go on", 130) from None
+        count, failed = collector.count, collector.failed
+    click.echo(f"{results}: {count} of {total} records, {failed} failed", err=True)
+    raise SystemExit(EXIT_FAILED_IMAGES if failed else 0)
+
+
+@click.command()
+@click.argument("target", metavar="OUT|JOB")
+@quiet_option
+@clear_errors
+def resume(target: str, quiet: bool) -> None:
+    """Go on with an interrupted job: an OUT folder of `run`, or a JOB of `enqueue`.
+
+    \b
+    Examples:
+      ocr-producer resume out
+      ocr-producer resume archive-7
+    """
+    _again(target, quiet=quiet, retry=False)
+
+
+@click.command()
+@click.argument("target", metavar="OUT|JOB")
+@quiet_option
+@clear_errors
+def retry(target: str, quiet: bool) -> None:
+    """Do the failed images of OUT or JOB again.
+
+    \b
+    Example:
+      ocr-producer retry out
+    """
+    _again(target, quiet=quiet, retry=True)
+
+
+def _again(target: str, *, quiet: bool, retry: bool) -> None:
+    from producer.cli_run import go, local_folder
+    from producer.outfolder import state_folder
+    from worker.messages import JOB_NAME
+
+    local = local_folder(target)
+    if local is not None:
+        go(local, local.request(), quiet=quiet, retry=retry)
+    if not JOB_NAME.match(target):
+        raise Stop(f"{target} is neither an output folder of `run` nor a job's name", EXIT_NOTHING)
+    folder = state_folder(target)
+    app, ledger = broker()
+    known(ledger, target)
+    if not folder.exists():
+        raise Stop(f"{target} was enqueued on another machine: {'retry' if retry else 'resume'} it there", EXIT_NOTHING)
+    if retry and retry_on_broker(ledger, target) == 0:
+        raise Stop(f"job {target} has no failed images", EXIT_NOTHING)
+    feed_job(folder, folder.request(), app, ledger, watching=sys.stderr.isatty(), quiet=quiet)
+
+
+def retry_on_broker(ledger: Ledger, job: str) -> int:
+    """Failed pages of a job become unfed; their uncollected records go. Returns how many pages."""
+    import msgspec
+
+    from producer.collect import Line
+    from worker.ledger import JobKeys, chunked
+
+    decoder = msgspec.json.Decoder(Line)
+    results = JobKeys.of(job).results
+    stale = [key for key, fields in ledger.client.xrange(results) if decoder.decode(fields[b"record"]).status != "ok"]
+    for keys in (stale[start : start + 1000] for start in range(0, len(stale), 1000)):
+        ledger.client.xdel(results, *keys)
+    return sum(ledger.retry(job, indices) for indices in chunked(ledger.pages_in_state(job, b"f")))
+
+
+@click.command()
+@job_argument
+@clear_errors
+def cancel(job: str) -> None:
+    """Stop JOB: what waits is dropped, what runs is finished, what is done stays. `resume` goes on with it."""
+    from worker.queue import drop_job
+
+    _, ledger = broker()
+    known(ledger, job)
+    ledger.cancel(job)
+    dropped = drop_job(ledger.client, job)
+    click.echo(f"{job}: cancelled, {dropped} waiting images dropped", err=True)
+
+
+@click.command()
+@job_argument
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@clear_errors
+def forget(job: str, yes: bool) -> None:
+    """Remove all of JOB's keys from Redis, uncollected results too, and its manifest on this machine."""
+    import shutil
+
+    from producer.outfolder import state_folder
+    from worker.queue import drop_job
+
+    _, ledger = broker()
+    status = known(ledger, job)
+    if status.uncollected and not yes:
+        click.confirm(f"{status.uncollected} results of {job} were never collected. Forget them?", abort=True)
+    ledger.cancel(job)
+    drop_job(ledger.client, job)
+    keys = ledger.forget(job)
+    shutil.rmtree(state_folder(job).root, ignore_errors=True)
+    click.echo(f"{job}: forgotten ({keys} keys removed)", err=True)
