@@ -1,0 +1,40 @@
+# Two commands: `make run` (a folder of images in, boxes out) and `make test`. They need git, make and Python >= 3.11.
+PYTHON ?= python3
+VENV ?= .venv
+IMAGES ?= examples/images
+OUT ?= out
+BIN = $(VENV)/bin
+PIP = $(BIN)/python -m pip --disable-pip-version-check --quiet install --constraint constraints.txt
+
+.PHONY: run test lint bench train clean
+
+run: $(VENV)/.run-ready ## detect text in IMAGES, results in OUT
+	$(BIN)/ocr-producer run "$(IMAGES)" -o "$(OUT)" --overlays
+
+test: $(VENV)/.test-ready lint ## everything CI runs
+	$(BIN)/python -m pytest --cov --cov-report=term:skip-covered -q
+
+lint: $(VENV)/.test-ready
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: $(VENV)/.test-ready ## tables of speed and memory; takes minutes, wants a quiet machine
+	for script in tests/bench/bench_*.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done
+
+$(VENV)/bin/python:
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "ocrfleet needs Python 3.11 or newer; try: make PYTHON=python3.12")'
+	$(PYTHON) -m venv $(VENV)
+
+# Without torch: what a worker machine needs.
+$(VENV)/.run-ready: $(VENV)/bin/python pyproject.toml constraints.txt
+	$(PIP) --editable '.[local]'
+	@touch $@
+
+$(VENV)/.test-ready: $(VENV)/bin/python pyproject.toml constraints.txt
+	$(PIP) torch==2.13.0
+	$(PIP) --editable '.[all]'
+	@touch $@ $(VENV)/.run-ready
+
+clean:
+	rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .pytest_cache
