@@ -25,11 +25,16 @@ import numpy as np
 import numpy.typing as npt
 
 from detector.errors import DetectorError
-from detector.image import open_page
+from detector.image import Page, open_page
+
+Boxes = Sequence[Sequence[Sequence[float]]] | Sequence[npt.NDArray[np.float64]] | npt.NDArray[np.float64]
+"""Polygons, (N, 2) corners each."""
 
 MAX_SIDE = 1600
 JPEG_QUALITY = 82
-_LINE = (255, 45, 85)  # RGB; rare in photos and in print
+RED = (255, 45, 85)  # rare in photos and in print
+GREEN = (0, 170, 80)
+GREY = (130, 130, 130)
 _HALO = (255, 255, 255)
 _FRACTION_BITS = 4  # cv2 takes coordinates in 1/16 pixel with shift=4
 _FILL = 0.12
@@ -37,9 +42,10 @@ _FILL = 0.12
 
 def draw(
     pixels: npt.NDArray[np.uint8],
-    boxes: Sequence[Sequence[Sequence[float]]] | npt.NDArray[np.floating],
+    boxes: Boxes,
     *,
     scores: Sequence[float] | None = None,
+    colour: tuple[int, int, int] = RED,
 ) -> npt.NDArray[np.uint8]:
     """A copy of a picture with the boxes on it: thin anti-aliased outlines on a white halo, faintly filled.
 
@@ -47,6 +53,7 @@ def draw(
         pixels: (H, W, 3) uint8 RGB.
         boxes: polygons, (N, 2) each, in pixels of `pixels`.
         scores: written beside the boxes when given.
+        colour: RGB of the lines.
 
     Returns:
         (H, W, 3) uint8 RGB.
@@ -60,10 +67,10 @@ def draw(
     ]
     filled = canvas.copy()
     for outline in outlines:
-        cv2.fillPoly(filled, [outline], _LINE, cv2.LINE_AA, _FRACTION_BITS)
+        cv2.fillPoly(filled, [outline], colour, cv2.LINE_AA, _FRACTION_BITS)
     cv2.addWeighted(filled, _FILL, canvas, 1 - _FILL, 0, dst=canvas)
     cv2.polylines(canvas, outlines, True, _HALO, width + 2, cv2.LINE_AA, _FRACTION_BITS)
-    cv2.polylines(canvas, outlines, True, _LINE, width, cv2.LINE_AA, _FRACTION_BITS)
+    cv2.polylines(canvas, outlines, True, colour, width, cv2.LINE_AA, _FRACTION_BITS)
     for box, score in zip(boxes, scores or (), strict=False):
         _write_score(canvas, np.asarray(box, dtype=np.float64), score)
     return canvas
@@ -76,7 +83,7 @@ def _write_score(canvas: npt.NDArray[np.uint8], box: npt.NDArray[np.float64], sc
     x, y = box[0]
     corner = (max(0, int(x)), max(high + 1, int(y) - 3))
     cv2.putText(canvas, text, corner, cv2.FONT_HERSHEY_SIMPLEX, size, _HALO, 3, cv2.LINE_AA)
-    cv2.putText(canvas, text, corner, cv2.FONT_HERSHEY_SIMPLEX, size, _LINE, 1, cv2.LINE_AA)
+    cv2.putText(canvas, text, corner, cv2.FONT_HERSHEY_SIMPLEX, size, RED, 1, cv2.LINE_AA)
 
 
 def write_jpeg(pixels: npt.NDArray[np.uint8], out: Path) -> None:
@@ -100,7 +107,7 @@ def write_jpeg(pixels: npt.NDArray[np.uint8], out: Path) -> None:
 def write_overlay(
     path: Path,
     page: int,
-    boxes: Sequence[Sequence[Sequence[float]]],
+    boxes: Boxes,
     out: Path,
     *,
     max_side: int = MAX_SIDE,
@@ -116,11 +123,37 @@ def write_overlay(
         OSError: the JPEG cannot be written.
     """
     opened = open_page(path, page, limit_side=max_side)
+    write_jpeg(draw(opened.pixels, _scaled(boxes, opened), scores=scores), out)
+    height, width = opened.pixels.shape[:2]
+    return width, height
+
+
+def write_comparison(path: Path, found: Boxes, truth: Sequence[tuple[Any, bool]], out: Path) -> None:
+    """Draws ground truth (green; grey where it is "do not care") under what was found (red) and writes a JPEG.
+
+    Args:
+        path: the image.
+        found: boxes in its original upright pixels.
+        truth: (corners, ignore) pairs in the same pixels.
+        out: the JPEG.
+
+    Raises:
+        DetectorError: the image cannot be opened.
+        OSError: the JPEG cannot be written.
+    """
+    opened = open_page(path, limit_side=MAX_SIDE)
+    pixels = opened.pixels
+    for ignored, colour in ((True, GREY), (False, GREEN)):
+        corners = [np.asarray(points, dtype=np.float64) for points, ignore in truth if ignore is ignored]
+        pixels = draw(pixels, _scaled(corners, opened), colour=colour)
+    write_jpeg(draw(pixels, _scaled(found, opened)), out)
+
+
+def _scaled(boxes: Boxes, opened: Page) -> list[npt.NDArray[np.float64]]:
+    """Boxes in original pixels -> in the opened page's pixels."""
     height, width = opened.pixels.shape[:2]
     scale = np.array([width / opened.width, height / opened.height])
-    scaled = [np.asarray(box, dtype=np.float64) * scale for box in boxes]
-    write_jpeg(draw(opened.pixels, scaled, scores=scores), out)
-    return width, height
+    return [np.asarray(box, dtype=np.float64) * scale for box in boxes]
 
 
 def answer(line: str) -> dict[str, Any]:
