@@ -25,7 +25,7 @@ class Stop(click.ClickException):
 
     def __init__(self, message: str, code: int) -> None:
         super().__init__(message)
-        self.exit_code = code
+        self.exit_code = code  # type: ignore[misc]  # click declares it on the class, and reads it from the instance
 
 
 def clear_errors(command: Callable[..., Any]) -> Callable[..., Any]:

@@ -153,7 +153,7 @@ def broker_url(redis_url: str) -> str:
     if redis_url.startswith("unix://"):
         parts = urlsplit(redis_url)
         query = parts.query.replace("db=", "virtual_host=") or "virtual_host=0"
-        return urlunsplit(("redis+socket", parts.netloc, parts.path, query, ""))
+        return f"redis+socket://{parts.netloc}{parts.path}?{query}"
     if redis_url.startswith("rediss://") and "ssl_cert_reqs" not in redis_url:
         return redis_url + ("&" if "?" in redis_url else "?") + "ssl_cert_reqs=required"
     return redis_url
