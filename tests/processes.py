@@ -1,0 +1,90 @@
+"""Real worker processes and real commands for tests."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import psutil
+
+
+def wait_until(condition: Callable[[], object], *, seconds: float, what: str) -> None:
+    """Poll until the condition holds.
+
+    Raises:
+        AssertionError: it did not hold in time; ``what`` says what was waited for.
+    """
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > deadline:
+            raise AssertionError(f"waited {seconds:g} s for {what}")
+        time.sleep(0.02)
+
+
+class WorkerProcess:
+    """``celery -A worker.app worker``, exactly as a user would start it."""
+
+    def __init__(self, environment: dict[str, str], log: Path, *arguments: str) -> None:
+        self.log = log
+        with log.open("ab") as output:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "celery", "-A", "worker.app", "worker", "--loglevel", "INFO", *arguments],
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+
+    def children(self) -> list[psutil.Process]:
+        """The pool's processes."""
+        try:
+            return psutil.Process(self.process.pid).children()
+        except psutil.NoSuchProcess:
+            return []
+
+    def kill_main(self) -> None:
+        """As the OOM killer or an impatient person would."""
+        os.kill(self.process.pid, signal.SIGKILL)
+        self.process.wait()
+
+    def kill_child(self) -> None:
+        """Only the process that holds the image."""
+        for child in self.children():
+            child.kill()
+
+    @property
+    def alive(self) -> bool:
+        return self.process.poll() is None
+
+    def stop(self) -> int:
+        """Warm shutdown; returns the exit status."""
+        if self.alive:
+            self.process.terminate()
+            try:
+                self.process.wait(30)
+            except subprocess.TimeoutExpired:
+                os.killpg(self.process.pid, signal.SIGKILL)
+                self.process.wait()
+        return self.process.returncode
+
+
+def command(environment: dict[str, str], *arguments: str | Path, **options: object) -> subprocess.CompletedProcess[str]:
+    """Run one of our commands (``ocr-producer``, ``ocr-worker``, ``ocr-detector``) to its end."""
+    name, *rest = map(os.fspath, arguments)
+    module = {"ocr-producer": "producer.cli", "ocr-worker": "worker.cli", "ocr-detector": "detector.cli"}[name]
+    result = subprocess.run(
+        [sys.executable, "-m", module, *rest],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=240,
+        **options,  # type: ignore[call-overload]
+    )
+    assert "Traceback" not in result.stderr, result.stderr
+    return result
