@@ -1,0 +1,102 @@
+"""A job's list of pages on disk: written once, complete or absent, and what `resume` reads.
+
+One JSON object a line; the line's number, from 0, is the page's index in the job. While the scan runs the file is
+called `manifest.jsonl.part`; it gets its name only when every page is in it and on disk, so a manifest that exists is
+a complete one.
+"""
+
+import os
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
+from itertools import islice
+from pathlib import Path
+
+import msgspec
+
+from producer.scan import FoundPage
+
+FLUSH_EVERY = 1000  # lines between two reports of progress
+
+
+class ManifestLine(msgspec.Struct, frozen=True):
+    """One page of a job.
+
+    Attributes:
+        index: the page's number in the job, from 0.
+        image: the name people see.
+        uri: where a worker gets its bytes.
+        page: 0-based page inside a PDF or TIFF.
+    """
+
+    index: int
+    image: str
+    uri: str
+    page: int
+
+
+class ManifestError(Exception):
+    """The manifest cannot be read; the message names file and line."""
+
+
+def write_manifest(pages: Iterable[FoundPage], path: Path, progress: Callable[[int], None] | None = None) -> int:
+    """Writes the manifest as pages come; the file appears under its name only when complete.
+
+    Args:
+        pages: what the scan found, in the order that becomes the index.
+        path: the manifest; its folder is made if need be.
+        progress: told now and then how many pages were found so far, and once at the end.
+
+    Returns:
+        The number of pages.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(path.name + ".part")
+    encoder = msgspec.json.Encoder()
+    total = 0
+    with part.open("wb") as stream:
+        for total, found in enumerate(pages, 1):
+            stream.write(encoder.encode(ManifestLine(total - 1, found.image, found.uri, found.page)) + b"\n")
+            if progress and total % FLUSH_EVERY == 0:
+                progress(total)
+        stream.flush()
+        os.fsync(stream.fileno())
+    part.replace(path)
+    sync_folder(path.parent)
+    if progress:
+        progress(total)
+    return total
+
+
+def read_manifest(path: Path, start: int = 0) -> Iterator[ManifestLine]:
+    """The manifest's lines from index `start` on, one at a time.
+
+    Raises:
+        FileNotFoundError: the scan never finished.
+        ManifestError: a line is damaged.
+    """
+    decoder = msgspec.json.Decoder(ManifestLine)
+    with path.open("rb") as stream:
+        for number, line in enumerate(islice(stream, start, None), start):
+            try:
+                entry = decoder.decode(line)
+            except msgspec.MsgspecError as error:
+                raise ManifestError(f"{path}:{number + 1}: not a manifest line ({error}); scan again") from error
+            if entry.index != number:
+                raise ManifestError(f"{path}:{number + 1}: holds index {entry.index}, not {number}; scan again")
+            yield entry
+
+
+def count_manifest(path: Path) -> int:
+    """How many pages the manifest lists."""
+    with path.open("rb") as stream:
+        return sum(block.count(b"\n") for block in iter(lambda: stream.read(1 << 20), b""))
+
+
+def sync_folder(folder: Path) -> None:
+    """Makes a rename in a folder survive a power cut, where the file system can."""
+    with suppress(OSError):
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
