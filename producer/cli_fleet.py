@@ -99,10 +99,9 @@ def feed_job(folder: Any, request: Any, app: Any, ledger: Ledger, *, watching: b
         feeder = None
         try:
             with Progress(quiet=quiet) as progress:
-                total = make_manifest(folder, request, progress)
+                progress.total = total = make_manifest(folder, request, progress)
                 ledger.create(job, total, {"manifest": str(folder.manifest)})
                 ledger.reopen(job)
-                progress.total = total
                 feeder = Feeder(app, ledger, job, read_manifest(folder.manifest), limit_side=request.limit_side)
                 status = Drive(app, ledger, job, progress, feeder, until_fed=not watching).go()
         except KeyboardInterrupt:

@@ -21,7 +21,9 @@ IDLE_S = 0.1
 
 
 class View(Protocol):
-    """What shows a job's progress."""
+    """What shows a job's progress. ``total`` is None while the pages are being counted."""
+
+    total: int | None
 
     def update(self, done: int, failed: int, peak_rss_mb: float, state: str) -> None: ...
 

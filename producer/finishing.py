@@ -6,7 +6,6 @@ import time
 
 from producer.outfolder import JobRequest, OutFolder, write_json
 from producer.progress import print_summary
-from producer.report import write_report
 from producer.results import summarise
 from producer.running import Ending
 
@@ -40,5 +39,7 @@ def finish(folder: OutFolder, request: JobRequest, ending: Ending, *, quiet: boo
 
         write_overlays(folder.root)
     if request.report:
+        from producer.report import write_report
+
         write_report(folder.root)
     print_summary(folder.root, totals, seconds=ending.seconds, quiet=quiet)

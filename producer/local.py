@@ -39,7 +39,7 @@ class _Worker:
     """One local Celery worker process, restarted when it dies."""
 
     def __init__(self, number: int, environment: dict[str, str], log: Path) -> None:
-        self.number = number
+        self._flags = ("-n", f"local{number}@%h", "--loglevel", "INFO")
         self._environment = environment
         self._log = log
         self._started = 0.0
@@ -50,8 +50,8 @@ class _Worker:
         self._started = time.monotonic()
         with self._log.open("ab") as log:
             self.process = subprocess.Popen(
-                # Plain settings, no flags but a name of its own: what `celery -A worker.app worker` gives.
-                [sys.executable, "-m", "celery", "-A", "worker.app", "worker", "-n", f"local{self.number}@%h"],
+                # Plain settings: what `celery -A worker.app worker` gives, under a name of its own and with a log.
+                [*(sys.executable, "-m", "celery", "-A", "worker.app", "worker"), *self._flags],
                 env=self._environment,
                 # `python -m` puts the current folder first on the path: a user's folder named `worker` must not win.
                 cwd=self._log.parent,

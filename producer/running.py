@@ -65,7 +65,7 @@ def run_job(folder: OutFolder, request: JobRequest, view: View) -> Ending:
     Ctrl-C (KeyboardInterrupt) stops the workers after their image, saves what they made, and returns.
     """
     started = time.monotonic()
-    total = make_manifest(folder, request, view)
+    view.total = total = make_manifest(folder, request, view)
     with LocalFleet(folder, request) as fleet:
         current = replace(read_settings(os.environ), redis_url=fleet.start_server())
         app = app_for(current)
