@@ -1,0 +1,141 @@
+#!/usr/bin/env bash
+# Install ocrfleet on a bare Debian/Ubuntu (or any systemd) machine. Safe to run again: it updates the program and the
+# units, never touches /etc/ocrfleet/env once it is there, and never starts more than it is asked for.
+set -euo pipefail
+
+usage() {
+  cat <<'END'
+Usage: deploy/install.sh [--role worker|hub] [--workers N] [--files-only]
+
+  --role worker   N workers on this machine (default)
+  --role hub      beat, Flower and the metrics exporter (Redis is installed separately, see deploy/README.md)
+  --workers N     how many workers; default: one per core, and at most one per 512 MB. Surplus ones are stopped.
+  --files-only    only write units and the settings file, install and start nothing (for machine images)
+
+Settings: /etc/ocrfleet/env (made at the first run; put OCRFLEET_REDIS_URL there, or in the environment of the first run).
+DESTDIR=/some/root writes below that folder (implies --files-only).
+END
+}
+
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+source_folder=$(dirname "$here")
+root=${DESTDIR:-}
+prefix=/opt/ocrfleet
+role=worker
+workers=
+files_only=${root:+yes}
+
+while [ $# -gt 0 ]; do
+  case $1 in
+    --role) role=${2:?--role needs worker or hub}; shift 2 ;;
+    --workers) workers=${2:?--workers needs a number}; shift 2 ;;
+    --files-only) files_only=yes; shift ;;
+    -h | --help) usage; exit 0 ;;
+    *) usage >&2; exit 2 ;;
+  esac
+done
+case $role in worker | hub) ;; *) echo "install.sh: --role is worker or hub, not $role" >&2; exit 2 ;; esac
+case $workers in *[!0-9]*) echo "install.sh: --workers needs a number, not $workers" >&2; exit 2 ;; esac
+if [ -z "$root" ] && [ "$(id -u)" != 0 ]; then
+  echo "install.sh: run it as root (sudo $0 ...)" >&2
+  exit 2
+fi
+
+say() { echo "install.sh: $*"; }
+
+default_workers() {
+  local cores memory_mb by_memory
+  cores=$(nproc)
+  memory_mb=$(awk '/^MemTotal:/ {print int($2 / 1024)}' /proc/meminfo)
+  by_memory=$((memory_mb / 512))
+  [ "$by_memory" -ge 1 ] || by_memory=1
+  if [ "$cores" -lt "$by_memory" ]; then echo "$cores"; else echo "$by_memory"; fi
+}
+
+make_user() {
+  getent group ocrfleet >/dev/null || groupadd --system ocrfleet
+  getent passwd ocrfleet >/dev/null ||
+    useradd --system --gid ocrfleet --home-dir /var/lib/ocrfleet --shell /usr/sbin/nologin ocrfleet
+}
+
+install_program() {
+  local python=${PYTHON:-python3}
+  "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || {
+    echo "install.sh: needs Python 3.11 or newer; try PYTHON=python3.12 $0" >&2
+    exit 2
+  }
+  [ -x "$prefix/bin/python" ] || "$python" -m venv "$prefix" || {
+    echo "install.sh: no venv module; try: apt-get install python3-venv" >&2
+    exit 2
+  }
+  local extras=worker,s3
+  [ "$role" = hub ] && extras=worker,s3,flower
+  "$prefix/bin/python" -m pip --quiet --disable-pip-version-check install --upgrade \
+    --constraint "$source_folder/constraints.txt" "${source_folder}[$extras]"
+  install -d "$prefix/share/deploy"
+  install -m 0644 "$here/README.md" "$prefix/share/deploy/README.md"
+}
+
+write_files() {
+  install -d "$root/etc/systemd/system" "$root/etc/ocrfleet"
+  local unit
+  for unit in "$here"/systemd/*.service; do
+    install -m 0644 "$unit" "$root/etc/systemd/system/"
+  done
+  if [ ! -e "$root/etc/ocrfleet/env" ]; then
+    # Made with its final mode: the password must not be readable for a moment either.
+    # Not sed: a URL may hold any character.
+    (umask 077 && while IFS= read -r line; do
+      [ "$line" = OCRFLEET_REDIS_URL= ] && line+=${OCRFLEET_REDIS_URL:-}
+      printf '%s\n' "$line"
+    done <"$here/systemd/env.example" >"$root/etc/ocrfleet/env")
+    say "wrote $root/etc/ocrfleet/env"
+  else
+    say "kept $root/etc/ocrfleet/env as it is"
+  fi
+  if [ -z "$root" ] && getent group ocrfleet >/dev/null; then
+    chgrp ocrfleet /etc/ocrfleet/env
+    chmod 0640 /etc/ocrfleet/env
+  fi
+}
+
+# restart, not start: a second run brings the new program into use.
+start_workers() {
+  local number unit
+  for number in $(seq 1 "$workers"); do
+    systemctl enable --quiet "ocrfleet-worker@$number.service"
+    systemctl restart --no-block "ocrfleet-worker@$number.service"
+  done
+  while read -r unit; do
+    number=${unit#ocrfleet-worker@}
+    number=${number%.service}
+    if [[ $number =~ ^[0-9]+$ ]] && [ "$number" -gt "$workers" ]; then
+      systemctl disable --quiet --now --no-block "$unit"
+      say "stopping surplus $unit (it finishes its image first)"
+    fi
+  done < <(systemctl list-units --plain --no-legend --all 'ocrfleet-worker@*.service' | awk '{print $1}')
+}
+
+[ -n "$workers" ] || workers=$(default_workers)
+if [ -z "$files_only" ]; then
+  make_user
+  install_program
+fi
+write_files
+if [ -n "$files_only" ]; then
+  say "files only: nothing installed, nothing started"
+  exit 0
+fi
+systemctl daemon-reload
+if ! grep -q '^OCRFLEET_REDIS_URL=.' /etc/ocrfleet/env; then
+  say "now set OCRFLEET_REDIS_URL in /etc/ocrfleet/env and run this again"
+  exit 0
+fi
+if [ "$role" = hub ]; then
+  systemctl enable --quiet ocrfleet-beat.service ocrfleet-flower.service ocrfleet-exporter.service
+  systemctl restart ocrfleet-beat.service ocrfleet-flower.service ocrfleet-exporter.service
+  say "beat, Flower (127.0.0.1:5555) and exporter (127.0.0.1:9540) are running"
+else
+  start_workers
+  say "$workers workers are running; look: journalctl -fu 'ocrfleet-worker@*'"
+fi
