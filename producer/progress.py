@@ -1,146 +1,215 @@
-"""What a person sees while a job runs, and when it has ended."""
+"""What a person sees while a job runs, and the summary at its end."""
 
 from __future__ import annotations
 
-import sys
 import time
 from collections import deque
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 
 from rich.console import Console
-from rich.markup import escape
-from rich.progress import BarColumn, SpinnerColumn, TextColumn, TimeElapsedColumn
-from rich.progress import Progress as RichBar
+from rich.progress import BarColumn, ProgressColumn, SpinnerColumn, Task, TextColumn
+from rich.progress import Progress as Bars
 from rich.table import Table
+from rich.text import Text
 
+from producer.naming import page_label
 from producer.results import Totals
 
-# Without a terminal: a line this often, so that a log file or journal stays readable.
-LINE_EVERY_S = 10.0
-# The rate shown is over this much of the recent past.
-RATE_WINDOW_S = 20.0
+WINDOW_S = 30.0  # the rate is that of the last half minute
+SAMPLE_S = 0.5
+LINE_EVERY_S = 5.0  # where there is no terminal
+FAILURES_SHOWN = 20
 
 
 class Rate:
-    """Images a second over the last ``RATE_WINDOW_S`` seconds."""
+    """Images a second over a recent window. At most `WINDOW_S / SAMPLE_S` samples are kept."""
 
-    def __init__(self) -> None:
-        self._points: deque[tuple[float, int]] = deque()
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._samples: deque[tuple[float, int]] = deque()
 
-    def add(self, done: int, now: float) -> float:
-        """Note a count; returns the current rate."""
-        if not self._points or self._points[-1][1] != done or now - self._points[-1][0] > 1:
-            self._points.append((now, done))
-        while len(self._points) > 2 and now - self._points[0][0] > RATE_WINDOW_S:
-            self._points.popleft()
-        (then, before), (until, count) = self._points[0], self._points[-1]
-        return (count - before) / (until - then) if until > then else 0.0
+    def add(self, done: int) -> None:
+        """Notes how many are done now."""
+        now = self._clock()
+        if not self._samples or now - self._samples[-1][0] >= SAMPLE_S:
+            self._samples.append((now, done))
+        while len(self._samples) > 2 and now - self._samples[0][0] > WINDOW_S:
+            self._samples.popleft()
+
+    def per_second(self, done: int) -> float:
+        """The rate up to now; 0 until there is something to tell."""
+        if not self._samples:
+            return 0.0
+        since, before = self._samples[0]
+        passed = self._clock() - since
+        return max(0, done - before) / passed if passed > 0 else 0.0
 
 
 def duration(seconds: float) -> str:
-    """``1:02:03``, or ``2:03`` below an hour."""
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
+    """12 s, 3 min 05 s, 2 h 10 min, 4 d 3 h."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    if whole < 86400:
+        return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+    return f"{whole // 86400} d {whole % 86400 // 3600} h"
+
+
+def rate_text(rate: float) -> str:
+    """Images a second with as many digits as matter."""
+    return f"{rate:.2f} images/s" if rate < 10 else f"{rate:,.0f} images/s"
+
+
+class _Facts(ProgressColumn):
+    """done/total, failed, rate, time to go, memory: those that are known."""
+
+    def render(self, task: Task) -> Text:
+        return Text("  ".join(task.fields["facts"]))
 
 
 class Progress:
-    """A bar on a terminal, a line now and then elsewhere, nothing with ``quiet``. A context manager.
+    """Shows a job. A context manager; `update` may be called as often as one likes.
+
+    On a terminal: a bar. Elsewhere: a line every few seconds. Quiet: nothing.
 
     Attributes:
         total: pages of the job; None while they are being counted.
+        failed: failed pages so far.
     """
 
-    def __init__(self, *, quiet: bool = False) -> None:
+    def __init__(
+        self, *, quiet: bool = False, console: Console | None = None, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self.total: int | None = None
-        self._quiet = quiet
-        self._rate = Rate()
-        self._said = 0.0
-        self._console = Console(stderr=True)
-        self._bar: RichBar | None = None
-        if not quiet and self._console.is_terminal:
-            self._bar = RichBar(
-                SpinnerColumn(),
-                BarColumn(bar_width=32),
-                TextColumn("{task.description}"),
-                TimeElapsedColumn(),
+        self.failed = 0
+        self._console = console or Console(stderr=True)
+        self._clock = clock
+        self._rate = Rate(clock)
+        self._said_at = clock()
+        self._said = ""
+        self._plain = not quiet and not self._console.is_terminal
+        self._bars: Bars | None = None
+        if not quiet and not self._plain:
+            self._bars = Bars(
+                SpinnerColumn(style="cyan"),
+                TextColumn("[cyan]{task.description}", markup=True),
+                BarColumn(bar_width=None, complete_style="cyan", finished_style="green"),
+                _Facts(),
                 console=self._console,
+                expand=True,
                 transient=True,
             )
-            self._task = self._bar.add_task("", total=None)
+            self._task = self._bars.add_task("starting", total=None, facts=[])
 
     def __enter__(self) -> Progress:
-        if self._bar:
-            self._bar.start()
+        if self._bars:
+            self._bars.start()
         return self
 
     def __exit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        if self._bar:
-            self._bar.stop()
+        if self._bars:
+            self._bars.stop()
+        elif self._plain and self._said:
+            self._say(force=True)
 
     def update(self, done: int, failed: int, peak_rss_mb: float, state: str) -> None:
-        """Show the job's state.
+        """Tells how the job stands.
 
         Args:
             done: pages with a record, failed ones included.
-            failed: of those.
-            peak_rss_mb: largest peak RSS of a worker child so far, MB; 0 if unknown.
-            state: what is going on, in a few words.
+            failed: failed pages.
+            peak_rss_mb: the largest peak memory of a worker so far, MB; 0 if unknown.
+            state: what is going on, in a word or two.
         """
-        now = time.monotonic()
-        if self._quiet or (self._bar is None and now - self._said < LINE_EVERY_S):
-            return
-        text = self._text(done, failed, peak_rss_mb, state, self._rate.add(done, now))
-        if self._bar:
-            self._bar.update(self._task, completed=done, total=self.total, description=escape(text))
-        else:
-            self._said = now
-            print(text, file=sys.stderr, flush=True)
+        self.failed = failed
+        self._rate.add(done)
+        facts = self.facts(done, failed, peak_rss_mb)
+        if self._bars:
+            self._bars.update(self._task, completed=done, total=self.total or None, description=state, facts=facts)
+        elif self._plain:
+            self._said = ", ".join([state, *facts])
+            self._say(force=False)
 
-    def _text(self, done: int, failed: int, peak_rss_mb: float, state: str, rate: float) -> str:
-        parts = [f"{done}/{self.total}" if self.total is not None else "", f"{failed} failed" if failed else ""]
-        if rate:
-            parts.append(f"{rate:.1f} images/s")
-            if self.total and done < self.total:
-                parts.append(f"{duration((self.total - done) / rate)} to go")
-        if peak_rss_mb:
-            parts.append(f"worker {peak_rss_mb:.0f} MB")
-        return " · ".join(part for part in [*parts, state] if part)
+    def facts(self, done: int, failed: int, peak_rss_mb: float) -> list[str]:
+        """What is known, in short phrases."""
+        rate = self._rate.per_second(done)
+        left = (self.total or 0) - done
+        return [
+            *([f"{done:,}/{self.total:,}"] if self.total else []),
+            *([f"{failed:,} failed"] if failed else []),
+            *([rate_text(rate)] if rate and self.total else []),
+            *([f"{duration(left / rate)} to go"] if rate and left > 0 else []),
+            *([f"worker {peak_rss_mb:.0f} MB"] if peak_rss_mb else []),
+        ]
+
+    def _say(self, *, force: bool) -> None:
+        now = self._clock()
+        if force or now - self._said_at >= LINE_EVERY_S:
+            self._said_at = now
+            self._console.print(self._said, markup=False, highlight=False, soft_wrap=True)
 
 
-def one_line(text: str) -> str:
-    """A name or message on one line of a terminal: control characters are shown, not obeyed."""
-    return "".join(char if char.isprintable() else repr(char)[1:-1] for char in text)
+def print_summary(
+    out: Path, totals: Totals, *, seconds: float, quiet: bool = False, console: Console | None = None
+) -> None:
+    """The end of a job: what failed and why, the totals, and where things are.
+
+    Args:
+        out: the output folder.
+        totals: of its results.
+        seconds: how long the job took on the wall clock.
+        quiet: one line for the totals instead of a table; failures are listed all the same.
+        console: where to; default stderr, where the progress was.
+    """
+    console = console or Console(stderr=True)
+    for failure in totals.failures[:FAILURES_SHOWN]:
+        line = Text.assemble(
+            ("failed ", "red"), (page_label(failure.image, failure.page), "bold"), f": {failure.type}: "
+        )
+        console.print(line + Text(page_label(failure.message, 0)), soft_wrap=True, highlight=False)
+    if totals.failed > FAILURES_SHOWN:
+        more = totals.failed - FAILURES_SHOWN
+        console.print(f"…and {more:,} more failed; all are in {out / 'results.jsonl'}", markup=False, soft_wrap=True)
+    if quiet:
+        console.print(
+            f"{totals.images:,} images: {totals.ok:,} ok, {totals.failed:,} failed, {totals.boxes:,} boxes, "
+            f"{duration(seconds)}: {out}",
+            markup=False,
+            highlight=False,
+            soft_wrap=True,
+        )
+    else:
+        console.print(_summary_table(out, totals, seconds))
 
 
-def print_summary(folder: Path, totals: Totals, *, seconds: float, quiet: bool) -> None:
-    """What became of the job: counts, speed, memory, the first failures by name, where everything is."""
-    console = Console(stderr=True, highlight=False, soft_wrap=True)
-    done = totals.ok + totals.failed
-    if not quiet:
-        table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
-        table.add_row("images", f"{totals.ok} ok, {totals.failed} failed")
-        table.add_row("text boxes", str(totals.boxes))
-        rate = f", {done / seconds:.1f} images/s over all" if seconds else ""
-        table.add_row("time", f"{duration(seconds)}{rate}, median {totals.seconds.quantile(0.5):.3f} s an image")
-        table.add_row("memory", f"{totals.peak_rss_mb.largest:.0f} MB at most in a worker child")
-        for name, runtime, _ in totals.models:
-            table.add_row("model", f"{name} ({runtime})")
-        console.print(table)
+def _summary_table(out: Path, totals: Totals, seconds: float) -> Table:
+    table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
+    table.add_column(style="dim", no_wrap=True)
+    table.add_column(overflow="fold")
+    table.add_row("images", Text(f"{totals.ok:,} ok", "green") + Text(_of_those(totals)))
     if totals.failed:
-        console.print(f"\n{totals.failed} failed:")
-        for record in totals.first_failures:
-            assert record.error is not None
-            page = f" page {record.page}" if record.page else ""
-            name, message = one_line(record.image), one_line(record.error.message)
-            console.print(f"  {name}{page}: {record.error.type}: {message}", markup=False)
-        if totals.failed > len(totals.first_failures):
-            console.print(f"  ... and {totals.failed - len(totals.first_failures)} more")
-    if not quiet:
-        console.print()
-        for name in ("results.jsonl", "report.html", "overlays"):
-            if (folder / name).exists():
-                console.print(str(folder / name), markup=False)
+        kinds = ", ".join(f"{count:,} {kind}" for kind, count in totals.errors.most_common())
+        table.add_row("failed", Text(f"{totals.failed:,}", "red") + Text(f" ({kinds})"))
+    table.add_row("boxes", f"{totals.boxes:,}")
+    rate = rate_text(totals.images / seconds) if seconds > 0 else "–"
+    table.add_row("time", f"{duration(seconds)}, {rate}, median {totals.seconds.quantile(0.5):.3f} s an image")
+    table.add_row("memory", f"{totals.peak_rss_mb.most:.0f} MB at most in a worker")
+    for name in ("results.jsonl", "report.html", "overlays"):
+        if (out / name).exists():
+            table.add_row(name.partition(".")[0], Text(str(out / name)))
+    return table
+
+
+def _of_those(totals: Totals) -> str:
+    notes = [
+        *([f"{totals.without_text:,} without text"] if totals.without_text else []),
+        *([f"{totals.flags['degraded']:,} at reduced size"] if totals.flags["degraded"] else []),
+        *([f"{totals.retried:,} after a retry"] if totals.retried else []),
+    ]
+    return f" ({', '.join(notes)})" if notes else ""

@@ -1,10 +1,13 @@
-"""Reading ``results.jsonl``: one record a line, any order, possibly a torn last line after a crash."""
+"""Reading `results.jsonl`: one record at a time, whatever a crash has left at its end, and its totals.
+
+Totals are counts and fixed bins: the memory is the same for ten records and for ten million.
+"""
 
 from __future__ import annotations
 
-import math
+from bisect import bisect_right
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,133 +16,201 @@ import msgspec
 
 from worker.messages import ImageRecord
 
-# Failures shown by name; the rest is in the file and the report.
-NAMED_FAILURES = 20
-_decoder = msgspec.json.Decoder(ImageRecord)
+FAILURES_KEPT = 500
+# 20 bins a decade from 1 ms to 1000 s: a median is right to about 6 %.
+SECONDS_EDGES = tuple(10 ** (step / 20 - 3) for step in range(121))
+# 4 MB bins up to 4 GB.
+MEMORY_EDGES = tuple(float(step * 4) for step in range(1025))
 
 
-class Histogram:
-    """Counts in logarithmic bins, 20 to a decade: medians good to 6 %, in constant memory."""
+def iter_records(path: Path, damaged: Callable[[int], None] = lambda line: None) -> Iterator[ImageRecord]:
+    """The records of a results file in the order of the file.
 
-    PER_DECADE = 20
+    A last line without its newline was torn by a crash and is left out. Any other line that is no record is passed
+    over too, and its number (from 1) is told to `damaged`.
 
-    def __init__(self) -> None:
-        self.bins: Counter[int] = Counter()
-        self.count = 0
-        self.largest = 0.0
-
-    def add(self, value: float) -> None:
-        """Count one value; values of zero and less land in the bin of one millionth."""
-        self.bins[math.floor(math.log10(max(value, 1e-6)) * self.PER_DECADE)] += 1
-        self.count += 1
-        self.largest = max(self.largest, value)
-
-    def quantile(self, share: float) -> float:
-        """The value that this share of all values does not exceed (upper edge of its bin); 0 when empty."""
-        left = share * self.count
-        for number in sorted(self.bins):
-            left -= self.bins[number]
-            if left <= 0:
-                return min(self.largest, 10 ** ((number + 1) / self.PER_DECADE))
-        return 0.0
-
-    def edges(self) -> list[tuple[float, float, int]]:
-        """(low, high, count) of each bin between the lowest and the highest that is used."""
-        if not self.bins:
-            return []
-        span = range(min(self.bins), max(self.bins) + 1)
-        return [(10 ** (n / self.PER_DECADE), 10 ** ((n + 1) / self.PER_DECADE), self.bins[n]) for n in span]
-
-
-@dataclass
-class Totals:
-    """A whole job in numbers, in constant memory.
-
-    Attributes:
-        ok, failed: pages.
-        boxes: of all pages.
-        errors: error type -> pages.
-        flags: flag -> pages.
-        seconds: distribution of the total seconds of a page (ok ones).
-        peak_rss_mb: distribution of the worker child's peak RSS, MB.
-        models: "name runtime sha256" -> pages.
-        first_failures: the first ``NAMED_FAILURES`` failed records.
+    Raises:
+        FileNotFoundError: there are no results.
     """
-
-    ok: int = 0
-    failed: int = 0
-    boxes: int = 0
-    errors: Counter[str] = field(default_factory=Counter)
-    flags: Counter[str] = field(default_factory=Counter)
-    seconds: Histogram = field(default_factory=Histogram)
-    peak_rss_mb: Histogram = field(default_factory=Histogram)
-    models: Counter[tuple[str, str, str]] = field(default_factory=Counter)
-    first_failures: list[ImageRecord] = field(default_factory=list)
-
-    def add(self, record: ImageRecord) -> None:
-        """Count one record."""
-        self.flags.update(record.flags)
-        if record.peak_rss_mb:
-            self.peak_rss_mb.add(record.peak_rss_mb)
-        if record.error is not None:
-            self.failed += 1
-            self.errors[record.error.type] += 1
-            if len(self.first_failures) < NAMED_FAILURES:
-                self.first_failures.append(record)
-            return
-        self.ok += 1
-        self.boxes += len(record.boxes)
-        self.seconds.add(record.seconds.total)
-        if record.model is not None:
-            self.models[(record.model.name, record.model.runtime, record.model.sha256)] += 1
-
-    def as_json(self) -> dict[str, Any]:
-        """For job.json."""
-        return {
-            "boxes": self.boxes,
-            "errors": dict(self.errors),
-            "flags": dict(self.flags),
-            "seconds_per_image": {
-                "median": round(self.seconds.quantile(0.5), 4),
-                "p95": round(self.seconds.quantile(0.95), 4),
-                "max": round(self.seconds.largest, 4),
-            },
-            "peak_rss_mb": round(self.peak_rss_mb.largest, 1),
-            "models": [
-                {"name": name, "runtime": runtime, "sha256": sha256, "images": count}
-                for (name, runtime, sha256), count in self.models.items()
-            ],
-        }
+    decoder = msgspec.json.Decoder(ImageRecord)
+    with path.open("rb") as stream:
+        for number, line in enumerate(stream, 1):
+            if not line.endswith(b"\n"):
+                return
+            try:
+                yield decoder.decode(line)
+            except msgspec.MsgspecError:
+                damaged(number)
 
 
-def truncate_torn_line(path: Path) -> int:
-    """Cut off an incomplete last line (the process died while writing it). Returns how many bytes went."""
-    with path.open("r+b") as handle:
-        size = end = handle.seek(0, 2)
+def truncate_torn_line(path: Path, block: int = 1 << 16) -> int:
+    """Cuts off what follows the last newline, so that appending begins a new line. Returns the bytes cut."""
+    with path.open("r+b") as stream:
+        size = end = stream.seek(0, 2)
         while end > 0:
-            start = max(0, end - 65536)
-            handle.seek(start)
-            newline = handle.read(end - start).rfind(b"\n")
+            start = max(0, end - block)
+            stream.seek(start)
+            newline = stream.read(end - start).rfind(b"\n")
             if newline >= 0:
                 end = start + newline + 1
                 break
             end = start
         if end < size:
-            handle.truncate(end)
+            stream.truncate(end)
         return size - end
 
 
-def iter_records(path: Path) -> Iterator[ImageRecord]:
-    """The records of a file, streaming. A torn last line is left out."""
-    with path.open("rb") as handle:
-        for line in handle:
-            if line.endswith(b"\n"):
-                yield _decoder.decode(line)
+@dataclass
+class Histogram:
+    """Counts in fixed bins.
+
+    Attributes:
+        edges: ascending; bin i counts values in [edges[i], edges[i + 1]), the first and last also those beyond.
+        counts: one for each bin.
+    """
+
+    edges: tuple[float, ...]
+    counts: list[int] = field(init=False)
+    count: int = 0
+    total: float = 0.0
+    least: float = 0.0
+    most: float = 0.0
+
+    def __post_init__(self) -> None:
+        self.counts = [0] * (len(self.edges) - 1)
+
+    def add(self, value: float) -> None:
+        """Counts one value."""
+        self.counts[min(max(bisect_right(self.edges, value) - 1, 0), len(self.counts) - 1)] += 1
+        self.least = value if self.count == 0 else min(self.least, value)
+        self.most = max(self.most, value)
+        self.count += 1
+        self.total += value
+
+    def quantile(self, share: float) -> float:
+        """The value below which `share` (0 to 1) of all values lie, to a bin's accuracy; 0 if there are none."""
+        wanted, before = share * self.count, 0
+        for number, count in enumerate(self.counts):
+            if count and before + count >= wanted:
+                low, high = self.edges[number], self.edges[number + 1]
+                value = low + (high - low) * (wanted - before) / count
+                return min(max(value, self.least), self.most)
+            before += count
+        return self.most
+
+    def as_json(self, digits: int) -> dict[str, float | None]:
+        """Median, 95th percentile, extremes and mean; nulls if nothing was counted."""
+        if not self.count:
+            return dict.fromkeys(("median", "p95", "min", "max", "mean"))
+        return {
+            "median": round(self.quantile(0.5), digits),
+            "p95": round(self.quantile(0.95), digits),
+            "min": round(self.least, digits),
+            "max": round(self.most, digits),
+            "mean": round(self.total / self.count, digits),
+        }
+
+
+@dataclass(frozen=True)
+class Failure:
+    """One failed page, for lists that people read."""
+
+    image: str
+    page: int
+    type: str
+    message: str
+
+
+@dataclass
+class Totals:
+    """What a results file adds up to.
+
+    Attributes:
+        errors: failed pages by error type.
+        without_text: pages that are fine and have no box.
+        retried: pages that took more than one attempt.
+        seconds: a page's whole time, of pages that are fine.
+        peak_rss_mb: the worker's peak memory after a page, MB.
+        stages: seconds of all pages together, by stage.
+        models: pages by (name, sha256, runtime).
+        hosts: pages by worker machine.
+        failures: the first `FAILURES_KEPT` failed pages.
+        damaged: lines that are no record.
+    """
+
+    ok: int = 0
+    failed: int = 0
+    boxes: int = 0
+    without_text: int = 0
+    retried: int = 0
+    damaged: int = 0
+    errors: Counter[str] = field(default_factory=Counter)
+    flags: Counter[str] = field(default_factory=Counter)
+    stages: Counter[str] = field(default_factory=Counter)
+    models: Counter[tuple[str, str, str]] = field(default_factory=Counter)
+    hosts: Counter[str] = field(default_factory=Counter)
+    seconds: Histogram = field(default_factory=lambda: Histogram(SECONDS_EDGES))
+    peak_rss_mb: Histogram = field(default_factory=lambda: Histogram(MEMORY_EDGES))
+    failures: list[Failure] = field(default_factory=list)
+
+    @property
+    def images(self) -> int:
+        """Pages with a record."""
+        return self.ok + self.failed
+
+    def add(self, record: ImageRecord) -> None:
+        """Counts one record."""
+        if record.status == "ok":
+            self.ok += 1
+            self.boxes += len(record.boxes)
+            self.without_text += not record.boxes
+            self.seconds.add(record.seconds.total)
+            for stage in ("fetch", "open", "infer", "post"):
+                self.stages[stage] += getattr(record.seconds, stage)
+        else:
+            self.failed += 1
+            kind = record.error.type if record.error else "Internal"
+            self.errors[kind] += 1
+            if len(self.failures) < FAILURES_KEPT:
+                message = record.error.message if record.error else "no reason was recorded"
+                self.failures.append(Failure(record.image, record.page, kind, message))
+        self.retried += record.attempts > 1
+        self.flags.update(record.flags)
+        if record.peak_rss_mb > 0:
+            self.peak_rss_mb.add(record.peak_rss_mb)
+        if record.model:
+            self.models[record.model.name, record.model.sha256, record.model.runtime] += 1
+        if record.worker:
+            self.hosts[record.worker.rpartition(":")[0] or record.worker] += 1
+
+    def as_json(self) -> dict[str, Any]:
+        """The part of `job.json` that comes from the records."""
+        return {
+            "boxes": self.boxes,
+            "without_text": self.without_text,
+            "retried": self.retried,
+            "errors": dict(self.errors.most_common()),
+            "flags": dict(self.flags.most_common()),
+            "seconds_per_image": self.seconds.as_json(4),
+            "stage_seconds": {stage: round(value, 3) for stage, value in self.stages.items()},
+            "peak_rss_mb": round(self.peak_rss_mb.most, 1),
+            "peak_rss_mb_median": round(self.peak_rss_mb.quantile(0.5), 1),
+            "models": [
+                {"name": name, "sha256": sha256, "runtime": runtime, "images": count}
+                for (name, sha256, runtime), count in self.models.most_common()
+            ],
+            "hosts": dict(self.hosts.most_common(100)),
+            "damaged_lines": self.damaged,
+        }
 
 
 def summarise(path: Path) -> Totals:
-    """Count a whole file."""
+    """Adds up a results file in one pass."""
     totals = Totals()
-    for record in iter_records(path):
+
+    def damaged(line: int) -> None:
+        totals.damaged += 1
+
+    for record in iter_records(path, damaged):
         totals.add(record)
     return totals

@@ -10,6 +10,7 @@ in silence.
 
 import os
 import re
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -74,7 +75,7 @@ def scan(
 
     Args:
         sources: what the user named.
-        stdin: the list for `-`.
+        stdin: the list for `-`; default: this process's own.
         exclude: the job's output folder, so that its own pictures are not taken for input.
         warn: told in one line about what was skipped or could not be counted.
 
@@ -82,8 +83,6 @@ def scan(
         SourceMissing: at once, before the first page, if a named source does not exist.
     """
     named = list(dict.fromkeys(sources))
-    if STDIN in named and stdin is None:
-        raise SourceMissing("-: nothing on standard input; pipe a list in, as in: find . -name '*.jpg' | … -")
     resolved = {name: _resolve(name) for name in named if name != STDIN}
     common = Path(os.path.commonpath([source.home for source in resolved.values()])) if resolved else Path("/")
     scanner = _Scanner(Path(os.path.realpath(exclude)) if exclude else None, warn)
@@ -91,8 +90,7 @@ def scan(
     def pages() -> Iterator[FoundPage]:
         for name in named:
             if name == STDIN:
-                assert stdin is not None
-                for line in read_list(stdin):
+                for line in read_list(stdin or sys.stdin.buffer):
                     yield from scanner.listed(line)
                 continue
             source = resolved[name]

@@ -1,0 +1,50 @@
+r"""Image names, which may hold anything, made safe for terminals and for file names of our own."""
+
+import hashlib
+import re
+from pathlib import PurePosixPath
+
+PAGE_OF_PDF = ".pdf"
+NAME_BYTES = 180  # below the 255 of every common file system, with room for endings
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
+_UNSAFE = re.compile(r'[\x00-\x1f\x7f-\x9f\u2028\u2029\\:*?"<>|]')
+
+
+def printable(name: str) -> str:
+    r"""One line of text without control characters: a newline is shown as `\x0a`, so a name cannot fool a terminal."""
+    return _CONTROL.sub(lambda match: f"\\x{ord(match[0]):02x}", name)
+
+
+def page_label(image: str, page: int) -> str:
+    """The name people read: with the page, from 1, where it says something."""
+    paged = page > 0 or image.lower().endswith(PAGE_OF_PDF)
+    return f"{printable(image)} page {page + 1}" if paged else printable(image)
+
+
+def safe_name(image: str, page: int, *, paged: bool, suffix: bool = False) -> PurePosixPath:
+    """A relative path for something made from one page: below its folder always, whatever the image is called.
+
+    Args:
+        image: the record's image name.
+        page: 0-based page.
+        paged: append `_p0001` (from 1).
+        suffix: keep the image's own ending.
+    """
+    parts = [_shorten(_UNSAFE.sub("_", part)) for part in image.split("/") if part not in ("", ".", "..")] or ["_"]
+    stem, ending = _split(parts.pop())
+    name = stem + (ending if suffix else "") + (f"_p{page + 1:04d}" if paged else "")
+    return PurePosixPath(*parts, name)
+
+
+def _split(name: str) -> tuple[str, str]:
+    path = PurePosixPath(name)
+    return path.stem, path.suffix
+
+
+def _shorten(part: str) -> str:
+    data = part.encode()
+    if len(data) <= NAME_BYTES:
+        return part
+    digest = hashlib.sha256(data).hexdigest()[:12]
+    ending = _split(part)[1][:16]
+    return data[: NAME_BYTES - 40].decode(errors="ignore") + "~" + digest + ending
