@@ -13,7 +13,10 @@ DEFAULT_MAX_PIXELS = 200_000_000
 DEFAULT_MAX_BYTES = 640 * 2**20
 """Estimated decoding memory a page may need (`estimate_bytes`); only formats that must be held whole get there."""
 
-MIN_SHORT_SIDE = 64
+STRIP_ASPECT = 10
+"""Pictures longer than this many times their short side are strips (`target_size`)."""
+
+STRIP_SHORT_SIDE = 64
 """A strip's short side is not shrunk below this many pixels as long as the picture's area stays within limit²."""
 
 STRIDE = 32
@@ -41,8 +44,8 @@ def target_size(width: int, height: int, limit_side: int) -> tuple[int, int]:
     """
     long, short = max(width, height), min(width, height)
     scale = min(1.0, limit_side / long)
-    if short * scale < MIN_SHORT_SIDE:
-        wanted = min(1.0, MIN_SHORT_SIDE / short)
+    if long > STRIP_ASPECT * short and short * scale < STRIP_SHORT_SIDE:
+        wanted = min(1.0, STRIP_SHORT_SIDE / short)
         by_area = math.sqrt(limit_side * limit_side / (long * short))
         by_padded_area = limit_side * limit_side / STRIDE / long
         scale = max(scale, min(wanted, by_area, by_padded_area))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import struct
+import warnings
 from dataclasses import dataclass, replace
 from importlib import import_module
 from typing import Any, BinaryIO
@@ -135,7 +136,9 @@ def read_header(file: BinaryIO, kind: str, name: str, page: int = 0) -> Header:
         elif kind == "webp":
             header = _webp(file)
         else:
-            header = _pillow(file, kind, page, name)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # "Corrupt EXIF data": we answer by ourselves, not on stderr
+                header = _pillow(file, kind, page, name)
     except (OSError, SyntaxError, ValueError, KeyError, IndexError, EOFError, struct.error, OverflowError) as error:
         if isinstance(error, OSError) and error.errno:  # the disk or the network, not the picture
             raise NotFound(f"{name}: cannot be read: {error.strerror}") from error
@@ -171,7 +174,8 @@ def _pillow(file: BinaryIO, kind: str, page: int, name: str) -> Header:
         try:
             image.seek(page)
         except EOFError as error:
-            raise NotFound(f"{name}: has {image.n_frames} pages, page {page} (counted from 0) was asked for") from error
+            count = count_frames(file, name)  # not image.n_frames: a failed seek leaves it one too many
+            raise NotFound(f"{name}: has {count} pages, page {page} (counted from 0) was asked for") from error
     data_start = file.tell()
     width, height = image.size
     channels = len(image.getbands())
@@ -180,6 +184,7 @@ def _pillow(file: BinaryIO, kind: str, page: int, name: str) -> Header:
     if kind == "jpeg":
         return _jpeg(image, replace(header, orientation=_orientation(image.getexif)), data_start)
     if kind == "tiff":
+        _check_strips(image.tag_v2, file)
         orientation = _orientation(lambda: image.tag_v2)
         if orientation >= 5:  # Pillow announces the turned size; ours is the stored one
             header = replace(header, width=height, height=width)
@@ -199,6 +204,17 @@ def _jpeg(image: Any, header: Header, data_start: int) -> Header:
         held = 2 * header.width * header.height * sum(h * v for h, v in factors) // most
     description = "progressive JPEG" if progressive else "JPEG"
     return replace(header, held_bytes=held, data_start=data_start, streams=not progressive, description=description)
+
+
+def _check_strips(tags: Any, file: BinaryIO) -> None:
+    """libtiff silently re-guesses the strips of a cut uncompressed file and repeats what it has."""
+    if tags.get(259, 1) != 1:
+        return  # compressed data that is cut off fails in its decoder
+    end = file.seek(0, os.SEEK_END)
+    for offsets, counts in ((273, 279), (324, 325)):  # strips, tiles (TIFF 6.0, sections 8 and 15)
+        pairs = zip(tags.get(offsets, ()), tags.get(counts, ()), strict=False)
+        if any(offset + count > end for offset, count in pairs):
+            raise ValueError("the file is cut off: its pixels would lie behind its end")
 
 
 def _png(file: BinaryIO) -> Header:

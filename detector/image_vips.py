@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import logging
 import os
 from types import ModuleType
 from typing import Any, BinaryIO
@@ -23,6 +24,7 @@ def _vips() -> ModuleType:
     os.environ.setdefault("VIPS_WARNING", "0")
     import pyvips
 
+    logging.getLogger("pyvips").setLevel(logging.ERROR)  # what matters comes as an exception
     pyvips.cache_set_max(0)  # no operation is ever asked for twice
     pyvips.cache_set_max_mem(0)
     pyvips.block_untrusted_set(True)  # loaders that libvips itself calls unsafe on strangers' files
