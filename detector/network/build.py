@@ -1,0 +1,99 @@
+"""The networks by name, and their weights to and from files."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from detector.network.dbnet import DBNet
+
+BACKBONES = ("resnet18", "mobilenet_v3_small", "shufflenet_v2_x1_0")
+
+
+def build_network(backbone: str = "resnet18", *, width: int | None = None, pretrained: bool = False) -> DBNet:
+    """A freshly initialised network.
+
+    Args:
+        backbone: one of BACKBONES.
+        width: of the feature pyramid; None for the backbone's own default (128 or 96).
+        pretrained: ImageNet weights for the trunk (downloaded by torchvision; not for the folded resnet18).
+
+    Raises:
+        ValueError: unknown backbone.
+    """
+    if backbone == "resnet18":
+        from detector.network.resnet import ResNet18DBNet
+
+        return ResNet18DBNet(width or 128)
+    if backbone == "mobilenet_v3_small":
+        from detector.network.mobilenet import MobileNetV3SmallDBNet
+
+        return MobileNetV3SmallDBNet(width or 96, pretrained)
+    if backbone == "shufflenet_v2_x1_0":
+        from detector.network.shufflenet import ShuffleNetV2DBNet
+
+        return ShuffleNetV2DBNet(width or 96, pretrained)
+    raise ValueError(f"unknown backbone {backbone!r}; choose one of {', '.join(BACKBONES)}")
+
+
+def recognise(state: Mapping[str, Tensor]) -> tuple[str, int]:
+    """Backbone and pyramid width of a state dict of ours, from its keys.
+
+    Raises:
+        ValueError: not one of our networks.
+    """
+    if "fpn.lat.0.weight" not in state:
+        raise ValueError("not a DBNet of this project (no key fpn.lat.0.weight)")
+    width = int(state["fpn.lat.0.weight"].shape[0])
+    if "layer1.0.conv1.weight" in state:
+        return "resnet18", width
+    if "features.0.0.weight" in state:
+        return "mobilenet_v3_small", width
+    if "stage2.0.branch1.0.weight" in state:
+        return "shufflenet_v2_x1_0", width
+    raise ValueError("unknown trunk: has none of layer1, features, stage2")
+
+
+def read_state(path: Path) -> dict[str, Tensor]:
+    """Weights of a .safetensors file, or of a checkpoint of the trainer (its EMA weights), as float32.
+
+    Raises:
+        ValueError: the file holds no weights that we know, with its name.
+    """
+    if path.suffix == ".safetensors":
+        from safetensors.torch import load_file
+
+        state = load_file(path)
+    else:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+        state = content.get("ema", content) if isinstance(content, dict) else {}
+    if not state or not all(isinstance(value, Tensor) for value in state.values()):
+        raise ValueError(f"{path}: holds no weights of a network")
+    return {key: value.float() if value.is_floating_point() else value for key, value in state.items()}
+
+
+def load_network(path: Path) -> DBNet:
+    """The network of a weights file, backbone and width recognised from the keys; in eval mode.
+
+    Raises:
+        ValueError: not a network of ours, with the file's name.
+    """
+    state = read_state(path)
+    try:
+        backbone, width = recognise(state)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
+    network = build_network(backbone, width=width)
+    network.load_state_dict(state, strict=True)
+    return network.eval()
+
+
+def save_half(state: Mapping[str, Tensor], path: Path) -> None:
+    """Writes weights as fp16 safetensors (integer buffers as they are)."""
+    from safetensors.torch import save_file
+
+    half = {k: (v.half() if v.is_floating_point() else v).contiguous() for k, v in state.items()}
+    save_file(half, path)

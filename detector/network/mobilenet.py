@@ -1,0 +1,36 @@
+"""MobileNetV3-Small trunk (Howard et al., ICCV 2019), torchvision's implementation and names."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from detector.network.dbnet import DBNet
+from detector.network.torchvision_import import import_torchvision
+
+
+class MobileNetV3SmallDBNet(DBNet):
+    """DBNet on MobileNetV3-Small; the last 1x1 convolution (576 channels) is the deepest stage.
+
+    Args:
+        width: of the feature pyramid.
+        pretrained: ImageNet weights, downloaded by torchvision.
+    """
+
+    backbone = "mobilenet_v3_small"
+    # Index of the last block before each stride doubles, in torchvision's `features`: strides 4, 8, 16, 32.
+    _ENDS = (2, 4, 9, 13)
+
+    def __init__(self, width: int = 96, pretrained: bool = False) -> None:
+        super().__init__((16, 24, 48, 576), width)
+        models = import_torchvision().models
+        self.features = models.mobilenet_v3_small(weights="DEFAULT" if pretrained else None).features
+
+    def stages(self, image: Tensor) -> list[Tensor]:
+        """(N, 3, H, W) -> features at strides 4, 8, 16, 32."""
+        outputs, start, x = [], 0, image
+        for end in self._ENDS:
+            for block in self.features[start:end]:
+                x = block(x)
+            outputs.append(x)
+            start = end
+        return outputs

@@ -1,0 +1,1 @@
+"""Training of the detector: targets, losses, augmentation, synthetic pages, the loop."""

@@ -1,0 +1,161 @@
+"""Random crops: one affine warp over image and teacher map, then cheap changes of light, focus and noise."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """How far geometry may vary for a kind of page.
+
+    Attributes:
+        sides: range of the page's long side after scaling, pixels (log-uniform).
+        tilt: standard deviation of the rotation, degrees.
+        free_turn: chance of a rotation within +-45 degrees.
+        quarter_turn: chance of an extra 90 or 270 degrees.
+        mirror: chance of a horizontal flip.
+        stretch: standard deviation of the log of the aspect-ratio change.
+    """
+
+    sides: tuple[float, float] = (480.0, 1400.0)
+    tilt: float = 5.0
+    free_turn: float = 0.0
+    quarter_turn: float = 0.0
+    mirror: float = 0.0
+    stretch: float = 0.1
+
+
+VIEWS = {
+    "scene": View((420.0, 1500.0), tilt=7.0, free_turn=0.15, quarter_turn=0.06, mirror=0.15, stretch=0.15),
+    "document": View((620.0, 1800.0), tilt=2.0, free_turn=0.03, quarter_turn=0.02, stretch=0.08),
+    "page": View((480.0, 1600.0), tilt=5.0, free_turn=0.05, quarter_turn=0.02, mirror=0.05),
+}
+
+
+def choose_matrix(
+    rng: np.random.Generator, shape: tuple[int, int], quads: np.ndarray, crop: int, view: View
+) -> np.ndarray:
+    """Chooses an affine map from page to crop pixels.
+
+    Args:
+        rng: source of randomness.
+        shape: (height, width) of the page.
+        quads: (N, 4, 2) text corners; most crops are centred near one of them.
+        crop: side of the square crop.
+        view: ranges.
+
+    Returns:
+        (2, 3) float64.
+    """
+    height, width = shape
+    side = np.exp(rng.uniform(*np.log(view.sides)))
+    scale = side / max(height, width)
+    angle = rng.normal(0, view.tilt)
+    if rng.random() < view.free_turn:
+        angle = rng.uniform(-45, 45)
+    if rng.random() < view.quarter_turn:
+        angle += rng.choice((90, 270))
+    stretch = np.exp(rng.normal(0, view.stretch) / 2)
+    flip = -1.0 if rng.random() < view.mirror else 1.0
+    cos, sin = np.cos(np.radians(angle)), np.sin(np.radians(angle))
+    linear = np.array([[cos, -sin], [sin, cos]]) @ np.diag([scale * stretch * flip, scale / stretch])
+    if len(quads) and rng.random() < 0.85:
+        quad = quads[rng.integers(len(quads))]
+        along = rng.random(2)
+        top, bottom = quad[0] + (quad[1] - quad[0]) * along[0], quad[3] + (quad[2] - quad[3]) * along[0]
+        centre = top + (bottom - top) * along[1] + rng.uniform(-0.45, 0.45, 2) * crop / scale
+    else:
+        centre = rng.random(2) * (width, height)
+    # Pull the window back over the page, lest half of it be border; a page smaller than the crop may lie anywhere.
+    page, half = np.array([width, height], float), crop / 2 / scale
+    low, high = np.minimum(half, page - half), np.maximum(half, page - half)
+    centre = np.where(page > 2 * half, np.clip(centre, low, high), rng.uniform(low, high))
+    offset = np.array([crop / 2, crop / 2]) - linear @ centre
+    return np.column_stack([linear, offset])
+
+
+def warp(pixels: np.ndarray, matrix: np.ndarray, crop: int, border: tuple[int, ...] | int) -> np.ndarray:
+    """One warpAffine; halves the source first where the map shrinks more than 0.6, lest thin strokes alias."""
+    scale = float(np.sqrt(abs(np.linalg.det(matrix[:, :2]))))
+    matrix = matrix.copy()
+    while scale < 0.6 and min(pixels.shape[:2]) > 2:
+        height, width = pixels.shape[0] // 2, pixels.shape[1] // 2
+        matrix[:, :2] = matrix[:, :2] @ np.diag([pixels.shape[1] / width, pixels.shape[0] / height])
+        pixels = cv2.resize(pixels, (width, height), interpolation=cv2.INTER_AREA)
+        scale *= 2
+    return cv2.warpAffine(pixels, matrix, (crop, crop), flags=cv2.INTER_LINEAR, borderValue=border)
+
+
+def move_points(quads: np.ndarray, matrix: np.ndarray) -> np.ndarray:
+    """(N, 4, 2) points through an affine (2, 3) matrix."""
+    return (quads @ matrix[:, :2].T + matrix[:, 2]).astype(np.float32)
+
+
+def _tone(rng: np.random.Generator, pixels: np.ndarray) -> np.ndarray:
+    """Brightness, contrast, gamma, colour cast, rarely inversion: one look-up table per channel."""
+    ramp = np.linspace(0, 1, 256, dtype=np.float32)
+    gamma = np.exp(rng.normal(0, 0.25))
+    contrast, light = np.exp(rng.normal(0, 0.25)), rng.normal(0, 0.1)
+    table = np.empty((1, 256, 3), np.uint8)
+    inverted = rng.random() < 0.04
+    for channel in range(3):
+        curve = (ramp**gamma - 0.5) * contrast * np.exp(rng.normal(0, 0.08)) + 0.5 + light
+        table[0, :, channel] = np.round(np.clip(1 - curve if inverted else curve, 0, 1) * 255)
+    return cv2.LUT(pixels, table)
+
+
+def _light_slope(rng: np.random.Generator, pixels: np.ndarray) -> np.ndarray:
+    """A linear or sharp-edged shadow across the crop."""
+    height, width = pixels.shape[:2]
+    direction = rng.uniform(0, 2 * np.pi)
+    y, x = np.mgrid[0:height:16, 0:width:16].astype(np.float32)
+    slope = (x - width / 2) * np.cos(direction) / width + (y - height / 2) * np.sin(direction) / height
+    if rng.random() < 0.4:
+        slope = np.clip(slope * 12 + rng.uniform(-3, 3), -0.5, 0.5)
+    shade = cv2.resize((1 + slope * rng.uniform(0.3, 1.1)).astype(np.float32), (width, height))
+    return np.clip(pixels * shade[..., None], 0, 255).astype(np.uint8)
+
+
+def _focus(rng: np.random.Generator, pixels: np.ndarray) -> np.ndarray:
+    """Defocus, motion blur, or a loss of resolution."""
+    kind = rng.random()
+    if kind < 0.4:
+        return cv2.GaussianBlur(pixels, (0, 0), rng.uniform(0.4, 1.4))
+    if kind < 0.65:
+        length = int(rng.integers(3, 8))
+        kernel = np.zeros((length, length), np.float32)
+        angle = rng.uniform(0, np.pi)
+        arm = np.array([np.cos(angle), np.sin(angle)]) * (length - 1) / 2
+        middle = (length - 1) / 2
+        start, end = np.round(middle - arm).astype(int), np.round(middle + arm).astype(int)
+        cv2.line(kernel, tuple(start.tolist()), tuple(end.tolist()), 1.0)
+        return cv2.filter2D(pixels, -1, kernel / kernel.sum())
+    height, width = pixels.shape[:2]
+    factor = rng.uniform(0.5, 0.9)
+    small = cv2.resize(pixels, (int(width * factor), int(height * factor)), interpolation=cv2.INTER_AREA)
+    return cv2.resize(small, (width, height), interpolation=cv2.INTER_LINEAR)
+
+
+def change_look(rng: np.random.Generator, pixels: np.ndarray) -> np.ndarray:
+    """Random light, focus, noise and compression of an (H, W, 3) uint8 crop."""
+    if rng.random() < 0.85:
+        pixels = _tone(rng, pixels)
+    if rng.random() < 0.15:
+        pixels = _light_slope(rng, pixels)
+    if rng.random() < 0.1:
+        pixels = cv2.cvtColor(cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
+    if rng.random() < 0.25:
+        pixels = _focus(rng, pixels)
+    if rng.random() < 0.2:
+        noise = np.empty(pixels.shape, np.int16)
+        cv2.setRNGSeed(int(rng.integers(2**31 - 1)))
+        cv2.randn(noise, 0, rng.uniform(3, 16))
+        pixels = cv2.add(pixels, noise, dtype=cv2.CV_8U)
+    if rng.random() < 0.15:
+        encoded = cv2.imencode(".jpg", pixels, [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(25, 75))])[1]
+        pixels = cv2.imdecode(encoded, cv2.IMREAD_COLOR)
+    return pixels

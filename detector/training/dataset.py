@@ -1,0 +1,172 @@
+"""Pages and how a training batch is drawn from them.
+
+Every random choice depends only on (seed, step, place in the batch): a resumed run draws exactly the batches that an
+unbroken one would have drawn, with no generator state to save.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+
+from detector.annotations import Sample
+from detector.training.augment import VIEWS, change_look, choose_matrix, move_points, warp
+from detector.training.targets import Targets, draw_targets
+from detector.training.teacher import IMAGENET_MEAN, IMAGENET_STD
+
+MAX_SIDE = 2048  # larger training images are read reduced, so that memory does not depend on the user's camera
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingPage:
+    """One image with what is known about its text.
+
+    Attributes:
+        image: the file.
+        quads: (N, 4, 2) float32 corners in the file's pixels.
+        ignore: (N,) bool.
+        teacher: 8-bit map of the same size as the image, or None.
+        soft: the teacher's map is the target (the truth is on another level, or missing).
+        kind: key of augment.VIEWS.
+    """
+
+    image: Path
+    quads: np.ndarray
+    ignore: np.ndarray
+    teacher: Path | None = None
+    soft: bool = False
+    kind: str = "page"
+
+
+def page_from_sample(sample: Sample, kind: str = "page") -> TrainingPage:
+    """A page with its own ground truth; raises AnnotationError for a bad file."""
+    regions = sample.regions()
+    quads = np.array([region.points for region in regions], np.float32).reshape(-1, 4, 2)
+    return TrainingPage(sample.image, quads, np.array([region.ignore for region in regions], bool), kind=kind)
+
+
+def read_pixels(path: Path, max_side: int = MAX_SIDE) -> tuple[np.ndarray, float]:
+    """RGB pixels with the long side at most ``max_side``, and the factor from the file's pixels to these.
+
+    Annotations are in the file's stored pixels, so its EXIF rotation is not applied.
+
+    Raises:
+        ValueError: not an image.
+    """
+    pixels = cv2.imread(str(path), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
+    if pixels is None:
+        raise ValueError(f"{path}: cannot be decoded as an image")
+    scale = min(1.0, max_side / max(pixels.shape[:2]))
+    if scale < 1:
+        size = (round(pixels.shape[1] * scale), round(pixels.shape[0] * scale))
+        pixels = cv2.resize(pixels, size, interpolation=cv2.INTER_AREA)
+    return cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB), scale
+
+
+def make_crop(
+    page: TrainingPage, crop: int, rng: np.random.Generator, augment: bool = True
+) -> tuple[np.ndarray, Targets]:
+    """One random crop.
+
+    Returns:
+        (crop, crop, 3) uint8 RGB, and its targets.
+    """
+    pixels, scale = read_pixels(page.image)
+    quads = page.quads * np.float32(scale)
+    matrix = choose_matrix(rng, (pixels.shape[0], pixels.shape[1]), quads, crop, VIEWS[page.kind])
+    border = int(rng.integers(0, 256))
+    picture = warp(pixels, matrix, crop, (border, border, border))
+    teacher = None
+    if page.teacher is not None:
+        known = cv2.imread(str(page.teacher), cv2.IMREAD_GRAYSCALE)
+        if known is None:
+            raise ValueError(f"{page.teacher}: cannot be decoded as an image")
+        if known.shape != pixels.shape[:2]:
+            known = cv2.resize(known, (pixels.shape[1], pixels.shape[0]), interpolation=cv2.INTER_LINEAR)
+        teacher = warp(known, matrix, crop, 0).astype(np.float32) / 255
+    targets = draw_targets(move_points(quads, matrix), page.ignore, (crop, crop), teacher=teacher, soft=page.soft)
+    return change_look(rng, picture) if augment else picture, targets
+
+
+def to_tensor(pixels: np.ndarray) -> Tensor:
+    """(N, H, W, 3) uint8 RGB -> (N, 3, H, W) float32, ImageNet-normalised, channels_last."""
+    mean = torch.tensor(IMAGENET_MEAN).view(1, 3, 1, 1) * 255
+    std = torch.tensor(IMAGENET_STD).view(1, 3, 1, 1) * 255
+    return (torch.from_numpy(pixels).permute(0, 3, 1, 2).float() - mean) / std
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """A batch: image (N, 3, S, S) float32 normalised; targets (N, 4, S, S): probability, weight, threshold, band."""
+
+    image: Tensor
+    targets: Tensor
+
+
+class BatchSource:
+    """Draws batches from weighted groups of pages.
+
+    Args:
+        groups: (weight, pages) pairs; a group is chosen by weight, then a page of it uniformly.
+        seed: of the run.
+    """
+
+    def __init__(self, groups: Sequence[tuple[float, Sequence[TrainingPage]]], seed: int) -> None:
+        self._groups = [pages for _, pages in groups if len(pages)]
+        weights = np.array([weight for weight, pages in groups if len(pages)], np.float64)
+        if not self._groups:
+            raise ValueError("no training pages")
+        self._weights = weights / weights.sum()
+        self._seed = seed
+
+    def batch(self, step: int, crop: int, size: int) -> Batch:
+        """The batch of a step; the same for the same arguments, always."""
+        images, targets = np.empty((size, crop, crop, 3), np.uint8), np.empty((size, 4, crop, crop), np.float32)
+        for place in range(size):
+            rng = np.random.default_rng((self._seed, step, place))
+            pages = self._groups[rng.choice(len(self._groups), p=self._weights)]
+            images[place], drawn = make_crop(pages[rng.integers(len(pages))], crop, rng)
+            targets[place] = drawn.probability, drawn.weight, drawn.threshold, drawn.band
+        return Batch(to_tensor(images), torch.from_numpy(targets))
+
+    def stream(self, plan: Sequence[tuple[int, int, int]], ahead: int = 3) -> Iterator[Batch]:
+        """Batches of a plan of (step, crop, size), drawn ahead in a thread (OpenCV works outside the GIL)."""
+        ready: queue.Queue[Batch | BaseException] = queue.Queue(ahead)
+        stop = threading.Event()
+
+        def put(item: Batch | BaseException) -> bool:
+            while not stop.is_set():
+                try:
+                    ready.put(item, timeout=0.2)
+                    return True
+                except queue.Full:
+                    continue
+            return False
+
+        def work() -> None:
+            try:
+                for step, crop, size in plan:
+                    if not put(self.batch(step, crop, size)):
+                        return
+            except BaseException as error:  # handed to the consumer, which raises it
+                put(error)
+
+        thread = threading.Thread(target=work, name="batches", daemon=True)
+        thread.start()
+        try:
+            for _ in plan:
+                item = ready.get()
+                if isinstance(item, BaseException):
+                    raise item
+                yield item
+        finally:
+            stop.set()
+            thread.join()

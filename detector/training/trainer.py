@@ -1,0 +1,246 @@
+"""The training loop, top to bottom: batches, loss, AdamW or SGD, EMA, checkpoints that resume exactly."""
+
+from __future__ import annotations
+
+import copy
+import math
+import time
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from detector.network.build import build_network
+from detector.network.dbnet import DBNet
+from detector.training.dataset import Batch, BatchSource
+from detector.training.losses import LossWeights, db_loss
+
+
+@dataclass(frozen=True, slots=True)
+class Phase:
+    """A stretch of the run: crops of ``crop`` pixels, ``batch`` of them a step, until this fraction of all steps."""
+
+    until: float
+    crop: int
+    batch: int
+
+
+@dataclass(frozen=True, slots=True)
+class TrainConfig:
+    """Everything that decides a run besides the pages.
+
+    Attributes:
+        steps: of the whole run.
+        phases: in order; the last one's ``until`` must be 1.
+        optimizer: 'adamw' or 'sgd' (momentum 0.9, weight decay 1e-4, as in the paper).
+        lr: peak learning rate.
+        trunk_lr: factor on lr for the trunk (it starts from good weights).
+        schedule: 'poly' (power 0.9, as in the paper) or 'flat' (then a cosine fall over the last ``cooldown``).
+        cooldown: fraction of the steps.
+        warmup: steps.
+        clip: largest gradient norm.
+        ema: decay of the averaged weights, reached gradually.
+        amp: bfloat16 (CPU) or float16 (CUDA) autocast.
+        freeze_norm: BatchNorm keeps its statistics (fine-tuning with tiny batches).
+        seed: of every random choice.
+        save_every: steps between checkpoints.
+    """
+
+    steps: int
+    phases: tuple[Phase, ...]
+    backbone: str = "resnet18"
+    width: int | None = None
+    optimizer: str = "adamw"
+    lr: float = 1e-3
+    trunk_lr: float = 0.3
+    weight_decay: float = 1e-4
+    schedule: str = "flat"
+    cooldown: float = 0.3
+    warmup: int = 100
+    clip: float = 5.0
+    ema: float = 0.999
+    amp: bool = True
+    freeze_norm: bool = False
+    device: str = "cpu"
+    threads: int = 0
+    seed: int = 0
+    save_every: int = 200
+    loss: LossWeights = field(default_factory=LossWeights)
+
+    def phase_at(self, step: int) -> Phase:
+        """The phase that a step (0-based) belongs to."""
+        return next((phase for phase in self.phases if step < phase.until * self.steps), self.phases[-1])
+
+    def rate_at(self, step: int) -> float:
+        """Learning rate of a step."""
+        warm = min(1.0, (step + 1) / max(self.warmup, 1))
+        done = step / max(self.steps, 1)
+        if self.schedule == "poly":
+            return self.lr * warm * (1 - done) ** 0.9
+        falling = max(0.0, (done - (1 - self.cooldown)) / max(self.cooldown, 1e-9))
+        return self.lr * warm * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * min(falling, 1.0))))
+
+    def plain(self) -> dict[str, Any]:
+        """As built-in types: what a checkpoint and config.json hold."""
+        return asdict(self) | {"phases": [asdict(phase) for phase in self.phases]}
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """What the loop reports after each step."""
+
+    step: int
+    loss: float
+    terms: dict[str, float]
+    rate: float
+    crops_per_second: float
+
+
+class Trainer:
+    """Network, optimizer and average of one run.
+
+    Args:
+        config: of the run.
+        state: initial weights (a state dict), or None for the random initialisation.
+        network: a network to train instead of one built from the config (a pruned one, say).
+    """
+
+    def __init__(
+        self, config: TrainConfig, state: dict[str, Tensor] | None = None, network: DBNet | None = None
+    ) -> None:
+        if config.threads:
+            torch.set_num_threads(config.threads)
+        torch.manual_seed(config.seed)
+        self.config = config
+        self.device = torch.device(config.device)
+        self.network = network or build_network(config.backbone, width=config.width)
+        if state is not None:
+            self.network.load_state_dict(state, strict=True)
+        self.network.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.average = copy.deepcopy(self.network).eval().requires_grad_(False)
+        self.optimizer = _make_optimizer(config, self.network)
+        self.scaler = torch.amp.GradScaler("cuda", enabled=config.amp and self.device.type == "cuda")
+        self.step = 0
+        self.notes: dict[str, Any] = {}  # the caller's own record (best score, history); saved with the checkpoint
+
+    def run(self, source: BatchSource, until: int | None = None) -> Iterator[Progress]:
+        """Trains on, yielding after each step (so the caller can validate, log, stop).
+
+        Args:
+            source: of batches; the batch of a step depends on the step alone.
+            until: stop before this step; default the end of the run.
+        """
+        end = min(until or self.config.steps, self.config.steps)
+        plan = []
+        for step in range(self.step, end):
+            phase = self.config.phase_at(step)
+            plan.append((step, phase.crop, phase.batch))
+        started = time.perf_counter()
+        for batch in source.stream(plan):
+            loss, terms = self._train_step(batch)
+            self.step += 1
+            now = time.perf_counter()
+            rate = self.config.rate_at(self.step - 1)
+            yield Progress(self.step, loss, terms, rate, len(batch.image) / max(now - started, 1e-9))
+            started = time.perf_counter()
+
+    def _train_step(self, batch: Batch) -> tuple[float, dict[str, float]]:
+        config = self.config
+        self.network.train()
+        if config.freeze_norm:
+            for module in self.network.modules():
+                if isinstance(module, nn.BatchNorm2d):
+                    module.eval()
+        rate = config.rate_at(self.step)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate * group["factor"]
+        image = batch.image.to(self.device, memory_format=torch.channels_last)
+        targets = batch.targets.to(self.device)
+        half = torch.float16 if self.device.type == "cuda" else torch.bfloat16
+        with torch.autocast(self.device.type, half) if config.amp else nullcontext():
+            probability, threshold = self.network.logits(image)
+        loss, terms = db_loss(
+            probability.float()[:, 0], threshold.float()[:, 0], *targets.unbind(dim=1), factors=config.loss
+        )
+        self.optimizer.zero_grad(set_to_none=True)
+        self.scaler.scale(loss).backward()
+        self.scaler.unscale_(self.optimizer)
+        norm = nn.utils.clip_grad_norm_(self.network.parameters(), config.clip)
+        if torch.isfinite(norm):  # one broken batch must not end the run
+            self.scaler.step(self.optimizer)
+        self.scaler.update()
+        self._update_average()
+        return float(loss), {name: float(term) for name, term in terms.items()}
+
+    @torch.no_grad()
+    def _update_average(self) -> None:
+        # Early averages forget quickly: (1 + n) / (10 + n) rises to the final decay.
+        decay = min(self.config.ema, (1 + self.step) / (10 + self.step))
+        averaged, current = self.average.state_dict(), self.network.state_dict()
+        floats = [key for key, value in averaged.items() if value.is_floating_point()]
+        torch._foreach_lerp_([averaged[key] for key in floats], [current[key] for key in floats], 1 - decay)
+        for key, value in averaged.items():
+            if not value.is_floating_point():
+                value.copy_(current[key])
+
+    def save(self, path: Path) -> None:
+        """Writes a checkpoint, atomically; loadable with ``weights_only=True``."""
+        content = {
+            "format": 1,
+            "step": self.step,
+            "config": self.config.plain(),
+            "model": self.network.state_dict(),
+            "ema": self.average.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "scaler": self.scaler.state_dict(),
+            "random": torch.get_rng_state(),
+            "notes": self.notes,
+        }
+        unfinished = path.with_suffix(".part")
+        torch.save(content, unfinished)
+        unfinished.replace(path)
+
+    def restore(self, path: Path) -> None:
+        """Continues from a checkpoint exactly where it was saved.
+
+        Raises:
+            ValueError: not a checkpoint of this trainer, with the file's name.
+        """
+        content = torch.load(path, map_location="cpu", weights_only=True)
+        if not isinstance(content, dict) or content.get("format") != 1:
+            raise ValueError(f"{path}: not a checkpoint of ocr-detector train")
+        self.network.load_state_dict(content["model"])
+        self.average.load_state_dict(content["ema"])
+        self.optimizer.load_state_dict(content["optimizer"])
+        self.scaler.load_state_dict(content["scaler"])
+        torch.set_rng_state(content["random"])
+        self.step = content["step"]
+        self.notes = content["notes"]
+
+
+def _make_optimizer(config: TrainConfig, network: DBNet) -> torch.optim.Optimizer:
+    """Four groups: trunk and the rest (own rates), each with and without weight decay (biases, norms: none)."""
+    groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
+    for name, parameter in network.named_parameters():
+        trunk = not name.startswith(("fpn.", "head.", "thr."))
+        groups.setdefault((trunk, parameter.ndim > 1), []).append(parameter)
+    params = [
+        {
+            "params": members,
+            "factor": config.trunk_lr if trunk else 1.0,
+            "weight_decay": config.weight_decay if decays else 0.0,
+        }
+        for (trunk, decays), members in groups.items()
+    ]
+    if config.optimizer == "sgd":
+        return torch.optim.SGD(params, lr=config.lr, momentum=0.9)
+    if config.optimizer == "adamw":
+        return torch.optim.AdamW(params, lr=config.lr, betas=(0.9, 0.99), foreach=True)
+    raise ValueError(f"unknown optimizer {config.optimizer!r}; choose adamw or sgd")
+
+
+Validate = Callable[[DBNet], dict[str, float]]
