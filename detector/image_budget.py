@@ -25,7 +25,10 @@ STRIDE = 32
 VIPS_FROM_PIXELS = 2_000_000
 """From here on PNG and WebP are streamed by libvips (TIFF always is); below, decoding whole needs less memory."""
 
-_VIPS_BASE_BYTES = 36 * 2**20  # measured: import, thread pool and line caches of an 80 MP PNG
+# All measured, as growth of a fresh process's peak.
+_BASE_BYTES = 6 * 2**20  # imports of a decoder, a whole JPEG file of up to 4 MB
+_VIPS_BASE_BYTES = 36 * 2**20  # import, thread pool and line caches of an 80 MP PNG
+_PILLOW_BYTES_PER_PIXEL = {"gif": 10, "jp2": 20, "avif": 14}  # others: the picture, and what is averaged from it
 
 
 def target_size(width: int, height: int, limit_side: int) -> tuple[int, int]:
@@ -81,7 +84,7 @@ def estimate_bytes(header: Header, limit_side: int) -> int:
     """
     width, height = header.width, header.height
     target = target_size(width, height, limit_side)
-    result = 2 * 3 * target[0] * target[1]
+    result = _BASE_BYTES + 2 * 3 * target[0] * target[1]
     if header.kind == "pdf":
         return result + 4 * target[0] * target[1] + 16 * 2**20
     if header.kind == "jpeg":
@@ -89,7 +92,8 @@ def estimate_bytes(header: Header, limit_side: int) -> int:
         return result + 7 * math.ceil(width / factor) * math.ceil(height / factor) + header.held_bytes
     if by_vips(header):
         return result + _VIPS_BASE_BYTES + 512 * width * header.bytes_per_pixel // 8 + header.held_bytes
-    return result + width * height * (max(4, header.bytes_per_pixel) + 3)
+    per_pixel = _PILLOW_BYTES_PER_PIXEL.get(header.kind, max(4, header.bytes_per_pixel) + 3)
+    return result + width * height * per_pixel
 
 
 def check_budget(header: Header, name: str, limit_side: int, max_pixels: int, max_bytes: int) -> None:

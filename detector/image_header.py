@@ -279,7 +279,7 @@ def _webp(file: BinaryIO) -> Header:
     if size is None:
         raise ValueError("no picture in it")
     channels = 4 if alpha else 3
-    held = 4 * size[0] * size[1] if lossless else 2 * size[0] * size[1]
+    held = 5 * size[0] * size[1] if lossless else 0  # lossy WebP is decoded and rescaled row by row
     text = "lossless WebP" if lossless else "WebP"
     return Header("webp", *size, orientation, channels, channels, True, held, description=text)
 
