@@ -7,7 +7,7 @@ from typing import Any
 
 from celery import Celery
 from celery.schedules import crontab
-from kombu import Queue
+from kombu import Exchange, Queue
 from kombu.common import Broadcast
 
 from worker.settings import Settings, SettingsError, broker_url, settings
@@ -31,7 +31,9 @@ class FleetApp(Celery):
 def beat_schedule(current: Settings) -> dict[str, dict[str, Any]]:
     """What ``beat`` sends and when. Both go to *every* worker: temp files are per machine."""
     minute, hour, day, month, weekday = current.cleanup_cron.split()
-    broadcast = {"queue": BROADCAST_QUEUE, "exchange": BROADCAST_QUEUE}
+    # Celery does not declare a Broadcast queue's exchange when it sends, and a process that only sends would take it
+    # for a direct one, whose messages nobody gets: so it is declared with each message (a look at a set in memory).
+    broadcast = {"queue": BROADCAST_QUEUE, "declare": [Exchange(BROADCAST_QUEUE, type="fanout")]}
     try:
         nightly = crontab(minute=minute, hour=hour, day_of_month=day, month_of_year=month, day_of_week=weekday)
     except ValueError as error:
