@@ -30,6 +30,16 @@ class FleetWorker(Worker):
         kwargs.update(without_mingle=True, without_gossip=True)
         super().setup_instance(**kwargs)
 
+    def startup_info(self, artlines: bool = True) -> str:
+        """Celery's banner, and what it leaves out: the settings that keep this worker small and its images safe."""
+        conf = self.app.conf
+        acks = "late" if conf.task_acks_late else "early"
+        return super().startup_info(artlines) + (
+            f" .> prefetch: {conf.worker_prefetch_multiplier * self.concurrency}, none while an image runs\n"
+            f" .> acks: {acks}, again if the worker is lost\n"
+            f" .> child: replaced after {conf.worker_max_tasks_per_child} images; {settings().profile_reason}\n"
+        )
+
 
 class ImageRequest(Request):
     """One delivered message, seen from the Celery main process, which survives its child.
