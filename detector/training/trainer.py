@@ -174,7 +174,7 @@ class Trainer:
             self.scaler.step(self.optimizer)
         self.scaler.update()
         self._update_average()
-        return float(loss), {name: float(term) for name, term in terms.items()}
+        return float(loss.detach()), {name: float(term) for name, term in terms.items()}
 
     @torch.no_grad()
     def _update_average(self) -> None:
