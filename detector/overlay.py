@@ -31,7 +31,12 @@ Boxes = Sequence[Sequence[Sequence[float]]] | Sequence[npt.NDArray[np.float64]] 
 """Polygons, (N, 2) corners each."""
 
 MAX_SIDE = 1600
-JPEG_QUALITY = 82
+_JPEG = (  # full colour resolution: JPEG's usual half would wash the thin lines out
+    cv2.IMWRITE_JPEG_QUALITY,
+    82,
+    cv2.IMWRITE_JPEG_SAMPLING_FACTOR,
+    cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444,
+)
 RED = (255, 45, 85)  # rare in photos and in print
 GREEN = (0, 170, 80)
 GREY = (130, 130, 130)
@@ -92,7 +97,7 @@ def write_jpeg(pixels: npt.NDArray[np.uint8], out: Path) -> None:
     Raises:
         OSError: the file cannot be written.
     """
-    ok, data = cv2.imencode(".jpg", cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
+    ok, data = cv2.imencode(".jpg", cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR), _JPEG)
     if not ok:
         raise OSError(f"cannot encode {pixels.shape} pixels as JPEG")
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -119,6 +124,7 @@ def write_overlay(
         (width, height) of the JPEG in pixels.
 
     Raises:
+        ValueError: a box is not a polygon.
         DetectorError: the page cannot be opened.
         OSError: the JPEG cannot be written.
     """
@@ -153,7 +159,10 @@ def _scaled(boxes: Boxes, opened: Page) -> list[npt.NDArray[np.float64]]:
     """Boxes in original pixels -> in the opened page's pixels."""
     height, width = opened.pixels.shape[:2]
     scale = np.array([width / opened.width, height / opened.height])
-    return [np.asarray(box, dtype=np.float64) * scale for box in boxes]
+    polygons = [np.asarray(box, dtype=np.float64) for box in boxes]
+    if any(polygon.ndim != 2 or polygon.shape[1] != 2 or len(polygon) < 3 for polygon in polygons):
+        raise ValueError("a box is not a list of three or more [x, y] corners")
+    return [polygon * scale for polygon in polygons]
 
 
 def answer(line: str) -> dict[str, Any]:

@@ -1,0 +1,200 @@
+"""The commands as a user types them: output, exit codes, one clear line per mistake."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import msgspec
+import pytest
+from PIL import Image
+
+from tests.detector.test_predictor import page_with_bright_line
+from worker.messages import ImageRecord
+
+TRUTH = "320,522,1280,522,1280,798,320,798,text\n"
+
+
+def run(*arguments: object, environment: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+    done = subprocess.run(
+        [sys.executable, "-m", "detector.cli", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        env={**os.environ, **(environment or {})},
+    )
+    assert "Traceback" not in done.stderr
+    return done
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    images = tmp_path / "in"
+    (images / "sub").mkdir(parents=True)
+    page = page_with_bright_line()
+    page.save(images / "a.png")
+    page.save(images / "sub" / "book.tif", save_all=True, append_images=[page, Image.new("RGB", (50, 40))])
+    page.save(images / "sub" / "letter.pdf")
+    (images / "notes.txt").write_text("not an image, and not taken for one")
+    return images
+
+
+def test_detect_writes_a_record_per_page(folder: Path, tmp_path: Path, tiny_model: Path) -> None:
+    (folder / os.fsdecode(b"caf\xe9\n.jpg")).write_bytes(b"")
+    done = run("detect", folder, "--model", tiny_model, "--limit-side", 640, "--overlays", tmp_path / "seen")
+    assert done.returncode == 1
+    records = [msgspec.json.decode(line, type=ImageRecord) for line in done.stdout.splitlines()]
+    assert [record.index for record in records] == list(range(6))
+    assert [(Path(record.image).name, record.page, record.status) for record in records] == [
+        ("a.png", 0, "ok"),
+        (r"caf\xe9\n.jpg", 0, "failed"),
+        ("book.tif", 0, "ok"),
+        ("book.tif", 1, "ok"),
+        ("book.tif", 2, "ok"),
+        ("letter.pdf", 0, "ok"),
+    ]
+    assert records[0].boxes
+    assert records[0].input_size == (414, 640)
+    assert records[0].model is not None
+    assert records[0].peak_rss_mb > 20
+    assert records[1].error is not None
+    assert records[1].error.type == "CorruptImage"
+    assert "failed (CorruptImage)" in done.stderr
+    assert len(list((tmp_path / "seen").iterdir())) == 5
+
+
+def test_output_file_and_environment(folder: Path, tmp_path: Path, tiny_model: Path) -> None:
+    out = tmp_path / "boxes.jsonl"
+    environment = {"OCRFLEET_LIMIT_SIDE": "320"}
+    done = run("detect", folder / "a.png", "--model", tiny_model, "-o", out, environment=environment)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert json.loads(out.read_text())["input_size"] == [207, 320]
+
+
+def test_mistakes(tmp_path: Path, tiny_model: Path) -> None:
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    for arguments, code, says in (
+        (("detect",), 2, "Missing argument"),
+        (("detect", "x.jpg", "--model", "nonsense"), 2, "no model 'nonsense'"),
+        (("detect", "x.jpg", "--model", tiny_model, "--profile", "fast"), 2, "unknown profile 'fast'"),
+        (("detect", "x.jpg", "--model", tiny_model, "--runtime", "abacus"), 2, "unknown runtime"),
+        (("detect", empty, "--model", tiny_model), 4, "no images in"),
+        (("detect", tmp_path / "x.jpg", "--model", tiny_model), 1, "No such file"),
+        (("detect", tiny_model, "--model", tiny_model, "-o", "/proc/no/where"), 2, "/proc/no/where"),
+        (("evaluate", "--data", tmp_path, "--model", tiny_model), 4, "val_images"),
+        (("evaluate", "--data", tmp_path, "--worst", 3), 2, "go together"),
+        (("evaluate", "--data", tmp_path, "--results", "x", "--limit-side", 640), 2, "does not apply"),
+        (("sing",), 2, "No such command"),
+    ):
+        done = run(*arguments)
+        assert done.returncode == code, (arguments, done.stderr)
+        assert says in done.stderr
+
+
+def test_every_command_has_help_with_examples() -> None:
+    overview = run("--help")
+    assert overview.returncode == 0
+    assert "Exit codes" in overview.stdout
+    for command in ("detect", "evaluate", "models"):
+        assert command in overview.stdout
+        assert f"ocr-detector {command}" in run(command, "--help").stdout
+
+
+def test_models() -> None:
+    done = run("models")
+    assert done.returncode == 0
+    assert "dbnet-resnet18" in done.stdout
+    cards = [json.loads(line) for line in run("models", "--json").stdout.splitlines()]
+    assert any(card["name"] == "dbnet-resnet18" for card in cards)
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    """Two images: on one the bright line is annotated as the tiny model finds it, on the other somewhere else."""
+    (tmp_path / "val_images").mkdir()
+    (tmp_path / "val_gts").mkdir()
+    for name, truth in (("hit", TRUTH), ("miss", "10,10,50,10,50,30,10,30,text\n0,0,9,0,9,9,0,9,###\n")):
+        page_with_bright_line().save(tmp_path / "val_images" / f"{name}.png")
+        (tmp_path / "val_gts" / f"{name}.txt").write_text(truth)
+    return tmp_path
+
+
+def test_evaluate_prints_a_row_per_limit(data: Path, tiny_model: Path) -> None:
+    arguments = ("evaluate", "--data", data, "--model", tiny_model, "--limit-side", 640, "--limit-side", 320)
+    done = run(*arguments, "--worst", 1, "-o", data / "worst")
+    assert done.returncode == 0
+    heading, *rows = done.stdout.splitlines()
+    assert heading.split() == ["limit", "images", "gt", "det", "precision", "recall", "hmean", "ms/image"]
+    assert [row.split()[:7] for row in rows] == [
+        [limit, "2", "2", "2", "0.500", "0.500", "0.500"] for limit in ("640", "320")
+    ]
+    (picture,) = (data / "worst").iterdir()
+    assert picture.name == "001-0.00-miss.jpg"
+
+
+def test_evaluate_finished_results(data: Path, tiny_model: Path) -> None:
+    results = data / "results.jsonl"
+    assert run("detect", data / "val_images", "--model", tiny_model, "--limit-side", 640, "-o", results).returncode == 0
+    done = run("evaluate", "--data", data, "--results", results, "--json")
+    assert json.loads(done.stdout)["hmean"] == 0.5
+    results.write_text(results.read_text().splitlines()[0] + "\n")
+    done = run("evaluate", "--data", data, "--results", results)
+    assert done.returncode == 4
+    assert "has no record of miss.png" in done.stderr
+    results.write_text("{}\n")
+    done = run("evaluate", "--data", data, "--results", results)
+    assert done.returncode == 4
+    assert "results.jsonl:1: not a record" in done.stderr
+
+
+def test_a_bad_annotation_is_named_by_file_and_line(data: Path, tiny_model: Path) -> None:
+    (data / "val_gts" / "hit.txt").write_text(TRUTH + "1,2,3\n")
+    done = run("evaluate", "--data", data, "--model", tiny_model)
+    assert done.returncode == 4
+    assert "hit.txt:2:" in done.stderr
+
+
+def test_interrupted(folder: Path, tiny_model: Path) -> None:
+    command = [
+        sys.executable,
+        "-m",
+        "detector.cli",
+        "detect",
+        *[str(folder / "a.png")] * 500,
+        "--model",
+        str(tiny_model),
+    ]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    process.stdout.readline()
+    time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=20)
+    assert process.returncode == 130
+    assert "interrupted" in errors
+    assert "Traceback" not in errors
+
+
+def test_a_closed_pipe_is_no_crash(folder: Path, tiny_model: Path) -> None:
+    command = [
+        sys.executable,
+        "-m",
+        "detector.cli",
+        "detect",
+        *[str(folder / "a.png")] * 50,
+        "--model",
+        str(tiny_model),
+    ]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    assert process.stderr is not None
+    process.stdout.readline()
+    process.stdout.close()
+    assert process.wait(timeout=20) == 1
+    assert process.stderr.read() == ""
+    process.stderr.close()

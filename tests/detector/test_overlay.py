@@ -1,0 +1,100 @@
+"""Boxes over pages, in this process and as the program that the producer talks to."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from urllib.parse import quote_from_bytes
+
+import numpy as np
+from PIL import Image
+
+from detector.overlay import GREEN, RED, draw, write_comparison
+from tests.detector.samples import save_oriented
+
+SQUARE = [[100, 60], [200, 60], [200, 120], [100, 120]]
+
+
+def reddish(pixels: np.ndarray) -> np.ndarray:
+    values = pixels.astype(int)
+    return (values[..., 0] > 180) & (values[..., 1] < 120) & (values[..., 2] < 150)
+
+
+def test_lines_run_along_the_box_and_nowhere_else() -> None:
+    paper = np.full((240, 320, 3), 90, np.uint8)
+    drawn = draw(paper, [SQUARE])
+    assert (paper == 90).all(), "the original is left alone"
+    ys, xs = np.nonzero(reddish(drawn))
+    assert abs(xs.min() - 100) <= 2
+    assert abs(xs.max() - 200) <= 2
+    assert abs(ys.min() - 60) <= 2
+    assert abs(ys.max() - 120) <= 2
+    outside = drawn.copy()
+    outside[55:126, 95:206] = 90
+    assert (outside == 90).all()
+    inside = drawn[90, 150].astype(int)
+    assert inside[0] > 90
+    assert abs(inside - 90).max() < 40, "the text under a box stays readable"
+
+
+def test_no_boxes_no_change() -> None:
+    paper = np.full((24, 32, 3), 90, np.uint8)
+    assert (draw(paper, []) == paper).all()
+    assert (draw(paper, np.zeros((0, 4, 2))) == paper).all()
+
+
+def test_scores_are_written_and_partly_off_page_boxes_are_fine() -> None:
+    paper = np.full((240, 320, 3), 90, np.uint8)
+    boxes = [SQUARE, [[-50, -50], [40, -50], [40, 20], [-50, 20]]]
+    assert (draw(paper, boxes, scores=[0.87, 0.5]) != draw(paper, boxes)).any()
+
+
+def run(lines: list[str]) -> list[dict]:
+    done = subprocess.run(
+        [sys.executable, "-m", "detector.overlay"], input="\n".join(lines) + "\n", capture_output=True, text=True
+    )
+    assert done.returncode == 0
+    assert done.stderr == ""
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+def test_the_program_answers_every_line_and_survives_bad_ones(tmp_path: Path) -> None:
+    name = tmp_path / os.fsdecode(b"caf\xe9\n.jpg")
+    save_oriented(Image.new("RGB", (800, 400), (90, 90, 90)), 6, tmp_path / "a.jpg").rename(name)
+    quoted = quote_from_bytes(os.fsencode(name))
+    out = tmp_path / "deep" / "er" / "a.jpg"
+    box = [[200, 100], [600, 100], [600, 300], [200, 300]]
+    answers = run(
+        [
+            json.dumps({"path": quoted, "page": 0, "boxes": [box], "out": str(out), "max_side": 400}),
+            "not json",
+            "",
+            json.dumps({"path": quote_from_bytes(bytes(tmp_path / "absent.jpg")), "boxes": [], "out": str(out) + "2"}),
+            json.dumps({"path": quoted, "boxes": [[1, 2]], "out": str(tmp_path / "b.jpg")}),
+            json.dumps({"path": quoted, "boxes": [], "out": "/proc/no/such.jpg"}),
+            json.dumps(["a list"]),
+            json.dumps({"path": quoted, "boxes": [], "out": str(tmp_path / "c.jpg")}),
+        ]
+    )
+    assert [answer["ok"] for answer in answers] == [True, False, False, False, False, False, True]
+    assert answers[0] == {"out": str(out), "ok": True, "width": 400, "height": 200}
+    assert "absent.jpg" in answers[2]["error"]
+    assert all("\n" not in answer.get("error", "") for answer in answers)
+    assert (answers[6]["width"], answers[6]["height"]) == (800, 400)
+    ys, xs = np.nonzero(reddish(np.asarray(Image.open(out))))
+    assert abs(xs.min() - 100) <= 3
+    assert abs(ys.max() - 150) <= 3
+    assert sorted(path.name for path in tmp_path.rglob("*.jpg") if path != name) == ["a.jpg", "c.jpg"]
+    assert not list(tmp_path.rglob("*.part"))
+
+
+def test_comparison_shows_both_colours(tmp_path: Path) -> None:
+    Image.new("RGB", (320, 240), (90, 90, 90)).save(tmp_path / "page.png")
+    truth = [(((100, 150), (200, 150), (200, 200), (100, 200)), False), (((5, 5), (30, 5), (30, 20), (5, 20)), True)]
+    write_comparison(tmp_path / "page.png", [SQUARE], truth, tmp_path / "both.jpg")
+    pixels = np.asarray(Image.open(tmp_path / "both.jpg")).astype(int)
+    for colour in (RED, GREEN):
+        assert (np.abs(pixels - colour).sum(axis=2) < 90).sum() > 100
