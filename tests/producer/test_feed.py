@@ -1,0 +1,75 @@
+"""Backpressure: the queue stays inside its window, however long the job is."""
+
+from __future__ import annotations
+
+import pytest
+
+from producer.feed import Feeder, Window
+from producer.manifest import ManifestLine
+from worker import queue
+from worker.app import app_for
+from worker.ledger import JobKeys, Ledger
+from worker.settings import Settings
+
+JOB = "job"
+COUNT = 200
+
+
+@pytest.fixture
+def feeder(ledger: Ledger, settings: Settings) -> Feeder:
+    ledger.create(JOB, COUNT, {})
+    pages = (ManifestLine(index, f"{index}.jpg", f"file:///{index}.jpg", 0) for index in range(COUNT))
+    return Feeder(app_for(settings), ledger, JOB, pages, window=Window(low=20, high=50, uncollected=40))
+
+
+def take(ledger: Ledger, count: int) -> None:
+    """What a worker would: one message off the queue, one record in the ledger."""
+    for _ in range(count):
+        assert ledger.client.rpop(queue.IMAGE_QUEUE)
+        index = min(index for index in ledger.in_flight(JOB) if index not in ledger.leased(JOB))
+        ledger.begin(JOB, index, redelivered=False)
+        ledger.finish(JOB, index, ok=True, record=b"{}")
+
+
+def test_the_window(feeder: Feeder, ledger: Ledger) -> None:
+    assert feeder.step() == 50
+    assert sum(queue.depth(ledger.client)) == 50
+    assert feeder.step() == 0, "full"
+    take(ledger, 10)
+    assert feeder.step() == 0, "still above the low watermark"
+    take(ledger, 19)
+    assert feeder.step() == 0
+    take(ledger, 1)
+    assert feeder.step() == 30, "at the low watermark: up to the high one again"
+
+
+def test_unacknowledged_messages_count(feeder: Feeder, ledger: Ledger) -> None:
+    for number in range(45):
+        ledger.client.hset(queue.UNACKED, f"tag{number}", "[]")
+    assert feeder.step() == 0
+    ledger.client.hdel(queue.UNACKED, *(f"tag{number}" for number in range(30)))
+    assert feeder.step() == 35
+
+
+def test_results_nobody_collects_stop_the_feed(feeder: Feeder, ledger: Ledger) -> None:
+    feeder.step()
+    take(ledger, 40)
+    assert feeder.step() == 0 and feeder.waiting_for_collector
+    ledger.client.xtrim(JobKeys.of(JOB).results, maxlen=0, approximate=False)
+    assert feeder.step() > 0 and not feeder.waiting_for_collector
+
+
+def test_every_page_is_sent_once_and_feeding_again_sends_nothing(
+    feeder: Feeder, ledger: Ledger, settings: Settings
+) -> None:
+    while not feeder.exhausted:
+        feeder.step()
+        take(ledger, queue.depth(ledger.client)[0])
+        ledger.client.xtrim(JobKeys.of(JOB).results, maxlen=0, approximate=False)
+    assert feeder.sent == COUNT
+    status = ledger.status(JOB)
+    assert status is not None and status.finished
+    pages = (ManifestLine(index, f"{index}.jpg", f"file:///{index}.jpg", 0) for index in range(COUNT))
+    again = Feeder(app_for(settings), ledger, JOB, pages)
+    while not again.exhausted:
+        assert again.step() == 0
