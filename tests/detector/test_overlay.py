@@ -12,7 +12,7 @@ from urllib.parse import quote_from_bytes
 import numpy as np
 from PIL import Image
 
-from detector.overlay import GREEN, RED, draw, write_comparison
+from detector.overlay import GREEN, GREY, RED, draw, write_comparison
 from tests.detector.samples import save_oriented
 
 SQUARE = [[100, 60], [200, 60], [200, 120], [100, 120]]
@@ -91,10 +91,22 @@ def test_the_program_answers_every_line_and_survives_bad_ones(tmp_path: Path) ->
     assert not list(tmp_path.rglob("*.part"))
 
 
-def test_comparison_shows_both_colours(tmp_path: Path) -> None:
-    Image.new("RGB", (320, 240), (90, 90, 90)).save(tmp_path / "page.png")
-    truth = [(((100, 150), (200, 150), (200, 200), (100, 200)), False), (((5, 5), (30, 5), (30, 20), (5, 20)), True)]
-    write_comparison(tmp_path / "page.png", [SQUARE], truth, tmp_path / "both.jpg")
+def test_comparison_shows_what_was_found_and_the_truth(tmp_path: Path) -> None:
+    Image.new("RGB", (1400, 1000), (90, 90, 90)).save(tmp_path / "page.png")
+    found = [[(100, 60), (700, 60), (700, 300), (100, 300)]]
+    truth = [
+        (((100, 500), (700, 500), (700, 800), (100, 800)), False),
+        (((900, 500), (1300, 500), (1300, 800), (900, 800)), True),
+    ]
+    write_comparison(tmp_path / "page.png", found, truth, tmp_path / "both.jpg")
     pixels = np.asarray(Image.open(tmp_path / "both.jpg")).astype(int)
-    for colour in (RED, GREEN):
-        assert (np.abs(pixels - colour).sum(axis=2) < 90).sum() > 100
+    for colour, rows, columns in (
+        (RED, slice(50, 310), slice(90, 710)),
+        (GREEN, slice(490, 810), slice(90, 710)),
+        (GREY, slice(490, 810), slice(890, 1310)),
+    ):
+        like = np.abs(pixels - colour).sum(axis=2) < 110
+        around = like[rows, columns].sum()
+        assert around > 500
+        if colour != GREY:  # the page itself is grey
+            assert around == like.sum()
