@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +27,8 @@ from producer.clicking import (
 )
 
 if TYPE_CHECKING:
+    from producer.outfolder import JobRequest
+    from producer.upload import Uploader
     from worker.ledger import JobStatus, Ledger
 
 job_argument = click.argument("job", callback=check_job_name)
@@ -53,17 +57,31 @@ def known(ledger: Ledger, job: str) -> JobStatus:
 @click.option("--job", required=True, callback=check_job_name, help="Name of the job.")
 @click.option(
     "--transfer",
-    type=click.Choice(["uri"]),
+    type=click.Choice(["uri", "redis"]),
     default="uri",
     show_default=True,
-    help="How workers get the bytes: they open the same path (shared or identical folders).",
+    help="How workers get the bytes: uri: they open the same path or address (shared folders, s3://, https://); "
+    "redis: they travel through the broker (no shared disk).",
 )
+@click.option(
+    "--shrink/--no-shrink",
+    default=None,
+    help="With --transfer redis: send pages at the size the network sees. Default: on in profile low, where possible.",
+)
+@click.option("--output", default="", metavar="s3://…", help="With --watch: collect, and put results.jsonl there.")
 @limit_side_option
 @click.option("--watch", "watching", is_flag=True, help="Stay until every image is done, showing progress.")
 @quiet_option
 @clear_errors
 def enqueue(
-    sources: tuple[str, ...], job: str, transfer: str, limit_side: int | None, watching: bool, quiet: bool
+    sources: tuple[str, ...],
+    job: str,
+    transfer: str,
+    shrink: bool | None,
+    output: str,
+    limit_side: int | None,
+    watching: bool,
+    quiet: bool,
 ) -> None:
     """Scan PATH... and feed it to the workers of OCRFLEET_REDIS_URL. The same command again adds nothing.
 
@@ -71,11 +89,20 @@ def enqueue(
     Examples:
       ocr-producer enqueue /shared/scans --job archive-7 --watch
       ocr-producer enqueue 'inbox/*.pdf' --job inbox && ocr-producer collect inbox -o out --follow
+      ocr-producer enqueue scans/ --job far-away --transfer redis --shrink --watch
+      ocr-producer enqueue s3://bucket/scans --job cloud --watch --output s3://bucket/results
     """
     from producer.outfolder import JobRequest, state_folder
 
     folder = state_folder(job)
-    request = JobRequest(job=job, sources=absolute(sources), limit_side=limit_side or 0)
+    if output and not (watching and output.startswith("s3://")):
+        raise click.UsageError("--output takes an s3:// address, and --watch")
+    if shrink and transfer != "redis":
+        raise click.UsageError("--shrink makes sense with --transfer redis only")
+    request = JobRequest(
+        job=job, sources=absolute(sources), limit_side=limit_side or 0, transfer=transfer, output=output
+    )
+    request = _with_shrinking(request, shrink)
     app, ledger = broker()
     if folder.exists() and ledger.status(job) is None:
         # The broker forgot the job (expired, or another broker): it begins anew, with a fresh look at the sources.
@@ -85,8 +112,29 @@ def enqueue(
     feed_job(folder, request, app, ledger, watching=watching, quiet=quiet)
 
 
+def _with_shrinking(request: JobRequest, wanted: bool | None) -> JobRequest:
+    """Decide whether this machine makes pages small before they travel, and to what size."""
+    import msgspec
+
+    from producer.shrink import can_shrink
+    from worker.settings import read_settings
+
+    if request.transfer != "redis":
+        return request
+    current = read_settings(os.environ)
+    if wanted and not can_shrink():
+        raise click.UsageError("--shrink needs an image library on this machine: pip install 'ocrfleet[worker]'")
+    if wanted is None:
+        wanted = current.profile.name == "low" and can_shrink()
+    if not wanted:
+        return request
+    return msgspec.structs.replace(request, shrink=True, limit_side=request.limit_side or current.limit_side)
+
+
 def feed_job(folder: Any, request: Any, app: Any, ledger: Ledger, *, watching: bool, quiet: bool) -> None:
     """Feed what is not fed yet; with ``watching`` stay until the end. Leaves with the right exit code."""
+    from producer.bucket import send_results
+    from producer.collect import Collector
     from producer.drive import Drive
     from producer.feed import Feeder
     from producer.manifest import read_manifest
@@ -98,20 +146,39 @@ def feed_job(folder: Any, request: Any, app: Any, ledger: Ledger, *, watching: b
         folder.save_request(request)
         feeder = None
         try:
-            with Progress(quiet=quiet) as progress:
+            with Progress(quiet=quiet) as progress, ExitStack() as stack:
                 progress.total = total = make_manifest(folder, request, progress)
                 ledger.create(job, total, {"manifest": str(folder.manifest)})
                 ledger.reopen(job)
-                feeder = Feeder(app, ledger, job, read_manifest(folder.manifest), limit_side=request.limit_side)
-                status = Drive(app, ledger, job, progress, feeder, until_fed=not watching).go()
+                uploader = stack.enter_context(_uploader(ledger, request))
+                lines = read_manifest(folder.manifest)
+                feeder = Feeder(app, ledger, job, lines, limit_side=request.limit_side, uploader=uploader)
+                collector = None
+                if request.output:
+                    collector = stack.enter_context(Collector(ledger, job, folder.results, total))
+                status = Drive(app, ledger, job, progress, feeder, collector, until_fed=not watching).go()
         except KeyboardInterrupt:
             raise Stop(f"interrupted: go on with `ocr-producer resume {job}`", EXIT_INTERRUPTED) from None
+        if request.output:
+            click.echo(send_results(folder.results, request.output), err=True)
     click.echo(f"{job}: {total} images, {feeder.sent} sent now, {status.done} done, {status.failed} failed", err=True)
     if not watching:
         click.echo(
             f"follow it with `ocr-producer watch {job}`, or `ocr-producer collect {job} -o OUT --follow`", err=True
         )
     raise SystemExit(EXIT_FAILED_IMAGES if watching and status.failed else 0)
+
+
+@contextmanager
+def _uploader(ledger: Ledger, request: JobRequest) -> Iterator[Uploader | None]:
+    """What uploads the job's pages, None if workers open them themselves."""
+    from producer.upload import Uploader
+
+    if request.transfer != "redis":
+        yield None
+        return
+    with Uploader(ledger, request.job, limit_side=request.limit_side, shrink=request.shrink) as uploader:
+        yield uploader
 
 
 def status_row(status: JobStatus) -> dict[str, Any]:

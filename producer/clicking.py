@@ -74,8 +74,8 @@ def default_job_name() -> str:
 
 
 def absolute(sources: tuple[str, ...]) -> list[str]:
-    """Sources as absolute paths, so that resuming from another folder finds them; ``-`` (stdin) stays."""
-    return [source if source == "-" else str(Path(source).absolute()) for source in sources]
+    """Sources as absolute paths, so that resuming from another folder finds them; ``-`` and addresses stay."""
+    return [source if source == "-" or "://" in source else str(Path(source).absolute()) for source in sources]
 
 
 sources_argument = click.argument("sources", metavar="PATH...", nargs=-1, required=True)

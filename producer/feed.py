@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
@@ -9,6 +11,7 @@ from itertools import islice
 from celery import Celery
 
 from producer.manifest import ManifestLine
+from producer.upload import BATCH_BYTES, BATCH_PAGES, CannotSend, Parcel, Uploader
 from worker import queue
 from worker.ledger import JobKeys, Ledger
 from worker.messages import ImageTask
@@ -24,11 +27,19 @@ class Window:
             message, half a megabyte of Redis.
         uncollected: stop feeding while this many records wait to be collected: at about 1-2 KB a record they, not
             the queue, are what would fill Redis.
+        bytes: stop uploading while blobs of this size, of all jobs, wait in Redis (``--transfer redis``). One page
+            always fits, however large.
     """
 
     low: int = 128
     high: int = 256
     uncollected: int = 20_000
+    bytes: int = 48 << 20
+
+
+# An upload over a slow line must not keep the caller from collecting and showing progress.
+STEP_S = 1.0
+LOOK_AHEAD = 64
 
 
 class Feeder:
@@ -49,6 +60,7 @@ class Feeder:
         *,
         limit_side: int = 0,
         window: Window | None = None,
+        uploader: Uploader | None = None,
     ) -> None:
         self._app = app
         self._ledger = ledger
@@ -56,6 +68,9 @@ class Feeder:
         self._lines: Iterator[ManifestLine] = iter(manifest)
         self._limit_side = limit_side
         self._window = window or Window()
+        self._uploader = uploader
+        self._unsent: deque[ManifestLine] = deque()
+        self._packed: Parcel | None = None
         self.exhausted = False
         self.waiting_for_collector = False
         self.sent = 0
@@ -72,6 +87,10 @@ class Feeder:
         self.waiting_for_collector = uncollected >= self._window.uncollected
         if self.waiting_for_collector:
             return 0
+        if self._uploader is not None:
+            sent = self._step_uploading(self._uploader, room)
+            self.sent += sent
+            return sent
         sent = 0
         while sent < room:
             lines = list(islice(self._lines, min(room - sent, 64)))
@@ -81,6 +100,51 @@ class Feeder:
             sent += self._feed(lines)
         self.sent += sent
         return sent
+
+    def _step_uploading(self, uploader: Uploader, room: int) -> int:
+        until = time.monotonic() + STEP_S
+        waiting = uploader.waiting_bytes()
+        sent = 0
+        while sent < room and time.monotonic() < until:
+            batch = self._pack(uploader, min(room - sent, BATCH_PAGES), self._window.bytes - waiting, waiting == 0)
+            if not batch:
+                break
+            # First the bytes, then the ledger, then the queue: whoever gets the message finds the bytes.
+            for task in uploader.send(batch):
+                queue.send(self._app, task)
+                sent += 1
+            waiting += sum(len(parcel.data) for parcel in batch)
+        return sent
+
+    def _pack(self, uploader: Uploader, pages: int, room_bytes: int, alone: bool) -> list[Parcel]:
+        """Pages that fit in ``room_bytes``; one that does not waits for the next call, unless it is ``alone``."""
+        batch: list[Parcel] = []
+        size = 0
+        while len(batch) < pages and size < BATCH_BYTES:
+            parcel = self._packed or self._next_parcel(uploader)
+            if parcel is None:
+                break
+            if size + len(parcel.data) > room_bytes and not (alone and not batch):
+                self._packed = parcel
+                break
+            self._packed = None
+            batch.append(parcel)
+            size += len(parcel.data)
+        return batch
+
+    def _next_parcel(self, uploader: Uploader) -> Parcel | None:
+        while True:
+            while not self._unsent:
+                lines = list(islice(self._lines, LOOK_AHEAD))
+                if not lines:
+                    self.exhausted = True
+                    return None
+                self._unsent.extend(uploader.unsent(lines))
+            line = self._unsent.popleft()
+            try:
+                return uploader.pack(line)
+            except CannotSend as reason:
+                uploader.refuse(line, reason)
 
     def _feed(self, lines: list[ManifestLine]) -> int:
         tasks = [

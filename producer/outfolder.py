@@ -29,6 +29,9 @@ class JobRequest(msgspec.Struct, frozen=True, kw_only=True):
         workers: worker processes ``run`` starts.
         overlays: draw every image with its boxes.
         report: write report.html.
+        transfer: ``uri`` (workers open the same address) or ``redis`` (the bytes travel through the broker).
+        shrink: with ``redis``: make pages no larger than ``limit_side`` before they travel.
+        output: an ``s3://`` prefix that gets ``results.jsonl`` at the end; empty for none.
     """
 
     job: str
@@ -39,6 +42,9 @@ class JobRequest(msgspec.Struct, frozen=True, kw_only=True):
     workers: int = 1
     overlays: bool = False
     report: bool = True
+    transfer: str = "uri"
+    shrink: bool = False
+    output: str = ""
 
 
 class OutFolder:

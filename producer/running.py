@@ -12,13 +12,13 @@ from dataclasses import dataclass, replace
 from celery import Celery
 
 from producer.beat import BeatThread
+from producer.bucket import scan_everything
 from producer.collect import Collector, drop_failed
 from producer.drive import Drive, View
 from producer.feed import Feeder
 from producer.local import LocalFleet
 from producer.manifest import count_manifest, read_manifest, write_manifest
 from producer.outfolder import JobRequest, OutFolder
-from producer.scan import scan
 from worker import queue
 from worker.app import app_for
 from worker.broker import open_ledger
@@ -51,7 +51,7 @@ def make_manifest(folder: OutFolder, request: JobRequest, view: View) -> int:
     """
     if folder.manifest.exists():
         return count_manifest(folder.manifest)
-    pages = scan(request.sources, exclude=folder.root)
+    pages = scan_everything(request.sources, exclude=folder.root)
     total = write_manifest(pages, folder.manifest, progress=lambda count: view.update(0, 0, 0.0, f"found {count}"))
     if total == 0:
         folder.manifest.unlink()

@@ -6,14 +6,20 @@ import os
 import signal
 import socket
 import time
+from dataclasses import replace
 from fnmatch import fnmatch
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+import redis
+
 from detector.errors import DetectorError
-from worker import guard
-from worker.messages import BoxRecord, ImageRecord, ImageTask, ModelRecord, Seconds, failed_record
+from worker import blob, guard
+from worker.broker import connect
+from worker.messages import BoxRecord, ImageRecord, ImageTask, ModelRecord, Original, Seconds, failed_record
+from worker.remote import SCHEMES, Remote
 from worker.settings import Settings
-from worker.storage import Storage
+from worker.storage import Fetch, Storage
 
 if TYPE_CHECKING:
     from detector.predictor import Detection, TextDetector
@@ -32,8 +38,20 @@ class ImageRunner:
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
-        self.storage = Storage(settings.roots, settings.spool_dir)
+        self.storage = Storage(
+            settings.roots, settings.spool_dir, self._fetchers(), any_path=not (settings.roots or settings.url_roots)
+        )
         self._detector: TextDetector | None = None
+        self._client: redis.Redis | None = None
+
+    def _fetchers(self) -> dict[str, Fetch]:
+        remote = Remote(self.settings.url_roots, s3_open=not (self.settings.roots or self.settings.url_roots))
+        return {blob.SCHEME: self._fetch_blob, **dict.fromkeys(SCHEMES, remote.fetch)}
+
+    def _fetch_blob(self, uri: str, target: Path) -> None:
+        if self._client is None:
+            self._client = connect(self.settings, patient=True)
+        blob.fetch(self._client, uri, target)
 
     def detector(self) -> TextDetector:
         """The loaded network.
@@ -70,7 +88,7 @@ class ImageRunner:
             with self.storage.open(task.uri) as path:
                 fetched = time.perf_counter()
                 _maybe_poison(task)
-                detection = self.detector().detect(path, task.page, limit_side=limit_side)
+                detection = self.detector().detect(path, task.page_in_bytes, limit_side=limit_side)
         except DetectorError as error:
             return self._failed(task, error, attempts)
         except MemoryError:
@@ -79,6 +97,8 @@ class ImageRunner:
             if guard.is_out_of_memory(error):
                 raise MemoryError(str(error)) from error
             raise
+        if task.original is not None:
+            detection = at_original_size(detection, task.original)
         flags = [*detection.flags, *(["degraded"] if losses else [])]
         return self._ok(task, detection, flags, attempts, fetched - started, time.perf_counter() - started)
 
@@ -120,6 +140,23 @@ class ImageRunner:
             worker=worker_name(),
             peak_rss_mb=round(guard.peak_rss_mb(), 1),
         )
+
+
+def at_original_size(detection: Detection, original: Original) -> Detection:
+    """A detection on a page that was made smaller for its way here, in the pixels of the page as it was."""
+    x_scale, y_scale = original.width / detection.width, original.height / detection.height
+    boxes = [
+        replace(
+            box,
+            points=tuple(
+                (min(float(x) * x_scale, original.width), min(float(y) * y_scale, original.height))
+                for x, y in box.points
+            ),
+        )
+        for box in detection.boxes
+    ]
+    flags = tuple(dict.fromkeys((*original.flags, *detection.flags)))
+    return replace(detection, width=original.width, height=original.height, boxes=boxes, flags=flags)
 
 
 def _maybe_poison(task: ImageTask) -> None:

@@ -15,6 +15,7 @@ key                                   type    holds
 ``ocrfleet:job:J:losses``             hash    index -> "WorkerLost,OutOfMemory": why earlier tries were lost
 ``ocrfleet:job:J:leases``             zset    index -> until when (ms) its worker is presumed alive
 ``ocrfleet:job:J:results``            stream  records nobody has collected yet
+``ocrfleet:job:J:blobs``              hash    index -> bytes of its blob (``--transfer redis``; blob.py)
 ``ocrfleet:job:J:collector``          string  who is collecting (a lock with a TTL)
 ``ocrfleet:dead``                     stream  the last 1000 dead letters, for people (deadletter.py)
 ====================================  ======  =================================================================
@@ -50,6 +51,7 @@ class JobKeys(NamedTuple):
     losses: str
     leases: str
     results: str
+    blobs: str
 
     @staticmethod
     def of(job: str) -> JobKeys:
@@ -166,7 +168,10 @@ class Ledger:
 
     def forget(self, job: str) -> int:
         """Delete every key of a job. Returns how many keys there were."""
+        from worker import blob  # it needs our key names
+
         keys = JobKeys.of(job)
+        blob.discard(self.client, job)
         self.client.zrem(JOBS_KEY, job)
         return int(self.client.delete(*keys, f"{keys.job}:collector"))
 

@@ -1,13 +1,19 @@
 """The ledger's atomic steps, as Lua that Redis runs in one piece. ``ledger.py`` documents the keys they touch.
 
 All scripts take the same KEYS, in the order of ``ledger.JobKeys.all()``:
-1 job hash, 2 state bytes, 3 tasks, 4 attempts, 5 losses, 6 leases, 7 results stream.
+1 job hash, 2 state bytes, 3 tasks, 4 attempts, 5 losses, 6 leases, 7 results stream, 8 sizes of blobs.
 """
 
 # One byte a page. 0x00 = not fed yet.
 _STATE = """
 local function state_of(index) return redis.call('GETRANGE', KEYS[2], index, index) end
 local function set_state(index, letter) redis.call('SETRANGE', KEYS[2], index, letter) end
+-- blob.py: blob_key. 14: what follows "ocrfleet:job:" in KEYS[1] is the job's name.
+local function drop_blob(index)
+  if redis.call('HDEL', KEYS[8], index) == 1 then
+    redis.call('UNLINK', 'ocrfleet:blob:' .. string.sub(KEYS[1], 14) .. ':' .. index)
+  end
+end
 local function keep(ttl) for _, key in ipairs(KEYS) do redis.call('EXPIRE', key, ttl) end end
 """
 
@@ -81,6 +87,7 @@ redis.call('HDEL', KEYS[3], index)
 redis.call('HDEL', KEYS[4], index)
 redis.call('HDEL', KEYS[5], index)
 redis.call('ZREM', KEYS[6], index)
+drop_blob(index)
 redis.call('XADD', KEYS[7], '*', 'record', ARGV[3])
 local ok = tonumber(redis.call('HINCRBY', KEYS[1], 'ok', ARGV[2] == 'o' and 1 or 0))
 local failed = tonumber(redis.call('HINCRBY', KEYS[1], 'failed', ARGV[2] == 'f' and 1 or 0))
@@ -172,6 +179,7 @@ for i = 2, #ARGV do
     redis.call('HDEL', KEYS[4], ARGV[i])
     redis.call('HDEL', KEYS[5], ARGV[i])
     redis.call('ZREM', KEYS[6], ARGV[i])
+    drop_blob(ARGV[i])
     count = count + 1
   end
 end

@@ -26,6 +26,20 @@ class MessageError(ValueError):
     """A message that is not one of ours, or of a schema this version does not speak."""
 
 
+class Original(msgspec.Struct, frozen=True):
+    """What a page was before the producer made it smaller for the way.
+
+    Attributes:
+        width: upright, pixels.
+        height: upright, pixels.
+        flags: what the record must say of it (``downscaled``, ``exif_rotated``, ``page_rendered``).
+    """
+
+    width: int
+    height: int
+    flags: tuple[str, ...] = ()
+
+
 class ImageTask(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One page to run.
 
@@ -34,9 +48,11 @@ class ImageTask(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         job: the job's name.
         index: the page's line number in the job's manifest, from 0; with ``job`` the page's identity.
         image: the name a person reads.
-        uri: where the bytes are: ``file://``, ``zip+file://archive#member``, ``tar+file://archive#member``.
-        page: page inside the file, from 0.
+        uri: where the bytes are (storage.py): ``file://``, ``zip+file://archive#member``, ``redis-blob://``, ...
+        page: page inside the file a person knows, from 0.
         limit_side: the long side the network sees at most, pixels; 0 means the worker's own setting.
+        blob_page: page inside the bytes, where the producer sent less than the whole file; -1: the same as ``page``.
+        original: the page before the producer made it smaller; None: the bytes are as they were.
     """
 
     schema: int = SCHEMA
@@ -46,6 +62,13 @@ class ImageTask(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     uri: str
     page: int = 0
     limit_side: int = 0
+    blob_page: int = -1
+    original: Original | None = None
+
+    @property
+    def page_in_bytes(self) -> int:
+        """Which page of the bytes behind ``uri`` to open."""
+        return self.page if self.blob_page < 0 else self.blob_page
 
     @property
     def task_id(self) -> str:
@@ -143,6 +166,8 @@ def decode_task(data: bytes | dict[str, Any]) -> ImageTask:
         raise MessageError(f"ImageTask of schema {task.schema}; this worker speaks {SCHEMA}: update the older side")
     if not JOB_NAME.match(task.job) or task.index < 0 or task.page < 0 or task.limit_side < 0:
         raise MessageError(f"ImageTask with a bad job name, index, page or limit: {task.job!r} {task.index}")
+    if task.original is not None and min(task.original.width, task.original.height) < 1:
+        raise MessageError(f"ImageTask with an original of no size: {task.job!r} {task.index}")
     return task
 
 

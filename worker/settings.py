@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -39,6 +40,7 @@ class Settings:
         memory_limit_mb: what one worker child may use, MB; None when nothing limits it.
         max_pixels: pages with more pixels than this are refused before decoding.
         roots: folders a ``file://`` URI may point into; empty means any (only right on one's own machine).
+        url_roots: ``s3://`` and ``https://`` prefixes a URI may lie below, from the same variable.
         spool_dir: where temporary files of running images live.
         result_ttl_h: hours after its last activity at which a job's Redis keys expire.
         temp_ttl_h: hours after which a file in the spool is litter.
@@ -58,6 +60,7 @@ class Settings:
     memory_limit_mb: int | None
     max_pixels: int
     roots: tuple[Path, ...]
+    url_roots: tuple[str, ...]
     spool_dir: Path
     result_ttl_h: float
     temp_ttl_h: float
@@ -111,7 +114,7 @@ def read_settings(environ: Mapping[str, str]) -> Settings:
     runtime = environ.get(PREFIX + "RUNTIME", "").strip() or profile.runtime
     if runtime not in ("auto", "onnxruntime", "openvino", "torch"):
         raise SettingsError(f"{PREFIX}RUNTIME={runtime!r} is none of auto, onnxruntime, openvino, torch")
-    roots = tuple(Path(part).resolve() for part in environ.get(PREFIX + "ROOTS", "").split(os.pathsep) if part)
+    roots, url_roots = split_roots(environ.get(PREFIX + "ROOTS", ""))
     spool = environ.get(PREFIX + "SPOOL_DIR", "").strip()
     limit_mb = _number(environ, "MEMORY_LIMIT_MB", profile.memory_limit_mb or 0, low=0, high=1 << 20)
     cron = environ.get(PREFIX + "CLEANUP_CRON", "").strip() or "17 3 * * *"
@@ -127,6 +130,7 @@ def read_settings(environ: Mapping[str, str]) -> Settings:
         memory_limit_mb=int(limit_mb) or None,
         max_pixels=int(_number(environ, "MAX_PIXELS", profile.max_pixels, low=1, high=1e11)),
         roots=roots,
+        url_roots=url_roots,
         spool_dir=Path(spool) if spool else Path(tempfile.gettempdir()) / f"ocrfleet-spool-{os.getuid()}",
         result_ttl_h=_number(environ, "RESULT_TTL_H", 72, low=0.0001, high=24 * 365),
         temp_ttl_h=_number(environ, "TEMP_TTL_H", 24, low=0.0001, high=24 * 365),
@@ -136,6 +140,20 @@ def read_settings(environ: Mapping[str, str]) -> Settings:
         nice=int(_number(environ, "NICE", profile.nice, low=0, high=19)),
         max_tasks_per_child=int(_number(environ, "MAX_TASKS_PER_CHILD", profile.max_tasks_per_child, low=1, high=1e6)),
     )
+
+
+def split_roots(text: str) -> tuple[tuple[Path, ...], tuple[str, ...]]:
+    """``/data:s3://bucket/in:https://host:8443/a`` -> folders, and URL prefixes. A URL's own colons do not separate.
+
+    Raises:
+        SettingsError: a URL that is neither ``s3://`` nor ``https://``.
+    """
+    parts = [part for part in re.split(r":(?!//|\d+(?:[/:]|$))", text.strip()) if part]
+    urls = tuple(part for part in parts if "://" in part)
+    for url in urls:
+        if not url.startswith(("s3://", "https://")):
+            raise SettingsError(f"{PREFIX}ROOTS: {url!r} is neither a folder nor an s3:// or https:// prefix")
+    return tuple(Path(part).resolve() for part in parts if "://" not in part), urls
 
 
 @cache

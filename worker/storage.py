@@ -3,6 +3,7 @@
 ``file:///path``                     the file itself, nothing is copied
 ``zip+file:///archive.zip#member``   the member, copied to the spool
 ``tar+file:///archive.tar.gz#member``  likewise; any compression ``tarfile`` knows
+``redis-blob://job/index``, ``s3://``, ``https://``  copied to the spool by a fetcher (blob.py, remote.py)
 
 Paths and members are percent-encoded bytes (``os.fsencode``), so that any name a file system allows survives JSON.
 """
@@ -14,7 +15,7 @@ import shutil
 import tarfile
 import tempfile
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
@@ -28,6 +29,10 @@ MAX_MEMBER_BYTES = 1 << 30
 _COPY_CHUNK = 1 << 20
 
 
+# Copies what is at a URI to a file, or raises a DetectorError.
+Fetch = Callable[[str, Path], None]
+
+
 def path_of(uri: str) -> Path:
     """The local path of a ``file://`` part of a URI; non-UTF-8 bytes come back as surrogates (``os.fsdecode``)."""
     return Path(os.fsdecode(unquote_to_bytes(urlsplit(uri).path)))
@@ -38,12 +43,23 @@ class Storage:
 
     Attributes:
         roots: folders a path must resolve into; empty allows any.
-        spool: folder for members taken out of archives.
+        spool: folder for copies: members of archives, and what fetchers bring.
+        fetchers: scheme -> what brings its bytes.
+        any_path: whether files are open to everybody where ``roots`` is empty.
     """
 
-    def __init__(self, roots: tuple[Path, ...], spool: Path) -> None:
+    def __init__(
+        self,
+        roots: tuple[Path, ...],
+        spool: Path,
+        fetchers: Mapping[str, Fetch] | None = None,
+        *,
+        any_path: bool = True,
+    ) -> None:
         self.roots = roots
         self.spool = spool
+        self.fetchers = dict(fetchers or {})
+        self.any_path = any_path
         self._tar = _TarCursor()
 
     @contextmanager
@@ -71,8 +87,16 @@ class Storage:
                 yield copy
             finally:
                 copy.unlink(missing_ok=True)
+        elif scheme in self.fetchers:
+            copy = self._spool_file(b"")
+            try:
+                self.fetchers[scheme](uri, copy)
+                yield copy
+            finally:
+                copy.unlink(missing_ok=True)
         else:
-            raise UnsupportedFormat(f"cannot open {scheme}:// (known: file, zip+file, tar+file)")
+            known = ", ".join(("file", "zip+file", "tar+file", *self.fetchers))
+            raise UnsupportedFormat(f"cannot open {scheme}:// (known: {known})")
 
     def _allowed(self, uri: str) -> Path:
         path = path_of(uri)
@@ -80,7 +104,7 @@ class Storage:
             real = path.resolve(strict=True)
         except (OSError, RuntimeError):
             raise NotFound(f"no such file: {path} (does this machine see the producer's folder?)") from None
-        if self.roots and not any(real.is_relative_to(root) for root in self.roots):
+        if not (self.any_path and not self.roots) and not any(real.is_relative_to(root) for root in self.roots):
             raise NotFound(f"{path} is outside the allowed roots (add its folder to OCRFLEET_ROOTS on this worker)")
         if not real.is_file():
             raise NotFound(f"not a regular file: {path}")
