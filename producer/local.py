@@ -88,11 +88,13 @@ class LocalFleet:
         environment = {
             **os.environ,
             "OCRFLEET_REDIS_URL": self.server.url,
-            "OCRFLEET_PROFILE": request.profile,
             # Set before glibc starts: small processes.
             "MALLOC_ARENA_MAX": "2",
             "OMP_NUM_THREADS": "1",
         }
+        # "auto" leaves the choice to the environment, and there to the machine.
+        if request.profile != "auto":
+            environment["OCRFLEET_PROFILE"] = request.profile
         if request.runtime != "auto":
             environment["OCRFLEET_RUNTIME"] = request.runtime
         self.workers = [
