@@ -26,7 +26,7 @@ from producer.listing import FoundFile, Warn, display, walk
 from producer.pages import PAGED_SUFFIXES, CannotCount, count_pages, paged_suffix_of
 
 IMAGE_SUFFIXES = PAGED_SUFFIXES | frozenset(
-    (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".gif", ".jp2", ".ppm", ".pgm", ".pbm", ".pnm")
+    (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".gif", ".avif", ".jp2", ".ppm", ".pgm", ".pbm", ".pnm")
 )
 STDIN = "-"
 
