@@ -7,6 +7,7 @@ import os
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -72,9 +73,22 @@ def _detector_options(function: Any) -> Any:
         click.option("--model", default="dbnet-resnet18", show_default=True, help="A shipped model, or an .onnx file."),
         click.option("--runtime", default="auto", envvar="OCRFLEET_RUNTIME", show_default=True, help="What runs it."),
         click.option("--threads", type=click.IntRange(1, 256), envvar="OCRFLEET_THREADS", help="Of one inference."),
+        click.option("--binarize", type=click.FloatRange(0.01, 0.99), help="Pixels from this on are text."),
+        click.option("--box-threshold", type=click.FloatRange(0, 1), help="Drop boxes with a lower score."),
+        click.option("--unclip-ratio", type=click.FloatRange(0, 10), help="How much the found regions grow."),
     ):
         function = option(function)
     return function
+
+
+def _load_detector(model: str, thresholds: dict[str, float | None], **options: Any) -> TextDetector:
+    """The detector, with those thresholds of the model's card replaced that were given."""
+    from detector.predictor import TextDetector
+    from detector.weights import load_card
+
+    given = {name: value for name, value in thresholds.items() if value is not None}
+    rules = replace(load_card(model).rules, **given) if given else None
+    return TextDetector(model, rules=rules, **options)
 
 
 @click.group(cls=LazyGroup, epilog=_EXIT_CODES, context_settings={"help_option_names": ["-h", "--help"]})
@@ -106,6 +120,7 @@ def detect(
     model: str,
     runtime: str,
     threads: int | None,
+    **thresholds: float | None,
 ) -> int:
     """Writes one JSON line per image or page: boxes in original upright pixels.
 
@@ -122,10 +137,9 @@ def detect(
         settings, _ = choose_profile(profile)
     except ValueError as error:
         raise click.BadParameter(str(error), param_hint="--profile") from None
-    from detector.predictor import TextDetector
-
-    detector = TextDetector(
+    detector = _load_detector(
         model,
+        thresholds,
         runtime=runtime,
         threads=threads or settings.threads,
         limit_side=limit_side or settings.limit_side,
@@ -201,6 +215,7 @@ def evaluate(
     model: str,
     runtime: str,
     threads: int | None,
+    **thresholds: float | None,
 ) -> int:
     """Precision, recall and hmean against ground truth (ICDAR 2015 protocol, IoU 0.5, "###" ignored).
 
@@ -223,9 +238,7 @@ def evaluate(
         if results:
             rows.append(("results", evaluation.score_records(evaluation.read_results(results), samples)))
         else:
-            from detector.predictor import TextDetector
-
-            detector = TextDetector(model, runtime=runtime, threads=threads or 1)
+            detector = _load_detector(model, thresholds, runtime=runtime, threads=threads or 1)
             rows += [(str(limit), evaluation.score_detector(detector, samples, limit)) for limit in limits or (640,)]
         summaries = []
         scores: list[ImageScore] = []

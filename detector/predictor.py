@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from detector.image import DEFAULT_MAX_BYTES, DEFAULT_MAX_PIXELS, open_page
 from detector.image_budget import STRIDE
-from detector.postprocess import Box, find_boxes
+from detector.postprocess import Box, Rules, find_boxes
 from detector.runtimes import load_runtime
 from detector.weights import DEFAULT_MODEL, load_card
 
@@ -64,6 +64,7 @@ class TextDetector:
         limit_side: longest side shown to the network, pixels; pages are only ever shrunk.
         max_pixels: pages that claim more are refused (TooLarge).
         max_bytes: pages whose decoding needs more memory (estimated) are refused (TooLarge).
+        rules: thresholds of the post-processing, instead of those on the model's card.
 
     Raises:
         ModelError: no such model or runtime, or it cannot be loaded.
@@ -78,9 +79,11 @@ class TextDetector:
         limit_side: int = 640,
         max_pixels: int = DEFAULT_MAX_PIXELS,
         max_bytes: int = DEFAULT_MAX_BYTES,
+        rules: Rules | None = None,
     ) -> None:
         cv2.setNumThreads(threads if threads > 1 else 0)  # 0: run in the calling thread, start no pool
         self.card = load_card(model)
+        self.rules = rules or self.card.rules
         self.limit_side = limit_side
         self.max_pixels = max_pixels
         self.max_bytes = max_bytes
@@ -129,7 +132,7 @@ class TextDetector:
     def _boxes(self, probability: npt.NDArray[np.float32], width: int, height: int) -> list[Box]:
         map_height, map_width = probability.shape
         scale = (width / map_width, height / map_height)
-        return find_boxes(probability, scale, (width, height), self.card.rules)
+        return find_boxes(probability, scale, (width, height), self.rules)
 
 
 def normalise(
