@@ -67,7 +67,7 @@ def quantize_static(source: Path, target: Path, images: Sequence[Path], *, limit
     if not images:
         raise QuantizeError("no calibration images: give --images with some typical pages")
 
-    class Reader(quantization.CalibrationDataReader):  # type: ignore[misc]
+    class Reader(quantization.CalibrationDataReader):
         def __init__(self) -> None:
             self._batches = calibration_batches(images, limit_side)
 

@@ -21,7 +21,7 @@ def shuffle_channels(x: Tensor) -> Tensor:
 
 def _unit(unit: nn.Module, x: Tensor) -> Tensor:
     """One of torchvision's inverted residual units, with our channel shuffle."""
-    if unit.stride == 1:  # type: ignore[comparison-overlap]
+    if unit.stride == 1:
         half = x.shape[1] // 2
         joined = torch.cat((x[:, :half], unit.branch2(x[:, half:])), dim=1)  # type: ignore[operator]
     else:

@@ -151,11 +151,9 @@ def change_look(rng: np.random.Generator, pixels: np.ndarray) -> np.ndarray:
     if rng.random() < 0.25:
         pixels = _focus(rng, pixels)
     if rng.random() < 0.2:
-        noise = np.empty(pixels.shape, np.int16)
-        cv2.setRNGSeed(int(rng.integers(2**31 - 1)))
-        cv2.randn(noise, 0, rng.uniform(3, 16))
+        noise = (rng.standard_normal(pixels.shape, np.float32) * rng.uniform(3, 16)).astype(np.int16)
         pixels = cv2.add(pixels, noise, dtype=cv2.CV_8U)
     if rng.random() < 0.15:
         encoded = cv2.imencode(".jpg", pixels, [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(25, 75))])[1]
-        pixels = cv2.imdecode(encoded, cv2.IMREAD_COLOR)
+        pixels = np.asarray(cv2.imdecode(encoded, cv2.IMREAD_COLOR))
     return pixels

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from detector.annotations import Sample
+from detector.image import open_page
 from detector.training.augment import VIEWS, change_look, choose_matrix, move_points, warp
 from detector.training.targets import Targets, draw_targets
 from detector.training.teacher import IMAGENET_MEAN, IMAGENET_STD
@@ -54,21 +55,13 @@ def page_from_sample(sample: Sample, kind: str = "page") -> TrainingPage:
 
 
 def read_pixels(path: Path, max_side: int = MAX_SIDE) -> tuple[np.ndarray, float]:
-    """RGB pixels with the long side at most ``max_side``, and the factor from the file's pixels to these.
-
-    Annotations are in the file's stored pixels, so its EXIF rotation is not applied.
+    """Upright RGB pixels with the long side at most ``max_side``, and the factor from original pixels to these.
 
     Raises:
-        ValueError: not an image.
+        DetectorError: NotFound, CorruptImage, UnsupportedFormat or TooLarge.
     """
-    pixels = cv2.imread(str(path), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
-    if pixels is None:
-        raise ValueError(f"{path}: cannot be decoded as an image")
-    scale = min(1.0, max_side / max(pixels.shape[:2]))
-    if scale < 1:
-        size = (round(pixels.shape[1] * scale), round(pixels.shape[0] * scale))
-        pixels = cv2.resize(pixels, size, interpolation=cv2.INTER_AREA)
-    return cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB), scale
+    page = open_page(path, limit_side=max_side)
+    return page.pixels, page.pixels.shape[1] / page.width
 
 
 def make_crop(
@@ -133,7 +126,7 @@ class BatchSource:
         for place in range(size):
             rng = np.random.default_rng((self._seed, step, place))
             pages = self._groups[rng.choice(len(self._groups), p=self._weights)]
-            images[place], drawn = make_crop(pages[rng.integers(len(pages))], crop, rng)
+            images[place], drawn = make_crop(pages[int(rng.integers(len(pages)))], crop, rng)
             targets[place] = drawn.probability, drawn.weight, drawn.threshold, drawn.band
         return Batch(to_tensor(images), torch.from_numpy(targets))
 

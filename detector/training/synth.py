@@ -35,14 +35,14 @@ def plain_ground(rng: np.random.Generator) -> np.ndarray:
                 for x in range((y // step % 2) * step, width, 2 * step):
                     cv2.line(ground, (x, y), (x, y + step), rng.integers(0, 256, 3).tolist(), 2)
     elif kind < 0.5:
-        ground = cv2.add(ground, rng.normal(0, 25, ground.shape).astype(np.int16), dtype=cv2.CV_8U)
+        ground = np.clip(ground + rng.normal(0, 25, ground.shape), 0, 255).astype(np.uint8)
     return ground
 
 
 def _photo(rng: np.random.Generator, photos: Sequence[Path]) -> np.ndarray:
     if not photos or rng.random() < 0.15:
         return plain_ground(rng)
-    read = cv2.imread(str(photos[rng.integers(len(photos))]), cv2.IMREAD_COLOR)
+    read = cv2.imread(str(photos[int(rng.integers(len(photos)))]), cv2.IMREAD_COLOR)
     if read is None:
         return plain_ground(rng)
     scale = rng.uniform(640, 900) / max(read.shape[:2])

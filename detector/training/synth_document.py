@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import cv2
 import numpy as np
 
@@ -124,7 +126,7 @@ def _table(paper: Paper) -> None:
     while y < paper.height - 2 * step:
         if ruled:
             paper.rule(edges[0], y, edges[-1], y)
-        for left, right in zip(edges[:-1], edges[1:], strict=True):
+        for left, right in pairwise(edges):
             text = number(rng) if rng.random() < 0.55 else paper.words(1)
             if rng.random() < 0.85 and draw_width(paper, text) < (right - left) * 0.9:
                 paper.write(text, left + 6, y + step * 0.25)
@@ -150,7 +152,7 @@ def _clutter(paper: Paper) -> None:
             bars = np.repeat(rng.random(width // 2 + 1) < 0.5, 2)[:width]
             area[:, bars] = 20
         elif kind < 0.7:
-            points = (rng.random((12, 2)) * (width - 1, height - 1)).astype(np.int32) + (x, y)
+            points = (rng.random((12, 2)) * (width - 1, height - 1)).astype(np.int32) + np.array((x, y), np.int32)
             cv2.polylines(color, [points], False, paper.ink.tolist(), 1, cv2.LINE_AA)
         else:
             centre, axes = (x + width // 2, y + height // 2), (width // 2 - 1, height // 2 - 1)

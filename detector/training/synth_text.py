@@ -16,20 +16,20 @@ _SIGN_WORDS = (
     "有限公司 中国邮政 火锅 牛肉面 奶茶 烧烤 理发 美容 服装 手机 维修 打印 复印 图书馆 教学楼 办公室 消防栓 安全出口 "
     "北京路 人民路 中山路 大道 地铁站 公交站 医院 学校 幼儿园 派出所 大药房 便利店 水果 蔬菜 早餐 快递 房产 中介 "
     "特价 优惠 促销 全场 折起 新品上市 限时 免费 专卖店 旗舰店 茶叶 烟酒 海鲜 川菜 湘菜 小吃 网吧 宾馆 招待所 会议室"
-).split()
+).split()  # noqa: SIM905 - a list of words is easier to read and edit as text
 _ENGLISH_WORDS = (
     "the of and to in for is on that by this with you it not or be are from at as your all have new more an was we will "
     "home can us about if page my has search free but our one other do no information time they site he up may what "
-    "which their news out use any there see only so his when contact here business who web also now help get view online "
-    "first am been would how were services some these click its like service than find price date back top people had "
-    "list name just over state year day into email two health world next used go work last most products music buy data "
+    "news out use any there see only so his when contact here business who web also now help get view online "
+    "first been would how were services some these click its like service than find price date back top people had "
+    "list name over state year day into email two health world next used go work last most products music buy data "
     "make them should product system post her city add policy number such please available copyright support message "
     "after best software then good video well where info rights public books high school through each links she review "
     "years order very privacy book items company read group need many user said does set under general research "
-    "university january mail full map reviews program life know games way days management part could great united hotel "
+    "university mail full map reviews program life know games way days management part could great united hotel "
     "real item international center exit open closed coffee market street station bank parking restaurant cafe total "
     "amount cash change invoice receipt tax quantity description subject memo report approved signature department"
-).split()
+).split()  # noqa: SIM905
 _SYMBOLS = "&-/:.,()%#*+@!"
 
 
@@ -65,7 +65,7 @@ def find_faces() -> tuple[tuple[Face, ...], tuple[Face, ...]]:
     Raises:
         FileNotFoundError: there are none.
     """
-    from fontTools.ttLib import TTCollection, TTFont, TTLibError
+    from fontTools.ttLib import TTCollection, TTFont, TTLibError  # type: ignore[import-untyped]
 
     latin, chinese = [], []
     files = sorted(f for d in FONT_FOLDERS if d.is_dir() for f in d.rglob("*") if f.suffix in (".ttf", ".otf", ".ttc"))

@@ -121,7 +121,7 @@ def draw_targets(
     closeness = np.zeros(size, np.float32)
     if band.any():
         away = cv2.distanceTransform(edges, cv2.DIST_L2, 3)
-        closeness = np.clip(1 - away / np.maximum(reach, 1.0), 0, 1) * band
+        closeness = (np.clip(1 - away / np.maximum(reach, 1.0), 0, 1) * band).astype(np.float32)
     if teacher is not None:
         if soft:
             # Truth on another level (words) that the teacher does not see: text or not, nobody can say.

@@ -62,7 +62,8 @@ class Teacher:
         scaled = resize(pixels, *input_size(height, width, limit))
         if self._bgr if bgr is None else bgr:
             scaled = scaled[..., ::-1]
-        batch = (scaled.astype(np.float32) / 255 - np.float32(IMAGENET_MEAN)) / np.float32(IMAGENET_STD)
+        mean, std = np.array(IMAGENET_MEAN, np.float32), np.array(IMAGENET_STD, np.float32)
+        batch = (scaled.astype(np.float32) / np.float32(255) - mean) / std
         batch = np.ascontiguousarray(batch.transpose(2, 0, 1)[None], np.float32)
         output = self._session.run(None, {self._input: batch})[0][0, 0]
         return np.asarray(cv2.resize(output, (width, height), interpolation=cv2.INTER_LINEAR))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -45,6 +45,7 @@ class TrainConfig:
         clip: largest gradient norm.
         ema: decay of the averaged weights, reached gradually.
         amp: bfloat16 (CPU) or float16 (CUDA) autocast.
+        micro_batch: crops that pass through the network at a time (0: all); bounds the memory of a step.
         freeze_norm: BatchNorm keeps its statistics (fine-tuning with tiny batches).
         seed: of every random choice.
         save_every: steps between checkpoints.
@@ -64,6 +65,7 @@ class TrainConfig:
     clip: float = 5.0
     ema: float = 0.999
     amp: bool = True
+    micro_batch: int = 0
     freeze_norm: bool = False
     device: str = "cpu"
     threads: int = 0
@@ -158,23 +160,33 @@ class Trainer:
         rate = config.rate_at(self.step)
         for group in self.optimizer.param_groups:
             group["lr"] = rate * group["factor"]
-        image = batch.image.to(self.device, memory_format=torch.channels_last)
-        targets = batch.targets.to(self.device)
-        half = torch.float16 if self.device.type == "cuda" else torch.bfloat16
-        with torch.autocast(self.device.type, half) if config.amp else nullcontext():
-            probability, threshold = self.network.logits(image)
-        loss, terms = db_loss(
-            probability.float()[:, 0], threshold.float()[:, 0], *targets.unbind(dim=1), factors=config.loss
-        )
         self.optimizer.zero_grad(set_to_none=True)
-        self.scaler.scale(loss).backward()
+        total, terms = 0.0, dict[str, float]()
+        size = len(batch.image)
+        part = config.micro_batch or size
+        for start in range(0, size, part):
+            share = min(part, size - start) / size
+            loss, found = self._loss(batch.image[start : start + part], batch.targets[start : start + part])
+            self.scaler.scale(loss * share).backward()
+            total += float(loss.detach()) * share
+            for name, term in found.items():
+                terms[name] = terms.get(name, 0.0) + float(term) * share
         self.scaler.unscale_(self.optimizer)
         norm = nn.utils.clip_grad_norm_(self.network.parameters(), config.clip)
         if torch.isfinite(norm):  # one broken batch must not end the run
             self.scaler.step(self.optimizer)
         self.scaler.update()
         self._update_average()
-        return float(loss.detach()), {name: float(term) for name, term in terms.items()}
+        return total, terms
+
+    def _loss(self, image: Tensor, targets: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        image = image.to(self.device).contiguous(memory_format=torch.channels_last)
+        half = torch.float16 if self.device.type == "cuda" else torch.bfloat16
+        with torch.autocast(self.device.type, half) if self.config.amp else nullcontext():
+            probability, threshold = self.network.logits(image)
+        target, weight, height, band = targets.to(self.device).unbind(dim=1)
+        factors = self.config.loss
+        return db_loss(probability.float()[:, 0], threshold.float()[:, 0], target, weight, height, band, factors)
 
     @torch.no_grad()
     def _update_average(self) -> None:
@@ -241,6 +253,3 @@ def _make_optimizer(config: TrainConfig, network: DBNet) -> torch.optim.Optimize
     if config.optimizer == "adamw":
         return torch.optim.AdamW(params, lr=config.lr, betas=(0.9, 0.99), foreach=True)
     raise ValueError(f"unknown optimizer {config.optimizer!r}; choose adamw or sgd")
-
-
-Validate = Callable[[DBNet], dict[str, float]]

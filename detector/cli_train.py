@@ -1,0 +1,232 @@
+"""`ocr-detector train`, `export`, `quantize`: the workshop's commands. Heavy imports happen inside the commands."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+
+from detector.errors import DetectorError, ModelError
+from detector.weights import DEFAULT_MODEL, WEIGHTS_FOLDER, list_models, weights_path
+
+OK, FAILED, USAGE, NOTHING_TO_DO = 0, 1, 2, 4
+FILE = click.Path(path_type=Path, dir_okay=False)
+FOLDER = click.Path(path_type=Path, file_okay=False)
+
+
+def _say(line: str) -> None:
+    click.echo(line, err=True)
+
+
+def _fine_tunable(model: str) -> Path:
+    """The weights for training and export: a shipped model's fp16 file, a .safetensors file, a checkpoint."""
+    if model in list_models() or (WEIGHTS_FOLDER / f"{model}.fp16.safetensors").is_file():
+        return weights_path(model, "fp16_safetensors")
+    path = Path(model)
+    if not path.is_file():
+        raise ModelError(f"{model}: neither a shipped model ({', '.join(list_models()) or 'none'}) nor a file")
+    if path.suffix == ".onnx":
+        raise ModelError(f"{model}: an ONNX file cannot be trained or exported; give a .safetensors file or best.pt")
+    return path
+
+
+@click.command()
+@click.option("--data", type=FOLDER, help="ICDAR-style folder: train_list.txt, train_images/, train_gts/ (and val_*).")
+@click.option("--init", help=f"Start from a shipped model, a weights file or 'none'.  [default: {DEFAULT_MODEL}]")
+@click.option("--backbone", type=click.Choice(["resnet18", "mobilenet_v3_small", "shufflenet_v2_x1_0"]))
+@click.option("--epochs", type=click.IntRange(1), default=5, show_default=True)
+@click.option("--batch-size", type=click.IntRange(1, 256), default=8, show_default=True)
+@click.option("--lr", type=click.FloatRange(0, 1, min_open=True), default=0.007, show_default=True)
+@click.option("--crop", type=click.IntRange(64, 2048), default=640, show_default=True, help="A multiple of 32.")
+@click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
+@click.option("--amp", type=click.Choice(["auto", "off"]), default="auto", show_default=True, help="Half precision.")
+@click.option("--distill", type=FILE, help="Teacher: a DB-family .onnx; doubts text that only it sees.")
+@click.option("--synthetic", type=click.IntRange(0), default=0, show_default=True, help="Rendered pages to mix in.")
+@click.option("--limit-side", type=click.IntRange(32, 8192), default=1280, show_default=True, help="At validation.")
+@click.option("--seed", type=int, default=0, show_default=True)
+@click.option("-o", "--output", type=FOLDER, help="Folder of the run: checkpoints, metrics.csv, curve.png.")
+@click.option("--resume", type=FOLDER, help="Go on with this run exactly where it stopped.")
+@click.option("--check-only", is_flag=True, help="Only check the data folder: file:line of everything wrong.")
+def train(
+    data: Path | None,
+    init: str | None,
+    backbone: str | None,
+    epochs: int,
+    batch_size: int,
+    lr: float,
+    crop: int,
+    device: str,
+    amp: str,
+    distill: Path | None,
+    synthetic: int,
+    limit_side: int,
+    seed: int,
+    output: Path | None,
+    resume: Path | None,
+    check_only: bool,
+) -> int:
+    """Fine-tunes a detector on your own images, validating every epoch.
+
+    \b
+    Examples:
+      ocr-detector train --data receipts --check-only
+      ocr-detector train --data receipts -o run
+      ocr-detector train --data signs --backbone mobilenet_v3_small --epochs 30 -o run
+      ocr-detector train --resume run
+
+    RUN/best.pt is the checkpoint with the best validation hmean: `ocr-detector export RUN/best.pt`.
+    """
+    import cv2
+
+    from detector.training import fit as fitting
+
+    cv2.setNumThreads(1)
+    if resume is not None:
+        saved = resume / fitting.CONFIG
+        if not saved.is_file():
+            _say(f"{saved}: not found; --resume wants the folder of an earlier run")
+            return NOTHING_TO_DO
+        options = fitting.FitOptions(**json.loads(saved.read_text(encoding="utf-8")))
+        data = Path(options.data)
+    if data is None:
+        raise click.UsageError("give --data FOLDER (or --resume RUN)")
+    problems = fitting.check_data(data)
+    if problems:
+        for problem in problems[:50]:
+            _say(problem)
+        _say(f"{len(problems)} problem{'s' if len(problems) > 1 else ''} in {data}; nothing was trained")
+        return NOTHING_TO_DO
+    if check_only:
+        click.echo(f"{data}: nothing wrong")
+        return OK
+    run = resume or output
+    if run is None:
+        raise click.UsageError("give -o RUN, the folder for checkpoints and metrics")
+    if crop % 32:
+        raise click.UsageError(f"--crop {crop} is not a multiple of 32; the nearest is {round(crop / 32) * 32}")
+    try:
+        if resume is None:
+            if (run / fitting.LAST).is_file():
+                raise click.UsageError(
+                    f"{run} already holds a run: --resume {run} goes on with it; else choose another -o"
+                )
+            start = init or ("none" if backbone not in (None, "resnet18") else DEFAULT_MODEL)
+            chosen = fitting.choose_device(device)
+            options = fitting.FitOptions(
+                data=str(data),
+                init="" if start == "none" else str(_fine_tunable(start)),
+                backbone=backbone or "resnet18",
+                epochs=epochs,
+                batch_size=batch_size,
+                lr=lr,
+                crop=crop,
+                device=chosen,
+                amp=amp == "auto" and fitting.has_fast_half(chosen),
+                distill=str(distill or ""),
+                synthetic=synthetic,
+                limit_side=limit_side,
+                seed=seed,
+            )
+        fitting.fit(options, run, resume=resume is not None, say=_say)
+    except KeyboardInterrupt:
+        _say(f"interrupted; go on with: ocr-detector train --resume {run}")
+        return 130
+    except (ValueError, DetectorError) as error:
+        _say(str(error))
+        return USAGE
+    click.echo(f"best checkpoint: {run / fitting.BEST}")
+    return OK
+
+
+@click.command()
+@click.argument("weights", default=DEFAULT_MODEL)
+@click.option("--size", type=int, default=800, show_default=True, help="Height and width.")
+@click.option("--height", type=int, help="Instead of --size.")
+@click.option("--width", type=int, help="Instead of --size.")
+@click.option("--dynamic", is_flag=True, help="Any batch, height and width (what the pipeline uses).")
+@click.option("--opset", type=click.IntRange(13, 20), default=17, show_default=True)
+@click.option("--fp16", "half", is_flag=True, help="Half-precision weights and arithmetic, float32 input and output.")
+@click.option("-o", "--output", type=FILE, required=True, help="The .onnx file.")
+def export(
+    weights: str, size: int, height: int | None, width: int | None, dynamic: bool, opset: int, half: bool, output: Path
+) -> int:
+    """Writes ONNX, then runs it and compares it with torch. WEIGHTS: a shipped model, .safetensors or best.pt.
+
+    \b
+    Examples:
+      ocr-detector export run/best.pt -o my.fp32.onnx --dynamic
+      ocr-detector export dbnet-resnet18 --height 736 --width 1280 -o wide.onnx
+    """
+    from detector.export import ExportError, export_onnx
+    from detector.network.build import load_network
+
+    try:
+        network = load_network(_fine_tunable(weights))
+        sides = (height or size, width or size)
+        parities = export_onnx(network, output, sides, dynamic=dynamic, opset=opset, half=half)
+    except ExportError as error:
+        _say(str(error))
+        return USAGE if "not possible" in str(error) else FAILED
+    except ValueError as error:
+        _say(str(error))
+        return USAGE
+    for item in parities:
+        click.echo(f"{item.runtime:>12} {item.size[0]}x{item.size[1]}: largest difference {item.difference:.1e}")
+    click.echo(f"{output}: {output.stat().st_size / 1e6:.1f} MB, {'dynamic' if dynamic else f'{sides[0]}x{sides[1]}'}")
+    return OK
+
+
+@click.command()
+@click.argument("model", type=click.Path(path_type=Path, dir_okay=False, exists=True))
+@click.option("--images", type=FOLDER, help="Calibration images [default: the training images of --data].")
+@click.option("--data", type=FOLDER, help="ICDAR-style folder to compare hmean before and after on (its val split).")
+@click.option("--limit-side", type=click.IntRange(32, 8192), default=640, show_default=True)
+@click.option("--dynamic", is_flag=True, help="quantize_dynamic: changes fully connected layers only.")
+@click.option("--force", is_flag=True, help="Keep the result though it loses more than 1.5 points.")
+@click.option("-o", "--output", type=FILE, required=True, help="The int8 .onnx file.")
+def quantize(
+    model: Path, images: Path | None, data: Path | None, limit_side: int, dynamic: bool, force: bool, output: Path
+) -> int:
+    """fp32 ONNX -> int8 ONNX, with a table of what it gains and costs.
+
+    \b
+    Examples:
+      ocr-detector quantize my.fp32.onnx --data receipts -o my.int8.onnx
+      ocr-detector quantize my.fp32.onnx --images some_pages -o my.int8.onnx
+    """
+    from detector import quantize as quantizing
+
+    try:
+        if dynamic:
+            changed = quantizing.quantize_dynamic(model, output)
+            click.echo(
+                f"quantize_dynamic changed {changed} nodes: it works on fully connected layers, and a DBNet has "
+                "none. Leave --dynamic out for the static int8 that is smaller and faster."
+                if not changed
+                else f"quantize_dynamic changed {changed} nodes"
+            )
+            return OK
+        folder = images or (data / "train_images" if data else None)
+        if folder is None:
+            raise click.UsageError("give --images FOLDER or --data FOLDER for calibration")
+        files = sorted(file for file in folder.iterdir() if file.is_file()) if folder.is_dir() else []
+        quantizing.quantize_static(
+            model, output, quantizing.spread(files, quantizing.CALIBRATION_IMAGES), limit_side=limit_side
+        )
+        scores = {}
+        click.echo(f"{'':>6}  {'MB':>7}  {'ms':>7}  {'peak MB':>7}  hmean val @{limit_side}")
+        for name, path in (("before", model), ("after", output)):
+            cost = quantizing.measure(path)
+            if data:
+                scores[name] = quantizing.hmean(path, data, "val", limit_side)
+            score = f"{scores[name]:.4f}" if data else "– (needs --data)"
+            click.echo(f"{name:>6}  {cost.megabytes:7.1f}  {cost.milliseconds:7.1f}  {cost.peak_mb:7.0f}  {score}")
+    except (ValueError, DetectorError) as error:
+        _say(str(error))
+        return USAGE
+    if scores and scores["before"] - scores["after"] > 0.015 and not force:
+        output.unlink()
+        _say(f"{output}: not kept, it loses {100 * (scores['before'] - scores['after']):.1f} points; --force keeps it")
+        return FAILED
+    return OK
