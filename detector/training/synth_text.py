@@ -11,14 +11,14 @@ from PIL import Image, ImageDraw, ImageFont
 
 FONT_FOLDERS = (Path("/usr/share/fonts"), Path("/usr/local/share/fonts"), Path.home() / ".local/share/fonts")
 
-_SIGN_WORDS = (
+_SIGNS = (
     "超市 药店 酒店 餐厅 银行 出口 入口 停车场 洗手间 禁止吸烟 请勿入内 小心地滑 欢迎光临 营业时间 收银台 电话 地址 "
     "有限公司 中国邮政 火锅 牛肉面 奶茶 烧烤 理发 美容 服装 手机 维修 打印 复印 图书馆 教学楼 办公室 消防栓 安全出口 "
     "北京路 人民路 中山路 大道 地铁站 公交站 医院 学校 幼儿园 派出所 大药房 便利店 水果 蔬菜 早餐 快递 房产 中介 "
     "特价 优惠 促销 全场 折起 新品上市 限时 免费 专卖店 旗舰店 茶叶 烟酒 海鲜 川菜 湘菜 小吃 网吧 宾馆 招待所 会议室"
-).split()  # noqa: SIM905 - a list of words is easier to read and edit as text
-_ENGLISH_WORDS = (
-    "the of and to in for is on that by this with you it not or be are from at as your all have new more an was we will "
+)
+_ENGLISH = (
+    "the of and to in for is on by this with you it not or be are from at as your all have new more an was we will "
     "home can us about if page my has search free but our one other do no information time they site he up may what "
     "news out use any there see only so his when contact here business who web also now help get view online "
     "first been would how were services some these click its like service than find price date back top people had "
@@ -29,7 +29,8 @@ _ENGLISH_WORDS = (
     "university mail full map reviews program life know games way days management part could great united hotel "
     "real item international center exit open closed coffee market street station bank parking restaurant cafe total "
     "amount cash change invoice receipt tax quantity description subject memo report approved signature department"
-).split()  # noqa: SIM905
+)
+_SIGN_WORDS, _ENGLISH_WORDS = _SIGNS.split(), _ENGLISH.split()
 _SYMBOLS = "&-/:.,()%#*+@!"
 
 
