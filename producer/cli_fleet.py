@@ -140,6 +140,7 @@ def feed_job(folder: Any, request: Any, app: Any, ledger: Ledger, *, watching: b
     from producer.manifest import read_manifest
     from producer.progress import Progress
     from producer.running import make_manifest, terminated_like_ctrl_c
+    from worker.presence import program_version
 
     job = request.job
     with folder.locked(), terminated_like_ctrl_c():
@@ -148,7 +149,7 @@ def feed_job(folder: Any, request: Any, app: Any, ledger: Ledger, *, watching: b
         try:
             with Progress(quiet=quiet) as progress, ExitStack() as stack:
                 progress.total = total = make_manifest(folder, request, progress)
-                ledger.create(job, total, {"manifest": str(folder.manifest)})
+                ledger.create(job, total, {"manifest": str(folder.manifest), "version": program_version()})
                 ledger.reopen(job)
                 uploader = stack.enter_context(_uploader(ledger, request))
                 lines = read_manifest(folder.manifest)

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import redis
 
+from worker import presence
 from worker.deadletter import DEAD_KEY
 from worker.ledger import JOBS_KEY, JobKeys, Ledger
 from worker.settings import Settings
@@ -81,6 +82,8 @@ def clean_redis(ledger: Ledger, settings: Settings, *, dry_run: bool = False) ->
         keys += 1
         if not dry_run:
             ledger.client.expire(key, ledger.ttl_s)
+    if not dry_run:
+        presence.forget_gone(ledger.client)
     if not dry_run and ledger.client.ttl(DEAD_KEY) == -1:
         ledger.client.expire(DEAD_KEY, ledger.ttl_s)
     return {"jobs": len(jobs), "keys": keys}

@@ -3,51 +3,14 @@
 from __future__ import annotations
 
 import os
-import sys
 import time
-from collections.abc import Callable
-from functools import wraps
-from typing import Any, NoReturn
+from typing import Any
 
 import click
 
-from worker.settings import SettingsError, read_settings, redacted
-
-EXIT_USAGE, EXIT_BROKER = 2, 3
-# Set before glibc starts, hence by exec: two arenas keep a process of many short-lived threads small.
-MALLOC_ENVIRONMENT = {"MALLOC_ARENA_MAX": "2", "OMP_NUM_THREADS": "1"}
-
-
-class BrokerError(click.ClickException):
-    exit_code = EXIT_BROKER
-
-
-class BadSettings(click.ClickException):
-    exit_code = EXIT_USAGE
-
-
-def clear_errors(command: Callable[..., Any]) -> Callable[..., Any]:
-    """One line and the right exit code instead of a traceback for what a user can put right."""
-
-    @wraps(command)
-    def wrapped(*args: Any, **kwargs: Any) -> Any:
-        # Inside: `ocr-worker --help` must not need Redis.
-        from worker.broker import BrokerUnreachable
-
-        try:
-            return command(*args, **kwargs)
-        except SettingsError as error:
-            raise BadSettings(str(error)) from None
-        except BrokerUnreachable as error:
-            raise BrokerError(str(error)) from None
-
-    return wrapped
-
-
-def _replace_by_celery(*arguments: str) -> NoReturn:
-    environment = {**MALLOC_ENVIRONMENT, **os.environ}
-    sys.stdout.flush()
-    os.execve(sys.executable, [sys.executable, "-m", "celery", "-A", "worker.app", *arguments], environment)
+from worker import cli_hub
+from worker.clicking import clear_errors, replace_by_celery
+from worker.settings import read_settings, redacted
 
 
 def _export(**options: Any) -> None:
@@ -61,7 +24,7 @@ def main() -> None:
     """Workers of an ocrfleet: take images from Redis, write boxes back.
 
     \b
-    Exit codes: 0 good, 2 usage or settings, 3 broker unreachable.
+    Exit codes: 0 good, 1 doctor found something bad, 2 usage or settings, 3 broker unreachable.
     Settings come from OCRFLEET_* variables; see the README's table.
     """
 
@@ -87,7 +50,7 @@ def start(profile: str | None, limit_side: int | None, runtime: str | None, name
     current = read_settings(os.environ)
     connect(current).close()
     click.echo(f"ocr-worker: {current.profile_reason}; broker {redacted(current.redis_url)}", err=True)
-    _replace_by_celery("worker", "-n", name or f"w{os.getpid()}@%h", "--loglevel", loglevel)
+    replace_by_celery("worker", "-n", name or f"w{os.getpid()}@%h", "--loglevel", loglevel)
 
 
 @main.command()
@@ -103,38 +66,11 @@ def beat(loglevel: str) -> None:
     from worker.broker import connect
 
     connect(read_settings(os.environ)).close()
-    _replace_by_celery("beat", "--loglevel", loglevel)
+    replace_by_celery("beat", "--loglevel", loglevel)
 
 
-@main.command()
-@click.option("--address", default="127.0.0.1", show_default=True, help="Address to listen on.")
-@click.option("--port", default=5555, show_default=True, help="Port to listen on.")
-@click.option("--basic-auth", envvar="FLOWER_BASIC_AUTH", metavar="USER:PASSWORD", help="Required beyond localhost.")
-@clear_errors
-def flower(address: str, port: int, basic_auth: str | None) -> None:
-    """Watch the fleet in a browser (needs the `flower` extra).
-
-    \b
-    Example:
-      FLOWER_BASIC_AUTH=me:secret ocr-worker flower --address 0.0.0.0
-    """
-    from importlib.util import find_spec
-
-    from worker.broker import connect
-
-    if find_spec("flower") is None:
-        raise click.UsageError("Flower is not installed: pip install 'ocrfleet[flower]'")
-    if address not in ("127.0.0.1", "::1", "localhost") and not basic_auth:
-        raise click.UsageError(
-            f"refusing to listen on {address} without a password: set FLOWER_BASIC_AUTH=user:password"
-        )
-    current = read_settings(os.environ)
-    connect(current).close()
-    arguments = ["flower", f"--address={address}", f"--port={port}"]
-    if basic_auth:
-        # Through the environment: an argument would show the password to everybody who can run `ps`.
-        os.environ["FLOWER_BASIC_AUTH"] = basic_auth
-    _replace_by_celery(*arguments)
+for command in (cli_hub.flower, cli_hub.exporter, cli_hub.doctor):
+    main.add_command(command)
 
 
 @main.command()

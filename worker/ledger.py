@@ -17,6 +17,7 @@ key                                   type    holds
 ``ocrfleet:job:J:results``            stream  records nobody has collected yet
 ``ocrfleet:job:J:blobs``              hash    index -> bytes of its blob (``--transfer redis``; blob.py)
 ``ocrfleet:job:J:collector``          string  who is collecting (a lock with a TTL)
+``ocrfleet:counters``                 hash    "ok", "failed:TYPE" -> records of all jobs ever, for the exporter
 ``ocrfleet:dead``                     stream  the last 1000 dead letters, for people (deadletter.py)
 ====================================  ======  =================================================================
 
@@ -37,6 +38,7 @@ from worker.messages import ImageTask, encode
 from worker.settings import HEARTBEAT_S, LEASE_S
 
 JOBS_KEY = "ocrfleet:jobs"
+COUNTERS_KEY = "ocrfleet:counters"
 STATE_CHUNK = 1 << 20
 Verdict = Literal["run", "done", "cancelled", "unknown", "busy", "exhausted"]
 

@@ -88,13 +88,23 @@ redis.call('HDEL', KEYS[4], index)
 redis.call('HDEL', KEYS[5], index)
 redis.call('ZREM', KEYS[6], index)
 drop_blob(index)
+local counter = 'ok'
+if ARGV[2] == 'f' then
+  local readable, record = pcall(cjson.decode, ARGV[3])
+  local error = readable and type(record) == 'table' and record.error
+  counter = 'failed:' .. tostring(type(error) == 'table' and error.type or 'Internal')
+end
+redis.call('HINCRBY', 'ocrfleet:counters', counter, 1)
 redis.call('XADD', KEYS[7], '*', 'record', ARGV[3])
 local ok = tonumber(redis.call('HINCRBY', KEYS[1], 'ok', ARGV[2] == 'o' and 1 or 0))
 local failed = tonumber(redis.call('HINCRBY', KEYS[1], 'failed', ARGV[2] == 'f' and 1 or 0))
 redis.call('HSET', KEYS[1], 'progress_ms', ARGV[5])
 local done = ok + failed
 if done >= tonumber(redis.call('HGET', KEYS[1], 'total')) then redis.call('HSET', KEYS[1], 'finished_ms', ARGV[5]) end
-if done % 64 == 1 or redis.call('HEXISTS', KEYS[1], 'finished_ms') == 1 then keep(ARGV[4]) end
+if done % 64 == 1 or redis.call('HEXISTS', KEYS[1], 'finished_ms') == 1 then
+  keep(ARGV[4])
+  redis.call('EXPIRE', 'ocrfleet:counters', 2592000)
+end
 return 1
 """
 )

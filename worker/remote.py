@@ -10,7 +10,7 @@ from __future__ import annotations
 import ssl
 import urllib.error
 import urllib.request
-from email.message import Message
+from http.client import HTTPMessage
 from pathlib import Path
 from typing import IO, Any
 from urllib.parse import unquote, urlsplit
@@ -78,7 +78,7 @@ class _SameRoots(urllib.request.HTTPRedirectHandler):
         self._url_roots = url_roots
 
     def redirect_request(
-        self, req: urllib.request.Request, fp: IO[bytes], code: int, msg: str, headers: Message[str, str], newurl: str
+        self, req: urllib.request.Request, fp: IO[bytes], code: int, msg: str, headers: HTTPMessage, newurl: str
     ) -> urllib.request.Request | None:
         if not allowed(newurl, self._url_roots):
             raise ValueError(f"redirects to {newurl}, which is not allowed")

@@ -20,6 +20,7 @@ from worker.cleanup import clean_redis_once, clean_spool, remember_report, repor
 from worker.deadletter import bury, dead_record
 from worker.detection import ImageRunner, worker_name
 from worker.embedded import die_with_parent
+from worker.heartbeat import image_done
 from worker.lease import Lease
 from worker.ledger import Ledger
 from worker.messages import ImageRecord, ImageTask, MessageError, decode_task, encode, failed_record
@@ -43,6 +44,20 @@ def _prepare_main_process(**_: Any) -> None:
     guard.tame_malloc()
     guard.lower_priority(settings().nice)
     logger.info("profile %s", settings().profile_reason)
+    #_load_before_fork()
+
+
+def _load_before_fork() -> None:
+    """Load the network in the main process, so that every recycled child begins with it, in shared memory.
+
+    Only at one thread: a session with a thread pool does not survive a fork. Without this each new child costs about
+    a second of imports and loading. A failure is reported by the first image instead, with its record.
+    """
+    if settings().threads == 1 and settings().runtime in ("auto", "onnxruntime"):
+        try:
+            _runner().detector()
+        except Exception:
+            logger.warning("could not load the network before the fork", exc_info=True)
 
 
 @worker_process_init.connect
@@ -107,10 +122,12 @@ def detect_image(self: Task, message: Any) -> str:
         bury(ledger, record)
         return _line(record)
     if begin.verdict != "run":
+        image_done(ledger.client, None)
         return f"dropped: {begin.verdict}"
     with Lease(ledger, task.job, task.index):
         record = _run(task, begin.attempts, begin.losses)
         taken = ledger.finish(task.job, task.index, ok=record.status == "ok", record=encode(record))
+    image_done(ledger.client, record.model)
     return _line(record) if taken else "dropped: already recorded"
 
 

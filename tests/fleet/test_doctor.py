@@ -1,0 +1,129 @@
+"""ocr-worker doctor: facts of a real broker, and what is said about bad ones."""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from detector.profile import Machine
+from tests.processes import command
+from worker import presence
+from worker.doctor import BrokerFacts, ask_broker, judge_broker, judge_fleet, judge_machine, judge_model, judge_safety
+from worker.ledger import Ledger
+from worker.settings import Settings
+
+NOW = 1_000_000.0
+GOOD = BrokerFacts(
+    info={"redis_version": "7.0.15", "aof_enabled": 1, "maxmemory_policy": "noeviction", "used_memory": 10},
+    ping_s=0.001,
+    clock_ahead_s=0.01,
+    workers={},
+    models={},
+    producers={},
+    last_cleanup=None,
+)
+
+
+def verdicts(facts: BrokerFacts) -> dict[str, str]:
+    return {finding.check: finding.verdict for finding in judge_broker(facts, NOW)}
+
+
+def test_a_good_broker() -> None:
+    assert set(verdicts(GOOD).values()) == {"ok"}
+
+
+@pytest.mark.parametrize(
+    ("info", "check"),
+    [
+        ({"redis_version": "6.0.9"}, "server"),
+        ({"aof_enabled": 0}, "append-only file"),
+        ({"maxmemory_policy": "allkeys-lru"}, "eviction"),
+        ({"maxmemory": 11}, "broker memory"),
+    ],
+)
+def test_a_bad_broker(info: dict[str, object], check: str) -> None:
+    assert verdicts(replace(GOOD, info={**GOOD.info, **info}))[check] != "ok"
+
+
+def test_slow_line_and_wrong_clock() -> None:
+    assert verdicts(replace(GOOD, ping_s=0.3))["latency"] == "warn"
+    assert verdicts(replace(GOOD, clock_ahead_s=-3))["clock"] == "warn"
+    assert verdicts(replace(GOOD, clock_ahead_s=20))["clock"] == "bad"
+
+
+def test_versions_and_models_of_the_fleet() -> None:
+    note = presence.WorkerNote(at=NOW, started=NOW, version="0.1.0", profile="low", temp_bytes=0)
+    facts = replace(
+        GOOD, workers={"a:1": note, "gone:2": replace_struct(note, at=NOW - 9999)}, models={"a:1": "other"},
+        producers={"job": "0.0.9"},
+    )  # fmt: skip
+    found = {finding.check: finding for finding in judge_fleet(facts, "0.1.0", "mine", NOW)}
+    assert found["versions"].verdict == "warn" and "0.0.9" in found["versions"].message
+    assert found["fleet's model"].verdict == "warn" and "a:1" in found["fleet's model"].message
+    assert found["workers"].message == "1 reporting; gone without a word: gone:2"
+
+
+def replace_struct(note: presence.WorkerNote, **changes: object) -> presence.WorkerNote:
+    import msgspec
+
+    return msgspec.structs.replace(note, **changes)
+
+
+def test_machine(settings: Settings, tmp_path: Path) -> None:
+    found = {finding.check: finding.verdict for finding in judge_machine(settings, Machine(1, 128, "cgroup"))}
+    assert found == {"memory": "bad", "spool": "ok"}
+    (tmp_path / "file").touch()
+    blocked = replace(settings, spool_dir=tmp_path / "file" / "spool")
+    found = {finding.check: finding.verdict for finding in judge_machine(blocked, Machine(1, 2048, "RAM"))}
+    assert found == {"memory": "ok", "spool": "bad"}
+
+
+def test_safety(settings: Settings) -> None:
+    def of(url: str) -> dict[str, str]:
+        return {finding.check: finding.verdict for finding in judge_safety(replace(settings, redis_url=url))}
+
+    assert of("redis://10.0.0.1/0")["password"] == "bad"
+    assert of("redis://:secret@10.0.0.1/0")["encryption"] == "warn"
+    assert of("rediss://:secret@10.0.0.1/0")["encryption"] == "ok"
+    assert of("redis://127.0.0.1/0")["encryption"] == "ok"
+
+
+def test_model_is_there_and_whole() -> None:
+    finding, sha256 = judge_model()
+    assert finding.verdict == "ok" and len(sha256) == 64
+
+
+def test_facts_of_a_real_broker(ledger: Ledger) -> None:
+    ledger.create("job", 1, {"version": "9.9"})
+    facts = ask_broker(ledger)
+    assert 0 < facts.ping_s < 1 and abs(facts.clock_ahead_s) < 1
+    assert facts.producers == {"job": "9.9"}
+    assert {finding.verdict for finding in judge_broker(facts, time.time())} == {"ok"}
+
+
+def test_command(environment: dict[str, str], ledger: Ledger) -> None:
+    told = command(environment, "ocr-worker", "doctor", "--json")
+    assert told.returncode == 0, told.stdout
+    assert {"clock", "eviction", "model", "versions"} <= {finding["check"] for finding in json.loads(told.stdout)}
+
+
+def test_liveness_is_progress(ledger: Ledger) -> None:
+    client = ledger.client
+
+    def reason(waiting: int) -> str | None:
+        return presence.why_not_alive(client, waiting=waiting, patience_s=100, host="me")
+
+    assert reason(0) == "no worker of this machine has reported"
+    now = time.time()
+    note = presence.WorkerNote(at=now, started=now - 1000, version="1", profile="low", temp_bytes=0)
+    presence.note_worker(client, "me:1", note)
+    assert reason(0) is None, "nothing to do is no fault"
+    assert "finished no image" in (reason(5) or "")
+    presence.note_image(client, "me:1", presence.ImageNote(now - 50, 180.0, "sha"))
+    assert reason(5) is None
+    presence.note_worker(client, "me:1", replace_struct(note, at=now - 600))
+    assert "has not reported" in (reason(0) or "")

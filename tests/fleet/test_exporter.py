@@ -1,0 +1,87 @@
+"""The metrics endpoint: what it says is what the ledger holds, and a real worker shows up in it."""
+
+from __future__ import annotations
+
+import urllib.request
+from pathlib import Path
+
+from prometheus_client.parser import text_string_to_metric_families
+
+from tests.pictures import write_images
+from tests.processes import WorkerProcess, command, wait_until
+from worker.exporter import FleetCollector, serve
+from worker.ledger import Ledger
+from worker.messages import ImageTask, encode, failed_record
+
+
+def values(ledger: Ledger) -> dict[tuple[str, tuple[str, ...]], float]:
+    """(name, label values) -> value."""
+    return {
+        (sample.name, tuple(sample.labels.values())): sample.value
+        for metric in FleetCollector(ledger).collect()
+        for sample in metric.samples
+    }
+
+
+def test_counts_of_the_ledger(ledger: Ledger) -> None:
+    tasks = [ImageTask(job="job", index=index, image="i", uri="file:///i") for index in range(4)]
+    ledger.create("job", 4, {})
+    ledger.feed(tasks)
+    for task in tasks[:3]:
+        ledger.begin("job", task.index, redelivered=False)
+    ledger.finish("job", 0, ok=True, record=b"{}")
+    record = failed_record(tasks[1], "CorruptImage", "broken")
+    ledger.finish("job", 1, ok=False, record=encode(record))
+    ledger.finish("job", 1, ok=False, record=encode(record))  # a second writer is not counted
+    seen = values(ledger)
+    assert seen["ocrfleet_images_total", ("ok", "")] == 1
+    assert seen["ocrfleet_images_total", ("failed", "CorruptImage")] == 1
+    assert seen["ocrfleet_results_uncollected", ()] == 2
+    assert seen["ocrfleet_jobs_open", ()] == 1
+    assert seen["ocrfleet_broker_up", ()] == 1
+    assert seen["ocrfleet_last_progress_timestamp_seconds", ()] > 1e9
+
+
+def test_unreadable_failed_record_still_finishes(ledger: Ledger) -> None:
+    for index, record in enumerate((b"not json", b"[]", b'{"error": {"type": {}}}', b'{"error": null}')):
+        ledger.create(f"j{index}", 1, {})
+        ledger.feed([ImageTask(job=f"j{index}", index=0, image="i", uri="file:///i")])
+        assert ledger.finish(f"j{index}", 0, ok=False, record=record)
+
+
+def test_broker_away() -> None:
+    import redis
+
+    away = Ledger(redis.Redis(unix_socket_path="/nonexistent/redis.sock"), ttl_s=60)
+    assert values(away) == {("ocrfleet_broker_up", ()): 0}
+
+
+def test_over_http_with_a_real_worker(environment: dict[str, str], ledger: Ledger, tmp_path: Path) -> None:
+    write_images(tmp_path / "in", 3)
+    server, thread = serve(ledger, "127.0.0.1", 0)
+    worker = WorkerProcess(environment, tmp_path / "worker.log")
+    try:
+        told = command(environment, "ocr-producer", "enqueue", tmp_path / "in", "--job", "m", "--watch", "--quiet")
+        assert told.returncode == 0, told.stderr
+        address = f"http://127.0.0.1:{server.server_port}/metrics"
+
+        def scrape() -> dict[str, list[float]]:
+            text = urllib.request.urlopen(address, timeout=10).read().decode()
+            return {
+                metric.name: [sample.value for sample in metric.samples]
+                for metric in text_string_to_metric_families(text)
+            }
+
+        wait_until(lambda: scrape()["ocrfleet_worker_up"] == [1.0], seconds=30, what="the worker to report")
+        seen = scrape()
+        assert seen["ocrfleet_images"] == [3.0]
+        assert 50e6 < seen["ocrfleet_peak_rss_bytes"][0] < 2e9
+        alive = command(environment, "ocr-worker", "doctor", "--alive")
+        assert alive.returncode == 0, alive.stderr
+        assert worker.stop() == 0
+        assert scrape()["ocrfleet_worker_up"] == []
+    finally:
+        worker.stop()
+        server.shutdown()
+        server.server_close()
+        thread.join()

@@ -1,0 +1,133 @@
+"""What every worker tells about itself, for the exporter, for `ocr-worker doctor` and for liveness probes.
+
+``ocrfleet:workers``         hash  host:pid -> WorkerNote: said by Celery's main process every ``BEAT_S`` seconds
+``ocrfleet:workers:images``  hash  host:pid -> ImageNote: said by its child after an image, at most every few seconds
+
+Liveness is progress: a worker whose main process still beats while images wait and none gets done is not alive.
+"""
+
+from __future__ import annotations
+
+import socket
+import time
+from importlib.metadata import PackageNotFoundError
+from importlib.metadata import version as package_version
+
+import msgspec
+import redis
+
+WORKERS_KEY = "ocrfleet:workers"
+IMAGES_KEY = "ocrfleet:workers:images"
+BEAT_S = 15
+IMAGE_NOTE_S = 5
+# A machine that vanished is shown as gone for this long, then forgotten.
+FORGET_S = 24 * 3600
+GONE_S = 4 * BEAT_S
+
+
+class WorkerNote(msgspec.Struct, frozen=True):
+    """A worker's main process.
+
+    Attributes:
+        at: when it said so, Unix time.
+        started: Unix time.
+        version: of ocrfleet.
+        profile: name of the profile in force.
+        temp_bytes: temporary files in its machine's spool.
+    """
+
+    at: float
+    started: float
+    version: str
+    profile: str
+    temp_bytes: int
+
+
+class ImageNote(msgspec.Struct, frozen=True):
+    """A worker's last image.
+
+    Attributes:
+        at: when its message was done with, Unix time.
+        peak_rss_mb: of the child over that image.
+        model: sha256 of the network, "" while none was loaded.
+    """
+
+    at: float
+    peak_rss_mb: float
+    model: str
+
+
+def program_version() -> str:
+    """The installed version of ocrfleet."""
+    try:
+        return package_version("ocrfleet")
+    except PackageNotFoundError:  # run from a checkout that was never installed
+        return "unknown"
+
+
+def note_worker(client: redis.Redis, name: str, note: WorkerNote) -> None:
+    """Say that a worker is there."""
+    _write(client, WORKERS_KEY, name, note)
+
+
+def note_image(client: redis.Redis, name: str, note: ImageNote) -> None:
+    """Say that a worker finished with an image."""
+    _write(client, IMAGES_KEY, name, note)
+
+
+def _write(client: redis.Redis, key: str, name: str, note: msgspec.Struct) -> None:
+    pipe = client.pipeline(transaction=False)
+    pipe.hset(key, name, msgspec.json.encode(note))
+    pipe.expire(key, FORGET_S)
+    pipe.execute()
+
+
+def leave(client: redis.Redis, name: str) -> None:
+    """A worker that stops in order takes its notes with it."""
+    client.hdel(WORKERS_KEY, name)
+    client.hdel(IMAGES_KEY, name)
+
+
+def forget_gone(client: redis.Redis, now: float | None = None) -> int:
+    """Remove notes of workers that vanished long ago. Returns how many."""
+    limit = (time.time() if now is None else now) - FORGET_S
+    old = [name for name, note in workers(client).items() if note.at < limit]
+    for name in old:
+        leave(client, name)
+    return len(old)
+
+
+def workers(client: redis.Redis) -> dict[str, WorkerNote]:
+    """host:pid -> its last note, vanished ones too."""
+    notes = client.hgetall(WORKERS_KEY)
+    return {name.decode(): msgspec.json.decode(data, type=WorkerNote) for name, data in notes.items()}
+
+
+def images(client: redis.Redis) -> dict[str, ImageNote]:
+    """host:pid -> its last image."""
+    notes = client.hgetall(IMAGES_KEY)
+    return {name.decode(): msgspec.json.decode(data, type=ImageNote) for name, data in notes.items()}
+
+
+def why_not_alive(client: redis.Redis, *, waiting: int, patience_s: float, host: str | None = None) -> str | None:
+    """One line that says why this machine's workers must be restarted, None if they are well.
+
+    Args:
+        client: connection to the broker.
+        waiting: messages on the queue.
+        patience_s: how long a worker may take for one image, all told.
+        host: name of the machine; this one by default.
+    """
+    prefix = f"{host or socket.gethostname()}:"
+    now = time.time()
+    mine = {name: note for name, note in workers(client).items() if name.startswith(prefix)}
+    if not mine:
+        return "no worker of this machine has reported"
+    last = images(client)
+    for name, note in mine.items():
+        if now - note.at > GONE_S:
+            return f"worker {name} has not reported for {now - note.at:.0f} s"
+        progress = max(note.started, last[name].at if name in last else 0)
+        if waiting and now - progress > patience_s:
+            return f"worker {name} finished no image for {now - progress:.0f} s while {waiting} wait"
+    return None
