@@ -47,7 +47,7 @@ def write_nasty_folder(folder: Path) -> dict[str, tuple[int, str]]:
     add("text-renamed.jpg", b"Dear archivist,\nthis is not a picture.\n" * 20, error="UnsupportedFormat")
     gray = np.asarray(text_image().convert("L"), np.uint16) * 257
     Image.fromarray(gray).save(add("sixteen-bit.png"))
-    palette = text_image().convert("P")
+    palette = text_image().convert("P", dither=Image.Dither.NONE)
     palette.info["transparency"] = 0
     palette.save(add("palette-alpha.png"), transparency=0)
     text_image().convert("CMYK").save(add("cmyk.jpg"), quality=90)

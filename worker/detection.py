@@ -54,10 +54,9 @@ class ImageRunner:
         blob.fetch(self._client, uri, target)
 
     def detector(self) -> TextDetector:
-        """The loaded network.
+        """The loaded network: inherited through the fork where that is safe (tasks.py), else loaded now.
 
-        Lazily: a slow ``worker_process_init`` is killed by Celery after a few seconds, and the Celery main process
-        must never hold a network.
+        Never in ``worker_process_init``: Celery kills a child that takes more than a few seconds there.
         """
         if self._detector is None:
             from detector.predictor import TextDetector

@@ -44,7 +44,7 @@ def _prepare_main_process(**_: Any) -> None:
     guard.tame_malloc()
     guard.lower_priority(settings().nice)
     logger.info("profile %s", settings().profile_reason)
-    #_load_before_fork()
+    _load_before_fork()
 
 
 def _load_before_fork() -> None:
