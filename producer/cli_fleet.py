@@ -104,6 +104,8 @@ def enqueue(
     )
     request = _with_shrinking(request, shrink)
     app, ledger = broker()
+    if not folder.exists() and ledger.status(job) is not None:
+        raise Stop(f"job {job} was enqueued from another machine: choose another --job, or forget it first", 2)
     if folder.exists() and ledger.status(job) is None:
         # The broker forgot the job (expired, or another broker): it begins anew, with a fresh look at the sources.
         folder.manifest.unlink(missing_ok=True)

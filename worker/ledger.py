@@ -124,19 +124,25 @@ class Ledger:
     def create(self, job: str, total: int, extra: Mapping[str, str]) -> bool:
         """Open a job of ``total`` pages. Returns False, changing nothing, if it already exists."""
         keys = JobKeys.of(job)
-        if not self.client.hsetnx(keys.job, "total", total):
-            return False
-        fields: dict[str, Any] = {**extra, "state": "open", "ok": 0, "failed": 0, "created_ms": now_ms()}
-        pipe = self.client.pipeline(transaction=True)
-        pipe.hset(keys.job, mapping=fields)
-        pipe.zadd(JOBS_KEY, {job: time.time()})
-        pipe.expire(JOBS_KEY, self.ttl_s)
-        # Reserve the state bytes at once: Redis fills with \\0 = unfed.
-        if total:
-            pipe.setrange(keys.state, total - 1, b"\0")
-        for key in keys:
-            pipe.expire(key, self.ttl_s)
-        pipe.execute()
+        with self.client.pipeline(transaction=True) as pipe:
+            # In one transaction, watched: a crash or a twin in between leaves all of a job or nothing.
+            pipe.watch(keys.job)
+            if pipe.exists(keys.job):
+                return False
+            pipe.multi()
+            counts: dict[str, Any] = {"total": total, "state": "open", "ok": 0, "failed": 0, "created_ms": now_ms()}
+            pipe.hset(keys.job, mapping={**extra, **counts})
+            pipe.zadd(JOBS_KEY, {job: time.time()})
+            pipe.expire(JOBS_KEY, self.ttl_s)
+            # Reserve the state bytes at once: Redis fills with zero bytes = unfed.
+            if total:
+                pipe.setrange(keys.state, total - 1, b"\0")
+            for key in keys:
+                pipe.expire(key, self.ttl_s)
+            try:
+                pipe.execute()
+            except redis.WatchError:
+                return False
         return True
 
     def feed(self, tasks: Sequence[ImageTask]) -> list[int]:
