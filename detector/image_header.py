@@ -188,7 +188,9 @@ def _pillow(file: BinaryIO, kind: str, page: int, name: str) -> Header:
         orientation = _orientation(lambda: image.tag_v2)
         if orientation >= 5:  # Pillow announces the turned size; ours is the stored one
             header = replace(header, width=height, height=width)
-        return replace(header, orientation=orientation, streams=True, bytes_per_pixel=max(bytes_per_pixel, channels))
+        size = max(bytes_per_pixel, channels)
+        held = _strip_rows(image.tag_v2, header.height) * header.width * size
+        return replace(header, orientation=orientation, streams=True, bytes_per_pixel=size, held_bytes=held)
     if kind == "avif":
         return replace(header, orientation=_orientation(image.getexif))
     return header
@@ -215,6 +217,13 @@ def _check_strips(tags: Any, file: BinaryIO) -> None:
         pairs = zip(tags.get(offsets, ()), tags.get(counts, ()), strict=False)
         if any(offset + count > end for offset, count in pairs):
             raise ValueError("the file is cut off: its pixels would lie behind its end")
+
+
+def _strip_rows(tags: Any, height: int) -> int:
+    """Rows that libtiff must unpack at once: a strip is decoded whole, and some writers make one of the whole page."""
+    if tags.get(259, 1) in (1, 7):  # uncompressed and JPEG are read line by line
+        return 0
+    return min(int(tags.get(323) or tags.get(278) or height), height)  # tile length or rows per strip
 
 
 def _png(file: BinaryIO) -> Header:

@@ -31,6 +31,11 @@ def _vips() -> ModuleType:
     return pyvips
 
 
+@functools.cache
+def _knows_unlimited() -> bool:
+    return "unlimited" in _vips().Introspect.get("tiffload_source").optional_input
+
+
 def decode_vips(file: BinaryIO, header: Header, page: int, target: tuple[int, int], name: str) -> Pixels:
     """One page, averaged down by a whole factor so that it stays no smaller than `target`.
 
@@ -48,7 +53,11 @@ def decode_vips(file: BinaryIO, header: Header, page: int, target: tuple[int, in
         CorruptImage: damaged or cut off.
     """
     vips = _vips()
-    options: dict[str, Any] = {"page": page} if header.kind == "tiff" else {}
+    options: dict[str, Any] = {}
+    if header.kind == "tiff":
+        options["page"] = page
+        if _knows_unlimited():
+            options["unlimited"] = True  # libvips allows libtiff 50 MB; image_budget has weighed this page already
     factor = box_reduction(header.width, header.height, target)
     if header.kind == "webp" and factor > 1:
         options["scale"] = 1 / factor  # libwebp rescales row by row while it decodes

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 
 from detector.image import open_page, page_header
 from detector.image_budget import STRIDE, box_reduction, estimate_bytes, jpeg_reduction, target_size
@@ -101,11 +102,21 @@ def large(tmp_path_factory: pytest.TempPathFactory) -> Path:
     cv2.imwrite(str(folder / "plain.png"), half, [cv2.IMWRITE_PNG_COMPRESSION, 1])
     cv2.imwrite(str(folder / "progressive.jpg"), half, [cv2.IMWRITE_JPEG_PROGRESSIVE, 1])
     cv2.imwrite(str(folder / "photo.webp"), half, [cv2.IMWRITE_WEBP_QUALITY, 60])
+    Image.fromarray(half).save(folder / "strips.tif", compression="tiff_lzw")
+    Image.fromarray(half).save(folder / "one-strip.tif", compression="tiff_lzw", tiffinfo={278: 4000})
     return folder
 
 
 @pytest.mark.parametrize(
-    ("name", "most_mb"), [("baseline.jpg", 30), ("plain.png", 60), ("progressive.jpg", 90), ("photo.webp", 30)]
+    ("name", "most_mb"),
+    [
+        ("baseline.jpg", 30),
+        ("plain.png", 60),
+        ("progressive.jpg", 90),
+        ("photo.webp", 30),
+        ("strips.tif", 40),
+        ("one-strip.tif", 100),
+    ],
 )
 def test_large_pictures_in_little_memory(large: Path, name: str, most_mb: int) -> None:
     grown = peak_growth_bytes(large / name)
