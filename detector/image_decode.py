@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import struct
+import warnings
 from typing import Any, BinaryIO
 
 import cv2
@@ -11,12 +11,11 @@ import numpy.typing as npt
 
 from detector.errors import CorruptImage
 from detector.image_budget import box_reduction, jpeg_reduction
-from detector.image_header import Header, open_pillow
+from detector.image_header import PARSE_ERRORS, Header, open_pillow
 
 Pixels = npt.NDArray[np.uint8]
 
-DECODE_ERRORS = (OSError, SyntaxError, ValueError, KeyError, IndexError, EOFError, TypeError, struct.error, cv2.error)
-"""What Pillow and OpenCV raise for damaged files; MemoryError is not among them and passes through."""
+DECODE_ERRORS = (*PARSE_ERRORS, cv2.error)
 
 # OpenCV needs the whole file in memory, Pillow reads it in pieces; OpenCV is faster on small files only.
 _WHOLE_FILE_BYTES = 4 * 2**20
@@ -92,11 +91,13 @@ def decode_pillow(file: BinaryIO, header: Header, target: tuple[int, int], name:
         CorruptImage: damaged or cut off.
     """
     try:
-        image: Any = open_pillow(file, header.kind)
-        if header.kind == "jpeg":
-            image.draft(None, _draft_size(header, target))
-        image.load()
-        return _rgb(image, target)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about damaged EXIF, for example; a damaged picture is an exception
+            image: Any = open_pillow(file, header.kind)
+            if header.kind == "jpeg":
+                image.draft(None, _draft_size(header, target))
+            image.load()
+            return _rgb(image, target)
     except DECODE_ERRORS as error:
         raise_if_out_of_memory(error)
         raise CorruptImage(f"{name}: the {header.description} data is damaged or cut off ({error})") from error

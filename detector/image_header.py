@@ -19,6 +19,12 @@ Image.MAX_IMAGE_PIXELS = None
 ORIENTATION_TAG = 274  # EXIF 2.3, tag 0x0112
 READABLE = "JPEG, PNG, TIFF, WebP, GIF, BMP, PPM, JPEG 2000, AVIF or PDF"
 
+PARSE_ERRORS = (
+    *(OSError, SyntaxError, ValueError, KeyError, IndexError, EOFError, TypeError, AttributeError),
+    *(RuntimeError, OverflowError, ZeroDivisionError, struct.error),
+)
+"""What Pillow and our own parsers raise for damaged files; MemoryError is not among them and passes through."""
+
 _PILLOW = {  # kind -> (Pillow's format name, plugin); one plugin is imported, never all forty
     "jpeg": ("JPEG", "JpegImagePlugin"),
     "tiff": ("TIFF", "TiffImagePlugin"),
@@ -139,7 +145,7 @@ def read_header(file: BinaryIO, kind: str, name: str, page: int = 0) -> Header:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # "Corrupt EXIF data": we answer by ourselves, not on stderr
                 header = _pillow(file, kind, page, name)
-    except (OSError, SyntaxError, ValueError, KeyError, IndexError, EOFError, struct.error, OverflowError) as error:
+    except PARSE_ERRORS as error:
         if isinstance(error, OSError) and error.errno:  # the disk or the network, not the picture
             raise NotFound(f"{name}: cannot be read: {error.strerror}") from error
         raise CorruptImage(f"{name}: the {kind.upper()} header is damaged ({error})") from error
@@ -163,8 +169,10 @@ def count_frames(file: BinaryIO, name: str) -> int:
         CorruptImage: the chain of directories is broken.
     """
     try:
-        return int(getattr(open_pillow(file, "tiff"), "n_frames", 1))
-    except (OSError, SyntaxError, ValueError, KeyError, IndexError, EOFError, struct.error, OverflowError) as error:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return int(getattr(open_pillow(file, "tiff"), "n_frames", 1))
+    except PARSE_ERRORS as error:
         raise CorruptImage(f"{name}: the TIFF directory is damaged ({error})") from error
 
 

@@ -7,13 +7,14 @@ import struct
 import zlib
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 
 from detector import image_budget
 from detector.errors import CorruptImage, DetectorError, NotFound, TooLarge, UnsupportedFormat, show
 from detector.image import count_pages, open_page
-from tests.detector.samples import asymmetric, encoded, noise
+from tests.detector.samples import asymmetric, encoded, exif_bytes, noise
 
 
 def refused(path: Path, **options: int) -> DetectorError:
@@ -53,6 +54,40 @@ def test_a_cut_file_is_corrupt_not_grey(tmp_path: Path, name: str, share: float)
     data = CUT[name]()
     assert open_page(write(tmp_path / name, data), limit_side=640).width == 300
     assert refused(write(tmp_path / name, data[: int(len(data) * share)])).type == "CorruptImage"
+
+
+SOUND = {
+    **CUT,
+    "turned.jpg": lambda: encoded(noise(120, 90), "JPEG", exif=exif_bytes(6)),
+    "jpeg-in.tif": lambda: encoded(noise(120, 90), "TIFF", compression="jpeg"),
+    "plain.jp2": lambda: encoded(noise(120, 90), "JPEG2000"),
+    "plain.avif": lambda: encoded(noise(120, 90), "AVIF", speed=10),
+    "plain.pdf": lambda: encoded(noise(120, 90), "PDF"),
+}
+
+
+@pytest.mark.parametrize("name", SOUND)
+def test_random_damage_is_always_one_of_our_errors(tmp_path: Path, name: str) -> None:
+    rng = np.random.default_rng(zlib.crc32(name.encode()))
+    sound = SOUND[name]()
+    outcomes = set()
+    for attempt in range(40):
+        data = bytearray(sound)
+        if attempt % 4 == 3:
+            start = int(rng.integers(len(data)))
+            del data[start : start + int(rng.integers(1, 300))]
+        else:  # mostly in the header, where lies matter
+            for _ in range(int(rng.integers(1, 12))):
+                data[int(rng.integers(len(data) if attempt % 4 == 2 else min(len(data), 400)))] = int(rng.integers(256))
+        path = write(tmp_path / name, bytes(data))
+        try:
+            count_pages(path)
+            open_page(path, limit_side=64, max_pixels=2_000_000, max_bytes=100 * 2**20)
+            outcomes.add("ok")
+        except DetectorError as error:
+            assert "\n" not in str(error)
+            outcomes.add(error.type)
+    assert outcomes & {"CorruptImage", "UnsupportedFormat", "TooLarge"}
 
 
 @pytest.mark.parametrize("name", ["plain.png", "lossy.webp", "lossless.webp"])
