@@ -98,12 +98,12 @@ def large(tmp_path_factory: pytest.TempPathFactory) -> Path:
     rng = np.random.default_rng(1)
     picture = cv2.resize(rng.integers(0, 256, (40, 50, 3), dtype=np.uint8), (10000, 8000))
     cv2.imwrite(str(folder / "baseline.jpg"), picture, [cv2.IMWRITE_JPEG_QUALITY, 80])
-    half = cv2.resize(picture, (4000, 3000), interpolation=cv2.INTER_AREA)
+    half = cv2.resize(picture, (4000, 3200), interpolation=cv2.INTER_AREA)
     cv2.imwrite(str(folder / "plain.png"), half, [cv2.IMWRITE_PNG_COMPRESSION, 1])
     cv2.imwrite(str(folder / "progressive.jpg"), half, [cv2.IMWRITE_JPEG_PROGRESSIVE, 1])
     cv2.imwrite(str(folder / "photo.webp"), half, [cv2.IMWRITE_WEBP_QUALITY, 60])
     Image.fromarray(half).save(folder / "strips.tif", compression="tiff_lzw")
-    Image.fromarray(half).save(folder / "one-strip.tif", compression="tiff_lzw", tiffinfo={278: 3000})
+    Image.fromarray(half).save(folder / "one-strip.tif", compression="tiff_lzw", tiffinfo={278: 3200})
     return folder
 
 
