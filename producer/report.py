@@ -10,7 +10,7 @@ import base64
 import os
 import random
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from html import escape
 from importlib.resources import files
 from pathlib import Path
@@ -29,7 +29,8 @@ from worker.messages import ImageRecord
 
 PICTURES = 200  # at about 30 KB each, 8 MB
 FAILURES = 200
-THUMBNAIL_SIDE = 480
+THUMBNAIL_SIDE, LARGE_SIDE = 480, 640  # pixels; few pictures may be larger
+FEW = 60
 GALLERY = "<!--gallery-->"
 
 
@@ -163,18 +164,19 @@ def _gallery_note(totals: Totals, shown: int, drawable: bool, has_manifest: bool
     return "All pages. Every box is in results.jsonl."
 
 
-def _figures(out: Path, chosen: Iterable[ImageRecord]) -> Iterator[str]:
+def _figures(out: Path, chosen: Sequence[ImageRecord]) -> Iterator[str]:
     with (
         ManifestIndex(out / "manifest.jsonl") as manifest,
         OverlayProcess() as process,
         tempfile.TemporaryDirectory(prefix="ocrfleet-report-") as folder,
     ):
         thumbnail = Path(folder) / "thumbnail.jpg"
+        side = LARGE_SIDE if len(chosen) <= FEW else THUMBNAIL_SIDE
         for record in chosen:
             line = manifest.line(record.index)
             picture = '<span class="none">not in the manifest</span>'
             if line is not None:
-                drawn = process.draw(line.uri, record.page, record.boxes, thumbnail, max_side=THUMBNAIL_SIDE)
+                drawn = process.draw(line.uri, record.page, record.boxes, thumbnail, max_side=side)
                 picture = f'<span class="none">{escape(printable(drawn.error))}</span>'
                 if drawn.ok:
                     data = base64.b64encode(thumbnail.read_bytes()).decode()
