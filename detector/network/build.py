@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from pickle import UnpicklingError
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -57,6 +59,20 @@ def recognise(state: Mapping[str, Tensor]) -> tuple[str, int]:
     raise ValueError("unknown trunk: has none of layer1, features, stage2")
 
 
+def load_plain(path: Path) -> Any:
+    """What torch.save wrote, tensors and built-in types only (no code is run).
+
+    Raises:
+        ValueError: not such a file, with its name.
+    """
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except (UnpicklingError, RuntimeError, EOFError) as error:
+        plain = not isinstance(error, UnpicklingError)
+        reason = "damaged or of another format" if plain else "it holds more than plain weights, or is none"
+        raise ValueError(f"{path}: cannot be loaded as weights: {reason}") from None
+
+
 def read_state(path: Path) -> dict[str, Tensor]:
     """Weights of a .safetensors file, or of a checkpoint of the trainer (its EMA weights), as float32.
 
@@ -64,11 +80,15 @@ def read_state(path: Path) -> dict[str, Tensor]:
         ValueError: the file holds no weights that we know, with its name.
     """
     if path.suffix == ".safetensors":
+        from safetensors import SafetensorError
         from safetensors.torch import load_file
 
-        state = load_file(path)
+        try:
+            state = load_file(path)
+        except SafetensorError as error:
+            raise ValueError(f"{path}: not a safetensors file ({error})") from None
     else:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        content = load_plain(path)
         state = content.get("ema", content) if isinstance(content, dict) else {}
     if not state or not all(isinstance(value, Tensor) for value in state.values()):
         raise ValueError(f"{path}: holds no weights of a network")
@@ -92,8 +112,14 @@ def load_network(path: Path) -> DBNet:
 
 
 def save_half(state: Mapping[str, Tensor], path: Path) -> None:
-    """Writes weights as fp16 safetensors (integer buffers as they are)."""
-    from safetensors.torch import save_file
+    """Writes weights as fp16 safetensors.
 
-    half = {k: (v.half() if v.is_floating_point() else v).contiguous() for k, v in state.items()}
-    save_file(half, path)
+    Integer buffers and BatchNorm statistics stay as they are: variances can exceed 65504, where fp16 ends.
+    """
+    from safetensors.torch import save
+
+    def small(key: str, value: Tensor) -> Tensor:
+        return value.half() if value.is_floating_point() and ".running_" not in key else value
+
+    # Not save_file: it makes the file readable for its owner alone.
+    path.write_bytes(save({key: small(key, value).contiguous() for key, value in state.items()}))

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from detector.network.build import build_network
+from detector.network.build import build_network, load_plain
 from detector.network.dbnet import DBNet
 from detector.training.dataset import Batch, BatchSource
 from detector.training.losses import LossWeights, db_loss
@@ -122,6 +122,7 @@ class Trainer:
         self.network = network or build_network(config.backbone, width=config.width)
         if state is not None:
             self.network.load_state_dict(state, strict=True)
+        _revive_norms(self.network)
         self.network.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.average = copy.deepcopy(self.network).eval().requires_grad_(False)
         self.optimizer = _make_optimizer(config, self.network)
@@ -222,7 +223,7 @@ class Trainer:
         Raises:
             ValueError: not a checkpoint of this trainer, with the file's name.
         """
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        content = load_plain(path)
         if not isinstance(content, dict) or content.get("format") != 1:
             raise ValueError(f"{path}: not a checkpoint of ocr-detector train")
         self.network.load_state_dict(content["model"])
@@ -232,6 +233,18 @@ class Trainer:
         torch.set_rng_state(content["random"])
         self.step = content["step"]
         self.notes = content["notes"]
+
+
+def _revive_norms(network: nn.Module) -> None:
+    """Resets BatchNorm statistics that are not finite (variances above 65504 overflow in fp16 files).
+
+    An infinite variance would stay infinite for ever, since the running average only ever mixes it with new ones, and
+    turn into NaN in the weights' average; the first batches teach it anew.
+    """
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d) and module.running_mean is not None and module.running_var is not None:
+            module.running_mean.nan_to_num_(0.0, 0.0, 0.0)
+            module.running_var.copy_(torch.where(module.running_var.isfinite(), module.running_var, 1.0))
 
 
 def _make_optimizer(config: TrainConfig, network: DBNet) -> torch.optim.Optimizer:

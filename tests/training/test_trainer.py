@@ -1,0 +1,99 @@
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from detector.annotations import read_split
+from detector.network.build import BACKBONES, build_network
+from detector.training.dataset import BatchSource, page_from_sample
+from detector.training.trainer import Phase, TrainConfig, Trainer
+from detector.training.validate import validate
+from tests.training.pages import make_pages
+
+CONFIG = TrainConfig(
+    steps=6, phases=(Phase(0.5, 64, 2), Phase(1.0, 96, 1)), width=16, lr=1e-3, amp=False, warmup=2, ema=0.9
+)
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> BatchSource:
+    samples = read_split(make_pages(tmp_path / "data", 4), "train")
+    return BatchSource([(1.0, [page_from_sample(sample) for sample in samples])], seed=3)
+
+
+def test_batches_depend_on_the_step_alone(source: BatchSource) -> None:
+    one, again, other = source.batch(5, 64, 2), source.batch(5, 64, 2), source.batch(6, 64, 2)
+    assert torch.equal(one.image, again.image) and torch.equal(one.targets, again.targets)
+    assert not torch.equal(one.image, other.image)
+    assert one.image.shape == (2, 3, 64, 64) and one.targets.shape == (2, 4, 64, 64)
+    assert one.targets.min() >= 0 and one.targets.max() <= 1
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
+def test_a_resumed_run_equals_an_unbroken_one(source: BatchSource, tmp_path: Path, optimizer: str) -> None:
+    config = replace(CONFIG, optimizer=optimizer, schedule="poly")
+    unbroken = Trainer(config)
+    losses = [progress.loss for progress in unbroken.run(source)]
+    broken = Trainer(config)
+    for progress in broken.run(source):
+        if progress.step == 3:
+            broken.save(tmp_path / "last.pt")
+            break
+    resumed = Trainer(replace(config, seed=99))
+    resumed.restore(tmp_path / "last.pt")
+    assert [progress.loss for progress in resumed.run(source)] == losses[3:]
+    for key, value in unbroken.average.state_dict().items():
+        assert torch.equal(value, resumed.average.state_dict()[key]), key
+
+
+def test_micro_batches_give_nearly_the_same_step(source: BatchSource) -> None:
+    config = replace(CONFIG, steps=1, phases=(Phase(1.0, 64, 4),), freeze_norm=True)
+    whole, parts = Trainer(config), Trainer(replace(config, micro_batch=2))
+    (one,), (two,) = list(whole.run(source)), list(parts.run(source))
+    # The loss normalises within what it sees, so the parts' mean is near, not equal.
+    assert two.loss == pytest.approx(one.loss, rel=0.25)
+
+
+def test_rates_rise_hold_and_fall() -> None:
+    flat = replace(CONFIG, steps=1000, warmup=100, cooldown=0.4, lr=1.0)
+    assert flat.rate_at(0) == pytest.approx(0.01) and flat.rate_at(500) == 1
+    assert flat.rate_at(800) == pytest.approx(0.505, abs=0.01) and flat.rate_at(999) < 0.02
+    poly = replace(flat, schedule="poly")
+    assert poly.rate_at(500) == pytest.approx(0.5**0.9)
+    assert (CONFIG.phase_at(2).crop, CONFIG.phase_at(3).crop) == (64, 96)
+
+
+def test_a_strange_checkpoint_is_refused(tmp_path: Path) -> None:
+    torch.save({"model": {}}, tmp_path / "x.pt")
+    with pytest.raises(ValueError, match=r"x\.pt: not a checkpoint"):
+        Trainer(CONFIG).restore(tmp_path / "x.pt")
+
+
+def test_overflowed_norm_statistics_heal(source: BatchSource) -> None:
+    state = build_network("resnet18", width=16).state_dict()
+    state["head.1.running_var"][3] = float("inf")
+    trainer = Trainer(replace(CONFIG, steps=2), state)
+    list(trainer.run(source))
+    for network in (trainer.network, trainer.average):
+        assert all(value.isfinite().all() for value in network.state_dict().values())
+
+
+def test_errors_of_the_loader_reach_the_caller(source: BatchSource, tmp_path: Path) -> None:
+    (next((tmp_path / "data/train_images").iterdir())).write_bytes(b"broken")
+    with pytest.raises(Exception, match=r"\.png"):
+        list(Trainer(replace(CONFIG, steps=30)).run(source, until=30))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("backbone", BACKBONES)
+def test_overfits_eight_pages(tmp_path: Path, backbone: str) -> None:
+    samples = read_split(make_pages(tmp_path, 8), "train")
+    source = BatchSource([(1.0, [page_from_sample(sample) for sample in samples])], seed=0)
+    config = replace(
+        CONFIG, steps=220, phases=(Phase(1.0, 160, 4),), backbone=backbone, width=64, lr=2e-3, trunk_lr=1.0, ema=0.95
+    )
+    trainer = Trainer(config, network=build_network(backbone, width=64))
+    for _ in trainer.run(source):
+        pass
+    assert validate(trainer.average, samples, 160).hmean > 0.95
