@@ -83,7 +83,7 @@ def read_manifest(path: Path, start: int = 0) -> Iterator[ManifestLine]:
         for number, line in enumerate(islice(stream, start, None), start):
             try:
                 entry = decoder.decode(line)
-            except msgspec.MsgspecError as error:
+            except (msgspec.MsgspecError, UnicodeDecodeError) as error:
                 raise ManifestError(f"{path}:{number + 1}: not a manifest line ({error}); scan again") from error
             if entry.index != number:
                 raise ManifestError(f"{path}:{number + 1}: holds index {entry.index}, not {number}; scan again")
@@ -152,7 +152,7 @@ class ManifestIndex:
             self._blocks.popitem(last=False)
         try:
             return msgspec.json.decode(block[offset], type=ManifestLine)
-        except msgspec.MsgspecError as error:
+        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
             raise ManifestError(f"{self._path}:{index + 1}: not a manifest line ({error}); scan again") from error
 
     def is_paged(self, index: int, image: str, page: int) -> bool:

@@ -1,6 +1,7 @@
 """How many pages a PDF or TIFF has, without decoding any of them."""
 
 import logging
+import warnings
 from pathlib import Path
 from typing import IO, BinaryIO, cast
 
@@ -56,8 +57,10 @@ def _count_pdf(stream: BinaryIO) -> int:
 def _count_tiff(stream: BinaryIO) -> int:
     # The plugin itself rather than Image.open: nothing is decoded here, so the decompression-bomb limit of
     # Image.open would only hide the pages of a large scan.
-    with TiffImagePlugin.TiffImageFile(stream) as image:
-        return image.n_frames
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # "Corrupt EXIF data": the worker opens the page and says what is wrong
+        with TiffImagePlugin.TiffImageFile(stream) as image:
+            return image.n_frames
 
 
 def paged_suffix_of(path: Path) -> str:

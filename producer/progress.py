@@ -11,7 +11,7 @@ from types import TracebackType
 from rich.console import Console
 from rich.progress import BarColumn, ProgressColumn, SpinnerColumn, Task, TextColumn
 from rich.progress import Progress as Bars
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
 from producer.naming import page_label
@@ -21,6 +21,7 @@ WINDOW_S = 30.0  # the rate is that of the last half minute
 SAMPLE_S = 0.5
 LINE_EVERY_S = 5.0  # where there is no terminal
 FAILURES_SHOWN = 20
+WIDE = 80  # columns; on a narrower terminal the numbers get the bar's room
 
 
 class Rate:
@@ -64,6 +65,10 @@ def rate_text(rate: float) -> str:
     return f"{rate:.2f} images/s" if rate < 10 else f"{rate:,.0f} images/s"
 
 
+def _one_line() -> Column:
+    return Column(no_wrap=True, overflow="ellipsis")
+
+
 class _Facts(ProgressColumn):
     """done/total, failed, rate, time to go, memory: those that are known."""
 
@@ -94,13 +99,15 @@ class Progress:
         self._plain = not quiet and not self._console.is_terminal
         self._bars: Bars | None = None
         if not quiet and not self._plain:
+            bar = [BarColumn(bar_width=None, complete_style="cyan")] if self._console.width >= WIDE else []
+            state = TextColumn("{task.description}", style="cyan", markup=False, table_column=_one_line())
             self._bars = Bars(
                 SpinnerColumn(style="cyan"),
-                TextColumn("[cyan]{task.description}", markup=True),
-                BarColumn(bar_width=None, complete_style="cyan", finished_style="green"),
-                _Facts(),
+                *bar,
+                _Facts(table_column=_one_line()),
+                state,
                 console=self._console,
-                expand=True,
+                expand=bool(bar),
                 transient=True,
             )
             self._task = self._bars.add_task("starting", total=None, facts=[])

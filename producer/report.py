@@ -101,7 +101,7 @@ def _job(path: Path) -> dict[str, Any]:
     """job.json, or nothing: a report can be made of collected results too."""
     try:
         job = msgspec.json.decode(path.read_bytes())
-    except (OSError, msgspec.MsgspecError):
+    except (OSError, msgspec.MsgspecError, UnicodeDecodeError):
         return {}
     return job if isinstance(job, dict) else {}
 

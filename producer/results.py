@@ -39,7 +39,7 @@ def iter_records(path: Path, damaged: Callable[[int], None] = lambda line: None)
                 return
             try:
                 yield decoder.decode(line)
-            except msgspec.MsgspecError:
+            except (msgspec.MsgspecError, UnicodeDecodeError):
                 damaged(number)
 
 

@@ -119,7 +119,7 @@ class OverlayProcess:
             return _Answer(False, "the drawing process was lost on this page, or took too long")
         try:
             return msgspec.json.decode(line, type=_Answer, strict=False)
-        except msgspec.MsgspecError:
+        except (msgspec.MsgspecError, UnicodeDecodeError):
             self._stop(kill=True)
             return _Answer(False, "the drawing process gave an answer that cannot be read")
 
