@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from detector.export import ExportError, check_side, compare, export_onnx
+from detector.image import open_page
 from detector.network.build import BACKBONES, build_network
 from detector.network.dbnet import DBNet
-from detector.image import open_page
 from detector.predictor import TextDetector
 from detector.quantize import QuantizeError, calibration_batches, measure, quantize_dynamic, quantize_static, spread
 from tests.training.pages import make_pages
