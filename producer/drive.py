@@ -27,6 +27,8 @@ class View(Protocol):
 
     def update(self, done: int, failed: int, peak_rss_mb: float, state: str) -> None: ...
 
+    def warn(self, line: str) -> None: ...
+
 
 @dataclass
 class Drive:

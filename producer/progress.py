@@ -14,13 +14,14 @@ from rich.progress import Progress as Bars
 from rich.table import Column, Table
 from rich.text import Text
 
-from producer.naming import page_label
+from producer.naming import page_label, printable
 from producer.results import Totals
 
 WINDOW_S = 30.0  # the rate is that of the last half minute
 SAMPLE_S = 0.5
 LINE_EVERY_S = 5.0  # where there is no terminal
 FAILURES_SHOWN = 20
+WARNINGS_SHOWN = 20
 WIDE = 80  # columns; on a narrower terminal the numbers get the bar's room
 
 
@@ -96,6 +97,7 @@ class Progress:
         self._rate = Rate(clock)
         self._said_at = clock()
         self._said = ""
+        self._warned = 0
         self._plain = not quiet and not self._console.is_terminal
         self._bars: Bars | None = None
         if not quiet and not self._plain:
@@ -143,6 +145,17 @@ class Progress:
             self._said = ", ".join([state, *facts])
             self._say(force=False)
 
+    def warn(self, line: str) -> None:
+        """Says something that is not an error but must not go unseen, above the bar; quiet or not.
+
+        After `WARNINGS_SHOWN` it says only that there are more: a list of a million lines helps nobody.
+        """
+        self._warned += 1
+        if self._warned <= WARNINGS_SHOWN:
+            self._console.print(Text.assemble(("warning ", "yellow"), printable(line)), highlight=False, soft_wrap=True)
+        elif self._warned == WARNINGS_SHOWN + 1:
+            self._console.print("…and more of the same", style="yellow")
+
     def facts(self, done: int, failed: int, peak_rss_mb: float) -> list[str]:
         """What is known, in short phrases."""
         rate = self._rate.per_second(done)
@@ -179,7 +192,7 @@ def print_summary(
         line = Text.assemble(
             ("failed ", "red"), (page_label(failure.image, failure.page), "bold"), f": {failure.type}: "
         )
-        console.print(line + Text(page_label(failure.message, 0)), soft_wrap=True, highlight=False)
+        console.print(line + Text(printable(failure.message)), soft_wrap=True, highlight=False)
     if totals.failed > FAILURES_SHOWN:
         more = totals.failed - FAILURES_SHOWN
         console.print(f"…and {more:,} more failed; all are in {out / 'results.jsonl'}", markup=False, soft_wrap=True)

@@ -51,7 +51,7 @@ def make_manifest(folder: OutFolder, request: JobRequest, view: View) -> int:
     """
     if folder.manifest.exists():
         return count_manifest(folder.manifest)
-    pages = scan_everything(request.sources, exclude=folder.root)
+    pages = scan_everything(request.sources, exclude=folder.root, warn=view.warn)
     total = write_manifest(pages, folder.manifest, progress=lambda count: view.update(0, 0, 0.0, f"found {count}"))
     if total == 0:
         folder.manifest.unlink()

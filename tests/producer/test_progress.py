@@ -9,7 +9,16 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from producer.progress import FAILURES_SHOWN, LINE_EVERY_S, WINDOW_S, Progress, Rate, duration, print_summary
+from producer.progress import (
+    FAILURES_SHOWN,
+    LINE_EVERY_S,
+    WARNINGS_SHOWN,
+    WINDOW_S,
+    Progress,
+    Rate,
+    duration,
+    print_summary,
+)
 from producer.results import summarise
 from tests.producer.records import failed, ok, write_results
 
@@ -100,15 +109,26 @@ def test_on_a_terminal_a_bar(width: int) -> None:
     assert "[bold]waiting" in lines[-1] or width < 80
 
 
+def test_warnings_are_said_even_when_quiet_but_not_without_end() -> None:
+    console, stream = plain_console()
+    with Progress(quiet=True, console=console) as progress:
+        for number in range(WARNINGS_SHOWN + 30):
+            progress.warn(f"a\n{number}.zip: [red]skipped")
+    lines = stream.getvalue().splitlines()
+    assert lines[0] == r"warning a\x0a0.zip: [red]skipped"
+    assert len(lines) == WARNINGS_SHOWN + 1 and lines[-1] == "…and more of the same"
+
+
 def test_the_summary_names_what_failed(tmp_path: Path) -> None:
     forged = "x\n\x1b[2Jall ok [red].jpg"
-    records = [ok(0), failed(1, forged, "TooLarge", "too\nlarge"), *(failed(n, f"{n}.jpg") for n in range(2, 30))]
+    records = [ok(0), failed(1, forged, "TooLarge", "too\nlarge.pdf"), *(failed(n, f"{n}.jpg") for n in range(2, 30))]
     totals = summarise(write_results(tmp_path, records))
     (tmp_path / "report.html").touch()
     console, stream = plain_console()
     print_summary(tmp_path, totals, seconds=10, console=console)
     text = stream.getvalue()
-    assert r"failed x\x0a\x1b[2Jall ok [red].jpg: TooLarge: too\x0alarge" in text and "\x1b" not in text
+    assert text.splitlines()[0] == r"failed x\x0a\x1b[2Jall ok [red].jpg: TooLarge: too\x0alarge.pdf"
+    assert "\x1b" not in text
     assert text.count("CorruptImage: cut short") == FAILURES_SHOWN - 1
     assert "and 9 more failed" in text
     assert "29 (28 CorruptImage, 1 TooLarge)" in text
