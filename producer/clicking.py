@@ -51,6 +51,8 @@ def clear_errors(command: Callable[..., Any]) -> Callable[..., Any]:
             raise Stop(str(error), EXIT_USAGE) from None
         except BrokerUnreachable as error:
             raise Stop(str(error), EXIT_BROKER) from None
+        except redis.exceptions.NoPermissionError as error:
+            raise Stop(f"the broker does not let this user do that: {error}", EXIT_BROKER) from None
         except (redis.ConnectionError, redis.TimeoutError, OperationalError) as error:
             raise Stop(f"lost the broker: {error}; the job is safe, resume it when it is back", EXIT_BROKER) from None
         except (SourceMissing, NothingToDo, LookupError) as error:

@@ -10,7 +10,7 @@ from celery.schedules import crontab
 from kombu import Exchange, Queue
 from kombu.common import Broadcast
 
-from worker.settings import Settings, SettingsError, broker_url, settings
+from worker.settings import Settings, SettingsError, broker_url, settings, tls_options
 
 IMAGE_QUEUE = "ocrfleet"
 BROADCAST_QUEUE = "ocrfleet.broadcast"
@@ -74,6 +74,8 @@ def configuration(current: Settings) -> dict[str, Any]:
     }
     return {
         "broker_url": broker_url(current.redis_url),
+        # The URL says it all to kombu; Flower's broker tab looks here.
+        "broker_use_ssl": tls_options(current.redis_url),
         "broker_transport_options": transport,
         # Celery reads the visibility timeout in three places ("Redis: Caveats"); one differing value would undo it.
         "result_backend_transport_options": {"visibility_timeout": current.visibility_timeout_s},

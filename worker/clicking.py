@@ -31,6 +31,8 @@ def clear_errors(command: Callable[..., Any]) -> Callable[..., Any]:
     @wraps(command)
     def wrapped(*args: Any, **kwargs: Any) -> Any:
         # Inside: `ocr-worker --help` must not need Redis.
+        from redis.exceptions import NoPermissionError
+
         from worker.broker import BrokerUnreachable
 
         try:
@@ -39,6 +41,8 @@ def clear_errors(command: Callable[..., Any]) -> Callable[..., Any]:
             raise BadSettings(str(error)) from None
         except BrokerUnreachable as error:
             raise BrokerError(str(error)) from None
+        except NoPermissionError as error:
+            raise BrokerError(f"the broker does not let this user do that: {error}") from None
 
     return wrapped
 

@@ -61,11 +61,13 @@ class ImageRunner:
         if self._detector is None:
             from detector.predictor import TextDetector
 
+            limit_mb = self.settings.memory_limit_mb
             self._detector = TextDetector(
                 runtime=self.settings.runtime,
                 threads=self.settings.threads,
                 limit_side=self.settings.limit_side,
                 max_pixels=self.settings.max_pixels,
+                memory_limit=limit_mb << 20 if limit_mb else None,
             )
         return self._detector
 

@@ -9,7 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from urllib.parse import urlsplit, urlunsplit
+from typing import Any
+from urllib.parse import parse_qsl, urlsplit, urlunsplit
 
 from detector.profile import Profile, choose_profile
 
@@ -175,6 +176,14 @@ def broker_url(redis_url: str) -> str:
     if redis_url.startswith("rediss://") and "ssl_cert_reqs" not in redis_url:
         return redis_url + ("&" if "?" in redis_url else "?") + "ssl_cert_reqs=required"
     return redis_url
+
+
+def tls_options(redis_url: str) -> dict[str, Any] | None:
+    """The TLS part of a ``rediss://`` URL as redis-py's keyword arguments, None for other URLs."""
+    if not redis_url.startswith("rediss://"):
+        return None
+    options = {name: value for name, value in parse_qsl(urlsplit(redis_url).query) if name.startswith("ssl_")}
+    return {"ssl_cert_reqs": "required", **options}
 
 
 def redacted(redis_url: str) -> str:
