@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,11 +13,20 @@ import cv2
 import numpy as np
 
 from detector.errors import NotFound, show
-from detector.image_budget import DEFAULT_MAX_BYTES, DEFAULT_MAX_PIXELS, by_vips, check_budget, target_size
+from detector.image_budget import (
+    DEFAULT_MAX_BYTES,
+    DEFAULT_MAX_PIXELS,
+    by_vips,
+    check_budget,
+    estimate_bytes,
+    target_size,
+)
 from detector.image_decode import Pixels, decode_jpeg, decode_pillow, decode_webp
 from detector.image_header import Header, count_frames, read_header, sniff
 
 __all__ = ["DEFAULT_MAX_BYTES", "DEFAULT_MAX_PIXELS", "Page", "count_pages", "open_page", "page_header"]
+
+MakeRoom = Callable[[int], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +37,7 @@ class Page:
         pixels: (H, W, 3) uint8 RGB, C-contiguous, upright, already shrunk.
         width, height: the original upright size in pixels; of a PDF page, its size at 200 dpi.
         flags: of "downscaled" (pixels are fewer than the original), "exif_rotated" (turned upright as the file's
-            orientation tag asks), "page_rendered" (a PDF page).
+            orientation tag asks), "page_rendered" (a PDF page), "degraded" (smaller than asked, to fit into memory).
     """
 
     pixels: Pixels
@@ -44,6 +53,7 @@ def open_page(
     limit_side: int,
     max_pixels: int = DEFAULT_MAX_PIXELS,
     max_bytes: int = DEFAULT_MAX_BYTES,
+    make_room: MakeRoom | None = None,
 ) -> Page:
     """Opens one page so that its long side is at most `limit_side` (strips: see `image_budget.target_size`).
 
@@ -57,7 +67,8 @@ def open_page(
         page: of a multi-page TIFF or PDF, counted from 0.
         limit_side: longest side wanted, pixels.
         max_pixels: refuse pages that claim more.
-        max_bytes: refuse pages whose decoding would need more memory (estimated) than this.
+        max_bytes: decode smaller, or refuse, pages that would need more memory (estimated) than this.
+        make_room: called before decoding with the memory (bytes) it will take, estimated.
 
     Raises:
         NotFound: no such file or page, or it may not be read.
@@ -69,15 +80,19 @@ def open_page(
     with _opened(path, name) as file:
         kind = sniff(file, name)
         if kind == "pdf":
-            return _open_pdf(file, page, name, limit_side, max_pixels, max_bytes)
+            return _open_pdf(file, page, name, limit_side, max_pixels, max_bytes, make_room)
         header = read_header(file, kind, name, page)
-        check_budget(header, name, limit_side, max_pixels, max_bytes)
-        target = target_size(header.width, header.height, limit_side)
+        affordable = check_budget(header, name, limit_side, max_pixels, max_bytes)
+        if make_room:
+            make_room(estimate_bytes(header, affordable))
+        target = target_size(header.width, header.height, affordable)
         pixels = _shrink(_decode(file, header, page, target, name), target)
     width, height = header.upright_size
     flags = ["downscaled"] if target != (header.width, header.height) else []
     if header.orientation != 1:
         flags.append("exif_rotated")
+    if affordable < limit_side:
+        flags.append("degraded")
     return Page(_upright(pixels, header.orientation), width, height, tuple(flags))
 
 
@@ -129,16 +144,23 @@ def _opened(path: Path, name: str) -> Iterator[BinaryIO]:
         yield file
 
 
-def _open_pdf(file: BinaryIO, page: int, name: str, limit_side: int, max_pixels: int, max_bytes: int) -> Page:
+def _open_pdf(
+    file: BinaryIO, page: int, name: str, limit_side: int, max_pixels: int, max_bytes: int, make_room: MakeRoom | None
+) -> Page:
     from detector.image_pdf import PdfPage
 
     with PdfPage(file, page, name) as pdf_page:
         header = pdf_page.header
-        check_budget(header, name, limit_side, max_pixels, max_bytes)
-        target = target_size(header.width, header.height, limit_side)
+        affordable = check_budget(header, name, limit_side, max_pixels, max_bytes)
+        if make_room:
+            make_room(estimate_bytes(header, affordable))
+        target = target_size(header.width, header.height, affordable)
         pixels = _shrink(pdf_page.render(target), target)
-    flags = ("downscaled", "page_rendered") if target != (header.width, header.height) else ("page_rendered",)
-    return Page(np.ascontiguousarray(pixels), header.width, header.height, flags)
+    flags = ["downscaled"] if target != (header.width, header.height) else []
+    flags.append("page_rendered")
+    if affordable < limit_side:
+        flags.append("degraded")
+    return Page(np.ascontiguousarray(pixels), header.width, header.height, tuple(flags))
 
 
 def _decode(file: BinaryIO, header: Header, page: int, target: tuple[int, int], name: str) -> Pixels:

@@ -19,6 +19,9 @@ STRIP_ASPECT = 10
 STRIP_SHORT_SIDE = 64
 """A strip's short side is not shrunk below this many pixels as long as the picture's area stays within limit²."""
 
+SMALLEST_LIMIT_SIDE = 320
+"""Pages that do not fit into memory are tried smaller down to this long side, pixels; less finds headlines only."""
+
 STRIDE = 32
 """The network's input sides are multiples of this (its deepest features are 1/32 of the input)."""
 
@@ -48,10 +51,9 @@ def target_size(width: int, height: int, limit_side: int) -> tuple[int, int]:
     long, short = max(width, height), min(width, height)
     scale = min(1.0, limit_side / long)
     if long > STRIP_ASPECT * short and short * scale < STRIP_SHORT_SIDE:
-        wanted = min(1.0, STRIP_SHORT_SIDE / short)
-        by_area = math.sqrt(limit_side * limit_side / (long * short))
-        by_padded_area = limit_side * limit_side / STRIDE / long
-        scale = max(scale, min(wanted, by_area, by_padded_area))
+        # The short side is padded to 32 or 64; with either, the padded area stays within limit².
+        for padded in (STRIDE, STRIP_SHORT_SIDE):
+            scale = max(scale, min(1.0, padded / short, limit_side * limit_side / padded / long))
     return max(1, round(width * scale)), max(1, round(height * scale))
 
 
@@ -96,8 +98,12 @@ def estimate_bytes(header: Header, limit_side: int) -> int:
     return result + width * height * per_pixel
 
 
-def check_budget(header: Header, name: str, limit_side: int, max_pixels: int, max_bytes: int) -> None:
-    """Refuses a page that is too large, before a single pixel is decoded.
+def check_budget(header: Header, name: str, limit_side: int, max_pixels: int, max_bytes: int) -> int:
+    """Weighs a page before a single pixel is decoded: as asked, else smaller where that helps, else refused.
+
+    Returns:
+        The longest side, pixels, at which the page can be decoded: `limit_side`, or less where only a stronger
+        reduction while decoding (baseline JPEG, PDF) fits into `max_bytes`; not below SMALLEST_LIMIT_SIDE.
 
     Raises:
         TooLarge: naming the limit and what to do about it.
@@ -110,11 +116,15 @@ def check_budget(header: Header, name: str, limit_side: int, max_pixels: int, ma
             f"raise OCRFLEET_MAX_PIXELS (now {max_pixels}) or shrink the picture"
         )
     needed = estimate_bytes(header, limit_side)
+    while needed > max_bytes and limit_side > SMALLEST_LIMIT_SIDE:
+        smaller = max(SMALLEST_LIMIT_SIDE, limit_side * 3 // 4)
+        limit_side, needed = smaller, estimate_bytes(header, smaller)
     if needed > max_bytes:
         raise TooLarge(
             f"{name}: {header.description} of {size} needs about {needed >> 20} MB to decode, {max_bytes >> 20} MB are "
             f"allowed; save it as baseline JPEG or plain PNG, or raise OCRFLEET_MEMORY_LIMIT_MB"
         )
+    return limit_side
 
 
 def _mega(pixels: int) -> str:

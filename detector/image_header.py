@@ -314,6 +314,6 @@ def _orientation(tags: Any) -> int:
     """The orientation tag of whatever `tags()` gives; a damaged EXIF block never costs us the picture."""
     try:
         value = tags().get(ORIENTATION_TAG, 1)
-    except Exception:  # third-party parsers of untrusted data raise nearly anything here
+    except PARSE_ERRORS:  # not Exception: running out of memory or time is no fault of the EXIF block
         return 1
     return value if isinstance(value, int) and 1 <= value <= 8 else 1

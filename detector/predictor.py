@@ -10,8 +10,9 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from detector.image import DEFAULT_MAX_BYTES, DEFAULT_MAX_PIXELS, open_page
+from detector.image import DEFAULT_MAX_BYTES, DEFAULT_MAX_PIXELS, Page, open_page
 from detector.image_budget import STRIDE
+from detector.memory import decode_budget, resident_bytes
 from detector.postprocess import Box, Rules, find_boxes
 from detector.runtimes import load_runtime
 from detector.weights import DEFAULT_MODEL, load_card
@@ -42,7 +43,7 @@ class Detection:
         width, height: original upright size, pixels (PDF page: at 200 dpi).
         boxes: in those pixels.
         input_size: (height, width) at which the network saw the page, before padding.
-        flags: of "downscaled", "exif_rotated", "page_rendered".
+        flags: of "downscaled", "exif_rotated", "page_rendered", "degraded", "tiled".
         seconds: wall time of "open" (read, decode, shrink), "infer" (normalise, network) and "post" (boxes).
     """
 
@@ -63,7 +64,9 @@ class TextDetector:
         threads: of one inference; 1 is best where several workers share a machine.
         limit_side: longest side shown to the network, pixels; pages are only ever shrunk.
         max_pixels: pages that claim more are refused (TooLarge).
-        max_bytes: pages whose decoding needs more memory (estimated) are refused (TooLarge).
+        max_bytes: pages whose decoding needs more memory (estimated) are opened smaller or refused (TooLarge).
+        memory_limit: of this whole process, bytes; what the process with its network holds is taken off, and the rest
+            lowers `max_bytes`. None: no limit.
         rules: thresholds of the post-processing, instead of those on the model's card.
 
     Raises:
@@ -79,6 +82,7 @@ class TextDetector:
         limit_side: int = 640,
         max_pixels: int = DEFAULT_MAX_PIXELS,
         max_bytes: int = DEFAULT_MAX_BYTES,
+        memory_limit: int | None = None,
         rules: Rules | None = None,
     ) -> None:
         cv2.setNumThreads(threads if threads > 1 else 0)  # 0: run in the calling thread, start no pool
@@ -86,8 +90,11 @@ class TextDetector:
         self.rules = rules or self.card.rules
         self.limit_side = limit_side
         self.max_pixels = max_pixels
-        self.max_bytes = max_bytes
+        self.memory_limit = memory_limit
         self._runtime = load_runtime(runtime, self.card.path, self.card.precision, threads)
+        self.max_bytes = max_bytes
+        if memory_limit is not None:
+            self.max_bytes = min(max_bytes, decode_budget(memory_limit, resident_bytes()))
         self.info = ModelInfo(self.card.name, self.card.sha256, self._runtime.name)
 
     def detect(self, path: Path, page: int = 0, *, limit_side: int | None = None) -> Detection:
@@ -102,13 +109,7 @@ class TextDetector:
             DetectorError: NotFound, CorruptImage, UnsupportedFormat or TooLarge.
         """
         started = time.perf_counter()
-        opened = open_page(
-            path,
-            page,
-            limit_side=limit_side or self.limit_side,
-            max_pixels=self.max_pixels,
-            max_bytes=self.max_bytes,
-        )
+        opened = self._open(path, page, limit_side or self.limit_side)
         ready = time.perf_counter()
         probability = self.probability(opened.pixels)
         inferred = time.perf_counter()
@@ -117,6 +118,21 @@ class TextDetector:
         seconds = {"open": ready - started, "infer": inferred - ready, "post": done - inferred}
         height, width = opened.pixels.shape[:2]
         return Detection(opened.width, opened.height, boxes, (height, width), opened.flags, seconds)
+
+    def _open(self, path: Path, page: int, limit_side: int) -> Page:
+        return open_page(
+            path,
+            page,
+            limit_side=limit_side,
+            max_pixels=self.max_pixels,
+            max_bytes=self.max_bytes,
+            make_room=self._make_room,
+        )
+
+    def _make_room(self, needed: int) -> None:
+        """Memory that the network keeps from page to page goes back if the next page needs it."""
+        if self.memory_limit is not None and needed > decode_budget(self.memory_limit, resident_bytes()):
+            self._runtime.release()
 
     def detect_pixels(self, pixels: npt.NDArray[np.uint8]) -> list[Box]:
         """Finds the text in (H, W, 3) uint8 RGB as it is: nothing is shrunk. Boxes are in pixels of `pixels`."""

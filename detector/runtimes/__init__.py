@@ -27,6 +27,10 @@ class Runtime(Protocol):
         """(1, 3, H, W) float32, normalised RGB, sides multiples of 32 -> (H, W) float32 in [0, 1]."""
         ...
 
+    def release(self) -> None:
+        """Gives memory of past runs back to the system, where the library keeps any."""
+        ...
+
 
 def load_runtime(name: str, model: Path, precision: str, threads: int) -> Runtime:
     """Loads an ONNX file.
