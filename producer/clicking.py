@@ -37,8 +37,11 @@ def clear_errors(command: Callable[..., Any]) -> Callable[..., Any]:
         from kombu.exceptions import OperationalError
 
         from producer.collect import AlreadyCollecting
+        from producer.drive import JobGone
         from producer.local import LocalFleetError
+        from producer.manifest import ManifestError
         from producer.outfolder import FolderBusy
+        from producer.overlays import CannotDraw
         from producer.running import NothingToDo
         from producer.scan import SourceMissing
         from worker.broker import BrokerUnreachable
@@ -47,7 +50,14 @@ def clear_errors(command: Callable[..., Any]) -> Callable[..., Any]:
 
         try:
             return command(*args, **kwargs)
-        except (SettingsError, FolderBusy, LocalFleetError, NoEmbeddedServer, AlreadyCollecting) as error:
+        except (
+            SettingsError,
+            FolderBusy,
+            LocalFleetError,
+            NoEmbeddedServer,
+            AlreadyCollecting,
+            ManifestError,
+        ) as error:
             raise Stop(str(error), EXIT_USAGE) from None
         except BrokerUnreachable as error:
             raise Stop(str(error), EXIT_BROKER) from None
@@ -55,8 +65,8 @@ def clear_errors(command: Callable[..., Any]) -> Callable[..., Any]:
             raise Stop(f"the broker does not let this user do that: {error}", EXIT_BROKER) from None
         except (redis.ConnectionError, redis.TimeoutError, OperationalError) as error:
             raise Stop(f"lost the broker: {error}; the job is safe, resume it when it is back", EXIT_BROKER) from None
-        except (SourceMissing, NothingToDo, LookupError) as error:
-            raise Stop(str(error.args[0] if error.args else error), EXIT_NOTHING) from None
+        except (SourceMissing, NothingToDo, JobGone, CannotDraw) as error:
+            raise Stop(str(error), EXIT_NOTHING) from None
         except OSError as error:
             raise Stop(f"{error.filename or ''}: {error.strerror or error}".lstrip(": "), EXIT_USAGE) from None
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
@@ -65,9 +65,9 @@ class Collector:
         self.results.parent.mkdir(parents=True, exist_ok=True)
         if self.results.exists():
             truncate_torn_line(self.results)
-            with self.results.open("rb") as existing:
-                for raw in existing:
-                    self._mark(_decoder.decode(raw))
+            for _, line in read_lines(self.results):
+                if line is not None:
+                    self._mark(line)
         self._file = self.results.open("ab")
         return self
 
@@ -152,9 +152,9 @@ def _is_dead_neighbour(holder: bytes) -> bool:
 def _keep_last_records(results: Path) -> None:
     """Rewrite the file with the last record of each page: a retried page's old failure goes."""
     last: dict[int, int] = {}
-    with results.open("rb") as source:
-        for number, raw in enumerate(source):
-            last[_decoder.decode(raw).index] = number
+    for number, (_, line) in enumerate(read_lines(results)):
+        if line is not None:
+            last[line.index] = number
     rewrite(results, lambda number, line: last[line.index] == number)
 
 
@@ -171,12 +171,22 @@ def drop_failed(results: Path) -> list[int]:
     return dropped
 
 
-def rewrite(results: Path, keep: Any) -> None:
+def read_lines(results: Path) -> Iterator[tuple[bytes, Line | None]]:
+    """Each line of the file as it is, and what it says; None for one that is damaged (its page is simply run again)."""
+    with results.open("rb") as source:
+        for raw in source:
+            try:
+                yield raw, _decoder.decode(raw)
+            except (msgspec.MsgspecError, UnicodeDecodeError):
+                yield raw, None
+
+
+def rewrite(results: Path, keep: Callable[[int, Line], bool]) -> None:
     """Replace the file, in one step, by the lines for which ``keep(line number, Line)`` is true."""
     part = results.with_suffix(".part")
-    with results.open("rb") as source, part.open("wb") as target:
-        for number, raw in enumerate(source):
-            if keep(number, _decoder.decode(raw)):
+    with part.open("wb") as target:
+        for number, (raw, line) in enumerate(read_lines(results)):
+            if line is not None and keep(number, line):
                 target.write(raw)
         target.flush()
         os.fsync(target.fileno())

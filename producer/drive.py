@@ -20,6 +20,10 @@ STATUS_EVERY_S = 0.5
 IDLE_S = 0.1
 
 
+class JobGone(RuntimeError):
+    """The job's keys are no longer on the broker: forgotten, or expired."""
+
+
 class View(Protocol):
     """What shows a job's progress. ``total`` is None while the pages are being counted."""
 
@@ -59,7 +63,7 @@ class Drive:
         """Drive the job to its end (or, with ``until_fed``, until all is fed). Returns its last status.
 
         Raises:
-            LookupError: the job's keys are gone (forgotten or expired).
+            JobGone: the job's keys are no longer there.
         """
         looked = 0.0
         status = self._status()
@@ -85,7 +89,7 @@ class Drive:
     def _status(self) -> JobStatus:
         status = self.ledger.status(self.job)
         if status is None:
-            raise LookupError(f"there is no job {self.job} on this broker (forgotten, or expired)")
+            raise JobGone(f"there is no job {self.job} on this broker (forgotten, or expired)")
         return status
 
     def _at_end(self, status: JobStatus) -> bool:

@@ -27,7 +27,7 @@ class OverlayCount:
     not_drawn: int = 0
 
 
-class CannotDraw(LookupError):
+class CannotDraw(RuntimeError):
     """This machine has no drawing libraries; the message says what to install."""
 
 

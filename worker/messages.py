@@ -160,7 +160,7 @@ def decode_task(data: bytes | dict[str, Any]) -> ImageTask:
     """
     try:
         task = _task_decoder.decode(data) if isinstance(data, bytes) else msgspec.convert(data, ImageTask)
-    except (msgspec.ValidationError, msgspec.DecodeError) as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise MessageError(f"not an ImageTask: {error}") from None
     if task.schema != SCHEMA:
         raise MessageError(f"ImageTask of schema {task.schema}; this worker speaks {SCHEMA}: update the older side")

@@ -170,7 +170,7 @@ class _TarCursor:
         assert self._tar is not None
         while (info := self._tar.next()) is not None:
             # tarfile remembers every header it saw, about 1 KB each: far too much for a million images.
-            self._tar.members.clear()
+            self._tar.members.clear()  # type: ignore[attr-defined]  # typeshed knows only getmembers()
             if info.name == member and info.isfile():
                 return self._tar.extractfile(info)
         return None

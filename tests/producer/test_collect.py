@@ -97,6 +97,14 @@ def test_a_retried_failure_is_replaced(job: Ledger, results: Path) -> None:
     assert on_disk(results) == [(0, "ok"), (1, "ok")]
 
 
+def test_a_damaged_line_is_no_record(job: Ledger, results: Path) -> None:
+    results.write_bytes(b'{"index":0,"sta\xff\n')
+    finish(job, 0)
+    with Collector(job, JOB, results, 5) as collector:
+        assert [line.index for line in collector.step(block_ms=0)] == [0]
+        assert collector.count == 1
+
+
 def test_dropping_the_failed(job: Ledger, results: Path) -> None:
     for index in range(4):
         finish(job, index, ok=index % 2 == 0)

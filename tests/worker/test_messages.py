@@ -29,6 +29,7 @@ def test_tasks_survive_json(image: str, index: int) -> None:
     "message",
     [
         b"not json",
+        b'{"job":"\xff","index":0,"image":"a","uri":"u"}',
         b"{}",
         b'{"job":"j","index":"one","image":"a","uri":"u"}',
         b'{"schema":2,"job":"j","index":0,"image":"a","uri":"u"}',
