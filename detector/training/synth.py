@@ -18,7 +18,7 @@ from detector.training.synth_document import make_document
 from detector.training.synth_scene import make_scene
 
 DOCUMENT_SHARE = 0.3
-NEGATIVE_SHARE = 0.04
+NEGATIVE_SHARE = 0.08
 
 
 def plain_ground(rng: np.random.Generator) -> np.ndarray:
@@ -39,6 +39,36 @@ def plain_ground(rng: np.random.Generator) -> np.ndarray:
     return ground
 
 
+def add_patterns(rng: np.random.Generator, picture: np.ndarray) -> np.ndarray:
+    """Lays fins, fences, windows or dots in perspective on a picture: regular marks that are not text."""
+    height, width = picture.shape[:2]
+    picture = picture.copy()
+    for _ in range(int(rng.integers(1, 4))):
+        size = int(rng.integers(80, 400))
+        tile = np.zeros((size, size), np.uint8)
+        step = int(rng.integers(5, 40))
+        thick = max(1, int(step * rng.uniform(0.15, 0.7)))
+        kind = rng.random()
+        for place in range(0, size, step):
+            if kind < 0.7:
+                tile[place : place + thick] = 255
+            if 0.4 < kind < 0.7:
+                tile[:, place : place + max(1, thick // 3)] = 255
+            if kind >= 0.7:
+                for across in range(0, size, step):
+                    cv2.circle(tile, (across, place), thick // 2 + 1, 255, -1)
+        corners = np.array([[0, 0], [size, 0], [size, size], [0, size]], np.float32)
+        angle = rng.uniform(0, 2 * np.pi)
+        turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+        target = (corners - size / 2) @ np.diag([rng.uniform(0.4, 1.6), rng.uniform(0.4, 1.2)]) @ turn.T
+        target += rng.uniform(-0.15, 0.15, (4, 2)) * size + rng.random(2) * (width, height)
+        matrix = cv2.getPerspectiveTransform(corners, target.astype(np.float32))
+        cover = cv2.warpPerspective(tile, matrix, (width, height), flags=cv2.INTER_AREA).astype(np.float32)[..., None]
+        cover *= float(rng.uniform(0.4, 1)) / 255
+        picture = (picture * (1 - cover) + rng.integers(0, 256, 3) * cover).astype(np.uint8)
+    return picture
+
+
 def _photo(rng: np.random.Generator, photos: Sequence[Path]) -> np.ndarray:
     if not photos or rng.random() < 0.15:
         return plain_ground(rng)
@@ -56,11 +86,12 @@ def make_page(seed: int, number: int, photos: Sequence[Path]) -> tuple[np.ndarra
     rng = np.random.default_rng((seed, number))
     chance = rng.random()
     if chance < NEGATIVE_SHARE:
-        return _photo(rng, photos), np.zeros((0, 4, 2), np.float32), "scene"
+        return add_patterns(rng, _photo(rng, photos)), np.zeros((0, 4, 2), np.float32), "scene"
     if chance < NEGATIVE_SHARE + DOCUMENT_SHARE:
         photo = _photo(rng, photos) if rng.random() < 0.35 else None
         return *make_document(rng, photo), "document"
-    return *make_scene(rng, _photo(rng, photos)), "scene"
+    ground = _photo(rng, photos)
+    return *make_scene(rng, add_patterns(rng, ground) if rng.random() < 0.15 else ground), "scene"
 
 
 def render(folder: Path, numbers: Sequence[int], photos: Sequence[Path], seed: int = 0) -> int:
