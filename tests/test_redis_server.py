@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import json
 import os
-import shutil
 import socket
 import subprocess
 import sys
@@ -19,6 +18,7 @@ import redis
 
 from tests.pictures import write_images
 from tests.processes import WorkerProcess, command, wait_until
+from tests.tools import tool
 from worker import queue
 from worker.ledger import Ledger
 
@@ -35,8 +35,7 @@ def free_port() -> int:
 @pytest.fixture
 def redis_url(tmp_path: Path) -> Iterator[str]:
     """Debian's redis-server on a port of its own, with a password and no eviction."""
-    binary = shutil.which("redis-server")
-    assert binary, "this test needs redis-server: apt install redis-server (.ci/run does)"
+    binary = tool("redis-server", "apt-get install redis-server")
     port = free_port()
     settings = {"port": port, "bind": "127.0.0.1", "requirepass": PASSWORD, "maxmemory-policy": "noeviction"}
     arguments = [text for name, value in settings.items() for text in (f"--{name}", str(value))]

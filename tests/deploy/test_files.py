@@ -8,15 +8,14 @@ from __future__ import annotations
 import json
 import os
 import re
-import shutil
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
+from tests.tools import tool
 from worker import queue
 from worker.exporter import FleetCollector
 from worker.ledger import Ledger
@@ -29,18 +28,6 @@ COMPOSE = ROOT / "docker-compose.yml"
 UNITS = sorted((DEPLOY / "systemd").glob("*.service"))
 MANIFESTS = sorted(path for path in (DEPLOY / "kubernetes").glob("*.yaml") if path.name != "kustomization.yaml")
 KEDA = ("ScaledObject", "TriggerAuthentication")
-
-
-def tool(name: str, package: str) -> str:
-    """The path of a checker.
-
-    Raises:
-        pytest.fail.Exception: it is not installed.
-    """
-    found = shutil.which(name, path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
-    if found is None:
-        pytest.fail(f"{name} is not installed: {package}")
-    return found
 
 
 def passes(*arguments: str | Path, cwd: Path = ROOT) -> str:

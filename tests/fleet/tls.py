@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime
 import ipaddress
-import shutil
 import socket
 import subprocess
 from collections.abc import Iterator, Mapping
@@ -19,6 +18,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from tests.processes import wait_until
+from tests.tools import tool
 
 ACL_FILE = Path(__file__).parents[2] / "deploy" / "redis" / "users.acl"
 PASSWORDS = {"worker": "w%rker-pass", "producer": "pr@ducer-pass", "hub": "hub-pass/1"}
@@ -97,8 +97,7 @@ def free_port() -> int:
 @contextmanager
 def secure_server(folder: Path) -> Iterator[SecureServer]:
     """Debian's redis-server with TLS and the shipped ACL; an extra user ``test`` may do all."""
-    binary = shutil.which("redis-server")
-    assert binary, "this test needs redis-server: apt install redis-server (.ci/run does)"
+    binary = tool("redis-server", "apt-get install redis-server")
     ca, certificate, key = certificates(folder)
     rules = ACL_FILE.read_text()
     for user, password in PASSWORDS.items():
