@@ -1,0 +1,196 @@
+"""Pages at s3:// and https:// addresses: a real S3 server, a real TLS server, and everything that must be refused."""
+
+from __future__ import annotations
+
+import http.server
+import json
+import ssl
+import threading
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import boto3
+import pytest
+from moto.server import ThreadedMotoServer
+
+from detector.errors import NotFound, TooLarge, UnsupportedFormat
+from producer.bucket import scan_everything
+from producer.scan import SourceMissing
+from tests.fleet.tls import certificates
+from tests.pictures import text_image, write_images
+from tests.processes import WorkerProcess, command
+from worker import remote
+from worker.remote import Remote, allowed
+from worker.settings import SettingsError, split_roots
+from worker.storage import Storage
+
+
+@pytest.fixture(scope="module")
+def s3_server() -> Iterator[str]:
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    yield f"http://{host}:{port}"
+    server.stop()
+
+
+@pytest.fixture
+def aws(s3_server: str, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
+    """What a machine with access to the bucket has in its environment."""
+    variables = {
+        "AWS_ENDPOINT_URL": s3_server,
+        "AWS_ACCESS_KEY_ID": "test",
+        "AWS_SECRET_ACCESS_KEY": "test",
+        "AWS_DEFAULT_REGION": "us-east-1",
+    }
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    return variables
+
+
+def test_s3_in_s3_out(environment: dict[str, str], aws: dict[str, str], tmp_path: Path) -> None:
+    bucket = boto3.client("s3")
+    bucket.create_bucket(Bucket="scans")
+    for number, path in enumerate(write_images(tmp_path / "in", 4)):
+        bucket.upload_file(str(path), "scans", f"in/a folder/ü {number}#1.jpg" if number % 2 else f"in/{path.name}")
+    pages = [text_image(tint=number) for number in range(3)]
+    pages[0].save(tmp_path / "letter.pdf", save_all=True, append_images=pages[1:])
+    bucket.upload_file(str(tmp_path / "letter.pdf"), "scans", "in/letter.pdf")
+    bucket.put_object(Bucket="scans", Key="in/readme.txt", Body=b"not an image")
+    bucket.put_object(Bucket="scans", Key="private/other.jpg", Body=b"x")
+    everywhere = {**environment, **aws}
+    worker = WorkerProcess({**everywhere, "OCRFLEET_ROOTS": "s3://scans/in"}, tmp_path / "worker.log")
+    try:
+        told = command(
+            everywhere, "ocr-producer", "enqueue", "s3://scans/in", "--job", "cloud", "--watch", "-q",
+            "--output", "s3://scans/results/cloud",
+        )  # fmt: skip
+        assert told.returncode == 0, told.stderr
+        outside = command(everywhere, "ocr-producer", "enqueue", "s3://scans/private", "--job", "no", "--watch", "-q")
+        assert outside.returncode == 1, outside.stderr
+        seen = command(everywhere, "ocr-producer", "collect", "no", "-o", tmp_path / "no", "-q")
+        assert seen.returncode == 1
+    finally:
+        worker.stop()
+    text = bucket.get_object(Bucket="scans", Key="results/cloud/results.jsonl")["Body"].read().decode()
+    records = [json.loads(line) for line in text.splitlines()]
+    assert Counter(record["index"] for record in records) == Counter(range(7))
+    assert {record["status"] for record in records} == {"ok"} and all(record["boxes"] for record in records)
+    assert sorted(record["page"] for record in records if record["image"] == "letter.pdf") == [0, 1, 2]
+    assert "a folder/ü 1#1.jpg" in {record["image"] for record in records}
+    [refused] = [json.loads(line) for line in (tmp_path / "no" / "results.jsonl").read_text().splitlines()]
+    assert refused["error"]["type"] == "NotFound" and "OCRFLEET_ROOTS" in refused["error"]["message"]
+
+
+def test_missing_bucket_and_object(aws: dict[str, str], tmp_path: Path) -> None:
+    with pytest.raises(SourceMissing):
+        list(scan_everything(["s3://no-such-bucket/x"], exclude=None))
+    boto3.client("s3").create_bucket(Bucket="empty")
+    with pytest.raises(NotFound):
+        Remote((), s3_open=True).fetch("s3://empty/gone.jpg", tmp_path / "copy")
+
+
+def test_too_large(aws: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    client = boto3.client("s3")
+    client.create_bucket(Bucket="big")
+    client.put_object(Bucket="big", Key="a.jpg", Body=b"x" * 5000)
+    monkeypatch.setattr(remote, "MAX_REMOTE_BYTES", 4999)
+    with pytest.raises(TooLarge):
+        Remote((), s3_open=True).fetch("s3://big/a.jpg", tmp_path / "copy")
+    monkeypatch.setattr(remote, "MAX_REMOTE_BYTES", 5000)
+    Remote((), s3_open=True).fetch("s3://big/a.jpg", tmp_path / "copy")
+    assert (tmp_path / "copy").stat().st_size == 5000
+
+
+class Pages(http.server.BaseHTTPRequestHandler):
+    """/in/page.jpg is there, /in/hop leads to it, /in/escape leads out."""
+
+    def do_GET(self) -> None:
+        if self.path in ("/in/hop", "/in/escape"):
+            self.send_response(302)
+            self.send_header("Location", "/in/page.jpg" if self.path == "/in/hop" else "/private/secret.jpg")
+            self.end_headers()
+            return
+        found = self.path in ("/in/page.jpg", "/private/secret.jpg")
+        self.send_response(200 if found else 404)
+        self.end_headers()
+        if found:
+            self.wfile.write(b"the bytes of " + self.path.encode())
+
+    def log_message(self, *arguments: object) -> None:
+        pass
+
+
+@pytest.fixture
+def https_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    ca, certificate, key = certificates(tmp_path)
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Pages)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, key)
+    server.socket = context.wrap_socket(server.socket, server_side=True)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    monkeypatch.setenv("SSL_CERT_FILE", str(ca))
+    yield f"https://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+
+def test_https(https_server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened = Remote((f"{https_server}/in",), s3_open=False)
+    storage = Storage((), tmp_path / "spool", {"https": opened.fetch})
+    for name in ("page.jpg", "hop"):
+        with storage.open(f"{https_server}/in/{name}") as path:
+            assert path.read_bytes() == b"the bytes of /in/page.jpg"
+    assert list((tmp_path / "spool").iterdir()) == [], "the copy goes when the page is done"
+    for name, reason in (("escape", "not allowed"), ("gone.jpg", "404")):
+        with pytest.raises(NotFound, match=reason):
+            opened.fetch(f"{https_server}/in/{name}", tmp_path / "copy")
+    with pytest.raises(NotFound, match="OCRFLEET_ROOTS"):
+        Remote((), s3_open=True).fetch(f"{https_server}/in/page.jpg", tmp_path / "copy")
+    monkeypatch.setattr(remote, "MAX_REMOTE_BYTES", 10)
+    with pytest.raises(TooLarge):
+        opened.fetch(f"{https_server}/in/page.jpg", tmp_path / "copy")
+    monkeypatch.delenv("SSL_CERT_FILE")
+    with pytest.raises(NotFound, match="certificate"):
+        opened.fetch(f"{https_server}/in/page.jpg", tmp_path / "copy")
+
+
+@pytest.mark.parametrize(
+    ("uri", "yes"),
+    [
+        ("https://a.example/in/x.jpg", True),
+        ("https://a.example/in", True),
+        ("https://a.example/inside/x.jpg", False),
+        ("https://a.example/in/../private/x.jpg", False),
+        ("https://a.example/in/%2e%2e/private/x.jpg", False),
+        ("https://a.example.evil/in/x.jpg", False),
+        ("https://user@a.example/in/x.jpg", False),
+        ("http://a.example/in/x.jpg", False),
+        ("s3://bucket/x.jpg", True),
+        ("s3://bucket2/x.jpg", False),
+    ],
+)
+def test_allowed_prefixes(uri: str, yes: bool) -> None:
+    assert allowed(uri, ("https://a.example/in", "s3://bucket/")) is yes
+
+
+def test_roots_in_one_variable() -> None:
+    paths, urls = split_roots("/data:s3://bucket/in:https://host:8443/a:/more")
+    assert paths == (Path("/data"), Path("/more"))
+    assert urls == ("s3://bucket/in", "https://host:8443/a")
+    assert split_roots("https://host:8443:/x")[1] == ("https://host:8443",)
+    assert split_roots("") == ((), ())
+    with pytest.raises(SettingsError):
+        split_roots("http://plain.example/")
+
+
+def test_a_bucket_as_only_root_closes_all_files(tmp_path: Path) -> None:
+    (tmp_path / "secret.jpg").write_bytes(b"x")
+    closed = Storage((), tmp_path / "spool", any_path=False)
+    with pytest.raises(NotFound, match="outside"), closed.open((tmp_path / "secret.jpg").as_uri()):
+        pass
+    with pytest.raises(UnsupportedFormat), closed.open("gopher://x"):
+        pass
