@@ -40,6 +40,8 @@ SUFFIXES = (
     ".pdf",
 )
 
+_RUNTIME_HELP = "auto, onnxruntime, openvino or torch (the fp16 weights, in bf16 or fp16 where the machine has it)."
+
 _EXIT_CODES = (
     "Exit codes: 0 all good; 1 some images failed; 2 usage; 4 nothing to do or input missing; 130 interrupted."
 )
@@ -71,7 +73,7 @@ def _training_commands() -> dict[str, click.Command]:
 def _detector_options(function: Any) -> Any:
     for option in (
         click.option("--model", default="dbnet-resnet18", show_default=True, help="A shipped model, or an .onnx file."),
-        click.option("--runtime", default="auto", envvar="OCRFLEET_RUNTIME", show_default=True, help="What runs it."),
+        click.option("--runtime", default="auto", envvar="OCRFLEET_RUNTIME", show_default=True, help=_RUNTIME_HELP),
         click.option("--threads", type=click.IntRange(1, 256), envvar="OCRFLEET_THREADS", help="Of one inference."),
         click.option("--binarize", type=click.FloatRange(0.01, 0.99), help="Pixels from this on are text."),
         click.option("--box-threshold", type=click.FloatRange(0, 1), help="Drop boxes with a lower score."),
@@ -84,10 +86,11 @@ def _detector_options(function: Any) -> Any:
 def _load_detector(model: str, thresholds: dict[str, float | None], **options: Any) -> TextDetector:
     """The detector, with those thresholds of the model's card replaced that were given."""
     from detector.predictor import TextDetector
+    from detector.runtimes import file_kind
     from detector.weights import load_card
 
     given = {name: value for name, value in thresholds.items() if value is not None}
-    rules = replace(load_card(model).rules, **given) if given else None
+    rules = replace(load_card(model, file_kind(options["runtime"])).rules, **given) if given else None
     return TextDetector(model, rules=rules, **options)
 
 

@@ -14,7 +14,7 @@ from detector.image import DEFAULT_MAX_BYTES, DEFAULT_MAX_PIXELS, Page, open_pag
 from detector.image_budget import STRIDE
 from detector.memory import decode_budget, resident_bytes
 from detector.postprocess import Box, Rules, find_boxes
-from detector.runtimes import load_runtime
+from detector.runtimes import file_kind, load_runtime
 from detector.weights import DEFAULT_MODEL, load_card
 
 __all__ = ["Box", "Detection", "ModelInfo", "TextDetector", "normalise"]
@@ -59,7 +59,7 @@ class TextDetector:
     """Finds text on pages. Holds the loaded network; not for use by several threads at once.
 
     Args:
-        model: name of a shipped model, or path of an .onnx file.
+        model: name of a shipped model, or path of an .onnx file (torch runtime: of .safetensors).
         runtime: "auto" or a name of `detector.runtimes.RUNTIMES`.
         threads: of one inference; 1 is best where several workers share a machine.
         limit_side: longest side shown to the network, pixels; pages are only ever shrunk.
@@ -86,12 +86,12 @@ class TextDetector:
         rules: Rules | None = None,
     ) -> None:
         cv2.setNumThreads(threads if threads > 1 else 0)  # 0: run in the calling thread, start no pool
-        self.card = load_card(model)
+        self.card = load_card(model, file_kind(runtime))
         self.rules = rules or self.card.rules
         self.limit_side = limit_side
         self.max_pixels = max_pixels
         self.memory_limit = memory_limit
-        self._runtime = load_runtime(runtime, self.card.path, self.card.precision, threads)
+        self._runtime = load_runtime(runtime, self.card, threads)
         self.max_bytes = max_bytes
         if memory_limit is not None:
             self.max_bytes = min(max_bytes, decode_budget(memory_limit, resident_bytes()))

@@ -13,6 +13,7 @@ from detector.postprocess import Rules
 
 WEIGHTS_FOLDER = Path(__file__).parent / "weights"
 DEFAULT_MODEL = "dbnet-resnet18"
+SUFFIXES = (".onnx", ".safetensors", ".pt")
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -25,7 +26,7 @@ class ModelCard:
 
     Attributes:
         name: such as "dbnet-resnet18".
-        path: the .onnx file.
+        path: the .onnx or .safetensors file.
         sha256: of that file, hex.
         precision: "int8", "fp16" or "fp32".
         mean, std: of the RGB input in [0, 1].
@@ -69,19 +70,24 @@ def weights_path(name: str, kind: str = "int8_onnx", folder: Path = WEIGHTS_FOLD
     return path
 
 
-def load_card(model: str | Path, folder: Path = WEIGHTS_FOLDER) -> ModelCard:
-    """The card of a shipped model by its name, or of any .onnx file by its path.
+def load_card(model: str | Path, kind: str = "int8_onnx", folder: Path = WEIGHTS_FOLDER) -> ModelCard:
+    """The card of a shipped model by its name, or of any .onnx, .safetensors or .pt file by its path.
 
     A path's card is the .json beside it (same name without .int8/.fp32); without one the defaults hold.
+
+    Args:
+        model: name or path.
+        kind: which file of a shipped model, see `weights_path`.
+        folder: where the shipped models are.
 
     Raises:
         ModelError: not there, damaged (the file is not the one that the card describes), or the card is unreadable.
     """
-    shipped = not (isinstance(model, Path) or model.endswith(".onnx") or "/" in model)
-    path = weights_path(str(model), folder=folder) if shipped else Path(model)
+    shipped = not (isinstance(model, Path) or model.endswith(SUFFIXES) or "/" in model)
+    path = weights_path(str(model), kind, folder) if shipped else Path(model)
     if not path.is_file():
         raise ModelError(f"{path}: no such model file (shipped models: {', '.join(list_models(folder)) or 'none'})")
-    stem, _, precision = path.name.removesuffix(".onnx").rpartition(".")
+    stem, _, precision = path.stem.rpartition(".")
     if precision not in ("int8", "fp16", "fp32"):
         stem, precision = path.stem, "fp32"
     sha256 = _sha256(path)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from detector.errors import ModelError
@@ -11,7 +10,9 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-RUNTIMES = ("onnxruntime",)
+    from detector.weights import ModelCard
+
+RUNTIMES = ("onnxruntime", "openvino", "torch")
 
 
 class Runtime(Protocol):
@@ -32,20 +33,41 @@ class Runtime(Protocol):
         ...
 
 
-def load_runtime(name: str, model: Path, precision: str, threads: int) -> Runtime:
-    """Loads an ONNX file.
+def file_kind(runtime: str) -> str:
+    """Which of a model's files the runtime reads, for `detector.weights`: "int8_onnx" or "fp16_safetensors".
+
+    Raises:
+        ModelError: unknown runtime.
+    """
+    if runtime not in ("auto", *RUNTIMES):
+        raise ModelError(f"unknown runtime {runtime!r}; choose auto, {', '.join(RUNTIMES)}")
+    return "fp16_safetensors" if runtime == "torch" else "int8_onnx"
+
+
+def load_runtime(runtime: str, card: ModelCard, threads: int) -> Runtime:
+    """Loads a model's file.
 
     Args:
-        name: "auto" or one of `RUNTIMES`.
-        model: the .onnx file.
-        precision: what the file computes in, for the runtime's name ("int8", "fp32").
+        runtime: "auto" or one of `RUNTIMES`.
+        card: of the model, for the kind of file that this runtime reads (`file_kind`).
         threads: threads of one inference.
 
     Raises:
         ModelError: unknown runtime, or the file cannot be loaded.
     """
-    if name in ("auto", "onnxruntime"):
-        from detector.runtimes.onnx import OnnxRuntime
+    wanted = ".onnx" if file_kind(runtime) == "int8_onnx" else ""
+    if wanted and card.path.suffix != wanted:
+        raise ModelError(f"{card.path}: {runtime} reads .onnx files; export it, or use --runtime torch")
+    if not wanted and card.path.suffix == ".onnx":
+        raise ModelError(f"{card.path}: torch reads .safetensors files and checkpoints, not .onnx")
+    if runtime == "openvino":
+        from detector.runtimes.openvino import OpenVinoRuntime
 
-        return OnnxRuntime(model, precision, threads)
-    raise ModelError(f"unknown runtime {name!r}; choose auto or {', '.join(RUNTIMES)}")
+        return OpenVinoRuntime(card.path, card.precision, card.sha256, threads)
+    if runtime == "torch":
+        from detector.runtimes.torch import TorchRuntime
+
+        return TorchRuntime(card.path, threads)
+    from detector.runtimes.onnx import OnnxRuntime
+
+    return OnnxRuntime(card.path, card.precision, threads)

@@ -1,0 +1,138 @@
+"""OpenVINO on the CPU, from its own file format in a cache folder, with few input shapes so that memory stays flat."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import openvino
+
+from detector.errors import ModelError
+
+BUCKET = 128
+"""Input sides are padded to multiples of this: every new shape costs OpenVINO 4 MB that it keeps."""
+
+MOST_SHAPES = 8
+"""After this many shapes the network is compiled anew (0.5 s), which gives their memory back."""
+
+
+class OpenVinoRuntime:
+    """A network in OpenVINO; see `detector.runtimes.Runtime`.
+
+    Args:
+        model: .onnx file, input "image" (N, 3, H, W) float32, output "probability" (N, 1, H, W) float32.
+        precision: for the name; "fp32" is then really computed in, also by CPUs with bf16.
+        sha256: of the model, names its file in the cache.
+        threads: of one inference.
+
+    Raises:
+        ModelError: the file cannot be loaded or has other inputs and outputs.
+    """
+
+    def __init__(self, model: Path, precision: str, sha256: str, threads: int = 1) -> None:
+        self.name = f"openvino-{precision}"
+        self._source = _cached(model, sha256)
+        self._options = _options(precision, threads)
+        self._shapes: set[tuple[int, ...]] = set()
+        self._core = openvino.Core()
+        self._compile(model)
+        inputs = [port.names for port in self._compiled.inputs]  # OpenVINO gives a tensor several names
+        outputs = [port.names for port in self._compiled.outputs]
+        if len(inputs) != 1 or "image" not in inputs[0] or not any("probability" in names for names in outputs):
+            raise ModelError(f"{model}: expected input 'image' and output 'probability', found {inputs} and {outputs}")
+        self._output = next(index for index, names in enumerate(outputs) if "probability" in names)
+
+    def probability(self, batch: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        """(1, 3, H, W) float32 -> (H, W) float32 in [0, 1]."""
+        height, width = batch.shape[2:]
+        padded = batch
+        if (height, width) != (bucket(height), bucket(width)):
+            padded = np.zeros((1, 3, bucket(height), bucket(width)), np.float32)
+            padded[:, :, :height, :width] = batch
+        if padded.shape not in self._shapes:
+            if len(self._shapes) >= MOST_SHAPES:
+                self.release()
+            self._shapes.add(padded.shape)
+        # share_outputs=False: the result must outlive the next inference.
+        result = self._request.infer([padded], share_inputs=True, share_outputs=False)
+        return result[self._compiled.outputs[self._output]][0, 0, :height, :width]
+
+    def release(self) -> None:
+        """Compiles anew: OpenVINO gives the buffers of past shapes back only with the compiled network."""
+        del self._request, self._compiled
+        self._shapes.clear()
+        self._compile(self._source)
+
+    def _compile(self, model: Path) -> None:
+        try:
+            self._compiled: Any = self._core.compile_model(str(self._source), "CPU", self._options)
+        except RuntimeError as error:
+            raise ModelError(f"{model}: OpenVINO cannot load it: {_first_line(error)}") from error
+        self._request = self._compiled.create_infer_request()
+
+
+def bucket(side: int) -> int:
+    """The side as it is run, pixels: the next multiple of 128."""
+    return -(-side // BUCKET) * BUCKET
+
+
+def _options(precision: str, threads: int) -> dict[str, Any]:
+    options: dict[str, Any] = {
+        "INFERENCE_NUM_THREADS": threads,
+        "NUM_STREAMS": 1,
+        "PERFORMANCE_HINT": "LATENCY",
+        "ENABLE_CPU_PINNING": False,  # two pinned workers would share one core and leave the other idle
+        # Primitives of past shapes are not kept: making them again takes less than a millisecond each.
+        "CPU_RUNTIME_CACHE_CAPACITY": 0,
+    }
+    if precision == "fp32":
+        options["INFERENCE_PRECISION_HINT"] = "f32"
+    return options
+
+
+def cache_folder() -> Path:
+    """Where converted models are kept: $XDG_CACHE_HOME/ocrfleet or ~/.cache/ocrfleet."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ocrfleet"
+
+
+def _cached(model: Path, sha256: str) -> Path:
+    """The model in OpenVINO's format (20 MB less than reading ONNX); the .onnx itself where no cache can be written."""
+    folder = cache_folder()
+    target = folder / f"{sha256[:32]}-{openvino.__version__.split('-')[0]}.xml"
+    if target.is_file() and target.with_suffix(".bin").is_file():
+        return target
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError:
+        return model
+    # In a process of its own: its memory would stay with us for ever.
+    command = [sys.executable, "-m", "detector.runtimes.openvino", str(model), str(target)]
+    done = subprocess.run(command, capture_output=True, check=False)
+    return target if done.returncode == 0 else model
+
+
+def convert(model: Path, target: Path) -> None:
+    """Writes an .onnx file as OpenVINO's .xml and .bin; several processes may do so at once."""
+    unfinished = target.with_name(f".{os.getpid()}-{target.name}")
+    binary, unfinished_binary = target.with_suffix(".bin"), unfinished.with_suffix(".bin")
+    try:
+        openvino.save_model(openvino.Core().read_model(model.read_bytes()), str(unfinished), compress_to_fp16=False)
+        unfinished_binary.replace(binary)
+        unfinished.replace(target)  # the .xml last: it is what others look for
+    finally:
+        unfinished.unlink(missing_ok=True)
+        unfinished_binary.unlink(missing_ok=True)
+
+
+def _first_line(error: Exception) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip() and "Exception from" not in line]
+    return next(iter(lines), type(error).__name__)
+
+
+if __name__ == "__main__":
+    convert(Path(sys.argv[1]), Path(sys.argv[2]))
