@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from producer import cli_fleet, cli_run
+from producer import cli_fleet, cli_jobs, cli_run
 from producer.clicking import EXIT_CODES, EXIT_NOTHING, Stop, clear_errors
 
 folder_argument = click.argument("out", type=click.Path(path_type=Path, file_okay=False))
@@ -25,14 +25,14 @@ def main() -> None:
 for command in (
     cli_run.run,
     cli_fleet.enqueue,
-    cli_fleet.status,
-    cli_fleet.jobs,
-    cli_fleet.watch,
+    cli_jobs.status,
+    cli_jobs.jobs,
+    cli_jobs.watch,
     cli_fleet.collect,
     cli_fleet.resume,
     cli_fleet.retry,
-    cli_fleet.cancel,
-    cli_fleet.forget,
+    cli_jobs.cancel,
+    cli_jobs.forget,
 ):
     main.add_command(command)
 
