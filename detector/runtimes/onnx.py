@@ -45,6 +45,7 @@ class OnnxRuntime:
             first_line = next(iter(str(error).splitlines()), type(error).__name__)
             raise ModelError(f"{model}: ONNX Runtime cannot load it: {first_line}") from error
         self._runs = 0
+        self._largest = 0  # input area in pixels since the arena was last empty
         self._shrinking = ort.RunOptions()
         self._shrinking.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
         inputs = [node.name for node in self._session.get_inputs()]
@@ -57,10 +58,17 @@ class OnnxRuntime:
 
     def probability(self, batch: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         """(1, 3, H, W) float32 -> (H, W) float32 in [0, 1]."""
+        area = batch.shape[2] * batch.shape[3]
+        if area > self._largest:
+            if self._largest:
+                self.release()  # blocks of a smaller page are of no use to a larger one, but would be kept beside its own
+            self._largest = area
         self._runs += 1
         odd = max(batch.shape[2:]) > STRIP_ASPECT * min(batch.shape[2:])
         shrink = odd or self._runs % RUNS_BETWEEN_RELEASES == 0
         (output,) = self._session.run(["probability"], {"image": batch}, self._shrinking if shrink else None)
+        if shrink:
+            self._largest = 0
         return output[0, 0]
 
     def release(self) -> None:

@@ -38,7 +38,7 @@ class TorchRuntime:
             raise ModelError(f"{model}: cannot be read: {error.strerror or error}") from error
         except ValueError as error:
             raise ModelError(str(error)) from error
-        self._network = network.to(self._device, memory_format=torch.channels_last)
+        self._network = network.to(self._device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def probability(self, batch: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         """(1, 3, H, W) float32 -> (H, W) float32 in [0, 1]."""
