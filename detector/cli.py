@@ -75,6 +75,7 @@ def _detector_options(function: Any) -> Any:
         click.option("--model", default="dbnet-resnet18", show_default=True, help="A shipped model, or an .onnx file."),
         click.option("--runtime", default="auto", envvar="OCRFLEET_RUNTIME", show_default=True, help=_RUNTIME_HELP),
         click.option("--threads", type=click.IntRange(1, 256), envvar="OCRFLEET_THREADS", help="Of one inference."),
+        click.option("--tiled/--untiled", default=None, help="Large pages in overlapping tiles of 640 pixels."),
         click.option("--binarize", type=click.FloatRange(0.01, 0.99), help="Pixels from this on are text."),
         click.option("--box-threshold", type=click.FloatRange(0, 1), help="Drop boxes with a lower score."),
         click.option("--unclip-ratio", type=click.FloatRange(0, 10), help="How much the found regions grow."),
@@ -123,6 +124,7 @@ def detect(
     model: str,
     runtime: str,
     threads: int | None,
+    tiled: bool | None,
     **thresholds: float | None,
 ) -> int:
     """Writes one JSON line per image or page: boxes in original upright pixels.
@@ -147,6 +149,7 @@ def detect(
         threads=threads or settings.threads,
         limit_side=limit_side or settings.limit_side,
         max_pixels=max_pixels or settings.max_pixels,
+        tiled=settings.tiled if tiled is None else tiled,
     )
     failed = count = 0
     with click.open_file(str(output) if output else "-", "w", encoding="utf-8") as lines:
@@ -218,6 +221,7 @@ def evaluate(
     model: str,
     runtime: str,
     threads: int | None,
+    tiled: bool | None,
     **thresholds: float | None,
 ) -> int:
     """Precision, recall and hmean against ground truth (ICDAR 2015 protocol, IoU 0.5, "###" ignored).
@@ -241,7 +245,7 @@ def evaluate(
         if results:
             rows.append(("results", evaluation.score_records(evaluation.read_results(results), samples)))
         else:
-            detector = _load_detector(model, thresholds, runtime=runtime, threads=threads or 1)
+            detector = _load_detector(model, thresholds, runtime=runtime, threads=threads or 1, tiled=bool(tiled))
             rows += [(str(limit), evaluation.score_detector(detector, samples, limit)) for limit in limits or (640,)]
         summaries = []
         scores: list[ImageScore] = []

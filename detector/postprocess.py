@@ -14,6 +14,8 @@ from detector.geometry import Rectangle, area, clip_to_page, order_corners, uncl
 MAX_CANDIDATES = 3000
 """Regions looked at per page; a newspaper page has about 1,000 lines, noise can have 100,000 specks."""
 
+Map = npt.NDArray[np.float32] | npt.NDArray[np.uint8]
+
 
 @dataclass(frozen=True, slots=True)
 class Rules:
@@ -45,18 +47,17 @@ class Box:
     score: float
 
 
-def find_boxes(
-    probability: npt.NDArray[np.float32], scale: tuple[float, float], page_size: tuple[int, int], rules: Rules
-) -> list[Box]:
+def find_boxes(probability: Map, scale: tuple[float, float], page_size: tuple[int, int], rules: Rules) -> list[Box]:
     """The boxes of a page, from top to bottom.
 
     Args:
-        probability: (H, W) float32 in [0, 1]; padding already cut off.
+        probability: (H, W) float32 in [0, 1], or uint8 with 255 for 1; padding already cut off.
         scale: (x, y) original pixels per map pixel.
         page_size: (width, height) of the original upright page in pixels.
         rules: thresholds.
     """
-    binary = (probability >= rules.binarize).view(np.uint8)
+    one = 255.0 if probability.dtype == np.uint8 else 1.0
+    binary = (probability >= rules.binarize * one).view(np.uint8)
     contours, _ = cv2.findContours(binary, cv2.RETR_LIST, cv2.CHAIN_APPROX_SIMPLE)
     if len(contours) > MAX_CANDIDATES:
         contours = sorted(contours, key=len, reverse=True)[:MAX_CANDIDATES]
@@ -65,7 +66,7 @@ def find_boxes(
         rectangle = _rectangle(contour)
         if min(rectangle[1]) < rules.min_side:
             continue
-        score = mean_inside(probability, rectangle)
+        score = mean_inside(probability, rectangle) / one
         if score < rules.box_threshold:
             continue
         corners = cv2.boxPoints(unclip(rectangle, rules.unclip_ratio)).astype(np.float64)
@@ -78,8 +79,8 @@ def find_boxes(
     return boxes
 
 
-def mean_inside(probability: npt.NDArray[np.float32], rectangle: Rectangle) -> float:
-    """Mean probability over a rotated rectangle (the "fast" score: the rectangle, not the ragged region)."""
+def mean_inside(probability: Map, rectangle: Rectangle) -> float:
+    """Mean of the map over a rotated rectangle (the "fast" score: the rectangle, not the ragged region)."""
     corners = cv2.boxPoints(rectangle)
     height, width = probability.shape
     left, top = np.floor(corners.min(axis=0)).astype(int).clip(0, (width - 1, height - 1))

@@ -13,8 +13,9 @@ import numpy.typing as npt
 from detector.image import DEFAULT_MAX_BYTES, DEFAULT_MAX_PIXELS, Page, open_page
 from detector.image_budget import STRIDE
 from detector.memory import decode_budget, resident_bytes
-from detector.postprocess import Box, Rules, find_boxes
+from detector.postprocess import Box, Map, Rules, find_boxes
 from detector.runtimes import file_kind, load_runtime
+from detector.tiling import TILE, merged_map
 from detector.weights import DEFAULT_MODEL, load_card
 
 __all__ = ["Box", "Detection", "ModelInfo", "TextDetector", "normalise"]
@@ -68,6 +69,8 @@ class TextDetector:
         memory_limit: of this whole process, bytes; what the process with its network holds is taken off, and the rest
             lowers `max_bytes`. None: no limit.
         rules: thresholds of the post-processing, instead of those on the model's card.
+        tiled: pages larger than a tile are run in overlapping tiles of 640x640 (detector.tiling); `limit_side` then
+            costs time and a few megabytes of map, not memory of the network.
 
     Raises:
         ModelError: no such model or runtime, or it cannot be loaded.
@@ -84,11 +87,13 @@ class TextDetector:
         max_bytes: int = DEFAULT_MAX_BYTES,
         memory_limit: int | None = None,
         rules: Rules | None = None,
+        tiled: bool = False,
     ) -> None:
         cv2.setNumThreads(threads if threads > 1 else 0)  # 0: run in the calling thread, start no pool
         self.card = load_card(model, file_kind(runtime))
         self.rules = rules or self.card.rules
         self.limit_side = limit_side
+        self.tiled = tiled
         self.max_pixels = max_pixels
         self.memory_limit = memory_limit
         self._runtime = load_runtime(runtime, self.card, threads)
@@ -111,13 +116,15 @@ class TextDetector:
         started = time.perf_counter()
         opened = self._open(path, page, limit_side or self.limit_side)
         ready = time.perf_counter()
-        probability = self.probability(opened.pixels)
+        tiles = self.tiled and max(opened.pixels.shape[:2]) > TILE
+        probability = merged_map(opened.pixels, self.probability) if tiles else self.probability(opened.pixels)
         inferred = time.perf_counter()
         boxes = self._boxes(probability, opened.width, opened.height)
         done = time.perf_counter()
         seconds = {"open": ready - started, "infer": inferred - ready, "post": done - inferred}
         height, width = opened.pixels.shape[:2]
-        return Detection(opened.width, opened.height, boxes, (height, width), opened.flags, seconds)
+        flags = (*opened.flags, "tiled") if tiles else opened.flags
+        return Detection(opened.width, opened.height, boxes, (height, width), flags, seconds)
 
     def _open(self, path: Path, page: int, limit_side: int) -> Page:
         return open_page(
@@ -145,7 +152,7 @@ class TextDetector:
         batch = normalise(pixels, self.card.mean, self.card.std)
         return self._runtime.probability(batch)[:height, :width]
 
-    def _boxes(self, probability: npt.NDArray[np.float32], width: int, height: int) -> list[Box]:
+    def _boxes(self, probability: Map, width: int, height: int) -> list[Box]:
         map_height, map_width = probability.shape
         scale = (width / map_width, height / map_height)
         return find_boxes(probability, scale, (width, height), self.rules)

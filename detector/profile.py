@@ -26,6 +26,7 @@ class Profile:
         memory_limit_mb: what one worker process may use, MiB; None = no limit.
         nice: scheduling priority, 0 (normal) to 19 (only what others leave).
         max_tasks_per_child: images after which a worker process is replaced by a fresh one.
+        tiled: pages are run in overlapping tiles of 640 pixels, so that a large limit_side costs time, not memory.
     """
 
     name: str
@@ -36,6 +37,7 @@ class Profile:
     memory_limit_mb: int | None
     nice: int
     max_tasks_per_child: int
+    tiled: bool = False
 
 
 PROFILES = {
@@ -44,7 +46,7 @@ PROFILES = {
     # 960: dense documents are nearly as good as at full size, 2.25 times the work of 640.
     "standard": Profile("standard", 960, 1, "auto", 200_000_000, 512, 0, 500),
     # 1280: the size at which small print on receipts and forms is found.
-    "accurate": Profile("accurate", 1280, 1, "auto", 200_000_000, 1024, 0, 500),
+    "accurate": Profile("accurate", 1280, 1, "auto", 200_000_000, 1024, 0, 500, tiled=True),
 }
 
 

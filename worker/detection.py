@@ -68,6 +68,7 @@ class ImageRunner:
                 limit_side=self.settings.limit_side,
                 max_pixels=self.settings.max_pixels,
                 memory_limit=limit_mb << 20 if limit_mb else None,
+                tiled=self.settings.profile.tiled,
             )
         return self._detector
 

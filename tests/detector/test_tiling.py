@@ -1,0 +1,124 @@
+"""Tiles cover a page, add up to its map, and leave lines that cross them whole."""
+
+from __future__ import annotations
+
+import json
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image, ImageDraw, ImageFont
+
+from detector.postprocess import Rules, find_boxes
+from detector.predictor import TextDetector
+from detector.profile import PROFILES
+from detector.tiling import OVERLAP, TILE, count_tiles, merged_map, starts, weights
+from tests.detector.test_cli import run
+from tests.detector.test_predictor import expected_box, page_with_bright_line
+
+
+@given(st.integers(1, 20_000))
+def test_tiles_cover_a_side_and_overlap_enough(length: int) -> None:
+    begins = starts(length)
+    assert begins[0] == 0
+    assert begins[-1] == max(0, length - TILE)
+    assert all(0 < right - left <= TILE - OVERLAP for left, right in pairwise(begins))
+
+
+@given(st.integers(1, 5_000))
+def test_weights_add_up_to_one(length: int) -> None:
+    total = np.zeros(length)
+    for begin, weight in zip(starts(length), weights(length), strict=True):
+        total[begin : begin + len(weight)] += weight
+        assert np.isfinite(weight).all()
+    assert np.allclose(total, 1.0, atol=1e-5)
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.integers(1, 2_500), st.integers(1, 2_500), st.integers(0, 1000))
+def test_the_merged_map_of_a_local_answer_is_that_answer(height: int, width: int, seed: int) -> None:
+    pixels = np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8)
+    runs = []
+
+    def red(tile: np.ndarray) -> np.ndarray:
+        assert max(tile.shape) <= TILE
+        runs.append(tile.shape)
+        return tile[:, :, 0].astype(np.float32) / 255
+
+    merged = merged_map(pixels, red)
+    assert np.array_equal(merged, pixels[:, :, 0])
+    assert len(runs) == count_tiles(height, width)
+
+
+def test_what_a_tile_says_at_its_cut_border_does_not_count() -> None:
+    def nervous(tile: np.ndarray) -> np.ndarray:
+        answer = np.zeros(tile.shape[:2], np.float32)
+        answer[:10] = answer[-10:] = 1.0  # a false line along the upper and lower border
+        return answer
+
+    merged = merged_map(np.zeros((1500, 600, 3), np.uint8), nervous)
+    assert (merged[:10] == 255).all()
+    assert (merged[-10:] == 255).all()
+    assert not merged[10:-10].any()
+
+
+def test_boxes_of_a_coarse_map_are_those_of_the_fine_one() -> None:
+    fine = np.zeros((200, 300), np.float32)
+    fine[50:80, 40:250] = 0.8
+    coarse = np.rint(fine * 255).astype(np.uint8)
+    (one,) = find_boxes(fine, (2, 2), (600, 400), Rules())
+    (other,) = find_boxes(coarse, (2, 2), (600, 400), Rules())
+    assert one.points == other.points
+    assert abs(one.score - other.score) < 0.005
+
+
+def test_a_tiled_page_says_so_and_its_boxes_are_in_original_pixels(tmp_path: Path, tiny_model: Path) -> None:
+    path = tmp_path / "page.png"
+    page_with_bright_line().save(path)
+    found = TextDetector(tiny_model, limit_side=1700, tiled=True).detect(path)
+    assert found.flags == ("tiled",)
+    assert found.input_size == (1100, 1700)
+    (box,) = found.boxes
+    assert np.abs(np.array(box.points) - expected_box(1.0)).max() < 3
+    small = TextDetector(tiny_model, limit_side=640, tiled=True).detect(path)
+    assert small.flags == ("downscaled",)
+
+
+def test_only_the_accurate_profile_tiles() -> None:
+    assert {name for name, profile in PROFILES.items() if profile.tiled} == {"accurate"}
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_a_long_line_across_tiles_is_one_box(turned: bool) -> None:
+    page = Image.new("RGB", (1500, 200), "white")
+    font = ImageFont.load_default(44)
+    words = "The quick brown fox jumps over the lazy dog and runs far away from it"
+    ImageDraw.Draw(page).text((30, 70), words, fill="black", font=font)
+    length = ImageDraw.Draw(page).textlength(words, font=font)
+    assert length > 1300
+    if turned:
+        page = page.rotate(3, expand=True, fillcolor="white")
+    detector = TextDetector(limit_side=2000)
+    pixels = np.asarray(page)
+    height, width = pixels.shape[:2]
+    merged = merged_map(pixels, detector.probability)
+    boxes = find_boxes(merged, (1.0, 1.0), (width, height), detector.rules)
+    assert count_tiles(height, width) == 3
+    assert len(boxes) == 1
+    corners = np.array(boxes[0].points)
+    assert np.linalg.norm(corners[1] - corners[0]) > 0.95 * length
+
+
+def test_the_command_tiles_when_asked_or_by_profile(tmp_path: Path, tiny_model: Path) -> None:
+    path = tmp_path / "page.png"
+    page_with_bright_line().save(path)
+    for options, expected in (
+        (["--tiled", "--limit-side", 1700], ["tiled"]),
+        (["--profile", "accurate"], ["downscaled", "tiled"]),
+        (["--profile", "accurate", "--untiled"], ["downscaled"]),
+    ):
+        done = run("detect", path, "--model", tiny_model, *options)
+        assert json.loads(done.stdout)["flags"] == expected
