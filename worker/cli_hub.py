@@ -67,7 +67,7 @@ def flower(address: str, port: int, basic_auth: str | None, db: Path | None) -> 
         f"--address={address}",
         f"--port={port}",
         # Arguments are the image's name, results "12 boxes 0.04 s 171 MB": what one wants to see at once.
-        "--tasks_columns=state,args,result,received,runtime,worker",
+        "--tasks_columns=name,state,args,result,received,runtime,worker",
         "--natural_time=true",
         # Flower keeps tasks in memory, about 2 KB each.
         "--max_tasks=10000",

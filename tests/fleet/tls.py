@@ -20,6 +20,7 @@ from cryptography.x509.oid import NameOID
 from tests.processes import wait_until
 from tests.tools import tool
 
+CONFIGURATION = Path(__file__).parents[2] / "deploy" / "redis" / "redis.conf"
 ACL_FILE = Path(__file__).parents[2] / "deploy" / "redis" / "users.acl"
 PASSWORDS = {"worker": "w%rker-pass", "producer": "pr@ducer-pass", "hub": "hub-pass/1"}
 
@@ -108,14 +109,19 @@ def secure_server(folder: Path) -> Iterator[SecureServer]:
     kept = [line for line in rules.splitlines() if line.strip() and not line.startswith("#")]
     users.write_text("\n".join([*kept, "user test on >test ~* &* +@all"]) + "\n")
     port = free_port()
-    options = {
-        "port": "0", "tls-port": str(port), "bind": "127.0.0.1", "tls-cert-file": str(certificate),
-        "tls-key-file": str(key), "tls-ca-cert-file": str(ca), "tls-auth-clients": "no", "aclfile": str(users),
-        "appendonly": "yes", "maxmemory-policy": "noeviction", "dir": str(folder), "save": "",
-    }  # fmt: skip
-    arguments = [text for name, value in options.items() for text in (f"--{name}", value)]
+    # The shipped configuration, on this test's files and port.
+    text = (
+        CONFIGURATION.read_text()
+        .replace("/etc/redis/users.acl", str(users))
+        .replace("tls-port 6380", f"tls-port {port}")
+    )
+    for file in (ca, certificate, key):
+        assert f"/etc/redis/tls/{file.name}" in text
+        text = text.replace(f"/etc/redis/tls/{file.name}", str(file))
+    configuration = folder / "redis.conf"
+    configuration.write_text(f"{text}\nbind 127.0.0.1\ndir {folder}\n")
     with (folder / "redis.log").open("wb") as log:
-        process = subprocess.Popen([binary, *arguments], stdout=log, stderr=log)
+        process = subprocess.Popen([binary, configuration], stdout=log, stderr=log)
     server = SecureServer(port, ca)
 
     def answers() -> bool:

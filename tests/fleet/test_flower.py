@@ -1,0 +1,131 @@
+"""Flower as a person sees it: a login, then tasks, a worker and the broker with real data, in a real browser.
+
+The pictures in docs/ come from here: ``OCRFLEET_PICTURES=docs pytest tests/fleet/test_flower.py``.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import shutil
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.fleet.tls import free_port
+from tests.pictures import text_image, write_images
+from tests.processes import WorkerProcess, command, wait_until
+
+USER, PASSWORD = "keeper", "of-the-fleet"
+COUNT = 12
+
+
+class Browser:
+    """Headless Chromium."""
+
+    def __init__(self, folder: Path, port: int) -> None:
+        binary = shutil.which("chromium")
+        assert binary, "this test needs chromium: apt-get install chromium (.ci/run does)"
+        self._command = [
+            binary, "--headless=new", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", "--no-first-run",
+            "--disable-dev-shm-usage", f"--user-data-dir={folder / 'profile'}", "--window-size=1500,820",
+            # Until every script of the page has had ten seconds, which pass at once.
+            "--virtual-time-budget=10000",
+        ]  # fmt: skip
+        self._port = port
+
+    def _run(self, *arguments: str) -> str:
+        done = subprocess.run([*self._command, *arguments], capture_output=True, text=True, timeout=90)
+        return done.stdout
+
+    def _address(self, path: str, login: bool) -> str:
+        return f"http://{f'{USER}:{PASSWORD}@' if login else ''}127.0.0.1:{self._port}{path}"
+
+    def text(self, path: str, *, login: bool = True) -> str:
+        """The page's HTML after its scripts ran."""
+        return self._run("--dump-dom", self._address(path, login))
+
+    def picture(self, path: str, to: Path) -> None:
+        """A screenshot."""
+        self._run(f"--screenshot={to}", self._address(path, True))
+        assert to.stat().st_size > 20_000
+
+
+@pytest.fixture
+def worker_process(environment: dict[str, str], tmp_path: Path) -> Iterator[WorkerProcess]:
+    worker = WorkerProcess(environment, tmp_path / "worker.log")
+    yield worker
+    worker.stop()
+
+
+@pytest.fixture
+def port(environment: dict[str, str], worker_process: WorkerProcess, tmp_path: Path) -> Iterator[int]:
+    """Flower on a port, with a worker that has just done a job: twelve pictures and a broken one."""
+    number = free_port()
+    folder = tmp_path / "receipts"
+    write_images(folder, COUNT - 2, width=900, height=600)
+    text_image(1654, 2339, "LETTER").save(folder / "letter.pdf", resolution=200)
+    (folder / "torn.jpg").write_bytes(b"\xff\xd8\xff\xe0 torn")
+    with (tmp_path / "flower.log").open("wb") as log:
+        flower = subprocess.Popen(
+            [sys.executable, "-m", "worker.cli", "flower", "--port", str(number), "--db", tmp_path / "flower.db"],
+            env={**environment, "FLOWER_BASIC_AUTH": f"{USER}:{PASSWORD}"},
+            stdout=log,
+            stderr=log,
+        )
+    try:
+        wait_until(lambda: ask(number, "/api/workers?refresh=1"), seconds=60, what="Flower to see the worker")
+        command(environment, "ocr-producer", "enqueue", folder, "--job", "receipts", "--watch", "-q")
+        wait_until(lambda: len(ask(number, "/api/tasks")) >= COUNT, seconds=20, what="Flower to know every task")
+        yield number
+    finally:
+        flower.terminate()
+        flower.wait()
+
+
+def ask(port: int, path: str) -> dict[str, object]:
+    login = base64.b64encode(f"{USER}:{PASSWORD}".encode()).decode()
+    request = urllib.request.Request(f"http://127.0.0.1:{port}{path}", headers={"Authorization": f"Basic {login}"})
+    try:
+        with urllib.request.urlopen(request, timeout=10) as answer:
+            return json.load(answer)
+    except OSError:
+        return {}
+
+
+def test_login_and_three_pages(
+    port: int, worker_process: WorkerProcess, environment: dict[str, str], tmp_path: Path
+) -> None:
+    # /metrics alone is open, for Prometheus; it names workers and tasks, no images.
+    for path in ("/", "/tasks", "/workers", "/broker", "/api/tasks", "/api/workers"):
+        with pytest.raises(urllib.error.HTTPError) as refused:
+            urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=10)
+        assert refused.value.code == 401, path
+    browser = Browser(tmp_path, port)
+    assert "image-0001.jpg" not in browser.text("/tasks", login=False)
+
+    tasks = browser.text("/tasks")
+    assert "image-0001.jpg" in tasks and "page 0 of job receipts" in tasks
+    assert "boxes" in tasks and "SUCCESS" in tasks
+    assert "failed: CorruptImage" in tasks
+    name = next(iter(ask(port, "/api/workers")))
+    page = browser.text(f"/worker/{name}")
+    assert name in page and "prefork" in page
+
+    to = Path(os.environ.get("OCRFLEET_PICTURES", tmp_path))
+    to.mkdir(exist_ok=True)
+    browser.picture("/tasks", to / "flower-tasks.png")
+    browser.picture(f"/worker/{name}", to / "flower-worker.png")
+    # Images that wait: the worker leaves, a job comes.
+    worker_process.stop()
+    waiting = command(environment, "ocr-producer", "enqueue", tmp_path / "receipts", "--job", "later", "-q")
+    assert waiting.returncode == 0
+    broker = browser.text("/broker")
+    assert "ocrfleet" in broker and f">{COUNT}<" in broker.replace(" ", "").replace("\n", "")
+    browser.picture("/broker", to / "flower-broker.png")
