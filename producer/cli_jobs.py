@@ -106,12 +106,16 @@ def watch(job: str, quiet: bool) -> None:
 @clear_errors
 def cancel(job: str) -> None:
     """Stop JOB: what waits is dropped, what runs is finished, what is done stays. `resume` goes on with it."""
+    from worker.ledger import chunked
     from worker.queue import drop_job
 
     _, ledger = broker()
     known(ledger, job)
     ledger.cancel(job)
     dropped = drop_job(ledger.client, job)
+    # As if never fed: `resume` feeds them again, and uploaded bytes do not wait for that in Redis.
+    for indices in chunked(ledger.in_flight(job)):
+        ledger.unfeed(job, indices)
     click.echo(f"{job}: cancelled, {dropped} waiting images dropped", err=True)
 
 

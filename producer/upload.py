@@ -112,6 +112,8 @@ class Uploader:
         self.sent_bytes += sum(map(len, blobs.values()))
         tasks = [self._task(parcel.line, parcel.page, parcel.original) for parcel in parcels]
         fresh = set(self._ledger.feed(tasks))
+        if len(fresh) < len(tasks) and (status := self._ledger.status(self._job)) and status.state == "cancelled":
+            blob.remove(self._ledger.client, self._job, [task.index for task in tasks if task.index not in fresh])
         return [task for task in tasks if task.index in fresh]
 
     def refuse(self, line: ManifestLine, reason: CannotSend) -> None:

@@ -98,6 +98,16 @@ def fetch(client: redis.Redis, uri: str, target: Path) -> None:
         raise NotFound(f"the uploaded bytes expired before a worker came: `ocr-producer retry {job}` sends them again")
 
 
+def remove(client: redis.Redis, job: str, indices: Sequence[int]) -> None:
+    """Remove these pages' blobs."""
+    if not indices:
+        return
+    pipe = client.pipeline(transaction=True)
+    pipe.unlink(*(blob_key(job, index) for index in indices))
+    pipe.hdel(JobKeys.of(job).blobs, *map(str, indices))
+    pipe.execute()
+
+
 def discard(client: redis.Redis, job: str) -> int:
     """Remove all blobs of a job. Returns how many."""
     indices = client.hkeys(JobKeys.of(job).blobs)

@@ -22,7 +22,8 @@ key                                   type    holds
 ====================================  ======  =================================================================
 
 A page's way: unfed -> q (``feed``) -> r (``begin``) -> o | f (``finish``); r -> q when its process was lost
-(``lose``), handed it back (``release``) or stopped renewing its lease (``reclaim``); f -> unfed (``retry``).
+(``lose``), handed it back (``release``) or stopped renewing its lease (``reclaim``); f -> unfed (``retry``);
+q -> unfed (``unfeed``) when its job is cancelled.
 """
 
 from __future__ import annotations
@@ -113,7 +114,7 @@ class Ledger:
         self.max_attempts = max_attempts
         self._scripts = {
             name: client.register_script(getattr(lua, name))
-            for name in ("FEED", "BEGIN", "RENEW", "FINISH", "LOSE", "RELEASE", "RECLAIM", "RETRY", "ADOPT")
+            for name in ("FEED", "BEGIN", "RENEW", "FINISH", "LOSE", "RELEASE", "RECLAIM", "RETRY", "ADOPT", "UNFEED")
         }
 
     def _call(self, script: str, job: str, *args: Any) -> Any:
@@ -169,6 +170,10 @@ class Ledger:
             return False
         self.client.hset(keys.job, "state", "cancelled")
         return True
+
+    def unfeed(self, job: str, indices: Sequence[int]) -> int:
+        """Queued pages nobody has begun become unfed again, and their blobs go. Returns how many."""
+        return int(self._call("UNFEED", job, *indices)) if indices else 0
 
     def reopen(self, job: str) -> None:
         """A cancelled job may be fed again (resume)."""

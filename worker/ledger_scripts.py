@@ -197,3 +197,22 @@ redis.call('HINCRBY', KEYS[1], ARGV[1] == 'o' and 'ok' or 'failed', count)
 return count
 """
 )
+
+# ARGV: index, index, ...  Queued pages become unfed again (cancel: their messages are dropped). Returns how many.
+UNFEED = (
+    _STATE
+    + """
+local count = 0
+for i = 1, #ARGV do
+  if state_of(ARGV[i]) == 'q' then
+    set_state(ARGV[i], '\\0')
+    redis.call('HDEL', KEYS[3], ARGV[i])
+    redis.call('HDEL', KEYS[4], ARGV[i])
+    redis.call('HDEL', KEYS[5], ARGV[i])
+    drop_blob(ARGV[i])
+    count = count + 1
+  end
+end
+return count
+"""
+)

@@ -14,6 +14,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from tests.tools import missing
+
 CGROUPS = Path("/sys/fs/cgroup")
 SUBNET = "10.77.0"
 
@@ -172,6 +174,8 @@ class Lab:
 @contextmanager
 def lab() -> Iterator[Lab]:
     """A lab for one test."""
+    if reason := impossible():
+        missing(f"MACHINES NOT TESTED: {reason}")
     made = Lab()
     try:
         yield made

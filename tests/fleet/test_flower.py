@@ -8,7 +8,6 @@ from __future__ import annotations
 import base64
 import json
 import os
-import shutil
 import subprocess
 import sys
 import urllib.error
@@ -21,6 +20,7 @@ import pytest
 from tests.fleet.tls import free_port
 from tests.pictures import text_image, write_images
 from tests.processes import WorkerProcess, command, wait_until
+from tests.tools import tool
 
 USER, PASSWORD = "keeper", "of-the-fleet"
 COUNT = 12
@@ -30,8 +30,7 @@ class Browser:
     """Headless Chromium."""
 
     def __init__(self, folder: Path, port: int) -> None:
-        binary = shutil.which("chromium")
-        assert binary, "this test needs chromium: apt-get install chromium (.ci/run does)"
+        binary = tool("chromium", "apt-get install chromium")
         self._command = [
             binary, "--headless=new", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", "--no-first-run",
             "--disable-dev-shm-usage", f"--user-data-dir={folder / 'profile'}", "--window-size=1500,820",

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import redis
 
-from tests.fleet.machines import impossible, lab
+from tests.fleet.machines import lab
 from tests.fleet.test_three_machines import Fleet
 from tests.pictures import write_images
 from tests.processes import WorkerProcess, command, wait_until
@@ -19,7 +19,6 @@ from worker.ledger import Ledger
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(bool(impossible()), reason=f"CLEANUP ON TWO MACHINES NOT TESTED: {impossible()}")
 def test_two_machines_two_clocks(tmp_path: Path) -> None:
     with lab() as made:
         fleet = Fleet(made, tmp_path)

@@ -129,6 +129,42 @@ def test_page_that_cannot_be_read_here_is_recorded_here(
     assert (record["index"], record["status"], record["error"]["type"]) == (1, "failed", "NotFound")
 
 
+def test_cancelled_job_leaves_no_bytes_and_can_go_on(
+    settings: Settings, ledger: Ledger, uploader: Uploader, tmp_path: Path, environment: dict[str, str]
+) -> None:
+    paths = write_images(tmp_path / "in", 4)
+    feeder = feeder_of(settings, ledger, paths[:2], uploader)
+    feeder.step()
+    assert blob.waiting_bytes(ledger.client, [JOB]) > 0
+    assert command(environment, "ocr-producer", "cancel", JOB).returncode == 0
+    assert blob.waiting_bytes(ledger.client, [JOB]) == 0 and queue.depth(ledger.client) == (0, 0)
+    late = feeder_of(settings, ledger, paths[:2], uploader)  # a producer that has not heard of it yet
+    late.step()
+    assert list(ledger.client.scan_iter(match="ocrfleet:blob:*")) == [] and queue.depth(ledger.client) == (0, 0)
+    ledger.reopen(JOB)
+    again = feeder_of(settings, ledger, paths[:2], uploader)
+    again.step()
+    assert again.sent == 2 and blob.missing(ledger.client, JOB, [0, 1]) == set()
+
+
+def test_retry_uploads_again(environment: dict[str, str], ledger: Ledger, tmp_path: Path) -> None:
+    """A page that was torn when it was uploaded, made whole, and retried."""
+    folder = tmp_path / "in"
+    write_images(folder, 2)
+    whole = (folder / "image-0001.jpg").read_bytes()
+    (folder / "image-0001.jpg").write_bytes(whole[:50])
+    worker = WorkerProcess(environment, tmp_path / "worker.log")
+    try:
+        arguments = ("ocr-producer", "enqueue", folder, "--job", "torn", "--transfer", "redis", "--watch", "-q")
+        assert command(environment, *arguments).returncode == 1
+        (folder / "image-0001.jpg").write_bytes(whole)
+        assert command(environment, "ocr-producer", "retry", "torn", "-q").returncode == 0
+        told = command(environment, "ocr-producer", "collect", "torn", "-o", tmp_path / "out", "--follow", "-q")
+        assert told.returncode == 0, told.stderr
+    finally:
+        worker.stop()
+
+
 def test_forget_removes_blobs(settings: Settings, ledger: Ledger, uploader: Uploader, tmp_path: Path) -> None:
     feeder_of(settings, ledger, write_images(tmp_path / "in", 3), uploader).step()
     ledger.forget(JOB)
