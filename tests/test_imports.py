@@ -38,9 +38,9 @@ def test_the_default_worker_never_imports_torch() -> None:
     assert loaded & {"torch", "torchvision"} == set()
 
 
-def imports_of(path: Path) -> set[str]:
+def imports_of(source: str) -> set[str]:
     names = set()
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
@@ -63,7 +63,9 @@ def top(names: set[str]) -> set[str]:
 def test_no_file_names_what_its_floor_must_not_know(package: str, forbidden: set[str]) -> None:
     files = list((ROOT / package).rglob("*.py"))
     assert files
-    guilty = {str(path.relative_to(ROOT)): bad for path in files if (bad := top(imports_of(path)) & forbidden)}
+    guilty = {
+        str(path.relative_to(ROOT)): bad for path in files if (bad := top(imports_of(path.read_text())) & forbidden)
+    }
     assert guilty == {}
 
 
@@ -71,7 +73,7 @@ def test_torch_and_click_stay_in_their_rooms() -> None:
     guilty = []
     for path in (ROOT / "detector").rglob("*.py"):
         parts = path.relative_to(ROOT / "detector").parts
-        names = top(imports_of(path))
+        names = top(imports_of(path.read_text()))
         if "click" in names and not path.name.startswith("cli"):
             guilty.append(f"{path.name} imports click")
         if "torch" in names and parts[0] not in ("network", "training") and parts != ("runtimes", "torch.py"):
@@ -83,9 +85,10 @@ def test_torch_and_click_stay_in_their_rooms() -> None:
 
 
 def test_nothing_unsafe() -> None:
-    """JSON only: no pickle, no torch.load of code, no shell."""
+    """JSON only: no pickle, no torch.load of code, no shell. (torch names pickle's error when it refuses a file.)"""
+    only_to_catch = "from pickle import UnpicklingError\n"
     for package in ("detector", "worker", "producer"):
         for path in (ROOT / package).rglob("*.py"):
-            text = path.read_text()
-            assert not top(imports_of(path)) & {"pickle", "shelve", "marshal", "dill", "joblib"}, path
+            text = path.read_text().replace(only_to_catch, "")
+            assert not top(imports_of(text)) & {"pickle", "shelve", "marshal", "dill", "joblib"}, path
             assert "weights_only=False" not in text and "shell=True" not in text, path
