@@ -12,6 +12,7 @@ import socket
 import time
 from importlib.metadata import PackageNotFoundError
 from importlib.metadata import version as package_version
+from pathlib import Path
 
 import msgspec
 import redis
@@ -120,9 +121,14 @@ def why_not_alive(client: redis.Redis, *, waiting: int, patience_s: float, host:
     """
     prefix = f"{host or socket.gethostname()}:"
     now = time.time()
-    mine = {name: note for name, note in workers(client).items() if name.startswith(prefix)}
+    # A note outlives a process that was killed, and cheap machines share host names: only running processes count.
+    mine = {
+        name: note
+        for name, note in workers(client).items()
+        if name.startswith(prefix) and Path(f"/proc/{name.removeprefix(prefix)}").exists()
+    }
     if not mine:
-        return "no worker of this machine has reported"
+        return "no running worker of this machine has reported"
     last = images(client)
     for name, note in mine.items():
         if now - note.at > GONE_S:

@@ -117,8 +117,11 @@ def test_liveness_is_progress(ledger: Ledger) -> None:
     def reason(waiting: int) -> str | None:
         return presence.why_not_alive(client, waiting=waiting, patience_s=100, host="me")
 
-    assert reason(0) == "no worker of this machine has reported"
+    assert reason(0) == "no running worker of this machine has reported"
     now = time.time()
+    gone = presence.WorkerNote(at=now - 600, started=now - 1000, version="1", profile="low", temp_bytes=0)
+    presence.note_worker(client, "me:4194304", gone)  # above the largest process id: was killed
+    assert reason(0) == "no running worker of this machine has reported"
     note = presence.WorkerNote(at=now, started=now - 1000, version="1", profile="low", temp_bytes=0)
     presence.note_worker(client, "me:1", note)
     assert reason(0) is None, "nothing to do is no fault"
