@@ -33,7 +33,9 @@ def main() -> None:
             continue
         rgb = cv2.cvtColor(picture, cv2.COLOR_BGR2RGB)
         small = cv2.resize(rgb, (800, 800)).astype(np.float32) / 255
-        batch = ((small - np.float32(IMAGENET_MEAN)) / np.float32(IMAGENET_STD)).transpose(2, 0, 1)[None]
+        batch = ((small - np.array(IMAGENET_MEAN, np.float32)) / np.array(IMAGENET_STD, np.float32)).transpose(2, 0, 1)[
+            None
+        ]
         with torch.no_grad():
             probability = network(torch.from_numpy(np.ascontiguousarray(batch)))[0, 0].numpy()
         height, width = picture.shape[:2]

