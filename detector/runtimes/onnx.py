@@ -61,7 +61,7 @@ class OnnxRuntime:
         area = batch.shape[2] * batch.shape[3]
         if area > self._largest:
             if self._largest:
-                self.release()  # blocks of a smaller page are of no use to a larger one, but would be kept beside its own
+                self.release()  # blocks of a smaller page are no use to a larger one, and would be kept beside its own
             self._largest = area
         self._runs += 1
         odd = max(batch.shape[2:]) > STRIP_ASPECT * min(batch.shape[2:])
