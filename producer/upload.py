@@ -165,6 +165,8 @@ class Uploader:
             return None
         data = out.read_bytes()
         out.unlink()
+        if len(data) >= path.stat().st_size and not paged_suffix_of(path):
+            return None  # well compressed as it is: fewer pixels, but more bytes
         return Parcel(line, data, 0, Original(answer.width, answer.height, answer.flags))
 
     def _whole(self, line: ManifestLine, path: Path) -> Parcel:

@@ -180,6 +180,24 @@ def test_single_pages_of_a_pdf_travel_alone(ledger: Ledger, uploader: Uploader, 
     assert parcel.page == 0
 
 
+def test_shrinking_never_sends_more(ledger: Ledger, tmp_path: Path) -> None:
+    noise = Image.effect_noise((2400, 1800), 60).convert("RGB")
+    noise.save(tmp_path / "photo.jpg", quality=95)
+    text_image(2400, 1800).save(tmp_path / "poor.jpg", quality=5)
+    with Uploader(ledger, JOB, limit_side=640, shrink=True) as shrinking:
+        photo, poor = (
+            shrinking.pack(ManifestLine(0, name, file_uri(tmp_path / name), 0)) for name in ("photo.jpg", "poor.jpg")
+        )
+    assert photo.original is not None and (photo.original.width, photo.original.height) == (2400, 1800)
+    assert len(photo.data) * 10 < (tmp_path / "photo.jpg").stat().st_size
+    assert poor.original is None or len(poor.data) < (tmp_path / "poor.jpg").stat().st_size
+    tiny = tmp_path / "tiny.jpg"
+    Image.effect_noise((700, 500), 60).convert("RGB").save(tiny, quality=30)
+    with Uploader(ledger, JOB, limit_side=640, shrink=True) as shrinking:
+        parcel = shrinking.pack(ManifestLine(0, "tiny.jpg", file_uri(tiny), 0))
+    assert parcel.data == tiny.read_bytes() and parcel.original is None
+
+
 def test_through_a_real_worker_that_sees_no_folder(
     environment: dict[str, str], tmp_path: Path, client: redis.Redis
 ) -> None:
