@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from types import TracebackType
@@ -59,7 +60,8 @@ class _Worker:
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,  # Ctrl-C reaches the producer alone, which then stops its workers in order
-                preexec_fn=die_with_parent,
+                # Killed, not asked: its server dies with this process too, and Celery would wait for it for ever.
+                preexec_fn=partial(die_with_parent, signal.SIGKILL),
             )
 
     def revive(self) -> bool:

@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 import redis
 
@@ -124,8 +125,12 @@ def test_run_killed_then_resumed(environment: dict[str, str], images: Path, tmp_
         seconds=60,
         what="a first record on disk",
     )
+    family = psutil.Process(run.pid).children(recursive=True)
+    assert len(family) >= 3, "server, worker and its child"
     os.kill(run.pid, signal.SIGKILL)
     run.wait()
+    _, alive = psutil.wait_procs(family, timeout=10)
+    assert alive == [], "nothing of a killed run may live on"
     before = len(records(out))
     assert before < COUNT, "the test came too late to prove anything"
     resumed = command(environment, "ocr-producer", "resume", out, "--quiet")
