@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from detector.network.dbnet import DBNet
 from detector.network.torchvision_import import import_torchvision
@@ -24,6 +24,10 @@ class MobileNetV3SmallDBNet(DBNet):
         super().__init__((16, 24, 48, 576), width)
         models = import_torchvision().models
         self.features = models.mobilenet_v3_small(weights="DEFAULT" if pretrained else None).features
+        for module in self.features.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                # torchvision's 0.01 suits ImageNet's million steps; in a short run statistics would never arrive.
+                module.momentum = 0.1
 
     def stages(self, image: Tensor) -> list[Tensor]:
         """(N, 3, H, W) -> features at strides 4, 8, 16, 32."""
