@@ -61,7 +61,8 @@ def run_pipeline(folder: Path, out: Path, count: int) -> tuple[float, list[tuple
     arguments = [sys.executable, "-m", "producer.cli", "run", str(folder), "-o", str(out), "--quiet", "--no-report"]
     process = subprocess.Popen([*arguments, "--profile", "low"], env=environment)
     producer = psutil.Process(process.pid)
-    marks, samples, first, last = list(MARKS), [], 0.0, 0.0
+    marks, samples = list(MARKS), list[tuple[float, float, float, float]]()
+    first, last, already = 0.0, 0.0, 0
     while process.poll() is None:
         done = lines_in(out / "results.jsonl")
         if done and not first:
@@ -78,9 +79,10 @@ def run_pipeline(folder: Path, out: Path, count: int) -> tuple[float, list[tuple
     return (last - first) / (count - already) * count, samples
 
 
-def run_bare(folder: Path, log: Path) -> float:
-    """Seconds the bare loop takes, model loading excluded: between the first and the last line of output."""
-    arguments = [sys.executable, "-m", "detector.cli", "detect", str(folder), "--limit-side", "640"]
+def run_bare(folder: Path, count: int, log: Path) -> float:
+    """Images a second of the bare loop over the first ``count`` files, model loading excluded."""
+    files = sorted(map(str, folder.iterdir()))[:count]
+    arguments = [sys.executable, "-m", "detector.cli", "detect", *files, "--limit-side", "640"]
     with log.open("wb") as output, subprocess.Popen(arguments, stdout=subprocess.PIPE) as process:
         assert process.stdout
         first, count = 0.0, 0
@@ -89,24 +91,26 @@ def run_bare(folder: Path, log: Path) -> float:
             output.write(line)
             count += 1
         seconds = time.perf_counter() - first
-    return seconds * count / (count - 1)
+    return (count - 1) / seconds
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--images", type=int, default=10_000)
-    count = parser.parse_args().images
+    parser.add_argument("--bare", type=int, default=2_000, help="images of the bare loop")
+    options = parser.parse_args()
+    count = options.images
     with tempfile.TemporaryDirectory() as temporary:
         root = Path(temporary)
         folder = make_folder(root, count)
         seconds, samples = run_pipeline(folder, root / "out", count)
-        bare = run_bare(folder, root / "bare.jsonl")
+        bare = run_bare(folder, min(count, options.bare), root / "bare.jsonl")
         print(f"\n{count} images of 320x240, 1 worker, profile low\n")
         print("   done  Redis used MB  server RSS MB  producer RSS MB")
         for done, used, server, producer in samples:
             print(f"{done:7d}  {used:13.1f}  {server:13.1f}  {producer:15.1f}")
-        print(f"\nbare loop {count / bare:7.1f} images/s\npipeline  {count / seconds:7.1f} images/s", end="")
-        print(f"   = {100 * bare / seconds:.1f} % of the bare loop")
+        rate = count / seconds
+        print(f"\nbare loop {bare:7.1f} images/s\npipeline  {rate:7.1f} images/s = {100 * rate / bare:.1f} % of it")
         peaks = [json.loads(line)["peak_rss_mb"] for line in (root / "out" / "results.jsonl").open()]
         print(
             f"worker child peak RSS: first hundred {max(peaks[:100]):.0f} MB, last hundred {max(peaks[-100:]):.0f} MB"
