@@ -105,7 +105,7 @@ def test_four_terminals(fleet: dict[str, str], redis_url: str, tmp_path: Path) -
         wait_until(lambda: len(done_tasks(port)) == COUNT, seconds=20, what="Flower to know every task")
         for task in done_tasks(port):
             assert task["name"] == "ocrfleet.detect_image"
-            assert "boxes" in task["result"] and " MB" in task["result"]
+            assert " box" in task["result"] and " MB" in task["result"]
             assert "image-0" in task["args"]
         stats = worker_stats(fleet)
         assert stats["pool"]["max-concurrency"] == 1

@@ -82,7 +82,8 @@ def _line(record: ImageRecord) -> str:
     """What Flower shows as the result."""
     if record.error is not None:
         return f"failed: {record.error.type}: {record.error.message}"
-    return f"{len(record.boxes)} boxes {record.seconds.total:.2f} s {record.peak_rss_mb:.0f} MB"
+    count = len(record.boxes)
+    return f"{count} box{'es' if count != 1 else ''} {record.seconds.total:.2f} s {record.peak_rss_mb:.0f} MB"
 
 
 def _run(task: ImageTask, attempts: int, losses: tuple[str, ...]) -> ImageRecord:
