@@ -22,7 +22,7 @@ key                                   type    holds
 ====================================  ======  =================================================================
 
 A page's way: unfed -> q (``feed``) -> r (``begin``) -> o | f (``finish``); r -> q when its process was lost
-(``lose``), handed it back (``release``) or stopped renewing its lease (``reclaim``); f -> unfed (``retry``);
+(``lose``) or stopped renewing its lease (``reclaim``); f -> unfed (``retry``);
 q -> unfed (``unfeed``) when its job is cancelled.
 """
 
@@ -114,7 +114,7 @@ class Ledger:
         self.max_attempts = max_attempts
         self._scripts = {
             name: client.register_script(getattr(lua, name))
-            for name in ("FEED", "BEGIN", "RENEW", "FINISH", "LOSE", "RELEASE", "RECLAIM", "RETRY", "ADOPT", "UNFEED")
+            for name in ("FEED", "BEGIN", "RENEW", "FINISH", "LOSE", "RECLAIM", "RETRY", "ADOPT", "UNFEED")
         }
 
     def _call(self, script: str, job: str, *args: Any) -> Any:
@@ -213,10 +213,6 @@ class Ledger:
     def lose(self, job: str, index: int, cause: str) -> bool:
         """Note that a process was lost (or ran out of memory or time) over a page, and end its lease."""
         return bool(self._call("LOSE", job, index, cause))
-
-    def release(self, job: str, index: int) -> bool:
-        """Hand a page back unharmed; the try does not count."""
-        return bool(self._call("RELEASE", job, index))
 
     # --- anybody's questions ------------------------------------------------------------------------------------
 

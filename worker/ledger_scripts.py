@@ -123,18 +123,6 @@ return 1
 """
 )
 
-# ARGV: index.  The page was handed back unharmed (shutdown): this attempt does not count.
-RELEASE = (
-    _STATE
-    + """
-if state_of(ARGV[1]) ~= 'r' then return 0 end
-redis.call('HINCRBY', KEYS[4], ARGV[1], -1)
-redis.call('ZREM', KEYS[6], ARGV[1])
-set_state(ARGV[1], 'q')
-return 1
-"""
-)
-
 # ARGV: index, now_ms.  Claims the right to send a stranded page again; returns its task JSON, or false if it is alive.
 RECLAIM = (
     _STATE

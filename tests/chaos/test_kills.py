@@ -109,6 +109,8 @@ def test_poison_ends_as_one_failed_record(
     assert [(record["image"], record["attempts"]) for record in failed] == [("image-0003.jpg", 2)]
     assert failed[0]["error"]["type"] == "WorkerLost"  # type: ignore[index]
     assert client.xlen("ocrfleet:dead") == 1
+    listed = command(environment, "ocr-worker", "deadletters").stdout.splitlines()
+    assert len(listed) == 1 and "image-0003.jpg" in listed[0] and "2 tries" in listed[0]
     assert workers[0].alive
     assert sum(queue.depth(client)) == 0, "nothing may be left on the queue"
 

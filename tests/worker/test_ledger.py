@@ -67,12 +67,6 @@ def test_tries_end_after_max_attempts_with_their_reasons(job: Ledger) -> None:
     assert job.finish(JOB, 2, ok=False, record=b"dead")
 
 
-def test_a_page_handed_back_does_not_lose_a_try(job: Ledger) -> None:
-    job.begin(JOB, 0, redelivered=False)
-    assert job.release(JOB, 0)
-    assert job.begin(JOB, 0, redelivered=False).attempts == 1
-
-
 def test_lease_lapses_is_reclaimed_once_and_renewal_fails_then(job: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ledger_module, "LEASE_S", 0.05)
     job.begin(JOB, 0, redelivered=False)
@@ -149,7 +143,7 @@ def test_forgetting_leaves_no_key(job: Ledger) -> None:
 @given(
     strategies.lists(
         strategies.tuples(
-            strategies.sampled_from(["begin", "again", "lose", "release", "ok", "failed", "reclaim", "feed"]),
+            strategies.sampled_from(["begin", "again", "lose", "ok", "failed", "reclaim", "feed"]),
             strategies.integers(0, 2),
         ),
         max_size=60,
@@ -166,8 +160,6 @@ def test_any_order_of_steps_keeps_the_books(ledger: Ledger, steps: list[tuple[st
             ledger.begin(JOB, index, redelivered=step == "again")
         elif step == "lose":
             ledger.lose(JOB, index, "WorkerLost")
-        elif step == "release":
-            ledger.release(JOB, index)
         elif step == "reclaim":
             ledger.reclaim(JOB, index)
         elif step == "feed":
