@@ -41,7 +41,10 @@ def make_folder(root: Path, count: int) -> Path:
 def server_of(producer: psutil.Process) -> tuple[psutil.Process, redis.Redis] | None:
     """The private server among a producer's children."""
     for child in producer.children():
-        line = child.cmdline()
+        try:
+            line = child.cmdline()
+        except psutil.Error:  # a worker's child that was just recycled
+            continue
         if "--unixsocket" in line:
             return child, redis.Redis(unix_socket_path=line[line.index("--unixsocket") + 1])
     return None
