@@ -42,11 +42,12 @@ def server_of(producer: psutil.Process) -> tuple[psutil.Process, redis.Redis] | 
     """The private server among a producer's children."""
     for child in producer.children():
         try:
-            line = child.cmdline()
+            # The server's title hides its arguments; its socket does not hide.
+            sockets = [entry.laddr for entry in child.net_connections("unix") if "ocrfleet-" in str(entry.laddr)]
         except psutil.Error:  # a worker's child that was just recycled
             continue
-        if "--unixsocket" in line:
-            return child, redis.Redis(unix_socket_path=line[line.index("--unixsocket") + 1])
+        if sockets:
+            return child, redis.Redis(unix_socket_path=str(sockets[0]))
     return None
 
 
