@@ -111,7 +111,7 @@ def test_login_and_three_pages(
 
     tasks = browser.text("/tasks")
     assert "image-0001.jpg" in tasks and "page 0 of job receipts" in tasks
-    assert "boxes" in tasks and "SUCCESS" in tasks
+    assert " box" in tasks and "SUCCESS" in tasks
     assert "failed: CorruptImage" in tasks
     name = next(iter(ask(port, "/api/workers")))
     page = browser.text(f"/worker/{name}")
