@@ -91,7 +91,7 @@ def go(folder: Any, request: Any, *, quiet: bool, retry: bool = False) -> None:
     check_installed()
     with folder.locked(), terminated_like_ctrl_c():
         folder.save_request(request)
-        if retry and retry_failed(folder, request) == 0:
+        if retry and retry_failed(folder) == 0:
             raise Stop(f"no failed images in {folder.root}", EXIT_NOTHING)
         try:
             with Progress(quiet=quiet) as progress:

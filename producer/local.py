@@ -13,6 +13,7 @@ from pathlib import Path
 from types import TracebackType
 
 from producer.outfolder import JobRequest, OutFolder
+from worker.clicking import MALLOC_ENVIRONMENT
 from worker.embedded import EmbeddedServer, die_with_parent
 
 # A worker that dies this soon after its start will die again.
@@ -89,10 +90,8 @@ class LocalFleet:
         self.server = EmbeddedServer(folder.server_data)
         environment = {
             **os.environ,
+            **MALLOC_ENVIRONMENT,
             "OCRFLEET_REDIS_URL": self.server.url,
-            # Set before glibc starts: small processes.
-            "MALLOC_ARENA_MAX": "2",
-            "OMP_NUM_THREADS": "1",
         }
         # "auto" leaves the choice to the environment, and there to the machine.
         if request.profile != "auto":

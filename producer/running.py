@@ -118,7 +118,7 @@ def _recover(app: Celery, ledger: Ledger, job: str, collector: Collector) -> Non
             queue.send(app, decode_task(data))
 
 
-def retry_failed(folder: OutFolder, request: JobRequest) -> int:
+def retry_failed(folder: OutFolder) -> int:
     """Forget the failed records of a local job, so that :func:`run_job` does those pages again. Returns how many."""
     if not folder.results.exists():
         return 0

@@ -14,6 +14,12 @@ local function drop_blob(index)
     redis.call('UNLINK', 'ocrfleet:blob:' .. string.sub(KEYS[1], 14) .. ':' .. index)
   end
 end
+-- What is kept of a page only while it is queued or running.
+local function leave_flight(index)
+  for key = 3, 5 do redis.call('HDEL', KEYS[key], index) end
+  redis.call('ZREM', KEYS[6], index)
+  drop_blob(index)
+end
 local function keep(ttl) for _, key in ipairs(KEYS) do redis.call('EXPIRE', key, ttl) end end
 """
 
@@ -83,11 +89,7 @@ local state = state_of(index)
 if state ~= 'q' and state ~= 'r' then return 0 end
 if not redis.call('HGET', KEYS[1], 'state') then return 0 end
 set_state(index, ARGV[2])
-redis.call('HDEL', KEYS[3], index)
-redis.call('HDEL', KEYS[4], index)
-redis.call('HDEL', KEYS[5], index)
-redis.call('ZREM', KEYS[6], index)
-drop_blob(index)
+leave_flight(index)
 local counter = 'ok'
 if ARGV[2] == 'f' then
   local readable, record = pcall(cjson.decode, ARGV[3])
@@ -173,11 +175,7 @@ for i = 2, #ARGV do
   local state = state_of(ARGV[i])
   if state ~= 'o' and state ~= 'f' then
     set_state(ARGV[i], ARGV[1])
-    redis.call('HDEL', KEYS[3], ARGV[i])
-    redis.call('HDEL', KEYS[4], ARGV[i])
-    redis.call('HDEL', KEYS[5], ARGV[i])
-    redis.call('ZREM', KEYS[6], ARGV[i])
-    drop_blob(ARGV[i])
+    leave_flight(ARGV[i])
     count = count + 1
   end
 end
@@ -194,10 +192,7 @@ local count = 0
 for i = 1, #ARGV do
   if state_of(ARGV[i]) == 'q' then
     set_state(ARGV[i], '\\0')
-    redis.call('HDEL', KEYS[3], ARGV[i])
-    redis.call('HDEL', KEYS[4], ARGV[i])
-    redis.call('HDEL', KEYS[5], ARGV[i])
-    drop_blob(ARGV[i])
+    leave_flight(ARGV[i])
     count = count + 1
   end
 end

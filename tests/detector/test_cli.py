@@ -159,17 +159,14 @@ def test_a_bad_annotation_is_named_by_file_and_line(data: Path, tiny_model: Path
     assert "hit.txt:2:" in done.stderr
 
 
+def detecting(image: Path, times: int, model: Path) -> subprocess.Popen[str]:
+    """A running `detect` of the same image many times over."""
+    command = [sys.executable, "-m", "detector.cli", "detect", *[str(image)] * times, "--model", str(model)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
 def test_interrupted(folder: Path, tiny_model: Path) -> None:
-    command = [
-        sys.executable,
-        "-m",
-        "detector.cli",
-        "detect",
-        *[str(folder / "a.png")] * 500,
-        "--model",
-        str(tiny_model),
-    ]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process = detecting(folder / "a.png", 500, tiny_model)
     assert process.stdout is not None
     process.stdout.readline()
     time.sleep(0.05)
@@ -181,16 +178,7 @@ def test_interrupted(folder: Path, tiny_model: Path) -> None:
 
 
 def test_a_closed_pipe_is_no_crash(folder: Path, tiny_model: Path) -> None:
-    command = [
-        sys.executable,
-        "-m",
-        "detector.cli",
-        "detect",
-        *[str(folder / "a.png")] * 50,
-        "--model",
-        str(tiny_model),
-    ]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process = detecting(folder / "a.png", 50, tiny_model)
     assert process.stdout is not None
     assert process.stderr is not None
     process.stdout.readline()
