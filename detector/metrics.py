@@ -1,7 +1,8 @@
 """The ICDAR 2015 detection protocol: a box is right when it overlaps a piece of ground truth by more than half.
 
 Source: Karatzas et al., "ICDAR 2015 Competition on Robust Reading" (ICDAR 2015), challenge 4 task 1, and the script the
-organisers published with it. "Do not care" regions neither reward nor punish.
+organisers published with it. "Do not care" regions neither reward nor punish. One difference: that script cuts coordinates
+to whole pixels, this keeps what it is given. tests/detector/icdar_reference.py holds a second implementation.
 """
 
 from __future__ import annotations
@@ -90,20 +91,25 @@ def evaluate_image(
 
 
 def _polygons(polygons: Sequence[Points] | npt.NDArray[np.floating]) -> npt.NDArray[np.object_]:
-    """Valid shapely polygons; crossed corners are repaired rather than thrown away."""
+    """Valid shapely areas; crossed corners are repaired rather than thrown away (inside is what edges enclose oddly)."""
     shapes = np.array([shapely.Polygon(np.asarray(points, dtype=np.float64)) for points in polygons], dtype=object)
-    if not len(shapes):
-        return shapes
-    broken = ~shapely.is_valid(shapes)
-    shapes[broken] = shapely.make_valid(shapes[broken])
+    for index in np.flatnonzero(~shapely.is_valid(shapes)) if len(shapes) else ():
+        # A repaired outline may leave lines and points beside its areas, which not every GEOS can intersect.
+        parts = shapely.get_parts(shapely.make_valid(shapes[index]))
+        shapes[index] = shapely.union_all(parts[shapely.get_dimensions(parts) == 2])
     return shapes
+
+
+def _ratio(part: npt.NDArray[np.float64], whole: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """part / whole, and 0 where there is no whole, as the organisers' script has it."""
+    return np.divide(part, whole, out=np.zeros_like(part), where=whole > 0)
 
 
 def _in_ignored(found: npt.NDArray[np.object_], ignored: npt.NDArray[np.object_]) -> npt.NDArray[np.bool_]:
     inside = np.zeros(len(found), dtype=bool)
     if len(found) and len(ignored):
         index, area = _intersections(found, ignored)
-        share = area / np.maximum(shapely.area(found[index[0]]), 1e-9)
+        share = _ratio(area, shapely.area(found[index[0]]))
         inside[index[0][share > IGNORE_OVERLAP]] = True
     return inside
 
@@ -116,7 +122,7 @@ def _overlapping(
         return []
     index, area = _intersections(truth, found)
     union = shapely.area(truth[index[0]]) + shapely.area(found[index[1]]) - area
-    good = area / np.maximum(union, 1e-9) > threshold
+    good = _ratio(area, union) > threshold
     return sorted(zip(index[0][good].tolist(), index[1][good].tolist(), strict=True))
 
 
