@@ -1,8 +1,8 @@
 """The ICDAR 2015 detection protocol: a box is right when it overlaps a piece of ground truth by more than half.
 
 Source: Karatzas et al., "ICDAR 2015 Competition on Robust Reading" (ICDAR 2015), challenge 4 task 1, and the script the
-organisers published with it. "Do not care" regions neither reward nor punish. One difference: that script cuts coordinates
-to whole pixels, this keeps what it is given. tests/detector/icdar_reference.py holds a second implementation.
+organisers published with it. "Do not care" regions neither reward nor punish. One difference: that script cuts
+coordinates to whole pixels, this keeps what it is given. tests/detector/icdar_reference.py is a second implementation.
 """
 
 from __future__ import annotations
@@ -91,7 +91,7 @@ def evaluate_image(
 
 
 def _polygons(polygons: Sequence[Points] | npt.NDArray[np.floating]) -> npt.NDArray[np.object_]:
-    """Valid shapely areas; crossed corners are repaired rather than thrown away (inside is what edges enclose oddly)."""
+    """Valid shapely areas; crossed corners are repaired rather than thrown away (even-odd rule)."""
     shapes = np.array([shapely.Polygon(np.asarray(points, dtype=np.float64)) for points in polygons], dtype=object)
     for index in np.flatnonzero(~shapely.is_valid(shapes)) if len(shapes) else ():
         # A repaired outline may leave lines and points beside its areas, which not every GEOS can intersect.

@@ -1,8 +1,8 @@
 """The ICDAR 2015 IoU protocol written a second time, sharing nothing with `detector.metrics`.
 
-No shapely, no numpy, no floats: areas come from cutting two outlines into vertical slabs in which no edges cross, in exact
-fractions, inside and outside told apart by counting edges (even-odd, as in the organisers' polygon library). The rules are
-those of the organisers' script for challenge 4, task 1: loops over all pairs in the order of the files.
+No shapely, no numpy, no floats: areas come from cutting two outlines into vertical slabs in which no edges cross, in
+exact fractions, inside and outside told apart by counting edges (even-odd, as in the organisers' polygon library). The
+rules are those of the organisers' script for challenge 4, task 1: loops over all pairs in the order of the files.
 """
 
 from __future__ import annotations
