@@ -48,25 +48,22 @@ _EXIT_CODES = (
 
 
 class LazyGroup(click.Group):
-    """Finds the training commands in `detector.cli_train` only when they are asked for or listed."""
+    """Finds the commands of the other `detector.cli_*` modules only when they are asked for or listed."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """Names of our own commands and those of cli_train."""
-        return sorted({*super().list_commands(ctx), *_training_commands()})
+        """Names of our own commands and those of the other modules."""
+        return sorted({*super().list_commands(ctx), *_other_commands()})
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """Our own command, or cli_train's."""
-        return super().get_command(ctx, cmd_name) or _training_commands().get(cmd_name)
+        """Our own command, or one of another module."""
+        return super().get_command(ctx, cmd_name) or _other_commands().get(cmd_name)
 
 
-def _training_commands() -> dict[str, click.Command]:
-    try:
-        module = import_module("detector.cli_train")
-    except ModuleNotFoundError as error:
-        if error.name == "detector.cli_train":  # an installation for inference alone may leave it out
-            return {}
-        raise
-    commands = (value for value in vars(module).values() if isinstance(value, click.Command))
+def _other_commands() -> dict[str, click.Command]:
+    """Every click command of the modules beside this one called cli_*: a new module is a new command."""
+    folder = Path(__file__).parent
+    modules = (import_module(f"detector.{file.stem}") for file in sorted(folder.glob("cli_*.py")))
+    commands = (value for module in modules for value in vars(module).values() if isinstance(value, click.Command))
     return {command.name: command for command in commands if command.name}
 
 
