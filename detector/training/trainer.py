@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from detector.network.build import build_network, load_plain
+from detector.network.build import build_network, load_plain, network_from_state
 from detector.network.dbnet import DBNet
 from detector.training.dataset import Batch, BatchSource
 from detector.training.losses import LossWeights, db_loss
@@ -109,8 +109,9 @@ class Trainer:
 
     Args:
         config: of the run.
-        state: initial weights (a state dict), or None for the random initialisation.
-        network: a network to train instead of one built from the config (a pruned one, say).
+        state: initial weights (a state dict, which also decides the network's shape, a pruned one's too), or None
+            for the random initialisation of a network built from the config.
+        network: a network to train instead; it keeps its weights unless ``state`` is given too.
     """
 
     def __init__(
@@ -121,9 +122,14 @@ class Trainer:
         torch.manual_seed(config.seed)
         self.config = config
         self.device = torch.device(config.device)
-        self.network = network or build_network(config.backbone, width=config.width)
-        if state is not None:
-            self.network.load_state_dict(state, strict=True)
+        if network is not None:
+            self.network = network
+            if state is not None:
+                self.network.load_state_dict(state, strict=True)
+        elif state is not None:
+            self.network = network_from_state(state)
+        else:
+            self.network = build_network(config.backbone, width=config.width)
         _revive_norms(self.network)
         for name, parameter in self.network.named_parameters():
             parameter.requires_grad_(not name.startswith(config.frozen))

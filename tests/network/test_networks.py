@@ -3,7 +3,15 @@ from pathlib import Path
 import pytest
 import torch
 
-from detector.network.build import BACKBONES, build_network, load_network, read_state, recognise, save_half
+from detector.network.build import (
+    BACKBONES,
+    build_network,
+    load_network,
+    network_from_state,
+    read_state,
+    recognise,
+    save_half,
+)
 from detector.network.shufflenet import shuffle_channels
 from detector.weights import weights_path
 
@@ -54,3 +62,26 @@ def test_strange_files_are_refused_by_name(tmp_path: Path) -> None:
         build_network("vgg")
     with pytest.raises(ValueError, match="width"):
         build_network("resnet18", width=30)
+
+
+def test_a_network_is_rebuilt_from_the_shapes_of_its_tensors() -> None:
+    state = build_network("resnet18", width=16).state_dict()
+    for key in ("conv1.weight", "conv1.bias"):  # as layer1's inputs and outputs add to the stem's, both shrink
+        state[key] = state[key][:40]
+    for block in ("layer1.0", "layer1.1"):
+        state[f"{block}.conv1.weight"] = state[f"{block}.conv1.weight"][:24, :40]
+        state[f"{block}.conv1.bias"] = state[f"{block}.conv1.bias"][:24]
+        state[f"{block}.conv2.weight"] = state[f"{block}.conv2.weight"][:40, :24]
+        state[f"{block}.conv2.bias"] = state[f"{block}.conv2.bias"][:40]
+    for key in ("layer2.0.conv1.weight", "layer2.0.downsample.0.weight", "fpn.lat.0.weight"):
+        state[key] = state[key][:, :40]
+    network = network_from_state(state)
+    assert network.width == 16 and network.layer1[0].conv2.in_channels == 24  # type: ignore[union-attr, index]
+    assert all(torch.equal(state[key], value) for key, value in network.state_dict().items())
+    assert network.conv1.weight.data_ptr() != state["conv1.weight"].data_ptr()  # type: ignore[union-attr]
+    state["layer1.0.conv1.weight"] = state["layer1.0.conv1.weight"][:, :32]
+    with pytest.raises(ValueError, match=r"a damaged resnet18 network: .*40 channels"):
+        network_from_state(state)
+    del state["fpn.out.0.bias"]
+    with pytest.raises(ValueError, match=r"fpn\.out\.0\.bias"):
+        network_from_state(state)
