@@ -1,4 +1,4 @@
-"""``ocr-detector``: detect, evaluate, models; and, where torch is installed, training and its tools."""
+"""``ocr-detector``: the program, and its command `detect`. The other commands are in the modules cli_*."""
 
 from __future__ import annotations
 
@@ -7,22 +7,29 @@ import os
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from detector.cli_options import (
+    FAILED,
+    INTERRUPTED,
+    NOTHING_TO_DO,
+    OK,
+    RUNTIME_HELP,
+    USAGE,
+    detector_options,
+    rules_of,
+    say,
+)
 from detector.errors import DetectorError, ModelError, show
 from detector.profile import choose_profile
 
 if TYPE_CHECKING:
-    from detector.annotations import Sample
-    from detector.evaluate import ImageScore
     from detector.predictor import TextDetector
 
-OK, SOME_FAILED, USAGE, NOTHING_TO_DO, INTERRUPTED = 0, 1, 2, 4, 130
 SUFFIXES = (
     ".jpg",
     ".jpeg",
@@ -39,8 +46,6 @@ SUFFIXES = (
     ".avif",
     ".pdf",
 )
-
-_RUNTIME_HELP = "auto, onnxruntime, openvino or torch (the fp16 weights, in bf16 or fp16 where the machine has it)."
 
 _EXIT_CODES = (
     "Exit codes: 0 all good; 1 some images failed; 2 usage; 4 nothing to do or input missing; 130 interrupted."
@@ -67,31 +72,6 @@ def _other_commands() -> dict[str, click.Command]:
     return {command.name: command for command in commands if command.name}
 
 
-def _detector_options(function: Any) -> Any:
-    for option in (
-        click.option("--model", default="dbnet-resnet18", show_default=True, help="A shipped model, or an .onnx file."),
-        click.option("--runtime", default="auto", envvar="OCRFLEET_RUNTIME", show_default=True, help=_RUNTIME_HELP),
-        click.option("--threads", type=click.IntRange(1, 256), envvar="OCRFLEET_THREADS", help="Of one inference."),
-        click.option("--tiled/--untiled", default=None, help="Large pages in overlapping tiles of 640 pixels."),
-        click.option("--binarize", type=click.FloatRange(0.01, 0.99), help="Pixels from this on are text."),
-        click.option("--box-threshold", type=click.FloatRange(0, 1), help="Drop boxes with a lower score."),
-        click.option("--unclip-ratio", type=click.FloatRange(0, 10), help="How much the found regions grow."),
-    ):
-        function = option(function)
-    return function
-
-
-def _load_detector(model: str, thresholds: dict[str, float | None], **options: Any) -> TextDetector:
-    """The detector, with those thresholds of the model's card replaced that were given."""
-    from detector.predictor import TextDetector
-    from detector.runtimes import file_kind
-    from detector.weights import load_card
-
-    given = {name: value for name, value in thresholds.items() if value is not None}
-    rules = replace(load_card(model, file_kind(options["runtime"])).rules, **given) if given else None
-    return TextDetector(model, rules=rules, **options)
-
-
 @click.group(cls=LazyGroup, epilog=_EXIT_CODES, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="ocrfleet")
 def cli() -> None:
@@ -116,7 +96,8 @@ def cli() -> None:
     help="Of this process; pages that need more are opened smaller or refused. The profile's if not given.",
 )
 @click.option("--overlays", type=click.Path(path_type=Path, file_okay=False), help="Draw the boxes into this folder.")
-@_detector_options
+@click.option("--runtime", default="auto", envvar="OCRFLEET_RUNTIME", show_default=True, help=RUNTIME_HELP)
+@detector_options
 def detect(
     images: tuple[Path, ...],
     output: Path | None,
@@ -142,14 +123,16 @@ def detect(
       ocr-detector detect scans/ letter.pdf -o boxes.jsonl --overlays seen/
       ocr-detector detect small-print.tif --limit-side 1280 | jq '.boxes | length'
     """
+    from detector.predictor import TextDetector
+
     try:
         settings, _ = choose_profile(profile)
     except ValueError as error:
         raise click.BadParameter(str(error), param_hint="--profile") from None
     limit_mb = memory_limit_mb or settings.memory_limit_mb
-    detector = _load_detector(
+    detector = TextDetector(
         model,
-        thresholds,
+        rules=rules_of(model, runtime, thresholds),
         runtime=runtime,
         threads=threads or settings.threads,
         limit_side=limit_side or settings.limit_side,
@@ -165,11 +148,11 @@ def detect(
             count += 1
             if record["error"]:
                 failed += 1
-                _say(f"failed ({record['error']['type']}): {record['error']['message']}")
+                say(f"failed ({record['error']['type']}): {record['error']['message']}")
     if not count:
-        _say(f"nothing to do: no images in {', '.join(show(path) for path in images)}")
+        say(f"nothing to do: no images in {', '.join(show(path) for path in images)}")
         return NOTHING_TO_DO
-    return SOME_FAILED if failed else OK
+    return FAILED if failed else OK
 
 
 def _records(detector: TextDetector, images: tuple[Path, ...], overlays: Path | None) -> Iterator[dict[str, Any]]:
@@ -207,143 +190,28 @@ def _files(paths: tuple[Path, ...]) -> Iterator[Path]:
             yield path
 
 
-@cli.command()
-@click.option("--data", type=click.Path(path_type=Path), required=True, help="Folder with SPLIT_images and SPLIT_gts.")
-@click.option("--split", default="val", show_default=True, help="train, val or test.")
-@click.option("--limit-side", "limits", type=click.IntRange(32, 8192), multiple=True, help="Several give several rows.")
-@click.option("--results", type=click.Path(path_type=Path), help="Score this results.jsonl; run nothing.")
-@click.option("--worst", type=click.IntRange(1), help="Draw the N worst images (of the last row) into -o.")
-@click.option("-o", "--output", type=click.Path(path_type=Path, file_okay=False), help="Folder for --worst.")
-@click.option("--json", "as_json", is_flag=True, help="Rows as JSON lines.")
-@_detector_options
-def evaluate(
-    data: Path,
-    split: str,
-    limits: tuple[int, ...],
-    results: Path | None,
-    worst: int | None,
-    output: Path | None,
-    as_json: bool,
-    model: str,
-    runtime: str,
-    threads: int | None,
-    tiled: bool | None,
-    **thresholds: float | None,
-) -> int:
-    """Precision, recall and hmean against ground truth (ICDAR 2015 protocol, IoU 0.5, "###" ignored).
-
-    \b
-    Examples:
-      ocr-detector evaluate --data receipts --split val --limit-side 640 --limit-side 1280
-      ocr-detector evaluate --data receipts --results out/results.jsonl
-      ocr-detector evaluate --data receipts --worst 10 -o worst/     (red = found, green = ground truth)
-    """
-    from detector import evaluate as evaluation
-    from detector.annotations import AnnotationError, read_split
-
-    if (worst is None) != (output is None):
-        raise click.UsageError("--worst N and -o FOLDER go together")
-    if results and limits:
-        raise click.UsageError("--results scores finished boxes; --limit-side does not apply")
-    try:
-        samples = read_split(data, split)
-        rows: list[tuple[str, Iterator[ImageScore]]] = []
-        if results:
-            rows.append(("results", evaluation.score_records(evaluation.read_results(results), samples)))
-        else:
-            detector = _load_detector(model, thresholds, runtime=runtime, threads=threads or 1, tiled=bool(tiled))
-            rows += [(str(limit), evaluation.score_detector(detector, samples, limit)) for limit in limits or (640,)]
-        summaries = []
-        scores: list[ImageScore] = []
-        for label, scoring in rows:
-            scores = list(scoring)
-            summaries.append(evaluation.summarise(label, scores))
-    except (AnnotationError, evaluation.EvaluateError, DetectorError) as error:
-        _say(str(error))
-        return NOTHING_TO_DO
-    if as_json:
-        for item in summaries:
-            click.echo(json.dumps({"label": item.label, "images": item.images, **_scores(item.counts)}))
-    else:
-        click.echo(evaluation.table(summaries))
-    if worst and output:
-        _draw_worst(evaluation.worst(scores, worst), output)
-    return OK
-
-
-def _scores(counts: Any) -> dict[str, float]:
-    return {name: round(getattr(counts, name), 4) for name in ("matched", "gt", "det", "precision", "recall", "hmean")}
-
-
-def _draw_worst(scores: list[ImageScore], folder: Path) -> None:
-    from detector.overlay import write_comparison
-
-    for rank, score in enumerate(scores, start=1):
-        sample: Sample = score.sample
-        regions = [(region.points, region.ignore) for region in sample.regions()]
-        out = folder / f"{rank:03}-{score.counts.hmean:.2f}-{sample.image.stem}.jpg"
-        write_comparison(sample.image, score.boxes, regions, out)
-    _say(f"{len(scores)} pictures in {show(folder)}: red = found, green = ground truth, grey = do not care")
-
-
-@cli.command()
-@click.option("--json", "as_json", is_flag=True, help="The whole cards, one JSON object a line.")
-def models(as_json: bool) -> int:
-    """Lists the models that come with the program.
-
-    \b
-    Examples:
-      ocr-detector models
-      ocr-detector models --json | jq .scores
-    """
-    from detector.weights import list_models, load_card
-
-    names = list_models()
-    if not names:
-        _say("no model is installed; install the package again, or train one with: ocr-detector train")
-        return NOTHING_TO_DO
-    for name in names:
-        card = load_card(name)
-        if as_json:
-            click.echo(json.dumps(card.details, ensure_ascii=False))
-        else:
-            size = card.path.stat().st_size / 1e6
-            click.echo(
-                f"{name:24} {card.precision:5} {size:6.1f} MB  sha256 {card.sha256[:12]}  {_headline(card.details)}"
-            )
-    return OK
-
-
-def _headline(card: dict[str, Any]) -> str:
-    return str(card.get("summary") or card.get("backbone") or "")
-
-
-def _say(line: str) -> None:
-    click.echo(line, err=True)
-
-
 def main(arguments: list[str] | None = None) -> None:
     """The program: runs a command and turns every foreseen trouble into one line and an exit code."""
     code: Any = OK
     try:
         code = cli.main(arguments, prog_name="ocr-detector", standalone_mode=False)
     except click.exceptions.Abort:
-        _say("interrupted")
+        say("interrupted")
         code = INTERRUPTED
     except click.ClickException as error:
         error.show()
         code = USAGE
     except ModelError as error:
-        _say(str(error))
+        say(str(error))
         code = USAGE
     except ModuleNotFoundError as error:
-        _say(_missing(error))
+        say(_missing(error))
         code = USAGE
     except BrokenPipeError:  # whoever read our lines has gone, as `head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        code = SOME_FAILED
+        code = FAILED
     except OSError as error:
-        _say(f"{show(error.filename) if error.filename else 'system'}: {error.strerror or error}")
+        say(f"{show(error.filename) if error.filename else 'system'}: {error.strerror or error}")
         code = USAGE
     sys.exit(code if isinstance(code, int) else OK)
 

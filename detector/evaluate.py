@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterable, Iterator
+from array import array
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +16,7 @@ import numpy.typing as npt
 from detector.annotations import Sample
 from detector.metrics import Counts, evaluate_image
 from detector.predictor import TextDetector
+from detector.trial import Found, Trial, run_trial
 
 Quads = npt.NDArray[np.float64]
 
@@ -48,12 +51,69 @@ class Summary:
         images: how many images.
         counts: hits and misses of all images together.
         median_ms: median time of an image, milliseconds; 0 when unknown.
+        runtime: what ran the network, such as "onnxruntime-int8"; "" when unknown.
+        peak_mb: largest resident memory of the process that ran it, MiB; 0 when unknown.
     """
 
     label: str
     images: int
     counts: Counts
     median_ms: float
+    runtime: str = ""
+    peak_mb: float = 0.0
+
+    def plain(self) -> dict[str, Any]:
+        """As an object for JSON; what is unknown is null."""
+        names = ("matched", "gt", "det", "precision", "recall", "hmean")
+        return {
+            "label": self.label,
+            "runtime": self.runtime or None,
+            "images": self.images,
+            **{name: round(getattr(self.counts, name), 4) for name in names},
+            "median_ms": round(self.median_ms, 1) or None,
+            "peak_rss_mb": round(self.peak_mb, 1) or None,
+        }
+
+
+class Tally:
+    """Adds scores up one by one and lets go of them, but for the worst ones: a million images need no more memory.
+
+    Args:
+        keep: how many of the worst images to keep.
+    """
+
+    def __init__(self, keep: int = 0) -> None:
+        self.worst: list[ImageScore] = []
+        self._keep = keep
+        self._counts = Counts()
+        self._seconds = array("d")
+
+    def add(self, score: ImageScore) -> None:
+        """Takes one image's result."""
+        self._counts += score.counts
+        self._seconds.append(score.seconds)
+        self.worst = worst([*self.worst, score], self._keep)
+
+    def summary(self, label: str, runtime: str = "", peak_mb: float = 0.0) -> Summary:
+        """The sum so far; precision and recall are over all boxes of all images, as the protocol has it."""
+        median = float(np.median(self._seconds)) * 1000 if self._seconds else 0.0
+        return Summary(label, len(self._seconds), self._counts, median, runtime, peak_mb)
+
+
+def score_trial(trial: Trial, samples: Sequence[Sample], label: str, keep: int = 0) -> tuple[Summary, list[ImageScore]]:
+    """Runs a detector over samples in a process of its own; returns the sum and the `keep` worst images.
+
+    Raises:
+        AnnotationError, ModelError, ModuleNotFoundError, TrialError: see `detector.trial.run_trial`.
+    """
+    tally, runtime, peak_mb = Tally(keep), "", 0.0
+    for message in run_trial(trial, [sample.image for sample in samples]):
+        if isinstance(message, Found):
+            boxes = np.array(message.boxes, dtype=np.float64).reshape(-1, 4, 2)
+            tally.add(score_image(samples[message.image], boxes, message.seconds))
+        else:
+            runtime, peak_mb = message.runtime, message.peak_mb
+    return tally.summary(label, runtime, peak_mb), tally.worst
 
 
 def score_detector(detector: TextDetector, samples: Iterable[Sample], limit_side: int) -> Iterator[ImageScore]:
@@ -89,11 +149,12 @@ def score_image(sample: Sample, boxes: Quads, seconds: float = 0.0) -> ImageScor
     return ImageScore(sample, counts, boxes, seconds)
 
 
-def summarise(label: str, scores: list[ImageScore]) -> Summary:
-    """Adds up; precision and recall are over all boxes of all images, as the protocol has it."""
-    counts = sum((score.counts for score in scores), Counts())
-    median = float(np.median([score.seconds for score in scores])) * 1000 if scores else 0.0
-    return Summary(label, len(scores), counts, median)
+def summarise(label: str, scores: Iterable[ImageScore]) -> Summary:
+    """Adds up; see `Tally`."""
+    tally = Tally()
+    for score in scores:
+        tally.add(score)
+    return tally.summary(label)
 
 
 def worst(scores: list[ImageScore], count: int) -> list[ImageScore]:
@@ -107,17 +168,18 @@ def worst(scores: list[ImageScore], count: int) -> list[ImageScore]:
     return sorted(scores, key=badness)[:count]
 
 
-def table(summaries: list[Summary], heading: str = "limit") -> str:
-    """The summaries as lines of aligned columns."""
-    lines = [f"{heading:>10}  images      gt     det  precision  recall   hmean  ms/image"]
-    for item in summaries:
-        counts = item.counts
-        time_ms = f"{item.median_ms:8.0f}" if item.median_ms else "       –"
-        lines.append(
-            f"{item.label:>10}  {item.images:6}  {counts.gt:6}  {counts.det:6}"
-            f"  {counts.precision:9.3f}  {counts.recall:6.3f}  {counts.hmean:6.3f}  {time_ms}"
-        )
-    return "\n".join(lines)
+HEADING = f"{'runtime':16}  {'limit':>7}  images      gt     det  precision  recall   hmean  ms/image  peak MB"
+
+
+def table_line(item: Summary) -> str:
+    """A summary as a line below `HEADING`."""
+    counts = item.counts
+    time_ms = f"{item.median_ms:8.0f}" if item.median_ms else "       –"
+    peak_mb = f"{item.peak_mb:7.0f}" if item.peak_mb else "      –"
+    return (
+        f"{item.runtime or '–':16}  {item.label:>7}  {item.images:6}  {counts.gt:6}  {counts.det:6}"
+        f"  {counts.precision:9.3f}  {counts.recall:6.3f}  {counts.hmean:6.3f}  {time_ms}  {peak_mb}"
+    )
 
 
 def read_results(path: Path) -> Callable[[Path], Quads]:

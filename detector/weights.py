@@ -1,9 +1,10 @@
-"""Shipped models: name -> file, checked by its sha256, with a card that says how to use it."""
+"""Shipped and registered models: name -> file, checked by its sha256, with a card that says how to use it."""
 
 from __future__ import annotations
 
 import hashlib
 import json
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from detector.errors import ModelError
 from detector.postprocess import Rules
 
 WEIGHTS_FOLDER = Path(__file__).parent / "weights"
+MODELS_VARIABLE = "OCRFLEET_MODELS"
 DEFAULT_MODEL = "dbnet-resnet18"
 SUFFIXES = (".onnx", ".safetensors", ".pt")
 
@@ -44,49 +46,71 @@ class ModelCard:
     details: dict[str, Any] = field(default_factory=dict)
 
 
-def list_models(folder: Path = WEIGHTS_FOLDER) -> list[str]:
-    """Names of the models in a weights folder (those with a card and an .onnx file)."""
-    return sorted(card.stem for card in folder.glob("*.json") if (folder / f"{card.stem}.int8.onnx").is_file())
+_ENDINGS = {"int8_onnx": (".int8.onnx", ".onnx", ".fp32.onnx"), "fp16_safetensors": (".fp16.safetensors",)}
 
 
-def weights_path(name: str, kind: str = "int8_onnx", folder: Path = WEIGHTS_FOLDER) -> Path:
-    """The file of a shipped model.
+def model_folders() -> list[Path]:
+    """Where models are looked for by name: the shipped ones, then the folders of OCRFLEET_MODELS (colons between)."""
+    registered = os.environ.get(MODELS_VARIABLE, "").split(os.pathsep)
+    return [WEIGHTS_FOLDER, *(Path(folder).expanduser() for folder in registered if folder)]
+
+
+def _find(name: str, kind: str, folders: list[Path]) -> Path | None:
+    paths = (folder / f"{name}{ending}" for folder in folders for ending in _ENDINGS[kind])
+    return next((path for path in paths if path.is_file()), None)
+
+
+def list_models(folder: Path | None = None) -> list[str]:
+    """Names of the models that have a card and an .onnx file.
+
+    Args:
+        folder: look only here; None: in all of `model_folders`.
+    """
+    folders = model_folders() if folder is None else [folder]
+    names = {card.stem for where in folders for card in where.glob("*.json") if _find(card.stem, "int8_onnx", [where])}
+    return sorted(names)
+
+
+def weights_path(name: str, kind: str = "int8_onnx", folder: Path | None = None) -> Path:
+    """The file of a model by its name.
 
     Args:
         name: of the model.
-        kind: "int8_onnx" (inference) or "fp16_safetensors" (for fine-tuning).
-        folder: where the models are.
+        kind: "int8_onnx" (inference; of a registered model another .onnx will do) or "fp16_safetensors" (for
+            fine-tuning).
+        folder: look only here; None: in all of `model_folders`.
 
     Raises:
         ModelError: there is no such model or file.
     """
-    suffix = {"int8_onnx": ".int8.onnx", "fp16_safetensors": ".fp16.safetensors"}.get(kind)
-    if suffix is None:
-        raise ModelError(f"unknown kind of weights {kind!r}; choose int8_onnx or fp16_safetensors")
-    path = folder / f"{name}{suffix}"
-    if not path.is_file():
+    if kind not in _ENDINGS:
+        raise ModelError(f"unknown kind of weights {kind!r}; choose {' or '.join(_ENDINGS)}")
+    path = _find(name, kind, model_folders() if folder is None else [folder])
+    if path is None:
         known = ", ".join(list_models(folder)) or "none"
-        raise ModelError(f"no model {name!r} (shipped: {known}); give one of these names or the path of an .onnx file")
+        if name in list_models(folder):
+            raise ModelError(f"model {name!r} has no file {name}{_ENDINGS[kind][0]}")
+        raise ModelError(f"no model {name!r} (known: {known}); give one of these names or the path of an .onnx file")
     return path
 
 
-def load_card(model: str | Path, kind: str = "int8_onnx", folder: Path = WEIGHTS_FOLDER) -> ModelCard:
-    """The card of a shipped model by its name, or of any .onnx, .safetensors or .pt file by its path.
+def load_card(model: str | Path, kind: str = "int8_onnx", folder: Path | None = None) -> ModelCard:
+    """The card of a model by its name, or of any .onnx, .safetensors or .pt file by its path.
 
     A path's card is the .json beside it (same name without .int8/.fp32); without one the defaults hold.
 
     Args:
         model: name or path.
-        kind: which file of a shipped model, see `weights_path`.
-        folder: where the shipped models are.
+        kind: which file of a named model, see `weights_path`.
+        folder: look for names only here.
 
     Raises:
         ModelError: not there, damaged (the file is not the one that the card describes), or the card is unreadable.
     """
-    shipped = not (isinstance(model, Path) or model.endswith(SUFFIXES) or "/" in model)
-    path = weights_path(str(model), kind, folder) if shipped else Path(model)
+    named = not (isinstance(model, Path) or model.endswith(SUFFIXES) or "/" in model)
+    path = weights_path(str(model), kind, folder) if named else Path(model)
     if not path.is_file():
-        raise ModelError(f"{path}: no such model file (shipped models: {', '.join(list_models(folder)) or 'none'})")
+        raise ModelError(f"{path}: no such model file (known models: {', '.join(list_models(folder)) or 'none'})")
     stem, _, precision = path.stem.rpartition(".")
     if precision not in ("int8", "fp16", "fp32"):
         stem, precision = path.stem, "fp32"

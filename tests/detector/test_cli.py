@@ -17,8 +17,6 @@ from PIL import Image
 from tests.detector.test_predictor import page_with_bright_line
 from worker.messages import ImageRecord
 
-TRUTH = "320,522,1280,522,1280,798,320,798,text\n"
-
 
 def run(*arguments: object, environment: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
     done = subprocess.run(
@@ -86,9 +84,6 @@ def test_mistakes(tmp_path: Path, tiny_model: Path) -> None:
         (("detect", empty, "--model", tiny_model), 4, "no images in"),
         (("detect", tmp_path / "x.jpg", "--model", tiny_model), 1, "No such file"),
         (("detect", tiny_model, "--model", tiny_model, "-o", "/proc/no/where"), 2, "/proc/no/where"),
-        (("evaluate", "--data", tmp_path, "--model", tiny_model), 4, "val_images"),
-        (("evaluate", "--data", tmp_path, "--worst", 3), 2, "go together"),
-        (("evaluate", "--data", tmp_path, "--results", "x", "--limit-side", 640), 2, "does not apply"),
         (("sing",), 2, "No such command"),
     ):
         done = run(*arguments)
@@ -100,63 +95,9 @@ def test_every_command_has_help_with_examples() -> None:
     overview = run("--help")
     assert overview.returncode == 0
     assert "Exit codes" in overview.stdout
-    for command in ("detect", "evaluate", "models"):
+    for command in ("detect", "evaluate", "models", "train", "export", "quantize"):
         assert command in overview.stdout
         assert f"ocr-detector {command}" in run(command, "--help").stdout
-
-
-def test_models() -> None:
-    done = run("models")
-    assert done.returncode == 0
-    assert "dbnet-resnet18" in done.stdout
-    cards = [json.loads(line) for line in run("models", "--json").stdout.splitlines()]
-    assert any(card["name"] == "dbnet-resnet18" for card in cards)
-
-
-@pytest.fixture
-def data(tmp_path: Path) -> Path:
-    """Two images: on one the bright line is annotated as the tiny model finds it, on the other somewhere else."""
-    (tmp_path / "val_images").mkdir()
-    (tmp_path / "val_gts").mkdir()
-    for name, truth in (("hit", TRUTH), ("miss", "10,10,50,10,50,30,10,30,text\n0,0,9,0,9,9,0,9,###\n")):
-        page_with_bright_line().save(tmp_path / "val_images" / f"{name}.png")
-        (tmp_path / "val_gts" / f"{name}.txt").write_text(truth)
-    return tmp_path
-
-
-def test_evaluate_prints_a_row_per_limit(data: Path, tiny_model: Path) -> None:
-    arguments = ("evaluate", "--data", data, "--model", tiny_model, "--limit-side", 640, "--limit-side", 320)
-    done = run(*arguments, "--worst", 1, "-o", data / "worst")
-    assert done.returncode == 0
-    heading, *rows = done.stdout.splitlines()
-    assert heading.split() == ["limit", "images", "gt", "det", "precision", "recall", "hmean", "ms/image"]
-    assert [row.split()[:7] for row in rows] == [
-        [limit, "2", "2", "2", "0.500", "0.500", "0.500"] for limit in ("640", "320")
-    ]
-    (picture,) = (data / "worst").iterdir()
-    assert picture.name == "001-0.00-miss.jpg"
-
-
-def test_evaluate_finished_results(data: Path, tiny_model: Path) -> None:
-    results = data / "results.jsonl"
-    assert run("detect", data / "val_images", "--model", tiny_model, "--limit-side", 640, "-o", results).returncode == 0
-    done = run("evaluate", "--data", data, "--results", results, "--json")
-    assert json.loads(done.stdout)["hmean"] == 0.5
-    results.write_text(results.read_text().splitlines()[0] + "\n")
-    done = run("evaluate", "--data", data, "--results", results)
-    assert done.returncode == 4
-    assert "has no record of miss.png" in done.stderr
-    results.write_text("{}\n")
-    done = run("evaluate", "--data", data, "--results", results)
-    assert done.returncode == 4
-    assert "results.jsonl:1: not a record" in done.stderr
-
-
-def test_a_bad_annotation_is_named_by_file_and_line(data: Path, tiny_model: Path) -> None:
-    (data / "val_gts" / "hit.txt").write_text(TRUTH + "1,2,3\n")
-    done = run("evaluate", "--data", data, "--model", tiny_model)
-    assert done.returncode == 4
-    assert "hit.txt:2:" in done.stderr
 
 
 def detecting(image: Path, times: int, model: Path) -> subprocess.Popen[str]:

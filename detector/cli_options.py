@@ -1,0 +1,47 @@
+"""What several commands of `ocr-detector` share: exit codes, the detector's options, one line to the user."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from detector.postprocess import Rules
+
+OK, FAILED, USAGE, NOTHING_TO_DO, INTERRUPTED = 0, 1, 2, 4, 130
+RUNTIME_HELP = "auto, onnxruntime, openvino or torch (the fp16 weights, in bf16 or fp16 where the machine has it)."
+
+
+def say(line: str) -> None:
+    """One line on stderr."""
+    click.echo(line, err=True)
+
+
+def detector_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Which model, and how it runs; all but the runtime."""
+    for option in (
+        click.option("--model", default="dbnet-resnet18", show_default=True, help="A model's name, or an .onnx file."),
+        click.option("--threads", type=click.IntRange(1, 256), envvar="OCRFLEET_THREADS", help="Of one inference."),
+        click.option("--tiled/--untiled", default=None, help="Large pages in overlapping tiles of 640 pixels."),
+        click.option("--binarize", type=click.FloatRange(0.01, 0.99), help="Pixels from this on are text."),
+        click.option("--box-threshold", type=click.FloatRange(0, 1), help="Drop boxes with a lower score."),
+        click.option("--unclip-ratio", type=click.FloatRange(0, 10), help="How much the found regions grow."),
+    ):
+        function = option(function)
+    return function
+
+
+def rules_of(model: str, runtime: str, thresholds: Mapping[str, float | None]) -> Rules | None:
+    """The thresholds of a model's card with those replaced that were given; None if none was.
+
+    Raises:
+        ModelError: no such model or runtime.
+    """
+    from detector.runtimes import file_kind
+    from detector.weights import load_card
+
+    given = {name: value for name, value in thresholds.items() if value is not None}
+    return replace(load_card(model, file_kind(runtime)).rules, **given) if given else None

@@ -1,0 +1,48 @@
+"""Models by name: the shipped ones, and those a user registers with a folder."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from detector.errors import ModelError
+from detector.weights import list_models, load_card, weights_path
+from tests.detector.test_cli import run
+
+
+def test_shipped_models_are_listed() -> None:
+    done = run("models")
+    assert done.returncode == 0
+    heading, *lines = done.stdout.splitlines()
+    assert heading.split()[0] == "name"
+    card = load_card("dbnet-resnet18")
+    (line,) = [line for line in lines if line.startswith("dbnet-resnet18")]
+    assert card.sha256[:12] in line
+    assert "td500 val" in line
+    cards = [json.loads(line) for line in run("models", "--json").stdout.splitlines()]
+    (shipped,) = [listed for listed in cards if listed["name"] == "dbnet-resnet18"]
+    assert (shipped["sha256"], shipped["bytes"]) == (card.sha256, card.path.stat().st_size)
+
+
+def test_a_folder_registers_models(tmp_path: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shutil.copy(tiny_model, tmp_path / "bright.onnx")
+    (tmp_path / "bright.json").write_text('{"scores": {"mine val @640": 0.9}, "binarize": 0.4}')
+    shutil.copy(tiny_model, tmp_path / "no-card.onnx")
+    monkeypatch.setenv("OCRFLEET_MODELS", f"/nowhere:{tmp_path}")
+    assert list_models() == ["bright", "dbnet-resnet18"]
+    assert load_card("bright").rules.binarize == 0.4
+    (line,) = [line for line in run("models").stdout.splitlines() if line.startswith("bright")]
+    assert line.split()[1] == "fp32"
+    assert "mine val @640 0.9" in line
+    with pytest.raises(ModelError, match=r"'bright' has no file bright\.fp16\.safetensors"):
+        weights_path("bright", "fp16_safetensors")
+    done = run("detect", "nowhere.jpg", "--model", "bright")
+    assert done.returncode == 1  # the model was found, the picture was not
+    assert "nowhere.jpg" in done.stderr
+    (tmp_path / "bright.json").write_text("{")
+    done = run("models")
+    assert done.returncode == 2
+    assert "bright.json: the model card is not readable JSON" in done.stderr
