@@ -19,8 +19,8 @@ def build_network(backbone: str = "resnet18", *, width: int | None = None, pretr
     """A freshly initialised network.
 
     Args:
-        backbone: one of BACKBONES.
-        width: of the feature pyramid; None for the backbone's own default (128 or 96).
+        backbone: one of BACKBONES, or resnet18_plain, which imported weights have (detector.network.foreign).
+        width: of the feature pyramid; None for the backbone's own default (128 or 96; 256 for resnet18_plain).
         pretrained: ImageNet weights for the trunk (downloaded by torchvision; not for the folded resnet18).
 
     Raises:
@@ -38,6 +38,10 @@ def build_network(backbone: str = "resnet18", *, width: int | None = None, pretr
         from detector.network.shufflenet import ShuffleNetV2DBNet
 
         return ShuffleNetV2DBNet(width or 96, pretrained)
+    if backbone == "resnet18_plain":
+        from detector.network.foreign import PlainResNet18DBNet
+
+        return PlainResNet18DBNet(width or 256)
     raise ValueError(f"unknown backbone {backbone!r}; choose one of {', '.join(BACKBONES)}")
 
 
@@ -51,7 +55,7 @@ def recognise(state: Mapping[str, Tensor]) -> tuple[str, int]:
         raise ValueError("not a DBNet of this project (no key fpn.lat.0.weight)")
     width = int(state["fpn.lat.0.weight"].shape[0])
     if "layer1.0.conv1.weight" in state:
-        return "resnet18", width
+        return ("resnet18_plain" if "bn1.weight" in state else "resnet18"), width
     if "features.0.0.weight" in state:
         return "mobilenet_v3_small", width
     if "stage2.0.branch1.0.weight" in state:
@@ -87,7 +91,7 @@ def network_from_state(state: Mapping[str, Tensor]) -> DBNet:
 def _resize_layers(network: DBNet, state: Mapping[str, Tensor]) -> None:
     """Gives convolutions and BatchNorms the channels that the tensors of a state dict have."""
     for name, layer in network.named_modules():
-        if not isinstance(layer, nn.Conv2d | nn.BatchNorm2d):
+        if not isinstance(layer, nn.Conv2d | nn.ConvTranspose2d | nn.BatchNorm2d):
             continue
         weight = state.get(f"{name}.weight")
         if weight is None or weight.shape == layer.weight.shape:
@@ -106,6 +110,9 @@ def _resize_layers(network: DBNet, state: Mapping[str, Tensor]) -> None:
                 groups=outputs if depthwise else 1,
                 bias=layer.bias is not None,
             )
+        elif isinstance(layer, nn.ConvTranspose2d) and weight.shape[2:] == layer.weight.shape[2:]:
+            inputs, outputs = int(weight.shape[0]), int(weight.shape[1])
+            new = nn.ConvTranspose2d(inputs, outputs, layer.kernel_size, layer.stride)  # type: ignore[arg-type]
         else:
             continue
         network.set_submodule(name, new)
