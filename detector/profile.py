@@ -10,6 +10,9 @@ import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+PARENT_MB = 48
+"""What Celery's main process holds for itself beside what it shares with its child (25), sockets, page tables (10)."""
+
 _MB = 2**20
 
 
@@ -88,11 +91,18 @@ def choose_profile(name: str = "auto", machine: Machine | None = None) -> tuple[
         profile, reason = PROFILES["low"], f"profile low: {has}, less than 2 cores or 2 GB"
     else:
         profile, reason = PROFILES["standard"], f"profile standard: {has}"
-    share = machine.memory_mb * 3 // 4  # the rest is for the parent process and the system
+    share = _worker_share(machine)
     if profile.memory_limit_mb is not None and share < profile.memory_limit_mb:
         profile = replace(profile, memory_limit_mb=share)
         reason += f"; memory limit lowered to {share} MB"
     return profile, reason
+
+
+def _worker_share(machine: Machine) -> int:
+    """MiB for one worker process; the rest is for its parent, and without a cgroup for the system."""
+    if machine.limited_by == "cgroup":
+        return max(machine.memory_mb * 3 // 4, machine.memory_mb - PARENT_MB)
+    return machine.memory_mb * 3 // 4
 
 
 def read_machine(proc: Path = Path("/proc"), sys_cgroup: Path = Path("/sys/fs/cgroup")) -> Machine:
