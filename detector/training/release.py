@@ -5,15 +5,61 @@ from __future__ import annotations
 import hashlib
 import json
 import tempfile
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from detector.export import export_onnx
 from detector.network.build import load_network, save_half
+from detector.postprocess import Rules
 from detector.quantize import quantize_static
 from detector.weights import IMAGENET_MEAN, IMAGENET_STD
+
+
+@dataclass(frozen=True, slots=True)
+class DataSource:
+    """Something that a model learned from.
+
+    Attributes:
+        name: of the data set.
+        use: how many images, and what served as their target.
+        terms: of its owners.
+    """
+
+    name: str
+    use: str
+    terms: str
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Something that a model is known to get wrong.
+
+    Attributes:
+        what: in a sentence.
+        picture: one of our own that shows it, path from the repository's root; "" for none.
+    """
+
+    what: str
+    picture: str = ""
+
+
+RRC_TERMS = "Robust Reading Competition (rrc.cvc.uab.es): its organisers' terms, research"
+DATA = (
+    DataSource("MSRA-TD500", "270 photos of signs, Chinese and English; lines", "a public benchmark without a licence"),
+    DataSource("SROIE 2019", "469 scanned receipts; lines", RRC_TERMS),
+    DataSource("FUNSD", "137 scanned forms; lines", "its own licence: non-commercial, research and educational"),
+    DataSource("ICDAR 2015 incidental text", "950 photos; the teacher's maps", RRC_TERMS),
+    DataSource("ICDAR 2017 MLT", "1550 photos, English and French; the teacher's maps", RRC_TERMS),
+    DataSource("varied photos with text", "663 of public repositories; the teacher's maps", "rights unknown"),
+    DataSource("photos of ImageNet's classes", "949, mostly text-free; the teacher's maps", "ImageNet: research"),
+    DataSource("synthetic signs and documents", "drawn in free fonts (Noto, DejaVu, Liberation and others)", "our own"),
+    DataSource("PP-OCRv6 small", "the teacher: its probability maps of the photos above", "Apache-2.0"),
+)
+"""What `line_level` learns from. Only the images' influence on the weights is shipped, never an image."""
+
+LICENCE = "Apache-2.0. The data sets' own terms are listed under data; no image of theirs is redistributed."
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,18 +67,16 @@ class CardNotes:
     """What the card says besides the technical facts.
 
     Attributes:
-        data: what the weights were trained on, licences included.
-        recipe: how, in a few sentences.
-        failures: what the model is known to get wrong.
-        rules: binarize, box_threshold, unclip_ratio; chosen on validation data.
+        recipe: how it was trained, in a few sentences.
+        data: what it was trained on.
+        failures: what it is known to get wrong.
+        rules: of box formation; chosen on validation data.
     """
 
-    data: str
     recipe: str
-    failures: str = ""
-    rules: dict[str, float] = field(
-        default_factory=lambda: {"binarize": 0.3, "box_threshold": 0.5, "unclip_ratio": 1.5}
-    )
+    data: Sequence[DataSource] = DATA
+    failures: Sequence[Failure] = ()
+    rules: Rules = field(default_factory=Rules)
 
 
 def release(checkpoint: Path, folder: Path, name: str, images: Sequence[Path], notes: CardNotes) -> Path:
@@ -42,11 +86,12 @@ def release(checkpoint: Path, folder: Path, name: str, images: Sequence[Path], n
 
     Args:
         checkpoint: of the trainer (its EMA weights), or weights.
-        folder: to write into.
+        folder: to write into; made if it is not there.
         name: of the model.
         images: for calibration; training images, never validation ones.
         notes: for the card.
     """
+    folder.mkdir(parents=True, exist_ok=True)
     half = folder / f"{name}.fp16.safetensors"
     save_half(load_network(checkpoint).state_dict(), half)
     network = load_network(half)
@@ -56,7 +101,7 @@ def release(checkpoint: Path, folder: Path, name: str, images: Sequence[Path], n
         export_onnx(network, full, (640, 640), dynamic=True)
         quantize_static(full, int8, images)
     card = folder / f"{name}.json"
-    content: dict[str, Any] = {
+    facts = {
         "name": name,
         "sha256": hashlib.sha256(int8.read_bytes()).hexdigest(),
         "files": {"int8_onnx": int8.name, "fp16_safetensors": half.name},
@@ -66,18 +111,38 @@ def release(checkpoint: Path, folder: Path, name: str, images: Sequence[Path], n
         "level": "line",
         "mean": IMAGENET_MEAN,
         "std": IMAGENET_STD,
-        **notes.rules,
+        **rules_on_card(notes.rules),
         "scores": {},
-        "data": notes.data,
+        "licence": LICENCE,
+        "data": [asdict(source) for source in notes.data],
         "recipe": notes.recipe,
-        "failures": notes.failures,
+        "failures": [asdict(failure) for failure in notes.failures],
     }
-    card.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    _write(card, facts)
     return card
 
 
-def add_scores(card: Path, scores: dict[str, float]) -> None:
+def rules_on_card(rules: Rules) -> dict[str, float]:
+    """Rules as a card's fields."""
+    fields = {"binarize": rules.binarize, "box_threshold": rules.box_threshold, "unclip_ratio": rules.unclip_ratio}
+    return {name: round(value, 4) for name, value in fields.items()}
+
+
+def add_rules(card: Path, rules: Rules) -> None:
+    """Writes chosen rules of box formation into a card."""
+    _change(card, rules_on_card(rules))
+
+
+def add_scores(card: Path, scores: Mapping[str, float]) -> None:
     """Writes measured scores into a card, such as {"td500 val @640 int8": 0.69}."""
-    content = json.loads(card.read_text(encoding="utf-8"))
-    content["scores"] = scores
-    card.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    _change(card, {"scores": dict(scores)})
+
+
+def _change(card: Path, fields: Mapping[str, Any]) -> None:
+    _write(card, json.loads(card.read_text(encoding="utf-8")) | fields)
+
+
+def _write(card: Path, content: Mapping[str, Any]) -> None:
+    unfinished = card.with_suffix(".part")
+    unfinished.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    unfinished.replace(card)
