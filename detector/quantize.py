@@ -64,6 +64,8 @@ def quantize_static(source: Path, target: Path, images: Sequence[Path], *, limit
     from onnxruntime import quantization
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
+    from detector.stem import split_stem
+
     if not images:
         raise QuantizeError("no calibration images: give --images with some typical pages")
 
@@ -91,7 +93,9 @@ def quantize_static(source: Path, target: Path, images: Sequence[Path], *, limit
             calibrate_method=quantization.CalibrationMethod.MinMax,
             nodes_to_exclude=[node.name for node in nodes if node.op_type in FLOAT_OPERATORS],
         )
-        target.write_bytes(unfinished.read_bytes())
+        model = onnx.load(str(unfinished))
+        split_stem(model)
+        target.write_bytes(model.SerializeToString())
 
 
 def quantize_dynamic(source: Path, target: Path) -> int:
