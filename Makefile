@@ -8,7 +8,7 @@ RUN ?= runs/$(MODEL)
 BIN = $(VENV)/bin
 PIP = $(BIN)/python -m pip --disable-pip-version-check --quiet install --constraint constraints.txt
 
-.PHONY: run test lint bench train clean
+.PHONY: run test lint bench train .data-given clean
 
 run: $(VENV)/.run-ready ## detect text in IMAGES, results in OUT
 	$(BIN)/ocr-producer run "$(IMAGES)" -o "$(OUT)" --overlays
@@ -24,9 +24,11 @@ lint: $(VENV)/.test-ready
 bench: $(VENV)/.test-ready ## tables of speed and memory; takes minutes, wants a quiet machine
 	for script in tests/bench/bench_*.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done
 
-train: $(VENV)/.test-ready ## the shipped weights from the folders in DATA; goes on where it stopped; release in RUN/release
-	@test -n "$(DATA)" || { echo 'make train DATA=folder [MODEL=dbnet-resnet18] [RUN=folder] [TEACHER=file.onnx] [FLAGS="--steps 8000"]'; exit 2; }
+train: .data-given $(VENV)/.test-ready ## the shipped weights from the folders in DATA; goes on where it stopped
 	$(BIN)/python -m detector.training.line_level "$(DATA)" "$(RUN)" --model "$(MODEL)" $(if $(TEACHER),--teacher "$(TEACHER)") $(FLAGS)
+
+.data-given:
+	@test -n "$(DATA)" || { echo 'make train DATA=folder [MODEL=dbnet-resnet18] [RUN=folder] [TEACHER=file.onnx] [FLAGS="--steps 8000"]'; exit 2; }
 
 $(VENV)/bin/python:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "ocrfleet needs Python 3.11 or newer; try: make PYTHON=python3.12")'
