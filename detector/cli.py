@@ -134,7 +134,7 @@ def detect(
         model,
         rules=rules_of(model, runtime, thresholds),
         runtime=runtime,
-        threads=threads or settings.threads,
+        threads=threads,
         limit_side=limit_side or settings.limit_side,
         max_pixels=max_pixels or settings.max_pixels,
         memory_limit=limit_mb << 20 if limit_mb else None,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,15 +11,19 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from detector.choice import RUNTIMES, Measured, tuned
+from detector.errors import ModelError
 from detector.image import DEFAULT_MAX_BYTES, DEFAULT_MAX_PIXELS, Page, open_page
 from detector.image_budget import STRIDE
 from detector.memory import decode_budget, resident_bytes
 from detector.postprocess import Box, Map, Rules, find_boxes
-from detector.runtimes import file_kind, load_runtime
+from detector.runtimes import Runtime, file_kind, load_runtime
 from detector.tiling import TILE, merged_map
-from detector.weights import DEFAULT_MODEL, load_card
+from detector.weights import DEFAULT_MODEL, ModelCard, load_card
 
 __all__ = ["Box", "Detection", "ModelInfo", "TextDetector", "normalise"]
+
+_log = logging.getLogger("detector")
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,8 +66,9 @@ class TextDetector:
 
     Args:
         model: name of a shipped model, or path of an .onnx file (torch runtime: of .safetensors).
-        runtime: "auto" or a name of `detector.runtimes.RUNTIMES`.
-        threads: of one inference; 1 is best where several workers share a machine.
+        runtime: a name of `detector.runtimes.RUNTIMES`, or "auto": what `ocr-detector tune` found best here for this
+            model and size, else ONNX Runtime.
+        threads: of one inference; 1 is best where several workers share a machine. None: as tuned, else 1.
         limit_side: longest side shown to the network, pixels; pages are only ever shrunk.
         max_pixels: pages that claim more are refused (TooLarge).
         max_bytes: pages whose decoding needs more memory (estimated) are opened smaller or refused (TooLarge).
@@ -81,7 +87,7 @@ class TextDetector:
         model: str | Path = DEFAULT_MODEL,
         *,
         runtime: str = "auto",
-        threads: int = 1,
+        threads: int | None = 1,
         limit_side: int = 640,
         max_pixels: int = DEFAULT_MAX_PIXELS,
         max_bytes: int = DEFAULT_MAX_BYTES,
@@ -89,14 +95,13 @@ class TextDetector:
         rules: Rules | None = None,
         tiled: bool = False,
     ) -> None:
+        self.card, self._runtime, threads = _load(model, runtime, threads, limit_side, tiled, memory_limit)
         cv2.setNumThreads(threads if threads > 1 else 0)  # 0: run in the calling thread, start no pool
-        self.card = load_card(model, file_kind(runtime))
         self.rules = rules or self.card.rules
         self.limit_side = limit_side
         self.tiled = tiled
         self.max_pixels = max_pixels
         self.memory_limit = memory_limit
-        self._runtime = load_runtime(runtime, self.card, threads)
         self.max_bytes = max_bytes
         if memory_limit is not None:
             self.max_bytes = min(max_bytes, decode_budget(memory_limit, resident_bytes()))
@@ -156,6 +161,38 @@ class TextDetector:
         map_height, map_width = probability.shape
         scale = (width / map_width, height / map_height)
         return find_boxes(probability, scale, (width, height), self.rules)
+
+
+def _tuned(
+    card: ModelCard, threads: int | None, limit_side: int, tiled: bool, memory_limit: int | None
+) -> Measured | None:
+    # With tiles the network never sees more than a tile.
+    seen_side = min(limit_side, TILE) if tiled else limit_side
+    return tuned(card.sha256, seen_side, threads, memory_limit / 2**20 if memory_limit else None)
+
+
+def auto_runtime(model: str | Path, *, threads: int, limit_side: int, tiled: bool, memory_limit: int | None) -> str:
+    """The runtime that "auto" would be in a TextDetector of these settings; loads none.
+
+    Raises:
+        ModelError: no such model.
+    """
+    way = _tuned(load_card(model), threads, limit_side, tiled, memory_limit)
+    return way.runtime if way else RUNTIMES[0]
+
+
+def _load(
+    model: str | Path, runtime: str, threads: int | None, limit_side: int, tiled: bool, memory_limit: int | None
+) -> tuple[ModelCard, Runtime, int]:
+    """The model's card, the runtime holding it, and its threads. What "auto" means is `detector.choice`."""
+    card = load_card(model, file_kind(runtime))
+    if runtime == "auto" and (way := _tuned(card, threads, limit_side, tiled, memory_limit)):
+        try:
+            chosen = load_card(model, file_kind(way.runtime))
+            return chosen, load_runtime(way.runtime, chosen, way.threads), way.threads
+        except (ModelError, ImportError) as error:
+            _log.warning("the tuned runtime %s does not load (%s); using the default", way.runtime, error)
+    return card, load_runtime(runtime, card, threads or 1), threads or 1
 
 
 def normalise(

@@ -72,6 +72,24 @@ class ImageRunner:
             )
         return self._detector
 
+    def loads_before_fork(self) -> bool:
+        """Whether the network may be loaded before the fork: only ONNX Runtime with one thread survives it."""
+        settings = self.settings
+        if settings.threads != 1 or settings.runtime not in ("auto", "onnxruntime"):
+            return False
+        from detector.predictor import auto_runtime
+        from detector.weights import DEFAULT_MODEL
+
+        limit_mb = settings.memory_limit_mb
+        auto = auto_runtime(
+            DEFAULT_MODEL,
+            threads=settings.threads,
+            limit_side=settings.limit_side,
+            tiled=settings.profile.tiled,
+            memory_limit=limit_mb << 20 if limit_mb else None,
+        )
+        return "onnxruntime" in (settings.runtime, auto)
+
     def run(self, task: ImageTask, *, attempts: int, losses: int) -> ImageRecord:
         """One page, start to record. Whatever is wrong with the *image* becomes a failed record.
 

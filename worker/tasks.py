@@ -53,11 +53,11 @@ def _load_before_fork() -> None:
     Only at one thread: a session with a thread pool does not survive a fork. Without this each new child costs about
     a second of imports and loading. A failure is reported by the first image instead, with its record.
     """
-    if settings().threads == 1 and settings().runtime in ("auto", "onnxruntime"):
-        try:
+    try:
+        if _runner().loads_before_fork():
             _runner().detector()
-        except Exception:
-            logger.warning("could not load the network before the fork", exc_info=True)
+    except Exception:
+        logger.warning("could not load the network before the fork", exc_info=True)
 
 
 @worker_process_init.connect

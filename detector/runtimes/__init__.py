@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
+from detector.choice import RUNTIMES
 from detector.errors import ModelError
 
 if TYPE_CHECKING:
@@ -11,8 +12,6 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from detector.weights import ModelCard
-
-RUNTIMES = ("onnxruntime", "openvino", "torch")
 
 
 class Runtime(Protocol):

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import openvino
 
+from detector.cache import cache_folder
 from detector.errors import ModelError
 
 BUCKET = 128
@@ -93,11 +94,6 @@ def _options(precision: str, threads: int) -> dict[str, Any]:
     if precision == "fp32":
         options["INFERENCE_PRECISION_HINT"] = "f32"
     return options
-
-
-def cache_folder() -> Path:
-    """Where converted models are kept: $XDG_CACHE_HOME/ocrfleet or ~/.cache/ocrfleet."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ocrfleet"
 
 
 def _cached(model: Path, sha256: str) -> Path:
