@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import resource
@@ -88,6 +89,17 @@ def lower_priority(nice: int) -> None:
             pass
 
 
+def be_first_to_die() -> None:
+    """If the kernel must kill for memory, this process goes, not Celery's main process or the server beside it.
+
+    The child shares most of the main process's memory, so both look the same size to the kernel (proc(5),
+    oom_score_adj; raising it needs no rights). A lost child costs one try of one page, a lost main process the worker.
+    """
+    adjustment = Path("/proc/self/oom_score_adj")
+    with contextlib.suppress(OSError, ValueError):
+        adjustment.write_text(str(min(1000, int(adjustment.read_text()) + 500)))
+
+
 class OomWitness:
     """Tells whether the kernel's OOM killer struck in our cgroup since the last look.
 
@@ -116,19 +128,20 @@ class OomWitness:
         return struck
 
 
-def _oom_file() -> Path | None:
+def _oom_file(proc: Path = Path("/proc"), sys_cgroup: Path = Path("/sys/fs/cgroup")) -> Path | None:
+    """Where the kernel counts what it killed in our cgroup; inside a container its root is our cgroup."""
     try:
-        lines = Path("/proc/self/cgroup").read_text().splitlines()
+        memberships = [line.split(":", 2) for line in (proc / "self/cgroup").read_text().splitlines()]
     except OSError:
         return None
-    for line in lines:
-        _, controllers, path = line.split(":", 2)
-        if controllers == "":
-            candidate = Path("/sys/fs/cgroup") / path.lstrip("/") / "memory.events"
-        elif "memory" in controllers.split(","):
-            candidate = Path("/sys/fs/cgroup/memory") / path.lstrip("/") / "memory.oom_control"
+    for _, controllers, path in memberships:
+        if "memory" in controllers.split(","):
+            tree, name = sys_cgroup / "memory", "memory.oom_control"
+        elif controllers == "":
+            tree, name = sys_cgroup, "memory.events"
         else:
             continue
-        if candidate.is_file():
-            return candidate
+        for candidate in (tree / path.lstrip("/") / name, tree / name):
+            if candidate.is_file():
+                return candidate
     return None

@@ -63,6 +63,7 @@ def _load_before_fork() -> None:
 @worker_process_init.connect
 def _prepare_child(**_: Any) -> None:
     guard.tame_malloc()
+    guard.be_first_to_die()
     # A child whose Celery main process was killed must not go on using memory that its successor needs.
     die_with_parent(signal.SIGKILL)
 

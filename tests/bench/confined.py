@@ -73,8 +73,8 @@ def environment_of(scratch: Path, **more: str) -> dict[str, str]:
     }
 
 
-def run_worker(folder: Path, limit_mb: int, scratch: Path) -> Outcome:
-    """Celery's main process and its child inside; broker and producer outside.
+def run_worker(folder: Path, limit_mb: int, scratch: Path, **more: str) -> Outcome:
+    """Celery's main process and its child inside; broker and producer outside. ``more`` goes into the environment.
 
     Raises:
         NoCgroup: none can be made here.
@@ -85,7 +85,7 @@ def run_worker(folder: Path, limit_mb: int, scratch: Path) -> Outcome:
     with MemoryCgroup(limit_mb) as cgroup:
         server.start()
         try:
-            environment = environment_of(scratch, OCRFLEET_REDIS_URL=server.url)
+            environment = environment_of(scratch, OCRFLEET_REDIS_URL=server.url, **more)
             started = time.perf_counter()
             with _process("worker.cli", "start", environment=environment, log=log, cgroup=cgroup):
                 arguments = ("--job", "small", "--quiet")

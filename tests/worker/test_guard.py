@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -49,3 +51,33 @@ def test_oom_witness_counts_only_news(tmp_path: Path, monkeypatch: pytest.Monkey
     events.write_text("oom 2\noom_kill 2\n")
     assert witness.killed_since_last_look()
     assert not witness.killed_since_last_look()
+
+
+@pytest.mark.parametrize(
+    ("membership", "files", "expected"),
+    [
+        ("4:memory:/docker/7\n0::/\n", ["memory/docker/7/memory.oom_control"], "memory/docker/7/memory.oom_control"),
+        ("4:cpu,memory:/docker/7\n", ["memory/memory.oom_control"], "memory/memory.oom_control"),
+        (
+            "0::/system.slice/w.service\n",
+            ["system.slice/w.service/memory.events"],
+            "system.slice/w.service/memory.events",
+        ),
+        ("0::/\n", ["memory.events"], "memory.events"),
+        ("0::/\n", [], None),
+    ],
+)
+def test_where_oom_kills_are_counted(tmp_path: Path, membership: str, files: list[str], expected: str | None) -> None:
+    (tmp_path / "proc/self").mkdir(parents=True)
+    (tmp_path / "proc/self/cgroup").write_text(membership)
+    for name in files:
+        (tmp_path / "cgroup" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "cgroup" / name).write_text("oom_kill 0\n")
+    found = guard._oom_file(tmp_path / "proc", tmp_path / "cgroup")
+    assert found == (tmp_path / "cgroup" / expected if expected else None)
+
+
+def test_the_child_dies_first() -> None:
+    code = "from worker import guard; guard.be_first_to_die(); print(open('/proc/self/oom_score_adj').read())"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert int(done.stdout) == min(1000, int(Path("/proc/self/oom_score_adj").read_text()) + 500)
