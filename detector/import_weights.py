@@ -150,7 +150,13 @@ def read_foreign(source: Path) -> dict[str, Tensor]:
     """
     from detector.network.build import load_plain, read_state
 
-    content = read_state(source) if source.suffix == ".safetensors" else load_plain(source)
+    try:
+        content = read_state(source) if source.suffix == ".safetensors" else load_plain(source)
+    except ValueError as error:
+        raise ImportWeightsError(
+            f"{error}; of a checkpoint keep the state_dict() alone, with torch.save in the project that wrote it "
+            "(MMOCR: tools/model_converters/publish_model.py), and import that"
+        ) from None
     state = find_state(content)
     if state is None:
         raise ImportWeightsError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from pickle import UnpicklingError
@@ -125,8 +126,12 @@ def load_plain(path: Path) -> Any:
         ValueError: not such a file, with its name.
     """
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except (UnpicklingError, RuntimeError, EOFError) as error:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch's remarks about the format; what matters is said below in one line
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except OSError:
+        raise
+    except Exception as error:  # what is no checkpoint fails anywhere in the reader: IndexError, KeyError, ...
         plain = not isinstance(error, UnpicklingError)
         reason = "damaged or of another format" if plain else "it holds more than plain weights, or is none"
         raise ValueError(f"{path}: cannot be loaded as weights: {reason}") from None

@@ -143,7 +143,7 @@ def convert(state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], Layout, boo
     weights, unknown = _rename(state, layout, prefix)
     if unknown:
         raise LayoutError(
-            f"looks like {layout.name}, but {_count(unknown, 'key')} of it are unknown ({_some(unknown)}); "
+            f"looks like {layout.name}, with {_count(unknown, 'key')} unknown ({_some(unknown)}); "
             "import it as ONNX, exported by its own project"
         )
     thresholds = any(key.startswith("thr.") for key in weights)
@@ -201,10 +201,10 @@ def _complete(weights: dict[str, Tensor], layout: Layout) -> dict[str, Tensor]:
     missing = [key for key in fresh if key not in weights]
     misshapen = [key for key in weights if key in fresh and weights[key].shape != fresh[key].shape]
     surplus = [key for key in weights if key not in fresh]
-    for keys, what in ((missing, "are missing"), (misshapen, "have another shape"), (surplus, "are too many")):
+    for keys, what in ((missing, "missing"), (misshapen, "of another shape"), (surplus, "too many")):
         if keys:
             raise LayoutError(
-                f"looks like {layout.name}, but {_count(keys, 'weight')} {what} (in our names: {_some(keys)}); "
+                f"looks like {layout.name}, with {_count(keys, 'weight')} {what} (in our names: {_some(keys)}); "
                 "is the file whole, and the model a DBNet on ResNet-18?"
             )
     return _in_our_order(weights, layout)
