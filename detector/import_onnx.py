@@ -186,7 +186,7 @@ def convert(source: onnx.ModelProto, convention: Convention) -> tuple[onnx.Model
         batch = _noise(size)
         truth = original(batch[:, ::-1] if convention.bgr else batch)
         truth = truth[:, :1] if truth.ndim == 4 else truth[:, None]
-        expected = 1 / (1 + np.exp(-truth)) if logits else truth
+        expected = np.exp(-np.logaddexp(0, -truth)) if logits else truth
         differences.append(float(np.abs(rewritten(batch) - expected).max()))
     return model, max(differences)
 
