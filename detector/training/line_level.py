@@ -29,9 +29,9 @@ from detector.errors import DetectorError, ModelError
 from detector.network.build import load_network, read_state
 from detector.postprocess import Rules
 from detector.predictor import TextDetector
-from detector.quantize import CALIBRATION_IMAGES
+from detector.quantize import CALIBRATION_IMAGES, spread
 from detector.training.dataset import BatchSource
-from detector.training.mix import TEACHER, calibration_images, collect
+from detector.training.mix import TEACHER, calibration_images, collect, text_free_photos
 from detector.training.release import CardNotes, add_rules, add_scores, release
 from detector.training.rules import ValidationSet, choose_rules, count
 from detector.training.teacher import Teacher
@@ -42,6 +42,7 @@ from detector.training.wheel import fetch
 LAST, CONFIG = "last.pt", "config.json"
 SCORED = {"td500": (640, 960), "sroie": (640, 960, 1280), "funsd": (640, 960, 1280)}
 DECIDING = {"td500": 640, "sroie": 1280, "funsd": 1280}  # at these sizes the box rules are chosen
+TEXT_FREE_PHOTOS = 150  # so many must stay (nearly) without boxes
 CPU_PHASES, CUDA_PHASES = "0.6:384x6 0.85:512x4 1:640x3", "0.6:512x32 1:640x24"
 Say = Callable[[str], None]
 
@@ -181,7 +182,7 @@ def finish(model: str, words: str, data: Path, run: Path, say: Say) -> Path:
     int8, half = card.with_name(f"{model}.int8.onnx"), card.with_name(f"{model}.fp16.safetensors")
     detector = TextDetector(int8)
     deciding = validation_sets(data, {name: (side,) for name, side in DECIDING.items()})
-    rules = choose_rules(detector, deciding)
+    rules = choose_rules(detector, deciding, spread(text_free_photos(run), TEXT_FREE_PHOTOS))
     add_rules(card, rules)
     say(f"box rules: binarize {rules.binarize}, box {rules.box_threshold}, unclip {rules.unclip_ratio}")
     scores = int8_scores(detector, validation_sets(data, SCORED), rules, say)
@@ -212,8 +213,8 @@ def describe(recipe: Recipe, config: TrainConfig, init: str) -> str:
     return (
         f"{recipe.words.capitalize()}{start}: {config.steps} steps, {phases}; AdamW, peak rate {config.lr:g} (trunk "
         f"x{config.trunk_lr:g}), cosine fall over the last {config.cooldown:.0%}, EMA {config.ema:g}.{cut} Targets: "
-        "line ground truth for td500, sroie and funsd (text that only the teacher sees at weight 0.3), the teacher's maps "
-        "elsewhere, synthetic pages. `make train` does it all; the log is detector/training/NOTES.md."
+        "line ground truth for td500, sroie and funsd (text that only the teacher sees at weight 0.3), the teacher's "
+        "maps elsewhere, synthetic pages. `make train` does it all; the log is detector/training/NOTES.md."
     )
 
 

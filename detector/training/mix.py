@@ -118,21 +118,26 @@ def collect(data: Path, run: Path, teacher: Teacher, synthetic: int) -> Groups:
         if has_split(data / name, "train"):
             samples = read_split(data / name, "train")
             groups.append((how.weight, labelled_pages(samples, run / "cache" / name, teacher, how)))
-    text_free: list[Path] = []
     for name, (weight, limits, keep) in UNLABELLED.items():
         files = images_in(data / name)
         cached = [cache_page(file, run / "cache" / name, teacher, limits=limits, keep_side=keep) for file in files]
-        if name == "backgrounds":
-            text_free = [page.image for page in cached if read_map(page.teacher).max() < TEXT_FREE]
         groups.append((weight, [soft_page(page) for page in cached]))
     if synthetic:
         from detector.training.synth import render
 
-        render(run / "synthetic", range(synthetic), text_free)
+        render(run / "synthetic", range(synthetic), text_free_photos(run))
         drawn = read_split(run / "synthetic", "train")
         for kind, weight in SYNTHETIC.items():
             groups.append((weight, [page_from_sample(s, kind) for s in drawn if s.image.name.startswith(kind)]))
     return [(weight, pages) for weight, pages in groups if pages]
+
+
+def text_free_photos(run: Path) -> list[Path]:
+    """The cached background photos on which the teacher sees no text at all."""
+    maps = sorted((run / "cache" / "backgrounds").glob("*.teacher.png"))
+    return [
+        path.with_name(path.name.replace(".teacher.png", ".jpg")) for path in maps if read_map(path).max() < TEXT_FREE
+    ]
 
 
 def calibration_images(data: Path, count: int) -> list[Path]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
@@ -19,6 +20,12 @@ BOX_THRESHOLD = (0.45, 0.5, 0.55, 0.6)
 UNCLIP = (1.3, 1.4, 1.5, 1.6, 1.7)
 AS_GOOD = 0.002
 """Of rules whose mean hmean lies this close to the best, the strictest is taken: fewer false boxes elsewhere."""
+
+PHOTO_SIDE = 640
+"""Longest side at which pictures without text are looked at, pixels."""
+
+FALSE_BOXES = 0.1
+"""A picture without text may give so many boxes on average; rules that give more are not taken if any give fewer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,17 +74,49 @@ def count(detector: TextDetector, pages: ValidationSet, tried: Iterable[Rules]) 
     return counts
 
 
-def choose(means: Mapping[Rules, float]) -> Rules:
-    """The strictest of those within AS_GOOD of the best mean hmean."""
-    best = max(means.values())
-    good = [rules for rules, mean in means.items() if mean >= best - AS_GOOD]
+def count_false(
+    detector: TextDetector, photos: Sequence[Path], limit_side: int, tried: Iterable[Rules]
+) -> dict[Rules, float]:
+    """Boxes a picture by each of the rules, on pictures without text.
+
+    Raises:
+        DetectorError: an image cannot be opened.
+    """
+    tried = list(tried)
+    boxes = dict.fromkeys(tried, 0)
+    for photo in photos:
+        found = detector.probability(open_page(photo, limit_side=limit_side).pixels)
+        size = (found.shape[1], found.shape[0])
+        for rules in tried:
+            boxes[rules] += len(find_boxes(found, (1.0, 1.0), size, rules))
+    return {rules: count / max(1, len(photos)) for rules, count in boxes.items()}
+
+
+def choose(means: Mapping[Rules, float], false: Mapping[Rules, float]) -> Rules:
+    """Of the rules with few false boxes, the strictest of those within AS_GOOD of the best mean hmean.
+
+    Args:
+        means: mean hmean by rules.
+        false: false boxes a picture without text by the same rules; those not in it count as 0.
+    """
+    fewest = min((false.get(rules, 0.0) for rules in means), default=0.0)
+    allowed = [rules for rules in means if false.get(rules, 0.0) <= max(FALSE_BOXES, fewest)]
+    best = max(means[rules] for rules in allowed)
+    good = [rules for rules in allowed if means[rules] >= best - AS_GOOD]
     return max(good, key=lambda rules: (rules.box_threshold, rules.binarize, means[rules]))
 
 
-def choose_rules(detector: TextDetector, sets: Sequence[ValidationSet]) -> Rules:
-    """The rules with the best mean hmean over the sets, each counting the same; the model's own without any set."""
+def choose_rules(detector: TextDetector, sets: Sequence[ValidationSet], photos: Sequence[Path] = ()) -> Rules:
+    """The rules with the best mean hmean over the sets, each counting the same; the model's own without any set.
+
+    Args:
+        detector: the model that is to be shipped.
+        sets: held-out pages.
+        photos: pictures without text, which the rules must leave (nearly) empty.
+    """
     if not sets:
         return detector.rules
     tried = grid()
     found = [count(detector, pages, tried) for pages in sets]
-    return choose({rules: float(np.mean([counts[rules].hmean for counts in found])) for rules in tried})
+    means = {rules: float(np.mean([counts[rules].hmean for counts in found])) for rules in tried}
+    return choose(means, count_false(detector, photos, PHOTO_SIDE, tried))

@@ -17,7 +17,16 @@ from detector.predictor import TextDetector
 from detector.training import line_level, wheel
 from detector.training.dataset import Batch, BatchSource
 from detector.training.line_level import RecipeError, parse_phases
-from detector.training.rules import BINARIZE, BOX_THRESHOLD, UNCLIP, ValidationSet, choose, choose_rules, count
+from detector.training.rules import (
+    BINARIZE,
+    BOX_THRESHOLD,
+    UNCLIP,
+    ValidationSet,
+    choose,
+    choose_rules,
+    count,
+    count_false,
+)
 from detector.training.wheel import WheelError, WheelFile, fetch
 from detector.weights import load_card
 from tests.detector.test_predictor import page_with_bright_line
@@ -107,8 +116,23 @@ def test_rules_are_those_that_find_the_truth(tmp_path: Path, teacher: Path) -> N
 
 def test_of_rules_that_are_as_good_the_strictest_is_taken() -> None:
     loose, strict, worse = Rules(0.3, 0.45, 1.3), Rules(0.3, 0.55, 1.5), Rules(0.3, 0.6, 1.5)
-    assert choose({loose: 0.801, strict: 0.8, worse: 0.79}) == strict
-    assert choose({loose: 0.81, strict: 0.8, worse: 0.79}) == loose
+    assert choose({loose: 0.801, strict: 0.8, worse: 0.79}, {}) == strict
+    assert choose({loose: 0.81, strict: 0.8, worse: 0.79}, {}) == loose
+    # Rules that see text in pictures without any are out, unless all do; then those that see least are in.
+    assert choose({loose: 0.81, strict: 0.8, worse: 0.79}, {loose: 0.3, strict: 0.2, worse: 0.05}) == worse
+    assert choose({loose: 0.81, strict: 0.8, worse: 0.79}, {loose: 0.4, strict: 0.3, worse: 0.5}) == strict
+
+
+def test_false_boxes_are_counted_a_picture(tmp_path: Path, teacher: Path) -> None:
+    for name, bright in (("black", 0), ("spot", 255)):
+        picture = np.zeros((96, 96, 3), np.uint8)
+        picture[30:60, 20:70] = bright
+        Image.fromarray(picture).save(tmp_path / f"{name}.png")
+    photos = [tmp_path / "black.png", tmp_path / "spot.png"]
+    assert count_false(TextDetector(teacher), photos, 96, [Rules(), Rules(box_threshold=1.01)]) == {
+        Rules(): 0.5,
+        Rules(box_threshold=1.01): 0.0,
+    }
 
 
 def test_phases_are_read_and_refused() -> None:
