@@ -1,200 +1,223 @@
-"""Synthetic scenes: signs, posters and loose lettering in perspective on photos without text."""
+"""Synthetic scenes: signs, posters and loose lettering in perspective on a background, in bad light."""
 
 from __future__ import annotations
 
 import cv2
 import numpy as np
 
-from detector.training.synth_text import chinese, draw_ink, english, find_faces, number
+from detector.training.synth_font import draw_ink, find_faces
+from detector.training.synth_layer import Layer
+from detector.training.synth_sign import make_blank_sign, make_sign
+
+LEAST_VISIBLE = 0.55  # of a line that runs over the edge of the picture
+LEAST_CONTRAST = 14  # mean difference in grey levels that lettering makes; less, and nobody could read it
 
 
-class Layer:
-    """A flat RGBA picture with the corners of the text on it, to be laid on a photo.
-
-    Attributes:
-        color: (H, W, 3) uint8.
-        alpha: (H, W) float32 in [0, 1].
-        quads: (4, 2) float arrays, layer pixels.
-    """
-
-    def __init__(self, height: int, width: int) -> None:
-        self.color = np.zeros((height, width, 3), np.uint8)
-        self.alpha = np.zeros((height, width), np.float32)
-        self.quads: list[np.ndarray] = []
-
-    def stamp(self, ink: np.ndarray, x: int, y: int, color: np.ndarray, opacity: float = 1.0) -> bool:
-        """Puts ink on the layer if it lies fully inside; says whether it did."""
-        height, width = ink.shape
-        if x < 0 or y < 0 or x + width > self.alpha.shape[1] or y + height > self.alpha.shape[0]:
-            return False
-        cover = ink.astype(np.float32) / 255 * opacity
-        window = self.color[y : y + height, x : x + width]
-        below = self.alpha[y : y + height, x : x + width]
-        share = cover / np.maximum(cover + below * (1 - cover), 1e-6)
-        window[:] = (window * (1 - share[..., None]) + color * share[..., None]).astype(np.uint8)
-        below[:] = cover + below * (1 - cover)
-        return True
-
-    def text(self, ink: np.ndarray, x: int, y: int, color: np.ndarray) -> bool:
-        """Stamps a line and remembers its corners, with a little air as annotators leave."""
-        if not self.stamp(ink, x, y, color):
-            return False
-        height, width = ink.shape
-        air = 0.04 * min(height, width) + 0.5
-        x0, y0, x1, y1 = x - air, y - air, x + width + air, y + height + air
-        self.quads.append(np.array([[x0, y0], [x1, y0], [x1, y1], [x0, y1]]))
-        return True
+def _turn(rng: np.random.Generator) -> float:
+    """Rotation of a sign, radians: mostly level, often tilted, sometimes on its side."""
+    chance = rng.random()
+    if chance < 0.65:
+        return float(np.radians(rng.normal(0, 6)))
+    if chance < 0.93:
+        return float(np.radians(rng.uniform(-50, 50)))
+    return float(np.radians(rng.choice((-90, 90)) + rng.normal(0, 12)))
 
 
-def _colors(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Ground and ink: mostly well apart, one time in five close together."""
-    ground = rng.integers(0, 256, 3)
-    gap = rng.uniform(25, 60) if rng.random() < 0.2 else rng.uniform(80, 230)
-    if rng.random() < 0.4:
-        vivid = ((200, 20, 30), (20, 60, 160), (10, 110, 60), (240, 200, 30), (245, 245, 245), (20, 20, 20))
-        ground = np.array(vivid[rng.integers(len(vivid))])
-    toward = 255 if ground.mean() < 128 else 0
-    ink = ground + np.sign(toward - ground) * gap + rng.normal(0, 25, 3)
-    return ground.clip(0, 255), ink.clip(0, 255)
-
-
-def _line(rng: np.random.Generator, size: int, vertical: bool) -> np.ndarray | None:
-    latin, han = find_faces()
-    stroke = int(rng.integers(1, max(2, size // 14))) if rng.random() < 0.25 else 0
-    spacing = float(rng.uniform(0.05, 0.7)) if rng.random() < 0.25 else 0.0
-    arc = float(rng.uniform(-0.6, 0.6)) if not vertical and rng.random() < 0.06 else 0.0
-    if han and (vertical or rng.random() < 0.68):
-        face = han[rng.integers(len(han))]
-        length = int(rng.integers(1, 5)) if rng.random() < 0.35 else int(rng.integers(3, 13))
-        text = chinese(rng, max(2, length) if vertical else length, face)
-    else:
-        face = latin[rng.integers(len(latin))]
-        text = number(rng) if rng.random() < 0.25 else english(rng, int(rng.integers(1, 5)))
-        if not face.has_all(text):
-            return None
-    if not text.strip():
-        return None
-    return draw_ink(face, text, size, vertical=vertical, spacing=spacing, stroke=stroke, arc=arc)
-
-
-def make_sign(rng: np.random.Generator, size: int) -> Layer | None:
-    """One to five lines, maybe on a plate, maybe outlined or with a shadow.
+def _place(
+    rng: np.random.Generator, layer: Layer, size: tuple[int, int], *, least: float = 0.35, over: bool = False
+) -> np.ndarray | None:
+    """A perspective (3, 3) map that lays the layer somewhere on a canvas of (height, width); None if it won't fit.
 
     Args:
         rng: source of randomness.
-        size: of the main line's characters, pixels.
+        layer: the sign.
+        size: of the canvas.
+        least: give up where it would have to be shrunk more than this.
+        over: it may stick out of the canvas.
     """
-    vertical = rng.random() < 0.16
-    lines = []
-    for place in range(int(rng.choice((1, 1, 1, 2, 2, 3, 4, 5)))):
-        scale = 1.0 if place == 0 else rng.uniform(0.35, 1.0)
-        ink = _line(rng, max(9, int(size * scale)), vertical)
-        if ink is not None and max(ink.shape) < 1400:
-            lines.append(ink)
-    if not lines:
-        return None
-    gap, margin = int(size * rng.uniform(0.25, 0.9)) + 3, int(size * rng.uniform(0.3, 1.2)) + 5
-    axis = 1 if vertical else 0
-    along = sum(ink.shape[axis] for ink in lines) + gap * (len(lines) - 1) + 2 * margin
-    across = max(ink.shape[1 - axis] for ink in lines) + 2 * margin
-    layer = Layer(across, along) if vertical else Layer(along, across)
-    height, width = layer.alpha.shape
-    ground, color = _colors(rng)
-    if rng.random() < 0.55:
-        _plate(rng, layer, ground, color)
-    align = rng.choice((0.0, 0.5, 0.5, 1.0))
-    effect = rng.random()
-    position = margin
-    for ink in lines:
-        room = across - 2 * margin - ink.shape[1 - axis]
-        offset = margin + int(room * align)
-        x, y = (position, offset) if vertical else (offset, position)
-        if effect < 0.2:  # outline
-            border = cv2.dilate(np.pad(ink, 3), np.ones((5, 5), np.uint8))
-            layer.stamp(border, x - 3, y - 3, 255 - color)
-        elif effect < 0.4:  # shadow
-            shift = max(1, size // 16)
-            layer.stamp(cv2.GaussianBlur(ink, (0, 0), 1 + size / 40), x + shift, y + shift, color * 0.15, 0.8)
-        tint = color if rng.random() < 0.8 else (color + rng.normal(0, 50, 3)).clip(0, 255)
-        layer.text(ink, x, y, tint)
-        position += ink.shape[axis] + gap
-    if rng.random() < 0.2:  # light falls unevenly
-        slope = np.linspace(rng.uniform(0.5, 1), rng.uniform(0.7, 1.3), width, dtype=np.float32)
-        layer.color = np.clip(layer.color * slope[None, :, None], 0, 255).astype(np.uint8)
-    return layer if layer.quads and height * width else None
-
-
-def _plate(rng: np.random.Generator, layer: Layer, ground: np.ndarray, ink: np.ndarray) -> None:
-    height, width = layer.alpha.shape
-    layer.alpha[:] = 1.0 if rng.random() < 0.8 else rng.uniform(0.5, 0.9)
-    layer.color[:] = ground
-    kind = rng.random()
-    if kind < 0.25:  # gradient
-        other = rng.integers(0, 256, 3) * 0.5 + ground * 0.5
-        ramp = np.linspace(0, 1, height, dtype=np.float32)[:, None, None]
-        layer.color[:] = (ground * (1 - ramp) + other * ramp).astype(np.uint8)
-    elif kind < 0.4:  # boards, tiles, shutters
-        for y in range(0, height, max(3, int(rng.integers(4, 30)))):
-            layer.color[y : y + 1] = np.clip(ground * 0.75, 0, 255)
-    if rng.random() < 0.4:
-        edge = tuple(float(v) for v in (ink if rng.random() < 0.5 else rng.integers(0, 256, 3)))
-        cv2.rectangle(layer.color, (2, 2), (width - 3, height - 3), edge, max(1, min(height, width) // 40))
-
-
-def _place(rng: np.random.Generator, layer: Layer, size: tuple[int, int]) -> np.ndarray | None:
-    """A perspective (3, 3) map that lays the layer somewhere on a canvas of (height, width); None if it won't fit."""
     height, width = layer.alpha.shape
     corners = np.array([[0, 0], [width, 0], [width, height], [0, height]], np.float32)
-    angle = np.radians(rng.normal(0, 6) if rng.random() < 0.75 else rng.uniform(-50, 50))
+    angle = _turn(rng)
     turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
-    squeeze = np.diag([rng.uniform(0.55, 1), 1] if rng.random() < 0.35 else [1, 1])
+    squeeze = np.diag([rng.uniform(0.5, 1), 1] if rng.random() < 0.35 else [1, 1])
     target = (corners - corners.mean(axis=0)) @ squeeze @ turn.T
     if rng.random() < 0.6:
         target += rng.uniform(-0.12, 0.12, (4, 2)) * min(width, height * 3)
     span = target.max(axis=0) - target.min(axis=0)
-    fit = min(1.0, size[1] * 0.98 / span[0], size[0] * 0.98 / span[1])
-    if fit < 0.35:
+    room = np.array([size[1], size[0]]) * (1.25 if over else 0.98)
+    fit = min(1.0, float((room / span).min()))
+    if fit < least:
         return None
     target *= fit
     span, low = span * fit, target.min(axis=0)
     free = np.array([size[1], size[0]]) - span
-    target = (target - low + rng.random(2) * free).astype(np.float32)
+    stray = span * 0.25 if over else 0.0
+    target = (target - low - stray + rng.random(2) * (free + 2 * stray)).astype(np.float32)
+    if not cv2.isContourConvex(target):
+        return None
     return cv2.getPerspectiveTransform(corners, target)
 
 
-def make_scene(rng: np.random.Generator, photo: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Lays signs on a photo.
+def clip_quad(quad: np.ndarray, size: tuple[int, int]) -> tuple[np.ndarray, float]:
+    """The part of a (4, 2) quad inside a canvas of (height, width), as a rotated rectangle, and its share."""
+    height, width = size
+    canvas = np.array([[0, 0], [width, 0], [width, height], [0, height]], np.float32)
+    area = float(cv2.contourArea(quad.astype(np.float32)))
+    if quad.min() >= 0 and quad[:, 0].max() <= width and quad[:, 1].max() <= height:
+        return quad, 1.0
+    inside, part = cv2.intersectConvexConvex(quad.astype(np.float32), canvas)
+    if part is None or inside <= 0 or area <= 0:
+        return quad, 0.0
+    return cv2.boxPoints(cv2.minAreaRect(part)), inside / area
+
+
+def _lay(
+    rng: np.random.Generator, picture: np.ndarray, taken: np.ndarray, layer: Layer, matrix: np.ndarray
+) -> tuple[np.ndarray, list[np.ndarray]] | None:
+    """The picture with the layer on it, and the layer's corners; None where something is already."""
+    height, width = picture.shape[:2]
+    cover = cv2.warpPerspective(np.ones_like(layer.alpha), matrix, (width, height))
+    footprint = cover > 0.05
+    if not footprint.any() or (taken[footprint] > 0).any():
+        return None
+    quads = []
+    for quad in layer.quads:
+        moved = cv2.perspectiveTransform(quad[None].astype(np.float32), matrix)[0]
+        clipped, share = clip_quad(moved, (height, width))
+        if 0 < share < LEAST_VISIBLE:
+            return None
+        if share:
+            quads.append(clipped)
+    alpha = cv2.warpPerspective(layer.alpha, matrix, (width, height), flags=cv2.INTER_AREA)
+    color = cv2.warpPerspective(layer.color, matrix, (width, height), flags=cv2.INTER_AREA)
+    if rng.random() < 0.2:
+        alpha = alpha * float(rng.uniform(0.55, 0.9))
+    blur = rng.uniform(0.3, 1.2)
+    color, alpha = cv2.GaussianBlur(color, (0, 0), blur), cv2.GaussianBlur(alpha, (0, 0), blur)
+    # What shows through keeps some of the ground's grain and light: lettering is part of its wall.
+    if rng.random() < 0.5:
+        gray = cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY).astype(np.float32)
+        light = gray / np.maximum(cv2.GaussianBlur(gray, (0, 0), 25), 8)
+        color = np.clip(color * (1 + (light - 1) * rng.uniform(0.1, 0.6))[..., None], 0, 255)
+    laid = (picture * (1 - alpha[..., None]) + color * alpha[..., None]).astype(np.uint8)
+    seen = alpha > 0.3
+    if not seen.any() or cv2.absdiff(laid, picture)[seen].mean() < LEAST_CONTRAST:
+        return None
+    taken[footprint] = 1
+    return laid, quads
+
+
+def _stamp_date(rng: np.random.Generator, picture: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
+    """The date a camera writes into the corner."""
+    height, width = picture.shape[:2]
+    face = find_faces()[0][int(rng.integers(len(find_faces()[0])))]
+    text = f"{rng.integers(1, 13):02}/{rng.integers(1, 29):02}/20{rng.integers(3, 26):02}"
+    ink = draw_ink(face, text, int(rng.integers(14, 26))) if face.has_all(text) else None
+    if ink is None or ink.shape[1] > width // 2:
+        return None
+    layer = Layer(height, width)
+    color = np.array(((250, 140, 30), (250, 210, 60), (240, 60, 40))[rng.integers(3)])
+    if not layer.text(ink, width - ink.shape[1] - 20, height - ink.shape[0] - 20, color):
+        return None
+    alpha = cv2.GaussianBlur(layer.alpha, (0, 0), 0.6)[..., None]
+    return (picture * (1 - alpha) + layer.color * alpha).astype(np.uint8), layer.quads[0]
+
+
+def spoil(rng: np.random.Generator, picture: np.ndarray, *, near: bool = False) -> np.ndarray:
+    """Glare, vignette, night, haze, shake, defocus and noise over a whole (H, W, 3) uint8 picture.
+
+    Args:
+        rng: source of randomness.
+        picture: RGB.
+        near: taken from near, hence more often out of focus.
+    """
+    height, width = picture.shape[:2]
+    y, x = np.mgrid[0:height, 0:width].astype(np.float32)
+    if rng.random() < 0.18:  # a lamp's or the sky's reflection
+        centre, reach = rng.random(2) * (width, height), rng.uniform(0.05, 0.4) * width
+        stretch = rng.uniform(0.2, 3)
+        spot = np.exp(-(((x - centre[0]) / reach) ** 2 + ((y - centre[1]) / (reach * stretch)) ** 2))
+        picture = np.clip(picture + spot[..., None] * rng.uniform(60, 230), 0, 255).astype(np.uint8)
+    if rng.random() < 0.2:
+        away = ((x / width - 0.5) ** 2 + (y / height - 0.5) ** 2) * 2
+        picture = (picture * (1 - rng.uniform(0.2, 0.8) * away)[..., None]).astype(np.uint8)
+    if rng.random() < 0.1:  # little light
+        picture = (picture * rng.uniform(0.25, 0.6)).astype(np.uint8)
+    if rng.random() < 0.1:  # haze, a dirty pane
+        veil = rng.uniform(0.2, 0.6)
+        picture = (picture * (1 - veil) + rng.integers(90, 240) * veil).astype(np.uint8)
+    chance = rng.random()
+    if chance < (0.4 if near else 0.18):
+        most = 4.5 if near else 1.8
+        picture = cv2.GaussianBlur(picture, (0, 0), float(rng.uniform(0.6, most)))
+    elif chance < (0.6 if near else 0.26):
+        length = int(rng.integers(4, 26 if near else 10))
+        kernel = np.zeros((length, length), np.float32)
+        angle, middle = rng.uniform(0, np.pi), (length - 1) / 2
+        arm = np.array([np.cos(angle), np.sin(angle)]) * middle
+        start, end = np.round(middle - arm).astype(int), np.round(middle + arm).astype(int)
+        cv2.line(kernel, start.tolist(), end.tolist(), 1.0)
+        picture = cv2.filter2D(picture, -1, kernel / kernel.sum())
+    if rng.random() < 0.3:
+        noise = (rng.standard_normal(picture.shape, np.float32) * rng.uniform(2, 12)).astype(np.int16)
+        picture = cv2.add(picture, noise, dtype=cv2.CV_8U)
+    return picture
+
+
+def _occlude(rng: np.random.Generator, picture: np.ndarray) -> np.ndarray:
+    """A few branches, cables or bars before everything."""
+    height, width = picture.shape[:2]
+    picture = picture.copy()
+    for _ in range(int(rng.integers(1, 4))):
+        ends = (rng.random((2, 2)) * 1.4 - 0.2) * (width, height)
+        middle = ends.mean(axis=0) + rng.normal(0, width / 15, 2)
+        along = np.linspace(0, 1, 20)[:, None]
+        curve = (1 - along) ** 2 * ends[0] + 2 * along * (1 - along) * middle + along**2 * ends[1]
+        cv2.polylines(picture, [curve.astype(np.int32)], False, rng.integers(0, 120, 3).tolist(),
+                      int(rng.integers(1, 5)), cv2.LINE_AA)  # fmt: skip
+    return picture
+
+
+def make_scene(rng: np.random.Generator, photo: np.ndarray, *, blank: bool = False) -> tuple[np.ndarray, np.ndarray]:
+    """Lays signs on a background: one large piece of lettering (two pages of five), or up to six signs of any size.
 
     Args:
         rng: source of randomness.
         photo: (H, W, 3) uint8 RGB without text.
+        blank: the signs hold pictures only.
 
     Returns:
         The picture, and (N, 4, 2) corners of its lines.
     """
     height, width = photo.shape[:2]
-    picture = photo.copy()
-    taken = np.zeros((height, width), np.uint8)
+    picture, taken = photo.copy(), np.zeros((height, width), np.uint8)
     found: list[np.ndarray] = []
-    for _ in range(int(rng.integers(1, 7))):
-        size = int(np.exp(rng.uniform(np.log(12), np.log(90))))
-        layer = make_sign(rng, size)
-        matrix = None if layer is None else _place(rng, layer, (height, width))
-        if layer is None or matrix is None:
-            continue
-        cover = cv2.warpPerspective(np.ones_like(layer.alpha), matrix, (width, height))
-        footprint = cover > 0.05
-        if not footprint.any() or (taken[footprint] > 0).any():
-            continue
-        taken[footprint] = 1
-        alpha = cv2.warpPerspective(layer.alpha, matrix, (width, height), flags=cv2.INTER_AREA)
-        color = cv2.warpPerspective(layer.color, matrix, (width, height), flags=cv2.INTER_AREA)
-        if rng.random() < 0.25:
-            alpha = alpha * float(rng.uniform(0.55, 0.9))
-        blur = rng.uniform(0.3, 1.3)
-        color, alpha = cv2.GaussianBlur(color, (0, 0), blur), cv2.GaussianBlur(alpha, (0, 0), blur)
-        picture = (picture * (1 - alpha[..., None]) + color * alpha[..., None]).astype(np.uint8)
-        found += [cv2.perspectiveTransform(quad[None].astype(np.float32), matrix)[0] for quad in layer.quads]
-    if rng.random() < 0.2:
-        picture = cv2.add(picture, rng.normal(0, rng.uniform(2, 9), picture.shape).astype(np.int16), dtype=cv2.CV_8U)
+    huge = bool(rng.random() < 0.4)
+    if rng.random() < 0.12:
+        picture = (picture * rng.uniform(0.15, 0.5)).astype(np.uint8)  # lit signs at night
+    for place in range(int(rng.integers(1, 3 if huge else 7))):
+        first = huge and place == 0
+        # Log-uniform in either case: 10 to 120 pixels, or from an eighth to two fifths of the picture's short side.
+        low, high = (min(height, width) / 8, min(height, width) / 2.5) if first else (10, 120)
+        size = int(np.exp(rng.uniform(np.log(low), np.log(high))))
+        layer = None
+        for _ in range(4 if first else 1):
+            without = blank or rng.random() < 0.08
+            layer = make_blank_sign(rng, size) if without else make_sign(rng, size, huge=first)
+            if layer is not None:
+                break
+        over = bool(rng.random() < 0.15)
+        matrix = None if layer is None else _place(rng, layer, (height, width), over=over)
+        laid = None if layer is None or matrix is None else _lay(rng, picture, taken, layer, matrix)
+        if laid is not None:
+            picture = laid[0]
+            found += laid[1]
+    if rng.random() < 0.06:
+        picture = _occlude(rng, picture)
+    picture = spoil(rng, picture, near=huge)
+    if not blank and rng.random() < 0.03 and not taken[-60:, -width // 2 :].any():
+        stamped = _stamp_date(rng, picture)
+        if stamped is not None:
+            picture = stamped[0]
+            found.append(stamped[1])
     return picture, np.array(found, np.float32).reshape(-1, 4, 2)
