@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+PRIOR_LOGIT = -1.5  # of "text" before anything is learnt: 18 %, about what OHEM's 3:1 leaves
 STRIDE = 32  # sides of every input are multiples of the trunk's deepest stride
 
 
@@ -72,6 +73,9 @@ class DBNet(nn.Module):
         self.fpn = FeaturePyramid(channels, width)
         self.head = make_head(width)
         self.thr = make_head(width)
+        # Both maps at 0.5 would put every pixel on the steep slope of the binary map (k = 50), whose noise drowns the
+        # rest: with this prior eight pages are learnt in 40 steps instead of several hundred.
+        nn.init.constant_(self.head[3].bias, PRIOR_LOGIT)  # type: ignore[arg-type]
 
     def stages(self, image: Tensor) -> list[Tensor]:
         """Features at strides 4, 8, 16, 32."""

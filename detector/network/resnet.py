@@ -9,7 +9,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 from torch.nn import functional
 
-from detector.network.dbnet import DBNet, initialise
+from detector.network.dbnet import DBNet
 
 
 class Block(nn.Module):
@@ -56,7 +56,16 @@ class ResNet18DBNet(DBNet):
         self.layer2 = _layer(64, 128, 2)
         self.layer3 = _layer(128, 256, 2)
         self.layer4 = _layer(256, 512, 2, normalised=True)
-        initialise(self)
+        self._initialise()
+
+    def _initialise(self) -> None:
+        """He initialisation by fan-in, so that every stage's output has about the same size without BatchNorm."""
+        for name, module in self.named_modules():
+            if not isinstance(module, nn.Conv2d) or name.startswith(("fpn.", "head.", "thr.")):
+                continue
+            nn.init.kaiming_normal_(module.weight, mode="fan_in", nonlinearity="relu")
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
         # Without BatchNorm the residual sums would grow with depth: start the folded blocks near the identity.
         for layer in (self.layer1, self.layer2, self.layer3):
             for block in layer:
