@@ -1,0 +1,169 @@
+"""`ocr-detector prune`: fewer channels, then fine-tuning, then what it gained. Heavy imports happen inside."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+
+from detector.cli_options import INTERRUPTED, NOTHING_TO_DO, OK, USAGE, say
+from detector.cli_train import FOLDER, _fine_tunable
+from detector.errors import DetectorError
+from detector.weights import DEFAULT_MODEL
+
+PLAN, START, RESULT, TABLE = "prune.json", "start.safetensors", "pruned.safetensors", "table.txt"
+
+
+@click.command()
+@click.argument("model", default=DEFAULT_MODEL)
+@click.option("--data", type=FOLDER, help="ICDAR-style folder to fine-tune and score on, as for `train`.")
+@click.option(
+    "--ratio",
+    type=click.FloatRange(0, 0.9, min_open=True),
+    default=0.3,
+    show_default=True,
+    help="Share of every layer's channels to cut.",
+)
+@click.option("--epochs", type=click.IntRange(0), default=10, show_default=True, help="Of fine-tuning; 0: none.")
+@click.option("--batch-size", type=click.IntRange(1, 256), default=8, show_default=True)
+@click.option("--lr", type=click.FloatRange(0, 1, min_open=True), default=0.007, show_default=True)
+@click.option("--crop", type=click.IntRange(64, 2048), default=640, show_default=True, help="A multiple of 32.")
+@click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
+@click.option("--amp", type=click.Choice(["auto", "off"]), default="auto", show_default=True, help="Half precision.")
+@click.option("--limit-side", type=click.IntRange(32, 8192), default=1280, show_default=True, help="At validation.")
+@click.option("--seed", type=int, default=0, show_default=True)
+@click.option("--int8/--no-int8", default=True, show_default=True, help="Also quantize and measure both networks.")
+@click.option("-o", "--output", type=FOLDER, help="Folder of the run.")
+@click.option("--resume", type=FOLDER, help="Go on with this run where it stopped.")
+def prune(
+    model: str,
+    data: Path | None,
+    ratio: float,
+    epochs: int,
+    batch_size: int,
+    lr: float,
+    crop: int,
+    device: str,
+    amp: str,
+    limit_side: int,
+    seed: int,
+    int8: bool,
+    output: Path | None,
+    resume: Path | None,
+) -> int:
+    """Cuts the weakest channels of a network, fine-tunes what is left, and prints what it gained and cost.
+
+    \b
+    Examples:
+      ocr-detector prune dbnet-resnet18 --data receipts -o slim
+      ocr-detector prune run/best.pt --data receipts --ratio 0.5 --epochs 30 -o slimmer
+      ocr-detector prune dbnet-resnet18 --ratio 0.5 --epochs 0 -o start     (no training: for a recipe of your own)
+      ocr-detector prune --resume slim
+
+    RUN/pruned.safetensors is the result. It is a network like any other: `export`, `train --init`, `prune` take it.
+    """
+    run = resume or output
+    if run is None:
+        raise click.UsageError("give -o RUN, the folder of the run")
+    try:
+        if resume is not None:
+            if not (run / PLAN).is_file():
+                say(f"{run / PLAN}: not found; --resume wants the folder of an earlier `ocr-detector prune`")
+                return NOTHING_TO_DO
+        else:
+            if epochs and data is None:
+                raise click.UsageError("give --data FOLDER to fine-tune on (or --epochs 0)")
+            if (run / PLAN).exists() or (run / "last.pt").exists():
+                raise click.UsageError(
+                    f"{run} already holds a run: --resume {run} goes on with it; else choose another -o"
+                )
+            if crop % 32:
+                raise click.UsageError(f"--crop {crop} is not a multiple of 32; the nearest is {round(crop / 32) * 32}")
+            source = _fine_tunable(model).resolve()
+            if data is not None and not _usable(data):
+                return NOTHING_TO_DO
+            training = {
+                "data": str(data or ""),
+                "epochs": epochs,
+                "batch_size": batch_size,
+                "lr": lr,
+                "crop": crop,
+                "device": device,
+                "amp": amp == "auto",
+                "limit_side": limit_side,
+                "seed": seed,
+            }
+            _start(source, ratio, run, training, int8)
+        _finish(run, going_on=resume is not None)
+    except KeyboardInterrupt:
+        say(f"interrupted; go on with: ocr-detector prune --resume {run}")
+        return INTERRUPTED
+    except (ValueError, DetectorError) as error:
+        say(str(error))
+        return USAGE
+    click.echo(f"pruned network: {run / RESULT}")
+    return OK
+
+
+def _usable(data: Path) -> bool:
+    """Whether a data folder can be trained on; says what is wrong with it."""
+    from detector.training import fit as fitting
+
+    problems = fitting.check_data(data)
+    for problem in problems[:50]:
+        say(problem)
+    if problems:
+        say(f"{len(problems)} problem{'s' if len(problems) > 1 else ''} in {data}; nothing was pruned")
+    return not problems
+
+
+def _start(source: Path, ratio: float, run: Path, training: dict[str, Any], int8: bool) -> None:
+    """Prunes, and writes what a resumed run needs."""
+    from detector.network.build import load_network, save_half
+    from detector.prune import prune_network
+    from detector.training import fit as fitting
+
+    pruned = prune_network(load_network(source), ratio)
+    training["device"] = fitting.choose_device(training["device"])
+    training["amp"] = training["amp"] and fitting.has_fast_half(training["device"])
+    run.mkdir(parents=True, exist_ok=True)
+    save_half(pruned.state_dict(), run / START)
+    training |= {"init": str((run / START).resolve()), "backbone": pruned.backbone}
+    plan = {"model": str(source), "ratio": ratio, "int8": int8, "training": training}
+    (run / PLAN).write_text(json.dumps(plan, indent=2) + "\n", encoding="utf-8")
+
+
+def _finish(run: Path, going_on: bool) -> None:
+    """Fine-tunes from START, writes the result and the table."""
+    import cv2
+
+    from detector.annotations import has_split, read_split
+    from detector.network.build import load_network, save_half
+    from detector.prune import compare, table
+    from detector.quantize import CALIBRATION_IMAGES, spread
+    from detector.training import fit as fitting
+
+    cv2.setNumThreads(1)
+    plan = json.loads((run / PLAN).read_text(encoding="utf-8"))
+    options = fitting.FitOptions(**plan["training"])
+    if options.epochs:
+        fitting.fit(options, run, resume=going_on, say=say)
+    save_half(load_network(run / (fitting.BEST if options.epochs else START)).state_dict(), run / RESULT)
+    data = Path(options.data) if options.data else None
+    split = next((name for name in ("val", "test") if data and has_split(data, name)), None)
+    pages = (
+        sorted(file for file in (data / "train_images").iterdir() if file.is_file()) if data and plan["int8"] else []
+    )
+    rows = compare(
+        load_network(Path(plan["model"])),
+        load_network(run / RESULT),
+        spread(pages, CALIBRATION_IMAGES),
+        data=data if split else None,
+        split=split or "",
+        limit_side=options.limit_side,
+    )
+    text = table(rows) + (f"\nhmean: {split} of {data} at {options.limit_side}" if split else "")
+    (run / TABLE).write_text(text + "\n", encoding="utf-8")
+    click.echo(text)
