@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from detector.geometry import Rectangle, area, clip_to_page, order_corners, unclip
+from detector.geometry import area, clip_to_page, order_corners, rectangle_corners, unclip
 
 MAX_CANDIDATES = 3000
 """Regions looked at per page; a newspaper page has about 1,000 lines, noise can have 100,000 specks."""
@@ -61,36 +61,46 @@ def find_boxes(probability: Map, scale: tuple[float, float], page_size: tuple[in
     contours, _ = cv2.findContours(binary, cv2.RETR_LIST, cv2.CHAIN_APPROX_SIMPLE)
     if len(contours) > MAX_CANDIDATES:
         contours = sorted(contours, key=len, reverse=True)[:MAX_CANDIDATES]
-    boxes = []
-    for contour in contours:
-        rectangle = _rectangle(contour)
-        if min(rectangle[1]) < rules.min_side:
-            continue
-        score = mean_inside(probability, rectangle) / one
-        if score < rules.box_threshold:
-            continue
-        corners = cv2.boxPoints(unclip(rectangle, rules.unclip_ratio)).astype(np.float64)
-        # Contours run through pixel centres; pixel i of the map covers [i, i + 1] * scale of the page.
-        corners = clip_to_page((corners + 0.5) * scale, *page_size)
-        if area(corners) > 0:
-            points = np.round(order_corners(corners), 2)
-            boxes.append(Box(tuple((float(x), float(y)) for x, y in points), round(score, 4)))
+    rectangles = np.array([_rectangle(contour) for contour in contours], np.float64).reshape(-1, 5)
+    rectangles = rectangles[rectangles[:, 2:4].min(axis=1) >= rules.min_side]
+    scores = means_inside(probability, rectangle_corners(rectangles)) / one
+    kept = scores >= rules.box_threshold
+    corners = rectangle_corners(unclip(rectangles[kept], rules.unclip_ratio))
+    # Contours run through pixel centres; pixel i of the map covers [i, i + 1] * scale of the page.
+    corners = clip_to_page((corners + 0.5) * scale, *page_size)
+    on_page = area(corners) > 0
+    points = np.round(order_corners(corners[on_page]), 2).tolist()
+    boxes = [
+        Box(tuple((x, y) for x, y in quad), round(score, 4))
+        for quad, score in zip(points, scores[kept][on_page].tolist(), strict=True)
+    ]
     boxes.sort(key=lambda box: (box.points[0][1], box.points[0][0]))
     return boxes
 
 
-def mean_inside(probability: Map, rectangle: Rectangle) -> float:
-    """Mean of the map over a rotated rectangle (the "fast" score: the rectangle, not the ragged region)."""
-    corners = cv2.boxPoints(rectangle)
-    height, width = probability.shape
-    left, top = np.floor(corners.min(axis=0)).astype(int).clip(0, (width - 1, height - 1))
-    right, bottom = np.ceil(corners.max(axis=0)).astype(int).clip(0, (width - 1, height - 1))
-    window = probability[top : bottom + 1, left : right + 1]
-    mask = np.zeros(window.shape, np.uint8)
-    cv2.fillConvexPoly(mask, np.round(corners - (left, top)).astype(np.int32), 1)
-    return float(cv2.mean(window, mask)[0])
+def means_inside(probability: Map, corners: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Mean of the map over each quadrilateral (the "fast" score: the rectangle, not the ragged region).
+
+    Args:
+        probability: (H, W), any range.
+        corners: (N, 4, 2) x and y in map pixels.
+
+    Returns:
+        (N,) float64.
+    """
+    last = (probability.shape[1] - 1, probability.shape[0] - 1)
+    starts = np.floor(corners.min(axis=1)).astype(np.int64).clip(0, last)
+    ends = np.ceil(corners.max(axis=1)).astype(np.int64).clip(0, last) + 1
+    inside = np.round(corners - starts[:, None]).astype(np.int32)
+    means = np.empty(len(corners))
+    for number, ((left, top), (right, bottom)) in enumerate(zip(starts.tolist(), ends.tolist(), strict=True)):
+        window = probability[top:bottom, left:right]
+        mask = np.zeros(window.shape, np.uint8)
+        cv2.fillConvexPoly(mask, inside[number], 1)
+        means[number] = cv2.mean(window, mask)[0]
+    return means
 
 
-def _rectangle(contour: npt.NDArray[Any]) -> Rectangle:
+def _rectangle(contour: npt.NDArray[Any]) -> tuple[float, float, float, float, float]:
     (x, y), (width, height), angle = cv2.minAreaRect(contour)
-    return (x, y), (width, height), angle
+    return x, y, width, height, angle

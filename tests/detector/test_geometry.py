@@ -10,12 +10,31 @@ import shapely
 from hypothesis import given
 from hypothesis import strategies as st
 
-from detector.geometry import area, clip_to_page, order_corners, unclip, unclip_distance
+from detector.geometry import area, clip_to_page, order_corners, rectangle_corners, unclip, unclip_distance
 
 CENTRES = st.tuples(st.floats(-500, 500), st.floats(-500, 500))
 SIDES = st.floats(2, 400)
 ANGLES = st.floats(-180, 180)
 RECTANGLES = st.tuples(CENTRES, st.tuples(SIDES, SIDES), ANGLES)
+
+
+def flat(rectangle: tuple) -> np.ndarray:
+    """OpenCV's ((x, y), (w, h), angle) as one row."""
+    return np.array([*rectangle[0], *rectangle[1], rectangle[2]])
+
+
+@given(st.lists(RECTANGLES, max_size=5))
+def test_corners_of_many_rectangles_are_opencvs(rectangles: list[tuple]) -> None:
+    expected = np.array([cv2.boxPoints(rectangle) for rectangle in rectangles]).reshape(-1, 4, 2)
+    corners = rectangle_corners(np.array([flat(rectangle) for rectangle in rectangles]).reshape(-1, 5))
+    assert np.allclose(corners, expected, atol=1e-3)
+
+
+@given(st.lists(RECTANGLES, min_size=1, max_size=5))
+def test_many_are_ordered_as_each_by_itself(rectangles: list[tuple]) -> None:
+    corners = np.array([cv2.boxPoints(rectangle) for rectangle in rectangles])
+    assert np.array_equal(order_corners(corners), [order_corners(one) for one in corners])
+    assert area(corners) == pytest.approx([area(one) for one in corners])
 
 
 @given(RECTANGLES, st.permutations(range(4)))
@@ -56,14 +75,15 @@ def test_unclip_is_what_polygon_clipping_gives(rectangle: tuple, ratio: float) -
     distance = polygon.area * ratio / polygon.length
     (path,) = offset.Execute(distance * scale)
     reference = cv2.minAreaRect((np.array(path) / scale).astype(np.float32))
-    grown = unclip(rectangle, ratio)
-    assert sorted(grown[1]) == pytest.approx(sorted(reference[1]), rel=0.01, abs=0.1)
-    assert grown[0] == pytest.approx(reference[0], abs=0.1)
+    grown = unclip(flat(rectangle), ratio)
+    assert sorted(grown[2:4]) == pytest.approx(sorted(reference[1]), rel=0.01, abs=0.1)
+    assert grown[:2] == pytest.approx(reference[0], abs=0.1)
 
 
 @given(RECTANGLES, st.floats(0.1, 3))
 def test_unclip_grows_around_the_same_centre(rectangle: tuple, ratio: float) -> None:
-    inner, outer = (shapely.Polygon(cv2.boxPoints(r).astype(float)) for r in (rectangle, unclip(rectangle, ratio)))
+    both = np.stack([flat(rectangle), unclip(flat(rectangle), ratio)])
+    inner, outer = (shapely.Polygon(corners) for corners in rectangle_corners(both))
     assert outer.area > inner.area
     assert outer.buffer(1e-2).contains(inner)
 

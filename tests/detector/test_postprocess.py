@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from detector.geometry import unclip_distance
-from detector.postprocess import MAX_CANDIDATES, Rules, find_boxes, mean_inside
+from detector.geometry import rectangle_corners, unclip_distance
+from detector.postprocess import MAX_CANDIDATES, Rules, find_boxes, means_inside
 
 RULES = Rules()
 
@@ -93,8 +93,11 @@ def test_same_map_same_boxes_all_inside_all_scored(seed: int) -> None:
         assert all(0 <= x <= 480 and 0 <= y <= 360 for x, y in box.points)
 
 
-def test_mean_inside_ignores_what_is_outside() -> None:
+def test_means_inside_ignore_what_is_outside() -> None:
     probability = blank()
     probability[90:111, 100:201] = 0.8
-    assert mean_inside(probability, ((150, 100), (100, 20), 0)) == pytest.approx(0.8, abs=1e-3)
-    assert mean_inside(probability, ((150, 100), (20, 100), 0)) < 0.3
+    rectangles = np.array([(150, 100, 100, 20, 0), (150, 100, 20, 100, 0), (290, 195, 40, 40, 45)], np.float64)
+    along, across, outside = means_inside(probability, rectangle_corners(rectangles))
+    assert along == pytest.approx(0.8, abs=1e-3)
+    assert across < 0.3
+    assert outside == 0
