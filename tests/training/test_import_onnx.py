@@ -184,7 +184,7 @@ def test_unknown_networks_need_to_be_told_whose_pixels_they_want(tmp_path: Path)
     [("DB_TD500_resnet18.onnx", "MhLiao"), ("text_detection_DB_IC15_resnet18_2021sep.onnx", "MhLiao")],
 )
 def test_opencvs_files_are_known_by_name(tmp_path: Path, name: str, like: str) -> None:
-    source = write(tmp_path / name, Detector(), names=("input.1", "254"), free=False)
+    source = write(tmp_path / name, Detector(), names=("input", "output"), free=False)
     assert like in import_onnx(source, tmp_path / "m.onnx").lines[0]
 
 
