@@ -1,0 +1,172 @@
+"""docs/models.md out of the model cards: facts, scores, data, licences, recipe, known failures with pictures.
+
+    python -m detector.training.model_page [--weights detector/weights] [--output docs/models.md]
+
+The pictures are our own (examples/hard); each is run through the model and stored with the boxes it really gets, beside
+the page. Run it from the repository's root after every change of weights or cards.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from detector.errors import DetectorError, ModelError
+from detector.image import open_page
+from detector.overlay import draw, write_jpeg
+from detector.predictor import TextDetector
+from detector.weights import WEIGHTS_FOLDER, ModelCard, list_models, load_card
+
+COMMAND = "python -m detector.training.model_page"
+HEADLINES = ("td500 val @640 int8", "sroie val @1280 int8", "funsd val @1280 int8")
+PICTURE_SIDE = 640
+SETS = {"td500": "MSRA-TD500, signs", "sroie": "SROIE, receipts", "funsd": "FUNSD, forms"}
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
+    """Lines of a Markdown table."""
+    lines = [head, ["---"] * len(head), *rows]
+    return [f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in line)} |" for line in lines]
+
+
+def size_mb(path: Path) -> str:
+    """A file's size for readers."""
+    return f"{path.stat().st_size / 1e6:.1f} MB"
+
+
+def overview(cards: Sequence[ModelCard]) -> list[str]:
+    """One line a model."""
+    head = [
+        "model",
+        "parameters",
+        "int8 file",
+        *(f"{label.split()[0]} @{label.split('@')[1][:-5]}" for label in HEADLINES),
+    ]
+    rows = []
+    for card in cards:
+        scores = card.details.get("scores", {})
+        shown = [f"{scores[label]:.3f}" if label in scores else "–" for label in HEADLINES]
+        link = f"[{card.name}](#{card.name})"
+        rows.append([link, f"{card.details['parameters'] / 1e6:.1f} M", size_mb(card.path), *shown])
+    return table(head, rows)
+
+
+def score_rows(scores: Mapping[str, float]) -> list[list[str]]:
+    """A card's scores, such as {"td500 val @640 int8": 0.7}, as rows: set, size, int8, fp32."""
+    cells: dict[tuple[str, int], dict[str, float]] = {}
+    for label, value in scores.items():
+        data, _, side, precision = label.split()
+        cells.setdefault((data, int(side.removeprefix("@"))), {})[precision] = value
+    return [
+        [SETS.get(data, data), str(side), *(f"{found[kind]:.3f}" if kind in found else "" for kind in ("int8", "fp32"))]
+        for (data, side), found in sorted(cells.items(), key=lambda item: (list(SETS).index(item[0][0]), item[0][1]))
+    ]
+
+
+def section(card: ModelCard, pictures: Mapping[str, str]) -> list[str]:
+    """Everything about one model.
+
+    Args:
+        card: of the model.
+        pictures: where the overlay of a failure's picture is, by the picture's path.
+    """
+    facts, rules = card.details, card.rules
+    half = card.path.with_name(facts["files"]["fp16_safetensors"])
+    lines = [f"## {card.name}", ""]
+    lines += table(
+        ["", ""],
+        [
+            ["network", f"DBNet, {facts['backbone']}, feature pyramid {facts['width']} wide"],
+            ["parameters", f"{facts['parameters']:,}"],
+            ["files", f"`{card.path.name}` {size_mb(card.path)}, `{half.name}` {size_mb(half)}"],
+            ["sha256 (int8)", f"`{card.sha256}`"],
+            ["finds", f"{facts['level']}s of text"],
+            ["input", f"RGB, mean {list(card.mean)}, std {list(card.std)}, sides multiples of 32"],
+            ["boxes", f"binarize {rules.binarize}, score at least {rules.box_threshold}, unclip {rules.unclip_ratio}"],
+            ["licence", facts["licence"]],
+        ],
+    )
+    lines += ["", "hmean at IoU 0.5 on validation images, long side at most:", ""]
+    lines += table(["set", "size", "int8", "fp32"], score_rows(facts["scores"]))
+    lines += ["", "Learned from:", ""]
+    lines += table(["data", "what served", "terms"], [[s["name"], s["use"], s["terms"]] for s in facts["data"]])
+    lines += ["", f"Recipe. {facts['recipe']}", "", "Known failures (boxes are this model's, at 640):", ""]
+    for failure in facts["failures"]:
+        lines.append(f"- {failure['what']}")
+        if failure["picture"]:
+            lines += ["", f'  <img src="{pictures[failure["picture"]]}" alt="what it finds there" width="420">', ""]
+    lines.append("")
+    return lines
+
+
+def draw_failures(card: ModelCard, root: Path, folder: Path) -> dict[str, str]:
+    """Writes the failures' pictures with the model's boxes into ``folder``; returns file names by picture.
+
+    Raises:
+        DetectorError: a picture is not there or cannot be opened.
+    """
+    detector, drawn = TextDetector(card.path, limit_side=640), {}
+    for failure in card.details["failures"]:
+        if failure["picture"]:
+            source = root / failure["picture"]
+            boxes = [box.points for box in detector.detect(source).boxes]
+            page = open_page(source, limit_side=4096)
+            seen = draw(page.pixels, boxes)
+            ratio = min(1.0, PICTURE_SIDE / max(seen.shape[:2]))
+            small = cv2.resize(seen, None, fx=ratio, fy=ratio, interpolation=cv2.INTER_AREA)
+            out = folder / f"{card.name}-{source.stem}.jpg"
+            write_jpeg(np.asarray(small, np.uint8), out)
+            drawn[failure["picture"]] = f"{folder.name}/{out.name}"
+    return drawn
+
+
+def write_page(weights: Path, output: Path, root: Path) -> None:
+    """Writes the page and its pictures (into a folder beside it, named like the page).
+
+    Args:
+        weights: folder of the models.
+        output: the Markdown file.
+        root: what the cards' picture paths start from.
+
+    Raises:
+        DetectorError, ModelError, OSError: one line each.
+        ModelError: a card lacks a field that the page shows.
+    """
+    cards = [load_card(name, folder=weights) for name in list_models(weights)]
+    lines = ["# Models", "", f"Written from the cards in `{weights.name}/` by `{COMMAND}`. How the numbers came about:"]
+    lines += ["[training log](../detector/training/NOTES.md). Validation hmean, IoU 0.5:", "", *overview(cards), ""]
+    for card in cards:
+        try:
+            lines += section(card, draw_failures(card, root, output.with_suffix("")))
+        except (KeyError, TypeError) as error:
+            raise ModelError(
+                f"{card.name}.json: the card lacks or misspells {error}; see detector/training/release.py"
+            ) from error
+    output.parent.mkdir(parents=True, exist_ok=True)
+    output.write_text("\n".join(lines).rstrip() + "\n", encoding="utf-8")
+
+
+def main(words: list[str] | None = None) -> int:
+    """Command line of this module."""
+    parser = argparse.ArgumentParser(
+        prog=COMMAND, description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--weights", type=Path, default=WEIGHTS_FOLDER)
+    parser.add_argument("--output", type=Path, default=Path("docs/models.md"))
+    options = parser.parse_args(words)
+    try:
+        write_page(options.weights, options.output, Path.cwd())
+    except (DetectorError, ModelError, OSError) as error:
+        print(error, file=sys.stderr)
+        return 2
+    print(options.output)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
