@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 
 import click
 
+from detector.cli_options import FAILED, NOTHING_TO_DO, OK, USAGE, say
 from detector.errors import DetectorError, show
 
 if TYPE_CHECKING:
     from detector.import_onnx import Convention
 
-OK, FAILED, USAGE, NOTHING_TO_DO = 0, 1, 2, 4
 FILE = click.Path(path_type=Path, dir_okay=False)
 FAMILIES = ("ppocr", "db", "imagenet")
 
@@ -63,7 +63,7 @@ def import_weights(
     from detector.import_weights import import_checkpoint, import_onnx
 
     if not file.is_file():
-        _say(f"{show(file)}: no such file; give a checkpoint (.pt, .pth, .safetensors) or an .onnx file")
+        say(f"{show(file)}: no such file; give a checkpoint (.pt, .pth, .safetensors) or an .onnx file")
         return NOTHING_TO_DO
     is_onnx = file.suffix.lower() == ".onnx"
     target = output or Path(file.stem).with_suffix(".onnx" if is_onnx else ".safetensors")
@@ -79,10 +79,10 @@ def import_weights(
         else:
             imported = import_checkpoint(file, target, name)
     except ExportError as error:
-        _say(str(error))
+        say(str(error))
         return FAILED
     except (ValueError, DetectorError) as error:
-        _say(str(error))
+        say(str(error))
         return USAGE
     for line in imported.lines:
         click.echo(line)
@@ -107,7 +107,3 @@ def _convention(
     chosen = CONVENTIONS[like]
     bgr = chosen.bgr if channels is None else channels == "bgr"
     return replace(chosen, bgr=bgr, mean=mean or chosen.mean, std=std or chosen.std)
-
-
-def _say(line: str) -> None:
-    click.echo(line, err=True)
