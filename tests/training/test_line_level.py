@@ -11,12 +11,12 @@ import pytest
 from PIL import Image
 
 from detector.annotations import read_split
-from detector.network.build import load_network
+from detector.network.build import build_network, load_network, recognise, save_half
 from detector.postprocess import Rules
 from detector.predictor import TextDetector
 from detector.training import line_level, wheel
 from detector.training.dataset import Batch, BatchSource
-from detector.training.line_level import RecipeError, parse_phases
+from detector.training.line_level import RECIPES, RecipeError, first_weights, parse_phases
 from detector.training.rules import (
     BINARIZE,
     BOX_THRESHOLD,
@@ -27,6 +27,7 @@ from detector.training.rules import (
     count,
     count_false,
 )
+from detector.training.trainer import Phase, TrainConfig, Trainer
 from detector.training.wheel import WheelError, WheelFile, fetch
 from detector.weights import load_card
 from tests.detector.test_predictor import page_with_bright_line
@@ -91,6 +92,24 @@ def test_one_command_goes_on_after_an_interruption_and_makes_a_release(
     assert line_level.main(words) == 2
     complaint = capsys.readouterr().err
     assert "config.json" in complaint and "steps 4 -> 5" in complaint and len(complaint.splitlines()) == 1
+
+
+def test_where_each_model_starts(tmp_path: Path) -> None:
+    big = tmp_path / "big.safetensors"
+    save_half(build_network("resnet18", width=16).state_dict(), big)
+    slim = RECIPES["dbnet-resnet18-slim"]
+    state = first_weights(slim, tmp_path, big)
+    assert state is not None and recognise(state)[0] == "resnet18"
+    weight = state["layer2.0.conv1.weight"]
+    assert weight.shape[0] < 128 and weight.shape[1] < 64, "channels are cut"
+    trainer = Trainer(TrainConfig(steps=1, phases=(Phase(1.0, 64, 1),), amp=False), state)
+    assert trainer.network.layer2[0].conv1.weight.shape == weight.shape  # type: ignore[union-attr, index]
+    assert first_weights(RECIPES["dbnet-mobilenet-v3-small"], tmp_path, None) is None
+    assert first_weights(RECIPES["dbnet-resnet18"], tmp_path, None) is None  # DATA has no init folder
+    (tmp_path / "init").mkdir()
+    big.rename(tmp_path / "init/resnet18-trial.safetensors")
+    found = first_weights(RECIPES["dbnet-resnet18"], tmp_path, None)
+    assert found is not None and found["layer2.0.conv1.weight"].shape == (128, 64, 3, 3)
 
 
 def test_rules_are_those_that_find_the_truth(tmp_path: Path, teacher: Path) -> None:
