@@ -52,9 +52,11 @@ _BODY = re.compile(
     r"Lato|Tinos|Arimo|Cousine|Free|C059|P052|NotoS|texgyre|Inter|Cantarell|OCR|EBGaramond|LinLib|Inconsolata|Mplus|Hack"
 )
 _CJK_CODE_PAGES = 1 << 17 | 1 << 18 | 1 << 20  # OS/2 ulCodePageRange1: Japanese, simplified and traditional Chinese
-# Pictures in fonts: arrows, shapes, dingbats (not the circled digits), maps and transport; none that holds letters.
-_PICTURE_RANGES = ((0x2190, 0x21FF), (0x25A0, 0x26FF), (0x2701, 0x2775), (0x2794, 0x27BF), (0x1F300, 0x1F3A9),
-                   (0x1F400, 0x1F4A8), (0x1F680, 0x1F6BD), (0xE001, 0xE080))  # fmt: skip
+# Pictures in fonts: arrows, shapes, weather, chess, maps, dingbats, animals, transport, the web's icons. Left out is
+# what looks like letters or digits: planets and zodiac, circled digits, typography's icons.
+_PICTURE_RANGES = ((0x2190, 0x21FF), (0x25A0, 0x263C), (0x2654, 0x26A1), (0x26BD, 0x26C8), (0x2701, 0x2775),
+                   (0x2794, 0x27BF), (0x1F300, 0x1F3A9), (0x1F400, 0x1F4A8), (0x1F680, 0x1F6BD), (0xE001, 0xE045),
+                   (0xE053, 0xE080))  # fmt: skip
 _PICTURE_FONTS = ("Symbola", "DejaVuSans.ttf", "FreeSerif.ttf", "FreeMono.ttf", "glyphicons", "NotoSansSymbols")
 
 
@@ -284,7 +286,7 @@ def _pictures() -> tuple[tuple[Face, str], ...]:
     for file in _font_files():
         if file.suffix != ".ttc" and any(file.name.startswith(name) for name in _PICTURE_FONTS):
             cmap = TTFont(file, lazy=True).getBestCmap() or {}
-            ranges = _PICTURE_RANGES if "glyphicons" in file.name else _PICTURE_RANGES[:-1]
+            ranges = _PICTURE_RANGES if "glyphicons" in file.name else _PICTURE_RANGES[:-2]
             drawn = "".join(chr(code) for low, high in ranges for code in range(low, high + 1) if code in cmap)
             if drawn:
                 found.append((Face(file, 0), drawn))

@@ -10,6 +10,7 @@ from detector.training.synth_layer import Layer
 from detector.training.synth_sign import make_blank_sign, make_sign
 
 LEAST_VISIBLE = 0.55  # of a line that runs over the edge of the picture
+LEAST_HEIGHT = 5.0  # of a line, pixels: smaller print is a grey bar
 LEAST_CONTRAST = 14  # mean difference in grey levels that lettering makes; less, and nobody could read it
 
 
@@ -84,7 +85,7 @@ def _lay(
     for quad in layer.quads:
         moved = cv2.perspectiveTransform(quad[None].astype(np.float32), matrix)[0]
         clipped, share = clip_quad(moved, (height, width))
-        if 0 < share < LEAST_VISIBLE:
+        if 0 < share < LEAST_VISIBLE or min(cv2.minAreaRect(moved)[1]) < LEAST_HEIGHT:
             return None
         if share:
             quads.append(clipped)
@@ -100,9 +101,13 @@ def _lay(
         light = gray / np.maximum(cv2.GaussianBlur(gray, (0, 0), 25), 8)
         color = np.clip(color * (1 + (light - 1) * rng.uniform(0.1, 0.6))[..., None], 0, 255)
     laid = (picture * (1 - alpha[..., None]) + color * alpha[..., None]).astype(np.uint8)
-    seen = alpha > 0.3
-    if not seen.any() or cv2.absdiff(laid, picture)[seen].mean() < LEAST_CONTRAST:
-        return None
+    change = cv2.absdiff(laid, picture).mean(axis=2)
+    for quad in quads:
+        inside = np.zeros((height, width), np.uint8)
+        cv2.fillConvexPoly(inside, np.round(quad).astype(np.int32), 1)
+        seen = (inside > 0) & (alpha > 0.3)
+        if not seen.any() or change[seen].mean() < LEAST_CONTRAST:
+            return None
     taken[footprint] = 1
     return laid, quads
 
@@ -141,7 +146,7 @@ def spoil(rng: np.random.Generator, picture: np.ndarray, *, near: bool = False) 
     if rng.random() < 0.2:
         away = ((x / width - 0.5) ** 2 + (y / height - 0.5) ** 2) * 2
         picture = (picture * (1 - rng.uniform(0.2, 0.8) * away)[..., None]).astype(np.uint8)
-    if rng.random() < 0.1:  # little light
+    if rng.random() < 0.1 and picture.mean() > 70:  # little light
         picture = (picture * rng.uniform(0.25, 0.6)).astype(np.uint8)
     if rng.random() < 0.1:  # haze, a dirty pane
         veil = rng.uniform(0.2, 0.6)

@@ -14,6 +14,7 @@ from detector.training.synth_picture import make_picture
 from detector.training.synth_text import chinese_sign, latin_sign
 
 MAX_SIDE = 1700  # a longer sign is not drawn: it would be shrunk beyond recognition
+LEAST_GAP = 24.0  # mean difference of ink and plate, grey levels
 
 
 @dataclass(slots=True)
@@ -35,7 +36,15 @@ def sign_colors(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
         ground = np.array(vivid[rng.integers(len(vivid))])
     toward = 255 if ground.mean() < 128 else 0
     ink = ground + np.sign(toward - ground) * gap + rng.normal(0, 25, 3)
-    return np.asarray(ground).clip(0, 255), ink.clip(0, 255)
+    ground = np.asarray(ground).clip(0, 255)
+    return ground, legible(ground, ink.clip(0, 255))
+
+
+def legible(ground: np.ndarray, ink: np.ndarray) -> np.ndarray:
+    """The ink, moved away from the ground to a difference of `LEAST_GAP` where it was less."""
+    if np.abs(ink - ground).mean() >= LEAST_GAP:
+        return ink
+    return np.asarray(ground + (LEAST_GAP if ground.mean() < 128 else -LEAST_GAP))
 
 
 def make_line(
@@ -178,7 +187,9 @@ def make_sign(rng: np.random.Generator, size: int, *, huge: bool = False) -> Lay
         pieces = _columns(rng, size if not huge else size // 2)
     else:
         counts = (1, 1, 1, 2) if huge else (1, 1, 1, 2, 2, 2, 3, 3, 4, 5, 7, 9)
-        pieces = _stack(rng, size, int(rng.choice(counts)), int(rng.integers(1, 9)) if huge else 40)
+        pieces = _stack(
+            rng, size, int(rng.choice(counts)), int(rng.choice((1, 2, 2, 3, 3, 4, 4, 5, 6, 8))) if huge else 40
+        )
     if not pieces:
         return None
     if rng.random() < 0.35:
@@ -216,6 +227,7 @@ def _paint(rng: np.random.Generator, pieces: list[Piece], size: int) -> Layer | 
         tint = color if rng.random() < 0.8 else (color + rng.normal(0, 50, 3)).clip(0, 255)
         if not piece.text and rng.random() < 0.5:
             tint = paint(rng)
+        tint = legible(ground, tint) if plate else tint
         _letter(rng, layer, piece, (x, y), (ground, tint), effect, size)
     if rng.random() < 0.25:  # light falls unevenly
         slope = np.linspace(rng.uniform(0.5, 1), rng.uniform(0.7, 1.3), width, dtype=np.float32)

@@ -22,6 +22,20 @@ def test_points_move_with_the_pixels() -> None:
     assert seen > 10
 
 
+def test_huge_lettering_fits_the_crop() -> None:
+    """A line as high as the page is shrunk; a small one next to it is not."""
+    huge = np.array([[[0, 100], [800, 100], [800, 700], [0, 700]]], np.float32)
+    small = np.array([[[0, 100], [300, 100], [300, 130], [0, 130]]], np.float32)
+    view = View((1500, 1500), tilt=0, stretch=0)
+    scales: dict[int, list[float]] = {0: [], 1: []}
+    for seed in range(40):
+        for key, quads in enumerate((huge, small)):
+            matrix = choose_matrix(np.random.default_rng(seed), (800, 800), quads, 384, view)
+            scales[key].append(float(np.sqrt(abs(np.linalg.det(matrix[:, :2])))))
+    assert np.mean(np.array(scales[0]) * 600 <= 0.46 * 384) > 0.6  # some crops are not centred on a line
+    assert np.allclose(scales[1], 1500 / 800)
+
+
 @pytest.mark.parametrize("kind", VIEWS)
 def test_crops_of_large_pages_show_little_border(kind: str) -> None:
     page = np.full((900, 1200, 3), 200, np.uint8)
