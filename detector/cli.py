@@ -20,6 +20,7 @@ from detector.cli_options import (
     OK,
     RUNTIME_HELP,
     USAGE,
+    NewFile,
     detector_options,
     rules_of,
     say,
@@ -80,7 +81,7 @@ def cli() -> None:
 
 @cli.command()
 @click.argument("images", nargs=-1, required=True, type=click.Path(path_type=Path))
-@click.option("-o", "--output", type=click.Path(path_type=Path, dir_okay=False), help="Write here, not to stdout.")
+@click.option("-o", "--output", type=NewFile(), help="Write here, not to stdout.")
 @click.option("--profile", default="auto", envvar="OCRFLEET_PROFILE", help="auto, low, standard or accurate.")
 @click.option(
     "--limit-side",
@@ -190,16 +191,19 @@ def _files(paths: tuple[Path, ...]) -> Iterator[Path]:
             yield path
 
 
+_TORCH_EXTRA = ("torch", "torchvision", "torch_pruning", "safetensors", "onnx", "matplotlib")
+
+
 def main(arguments: list[str] | None = None) -> None:
     """The program: runs a command and turns every foreseen trouble into one line and an exit code."""
     code: Any = OK
     try:
         code = cli.main(arguments, prog_name="ocr-detector", standalone_mode=False)
-    except click.exceptions.Abort:
+    except (click.exceptions.Abort, KeyboardInterrupt):
         say("interrupted")
         code = INTERRUPTED
     except click.ClickException as error:
-        error.show()
+        say(_mistake(error))
         code = USAGE
     except ModelError as error:
         say(str(error))
@@ -207,6 +211,9 @@ def main(arguments: list[str] | None = None) -> None:
     except ModuleNotFoundError as error:
         say(_missing(error))
         code = USAGE
+    except MemoryError:
+        say("not enough memory; give smaller sizes (--help names them) or a machine with more")
+        code = FAILED
     except BrokenPipeError:  # whoever read our lines has gone, as `head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = FAILED
@@ -216,15 +223,20 @@ def main(arguments: list[str] | None = None) -> None:
     sys.exit(code if isinstance(code, int) else OK)
 
 
+def _mistake(error: click.ClickException) -> str:
+    """One line for a wrong command line, and where to read on."""
+    context = error.ctx if isinstance(error, click.UsageError) else None
+    command = context.command_path if context else "ocr-detector"
+    return f"{command}: {' '.join(error.format_message().split())} (more: {command} --help)"
+
+
 def _missing(error: ModuleNotFoundError) -> str:
     """One line for a package that is not installed."""
     package = (error.name or "").split(".")[0]
-    extra = {"torch": "torch", "torchvision": "torch", "safetensors": "torch", "onnx": "torch", "openvino": "openvino"}
     if package == "detector":
         raise error
-    return (
-        f"this command needs {package}, which is not installed: pip install 'ocrfleet[{extra.get(package, 'worker')}]'"
-    )
+    extra = "torch" if package in _TORCH_EXTRA else {"openvino": "openvino"}.get(package, "worker")
+    return f"this needs {package}, which is not installed: pip install 'ocrfleet[{extra}]'"
 
 
 if __name__ == "__main__":

@@ -2,17 +2,37 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+
+from detector.errors import show
 
 if TYPE_CHECKING:
     from detector.postprocess import Rules
 
 OK, FAILED, USAGE, NOTHING_TO_DO, INTERRUPTED = 0, 1, 2, 4, 130
 RUNTIME_HELP = "auto, onnxruntime, openvino or torch (the fp16 weights, in bf16 or fp16 where the machine has it)."
+
+
+class NewFile(click.Path):
+    """A file to write: that its folder is there and can be written is known before the work begins, not after."""
+
+    def __init__(self) -> None:
+        super().__init__(path_type=Path, dir_okay=False)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
+        """The path, if a file can be written there."""
+        path = Path(os.fsdecode(super().convert(value, param, ctx)))
+        if not path.parent.is_dir():
+            self.fail(f"{show(path)}: there is no folder {show(path.parent)}; make it first", param, ctx)
+        if not os.access(path if path.exists() else path.parent, os.W_OK):
+            self.fail(f"{show(path)}: cannot be written here; choose another folder", param, ctx)
+        return path
 
 
 def say(line: str) -> None:

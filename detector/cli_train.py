@@ -7,7 +7,8 @@ from pathlib import Path
 
 import click
 
-from detector.errors import DetectorError, ModelError
+from detector.cli_options import NewFile
+from detector.errors import DetectorError, ModelError, show
 from detector.weights import DEFAULT_MODEL, WEIGHTS_FOLDER, list_models, weights_path
 
 OK, FAILED, USAGE, NOTHING_TO_DO = 0, 1, 2, 4
@@ -87,7 +88,11 @@ def train(
         if not saved.is_file():
             _say(f"{saved}: not found; --resume wants the folder of an earlier run")
             return NOTHING_TO_DO
-        options = fitting.FitOptions(**json.loads(saved.read_text(encoding="utf-8")))
+        try:
+            options = fitting.FitOptions(**json.loads(saved.read_text(encoding="utf-8")))
+        except (ValueError, TypeError) as error:
+            _say(f"{saved}: not the settings of a run ({error}); train anew with -o")
+            return USAGE
         data = Path(options.data)
     if data is None:
         raise click.UsageError("give --data FOLDER (or --resume RUN)")
@@ -95,7 +100,8 @@ def train(
     if problems:
         for problem in problems[:50]:
             _say(problem)
-        _say(f"{len(problems)} problem{'s' if len(problems) > 1 else ''} in {data}; nothing was trained")
+        if len(problems) > 1:
+            _say(f"{len(problems)} problems in {data}; nothing was trained")
         return NOTHING_TO_DO
     if check_only:
         click.echo(f"{data}: nothing wrong")
@@ -132,7 +138,10 @@ def train(
     except KeyboardInterrupt:
         _say(f"interrupted; go on with: ocr-detector train --resume {run}")
         return 130
-    except (ValueError, DetectorError) as error:
+    except DetectorError as error:
+        _say(str(error))
+        return NOTHING_TO_DO
+    except ValueError as error:
         _say(str(error))
         return USAGE
     click.echo(f"best checkpoint: {run / fitting.BEST}")
@@ -147,7 +156,7 @@ def train(
 @click.option("--dynamic", is_flag=True, help="Any batch, height and width (what the pipeline uses).")
 @click.option("--opset", type=click.IntRange(13, 20), default=17, show_default=True)
 @click.option("--fp16", "half", is_flag=True, help="Half-precision weights and arithmetic, float32 input and output.")
-@click.option("-o", "--output", type=FILE, required=True, help="The .onnx file.")
+@click.option("-o", "--output", type=NewFile(), required=True, help="The .onnx file.")
 def export(
     weights: str, size: int, height: int | None, width: int | None, dynamic: bool, opset: int, half: bool, output: Path
 ) -> int:
@@ -158,12 +167,14 @@ def export(
       ocr-detector export run/best.pt -o my.fp32.onnx --dynamic
       ocr-detector export dbnet-resnet18 --height 736 --width 1280 -o wide.onnx
     """
-    from detector.export import ExportError, export_onnx
-    from detector.network.build import load_network
+    from detector.export import ExportError, check_side, export_onnx
 
     try:
-        network = load_network(_fine_tunable(weights))
-        sides = (height or size, width or size)
+        sides = (check_side(height or size), check_side(width or size))
+        path = _fine_tunable(weights)
+        from detector.network.build import load_network  # torch, which takes seconds: what can be refused was
+
+        network = load_network(path)
         parities = export_onnx(network, output, sides, dynamic=dynamic, opset=opset, half=half)
     except ExportError as error:
         _say(str(error))
@@ -178,13 +189,13 @@ def export(
 
 
 @click.command()
-@click.argument("model", type=click.Path(path_type=Path, dir_okay=False, exists=True))
+@click.argument("model", type=FILE)
 @click.option("--images", type=FOLDER, help="Calibration images [default: the training images of --data].")
 @click.option("--data", type=FOLDER, help="ICDAR-style folder to compare hmean before and after on (its val split).")
 @click.option("--limit-side", type=click.IntRange(32, 8192), default=640, show_default=True)
 @click.option("--dynamic", is_flag=True, help="quantize_dynamic: changes fully connected layers only.")
 @click.option("--force", is_flag=True, help="Keep the result though it loses more than 1.5 points.")
-@click.option("-o", "--output", type=FILE, required=True, help="The int8 .onnx file.")
+@click.option("-o", "--output", type=NewFile(), required=True, help="The int8 .onnx file.")
 def quantize(
     model: Path, images: Path | None, data: Path | None, limit_side: int, dynamic: bool, force: bool, output: Path
 ) -> int:
@@ -197,7 +208,11 @@ def quantize(
     """
     from detector import quantize as quantizing
 
+    if not model.is_file():
+        _say(f"{show(model)}: no such file; give an fp32 .onnx file (ocr-detector export makes one)")
+        return NOTHING_TO_DO
     try:
+        quantizing.check_model(model)
         if dynamic:
             changed = quantizing.quantize_dynamic(model, output)
             click.echo(
@@ -211,6 +226,11 @@ def quantize(
         if folder is None:
             raise click.UsageError("give --images FOLDER or --data FOLDER for calibration")
         files = sorted(file for file in folder.iterdir() if file.is_file()) if folder.is_dir() else []
+        if not files:
+            _say(
+                f"{show(folder)}: {'no images in it' if folder.is_dir() else 'no such folder'}; give some to calibrate"
+            )
+            return NOTHING_TO_DO
         quantizing.quantize_static(
             model, output, quantizing.spread(files, quantizing.CALIBRATION_IMAGES), limit_side=limit_side
         )
@@ -222,7 +242,10 @@ def quantize(
                 scores[name] = quantizing.hmean(path, data, "val", limit_side)
             score = f"{scores[name]:.4f}" if data else "– (needs --data)"
             click.echo(f"{name:>6}  {cost.megabytes:7.1f}  {cost.milliseconds:7.1f}  {cost.peak_mb:7.0f}  {score}")
-    except (ValueError, DetectorError) as error:
+    except DetectorError as error:
+        _say(str(error))
+        return NOTHING_TO_DO
+    except ValueError as error:
         _say(str(error))
         return USAGE
     if scores and scores["before"] - scores["after"] > 0.015 and not force:

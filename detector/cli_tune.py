@@ -84,6 +84,9 @@ def tune(
             measured.append(way)
     alone = choice.best(measured)
     if alone is None:
+        if not any(way.note.startswith(tune.TOO_LARGE) for way in measured):
+            say(f"nothing ran: {next((way.note for way in measured if way.note), 'no runtime is installed')}")
+            return USAGE
         say(f"nothing ran within {limit_mb} MB at {side} pixels: raise --memory-limit-mb or lower --limit-side")
         return FAILED
     choice.write_tuning(path, choice.Tuning(card.sha256, side, choice.machine_facts(), measured))

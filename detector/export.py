@@ -86,21 +86,21 @@ def export_onnx(
     example = torch.zeros(1, 3, height, width)
     axes = {0: "batch", 2: "height", 3: "width"}
     unfinished = path.with_suffix(".part")
-    with torch.inference_mode():
-        # The legacy exporter: it folds BatchNorm, needs no extra package, and keeps the graph small and plain.
-        torch.onnx.export(
-            network,
-            (example,),
-            str(unfinished),
-            input_names=["image"],
-            output_names=["probability"],
-            dynamic_axes={"image": axes, "probability": axes} if dynamic else None,
-            opset_version=opset,
-            dynamo=False,
-        )
-    if half:
-        _to_half(unfinished)
     try:
+        with torch.inference_mode():
+            # The legacy exporter: it folds BatchNorm, needs no extra package, and keeps the graph small and plain.
+            torch.onnx.export(
+                network,
+                (example,),
+                str(unfinished),
+                input_names=["image"],
+                output_names=["probability"],
+                dynamic_axes={"image": axes, "probability": axes} if dynamic else None,
+                opset_version=opset,
+                dynamo=False,
+            )
+        if half:
+            _to_half(unfinished)
         parities = compare(network, unfinished, _test_sizes(height, width, dynamic))
         limit = HALF_TOLERANCE if half else TOLERANCE
         broken = [item for item in parities if not item.difference <= limit]

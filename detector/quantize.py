@@ -18,6 +18,8 @@ from typing import Any
 
 import numpy as np
 
+from detector.weights import IMAGENET_MEAN, IMAGENET_STD, load_card
+
 FLOAT_OPERATORS = ("DepthToSpace", "Sigmoid")
 CALIBRATION_IMAGES = 60
 
@@ -26,19 +28,48 @@ class QuantizeError(ValueError):
     """The model cannot be quantized as asked; one line."""
 
 
-def calibration_batches(images: Sequence[Path], limit_side: int) -> Iterator[dict[str, np.ndarray]]:
+def check_model(path: Path) -> None:
+    """Refuses what is no float model of ours, before any work.
+
+    Raises:
+        QuantizeError: not an ONNX file, int8 already, or another input.
+    """
+    import onnx
+
+    try:
+        graph = onnx.load(str(path), load_external_data=False).graph
+    except OSError:
+        raise
+    except Exception:  # protobuf's error, which is of no module that we depend on
+        raise QuantizeError(f"{path}: not an ONNX file; ocr-detector export makes one") from None
+    constants = {tensor.name for tensor in graph.initializer}
+    inputs = [value.name for value in graph.input if value.name not in constants]
+    if any(node.op_type in ("QuantizeLinear", "DequantizeLinear") for node in graph.node):
+        raise QuantizeError(f"{path}: is int8 already; give the fp32 file that it was made from")
+    if inputs != ["image"]:
+        raise QuantizeError(
+            f"{path}: expected the input 'image', found {inputs}; take it over with ocr-detector import-weights first"
+        )
+
+
+def calibration_batches(
+    images: Sequence[Path],
+    limit_side: int,
+    mean: tuple[float, float, float] = IMAGENET_MEAN,
+    std: tuple[float, float, float] = IMAGENET_STD,
+) -> Iterator[dict[str, np.ndarray]]:
     """Inputs as the predictor makes them, one image each.
 
     Args:
         images: files; unreadable ones raise a DetectorError.
         limit_side: longest side, pixels.
+        mean, std: of the model's card.
     """
     from detector.image import open_page
     from detector.predictor import normalise
-    from detector.weights import IMAGENET_MEAN, IMAGENET_STD
 
     for image in images:
-        yield {"image": normalise(open_page(image, limit_side=limit_side).pixels, IMAGENET_MEAN, IMAGENET_STD)}
+        yield {"image": normalise(open_page(image, limit_side=limit_side).pixels, mean, std)}
 
 
 def spread(images: Sequence[Path], count: int) -> list[Path]:
@@ -52,7 +83,7 @@ def quantize_static(source: Path, target: Path, images: Sequence[Path], *, limit
     """Writes the int8 model.
 
     Args:
-        source: fp32 ONNX file.
+        source: fp32 ONNX file; the card beside it, if any, tells mean and std.
         target: where the int8 file goes.
         images: calibration images, typical of the pages to come; 60 do.
         limit_side: longest side at calibration, pixels.
@@ -69,9 +100,11 @@ def quantize_static(source: Path, target: Path, images: Sequence[Path], *, limit
     if not images:
         raise QuantizeError("no calibration images: give --images with some typical pages")
 
+    card = load_card(source)
+
     class Reader(quantization.CalibrationDataReader):
         def __init__(self) -> None:
-            self._batches = calibration_batches(images, limit_side)
+            self._batches = calibration_batches(images, limit_side, card.mean, card.std)
 
         def get_next(self) -> dict[str, np.ndarray] | None:
             return next(self._batches, None)

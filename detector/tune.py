@@ -18,6 +18,7 @@ from detector.runtimes import RUNTIMES
 from detector.trial import Ended, Found, TooMuchMemory, Trial, TrialError, run_trial
 
 MOST_THREADS = 16
+TOO_LARGE = "too large"
 SHAPES = ((1.0, 0.75), (0.75, 1.0), (1.0, 1.0))
 """Height and width of the pages, of the limit side: a page in another shape than the last is what costs memory."""
 
@@ -83,7 +84,7 @@ def measure_all(
             try:
                 milliseconds, peak_mb, boxes = _run(trial, pages, memory_limit_mb)
             except TooMuchMemory as error:
-                yield Measured(runtime, count, note=f"too large: {error}")
+                yield Measured(runtime, count, note=f"{TOO_LARGE}: {error}")
             except (ModelError, TrialError, ModuleNotFoundError) as error:
                 yield Measured(runtime, count, note=str(error))
                 break  # with more threads it would fail the same way

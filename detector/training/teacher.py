@@ -8,10 +8,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import cv2
 import numpy as np
+
+from detector.errors import ModelError
+from detector.image import open_page, page_header
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -43,7 +46,11 @@ class Teacher:
 
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
-        self._session: Any = onnxruntime.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
+        try:
+            self._session: Any = onnxruntime.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
+        except Exception as error:  # onnxruntime's own exceptions have no public base class
+            first_line = next(iter(str(error).splitlines()), type(error).__name__)
+            raise ModelError(f"{model}: ONNX Runtime cannot load it as teacher: {first_line}") from None
         self._input = self._session.get_inputs()[0].name
         self._bgr = bgr
 
@@ -83,22 +90,35 @@ class CachedPage:
     scale: float
 
 
-def cache_page(image: Path, folder: Path, teacher: Teacher, *, limits: tuple[int, ...], keep_side: int) -> CachedPage:
+class Maps(Protocol):
+    """What makes maps of pages: `Teacher`, or any other."""
+
+    def ensemble(self, pixels: np.ndarray, limits: tuple[int, ...]) -> np.ndarray:
+        """(H, W, 3) uint8 RGB -> (H, W) float32 in [0, 1], the mean map over several sizes."""
+        ...
+
+
+def cache_page(image: Path, folder: Path, teacher: Maps, *, limits: tuple[int, ...], keep_side: int) -> CachedPage:
     """Writes ``STEM.jpg`` (long side at most ``keep_side``) and ``STEM.teacher.png``; skips what exists.
 
     Raises:
-        ValueError: the image cannot be decoded.
+        DetectorError: the image cannot be opened.
     """
-    pixels = cv2.imread(str(image), cv2.IMREAD_COLOR)
-    if pixels is None:
-        raise ValueError(f"{image}: cannot be decoded")
-    scale = min(1.0, keep_side / max(pixels.shape[:2]))
     copy, target = folder / f"{image.stem}.jpg", folder / f"{image.stem}.teacher.png"
-    if not (copy.is_file() and target.is_file()):
-        folder.mkdir(parents=True, exist_ok=True)
-        if scale < 1:
-            pixels = resize(pixels, round(pixels.shape[0] * scale), round(pixels.shape[1] * scale))
-        cv2.imwrite(str(copy), pixels, [cv2.IMWRITE_JPEG_QUALITY, 94])
-        found = teacher.ensemble(np.ascontiguousarray(pixels[..., ::-1]), limits)
-        cv2.imwrite(str(target), np.round(found * 255).astype(np.uint8), [cv2.IMWRITE_PNG_COMPRESSION, 1])
-    return CachedPage(copy, target, scale)
+    if copy.is_file() and target.is_file():
+        kept = cv2.imread(str(copy), cv2.IMREAD_COLOR)
+        if kept is not None:
+            return CachedPage(copy, target, kept.shape[1] / page_header(image).upright_size[0])
+    folder.mkdir(parents=True, exist_ok=True)
+    page = open_page(image, limit_side=keep_side)
+    found = np.round(teacher.ensemble(page.pixels, limits) * 255).astype(np.uint8)
+    _write(copy, page.pixels[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 94])
+    _write(target, found, [cv2.IMWRITE_PNG_COMPRESSION, 1])
+    return CachedPage(copy, target, page.pixels.shape[1] / page.width)
+
+
+def _write(path: Path, pixels: np.ndarray, settings: list[int]) -> None:
+    """Encodes into a whole file or none: a killed run must not leave half a picture behind."""
+    unfinished = path.with_suffix(".part")
+    unfinished.write_bytes(cv2.imencode(path.suffix, pixels, settings)[1].tobytes())
+    unfinished.replace(path)
