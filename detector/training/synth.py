@@ -58,6 +58,19 @@ def render(folder: Path, numbers: Sequence[int], photos: Sequence[Path], seed: i
     return lines
 
 
+def read_photos(place: Path | None) -> list[Path]:
+    """Files of a folder, or those that a text file lists, one a line; none for None.
+
+    Raises:
+        OSError: there is no such folder or file.
+    """
+    if place is None:
+        return []
+    if place.is_file():
+        return [Path(line) for line in place.read_text(encoding="utf-8").splitlines() if line]
+    return sorted(file for file in place.iterdir() if file.is_file())
+
+
 def main() -> None:
     """Command line of this module."""
     parser = argparse.ArgumentParser(prog="python -m detector.training.synth", description=__doc__)
@@ -67,19 +80,13 @@ def main() -> None:
     parser.add_argument("--photos", type=Path, help="folder of photos without text (or a text file listing them)")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
-    photos: list[Path] = []
-    if options.photos is not None:
-        listed = options.photos.is_file()
-        photos = (
-            [Path(line) for line in options.photos.read_text(encoding="utf-8").splitlines() if line]
-            if listed
-            else sorted(file for file in options.photos.iterdir() if file.is_file())
-        )
     cv2.setNumThreads(1)
     missing = missing_packages()
     if missing:
         print(f"less variety without these fonts: apt-get install {' '.join(missing)}")
-    lines = render(options.out, range(options.first, options.first + options.count), photos, options.seed)
+    lines = render(
+        options.out, range(options.first, options.first + options.count), read_photos(options.photos), options.seed
+    )
     print(f"{options.count} pages in {options.out}, {lines} new lines of text")
 
 

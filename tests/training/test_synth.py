@@ -6,7 +6,7 @@ import pytest
 
 from detector.annotations import find_problems, read_split
 from detector.training import synth_document, synth_font, synth_sign
-from detector.training.synth import make_page, render
+from detector.training.synth import make_page, read_photos, render
 from detector.training.synth_document import make_document
 from detector.training.synth_font import (
     draw_ink,
@@ -21,6 +21,7 @@ from detector.training.synth_layer import Layer
 from detector.training.synth_paper import Paper, wear
 from detector.training.synth_picture import make_picture
 from detector.training.synth_scene import clip_quad, make_scene, spoil
+from detector.training.synth_sheet import make_sheet
 from detector.training.synth_sign import make_blank_sign, make_line, make_sign
 from detector.training.synth_text import brand, chinese_sign, latin_sign, number
 
@@ -184,3 +185,21 @@ def test_pages_are_reproducible_and_readable(tmp_path: Path) -> None:
     assert render(tmp_path, range(4), []) > 0
     assert render(tmp_path, range(4), []) == 0  # they are there already
     assert find_problems(tmp_path) == [] and len(read_split(tmp_path, "train")) == 4
+
+
+def test_photos_come_from_a_folder_or_a_list(tmp_path: Path) -> None:
+    (tmp_path / "photos").mkdir()
+    photo, listed = tmp_path / "photos" / "a.png", tmp_path / "list.txt"
+    cv2.imwrite(str(photo), np.full((300, 400, 3), (10, 20, 200), np.uint8))
+    listed.write_text(f"{photo}\n\n")
+    assert read_photos(None) == [] and read_photos(tmp_path / "photos") == read_photos(listed) == [photo]
+    grounds = [pick_ground(np.random.default_rng(seed), [photo]) for seed in range(12)]
+    assert any((ground == (200, 20, 10)).all() for ground in grounds)
+    with pytest.raises(OSError):
+        read_photos(tmp_path / "none")
+
+
+def test_a_sheet_shows_whole_rows_of_pages() -> None:
+    sheet = make_sheet(12, range(5), [], columns=2).astype(int)
+    assert sheet.shape == (2 * 240, 2 * 300, 3)
+    assert ((sheet[..., 1] - sheet[..., 0] > 120) & (sheet[..., 1] - sheet[..., 2] > 90)).sum() > 100  # drawn corners
