@@ -38,6 +38,7 @@ from detector.training.teacher import Teacher
 from detector.training.trainer import Phase, TrainConfig, Trainer
 from detector.training.validate import validate
 from detector.training.wheel import fetch
+from detector.weights import weights_path
 
 LAST, CONFIG = "last.pt", "config.json"
 SCORED = {"td500": (640, 960), "sroie": (640, 960, 1280), "funsd": (640, 960, 1280)}
@@ -71,7 +72,7 @@ class Recipe:
 
 
 RECIPES = {
-    "dbnet-resnet18": Recipe("resnet18", 7e-4, 0.3, 20000, 0.0, "init/*resnet18*.safetensors", "fine-tuned"),
+    "dbnet-resnet18": Recipe("resnet18", 7e-4, 0.3, 20000, 0.0, "init/*resnet18*.safetensors", "trained"),
     # A third of the channels less is 43 % of the arithmetic.
     "dbnet-resnet18-slim": Recipe("resnet18", 7e-4, 0.5, 8000, 0.35, "dbnet-resnet18", "pruned, then fine-tuned"),
     "dbnet-mobilenet-v3-small": Recipe("mobilenet_v3_small", 2e-3, 1.0, 20000, 0.0, "", "trained from random weights"),
@@ -98,27 +99,30 @@ def parse_phases(text: str) -> tuple[Phase, ...]:
     return phases
 
 
-def first_weights(recipe: Recipe, data: Path, init: Path | None) -> dict[str, Tensor] | None:
-    """The weights that a new run starts from; None for random ones.
+def start_file(recipe: Recipe, data: Path, init: Path | None) -> Path | None:
+    """Where a new run's weights come from; None for random ones.
+
+    Raises:
+        ModelError: the shipped model that a pruned one is made of is not there.
+    """
+    if init is not None or not recipe.init:
+        return init
+    if "*" in recipe.init:
+        return next(iter(sorted(data.glob(recipe.init))), None)
+    return weights_path(recipe.init, "fp16_safetensors")
+
+
+def first_weights(recipe: Recipe, start: Path | None) -> dict[str, Tensor] | None:
+    """The weights that a new run starts from, pruned if the recipe says so; None for random ones.
 
     Raises:
         ValueError: the file holds no weights of ours.
-        ModelError: the shipped model that a pruned one is made of is not there.
     """
-    from detector.weights import weights_path
-
-    path = init
-    if path is None and recipe.init and "*" in recipe.init:
-        path = next(iter(sorted(data.glob(recipe.init))), None)
-    elif path is None and recipe.init:
-        path = weights_path(recipe.init, "fp16_safetensors")
-    if path is None:
-        return None
-    if not recipe.pruned:
-        return read_state(path)
+    if start is None or not recipe.pruned:
+        return None if start is None else read_state(start)
     from detector.prune import prune_network
 
-    return dict(prune_network(load_network(path), recipe.pruned).state_dict())
+    return dict(prune_network(load_network(start), recipe.pruned).state_dict())
 
 
 def make_config(recipe: Recipe, phases: tuple[Phase, ...], options: argparse.Namespace) -> TrainConfig:
@@ -206,13 +210,13 @@ def int8_scores(detector: TextDetector, sets: list[ValidationSet], rules: Rules,
     return scores
 
 
-def describe(recipe: Recipe, config: TrainConfig, init: str) -> str:
+def describe(recipe: Recipe, config: TrainConfig, start: Path | None) -> str:
     """The recipe in a few sentences, for the card."""
     phases = ", ".join(f"{phase.batch} crops of {phase.crop} px until {phase.until:.0%}" for phase in config.phases)
-    start = f" from {init}" if init else ""
+    origin = f" from {start.name}" if start else ""
     cut = f" {recipe.pruned:.0%} of the channels were cut first." if recipe.pruned else ""
     return (
-        f"{recipe.words.capitalize()}{start}: {config.steps} steps, {phases}; AdamW, peak rate {config.lr:g} (trunk "
+        f"{recipe.words.capitalize()}{origin}: {config.steps} steps, {phases}; AdamW, peak rate {config.lr:g} (trunk "
         f"x{config.trunk_lr:g}), cosine fall over the last {config.cooldown:.0%}, EMA {config.ema:g}.{cut} Targets: "
         "line ground truth for td500, sroie and funsd (text that only the teacher sees at weight 0.3), the teacher's "
         "maps elsewhere, synthetic pages. `make train` does it all; the log is detector/training/NOTES.md."
@@ -233,8 +237,13 @@ def run_recipe(options: argparse.Namespace, say: Say) -> Path:
     run.mkdir(parents=True, exist_ok=True)
     phases = parse_phases(options.phases or (CUDA_PHASES if options.device == "cuda" else CPU_PHASES))
     config = make_config(recipe, phases, options)
-    init = str(options.init or recipe.init)
-    settings = {"model": options.model, "init": init, "pruned": recipe.pruned, "synthetic": options.synthetic}
+    start = start_file(recipe, options.data, options.init)
+    settings = {
+        "model": options.model,
+        "init": start and start.name,
+        "pruned": recipe.pruned,
+        "synthetic": options.synthetic,
+    }
     check_same_run(run, settings | config.plain())
     teacher = options.teacher or fetch([TEACHER], run / "teacher")[0]
     groups = collect(options.data, run, Teacher(teacher, threads=options.threads), options.synthetic)
@@ -246,9 +255,9 @@ def run_recipe(options: argparse.Namespace, say: Say) -> Path:
         trainer.restore(last)
         say(f"going on at step {trainer.step} of {config.steps}")
     else:
-        trainer = Trainer(config, first_weights(recipe, options.data, options.init))
+        trainer = Trainer(config, first_weights(recipe, start))
     train(trainer, source, run, say)
-    return finish(options.model, describe(recipe, config, init), options.data, run, say)
+    return finish(options.model, describe(recipe, config, start), options.data, run, say)
 
 
 def parse(words: list[str] | None = None) -> argparse.Namespace:

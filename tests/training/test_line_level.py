@@ -16,7 +16,7 @@ from detector.postprocess import Rules
 from detector.predictor import TextDetector
 from detector.training import line_level, wheel
 from detector.training.dataset import Batch, BatchSource
-from detector.training.line_level import RECIPES, RecipeError, first_weights, parse_phases
+from detector.training.line_level import RECIPES, RecipeError, first_weights, parse_phases, start_file
 from detector.training.rules import (
     BINARIZE,
     BOX_THRESHOLD,
@@ -29,7 +29,7 @@ from detector.training.rules import (
 )
 from detector.training.trainer import Phase, TrainConfig, Trainer
 from detector.training.wheel import WheelError, WheelFile, fetch
-from detector.weights import load_card
+from detector.weights import load_card, weights_path
 from tests.detector.test_predictor import page_with_bright_line
 from tests.detector.tiny_model import write_tiny_model
 from tests.training.pages import make_pages
@@ -98,17 +98,20 @@ def test_where_each_model_starts(tmp_path: Path) -> None:
     big = tmp_path / "big.safetensors"
     save_half(build_network("resnet18", width=16).state_dict(), big)
     slim = RECIPES["dbnet-resnet18-slim"]
-    state = first_weights(slim, tmp_path, big)
+    state = first_weights(slim, start_file(slim, tmp_path, big))
     assert state is not None and recognise(state)[0] == "resnet18"
     weight = state["layer2.0.conv1.weight"]
     assert weight.shape[0] < 128 and weight.shape[1] < 64, "channels are cut"
     trainer = Trainer(TrainConfig(steps=1, phases=(Phase(1.0, 64, 1),), amp=False), state)
     assert trainer.network.layer2[0].conv1.weight.shape == weight.shape  # type: ignore[union-attr, index]
-    assert first_weights(RECIPES["dbnet-mobilenet-v3-small"], tmp_path, None) is None
-    assert first_weights(RECIPES["dbnet-resnet18"], tmp_path, None) is None  # DATA has no init folder
+    resnet = RECIPES["dbnet-resnet18"]
+    assert start_file(RECIPES["dbnet-mobilenet-v3-small"], tmp_path, None) is None
+    assert start_file(slim, tmp_path, None) == weights_path("dbnet-resnet18", "fp16_safetensors")
+    assert start_file(resnet, tmp_path, None) is None  # DATA has no init folder
+    assert first_weights(resnet, None) is None
     (tmp_path / "init").mkdir()
     big.rename(tmp_path / "init/resnet18-trial.safetensors")
-    found = first_weights(RECIPES["dbnet-resnet18"], tmp_path, None)
+    found = first_weights(resnet, start_file(resnet, tmp_path, None))
     assert found is not None and found["layer2.0.conv1.weight"].shape == (128, 64, 3, 3)
 
 
