@@ -53,7 +53,7 @@ def recognise(state: Mapping[str, Tensor]) -> tuple[str, int]:
         ValueError: not one of our networks.
     """
     if "fpn.lat.0.weight" not in state:
-        raise ValueError("not a DBNet of this project (no key fpn.lat.0.weight)")
+        raise ValueError("not a DBNet of this project (no key fpn.lat.0.weight); try ocr-detector import-weights")
     width = int(state["fpn.lat.0.weight"].shape[0])
     if "layer1.0.conv1.weight" in state:
         return ("resnet18_plain" if "bn1.weight" in state else "resnet18"), width

@@ -53,7 +53,7 @@ class OnnxRuntime:
         if inputs != ["image"] or "probability" not in outputs:
             raise ModelError(
                 f"{model}: expected input 'image' and output 'probability', found {inputs} and {outputs}; "
-                "export it with ocr-detector export"
+                "ocr-detector import-weights takes over other projects' files"
             )
 
     def probability(self, batch: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:

@@ -15,8 +15,9 @@ from torch import Tensor
 from detector.cli_import import import_weights
 from detector.cli_train import train
 from detector.import_weights import ImportWeightsError, card_file, import_checkpoint
-from detector.network.build import load_network
+from detector.network.build import load_network, network_from_state
 from detector.predictor import TextDetector, normalise
+from detector.prune import prune_network
 from detector.quantize import quantize_static
 from detector.runtimes.torch import TorchRuntime
 from detector.weights import IMAGENET_MEAN, IMAGENET_STD, load_card
@@ -257,3 +258,14 @@ def test_the_card_says_where_the_weights_come_from(tmp_path: Path) -> None:
     origin = card["imported"]
     assert (origin["file"], origin["channels"], origin["std"]) == ("pytorch_model.pt", "bgr", [1, 1, 1])
     assert origin["mean"] == [0.48502, 0.457961, 0.407608]
+
+
+def test_imported_networks_can_be_pruned(tmp_path: Path) -> None:
+    torch.save(decoder_state(), tmp_path / "pytorch_model.pt")
+    network = load_network(import_checkpoint(tmp_path / "pytorch_model.pt", tmp_path / "m.safetensors").path)
+    pruned = prune_network(network, 0.4).eval()
+    again = network_from_state(pruned.state_dict()).eval()
+    image = torch.randn(1, 3, 64, 96)
+    with torch.inference_mode():
+        assert torch.equal(again(image), pruned(image)) and again(image).shape == (1, 1, 64, 96)
+    assert sum(map(torch.numel, again.parameters())) < 0.5 * sum(map(torch.numel, network.parameters()))
