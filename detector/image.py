@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 import cv2
 import numpy as np
@@ -19,12 +19,26 @@ from detector.image_budget import (
     by_vips,
     check_budget,
     estimate_bytes,
+    estimate_strip_bytes,
+    in_strips,
     target_size,
 )
 from detector.image_decode import Pixels, decode_jpeg, decode_pillow, decode_webp
 from detector.image_header import Header, count_frames, read_header, sniff
 
-__all__ = ["DEFAULT_MAX_BYTES", "DEFAULT_MAX_PIXELS", "Page", "count_pages", "open_page", "page_header"]
+if TYPE_CHECKING:
+    from detector.image_vips import VipsStrips
+
+__all__ = [
+    "DEFAULT_MAX_BYTES",
+    "DEFAULT_MAX_PIXELS",
+    "Page",
+    "StripPage",
+    "count_pages",
+    "open_page",
+    "open_strips",
+    "page_header",
+]
 
 MakeRoom = Callable[[int], None]
 
@@ -41,6 +55,21 @@ class Page:
     """
 
     pixels: Pixels
+    width: int
+    height: int
+    flags: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class StripPage:
+    """A page that is read from top to bottom and never in memory as a whole.
+
+    Attributes:
+        strips: its rows, upright, already shrunk.
+        width, height, flags: as those of `Page`.
+    """
+
+    strips: VipsStrips
     width: int
     height: int
     flags: tuple[str, ...] = ()
@@ -94,6 +123,41 @@ def open_page(
     if affordable < limit_side:
         flags.append("degraded")
     return Page(_upright(pixels, header.orientation), width, height, tuple(flags))
+
+
+@contextmanager
+def open_strips(
+    path: Path,
+    page: int = 0,
+    *,
+    limit_side: int,
+    max_pixels: int = DEFAULT_MAX_PIXELS,
+    max_bytes: int = DEFAULT_MAX_BYTES,
+    make_room: MakeRoom | None = None,
+) -> Iterator[StripPage | None]:
+    """Opens a large page for reading in strips; arguments and errors are those of `open_page`.
+
+    Yields:
+        The page; None if it is small, or of a format, orientation or depth that must be held whole: take `open_page`.
+    """
+    name = show(path)
+    with _opened(path, name) as file:
+        kind = sniff(file, name)
+        header = None if kind == "pdf" else read_header(file, kind, name, page)
+        if header is None or not in_strips(header, limit_side):
+            yield None
+            return
+        from detector.image_vips import VipsStrips
+
+        affordable = check_budget(header, name, limit_side, max_pixels, max_bytes, estimate_strip_bytes)
+        if make_room:
+            make_room(estimate_strip_bytes(header, affordable))
+        target = target_size(header.width, header.height, affordable)
+        strips = VipsStrips(file, header, page, target, name)
+        flags = ["downscaled"] if target != (header.width, header.height) else []
+        if affordable < limit_side:
+            flags.append("degraded")
+        yield StripPage(strips, header.width, header.height, tuple(flags)) if strips.eight_bit else None
 
 
 def page_header(path: Path, page: int = 0) -> Header:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 from detector.errors import TooLarge
 from detector.image_header import Header
@@ -27,6 +28,10 @@ STRIDE = 32
 
 VIPS_FROM_PIXELS = 2_000_000
 """From here on PNG and WebP are streamed by libvips (TIFF always is); below, decoding whole needs less memory."""
+
+STRIPS_FROM_BYTES = 24 * 2**20
+"""Pages that would be larger than this before the last shrinking are read in strips where tiles allow it; below,
+the page itself takes less memory than libvips does."""
 
 # All measured, as growth of a fresh process's peak.
 _BASE_BYTES = 6 * 2**20  # imports of a decoder, a whole JPEG file of up to 4 MB
@@ -98,7 +103,45 @@ def estimate_bytes(header: Header, limit_side: int) -> int:
     return result + width * height * per_pixel
 
 
-def check_budget(header: Header, name: str, limit_side: int, max_pixels: int, max_bytes: int) -> int:
+def decoded_bytes(header: Header, limit_side: int) -> int:
+    """Memory (bytes) of the page as `image.open_page` first has it, before the last shrinking."""
+    width, height = header.width, header.height
+    target = target_size(width, height, limit_side)
+    reduction = jpeg_reduction if header.kind == "jpeg" else box_reduction
+    factor = reduction(width, height, target)
+    return 3 * math.ceil(width / factor) * math.ceil(height / factor)
+
+
+def in_strips(header: Header, limit_side: int) -> bool:
+    """Whether a page is better read in strips (`image.open_strips`) than whole: large, upright and row by row."""
+    return (
+        (header.kind == "jpeg" or by_vips(header))
+        and header.streams
+        and header.orientation == 1
+        and header.held_bytes <= STRIPS_FROM_BYTES
+        and decoded_bytes(header, limit_side) >= STRIPS_FROM_BYTES
+    )
+
+
+def estimate_strip_bytes(header: Header, limit_side: int) -> int:
+    """An upper estimate of the memory (bytes) that a page takes in strips.
+
+    That is its uint8 map three times (OpenCV's contours want a binary map and copy it), the rows of a tile twice while
+    the strip moves on, and the floats of a row of tiles.
+    """
+    width, height = target_size(header.width, header.height, limit_side)
+    result = _BASE_BYTES + _VIPS_BASE_BYTES + 3 * width * height + (2 * 3 + 4) * 640 * width
+    return result + 512 * header.width * header.bytes_per_pixel // 8 + header.held_bytes
+
+
+def check_budget(
+    header: Header,
+    name: str,
+    limit_side: int,
+    max_pixels: int,
+    max_bytes: int,
+    estimate: Callable[[Header, int], int] = estimate_bytes,
+) -> int:
     """Weighs a page before a single pixel is decoded: as asked, else smaller where that helps, else refused.
 
     Returns:
@@ -115,10 +158,10 @@ def check_budget(header: Header, name: str, limit_side: int, max_pixels: int, ma
             f"{name}: {size} is {_mega(pixels)} megapixels, the limit is {_mega(max_pixels)}; "
             f"raise OCRFLEET_MAX_PIXELS (now {max_pixels}) or shrink the picture"
         )
-    needed = estimate_bytes(header, limit_side)
+    needed = estimate(header, limit_side)
     while needed > max_bytes and limit_side > SMALLEST_LIMIT_SIDE:
         smaller = max(SMALLEST_LIMIT_SIDE, limit_side * 3 // 4)
-        limit_side, needed = smaller, estimate_bytes(header, smaller)
+        limit_side, needed = smaller, estimate(header, smaller)
     if needed > max_bytes:
         raise TooLarge(
             f"{name}: {header.description} of {size} needs about {needed >> 20} MB to decode, {max_bytes >> 20} MB are "

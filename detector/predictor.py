@@ -6,6 +6,7 @@ import logging
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypedDict
 
 import cv2
 import numpy as np
@@ -13,12 +14,12 @@ import numpy.typing as npt
 
 from detector.choice import RUNTIMES, Measured, tuned
 from detector.errors import ModelError
-from detector.image import DEFAULT_MAX_BYTES, DEFAULT_MAX_PIXELS, Page, open_page
-from detector.image_budget import STRIDE
-from detector.memory import decode_budget, resident_bytes
+from detector.image import DEFAULT_MAX_BYTES, DEFAULT_MAX_PIXELS, MakeRoom, Page, open_page, open_strips
+from detector.image_budget import STRIDE, target_size
+from detector.memory import decode_budget, resident_bytes, tame_malloc
 from detector.postprocess import Box, Map, Rules, find_boxes
 from detector.runtimes import Runtime, file_kind, load_runtime
-from detector.tiling import TILE, merged_map
+from detector.tiling import TILE, Rows, WholePage, blend_overview, merged_map, needs_tiles
 from detector.weights import DEFAULT_MODEL, ModelCard, load_card
 
 __all__ = ["Box", "Detection", "ModelInfo", "TextDetector", "normalise"]
@@ -50,7 +51,8 @@ class Detection:
         boxes: in those pixels.
         input_size: (height, width) at which the network saw the page, before padding.
         flags: of "downscaled", "exif_rotated", "page_rendered", "degraded", "tiled".
-        seconds: wall time of "open" (read, decode, shrink), "infer" (normalise, network) and "post" (boxes).
+        seconds: wall time of "open" (read, decode, shrink), "infer" (normalise, network; of a page in
+            strips decoding too) and "post" (boxes).
     """
 
     width: int
@@ -59,6 +61,23 @@ class Detection:
     input_size: tuple[int, int]
     flags: tuple[str, ...]
     seconds: dict[str, float]
+
+
+class _Budget(TypedDict):
+    max_pixels: int
+    max_bytes: int
+    make_room: MakeRoom
+
+
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    """What the network said of a page: map, original size, flags, and when (perf_counter) the page was open."""
+
+    map: Map
+    width: int
+    height: int
+    flags: tuple[str, ...]
+    ready: float
 
 
 class TextDetector:
@@ -75,7 +94,7 @@ class TextDetector:
         memory_limit: of this whole process, bytes; what the process with its network holds is taken off, and the rest
             lowers `max_bytes`. None: no limit.
         rules: thresholds of the post-processing, instead of those on the model's card.
-        tiled: pages larger than a tile are run in overlapping tiles of 640x640 (detector.tiling); `limit_side` then
+        tiled: pages larger than a tile of 640x640 are run in overlapping tiles (detector.tiling); `limit_side` then
             costs time and a few megabytes of map, not memory of the network.
 
     Raises:
@@ -96,6 +115,7 @@ class TextDetector:
         tiled: bool = False,
     ) -> None:
         self.card, self._runtime, threads = _load(model, runtime, threads, limit_side, tiled, memory_limit)
+        tame_malloc()
         cv2.setNumThreads(threads if threads > 1 else 0)  # 0: run in the calling thread, start no pool
         self.rules = rules or self.card.rules
         self.limit_side = limit_side
@@ -119,27 +139,41 @@ class TextDetector:
             DetectorError: NotFound, CorruptImage, UnsupportedFormat or TooLarge.
         """
         started = time.perf_counter()
-        opened = self._open(path, page, limit_side or self.limit_side)
-        ready = time.perf_counter()
-        tiles = self.tiled and max(opened.pixels.shape[:2]) > TILE
-        probability = merged_map(opened.pixels, self.probability) if tiles else self.probability(opened.pixels)
+        seen = self._see(path, page, limit_side or self.limit_side)
         inferred = time.perf_counter()
-        boxes = self._boxes(probability, opened.width, opened.height)
+        boxes = self._boxes(seen.map, seen.width, seen.height)
         done = time.perf_counter()
-        seconds = {"open": ready - started, "infer": inferred - ready, "post": done - inferred}
+        seconds = {"open": seen.ready - started, "infer": inferred - seen.ready, "post": done - inferred}
+        return Detection(seen.width, seen.height, boxes, seen.map.shape, seen.flags, seconds)
+
+    def _see(self, path: Path, page: int, limit_side: int) -> _Seen:
+        """The page's map: of the page as a whole, or of its tiles; these of a page in memory or read in strips."""
+        if self.tiled:
+            with open_strips(path, page, limit_side=limit_side, **self._budget()) as large:
+                if large is not None and needs_tiles(large.strips.height, large.strips.width):
+                    overview = self._open(path, page, TILE).pixels
+                    ready = time.perf_counter()
+                    probability: Map = self._tiled(large.strips, overview)
+                    return _Seen(probability, large.width, large.height, (*large.flags, "tiled"), ready)
+        opened = self._open(path, page, limit_side)
+        ready = time.perf_counter()
         height, width = opened.pixels.shape[:2]
-        flags = (*opened.flags, "tiled") if tiles else opened.flags
-        return Detection(opened.width, opened.height, boxes, (height, width), flags, seconds)
+        if not (self.tiled and needs_tiles(height, width)):
+            return _Seen(self.probability(opened.pixels), opened.width, opened.height, opened.flags, ready)
+        small = cv2.resize(opened.pixels, target_size(width, height, TILE), interpolation=cv2.INTER_AREA)
+        probability = self._tiled(WholePage(opened.pixels), np.asarray(small, np.uint8))
+        return _Seen(probability, opened.width, opened.height, (*opened.flags, "tiled"), ready)
+
+    def _tiled(self, page: Rows, overview: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+        merged = merged_map(page, self.probability)
+        blend_overview(merged, self.probability(overview))
+        return merged
 
     def _open(self, path: Path, page: int, limit_side: int) -> Page:
-        return open_page(
-            path,
-            page,
-            limit_side=limit_side,
-            max_pixels=self.max_pixels,
-            max_bytes=self.max_bytes,
-            make_room=self._make_room,
-        )
+        return open_page(path, page, limit_side=limit_side, **self._budget())
+
+    def _budget(self) -> _Budget:
+        return {"max_pixels": self.max_pixels, "max_bytes": self.max_bytes, "make_room": self._make_room}
 
     def _make_room(self, needed: int) -> None:
         """Memory that the network keeps from page to page goes back if the next page needs it."""

@@ -15,26 +15,57 @@ from PIL import Image, ImageDraw, ImageFont
 from detector.postprocess import Rules, find_boxes
 from detector.predictor import TextDetector
 from detector.profile import PROFILES
-from detector.tiling import OVERLAP, TILE, count_tiles, merged_map, starts, weights
+from detector.tiling import (
+    OVERLAP,
+    OVERVIEW_WEIGHT,
+    TILE,
+    WholePage,
+    blend_overview,
+    count_tiles,
+    merged_map,
+    needs_tiles,
+    starts,
+    tile_side,
+    tile_size,
+    weights,
+)
 from tests.detector.test_cli import run
 from tests.detector.test_predictor import expected_box, page_with_bright_line
 
+SPANS = st.tuples(st.integers(1, 12_000), st.integers(1, 40))
 
-@given(st.integers(1, 20_000))
-def test_tiles_cover_a_side_and_overlap_enough(length: int) -> None:
-    begins = starts(length)
+
+@given(SPANS)
+def test_tiles_cover_a_side_and_overlap_enough(span: tuple[int, int]) -> None:
+    length, count = span
+    side = tile_side(length, count)
+    begins = starts(length, side)
+    assert len(begins) <= count
     assert begins[0] == 0
-    assert begins[-1] == max(0, length - TILE)
-    assert all(0 < right - left <= TILE - OVERLAP for left, right in pairwise(begins))
+    assert begins[-1] == length - side
+    assert all(0 < right - left <= side - OVERLAP for left, right in pairwise(begins))
 
 
-@given(st.integers(1, 5_000))
-def test_weights_add_up_to_one(length: int) -> None:
+@given(SPANS)
+def test_weights_add_up_to_one(span: tuple[int, int]) -> None:
+    length, side = span[0], tile_side(*span)
     total = np.zeros(length)
-    for begin, weight in zip(starts(length), weights(length), strict=True):
+    for begin, weight in zip(starts(length, side), weights(length, side), strict=True):
         total[begin : begin + len(weight)] += weight
         assert np.isfinite(weight).all()
     assert np.allclose(total, 1.0, atol=1e-5)
+
+
+@given(st.integers(1, 9_000), st.integers(1, 9_000))
+def test_tiles_are_no_larger_than_allowed_and_waste_little(height: int, width: int) -> None:
+    high, wide = tile_size(height, width)
+    assert 0 < high <= height
+    assert 0 < wide <= width
+    assert high * wide <= TILE * TILE
+    if not needs_tiles(height, width):
+        assert (high, wide) == (height, width)
+    if min(height, width) >= TILE:
+        assert count_tiles(height, width) * high * wide < 1.8 * height * width
 
 
 @settings(max_examples=15, deadline=None)
@@ -44,13 +75,29 @@ def test_the_merged_map_of_a_local_answer_is_that_answer(height: int, width: int
     runs = []
 
     def red(tile: np.ndarray) -> np.ndarray:
-        assert max(tile.shape) <= TILE
+        assert tile.shape[:2] == tile_size(height, width)
         runs.append(tile.shape)
         return tile[:, :, 0].astype(np.float32) / 255
 
-    merged = merged_map(pixels, red)
+    merged = merged_map(WholePage(pixels), red)
     assert np.array_equal(merged, pixels[:, :, 0])
     assert len(runs) == count_tiles(height, width)
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.integers(2, 900), st.integers(2, 900), st.integers(1, 4))
+def test_the_overview_is_laid_exactly_over_the_map(height: int, width: int, factor: int) -> None:
+    """A ramp shrunk by averaging and enlarged again is that ramp, but half a pixel at the borders."""
+    ramp = np.linspace(0, 250, width * factor)[None] * np.ones((height * factor, 1))
+    merged = np.rint(ramp).astype(np.uint8)
+    overview = ramp.reshape(height, factor, width, factor).mean(axis=(1, 3)).astype(np.float32) / 255
+    before = merged.copy()
+    blend_overview(merged, overview)
+    inner = slice(factor, -factor)
+    assert np.abs(merged[:, inner].astype(int) - before[:, inner]).max(initial=0) <= 1 + 125 / width / 32
+    blend_overview(merged, np.zeros((7, 9), np.float32))
+    expected = (1 - OVERVIEW_WEIGHT) * before[:, inner]
+    assert np.abs(merged[:, inner] - expected).max(initial=0) <= 2 + 125 / width / 32
 
 
 def test_what_a_tile_says_at_its_cut_border_does_not_count() -> None:
@@ -59,7 +106,7 @@ def test_what_a_tile_says_at_its_cut_border_does_not_count() -> None:
         answer[:10] = answer[-10:] = 1.0  # a false line along the upper and lower border
         return answer
 
-    merged = merged_map(np.zeros((1500, 600, 3), np.uint8), nervous)
+    merged = merged_map(WholePage(np.zeros((1500, 600, 3), np.uint8)), nervous)
     assert (merged[:10] == 255).all()
     assert (merged[-10:] == 255).all()
     assert not merged[10:-10].any()
@@ -93,7 +140,7 @@ def test_only_the_accurate_profile_tiles() -> None:
 
 @pytest.mark.parametrize("turned", [False, True])
 def test_a_long_line_across_tiles_is_one_box(turned: bool) -> None:
-    page = Image.new("RGB", (1500, 200), "white")
+    page = Image.new("RGB", (1500, 1000), "white")
     font = ImageFont.load_default(44)
     words = "The quick brown fox jumps over the lazy dog and runs far away from it"
     ImageDraw.Draw(page).text((30, 70), words, fill="black", font=font)
@@ -104,9 +151,9 @@ def test_a_long_line_across_tiles_is_one_box(turned: bool) -> None:
     detector = TextDetector(limit_side=2000)
     pixels = np.asarray(page)
     height, width = pixels.shape[:2]
-    merged = merged_map(pixels, detector.probability)
+    merged = merged_map(WholePage(pixels), detector.probability)
     boxes = find_boxes(merged, (1.0, 1.0), (width, height), detector.rules)
-    assert count_tiles(height, width) == 3
+    assert count_tiles(height, width) == 6
     assert len(boxes) == 1
     corners = np.array(boxes[0].points)
     assert np.linalg.norm(corners[1] - corners[0]) > 0.95 * length
