@@ -114,8 +114,8 @@ def _usable(data: Path) -> bool:
     problems = fitting.check_data(data)
     for problem in problems[:50]:
         say(problem)
-    if problems:
-        say(f"{len(problems)} problem{'s' if len(problems) > 1 else ''} in {data}; nothing was pruned")
+    if len(problems) > 1:
+        say(f"{len(problems)} problems in {data}; nothing was pruned")
     return not problems
 
 
@@ -146,16 +146,17 @@ def _finish(run: Path, going_on: bool) -> None:
     from detector.training import fit as fitting
 
     cv2.setNumThreads(1)
-    plan = json.loads((run / PLAN).read_text(encoding="utf-8"))
-    options = fitting.FitOptions(**plan["training"])
+    try:
+        plan = json.loads((run / PLAN).read_text(encoding="utf-8"))
+        options = fitting.FitOptions(**plan["training"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{run / PLAN}: not the plan of a run ({error}); prune anew with -o") from None
     if options.epochs:
         fitting.fit(options, run, resume=going_on, say=say)
     save_half(load_network(run / (fitting.BEST if options.epochs else START)).state_dict(), run / RESULT)
     data = Path(options.data) if options.data else None
     split = next((name for name in ("val", "test") if data and has_split(data, name)), None)
-    pages = (
-        sorted(file for file in (data / "train_images").iterdir() if file.is_file()) if data and plan["int8"] else []
-    )
+    pages = [sample.image for sample in read_split(data, "train")] if data and plan["int8"] else []
     rows = compare(
         load_network(Path(plan["model"])),
         load_network(run / RESULT),

@@ -130,7 +130,7 @@ MISTAKES: list[tuple[str, int, str]] = [
     ("train --data data -o run --init junk.pt", 2, "junk.pt: cannot be loaded as weights"),
     ("train --data data -o run --init keys.pt", 2, "not a DBNet of this project"),
     ("train --data data -o run --init model.onnx", 2, "an ONNX file cannot be trained"),
-    ("train --data data -o run --distill junk.onnx", 2, "junk.onnx: ONNX Runtime cannot load it as teacher"),
+    ("train --data data -o run --distill junk.onnx", 2, "junk.onnx: not an ONNX file"),
     ("train --resume broken-run", 2, "config.json: not the settings of a run"),
     ("prune junk.pt --data data -o slim", 2, "junk.pt: cannot be loaded as weights"),
     ("prune keys.pt --data data -o slim", 2, "keys.pt: not a DBNet of this project"),
