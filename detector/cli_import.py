@@ -8,19 +8,18 @@ from typing import TYPE_CHECKING
 
 import click
 
-from detector.cli_options import FAILED, NOTHING_TO_DO, OK, USAGE, say
+from detector.cli_options import FAILED, NOTHING_TO_DO, OK, USAGE, NewFile, say
 from detector.errors import DetectorError, show
 
 if TYPE_CHECKING:
     from detector.import_onnx import Convention
 
-FILE = click.Path(path_type=Path, dir_okay=False)
 FAMILIES = ("ppocr", "db", "imagenet")
 
 
 @click.command("import-weights")
 @click.argument("file", type=click.Path(path_type=Path))
-@click.option("-o", "--output", type=FILE, help="NAME.safetensors or NAME.onnx.  [default: FILE's name, here]")
+@click.option("-o", "--output", type=NewFile(), help="NAME.safetensors or NAME.onnx.  [default: FILE's name, here]")
 @click.option("--name", default="", help="For the card.  [default: NAME]")
 @click.option(
     "--like",

@@ -235,8 +235,8 @@ def test_missing_files_wrong_names_and_cards_in_the_way(tmp_path: Path) -> None:
     code, output = run(import_weights, tmp_path / "a.pt", "-o", tmp_path / "b.safetensors")
     assert code == 2 and "b.json: is there already" in output
     assert (tmp_path / "b.json").read_text() == '["mine"]' and not (tmp_path / "b.safetensors").exists()
-    for words in (["-o", "a.bin"], ["--like", "db"]):
-        result = CliRunner().invoke(import_weights, [str(tmp_path / "a.pt"), *words])
+    for words in (["-o", "a.bin"], ["-o", tmp_path / "none" / "a.onnx"], ["--like", "db"]):
+        result = CliRunner().invoke(import_weights, [str(tmp_path / "a.pt"), *map(str, words)])
         assert result.exit_code == 2 and "Error: " in result.output
     assert card_file(Path("x/my.int8.onnx")) == card_file(Path("x/my.onnx")) == Path("x/my.json")
 
