@@ -13,7 +13,7 @@ from detector.metrics import Counts, evaluate_image
 from detector.postprocess import Box
 from detector.predictor import TextDetector
 from detector.profile import PROFILES
-from detector.weights import list_models
+from detector.weights import WEIGHTS_FOLDER, list_models
 from tests.detector.lettered import Lettered, page, turned
 from tests.detector.textless import HEIGHT, WIDTH, fence, text_free
 
@@ -27,7 +27,7 @@ NOT_YET = {
 def models(what: str) -> list[object]:
     """The shipped models; those that are known not to manage this are expected to fail."""
     parameters: list[object] = []
-    for name in list_models():
+    for name in list_models(WEIGHTS_FOLDER):
         reason = NOT_YET.get((name, what))
         marks = [pytest.mark.xfail(reason=reason, strict=True)] if reason else []
         parameters.append(pytest.param(name, marks=marks))

@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from detector.training.model_page import COMMAND, main, score_rows, write_page
-from detector.weights import list_models, load_card
+from detector.weights import WEIGHTS_FOLDER, list_models, load_card
 from tests.detector.test_predictor import page_with_bright_line
 from tests.detector.tiny_model import write_tiny_model
 
@@ -74,7 +74,7 @@ def test_a_card_without_a_field_is_one_line(
 
 def test_the_page_in_docs_is_that_of_the_shipped_models() -> None:
     text = (ROOT / "docs/models.md").read_text(encoding="utf-8")
-    for name in list_models():
+    for name in list_models(WEIGHTS_FOLDER):
         card = load_card(name)
         assert card.sha256 in text and card.details["recipe"] in text, f"docs/models.md is old: {COMMAND}"
     for picture in re.findall('src="([^"]+)"', text):
