@@ -56,10 +56,10 @@ class TorchRuntime:
 def _precision(device: torch.device) -> str:
     if device.type == "cuda":
         return "fp16"
-    return "bf16" if _has_bf16_instructions() else "fp32"
+    return "bf16" if has_bf16_instructions() else "fp32"
 
 
-def _has_bf16_instructions() -> bool:
+def has_bf16_instructions() -> bool:
     """Whether the CPU multiplies bf16 by itself (AVX512_BF16, AMX, or Arm's BF16); oneDNN would emulate it."""
     try:
         flags = set(Path("/proc/cpuinfo").read_text().split())

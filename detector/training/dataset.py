@@ -19,7 +19,7 @@ from torch import Tensor
 
 from detector.annotations import Sample
 from detector.image import open_page
-from detector.training.augment import VIEWS, change_look, choose_matrix, move_points, warp
+from detector.training.augment import VIEWS, View, change_look, choose_matrix, move_points, warp
 from detector.training.targets import Targets, draw_targets
 from detector.training.teacher import IMAGENET_MEAN, IMAGENET_STD
 
@@ -37,6 +37,7 @@ class TrainingPage:
         teacher: 8-bit map of the same size as the image, or None.
         soft: the teacher's map is the target (the truth is on another level, or missing).
         kind: key of augment.VIEWS.
+        view: instead of that kind's.
     """
 
     image: Path
@@ -45,6 +46,7 @@ class TrainingPage:
     teacher: Path | None = None
     soft: bool = False
     kind: str = "page"
+    view: View | None = None
 
 
 def page_from_sample(sample: Sample, kind: str = "page") -> TrainingPage:
@@ -74,7 +76,7 @@ def make_crop(
     """
     pixels, scale = read_pixels(page.image)
     quads = page.quads * np.float32(scale)
-    matrix = choose_matrix(rng, (pixels.shape[0], pixels.shape[1]), quads, crop, VIEWS[page.kind])
+    matrix = choose_matrix(rng, (pixels.shape[0], pixels.shape[1]), quads, crop, page.view or VIEWS[page.kind])
     border = int(rng.integers(0, 256))
     picture = warp(pixels, matrix, crop, (border, border, border))
     teacher = None

@@ -2,25 +2,44 @@
 
 from __future__ import annotations
 
-import csv
+import hashlib
 import json
 import math
+import socket
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
-from detector.annotations import Sample, find_problems, has_split, read_split
-from detector.network.build import read_state, recognise
+from detector.annotations import SPLITS, Sample, find_problems, has_split, read_split
+from detector.errors import DetectorError
+from detector.image import page_header
+from detector.network.build import build_network, load_plain, network_from_state, read_state
+from detector.network.dbnet import DBNet
+from detector.postprocess import Rules
+from detector.runtimes.torch import has_bf16_instructions
+from detector.training.augment import suit_view
 from detector.training.dataset import BatchSource, TrainingPage, page_from_sample
+from detector.training.history import COLUMNS, CURVE, METRICS, write_history
 from detector.training.trainer import Phase, TrainConfig, Trainer
 from detector.training.validate import validate
+from detector.weights import IMAGENET_MEAN, IMAGENET_STD, load_card
 
-BEST, LAST, CONFIG, METRICS, CURVE = "best.pt", "last.pt", "config.json", "metrics.csv", "curve.png"
+__all__ = ["BEST", "CONFIG", "CURVE", "LAST", "METRICS", "FitError", "FitOptions", "check_data", "choose_device", "fit"]
+
+BEST, LAST, CONFIG, CARD = "best.pt", "last.pt", "config.json", "best.json"
+IMAGENET = "imagenet"
 MICRO_PIXELS = 2 * 640 * 640  # pixels through the network at a time: about 2 GB in fp32 with gradients
+SCALES = (0.7, 1.4)  # of training crops, around the size at which pages are validated and used
+SYNTHETIC_SHARE = 0.3  # of rendered pages to one user's page in a batch
+DOWNLOAD_SECONDS = 20.0
+SAVE_SECONDS, SAY_SECONDS = 300.0, 20.0
+
+Say = Callable[[str], None]
 
 
 class FitError(ValueError):
@@ -33,15 +52,18 @@ class FitOptions:
 
     Attributes:
         data: ICDAR-style folder.
-        init: weights file, or '' for none.
-        backbone: name, decided by ``init`` if there is one.
+        init: weights file, 'imagenet' for a trunk trained on ImageNet (by torchvision), or '' for random weights.
+        backbone: name, decided by ``init`` if that is a file.
         epochs, batch_size, lr, crop: as in the paper's recipe.
         device: 'cpu' or 'cuda'.
         amp: half-precision autocast.
         distill: teacher's ONNX file or ''.
         synthetic: rendered pages to mix in.
-        limit_side: longest side at validation.
+        limit_side: longest side at validation; training crops are scaled around it.
         seed: of every random choice.
+        width: of the feature pyramid; None for the backbone's own, decided by ``init`` if that is a file.
+        keep_norms: BatchNorm keeps the statistics of ``init``: they come from thousands of pages, a batch's from two
+            crops. To be turned off where they no longer hold (a pruned network).
     """
 
     data: str
@@ -57,6 +79,8 @@ class FitOptions:
     synthetic: int = 0
     limit_side: int = 1280
     seed: int = 0
+    width: int | None = None
+    keep_norms: bool = True
 
 
 def choose_device(wanted: str) -> str:
@@ -72,17 +96,20 @@ def choose_device(wanted: str) -> str:
 
 def has_fast_half(device: str) -> bool:
     """Whether autocast pays: CUDA, or a CPU with bfloat16 instructions (others emulate it slowly)."""
-    if device == "cuda":
-        return True
-    info = Path("/proc/cpuinfo")
-    return info.is_file() and any(flag in info.read_text() for flag in ("avx512_bf16", "amx_bf16", " bf16"))
+    return device == "cuda" or has_bf16_instructions()
 
 
 def check_data(folder: Path) -> list[str]:
-    """Problems of a data folder, one line each; a missing training split is one."""
+    """Problems of a data folder, one line each; a missing training split is one, and so is a file that is no image."""
     problems = find_problems(folder)
     if not problems and not has_split(folder, "train"):
         problems.append(f"{folder}: has no train_list.txt and no train_images/")
+    for split in SPLITS if not problems else ():
+        for sample in read_split(folder, split) if has_split(folder, split) else ():
+            try:
+                page_header(sample.image)  # an hour later a bad one would end the run
+            except DetectorError as error:
+                problems.append(str(error))
     return problems
 
 
@@ -94,38 +121,43 @@ def held_out(folder: Path) -> list[Sample]:
     return []
 
 
-def _teach(pages: list[TrainingPage], teacher_file: Path, folder: Path) -> list[TrainingPage]:
-    from detector.training.teacher import Teacher, cache_page
+def training_pages(folder: Path, limit_side: int) -> list[TrainingPage]:
+    """The train split, each page with a view that scales it around the size at which it will be used."""
+    pages = [page_from_sample(sample) for sample in read_split(folder, "train")]
+    view = suit_view(np.concatenate([page.quads[~page.ignore] for page in pages]), (1.0, 1.0))
+    suited = []
+    for page in pages:
+        side = min(limit_side, max(page_header(page.image).upright_size))
+        suited.append(replace(page, view=replace(view, sides=(SCALES[0] * side, SCALES[1] * side))))
+    return suited
 
-    teacher, taught = Teacher(teacher_file), []
-    for number, page in enumerate(pages):
-        cached = cache_page(page.image, folder / str(number), teacher, limits=(960,), keep_side=1280)
-        taught.append(replace(page, image=cached.image, quads=page.quads * cached.scale, teacher=cached.teacher))
-    return taught
 
-
-def _groups(options: FitOptions, run: Path) -> list[tuple[float, list[TrainingPage]]]:
-    pages = [page_from_sample(sample) for sample in read_split(Path(options.data), "train")]
+def _groups(options: FitOptions, run: Path, say: Say) -> list[tuple[float, list[TrainingPage]]]:
+    pages = training_pages(Path(options.data), options.limit_side)
     if options.distill:
-        pages = _teach(pages, Path(options.distill), run / "teacher")
+        from detector.training.distill import load_teacher, teach
+
+        folder = run / "teacher"
+        pages = teach(pages, load_teacher(Path(options.distill), folder, torch.get_num_threads()), folder, say)
     groups = [(1.0, pages)]
     if options.synthetic:
         from detector.training.synth import render
 
+        say(f"rendering {options.synthetic} synthetic pages")
         render(run / "synthetic", range(options.synthetic), [], options.seed)
         drawn = [page_from_sample(sample) for sample in read_split(run / "synthetic", "train")]
-        groups.append((0.3, drawn))
+        groups.append((SYNTHETIC_SHARE, drawn))
     return groups
 
 
-def make_config(options: FitOptions, pages: int, width: int | None) -> TrainConfig:
+def make_config(options: FitOptions, pages: int, network: DBNet) -> TrainConfig:
     """The trainer's settings: SGD with poly decay as in the paper, whole epochs."""
     steps = options.epochs * math.ceil(pages / options.batch_size)
     return TrainConfig(
         steps=steps,
         phases=(Phase(1.0, options.crop, options.batch_size),),
-        backbone=options.backbone,
-        width=width,
+        backbone=network.backbone,
+        width=network.width,
         optimizer="sgd",
         lr=options.lr,
         trunk_lr=1.0,
@@ -135,16 +167,52 @@ def make_config(options: FitOptions, pages: int, width: int | None) -> TrainConf
         ema=min(0.999, 1 - 1 / max(2.0, steps / 5)),
         amp=options.amp,
         micro_batch=max(1, MICRO_PIXELS // options.crop**2),
+        freeze_norm=options.keep_norms and options.init not in ("", IMAGENET),
         device=options.device,
         seed=options.seed,
     )
 
 
-def fit(options: FitOptions, run: Path, *, resume: bool = False, say: Callable[[str], None] = print) -> dict[str, Any]:
+def start_network(options: FitOptions, saved: Path | None, say: Say) -> DBNet:
+    """The network that training starts from or, with a saved checkpoint, goes on with.
+
+    Raises:
+        ValueError: a file holds no network of ours, with its name.
+        FitError: there are no ImageNet weights for this backbone.
+    """
+    torch.manual_seed(options.seed)
+    if saved is None and options.init in ("", IMAGENET):
+        return _fresh_network(options, say)
+    file = saved or Path(options.init)
+    try:
+        return network_from_state(load_plain(file)["model"] if saved else read_state(file))
+    except (KeyError, TypeError):
+        raise FitError(f"{file}: not a checkpoint of ocr-detector train") from None
+    except ValueError as error:
+        raise FitError(str(error) if str(file) in str(error) else f"{file}: {error}") from None
+
+
+def _fresh_network(options: FitOptions, say: Say) -> DBNet:
+    if options.init == IMAGENET:
+        if options.backbone == "resnet18":
+            raise FitError("--init imagenet: not for resnet18; leave --init out to start from the shipped weights")
+        before = socket.getdefaulttimeout()
+        socket.setdefaulttimeout(DOWNLOAD_SECONDS)
+        try:
+            return build_network(options.backbone, width=options.width, pretrained=True)
+        except (OSError, RuntimeError) as error:  # no network; a download cut off
+            say(f"ImageNet weights could not be downloaded ({error}): starting from random ones, give it more epochs")
+        finally:
+            socket.setdefaulttimeout(before)
+        torch.manual_seed(options.seed)
+    return build_network(options.backbone, width=options.width)
+
+
+def fit(options: FitOptions, run: Path, *, resume: bool = False, say: Say = print) -> dict[str, Any]:
     """Trains, validates every epoch, keeps the best and the last checkpoint.
 
-    Writes RUN/config.json, last.pt, best.pt (by validation hmean; the last one without validation data),
-    metrics.csv and curve.png.
+    Writes RUN/config.json, last.pt, best.pt (by validation hmean; the last one without validation data) with its card
+    best.json, metrics.csv and curve.png.
 
     Args:
         options: of the run; with ``resume`` those saved in RUN/config.json should be given.
@@ -156,89 +224,114 @@ def fit(options: FitOptions, run: Path, *, resume: bool = False, say: Callable[[
         The last row of the metrics.
 
     Raises:
-        FitError, AnnotationError, DetectorError, ValueError: one line each.
+        FitError, AnnotationError, DetectorError, ModelError, ValueError: one line each.
     """
     run.mkdir(parents=True, exist_ok=True)
     (run / CONFIG).write_text(json.dumps(asdict(options), indent=2) + "\n", encoding="utf-8")
-    state = read_state(Path(options.init)) if options.init else None
-    width = None
-    if state is not None:
-        backbone, width = recognise(state)
-        options = replace(options, backbone=backbone)
-    groups, samples = _groups(options, run), held_out(Path(options.data))
-    config = make_config(options, len(groups[0][1]), width)
-    trainer = Trainer(config, state)
-    if resume and (run / LAST).is_file():
-        trainer.restore(run / LAST)
-    per_epoch = config.steps // options.epochs
+    saved = run / LAST if resume and (run / LAST).is_file() else None
+    network = start_network(options, saved, say)
+    groups, samples = _groups(options, run, say), held_out(Path(options.data))
+    config = make_config(options, len(groups[0][1]), network)
+    trainer = Trainer(config, network=network)
+    trainer.notes = {"history": [], "loss": 0.0, "data": fingerprint(groups), "rules": asdict(_rules(options))}
+    if saved:
+        mine = trainer.notes["data"]
+        trainer.restore(saved)
+        if trainer.notes.get("data") != mine:
+            raise FitError(f"{options.data}: the training pages changed since {run} was begun; train anew with -o")
+    rules, history, per_epoch = (
+        Rules(**trainer.notes["rules"]),
+        trainer.notes["history"],
+        config.steps // options.epochs,
+    )
     say(
         f"{len(groups[0][1])} training and {len(samples)} validation images, {config.steps} steps of "
         f"{options.batch_size} crops of {options.crop} px on {config.device}{' (half precision)' if config.amp else ''}"
     )
-    history: list[dict[str, Any]] = trainer.notes.setdefault("history", [])
+    if not samples:
+        say(f"{options.data}: has no val_* or test_*: nothing is validated, and best.pt is the last checkpoint")
+    if saved:
+        say(f"going on after step {trainer.step}")
     if not history and samples:
-        _note(history, run, say, {"epoch": 0, "step": 0, **_score(trainer, samples, options.limit_side)})
-    source, started, first, total = BatchSource(groups, options.seed), time.monotonic(), trainer.step, 0.0
-    for progress in trainer.run(source):
-        total = trainer.notes["loss"] = trainer.notes.get("loss", 0.0) + progress.loss
-        at_end = progress.step % per_epoch == 0
-        if progress.step % 20 == 0 or at_end:
-            left = (time.monotonic() - started) / (progress.step - first) * (config.steps - progress.step)
+        _note(trainer, run, say, {"epoch": 0, "step": 0, **_score(trainer, samples, options.limit_side, rules)})
+    started, first = time.monotonic(), trainer.step
+    said, kept = started, started
+    for progress in trainer.run(BatchSource(groups, options.seed)):
+        trainer.notes["loss"] += progress.loss
+        at_end, now = progress.step % per_epoch == 0, time.monotonic()
+        if at_end or now - said > SAY_SECONDS:
+            said = now
+            left = (now - started) / (progress.step - first) * (config.steps - progress.step)
             say(f"step {progress.step}/{config.steps}  loss {progress.loss:.3f}  {_clock(left)} left")
         if at_end:
-            row = {"epoch": progress.step // per_epoch, "step": progress.step, "loss": round(total / per_epoch, 5)}
+            loss = round(trainer.notes["loss"] / per_epoch, 5)
             trainer.notes["loss"] = 0.0
-            row |= _score(trainer, samples, options.limit_side) if samples else {}
+            row = {"epoch": progress.step // per_epoch, "step": progress.step, "loss": loss}
+            row |= _score(trainer, samples, options.limit_side, rules) if samples else {}
             best = max((past.get("hmean", -1.0) for past in history if past["epoch"]), default=-1.0)
-            _note(history, run, say, row)
+            _note(trainer, run, say, row)
             if row.get("hmean", math.inf) > best:
                 trainer.save(run / BEST)
+                _write_card(run / CARD, trainer, options, row)
+        if at_end or now - kept > SAVE_SECONDS:
+            kept = now
             trainer.save(run / LAST)
-        elif progress.step % config.save_every == 0:
-            trainer.save(run / LAST)
+    _sum_up(history, say)
     return history[-1] if history else {}
 
 
-def _score(trainer: Trainer, samples: list[Sample], limit_side: int) -> dict[str, float]:
-    counts = validate(trainer.average, samples, limit_side)
+def fingerprint(groups: list[tuple[float, list[TrainingPage]]]) -> str:
+    """Tells whether a run goes on with the pages it was begun with: hex digest of their names and ground truth."""
+    digest = hashlib.sha256()
+    for _, pages in groups:
+        for page in pages:
+            digest.update(page.image.name.encode() + page.quads.tobytes() + page.ignore.tobytes())
+    return digest.hexdigest()
+
+
+def _rules(options: FitOptions) -> Rules:
+    """Box rules of the weights that training starts from, so that scores before and after compare."""
+    return load_card(Path(options.init)).rules if options.init not in ("", IMAGENET) else Rules()
+
+
+def _write_card(path: Path, trainer: Trainer, options: FitOptions, row: dict[str, Any]) -> None:
+    """What detect, evaluate and export need to know about best.pt beside its weights."""
+    scores = {f"val @{options.limit_side}": row["hmean"]} if "hmean" in row else {}
+    facts = {
+        "name": path.parent.resolve().name,
+        "backbone": trainer.network.backbone,
+        "width": trainer.network.width,
+        "mean": IMAGENET_MEAN,
+        "std": IMAGENET_STD,
+        **trainer.notes["rules"],
+        "scores": scores,
+    }
+    path.write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
+
+
+def _score(trainer: Trainer, samples: list[Sample], limit_side: int, rules: Rules) -> dict[str, float]:
+    counts = validate(trainer.average, samples, limit_side, rules)
     return {name: round(getattr(counts, name), 4) for name in ("precision", "recall", "hmean")}
 
 
-def _note(history: list[dict[str, Any]], run: Path, say: Callable[[str], None], row: dict[str, Any]) -> None:
-    history.append(row)
-    columns = ["epoch", "step", "loss", "precision", "recall", "hmean"]
-    with (run / METRICS).open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, columns, restval="")
-        writer.writeheader()
-        writer.writerows(history)
-    draw_curve(history, run / CURVE)
-    say("epoch " + "  ".join(f"{name} {row[name]}" for name in columns if name in row).removeprefix("epoch "))
+def _note(trainer: Trainer, run: Path, say: Say, row: dict[str, Any]) -> None:
+    trainer.notes["history"].append(row)
+    write_history(trainer.notes["history"], run)
+    say("  ".join(f"{name} {row[name]}" for name in COLUMNS if name in row))
+
+
+def _sum_up(history: list[dict[str, Any]], say: Say) -> None:
+    scores = {row["epoch"]: row["hmean"] for row in history if "hmean" in row}
+    start = scores.pop(0, None)
+    if start is None or not scores:
+        return
+    best = max(scores, key=lambda epoch: scores[epoch])
+    gain = 100 * (scores[best] - start)
+    say(f"validation hmean {start:.4f} before, {scores[best]:.4f} after epoch {best} ({gain:+.1f} points)")
+    if gain <= 0:
+        say("no epoch was better than the start: try a smaller --lr, more --epochs, or more pages")
 
 
 def _clock(seconds: float) -> str:
     minutes, rest = divmod(int(seconds), 60)
     return f"{minutes // 60}:{minutes % 60:02}:{rest:02}"
-
-
-def draw_curve(history: list[dict[str, Any]], path: Path) -> None:
-    """A PNG of the loss and the validation hmean by epoch."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-    from matplotlib.ticker import MaxNLocator
-
-    figure = Figure(figsize=(7, 4), layout="constrained")
-    FigureCanvasAgg(figure)
-    axes = figure.add_subplot()
-    losses = [(row["epoch"], row["loss"]) for row in history if "loss" in row]
-    scores = [(row["epoch"], row["hmean"]) for row in history if "hmean" in row]
-    if losses:
-        axes.plot(*zip(*losses, strict=True), color="tab:gray", marker="o", label="training loss")
-    axes.set(xlabel="epoch", ylabel="training loss")
-    if scores:
-        right = axes.twinx()
-        right.plot(*zip(*scores, strict=True), color="tab:blue", marker="o", label="validation hmean")
-        right.set_ylabel("validation hmean")
-        right.yaxis.label.set_color("tab:blue")
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.grid(alpha=0.3)
-    figure.savefig(path, dpi=110)

@@ -106,9 +106,7 @@ def cache_page(image: Path, folder: Path, teacher: Maps, *, limits: tuple[int, .
     """
     copy, target = folder / f"{image.stem}.jpg", folder / f"{image.stem}.teacher.png"
     if copy.is_file() and target.is_file():
-        kept = cv2.imread(str(copy), cv2.IMREAD_COLOR)
-        if kept is not None:
-            return CachedPage(copy, target, kept.shape[1] / page_header(image).upright_size[0])
+        return CachedPage(copy, target, page_header(copy).upright_size[0] / page_header(image).upright_size[0])
     folder.mkdir(parents=True, exist_ok=True)
     page = open_page(image, limit_side=keep_side)
     found = np.round(teacher.ensemble(page.pixels, limits) * 255).astype(np.uint8)
