@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import resource
 import sys
 from pathlib import Path
@@ -16,6 +17,30 @@ SMALLEST_BUDGET_BYTES = 16 * 2**20
 LIBRARY_BYTES = 32 * 2**20
 """Of the mapped code of libraries (60 MB and more are touched in time) this much is in use at any moment. The rest is
 only there until somebody needs the memory: the kernel drops pages that are on disk anyway, and never kills for them."""
+
+
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8  # malloc.h, for mallopt(3)
+
+
+def tame_malloc(arenas: int | None = None) -> None:
+    """Lets glibc give memory of past pages back: blocks from 128 KB on are mapped apart and unmapped when freed.
+
+    128 KB is where glibc begins, but left alone it raises that to the largest block ever freed, up to 32 MB. Pictures
+    and maps of changing size then share the heap, and 500 pages of mixed sizes leave 100 MB of holes in it. Like
+    ``MALLOC_MMAP_THRESHOLD_`` and ``MALLOC_TRIM_THRESHOLD_``, which would have to be set before the process starts;
+    mallopt(3) works in a running one. No-op on musl and macOS.
+
+    Args:
+        arenas: how many heaps threads may have (``MALLOC_ARENA_MAX``); None leaves that alone.
+    """
+    try:
+        libc = ctypes.CDLL(None)
+        libc.mallopt(_M_MMAP_THRESHOLD, 128 << 10)
+        libc.mallopt(_M_TRIM_THRESHOLD, 1 << 20)
+        if arenas is not None:
+            libc.mallopt(_M_ARENA_MAX, arenas)
+    except (OSError, AttributeError):
+        pass
 
 
 def resident_bytes() -> int:

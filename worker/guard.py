@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import os
 import resource
 from pathlib import Path
+
+from detector import memory
 
 # After a lost process or no memory: same page again at a smaller size, then smaller (DESIGN 4, degradation ladder).
 LADDER = (1.0, 0.7, 0.5)
 SMALLEST_LIMIT_SIDE = 320
 _CLEAR_PEAK = b"5"  # proc(5), /proc/pid/clear_refs: resets VmHWM
-_M_TRIM_THRESHOLD, _M_ARENA_MAX = -1, -8  # malloc.h, for mallopt(3)
 
 
 def reset_peak_rss() -> None:
@@ -39,17 +39,8 @@ def peak_rss_mb() -> float:
 
 
 def tame_malloc() -> None:
-    """Keep glibc from holding memory of past images: two arenas, and free blocks above 1 MB go back at once.
-
-    The same as ``MALLOC_ARENA_MAX=2 MALLOC_TRIM_THRESHOLD_=1048576``, which would have to be set before the
-    process starts; ``mallopt(3)`` works in a running one. No-op on musl.
-    """
-    try:
-        libc = ctypes.CDLL(None)
-        libc.mallopt(_M_ARENA_MAX, 2)
-        libc.mallopt(_M_TRIM_THRESHOLD, 1 << 20)
-    except (OSError, AttributeError):
-        pass
+    """Keep glibc from holding memory of past images: two arenas, and free blocks go back at once."""
+    memory.tame_malloc(arenas=2)
 
 
 def is_out_of_memory(error: BaseException) -> bool:
