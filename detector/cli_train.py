@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
+import tempfile
 from pathlib import Path
 
 import click
 
 from detector.cli_options import NewFile
 from detector.errors import DetectorError, ModelError, show
-from detector.weights import DEFAULT_MODEL, WEIGHTS_FOLDER, list_models, weights_path
+from detector.weights import DEFAULT_MODEL, WEIGHTS_FOLDER, list_models, load_card, weights_path
 
 OK, FAILED, USAGE, NOTHING_TO_DO = 0, 1, 2, 4
+_ANEW = {"none": "", "imagenet": "imagenet"}
 FILE = click.Path(path_type=Path, dir_okay=False)
 FOLDER = click.Path(path_type=Path, file_okay=False)
 
@@ -32,10 +34,26 @@ def _fine_tunable(model: str) -> Path:
     return path
 
 
+def _first_weights(backbone: str | None, fpn_width: int | None) -> str:
+    """What --init means if it is not given: the best start there is for this backbone."""
+    if fpn_width:
+        return "none" if backbone in (None, "resnet18") else "imagenet"
+    if backbone in (None, "resnet18"):
+        return DEFAULT_MODEL
+    shipped = (name for name in list_models(WEIGHTS_FOLDER) if load_card(name).details.get("backbone") == backbone)
+    return next(shipped, "imagenet")
+
+
 @click.command()
 @click.option("--data", type=FOLDER, help="ICDAR-style folder: train_list.txt, train_images/, train_gts/ (and val_*).")
-@click.option("--init", help=f"Start from a shipped model, a weights file or 'none'.  [default: {DEFAULT_MODEL}]")
+@click.option(
+    "--init",
+    help="A shipped model, a weights file, 'imagenet' or 'none'.  [default: the shipped model of the backbone]",
+)
 @click.option("--backbone", type=click.Choice(["resnet18", "mobilenet_v3_small", "shufflenet_v2_x1_0"]))
+@click.option(
+    "--fpn-width", type=click.IntRange(8, 512), help="Of the feature pyramid, if it starts anew; 4, 8, 12, ..."
+)
 @click.option("--epochs", type=click.IntRange(1), default=5, show_default=True)
 @click.option("--batch-size", type=click.IntRange(1, 256), default=8, show_default=True)
 @click.option("--lr", type=click.FloatRange(0, 1, min_open=True), default=0.007, show_default=True)
@@ -53,6 +71,7 @@ def train(
     data: Path | None,
     init: str | None,
     backbone: str | None,
+    fpn_width: int | None,
     epochs: int,
     batch_size: int,
     lr: float,
@@ -96,6 +115,13 @@ def train(
         data = Path(options.data)
     if data is None:
         raise click.UsageError("give --data FOLDER (or --resume RUN)")
+    run = resume or output
+    if run is None and not check_only:
+        raise click.UsageError("give -o RUN, the folder for checkpoints and metrics")
+    if crop % 32:
+        raise click.UsageError(f"--crop {crop} is not a multiple of 32; the nearest is {round(crop / 32) * 32}")
+    if fpn_width and fpn_width % 4:
+        raise click.UsageError(f"--fpn-width {fpn_width} is not a multiple of 4; try {fpn_width // 4 * 4}")
     problems = fitting.check_data(data)
     if problems:
         for problem in problems[:50]:
@@ -103,33 +129,31 @@ def train(
         if len(problems) > 1:
             _say(f"{len(problems)} problems in {data}; nothing was trained")
         return NOTHING_TO_DO
-    if check_only:
-        click.echo(f"{data}: nothing wrong")
+    if check_only or run is None:
+        click.echo(f"{data}: nothing wrong; {fitting.describe_data(data)}")
         return OK
-    run = resume or output
-    if run is None:
-        raise click.UsageError("give -o RUN, the folder for checkpoints and metrics")
-    if crop % 32:
-        raise click.UsageError(f"--crop {crop} is not a multiple of 32; the nearest is {round(crop / 32) * 32}")
     try:
         if resume is None:
             if (run / fitting.LAST).is_file():
                 raise click.UsageError(
                     f"{run} already holds a run: --resume {run} goes on with it; else choose another -o"
                 )
-            start = init or ("none" if backbone not in (None, "resnet18") else DEFAULT_MODEL)
+            start = init or _first_weights(backbone, fpn_width)
+            if fpn_width and start not in _ANEW:
+                raise click.UsageError("--fpn-width is for --init none or imagenet; weights have their own width")
             chosen = fitting.choose_device(device)
             options = fitting.FitOptions(
-                data=str(data),
-                init="" if start == "none" else str(_fine_tunable(start)),
-                backbone=backbone or "resnet18",
+                data=str(data.resolve()),
+                init=_ANEW[start] if start in _ANEW else str(_fine_tunable(start).resolve()),
+                backbone=backbone or "",
+                width=fpn_width,
                 epochs=epochs,
                 batch_size=batch_size,
                 lr=lr,
                 crop=crop,
                 device=chosen,
                 amp=amp == "auto" and fitting.has_fast_half(chosen),
-                distill=str(distill or ""),
+                distill=str(distill.resolve()) if distill else "",
                 synthetic=synthetic,
                 limit_side=limit_side,
                 seed=seed,
@@ -167,7 +191,7 @@ def export(
       ocr-detector export run/best.pt -o my.fp32.onnx --dynamic
       ocr-detector export dbnet-resnet18 --height 736 --width 1280 -o wide.onnx
     """
-    from detector.export import ExportError, check_side, export_onnx
+    from detector.export import ExportError, check_side, export_onnx, pass_card_on
 
     try:
         sides = (check_side(height or size), check_side(width or size))
@@ -176,6 +200,7 @@ def export(
 
         network = load_network(path)
         parities = export_onnx(network, output, sides, dynamic=dynamic, opset=opset, half=half)
+        card = pass_card_on(path, output)
     except ExportError as error:
         _say(str(error))
         return USAGE if "not possible" in str(error) else FAILED
@@ -184,7 +209,10 @@ def export(
         return USAGE
     for item in parities:
         click.echo(f"{item.runtime:>12} {item.size[0]}x{item.size[1]}: largest difference {item.difference:.1e}")
-    click.echo(f"{output}: {output.stat().st_size / 1e6:.1f} MB, {'dynamic' if dynamic else f'{sides[0]}x{sides[1]}'}")
+    click.echo(
+        f"{output}: {output.stat().st_size / 1e6:.1f} MB, {'dynamic' if dynamic else f'{sides[0]}x{sides[1]}'}"
+        + (f", its thresholds in {card.name}" if card else "")
+    )
     return OK
 
 
@@ -207,6 +235,8 @@ def quantize(
       ocr-detector quantize my.fp32.onnx --images some_pages -o my.int8.onnx
     """
     from detector import quantize as quantizing
+    from detector.annotations import has_split
+    from detector.export import pass_card_on
 
     if not model.is_file():
         _say(f"{show(model)}: no such file; give an fp32 .onnx file (ocr-detector export makes one)")
@@ -216,10 +246,13 @@ def quantize(
         if dynamic:
             changed = quantizing.quantize_dynamic(model, output)
             click.echo(
-                f"quantize_dynamic changed {changed} nodes: it works on fully connected layers, and a DBNet has "
-                "none. Leave --dynamic out for the static int8 that is smaller and faster."
-                if not changed
-                else f"quantize_dynamic changed {changed} nodes"
+                f"quantize_dynamic changed {changed} nodes"
+                + (
+                    ": it works on fully connected layers, and a DBNet has none; the file holds the same fp32 network. "
+                    "Leave --dynamic out for the static int8 that is smaller and faster."
+                    if not changed
+                    else ""
+                )
             )
             return OK
         folder = images or (data / "train_images" if data else None)
@@ -231,25 +264,33 @@ def quantize(
                 f"{show(folder)}: {'no images in it' if folder.is_dir() else 'no such folder'}; give some to calibrate"
             )
             return NOTHING_TO_DO
-        quantizing.quantize_static(
-            model, output, quantizing.spread(files, quantizing.CALIBRATION_IMAGES), limit_side=limit_side
-        )
-        scores = {}
-        click.echo(f"{'':>6}  {'MB':>7}  {'ms':>7}  {'peak MB':>7}  hmean val @{limit_side}")
-        for name, path in (("before", model), ("after", output)):
-            cost = quantizing.measure(path)
-            if data:
-                scores[name] = quantizing.hmean(path, data, "val", limit_side)
-            score = f"{scores[name]:.4f}" if data else "– (needs --data)"
-            click.echo(f"{name:>6}  {cost.megabytes:7.1f}  {cost.milliseconds:7.1f}  {cost.peak_mb:7.0f}  {score}")
+        split = next((name for name in ("val", "test") if data and has_split(data, name)), "")
+        if quantizing.fixed_size(model):
+            split = ""  # pages have all sizes
+        with tempfile.TemporaryDirectory(dir=output.parent) as unfinished:
+            trial = Path(unfinished) / output.name  # what was there before stays until this one is accepted
+            pass_card_on(model, trial)
+            quantizing.quantize_static(
+                model, trial, quantizing.spread(files, quantizing.CALIBRATION_IMAGES), limit_side=limit_side
+            )
+            scores = []
+            click.echo(f"{'':>6}  {'MB':>7}  {'ms':>7}  {'peak MB':>7}  hmean {split} @{limit_side}")
+            for name, path in (("before", model), ("after", trial)):
+                cost = quantizing.measure(path)
+                if data and split:
+                    scores.append(quantizing.hmean(path, data, split, limit_side))
+                score = f"{scores[-1]:.4f}" if scores else "– (needs --data with a val split, and a --dynamic export)"
+                click.echo(f"{name:>6}  {cost.megabytes:7.1f}  {cost.milliseconds:7.1f}  {cost.peak_mb:7.0f}  {score}")
+            lost = scores[0] - scores[1] if scores else 0.0
+            if lost > quantizing.MOST_LOST and not force:
+                _say(f"{output}: not written, it loses {100 * lost:.1f} points; --force keeps it")
+                return FAILED
+            trial.replace(output)
+            pass_card_on(model, output)
     except DetectorError as error:
         _say(str(error))
         return NOTHING_TO_DO
     except ValueError as error:
         _say(str(error))
         return USAGE
-    if scores and scores["before"] - scores["after"] > 0.015 and not force:
-        output.unlink()
-        _say(f"{output}: not kept, it loses {100 * (scores['before'] - scores['after']):.1f} points; --force keeps it")
-        return FAILED
     return OK

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+from detector.import_weights import card_file
 
 if TYPE_CHECKING:
     from detector.network.dbnet import DBNet
@@ -114,6 +117,39 @@ def export_onnx(
     finally:
         unfinished.unlink(missing_ok=True)
     return parities
+
+
+def pass_card_on(source: Path, target: Path) -> Path | None:
+    """Writes beside a file made of a model what its card says about its use: thresholds, mean and std, backbone.
+
+    Without it the same network would be used with other thresholds and find other boxes.
+
+    Args:
+        source: the weights or model that ``target`` was made of.
+        target: the new file.
+
+    Returns:
+        The card; None if there was none to pass on, or if a .json that is no card is in its place.
+    """
+    old, new = card_file(source), card_file(target)
+    if not old.is_file() or old.absolute() == new.absolute():
+        return None
+    card = json.loads(old.read_text(encoding="utf-8"))
+    if new.is_file():
+        try:
+            known = "binarize" in json.loads(new.read_text(encoding="utf-8"))
+        except (ValueError, TypeError):
+            known = False
+        if not known:
+            return None
+    # The checksum and scores are those of another file.
+    kept = {key: value for key, value in card.items() if key not in ("sha256", "files", "scores", "name")}
+    stem = new.name.removesuffix(".json")
+    new.write_text(
+        json.dumps({"name": stem, "from": card.get("name", old.stem), **kept}, indent=2, ensure_ascii=False) + "\n",
+        encoding="utf-8",
+    )
+    return new
 
 
 def _test_sizes(height: int, width: int, dynamic: bool) -> list[tuple[int, int]]:

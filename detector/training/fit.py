@@ -53,7 +53,7 @@ class FitOptions:
     Attributes:
         data: ICDAR-style folder.
         init: weights file, 'imagenet' for a trunk trained on ImageNet (by torchvision), or '' for random weights.
-        backbone: name, decided by ``init`` if that is a file.
+        backbone: name; '' for that of ``init``, or resnet18.
         epochs, batch_size, lr, crop: as in the paper's recipe.
         device: 'cpu' or 'cuda'.
         amp: half-precision autocast.
@@ -68,7 +68,7 @@ class FitOptions:
 
     data: str
     init: str = ""
-    backbone: str = "resnet18"
+    backbone: str = ""
     epochs: int = 5
     batch_size: int = 8
     lr: float = 0.007
@@ -111,6 +111,14 @@ def check_data(folder: Path) -> list[str]:
             except DetectorError as error:
                 problems.append(str(error))
     return problems
+
+
+def describe_data(folder: Path) -> str:
+    """How many images each split has, in words."""
+    return (
+        ", ".join(f"{len(read_split(folder, split))} {split}" for split in SPLITS if has_split(folder, split))
+        + " images"
+    )
 
 
 def held_out(folder: Path) -> list[Sample]:
@@ -185,27 +193,31 @@ def start_network(options: FitOptions, saved: Path | None, say: Say) -> DBNet:
         return _fresh_network(options, say)
     file = saved or Path(options.init)
     try:
-        return network_from_state(load_plain(file)["model"] if saved else read_state(file))
+        network = network_from_state(load_plain(file)["model"] if saved else read_state(file))
     except (KeyError, TypeError):
         raise FitError(f"{file}: not a checkpoint of ocr-detector train") from None
     except ValueError as error:
         raise FitError(str(error) if str(file) in str(error) else f"{file}: {error}") from None
+    if options.backbone not in ("", network.backbone):
+        raise FitError(f"{file}: holds a {network.backbone}, not --backbone {options.backbone}; leave that out")
+    return network
 
 
 def _fresh_network(options: FitOptions, say: Say) -> DBNet:
+    backbone = options.backbone or "resnet18"
     if options.init == IMAGENET:
-        if options.backbone == "resnet18":
+        if backbone == "resnet18":
             raise FitError("--init imagenet: not for resnet18; leave --init out to start from the shipped weights")
         before = socket.getdefaulttimeout()
         socket.setdefaulttimeout(DOWNLOAD_SECONDS)
         try:
-            return build_network(options.backbone, width=options.width, pretrained=True)
+            return build_network(backbone, width=options.width, pretrained=True)
         except (OSError, RuntimeError) as error:  # no network; a download cut off
             say(f"ImageNet weights could not be downloaded ({error}): starting from random ones, give it more epochs")
         finally:
             socket.setdefaulttimeout(before)
         torch.manual_seed(options.seed)
-    return build_network(options.backbone, width=options.width)
+    return build_network(backbone, width=options.width)
 
 
 def fit(options: FitOptions, run: Path, *, resume: bool = False, say: Say = print) -> dict[str, Any]:
