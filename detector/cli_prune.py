@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -12,6 +13,9 @@ from detector.cli_options import INTERRUPTED, NOTHING_TO_DO, OK, USAGE, say
 from detector.cli_train import FOLDER, _fine_tunable
 from detector.errors import DetectorError
 from detector.weights import DEFAULT_MODEL
+
+if TYPE_CHECKING:
+    from detector.network.dbnet import DBNet
 
 PLAN, START, RESULT, TABLE = "prune.json", "start.safetensors", "pruned.safetensors", "table.txt"
 
@@ -94,6 +98,7 @@ def prune(
                 "amp": amp == "auto",
                 "limit_side": limit_side,
                 "seed": seed,
+                "keep_norms": False,  # their statistics belong to inputs that are partly gone
             }
             _start(source, ratio, run, training, int8)
         _finish(run, going_on=resume is not None)
@@ -130,9 +135,27 @@ def _start(source: Path, ratio: float, run: Path, training: dict[str, Any], int8
     training["amp"] = training["amp"] and fitting.has_fast_half(training["device"])
     run.mkdir(parents=True, exist_ok=True)
     save_half(pruned.state_dict(), run / START)
+    _write_card(run / START, pruned, source, ratio)
     training |= {"init": str((run / START).resolve()), "backbone": pruned.backbone}
     plan = {"model": str(source), "ratio": ratio, "int8": int8, "training": training}
     (run / PLAN).write_text(json.dumps(plan, indent=2) + "\n", encoding="utf-8")
+
+
+def _write_card(path: Path, network: DBNet, source: Path, ratio: float) -> None:
+    """The card beside a pruned network's weights: the box rules are those of its source."""
+    from detector.weights import load_card
+
+    card = load_card(source)
+    facts = {
+        "name": path.parent.resolve().name,
+        "backbone": network.backbone,
+        "width": network.width,
+        "mean": card.mean,
+        "std": card.std,
+        **asdict(card.rules),
+        "recipe": f"{card.name}, {100 * ratio:g} % of the channels cut with ocr-detector prune",
+    }
+    path.with_suffix(".json").write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
 
 
 def _finish(run: Path, going_on: bool) -> None:
@@ -153,14 +176,17 @@ def _finish(run: Path, going_on: bool) -> None:
         raise ValueError(f"{run / PLAN}: not the plan of a run ({error}); prune anew with -o") from None
     if options.epochs:
         fitting.fit(options, run, resume=going_on, say=say)
-    save_half(load_network(run / (fitting.BEST if options.epochs else START)).state_dict(), run / RESULT)
+    after, source = load_network(run / (fitting.BEST if options.epochs else START)), Path(plan["model"])
+    save_half(after.state_dict(), run / RESULT)
+    _write_card(run / RESULT, after, source, plan["ratio"])
     data = Path(options.data) if options.data else None
     split = next((name for name in ("val", "test") if data and has_split(data, name)), None)
     pages = [sample.image for sample in read_split(data, "train")] if data and plan["int8"] else []
     rows = compare(
-        load_network(Path(plan["model"])),
+        load_network(source),
         load_network(run / RESULT),
         spread(pages, CALIBRATION_IMAGES),
+        card=(run / RESULT).with_suffix(".json"),
         data=data if split else None,
         split=split or "",
         limit_side=options.limit_side,

@@ -165,6 +165,7 @@ def compare(
     after: DBNet,
     calibration: Sequence[Path],
     *,
+    card: Path | None = None,
     data: Path | None = None,
     split: str = "val",
     limit_side: int = 1280,
@@ -178,6 +179,7 @@ def compare(
         before: the network as it was.
         after: the pruned one.
         calibration: images for int8; none leaves the int8 rows out.
+        card: of both (mean, std, box rules); None for the defaults.
         data: folder for hmean, or None.
         split: of that folder.
         limit_side: longest side at quantizing (at most 640) and scoring, pixels.
@@ -190,6 +192,8 @@ def compare(
         for name, network in networks.items():
             files[name, "fp32"] = Path(folder) / f"{name}.fp32.onnx"
             export_onnx(network, files[name, "fp32"], (SIDE, SIDE), dynamic=True)
+            if card:
+                (Path(folder) / f"{name}.json").write_bytes(card.read_bytes())
         for name in networks if calibration else ():
             files[name, "int8"] = Path(folder) / f"{name}.int8.onnx"
             side = min(SIDE, limit_side)

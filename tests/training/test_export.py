@@ -14,10 +14,10 @@ from detector.quantize import QuantizeError, calibration_batches, measure, quant
 from tests.training.pages import make_pages
 
 
-def lively(backbone: str) -> DBNet:
+def lively(backbone: str, width: int = 16) -> DBNet:
     """A small network whose BatchNorms are not the identity and whose map is not all one value."""
     torch.manual_seed(0)
-    network = build_network(backbone, width=16)
+    network = build_network(backbone, width=width)
     for module in network.modules():
         if isinstance(module, torch.nn.BatchNorm2d):
             module.running_mean.normal_(0, 0.1)
