@@ -6,7 +6,7 @@ import logging
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypedDict
+from typing import TypedDict, cast
 
 import cv2
 import numpy as np
@@ -19,7 +19,7 @@ from detector.image_budget import STRIDE, target_size
 from detector.memory import decode_budget, resident_bytes, tame_malloc
 from detector.postprocess import Box, Map, Rules, find_boxes
 from detector.runtimes import Runtime, file_kind, load_runtime
-from detector.tiling import TILE, Rows, WholePage, blend_overview, merged_map, needs_tiles
+from detector.tiling import TILE, WholePage, blend_overview, merged_map, needs_tiles, overview_side
 from detector.weights import DEFAULT_MODEL, ModelCard, load_card
 
 __all__ = ["Box", "Detection", "ModelInfo", "TextDetector", "normalise"]
@@ -147,26 +147,36 @@ class TextDetector:
         return Detection(seen.width, seen.height, boxes, seen.map.shape, seen.flags, seconds)
 
     def _see(self, path: Path, page: int, limit_side: int) -> _Seen:
-        """The page's map: of the page as a whole, or of its tiles; these of a page in memory or read in strips."""
-        if self.tiled:
-            with open_strips(path, page, limit_side=limit_side, **self._budget()) as large:
-                if large is not None and needs_tiles(large.strips.height, large.strips.width):
-                    overview = self._open(path, page, TILE).pixels
-                    ready = time.perf_counter()
-                    probability: Map = self._tiled(large.strips, overview)
-                    return _Seen(probability, large.width, large.height, (*large.flags, "tiled"), ready)
+        """The page's map: of a page in memory, or, where tiles allow it, of one read in strips."""
+        if self.tiled and (seen := self._see_strips(path, page, limit_side)):
+            side = overview_side(*seen.map.shape)
+            if side < limit_side:
+                blend_overview(cast("npt.NDArray[np.uint8]", seen.map), self._see(path, page, side).map)
+            return seen
         opened = self._open(path, page, limit_side)
         ready = time.perf_counter()
-        height, width = opened.pixels.shape[:2]
-        if not (self.tiled and needs_tiles(height, width)):
-            return _Seen(self.probability(opened.pixels), opened.width, opened.height, opened.flags, ready)
-        small = cv2.resize(opened.pixels, target_size(width, height, TILE), interpolation=cv2.INTER_AREA)
-        probability = self._tiled(WholePage(opened.pixels), np.asarray(small, np.uint8))
-        return _Seen(probability, opened.width, opened.height, (*opened.flags, "tiled"), ready)
+        if self.tiled and needs_tiles(*opened.pixels.shape[:2]):
+            merged = self._tiled(opened.pixels)
+            return _Seen(merged, opened.width, opened.height, (*opened.flags, "tiled"), ready)
+        return _Seen(self.probability(opened.pixels), opened.width, opened.height, opened.flags, ready)
 
-    def _tiled(self, page: Rows, overview: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
-        merged = merged_map(page, self.probability)
-        blend_overview(merged, self.probability(overview))
+    def _see_strips(self, path: Path, page: int, limit_side: int) -> _Seen | None:
+        """The map of a large page's tiles, without its overview; None if the page is small or must be held whole."""
+        with open_strips(path, page, limit_side=limit_side, **self._budget()) as large:
+            if large is None or not needs_tiles(large.strips.height, large.strips.width):
+                return None
+            ready = time.perf_counter()
+            merged = merged_map(large.strips, self.probability)
+            return _Seen(merged, large.width, large.height, (*large.flags, "tiled"), ready)
+
+    def _tiled(self, pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+        """(H, W, 3) uint8 RGB, larger than a tile -> (H, W) uint8: its tiles and its overview."""
+        height, width = pixels.shape[:2]
+        merged = merged_map(WholePage(pixels), self.probability)
+        smaller = target_size(width, height, overview_side(height, width))
+        if smaller != (width, height):
+            small = np.asarray(cv2.resize(pixels, smaller, interpolation=cv2.INTER_AREA), np.uint8)
+            blend_overview(merged, self._tiled(small) if needs_tiles(*small.shape[:2]) else self.probability(small))
         return merged
 
     def _open(self, path: Path, page: int, limit_side: int) -> Page:

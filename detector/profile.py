@@ -48,8 +48,8 @@ PROFILES = {
     "low": Profile("low", 640, 1, "auto", 200_000_000, 256, 19, 200),
     # 960: dense documents are nearly as good as at full size, 2.25 times the work of 640.
     "standard": Profile("standard", 960, 1, "auto", 200_000_000, 512, 0, 500),
-    # 1280: the size at which small print on receipts and forms is found.
-    "accurate": Profile("accurate", 1280, 1, "auto", 200_000_000, 1024, 0, 500, tiled=True),
+    # 1440: the size at which small print on receipts and forms is found, and 6 point print on an A4 page.
+    "accurate": Profile("accurate", 1440, 1, "auto", 200_000_000, 1024, 0, 500, tiled=True),
 }
 
 

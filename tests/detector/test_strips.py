@@ -114,6 +114,26 @@ def test_boxes_of_a_page_in_strips(tmp_path: Path, tiny_model: Path, suffix: str
     assert np.abs(np.array(box.points) - expected_box(1.0)).max() < 3
 
 
+@pytest.mark.parametrize("from_bytes", [1, 2**40])
+@pytest.mark.parametrize("size", [(3000, 1900), (20_000, 300), (250, 9_000)])
+def test_overviews_of_overviews_come_to_an_end(
+    tmp_path: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch, size: tuple[int, int], from_bytes: int
+) -> None:
+    monkeypatch.setattr(image_budget, "STRIPS_FROM_BYTES", from_bytes)
+    path = tmp_path / "page.png"
+    width, height = size
+    page = Image.new("RGB", size, (20, 20, 20))
+    line = (width // 4, height // 3, width // 4 * 3, height // 2)
+    page.paste((255, 255, 255), line)
+    page.save(path)
+    found = TextDetector(tiny_model, limit_side=8192, tiled=True).detect(path)
+    assert "tiled" in found.flags
+    (box,) = found.boxes
+    centre = np.array(box.points).mean(axis=0)
+    assert centre == pytest.approx([(line[0] + line[2]) / 2, (line[1] + line[3]) / 2], abs=4)
+    assert box.score > 0.9
+
+
 def test_48_megapixels_at_full_size_in_a_fraction_of_their_memory(tmp_path: Path, tiny_model: Path) -> None:
     path = tmp_path / "large.jpg"
     page = np.full((6000, 8000, 3), 20, np.uint8)
