@@ -32,8 +32,8 @@ class View:
 
 
 VIEWS = {
-    "scene": View((420.0, 1500.0), tilt=7.0, free_turn=0.15, quarter_turn=0.06, mirror=0.15, stretch=0.15),
-    "document": View((620.0, 1800.0), tilt=2.0, free_turn=0.03, quarter_turn=0.02, stretch=0.08),
+    "scene": View((420.0, 1500.0), tilt=7.0, free_turn=0.15, quarter_turn=0.1, mirror=0.15, stretch=0.15),
+    "document": View((620.0, 1800.0), tilt=2.0, free_turn=0.03, quarter_turn=0.12, stretch=0.08),
     "page": View((480.0, 1600.0), tilt=5.0, free_turn=0.05, quarter_turn=0.02, mirror=0.05),
 }
 UPRIGHT = 3.0  # degrees: text that leans less was scanned or photographed straight
