@@ -1,17 +1,13 @@
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 
 from detector.annotations import read_split
-from detector.network.build import BACKBONES, build_network, read_state
-from detector.training import dataset
+from detector.network.build import build_network
 from detector.training.dataset import BatchSource, page_from_sample
 from detector.training.trainer import Phase, TrainConfig, Trainer
-from detector.training.validate import validate
-from detector.weights import weights_path
 from tests.training.pages import make_pages
 
 CONFIG = TrainConfig(
@@ -86,29 +82,3 @@ def test_errors_of_the_loader_reach_the_caller(source: BatchSource, tmp_path: Pa
     (next((tmp_path / "data/train_images").iterdir())).write_bytes(b"broken")
     with pytest.raises(Exception, match=r"\.png"):
         list(Trainer(replace(CONFIG, steps=30)).run(source, until=30))
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("backbone", BACKBONES)
-def test_overfits_eight_pages(tmp_path: Path, backbone: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    # The pages as they are: what is asked here is whether the network can learn them, not whether it generalises.
-    monkeypatch.setattr(dataset, "choose_matrix", lambda *arguments: np.eye(2, 3))
-    monkeypatch.setattr(dataset, "change_look", lambda rng, picture: picture)
-    samples = read_split(make_pages(tmp_path, 8), "train")
-    source = BatchSource([(1.0, [page_from_sample(sample) for sample in samples])], seed=0)
-    # ResNet-18's trunk has its BatchNorm folded away: it is meant to start from weights, and here starts from ours.
-    state = read_state(weights_path("dbnet-resnet18", "fp16_safetensors")) if backbone == "resnet18" else None
-    config = replace(
-        CONFIG,
-        steps=50 if state else 200,
-        phases=(Phase(1.0, 160, 4),),
-        backbone=backbone,
-        width=None if state else 64,
-        lr=1e-3 if state else 2e-3,
-        trunk_lr=1.0,
-        ema=0.9 if state else 0.95,
-    )
-    trainer = Trainer(config, state)
-    for _ in trainer.run(source):
-        pass
-    assert validate(trainer.average, samples, 160).hmean > 0.95
