@@ -5,6 +5,7 @@ In this process it would count what was loaded before it, and what it loads woul
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import subprocess
@@ -21,6 +22,8 @@ import msgspec
 
 from detector.errors import DetectorError, ModelError
 from detector.postprocess import Rules
+
+_log = logging.getLogger("detector")
 
 WATCH_S = 0.02
 LEAST_ROUNDS = 3
@@ -86,12 +89,18 @@ class _Refused(msgspec.Struct, frozen=True, tag=True):
     message: str
 
 
+class _Remark(msgspec.Struct, frozen=True, tag=True):
+    """A warning that the detector logged, such as that it was tuned for another size."""
+
+    line: str
+
+
 class _Order(msgspec.Struct, frozen=True):
     trial: Trial
     images: list[str]  # percent-encoded: names need not be text
 
 
-_Message = Found | Ended | _Refused
+_Message = Found | Ended | _Refused | _Remark
 
 
 def run_trial(trial: Trial, images: Sequence[Path], *, stop_above_mb: float | None = None) -> Iterator[Found | Ended]:
@@ -128,6 +137,9 @@ def run_trial(trial: Trial, images: Sequence[Path], *, stop_above_mb: float | No
                 message = msgspec.json.decode(line, type=_Message)
                 if isinstance(message, _Refused):
                     raise _as_error(message)
+                if isinstance(message, _Remark):
+                    _log.warning("%s", message.line)
+                    continue
                 ended = isinstance(message, Ended)
                 yield message
             child.wait()
@@ -208,6 +220,17 @@ def _peak_mb() -> float:
     return _status_mb("VmHWM") or resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
+class _Remarks(logging.Handler):
+    """Keeps what is logged."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self.heard: list[_Remark] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.heard.append(_Remark(record.getMessage()))
+
+
 def _work(order: _Order) -> Iterator[_Message]:
     """What the child says, message by message."""
     trial = order.trial
@@ -215,6 +238,8 @@ def _work(order: _Order) -> Iterator[_Message]:
     try:
         from detector.predictor import TextDetector
 
+        remarks = _Remarks()
+        _log.addHandler(remarks)
         detector = TextDetector(
             trial.model,
             runtime=trial.runtime,
@@ -224,6 +249,7 @@ def _work(order: _Order) -> Iterator[_Message]:
             rules=trial.rules,
             tiled=trial.tiled,
         )
+        yield from remarks.heard
         begun, rounds = time.perf_counter(), 0
         while not rounds or (trial.seconds and (rounds < LEAST_ROUNDS or time.perf_counter() - begun < trial.seconds)):
             for number, image in enumerate(images):

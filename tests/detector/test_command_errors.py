@@ -203,6 +203,14 @@ def test_every_command_has_been_asked() -> None:
     assert set(INTERRUPTED) | {"models"} == set(COMMANDS)
 
 
+@pytest.mark.parametrize("name", COMMANDS)
+def test_help_shows_examples(name: str) -> None:
+    command = cli.get_command(None, name)  # type: ignore[arg-type]
+    assert command is not None
+    assert "Examples:" in (command.help or "")
+    assert f"ocr-detector {name}" in (command.help or "")
+
+
 @pytest.fixture(scope="module")
 def no_torch(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """An environment in which nothing of the extra "torch" can be imported."""

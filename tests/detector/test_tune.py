@@ -221,6 +221,13 @@ def test_agreement_of_boxes(tmp_path: Path, tiny_model: Path) -> None:
     assert agreement([[]], [[]]) == 1
 
 
+def test_what_a_trial_remarks_is_heard_here(tiny_model: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    remember(load_card(tiny_model).sha256, 960)
+    trial = Trial(model=str(tiny_model), limit_side=640)
+    assert list(run_trial(trial, []))[-1].runtime == "onnxruntime-fp32"  # type: ignore[union-attr]
+    assert "not tuned for pages of 640 pixels" in caplog.text
+
+
 def test_a_trial_tells_why_it_died(tiny_model: Path, tmp_path: Path) -> None:
     with pytest.raises(TrialError, match=r"nowhere\.png: cannot be opened"):
         list(run_trial(Trial(model=str(tiny_model)), [tmp_path / "nowhere.png"]))
