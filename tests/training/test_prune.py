@@ -151,11 +151,13 @@ def test_prune_from_the_command_line(
     assert command("prune", "--resume", again) == 0
     assert (again / "pruned.safetensors").read_bytes() == (out / "pruned.safetensors").read_bytes()
     assert "int8" not in (again / "table.txt").read_text()
-    # The result trains on, resumes and exports like any other network.
+
+
+def test_a_pruned_network_trains_on_resumes_and_exports(data: Path, weights: Path, tmp_path: Path) -> None:
+    save_half(prune_network(load_network(weights), 0.3).state_dict(), tmp_path / "p.safetensors")
+    words = ["--crop", 64, "--batch-size", 4, "--limit-side", 160, "--device", "cpu", "--amp", "off", "--epochs", 1]
     more = tmp_path / "more"
-    assert (
-        command("train", "--data", data, "--init", out / "pruned.safetensors", "--epochs", 1, *words, "-o", more) == 0
-    )
+    assert command("train", "--data", data, "--init", tmp_path / "p.safetensors", *words, "-o", more) == 0
     assert command("train", "--resume", more) == 0
     assert load_network(more / "best.pt").width == 24
     assert command("export", more / "best.pt", "--size", 320, "-o", tmp_path / "m.onnx") == 0
