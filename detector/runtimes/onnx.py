@@ -12,9 +12,6 @@ import onnxruntime as ort
 from detector.errors import ModelError
 from detector.image_budget import STRIP_ASPECT
 
-RUNS_BETWEEN_RELEASES = 64
-"""Pages of ever new shapes leave the arena in pieces; giving it back now and then costs half a percent of the time."""
-
 _SAME_AS_REQUESTED = 1  # arena_extend_strategy of OrtArenaCfg, onnxruntime_c_api.h
 
 
@@ -44,7 +41,6 @@ class OnnxRuntime:
                 raise
             first_line = next(iter(str(error).splitlines()), type(error).__name__)
             raise ModelError(f"{model}: ONNX Runtime cannot load it: {first_line}") from error
-        self._runs = 0
         self._largest = 0  # input area in pixels since the arena was last empty
         self._shrinking = ort.RunOptions()
         self._shrinking.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
@@ -63,9 +59,9 @@ class OnnxRuntime:
             if self._largest:
                 self.release()  # blocks of a smaller page are no use to a larger one, and would be kept beside its own
             self._largest = area
-        self._runs += 1
-        odd = max(batch.shape[2:]) > STRIP_ASPECT * min(batch.shape[2:])
-        shrink = odd or self._runs % RUNS_BETWEEN_RELEASES == 0
+        # Blocks of a strip fit nothing else. Other pages' are used again: 4,000 pages of random sizes leave the arena
+        # as the first hundred made it, so it is not emptied from time to time, and the process stays flat.
+        shrink = max(batch.shape[2:]) > STRIP_ASPECT * min(batch.shape[2:])
         (output,) = self._session.run(["probability"], {"image": batch}, self._shrinking if shrink else None)
         if shrink:
             self._largest = 0

@@ -87,7 +87,7 @@ def run_worker(folder: Path, limit_mb: int, scratch: Path, **more: str) -> Outco
         try:
             environment = environment_of(scratch, OCRFLEET_REDIS_URL=server.url, **more)
             started = time.perf_counter()
-            with _process("worker.cli", "start", environment=environment, log=log, cgroup=cgroup):
+            with process_of("worker.cli", "start", environment=environment, log=log, cgroup=cgroup):
                 arguments = ("--job", "small", "--quiet")
                 fed = _run("producer.cli", "enqueue", folder, *arguments, environment=environment, log=log)
                 collect = ("small", "-o", scratch / "out", "--follow", "--quiet")
@@ -129,9 +129,10 @@ def forget_cached(folder: Path) -> None:
 
 
 @contextlib.contextmanager
-def _process(
+def process_of(
     module: str, *arguments: object, environment: dict[str, str], log: Path, cgroup: MemoryCgroup | None = None
 ) -> Iterator[subprocess.Popen[bytes]]:
+    """One of our commands as a process of its own, inside the cgroup if there is one; stopped in order at the end."""
     with log.open("ab") as output:
         process = subprocess.Popen(
             [sys.executable, "-m", module, *map(str, arguments)],
@@ -155,7 +156,7 @@ def _process(
 def _run(
     module: str, *arguments: object, environment: dict[str, str], log: Path, cgroup: MemoryCgroup | None = None
 ) -> int:
-    with _process(module, *arguments, environment=environment, log=log, cgroup=cgroup) as process:
+    with process_of(module, *arguments, environment=environment, log=log, cgroup=cgroup) as process:
         return process.wait()
 
 
