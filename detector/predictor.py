@@ -15,8 +15,9 @@ import numpy.typing as npt
 from detector.choice import RUNTIMES, Measured, tuned
 from detector.errors import ModelError
 from detector.image import DEFAULT_MAX_BYTES, DEFAULT_MAX_PIXELS, MakeRoom, Page, open_page, open_strips
-from detector.image_budget import STRIDE, target_size
+from detector.image_budget import target_size
 from detector.memory import decode_budget, resident_bytes, tame_malloc
+from detector.normalise import Normaliser, normalise
 from detector.postprocess import Box, Map, Rules, find_boxes
 from detector.runtimes import Runtime, file_kind, load_runtime
 from detector.tiling import TILE, WholePage, blend_overview, merged_map, needs_tiles, overview_side
@@ -117,6 +118,7 @@ class TextDetector:
         self.card, self._runtime, threads = _load(model, runtime, threads, limit_side, tiled, memory_limit)
         tame_malloc()
         cv2.setNumThreads(threads if threads > 1 else 0)  # 0: run in the calling thread, start no pool
+        self._normalise = Normaliser(self.card.mean, self.card.std)
         self.rules = rules or self.card.rules
         self.limit_side = limit_side
         self.tiled = tiled
@@ -198,8 +200,7 @@ class TextDetector:
     def probability(self, pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
         """(H, W, 3) uint8 RGB -> (H, W) float32, the probability of text at every pixel."""
         height, width = pixels.shape[:2]
-        batch = normalise(pixels, self.card.mean, self.card.std)
-        return self._runtime.probability(batch)[:height, :width]
+        return self._runtime.probability(self._normalise(pixels))[:height, :width]
 
     def _boxes(self, probability: Map, width: int, height: int) -> list[Box]:
         map_height, map_width = probability.shape
@@ -237,21 +238,3 @@ def _load(
         except (ModelError, ImportError) as error:
             _log.warning("the tuned runtime %s does not load (%s); using the default", way.runtime, error)
     return card, load_runtime(runtime, card, threads or 1), threads or 1
-
-
-def normalise(
-    pixels: npt.NDArray[np.uint8], mean: tuple[float, float, float], std: tuple[float, float, float]
-) -> npt.NDArray[np.float32]:
-    """(H, W, 3) uint8 RGB -> (1, 3, H', W') float32 normalised, padded right and below to multiples of 32 with zeros.
-
-    Zero is the mean colour: no edge towards black that could look like a stroke, and no pixel of the page is
-    resampled a second time, as stretching to multiples of 32 would.
-    """
-    height, width = pixels.shape[:2]
-    padded = (-(-height // STRIDE) * STRIDE, -(-width // STRIDE) * STRIDE)
-    batch = np.zeros((1, 3, *padded), np.float32)
-    values = np.arange(256, dtype=np.float32)
-    for channel in range(3):
-        table = (values / np.float32(255) - np.float32(mean[channel])) / np.float32(std[channel])
-        batch[0, channel, :height, :width] = cv2.LUT(pixels[:, :, channel], table)
-    return batch

@@ -17,6 +17,7 @@ from detector.predictor import TextDetector
 from detector.profile import PROFILES
 from detector.tiling import (
     OVERLAP,
+    OVERVIEW_RATIO,
     OVERVIEW_WEIGHT,
     TILE,
     WholePage,
@@ -24,6 +25,7 @@ from detector.tiling import (
     count_tiles,
     merged_map,
     needs_tiles,
+    overview_side,
     starts,
     tile_side,
     tile_size,
@@ -169,3 +171,16 @@ def test_the_command_tiles_when_asked_or_by_profile(tmp_path: Path, tiny_model: 
     ):
         done = run("detect", path, "--model", tiny_model, *options)
         assert json.loads(done.stdout)["flags"] == expected
+
+
+@given(st.integers(1, 9_000), st.integers(1, 9_000))
+def test_an_overview_fits_a_tile_unless_it_would_be_too_small(height: int, width: int) -> None:
+    side = overview_side(height, width)
+    long = max(height, width)
+    assert side <= long
+    if needs_tiles(height, width):
+        assert side < long
+        ratio = long / side
+        fits = not needs_tiles(round(height / ratio), round(width / ratio))
+        assert fits or ratio >= OVERVIEW_RATIO
+        assert ratio < OVERVIEW_RATIO * 1.05 or min(height, width) < 10
