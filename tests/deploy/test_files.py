@@ -182,6 +182,8 @@ def names_in(text: str) -> set[str]:
 def test_environment_names_are_the_programs_own() -> None:
     source = (ROOT / "worker" / "settings.py").read_text()
     known = set(re.findall(r"\"([A-Z][A-Z_]+)\"", source))
+    for file in ("choice.py", "weights.py"):
+        known |= set(re.findall(r"OCRFLEET_([A-Z_]+)", (ROOT / "detector" / file).read_text()))
     assert {"REDIS_URL", "ROOTS", "MAX_TASKS_PER_CHILD"} <= known
     # Names for compose itself, not read by the program.
     compose_only = {
