@@ -103,11 +103,14 @@ def worker(folder: Path, scratch: Path) -> Looks:
     ):
         stack.callback(server.stop)
         collector: subprocess.Popen[bytes] | None = None
-        while (status := ledger.status(JOB)) is None or not status.finished:
+        finished = False
+        while not finished:
+            status = ledger.status(JOB)
             if status is not None and collector is None:
                 collector = stack.enter_context(process_of("producer.cli", *collect, environment=environment, log=log))
             children = psutil.Process(main_process.pid).children()
             if status is not None and children:
+                finished = status.finished
                 yield status.done, children[0].pid
             time.sleep(LOOK_S)
 

@@ -1,11 +1,11 @@
 """The naive loop and ours on the same pictures inside real memory cgroups: who finishes, who is killed? Needs root.
 
-    python tests/bench/bench_memory_limits.py [--images 20] [--limits 2048,1024,512,256] [--data FOLDER]
+    python tests/bench/bench_memory_limits.py [--count 20] [--limits 2048,1024,512,256] [--images FOLDER] [--plot PNG]
 
 Both go through the pictures one after the other. A program that the kernel kills is started again behind the picture
 that killed it, which counts as lost. A page refused with a reason (TooLarge) is counted apart: nothing was
-lost. Ours runs with the profile that it chooses itself ("auto"). Pages of shared libraries that other programs have
-loaded already count in the peak RSS, but not in the cgroup: it can lie above the limit.
+lost. Ours runs with the profile that it chooses itself ("auto"). "held" is the peak of what the kernel cannot drop,
+"RSS" that of the process, with the pages of libraries: it can lie above the limit.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from tests.bench.cgroup import MemoryCgroup, NoCgroup
+from tests.bench.memory_chart import Limited, draw_limits
 from tests.bench.pictures import write_mixed_apart
 
 ROOT = Path(__file__).parents[2]
@@ -38,6 +39,7 @@ class Outcome:
     lost: list[str] = field(default_factory=list)
     oom_kills: int = 0
     peak_mb: float = 0.0
+    held_mb: float = 0.0
     seconds: float = 0.0
 
 
@@ -69,37 +71,60 @@ def drive(command: list[str], is_ok: Parse, images: list[Path], limit_mb: int) -
                 outcome.lost += [path.name for path in rest[1:]]  # it cannot even start: no need to try them all
                 break
             rest = rest[len(lines) + 1 :]
+        outcome.held_mb = cgroup.usage().held_mb
     outcome.seconds = time.perf_counter() - started
     return outcome
 
 
+def mixed(folder: Path, count: int, photos: Path | None) -> list[Path]:
+    """``count`` ordinary photos, drawn or a folder's own, and the eight large or odd ones, mixed by name."""
+    drawn = write_mixed_apart(folder, 0 if photos else count)
+    if photos:
+        real = sorted(path for path in photos.iterdir() if path.is_file())[:count]
+        step = max(1, len(real) // len(drawn))
+        for number, path in enumerate(real):
+            (folder / f"{number:05}-{path.name}").symlink_to(path.resolve())
+        for number, path in enumerate(drawn):
+            path.rename(folder / f"{number * step:05}-x-{path.name}")
+    return sorted(folder.iterdir())
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--images", type=int, default=20, help="ordinary photos besides the eight large or odd ones")
+    parser.add_argument("--count", type=int, default=20, help="ordinary photos besides the eight large or odd ones")
     parser.add_argument("--limits", default="2048,1024,512,256", help="MiB, separated by commas")
-    parser.add_argument("--data", type=Path, help="a folder of your own pictures instead")
+    parser.add_argument("--images", type=Path, help="take the ordinary photos from this folder instead of drawing them")
+    parser.add_argument("--plot", type=Path, help="where to draw the table, for example docs/memory-limits.png")
     arguments = parser.parse_args()
     programs: list[tuple[str, list[str], Parse]] = [
         ("naive", [sys.executable, str(ROOT / "tests/bench/naive_loop.py")], naive_ok),
         ("ours", [sys.executable, "-m", "detector.cli", "detect"], our_ok),
     ]
+    results: list[Limited] = []
     with tempfile.TemporaryDirectory() as temporary:
-        folder = arguments.data or Path(temporary) / "pictures"
-        images = sorted(folder.iterdir()) if arguments.data else write_mixed_apart(folder, arguments.images)
+        images = mixed(Path(temporary) / "pictures", arguments.count, arguments.images)
         print(f"{len(images)} pictures, machine load {os.getloadavg()[0]:.1f}\n")
-        print("limit MB  program     ok  refused  lost  OOM kills  peak RSS MB  pictures/s (start included)")
+        print("limit MB  program    ok  refused  lost  success  OOM kills  held MB  RSS MB  pictures/s (with restarts)")
         for limit_mb in map(int, arguments.limits.split(",")):
             for name, command, is_ok in programs:
                 try:
                     got = drive(command, is_ok, images, limit_mb)
                 except NoCgroup as error:
                     sys.exit(str(error))
-                rate = (got.ok + got.refused) / got.seconds
+                share, rate = got.ok / len(images), (got.ok + got.refused) / got.seconds
+                results.append(
+                    Limited(name, name == "ours", limit_mb, share, got.refused / len(images), rate, got.oom_kills)
+                )
                 print(
-                    f"{limit_mb:8}  {name:8}  {got.ok:4}  {got.refused:7}  {len(got.lost):4}  {got.oom_kills:9}"
-                    f"  {got.peak_mb:11.0f}  {rate:10.2f}   {', '.join(got.lost[:4])}",
+                    f"{limit_mb:8}  {name:8} {got.ok:4}  {got.refused:7}  {len(got.lost):4}  {share:7.0%}"
+                    f"  {got.oom_kills:9}  {got.held_mb:7.0f}  {got.peak_mb:6.0f}  {rate:10.2f}   "
+                    f"{', '.join(got.lost[:4])}",
                     flush=True,
                 )
+    if arguments.plot:
+        draw_limits(
+            results, arguments.plot, f"The same {len(images)} pictures, one process, one thread, 80 MP among them"
+        )
 
 
 if __name__ == "__main__":

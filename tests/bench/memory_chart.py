@@ -85,11 +85,11 @@ def draw_limits(results: Sequence[Limited], path: Path, subtitle: str) -> None:
             bottom=ok,
             color=colour,
             alpha=0.35,
-            label=f"{program}: refused, with a reason",
+            label=f"{program}: refused, with a reason" if any(result.refused for result in mine) else None,
         )
         right.bar(places, [result.rate for result in mine], width * 0.92, color=colour, label=program)
         for place, result in zip(places, mine, strict=True):
-            kills = f"\n{result.oom_kills} kills" if result.oom_kills else ""
+            kills = f"\n{result.oom_kills} kill{'s' if result.oom_kills > 1 else ''}" if result.oom_kills else ""
             _write(left, place, 100 * (result.ok + result.refused), f"{100 * result.ok:.0f} %{kills}")
             _write(right, place, result.rate, f"{result.rate:.1f}")
     for axis, title in ((left, "pictures that got their boxes, %"), (right, "pictures a second, restarts included")):
