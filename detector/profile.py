@@ -72,7 +72,8 @@ def choose_profile(name: str = "auto", machine: Machine | None = None) -> tuple[
     """The profile of this name, fitted to the machine, and one line that says why.
 
     "auto" takes low on machines with less than 2 GiB or less than 2 cores and standard elsewhere; accurate takes four
-    to seven times as long as low and is only used when asked for. A profile's memory limit is lowered to what the machine has.
+    to seven times as long as low and is only used when asked for. A profile's memory limit is lowered to what the
+    machine has.
 
     Args:
         name: auto, low, standard or accurate.
