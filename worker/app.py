@@ -106,6 +106,7 @@ def configuration(current: Settings) -> dict[str, Any]:
         "task_time_limit": current.hard_timeout_s,
         # One image in memory per worker machine process: the whole point.
         "worker_concurrency": 1,
+        "worker_consumer": "worker.consumer:FleetConsumer",  # task events in bundles, see there
         "worker_pool": "worker.prefork:FleetPool",  # replaces a recycled child at once, see there
         # One unacknowledged message per worker, and none while the child is busy: with acks_late on Redis the
         # multiplier alone lets the prefetch count drift up (celery >= 5.6: worker_disable_prefetch).
