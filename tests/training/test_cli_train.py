@@ -86,3 +86,18 @@ def test_quantize_prints_both_rows_and_tells_the_truth_about_dynamic(data: Path,
     assert "before" in result.output and "after" in result.output and "hmean" in result.output
     result, code = run(quantize, full, "--dynamic", "-o", tmp_path / "d.onnx")
     assert code == 0 and "changed 0 nodes" in result.output
+
+
+def test_an_int8_that_loses_too_much_is_refused(
+    data: Path, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    full, small = tmp_path / "m.fp32.onnx", tmp_path / "m.int8.onnx"
+    assert run(export, weights, "--size", 320, "--dynamic", "-o", full)[1] == 0
+    small.write_bytes(b"an older one")
+    monkeypatch.setattr("detector.quantize.hmean", lambda path, *rest: 0.8 if path == full else 0.78)
+    words = [full, "--data", data, "--limit-side", 160, "-o", small]
+    result, code = run(quantize, *words)
+    assert code == 1 and "it loses 2.0 points; --force keeps it" in result.output
+    assert small.read_bytes() == b"an older one"
+    assert run(quantize, *words, "--force")[1] == 0 and small.stat().st_size > 10_000
+    assert not [path for path in tmp_path.iterdir() if path.name.startswith("tmp")]

@@ -10,7 +10,15 @@ from detector.image import open_page
 from detector.network.build import BACKBONES, build_network
 from detector.network.dbnet import DBNet
 from detector.predictor import TextDetector
-from detector.quantize import QuantizeError, calibration_batches, measure, quantize_dynamic, quantize_static, spread
+from detector.quantize import (
+    QuantizeError,
+    calibration_batches,
+    fixed_size,
+    measure,
+    quantize_dynamic,
+    quantize_static,
+    spread,
+)
 from tests.training.pages import make_pages
 
 
@@ -61,6 +69,43 @@ def test_another_network_is_noticed_and_not_written(tmp_path: Path, monkeypatch:
     with pytest.raises(ExportError, match=r"b\.onnx: not written, .* differs from torch"):
         export_onnx(network, tmp_path / "b.onnx", (320, 320))
     assert sorted(file.name for file in tmp_path.iterdir()) == ["a.onnx"]
+
+
+def test_a_broken_graph_is_not_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "good.onnx").write_bytes(b"what was there before")
+    write = torch.onnx.export
+
+    def break_one_weight(network: DBNet, example: object, path: str, **options: object) -> None:
+        write(network, example, path, **options)  # type: ignore[arg-type]
+        model = onnx.load(path)
+        weight = next(item for item in model.graph.initializer if item.name == "head.3.weight")
+        values = onnx.numpy_helper.to_array(weight).copy()
+        values[0] += 0.02
+        weight.CopyFrom(onnx.numpy_helper.from_array(values, weight.name))
+        onnx.save(model, path)
+
+    monkeypatch.setattr(torch.onnx, "export", break_one_weight)
+    with pytest.raises(ExportError, match=r"good\.onnx: not written, .* differs from torch by .* \(at most 0.001\)"):
+        export_onnx(lively("resnet18"), tmp_path / "good.onnx", (320, 320))
+    assert (tmp_path / "good.onnx").read_bytes() == b"what was there before"
+    assert [file.name for file in tmp_path.iterdir()] == ["good.onnx"]
+
+
+@pytest.mark.parametrize("opset", [13, 20])
+def test_oldest_and_newest_opset(tmp_path: Path, opset: int) -> None:
+    export_onnx(lively("mobilenet_v3_small"), tmp_path / "m.onnx", (320, 320), opset=opset)
+    assert [item.version for item in onnx.load(str(tmp_path / "m.onnx")).opset_import] == [opset]
+
+
+def test_a_fixed_size_quantizes(tmp_path: Path) -> None:
+    export_onnx(lively("mobilenet_v3_small"), tmp_path / "m.onnx", (320, 352))
+    assert fixed_size(tmp_path / "m.onnx") == (320, 352)
+    pages = sorted((make_pages(tmp_path / "data", 2, side=400) / "train_images").iterdir())
+    (batch, _) = [batch["image"] for batch in calibration_batches(pages, 640, size=(320, 352))]
+    assert batch.shape == (1, 3, 320, 352) and not batch[:, :, :, 320:].any() and batch[:, :, :, :320].any()
+    quantize_static(tmp_path / "m.onnx", tmp_path / "m.int8.onnx", pages)
+    assert fixed_size(tmp_path / "m.int8.onnx") == (320, 352)
+    assert measure(tmp_path / "m.int8.onnx").milliseconds > 0
 
 
 def test_int8_is_small_near_and_keeps_its_last_steps_float(tmp_path: Path) -> None:
