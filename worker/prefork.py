@@ -4,12 +4,19 @@ from __future__ import annotations
 
 from typing import Any
 
+from billiard import pool as billiard_pool
 from celery.concurrency.asynpool import AsynPool
 from celery.concurrency.prefork import TaskPool
 
 # The kernel closes a dying process's files a moment before it can be waited for; a second is generous on a slow disk.
 # A look costs microseconds, a missed child the time until the next one; a busy machine takes its time to bury it.
 LOOK_AGAIN_S = (0.002, 0.005, 0.01, 0.02, 0.04, 0.08, 0.15, 0.3, 0.6, 1.0, 2.0, 3.5)
+
+
+# A child that is to be replaced waits until its last answer was read, and asks for that every 0.1 s; the answer needs a
+# millisecond. Together still 30 s.
+billiard_pool.GUARANTEE_MESSAGE_CONSUMPTION_RETRY_INTERVAL = 0.002
+billiard_pool.GUARANTEE_MESSAGE_CONSUMPTION_RETRY_LIMIT = 15_000
 
 
 class PromptPool(AsynPool):
