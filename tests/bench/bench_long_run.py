@@ -31,7 +31,7 @@ import psutil
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from tests.bench.confined import environment_of, process_of
+from tests.bench.confined import LineCount, environment_of, process_of
 from tests.bench.memory_chart import Sample, draw_long_run
 from tests.bench.pictures import draw
 from worker.broker import connect
@@ -113,22 +113,6 @@ def worker(folder: Path, scratch: Path) -> Looks:
                 finished = status.finished
                 yield status.done, children[0].pid
             time.sleep(LOOK_S)
-
-
-class LineCount:
-    """Lines of a growing file, read once."""
-
-    def __init__(self, path: Path) -> None:
-        self._path, self._at, self._count = path, 0, 0
-
-    def __call__(self) -> int:
-        if self._path.exists():
-            with self._path.open("rb") as file:
-                file.seek(self._at)
-                fresh = file.read()
-            self._at += len(fresh)
-            self._count += fresh.count(b"\n")
-        return self._count
 
 
 class Replaced(Exception):

@@ -128,6 +128,22 @@ def forget_cached(folder: Path) -> None:
             os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
 
 
+class LineCount:
+    """Lines of a growing file, read once."""
+
+    def __init__(self, path: Path) -> None:
+        self._path, self._at, self._count = path, 0, 0
+
+    def __call__(self) -> int:
+        if self._path.exists():
+            with self._path.open("rb") as file:
+                file.seek(self._at)
+                fresh = file.read()
+            self._at += len(fresh)
+            self._count += fresh.count(b"\n")
+        return self._count
+
+
 @contextlib.contextmanager
 def process_of(
     module: str, *arguments: object, environment: dict[str, str], log: Path, cgroup: MemoryCgroup | None = None
