@@ -7,11 +7,14 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from types import TracebackType
 
+from detector.profile import Machine, choose_profile, read_machine
 from producer.outfolder import JobRequest, OutFolder
 from worker.clicking import MALLOC_ENVIRONMENT
 from worker.embedded import EmbeddedServer, die_with_parent
@@ -21,6 +24,17 @@ QUICK_DEATH_S = 15
 QUICK_DEATHS = 3
 # Longer than any image on a slow machine; then the image is simply run again by the next resume.
 STOP_TIMEOUT_S = 30
+
+
+# Producer (67 MB, 90 with a large job) and server (10 MB, more while records wait) beside the workers.
+HUB_MB = 110
+
+
+def memory_share_mb(profile: str, workers: int, machine: Machine) -> int:
+    """What one of ``workers`` may use, MiB: each would take the machine for its own."""
+    chosen, _ = choose_profile(profile, machine)
+    each = replace(machine, memory_mb=max(1, (machine.memory_mb - HUB_MB) // workers))
+    return max(1, choose_profile(chosen.name, each)[0].memory_limit_mb or 0)  # 0 would mean no limit
 
 
 class LocalFleetError(RuntimeError):
@@ -96,6 +110,10 @@ class LocalFleet:
         # "auto" leaves the choice to the environment, and there to the machine.
         if request.profile != "auto":
             environment["OCRFLEET_PROFILE"] = request.profile
+        if not environment.get("OCRFLEET_MEMORY_LIMIT_MB"):
+            name = environment.get("OCRFLEET_PROFILE", "").strip() or "auto"
+            with suppress(ValueError):  # an unknown profile: the settings say so, in one line
+                environment["OCRFLEET_MEMORY_LIMIT_MB"] = str(memory_share_mb(name, request.workers, read_machine()))
         if request.runtime != "auto":
             environment["OCRFLEET_RUNTIME"] = request.runtime
         self.workers = [
