@@ -33,6 +33,12 @@ def clear_errors(command: Callable[..., Any]) -> Callable[..., Any]:
 
     @wraps(command)
     def wrapped(*args: Any, **kwargs: Any) -> Any:
+        from worker.settings import SettingsError, settings
+
+        try:
+            settings()  # before worker.app is imported below, which reads them too
+        except SettingsError as error:
+            raise Stop(str(error), EXIT_USAGE) from None
         import redis
         from kombu.exceptions import OperationalError
 
@@ -46,7 +52,6 @@ def clear_errors(command: Callable[..., Any]) -> Callable[..., Any]:
         from producer.scan import SourceMissing
         from worker.broker import BrokerUnreachable
         from worker.embedded import NoEmbeddedServer
-        from worker.settings import SettingsError
 
         try:
             return command(*args, **kwargs)

@@ -113,6 +113,16 @@ def test_mistakes_get_one_clear_line(
     assert len(result.stderr.strip().splitlines()[-1]) < 300
 
 
+def test_an_unusable_setting_is_one_line(environment: dict[str, str], tmp_path: Path) -> None:
+    environment["OCRFLEET_PROFILE"] = "silly"
+    for arguments in (["run", ".", "-o", "out"], ["status"]):
+        result = command(environment, "ocr-producer", *arguments, cwd=tmp_path)
+        assert result.returncode == 2
+        assert result.stderr.splitlines() == [
+            "Error: OCRFLEET_PROFILE: unknown profile 'silly'; choose auto, low, standard, accurate"
+        ]
+
+
 def test_no_broker_is_exit_3_without_the_password(environment: dict[str, str], tmp_path: Path) -> None:
     environment["OCRFLEET_REDIS_URL"] = "redis://:hunter2@127.0.0.1:1/0"
     for arguments in (["status"], ["enqueue", str(tmp_path), "--job", "j"], ["collect", "j", "-o", "out"]):
