@@ -21,11 +21,18 @@ only there until somebody needs the memory: the kernel drops pages that are on d
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8  # malloc.h, for mallopt(3)
 
+OWN_MAPPING_BYTES = 4 * 2**20
+"""Blocks from this size on are mapped apart, and unmapped when freed. A page and its maps at 640 px stay below: mapping
+those anew for every page costs 8 % of the time (tests/bench/bench_stages.py with 128 KB here), for zeroing them."""
+
+HEAP_TOP_BYTES = 16 * 2**20
+"""So much may lie free at the heap's end before it is given back."""
+
 
 def tame_malloc(arenas: int | None = None) -> None:
-    """Lets glibc give memory of past pages back: blocks from 128 KB on are mapped apart and unmapped when freed.
+    """Lets glibc give memory of past pages back: large blocks are mapped apart and unmapped when freed.
 
-    128 KB is where glibc begins, but left alone it raises that to the largest block ever freed, up to 32 MB. Pictures
+    glibc begins at 128 KB, but left alone it raises that to the largest block ever freed, up to 32 MB. Large pictures
     and maps of changing size then share the heap, and 500 pages of mixed sizes leave 100 MB of holes in it. Like
     ``MALLOC_MMAP_THRESHOLD_`` and ``MALLOC_TRIM_THRESHOLD_``, which would have to be set before the process starts;
     mallopt(3) works in a running one. No-op on musl and macOS.
@@ -35,8 +42,8 @@ def tame_malloc(arenas: int | None = None) -> None:
     """
     try:
         libc = ctypes.CDLL(None)
-        libc.mallopt(_M_MMAP_THRESHOLD, 128 << 10)
-        libc.mallopt(_M_TRIM_THRESHOLD, 1 << 20)
+        libc.mallopt(_M_MMAP_THRESHOLD, OWN_MAPPING_BYTES)
+        libc.mallopt(_M_TRIM_THRESHOLD, HEAP_TOP_BYTES)
         if arenas is not None:
             libc.mallopt(_M_ARENA_MAX, arenas)
     except (OSError, AttributeError):
