@@ -11,6 +11,7 @@ import onnxruntime as ort
 
 from detector.errors import ModelError
 from detector.image_budget import STRIP_ASPECT
+from detector.runtimes.contract import check_free_sides
 
 _SAME_AS_REQUESTED = 1  # arena_extend_strategy of OrtArenaCfg, onnxruntime_c_api.h
 
@@ -24,7 +25,7 @@ class OnnxRuntime:
         threads: of one inference.
 
     Raises:
-        ModelError: the file cannot be loaded or has other inputs and outputs.
+        ModelError: the file cannot be loaded, has other inputs and outputs, or takes one size alone.
     """
 
     def __init__(self, model: Path, precision: str, threads: int = 1) -> None:
@@ -51,6 +52,7 @@ class OnnxRuntime:
                 f"{model}: expected input 'image' and output 'probability', found {inputs} and {outputs}; "
                 "ocr-detector import-weights takes over other projects' files"
             )
+        check_free_sides(model, self._session.get_inputs()[0].shape[2:])
 
     def probability(self, batch: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         """(1, 3, H, W) float32 -> (H, W) float32 in [0, 1]."""

@@ -14,6 +14,7 @@ import openvino
 
 from detector.cache import cache_folder
 from detector.errors import ModelError
+from detector.runtimes.contract import check_free_sides
 
 BUCKET = 128
 """Input sides are padded to multiples of this: every new shape costs OpenVINO 4 MB that it keeps."""
@@ -32,7 +33,7 @@ class OpenVinoRuntime:
         threads: of one inference.
 
     Raises:
-        ModelError: the file cannot be loaded or has other inputs and outputs.
+        ModelError: the file cannot be loaded, has other inputs and outputs, or takes one size alone.
     """
 
     def __init__(self, model: Path, precision: str, sha256: str, threads: int = 1) -> None:
@@ -45,7 +46,12 @@ class OpenVinoRuntime:
         inputs = [port.names for port in self._compiled.inputs]  # OpenVINO gives a tensor several names
         outputs = [port.names for port in self._compiled.outputs]
         if len(inputs) != 1 or "image" not in inputs[0] or not any("probability" in names for names in outputs):
-            raise ModelError(f"{model}: expected input 'image' and output 'probability', found {inputs} and {outputs}")
+            raise ModelError(
+                f"{model}: expected input 'image' and output 'probability', found {inputs} and {outputs}; "
+                "ocr-detector import-weights takes over other projects' files"
+            )
+        sides = list(self._compiled.inputs[0].partial_shape)[2:]
+        check_free_sides(model, [side.get_length() if side.is_static else None for side in sides])
         self._output = next(index for index, names in enumerate(outputs) if "probability" in names)
 
     def probability(self, batch: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:

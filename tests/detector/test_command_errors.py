@@ -55,6 +55,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_tiny_model(folder / "model.onnx")
     write_tiny_model(folder / "cards" / "mine.onnx")
     write_tiny_model(folder / "input.onnx", input_name="x")
+    write_tiny_model(folder / "fixed.onnx", sides=(320, 320))
     return folder
 
 
@@ -121,6 +122,8 @@ MISTAKES: list[tuple[str, int, str]] = [
     # wrong keys, or a file of another kind
     ("detect text.txt --model junk.onnx", 2, "junk.onnx: ONNX Runtime cannot load it"),
     ("detect text.txt --model input.onnx", 2, "input.onnx: expected input 'image'"),
+    ("detect text.txt --model fixed.onnx", 2, "fixed.onnx: has a fixed input size (320x320)"),
+    ("evaluate --data data --model fixed.onnx", 2, "fixed.onnx: has a fixed input size (320x320)"),
     ("detect text.txt --model junk.pt", 2, "junk.pt: auto reads .onnx files"),
     ("detect text.txt --model junk.pt --runtime torch", 2, "junk.pt: cannot be loaded as weights"),
     ("detect text.txt --model keys.pt --runtime torch", 2, "keys.pt: not a DBNet of this project"),

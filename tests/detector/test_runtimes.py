@@ -20,6 +20,7 @@ from detector.predictor import TextDetector
 from detector.runtimes.openvino import MOST_SHAPES, OpenVinoRuntime, bucket
 from detector.runtimes.torch import TorchRuntime
 from detector.weights import load_card, weights_path
+from tests.detector.tiny_model import write_tiny_model
 
 WORDS = ("Invoice No. 20417", "Total amount due", "Please pay within 30 days", "Thank you")
 
@@ -133,6 +134,16 @@ def test_files_of_the_wrong_kind(tmp_path: Path, tiny_model: Path) -> None:
     (tmp_path / "bad.safetensors").write_bytes(b"not a model")
     with pytest.raises(ModelError, match=r"bad\.safetensors: not a safetensors file"):
         TextDetector(tmp_path / "bad.safetensors", runtime="torch")
+
+
+@pytest.mark.parametrize("runtime", ["onnxruntime", "openvino"])
+def test_a_fixed_size_is_refused_with_the_remedy(tmp_path: Path, runtime: str) -> None:
+    model = write_tiny_model(tmp_path / "fixed.onnx", sides=(320, 352))
+    with pytest.raises(ModelError, match=r"fixed\.onnx: has a fixed input size \(320x352\).* --dynamic$"):
+        TextDetector(model, runtime=runtime)
+    half_free = write_tiny_model(tmp_path / "half.onnx", sides=("h", 352))
+    with pytest.raises(ModelError, match=r"half\.onnx: has a fixed input size \(freex352\)"):
+        TextDetector(half_free, runtime=runtime)
 
 
 @pytest.mark.parametrize("runtime", ["openvino", "torch"])
