@@ -8,18 +8,13 @@ from pathlib import Path
 
 import click
 
-from detector.cli_options import NewFile
+from detector.cli_options import FAILED, INTERRUPTED, NOTHING_TO_DO, OK, USAGE, NewFile, say
 from detector.errors import DetectorError, ModelError, show
 from detector.weights import DEFAULT_MODEL, WEIGHTS_FOLDER, list_models, load_card, weights_path
 
-OK, FAILED, USAGE, NOTHING_TO_DO = 0, 1, 2, 4
 _ANEW = {"none": "", "imagenet": "imagenet"}
 FILE = click.Path(path_type=Path, dir_okay=False)
 FOLDER = click.Path(path_type=Path, file_okay=False)
-
-
-def _say(line: str) -> None:
-    click.echo(line, err=True)
 
 
 def _fine_tunable(model: str) -> Path:
@@ -112,12 +107,12 @@ def train(
     if resume is not None:
         saved = resume / fitting.CONFIG
         if not saved.is_file():
-            _say(f"{saved}: not found; --resume wants the folder of an earlier run")
+            say(f"{saved}: not found; --resume wants the folder of an earlier run")
             return NOTHING_TO_DO
         try:
             options = fitting.FitOptions(**json.loads(saved.read_text(encoding="utf-8")))
         except (ValueError, TypeError) as error:
-            _say(f"{saved}: not the settings of a run ({error}); train anew with -o")
+            say(f"{saved}: not the settings of a run ({error}); train anew with -o")
             return USAGE
         data = Path(options.data)
     if data is None:
@@ -132,9 +127,9 @@ def train(
     problems = fitting.check_data(data)
     if problems:
         for problem in problems[:50]:
-            _say(problem)
+            say(problem)
         if len(problems) > 1:
-            _say(f"{len(problems)} problems in {data}; nothing was trained")
+            say(f"{len(problems)} problems in {data}; nothing was trained")
         return NOTHING_TO_DO
     if check_only or run is None:
         click.echo(f"{data}: nothing wrong; {fitting.describe_data(data)}")
@@ -165,15 +160,15 @@ def train(
                 limit_side=limit_side,
                 seed=seed,
             )
-        fitting.fit(options, run, resume=resume is not None, say=_say)
+        fitting.fit(options, run, resume=resume is not None, say=say)
     except KeyboardInterrupt:
-        _say(f"interrupted; go on with: ocr-detector train --resume {run}")
-        return 130
+        say(f"interrupted; go on with: ocr-detector train --resume {run}")
+        return INTERRUPTED
     except DetectorError as error:
-        _say(str(error))
+        say(str(error))
         return NOTHING_TO_DO
     except ValueError as error:
-        _say(str(error))
+        say(str(error))
         return USAGE
     click.echo(f"best checkpoint: {run / fitting.BEST}")
     return OK
@@ -209,10 +204,10 @@ def export(
         parities = export_onnx(network, output, sides, dynamic=dynamic, opset=opset, half=half)
         card = pass_card_on(path, output)
     except ExportError as error:
-        _say(str(error))
+        say(str(error))
         return USAGE if "not possible" in str(error) else FAILED
     except ValueError as error:
-        _say(str(error))
+        say(str(error))
         return USAGE
     for item in parities:
         click.echo(f"{item.runtime:>12} {item.size[0]}x{item.size[1]}: largest difference {item.difference:.1e}")
@@ -248,7 +243,7 @@ def quantize(
     from detector.export import pass_card_on
 
     if not model.is_file():
-        _say(f"{show(model)}: no such file; give an fp32 .onnx file (ocr-detector export makes one)")
+        say(f"{show(model)}: no such file; give an fp32 .onnx file (ocr-detector export makes one)")
         return NOTHING_TO_DO
     try:
         quantizing.check_model(model)
@@ -269,9 +264,7 @@ def quantize(
             raise click.UsageError("give --images FOLDER or --data FOLDER for calibration")
         files = sorted(file for file in folder.iterdir() if file.is_file()) if folder.is_dir() else []
         if not files:
-            _say(
-                f"{show(folder)}: {'no images in it' if folder.is_dir() else 'no such folder'}; give some to calibrate"
-            )
+            say(f"{show(folder)}: {'no images in it' if folder.is_dir() else 'no such folder'}; give some to calibrate")
             return NOTHING_TO_DO
         split = next((name for name in ("val", "test") if data and has_split(data, name)), "")
         if quantizing.fixed_size(model):
@@ -292,14 +285,14 @@ def quantize(
                 click.echo(f"{name:>6}  {cost.megabytes:7.1f}  {cost.milliseconds:7.1f}  {cost.peak_mb:7.0f}  {score}")
             lost = scores[0] - scores[1] if scores else 0.0
             if lost > quantizing.MOST_LOST and not force:
-                _say(f"{output}: not written, it loses {100 * lost:.1f} points; --force keeps it")
+                say(f"{output}: not written, it loses {100 * lost:.1f} points; --force keeps it")
                 return FAILED
             trial.replace(output)
             pass_card_on(model, output)
     except DetectorError as error:
-        _say(str(error))
+        say(str(error))
         return NOTHING_TO_DO
     except ValueError as error:
-        _say(str(error))
+        say(str(error))
         return USAGE
     return OK

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from detector.import_weights import card_file
+from detector.image_budget import STRIDE
+from detector.weights import card_file, read_card
 
 if TYPE_CHECKING:
     from detector.network.dbnet import DBNet
 
-STRIDE = 32
 SMALLEST, LARGEST = 320, 1536
 TOLERANCE = 1e-3
 HALF_TOLERANCE = 2e-2
@@ -130,11 +130,14 @@ def pass_card_on(source: Path, target: Path) -> Path | None:
 
     Returns:
         The card; None if there was none to pass on, or if a .json that is no card is in its place.
+
+    Raises:
+        ModelError: the source's card cannot be read.
     """
     old, new = card_file(source), card_file(target)
     if not old.is_file() or old.absolute() == new.absolute():
         return None
-    card = json.loads(old.read_text(encoding="utf-8"))
+    card = read_card(old)
     if new.is_file():
         try:
             known = "binarize" in json.loads(new.read_text(encoding="utf-8"))

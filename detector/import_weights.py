@@ -14,14 +14,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from detector.import_onnx import CONVENTIONS, TOLERANCE, Convention, OnnxImportError, convert, read_onnx, recognise
-from detector.weights import IMAGENET_MEAN, IMAGENET_STD
+from detector.weights import IMAGENET_MEAN, IMAGENET_STD, card_file, split_name
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from detector.network.foreign_keys import Layout
 
-PRECISIONS = ("int8", "fp16", "fp32")
 NESTED = ("state_dict", "model_state_dict", "model", "net", "network")
 """Where checkpoints keep the weights beside optimizer and epoch."""
 
@@ -43,11 +42,6 @@ class Imported:
     path: Path
     card: Path
     lines: tuple[str, ...]
-
-
-def card_file(model: Path) -> Path:
-    """Where `detector.weights.load_card` looks for a model's card: my.onnx and my.int8.onnx have my.json."""
-    return model.with_name(f"{_plain_stem(model)}.json")
 
 
 def import_checkpoint(source: Path, target: Path, name: str = "") -> Imported:
@@ -88,7 +82,7 @@ def import_checkpoint(source: Path, target: Path, name: str = "") -> Imported:
 
         _replace(target, save(weights))
     details = {
-        "name": name or _plain_stem(target),
+        "name": name or split_name(target)[0],
         "backbone": PlainResNet18DBNet.backbone,
         "width": width,
         **_normalisation(IMAGENET_MEAN, IMAGENET_STD),
@@ -133,7 +127,7 @@ def import_onnx(source: Path, target: Path, name: str = "", convention: Conventi
         )
     _replace(target, model.SerializeToString())
     details = {
-        "name": name or _plain_stem(target),
+        "name": name or split_name(target)[0],
         **_normalisation(*convention.rgb()),
         **_thresholds(convention),
         "imported": _origin(source, convention),
@@ -192,11 +186,6 @@ def _free_card(source: Path, target: Path) -> Path:
         if not known:
             raise ImportWeightsError(f"{card}: is there already and no card of import-weights; choose another -o")
     return card
-
-
-def _plain_stem(model: Path) -> str:
-    stem, _, precision = model.stem.rpartition(".")
-    return stem if precision in PRECISIONS else model.stem
 
 
 def _normalisation(mean: tuple[float, ...], std: tuple[float, ...]) -> dict[str, list[float]]:

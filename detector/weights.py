@@ -16,6 +16,7 @@ WEIGHTS_FOLDER = Path(__file__).parent / "weights"
 MODELS_VARIABLE = "OCRFLEET_MODELS"
 DEFAULT_MODEL = "dbnet-resnet18"
 SUFFIXES = (".onnx", ".safetensors", ".pt")
+PRECISIONS = ("int8", "fp16", "fp32")
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -94,6 +95,17 @@ def weights_path(name: str, kind: str = "int8_onnx", folder: Path | None = None)
     return path
 
 
+def split_name(model: Path) -> tuple[str, str]:
+    """A model's name and precision by its file: my.int8.onnx is ("my", "int8"), my.onnx ("my", "fp32")."""
+    stem, _, precision = model.stem.rpartition(".")
+    return (stem, precision) if precision in PRECISIONS else (model.stem, "fp32")
+
+
+def card_file(model: Path) -> Path:
+    """Where a model's card is: my.onnx and my.int8.onnx have my.json."""
+    return model.with_name(f"{split_name(model)[0]}.json")
+
+
 def load_card(model: str | Path, kind: str = "int8_onnx", folder: Path | None = None) -> ModelCard:
     """The card of a model by its name, or of any .onnx, .safetensors or .pt file by its path.
 
@@ -105,36 +117,51 @@ def load_card(model: str | Path, kind: str = "int8_onnx", folder: Path | None = 
         folder: look for names only here.
 
     Raises:
-        ModelError: not there, damaged (the file is not the one that the card describes), or the card is unreadable.
+        ModelError: not there, damaged (the file is not the one that the card describes), or the card is unreadable or
+            holds no numbers where it should.
     """
     named = not (isinstance(model, Path) or model.endswith(SUFFIXES) or "/" in model)
     path = weights_path(str(model), kind, folder) if named else Path(model)
     if not path.is_file():
         raise ModelError(f"{path}: no such model file (known models: {', '.join(list_models(folder)) or 'none'})")
-    stem, _, precision = path.stem.rpartition(".")
-    if precision not in ("int8", "fp16", "fp32"):
-        stem, precision = path.stem, "fp32"
-    sha256 = _sha256(path)
-    card_file = path.with_name(f"{stem}.json")
-    details = _read_card(card_file) if card_file.is_file() else {}
+    stem, precision = split_name(path)
+    sha256, written = _sha256(path), card_file(path)
+    details = read_card(written) if written.is_file() else {}
     expected = details.get("sha256")
     if precision == "int8" and expected and expected != sha256:
-        raise ModelError(f"{path}: damaged, its sha256 is not the one in {card_file.name}; install the package again")
+        raise ModelError(f"{path}: damaged, its sha256 is not the one in {written.name}; install the package again")
+    try:
+        rules = _rules(details)
+        mean, std = (_triple(details.get(key, value)) for key, value in _NORMALISATION)
+    except (TypeError, ValueError) as error:
+        raise ModelError(f"{written}: thresholds are numbers, mean and std three numbers each ({error})") from error
+    return ModelCard(str(details.get("name", stem)), path, sha256, precision, mean, std, rules, details)
+
+
+def _rules(details: dict[str, Any]) -> Rules:
     defaults = Rules()
-    rules = Rules(
+    return Rules(
         binarize=float(details.get("binarize", defaults.binarize)),
         box_threshold=float(details.get("box_threshold", defaults.box_threshold)),
         unclip_ratio=float(details.get("unclip_ratio", defaults.unclip_ratio)),
         min_side=float(details.get("min_side", defaults.min_side)),
     )
-    mean, std = (tuple(map(float, details.get(key, value))) for key, value in _NORMALISATION)
-    return ModelCard(str(details.get("name", stem)), path, sha256, precision, mean, std, rules, details)  # type: ignore[arg-type]
+
+
+def _triple(values: Any) -> tuple[float, float, float]:
+    red, green, blue = map(float, values)
+    return red, green, blue
 
 
 _NORMALISATION = (("mean", IMAGENET_MEAN), ("std", IMAGENET_STD))
 
 
-def _read_card(path: Path) -> dict[str, Any]:
+def read_card(path: Path) -> dict[str, Any]:
+    """A card as written.
+
+    Raises:
+        ModelError: it cannot be read, or is no JSON object.
+    """
     try:
         card = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:

@@ -15,9 +15,7 @@ import numpy as np
 
 from detector.errors import ModelError
 from detector.image import open_page, page_header
-
-IMAGENET_MEAN = (0.485, 0.456, 0.406)
-IMAGENET_STD = (0.229, 0.224, 0.225)
+from detector.weights import IMAGENET_MEAN, IMAGENET_STD
 
 
 def input_size(height: int, width: int, limit: int) -> tuple[int, int]:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from detector.errors import ModelError
-from detector.weights import list_models, load_card, weights_path
+from detector.weights import card_file, list_models, load_card, weights_path
 from tests.detector.test_cli import run
 
 
@@ -46,3 +46,15 @@ def test_a_folder_registers_models(tmp_path: Path, tiny_model: Path, monkeypatch
     done = run("models")
     assert done.returncode == 2
     assert "bright.json: the model card is not readable JSON" in done.stderr
+
+
+@pytest.mark.parametrize("card", ['{"binarize": "high"}', '{"box_threshold": null}', '{"mean": 0.5}', '{"std": [1]}'])
+def test_a_card_without_numbers_is_named(tmp_path: Path, tiny_model: Path, card: str) -> None:
+    shutil.copy(tiny_model, tmp_path / "bright.onnx")
+    (tmp_path / "bright.json").write_text(card)
+    with pytest.raises(ModelError, match=r"bright\.json: thresholds are numbers, mean and std three numbers each"):
+        load_card(tmp_path / "bright.onnx")
+
+
+def test_a_card_is_found_beside_every_precision() -> None:
+    assert card_file(Path("x/my.int8.onnx")) == card_file(Path("x/my.onnx")) == Path("x/my.json")

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from detector.cli_import import import_weights
 from detector.cli_train import train
-from detector.import_weights import ImportWeightsError, card_file, import_checkpoint
+from detector.import_weights import ImportWeightsError, import_checkpoint
 from detector.network.build import load_network, network_from_state
 from detector.predictor import TextDetector, normalise
 from detector.prune import prune_network
@@ -238,7 +238,6 @@ def test_missing_files_wrong_names_and_cards_in_the_way(tmp_path: Path) -> None:
     for words in (["-o", "a.bin"], ["-o", tmp_path / "none" / "a.onnx"], ["--like", "db"]):
         result = CliRunner().invoke(import_weights, [str(tmp_path / "a.pt"), *map(str, words)])
         assert result.exit_code == 2 and "Error: " in result.output
-    assert card_file(Path("x/my.int8.onnx")) == card_file(Path("x/my.onnx")) == Path("x/my.json")
 
 
 def test_without_torch_the_command_says_what_to_install(tmp_path: Path) -> None:
