@@ -13,7 +13,6 @@ import sys
 from pathlib import Path
 
 from lettering import FONTS, centred, font
-from pages import letter
 from PIL import Image, ImageChops, ImageDraw, ImageFilter
 from textures import bokeh, gradient, light, noise, photograph, stain
 
@@ -33,11 +32,6 @@ def fence() -> Image.Image:
         tone = tuple(part + chance.randint(-12, 8) for part in (226, 222, 212))
         draw.polygon(((x, 180), (x + 13, 160), (x + 26, 180), (x + 26, 520), (x, 520)), fill=tone)
     return photograph(light(scene, (0.4, 0.2), 0.35), 21)
-
-
-def sideways() -> Image.Image:
-    """A letter that lay on its side in the scanner, without an EXIF tag that says so."""
-    return photograph(letter().resize((600, 840), Image.Resampling.LANCZOS).transpose(Image.Transpose.ROTATE_90), 22)
 
 
 def faint() -> Image.Image:
@@ -106,7 +100,7 @@ def main(folder: Path) -> None:
     """Writes all of them."""
     assert all(Path(path).is_file() for path in FONTS.values()), "fonts are missing; see make_images.py"
     folder.mkdir(parents=True, exist_ok=True)
-    for draw in (fence, sideways, faint, small_print, curved, outlined):
+    for draw in (fence, faint, small_print, curved, outlined):
         draw().save(folder / f"{draw.__name__.replace('_', '-')}.jpg", quality=QUALITY)
 
 

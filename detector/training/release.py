@@ -60,14 +60,13 @@ DATA = (
 """What `line_level` learns from. Only the images' influence on the weights is shipped, never an image."""
 
 FAILURES = (
-    Failure("Pages that lie on their side: lines that run upwards or downwards break.", "examples/hard/sideways.jpg"),
     Failure("Fences, fins and other rows of equal strokes may be taken for text.", "examples/hard/fence.jpg"),
     Failure("Lettering along a curve is missed or cut: boxes are straight.", "examples/hard/curved.jpg"),
     Failure("Hollow, brush-like or very stylised lettering is often missed.", "examples/hard/outlined.jpg"),
     Failure(
         "Print thinner than about 6 pixels at the network's input size is missed.", "examples/hard/small-print.jpg"
     ),
-    Failure("Low-contrast and glaring signs are often missed; boxes of large lettering are somewhat too high."),
+    Failure("Low-contrast and glaring signs, brush lettering and very large letters are often missed."),
 )
 """Of the models so far; look at docs/models.md after a release and keep what is still true."""
 
