@@ -129,8 +129,11 @@ def estimate_strip_bytes(header: Header, limit_side: int) -> int:
     That is its uint8 map three times (OpenCV's contours want a binary map and copy it), the rows of a tile twice while
     the strip moves on, and the floats of a row of tiles.
     """
+    from detector.tiling import tile_size  # which needs the arithmetic above
+
     width, height = target_size(header.width, header.height, limit_side)
-    result = _BASE_BYTES + _VIPS_BASE_BYTES + 3 * width * height + (2 * 3 + 4) * 640 * width
+    rows = tile_size(height, width)[0]
+    result = _BASE_BYTES + _VIPS_BASE_BYTES + 3 * width * height + (2 * 3 + 4) * rows * width
     return result + 512 * header.width * header.bytes_per_pixel // 8 + header.held_bytes
 
 

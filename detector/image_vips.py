@@ -98,7 +98,7 @@ class VipsStrips:
             if size != target:
                 image = image.resize(target[0] / size[0], vscale=target[1] / size[1], kernel="linear")
             self._region = _vips().Region.new(image)
-            self._bands, self._last = image.bands, image.height - 1
+            self._bands = image.bands
         self._top = self._next = 0
         self._kept = np.empty((0, self.width, 3), np.uint8)
 

@@ -199,9 +199,3 @@ def blend_overview(merged: Pixels, overview: npt.NDArray[np.float32] | Pixels) -
             borderMode=cv2.BORDER_REPLICATE,
         )
         cv2.addWeighted(part, 1 - OVERVIEW_WEIGHT, enlarged, OVERVIEW_WEIGHT, 0, dst=part)
-
-
-def count_tiles(height: int, width: int) -> int:
-    """Tiles of a page of this size; the network runs again for the overview."""
-    high, wide = tile_size(height, width)
-    return len(starts(height, high)) * len(starts(width, wide))
