@@ -201,6 +201,11 @@ def has_split(folder: Path, split: str) -> bool:
     return (folder / f"{split}_list.txt").is_file() or (folder / f"{split}_images").is_dir()
 
 
+def held_out_split(folder: Path) -> str | None:
+    """The split to score on: "val", else "test", else None."""
+    return next((split for split in ("val", "test") if has_split(folder, split)), None)
+
+
 def find_problems(folder: Path, splits: tuple[str, ...] = SPLITS) -> list[str]:
     """Everything wrong with a data folder's lists and ground-truth files, one line each; [] if all is well.
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from detector.cli_options import INTERRUPTED, NOTHING_TO_DO, OK, USAGE, say
-from detector.cli_train import FOLDER, _fine_tunable
+from detector.cli_train import FOLDER, can_be_trained_on, fine_tunable
 from detector.errors import DetectorError
 from detector.weights import DEFAULT_MODEL
 
@@ -85,8 +85,8 @@ def prune(
                 )
             if crop % 32:
                 raise click.UsageError(f"--crop {crop} is not a multiple of 32; the nearest is {round(crop / 32) * 32}")
-            source = _fine_tunable(model).resolve()
-            if data is not None and not _usable(data):
+            source = fine_tunable(model).resolve()
+            if data is not None and not can_be_trained_on(data):
                 return NOTHING_TO_DO
             training = {
                 "data": str(data or ""),
@@ -105,23 +105,14 @@ def prune(
     except KeyboardInterrupt:
         say(f"interrupted; go on with: ocr-detector prune --resume {run}")
         return INTERRUPTED
-    except (ValueError, DetectorError) as error:
+    except DetectorError as error:
+        say(str(error))
+        return NOTHING_TO_DO
+    except ValueError as error:
         say(str(error))
         return USAGE
     click.echo(f"pruned network: {run / RESULT}")
     return OK
-
-
-def _usable(data: Path) -> bool:
-    """Whether a data folder can be trained on; says what is wrong with it."""
-    from detector.training import fit as fitting
-
-    problems = fitting.check_data(data)
-    for problem in problems[:50]:
-        say(problem)
-    if len(problems) > 1:
-        say(f"{len(problems)} problems in {data}; nothing was pruned")
-    return not problems
 
 
 def _start(source: Path, ratio: float, run: Path, training: dict[str, Any], int8: bool) -> None:
@@ -162,7 +153,7 @@ def _finish(run: Path, going_on: bool) -> None:
     """Fine-tunes from START, writes the result and the table."""
     import cv2
 
-    from detector.annotations import has_split, read_split
+    from detector.annotations import held_out_split, read_split
     from detector.network.build import load_network, save_half
     from detector.prune import compare, table
     from detector.quantize import CALIBRATION_IMAGES, spread
@@ -180,7 +171,7 @@ def _finish(run: Path, going_on: bool) -> None:
     save_half(after.state_dict(), run / RESULT)
     _write_card(run / RESULT, after, source, plan["ratio"])
     data = Path(options.data) if options.data else None
-    split = next((name for name in ("val", "test") if data and has_split(data, name)), None)
+    split = held_out_split(data) if data else None
     pages = [sample.image for sample in read_split(data, "train")] if data and plan["int8"] else []
     rows = compare(
         load_network(source),

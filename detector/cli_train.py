@@ -13,11 +13,12 @@ from detector.errors import DetectorError, ModelError, show
 from detector.weights import DEFAULT_MODEL, WEIGHTS_FOLDER, list_models, load_card, weights_path
 
 _ANEW = {"none": "", "imagenet": "imagenet"}
+MOST_PROBLEMS = 50  # of a data folder that are listed
 FILE = click.Path(path_type=Path, dir_okay=False)
 FOLDER = click.Path(path_type=Path, file_okay=False)
 
 
-def _fine_tunable(model: str) -> Path:
+def fine_tunable(model: str) -> Path:
     """The weights for training and export: a shipped model's fp16 file, a .safetensors file, a checkpoint."""
     if model in list_models() or (WEIGHTS_FOLDER / f"{model}.fp16.safetensors").is_file():
         return weights_path(model, "fp16_safetensors")
@@ -27,6 +28,18 @@ def _fine_tunable(model: str) -> Path:
     if path.suffix == ".onnx":
         raise ModelError(f"{model}: an ONNX file cannot be trained or exported; give a .safetensors file or best.pt")
     return path
+
+
+def can_be_trained_on(data: Path) -> bool:
+    """Whether nothing is wrong with a data folder; says what is."""
+    from detector.training.fit import check_data
+
+    problems = check_data(data)
+    for problem in problems[:MOST_PROBLEMS]:
+        say(problem)
+    if len(problems) > 1:
+        say(f"{len(problems)} problems in {data}; nothing was trained")
+    return not problems
 
 
 def _first_weights(backbone: str | None, fpn_width: int | None) -> str:
@@ -124,12 +137,7 @@ def train(
         raise click.UsageError(f"--crop {crop} is not a multiple of 32; the nearest is {round(crop / 32) * 32}")
     if fpn_width and fpn_width % 4:
         raise click.UsageError(f"--fpn-width {fpn_width} is not a multiple of 4; try {fpn_width // 4 * 4}")
-    problems = fitting.check_data(data)
-    if problems:
-        for problem in problems[:50]:
-            say(problem)
-        if len(problems) > 1:
-            say(f"{len(problems)} problems in {data}; nothing was trained")
+    if not can_be_trained_on(data):
         return NOTHING_TO_DO
     if check_only or run is None:
         click.echo(f"{data}: nothing wrong; {fitting.describe_data(data)}")
@@ -146,7 +154,7 @@ def train(
             chosen = fitting.choose_device(device)
             options = fitting.FitOptions(
                 data=str(data.resolve()),
-                init=_ANEW[start] if start in _ANEW else str(_fine_tunable(start).resolve()),
+                init=_ANEW[start] if start in _ANEW else str(fine_tunable(start).resolve()),
                 backbone=backbone or "",
                 width=fpn_width,
                 epochs=epochs,
@@ -197,7 +205,7 @@ def export(
 
     try:
         sides = (check_side(height or size), check_side(width or size))
-        path = _fine_tunable(weights)
+        path = fine_tunable(weights)
         from detector.network.build import load_network  # torch, which takes seconds: what can be refused was
 
         network = load_network(path)
@@ -239,7 +247,7 @@ def quantize(
     With --data the result is refused if it loses more than 1.5 points of hmean.
     """
     from detector import quantize as quantizing
-    from detector.annotations import has_split
+    from detector.annotations import held_out_split
     from detector.export import pass_card_on
 
     if not model.is_file():
@@ -266,7 +274,7 @@ def quantize(
         if not files:
             say(f"{show(folder)}: {'no images in it' if folder.is_dir() else 'no such folder'}; give some to calibrate")
             return NOTHING_TO_DO
-        split = next((name for name in ("val", "test") if data and has_split(data, name)), "")
+        split = (data and held_out_split(data)) or ""
         if quantizing.fixed_size(model):
             split = ""  # pages have all sizes
         with tempfile.TemporaryDirectory(dir=output.parent) as unfinished:

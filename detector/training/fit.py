@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from detector.annotations import SPLITS, Sample, find_problems, has_split, read_split
+from detector.annotations import SPLITS, Sample, find_problems, has_split, held_out_split, read_split
 from detector.errors import DetectorError
 from detector.image import page_header
 from detector.network.build import build_network, load_plain, network_from_state, read_state
@@ -123,10 +123,8 @@ def describe_data(folder: Path) -> str:
 
 def held_out(folder: Path) -> list[Sample]:
     """Validation samples: the val split, else test, else none."""
-    for split in ("val", "test"):
-        if has_split(folder, split):
-            return read_split(folder, split)
-    return []
+    split = held_out_split(folder)
+    return read_split(folder, split) if split else []
 
 
 def training_pages(folder: Path, limit_side: int) -> list[TrainingPage]:
