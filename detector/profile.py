@@ -44,7 +44,7 @@ class Profile:
 
 
 PROFILES = {
-    # 640: the size of the measured 80 ms and 190 MB an image; documents lose a few points of hmean at it.
+    # 640: the size of the measured 80 ms and 164 MB an image; documents lose a few points of hmean at it.
     "low": Profile("low", 640, 1, "auto", 200_000_000, 256, 19, 200),
     # 960: dense documents are nearly as good as at full size, 2.25 times the work of 640.
     "standard": Profile("standard", 960, 1, "auto", 200_000_000, 512, 0, 500),
