@@ -84,9 +84,11 @@ def main() -> None:
     missing = missing_packages()
     if missing:
         print(f"less variety without these fonts: apt-get install {' '.join(missing)}")
-    lines = render(
-        options.out, range(options.first, options.first + options.count), read_photos(options.photos), options.seed
-    )
+    numbers = range(options.first, options.first + options.count)
+    try:
+        lines = render(options.out, numbers, read_photos(options.photos), options.seed)
+    except OSError as error:
+        parser.error(f"{error.filename}: {error.strerror}")
     print(f"{options.count} pages in {options.out}, {lines} new lines of text")
 
 

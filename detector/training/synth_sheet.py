@@ -12,6 +12,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from detector.overlay import write_jpeg
 from detector.training.synth import make_page, read_photos
 
 CELL = (300, 240)  # width and height of one page on the sheet, pixels
@@ -56,8 +57,11 @@ def main() -> None:
         parser.error("--count: a row has 6 pages, ask for 6 or more")
     cv2.setNumThreads(1)
     numbers = range(options.first, options.first + options.count)
-    sheet = make_sheet(options.seed, numbers, read_photos(options.photos))
-    cv2.imwrite(str(options.out), cv2.cvtColor(sheet, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, 72])
+    try:
+        sheet = make_sheet(options.seed, numbers, read_photos(options.photos))
+        write_jpeg(sheet, options.out)
+    except OSError as error:
+        parser.error(f"{error.filename}: {error.strerror}")
 
 
 if __name__ == "__main__":
