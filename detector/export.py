@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+import signal
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -38,6 +41,27 @@ class Parity:
     runtime: str
     size: tuple[int, int]
     difference: float
+
+
+@contextmanager
+def _interrupt_later() -> Iterator[None]:
+    """Ctrl-C waits for the end of the block: a KeyboardInterrupt inside the exporter's C++ aborts the process."""
+    if threading.current_thread() is not threading.main_thread():  # which alone may set handlers, and gets them
+        yield
+        return
+    interrupted = False
+
+    def note(number: int, frame: object) -> None:
+        nonlocal interrupted
+        interrupted = True
+
+    before = signal.signal(signal.SIGINT, note)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+    if interrupted:
+        raise KeyboardInterrupt
 
 
 def check_side(pixels: int) -> int:
@@ -90,7 +114,7 @@ def export_onnx(
     axes = {0: "batch", 2: "height", 3: "width"}
     unfinished = path.with_suffix(".part")
     try:
-        with torch.inference_mode():
+        with torch.inference_mode(), _interrupt_later():
             # The legacy exporter: it folds BatchNorm, needs no extra package, and keeps the graph small and plain.
             torch.onnx.export(
                 network,

@@ -21,11 +21,12 @@ only there until somebody needs the memory: the kernel drops pages that are on d
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8  # malloc.h, for mallopt(3)
 
-OWN_MAPPING_BYTES = 4 * 2**20
-"""Blocks from this size on are mapped apart, and unmapped when freed. A page and its maps at 640 px stay below: mapping
-those anew for every page costs 8 % of the time (tests/bench/bench_stages.py with 128 KB here), for zeroing them."""
+OWN_MAPPING_BYTES = 2**20
+"""Blocks from this size on are mapped apart, and unmapped when freed. Smaller ones are used again: mapping and zeroing
+everything from 128 KB on anew for every page costs up to 8 % of the time at 640 px. With 2 MB here, a page of 48
+megapixels in strips keeps 50 MB more."""
 
-HEAP_TOP_BYTES = 16 * 2**20
+HEAP_TOP_BYTES = 4 * 2**20
 """So much may lie free at the heap's end before it is given back."""
 
 
