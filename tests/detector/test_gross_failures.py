@@ -20,6 +20,8 @@ from tests.detector.textless import HEIGHT, WIDTH, fence, text_free
 # Shortcomings of the present weights, on their cards too. Strict: once a model has learned it, its entry must go.
 NOT_YET = {
     ("dbnet-resnet18", "fences"): "picket fences are taken for lines of text",
+    ("dbnet-resnet18-slim", "fences"): "picket fences are taken for lines of text",
+    ("dbnet-resnet18-slim", "quarter turns"): "19 of 24 lines",
 }
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from detector.errors import ModelError
-from detector.weights import card_file, list_models, load_card, weights_path
+from detector.weights import WEIGHTS_FOLDER, card_file, list_models, load_card, weights_path
 from tests.detector.test_cli import run
 
 
@@ -19,7 +19,7 @@ def test_shipped_models_are_listed() -> None:
     heading, *lines = done.stdout.splitlines()
     assert heading.split()[0] == "name"
     card = load_card("dbnet-resnet18")
-    (line,) = [line for line in lines if line.startswith("dbnet-resnet18")]
+    (line,) = [line for line in lines if line.split()[0] == "dbnet-resnet18"]
     assert card.sha256[:12] in line
     assert "td500 val" in line
     cards = [json.loads(line) for line in run("models", "--json").stdout.splitlines()]
@@ -32,7 +32,7 @@ def test_a_folder_registers_models(tmp_path: Path, tiny_model: Path, monkeypatch
     (tmp_path / "bright.json").write_text('{"scores": {"mine val @640": 0.9}, "binarize": 0.4}')
     shutil.copy(tiny_model, tmp_path / "no-card.onnx")
     monkeypatch.setenv("OCRFLEET_MODELS", f"/nowhere:{tmp_path}")
-    assert list_models() == ["bright", "dbnet-resnet18"]
+    assert list_models() == ["bright", *list_models(WEIGHTS_FOLDER)]
     assert load_card("bright").rules.binarize == 0.4
     (line,) = [line for line in run("models").stdout.splitlines() if line.startswith("bright")]
     assert line.split()[1] == "fp32"
