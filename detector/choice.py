@@ -18,6 +18,7 @@ import msgspec
 
 from detector.cache import cache_folder
 from detector.profile import read_machine
+from detector.whole_file import whole_file
 
 FILE_VARIABLE = "OCRFLEET_TUNE_FILE"
 RUNTIMES = ("onnxruntime", "openvino", "torch")
@@ -224,9 +225,5 @@ def write_tuning(path: Path, tuning: Tuning) -> None:
     kept = [item for item in others if (item.sha256, item.limit_side, item.machine) != key]
     content = _File(1, [*kept, tuning][-MOST_ENTRIES:])
     path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
+    with whole_file(path) as unfinished:
         unfinished.write_bytes(msgspec.json.format(msgspec.json.encode(content), indent=1) + b"\n")
-        unfinished.replace(path)
-    finally:
-        unfinished.unlink(missing_ok=True)

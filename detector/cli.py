@@ -179,7 +179,10 @@ def _records(detector: TextDetector, images: tuple[Path, ...], overlays: Path | 
                 yield ok_record(index, path, page, found, detector.info, time.perf_counter() - started)
                 if overlays:  # numbered, because names repeat across folders and pages
                     out = overlays / f"{index:05}-{path.stem}.jpg"
-                    write_overlay(path, page, [box.points for box in found.boxes], out)
+                    try:
+                        write_overlay(path, page, [box.points for box in found.boxes], out)
+                    except (DetectorError, MemoryError) as error:
+                        say(f"no overlay of {show(path)}: {error or 'not enough memory'}")
             index += 1
 
 

@@ -37,6 +37,7 @@ def models(as_json: bool) -> int:
             facts = {"name": name, "path": str(card.path), "bytes": size, "precision": card.precision}
             click.echo(json.dumps({**card.details, **facts, "sha256": card.sha256}, ensure_ascii=False))
         else:
-            scores = "; ".join(f"{on} {value}" for on, value in card.details.get("scores", {}).items())
+            known = card.details.get("scores")
+            scores = "; ".join(f"{on} {value}" for on, value in known.items()) if isinstance(known, dict) else ""
             click.echo(f"{name:24} {card.precision:5} {size / 1e6:6.1f}  {card.sha256[:12]}  {scores or '–'}")
     return OK

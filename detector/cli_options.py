@@ -9,11 +9,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
 from detector.errors import show
+from detector.weights import DEFAULT_MODEL
 
 if TYPE_CHECKING:
-    from detector.postprocess import Rules
+    from detector.rules import Rules
 
 OK, FAILED, USAGE, NOTHING_TO_DO, INTERRUPTED = 0, 1, 2, 4, 130
 RUNTIME_HELP = "auto, onnxruntime, openvino or torch (the fp16 weights, in bf16 or fp16 where the machine has it)."
@@ -40,12 +42,39 @@ def say(line: str) -> None:
     click.echo(line, err=True)
 
 
+def refuse_beside_resume(resume: Path | None) -> None:
+    """A resumed run keeps its own settings: what is given beside --resume would be ignored in silence.
+
+    Raises:
+        click.UsageError: naming the options to leave out.
+    """
+    context = click.get_current_context()
+    given = [
+        parameter.opts[0]
+        for parameter in context.command.params
+        if parameter.name
+        and parameter.name != "resume"
+        and context.get_parameter_source(parameter.name) is ParameterSource.COMMANDLINE
+    ]
+    if resume is not None and given:
+        raise click.UsageError(f"--resume goes on with the run's own settings; leave out {', '.join(given)}")
+
+
+model_option = click.option(
+    "--model",
+    default=DEFAULT_MODEL,
+    envvar="OCRFLEET_MODEL",
+    show_default=True,
+    help="A model's name, or an .onnx file.",
+)
+
+
 def detector_options(function: Callable[..., Any]) -> Callable[..., Any]:
     """Which model, and how it runs; all but the runtime."""
     for option in (
-        click.option("--model", default="dbnet-resnet18", show_default=True, help="A model's name, or an .onnx file."),
+        model_option,
         click.option("--threads", type=click.IntRange(1, 256), envvar="OCRFLEET_THREADS", help="Of one inference."),
-        click.option("--tiled/--untiled", default=None, help="Large pages in overlapping tiles of 640 pixels."),
+        click.option("--tiled/--untiled", default=None, help="Large pages in overlapping tiles of about 640 pixels."),
         click.option("--binarize", type=click.FloatRange(0.01, 0.99), help="Pixels from this on are text."),
         click.option("--box-threshold", type=click.FloatRange(0, 1), help="Drop boxes with a lower score."),
         click.option("--unclip-ratio", type=click.FloatRange(0, 10), help="How much the found regions grow."),

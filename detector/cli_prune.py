@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from detector.cli_options import INTERRUPTED, NOTHING_TO_DO, OK, USAGE, say
+from detector.cli_options import INTERRUPTED, NOTHING_TO_DO, OK, USAGE, refuse_beside_resume, say
 from detector.cli_train import FOLDER, can_be_trained_on, fine_tunable
 from detector.errors import DetectorError
 from detector.weights import DEFAULT_MODEL
@@ -68,6 +68,7 @@ def prune(
 
     RUN/pruned.safetensors is the result. It is a network like any other: `export`, `train --init`, `prune` take it.
     """
+    refuse_beside_resume(resume)
     run = resume or output
     if run is None:
         raise click.UsageError("give -o RUN, the folder of the run")
@@ -89,7 +90,7 @@ def prune(
             if data is not None and not can_be_trained_on(data):
                 return NOTHING_TO_DO
             training = {
-                "data": str(data or ""),
+                "data": str(data.resolve()) if data else "",
                 "epochs": epochs,
                 "batch_size": batch_size,
                 "lr": lr,

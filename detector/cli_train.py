@@ -8,9 +8,10 @@ from pathlib import Path
 
 import click
 
-from detector.cli_options import FAILED, INTERRUPTED, NOTHING_TO_DO, OK, USAGE, NewFile, say
+from detector.cli_options import FAILED, INTERRUPTED, NOTHING_TO_DO, OK, USAGE, NewFile, refuse_beside_resume, say
 from detector.errors import DetectorError, ModelError, show
 from detector.weights import DEFAULT_MODEL, WEIGHTS_FOLDER, list_models, load_card, weights_path
+from detector.whole_file import whole_file
 
 _ANEW = {"none": "", "imagenet": "imagenet"}
 MOST_PROBLEMS = 50  # of a data folder that are listed
@@ -116,6 +117,7 @@ def train(
 
     from detector.training import fit as fitting
 
+    refuse_beside_resume(resume)
     cv2.setNumThreads(1)
     if resume is not None:
         saved = resume / fitting.CONFIG
@@ -256,7 +258,9 @@ def quantize(
     try:
         quantizing.check_model(model)
         if dynamic:
-            changed = quantizing.quantize_dynamic(model, output)
+            with whole_file(output) as unfinished:
+                changed = quantizing.quantize_dynamic(model, unfinished)
+            pass_card_on(model, output)
             click.echo(
                 f"quantize_dynamic changed {changed} nodes"
                 + (

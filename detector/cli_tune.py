@@ -8,13 +8,13 @@ from pathlib import Path
 
 import click
 
-from detector.cli_options import FAILED, OK, USAGE, say
+from detector.cli_options import FAILED, OK, USAGE, model_option, say
 from detector.errors import show
 from detector.profile import choose_profile, read_machine
 
 
 @click.command()
-@click.option("--model", default="dbnet-resnet18", show_default=True, help="A model's name, or an .onnx file.")
+@model_option
 @click.option("--profile", default="auto", envvar="OCRFLEET_PROFILE", help="auto, low, standard or accurate.")
 @click.option(
     "--limit-side",
@@ -60,7 +60,8 @@ def tune(
     except ValueError as error:
         raise click.BadParameter(str(error), param_hint="--profile") from None
     # With tiles the network sees no more than a tile at a time.
-    side = limit_side or (min(settings.limit_side, TILE) if settings.tiled else settings.limit_side)
+    side = limit_side or settings.limit_side
+    side = min(side, TILE) if settings.tiled else side
     limit_mb = memory_limit_mb or settings.memory_limit_mb
     card = load_card(model)
     path = output or choice.choice_file()

@@ -40,3 +40,15 @@ def show(path: str | os.PathLike[str]) -> str:
 
 class ModelError(Exception):
     """A model that is not there, is damaged, or does not keep the contract. The caller's fault, never one image's."""
+
+
+# As Python, OpenCV (whose code for it is -4), ONNX Runtime, libvips and C++ call it.
+_OUT_OF_MEMORY = ("bad alloc", "bad_alloc", "insufficient memory", "out of memory", "failed to allocate memory", "(-4:")
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an exception, of whatever library, means that memory ran out."""
+    if isinstance(error, DetectorError):  # its text holds a user's file name
+        return False
+    text = str(error).lower()
+    return isinstance(error, MemoryError) or any(sign in text for sign in _OUT_OF_MEMORY)

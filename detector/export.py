@@ -15,6 +15,7 @@ import numpy as np
 
 from detector.image_budget import STRIDE
 from detector.weights import card_file, read_card
+from detector.whole_file import whole_file
 
 if TYPE_CHECKING:
     from detector.network.dbnet import DBNet
@@ -112,8 +113,7 @@ def export_onnx(
     network = network.eval()
     example = torch.zeros(1, 3, height, width)
     axes = {0: "batch", 2: "height", 3: "width"}
-    unfinished = path.with_suffix(".part")
-    try:
+    with whole_file(path) as unfinished:
         with torch.inference_mode(), _interrupt_later():
             # The legacy exporter: it folds BatchNorm, needs no extra package, and keeps the graph small and plain.
             torch.onnx.export(
@@ -137,9 +137,6 @@ def export_onnx(
                 f"{path}: not written, {worst.runtime} differs from torch by {worst.difference:.2g} "
                 f"(at most {limit:g}) at {worst.size[0]}x{worst.size[1]}"
             )
-        unfinished.replace(path)
-    finally:
-        unfinished.unlink(missing_ok=True)
     return parities
 
 

@@ -98,7 +98,9 @@ def estimate_bytes(header: Header, limit_side: int) -> int:
         factor = jpeg_reduction(width, height, target)
         return result + 7 * math.ceil(width / factor) * math.ceil(height / factor) + header.held_bytes
     if by_vips(header):
-        return result + _VIPS_BASE_BYTES + 512 * width * header.bytes_per_pixel // 8 + header.held_bytes
+        factor = box_reduction(width, height, target)
+        averaged = 9 * math.ceil(width / factor) * math.ceil(height / factor)  # 16-bit samples, and those as 8 bits
+        return result + _VIPS_BASE_BYTES + averaged + 512 * width * header.bytes_per_pixel // 8 + header.held_bytes
     per_pixel = _PILLOW_BYTES_PER_PIXEL.get(header.kind, max(4, header.bytes_per_pixel) + 3)
     return result + width * height * per_pixel
 

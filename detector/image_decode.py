@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from detector.errors import CorruptImage
+from detector.errors import CorruptImage, is_out_of_memory
 from detector.image_budget import box_reduction, jpeg_reduction
 from detector.image_header import PARSE_ERRORS, Header, open_pillow
 
@@ -19,6 +19,7 @@ DECODE_ERRORS = (*PARSE_ERRORS, cv2.error)
 
 # OpenCV needs the whole file in memory, Pillow reads it in pieces; OpenCV is faster on small files only.
 _WHOLE_FILE_BYTES = 4 * 2**20
+_ROWS = 256
 _REDUCED = {
     1: cv2.IMREAD_COLOR,
     2: cv2.IMREAD_REDUCED_COLOR_2,
@@ -109,9 +110,8 @@ def raise_if_out_of_memory(error: BaseException) -> None:
     Raises:
         MemoryError: if that is what `error` means.
     """
-    text = str(error).lower()
-    if any(sign in text for sign in ("insufficient memory", "out of memory", "bad_alloc", "bad alloc", "(-4:")):
-        raise MemoryError(text) from error
+    if is_out_of_memory(error):
+        raise MemoryError(str(error)) from error
 
 
 def eight_bit(values: npt.NDArray[Any]) -> Pixels:
@@ -137,9 +137,11 @@ def eight_bit(values: npt.NDArray[Any]) -> Pixels:
         if low >= 0.0 and high <= 1.0:
             low, high = 0.0, 1.0
         return ((finite - low) * (255.0 / max(high - low, 1e-12))).astype(np.uint8)
-    values = np.maximum(values, 0)
-    bits = int(values.max()).bit_length() if values.size else 8
-    return (values >> max(0, bits - 8)).astype(np.uint8)
+    bits = max(0, int(values.max())).bit_length() if values.size else 8
+    result = np.empty(values.shape, np.uint8)
+    for row in range(0, len(values), _ROWS):  # in pieces: whole copies of deep samples are large
+        result[row : row + _ROWS] = np.maximum(values[row : row + _ROWS], 0) >> max(0, bits - 8)
+    return result
 
 
 def _draft_size(header: Header, target: tuple[int, int]) -> tuple[int, int]:

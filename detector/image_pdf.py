@@ -84,7 +84,8 @@ class PdfPage:
         Returns:
             (H, W, 3) uint8 RGB.
         """
-        scale = max(target[0] / self._points[0], target[1] / self._points[1])
+        # By the longer side: a page thinner than a pixel is drawn a pixel thin, not a hundred times as long.
+        scale = max(target) / max(self._points)
         try:
             bitmap: Any = self._page.render(scale=scale, rev_byteorder=True, prefer_bgrx=False)
             pixels = np.array(bitmap.to_numpy()[:, :, :3])

@@ -44,7 +44,7 @@ class Convention:
         name: for people.
         bgr: channel order of the input.
         mean, std: of values in [0, 1], in that channel order.
-        binarize, box_threshold, unclip_ratio: see `detector.postprocess.Rules`.
+        binarize, box_threshold, unclip_ratio: see `detector.rules.Rules`.
     """
 
     name: str
@@ -94,7 +94,7 @@ def recognise(model: onnx.ModelProto, file: Path) -> str | None:
     """The convention of a network by the names in it (and of OpenCV's models by their checksum); None if unknown."""
     graph = model.graph
     outputs = [item.name for item in graph.output]
-    if graph.input[0].name == "image" and outputs == ["probability"]:
+    if [item.name for item in graph.input[:1]] == ["image"] and outputs == ["probability"]:
         return "imagenet"
     names = [*outputs, *(item.name for item in graph.initializer), *(item.name for item in graph.node)]
     for family, marks in _MARKS.items():

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from detector.import_onnx import CONVENTIONS, TOLERANCE, Convention, OnnxImportError, convert, read_onnx, recognise
 from detector.weights import IMAGENET_MEAN, IMAGENET_STD, card_file, split_name
+from detector.whole_file import whole_file
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -80,7 +81,7 @@ def import_checkpoint(source: Path, target: Path, name: str = "") -> Imported:
     else:
         from safetensors.torch import save
 
-        _replace(target, save(weights))
+        _write(target, save(weights))
     details = {
         "name": name or split_name(target)[0],
         "backbone": PlainResNet18DBNet.backbone,
@@ -125,7 +126,7 @@ def import_onnx(source: Path, target: Path, name: str = "", convention: Conventi
         raise ImportWeightsError(
             f"{source}: not imported, ONNX Runtime gives maps that differ by {difference:.2g} (at most {TOLERANCE:g})"
         )
-    _replace(target, model.SerializeToString())
+    _write(target, model.SerializeToString())
     details = {
         "name": name or split_name(target)[0],
         **_normalisation(*convention.rgb()),
@@ -207,16 +208,11 @@ def _origin(source: Path, origin: Layout | Convention) -> dict[str, Any]:
 
 
 def _finish(target: Path, card: Path, details: dict[str, Any], lines: list[str]) -> Imported:
-    _replace(card, (json.dumps(details, indent=2, ensure_ascii=False) + "\n").encode())
+    _write(card, (json.dumps(details, indent=2, ensure_ascii=False) + "\n").encode())
     lines.append(f"{target}: {target.stat().st_size / 1e6:.1f} MB, its card {card.name}")
     return Imported(target, card, tuple(lines))
 
 
-def _replace(path: Path, content: bytes) -> None:
-    """Writes a whole file or none."""
-    unfinished = path.with_name(f"{path.name}.part")
-    try:
+def _write(path: Path, content: bytes) -> None:
+    with whole_file(path) as unfinished:
         unfinished.write_bytes(content)
-        unfinished.replace(path)
-    finally:
-        unfinished.unlink(missing_ok=True)

@@ -128,7 +128,7 @@ def write_overlay(
         DetectorError: the page cannot be opened.
         OSError: the JPEG cannot be written.
     """
-    opened = open_page(path, page, limit_side=max_side)
+    opened = open_page(path, page, limit_side=max_side, max_pixels=sys.maxsize)  # who has boxes has passed the limit
     write_jpeg(draw(opened.pixels, _scaled(boxes, opened), scores=scores), out)
     height, width = opened.pixels.shape[:2]
     return width, height

@@ -10,28 +10,12 @@ import numpy as np
 import numpy.typing as npt
 
 from detector.geometry import area, clip_to_page, order_corners, rectangle_corners, unclip
+from detector.rules import Rules
 
 MAX_CANDIDATES = 3000
 """Regions looked at per page; a newspaper page has about 1,000 lines, noise can have 100,000 specks."""
 
 Map = npt.NDArray[np.float32] | npt.NDArray[np.uint8]
-
-
-@dataclass(frozen=True, slots=True)
-class Rules:
-    """When a region of the map is text. Defaults: the paper's values and those of its common re-implementations.
-
-    Attributes:
-        binarize: pixels at or above this probability belong to a region.
-        box_threshold: a box whose mean probability is below this is dropped.
-        unclip_ratio: how much a region grows (regions are trained shrunk); see `geometry.unclip`.
-        min_side: regions with a shorter side than this, in map pixels, are specks.
-    """
-
-    binarize: float = 0.3
-    box_threshold: float = 0.5
-    unclip_ratio: float = 1.5
-    min_side: float = 3.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,17 +13,21 @@ import numpy as np
 import numpy.typing as npt
 
 from detector.choice import RUNTIMES, Measured, tuned
-from detector.errors import ModelError
+from detector.errors import ModelError, is_out_of_memory
 from detector.image import DEFAULT_MAX_BYTES, DEFAULT_MAX_PIXELS, MakeRoom, Page, open_page, open_strips
 from detector.image_budget import target_size
 from detector.memory import decode_budget, resident_bytes, tame_malloc
 from detector.normalise import Normaliser, normalise
-from detector.postprocess import Box, Map, Rules, find_boxes
+from detector.postprocess import Box, Map, find_boxes
+from detector.rules import Rules
 from detector.runtimes import Runtime, file_kind, load_runtime
 from detector.tiling import TILE, WholePage, blend_overview, merged_map, needs_tiles, overview_side
 from detector.weights import DEFAULT_MODEL, ModelCard, load_card
 
 __all__ = ["Box", "Detection", "ModelInfo", "TextDetector", "normalise"]
+
+NETWORK_BYTES_PER_PIXEL = 70
+"""What a run of dbnet-resnet18 takes beside the page (ONNX Runtime, measured at 1280 to 2048); smaller ones less."""
 
 _log = logging.getLogger("detector")
 
@@ -93,9 +97,9 @@ class TextDetector:
         max_pixels: pages that claim more are refused (TooLarge).
         max_bytes: pages whose decoding needs more memory (estimated) are opened smaller or refused (TooLarge).
         memory_limit: of this whole process, bytes; what the process with its network holds is taken off, and the rest
-            lowers `max_bytes`. None: no limit.
+            lowers `max_bytes`. Pages for which the network itself would need more are run in tiles. None: no limit.
         rules: thresholds of the post-processing, instead of those on the model's card.
-        tiled: pages larger than a tile of 640x640 are run in overlapping tiles (detector.tiling); `limit_side` then
+        tiled: pages larger than a tile of 672x672 are run in overlapping tiles (detector.tiling); `limit_side` then
             costs time and a few megabytes of map, not memory of the network.
 
     Raises:
@@ -139,11 +143,17 @@ class TextDetector:
 
         Raises:
             DetectorError: NotFound, CorruptImage, UnsupportedFormat or TooLarge.
+            MemoryError: there is no memory, whichever library says so, in whatever words.
         """
         started = time.perf_counter()
-        seen = self._see(path, page, limit_side or self.limit_side)
-        inferred = time.perf_counter()
-        boxes = self._boxes(seen.map, seen.width, seen.height)
+        try:
+            seen = self._see(path, page, limit_side or self.limit_side)
+            inferred = time.perf_counter()
+            boxes = self._boxes(seen.map, seen.width, seen.height)
+        except Exception as error:
+            if is_out_of_memory(error) and not isinstance(error, MemoryError):
+                raise MemoryError(str(error)) from error
+            raise
         done = time.perf_counter()
         seconds = {"open": seen.ready - started, "infer": inferred - seen.ready, "post": done - inferred}
         return Detection(seen.width, seen.height, boxes, seen.map.shape, seen.flags, seconds)
@@ -157,10 +167,15 @@ class TextDetector:
             return seen
         opened = self._open(path, page, limit_side)
         ready = time.perf_counter()
-        if self.tiled and needs_tiles(*opened.pixels.shape[:2]):
+        if self._in_tiles(*opened.pixels.shape[:2]):
             merged = self._tiled(opened.pixels)
             return _Seen(merged, opened.width, opened.height, (*opened.flags, "tiled"), ready)
         return _Seen(self.probability(opened.pixels), opened.width, opened.height, opened.flags, ready)
+
+    def _in_tiles(self, height: int, width: int) -> bool:
+        """Whether a page is run in tiles: as asked, or because the network would need too much memory for it whole."""
+        too_large = self.memory_limit is not None and height * width * NETWORK_BYTES_PER_PIXEL > self.max_bytes
+        return (self.tiled or too_large) and needs_tiles(height, width)
 
     def _see_strips(self, path: Path, page: int, limit_side: int) -> _Seen | None:
         """The map of a large page's tiles, without its overview; None if the page is small or must be held whole."""

@@ -150,6 +150,7 @@ def _cgroup_limits(proc: Path, sys_cgroup: Path) -> tuple[float | None, int | No
             for folder in _upwards(sys_cgroup, path):
                 cores += _quota(_read(folder / "cpu.max").split())
                 memory += _bytes(_read(folder / "memory.max"))
+                memory += _bytes(_read(folder / "memory.high"))  # nobody is killed there, but slowed down to nothing
         for controller in controllers.split(","):  # v1: a tree per controller
             if controller == "memory":
                 for folder in _upwards(sys_cgroup / "memory", path):

@@ -44,13 +44,16 @@ def check_model(path: Path) -> None:
     except Exception:  # protobuf's error, which is of no module that we depend on
         raise QuantizeError(f"{path}: not an ONNX file; ocr-detector export makes one") from None
     constants = {tensor.name for tensor in graph.initializer}
-    inputs = [value.name for value in graph.input if value.name not in constants]
+    inputs = {value.name: value for value in graph.input if value.name not in constants}
     if any(node.op_type in ("QuantizeLinear", "DequantizeLinear") for node in graph.node):
         raise QuantizeError(f"{path}: is int8 already; give the fp32 file that it was made from")
-    if inputs != ["image"]:
+    if list(inputs) != ["image"]:
         raise QuantizeError(
-            f"{path}: expected the input 'image', found {inputs}; take it over with ocr-detector import-weights first"
+            f"{path}: expected the input 'image', found {list(inputs)}; ocr-detector import-weights takes it over"
         )
+    rank = len(inputs["image"].type.tensor_type.shape.dim)
+    if rank != 4:
+        raise QuantizeError(f"{path}: its input has {rank} dimensions, not (N, 3, H, W); ocr-detector export makes one")
 
 
 def fixed_size(path: Path) -> tuple[int, int] | None:

@@ -2,7 +2,7 @@
 
 ``python -m detector.shrink`` reads JSON lines on stdin::
 
-    {"path": "/data/a%20b.jpg", "page": 0, "limit_side": 640, "out": "/abs/out.jpg"}
+    {"path": "/data/a%20b.jpg", "page": 0, "limit_side": 640, "max_pixels": 200000000, "out": "/abs/out.jpg"}
 
 (`path` is the percent-encoded file name, so that every name fits) and answers each with one line on stdout:
 ``{"ok": true, "smaller": true, "width": 4000, "height": 3000, "flags": ["downscaled"]}``, the size being the original
@@ -22,13 +22,15 @@ from urllib.parse import unquote_to_bytes
 import cv2
 
 from detector.errors import DetectorError
-from detector.image import open_page
+from detector.image import DEFAULT_MAX_PIXELS, open_page
 
 JPEG_QUALITY = 92
 """Boxes from a page at this quality are those of the original to a fraction of a pixel; 95 doubles the bytes."""
 
 
-def shrink(path: Path, page: int, out: Path, *, limit_side: int) -> dict[str, Any]:
+def shrink(
+    path: Path, page: int, out: Path, *, limit_side: int, max_pixels: int = DEFAULT_MAX_PIXELS
+) -> dict[str, Any]:
     """Writes a page as JPEG, upright and at the size the network will see it, unless it is that small already.
 
     Args:
@@ -36,6 +38,7 @@ def shrink(path: Path, page: int, out: Path, *, limit_side: int) -> dict[str, An
         page: counted from 0.
         out: the JPEG.
         limit_side: longest side wanted, pixels.
+        max_pixels: refuse pages that claim more.
 
     Returns:
         "smaller" (whether `out` was written), "width" and "height" (original upright pixels), "flags".
@@ -44,7 +47,7 @@ def shrink(path: Path, page: int, out: Path, *, limit_side: int) -> dict[str, An
         DetectorError: the page cannot be opened.
         OSError: `out` cannot be written.
     """
-    opened = open_page(path, page, limit_side=limit_side)
+    opened = open_page(path, page, limit_side=limit_side, max_pixels=max_pixels)
     smaller = bool({"downscaled", "page_rendered"} & set(opened.flags))
     if smaller:
         ok, data = cv2.imencode(
@@ -62,7 +65,8 @@ def serve(lines: TextIO, answers: TextIO) -> None:
         try:
             job = json.loads(line)
             path = Path(os.fsdecode(unquote_to_bytes(job["path"])))
-            answer = {"ok": True, **shrink(path, int(job["page"]), Path(job["out"]), limit_side=int(job["limit_side"]))}
+            limits = {name: int(job[name]) for name in ("limit_side", "max_pixels")}
+            answer = {"ok": True, **shrink(path, int(job["page"]), Path(job["out"]), **limits)}
         except DetectorError as error:
             answer = {"ok": False, "type": error.type, "error": str(error)}
         except (OSError, ValueError, KeyError, TypeError, MemoryError, cv2.error) as error:

@@ -21,7 +21,7 @@ from urllib.parse import quote_from_bytes, unquote_to_bytes
 import msgspec
 
 from detector.errors import DetectorError, ModelError
-from detector.postprocess import Rules
+from detector.rules import Rules
 
 _log = logging.getLogger("detector")
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from detector.errors import ModelError
-from detector.postprocess import Rules
+from detector.rules import Rules
 
 WEIGHTS_FOLDER = Path(__file__).parent / "weights"
 MODELS_VARIABLE = "OCRFLEET_MODELS"
@@ -106,6 +106,11 @@ def card_file(model: Path) -> Path:
     return model.with_name(f"{split_name(model)[0]}.json")
 
 
+def is_file_name(model: str | Path) -> bool:
+    """Whether ``model`` means a file by its path, not a model by its name."""
+    return isinstance(model, Path) or model.endswith(SUFFIXES) or "/" in model
+
+
 def load_card(model: str | Path, kind: str = "int8_onnx", folder: Path | None = None) -> ModelCard:
     """The card of a model by its name, or of any .onnx, .safetensors or .pt file by its path.
 
@@ -120,12 +125,14 @@ def load_card(model: str | Path, kind: str = "int8_onnx", folder: Path | None = 
         ModelError: not there, damaged (the file is not the one that the card describes), or the card is unreadable or
             holds no numbers where it should.
     """
-    named = not (isinstance(model, Path) or model.endswith(SUFFIXES) or "/" in model)
-    path = weights_path(str(model), kind, folder) if named else Path(model)
+    path = Path(model) if is_file_name(model) else weights_path(str(model), kind, folder)
     if not path.is_file():
         raise ModelError(f"{path}: no such model file (known models: {', '.join(list_models(folder)) or 'none'})")
     stem, precision = split_name(path)
-    sha256, written = _sha256(path), card_file(path)
+    try:
+        sha256, written = _sha256(path), card_file(path)
+    except OSError as error:
+        raise ModelError(f"{path}: the model cannot be read ({error.strerror})") from error
     details = read_card(written) if written.is_file() else {}
     expected = details.get("sha256")
     if precision == "int8" and expected and expected != sha256:

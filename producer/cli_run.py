@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
 from producer.clicking import (
     EXIT_FAILED_IMAGES,
@@ -24,6 +25,18 @@ from producer.clicking import (
 )
 
 
+def _lasting(context: click.Context, parameter: click.Parameter, model: str | None) -> str:
+    """The job's model, the environment's if none is given: resuming elsewhere must go on with the same one."""
+    from detector.weights import is_file_name
+    from worker.settings import SettingsError, settings
+
+    try:
+        model = model or settings().model
+    except SettingsError as error:
+        raise Stop(str(error), EXIT_USAGE) from None
+    return str(Path(model).absolute()) if is_file_name(model) else model
+
+
 @click.command()
 @sources_argument
 @out_option
@@ -37,6 +50,7 @@ from producer.clicking import (
 )
 @limit_side_option
 @click.option("--workers", type=click.IntRange(1, 64), default=1, show_default=True, help="Worker processes to start.")
+@click.option("--model", callback=_lasting, help="A model's name, or an .onnx file.  [default: dbnet-resnet18]")
 @click.option(
     "--runtime",
     type=click.Choice(["auto", "onnxruntime", "openvino", "torch"]),
@@ -72,6 +86,7 @@ def run(sources: tuple[str, ...], out: Path, job: str | None, quiet: bool, **opt
                 f"{out} holds the job {request.job} of other inputs: choose another -o, or `ocr-producer resume {out}`",
                 EXIT_USAGE,
             )
+        request = _changed(request, out, {"job": job, **options})
         click.echo(f"going on with job {request.job} in {out}", err=True)
     else:
         if folder.results.exists() or folder.manifest.exists():
@@ -81,14 +96,35 @@ def run(sources: tuple[str, ...], out: Path, job: str | None, quiet: bool, **opt
     go(folder, request, quiet=quiet)
 
 
+def _changed(request: Any, out: Path, options: dict[str, Any]) -> Any:
+    """The job with what may change on the way as it is given now; only what was typed counts.
+
+    Raises:
+        Stop: an option that all pages of a job share differs.
+    """
+    import msgspec
+
+    source = click.get_current_context().get_parameter_source
+    typed = {name: value for name, value in options.items() if source(name) is ParameterSource.COMMANDLINE}
+    for name in ("job", "limit_side", "profile", "model", "runtime"):
+        if name in typed and typed[name] != getattr(request, name):
+            was, option = getattr(request, name) or "its default", f"--{name.replace('_', '-')}"
+            raise Stop(
+                f"{out} holds a job begun with {option} {was}: leave {option} out, or choose another -o", EXIT_USAGE
+            )
+    anew = {name: typed[name] for name in ("workers", "overlays", "report") if name in typed}
+    return msgspec.structs.replace(request, **anew)
+
+
 def go(folder: Any, request: Any, *, quiet: bool, retry: bool = False) -> None:
     """Run or go on with a local job, show it, write its summary and leave with the right exit code."""
     from producer.finishing import finish
-    from producer.local import check_installed
+    from producer.local import check_installed, check_model
     from producer.progress import Progress
     from producer.running import retry_failed, run_job, terminated_like_ctrl_c
 
     check_installed()
+    check_model(request)
     with folder.locked(), terminated_like_ctrl_c():
         folder.save_request(request)
         if retry and retry_failed(folder) == 0:

@@ -67,6 +67,8 @@ class Collector:
             truncate_torn_line(self.results)
             for _, line in read_lines(self.results):
                 if line is not None:
+                    # Two of one page: an earlier collector was killed before it dropped what a retry made good.
+                    self._superseded |= self._marked(line.index) != _UNSEEN
                     self._mark(line)
         self._file = self.results.open("ab")
         return self
@@ -91,6 +93,9 @@ class Collector:
                 f"job {self._job} is being collected by {holder.decode()}; two collectors would share its records"
             )
         client.set(self._lock_key, self._me, ex=LOCK_S)
+
+    def _marked(self, index: int) -> int:
+        return self._seen[index] if index < len(self._seen) else _UNSEEN
 
     def _mark(self, line: Line) -> None:
         if line.index >= len(self._seen):
@@ -130,7 +135,7 @@ class Collector:
         for _, fields in entries:
             raw = fields[b"record"]
             line = _decoder.decode(raw)
-            before = self._seen[line.index] if line.index < len(self._seen) else _UNSEEN
+            before = self._marked(line.index)
             if before == _OK or (before == _FAILED and line.status == "failed"):
                 continue  # came again after a crash between fsync and removal
             self._superseded |= before == _FAILED  # a retry made it good

@@ -3,11 +3,24 @@
 from __future__ import annotations
 
 import time
+from typing import Any
+
+import msgspec
 
 from producer.outfolder import JobRequest, OutFolder, write_json
 from producer.progress import print_summary
 from producer.results import summarise
 from producer.running import Ending
+
+
+def _pace(folder: OutFolder, ending: Ending) -> dict[str, Any]:
+    """How fast the last run was that did something: the time belongs to ``images_this_run``, not to all images."""
+    names = ("images_this_run", "wall_seconds", "images_per_second")
+    if not ending.fresh and folder.job_json.is_file():
+        before = msgspec.json.decode(folder.job_json.read_bytes(), type=dict[str, Any])
+        return {name: before.get(name) for name in names}
+    rate = round(ending.fresh / ending.seconds, 3) if ending.seconds else None
+    return dict(zip(names, (ending.fresh, round(ending.seconds, 3), rate), strict=True))
 
 
 def finish(folder: OutFolder, request: JobRequest, ending: Ending, *, quiet: bool) -> None:
@@ -22,12 +35,12 @@ def finish(folder: OutFolder, request: JobRequest, ending: Ending, *, quiet: boo
             "ok": ending.ok,
             "failed": ending.failed,
             "finished_at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-            "wall_seconds": round(ending.seconds, 3),
-            "images_per_second": round(ending.total / ending.seconds, 3) if ending.seconds else None,
+            **_pace(folder, ending),
             "settings": {
                 "sources": request.sources,
                 "profile": request.profile,
                 "limit_side": request.limit_side or None,
+                "model": request.model or None,
                 "runtime": request.runtime,
                 "workers": request.workers,
             },
@@ -42,4 +55,4 @@ def finish(folder: OutFolder, request: JobRequest, ending: Ending, *, quiet: boo
         from producer.report import write_report
 
         write_report(folder.root)
-    print_summary(folder.root, totals, seconds=ending.seconds, quiet=quiet)
+    print_summary(folder.root, totals, fresh=ending.fresh, seconds=ending.seconds, quiet=quiet)

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
@@ -14,10 +15,13 @@ from importlib.util import find_spec
 from pathlib import Path
 from types import TracebackType
 
+from detector.errors import ModelError
 from detector.profile import Machine, choose_profile, read_machine
+from detector.runtimes import usable_card
 from producer.outfolder import JobRequest, OutFolder
 from worker.clicking import MALLOC_ENVIRONMENT
 from worker.embedded import EmbeddedServer, die_with_parent
+from worker.settings import read_settings, settings
 
 # A worker that dies this soon after its start will die again.
 QUICK_DEATH_S = 15
@@ -49,6 +53,30 @@ def check_installed() -> None:
             f"this machine cannot run workers ({', '.join(missing)} missing): pip install 'ocrfleet[local]', "
             "or use `enqueue` with workers elsewhere"
         )
+
+
+def check_model(request: JobRequest) -> None:
+    """Raises LocalFleetError unless the network that workers would load is there, whole, and such as they can run."""
+    runtime = request.runtime if request.runtime != "auto" else settings().runtime
+    try:
+        usable_card(request.model or settings().model, runtime)
+    except ModelError as error:
+        raise LocalFleetError(f"{error} (--model, OCRFLEET_MODEL)") from None
+
+
+def absolute_paths(environ: Mapping[str, str]) -> dict[str, str]:
+    """The environment for workers, which run in a folder of their own: relative paths mean the user's."""
+    current = read_settings(environ)
+    result = {
+        **environ,
+        "OCRFLEET_ROOTS": ":".join([*map(str, current.roots), *current.url_roots]),
+        "OCRFLEET_SPOOL_DIR": str(current.spool_dir.absolute()),
+    }
+    for name in ("OCRFLEET_MODELS", "OCRFLEET_TUNE_FILE"):
+        if result.get(name):
+            paths = (Path(part).expanduser().absolute() for part in result[name].split(os.pathsep) if part)
+            result[name] = os.pathsep.join(map(str, paths))
+    return result
 
 
 class _Worker:
@@ -103,7 +131,7 @@ class LocalFleet:
         self._folder = folder
         self.server = EmbeddedServer(folder.server_data)
         environment = {
-            **os.environ,
+            **absolute_paths(os.environ),
             **MALLOC_ENVIRONMENT,
             "OCRFLEET_REDIS_URL": self.server.url,
         }
@@ -114,6 +142,8 @@ class LocalFleet:
             name = environment.get("OCRFLEET_PROFILE", "").strip() or "auto"
             with suppress(ValueError):  # an unknown profile: the settings say so, in one line
                 environment["OCRFLEET_MEMORY_LIMIT_MB"] = str(memory_share_mb(name, request.workers, read_machine()))
+        if request.model:
+            environment["OCRFLEET_MODEL"] = request.model
         if request.runtime != "auto":
             environment["OCRFLEET_RUNTIME"] = request.runtime
         self.workers = [

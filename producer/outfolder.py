@@ -25,6 +25,7 @@ class JobRequest(msgspec.Struct, frozen=True, kw_only=True):
         sources: absolute paths, globs or archives, as given.
         limit_side: long side the network sees at most, pixels; 0 leaves it to the profile.
         profile: ``auto``, ``low``, ``standard`` or ``accurate``.
+        model: name or absolute path; empty leaves it to the environment.
         runtime: ``auto``, ``onnxruntime``, ``openvino`` or ``torch``.
         workers: worker processes ``run`` starts.
         overlays: draw every image with its boxes.
@@ -38,6 +39,7 @@ class JobRequest(msgspec.Struct, frozen=True, kw_only=True):
     sources: list[str]
     limit_side: int = 0
     profile: str = "auto"
+    model: str = ""
     runtime: str = "auto"
     workers: int = 1
     overlays: bool = False

@@ -176,14 +176,15 @@ class Progress:
 
 
 def print_summary(
-    out: Path, totals: Totals, *, seconds: float, quiet: bool = False, console: Console | None = None
+    out: Path, totals: Totals, *, fresh: int, seconds: float, quiet: bool = False, console: Console | None = None
 ) -> None:
     """The end of a job: what failed and why, the totals, and where things are.
 
     Args:
         out: the output folder.
         totals: of its results.
-        seconds: how long the job took on the wall clock.
+        fresh: pages that were done now; the others were there before an interruption or a retry.
+        seconds: how long these took on the wall clock.
         quiet: one line for the totals instead of a table; failures are listed all the same.
         console: where to; default stderr, where the progress was.
     """
@@ -199,16 +200,22 @@ def print_summary(
     if quiet:
         console.print(
             f"{totals.images:,} images: {totals.ok:,} ok, {totals.failed:,} failed, {totals.boxes:,} boxes, "
-            f"{duration(seconds)}: {out}",
+            f"{_taken(totals, fresh, seconds)}: {out}",
             markup=False,
             highlight=False,
             soft_wrap=True,
         )
     else:
-        console.print(_summary_table(out, totals, seconds))
+        console.print(_summary_table(out, totals, fresh, seconds))
 
 
-def _summary_table(out: Path, totals: Totals, seconds: float) -> Table:
+def _taken(totals: Totals, fresh: int, seconds: float) -> str:
+    if not fresh:
+        return "nothing was left to do"
+    return duration(seconds) + (f" for the last {fresh:,}" if fresh < totals.images else "")
+
+
+def _summary_table(out: Path, totals: Totals, fresh: int, seconds: float) -> Table:
     table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
     table.add_column(style="dim", no_wrap=True)
     table.add_column(overflow="fold")
@@ -217,8 +224,10 @@ def _summary_table(out: Path, totals: Totals, seconds: float) -> Table:
         kinds = ", ".join(f"{count:,} {kind}" for kind, count in totals.errors.most_common())
         table.add_row("failed", Text(f"{totals.failed:,}", "red") + Text(f" ({kinds})"))
     table.add_row("boxes", f"{totals.boxes:,}")
-    rate = rate_text(totals.images / seconds) if seconds > 0 else "–"
-    table.add_row("time", f"{duration(seconds)}, {rate}, median {totals.seconds.quantile(0.5):.3f} s an image")
+    rate = rate_text(fresh / seconds) if fresh and seconds > 0 else "–"
+    table.add_row(
+        "time", f"{_taken(totals, fresh, seconds)}, {rate}, median {totals.seconds.quantile(0.5):.3f} s an image"
+    )
     table.add_row("memory", f"{totals.peak_rss_mb.most:.0f} MB at most in a worker")
     for name in ("results.jsonl", "report.html", "overlays"):
         if (out / name).exists():

@@ -110,7 +110,9 @@ def _subtitle(totals: Totals, job: dict[str, Any]) -> str:
     said = f"{totals.images:,} {'image' if totals.images == 1 else 'images'}"
     said += f", {totals.failed:,} failed" if totals.failed else ", all fine"
     if job.get("wall_seconds"):
-        said += f", in {duration(float(job['wall_seconds']))}"
+        fresh = int(job.get("images_this_run") or totals.images)
+        of_these = f"the last {fresh:,} " if fresh < totals.images else ""
+        said += f", {of_these}in {duration(float(job['wall_seconds']))}"
     if job.get("finished_at"):
         said += f", finished {str(job['finished_at']).replace('T', ' ').replace('Z', ' UTC')}"
     if totals.damaged:

@@ -33,11 +33,20 @@ class NothingToDo(RuntimeError):
 
 @dataclass(frozen=True, slots=True)
 class Ending:
-    """How a run ended."""
+    """How a run ended.
+
+    Attributes:
+        total: pages of the job.
+        ok, failed: of these, over all runs.
+        fresh: pages that this run did; fewer than ``total`` after an interruption or a retry.
+        seconds: that this run took.
+        interrupted: whether pages are left.
+    """
 
     total: int
     ok: int
     failed: int
+    fresh: int
     seconds: float
     interrupted: bool
 
@@ -73,6 +82,7 @@ def run_job(folder: OutFolder, request: JobRequest, view: View) -> Ending:
         ledger.create(request.job, total, {"out": str(folder.root)})
         with Collector(ledger, request.job, folder.results, total) as collector:
             _recover(app, ledger, request.job, collector)
+            before = collector.count
             pages = read_manifest(folder.manifest)
             feeder = Feeder(app, ledger, request.job, pages, limit_side=request.limit_side)
 
@@ -95,9 +105,10 @@ def run_job(folder: OutFolder, request: JobRequest, view: View) -> Ending:
             while collector.step(block_ms=0):
                 pass
             ok, failed = collector.count - collector.failed, collector.failed
+            fresh = collector.count - before
     if not interrupted and ok + failed == total:
         folder.forget_server()
-    return Ending(total, ok, failed, time.monotonic() - started, interrupted)
+    return Ending(total, ok, failed, fresh, time.monotonic() - started, interrupted)
 
 
 def _recover(app: Celery, ledger: Ledger, job: str, collector: Collector) -> None:

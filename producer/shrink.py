@@ -37,8 +37,9 @@ def can_shrink() -> bool:
 class Shrinker:
     """A ``python -m detector.shrink`` process, started at the first page and again after it died. A context manager."""
 
-    def __init__(self, limit_side: int) -> None:
+    def __init__(self, limit_side: int, max_pixels: int) -> None:
         self.limit_side = limit_side
+        self.max_pixels = max_pixels
         self._process: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Shrinker:
@@ -70,7 +71,13 @@ class Shrinker:
                 stdout=subprocess.PIPE,
                 env={**os.environ, "MALLOC_ARENA_MAX": "2"},
             )
-        job = {"path": quote(os.fsencode(path)), "page": page, "limit_side": self.limit_side, "out": str(out)}
+        job = {
+            "path": quote(os.fsencode(path)),
+            "page": page,
+            "limit_side": self.limit_side,
+            "max_pixels": self.max_pixels,
+            "out": str(out),
+        }
         assert self._process.stdin is not None and self._process.stdout is not None
         try:
             self._process.stdin.write(msgspec.json.encode(job) + b"\n")

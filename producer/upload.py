@@ -21,6 +21,7 @@ from worker import blob
 from worker.ledger import JobKeys, Ledger
 from worker.messages import ErrorType, ImageTask, Original, encode, failed_record
 from worker.remote import Remote
+from worker.settings import settings
 from worker.storage import Storage
 
 # Large enough that a round trip to a far-away broker does not dominate, small enough to fit in a 150 MB producer.
@@ -74,7 +75,7 @@ class Uploader:
         self._ledger = ledger
         self._job = job
         self.limit_side = limit_side
-        self._shrinker = Shrinker(limit_side) if shrink else None
+        self._shrinker = Shrinker(limit_side, settings().max_pixels) if shrink else None
         self._folder = tempfile.TemporaryDirectory(prefix="ocrfleet-upload-")
         self._storage = Storage((), Path(self._folder.name), {"s3": Remote((), s3_open=True).fetch})
         self.sent_bytes = 0

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+import shutil
+import subprocess
+import sys
 from collections import Counter, defaultdict
 from pathlib import Path
 
 import pytest
 
+from detector.weights import WEIGHTS_FOLDER
 from tests.nasty import write_nasty_folder
 from tests.pictures import text_image, write_images
 from tests.processes import command
@@ -72,11 +76,57 @@ def test_running_again_resumes_and_another_input_is_refused(environment: dict[st
     arguments = ("ocr-producer", "run", tmp_path / "in", "-o", tmp_path / "out", "--quiet", "--no-report")
     assert command(environment, *arguments).returncode == 0
     before = (tmp_path / "out" / "results.jsonl").read_bytes()
-    assert command(environment, *arguments).returncode == 0
+    pace = json.loads((tmp_path / "out" / "job.json").read_text())
+    assert pace["images_this_run"] == 2 and pace["images_per_second"] > 0
+    again = command(environment, *arguments)
+    assert again.returncode == 0 and "nothing was left to do" in again.stderr
     assert (tmp_path / "out" / "results.jsonl").read_bytes() == before
+    assert json.loads((tmp_path / "out" / "job.json").read_text())["wall_seconds"] == pace["wall_seconds"]
+    assert command(environment, *arguments, "--overlays").returncode == 0
+    assert len(list((tmp_path / "out" / "overlays").iterdir())) == 2
+    resized = command(environment, *arguments, "--limit-side", "320")
+    assert resized.returncode == 2 and "leave --limit-side out" in resized.stderr
     write_images(tmp_path / "other", 1)
     other = command(environment, "ocr-producer", "run", tmp_path / "other", "-o", tmp_path / "out")
     assert other.returncode == 2 and "other inputs" in other.stderr
+
+
+def test_another_model(environment: dict[str, str], tmp_path: Path) -> None:
+    """By name, by the path of a file (from another folder, too), by the environment; unknown ones are refused."""
+    write_images(tmp_path / "in", 1)
+    shipped = WEIGHTS_FOLDER / "dbnet-mobilenet-v3-small"
+    for ending in (".json", ".int8.onnx"):
+        shutil.copy(f"{shipped}{ending}", tmp_path / f"mine{ending}")
+    run = ("ocr-producer", "run", "in", "--quiet", "--no-report", "-o")
+
+    def model_of(out: str) -> dict:
+        return read_records(tmp_path / out)[0]["model"]
+
+    assert command(environment, *run, "a", "--model", shipped.name, cwd=tmp_path).returncode == 0
+    assert model_of("a")["name"] == shipped.name
+    assert json.loads((tmp_path / "a" / "job.json").read_text())["settings"]["model"] == shipped.name
+    other = command(environment, *run, "a", "--model", "dbnet-resnet18", cwd=tmp_path)
+    assert other.returncode == 2 and "leave --model out" in other.stderr
+    assert command(environment, *run, "b", "--model", "mine.int8.onnx", cwd=tmp_path).returncode == 0
+    assert model_of("b")["sha256"] == model_of("a")["sha256"]
+    assert command(environment, "ocr-producer", "resume", tmp_path / "b", "--quiet", cwd="/").returncode == 0
+    assert command(environment | {"OCRFLEET_MODEL": "mine.int8.onnx"}, *run, "c", cwd=tmp_path).returncode == 0
+    assert model_of("c") == model_of("b")
+    request = json.loads((tmp_path / "c" / ".ocrfleet" / "request.json").read_text())
+    assert request["model"] == str(tmp_path / "mine.int8.onnx"), "a resume without the variable goes on with it"
+    shutil.copy(f"{shipped}.fp16.safetensors", tmp_path)
+    for unusable, words in (
+        (("--model", "nonsense"), "no model 'nonsense'"),
+        (("--model", f"{shipped.name}.fp16.safetensors"), "auto reads .onnx files"),
+        (("--model", "mine.int8.onnx", "--runtime", "torch"), "torch reads .safetensors"),
+    ):
+        for arguments in (("ocr-worker", "start"), (*run, "d")):
+            refused = command(environment, *arguments, *unusable, cwd=tmp_path)
+            assert refused.returncode == 2 and words in refused.stderr, refused.stderr
+    assert not (tmp_path / "d" / "results.jsonl").exists()
+    celery = [sys.executable, "-m", "celery", "-A", "worker.app", "worker"]
+    bare = subprocess.run(celery, env=environment | {"OCRFLEET_MODEL": "nonsense"}, capture_output=True, text=True)
+    assert bare.returncode != 0 and "no model 'nonsense'" in bare.stderr
 
 
 def test_retry_does_the_failed_ones_again(environment: dict[str, str], tmp_path: Path) -> None:
@@ -87,6 +137,7 @@ def test_retry_does_the_failed_ones_again(environment: dict[str, str], tmp_path:
     assert run.returncode == 1
     text_image().save(tmp_path / "in" / "broken.jpg")
     assert command(environment, "ocr-producer", "retry", out, "--quiet").returncode == 0
+    assert json.loads((out / "job.json").read_text())["images_this_run"] == 1
     assert Counter(record["status"] for record in read_records(out)) == {"ok": 3}
     assert command(environment, "ocr-producer", "retry", out, "--quiet").returncode == 4
 

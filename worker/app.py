@@ -18,6 +18,8 @@ DETECT_TASK = "ocrfleet.detect_image"
 CLEANUP_TASK = "ocrfleet.cleanup"
 RECONCILE_TASK = "ocrfleet.reconcile"
 RECONCILE_EVERY_S = 30
+# A child with the largest of our networks loaded, and one ordinary page, peaks at 125 to 140 MB.
+SMALLEST_RECYCLE_MB = 192
 
 
 class FleetApp(Celery):
@@ -114,8 +116,11 @@ def configuration(current: Settings) -> dict[str, Any]:
         "worker_disable_prefetch": True,
         # A fresh child every so often: whatever leaks in a native library cannot grow.
         "worker_max_tasks_per_child": current.max_tasks_per_child,
-        # Second net: the child is replaced after a task whose peak passed its limit (kB; looks at the peak only).
-        "worker_max_memory_per_child": current.memory_limit_mb * 1024 if current.memory_limit_mb else None,
+        # Second net: the child is replaced after a task whose peak passed its limit (kB; looks at the peak only, with
+        # libraries; never less than any child needs, or each image would get a child of its own).
+        "worker_max_memory_per_child": max(current.memory_limit_mb, SMALLEST_RECYCLE_MB) * 1024
+        if current.memory_limit_mb
+        else None,
         # Loading the model inside worker_process_init would be killed after 4 s on a slow disk; we load lazily, and
         # this only guards the fork itself on a machine that swaps.
         "worker_proc_alive_timeout": 30.0,

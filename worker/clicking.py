@@ -33,11 +33,12 @@ def clear_errors(command: Callable[..., Any]) -> Callable[..., Any]:
         # Inside: `ocr-worker --help` must not need Redis.
         from redis.exceptions import NoPermissionError
 
+        from detector.errors import ModelError
         from worker.broker import BrokerUnreachable
 
         try:
             return command(*args, **kwargs)
-        except SettingsError as error:
+        except (SettingsError, ModelError) as error:
             raise BadSettings(str(error)) from None
         except BrokerUnreachable as error:
             raise BrokerError(str(error)) from None

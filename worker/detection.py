@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import redis
 
-from detector.errors import DetectorError
+from detector.errors import DetectorError, is_out_of_memory
 from worker import blob, guard
 from worker.broker import connect
 from worker.messages import BoxRecord, ImageRecord, ImageTask, ModelRecord, Original, Seconds, failed_record
@@ -63,6 +63,7 @@ class ImageRunner:
 
             limit_mb = self.settings.memory_limit_mb
             self._detector = TextDetector(
+                self.settings.model,
                 runtime=self.settings.runtime,
                 threads=self.settings.threads,
                 limit_side=self.settings.limit_side,
@@ -78,11 +79,10 @@ class ImageRunner:
         if settings.threads != 1 or settings.runtime not in ("auto", "onnxruntime"):
             return False
         from detector.predictor import auto_runtime
-        from detector.weights import DEFAULT_MODEL
 
         limit_mb = settings.memory_limit_mb
         auto = auto_runtime(
-            DEFAULT_MODEL,
+            settings.model,
             threads=settings.threads,
             limit_side=settings.limit_side,
             tiled=settings.profile.tiled,
@@ -114,12 +114,13 @@ class ImageRunner:
         except MemoryError:
             raise
         except Exception as error:
-            if guard.is_out_of_memory(error):
+            if is_out_of_memory(error):
                 raise MemoryError(str(error)) from error
             raise
         if task.original is not None:
             detection = at_original_size(detection, task.original)
-        flags = [*detection.flags, *(["degraded"] if losses else [])]
+        # Once, though the page may also have been opened smaller for want of memory.
+        flags = list(dict.fromkeys([*detection.flags, *(["degraded"] if losses else [])]))
         return self._ok(task, detection, flags, attempts, fetched - started, time.perf_counter() - started)
 
     def _ok(

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 from detector.errors import ModelError
 from detector.profile import Machine, read_machine
-from detector.weights import DEFAULT_MODEL, load_card
+from detector.runtimes import usable_card
 from worker import presence
 from worker.cleanup import last_reports
 from worker.ledger import Ledger
@@ -142,7 +142,9 @@ def judge_fleet(facts: BrokerFacts, version: str, sha256: str, now: float) -> It
     yield Finding(
         "fleet's model",
         "warn" if strange else "ok",
-        f"not this machine's on {', '.join(strange)}: install the same version" if strange else "the same everywhere",
+        f"not this machine's on {', '.join(strange)}: same version, same OCRFLEET_MODEL?"
+        if strange
+        else "the same everywhere",
     )
     gone = sorted(facts.workers.keys() - here.keys())
     yield Finding(
@@ -193,10 +195,10 @@ def judge_safety(settings: Settings) -> Iterator[Finding]:
         yield Finding("user", "warn", "running as root: give workers a user of their own")
 
 
-def judge_model() -> tuple[Finding, str]:
-    """Whether the shipped network is there and whole. Returns the finding and its sha256 ("" if it is not)."""
+def judge_model(settings: Settings) -> tuple[Finding, str]:
+    """Whether this machine's network is there and whole. Returns the finding and its sha256 ("" if it is not)."""
     try:
-        card = load_card(DEFAULT_MODEL)
+        card = usable_card(settings.model, settings.runtime)
     except ModelError as error:
         return Finding("model", "bad", str(error)), ""
     return Finding("model", "ok", f"{card.name} {card.precision}, sha256 {card.sha256[:12]}"), card.sha256
@@ -210,7 +212,7 @@ def examine(ledger: Ledger, settings: Settings) -> list[Finding]:
     """
     now = time.time()
     facts = ask_broker(ledger)
-    model, sha256 = judge_model()
+    model, sha256 = judge_model(settings)
     return [
         *judge_broker(facts, now),
         *judge_safety(settings),

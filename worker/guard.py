@@ -8,10 +8,10 @@ import resource
 from pathlib import Path
 
 from detector import memory
+from detector.image_budget import SMALLEST_LIMIT_SIDE
 
 # After a lost process or no memory: same page again at a smaller size, then smaller (DESIGN 4, degradation ladder).
 LADDER = (1.0, 0.7, 0.5)
-SMALLEST_LIMIT_SIDE = 320
 _CLEAR_PEAK = b"5"  # proc(5), /proc/pid/clear_refs: resets VmHWM
 
 
@@ -41,15 +41,6 @@ def peak_rss_mb() -> float:
 def tame_malloc() -> None:
     """Keep glibc from holding memory of past images: two arenas, and free blocks go back at once."""
     memory.tame_malloc(arenas=2)
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an exception means that memory ran out: Python's own, OpenCV's, ONNX Runtime's or libvips'."""
-    text = str(error).lower()
-    return isinstance(error, MemoryError) or any(
-        sign in text
-        for sign in ("bad alloc", "insufficient memory", "out of memory", "failed to allocate memory", "bad_alloc")
-    )
 
 
 def degraded_limit_side(limit_side: int, losses: int) -> int:

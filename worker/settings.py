@@ -13,6 +13,7 @@ from typing import Any
 from urllib.parse import parse_qsl, urlsplit, urlunsplit
 
 from detector.profile import Profile, choose_profile
+from detector.weights import DEFAULT_MODEL
 
 PREFIX = "OCRFLEET_"
 DEFAULT_REDIS_URL = "redis://127.0.0.1:6379/0"
@@ -36,6 +37,7 @@ class Settings:
         profile: the machine profile in force (limits the environment did not override come from it).
         profile_reason: one line that says why this profile was chosen.
         limit_side: the long side the network sees at most, pixels.
+        model: name of a shipped or registered model, or path of an .onnx file.
         runtime: ``auto``, ``onnxruntime``, ``openvino`` or ``torch``.
         threads: intra-op threads of one worker child.
         memory_limit_mb: what one worker child may use, MB; None when nothing limits it.
@@ -56,6 +58,7 @@ class Settings:
     profile: Profile
     profile_reason: str
     limit_side: int
+    model: str
     runtime: str
     threads: int
     memory_limit_mb: int | None
@@ -126,6 +129,7 @@ def read_settings(environ: Mapping[str, str]) -> Settings:
         profile=profile,
         profile_reason=reason,
         limit_side=int(_number(environ, "LIMIT_SIDE", profile.limit_side, low=32, high=8192)),
+        model=environ.get(PREFIX + "MODEL", "").strip() or DEFAULT_MODEL,
         runtime=runtime,
         threads=int(_number(environ, "THREADS", profile.threads, low=1, high=256)),
         memory_limit_mb=int(limit_mb) or None,

@@ -14,6 +14,8 @@ from celery import Task
 from celery.exceptions import Reject
 from celery.signals import setup_logging, worker_init, worker_process_init
 
+from detector.errors import ModelError
+from detector.runtimes import usable_card
 from worker import guard
 from worker.app import CLEANUP_TASK, DETECT_TASK, RECONCILE_TASK, app
 from worker.broker import open_ledger
@@ -42,6 +44,11 @@ def _configure_logging(loglevel: int | None = None, **_: Any) -> None:
 
 @worker_init.connect
 def _prepare_main_process(**_: Any) -> None:
+    try:
+        usable_card(settings().model, settings().runtime)
+    except ModelError as error:
+        # `ocr-worker start` has looked; plain `celery worker` has not, and would fail every image of every job.
+        raise SystemExit(f"OCRFLEET_MODEL: {error}") from None
     guard.tame_malloc()
     guard.lower_priority(settings().nice)
     logger.info("profile %s", settings().profile_reason)
@@ -56,11 +63,13 @@ def _load_before_fork() -> None:
     """Load the network in the main process, so that every recycled child begins with it, in shared memory.
 
     Only at one thread: a session with a thread pool does not survive a fork. Without this each new child costs about
-    a second of imports and loading. A failure is reported by the first image instead, with its record.
+    a second of imports and loading.
     """
     try:
         if _runner().loads_before_fork():
             _runner().detector()
+    except ModelError as error:
+        raise SystemExit(f"OCRFLEET_MODEL: {error}") from None
     except Exception:
         logger.warning("could not load the network before the fork", exc_info=True)
 

@@ -154,7 +154,7 @@ def read_state(path: Path) -> dict[str, Tensor]:
     else:
         content = load_plain(path)
         state = content.get("ema", content) if isinstance(content, dict) else {}
-    if not state or not all(isinstance(value, Tensor) for value in state.values()):
+    if not isinstance(state, dict) or not state or not all(isinstance(value, Tensor) for value in state.values()):
         raise ValueError(f"{path}: holds no weights of a network")
     return {key: value.float() if value.is_floating_point() else value for key, value in state.items()}
 

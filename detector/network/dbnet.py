@@ -81,14 +81,19 @@ class DBNet(nn.Module):
         """Features at strides 4, 8, 16, 32."""
         raise NotImplementedError
 
+    def pyramid(self, image: Tensor) -> Tensor:
+        """The pyramid's output, which both heads read: (N, 3, H, W) -> (N, width, H/4, W/4)."""
+        merged: Tensor = self.fpn(self.stages(image))
+        return merged
+
     def logits(self, image: Tensor) -> tuple[Tensor, Tensor]:
         """Both maps' logits for training: two (N, 1, H, W) tensors (probability, threshold)."""
-        features = self.fpn(self.stages(image))
+        features = self.pyramid(image)
         return self.head(features), self.thr(features)
 
     def forward(self, image: Tensor) -> Tensor:
         """(N, 3, H, W) normalised RGB, sides multiples of 32 -> (N, 1, H, W) probability in [0, 1]."""
-        return torch.sigmoid(self.head(self.fpn(self.stages(image))))
+        return torch.sigmoid(self.head(self.pyramid(image)))
 
 
 def initialise(module: nn.Module) -> None:

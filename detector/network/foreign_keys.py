@@ -47,7 +47,7 @@ class Layout:
         coarsest_first: the pyramid's levels are concatenated from stride 32 to 4.
         bgr: the channel order of their images.
         mean, std: of values in [0, 1], in their channel order.
-        binarize, box_threshold, unclip_ratio: of their post-processing, see `detector.postprocess.Rules`.
+        binarize, box_threshold, unclip_ratio: of their post-processing, see `detector.rules.Rules`.
     """
 
     name: str

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
+from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from detector.choice import RUNTIMES
 from detector.errors import ModelError
+from detector.weights import ModelCard, load_card
 
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
-
-    from detector.weights import ModelCard
 
 
 class Runtime(Protocol):
@@ -43,6 +44,29 @@ def file_kind(runtime: str) -> str:
     return "fp16_safetensors" if runtime == "torch" else "int8_onnx"
 
 
+def check_suffix(card: ModelCard, runtime: str) -> None:
+    """Raises ModelError if the model's file is of the kind that the runtime does not read."""
+    if (card.path.suffix == ".onnx") == (file_kind(runtime) == "int8_onnx"):
+        return
+    if runtime == "torch":
+        raise ModelError(f"{card.path}: torch reads .safetensors files and checkpoints, not .onnx")
+    raise ModelError(f"{card.path}: {runtime} reads .onnx files; export it, or use --runtime torch")
+
+
+def usable_card(model: str | Path, runtime: str) -> ModelCard:
+    """The card of a model that this machine can run, as far as that is known without loading it.
+
+    Raises:
+        ModelError: no such model, or the runtime does not read it, or is not installed.
+    """
+    card = load_card(model, file_kind(runtime))
+    check_suffix(card, runtime)
+    library = "onnxruntime" if runtime == "auto" else runtime
+    if find_spec(library) is None:
+        raise ModelError(f"the runtime {library} is not installed here: pip install {library}")
+    return card
+
+
 def load_runtime(runtime: str, card: ModelCard, threads: int) -> Runtime:
     """Loads a model's file.
 
@@ -54,11 +78,7 @@ def load_runtime(runtime: str, card: ModelCard, threads: int) -> Runtime:
     Raises:
         ModelError: unknown runtime, or the file cannot be loaded.
     """
-    wanted = ".onnx" if file_kind(runtime) == "int8_onnx" else ""
-    if wanted and card.path.suffix != wanted:
-        raise ModelError(f"{card.path}: {runtime} reads .onnx files; export it, or use --runtime torch")
-    if not wanted and card.path.suffix == ".onnx":
-        raise ModelError(f"{card.path}: torch reads .safetensors files and checkpoints, not .onnx")
+    check_suffix(card, runtime)
     if runtime == "openvino":
         from detector.runtimes.openvino import OpenVinoRuntime
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -59,16 +61,22 @@ def load_teacher(file: Path, folder: Path, threads: int) -> Mapper:
     """
     from detector.import_weights import ImportWeightsError, import_onnx
 
-    known = folder / "teacher.onnx"
+    known, mark = folder / "teacher.onnx", folder / "teacher.sha256"
+    if file.is_file():
+        digest = hashlib.sha256(file.read_bytes()).hexdigest()
+        ours = folder.is_dir() and not file.resolve().is_relative_to(folder.resolve())
+        if ours and (not mark.is_file() or mark.read_text(encoding="ascii") != digest):
+            shutil.rmtree(folder)  # the maps of another teacher
+        folder.mkdir(parents=True, exist_ok=True)
+        mark.write_text(digest, encoding="ascii")
+    elif not known.is_file():
+        raise ModelError(f"{file}: no such file; --distill wants the .onnx file of a teacher")
     if known.is_file():  # a resumed run
         return Mapper(known, threads)
-    if not file.is_file():
-        raise ModelError(f"{file}: no such file; --distill wants the .onnx file of a teacher")
     try:
         return Mapper(file, threads)
     except ModelError:
         pass  # not one that keeps our contract
-    folder.mkdir(parents=True, exist_ok=True)
     try:
         import_onnx(file, known)
     except ImportWeightsError as error:

@@ -20,7 +20,7 @@ from detector.errors import DetectorError
 from detector.image import page_header
 from detector.network.build import build_network, load_plain, network_from_state, read_state
 from detector.network.dbnet import DBNet
-from detector.postprocess import Rules
+from detector.rules import Rules
 from detector.runtimes.torch import has_bf16_instructions
 from detector.training.augment import suit_view
 from detector.training.dataset import BatchSource, TrainingPage, page_from_sample
@@ -28,6 +28,7 @@ from detector.training.history import COLUMNS, CURVE, METRICS, write_history
 from detector.training.trainer import Phase, TrainConfig, Trainer
 from detector.training.validate import validate
 from detector.weights import IMAGENET_MEAN, IMAGENET_STD, load_card
+from detector.whole_file import whole_file
 
 __all__ = ["BEST", "CONFIG", "CURVE", "LAST", "METRICS", "FitError", "FitOptions", "check_data", "choose_device", "fit"]
 
@@ -150,8 +151,9 @@ def _groups(options: FitOptions, run: Path, say: Say) -> list[tuple[float, list[
         from detector.training.synth import render
 
         say(f"rendering {options.synthetic} synthetic pages")
-        render(run / "synthetic", range(options.synthetic), [], options.seed)
-        drawn = [page_from_sample(sample) for sample in read_split(run / "synthetic", "train")]
+        folder = run / f"synthetic-{options.seed}"
+        render(folder, range(options.synthetic), [], options.seed)
+        drawn = [page_from_sample(sample) for sample in read_split(folder, "train")]
         groups.append((SYNTHETIC_SHARE, drawn))
     return groups
 
@@ -237,7 +239,12 @@ def fit(options: FitOptions, run: Path, *, resume: bool = False, say: Say = prin
         FitError, AnnotationError, DetectorError, ModelError, ValueError: one line each.
     """
     run.mkdir(parents=True, exist_ok=True)
-    (run / CONFIG).write_text(json.dumps(asdict(options), indent=2) + "\n", encoding="utf-8")
+    if resume and options.device == "cuda" and not torch.cuda.is_available():
+        say("torch sees no CUDA device here: going on with the CPU")
+        options = replace(options, device="cpu", amp=options.amp and has_fast_half("cpu"))
+    if not (resume and (run / CONFIG).is_file()):
+        with whole_file(run / CONFIG) as unfinished:
+            unfinished.write_text(json.dumps(asdict(options), indent=2) + "\n", encoding="utf-8")
     saved = run / LAST if resume and (run / LAST).is_file() else None
     network = start_network(options, saved, say)
     groups, samples = _groups(options, run, say), held_out(Path(options.data))

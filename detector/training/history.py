@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from detector.whole_file import whole_file
+
 METRICS, CURVE = "metrics.csv", "curve.png"
 COLUMNS = ("epoch", "step", "loss", "precision", "recall", "hmean")
 
@@ -23,9 +25,8 @@ def write_history(rows: Sequence[dict[str, Any]], run: Path) -> None:
     writer = csv.DictWriter(text, COLUMNS, restval="", lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
-    unfinished = run / f"{METRICS}.part"
-    unfinished.write_text(text.getvalue(), encoding="utf-8")
-    unfinished.replace(run / METRICS)
+    with whole_file(run / METRICS) as unfinished:
+        unfinished.write_text(text.getvalue(), encoding="utf-8")
     draw_curve(rows, run / CURVE)
 
 

@@ -27,9 +27,9 @@ from torch import Tensor
 from detector.annotations import has_split, read_split
 from detector.errors import DetectorError, ModelError
 from detector.network.build import load_network, read_state
-from detector.postprocess import Rules
 from detector.predictor import TextDetector
 from detector.quantize import CALIBRATION_IMAGES, spread
+from detector.rules import Rules
 from detector.training.dataset import BatchSource
 from detector.training.mix import TEACHER, calibration_images, collect, text_free_photos
 from detector.training.release import CardNotes, add_rules, add_scores, release
@@ -45,6 +45,7 @@ SCORED = {"td500": (640, 960), "sroie": (640, 960, 1280), "funsd": (640, 960, 12
 DECIDING = {"td500": 640, "sroie": 1280, "funsd": 1280}  # at these sizes the box rules are chosen
 TEXT_FREE_PHOTOS = 150  # so many must stay (nearly) without boxes
 CPU_PHASES, CUDA_PHASES = "0.6:384x6 0.85:512x4 1:640x3", "0.6:512x32 1:640x24"
+HINT = 2.0  # of the guide's features beside the map's loss, which begins at about 6
 Say = Callable[[str], None]
 
 
@@ -59,6 +60,7 @@ class Recipe:
         steps: of the whole run.
         pruned: share of each layer's channels that is cut before training; 0 for none.
         init: where the weights come from unless --init says otherwise: a pattern in DATA, a shipped model, or "".
+        guide: the shipped model whose features are a second target (`hint.FeatureHint`), or "".
         words: for the card.
     """
 
@@ -68,14 +70,17 @@ class Recipe:
     steps: int
     pruned: float
     init: str
+    guide: str
     words: str
 
 
 RECIPES = {
-    "dbnet-resnet18": Recipe("resnet18", 7e-4, 0.3, 20000, 0.0, "init/*resnet18*.safetensors", "trained"),
-    # A third of the channels less is 43 % of the arithmetic.
-    "dbnet-resnet18-slim": Recipe("resnet18", 7e-4, 0.5, 8000, 0.35, "dbnet-resnet18", "pruned, then fine-tuned"),
-    "dbnet-mobilenet-v3-small": Recipe("mobilenet_v3_small", 2e-3, 1.0, 20000, 0.0, "", "trained from random weights"),
+    "dbnet-resnet18": Recipe("resnet18", 7e-4, 0.3, 20000, 0.0, "init/*resnet18*.safetensors", "", "trained"),
+    # 40 % of the channels less is 60 % less arithmetic.
+    "dbnet-resnet18-slim": Recipe("resnet18", 1e-3, 0.7, 8000, 0.4, "dbnet-resnet18", "", "pruned, then fine-tuned"),
+    "dbnet-mobilenet-v3-small": Recipe(
+        "mobilenet_v3_small", 3e-3, 1.0, 20000, 0.0, "", "dbnet-resnet18", "trained from random weights"
+    ),
 }
 
 
@@ -138,6 +143,7 @@ def make_config(recipe: Recipe, phases: tuple[Phase, ...], options: argparse.Nam
         ema=0.998,
         device=options.device,
         threads=options.threads,
+        hint=HINT if recipe.guide else 0.0,
         save_every=min(200, max(1, steps // 10)),
     )
 
@@ -214,12 +220,14 @@ def describe(recipe: Recipe, config: TrainConfig, start: Path | None) -> str:
     """The recipe in a few sentences, for the card."""
     phases = ", ".join(f"{phase.batch} crops of {phase.crop} px until {phase.until:.0%}" for phase in config.phases)
     origin = f" from {start.name}" if start else ""
+    guided = f" The features of {recipe.guide} were a second target for the first {config.hint_until:.0%} of the steps."
+    hint = guided if recipe.guide else ""
     cut = f" {recipe.pruned:.0%} of the channels were cut first." if recipe.pruned else ""
     return (
         f"{recipe.words.capitalize()}{origin}: {config.steps} steps, {phases}; AdamW, peak rate {config.lr:g} (trunk "
-        f"x{config.trunk_lr:g}), cosine fall over the last {config.cooldown:.0%}, EMA {config.ema:g}.{cut} Targets: "
-        "line ground truth for td500, sroie and funsd (text that only the teacher sees at weight 0.3), the teacher's "
-        "maps elsewhere, synthetic pages. `make train` does it all; the log is detector/training/NOTES.md."
+        f"x{config.trunk_lr:g}), cosine fall over the last {config.cooldown:.0%}, EMA {config.ema:g}.{cut}{hint} "
+        "Targets: line ground truth for td500, sroie and funsd (text that only the teacher sees at weight 0.3), "
+        "the teacher's maps elsewhere, synthetic pages. `make train` does it all; the log: detector/training/NOTES.md."
     )
 
 
@@ -250,12 +258,13 @@ def run_recipe(options: argparse.Namespace, say: Say) -> Path:
     for weight, pages in groups:
         say(f"weight {weight}: {len(pages)} pages, such as {pages[0].image}")
     source, last = BatchSource(groups, config.seed), run / LAST
+    guide = load_network(weights_path(recipe.guide, "fp16_safetensors")) if recipe.guide else None
     if last.is_file():
-        trainer = Trainer(config, read_state(last))
+        trainer = Trainer(config, read_state(last), guide=guide)
         trainer.restore(last)
         say(f"going on at step {trainer.step} of {config.steps}")
     else:
-        trainer = Trainer(config, first_weights(recipe, start))
+        trainer = Trainer(config, first_weights(recipe, start), guide=guide)
     train(trainer, source, run, say)
     return finish(options.model, describe(recipe, config, start), options.data, run, say)
 

@@ -15,7 +15,8 @@ import cv2
 import numpy as np
 
 from detector.annotations import Sample, has_split, read_split
-from detector.postprocess import Rules, find_boxes
+from detector.postprocess import find_boxes
+from detector.rules import Rules
 from detector.training.dataset import TrainingPage, page_from_sample
 from detector.training.teacher import CachedPage, Teacher, cache_page
 from detector.training.wheel import WheelFile
@@ -51,14 +52,14 @@ class Labelled:
 
 
 LABELLED = {
-    "td500": Labelled(3.0, "scene", False, (960, 736), 1024),
-    "sroie": Labelled(1.4, "document", False, (1280,), 1280),
-    "funsd": Labelled(1.2, "document", False, (1280,), 1280),
-    "ic15": Labelled(1.0, "scene", True, (960, 736), 1024),
-    "mlt17": Labelled(2.0, "scene", True, (960, 736), 1024),
+    "td500": Labelled(3.8, "scene", False, (960, 736), 1024),
+    "sroie": Labelled(4.2, "document", False, (1280,), 1280),
+    "funsd": Labelled(4.6, "document", False, (1280,), 1280),
+    "ic15": Labelled(0.5, "scene", True, (960, 736), 1024),
+    "mlt17": Labelled(1.2, "scene", True, (960, 736), 1024),
 }
-UNLABELLED = {"more": (4.0, (960, 736), 1024), "backgrounds": (0.9, (640,), 640)}  # weight, limits, keep as above
-SYNTHETIC = {"scene": 4.5, "document": 1.3}
+UNLABELLED = {"more": (3.6, (960, 736), 1024), "backgrounds": (0.9, (640,), 640)}  # weight, limits, keep as above
+SYNTHETIC = {"scene": 4.0, "document": 1.4}
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
 TEXT_FREE = 0.25  # a photo on which the teacher's map stays below this serves as background for synthetic scenes
 

@@ -12,9 +12,10 @@ from typing import Any
 
 from detector.export import export_onnx
 from detector.network.build import load_network, save_half
-from detector.postprocess import Rules
 from detector.quantize import quantize_static
+from detector.rules import Rules
 from detector.weights import IMAGENET_MEAN, IMAGENET_STD
+from detector.whole_file import whole_file
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,6 +155,5 @@ def _change(card: Path, fields: Mapping[str, Any]) -> None:
 
 
 def _write(card: Path, content: Mapping[str, Any]) -> None:
-    unfinished = card.with_suffix(".part")
-    unfinished.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    unfinished.replace(card)
+    with whole_file(card) as unfinished:
+        unfinished.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

@@ -12,8 +12,9 @@ import numpy as np
 from detector.annotations import Sample
 from detector.image import open_page
 from detector.metrics import Counts, evaluate_image
-from detector.postprocess import Rules, find_boxes
+from detector.postprocess import find_boxes
 from detector.predictor import TextDetector
+from detector.rules import Rules
 
 BINARIZE = (0.25, 0.3, 0.35, 0.4)
 BOX_THRESHOLD = (0.45, 0.5, 0.55, 0.6)

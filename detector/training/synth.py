@@ -14,13 +14,14 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from detector.training.synth_bars import add_bars
 from detector.training.synth_document import make_document
 from detector.training.synth_font import missing_packages
 from detector.training.synth_ground import add_patterns, pick_ground
 from detector.training.synth_scene import make_scene
 
 DOCUMENT_SHARE = 0.25
-NEGATIVE_SHARE = 0.07
+NEGATIVE_SHARE = 0.2
 
 
 def make_page(seed: int, number: int, photos: Sequence[Path]) -> tuple[np.ndarray, np.ndarray, str]:
@@ -28,8 +29,13 @@ def make_page(seed: int, number: int, photos: Sequence[Path]) -> tuple[np.ndarra
     rng = np.random.default_rng((seed, number))
     chance = rng.random()
     if chance < NEGATIVE_SHARE:
-        ground = add_patterns(rng, pick_ground(rng, photos))
-        return *make_scene(rng, ground, blank=True), "scene"
+        ground = pick_ground(rng, photos)
+        if rng.random() < 0.5:
+            return *make_scene(rng, add_patterns(rng, ground), blank=True), "scene"
+        barred = add_bars(rng, ground)
+        if rng.random() < 0.5:
+            return barred, np.zeros((0, 4, 2), np.float32), "scene"
+        return *make_scene(rng, barred, blank=True), "scene"
     if chance < NEGATIVE_SHARE + DOCUMENT_SHARE:
         photo = pick_ground(rng, photos) if rng.random() < 0.35 else None
         return *make_document(rng, photo), "document"

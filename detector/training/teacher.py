@@ -16,6 +16,7 @@ import numpy as np
 from detector.errors import ModelError
 from detector.image import open_page, page_header
 from detector.weights import IMAGENET_MEAN, IMAGENET_STD
+from detector.whole_file import whole_file
 
 
 def input_size(height: int, width: int, limit: int) -> tuple[int, int]:
@@ -115,6 +116,5 @@ def cache_page(image: Path, folder: Path, teacher: Maps, *, limits: tuple[int, .
 
 def _write(path: Path, pixels: np.ndarray, settings: list[int]) -> None:
     """Encodes into a whole file or none: a killed run must not leave half a picture behind."""
-    unfinished = path.with_suffix(".part")
-    unfinished.write_bytes(cv2.imencode(path.suffix, pixels, settings)[1].tobytes())
-    unfinished.replace(path)
+    with whole_file(path) as unfinished:
+        unfinished.write_bytes(cv2.imencode(path.suffix, pixels, settings)[1].tobytes())

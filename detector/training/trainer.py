@@ -17,7 +17,9 @@ from torch import Tensor, nn
 from detector.network.build import build_network, load_plain, network_from_state
 from detector.network.dbnet import DBNet
 from detector.training.dataset import Batch, BatchSource
+from detector.training.hint import FeatureHint
 from detector.training.losses import LossWeights, db_loss
+from detector.whole_file import whole_file
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +49,8 @@ class TrainConfig:
         amp: bfloat16 (CPU) or float16 (CUDA) autocast.
         micro_batch: crops that pass through the network at a time (0: all); bounds the memory of a step.
         frozen: name prefixes of layers that stay as they are ("conv1.", "layer1."): a quarter less time and memory.
+        hint: factor of the loss on a guide's features (`hint.FeatureHint`); 0 for a run without a guide.
+        hint_until: fraction of the steps after which the guide has said enough.
         freeze_norm: BatchNorm keeps its statistics (fine-tuning with tiny batches).
         seed: of every random choice.
         save_every: steps between checkpoints.
@@ -68,6 +72,8 @@ class TrainConfig:
     amp: bool = True
     micro_batch: int = 0
     frozen: tuple[str, ...] = ()
+    hint: float = 0.0
+    hint_until: float = 0.6
     freeze_norm: bool = False
     device: str = "cpu"
     threads: int = 0
@@ -112,10 +118,15 @@ class Trainer:
         state: initial weights (a state dict, which also decides the network's shape, a pruned one's too), or None
             for the random initialisation of a network built from the config.
         network: a network to train instead; it keeps its weights unless ``state`` is given too.
+        guide: a trained network whose features are a second target; needed if the config has a ``hint``.
     """
 
     def __init__(
-        self, config: TrainConfig, state: dict[str, Tensor] | None = None, network: DBNet | None = None
+        self,
+        config: TrainConfig,
+        state: dict[str, Tensor] | None = None,
+        network: DBNet | None = None,
+        guide: DBNet | None = None,
     ) -> None:
         if config.threads:
             torch.set_num_threads(config.threads)
@@ -135,7 +146,13 @@ class Trainer:
             parameter.requires_grad_(not name.startswith(config.frozen))
         self.network.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.average = copy.deepcopy(self.network).eval().requires_grad_(False)
-        self.optimizer = _make_optimizer(config, self.network)
+        self.hint = None
+        if config.hint:
+            if guide is None:
+                raise ValueError("a run with a hint needs a guide")
+            guide.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+            self.hint = FeatureHint(self.network.width, guide).to(self.device)
+        self.optimizer = _make_optimizer(config, self.network, self.hint)
         self.scaler = torch.amp.GradScaler("cuda", enabled=config.amp and self.device.type == "cuda")
         self.step = 0
         self.notes: dict[str, Any] = {}  # the caller's own record (best score, history); saved with the checkpoint
@@ -193,11 +210,17 @@ class Trainer:
     def _loss(self, image: Tensor, targets: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         image = image.to(self.device).contiguous(memory_format=torch.channels_last)
         half = torch.float16 if self.device.type == "cuda" else torch.bfloat16
+        hinted = self.hint is not None and self.step < self.config.hint_until * self.config.steps
         with torch.autocast(self.device.type, half) if self.config.amp else nullcontext():
-            probability, threshold = self.network.logits(image)
+            features = self.network.pyramid(image)
+            probability, threshold = self.network.head(features), self.network.thr(features)
+            distance = self.hint(image, features) if self.hint is not None and hinted else None
         target, weight, height, band = targets.to(self.device).unbind(dim=1)
         factors = self.config.loss
-        return db_loss(probability.float()[:, 0], threshold.float()[:, 0], target, weight, height, band, factors)
+        loss, terms = db_loss(probability.float()[:, 0], threshold.float()[:, 0], target, weight, height, band, factors)
+        if distance is None:
+            return loss, terms
+        return loss + self.config.hint * distance, terms | {"hint": distance.detach()}
 
     @torch.no_grad()
     def _update_average(self) -> None:
@@ -220,12 +243,12 @@ class Trainer:
             "ema": self.average.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "scaler": self.scaler.state_dict(),
+            "hint": self.hint.state_dict() if self.hint is not None else {},
             "random": torch.get_rng_state(),
             "notes": self.notes,
         }
-        unfinished = path.with_suffix(".part")
-        torch.save(content, unfinished)
-        unfinished.replace(path)
+        with whole_file(path) as unfinished:
+            torch.save(content, unfinished)
 
     def restore(self, path: Path) -> None:
         """Continues from a checkpoint exactly where it was saved.
@@ -240,6 +263,8 @@ class Trainer:
         self.average.load_state_dict(content["ema"])
         self.optimizer.load_state_dict(content["optimizer"])
         self.scaler.load_state_dict(content["scaler"])
+        if self.hint is not None:
+            self.hint.load_state_dict(content["hint"])
         torch.set_rng_state(content["random"])
         self.step = content["step"]
         self.notes = content["notes"]
@@ -257,10 +282,11 @@ def _revive_norms(network: nn.Module) -> None:
             module.running_var.copy_(torch.where(module.running_var.isfinite(), module.running_var, 1.0))
 
 
-def _make_optimizer(config: TrainConfig, network: DBNet) -> torch.optim.Optimizer:
+def _make_optimizer(config: TrainConfig, network: DBNet, hint: FeatureHint | None) -> torch.optim.Optimizer:
     """Four groups: trunk and the rest (own rates), each with and without weight decay (biases, norms: none)."""
     groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
-    for name, parameter in network.named_parameters():
+    learned = [*network.named_parameters(), *(hint.named_parameters("head") if hint else ())]
+    for name, parameter in learned:
         trunk = not name.startswith(("fpn.", "head.", "thr."))
         groups.setdefault((trunk, parameter.ndim > 1), []).append(parameter)
     params = [

@@ -11,8 +11,9 @@ from detector.annotations import Sample
 from detector.image import open_page
 from detector.metrics import Counts, evaluate_image
 from detector.network.dbnet import DBNet
-from detector.postprocess import Rules, find_boxes
+from detector.postprocess import find_boxes
 from detector.predictor import normalise
+from detector.rules import Rules
 from detector.weights import IMAGENET_MEAN, IMAGENET_STD
 
 

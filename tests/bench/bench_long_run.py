@@ -31,6 +31,7 @@ import psutil
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
+from producer.scan import IMAGE_SUFFIXES
 from tests.bench.confined import LineCount, environment_of, process_of
 from tests.bench.memory_chart import Sample, draw_long_run
 from tests.bench.pictures import draw
@@ -140,6 +141,9 @@ def watch(looks: Looks, write: Callable[[Sample], None]) -> list[Sample]:
                 samples.append(Sample(done, round(median(window), 1), round(max(window), 1)))
                 write(samples[-1])
                 window, due = [], done - done % EVERY + EVERY
+        if window:
+            samples.append(Sample(done, round(median(window), 1), round(max(window), 1)))
+            write(samples[-1])
     return samples
 
 
@@ -156,7 +160,8 @@ def main() -> None:
     parser.add_argument("--csv", type=Path, help="where to write the samples")
     parser.add_argument("--plot", type=Path, help="where to draw them, for example docs/rss-10000.png")
     arguments = parser.parse_args()
-    real = sorted(path for path in arguments.images.iterdir() if path.is_file()) if arguments.images else []
+    files = sorted(arguments.images.iterdir()) if arguments.images else []
+    real = [path for path in files if path.suffix.lower() in IMAGE_SUFFIXES]  # others would not count as done
     with contextlib.ExitStack() as stack:
         root = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         folder = make_folder(root, arguments.count, real)

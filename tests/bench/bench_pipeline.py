@@ -1,7 +1,7 @@
 """What does the pipeline cost over a bare loop, what does recycling cost, and do Redis and the producer stay flat?
 
     python tests/bench/bench_pipeline.py [--images FOLDER] [--count 10000] [--rounds 1]
-    python tests/bench/bench_pipeline.py --images photos/ --count 300 --rounds 3    (at 640, as in the README)
+    python tests/bench/bench_pipeline.py --images photos/ --count 200 --rounds 3    (at 640, as in the README)
 
 Three programs over the same files, one after the other, ``--rounds`` times: ``ocr-detector detect`` (the bare loop),
 ``ocr-producer run`` with one worker (low profile, limit 640), and the same with a fresh child every 50 images. Start-up

@@ -18,7 +18,8 @@ import torch
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from detector.network.build import load_network
-from detector.postprocess import Rules, find_boxes
+from detector.postprocess import find_boxes
+from detector.rules import Rules
 from detector.weights import IMAGENET_MEAN, IMAGENET_STD, weights_path
 
 

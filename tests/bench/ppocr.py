@@ -9,7 +9,8 @@ from typing import Any
 import cv2
 import numpy as np
 
-from detector.postprocess import Box, Rules, find_boxes
+from detector.postprocess import Box, find_boxes
+from detector.rules import Rules
 from detector.training.wheel import WheelFile
 
 # PaddleOCR's mean and std are ImageNet's, in RGB order, though its pictures are BGR; trained so, hence used so.

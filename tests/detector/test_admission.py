@@ -13,7 +13,8 @@ import pytest
 from PIL import Image
 
 from detector.errors import TooLarge
-from detector.image import open_page
+from detector.image import open_page, page_header
+from detector.image_budget import estimate_bytes
 from detector.image_header import _orientation
 from detector.memory import RESERVE_BYTES, SMALLEST_BUDGET_BYTES, decode_budget, resident_bytes
 from detector.predictor import TextDetector
@@ -45,6 +46,32 @@ def test_over_budget_names_the_setting(tmp_path: Path, tiny_model: Path) -> None
     with pytest.raises(TooLarge, match=r"scan\.jpg: progressive JPEG .* raise OCRFLEET_MEMORY_LIMIT_MB"):
         detector.detect(path)
     assert TextDetector(tiny_model, memory_limit=resident_bytes() + 300 * MB).detect(path).boxes
+
+
+def test_what_the_network_cannot_hold_whole_is_run_in_tiles(tmp_path: Path, tiny_model: Path) -> None:
+    path = tmp_path / "plan.jpg"
+    page_with_bright_line(2000, 1500).save(path)
+    tight = TextDetector(tiny_model, limit_side=2048, memory_limit=resident_bytes() + 120 * MB).detect(path)
+    roomy = TextDetector(tiny_model, limit_side=2048, memory_limit=resident_bytes() + 500 * MB).detect(path)
+    assert tight.flags == ("tiled",) and roomy.flags == ()
+    assert tight.input_size == roomy.input_size == (1500, 2000)
+    assert len(tight.boxes) == len(roomy.boxes) == 1
+
+
+def test_deep_samples_are_weighed(tmp_path: Path) -> None:
+    """16 bits a sample: twice the bytes, and a copy of 8 bits. In a process of its own: its peak is what counts."""
+    path = tmp_path / "deep.tif"
+    samples = np.full((2800, 2800, 3), 40_000, np.uint16)
+    assert cv2.imwrite(str(path), samples)
+    estimate = estimate_bytes(page_header(path), 1440)
+    program = (
+        "import sys; from pathlib import Path\n"
+        "from detector.image import open_page; from worker.guard import peak_rss_mb\n"
+        "import pyvips; before = peak_rss_mb(); open_page(Path(sys.argv[1]), limit_side=1440)\n"
+        "print(peak_rss_mb() - before)"
+    )
+    done = subprocess.run([sys.executable, "-c", program, str(path)], capture_output=True, text=True, check=True)
+    assert float(done.stdout) <= estimate / MB
 
 
 def test_a_baseline_jpeg_over_budget_is_decoded_smaller(tmp_path: Path) -> None:

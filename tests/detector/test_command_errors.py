@@ -37,6 +37,7 @@ def make_data(folder: Path, *, image: bool = True, truth: str = TRUTH) -> None:
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder of things to stumble over."""
+    import onnx
     import torch
 
     folder = tmp_path_factory.mktemp("place")
@@ -56,6 +57,12 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_tiny_model(folder / "cards" / "mine.onnx")
     write_tiny_model(folder / "input.onnx", input_name="x")
     write_tiny_model(folder / "fixed.onnx", sides=(320, 320))
+    flat = onnx.load(str(folder / "fixed.onnx"))
+    del flat.graph.input[0].type.tensor_type.shape.dim[2:]
+    blind = onnx.load(str(folder / "model.onnx"))
+    del blind.graph.input[:]
+    (folder / "blind.onnx").write_bytes(blind.SerializeToString())
+    (folder / "flat.onnx").write_bytes(flat.SerializeToString())
     return folder
 
 
@@ -138,6 +145,8 @@ MISTAKES: list[tuple[str, int, str]] = [
     ("prune junk.pt --data data -o slim", 2, "junk.pt: cannot be loaded as weights"),
     ("prune keys.pt --data data -o slim", 2, "keys.pt: not a DBNet of this project"),
     ("prune model.onnx --data data -o slim", 2, "an ONNX file cannot be"),
+    ("prune --resume broken-run --ratio 0.5", 2, "settings; leave out --ratio"),
+    ("import-weights blind.onnx -o x.onnx", 2, "blind.onnx"),
     ("prune --resume broken-run", 2, "prune.json: not the plan of a run"),
     ("export junk.pt -o x.onnx", 2, "junk.pt: cannot be loaded as weights"),
     ("export junk.safetensors -o x.onnx", 2, "junk.safetensors: not a safetensors file"),
@@ -146,6 +155,7 @@ MISTAKES: list[tuple[str, int, str]] = [
     ("quantize junk.onnx --images data/train_images -o x.onnx", 2, "junk.onnx: not an ONNX file"),
     ("quantize keys.pt --dynamic -o x.onnx", 2, "keys.pt: not an ONNX file"),
     ("quantize input.onnx --images data/train_images -o x.onnx", 2, "expected the input 'image', found ['x']"),
+    ("quantize flat.onnx --images data/train_images -o x.onnx", 2, "flat.onnx: its input has 2 dimensions"),
     (f"quantize {INT8} --images data/train_images -o x.onnx", 2, "is int8 already"),
     ("tune --limit-side 64 --seconds 0.01 --threads 1 -o t.json --model junk.onnx", 2, "nothing ran: junk.onnx: ONNX"),
     ("models", 2, "mine.json: the model card is not readable JSON"),

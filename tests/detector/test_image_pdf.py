@@ -56,6 +56,15 @@ def test_the_limit_of_pixels_is_not_for_drawings(pdf: Path) -> None:
     assert open_page(pdf, limit_side=300, max_pixels=1).width == 1200
 
 
+@pytest.mark.parametrize("thin", [0.002, 0.000001])
+def test_a_page_thinner_than_a_pixel_is_not_drawn_large(thin: float, tmp_path: Path) -> None:
+    writer = PdfWriter()
+    writer.add_blank_page(14400, thin)
+    writer.write(tmp_path / "thin.pdf")
+    page = open_page(tmp_path / "thin.pdf", limit_side=640)
+    assert page.pixels.size < 10 * 640 * 640
+
+
 def test_missing_page(pdf: Path) -> None:
     with pytest.raises(NotFound, match="has 2 pages, page 2"):
         open_page(pdf, 2, limit_side=300)

@@ -37,6 +37,9 @@ def test_a_folder_registers_models(tmp_path: Path, tiny_model: Path, monkeypatch
     (line,) = [line for line in run("models").stdout.splitlines() if line.startswith("bright")]
     assert line.split()[1] == "fp32"
     assert "mine val @640 0.9" in line
+    (tmp_path / "bright.json").write_text('{"scores": [0.9]}')
+    (line,) = [line for line in run("models").stdout.splitlines() if line.startswith("bright")]
+    assert line.endswith("–")
     with pytest.raises(ModelError, match=r"'bright' has no file bright\.fp16\.safetensors"):
         weights_path("bright", "fp16_safetensors")
     done = run("detect", "nowhere.jpg", "--model", "bright")

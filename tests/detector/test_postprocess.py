@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from detector.geometry import rectangle_corners, unclip_distance
-from detector.postprocess import MAX_CANDIDATES, Rules, find_boxes, means_inside
+from detector.postprocess import MAX_CANDIDATES, find_boxes, means_inside
+from detector.rules import Rules
 
 RULES = Rules()
 

@@ -65,6 +65,12 @@ def test_version_2_takes_the_tightest_limit_on_the_way_up(tmp_path: Path) -> Non
     assert found == Machine(0.5, 512, "cgroup")
 
 
+def test_version_2_throttles_before_it_kills(tmp_path: Path) -> None:
+    """A systemd unit with MemoryHigh: above that the worker would only swap and stall."""
+    limits = {"unit/memory.max": str(480 * 2**20), "unit/memory.high": str(380 * 2**20)}
+    assert machine(tmp_path, "0::/unit\n", limits).memory_mb == 380
+
+
 def test_version_2_inside_a_container_that_cannot_see_its_own_path(tmp_path: Path) -> None:
     found = machine(tmp_path, "0::/kubepods/abc\n", {"memory.max": str(256 * 2**20)})
     assert (found.memory_mb, found.limited_by) == (256, "cgroup")

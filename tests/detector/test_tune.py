@@ -15,6 +15,7 @@ import pytest
 from detector import choice
 from detector.choice import Measured, Tuning, best, choice_file, machine_facts, tuned, write_tuning
 from detector.predictor import TextDetector, auto_runtime
+from detector.tiling import TILE
 from detector.trial import Ended, TooMuchMemory, Trial, TrialError, run_trial
 from detector.tune import agreement, draw_pages, thread_counts
 from detector.weights import load_card
@@ -132,7 +133,8 @@ def test_auto_uses_the_choice_and_a_named_runtime_wins(tiny_model: Path, caplog:
     assert TextDetector(tiny_model).info.runtime == "onnxruntime-fp32"
     remember(sha256)
     assert TextDetector(tiny_model).info.runtime == "openvino-fp32"
-    assert TextDetector(tiny_model, limit_side=1280, tiled=True).info.runtime == "openvino-fp32"  # tiles are of 640
+    remember(sha256, TILE)
+    assert TextDetector(tiny_model, limit_side=1280, tiled=True).info.runtime == "openvino-fp32"
     assert TextDetector(tiny_model, runtime="onnxruntime").info.runtime == "onnxruntime-fp32"
     assert caplog.messages == []
     assert TextDetector(tiny_model, limit_side=960).info.runtime == "onnxruntime-fp32"

@@ -92,9 +92,11 @@ def test_safety(settings: Settings) -> None:
     assert of("redis://127.0.0.1/0")["encryption"] == "ok"
 
 
-def test_model_is_there_and_whole() -> None:
-    finding, sha256 = judge_model()
+def test_model_is_there_and_whole(settings: Settings) -> None:
+    finding, sha256 = judge_model(settings)
     assert finding.verdict == "ok" and len(sha256) == 64
+    finding, sha256 = judge_model(replace(settings, model="nonsense"))
+    assert finding.verdict == "bad" and "no model 'nonsense'" in finding.message and sha256 == ""
 
 
 def test_facts_of_a_real_broker(ledger: Ledger) -> None:

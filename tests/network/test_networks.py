@@ -58,6 +58,9 @@ def test_strange_files_are_refused_by_name(tmp_path: Path) -> None:
     torch.save([1, 2], tmp_path / "y.pt")
     with pytest.raises(ValueError, match=r"y\.pt: holds no weights"):
         load_network(tmp_path / "y.pt")
+    torch.save({"ema": 0.999, "model": {}}, tmp_path / "z.pt")
+    with pytest.raises(ValueError, match=r"z\.pt: holds no weights"):
+        load_network(tmp_path / "z.pt")
     with pytest.raises(ValueError, match="unknown backbone 'vgg'"):
         build_network("vgg")
     with pytest.raises(ValueError, match="width"):

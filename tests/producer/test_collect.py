@@ -97,6 +97,19 @@ def test_a_retried_failure_is_replaced(job: Ledger, results: Path) -> None:
     assert on_disk(results) == [(0, "ok"), (1, "ok")]
 
 
+def test_a_killed_collectors_double_is_dropped(job: Ledger, results: Path) -> None:
+    """Killed after a retry made a page good, before the old failure was dropped: the next collector does that."""
+    finish(job, 0, ok=False)
+    with Collector(job, JOB, results, 5) as collector:
+        collector.step(block_ms=0)
+    good = ImageRecord(job=JOB, index=0, image="0.jpg", page=0, status="ok")
+    with results.open("ab") as file:
+        file.write(encode(good) + b"\n")
+    with Collector(job, JOB, results, 5) as collector:
+        assert (collector.count, collector.failed) == (1, 0)
+    assert on_disk(results) == [(0, "ok")]
+
+
 def test_a_damaged_line_is_no_record(job: Ledger, results: Path) -> None:
     results.write_bytes(b'{"index":0,"sta\xff\n')
     finish(job, 0)

@@ -125,7 +125,7 @@ def test_the_summary_names_what_failed(tmp_path: Path) -> None:
     totals = summarise(write_results(tmp_path, records))
     (tmp_path / "report.html").touch()
     console, stream = plain_console()
-    print_summary(tmp_path, totals, seconds=10, console=console)
+    print_summary(tmp_path, totals, fresh=30, seconds=10, console=console)
     text = stream.getvalue()
     assert text.splitlines()[0] == r"failed x\x0a\x1b[2Jall ok [red].jpg: TooLarge: too\x0alarge.pdf"
     assert "\x1b" not in text
@@ -139,14 +139,14 @@ def test_the_summary_names_what_failed(tmp_path: Path) -> None:
 def test_the_quiet_summary_is_one_line_and_the_failures(tmp_path: Path) -> None:
     totals = summarise(write_results(tmp_path, [ok(0), failed(1)]))
     console, stream = plain_console()
-    print_summary(tmp_path, totals, seconds=3, quiet=True, console=console)
+    print_summary(tmp_path, totals, fresh=1, seconds=3, quiet=True, console=console)
     assert stream.getvalue().splitlines() == [
         "failed b.jpg: CorruptImage: cut short",
-        f"2 images: 1 ok, 1 failed, 1 boxes, 3 s: {tmp_path}",
+        f"2 images: 1 ok, 1 failed, 1 boxes, 3 s for the last 1: {tmp_path}",
     ]
 
 
 def test_a_job_without_results_has_a_summary(tmp_path: Path) -> None:
     console, stream = plain_console()
-    print_summary(tmp_path, summarise(write_results(tmp_path, [])), seconds=0, console=console)
+    print_summary(tmp_path, summarise(write_results(tmp_path, [])), fresh=0, seconds=0, console=console)
     assert "0 ok" in stream.getvalue()

@@ -10,6 +10,7 @@ from click.testing import CliRunner, Result
 
 from detector.cli_train import export, quantize, train
 from detector.network.build import build_network, save_half
+from detector.weights import load_card
 from tests.training.pages import make_pages
 
 
@@ -60,6 +61,7 @@ def test_check_only_lists_every_bad_line(data: Path) -> None:
     [
         (["--data", "nowhere", "-o", "x"], 4, "no such folder"),
         (["--resume", "nowhere"], 4, "wants the folder of an earlier run"),
+        (["--resume", "nowhere", "--epochs", "20", "--lr", "0.1"], 2, "settings; leave out --epochs, --lr"),
         (["--data", "DATA", "--init", "nothing", "-o", "x"], 2, "neither a shipped model"),
     ],
 )
@@ -84,8 +86,10 @@ def test_quantize_prints_both_rows_and_tells_the_truth_about_dynamic(data: Path,
     result, code = run(quantize, full, "--data", data, "--limit-side", 160, "--force", "-o", small)
     assert code == 0 and small.is_file()
     assert "before" in result.output and "after" in result.output and "hmean" in result.output
+    full.with_name("m.json").write_text('{"binarize": 0.41}')
     result, code = run(quantize, full, "--dynamic", "-o", tmp_path / "d.onnx")
     assert code == 0 and "changed 0 nodes" in result.output
+    assert load_card(tmp_path / "d.onnx").rules.binarize == 0.41
 
 
 def test_an_int8_that_loses_too_much_is_refused(

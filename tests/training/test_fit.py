@@ -24,6 +24,7 @@ from detector.export import export_onnx, pass_card_on
 from detector.network.build import build_network, load_network, read_state, save_half
 from detector.training import fit as fitting
 from detector.training.augment import suit_view
+from detector.training.distill import load_teacher
 from detector.training.fit import FitError, FitOptions, check_data, fit, start_network, training_pages
 from detector.training.trainer import TrainConfig
 from detector.weights import load_card
@@ -158,7 +159,13 @@ def test_a_teacher_and_synthetic_pages(data: Path, options: FitOptions, tmp_path
     assert (run / "teacher/teacher.onnx").is_file() == foreign
     known = cv2.imread(str(run / "teacher/000000/p0.teacher.png"), cv2.IMREAD_GRAYSCALE)
     assert known is not None and known.shape == (160, 160) and 0 < known.mean() < 255
-    assert len(list((run / "synthetic/train_images").iterdir())) == 2
+    assert len(list((run / f"synthetic-{options.seed}/train_images").iterdir())) == 2
+    export_onnx(
+        build_network("mobilenet_v3_small", width=16), other := tmp_path / "other.onnx", (320, 320), dynamic=True
+    )
+    load_teacher(other, run / "teacher", threads=1)
+    assert not (run / "teacher/000000").exists(), "maps of another teacher do not serve"
+    fit(chosen, run, resume=True, say=said.append)
     teacher.unlink()  # what was taken over or drawn is not needed a second time
     if foreign:
         assert fit(chosen, run, resume=True, say=said.append)["epoch"] == 1

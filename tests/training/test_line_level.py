@@ -12,8 +12,8 @@ from PIL import Image
 
 from detector.annotations import read_split
 from detector.network.build import build_network, load_network, recognise, save_half
-from detector.postprocess import Rules
 from detector.predictor import TextDetector
+from detector.rules import Rules
 from detector.training import line_level, wheel
 from detector.training.dataset import Batch, BatchSource
 from detector.training.line_level import RECIPES, RecipeError, first_weights, parse_phases, start_file

@@ -11,10 +11,10 @@ from detector.cli import main
 from detector.export import export_onnx
 from detector.network.build import BACKBONES, build_network, load_network, save_half
 from detector.network.dbnet import DBNet
-from detector.postprocess import Rules
 from detector.predictor import TextDetector
 from detector.prune import PruneError, fixed_layers, kept_channels, prune_network, size_of
 from detector.quantize import quantize_static
+from detector.rules import Rules
 from detector.runtimes.torch import TorchRuntime
 from detector.training.trainer import Trainer
 from detector.weights import load_card

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from detector.errors import NotFound, is_out_of_memory
 from worker import guard
 
 
@@ -35,11 +36,13 @@ def test_ladder(limit: int, losses: int, expected: int) -> None:
         (MemoryError(), True),
         (RuntimeError("std::bad_alloc"), True),
         (RuntimeError("OpenCV: Failed to allocate 123 bytes: Insufficient memory"), True),
+        (RuntimeError("[ONNXRuntimeError] : 1 : FAIL : Failed to allocate memory for requested buffer"), True),
         (ValueError("bad JPEG"), False),
+        (NotFound("out of memory.jpg: no such file"), False),
     ],
 )
 def test_out_of_memory(error: Exception, expected: bool) -> None:
-    assert guard.is_out_of_memory(error) is expected
+    assert is_out_of_memory(error) is expected
 
 
 def test_oom_witness_counts_only_news(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
