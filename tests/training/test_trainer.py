@@ -104,3 +104,19 @@ def test_errors_of_the_loader_reach_the_caller(source: BatchSource, tmp_path: Pa
     (next((tmp_path / "data/train_images").iterdir())).write_bytes(b"broken")
     with pytest.raises(Exception, match=r"\.png"):
         list(Trainer(replace(CONFIG, steps=30)).run(source, until=30))
+
+
+def test_depthwise_convolutions_stay_in_fp32_and_the_others_do_not() -> None:
+    network = Trainer(TrainConfig(2, (Phase(1.0, 64, 2),), backbone="mobilenet_v3_small")).network
+    seen = dict[bool, set[torch.dtype]]()
+
+    def look(layer: torch.nn.Module, _: object, output: torch.Tensor) -> None:
+        assert isinstance(layer, torch.nn.Conv2d)
+        seen.setdefault(layer.groups > 1, set()).add(output.dtype)
+
+    for layer in network.modules():
+        if isinstance(layer, torch.nn.Conv2d):
+            layer.register_forward_hook(look)
+    with torch.autocast("cpu", torch.bfloat16):
+        network(torch.zeros(1, 3, 64, 64))
+    assert seen == {True: {torch.float32}, False: {torch.bfloat16}}
