@@ -61,7 +61,7 @@ def add_bars(rng: np.random.Generator, picture: np.ndarray) -> np.ndarray:
 
     def rails() -> None:
         for _ in range(int(rng.choice((0, 1, 2, 2, 3)))):
-            y, high = float(rng.uniform(top + cut, foot)), thick * float(rng.uniform(0.3, 1.3))
+            y, high = float(rng.uniform(min(top + cut, foot), foot)), thick * float(rng.uniform(0.3, 1.3))
             fill(_post(start, y, count * step, y + high, "none", 0)[0], color * float(rng.uniform(0.7, 1.1)))
 
     behind = rng.random() < 0.5

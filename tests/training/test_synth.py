@@ -216,3 +216,9 @@ def test_a_sheet_shows_whole_rows_of_pages() -> None:
     sheet = make_sheet(12, range(5), [], columns=2).astype(int)
     assert sheet.shape == (2 * 240, 2 * 300, 3)
     assert ((sheet[..., 1] - sheet[..., 0] > 120) & (sheet[..., 1] - sheet[..., 2] > 90)).sum() > 100  # drawn corners
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_bars_fit_on_a_banner(seed: int) -> None:
+    ground = np.full((40, 900, 3), 128, np.uint8)
+    assert add_bars(np.random.default_rng(seed), ground).shape == ground.shape
