@@ -27,26 +27,12 @@ from detector.cli_options import (
 )
 from detector.errors import DetectorError, ModelError, show
 from detector.profile import choose_profile
+from detector.suffixes import is_page
 
 if TYPE_CHECKING:
     from detector.predictor import TextDetector
 
-SUFFIXES = (
-    ".jpg",
-    ".jpeg",
-    ".png",
-    ".tif",
-    ".tiff",
-    ".webp",
-    ".gif",
-    ".bmp",
-    ".ppm",
-    ".pgm",
-    ".pbm",
-    ".jp2",
-    ".avif",
-    ".pdf",
-)
+LONGEST_STEM = 60  # characters, of an overlay's name: file systems take 255 bytes, suffix and number included
 
 _EXIT_CODES = (
     "Exit codes: 0 all good; 1 some images failed; 2 usage; 4 nothing to do or input missing; 130 interrupted."
@@ -178,10 +164,10 @@ def _records(detector: TextDetector, images: tuple[Path, ...], overlays: Path | 
             else:
                 yield ok_record(index, path, page, found, detector.info, time.perf_counter() - started)
                 if overlays:  # numbered, because names repeat across folders and pages
-                    out = overlays / f"{index:05}-{path.stem}.jpg"
+                    out = overlays / f"{index:05}-{path.stem[:LONGEST_STEM]}.jpg"
                     try:
                         write_overlay(path, page, [box.points for box in found.boxes], out)
-                    except (DetectorError, MemoryError) as error:
+                    except (DetectorError, MemoryError, OSError) as error:
                         say(f"no overlay of {show(path)}: {error or 'not enough memory'}")
             index += 1
 
@@ -189,7 +175,7 @@ def _records(detector: TextDetector, images: tuple[Path, ...], overlays: Path | 
 def _files(paths: tuple[Path, ...]) -> Iterator[Path]:
     for path in paths:
         if path.is_dir():
-            yield from sorted(p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
+            yield from sorted(file for file in path.rglob("*") if is_page(file.relative_to(path)) and file.is_file())
         else:
             yield path
 
@@ -205,6 +191,9 @@ def main(arguments: list[str] | None = None) -> None:
     except (click.exceptions.Abort, KeyboardInterrupt):
         say("interrupted")
         code = INTERRUPTED
+    except click.exceptions.NoArgsIsHelpError as error:  # a command without arguments: its whole help
+        error.show()
+        code = USAGE
     except click.ClickException as error:
         say(_mistake(error))
         code = USAGE

@@ -65,7 +65,7 @@ def import_weights(
         say(f"{show(file)}: no such file; give a checkpoint (.pt, .pth, .safetensors) or an .onnx file")
         return NOTHING_TO_DO
     is_onnx = file.suffix.lower() == ".onnx"
-    target = output or Path(file.stem).with_suffix(".onnx" if is_onnx else ".safetensors")
+    target = output or Path(file.stem + (".onnx" if is_onnx else ".safetensors"))
     if target.suffix not in (".safetensors", ".onnx"):
         raise click.UsageError(f"-o {target}: give a name that ends in .safetensors or .onnx")
     try:

@@ -74,7 +74,7 @@ def detector_options(function: Callable[..., Any]) -> Callable[..., Any]:
     for option in (
         model_option,
         click.option("--threads", type=click.IntRange(1, 256), envvar="OCRFLEET_THREADS", help="Of one inference."),
-        click.option("--tiled/--untiled", default=None, help="Large pages in overlapping tiles of about 640 pixels."),
+        click.option("--tiled/--untiled", default=None, help="Large pages in overlapping tiles of 672x672 at most."),
         click.option("--binarize", type=click.FloatRange(0.01, 0.99), help="Pixels from this on are text."),
         click.option("--box-threshold", type=click.FloatRange(0, 1), help="Drop boxes with a lower score."),
         click.option("--unclip-ratio", type=click.FloatRange(0, 10), help="How much the found regions grow."),

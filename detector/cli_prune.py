@@ -13,6 +13,7 @@ from detector.cli_options import INTERRUPTED, NOTHING_TO_DO, OK, USAGE, refuse_b
 from detector.cli_train import FOLDER, can_be_trained_on, fine_tunable
 from detector.errors import DetectorError
 from detector.weights import DEFAULT_MODEL
+from detector.whole_file import whole_file
 
 if TYPE_CHECKING:
     from detector.network.dbnet import DBNet
@@ -130,7 +131,8 @@ def _start(source: Path, ratio: float, run: Path, training: dict[str, Any], int8
     _write_card(run / START, pruned, source, ratio)
     training |= {"init": str((run / START).resolve()), "backbone": pruned.backbone}
     plan = {"model": str(source), "ratio": ratio, "int8": int8, "training": training}
-    (run / PLAN).write_text(json.dumps(plan, indent=2) + "\n", encoding="utf-8")
+    with whole_file(run / PLAN) as unfinished:
+        unfinished.write_text(json.dumps(plan, indent=2) + "\n", encoding="utf-8")
 
 
 def _write_card(path: Path, network: DBNet, source: Path, ratio: float) -> None:
@@ -147,7 +149,8 @@ def _write_card(path: Path, network: DBNet, source: Path, ratio: float) -> None:
         **asdict(card.rules),
         "recipe": f"{card.name}, {100 * ratio:g} % of the channels cut with ocr-detector prune",
     }
-    path.with_suffix(".json").write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
+    with whole_file(path.with_suffix(".json")) as unfinished:
+        unfinished.write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
 
 
 def _finish(run: Path, going_on: bool) -> None:

@@ -169,10 +169,9 @@ def pass_card_on(source: Path, target: Path) -> Path | None:
     # The checksum and scores are those of another file.
     kept = {key: value for key, value in card.items() if key not in ("sha256", "files", "scores", "name")}
     stem = new.name.removesuffix(".json")
-    new.write_text(
-        json.dumps({"name": stem, "from": card.get("name", old.stem), **kept}, indent=2, ensure_ascii=False) + "\n",
-        encoding="utf-8",
-    )
+    passed_on = {"name": stem, "from": card.get("name", old.stem), **kept}
+    with whole_file(new) as unfinished:
+        unfinished.write_text(json.dumps(passed_on, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     return new
 
 

@@ -65,6 +65,21 @@ def resident_bytes() -> int:
         return peak if sys.platform == "darwin" else peak * 1024
 
 
+def peak_rss_mb() -> float:
+    """The largest resident size of this process so far (since `clear_refs` was written, if it was), MiB.
+
+    VmHWM of /proc/self/status; ru_maxrss elsewhere, which begins with the size of the process that forked this one.
+    """
+    try:
+        for line in Path("/proc/self/status").read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) / 1024
+    except OSError:
+        pass
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / 2**20 if sys.platform == "darwin" else peak / 1024
+
+
 def decode_budget(memory_limit: int, held: int) -> int:
     """Bytes that opening a page may take.
 

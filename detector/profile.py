@@ -24,12 +24,12 @@ class Profile:
         name: low, standard or accurate.
         limit_side: longest side shown to the network, pixels.
         threads: of one inference. More workers use more cores better than more threads do.
-        runtime: what runs the network ("auto" = the best that is installed).
+        runtime: what runs the network ("auto" = what `ocr-detector tune` found, else ONNX Runtime).
         max_pixels: pages that claim more pixels are refused before decoding.
         memory_limit_mb: what one worker process may use, MiB; None = no limit.
         nice: scheduling priority, 0 (normal) to 19 (only what others leave).
         max_tasks_per_child: images after which a worker process is replaced by a fresh one.
-        tiled: pages are run in overlapping tiles of 640 pixels, so that a large limit_side costs time, not memory.
+        tiled: pages are run in overlapping tiles (`tiling.TILE`), so that a large limit_side costs time, not memory.
     """
 
     name: str

@@ -209,7 +209,10 @@ def measure(path: Path, side: int = 640) -> Cost:
         env=os.environ | {"MALLOC_ARENA_MAX": "2"},
     )
     if done.returncode:
-        raise QuantizeError(f"{path}: does not run: {done.stderr.strip().splitlines()[-1]}")
+        said = done.stderr.strip().splitlines()[-1:] or [
+            f"it ended with code {done.returncode} (-9: no memory was left)"
+        ]
+        raise QuantizeError(f"{path}: does not run: {said[0]}")
     milliseconds, peak = json.loads(done.stdout)
     return Cost(path.stat().st_size / 1e6, milliseconds, peak)
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-import resource
 import socket
 from pathlib import Path
 from typing import Any
 
 from detector.errors import DetectorError, show
+from detector.memory import peak_rss_mb
 from detector.predictor import Detection, ModelInfo
 
 SCHEMA = 1
@@ -65,11 +65,6 @@ def failed_record(
         "model": {"name": model.name, "sha256": model.sha256, "runtime": model.runtime},
         "error": {"type": kind, "message": message},
     }
-
-
-def peak_rss_mb() -> float:
-    """The largest resident size of this process so far, MiB."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 def _common(index: int, path: Path, page: int, status: str) -> dict[str, Any]:

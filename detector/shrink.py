@@ -7,7 +7,8 @@
 (`path` is the percent-encoded file name, so that every name fits) and answers each with one line on stdout:
 ``{"ok": true, "smaller": true, "width": 4000, "height": 3000, "flags": ["downscaled"]}``, the size being the original
 upright one, or ``{"ok": false, "type": "CorruptImage", "error": "..."}``. ``"smaller": false`` means that the page is
-within the limit as it is and nothing was written. The program ends with its input.
+within the limit as it is and nothing was written. Type ``"Internal"`` means that the page may be good, but cannot be
+made small here. The program ends with its input, and keeps to ``OCRFLEET_MEMORY_LIMIT_MB`` or the profile's limit.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TextIO
 from urllib.parse import unquote_to_bytes
@@ -22,14 +24,23 @@ from urllib.parse import unquote_to_bytes
 import cv2
 
 from detector.errors import DetectorError
-from detector.image import DEFAULT_MAX_PIXELS, open_page
+from detector.image import DEFAULT_MAX_BYTES, DEFAULT_MAX_PIXELS, open_page
+from detector.memory import decode_budget, resident_bytes
+from detector.profile import choose_profile
+from detector.whole_file import whole_file
 
 JPEG_QUALITY = 92
 """Boxes from a page at this quality are those of the original to a fraction of a pixel; 95 doubles the bytes."""
 
 
 def shrink(
-    path: Path, page: int, out: Path, *, limit_side: int, max_pixels: int = DEFAULT_MAX_PIXELS
+    path: Path,
+    page: int,
+    out: Path,
+    *,
+    limit_side: int,
+    max_pixels: int = DEFAULT_MAX_PIXELS,
+    max_bytes: int = DEFAULT_MAX_BYTES,
 ) -> dict[str, Any]:
     """Writes a page as JPEG, upright and at the size the network will see it, unless it is that small already.
 
@@ -39,15 +50,24 @@ def shrink(
         out: the JPEG.
         limit_side: longest side wanted, pixels.
         max_pixels: refuse pages that claim more.
+        max_bytes: of memory, for decoding.
 
     Returns:
         "smaller" (whether `out` was written), "width" and "height" (original upright pixels), "flags".
 
     Raises:
         DetectorError: the page cannot be opened.
+        MemoryError: it cannot be decoded within `max_bytes`, at least not to `limit_side`.
         OSError: `out` cannot be written.
     """
-    opened = open_page(path, page, limit_side=limit_side, max_pixels=max_pixels)
+
+    def refuse(needed: int) -> None:  # rather than decode smaller: whoever takes the whole page may have the memory
+        if needed > max_bytes:
+            raise MemoryError(f"decoding takes about {needed >> 20} MB, {max_bytes >> 20} MB are free")
+
+    opened = open_page(
+        path, page, limit_side=limit_side, max_pixels=max_pixels, max_bytes=sys.maxsize, make_room=refuse
+    )
     smaller = bool({"downscaled", "page_rendered"} & set(opened.flags))
     if smaller:
         ok, data = cv2.imencode(
@@ -55,18 +75,31 @@ def shrink(
         )
         if not ok:
             raise OSError(f"cannot encode {opened.pixels.shape} pixels as JPEG")
-        out.write_bytes(data.tobytes())
+        with whole_file(out) as unfinished:
+            unfinished.write_bytes(data.tobytes())
     return {"smaller": smaller, "width": opened.width, "height": opened.height, "flags": list(opened.flags)}
 
 
-def serve(lines: TextIO, answers: TextIO) -> None:
-    """Does one job per line until the input ends."""
+def memory_limit(settings: Mapping[str, str]) -> int | None:
+    """Bytes that this process may use, from OCRFLEET_MEMORY_LIMIT_MB or the profile; None for no limit.
+
+    Raises:
+        ValueError: a setting that makes no sense.
+    """
+    given = settings.get("OCRFLEET_MEMORY_LIMIT_MB")
+    limit_mb = int(given) if given else choose_profile(settings.get("OCRFLEET_PROFILE", "auto"))[0].memory_limit_mb
+    return limit_mb << 20 if limit_mb else None
+
+
+def serve(lines: TextIO, answers: TextIO, limit: int | None = None) -> None:
+    """Does one job per line until the input ends, using at most ``limit`` bytes of memory."""
     for line in lines:
+        budget = DEFAULT_MAX_BYTES if limit is None else decode_budget(limit, resident_bytes())
         try:
             job = json.loads(line)
             path = Path(os.fsdecode(unquote_to_bytes(job["path"])))
             limits = {name: int(job[name]) for name in ("limit_side", "max_pixels")}
-            answer = {"ok": True, **shrink(path, int(job["page"]), Path(job["out"]), **limits)}
+            answer = {"ok": True, **shrink(path, int(job["page"]), Path(job["out"]), max_bytes=budget, **limits)}
         except DetectorError as error:
             answer = {"ok": False, "type": error.type, "error": str(error)}
         except (OSError, ValueError, KeyError, TypeError, MemoryError, cv2.error) as error:
@@ -76,4 +109,4 @@ def serve(lines: TextIO, answers: TextIO) -> None:
 
 
 if __name__ == "__main__":
-    serve(sys.stdin, sys.stdout)
+    serve(sys.stdin, sys.stdout, memory_limit(os.environ))

@@ -21,6 +21,7 @@ from urllib.parse import quote_from_bytes, unquote_to_bytes
 import msgspec
 
 from detector.errors import DetectorError, ModelError
+from detector.memory import peak_rss_mb
 from detector.rules import Rules
 
 _log = logging.getLogger("detector")
@@ -120,7 +121,8 @@ def run_trial(trial: Trial, images: Sequence[Path], *, stop_above_mb: float | No
     order = _Order(trial, [quote_from_bytes(os.fsencode(image)) for image in images])
     with tempfile.TemporaryFile() as errors:
         child = subprocess.Popen(
-            [sys.executable, "-m", "detector.trial"],
+            # -P: a folder named `detector` where the user happens to stand must not be taken for ours.
+            [sys.executable, "-P", "-m", "detector.trial"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=errors,
@@ -191,7 +193,7 @@ class _Watch:
     def _look(self) -> None:
         assert self.limit_mb is not None
         while not self._done.wait(WATCH_S):
-            if _status_mb("VmRSS", self._pid) > self.limit_mb:
+            if _resident_mb(self._pid) > self.limit_mb:
                 self.tripped = True
                 os.kill(self._pid, signal.SIGKILL)  # not yet waited for, so the number is still its own
                 return
@@ -202,22 +204,15 @@ class _Watch:
             self._thread.join()
 
 
-def _status_mb(field: str, pid: int | str = "self") -> float:
-    """A memory figure of /proc/PID/status, MiB; 0 when it is not told (not Linux, or the process has ended)."""
+def _resident_mb(pid: int) -> float:
+    """What a process holds, MiB; 0 when it is not told (not Linux, or the process has ended)."""
     try:
         for line in Path(f"/proc/{pid}/status").read_text().splitlines():
-            if line.startswith(f"{field}:"):
+            if line.startswith("VmRSS:"):
                 return int(line.split()[1]) / 1024
     except OSError:
         pass
     return 0.0
-
-
-def _peak_mb() -> float:
-    import resource
-
-    # VmHWM, not ru_maxrss: that begins with the size of the process that forked this one.
-    return _status_mb("VmHWM") or resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 class _Remarks(logging.Handler):
@@ -257,7 +252,7 @@ def _work(order: _Order) -> Iterator[_Message]:
                 boxes = [list(box.points) for box in detector.detect(image).boxes]
                 yield Found(number, time.perf_counter() - started, boxes)
             rounds += 1
-        yield Ended(detector.info.runtime, _peak_mb())
+        yield Ended(detector.info.runtime, peak_rss_mb())
     except ModelError as error:
         yield _Refused("model", str(error))
     except DetectorError as error:

@@ -6,10 +6,11 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
 from urllib.parse import quote, unquote, urlsplit
 
+from detector.suffixes import IMAGE_SUFFIXES, PAGED_SUFFIXES
 from producer.archive import archive_kind
 from producer.listing import Warn
-from producer.pages import PAGED_SUFFIXES, CannotCount, count_pages
-from producer.scan import IMAGE_SUFFIXES, FoundPage, SourceMissing, scan
+from producer.pages import CannotCount, count_pages
+from producer.scan import FoundPage, SourceMissing, scan
 
 
 def is_remote(source: str) -> bool:

@@ -8,10 +8,9 @@ from typing import IO, BinaryIO, cast
 from PIL import TiffImagePlugin
 from pypdf import PdfReader
 
-PDF_SUFFIXES = frozenset({".pdf"})
-TIFF_SUFFIXES = frozenset({".tif", ".tiff"})
+from detector.suffixes import PDF_SUFFIXES
+
 TIFF_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")  # classic and BigTIFF, little- and big-endian
-PAGED_SUFFIXES = PDF_SUFFIXES | TIFF_SUFFIXES
 
 # pypdf reports every oddity of a sloppy PDF; what cannot be counted ends as a failed record that says so.
 logging.getLogger("pypdf").setLevel(logging.CRITICAL)

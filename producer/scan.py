@@ -21,13 +21,11 @@ from urllib.parse import quote
 
 import msgspec
 
+from detector.suffixes import IMAGE_SUFFIXES, PAGED_SUFFIXES
 from producer.archive import BrokenArchive, Kind, archive_kind, members
 from producer.listing import FoundFile, Warn, display, walk
-from producer.pages import PAGED_SUFFIXES, CannotCount, count_pages, paged_suffix_of
+from producer.pages import CannotCount, count_pages, paged_suffix_of
 
-IMAGE_SUFFIXES = PAGED_SUFFIXES | frozenset(
-    (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".gif", ".avif", ".jp2", ".ppm", ".pgm", ".pbm", ".pnm")
-)
 STDIN = "-"
 
 

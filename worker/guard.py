@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import resource
 from pathlib import Path
 
 from detector import memory
@@ -25,17 +24,8 @@ def reset_peak_rss() -> None:
 
 
 def peak_rss_mb() -> float:
-    """Largest resident size of this process since :func:`reset_peak_rss`, in MB (10^6 bytes would be `MiB` * 1.05).
-
-    ``VmHWM`` of /proc/self/status; ``getrusage`` where that is missing (it never resets).
-    """
-    try:
-        for line in Path("/proc/self/status").read_text().splitlines():
-            if line.startswith("VmHWM:"):
-                return int(line.split()[1]) / 1024
-    except OSError:
-        pass
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    """Largest resident size of this process since :func:`reset_peak_rss`, MiB."""
+    return memory.peak_rss_mb()
 
 
 def tame_malloc() -> None:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from detector.network.dbnet import STRIDE, DBNet
+from detector.whole_file import whole_file
 
 BACKBONES = ("resnet18", "mobilenet_v3_small", "shufflenet_v2_x1_0")
 
@@ -183,4 +184,5 @@ def save_half(state: Mapping[str, Tensor], path: Path) -> None:
         return value.half() if value.is_floating_point() and ".running_" not in key else value
 
     # Not save_file: it makes the file readable for its owner alone.
-    path.write_bytes(save({key: small(key, value).contiguous() for key, value in state.items()}))
+    with whole_file(path) as unfinished:
+        unfinished.write_bytes(save({key: small(key, value).contiguous() for key, value in state.items()}))

@@ -112,8 +112,8 @@ def _cached(model: Path, sha256: str) -> Path:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError:
         return model
-    # In a process of its own: its memory would stay with us for ever.
-    command = [sys.executable, "-m", "detector.runtimes.openvino", str(model), str(target)]
+    # In a process of its own: its memory would stay with us for ever. -P: not a `detector` in the current folder.
+    command = [sys.executable, "-P", "-m", "detector.runtimes.openvino", str(model), str(target)]
     done = subprocess.run(command, capture_output=True, check=False)
     return target if done.returncode == 0 else model
 

@@ -323,7 +323,8 @@ def _write_card(path: Path, trainer: Trainer, options: FitOptions, row: dict[str
         **trainer.notes["rules"],
         "scores": scores,
     }
-    path.write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
+    with whole_file(path) as unfinished:
+        unfinished.write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
 
 
 def _score(trainer: Trainer, samples: list[Sample], limit_side: int, rules: Rules) -> dict[str, float]:

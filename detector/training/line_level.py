@@ -31,8 +31,8 @@ from detector.predictor import TextDetector
 from detector.quantize import CALIBRATION_IMAGES, spread
 from detector.rules import Rules
 from detector.training.dataset import BatchSource
-from detector.training.mix import TEACHER, calibration_images, collect, text_free_photos
-from detector.training.release import CardNotes, add_rules, add_scores, release
+from detector.training.mix import TEACHER, calibration_images, collect, counts, text_free_photos
+from detector.training.release import CardNotes, add_rules, add_scores, release, sources
 from detector.training.rules import ValidationSet, choose_rules, count
 from detector.training.teacher import Teacher
 from detector.training.trainer import Phase, TrainConfig, Trainer
@@ -186,10 +186,10 @@ def validation_sets(data: Path, sizes: dict[str, tuple[int, ...]]) -> list[Valid
     ]
 
 
-def finish(model: str, words: str, data: Path, run: Path, say: Say) -> Path:
+def finish(model: str, notes: CardNotes, data: Path, run: Path, say: Say) -> Path:
     """Quantizes, chooses the box rules on validation pages, measures, writes the card; returns its path."""
     say("quantizing")
-    card = release(run / LAST, run / "release", model, calibration_images(data, CALIBRATION_IMAGES), CardNotes(words))
+    card = release(run / LAST, run / "release", model, calibration_images(data, CALIBRATION_IMAGES), notes)
     int8, half = card.with_name(f"{model}.int8.onnx"), card.with_name(f"{model}.fp16.safetensors")
     detector = TextDetector(int8)
     deciding = validation_sets(data, {name: (side,) for name, side in DECIDING.items()})
@@ -266,7 +266,8 @@ def run_recipe(options: argparse.Namespace, say: Say) -> Path:
     else:
         trainer = Trainer(config, first_weights(recipe, start), guide=guide)
     train(trainer, source, run, say)
-    return finish(options.model, describe(recipe, config, start), options.data, run, say)
+    notes = CardNotes(describe(recipe, config, start), sources(counts(options.data, options.synthetic)))
+    return finish(options.model, notes, options.data, run, say)
 
 
 def parse(words: list[str] | None = None) -> argparse.Namespace:

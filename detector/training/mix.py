@@ -7,9 +7,9 @@ mostly without). What is absent is left out.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 
 import cv2
 import numpy as np
@@ -17,8 +17,9 @@ import numpy as np
 from detector.annotations import Sample, has_split, read_split
 from detector.postprocess import find_boxes
 from detector.rules import Rules
+from detector.suffixes import is_page
 from detector.training.dataset import TrainingPage, page_from_sample
-from detector.training.teacher import CachedPage, Teacher, cache_page
+from detector.training.teacher import CachedPage, Teacher, cache_page, check_names
 from detector.training.wheel import WheelFile
 
 TEACHER = WheelFile(
@@ -60,7 +61,6 @@ LABELLED = {
 }
 UNLABELLED = {"more": (3.6, (960, 736), 1024), "backgrounds": (0.9, (640,), 640)}  # weight, limits, keep as above
 SYNTHETIC = {"scene": 4.0, "document": 1.4}
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
 TEXT_FREE = 0.25  # a photo on which the teacher's map stays below this serves as background for synthetic scenes
 
 Groups = list[tuple[float, list[TrainingPage]]]
@@ -93,8 +93,9 @@ def soft_page(cached: CachedPage, words: np.ndarray | None = None) -> TrainingPa
     return TrainingPage(cached.image, np.concatenate([lines, extra]), ignore, cached.teacher, soft=True, kind="scene")
 
 
-def labelled_pages(samples: Iterable[Sample], folder: Path, teacher: Teacher, how: Labelled) -> list[TrainingPage]:
+def labelled_pages(samples: Sequence[Sample], folder: Path, teacher: Teacher, how: Labelled) -> list[TrainingPage]:
     """Pages of an ICDAR-style set, with the teacher's maps cached in ``folder``."""
+    check_names([sample.image for sample in samples])
     pages = []
     for sample in samples:
         cached = cache_page(sample.image, folder, teacher, limits=how.limits, keep_side=how.keep)
@@ -109,7 +110,7 @@ def labelled_pages(samples: Iterable[Sample], folder: Path, teacher: Teacher, ho
 
 def images_in(folder: Path) -> list[Path]:
     """The images of a plain folder, sorted; none if it is not there."""
-    return sorted(file for file in folder.glob("*") if file.suffix in IMAGE_SUFFIXES)
+    return sorted(file for file in folder.glob("*") if is_page(PurePath(file.name)))
 
 
 def collect(data: Path, run: Path, teacher: Teacher, synthetic: int) -> Groups:
@@ -121,6 +122,7 @@ def collect(data: Path, run: Path, teacher: Teacher, synthetic: int) -> Groups:
             groups.append((how.weight, labelled_pages(samples, run / "cache" / name, teacher, how)))
     for name, (weight, limits, keep) in UNLABELLED.items():
         files = images_in(data / name)
+        check_names(files)
         cached = [cache_page(file, run / "cache" / name, teacher, limits=limits, keep_side=keep) for file in files]
         groups.append((weight, [soft_page(page) for page in cached]))
     if synthetic:
@@ -131,6 +133,12 @@ def collect(data: Path, run: Path, teacher: Teacher, synthetic: int) -> Groups:
         for kind, weight in SYNTHETIC.items():
             groups.append((weight, [page_from_sample(s, kind) for s in drawn if s.image.name.startswith(kind)]))
     return [(weight, pages) for weight, pages in groups if pages]
+
+
+def counts(data: Path, synthetic: int) -> dict[str, int]:
+    """How many training images `collect` takes, by the name of the folder (or "synthetic")."""
+    labelled = {name: len(read_split(data / name, "train")) for name in LABELLED if has_split(data / name, "train")}
+    return labelled | {name: len(images_in(data / name)) for name in UNLABELLED} | {"synthetic": synthetic}
 
 
 def text_free_photos(run: Path) -> list[Path]:

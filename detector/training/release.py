@@ -6,7 +6,7 @@ import hashlib
 import json
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -47,18 +47,23 @@ class Failure:
 
 
 RRC_TERMS = "Robust Reading Competition (rrc.cvc.uab.es): its organisers' terms, research"
-DATA = (
-    DataSource("MSRA-TD500", "270 photos of signs, Chinese and English; lines", "a public benchmark without a licence"),
-    DataSource("SROIE 2019", "469 scanned receipts; lines", RRC_TERMS),
-    DataSource("FUNSD", "137 scanned forms; lines", "its own licence: non-commercial, research and educational"),
-    DataSource("ICDAR 2015 incidental text", "950 photos; the teacher's maps", RRC_TERMS),
-    DataSource("ICDAR 2017 MLT", "1550 photos, English and French; the teacher's maps", RRC_TERMS),
-    DataSource("varied photos with text", "663 of public repositories; the teacher's maps", "rights unknown"),
-    DataSource("photos of ImageNet's classes", "949, mostly text-free; the teacher's maps", "ImageNet: research"),
-    DataSource("synthetic signs and documents", "drawn in free fonts (Noto, DejaVu, Liberation and others)", "our own"),
-    DataSource("PP-OCRv6 small", "the teacher: its probability maps of the photos above", "Apache-2.0"),
-)
+SOURCES = {
+    "td500": DataSource("MSRA-TD500", "{} photos of signs, Chinese and English; lines", "no licence given"),
+    "sroie": DataSource("SROIE 2019", "{} scanned receipts; lines", RRC_TERMS),
+    "funsd": DataSource("FUNSD", "{} scanned forms; lines", "its own licence: non-commercial, research, educational"),
+    "ic15": DataSource("ICDAR 2015 incidental text", "{} photos; the teacher's maps", RRC_TERMS),
+    "mlt17": DataSource("ICDAR 2017 MLT", "{} photos, English and French; the teacher's maps", RRC_TERMS),
+    "more": DataSource("varied photos with text", "{} of public repositories; the teacher's maps", "rights unknown"),
+    "backgrounds": DataSource(
+        "photos of ImageNet's classes", "{}, mostly text-free; the teacher's maps", "ImageNet: research"
+    ),
+    "synthetic": DataSource(
+        "synthetic signs and documents", "{}, drawn in free fonts (Noto, DejaVu, Liberation and others)", "our own"
+    ),
+}
 """What `line_level` learns from. Only the images' influence on the weights is shipped, never an image."""
+
+TEACHER = DataSource("PP-OCRv6 small", "the teacher: its probability maps of the photos above", "Apache-2.0")
 
 FAILURES = (
     Failure("Fences, fins and other rows of equal strokes may be taken for text.", "examples/hard/fence.jpg"),
@@ -86,9 +91,15 @@ class CardNotes:
     """
 
     recipe: str
-    data: Sequence[DataSource] = DATA
+    data: Sequence[DataSource] = ()
     failures: Sequence[Failure] = FAILURES
     rules: Rules = field(default_factory=Rules)
+
+
+def sources(counts: Mapping[str, int]) -> list[DataSource]:
+    """What a card says of the data: the folders of `SOURCES` with their numbers of images, and the teacher."""
+    used = [replace(SOURCES[name], use=SOURCES[name].use.format(count)) for name, count in counts.items() if count]
+    return [*used, TEACHER]
 
 
 def release(checkpoint: Path, folder: Path, name: str, images: Sequence[Path], notes: CardNotes) -> Path:

@@ -6,6 +6,7 @@ teacher costs far more than a training step on the same crop.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -95,6 +96,18 @@ class Maps(Protocol):
     def ensemble(self, pixels: np.ndarray, limits: tuple[int, ...]) -> np.ndarray:
         """(H, W, 3) uint8 RGB -> (H, W) float32 in [0, 1], the mean map over several sizes."""
         ...
+
+
+def check_names(images: Sequence[Path]) -> None:
+    """Copies and maps are kept by the image's name without its ending.
+
+    Raises:
+        ValueError: two images share such a name.
+    """
+    seen = dict[str, Path]()
+    for image in images:
+        if (other := seen.setdefault(image.stem, image)) is not image:
+            raise ValueError(f"{image}: beside {other.name} its map would be the same file; rename one of them")
 
 
 def cache_page(image: Path, folder: Path, teacher: Maps, *, limits: tuple[int, ...], keep_side: int) -> CachedPage:

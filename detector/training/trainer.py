@@ -48,7 +48,6 @@ class TrainConfig:
         ema: decay of the averaged weights, reached gradually.
         amp: bfloat16 (CPU) or float16 (CUDA) autocast.
         micro_batch: crops that pass through the network at a time (0: all); bounds the memory of a step.
-        frozen: name prefixes of layers that stay as they are ("conv1.", "layer1."): a quarter less time and memory.
         hint: factor of the loss on a guide's features (`hint.FeatureHint`); 0 for a run without a guide.
         hint_until: fraction of the steps after which the guide has said enough.
         freeze_norm: BatchNorm keeps its statistics (fine-tuning with tiny batches).
@@ -71,7 +70,6 @@ class TrainConfig:
     ema: float = 0.999
     amp: bool = True
     micro_batch: int = 0
-    frozen: tuple[str, ...] = ()
     hint: float = 0.0
     hint_until: float = 0.6
     freeze_norm: bool = False
@@ -144,8 +142,6 @@ class Trainer:
         _revive_norms(self.network)
         if config.amp and self.device.type == "cpu":
             _keep_depthwise_in_fp32(self.network)
-        for name, parameter in self.network.named_parameters():
-            parameter.requires_grad_(not name.startswith(config.frozen))
         self.network.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.average = copy.deepcopy(self.network).eval().requires_grad_(False)
         self.hint = None

@@ -127,3 +127,47 @@ def test_a_closed_pipe_is_no_crash(folder: Path, tiny_model: Path) -> None:
     assert process.wait(timeout=20) == 1
     assert process.stderr.read() == ""
     process.stderr.close()
+
+
+def test_folders_are_searched_as_jobs_are(tmp_path: Path, tiny_model: Path) -> None:
+    folder = tmp_path / "in"
+    (folder / ".thumbs").mkdir(parents=True)
+    for name in ("a.jfif", "b.JPE", "c.jpg", "._c.jpg", ".thumbs/d.jpg"):
+        Image.new("RGB", (60, 40)).save(folder / name, "JPEG")
+    done = run("detect", folder, "--model", tiny_model)
+    assert [Path(json.loads(line)["image"]).name for line in done.stdout.splitlines()] == ["a.jfif", "b.JPE", "c.jpg"]
+
+
+def test_an_overlay_that_cannot_be_written_stops_nothing(tmp_path: Path, tiny_model: Path) -> None:
+    pages, seen = tmp_path / "in", tmp_path / "seen"
+    pages.mkdir()
+    for name in ("a" * 239, "b"):
+        page_with_bright_line().save(pages / f"{name}.png")
+    (seen / "00001-b.jpg").mkdir(parents=True)  # in the way
+    done = run("detect", pages, "--model", tiny_model, "--limit-side", 640, "--overlays", seen)
+    assert done.returncode == 0 and len(done.stdout.splitlines()) == 2
+    assert (seen / f"00000-{'a' * 60}.jpg").is_file()
+    assert "no overlay of" in done.stderr and "b.png" in done.stderr
+
+
+def test_without_a_command_the_help_is_shown() -> None:
+    done = run()
+    assert done.returncode == 2
+    assert "  detect " in done.stderr and len(done.stderr.splitlines()) > 15
+
+
+def test_peak_memory_is_that_of_the_program_alone(folder: Path, tiny_model: Path) -> None:
+    """ru_maxrss begins with the size of whoever starts a program."""
+    command = [sys.executable, "-m", "detector.cli", "detect", str(folder / "a.png"), "--model", str(tiny_model)]
+    large = "import subprocess, sys; held = b'x' * (600 << 20); sys.exit(subprocess.call(sys.argv[1:]))"
+    done = subprocess.run([sys.executable, "-c", large, *command], capture_output=True, text=True, check=True)
+    assert json.loads(done.stdout)["peak_rss_mb"] < 400
+
+
+def test_a_detector_where_the_user_stands_is_not_ours(folder: Path, tmp_path: Path, tiny_model: Path) -> None:
+    """Children are started with -m, which looks into the current folder first."""
+    (tmp_path / "detector.py").write_text("raise SystemExit('not ours')")
+    program = Path(sys.executable).with_name("ocr-detector")
+    words = ["tune", "--model", tiny_model, "--limit-side", "64", "--seconds", "0.01", "--threads", "1", "-o", "t.json"]
+    done = subprocess.run([program, *words], capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr

@@ -76,7 +76,11 @@ MISTAKES: list[tuple[str, int, str]] = [
     ("detect empty", 4, "no images in empty"),
     ("detect data/val_images -o nowhere/x.jsonl", 2, "there is no folder nowhere"),
     ("detect data/val_images --model nowhere.onnx", 2, "nowhere.onnx: no such model file"),
-    ("detect data/val_images --model nonsense", 2, "no model 'nonsense' (known: dbnet-mobilenet-v3-small, dbnet-resnet18"),
+    (
+        "detect data/val_images --model nonsense",
+        2,
+        "no model 'nonsense' (known: dbnet-mobilenet-v3-small, dbnet-resnet18",
+    ),
     ("evaluate", 2, "Missing option '--data'"),
     ("evaluate --data nowhere", 4, "nowhere: "),
     ("evaluate --data data --results nowhere.jsonl", 4, "nowhere.jsonl: cannot be read"),

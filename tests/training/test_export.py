@@ -19,6 +19,7 @@ from detector.quantize import (
     quantize_static,
     spread,
 )
+from tests.detector.tiny_model import write_tiny_model
 from tests.training.pages import make_pages
 
 
@@ -148,3 +149,12 @@ def test_calibration_needs_images_and_spreads_them(tmp_path: Path) -> None:
     assert [int(str(name)) for name in spread(names, 4)] == [0, 33, 66, 99]
     assert spread(names[:3], 4) == names[:3]
     assert np.all(np.diff([int(str(name)) for name in spread(names, 60)]) > 0)
+
+
+def test_a_model_that_is_killed_while_it_is_measured_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write_tiny_model(tmp_path / "tiny.onnx")
+    monkeypatch.setattr("detector.quantize._PROBE", "import os; os.kill(os.getpid(), 9)")  # as for want of memory
+    with pytest.raises(QuantizeError, match="does not run: it ended with code -9"):
+        measure(path)

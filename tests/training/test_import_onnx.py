@@ -184,6 +184,16 @@ def test_unknown_networks_need_to_be_told_whose_pixels_they_want(tmp_path: Path)
     assert CliRunner().invoke(import_weights, [str(source), "-o", str(target), "--channels", "rgb"]).exit_code == 2
 
 
+def test_without_a_target_the_whole_name_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "there").mkdir()
+    (tmp_path / "here").mkdir()
+    write(tmp_path / "there" / "PP-OCRv4.0_det.onnx", Detector(), names=("in", "out"))
+    monkeypatch.chdir(tmp_path / "here")
+    code, _ = run(tmp_path / "there" / "PP-OCRv4.0_det.onnx", "--like", "ppocr")
+    assert code == 0
+    assert sorted(file.name for file in Path().iterdir()) == ["PP-OCRv4.0_det.json", "PP-OCRv4.0_det.onnx"]
+
+
 @pytest.mark.parametrize(
     ("name", "like"),
     [("DB_TD500_resnet18.onnx", "MhLiao"), ("text_detection_DB_IC15_resnet18_2021sep.onnx", "MhLiao")],

@@ -81,7 +81,9 @@ def test_one_command_goes_on_after_an_interruption_and_makes_a_release(
     assert card.rules.binarize in BINARIZE and card.rules.box_threshold in BOX_THRESHOLD
     assert card.rules.unclip_ratio in UNCLIP
     assert set(card.details["scores"]) == {"td500 val @640 int8", "td500 val @960 int8", "td500 val @640 fp32"}
-    assert "4 steps" in card.details["recipe"] and card.details["data"][0]["terms"]
+    assert "4 steps" in card.details["recipe"]
+    used = [source["use"] for source in card.details["data"]]
+    assert [text.split()[0].rstrip(",") for text in used] == ["3", "1", "1", "1", "1", "the"], "what DATA held"
     network = load_network(run / "release/dbnet-resnet18.fp16.safetensors")
     assert sum(parameter.numel() for parameter in network.parameters()) == card.details["parameters"]
     picture = tmp_path / "page.png"
@@ -92,6 +94,17 @@ def test_one_command_goes_on_after_an_interruption_and_makes_a_release(
     assert line_level.main(words) == 2
     complaint = capsys.readouterr().err
     assert "config.json" in complaint and "steps 4 -> 5" in complaint and len(complaint.splitlines()) == 1
+
+
+def test_images_that_would_share_a_map_are_refused(
+    data: Path, teacher: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (page,) = (data / "more").iterdir()
+    Image.open(page).save(page.with_suffix(".WEBP"), "WEBP")
+    words = [str(data), str(tmp_path / "run"), "--teacher", str(teacher), "--synthetic", "0", "--threads", "1"]
+    assert line_level.main(words) == 2
+    complaint = capsys.readouterr().err
+    assert "rename one of them" in complaint and len(complaint.splitlines()) == 1
 
 
 def test_where_each_model_starts(tmp_path: Path) -> None:
