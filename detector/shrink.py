@@ -87,7 +87,9 @@ def memory_limit(settings: Mapping[str, str]) -> int | None:
         ValueError: a setting that makes no sense.
     """
     given = settings.get("OCRFLEET_MEMORY_LIMIT_MB")
-    limit_mb = int(given) if given else choose_profile(settings.get("OCRFLEET_PROFILE", "auto"))[0].memory_limit_mb
+    limit_mb = (
+        int(float(given)) if given else choose_profile(settings.get("OCRFLEET_PROFILE") or "auto")[0].memory_limit_mb
+    )
     return limit_mb << 20 if limit_mb else None
 
 

@@ -107,7 +107,8 @@ def enqueue(
         raise Stop(f"job {job} was enqueued from another machine: choose another --job, or forget it first", 2)
     if folder.exists() and ledger.status(job) is None:
         # The broker forgot the job (expired, or another broker): it begins anew, with a fresh look at the sources.
-        folder.manifest.unlink(missing_ok=True)
+        with folder.locked():
+            folder.forget_pages()
     elif folder.exists() and folder.request().sources != request.sources:
         raise Stop(f"job {job} has other inputs: choose another --job, or `ocr-producer forget {job}`", 2)
     feed_job(folder, request, app, ledger, watching=watching, quiet=quiet)
@@ -139,6 +140,7 @@ def feed_job(folder: Any, request: Any, app: Any, ledger: Ledger, *, watching: b
     from producer.drive import Drive
     from producer.feed import Feeder
     from producer.manifest import read_manifest
+    from producer.origin import origin_of
     from producer.progress import Progress
     from producer.running import make_manifest, terminated_like_ctrl_c
     from worker.presence import program_version
@@ -157,7 +159,8 @@ def feed_job(folder: Any, request: Any, app: Any, ledger: Ledger, *, watching: b
                 feeder = Feeder(app, ledger, job, lines, limit_side=request.limit_side, uploader=uploader)
                 collector = None
                 if request.output:
-                    collector = stack.enter_context(Collector(ledger, job, folder.results, total))
+                    origin = origin_of(known(ledger, job))
+                    collector = stack.enter_context(Collector(ledger, job, folder.results, total, origin=origin))
                 status = Drive(app, ledger, job, progress, feeder, collector, until_fed=not watching).go()
         except KeyboardInterrupt:
             raise Stop(f"interrupted: go on with `ocr-producer resume {job}`", EXIT_INTERRUPTED) from None
@@ -198,13 +201,15 @@ def collect(job: str, out: Path, follow: bool, quiet: bool) -> None:
     """
     from producer.collect import Collector
     from producer.drive import Drive
+    from producer.origin import origin_of
     from producer.outfolder import OutFolder
     from producer.progress import Progress
 
     app, ledger = broker()
-    total = known(ledger, job).total
+    status = known(ledger, job)
+    total = status.total
     results = OutFolder(out.absolute()).results
-    with Collector(ledger, job, results, total) as collector:
+    with Collector(ledger, job, results, total, origin=origin_of(status)) as collector:
         try:
             with Progress(quiet=quiet) as progress:
                 progress.total = total

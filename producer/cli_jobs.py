@@ -134,8 +134,9 @@ def forget(job: str, yes: bool) -> None:
     status = known(ledger, job)
     if status.uncollected and not yes:
         click.confirm(f"{status.uncollected} results of {job} were never collected. Forget them?", abort=True)
-    ledger.cancel(job)
-    drop_job(ledger.client, job)
+    # Only removals: a broker whose memory is full allows nothing else, and this is how it is emptied. The keys go
+    # first; from then on nobody can feed the job, so its messages can go too.
     keys = ledger.forget(job)
+    drop_job(ledger.client, job)
     shutil.rmtree(state_folder(job).root, ignore_errors=True)
     click.echo(f"{job}: forgotten ({keys} keys removed)", err=True)

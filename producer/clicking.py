@@ -46,11 +46,12 @@ def clear_errors(command: Callable[..., Any]) -> Callable[..., Any]:
         from producer.drive import JobGone
         from producer.local import LocalFleetError
         from producer.manifest import ManifestError
+        from producer.origin import OtherJob
         from producer.outfolder import FolderBusy
         from producer.overlays import CannotDraw
         from producer.running import NothingToDo
         from producer.scan import SourceMissing
-        from worker.broker import BrokerUnreachable
+        from worker.broker import BrokerUnreachable, refusal
         from worker.embedded import NoEmbeddedServer
 
         try:
@@ -61,15 +62,16 @@ def clear_errors(command: Callable[..., Any]) -> Callable[..., Any]:
             LocalFleetError,
             NoEmbeddedServer,
             AlreadyCollecting,
+            OtherJob,
             ManifestError,
         ) as error:
             raise Stop(str(error), EXIT_USAGE) from None
         except BrokerUnreachable as error:
             raise Stop(str(error), EXIT_BROKER) from None
-        except redis.exceptions.NoPermissionError as error:
-            raise Stop(f"the broker does not let this user do that: {error}", EXIT_BROKER) from None
-        except (redis.ConnectionError, redis.TimeoutError, OperationalError) as error:
+        except (redis.ConnectionError, redis.TimeoutError) as error:
             raise Stop(f"lost the broker: {error}; the job is safe, resume it when it is back", EXIT_BROKER) from None
+        except (redis.RedisError, OperationalError) as error:
+            raise Stop(refusal(error), EXIT_BROKER) from None
         except (SourceMissing, NothingToDo, JobGone, CannotDraw) as error:
             raise Stop(str(error), EXIT_NOTHING) from None
         except OSError as error:

@@ -2,6 +2,9 @@
 
 Order of things: read from the stream, append to ``results.jsonl``, fsync, remove from the stream. A crash before the
 removal makes the same records come again; they are recognised by their index, since the file is read once at start.
+A file of another job is refused before anything is read from Redis (origin.py).
+
+All it needs of a broker whose memory is full is what such a broker still allows: reading and removing.
 """
 
 from __future__ import annotations
@@ -9,12 +12,15 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
 
 import msgspec
+from redis.exceptions import OutOfMemoryError
 
+from producer.origin import Origin, check_name, claim
 from producer.results import truncate_torn_line
 from worker.ledger import JobKeys, Ledger
 from worker.messages import ErrorRecord, Seconds
@@ -36,6 +42,7 @@ class Line(msgspec.Struct, frozen=True):
     page: int
     status: str
     seconds: Seconds
+    job: str = ""
     peak_rss_mb: float = 0.0
     error: ErrorRecord | None = None
 
@@ -49,9 +56,19 @@ class Collector:
     Memory: one byte a page of the job.
     """
 
-    def __init__(self, ledger: Ledger, job: str, results: Path, total: int) -> None:
+    def __init__(self, ledger: Ledger, job: str, results: Path, total: int, *, origin: Origin | None = None) -> None:
+        """
+        Args:
+            ledger: of the broker.
+            job: the job's name.
+            results: the file to append to.
+            total: pages of the job.
+            origin: which job of that name; None where the private server of `run` may have been begun anew over
+                records that are still the job's own.
+        """
         self._ledger = ledger
         self._job = job
+        self._origin = origin
         self._keys = JobKeys.of(job)
         self._lock_key = f"{self._keys.job}:collector"
         self._me = f"{socket.gethostname()}:{os.getpid()}".encode()
@@ -61,17 +78,36 @@ class Collector:
         self._file: IO[bytes] | None = None
 
     def __enter__(self) -> Collector:
+        self._refuse_another_jobs()
         self._take_lock()
-        self.results.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            if self._origin is not None:
+                claim(self.results, self._origin)
+            self.results.parent.mkdir(parents=True, exist_ok=True)
+            if self.results.exists():
+                truncate_torn_line(self.results)
+                self._read_what_is_there()
+            self._file = self.results.open("ab")
+        except BaseException:
+            self._ledger.client.delete(self._lock_key)
+            raise
+        return self
+
+    def _refuse_another_jobs(self) -> None:
+        """By its first record, before the file is touched: its own collector may be writing to it."""
         if self.results.exists():
-            truncate_torn_line(self.results)
             for _, line in read_lines(self.results):
                 if line is not None:
-                    # Two of one page: an earlier collector was killed before it dropped what a retry made good.
-                    self._superseded |= self._marked(line.index) != _UNSEEN
-                    self._mark(line)
-        self._file = self.results.open("ab")
-        return self
+                    check_name(self.results, line.job or self._job, self._job)
+                    return
+
+    def _read_what_is_there(self) -> None:
+        for _, line in read_lines(self.results):
+            if line is not None:
+                check_name(self.results, line.job or self._job, self._job)
+                # Two of one page: an earlier collector was killed before it dropped what a retry made good.
+                self._superseded |= self._marked(line.index) != _UNSEEN
+                self._mark(line)
 
     def __exit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
@@ -85,14 +121,20 @@ class Collector:
 
     def _take_lock(self) -> None:
         client = self._ledger.client
-        if client.set(self._lock_key, self._me, nx=True, ex=LOCK_S):
-            return
+        with suppress(OutOfMemoryError):  # a full broker: see who holds it, and go on without it if nobody does
+            if client.set(self._lock_key, self._me, nx=True, ex=LOCK_S):
+                return
         holder = client.get(self._lock_key)
         if holder not in (None, self._me) and not _is_dead_neighbour(holder):
             raise AlreadyCollecting(
                 f"job {self._job} is being collected by {holder.decode()}; two collectors would share its records"
             )
-        client.set(self._lock_key, self._me, ex=LOCK_S)
+        self._keep_lock()
+
+    def _keep_lock(self) -> None:
+        # Emptying a full broker comes first; a second collector, should there be one, would lose no record either.
+        with suppress(OutOfMemoryError):
+            self._ledger.client.set(self._lock_key, self._me, ex=LOCK_S)
 
     def _marked(self, index: int) -> int:
         return self._seen[index] if index < len(self._seen) else _UNSEEN
@@ -125,7 +167,7 @@ class Collector:
         """
         assert self._file is not None, "use the collector as a context manager"
         client = self._ledger.client
-        client.set(self._lock_key, self._me, ex=LOCK_S)
+        self._keep_lock()
         answer: Any = client.xread({self._keys.results: "0"}, count=BATCH, block=block_ms or None)
         if not answer:
             return []

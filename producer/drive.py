@@ -8,9 +8,12 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from celery import Celery
+from kombu.exceptions import OperationalError
+from redis.exceptions import OutOfMemoryError
 
 from producer.collect import Collector, Line
 from producer.feed import Feeder
+from worker.broker import is_full
 from worker.ledger import JobStatus, Ledger
 from worker.reconcile import reconcile
 
@@ -82,9 +85,17 @@ class Drive:
                     return status
             if now - self._last_reconcile > RECONCILE_EVERY_S and status.state == "open":
                 self._last_reconcile = now
-                reconcile(self.app, self.ledger, self.job)
+                self._reconcile()
             if not (sent or lines or self.collector):
                 time.sleep(IDLE_S)
+
+    def _reconcile(self) -> None:
+        try:
+            reconcile(self.app, self.ledger, self.job)
+        except (OutOfMemoryError, OperationalError) as error:
+            # Nothing can be sent again through a full broker; collecting, which empties it, goes on.
+            if not is_full(error):
+                raise
 
     def _status(self) -> JobStatus:
         status = self.ledger.status(self.job)

@@ -8,12 +8,13 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 
+import redis
 from celery import Celery
 
 from producer.manifest import ManifestLine
 from producer.upload import BATCH_BYTES, BATCH_PAGES, CannotSend, Parcel, Uploader
 from worker import queue
-from worker.ledger import JobKeys, Ledger
+from worker.ledger import JobKeys, Ledger, now_ms
 from worker.messages import ImageTask
 
 
@@ -25,8 +26,9 @@ class Window:
         low: below this many messages (waiting + unacknowledged, of all jobs), feed...
         high: ...up to this many. Enough that no worker of a fleet of 50 waits for the producer; at about 1.5 KB a
             message, half a megabyte of Redis.
-        uncollected: stop feeding while this many records wait to be collected: at about 1-2 KB a record they, not
-            the queue, are what would fill Redis.
+        uncollected: stop feeding while this many records wait to be collected: they, not the queue, are what would
+            fill Redis.
+        uncollected_bytes: likewise while they take this much: 1 KB for a page of a few words, 7 KB for a dense one.
         bytes: stop uploading while blobs of this size, of all jobs, wait in Redis (``--transfer redis``). One page
             always fits, however large.
     """
@@ -34,12 +36,16 @@ class Window:
     low: int = 128
     high: int = 256
     uncollected: int = 20_000
+    uncollected_bytes: int = 40 << 20
     bytes: int = 48 << 20
 
 
 # An upload over a slow line must not keep the caller from collecting and showing progress.
 STEP_S = 1.0
 LOOK_AHEAD = 64
+# So few records wait for nobody; and how many of them are weighed, at each of two places of the stream.
+UNWEIGHED = 256
+WEIGHED = 4
 
 
 class Feeder:
@@ -71,6 +77,8 @@ class Feeder:
         self._uploader = uploader
         self._unsent: deque[ManifestLine] = deque()
         self._packed: Parcel | None = None
+        self._weighed_at = 0
+        self._record_bytes = 0.0
         self.exhausted = False
         self.waiting_for_collector = False
         self.sent = 0
@@ -83,8 +91,7 @@ class Feeder:
         room = self._window.high - sum(queue.depth(client))
         if room < self._window.high - self._window.low:
             return 0
-        uncollected = client.xlen(JobKeys.of(self._job).results)
-        self.waiting_for_collector = uncollected >= self._window.uncollected
+        self.waiting_for_collector = self._too_many_uncollected()
         if self.waiting_for_collector:
             return 0
         if self._uploader is not None:
@@ -100,6 +107,17 @@ class Feeder:
             sent += self._feed(lines)
         self.sent += sent
         return sent
+
+    def _too_many_uncollected(self) -> bool:
+        results = JobKeys.of(self._job).results
+        count = self._ledger.client.xlen(results)
+        if count < min(UNWEIGHED, self._window.uncollected):
+            return False
+        # Weighed anew when the stream has changed much, not at every step: over a slow line that would cost more
+        # than the messages.
+        if abs(count - self._weighed_at) >= UNWEIGHED or not self._record_bytes:
+            self._weighed_at, self._record_bytes = count, mean_record_bytes(self._ledger.client, results)
+        return count >= self._window.uncollected or count * self._record_bytes >= self._window.uncollected_bytes
 
     def _step_uploading(self, uploader: Uploader, room: int) -> int:
         until = time.monotonic() + STEP_S
@@ -165,3 +183,17 @@ class Feeder:
             if task.index in fresh:
                 queue.send(self._app, task)
         return len(fresh)
+
+
+def mean_record_bytes(client: redis.Redis, results: str) -> float:
+    """Mean size of the records in a results stream, by a few of its oldest and a few of its middle; 0 if it is empty.
+
+    MEMORY USAGE would be exact, but is not among what the users of deploy/redis/users.acl may do.
+    """
+    oldest = client.xrange(results, count=WEIGHED)
+    if not oldest:
+        return 0.0
+    # An entry's id begins with its time, ms: half way from the oldest to now.
+    middle = (int(oldest[0][0].split(b"-")[0]) + now_ms()) // 2
+    sample = oldest + client.xrange(results, min=middle, count=WEIGHED)
+    return sum(len(fields[b"record"]) for _, fields in sample) / len(sample)

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -58,7 +59,7 @@ def export_results(out: Path, format_name: str, destination: Path | None = None)
 
     Raises:
         UnknownFormat: no such format.
-        FileExistsError: a `destination` folder is there and not empty.
+        FileExistsError: a `destination` folder is there and not empty, or where a file is to be written.
         FileNotFoundError: there is no results.jsonl.
     """
     if format_name not in FORMATS:
@@ -67,11 +68,14 @@ def export_results(out: Path, format_name: str, destination: Path | None = None)
     target = destination or out / _IN_OUT[format_name]
     with results.open("rb"):  # before anything is written
         pass
+    in_folder = format_name in ("icdar", "pagexml")
+    if destination is not None:
+        target = _named(destination, folder=in_folder)
     with ExitStack() as stack:
         listed = out / "manifest.jsonl"
         manifest = stack.enter_context(ManifestIndex(listed)) if listed.is_file() else None
         source = _Source(results, manifest)
-        if format_name in ("icdar", "pagexml"):
+        if in_folder:
             ending, render = (".txt", icdar_text) if format_name == "icdar" else (".xml", page_xml)
             _write_folder(source, target, ending, render, replace=destination is None)
         else:
@@ -83,7 +87,20 @@ def export_results(out: Path, format_name: str, destination: Path | None = None)
             part.replace(target)
             if format_name == "labelstudio":
                 target.with_name(target.stem + "-config.xml").write_text(LABEL_CONFIG, encoding="utf-8")
-    return target
+    return destination or target
+
+
+def _named(destination: Path, *, folder: bool) -> Path:
+    """The destination under a name of its own: `.` and `..` are none, and what is written first goes beside it.
+
+    Raises:
+        FileExistsError: it cannot be replaced by what is to be written.
+    """
+    path = Path(os.path.abspath(destination))  # noqa: PTH100  # Path.absolute keeps `..`; resolve would follow links
+    # Nor may a folder be one that somebody stands in: it is replaced when all is written.
+    if Path.cwd().is_relative_to(path) or (path.is_dir() and not folder):
+        raise FileExistsError(17, "is a folder; add a name for the export", str(destination))
+    return path
 
 
 class _Source:

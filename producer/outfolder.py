@@ -76,6 +76,11 @@ class OutFolder:
         self.private.mkdir(parents=True, exist_ok=True)
         write_atomically(self.request_file, msgspec.json.encode(request))
 
+    def forget_pages(self) -> None:
+        """Remove the list of pages and the records made from it: their indices mean nothing to a new list."""
+        for file in (self.manifest, self.results):
+            file.unlink(missing_ok=True)
+
     def worker_log(self, number: int) -> Path:
         """Log of the n-th local worker."""
         return self.private / f"worker-{number}.log"

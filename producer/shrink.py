@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 from importlib.util import find_spec
 from pathlib import Path
 from types import TracebackType
 from urllib.parse import quote
 
 import msgspec
+
+from producer.child import ANSWER_TIMEOUT_S, LineProcess
 
 
 class ShrinkAnswer(msgspec.Struct, frozen=True):
@@ -26,7 +26,7 @@ class ShrinkAnswer(msgspec.Struct, frozen=True):
 
 
 class ShrinkerLost(RuntimeError):
-    """The process died over a page (no memory, a broken decoder)."""
+    """This machine could not do it: the process died over the page, took too long, or found no memory or disk."""
 
 
 def can_shrink() -> bool:
@@ -37,10 +37,10 @@ def can_shrink() -> bool:
 class Shrinker:
     """A ``python -m detector.shrink`` process, started at the first page and again after it died. A context manager."""
 
-    def __init__(self, limit_side: int, max_pixels: int) -> None:
+    def __init__(self, limit_side: int, max_pixels: int, timeout_s: float = ANSWER_TIMEOUT_S) -> None:
         self.limit_side = limit_side
         self.max_pixels = max_pixels
-        self._process: subprocess.Popen[bytes] | None = None
+        self._child = LineProcess("detector.shrink", timeout_s)
 
     def __enter__(self) -> Shrinker:
         return self
@@ -48,29 +48,14 @@ class Shrinker:
     def __exit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        if self._process is not None:
-            assert self._process.stdin is not None
-            self._process.stdin.close()
-            try:
-                self._process.wait(10)
-            except subprocess.TimeoutExpired:
-                self._process.kill()
-                self._process.wait()
-            self._process = None
+        self._child.stop(kill=exc_type is not None)
 
     def shrink(self, path: Path, page: int, out: Path) -> ShrinkAnswer:
         """Write the page to ``out`` as JPEG at the limit, if it is larger.
 
         Raises:
-            ShrinkerLost: the process died; the next call starts a new one.
+            ShrinkerLost: it did not come to an answer about the page.
         """
-        if self._process is None:
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", "detector.shrink"],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                env={**os.environ, "MALLOC_ARENA_MAX": "2"},
-            )
         job = {
             "path": quote(os.fsencode(path)),
             "page": page,
@@ -78,15 +63,14 @@ class Shrinker:
             "max_pixels": self.max_pixels,
             "out": str(out),
         }
-        assert self._process.stdin is not None and self._process.stdout is not None
+        line = self._child.ask(msgspec.json.encode(job))
+        if not line:
+            raise ShrinkerLost(f"the shrinking process died over {path} page {page}, or took too long")
         try:
-            self._process.stdin.write(msgspec.json.encode(job) + b"\n")
-            self._process.stdin.flush()
-            answer = self._process.stdout.readline()
-        except OSError:
-            answer = b""
-        if not answer:
-            code = self._process.wait()
-            self._process = None
-            raise ShrinkerLost(f"the shrinking process died over {path} page {page} (exit {code})")
-        return msgspec.json.decode(answer, type=ShrinkAnswer)
+            answer = msgspec.json.decode(line, type=ShrinkAnswer)
+        except (msgspec.MsgspecError, UnicodeDecodeError):
+            self._child.stop(kill=True)
+            raise ShrinkerLost(f"the shrinking process gave no readable answer about {path} page {page}") from None
+        if not answer.ok and answer.type == "Internal":  # no memory, no disk: of this machine, not of the page
+            raise ShrinkerLost(f"{path} page {page}: {answer.error}")
+        return answer

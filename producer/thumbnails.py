@@ -7,9 +7,6 @@ or keeps it busy for too long costs that one picture; the process is started aga
 from __future__ import annotations
 
 import os
-import selectors
-import subprocess
-import sys
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,10 +18,9 @@ from urllib.parse import quote
 import msgspec
 
 from detector.errors import DetectorError
+from producer.child import ANSWER_TIMEOUT_S, LineProcess
 from worker.messages import BoxRecord
 from worker.storage import Storage
-
-ANSWER_TIMEOUT_S = 60.0  # an 80 MP progressive JPEG takes a few seconds on the slowest machine
 
 
 class _Answer(msgspec.Struct):
@@ -64,8 +60,7 @@ class OverlayProcess:
     """
 
     def __init__(self, timeout_s: float = ANSWER_TIMEOUT_S) -> None:
-        self._timeout_s = timeout_s
-        self._process: subprocess.Popen[bytes] | None = None
+        self._child = LineProcess("detector.overlay", timeout_s)
         self._spool = tempfile.TemporaryDirectory(prefix="ocrfleet-draw-", ignore_cleanup_errors=True)
         self._storage = Storage((), Path(self._spool.name))
 
@@ -75,7 +70,7 @@ class OverlayProcess:
     def __exit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self._stop(kill=exc_type is not None)
+        self._child.stop(kill=exc_type is not None)
         self._spool.cleanup()
 
     def draw(self, uri: str, page: int, boxes: Sequence[BoxRecord], out: Path, *, max_side: int = 1600) -> Drawn:
@@ -98,7 +93,7 @@ class OverlayProcess:
                     "out": str(drawn_to),
                     "max_side": max_side,
                 }
-                answer = self._ask(msgspec.json.encode(job) + b"\n")
+                answer = self._ask(msgspec.json.encode(job))
             if answer.ok:
                 _move(drawn_to, out)
         except (DetectorError, OSError) as error:
@@ -106,58 +101,14 @@ class OverlayProcess:
         return Drawn(answer.ok, answer.width, answer.height, answer.error)
 
     def _ask(self, job: bytes) -> _Answer:
-        process = self._running()
-        assert process.stdin and process.stdout
-        try:
-            process.stdin.write(job)
-            process.stdin.flush()
-            line = self._read_line(process)
-        except BrokenPipeError:
-            line = b""
+        line = self._child.ask(job)
         if not line:
-            self._stop(kill=True)
             return _Answer(False, "the drawing process was lost on this page, or took too long")
         try:
             return msgspec.json.decode(line, type=_Answer, strict=False)
         except (msgspec.MsgspecError, UnicodeDecodeError):
-            self._stop(kill=True)
+            self._child.stop(kill=True)
             return _Answer(False, "the drawing process gave an answer that cannot be read")
-
-    def _read_line(self, process: subprocess.Popen[bytes]) -> bytes:
-        """One answer, empty if the process died or did not answer in time."""
-        assert process.stdout
-        with selectors.DefaultSelector() as selector:
-            selector.register(process.stdout, selectors.EVENT_READ)
-            return process.stdout.readline() if selector.select(self._timeout_s) else b""
-
-    def _running(self) -> subprocess.Popen[bytes]:
-        if self._process is None or self._process.poll() is not None:
-            self._stop(kill=True)
-            self._process = subprocess.Popen(
-                # -P: a folder named `detector` where the user happens to stand must not be taken for ours.
-                [sys.executable, "-P", "-m", "detector.overlay"],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.DEVNULL,
-                env={**os.environ, "MALLOC_ARENA_MAX": "2", "OMP_NUM_THREADS": "1"},
-                start_new_session=True,  # Ctrl-C reaches the producer, which then ends this in order
-            )
-        return self._process
-
-    def _stop(self, *, kill: bool) -> None:
-        process, self._process = self._process, None
-        if process is None:
-            return
-        if kill:
-            process.kill()
-        assert process.stdin and process.stdout
-        try:
-            process.stdin.close()
-            process.wait(5)
-        except (BrokenPipeError, subprocess.TimeoutExpired):
-            process.kill()
-            process.wait()
-        process.stdout.close()
 
 
 def _move(source: Path, target: Path) -> None:

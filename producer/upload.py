@@ -14,14 +14,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple, cast, get_args
 
+from detector.suffixes import PDF_SUFFIXES
 from producer.manifest import ManifestLine
-from producer.pages import PDF_SUFFIXES, paged_suffix_of
+from producer.pages import paged_suffix_of
 from producer.shrink import Shrinker, ShrinkerLost
 from worker import blob
 from worker.ledger import JobKeys, Ledger
 from worker.messages import ErrorType, ImageTask, Original, encode, failed_record
 from worker.remote import Remote
 from worker.settings import settings
+from worker.spool import MachineFault
 from worker.storage import Storage
 
 # Large enough that a round trip to a far-away broker does not dominate, small enough to fit in a 150 MB producer.
@@ -113,9 +115,14 @@ class Uploader:
         self.sent_bytes += sum(map(len, blobs.values()))
         tasks = [self._task(parcel.line, parcel.page, parcel.original) for parcel in parcels]
         fresh = set(self._ledger.feed(tasks))
-        if len(fresh) < len(tasks) and (status := self._ledger.status(self._job)) and status.state == "cancelled":
+        if len(fresh) < len(tasks) and self._is_stopped():
             blob.remove(self._ledger.client, self._job, [task.index for task in tasks if task.index not in fresh])
         return [task for task in tasks if task.index in fresh]
+
+    def _is_stopped(self) -> bool:
+        """Whether the job was cancelled or forgotten meanwhile."""
+        status = self._ledger.status(self._job)
+        return status is None or status.state == "cancelled"
 
     def refuse(self, line: ManifestLine, reason: CannotSend) -> None:
         """Write the failed record of a page that cannot be sent."""
@@ -141,6 +148,7 @@ class Uploader:
 
         Raises:
             CannotSend: not there, damaged, or too large.
+            MachineFault: this machine's disk is full or broken: no page can be sent.
         """
         from detector.errors import DetectorError
 
@@ -149,6 +157,8 @@ class Uploader:
                 return self._shrunk(line, path) or self._whole(line, path)
         except DetectorError as error:
             raise CannotSend(_error_type(error.type), str(error)) from None
+        except MachineFault:
+            raise
         except OSError as error:
             raise CannotSend("NotFound", f"{line.image}: {error.strerror or error}") from None
 

@@ -174,6 +174,16 @@ def test_an_unusable_setting_is_one_line(environment: dict[str, str], tmp_path: 
         ]
 
 
+@pytest.mark.parametrize("line", ["99 3 * * *", "1,,2 3 * * *"])
+def test_an_unusable_cron_line_is_one_line(line: str, environment: dict[str, str]) -> None:
+    environment["OCRFLEET_CLEANUP_CRON"] = line
+    for arguments in (["ocr-producer", "status"], ["ocr-worker", "beat"]):
+        result = command(environment, *arguments)
+        assert result.returncode == 2
+        [said] = result.stderr.splitlines()
+        assert said.startswith(f"Error: OCRFLEET_CLEANUP_CRON='{line}' is not a five-field cron line such as")
+
+
 def test_no_broker_is_exit_3_without_the_password(environment: dict[str, str], tmp_path: Path) -> None:
     environment["OCRFLEET_REDIS_URL"] = "redis://:hunter2@127.0.0.1:1/0"
     for arguments in (["status"], ["enqueue", str(tmp_path), "--job", "j"], ["collect", "j", "-o", "out"]):

@@ -6,11 +6,11 @@ from functools import cached_property
 from typing import Any
 
 from celery import Celery
-from celery.schedules import crontab
 from kombu import Exchange, Queue
 from kombu.common import Broadcast
 
-from worker.settings import Settings, SettingsError, broker_url, settings, tls_options
+from worker.cron import parse_cron
+from worker.settings import Settings, broker_url, settings, tls_options
 
 IMAGE_QUEUE = "ocrfleet"
 BROADCAST_QUEUE = "ocrfleet.broadcast"
@@ -32,18 +32,13 @@ class FleetApp(Celery):
 
 def beat_schedule(current: Settings) -> dict[str, dict[str, Any]]:
     """What ``beat`` sends and when. Both go to *every* worker: temp files are per machine."""
-    minute, hour, day, month, weekday = current.cleanup_cron.split()
     # Celery does not declare a Broadcast queue's exchange when it sends, and a process that only sends would take it
     # for a direct one, whose messages nobody gets: so it is declared with each message (a look at a set in memory).
     broadcast = {"queue": BROADCAST_QUEUE, "declare": [Exchange(BROADCAST_QUEUE, type="fanout")]}
-    try:
-        nightly = crontab(minute=minute, hour=hour, day_of_month=day, month_of_year=month, day_of_week=weekday)
-    except ValueError as error:
-        raise SettingsError(f"OCRFLEET_CLEANUP_CRON={current.cleanup_cron!r}: {error}") from None
     return {
         "cleanup": {
             "task": CLEANUP_TASK,
-            "schedule": nightly,
+            "schedule": parse_cron(current.cleanup_cron),
             # A machine that was down at night must not clean up at noon, in the middle of its work.
             "options": {**broadcast, "expires": 3600},
         },

@@ -9,7 +9,7 @@ remove both in the same step, so a message that is delivered again (lost worker,
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -18,6 +18,7 @@ import redis
 from detector.errors import NotFound, UnsupportedFormat
 from worker.ledger import JobKeys
 from worker.messages import JOB_NAME
+from worker.spool import write_chunks
 
 SCHEME = "redis-blob"
 # Redis takes 512 MB, but it and the producer hold a blob in memory at once; a scan of 80 MP as JPEG has 30 MB.
@@ -84,18 +85,21 @@ def fetch(client: redis.Redis, uri: str, target: Path) -> None:
     Raises:
         NotFound: it expired, or never came.
         UnsupportedFormat: not a blob's URI.
+        MachineFault: the file cannot be written.
     """
     job, index = split_uri(uri)
     key = blob_key(job, index)
-    offset = 0
-    with target.open("wb") as file:
-        while chunk := client.getrange(key, offset, offset + _CHUNK - 1):
-            file.write(chunk)
-            offset += len(chunk)
-            if len(chunk) < _CHUNK:
-                break
-    if offset == 0 and not client.exists(key):
+    if write_chunks(_pieces(client, key), target) == 0 and not client.exists(key):
         raise NotFound(f"the uploaded bytes expired before a worker came: `ocr-producer retry {job}` sends them again")
+
+
+def _pieces(client: redis.Redis, key: str) -> Iterator[bytes]:
+    offset = 0
+    while chunk := client.getrange(key, offset, offset + _CHUNK - 1):
+        yield chunk
+        offset += len(chunk)
+        if len(chunk) < _CHUNK:
+            break
 
 
 def remove(client: redis.Redis, job: str, indices: Sequence[int]) -> None:

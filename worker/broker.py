@@ -46,6 +46,32 @@ def connect(settings: Settings, *, patient: bool = False) -> redis.Redis:
     return client
 
 
+def is_full(error: Exception) -> bool:
+    """Whether redis-py's error, or Celery's around it, means that Redis has reached its ``maxmemory``."""
+    cause = error if isinstance(error, redis.RedisError) else error.__cause__
+    return isinstance(cause, redis.exceptions.OutOfMemoryError)
+
+
+def refusal(error: Exception) -> str:
+    """What a command says, in one line, about a broker that answers but refuses, or that went away in the middle.
+
+    Args:
+        error: what redis-py raised, or Celery, which wraps it (kombu.exceptions.OperationalError).
+    """
+    text = str(error).splitlines()[0] if str(error) else type(error).__name__
+    cause = error if isinstance(error, redis.RedisError) else error.__cause__
+    if is_full(error):
+        return (
+            "the broker's memory is full: free some with `ocr-producer collect JOB -o OUT` or `ocr-producer forget "
+            "JOB` (see `ocr-producer jobs`), or raise its maxmemory"
+        )
+    if isinstance(cause, redis.exceptions.NoPermissionError):
+        return f"the broker does not let this user do that: {text}"
+    if isinstance(cause, redis.ResponseError):
+        return f"the broker refused a step: {text}"
+    return f"lost the broker: {text}; the job is safe, resume it when it is back"
+
+
 def open_ledger(settings: Settings, client: redis.Redis | None = None, *, patient: bool = False) -> Ledger:
     """The ledger on the broker of these settings.
 

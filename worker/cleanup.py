@@ -7,9 +7,11 @@ import os
 import socket
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import redis
+from redis.exceptions import OutOfMemoryError
 
 from worker import presence
 from worker.deadletter import DEAD_KEY
@@ -91,8 +93,9 @@ def clean_redis(ledger: Ledger, settings: Settings, *, dry_run: bool = False) ->
 
 def clean_redis_once(ledger: Ledger, settings: Settings) -> dict[str, int]:
     """:func:`clean_redis` on one worker of the fleet; the others get an empty report."""
-    if not ledger.client.set(LOCK_KEY, socket.gethostname(), nx=True, ex=LOCK_S):
-        return {}
+    with suppress(OutOfMemoryError):  # a full broker needs the pass most; several at once do no harm
+        if not ledger.client.set(LOCK_KEY, socket.gethostname(), nx=True, ex=LOCK_S):
+            return {}
     return clean_redis(ledger, settings)
 
 
@@ -107,7 +110,8 @@ def report_line(report: dict[str, int]) -> str:
 def remember_report(ledger: Ledger, report: dict[str, int]) -> None:
     """Keep this machine's last report where ``ocr-worker cleanup --report`` and a dashboard find it."""
     entry = json.dumps({**report, "at": round(time.time())})
-    ledger.client.hset(REPORTS_KEY, socket.gethostname(), entry)
+    with suppress(OutOfMemoryError):  # what a full broker has no room for; the cleanup itself was done
+        ledger.client.hset(REPORTS_KEY, socket.gethostname(), entry)
     ledger.client.expire(REPORTS_KEY, 30 * 24 * 3600)
 
 

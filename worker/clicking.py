@@ -31,10 +31,10 @@ def clear_errors(command: Callable[..., Any]) -> Callable[..., Any]:
     @wraps(command)
     def wrapped(*args: Any, **kwargs: Any) -> Any:
         # Inside: `ocr-worker --help` must not need Redis.
-        from redis.exceptions import NoPermissionError
+        from redis.exceptions import RedisError
 
         from detector.errors import ModelError
-        from worker.broker import BrokerUnreachable
+        from worker.broker import BrokerUnreachable, refusal
 
         try:
             return command(*args, **kwargs)
@@ -42,8 +42,8 @@ def clear_errors(command: Callable[..., Any]) -> Callable[..., Any]:
             raise BadSettings(str(error)) from None
         except BrokerUnreachable as error:
             raise BrokerError(str(error)) from None
-        except NoPermissionError as error:
-            raise BrokerError(f"the broker does not let this user do that: {error}") from None
+        except RedisError as error:
+            raise BrokerError(refusal(error)) from None
 
     return wrapped
 

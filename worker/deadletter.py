@@ -1,4 +1,4 @@
-"""Dead letters: images that were tried MAX_ATTEMPTS times and took their process with them each time."""
+"""Dead letters: images that were tried MAX_ATTEMPTS times and got no record: process or machine failed each time."""
 
 from __future__ import annotations
 
@@ -12,11 +12,14 @@ from worker.messages import ErrorType, ImageRecord, ImageTask, encode, failed_re
 DEAD_KEY = "ocrfleet:dead"
 # For people who look at what went wrong lately; the job's own records are the full account.
 KEEP = 1000
+# What the ledger notes when a machine, not the page, was at fault (spool.py): `Internal` in a record.
+MACHINE_FAULT: ErrorType = "Internal"
 
 _EXPLANATIONS = {
     "WorkerLost": "the process running it died",
     "OutOfMemory": "memory ran out, also at a smaller size",
     "TimedOut": "it did not finish in time, also at a smaller size",
+    MACHINE_FAULT: "the worker's disk is full or broken, its log says which; `retry` when it is well",
 }
 
 

@@ -1,6 +1,6 @@
 """The ledger's atomic steps, as Lua that Redis runs in one piece. ``ledger.py`` documents the keys they touch.
 
-All scripts take the same KEYS, in the order of ``ledger.JobKeys.all()``:
+All scripts take the same KEYS, in the order of ``ledger.JobKeys``:
 1 job hash, 2 state bytes, 3 tasks, 4 attempts, 5 losses, 6 leases, 7 results stream, 8 sizes of blobs.
 """
 

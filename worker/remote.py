@@ -10,12 +10,16 @@ from __future__ import annotations
 import ssl
 import urllib.error
 import urllib.request
-from http.client import HTTPMessage
+from collections.abc import Iterator
+from http.client import HTTPException, HTTPMessage
 from pathlib import Path
 from typing import IO, Any
 from urllib.parse import unquote, urlsplit
 
+from billiard.exceptions import SoftTimeLimitExceeded
+
 from detector.errors import NotFound, TooLarge, UnsupportedFormat
+from worker.spool import MachineFault, write_chunks
 
 SCHEMES = ("s3", "https")
 MAX_REMOTE_BYTES = 512 << 20
@@ -49,6 +53,7 @@ class Remote:
             NotFound: not there, not allowed here, or no answer.
             TooLarge: more than ``MAX_REMOTE_BYTES``.
             UnsupportedFormat: ``s3://`` without the ``s3`` extra.
+            MachineFault: the file cannot be written.
         """
         scheme = urlsplit(uri).scheme
         if not (allowed(uri, self.url_roots) or (scheme == "s3" and self.s3_open and allowed(uri, ("s3:/",)))):
@@ -64,10 +69,12 @@ class Remote:
         )
         try:
             with opener.open(uri, timeout=TIMEOUT_S) as answer:
-                _copy(answer, target, uri)
+                write_chunks(_bounded(answer, uri), target)
+        except MachineFault:
+            raise
         except urllib.error.HTTPError as error:
             raise NotFound(f"{uri}: the server says {error.code} {error.reason}") from None
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, HTTPException) as error:
             raise NotFound(f"{uri}: {getattr(error, 'reason', error)}") from None
 
 
@@ -109,18 +116,17 @@ def _fetch_s3(uri: str, target: Path) -> None:
     files = s3()
     try:
         with files.open(s3_path(uri), "rb", cache_type="none", block_size=_CHUNK) as source:
-            _copy(source, target, uri)
-    except TooLarge:
+            write_chunks(_bounded(source, uri), target)
+    except (TooLarge, MachineFault, MemoryError, SoftTimeLimitExceeded):
         raise
     except Exception as error:  # aiobotocore and s3fs raise a dozen kinds; all mean that the bytes cannot be had
         raise NotFound(f"{uri}: {str(error) or type(error).__name__}") from None
 
 
-def _copy(source: Any, target: Path, uri: str) -> None:
+def _bounded(source: Any, uri: str) -> Iterator[bytes]:
     left = MAX_REMOTE_BYTES
-    with target.open("wb") as file:
-        while chunk := source.read(min(_CHUNK, left + 1)):
-            left -= len(chunk)
-            if left < 0:
-                raise TooLarge(f"{uri} is larger than {MAX_REMOTE_BYTES >> 20} MB")
-            file.write(chunk)
+    while chunk := source.read(min(_CHUNK, left + 1)):
+        left -= len(chunk)
+        if left < 0:
+            raise TooLarge(f"{uri} is larger than {MAX_REMOTE_BYTES >> 20} MB")
+        yield chunk

@@ -16,6 +16,7 @@ from detector.profile import Profile, choose_profile
 from detector.weights import DEFAULT_MODEL
 
 PREFIX = "OCRFLEET_"
+DEFAULT_CRON = "17 3 * * *"
 DEFAULT_REDIS_URL = "redis://127.0.0.1:6379/0"
 # A worker that has not renewed its lease for this long is taken for dead (DESIGN 4); three missed heartbeats.
 LEASE_S = 30
@@ -102,6 +103,17 @@ def _number(environ: Mapping[str, str], name: str, default: float, *, low: float
     return value
 
 
+def _check_cron(line: str) -> None:
+    from worker.cron import parse_cron  # Celery's parser: not every program that reads settings needs it
+
+    try:
+        parse_cron(line)
+    except ValueError as error:
+        raise SettingsError(
+            f"{PREFIX}CLEANUP_CRON={line!r} is not a five-field cron line such as '{DEFAULT_CRON}': {error}"
+        ) from None
+
+
 def read_settings(environ: Mapping[str, str]) -> Settings:
     """Read the settings from an environment.
 
@@ -121,9 +133,9 @@ def read_settings(environ: Mapping[str, str]) -> Settings:
     roots, url_roots = split_roots(environ.get(PREFIX + "ROOTS", ""))
     spool = environ.get(PREFIX + "SPOOL_DIR", "").strip()
     limit_mb = _number(environ, "MEMORY_LIMIT_MB", profile.memory_limit_mb or 0, low=0, high=1 << 20)
-    cron = environ.get(PREFIX + "CLEANUP_CRON", "").strip() or "17 3 * * *"
-    if len(cron.split()) != 5:
-        raise SettingsError(f"{PREFIX}CLEANUP_CRON={cron!r} is not a five-field cron line such as '17 3 * * *'")
+    cron = environ.get(PREFIX + "CLEANUP_CRON", "").strip() or DEFAULT_CRON
+    if cron != DEFAULT_CRON:
+        _check_cron(cron)
     return Settings(
         redis_url=environ.get(PREFIX + "REDIS_URL", "").strip() or DEFAULT_REDIS_URL,
         profile=profile,

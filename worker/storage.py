@@ -15,6 +15,7 @@ import shutil
 import tarfile
 import tempfile
 import zipfile
+import zlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,6 +23,7 @@ from typing import IO
 from urllib.parse import unquote_to_bytes, urlsplit
 
 from detector.errors import CorruptImage, NotFound, TooLarge, UnsupportedFormat
+from worker.spool import machine_faults, raise_machine_fault, write_chunks
 
 SPOOL_PREFIX = "page-"
 # A zip bomb must not fill the disk of a 10 GB machine. 80 MP of 16-bit RGB are 480 MB.
@@ -31,6 +33,8 @@ _COPY_CHUNK = 1 << 20
 
 # Copies what is at a URI to a file, or raises a DetectorError.
 Fetch = Callable[[str, Path], None]
+# Path, time of the last change (ns) and bytes of an archive: while all three stay, it is the same one.
+_Identity = tuple[Path, int, int]
 
 
 def path_of(uri: str) -> Path:
@@ -61,6 +65,7 @@ class Storage:
         self.fetchers = dict(fetchers or {})
         self.any_path = any_path
         self._tar = _TarCursor()
+        self._zip = _ZipCursor()
 
     @contextmanager
     def open(self, uri: str) -> Iterator[Path]:
@@ -71,6 +76,7 @@ class Storage:
             UnsupportedFormat: not a scheme of ours.
             CorruptImage: the archive is broken.
             TooLarge: the member is larger than ``MAX_MEMBER_BYTES``.
+            MachineFault: the spool is full, or a disk does not work; the page may be fine.
         """
         scheme = uri.partition("://")[0]
         if scheme == "file":
@@ -82,7 +88,8 @@ class Storage:
             try:
                 try:
                     self._extract(scheme, archive, os.fsdecode(member), copy)
-                except (zipfile.BadZipFile, tarfile.TarError, EOFError, OSError, RuntimeError) as error:
+                except (zipfile.BadZipFile, tarfile.TarError, zlib.error, EOFError, OSError, RuntimeError) as error:
+                    raise_machine_fault(error, archive)
                     raise CorruptImage(f"cannot take {os.fsdecode(member)!r} out of {archive}: {error}") from None
                 yield copy
             finally:
@@ -113,34 +120,64 @@ class Storage:
         return real
 
     def _spool_file(self, member: bytes) -> Path:
-        self.spool.mkdir(mode=0o700, parents=True, exist_ok=True)
         suffix = Path(os.fsdecode(member)).suffix
-        handle, name = tempfile.mkstemp(prefix=SPOOL_PREFIX, suffix=suffix if suffix.isascii() else "", dir=self.spool)
-        os.close(handle)
+        if not (suffix.isascii() and suffix[1:].isalnum() and len(suffix) < 16):
+            suffix = ""  # a member may be called anything; no file system may be asked to take it
+        with machine_faults(self.spool):
+            self.spool.mkdir(mode=0o700, parents=True, exist_ok=True)
+            handle, name = tempfile.mkstemp(prefix=SPOOL_PREFIX, suffix=suffix, dir=self.spool)
+            os.close(handle)
         return Path(name)
 
     def _extract(self, scheme: str, archive: Path, member: str, copy: Path) -> None:
-        if scheme == "zip+file":
-            with zipfile.ZipFile(archive) as opened:
-                try:
-                    info = opened.getinfo(member)
-                except KeyError:
-                    raise NotFound(f"no member {member!r} in {archive}") from None
-                with opened.open(info) as source:
-                    _copy_bounded(source, copy, member)
-        else:
-            with self._tar.open_member(archive, member) as source:
-                _copy_bounded(source, copy, member)
+        cursor = self._zip if scheme == "zip+file" else self._tar
+        try:
+            with cursor.open_member(archive, member) as source:
+                write_chunks(_bounded(source, member), copy)
+        except OSError:
+            cursor.close()  # a handle that a network folder has given up must not be kept
+            raise
 
 
-def _copy_bounded(source: IO[bytes], copy: Path, member: str) -> None:
+def _bounded(source: IO[bytes], member: str) -> Iterator[bytes]:
     left = MAX_MEMBER_BYTES
-    with copy.open("wb") as target:
-        while chunk := source.read(_COPY_CHUNK):
-            left -= len(chunk)
-            if left < 0:
-                raise TooLarge(f"archive member {member!r} is larger than {MAX_MEMBER_BYTES >> 20} MB unpacked")
-            target.write(chunk)
+    while chunk := source.read(_COPY_CHUNK):
+        left -= len(chunk)
+        if left < 0:
+            raise TooLarge(f"archive member {member!r} is larger than {MAX_MEMBER_BYTES >> 20} MB unpacked")
+        yield chunk
+
+
+def _identity(archive: Path) -> _Identity:
+    status = archive.stat()
+    return archive, status.st_mtime_ns, status.st_size
+
+
+class _ZipCursor:
+    """Keeps the last zip open: its directory, 600 bytes a member, is read once and not again for each page."""
+
+    def __init__(self) -> None:
+        self._identity: _Identity | None = None
+        self._zip: zipfile.ZipFile | None = None
+
+    def open_member(self, archive: Path, member: str) -> IO[bytes]:
+        opened = self._opened(archive)
+        try:
+            return opened.open(opened.getinfo(member))
+        except KeyError:
+            raise NotFound(f"no member {member!r} in {archive}") from None
+
+    def _opened(self, archive: Path) -> zipfile.ZipFile:
+        identity = _identity(archive)
+        if self._zip is None or self._identity != identity:
+            self.close()  # before the next: two directories at once would be twice the memory
+            self._zip, self._identity = zipfile.ZipFile(archive), identity
+        return self._zip
+
+    def close(self) -> None:
+        if self._zip is not None:
+            self._zip.close()
+            self._zip = None
 
 
 class _TarCursor:
@@ -151,20 +188,23 @@ class _TarCursor:
     """
 
     def __init__(self) -> None:
-        self._identity: tuple[Path, int, int] | None = None
+        self._identity: _Identity | None = None
         self._tar: tarfile.TarFile | None = None
 
     def open_member(self, archive: Path, member: str) -> IO[bytes]:
-        status = archive.stat()
-        identity = (archive, status.st_mtime_ns, status.st_size)
+        identity = _identity(archive)
         for fresh_start in (False, True):
             if self._tar is None or self._identity != identity or fresh_start:
-                if self._tar is not None:
-                    self._tar.close()
+                self.close()
                 self._tar, self._identity = tarfile.open(archive, "r:*"), identity  # noqa: SIM115 stays open on purpose
             if (source := self._seek(member)) is not None:
                 return source
         raise NotFound(f"no member {member!r} in {archive}")
+
+    def close(self) -> None:
+        if self._tar is not None:
+            self._tar.close()
+            self._tar = None
 
     def _seek(self, member: str) -> IO[bytes] | None:
         assert self._tar is not None

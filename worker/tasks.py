@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import gc
 import logging
-import os
 import signal
+import time
 from functools import cache
 from typing import Any
 
@@ -20,7 +20,7 @@ from worker import guard
 from worker.app import CLEANUP_TASK, DETECT_TASK, RECONCILE_TASK, app
 from worker.broker import open_ledger
 from worker.cleanup import clean_redis_once, clean_spool, remember_report, report_line
-from worker.deadletter import bury, dead_record
+from worker.deadletter import MACHINE_FAULT, bury, dead_record
 from worker.detection import ImageRunner, worker_name
 from worker.embedded import die_with_parent
 from worker.heartbeat import image_done
@@ -29,14 +29,17 @@ from worker.ledger import Ledger
 from worker.messages import ImageRecord, ImageTask, MessageError, decode_task, encode, failed_record
 from worker.reconcile import reconcile_all_once
 from worker.settings import settings
+from worker.spool import MachineFault
 
 logger = logging.getLogger(__name__)
+# A worker whose disk is full fails a page in milliseconds: without a pause it would fail those of the whole fleet.
+FAULT_PAUSE_S = 5.0
 
 
 @setup_logging.connect
 def _configure_logging(loglevel: int | None = None, **_: Any) -> None:
     """Plain lines on stderr; Celery's per-task INFO lines stay out unless asked for."""
-    level = int(os.environ.get("OCRFLEET_LOG_LEVEL", loglevel or logging.INFO))
+    level = loglevel or logging.INFO
     logging.basicConfig(level=level, format="%(asctime)s %(levelname)s %(message)s")
     logging.getLogger("celery.worker.strategy").setLevel(max(level, logging.WARNING))
     logging.getLogger("celery.app.trace").setLevel(max(level, logging.WARNING))
@@ -103,11 +106,14 @@ def _line(record: ImageRecord) -> str:
 
 def _run(task: ImageTask, attempts: int, losses: tuple[str, ...]) -> ImageRecord:
     try:
-        return _runner().run(task, attempts=attempts, losses=len(losses))
+        # Running a page smaller helps against too little memory or time, not against a full disk.
+        return _runner().run(task, attempts=attempts, losses=sum(loss != MACHINE_FAULT for loss in losses))
     except MemoryError:
         cause = "OutOfMemory"
     except SoftTimeLimitExceeded:
         cause = "TimedOut"
+    except MachineFault:
+        raise
     except Exception as error:
         # A fault of ours, not of the image: the record names it, the log has the traceback, the job goes on.
         logger.exception("%s page %d of job %s", task.image, task.page, task.job)
@@ -116,6 +122,20 @@ def _run(task: ImageTask, attempts: int, losses: tuple[str, ...]) -> ImageRecord
     # MemoryError must not reach Celery's main process (it would take it down). Back to the queue; the ledger counts.
     _ledger().lose(task.job, task.index, cause)
     raise Reject(cause, requeue=True)
+
+
+def _leave_to_another(task: ImageTask, error: MachineFault) -> str:
+    """Give up a page that this machine, not the page, is to blame for. Returns one line for Flower.
+
+    Its message is not put back, or this worker would get it again at once: the reconciler sends it within half a
+    minute. The ledger counts the tries all the same, since a page may be too large for every spool. No progress is
+    reported, so that a liveness probe sees that this machine is sick.
+    """
+    reason = f"{error.filename}: {error.strerror}"
+    logger.error("%s page %d of job %s left to another machine: %s", task.image, task.page, task.job, reason)
+    _ledger().lose(task.job, task.index, MACHINE_FAULT)
+    time.sleep(FAULT_PAUSE_S)
+    return f"left to another machine: {reason}"
 
 
 @app.task(name=DETECT_TASK, bind=True, Request="worker.consumer:ImageRequest")
@@ -141,7 +161,10 @@ def detect_image(self: Task, message: Any) -> str:
         image_done(ledger.client, None)
         return f"dropped: {begin.verdict}"
     with Lease(ledger, task.job, task.index):
-        record = _run(task, begin.attempts, begin.losses)
+        try:
+            record = _run(task, begin.attempts, begin.losses)
+        except MachineFault as error:
+            return _leave_to_another(task, error)
         taken = ledger.finish(task.job, task.index, ok=record.status == "ok", record=encode(record))
     image_done(ledger.client, record.model)
     return _line(record) if taken else "dropped: already recorded"

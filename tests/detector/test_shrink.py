@@ -50,7 +50,11 @@ def test_the_program_keeps_to_its_limit_and_blames_no_page(progressive: Path, tm
 
 
 def test_the_limit_is_that_of_the_settings() -> None:
-    assert memory_limit({"OCRFLEET_MEMORY_LIMIT_MB": "200"}) == 200 << 20
+    assert (
+        memory_limit({"OCRFLEET_MEMORY_LIMIT_MB": "200"})
+        == 200 << 20
+        == memory_limit({"OCRFLEET_MEMORY_LIMIT_MB": "200.0", "OCRFLEET_PROFILE": ""})
+    )
     assert memory_limit({"OCRFLEET_MEMORY_LIMIT_MB": "", "OCRFLEET_PROFILE": "low"}) == memory_limit(
         {"OCRFLEET_PROFILE": "low"}
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import resource
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +15,7 @@ from PIL import Image
 from producer.feed import Feeder, Window
 from producer.manifest import ManifestLine
 from producer.scan import file_uri
+from producer.shrink import Shrinker, ShrinkerLost
 from producer.upload import Uploader
 from tests.pictures import text_image, write_images
 from tests.processes import WorkerProcess, command
@@ -196,6 +198,41 @@ def test_shrinking_never_sends_more(ledger: Ledger, tmp_path: Path) -> None:
     with Uploader(ledger, JOB, limit_side=640, shrink=True) as shrinking:
         parcel = shrinking.pack(ManifestLine(0, "tiny.jpg", file_uri(tiny), 0))
     assert parcel.data == tiny.read_bytes() and parcel.original is None
+
+
+def test_what_this_machine_cannot_shrink_travels_whole(
+    ledger: Ledger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Image.effect_noise((2400, 1800), 60).convert("RGB").save(tmp_path / "photo.jpg", quality=95)
+    line = ManifestLine(0, "photo.jpg", file_uri(tmp_path / "photo.jpg"), 0)
+    (tmp_path / "detector").mkdir()  # a folder of the user's, not ours
+    (tmp_path / "detector" / "__init__.py").write_text("")
+    monkeypatch.chdir(tmp_path)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    with Uploader(ledger, JOB, limit_side=640, shrink=True) as shrinking:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1000, before[1]))  # /tmp is full, for the child that starts now
+        try:
+            whole = shrinking.pack(line)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        assert whole.original is None and whole.data == (tmp_path / "photo.jpg").read_bytes()
+    with Uploader(ledger, JOB, limit_side=640, shrink=True) as shrinking:
+        assert shrinking.pack(line).original is not None, "and with room it is made small"
+
+
+def test_a_shrinker_that_hangs_is_given_up(tmp_path: Path) -> None:
+    text_image(2400, 1800).save(tmp_path / "page.jpg")
+    with Shrinker(640, 1 << 30, timeout_s=0.0) as shrinker, pytest.raises(ShrinkerLost, match="took too long"):
+        shrinker.shrink(tmp_path / "page.jpg", 0, tmp_path / "out.jpg")
+
+
+def test_bytes_of_a_job_forgotten_meanwhile_do_not_stay(
+    settings: Settings, ledger: Ledger, uploader: Uploader, tmp_path: Path
+) -> None:
+    feeder = feeder_of(settings, ledger, write_images(tmp_path / "in", 2), uploader)
+    ledger.forget(JOB)
+    feeder.step()
+    assert list(ledger.client.scan_iter(match="ocrfleet:blob:*")) == [] and queue.depth(ledger.client) == (0, 0)
 
 
 def test_through_a_real_worker_that_sees_no_folder(

@@ -4,13 +4,24 @@ from __future__ import annotations
 
 import json
 import os
+import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import redis
 
+from producer import drive
 from producer.collect import AlreadyCollecting, Collector, drop_failed
+from producer.origin import OtherJob, origin_of
+from producer.progress import Progress
+from tests.processes import command
+from worker import reconcile
+from worker.app import app_for
+from worker.broker import is_full
 from worker.ledger import JobKeys, Ledger
 from worker.messages import ImageRecord, ImageTask, encode, failed_record
+from worker.settings import Settings
 
 JOB = "job"
 
@@ -141,3 +152,142 @@ def test_a_dead_collectors_lock_is_taken_over(job: Ledger, results: Path) -> Non
     job.client.set(f"{JobKeys.of(JOB).job}:collector", f"{socket.gethostname()}:999999999")
     with Collector(job, JOB, results, 5):
         pass
+
+
+@pytest.fixture
+def twin(ledger: Ledger) -> Ledger:
+    """Two jobs of three pages each, all done, on one broker."""
+    for job in ("a", "b"):
+        ledger.create(job, 3, {})
+        for index in range(3):
+            one = ImageTask(job=job, index=index, image=f"{job}{index}.jpg", uri="file:///x.jpg")
+            ledger.feed([one])
+            ledger.begin(job, index, redelivered=False)
+            record = ImageRecord(job=job, index=index, image=one.image, page=0, status="ok")
+            assert ledger.finish(job, index, ok=True, record=encode(record))
+    return ledger
+
+
+def test_another_jobs_file_is_refused_before_anything_is_read(
+    twin: Ledger, environment: dict[str, str], tmp_path: Path
+) -> None:
+    assert command(environment, "ocr-producer", "collect", "a", "-o", tmp_path / "out", "-q").returncode == 0
+    before = (tmp_path / "out" / "results.jsonl").read_bytes()
+    for _ in range(2):
+        told = command(environment, "ocr-producer", "collect", "b", "-o", tmp_path / "out", "-q")
+        assert told.returncode == 2 and told.stderr.count("\n") == 1
+        assert "records of job a" in told.stderr and "another -o" in told.stderr
+        (tmp_path / "out" / ".ocrfleet" / "origin.json").unlink(missing_ok=True)  # the records alone say so too
+    assert (tmp_path / "out" / "results.jsonl").read_bytes() == before
+    assert twin.client.xlen(JobKeys.of("b").results) == 3
+    assert command(environment, "ocr-producer", "collect", "b", "-o", tmp_path / "b", "-q").returncode == 0
+    assert [index for index, _ in on_disk(tmp_path / "b" / "results.jsonl")] == [0, 1, 2]
+
+
+def test_two_jobs_at_once_do_not_share_an_empty_file(twin: Ledger, results: Path) -> None:
+    first, second = (origin_of(status) for job in "ab" if (status := twin.status(job)))
+    with Collector(twin, "a", results, 3, origin=first):
+        with pytest.raises(OtherJob, match="job a"):
+            Collector(twin, "b", results, 3, origin=second).__enter__()
+        assert not twin.client.exists(f"{JobKeys.of('b').job}:collector"), "the refused one lets go of its job"
+
+
+def test_a_later_job_of_the_same_name_is_another_job(job: Ledger, results: Path) -> None:
+    def collect() -> list[int]:
+        status = job.status(JOB)
+        assert status is not None
+        with Collector(job, JOB, results, 5, origin=origin_of(status)) as collector:
+            return [line.index for line in collector.step(block_ms=0)]
+
+    finish(job, 0)
+    assert collect() == [0]
+    finish(job, 1)
+    assert collect() == [1], "the same job goes on"
+    job.forget(JOB)
+    time.sleep(0.002)
+    job.create(JOB, 5, {})
+    finish(job, 0)
+    with pytest.raises(OtherJob, match="an earlier job named job"):
+        collect()
+    assert job.client.xlen(JobKeys.of(JOB).results) == 1
+    results.rename(results.with_name("old.jsonl"))
+    assert collect() == [0]
+
+
+def test_beginning_anew_leaves_no_old_records(environment: dict[str, str], tmp_path: Path, client: redis.Redis) -> None:
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "page.jpg").write_bytes(b"\xff\xd8\xff")
+    enqueue = ("ocr-producer", "enqueue", tmp_path / "in", "--job", "anew", "-q")
+    assert command(environment, *enqueue).returncode == 0
+    stale = tmp_path / "state" / "ocrfleet" / "anew" / "results.jsonl"
+    stale.write_text('{"index":0}\n')
+    assert command(environment, *enqueue).returncode == 0
+    assert stale.exists(), "the job is still there: so are its records"
+    client.flushall()  # it expired
+    assert command(environment, *enqueue).returncode == 0
+    assert not stale.exists()
+
+
+@pytest.fixture
+def full(job: Ledger) -> Iterator[Ledger]:
+    """A broker with two finished pages and no memory left."""
+    finish(job, 0)
+    finish(job, 1)
+    job.client.config_set("maxmemory", "1mb")
+    yield job
+    job.client.config_set("maxmemory", "0")
+
+
+def test_a_full_broker_can_be_collected_from(full: Ledger, environment: dict[str, str], tmp_path: Path) -> None:
+    with pytest.raises(redis.exceptions.OutOfMemoryError):
+        full.client.set("anything", 1)
+    told = command(environment, "ocr-producer", "collect", JOB, "-o", tmp_path / "out", "-q")
+    assert told.returncode == 0, told.stderr
+    assert on_disk(tmp_path / "out" / "results.jsonl") == [(0, "ok"), (1, "ok")]
+    assert full.client.xlen(JobKeys.of(JOB).results) == 0
+
+
+def test_following_on_a_full_broker(
+    full: Ledger, settings: Settings, results: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its stranded page cannot be sent again; what is there is collected, and then there is room."""
+    monkeypatch.setattr(drive, "RECONCILE_EVERY_S", 0)
+    monkeypatch.setattr(reconcile, "GRACE_S", 0)
+    monkeypatch.setattr(reconcile, "GAP_S", 0)
+    full.client.config_set("maxmemory", "0")
+    full.feed([task(index) for index in (2, 3, 4)])
+    full.client.config_set("maxmemory", "1mb")
+    refused: list[Exception] = []
+
+    def then_room(*arguments: object) -> int:
+        try:
+            return reconcile.reconcile(*arguments)  # type: ignore[arg-type]
+        except Exception as error:
+            refused.append(error)
+            full.client.config_set("maxmemory", "0")
+            for index in (2, 3, 4):
+                finish(full, index)
+            raise
+
+    monkeypatch.setattr(drive, "reconcile", then_room)
+    with Collector(full, JOB, results, 5) as collector:
+        drive.Drive(app_for(settings), full, JOB, Progress(quiet=True), collector=collector).go()
+    assert len(refused) == 1 and is_full(refused[0])
+    assert sorted(on_disk(results)) == [(index, "ok") for index in range(5)]
+
+
+def test_a_full_broker_keeps_two_collectors_apart_where_it_can(full: Ledger, results: Path) -> None:
+    full.client.config_set("maxmemory", "0")
+    full.client.set(f"{JobKeys.of(JOB).job}:collector", "elsewhere:1")
+    full.client.config_set("maxmemory", "1mb")
+    with pytest.raises(AlreadyCollecting, match="elsewhere:1"):
+        Collector(full, JOB, results, 5).__enter__()
+
+
+def test_a_full_broker_can_be_emptied_and_says_what_it_cannot(full: Ledger, environment: dict[str, str]) -> None:
+    told = command(environment, "ocr-producer", "cancel", JOB)
+    assert told.returncode == 3 and told.stderr.count("\n") == 1
+    assert "memory is full" in told.stderr and "ocr-producer forget" in told.stderr
+    assert command(environment, "ocr-worker", "cleanup").returncode == 0
+    assert command(environment, "ocr-producer", "forget", JOB, "--yes").returncode == 0
+    assert full.client.keys("ocrfleet:job:*") == []

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from producer.feed import Feeder, Window
+from producer.feed import Feeder, Window, mean_record_bytes
 from producer.manifest import ManifestLine
 from worker import queue
 from worker.app import app_for
-from worker.ledger import JobKeys, Ledger
+from worker.ledger import JobKeys, Ledger, now_ms
 from worker.settings import Settings
 
 JOB = "job"
@@ -57,6 +57,40 @@ def test_results_nobody_collects_stop_the_feed(feeder: Feeder, ledger: Ledger) -
     assert feeder.step() == 0 and feeder.waiting_for_collector
     ledger.client.xtrim(JobKeys.of(JOB).results, maxlen=0, approximate=False)
     assert feeder.step() > 0 and not feeder.waiting_for_collector
+
+
+def test_large_uncollected_records_stop_the_feed_sooner(ledger: Ledger, settings: Settings) -> None:
+    ledger.create(JOB, 10_000, {})
+    pages = (ManifestLine(index, f"{index}.jpg", f"file:///{index}.jpg", 0) for index in range(10_000))
+    feeder = Feeder(app_for(settings), ledger, JOB, pages, window=Window(low=1, high=10, uncollected_bytes=1 << 20))
+    results = JobKeys.of(JOB).results
+
+    def leave(count: int, size: int) -> None:
+        pipe = ledger.client.pipeline()
+        for _ in range(count):
+            pipe.xadd(results, {"record": b"x" * size})
+        pipe.execute()
+        queue.purge(ledger.client)
+
+    leave(1000, 500)
+    assert feeder.step() > 0 and not feeder.waiting_for_collector
+    leave(400, 7000)
+    queue.purge(ledger.client)
+    assert feeder.step() == 0 and feeder.waiting_for_collector, "1400 records, 3.3 MB"
+    ledger.client.xtrim(results, maxlen=10, approximate=False)
+    assert feeder.step() > 0 and not feeder.waiting_for_collector
+
+
+def test_the_mean_record(ledger: Ledger) -> None:
+    assert mean_record_bytes(ledger.client, "none") == 0
+    for number in range(100):
+        ledger.client.xadd("stream", {"record": b"x" * (100 if number < 50 else 300)}, id=f"{number + 1}-0")
+    assert mean_record_bytes(ledger.client, "stream") == 100, "all of them long ago"
+    ledger.client.delete("stream")
+    for number in range(100):
+        at = now_ms() - 1000 + number * 10
+        ledger.client.xadd("stream", {"record": b"x" * (100 if number < 45 else 300)}, id=f"{at}-0")
+    assert mean_record_bytes(ledger.client, "stream") == 200
 
 
 def test_every_page_is_sent_once_and_feeding_again_sends_nothing(

@@ -9,8 +9,10 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
+from click.testing import CliRunner
 
 from detector.annotations import read_annotations
+from producer.cli import main
 from producer.formats import FORMATS, UnknownFormat, export_results, polygon_area
 from producer.manifest import write_manifest
 from producer.pagexml import NAMESPACE
@@ -161,6 +163,25 @@ def test_a_folder_of_the_user_is_not_overwritten(out: Path, tmp_path: Path) -> N
     export_results(out, "icdar", mine)
     with pytest.raises(FileExistsError, match="not empty"):
         export_results(out, "icdar", mine)
+
+
+@pytest.mark.parametrize("to", [".", "..", "/"])
+@pytest.mark.parametrize("name", ["coco", "icdar"])
+def test_a_destination_without_a_name(
+    out: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, to: str, name: str
+) -> None:
+    (tmp_path / "here").mkdir()
+    (tmp_path / "here" / "file").touch()
+    monkeypatch.chdir(tmp_path / "here")
+    before = sorted(tmp_path.rglob("*"))
+    told = CliRunner().invoke(main, ["export", str(out), "--format", name, "--to", to])
+    assert told.exit_code == 2, told.output
+    assert (
+        told.output.startswith("Error: ")
+        and "add a name for the export" in told.output
+        and told.output.count("\n") == 1
+    )
+    assert sorted(tmp_path.rglob("*")) == before
 
 
 def test_errors(out: Path, tmp_path: Path) -> None:

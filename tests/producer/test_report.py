@@ -10,15 +10,17 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
 
 from producer import report
 from producer.charts import bars_of, histogram_svg
 from producer.manifest import write_manifest
-from producer.overlays import CannotDraw, write_overlays
+from producer.overlays import CannotDraw, overlay_name, write_overlays
 from producer.report import write_report
 from producer.results import MEMORY_EDGES, Histogram
-from producer.scan import scan
+from producer.scan import FoundPage, scan
 from producer.thumbnails import OverlayProcess
 from tests.pictures import write_images
 from tests.producer.records import BOX, failed, ok, tiff, write_results
@@ -154,16 +156,54 @@ def test_overlays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         write_overlays(out)
 
 
+NAMES = ["page.png", "page.png.jpg", "a:b.jpg", "a?b.jpg", "a_b.jpg", "a_b.jpg.2~.jpg", "scan", "scan.jpg", "scan.JPG"]
+
+
+@pytest.mark.parametrize(
+    ("image", "page", "paged", "expected"),
+    [
+        ("sub/a.jpg", 0, False, "sub/a.jpg"),
+        ("2026.01.05.jpg", 0, False, "2026.01.05.jpg"),
+        ("a.png", 0, False, "a.png.jpg"),
+        ("a.png.jpg", 0, False, "a.png.jpg.7~.jpg"),
+        ("b.pdf", 1, True, "b.pdf_p0002.jpg"),
+        ("b.pdf_p0002.jpg", 0, False, "b.pdf_p0002.jpg.7~.jpg"),
+        ("a:b.jpg", 0, False, "a_b.jpg.7~.jpg"),
+    ],
+)
+def test_names_of_overlays(image: str, page: int, paged: bool, expected: str) -> None:
+    assert str(overlay_name(image, page, 7, paged=paged)) == expected
+
+
+@given(st.sets(st.sampled_from(NAMES) | st.text("a.:jpgJ~_0127", min_size=1, max_size=12), max_size=12))
+def test_every_overlay_has_its_own_name(images: set[str]) -> None:
+    pages = [(image, page, paged) for image in sorted(images) for page, paged in ((0, False), (0, True), (1, True))]
+    made = [overlay_name(*page[:2], index, paged=page[2]) for index, page in enumerate(pages)]
+    assert len(set(made)) == len(made)
+
+
+def test_overlays_of_like_names_do_not_overwrite_each_other(tmp_path: Path) -> None:
+    sources = write_images(tmp_path / "in", 2)
+    pages = (FoundPage(name, path.as_uri(), 0) for name, path in zip(("a.png", "a.png.jpg"), sources, strict=True))
+    out = tmp_path / "out"
+    out.mkdir()
+    write_manifest(pages, out / "manifest.jsonl")
+    write_results(out, [ok(0, "a.png"), ok(1, "a.png.jpg")])
+    for _ in range(2):  # drawing again replaces
+        assert write_overlays(out).written == 2
+        assert sorted(path.name for path in (out / "overlays").iterdir()) == ["a.png.jpg", "a.png.jpg.1~.jpg"]
+
+
 def test_a_lost_drawing_process_costs_one_picture(tmp_path: Path) -> None:
     (image,) = write_images(tmp_path, 1)
     with OverlayProcess() as process:
         assert process.draw(image.as_uri(), 0, [BOX], tmp_path / "a\udcff.jpg").ok
-        first = process._process
+        first = process._child.process
         assert first is not None
         first.kill()
         first.wait()
         assert process.draw(image.as_uri(), 0, [], tmp_path / "b.jpg", max_side=100).width == 100
-        assert process._process is not first
+        assert process._child.process is not first
     assert (tmp_path / "b.jpg").is_file() and not list(tmp_path.glob(".*"))
 
 

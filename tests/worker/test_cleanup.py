@@ -35,6 +35,18 @@ def test_only_old_files_of_the_spool_go(settings: Settings, tmp_path: Path) -> N
     assert clean_spool(hourly) == {"files": 0, "bytes": 0}
 
 
+def test_a_full_broker_is_cleaned_too(ledger: Ledger, settings: Settings) -> None:
+    ledger.create("old", 3, {})
+    ledger.client.hset(JobKeys.of("old").job, "created_ms", 1)
+    ledger.client.config_set("maxmemory", "1mb")
+    try:
+        report = {**clean_spool(settings), **clean_redis_once(ledger, settings)}
+        remember_report(ledger, report)
+    finally:
+        ledger.client.config_set("maxmemory", "0")
+    assert report["jobs"] == 1 and ledger.jobs() == []
+
+
 def test_a_missing_spool_is_no_error(settings: Settings) -> None:
     assert clean_spool(settings) == {"files": 0, "bytes": 0}
 

@@ -49,6 +49,9 @@ def test_the_environment_wins_over_the_profile(tmp_path: Path) -> None:
         ("LIMIT_SIDE", "8"),
         ("MAX_ATTEMPTS", "0"),
         ("CLEANUP_CRON", "every night"),
+        ("CLEANUP_CRON", "99 3 * * *"),
+        ("CLEANUP_CRON", "1,,2 3 * * *"),
+        ("CLEANUP_CRON", "*/0 3 * * *"),
         ("NICE", "-5"),
     ],
 )

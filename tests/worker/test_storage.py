@@ -7,6 +7,7 @@ import os
 import tarfile
 import zipfile
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 import pytest
@@ -113,6 +114,45 @@ def test_a_whole_tar_in_order_is_read_once(store: Storage, inbox: Path, monkeypa
         with store.open(uri(inbox / "a.tar", "tar+file", name)):
             pass
     assert headers < 2 * len(names), "looking each member up from the front would read 200"
+
+
+def test_a_zips_directory_is_read_once(store: Storage, inbox: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened: list[str] = []
+    begin = zipfile.ZipFile.__init__
+
+    def counted(self: zipfile.ZipFile, file: Path, *arguments: Any, **options: Any) -> None:
+        opened.append(Path(file).name)
+        begin(self, file, *arguments, **options)
+
+    def write(name: str, content: bytes) -> None:
+        with zipfile.ZipFile(inbox / name, "w") as archive:
+            for number in range(5):
+                archive.writestr(f"{number}.jpg", content)
+
+    def read(name: str, number: int) -> bytes:
+        with store.open(uri(inbox / name, "zip+file", b"%d.jpg" % number)) as page:
+            return page.read_bytes()
+
+    write("a.zip", b"first")
+    write("b.zip", b"second")
+    monkeypatch.setattr(zipfile.ZipFile, "__init__", counted)
+    assert {read("a.zip", number) for number in range(5)} == {b"first"}
+    assert opened == ["a.zip"]
+    assert read("b.zip", 0) == b"second" and read("a.zip", 0) == b"first"
+    assert opened == ["a.zip", "b.zip", "a.zip"], "one is kept, not all"
+    write("a.zip", b"changed")
+    assert read("a.zip", 1) == b"changed", "not what was there before"
+
+
+def test_a_torn_archive_does_not_spoil_the_one_before(store: Storage, inbox: Path) -> None:
+    make_tar(inbox / "good.tar", [b"a", b"b"], "w:")
+    (inbox / "torn.tar").write_bytes(b"not a tar")
+    with store.open(uri(inbox / "good.tar", "tar+file", b"a")):
+        pass
+    with pytest.raises(CorruptImage), store.open(uri(inbox / "torn.tar", "tar+file", b"a")):
+        pass
+    with store.open(uri(inbox / "good.tar", "tar+file", b"b")) as opened:
+        assert opened.read_bytes() == b"b"
 
 
 def test_bombs_do_not_fill_the_disk(

@@ -1,0 +1,79 @@
+"""A process of the detector that answers one line to each line: the producer itself never loads a picture.
+
+A page that takes it down, or keeps it busy for too long, costs that one answer; the next question starts it again.
+"""
+
+from __future__ import annotations
+
+import os
+import selectors
+import subprocess
+import sys
+
+ANSWER_TIMEOUT_S = 60.0  # an 80 MP progressive JPEG takes a few seconds on the slowest machine
+END_TIMEOUT_S = 5.0
+
+
+class LineProcess:
+    """``python -m MODULE``, started at the first question.
+
+    Args:
+        module: one that reads JSON lines on stdin and answers each with a line on stdout.
+        timeout_s: how long one answer may take, seconds.
+    """
+
+    def __init__(self, module: str, timeout_s: float = ANSWER_TIMEOUT_S) -> None:
+        self._module = module
+        self._timeout_s = timeout_s
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def ask(self, question: bytes) -> bytes:
+        """The answer to one line, empty if the process died over it or took too long."""
+        process = self._running()
+        assert process.stdin and process.stdout
+        try:
+            process.stdin.write(question + b"\n")
+            process.stdin.flush()
+            answer = self._read_line(process)
+        except BrokenPipeError:
+            answer = b""
+        if not answer.endswith(b"\n"):
+            self.stop(kill=True)
+            return b""
+        return answer
+
+    def _read_line(self, process: subprocess.Popen[bytes]) -> bytes:
+        assert process.stdout
+        with selectors.DefaultSelector() as selector:
+            selector.register(process.stdout, selectors.EVENT_READ)
+            return process.stdout.readline() if selector.select(self._timeout_s) else b""
+
+    def _running(self) -> subprocess.Popen[bytes]:
+        if self.process is None or self.process.poll() is not None:
+            self.stop(kill=True)
+            self.process = subprocess.Popen(
+                # -P: a folder named `detector` where the user happens to stand must not be taken for ours.
+                [sys.executable, "-P", "-m", self._module],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                env={**os.environ, "MALLOC_ARENA_MAX": "2", "OMP_NUM_THREADS": "1"},
+                start_new_session=True,  # Ctrl-C reaches the producer, which then ends this in order
+            )
+        return self.process
+
+    def stop(self, *, kill: bool = False) -> None:
+        """End it: at the end of its input, or at once. Safe to call twice."""
+        process, self.process = self.process, None
+        if process is None:
+            return
+        if kill:
+            process.kill()
+        assert process.stdin and process.stdout
+        try:
+            process.stdin.close()
+            process.wait(END_TIMEOUT_S)
+        except (BrokenPipeError, subprocess.TimeoutExpired):
+            process.kill()
+            process.wait()
+        process.stdout.close()
