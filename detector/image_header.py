@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from importlib import import_module
 from typing import Any, BinaryIO
 
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from detector.errors import CorruptImage, NotFound, UnsupportedFormat
 
@@ -148,10 +148,16 @@ def read_header(file: BinaryIO, kind: str, name: str, page: int = 0) -> Header:
     except PARSE_ERRORS as error:
         if isinstance(error, OSError) and error.errno:  # the disk or the network, not the picture
             raise NotFound(f"{name}: cannot be read: {error.strerror}") from error
-        raise CorruptImage(f"{name}: the {kind.upper()} header is damaged ({error})") from error
+        raise CorruptImage(f"{name}: the {kind.upper()} header is damaged ({_reason(error)})") from error
     if header.width < 1 or header.height < 1:
         raise CorruptImage(f"{name}: the {kind.upper()} header says {header.width}x{header.height} pixels")
     return header if header.description else replace(header, description=kind.upper())
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, UnidentifiedImageError):  # says no more than that, and names a Python object
+        return "or its samples are of a kind not read here: save it again with 8 bits a sample"
+    return str(error)
 
 
 def open_pillow(file: BinaryIO, kind: str) -> Image.Image:
@@ -173,7 +179,7 @@ def count_frames(file: BinaryIO, name: str) -> int:
             warnings.simplefilter("ignore")
             return int(getattr(open_pillow(file, "tiff"), "n_frames", 1))
     except PARSE_ERRORS as error:
-        raise CorruptImage(f"{name}: the TIFF directory is damaged ({error})") from error
+        raise CorruptImage(f"{name}: the TIFF directory is damaged ({_reason(error)})") from error
 
 
 def _pillow(file: BinaryIO, kind: str, page: int, name: str) -> Header:

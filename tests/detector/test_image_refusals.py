@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import pyvips
 from PIL import Image
 
 from detector import image_budget
@@ -219,3 +220,13 @@ def test_names_in_messages_are_printable(tmp_path: Path) -> None:
     assert r"a\nb\xe9\x1b[31m.jpg" in message
     assert message.isprintable()
     message.encode()  # no lone surrogates
+
+
+def test_samples_that_nobody_here_reads_are_named_as_such(tmp_path: Path) -> None:
+    path = tmp_path / "float.tif"
+    pixels = np.random.default_rng(0).random((40, 60, 3), np.float32)
+    pyvips.Image.new_from_memory(pixels.tobytes(), 60, 40, 3, "float").write_to_file(str(path))
+    for attempt in (lambda: count_pages(path), lambda: open_page(path, limit_side=640)):
+        with pytest.raises(CorruptImage, match="save it again with 8 bits a sample") as refused:
+            attempt()
+        assert "BufferedReader" not in str(refused.value)
