@@ -42,7 +42,8 @@ from detector.weights import weights_path
 
 LAST, CONFIG = "last.pt", "config.json"
 SCORED = {"td500": (640, 960), "sroie": (640, 960, 1280), "funsd": (640, 960, 1280)}
-DECIDING = {"td500": 640, "sroie": 1280, "funsd": 1280}  # at these sizes the box rules are chosen
+# At these sizes the box rules are chosen: the profiles' smallest, and what small print needs.
+DECIDING = {"td500": (640,), "sroie": (640, 1280), "funsd": (640, 1280)}
 TEXT_FREE_PHOTOS = 150  # so many must stay (nearly) without boxes
 CPU_PHASES, CUDA_PHASES = "0.6:384x6 0.85:512x4 1:640x3", "0.6:512x32 1:640x24"
 HINT = 2.0  # of the guide's features beside the map's loss, which begins at about 6
@@ -192,7 +193,7 @@ def finish(model: str, notes: CardNotes, data: Path, run: Path, say: Say) -> Pat
     card = release(run / LAST, run / "release", model, calibration_images(data, CALIBRATION_IMAGES), notes)
     int8, half = card.with_name(f"{model}.int8.onnx"), card.with_name(f"{model}.fp16.safetensors")
     detector = TextDetector(int8)
-    deciding = validation_sets(data, {name: (side,) for name, side in DECIDING.items()})
+    deciding = validation_sets(data, DECIDING)
     rules = choose_rules(detector, deciding, spread(text_free_photos(run), TEXT_FREE_PHOTOS))
     add_rules(card, rules)
     say(f"box rules: binarize {rules.binarize}, box {rules.box_threshold}, unclip {rules.unclip_ratio}")
