@@ -20,7 +20,6 @@ from detector.rules import Rules
 from detector.tiling import (
     OVERLAP,
     OVERVIEW_RATIO,
-    OVERVIEW_WEIGHT,
     TILE,
     WholePage,
     blend_overview,
@@ -104,9 +103,13 @@ def test_the_overview_is_laid_exactly_over_the_map(height: int, width: int, fact
     blend_overview(merged, overview)
     inner = slice(factor, -factor)
     assert np.abs(merged[:, inner].astype(int) - before[:, inner]).max(initial=0) <= 1 + 125 / width / 32
-    blend_overview(merged, np.zeros((7, 9), np.float32))
-    expected = (1 - OVERVIEW_WEIGHT) * before[:, inner]
-    assert np.abs(merged[:, inner] - expected).max(initial=0) <= 2 + 125 / width / 32
+
+
+@pytest.mark.parametrize(("smaller", "weight"), [(1.0, 0.25), (1.3, 0.25), (1.575, 0.15), (1.8, 0.05), (2.25, 0.05)])
+def test_the_smaller_the_overview_the_less_it_counts(smaller: float, weight: float) -> None:
+    merged = np.full((1260, 630), 200, np.uint8)
+    blend_overview(merged, np.zeros((round(1260 / smaller), round(630 / smaller)), np.float32))
+    assert np.abs(merged.astype(int) - 200 * (1 - weight)).max() <= 1
 
 
 def test_what_a_tile_says_at_its_cut_border_does_not_count() -> None:
