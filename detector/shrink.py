@@ -27,7 +27,6 @@ from detector.errors import DetectorError
 from detector.image import DEFAULT_MAX_BYTES, DEFAULT_MAX_PIXELS, open_page
 from detector.memory import decode_budget, resident_bytes
 from detector.profile import choose_profile
-from detector.whole_file import whole_file
 
 JPEG_QUALITY = 92
 """Boxes from a page at this quality are those of the original to a fraction of a pixel; 95 doubles the bytes."""
@@ -75,8 +74,7 @@ def shrink(
         )
         if not ok:
             raise OSError(f"cannot encode {opened.pixels.shape} pixels as JPEG")
-        with whole_file(out) as unfinished:
-            unfinished.write_bytes(data.tobytes())
+        out.write_bytes(data.tobytes())
     return {"smaller": smaller, "width": opened.width, "height": opened.height, "flags": list(opened.flags)}
 
 
