@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
+from collections.abc import Iterator
 from typing import Any
 
 from billiard.einfo import ExceptionInfo
@@ -12,6 +13,9 @@ from celery.exceptions import TimeLimitExceeded
 from celery.utils.log import get_logger
 from celery.worker.consumer import Consumer
 from celery.worker.request import Request
+from kombu import Connection
+from kombu.transport.redis import Channel
+from redis import Redis
 
 from worker.broker import BrokerUnreachable, open_ledger
 from worker.guard import OomWitness
@@ -45,8 +49,27 @@ class FleetWorker(Worker):
         )
 
 
+class FleetChannel(Channel):
+    """kombu's Redis channel with one client object for its life.
+
+    kombu makes one for every message it takes and one for every acknowledgement, while the child waits: a quarter of
+    a millisecond an image. Such an object holds nothing but the pool of connections, which is the same each time.
+    """
+
+    _own_client: Redis | None = None
+
+    @contextlib.contextmanager
+    def conn_or_acquire(self, client: Redis | None = None) -> Iterator[Redis]:
+        if client is None:
+            # kombu drops its pool when it loses the broker.
+            if self._own_client is None or self._own_client.connection_pool is not self.pool:
+                self._own_client = self._create_client()
+            client = self._own_client
+        yield client
+
+
 class FleetConsumer(Consumer):
-    """Celery's consumer, sending task events in bundles.
+    """Celery's consumer, with :class:`FleetChannel`, sending task events in bundles.
 
     Celery sends received, started and succeeded as they come, three of the eight round trips of an image, and the
     child waits for them. Their times are noted when they happen; whoever watches learns of them a moment later.
@@ -55,6 +78,11 @@ class FleetConsumer(Consumer):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._bundle_until = 0.0
+
+    def connection_for_read(self, heartbeat: float | None = None) -> Connection:
+        connection = self.app.connection_for_read(heartbeat=heartbeat)
+        connection.transport.Channel = FleetChannel
+        return self.ensure_connected(connection)
 
     def on_send_event_buffered(self) -> None:
         now = time.monotonic()

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import logging
 import threading
-from types import TracebackType
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import redis
 
@@ -14,32 +16,39 @@ from worker.settings import HEARTBEAT_S
 logger = logging.getLogger(__name__)
 
 
-class Lease:
-    """Renews a page's lease every ``HEARTBEAT_S`` seconds in a daemon thread, as a context manager.
+class LeaseKeeper:
+    """Renews the lease of whatever page is held, every ``HEARTBEAT_S`` seconds, in a daemon thread. One per child.
 
     OpenCV and ONNX Runtime release the GIL, so the thread beats while they work; a child that is stopped or swapped
-    to death does not beat, and its page is rightly given to somebody else.
+    to death does not beat, and its page is rightly given to somebody else. One thread for the child's whole life: most
+    pages end long before their first beat, and a thread for each costs more than taking the lease.
     """
 
-    def __init__(self, ledger: Ledger, job: str, index: int) -> None:
+    def __init__(self, ledger: Ledger, every_s: float = HEARTBEAT_S) -> None:
         self._ledger = ledger
+        self._every_s = every_s
+        self._page: tuple[str, int] | None = None
+        self._thread: threading.Thread | None = None
+
+    @contextmanager
+    def hold(self, job: str, index: int) -> Iterator[None]:
+        """Beat for this page, whose lease was taken (``Ledger.begin``), until the block is left."""
         self._page = (job, index)
-        self._done = threading.Event()
-        self._thread = threading.Thread(target=self._beat, name=f"lease {job}:{index}", daemon=True)
-
-    def __enter__(self) -> Lease:
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self._done.set()
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._beat, name="lease", daemon=True)
+            self._thread.start()
+        try:
+            yield
+        finally:
+            self._page = None
 
     def _beat(self) -> None:
-        while not self._done.wait(HEARTBEAT_S):
+        while True:
+            time.sleep(self._every_s)
+            # The page may end at any moment from here on: the ledger renews nothing that is not running.
+            if (page := self._page) is None:
+                continue
             try:
-                if not self._ledger.renew(*self._page):
-                    return
+                self._ledger.renew(*page)
             except redis.RedisError as error:
-                logger.warning("could not renew the lease of %s:%d: %s", *self._page, error)
+                logger.warning("could not renew the lease of %s:%d: %s", *page, error)

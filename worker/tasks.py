@@ -24,7 +24,7 @@ from worker.deadletter import MACHINE_FAULT, bury, dead_record
 from worker.detection import ImageRunner, worker_name
 from worker.embedded import die_with_parent
 from worker.heartbeat import image_done
-from worker.lease import Lease
+from worker.lease import LeaseKeeper
 from worker.ledger import Ledger
 from worker.messages import ImageRecord, ImageTask, MessageError, decode_task, encode, failed_record
 from worker.reconcile import reconcile_all_once
@@ -89,6 +89,11 @@ def _prepare_child(**_: Any) -> None:
 def _ledger() -> Ledger:
     """This child's connection; made after the fork, since sockets must not be shared."""
     return open_ledger(settings(), patient=True)
+
+
+@cache
+def _leases() -> LeaseKeeper:
+    return LeaseKeeper(_ledger())
 
 
 @cache
@@ -160,7 +165,7 @@ def detect_image(self: Task, message: Any) -> str:
     if begin.verdict != "run":
         image_done(ledger.client, None)
         return f"dropped: {begin.verdict}"
-    with Lease(ledger, task.job, task.index):
+    with _leases().hold(task.job, task.index):
         try:
             record = _run(task, begin.attempts, begin.losses)
         except MachineFault as error:
