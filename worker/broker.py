@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+import logging
+import time
+from typing import Any
+
 import redis
 from redis.backoff import ExponentialBackoff
 from redis.retry import Retry
 
 from worker.ledger import Ledger
 from worker.settings import Settings, redacted
+
+logger = logging.getLogger(__name__)
+# How long a worker holds on to a page that a full broker does not take, and how often it tries.
+ROOM_WAIT_S = 30.0
+ROOM_LOOK_S = 1.0
+FULL_WARNING = "the broker's memory is full: waiting until somebody collects, or forgets a job"
 
 
 class BrokerUnreachable(ConnectionError):
@@ -72,13 +82,39 @@ def refusal(error: Exception) -> str:
     return f"lost the broker: {text}; the job is safe, resume it when it is back"
 
 
+class PatientLedger(Ledger):
+    """A worker's ledger: while the broker's memory is full, its steps wait until somebody has collected.
+
+    A script that is refused has changed nothing. Still no room after ``ROOM_WAIT_S``: OutOfMemoryError.
+    """
+
+    def _call(self, script: str, job: str, *args: Any) -> Any:
+        give_up = time.monotonic() + ROOM_WAIT_S
+        waiting = False
+        while True:
+            try:
+                return super()._call(script, job, *args)
+            except redis.exceptions.OutOfMemoryError:
+                if time.monotonic() > give_up:
+                    raise
+                if not waiting:
+                    waiting = True
+                    logger.warning(FULL_WARNING)
+                time.sleep(ROOM_LOOK_S)
+
+
 def open_ledger(settings: Settings, client: redis.Redis | None = None, *, patient: bool = False) -> Ledger:
     """The ledger on the broker of these settings.
+
+    Args:
+        settings: where the broker is.
+        client: a connection to it; None makes one.
+        patient: a worker's ledger, which outlives a restart of the broker and waits while its memory is full.
 
     Raises:
         BrokerUnreachable: see :func:`connect`.
     """
-    return Ledger(
+    return (PatientLedger if patient else Ledger)(
         client or connect(settings, patient=patient),
         ttl_s=max(1, int(settings.result_ttl_h * 3600)),
         max_attempts=settings.max_attempts,

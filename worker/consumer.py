@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterator
 from typing import Any
 
 from billiard.einfo import ExceptionInfo
@@ -14,16 +13,18 @@ from celery.utils.log import get_logger
 from celery.worker.consumer import Consumer
 from celery.worker.request import Request
 from kombu import Connection
-from kombu.transport.redis import Channel
-from redis import Redis
+from redis import RedisError
+from redis.exceptions import OutOfMemoryError
 
-from worker.broker import BrokerUnreachable, open_ledger
+from worker.broker import FULL_WARNING, BrokerUnreachable, is_full, open_ledger
+from worker.channel import FleetChannel
 from worker.guard import OomWitness
 from worker.messages import ErrorType, split_task_id
 from worker.settings import settings
 
 logger = get_logger(__name__)
 EVENTS_EVERY_S = 0.5
+FULL_PAUSE_S = 5.0
 _oom_witness = OomWitness()
 
 
@@ -49,25 +50,6 @@ class FleetWorker(Worker):
         )
 
 
-class FleetChannel(Channel):
-    """kombu's Redis channel with one client object for its life.
-
-    kombu makes one for every message it takes and one for every acknowledgement, while the child waits: a quarter of
-    a millisecond an image. Such an object holds nothing but the pool of connections, which is the same each time.
-    """
-
-    _own_client: Redis | None = None
-
-    @contextlib.contextmanager
-    def conn_or_acquire(self, client: Redis | None = None) -> Iterator[Redis]:
-        if client is None:
-            # kombu drops its pool when it loses the broker.
-            if self._own_client is None or self._own_client.connection_pool is not self.pool:
-                self._own_client = self._create_client()
-            client = self._own_client
-        yield client
-
-
 class FleetConsumer(Consumer):
     """Celery's consumer, with :class:`FleetChannel`, sending task events in bundles.
 
@@ -75,14 +57,24 @@ class FleetConsumer(Consumer):
     child waits for them. Their times are noted when they happen; whoever watches learns of them a moment later.
     """
 
+    connection_errors: tuple[type[BaseException], ...]
+
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._bundle_until = 0.0
+        # A worker that starts while Redis is full cannot declare its queues: "unrecoverable" to Celery, not to us.
+        self.connection_errors = (*self.connection_errors, OutOfMemoryError)
 
     def connection_for_read(self, heartbeat: float | None = None) -> Connection:
         connection = self.app.connection_for_read(heartbeat=heartbeat)
         connection.transport.Channel = FleetChannel
         return self.ensure_connected(connection)
+
+    def on_connection_error_after_connected(self, exc: Exception) -> None:
+        super().on_connection_error_after_connected(exc)
+        if is_full(exc):
+            logger.warning(FULL_WARNING)
+            time.sleep(FULL_PAUSE_S)
 
     def on_send_event_buffered(self) -> None:
         now = time.monotonic()
@@ -125,6 +117,6 @@ class ImageRequest(Request):
             return
         try:
             open_ledger(settings()).lose(*page, cause)
-        except BrokerUnreachable as error:
-            # The lease lapses by itself; only the reason is lost.
+        except (BrokerUnreachable, RedisError) as error:
+            # Gone, or full. The lease lapses by itself; only the reason is lost.
             logger.warning("could not note that %s was lost (%s): %s", self.id, cause, error)

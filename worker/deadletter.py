@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import cast, get_args
 
 import redis
+from redis.exceptions import OutOfMemoryError
 
 from worker.ledger import Ledger
 from worker.messages import ErrorType, ImageRecord, ImageTask, encode, failed_record
@@ -42,7 +44,8 @@ def bury(ledger: Ledger, record: ImageRecord) -> bool:
     data = encode(record)
     if not ledger.finish(record.job, record.index, ok=False, record=data):
         return False
-    ledger.client.xadd(DEAD_KEY, {"record": data}, maxlen=KEEP, approximate=True)
+    with suppress(OutOfMemoryError):  # a full broker: the record itself is written
+        ledger.client.xadd(DEAD_KEY, {"record": data}, maxlen=KEEP, approximate=True)
     ledger.client.expire(DEAD_KEY, ledger.ttl_s)
     return True
 

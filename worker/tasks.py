@@ -6,19 +6,22 @@ import gc
 import logging
 import signal
 import time
+import warnings
 from functools import cache
 from typing import Any
 
 from billiard.exceptions import SoftTimeLimitExceeded
 from celery import Task
-from celery.exceptions import Reject
+from celery.exceptions import CPendingDeprecationWarning, Reject
 from celery.signals import setup_logging, worker_init, worker_process_init
+from kombu.exceptions import OperationalError
+from redis.exceptions import OutOfMemoryError
 
 from detector.errors import ModelError
 from detector.runtimes import usable_card
 from worker import guard
 from worker.app import CLEANUP_TASK, DETECT_TASK, RECONCILE_TASK, app
-from worker.broker import open_ledger
+from worker.broker import is_full, open_ledger
 from worker.cleanup import clean_redis_once, clean_spool, remember_report, report_line
 from worker.deadletter import MACHINE_FAULT, bury, dead_record
 from worker.detection import ImageRunner, worker_name
@@ -34,6 +37,7 @@ from worker.spool import MachineFault
 logger = logging.getLogger(__name__)
 # A worker whose disk is full fails a page in milliseconds: without a pause it would fail those of the whole fleet.
 FAULT_PAUSE_S = 5.0
+BROKER_FULL = "the broker's memory is full"
 
 
 @setup_logging.connect
@@ -43,6 +47,8 @@ def _configure_logging(loglevel: int | None = None, **_: Any) -> None:
     logging.basicConfig(level=level, format="%(asctime)s %(levelname)s %(message)s")
     logging.getLogger("celery.worker.strategy").setLevel(max(level, logging.WARNING))
     logging.getLogger("celery.app.trace").setLevel(max(level, logging.WARNING))
+    # Six lines about another default of Celery 6.0, each time the broker is lost.
+    warnings.simplefilter("ignore", CPendingDeprecationWarning)
 
 
 @worker_init.connect
@@ -155,8 +161,17 @@ def detect_image(self: Task, message: Any) -> str:
     except MessageError as error:
         logger.error("refused a message: %s", error)
         return f"refused: {error}"
-    ledger = _ledger()
     redelivered = bool((self.request.delivery_info or {}).get("redelivered"))
+    try:
+        return _detect(task, redelivered)
+    except OutOfMemoryError:
+        # Of Redis, after half a minute of waiting. The reconciler sends the page again when there is room.
+        logger.error("%s page %d of job %s left for later: %s", task.image, task.page, task.job, BROKER_FULL)
+        return f"left for later: {BROKER_FULL}"
+
+
+def _detect(task: ImageTask, redelivered: bool) -> str:
+    ledger = _ledger()
     begin = ledger.begin(task.job, task.index, redelivered=redelivered)
     if begin.verdict == "exhausted":
         record = dead_record(task, begin.attempts, begin.losses, worker_name())
@@ -188,5 +203,10 @@ def cleanup() -> str:
 @app.task(name=RECONCILE_TASK)
 def reconcile() -> str:
     """Send pages again whose worker or message was lost (one worker of the fleet)."""
-    resent = reconcile_all_once(app, _ledger())
+    try:
+        resent = reconcile_all_once(app, _ledger())
+    except (OutOfMemoryError, OperationalError) as error:
+        if not is_full(error):
+            raise
+        return BROKER_FULL
     return "another worker is at it" if resent is None else f"sent {resent} again"
