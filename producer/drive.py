@@ -117,8 +117,8 @@ class Drive:
     def _phase(self, status: JobStatus) -> str:
         if status.state == "cancelled":
             return "cancelled"
-        if self.feeder and self.feeder.waiting_for_collector:
-            return f"waiting for `ocr-producer collect {self.job} -o OUT --follow`"
+        if self.feeder and self.feeder.waiting:
+            return self.feeder.waiting
         if status.done == 0:
             return "waiting for workers"
         if self.feeder and not self.feeder.exhausted:

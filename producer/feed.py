@@ -31,6 +31,8 @@ class Window:
         uncollected_bytes: likewise while they take this much: 1 KB for a page of a few words, 7 KB for a dense one.
         bytes: stop uploading while blobs of this size, of all jobs, wait in Redis (``--transfer redis``). One page
             always fits, however large.
+        memory: stop feeding while this part of Redis's ``maxmemory`` is used, by whatever: several jobs that nobody
+            collects, or another program. Workers must always be able to write what they have done.
     """
 
     low: int = 128
@@ -38,6 +40,7 @@ class Window:
     uncollected: int = 20_000
     uncollected_bytes: int = 40 << 20
     bytes: int = 48 << 20
+    memory: float = 0.8
 
 
 # An upload over a slow line must not keep the caller from collecting and showing progress.
@@ -53,7 +56,7 @@ class Feeder:
 
     Attributes:
         exhausted: every page of the manifest has been fed.
-        waiting_for_collector: feeding pauses since nobody collects the results.
+        waiting: why feeding pauses, in words for people; empty if it does not.
         sent: messages sent by this object.
     """
 
@@ -80,7 +83,7 @@ class Feeder:
         self._weighed_at = 0
         self._record_bytes = 0.0
         self.exhausted = False
-        self.waiting_for_collector = False
+        self.waiting = ""
         self.sent = 0
 
     def step(self) -> int:
@@ -91,8 +94,8 @@ class Feeder:
         room = self._window.high - sum(queue.depth(client))
         if room < self._window.high - self._window.low:
             return 0
-        self.waiting_for_collector = self._too_many_uncollected()
-        if self.waiting_for_collector:
+        self.waiting = self._reason_to_wait()
+        if self.waiting:
             return 0
         if self._uploader is not None:
             sent = self._step_uploading(self._uploader, room)
@@ -107,6 +110,15 @@ class Feeder:
             sent += self._feed(lines)
         self.sent += sent
         return sent
+
+    def _reason_to_wait(self) -> str:
+        if self._too_many_uncollected():
+            return f"waiting for `ocr-producer collect {self._job} -o OUT --follow`"
+        memory = self._ledger.client.info("memory")
+        used, most = memory["used_memory"], memory.get("maxmemory", 0)
+        if most and used > self._window.memory * most:
+            return f"waiting: {used / most:.0%} of the broker's memory is used; collect some of `ocr-producer jobs`"
+        return ""
 
     def _too_many_uncollected(self) -> bool:
         results = JobKeys.of(self._job).results

@@ -6,6 +6,7 @@ import pytest
 
 from producer.feed import Feeder, Window, mean_record_bytes
 from producer.manifest import ManifestLine
+from tests.processes import wait_until
 from worker import queue
 from worker.app import app_for
 from worker.ledger import JobKeys, Ledger, now_ms
@@ -54,9 +55,9 @@ def test_unacknowledged_messages_count(feeder: Feeder, ledger: Ledger) -> None:
 def test_results_nobody_collects_stop_the_feed(feeder: Feeder, ledger: Ledger) -> None:
     feeder.step()
     take(ledger, 40)
-    assert feeder.step() == 0 and feeder.waiting_for_collector
+    assert feeder.step() == 0 and feeder.waiting
     ledger.client.xtrim(JobKeys.of(JOB).results, maxlen=0, approximate=False)
-    assert feeder.step() > 0 and not feeder.waiting_for_collector
+    assert feeder.step() > 0 and not feeder.waiting
 
 
 def test_large_uncollected_records_stop_the_feed_sooner(ledger: Ledger, settings: Settings) -> None:
@@ -73,12 +74,24 @@ def test_large_uncollected_records_stop_the_feed_sooner(ledger: Ledger, settings
         queue.purge(ledger.client)
 
     leave(1000, 500)
-    assert feeder.step() > 0 and not feeder.waiting_for_collector
+    assert feeder.step() > 0 and not feeder.waiting
     leave(400, 7000)
     queue.purge(ledger.client)
-    assert feeder.step() == 0 and feeder.waiting_for_collector, "1400 records, 3.3 MB"
+    assert feeder.step() == 0 and feeder.waiting, "1400 records, 3.3 MB"
     ledger.client.xtrim(results, maxlen=10, approximate=False)
-    assert feeder.step() > 0 and not feeder.waiting_for_collector
+    assert feeder.step() > 0 and not feeder.waiting
+
+
+def test_a_nearly_full_broker_stops_the_feed_whatever_fills_it(feeder: Feeder, ledger: Ledger) -> None:
+    ledger.client.set("somebody-else's", b"x" * (8 << 20))
+    ledger.client.config_set("maxmemory", "10mb")
+    try:
+        assert feeder.step() == 0 and "of the broker's memory is used" in feeder.waiting
+        ledger.client.delete("somebody-else's")
+        wait_until(feeder.step, seconds=5, what="Valkey to have freed it, in its own time")
+        assert not feeder.waiting
+    finally:
+        ledger.client.config_set("maxmemory", "0")
 
 
 def test_the_mean_record(ledger: Ledger) -> None:
