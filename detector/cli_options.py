@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 from click.core import ParameterSource
 
-from detector.errors import show
+from detector.errors import DetectorError, show
 from detector.weights import DEFAULT_MODEL
 
 if TYPE_CHECKING:
@@ -40,6 +41,23 @@ class NewFile(click.Path):
 def say(line: str) -> None:
     """One line on stderr."""
     click.echo(line, err=True)
+
+
+def one_line_errors(command: Callable[..., int]) -> Callable[..., int]:
+    """The command, saying what is wrong with a file (exit code 4) or with a value (2) instead of raising it."""
+
+    @wraps(command)
+    def wrapped(*args: Any, **kwargs: Any) -> int:
+        try:
+            return command(*args, **kwargs)
+        except DetectorError as error:
+            say(str(error))
+            return NOTHING_TO_DO
+        except ValueError as error:
+            say(str(error))
+            return USAGE
+
+    return wrapped
 
 
 def refuse_beside_resume(resume: Path | None) -> None:

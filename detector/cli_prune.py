@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from detector.cli_options import INTERRUPTED, NOTHING_TO_DO, OK, USAGE, refuse_beside_resume, say
+from detector.cli_options import INTERRUPTED, NOTHING_TO_DO, OK, one_line_errors, refuse_beside_resume, say
 from detector.cli_train import FOLDER, can_be_trained_on, fine_tunable
-from detector.errors import DetectorError
 from detector.weights import DEFAULT_MODEL
 from detector.whole_file import whole_file
 
@@ -42,6 +41,7 @@ PLAN, START, RESULT, TABLE = "prune.json", "start.safetensors", "pruned.safetens
 @click.option("--int8/--no-int8", default=True, show_default=True, help="Also quantize and measure both networks.")
 @click.option("-o", "--output", type=FOLDER, help="Folder of the run.")
 @click.option("--resume", type=FOLDER, help="Go on with this run where it stopped.")
+@one_line_errors
 def prune(
     model: str,
     data: Path | None,
@@ -107,12 +107,6 @@ def prune(
     except KeyboardInterrupt:
         say(f"interrupted; go on with: ocr-detector prune --resume {run}")
         return INTERRUPTED
-    except DetectorError as error:
-        say(str(error))
-        return NOTHING_TO_DO
-    except ValueError as error:
-        say(str(error))
-        return USAGE
     click.echo(f"pruned network: {run / RESULT}")
     return OK
 

@@ -8,8 +8,18 @@ from pathlib import Path
 
 import click
 
-from detector.cli_options import FAILED, INTERRUPTED, NOTHING_TO_DO, OK, USAGE, NewFile, refuse_beside_resume, say
-from detector.errors import DetectorError, ModelError, show
+from detector.cli_options import (
+    FAILED,
+    INTERRUPTED,
+    NOTHING_TO_DO,
+    OK,
+    USAGE,
+    NewFile,
+    one_line_errors,
+    refuse_beside_resume,
+    say,
+)
+from detector.errors import ModelError, show
 from detector.weights import DEFAULT_MODEL, WEIGHTS_FOLDER, list_models, load_card, weights_path
 from detector.whole_file import whole_file
 
@@ -82,6 +92,7 @@ def _first_weights(backbone: str | None, fpn_width: int | None) -> str:
 @click.option("-o", "--output", type=FOLDER, help="Folder of the run: checkpoints, metrics.csv, curve.png.")
 @click.option("--resume", type=FOLDER, help="Go on with this run exactly where it stopped.")
 @click.option("--check-only", is_flag=True, help="Only check the data folder: file:line of everything wrong.")
+@one_line_errors
 def train(
     data: Path | None,
     init: str | None,
@@ -174,12 +185,6 @@ def train(
     except KeyboardInterrupt:
         say(f"interrupted; go on with: ocr-detector train --resume {run}")
         return INTERRUPTED
-    except DetectorError as error:
-        say(str(error))
-        return NOTHING_TO_DO
-    except ValueError as error:
-        say(str(error))
-        return USAGE
     click.echo(f"best checkpoint: {run / fitting.BEST}")
     return OK
 
@@ -236,6 +241,7 @@ def export(
 @click.option("--dynamic", is_flag=True, help="quantize_dynamic: changes fully connected layers only.")
 @click.option("--force", is_flag=True, help="Keep the result though it loses more than 1.5 points.")
 @click.option("-o", "--output", type=NewFile(), required=True, help="The int8 .onnx file.")
+@one_line_errors
 def quantize(
     model: Path, images: Path | None, data: Path | None, limit_side: int, dynamic: bool, force: bool, output: Path
 ) -> int:
@@ -255,56 +261,49 @@ def quantize(
     if not model.is_file():
         say(f"{show(model)}: no such file; give an fp32 .onnx file (ocr-detector export makes one)")
         return NOTHING_TO_DO
-    try:
-        quantizing.check_model(model)
-        if dynamic:
-            with whole_file(output) as unfinished:
-                changed = quantizing.quantize_dynamic(model, unfinished)
-            pass_card_on(model, output)
-            click.echo(
-                f"quantize_dynamic changed {changed} nodes"
-                + (
-                    ": it works on fully connected layers, and a DBNet has none; the file holds the same fp32 network. "
-                    "Leave --dynamic out for the static int8 that is smaller and faster."
-                    if not changed
-                    else ""
-                )
+    quantizing.check_model(model)
+    if dynamic:
+        with whole_file(output) as unfinished:
+            changed = quantizing.quantize_dynamic(model, unfinished)
+        pass_card_on(model, output)
+        click.echo(
+            f"quantize_dynamic changed {changed} nodes"
+            + (
+                ": it works on fully connected layers, and a DBNet has none; the file holds the same fp32 network. "
+                "Leave --dynamic out for the static int8 that is smaller and faster."
+                if not changed
+                else ""
             )
-            return OK
-        folder = images or (data / "train_images" if data else None)
-        if folder is None:
-            raise click.UsageError("give --images FOLDER or --data FOLDER for calibration")
-        files = sorted(file for file in folder.iterdir() if file.is_file()) if folder.is_dir() else []
-        if not files:
-            say(f"{show(folder)}: {'no images in it' if folder.is_dir() else 'no such folder'}; give some to calibrate")
-            return NOTHING_TO_DO
-        split = (data and held_out_split(data)) or ""
-        if quantizing.fixed_size(model):
-            split = ""  # pages have all sizes
-        with tempfile.TemporaryDirectory(dir=output.parent) as unfinished:
-            trial = Path(unfinished) / output.name  # what was there before stays until this one is accepted
-            pass_card_on(model, trial)
-            quantizing.quantize_static(
-                model, trial, quantizing.spread(files, quantizing.CALIBRATION_IMAGES), limit_side=limit_side
-            )
-            scores = []
-            click.echo(f"{'':>6}  {'MB':>7}  {'ms':>7}  {'peak MB':>7}  hmean {split} @{limit_side}")
-            for name, path in (("before", model), ("after", trial)):
-                cost = quantizing.measure(path)
-                if data and split:
-                    scores.append(quantizing.hmean(path, data, split, limit_side))
-                score = f"{scores[-1]:.4f}" if scores else "– (needs --data with a val split, and a --dynamic export)"
-                click.echo(f"{name:>6}  {cost.megabytes:7.1f}  {cost.milliseconds:7.1f}  {cost.peak_mb:7.0f}  {score}")
-            lost = scores[0] - scores[1] if scores else 0.0
-            if lost > quantizing.MOST_LOST and not force:
-                say(f"{output}: not written, it loses {100 * lost:.1f} points; --force keeps it")
-                return FAILED
-            trial.replace(output)
-            pass_card_on(model, output)
-    except DetectorError as error:
-        say(str(error))
+        )
+        return OK
+    folder = images or (data / "train_images" if data else None)
+    if folder is None:
+        raise click.UsageError("give --images FOLDER or --data FOLDER for calibration")
+    files = sorted(file for file in folder.iterdir() if file.is_file()) if folder.is_dir() else []
+    if not files:
+        say(f"{show(folder)}: {'no images in it' if folder.is_dir() else 'no such folder'}; give some to calibrate")
         return NOTHING_TO_DO
-    except ValueError as error:
-        say(str(error))
-        return USAGE
+    split = (data and held_out_split(data)) or ""
+    if quantizing.fixed_size(model):
+        split = ""  # pages have all sizes
+    with tempfile.TemporaryDirectory(dir=output.parent) as unfinished:
+        trial = Path(unfinished) / output.name  # what was there before stays until this one is accepted
+        pass_card_on(model, trial)
+        quantizing.quantize_static(
+            model, trial, quantizing.spread(files, quantizing.CALIBRATION_IMAGES), limit_side=limit_side
+        )
+        scores = []
+        click.echo(f"{'':>6}  {'MB':>7}  {'ms':>7}  {'peak MB':>7}  hmean {split} @{limit_side}")
+        for name, path in (("before", model), ("after", trial)):
+            cost = quantizing.measure(path)
+            if data and split:
+                scores.append(quantizing.hmean(path, data, split, limit_side))
+            score = f"{scores[-1]:.4f}" if scores else "– (needs --data with a val split, and a --dynamic export)"
+            click.echo(f"{name:>6}  {cost.megabytes:7.1f}  {cost.milliseconds:7.1f}  {cost.peak_mb:7.0f}  {score}")
+        lost = scores[0] - scores[1] if scores else 0.0
+        if lost > quantizing.MOST_LOST and not force:
+            say(f"{output}: not written, it loses {100 * lost:.1f} points; --force keeps it")
+            return FAILED
+        trial.replace(output)
+        pass_card_on(model, output)
     return OK

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import redis
 
 from detector.errors import DetectorError, is_out_of_memory
+from detector.memory import peak_rss_mb
 from worker import blob, guard
 from worker.broker import connect
 from worker.messages import BoxRecord, ImageRecord, ImageTask, ModelRecord, Original, Seconds, failed_record
@@ -145,7 +146,7 @@ class ImageRunner:
             seconds=Seconds(
                 *(round(value, 4) for value in (fetch_s, spent["open"], spent["infer"], spent["post"], total_s))
             ),
-            peak_rss_mb=round(guard.peak_rss_mb(), 1),
+            peak_rss_mb=round(peak_rss_mb(), 1),
             attempts=attempts,
             worker=worker_name(),
             model=ModelRecord(info.name, info.sha256, info.runtime),
@@ -159,7 +160,7 @@ class ImageRunner:
             message,
             attempts=attempts,
             worker=worker_name(),
-            peak_rss_mb=round(guard.peak_rss_mb(), 1),
+            peak_rss_mb=round(peak_rss_mb(), 1),
         )
 
 

@@ -1,4 +1,4 @@
-"""Memory and time of this process: peak RSS per image, telling an OOM kill from a crash, the degradation ladder."""
+"""This process: its peak RSS begun anew, its priority, an OOM kill told from a crash, the degradation ladder."""
 
 from __future__ import annotations
 
@@ -15,17 +15,12 @@ _CLEAR_PEAK = b"5"  # proc(5), /proc/pid/clear_refs: resets VmHWM
 
 
 def reset_peak_rss() -> None:
-    """Start a new peak measurement for this process; silently keeps the old one where /proc is read-only."""
+    """Let ``detector.memory.peak_rss_mb`` begin anew; where /proc is read-only the old peak silently stays."""
     try:
         with Path("/proc/self/clear_refs").open("wb") as handle:
             handle.write(_CLEAR_PEAK)
     except OSError:
         pass
-
-
-def peak_rss_mb() -> float:
-    """Largest resident size of this process since :func:`reset_peak_rss`, MiB."""
-    return memory.peak_rss_mb()
 
 
 def tame_malloc() -> None:

@@ -12,7 +12,8 @@ from typing import Any
 import redis
 from celery.signals import heartbeat_sent, worker_ready, worker_shutdown
 
-from worker import guard, presence
+from detector.memory import peak_rss_mb
+from worker import presence
 from worker.messages import ModelRecord
 from worker.settings import settings
 from worker.storage import spool_usage
@@ -74,7 +75,7 @@ def image_done(client: redis.Redis, model: ModelRecord | None) -> None:
     if _last_image and now - _last_image < presence.IMAGE_NOTE_S:
         return
     _last_image = now
-    note = presence.ImageNote(time.time(), round(guard.peak_rss_mb(), 1), model.sha256 if model else "")
+    note = presence.ImageNote(time.time(), round(peak_rss_mb(), 1), model.sha256 if model else "")
     try:
         presence.note_image(client, _name(os.getppid()), note)
     except redis.RedisError as error:  # the image's record is safe; this is only for people who watch

@@ -9,18 +9,19 @@ from pathlib import Path
 import pytest
 
 from detector.errors import NotFound, is_out_of_memory
+from detector.memory import peak_rss_mb
 from worker import guard
 
 
 def test_peak_is_of_this_image_only() -> None:
     guard.reset_peak_rss()
-    base = guard.peak_rss_mb()
+    base = peak_rss_mb()
     block = bytearray(80 << 20)
     block[::4096] = b"x" * len(block[::4096])
-    assert guard.peak_rss_mb() > base + 60
+    assert peak_rss_mb() > base + 60
     del block
     guard.reset_peak_rss()
-    assert guard.peak_rss_mb() < base + 40
+    assert peak_rss_mb() < base + 40
 
 
 @pytest.mark.parametrize(
