@@ -24,7 +24,7 @@ from worker.settings import settings
 
 logger = get_logger(__name__)
 EVENTS_EVERY_S = 0.5
-FULL_PAUSE_S = 5.0
+FULL_PAUSE_S = 5.0  # until a worker that could not declare its queues tries again
 _oom_witness = OomWitness()
 
 
