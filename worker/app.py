@@ -80,6 +80,8 @@ def configuration(current: Settings) -> dict[str, Any]:
         # A worker that starts before Redis, or outlives a restart of it, waits instead of dying.
         "broker_connection_retry_on_startup": True,
         "broker_connection_max_retries": None,
+        # Nor does it die of a Redis that refuses: memory or disk full, a replica for a while (worker/channel.py).
+        "broker_channel_error_retry": True,
         # An image that runs while the broker is away is not thrown away: the ledger takes its record when it is back.
         "worker_cancel_long_running_tasks_on_connection_loss": False,
         # JSON only: a pickle on the queue would run code in the worker.

@@ -14,10 +14,11 @@ from worker.ledger import Ledger
 from worker.settings import Settings, redacted
 
 logger = logging.getLogger(__name__)
-# How long a worker holds on to a page that a full broker does not take, and how often it tries.
-ROOM_WAIT_S = 30.0
-ROOM_LOOK_S = 1.0
-FULL_WARNING = "the broker's memory is full: waiting until somebody collects, or forgets a job"
+# How long a worker holds on to a page that the broker does not take, and how often it tries.
+WRITE_WAIT_S = 30.0
+WRITE_LOOK_S = 1.0
+# Its disk is full or broken; it has fewer replicas than it must have (redis.conf: min-replicas-to-write).
+_NO_WRITES = ("MISCONF", "NOREPLICAS")
 
 
 class BrokerUnreachable(ConnectionError):
@@ -62,6 +63,21 @@ def is_full(error: Exception) -> bool:
     return isinstance(cause, redis.exceptions.OutOfMemoryError)
 
 
+def takes_no_writes(error: Exception) -> bool:
+    """Whether Redis answers, but takes no writes at the moment: memory or disk full, a replica, too few replicas."""
+    cause = error if isinstance(error, redis.RedisError) else error.__cause__
+    if isinstance(cause, redis.exceptions.OutOfMemoryError | redis.exceptions.ReadOnlyError):
+        return True
+    return isinstance(cause, redis.ResponseError) and any(code in str(cause) for code in _NO_WRITES)
+
+
+def why_no_writes(error: Exception) -> str:
+    """What a worker's log says about it."""
+    if is_full(error):
+        return "the broker's memory is full: waiting until somebody collects, or forgets a job"
+    return f"the broker takes no writes: waiting until it does ({str(error).splitlines()[0]})"
+
+
 def refusal(error: Exception) -> str:
     """What a command says, in one line, about a broker that answers but refuses, or that went away in the middle.
 
@@ -83,24 +99,24 @@ def refusal(error: Exception) -> str:
 
 
 class PatientLedger(Ledger):
-    """A worker's ledger: while the broker's memory is full, its steps wait until somebody has collected.
+    """A worker's ledger: while the broker takes no writes, its steps wait.
 
-    A script that is refused has changed nothing. Still no room after ``ROOM_WAIT_S``: OutOfMemoryError.
+    A script that is refused has changed nothing. Still refused after ``WRITE_WAIT_S``: redis.ResponseError.
     """
 
     def _call(self, script: str, job: str, *args: Any) -> Any:
-        give_up = time.monotonic() + ROOM_WAIT_S
+        give_up = time.monotonic() + WRITE_WAIT_S
         waiting = False
         while True:
             try:
                 return super()._call(script, job, *args)
-            except redis.exceptions.OutOfMemoryError:
-                if time.monotonic() > give_up:
+            except redis.ResponseError as error:
+                if not takes_no_writes(error) or time.monotonic() > give_up:
                     raise
                 if not waiting:
                     waiting = True
-                    logger.warning(FULL_WARNING)
-                time.sleep(ROOM_LOOK_S)
+                    logger.warning(why_no_writes(error))
+                time.sleep(WRITE_LOOK_S)
 
 
 def open_ledger(settings: Settings, client: redis.Redis | None = None, *, patient: bool = False) -> Ledger:
@@ -109,7 +125,7 @@ def open_ledger(settings: Settings, client: redis.Redis | None = None, *, patien
     Args:
         settings: where the broker is.
         client: a connection to it; None makes one.
-        patient: a worker's ledger, which outlives a restart of the broker and waits while its memory is full.
+        patient: a worker's ledger, which outlives a restart of the broker and waits while it takes no writes.
 
     Raises:
         BrokerUnreachable: see :func:`connect`.

@@ -13,10 +13,9 @@ from celery.utils.log import get_logger
 from celery.worker.consumer import Consumer
 from celery.worker.request import Request
 from kombu import Connection
-from redis import RedisError
-from redis.exceptions import OutOfMemoryError
+from redis import RedisError, ResponseError
 
-from worker.broker import FULL_WARNING, BrokerUnreachable, is_full, open_ledger
+from worker.broker import BrokerUnreachable, open_ledger, takes_no_writes, why_no_writes
 from worker.channel import FleetChannel
 from worker.guard import OomWitness
 from worker.messages import ErrorType, split_task_id
@@ -24,7 +23,7 @@ from worker.settings import settings
 
 logger = get_logger(__name__)
 EVENTS_EVERY_S = 0.5
-FULL_PAUSE_S = 5.0  # until a worker that could not declare its queues tries again
+REFUSED_PAUSE_S = 5.0
 _oom_witness = OomWitness()
 
 
@@ -57,13 +56,9 @@ class FleetConsumer(Consumer):
     child waits for them. Their times are noted when they happen; whoever watches learns of them a moment later.
     """
 
-    connection_errors: tuple[type[BaseException], ...]
-
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._bundle_until = 0.0
-        # A worker that starts while Redis is full cannot declare its queues: "unrecoverable" to Celery, not to us.
-        self.connection_errors = (*self.connection_errors, OutOfMemoryError)
 
     def connection_for_read(self, heartbeat: float | None = None) -> Connection:
         connection = self.app.connection_for_read(heartbeat=heartbeat)
@@ -72,9 +67,10 @@ class FleetConsumer(Consumer):
 
     def on_connection_error_after_connected(self, exc: Exception) -> None:
         super().on_connection_error_after_connected(exc)
-        if is_full(exc):
-            logger.warning(FULL_WARNING)
-            time.sleep(FULL_PAUSE_S)
+        if isinstance(exc, ResponseError):  # there it is, but it refuses: nothing slows the next try down but this
+            if takes_no_writes(exc):
+                logger.warning(why_no_writes(exc))
+            time.sleep(REFUSED_PAUSE_S)
 
     def on_send_event_buffered(self) -> None:
         now = time.monotonic()

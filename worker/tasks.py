@@ -10,18 +10,18 @@ import warnings
 from functools import cache
 from typing import Any
 
+import redis
 from billiard.exceptions import SoftTimeLimitExceeded
 from celery import Task
 from celery.exceptions import CPendingDeprecationWarning, Reject
 from celery.signals import setup_logging, worker_init, worker_process_init
 from kombu.exceptions import OperationalError
-from redis.exceptions import OutOfMemoryError
 
 from detector.errors import ModelError
 from detector.runtimes import usable_card
 from worker import guard
 from worker.app import CLEANUP_TASK, DETECT_TASK, RECONCILE_TASK, app
-from worker.broker import is_full, open_ledger
+from worker.broker import open_ledger, takes_no_writes
 from worker.cleanup import clean_redis_once, clean_spool, remember_report, report_line
 from worker.deadletter import MACHINE_FAULT, bury, dead_record
 from worker.detection import ImageRunner, worker_name
@@ -37,7 +37,7 @@ from worker.spool import MachineFault
 logger = logging.getLogger(__name__)
 # A worker whose disk is full fails a page in milliseconds: without a pause it would fail those of the whole fleet.
 FAULT_PAUSE_S = 5.0
-BROKER_FULL = "the broker's memory is full"
+NO_WRITES = "the broker takes no writes"
 
 
 @setup_logging.connect
@@ -164,10 +164,12 @@ def detect_image(self: Task, message: Any) -> str:
     redelivered = bool((self.request.delivery_info or {}).get("redelivered"))
     try:
         return _detect(task, redelivered)
-    except OutOfMemoryError:
-        # Of Redis, after half a minute of waiting. The reconciler sends the page again when there is room.
-        logger.error("%s page %d of job %s left for later: %s", task.image, task.page, task.job, BROKER_FULL)
-        return f"left for later: {BROKER_FULL}"
+    except redis.ResponseError as error:
+        if not takes_no_writes(error):
+            raise
+        # After half a minute of waiting. The reconciler sends the page again when it does.
+        logger.error("%s page %d of job %s left for later: %s", task.image, task.page, task.job, NO_WRITES)
+        return f"left for later: {NO_WRITES}"
 
 
 def _detect(task: ImageTask, redelivered: bool) -> str:
@@ -205,8 +207,8 @@ def reconcile() -> str:
     """Send pages again whose worker or message was lost (one worker of the fleet)."""
     try:
         resent = reconcile_all_once(app, _ledger())
-    except (OutOfMemoryError, OperationalError) as error:
-        if not is_full(error):
+    except (redis.ResponseError, OperationalError) as error:
+        if not takes_no_writes(error):
             raise
-        return BROKER_FULL
+        return NO_WRITES
     return "another worker is at it" if resent is None else f"sent {resent} again"

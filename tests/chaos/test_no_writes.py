@@ -1,0 +1,126 @@
+"""Redis stops taking writes in the middle of a job: the worker waits, whatever it holds, and nothing is lost."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import redis
+
+from tests.pictures import write_images
+from tests.processes import WorkerProcess, command, wait_until
+from worker import broker
+from worker.broker import PatientLedger
+from worker.ledger import JobStatus, Ledger
+from worker.messages import ImageTask
+
+COUNT = 200
+WAITING = ": waiting "
+
+
+@pytest.fixture(params=["full", "too few replicas", "replica"])
+def refusing(request: pytest.FixtureRequest, client: redis.Redis) -> Iterator[Callable[[bool], None]]:
+    """Makes the server refuse writes, or take them again. Too few replicas refuse as a full disk does: everything."""
+
+    def set_refusing(yes: bool) -> None:
+        match request.param:
+            case "full":
+                client.config_set("maxmemory", "1mb" if yes else "0")
+            case "too few replicas":
+                client.config_set("min-replicas-to-write", "1" if yes else "0")
+            case "replica":
+                client.execute_command("REPLICAOF", *(("127.0.0.1", "1") if yes else ("NO", "ONE")))
+
+    yield set_refusing
+    set_refusing(False)
+
+
+@pytest.mark.chaos
+def test_worker_outlives_it(
+    environment: dict[str, str], tmp_path: Path, ledger: Ledger, refusing: Callable[[bool], None]
+) -> None:
+    write_images(tmp_path / "in", COUNT)
+    log = tmp_path / "worker.log"
+    worker = WorkerProcess(environment, log)
+
+    def job() -> JobStatus:
+        status = ledger.status("job")
+        assert status is not None
+        return status
+
+    try:
+        fed = command(environment, "ocr-producer", "enqueue", tmp_path / "in", "--job", "job", "--quiet")
+        assert fed.returncode == 0, fed.stderr
+        wait_until(lambda: job().ok > 3, seconds=60, what="some records")
+        refusing(True)
+        wait_until(lambda: WAITING in log.read_text(), seconds=20, what="the worker to notice")
+        time.sleep(6)  # kombu's look for expired messages, every 5 s, writes too
+        before = job().done
+        time.sleep(1)
+        assert before == job().done < COUNT, "the test is to stop it in the middle"
+        refusing(False)
+        wait_until(lambda: job().finished, seconds=60, what="the rest")
+        assert (job().ok, job().failed) == (COUNT, 0)
+        assert worker.alive
+    finally:
+        worker.stop()
+    assert "Traceback" not in log.read_text(), log.read_text()[-4000:]
+
+
+@pytest.mark.chaos
+def test_worker_started_meanwhile_waits_too(
+    environment: dict[str, str], tmp_path: Path, ledger: Ledger, refusing: Callable[[bool], None]
+) -> None:
+    write_images(tmp_path / "in", 3)
+    fed = command(environment, "ocr-producer", "enqueue", tmp_path / "in", "--job", "job", "--quiet")
+    assert fed.returncode == 0, fed.stderr
+    refusing(True)
+    log = tmp_path / "worker.log"
+    worker = WorkerProcess(environment, log)
+    try:
+        wait_until(lambda: WAITING in log.read_text(), seconds=30, what="the worker to notice")
+        assert worker.alive
+        refusing(False)
+        wait_until(lambda: (status := ledger.status("job")) and status.ok == 3, seconds=30, what="the records")
+    finally:
+        worker.stop()
+    assert "Traceback" not in log.read_text(), log.read_text()[-4000:]
+
+
+def test_a_step_waits_but_not_for_ever(
+    client: redis.Redis,
+    refusing: Callable[[bool], None],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    ledger = PatientLedger(client, ttl_s=60)
+    ledger.create("job", 1, {})
+    ledger.feed([ImageTask(job="job", index=0, image="a", uri="file:///a")])
+    refusing(True)
+    monkeypatch.setattr(broker, "WRITE_WAIT_S", 0.3)
+    monkeypatch.setattr(broker, "WRITE_LOOK_S", 0.05)
+    started = time.monotonic()
+    with pytest.raises(redis.ResponseError):
+        ledger.begin("job", 0, redelivered=False)
+    assert 0.3 < time.monotonic() - started < 3
+    said = [record.message for record in caplog.records if WAITING in record.message]
+    assert len(said) == 1, "once, not at each look"
+
+    looks: list[float] = []
+
+    def writes_at_the_third_look(pause: float) -> None:
+        looks.append(pause)
+        refusing(len(looks) < 3)
+
+    monkeypatch.setattr(broker.time, "sleep", writes_at_the_third_look)
+    assert ledger.begin("job", 0, redelivered=False).attempts == 1, "what was refused has changed nothing"
+    assert len(looks) == 3
+
+
+def test_other_refusals_are_not_waited_for(client: redis.Redis, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(broker.time, "sleep", lambda pause: pytest.fail("waits"))
+    client.set("ocrfleet:job:job", "not a hash")
+    with pytest.raises(redis.ResponseError, match="WRONGTYPE"):
+        PatientLedger(client, ttl_s=60).begin("job", 0, redelivered=False)
