@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import time
 from collections.abc import Callable
 from functools import wraps
@@ -15,8 +16,8 @@ from worker.messages import JOB_NAME
 EXIT_FAILED_IMAGES, EXIT_USAGE, EXIT_BROKER, EXIT_NOTHING, EXIT_INTERRUPTED = 1, 2, 3, 4, 130
 
 EXIT_CODES = (
-    "Exit codes: 0 all good; 1 finished, some images failed (listed); 2 usage; 3 broker unreachable; "
-    "4 nothing to do or input missing; 130 interrupted (says how to resume)."
+    "Exit codes: 0 all good; 1 finished, some images failed (listed); 2 usage; 3 broker unreachable or full; "
+    "4 nothing to do or input missing; 130 interrupted, or the disk is full (says how to go on)."
 )
 
 
@@ -75,7 +76,11 @@ def clear_errors(command: Callable[..., Any]) -> Callable[..., Any]:
         except (SourceMissing, NothingToDo, JobGone, CannotDraw) as error:
             raise Stop(str(error), EXIT_NOTHING) from None
         except OSError as error:
-            raise Stop(f"{error.filename or ''}: {error.strerror or error}".lstrip(": "), EXIT_USAGE) from None
+            reason = f"{error.filename or ''}: {error.strerror or error}".lstrip(": ")
+            if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                remedy = "make room, then give the same command again: what is done is kept"
+                raise Stop(f"{reason}; {remedy}", EXIT_INTERRUPTED) from None
+            raise Stop(reason, EXIT_USAGE) from None
 
     return wrapped
 

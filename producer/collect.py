@@ -13,9 +13,10 @@ import os
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from io import FileIO
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any
+from typing import Any
 
 import msgspec
 from redis.exceptions import OutOfMemoryError
@@ -75,7 +76,7 @@ class Collector:
         self.results = results
         self._seen = bytearray(total)
         self._superseded = False
-        self._file: IO[bytes] | None = None
+        self._file: FileIO | None = None
 
     def __enter__(self) -> Collector:
         self._refuse_another_jobs()
@@ -87,7 +88,7 @@ class Collector:
             if self.results.exists():
                 truncate_torn_line(self.results)
                 self._read_what_is_there()
-            self._file = self.results.open("ab")
+            self._file = self.results.open("ab", buffering=0)
         except BaseException:
             self._ledger.client.delete(self._lock_key)
             raise
@@ -112,12 +113,14 @@ class Collector:
     def __exit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        if self._file is not None:
-            self._file.close()
-            self._file = None
-            if self._superseded:
-                _keep_last_records(self.results)
-        self._ledger.client.delete(self._lock_key)
+        try:
+            if self._file is not None:
+                self._file.close()
+                self._file = None
+                if self._superseded:
+                    _keep_last_records(self.results)
+        finally:
+            self._ledger.client.delete(self._lock_key)
 
     def _take_lock(self) -> None:
         client = self._ledger.client
@@ -174,6 +177,7 @@ class Collector:
         # redis-py answers a list of pairs in RESP2 and a dict of lists in RESP3.
         entries = next(iter(answer.values()))[0] if isinstance(answer, dict) else answer[0][1]
         new = []
+        fresh = bytearray()
         for _, fields in entries:
             raw = fields[b"record"]
             line = _decoder.decode(raw)
@@ -182,12 +186,22 @@ class Collector:
                 continue  # came again after a crash between fsync and removal
             self._superseded |= before == _FAILED  # a retry made it good
             self._mark(line)
-            self._file.write(raw + b"\n")
+            fresh += raw + b"\n"
             new.append(line)
-        self._file.flush()
-        os.fsync(self._file.fileno())
+        self._append(fresh)
         client.xdel(self._keys.results, *(entry_id for entry_id, _ in entries))
         return new
+
+    def _append(self, lines: bytearray) -> None:
+        assert self._file is not None
+        try:
+            # Unbuffered: what a full disk did not take must not be tried again when the file is closed.
+            left = memoryview(lines)
+            while left:
+                left = left[self._file.write(left) :]
+            os.fsync(self._file.fileno())
+        except OSError as error:  # which does not know its file's name
+            raise OSError(error.errno, error.strerror, str(self.results)) from None
 
 
 def _is_dead_neighbour(holder: bytes) -> bool:

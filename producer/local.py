@@ -28,6 +28,8 @@ QUICK_DEATH_S = 15
 QUICK_DEATHS = 3
 # Longer than any image on a slow machine; then the image is simply run again by the next resume.
 STOP_TIMEOUT_S = 30
+# After an error (disk full, server gone) a worker may wait for what will not come; its page is simply run again.
+ERROR_STOP_TIMEOUT_S = 2
 
 
 # Producer (67 MB, 90 with a large job) and server (10 MB, more while records wait) beside the workers.
@@ -178,22 +180,18 @@ class LocalFleet:
     def __exit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self.stop()
+        self.stop_workers(STOP_TIMEOUT_S if exc_type is None else ERROR_STOP_TIMEOUT_S)
+        self.server.stop()
 
-    def stop_workers(self) -> None:
+    def stop_workers(self, timeout_s: float = STOP_TIMEOUT_S) -> None:
         """Let running images finish, then stop the workers; the server goes on, so that their records arrive."""
         running = [worker.process for worker in self.workers if worker.process and worker.process.poll() is None]
         for process in running:
             process.send_signal(signal.SIGTERM)
-        deadline = time.monotonic() + STOP_TIMEOUT_S
+        deadline = time.monotonic() + timeout_s
         for process in running:
             try:
                 process.wait(max(0.1, deadline - time.monotonic()))
             except subprocess.TimeoutExpired:
                 os.killpg(process.pid, signal.SIGKILL)
                 process.wait()
-
-    def stop(self) -> None:
-        """Stop everything. Safe to call twice."""
-        self.stop_workers()
-        self.server.stop()

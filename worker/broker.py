@@ -91,6 +91,8 @@ def refusal(error: Exception) -> str:
             "the broker's memory is full: free some with `ocr-producer collect JOB -o OUT` or `ocr-producer forget "
             "JOB` (see `ocr-producer jobs`), or raise its maxmemory"
         )
+    if "MISCONF" in text:
+        return f"the broker cannot write to its disk ({text}); make room there, then give the same command again"
     if isinstance(cause, redis.exceptions.NoPermissionError):
         return f"the broker does not let this user do that: {text}"
     if isinstance(cause, redis.ResponseError):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -79,6 +80,23 @@ def test_a_crash_between_disk_and_redis_doubles_nothing(
     with Collector(job, JOB, results, 5) as collector:
         assert [line.index for line in collector.step(block_ms=0)] == [1]
     assert on_disk(results) == [(0, "ok"), (1, "ok")]
+
+
+def test_a_disk_that_takes_half_a_record(job: Ledger, results: Path) -> None:
+    for index in range(3):
+        finish(job, index)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    try:
+        with pytest.raises(OSError, match=r"results\.jsonl"), Collector(job, JOB, results, 5) as collector:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (500, hard))
+            collector.step(block_ms=0)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert results.stat().st_size == 500, "in the middle of a line"
+    assert job.client.xlen(JobKeys.of(JOB).results) == 3
+    with Collector(job, JOB, results, 5) as collector:  # its lock is free again
+        collector.step(block_ms=0)
+    assert on_disk(results) == [(index, "ok") for index in range(3)]
 
 
 def test_a_torn_last_line_is_written_again(job: Ledger, results: Path) -> None:
