@@ -66,7 +66,7 @@ def test_deep_samples_are_weighed(tmp_path: Path) -> None:
     estimate = estimate_bytes(page_header(path), 1440)
     program = (
         "import sys; from pathlib import Path\n"
-        "from detector.image import open_page; from worker.guard import peak_rss_mb\n"
+        "from detector.image import open_page; from detector.memory import peak_rss_mb\n"
         "import pyvips; before = peak_rss_mb(); open_page(Path(sys.argv[1]), limit_side=1440)\n"
         "print(peak_rss_mb() - before)"
     )
