@@ -12,14 +12,14 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from io import FileIO
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 import msgspec
-from redis.exceptions import OutOfMemoryError
+from redis.exceptions import OutOfMemoryError, RedisError
 
 from producer.origin import Origin, check_name, claim
 from producer.results import truncate_torn_line
@@ -120,7 +120,9 @@ class Collector:
                 if self._superseded:
                     _keep_last_records(self.results)
         finally:
-            self._ledger.client.delete(self._lock_key)
+            # A broker on the disk that is full refuses this too; what is to be said is that the disk is full.
+            with suppress(RedisError) if exc else nullcontext():
+                self._ledger.client.delete(self._lock_key)
 
     def _take_lock(self) -> None:
         client = self._ledger.client

@@ -9,7 +9,7 @@ from typing import Protocol
 
 from celery import Celery
 from kombu.exceptions import OperationalError
-from redis.exceptions import OutOfMemoryError
+from redis import ResponseError
 
 from producer.collect import Collector, Line
 from producer.feed import Feeder
@@ -25,6 +25,19 @@ STATUS_EVERY_S = 0.5
 PAUSE_S = 0.1
 # More at once than that: a fleet, or a collector that has to catch up. No pause.
 MANY_RECORDS = 64
+
+
+def pause_s(sent: int, records: int, *, collecting: bool) -> float:
+    """Seconds until feeding and collecting are tried again.
+
+    Args:
+        sent: messages sent this time.
+        records: records collected this time.
+        collecting: whether anybody collects here: that waits by itself for a first record.
+    """
+    if sent or records >= MANY_RECORDS or (collecting and not records):
+        return 0.0
+    return PAUSE_S
 
 
 class JobGone(RuntimeError):
@@ -51,7 +64,7 @@ class Drive:
         job: its name.
         view: shows progress.
         until_fed: stop as soon as every page is on the queue.
-        on_tick: called about ten times a second (``run`` looks after its workers there).
+        on_tick: called several times a second (``run`` looks after its workers there).
     """
 
     app: Celery
@@ -90,13 +103,12 @@ class Drive:
             if now - self._last_reconcile > RECONCILE_EVERY_S and status.state == "open":
                 self._last_reconcile = now
                 self._reconcile()
-            if not sent and len(lines) < MANY_RECORDS and (lines or not self.collector):
-                time.sleep(PAUSE_S)
+            time.sleep(pause_s(sent, len(lines), collecting=self.collector is not None))
 
     def _reconcile(self) -> None:
         try:
             reconcile(self.app, self.ledger, self.job)
-        except (OutOfMemoryError, OperationalError) as error:
+        except (ResponseError, OperationalError) as error:
             # Nothing can be sent again through a full broker; collecting, which empties it, goes on.
             if not is_full(error):
                 raise

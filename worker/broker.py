@@ -14,11 +14,15 @@ from worker.ledger import Ledger
 from worker.settings import Settings, redacted
 
 logger = logging.getLogger(__name__)
-# How long a worker holds on to a page that the broker does not take, and how often it tries.
-WRITE_WAIT_S = 30.0
+# How long a worker holds on to a page that the broker does not take, and how often it tries. Less than the time a page
+# has between its soft and its hard limit (settings.HARD_LIMIT_MARGIN_S).
+WRITE_WAIT_S = 10.0
 WRITE_LOOK_S = 1.0
-# Its disk is full or broken; it has fewer replicas than it must have (redis.conf: min-replicas-to-write).
-_NO_WRITES = ("MISCONF", "NOREPLICAS")
+# What Redis says of itself, in its own words: redis-py has no class for the last two, and sees none of them where
+# Redis 6.2 wraps what a script was told ("ERR Error running script ... -OOM command not allowed ...").
+_MEMORY_FULL = "OOM command not allowed"
+# A replica; the disk is full or broken; fewer replicas than there must be (redis.conf: min-replicas-to-write).
+_NO_WRITES = (_MEMORY_FULL, "READONLY You can't write", "MISCONF", "NOREPLICAS")
 
 
 class BrokerUnreachable(ConnectionError):
@@ -47,7 +51,7 @@ def connect(settings: Settings, *, patient: bool = False) -> redis.Redis:
             health_check_interval=30,  # NAT boxes of cheap providers drop idle connections silently
             retry=PATIENCE if patient else None,
         )
-        client.ping()
+        _ask(client)
     except (redis.RedisError, OSError, ValueError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise BrokerUnreachable(
@@ -57,25 +61,38 @@ def connect(settings: Settings, *, patient: bool = False) -> redis.Redis:
     return client
 
 
+def _ask(client: redis.Redis) -> None:
+    """Raises what keeps a client out. A server with a broken disk refuses even PING: it is there all the same."""
+    try:
+        client.ping()
+    except redis.ResponseError as error:
+        if not takes_no_writes(error):
+            raise
+
+
 def is_full(error: Exception) -> bool:
     """Whether redis-py's error, or Celery's around it, means that Redis has reached its ``maxmemory``."""
     cause = error if isinstance(error, redis.RedisError) else error.__cause__
-    return isinstance(cause, redis.exceptions.OutOfMemoryError)
+    return isinstance(cause, redis.exceptions.OutOfMemoryError) or _says(cause, _MEMORY_FULL)
 
 
 def takes_no_writes(error: Exception) -> bool:
     """Whether Redis answers, but takes no writes at the moment: memory or disk full, a replica, too few replicas."""
     cause = error if isinstance(error, redis.RedisError) else error.__cause__
-    if isinstance(cause, redis.exceptions.OutOfMemoryError | redis.exceptions.ReadOnlyError):
-        return True
-    return isinstance(cause, redis.ResponseError) and any(code in str(cause) for code in _NO_WRITES)
+    refusals = redis.exceptions.OutOfMemoryError | redis.exceptions.ReadOnlyError
+    return isinstance(cause, refusals) or _says(cause, *_NO_WRITES)
 
 
-def why_no_writes(error: Exception) -> str:
-    """What a worker's log says about it."""
+def _says(error: BaseException | None, *phrases: str) -> bool:
+    return isinstance(error, redis.ResponseError) and any(phrase in str(error) for phrase in phrases)
+
+
+def why_waiting(error: Exception) -> str:
+    """What a worker's log says about a broker that refuses."""
     if is_full(error):
         return "the broker's memory is full: waiting until somebody collects, or forgets a job"
-    return f"the broker takes no writes: waiting until it does ({str(error).splitlines()[0]})"
+    what = "takes no writes" if takes_no_writes(error) else "refuses a step"
+    return f"the broker {what}: waiting until it does ({str(error).splitlines()[0]})"
 
 
 def refusal(error: Exception) -> str:
@@ -117,7 +134,7 @@ class PatientLedger(Ledger):
                     raise
                 if not waiting:
                     waiting = True
-                    logger.warning(why_no_writes(error))
+                    logger.warning(why_waiting(error))
                 time.sleep(WRITE_LOOK_S)
 
 

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import time
+import warnings
 from typing import Any
 
 from billiard.einfo import ExceptionInfo
 from celery.apps.worker import Worker
-from celery.exceptions import TimeLimitExceeded
+from celery.exceptions import CPendingDeprecationWarning, TimeLimitExceeded
 from celery.utils.log import get_logger
 from celery.worker.consumer import Consumer
 from celery.worker.request import Request
 from kombu import Connection
 from redis import RedisError, ResponseError
 
-from worker.broker import BrokerUnreachable, open_ledger, takes_no_writes, why_no_writes
+from worker.broker import BrokerUnreachable, open_ledger, why_waiting
 from worker.channel import FleetChannel
 from worker.guard import OomWitness
 from worker.messages import ErrorType, split_task_id
@@ -66,10 +67,11 @@ class FleetConsumer(Consumer):
         return self.ensure_connected(connection)
 
     def on_connection_error_after_connected(self, exc: Exception) -> None:
-        super().on_connection_error_after_connected(exc)
+        with warnings.catch_warnings():  # six lines about another default of Celery 6.0, each time
+            warnings.simplefilter("ignore", CPendingDeprecationWarning)
+            super().on_connection_error_after_connected(exc)
         if isinstance(exc, ResponseError):  # there it is, but it refuses: nothing slows the next try down but this
-            if takes_no_writes(exc):
-                logger.warning(why_no_writes(exc))
+            logger.warning(why_waiting(exc))
             time.sleep(REFUSED_PAUSE_S)
 
     def on_send_event_buffered(self) -> None:

@@ -35,7 +35,11 @@ def dead_record(task: ImageTask, attempts: int, losses: tuple[str, ...], worker:
         worker: who writes the record.
     """
     cause = losses[-1] if losses and losses[-1] in get_args(ErrorType) else "WorkerLost"
-    message = f"given up after {attempts} tries: {_EXPLANATIONS.get(cause, 'it was lost')} ({', '.join(losses) or '?'})"
+    if losses:
+        reason = f"{_EXPLANATIONS.get(cause, 'it was lost')} ({', '.join(losses)})"
+    else:
+        reason = "no try left a trace: its machine vanished, or the broker took no writes; `retry` it"
+    message = f"given up after {attempts} tries: {reason}"
     return failed_record(task, cast(ErrorType, cause), message, attempts=attempts, worker=worker)
 
 

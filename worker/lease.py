@@ -34,10 +34,11 @@ class LeaseKeeper:
     def hold(self, job: str, index: int) -> Iterator[None]:
         """Beat for this page, whose lease was taken (``Ledger.begin``), until the block is left."""
         self._page = (job, index)
-        if self._thread is None:
-            self._thread = threading.Thread(target=self._beat, name="lease", daemon=True)
-            self._thread.start()
         try:
+            if self._thread is None:
+                thread = threading.Thread(target=self._beat, name="lease", daemon=True)
+                thread.start()  # raises at a limit of processes: the next page tries again
+                self._thread = thread
             yield
         finally:
             self._page = None

@@ -6,14 +6,13 @@ import gc
 import logging
 import signal
 import time
-import warnings
 from functools import cache
 from typing import Any
 
 import redis
 from billiard.exceptions import SoftTimeLimitExceeded
 from celery import Task
-from celery.exceptions import CPendingDeprecationWarning, Reject
+from celery.exceptions import Reject
 from celery.signals import setup_logging, worker_init, worker_process_init
 from kombu.exceptions import OperationalError
 
@@ -37,7 +36,7 @@ from worker.spool import MachineFault
 logger = logging.getLogger(__name__)
 # A worker whose disk is full fails a page in milliseconds: without a pause it would fail those of the whole fleet.
 FAULT_PAUSE_S = 5.0
-NO_WRITES = "the broker takes no writes"
+NO_WRITES = "the broker does not answer, or takes no writes"
 
 
 @setup_logging.connect
@@ -47,8 +46,6 @@ def _configure_logging(loglevel: int | None = None, **_: Any) -> None:
     logging.basicConfig(level=level, format="%(asctime)s %(levelname)s %(message)s")
     logging.getLogger("celery.worker.strategy").setLevel(max(level, logging.WARNING))
     logging.getLogger("celery.app.trace").setLevel(max(level, logging.WARNING))
-    # Six lines about another default of Celery 6.0, each time the broker is lost.
-    warnings.simplefilter("ignore", CPendingDeprecationWarning)
 
 
 @worker_init.connect
@@ -167,9 +164,11 @@ def detect_image(self: Task, message: Any) -> str:
     except redis.ResponseError as error:
         if not takes_no_writes(error):
             raise
-        # After half a minute of waiting. The reconciler sends the page again when it does.
-        logger.error("%s page %d of job %s left for later: %s", task.image, task.page, task.job, NO_WRITES)
-        return f"left for later: {NO_WRITES}"
+    except SoftTimeLimitExceeded:
+        pass  # while the ledger waited: what the page itself takes is seen to below
+    # The reconciler sends the page again when the broker takes writes.
+    logger.error("%s page %d of job %s left for later: %s", task.image, task.page, task.job, NO_WRITES)
+    return f"left for later: {NO_WRITES}"
 
 
 def _detect(task: ImageTask, redelivered: bool) -> str:

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-import pytest
-from kombu import Connection
+from collections.abc import Callable, Iterator
 
-from worker.app import app_for
+import pytest
+import redis
+from kombu import Connection, Consumer, Message, Queue
+
+from worker import queue
+from worker.app import IMAGE_QUEUE, app_for
 from worker.consumer import FleetChannel, FleetConsumer
+from worker.messages import ImageTask
 from worker.settings import Settings
 
 
@@ -37,3 +42,56 @@ def test_a_lost_broker_gives_a_new_client(connection: Connection) -> None:
 def test_a_given_client_is_used(connection: Connection) -> None:
     with connection, connection.channel() as channel, channel.conn_or_acquire("given") as client:
         assert client == "given"
+
+
+@pytest.fixture
+def full(client: redis.Redis) -> Iterator[Callable[[bool], None]]:
+    """Fills the broker, or gives it room again."""
+
+    def set_full(yes: bool) -> None:
+        client.config_set("maxmemory", "1mb" if yes else "0")
+
+    yield set_full
+    set_full(False)
+
+
+def test_messages_in_hand_while_the_broker_is_full(
+    connection: Connection, settings: Settings, client: redis.Redis, full: Callable[[bool], None]
+) -> None:
+    for index in range(3):
+        queue.send(app_for(settings), ImageTask(job="job", index=index, image="a", uri="file:///a"))
+    taken: list[Message] = []
+    with connection, connection.channel() as channel:
+        channel.basic_qos(0, 1, False)
+        consumer = Consumer(channel, [Queue(IMAGE_QUEUE)], accept=["json"])
+        consumer.on_message = taken.append
+        consumer.consume()
+
+        def in_hand() -> tuple[int, int, bool]:
+            """Taken and not acknowledged; what Redis knows of them; whether the next may be taken."""
+            held = len(channel.qos._delivered) - len(channel.qos._dirty)
+            return held, client.hlen(queue.UNACKED), channel.qos.can_consume()
+
+        connection.drain_events(timeout=2)
+        assert in_hand() == (1, 1, False)
+        full(True)
+        taken[0].ack()
+        assert in_hand() == (0, 0, True), "one by one, a full Redis lets them go"
+        connection.drain_events(timeout=2)
+        assert in_hand() == (1, 0, False), "what Redis has no room for is in hand all the same"
+        taken[1].ack()
+        full(False)
+        connection.drain_events(timeout=2)
+        full(True)
+        taken[2].reject(requeue=True)
+        assert in_hand() == (0, 1, True), "it cannot be put back now, and stays for its visibility timeout"
+        channel.qos.restore_visible(interval=1)
+        full(False)
+    assert len(taken) == 3
+
+
+def test_other_errors_of_the_broker_are_errors(connection: Connection, client: redis.Redis) -> None:
+    with connection, connection.channel() as channel:
+        client.set(queue.UNACKED_INDEX, "not a sorted set")
+        with pytest.raises(redis.ResponseError, match="WRONGTYPE"):
+            channel.qos.ack("tag")

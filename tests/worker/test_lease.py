@@ -61,3 +61,21 @@ def test_an_error_ends_it_too(job: Ledger) -> None:
     end = lease_end_ms(job, 0)
     time.sleep(4 * BEAT_S)
     assert lease_end_ms(job, 0) == end
+
+
+def test_a_thread_that_could_not_start_is_started_for_the_next_page(
+    job: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keeper = LeaseKeeper(job, BEAT_S)
+
+    def refuse(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", refuse)
+        with pytest.raises(RuntimeError), keeper.hold(JOB, 0):
+            pass
+    job.begin(JOB, 1, redelivered=False)
+    with keeper.hold(JOB, 1):
+        time.sleep(2 * LEASE_S)
+        assert job.lapsed(JOB) == []
