@@ -16,8 +16,8 @@ from worker.messages import JOB_NAME
 EXIT_FAILED_IMAGES, EXIT_USAGE, EXIT_BROKER, EXIT_NOTHING, EXIT_INTERRUPTED = 1, 2, 3, 4, 130
 
 EXIT_CODES = (
-    "Exit codes: 0 all good; 1 finished, some images failed (listed); 2 usage; 3 broker unreachable or full; "
-    "4 nothing to do or input missing; 130 interrupted, or the disk is full (says how to go on)."
+    "Exit codes: 0 all good; 1 finished, some images failed (listed); 2 usage; 3 broker unreachable, or its memory or "
+    "disk full; 4 nothing to do or input missing; 130 interrupted, or the disk is full (says how to go on)."
 )
 
 

@@ -90,7 +90,7 @@ class Collector:
                 self._read_what_is_there()
             self._file = self.results.open("ab", buffering=0)
         except BaseException:
-            self._ledger.client.delete(self._lock_key)
+            self._release_lock(failed=True)
             raise
         return self
 
@@ -120,9 +120,7 @@ class Collector:
                 if self._superseded:
                     _keep_last_records(self.results)
         finally:
-            # A broker on the disk that is full refuses this too; what is to be said is that the disk is full.
-            with suppress(RedisError) if exc else nullcontext():
-                self._ledger.client.delete(self._lock_key)
+            self._release_lock(failed=exc is not None)
 
     def _take_lock(self) -> None:
         client = self._ledger.client
@@ -135,6 +133,11 @@ class Collector:
                 f"job {self._job} is being collected by {holder.decode()}; two collectors would share its records"
             )
         self._keep_lock()
+
+    def _release_lock(self, *, failed: bool) -> None:
+        # A broker on the disk that is full refuses this too; what is to be said is that the disk is full.
+        with suppress(RedisError) if failed else nullcontext():
+            self._ledger.client.delete(self._lock_key)
 
     def _keep_lock(self) -> None:
         # Emptying a full broker comes first; a second collector, should there be one, would lose no record either.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -31,6 +31,17 @@ def client(server: EmbeddedServer) -> Iterator[redis.Redis]:
     connection.flushall()
     yield connection
     connection.close()
+
+
+@pytest.fixture
+def set_full(client: redis.Redis) -> Iterator[Callable[[bool], None]]:
+    """Fills the server's memory, or gives it room again."""
+
+    def set_maxmemory(full: bool) -> None:
+        client.config_set("maxmemory", "1mb" if full else "0")
+
+    yield set_maxmemory
+    set_maxmemory(False)
 
 
 @pytest.fixture

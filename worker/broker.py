@@ -22,7 +22,8 @@ WRITE_LOOK_S = 1.0
 # Redis 6.2 wraps what a script was told ("ERR Error running script ... -OOM command not allowed ...").
 _MEMORY_FULL = "OOM command not allowed"
 # A replica; the disk is full or broken; fewer replicas than there must be (redis.conf: min-replicas-to-write).
-_NO_WRITES = (_MEMORY_FULL, "READONLY You can't write", "MISCONF", "NOREPLICAS")
+_DISK_BROKEN = "MISCONF"
+_NO_WRITES = (_MEMORY_FULL, "READONLY You can't write", _DISK_BROKEN, "NOREPLICAS")
 
 
 class BrokerUnreachable(ConnectionError):
@@ -70,15 +71,20 @@ def _ask(client: redis.Redis) -> None:
             raise
 
 
+def _of_redis(error: Exception) -> BaseException | None:
+    """What redis-py raised, also where Celery has wrapped it (kombu.exceptions.OperationalError)."""
+    return error if isinstance(error, redis.RedisError) else error.__cause__
+
+
 def is_full(error: Exception) -> bool:
     """Whether redis-py's error, or Celery's around it, means that Redis has reached its ``maxmemory``."""
-    cause = error if isinstance(error, redis.RedisError) else error.__cause__
+    cause = _of_redis(error)
     return isinstance(cause, redis.exceptions.OutOfMemoryError) or _says(cause, _MEMORY_FULL)
 
 
 def takes_no_writes(error: Exception) -> bool:
     """Whether Redis answers, but takes no writes at the moment: memory or disk full, a replica, too few replicas."""
-    cause = error if isinstance(error, redis.RedisError) else error.__cause__
+    cause = _of_redis(error)
     refusals = redis.exceptions.OutOfMemoryError | redis.exceptions.ReadOnlyError
     return isinstance(cause, refusals) or _says(cause, *_NO_WRITES)
 
@@ -102,13 +108,13 @@ def refusal(error: Exception) -> str:
         error: what redis-py raised, or Celery, which wraps it (kombu.exceptions.OperationalError).
     """
     text = str(error).splitlines()[0] if str(error) else type(error).__name__
-    cause = error if isinstance(error, redis.RedisError) else error.__cause__
+    cause = _of_redis(error)
     if is_full(error):
         return (
             "the broker's memory is full: free some with `ocr-producer collect JOB -o OUT` or `ocr-producer forget "
             "JOB` (see `ocr-producer jobs`), or raise its maxmemory"
         )
-    if "MISCONF" in text:
+    if _DISK_BROKEN in text:
         return f"the broker cannot write to its disk ({text}); make room there, then give the same command again"
     if isinstance(cause, redis.exceptions.NoPermissionError):
         return f"the broker does not let this user do that: {text}"

@@ -165,7 +165,7 @@ def detect_image(self: Task, message: Any) -> str:
         if not takes_no_writes(error):
             raise
     except SoftTimeLimitExceeded:
-        pass  # while the ledger waited: what the page itself takes is seen to below
+        pass  # while the ledger waited; where the page itself takes too long, _run has caught it
     # The reconciler sends the page again when the broker takes writes.
     logger.error("%s page %d of job %s left for later: %s", task.image, task.page, task.job, NO_WRITES)
     return f"left for later: {NO_WRITES}"

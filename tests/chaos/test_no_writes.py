@@ -27,7 +27,7 @@ NOISE = re.compile("Traceback|DeprecationWarning")
 
 @pytest.fixture(params=["full", "disk", "too few replicas", "replica"])
 def refusing(
-    request: pytest.FixtureRequest, server: EmbeddedServer, client: redis.Redis
+    request: pytest.FixtureRequest, server: EmbeddedServer, client: redis.Redis, set_full: Callable[[bool], None]
 ) -> Iterator[Callable[[bool], None]]:
     """Makes the server refuse writes, or take them again."""
     in_the_way = server.data / "dump.rdb"
@@ -45,7 +45,7 @@ def refusing(
                 client.config_set("save", "")
                 in_the_way.rmdir()
             case "full":
-                client.config_set("maxmemory", "1mb" if yes else "0")
+                set_full(yes)
             case "too few replicas":
                 client.config_set("min-replicas-to-write", "1" if yes else "0")
             case "replica":

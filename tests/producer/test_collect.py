@@ -6,7 +6,7 @@ import json
 import os
 import resource
 import time
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -247,13 +247,12 @@ def test_beginning_anew_leaves_no_old_records(environment: dict[str, str], tmp_p
 
 
 @pytest.fixture
-def full(job: Ledger) -> Iterator[Ledger]:
+def full(job: Ledger, set_full: Callable[[bool], None]) -> Ledger:
     """A broker with two finished pages and no memory left."""
     finish(job, 0)
     finish(job, 1)
-    job.client.config_set("maxmemory", "1mb")
-    yield job
-    job.client.config_set("maxmemory", "0")
+    set_full(True)
+    return job
 
 
 def test_a_full_broker_can_be_collected_from(full: Ledger, environment: dict[str, str], tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -35,15 +36,12 @@ def test_only_old_files_of_the_spool_go(settings: Settings, tmp_path: Path) -> N
     assert clean_spool(hourly) == {"files": 0, "bytes": 0}
 
 
-def test_a_full_broker_is_cleaned_too(ledger: Ledger, settings: Settings) -> None:
+def test_a_full_broker_is_cleaned_too(ledger: Ledger, settings: Settings, set_full: Callable[[bool], None]) -> None:
     ledger.create("old", 3, {})
     ledger.client.hset(JobKeys.of("old").job, "created_ms", 1)
-    ledger.client.config_set("maxmemory", "1mb")
-    try:
-        report = {**clean_spool(settings), **clean_redis_once(ledger, settings)}
-        remember_report(ledger, report)
-    finally:
-        ledger.client.config_set("maxmemory", "0")
+    set_full(True)
+    report = {**clean_spool(settings), **clean_redis_once(ledger, settings)}
+    remember_report(ledger, report)
     assert report["jobs"] == 1 and ledger.jobs() == []
 
 

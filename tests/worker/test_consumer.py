@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
 import redis
@@ -10,7 +10,8 @@ from kombu import Connection, Consumer, Message, Queue
 
 from worker import queue
 from worker.app import IMAGE_QUEUE, app_for
-from worker.consumer import FleetChannel, FleetConsumer
+from worker.channel import FleetChannel
+from worker.consumer import FleetConsumer
 from worker.messages import ImageTask
 from worker.settings import Settings
 
@@ -44,19 +45,8 @@ def test_a_given_client_is_used(connection: Connection) -> None:
         assert client == "given"
 
 
-@pytest.fixture
-def full(client: redis.Redis) -> Iterator[Callable[[bool], None]]:
-    """Fills the broker, or gives it room again."""
-
-    def set_full(yes: bool) -> None:
-        client.config_set("maxmemory", "1mb" if yes else "0")
-
-    yield set_full
-    set_full(False)
-
-
 def test_messages_in_hand_while_the_broker_is_full(
-    connection: Connection, settings: Settings, client: redis.Redis, full: Callable[[bool], None]
+    connection: Connection, settings: Settings, client: redis.Redis, set_full: Callable[[bool], None]
 ) -> None:
     for index in range(3):
         queue.send(app_for(settings), ImageTask(job="job", index=index, image="a", uri="file:///a"))
@@ -74,19 +64,19 @@ def test_messages_in_hand_while_the_broker_is_full(
 
         connection.drain_events(timeout=2)
         assert in_hand() == (1, 1, False)
-        full(True)
+        set_full(True)
         taken[0].ack()
         assert in_hand() == (0, 0, True), "one by one, a full Redis lets them go"
         connection.drain_events(timeout=2)
         assert in_hand() == (1, 0, False), "what Redis has no room for is in hand all the same"
         taken[1].ack()
-        full(False)
+        set_full(False)
         connection.drain_events(timeout=2)
-        full(True)
+        set_full(True)
         taken[2].reject(requeue=True)
         assert in_hand() == (0, 1, True), "it cannot be put back now, and stays for its visibility timeout"
         channel.qos.restore_visible(interval=1)
-        full(False)
+        set_full(False)
     assert len(taken) == 3
 
 
