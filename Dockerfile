@@ -18,7 +18,7 @@ COPY producer producer
 RUN /opt/ocrfleet/bin/pip install --no-deps . \
     && /opt/ocrfleet/bin/python -m compileall -q /opt/ocrfleet/lib \
     # The image must hold a model that loads, and must not hold torch: better to fail here than on fifty machines.
-    && /opt/ocrfleet/bin/python -c "from detector.weights import DEFAULT_MODEL, load_card; load_card(DEFAULT_MODEL)" \
+    && /opt/ocrfleet/bin/python -c "from detector.models import DEFAULT_MODEL, load_card; load_card(DEFAULT_MODEL)" \
     && ! /opt/ocrfleet/bin/python -c "import torch" 2>/dev/null
 
 FROM ${PYTHON_IMAGE}

@@ -25,7 +25,7 @@ import numpy as np
 import numpy.typing as npt
 
 from detector.errors import DetectorError
-from detector.image import Page, open_page
+from detector.images.page import Page, open_page
 
 Boxes = Sequence[Sequence[Sequence[float]]] | Sequence[npt.NDArray[np.float64]] | npt.NDArray[np.float64]
 """Polygons, (N, 2) corners each."""

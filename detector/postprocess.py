@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from detector.geometry import area, clip_to_page, order_corners, rectangle_corners, unclip
-from detector.rules import Rules
+from detector.thresholds import Rules
 
 MAX_CANDIDATES = 3000
 """Regions looked at per page; a newspaper page has about 1,000 lines, noise can have 100,000 specks."""

@@ -12,17 +12,17 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from detector.choice import RUNTIMES, Measured, tuned
 from detector.errors import ModelError, is_out_of_memory
-from detector.image import DEFAULT_MAX_BYTES, DEFAULT_MAX_PIXELS, MakeRoom, Page, open_page, open_strips
-from detector.image_budget import target_size
+from detector.images.budget import target_size
+from detector.images.page import DEFAULT_MAX_BYTES, DEFAULT_MAX_PIXELS, MakeRoom, Page, open_page, open_strips
 from detector.memory import decode_budget, resident_bytes, tame_malloc
-from detector.normalise import Normaliser, normalise
+from detector.models import DEFAULT_MODEL, ModelCard, load_card
 from detector.postprocess import Box, Map, find_boxes
-from detector.rules import Rules
+from detector.preprocess import Normaliser, normalise
 from detector.runtimes import Runtime, file_kind, load_runtime
+from detector.runtimes.tuned import RUNTIMES, Measured, tuned
+from detector.thresholds import Rules
 from detector.tiling import TILE, WholePage, blend_overview, merged_map, needs_tiles, overview_side
-from detector.weights import DEFAULT_MODEL, ModelCard, load_card
 
 __all__ = ["Box", "Detection", "ModelInfo", "TextDetector", "normalise"]
 
@@ -244,7 +244,7 @@ def auto_runtime(model: str | Path, *, threads: int, limit_side: int, tiled: boo
 def _load(
     model: str | Path, runtime: str, threads: int | None, limit_side: int, tiled: bool, memory_limit: int | None
 ) -> tuple[ModelCard, Runtime, int]:
-    """The model's card, the runtime holding it, and its threads. What "auto" means is `detector.choice`."""
+    """The model's card, the runtime holding it, and its threads. What "auto" means is `detector.runtimes.tuned`."""
     card = load_card(model, file_kind(runtime))
     if runtime == "auto" and (way := _tuned(card, threads, limit_side, tiled, memory_limit)):
         try:

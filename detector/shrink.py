@@ -24,7 +24,7 @@ from urllib.parse import unquote_to_bytes
 import cv2
 
 from detector.errors import DetectorError
-from detector.image import DEFAULT_MAX_BYTES, DEFAULT_MAX_PIXELS, open_page
+from detector.images.page import DEFAULT_MAX_BYTES, DEFAULT_MAX_PIXELS, open_page
 from detector.memory import decode_budget, resident_bytes
 from detector.profile import choose_profile
 

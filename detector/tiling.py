@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from detector.image_budget import STRIDE
+from detector.images.budget import STRIDE
 
 TILE = 672
 """A tile has at most the area of a square of this side, pixels. Validation hmean at 1440 of v4 (forms, receipts; whole

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 import redis
 
-from worker.embedded import EmbeddedServer
-from worker.ledger import Ledger
+from producer.local.server import EmbeddedServer
+from worker.ledger.ledger import Ledger
 from worker.settings import Settings, read_settings
 
 

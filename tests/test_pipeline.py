@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from detector.weights import WEIGHTS_FOLDER
+from detector.models import WEIGHTS_FOLDER
 from tests.nasty import write_nasty_folder
 from tests.pictures import text_image, write_images
 from tests.processes import command

@@ -23,11 +23,11 @@ SMALLEST_RECYCLE_MB = 192
 
 
 class FleetApp(Celery):
-    """Celery whose workers need no flags: see :class:`worker.consumer.FleetWorker`."""
+    """Celery whose workers need no flags: see :class:`worker.celery_ext.consumer.FleetWorker`."""
 
     @cached_property
     def Worker(self) -> Any:
-        return self.subclass_with_self("worker.consumer:FleetWorker")
+        return self.subclass_with_self("worker.celery_ext.consumer:FleetWorker")
 
 
 def beat_schedule(current: Settings) -> dict[str, dict[str, Any]]:
@@ -80,7 +80,7 @@ def configuration(current: Settings) -> dict[str, Any]:
         # A worker that starts before Redis, or outlives a restart of it, waits instead of dying.
         "broker_connection_retry_on_startup": True,
         "broker_connection_max_retries": None,
-        # Nor does it die of a Redis that refuses: memory or disk full, a replica for a while (worker/channel.py).
+        # Nor does it die of a Redis that refuses: memory or disk full, a replica for a while (celery_ext/channel.py).
         "broker_channel_error_retry": True,
         # An image that runs while the broker is away is not thrown away: the ledger takes its record when it is back.
         "worker_cancel_long_running_tasks_on_connection_loss": False,
@@ -107,8 +107,8 @@ def configuration(current: Settings) -> dict[str, Any]:
         "task_time_limit": current.hard_timeout_s,
         # One image in memory per worker machine process: the whole point.
         "worker_concurrency": 1,
-        "worker_consumer": "worker.consumer:FleetConsumer",  # task events in bundles, see there
-        "worker_pool": "worker.prefork:FleetPool",  # replaces a recycled child at once, see there
+        "worker_consumer": "worker.celery_ext.consumer:FleetConsumer",  # task events in bundles, see there
+        "worker_pool": "worker.celery_ext.prefork:FleetPool",  # replaces a recycled child at once, see there
         # One unacknowledged message per worker, and none while the child is busy: with acks_late on Redis the
         # multiplier alone lets the prefetch count drift up (celery >= 5.6: worker_disable_prefetch).
         "worker_prefetch_multiplier": 1,

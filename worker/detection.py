@@ -15,12 +15,13 @@ import redis
 
 from detector.errors import DetectorError, is_out_of_memory
 from detector.memory import peak_rss_mb
-from worker import blob, guard
-from worker.broker import connect
+from worker import process as guard
+from worker.broker import blobs as blob
+from worker.broker.connection import connect
 from worker.messages import BoxRecord, ImageRecord, ImageTask, ModelRecord, Original, Seconds, failed_record
-from worker.remote import SCHEMES, Remote
 from worker.settings import Settings
-from worker.storage import Fetch, Storage
+from worker.storage.files import Fetch, Storage
+from worker.storage.remote import SCHEMES, Remote
 
 if TYPE_CHECKING:
     from detector.predictor import Detection, TextDetector

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit, urlunsplit
 
+from detector.models import DEFAULT_MODEL
 from detector.profile import Profile, choose_profile
-from detector.weights import DEFAULT_MODEL
 
 PREFIX = "OCRFLEET_"
 DEFAULT_CRON = "17 3 * * *"

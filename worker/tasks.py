@@ -18,20 +18,20 @@ from kombu.exceptions import OperationalError
 
 from detector.errors import ModelError
 from detector.runtimes import usable_card
-from worker import guard
+from producer.local.server import die_with_parent
+from worker import process as guard
 from worker.app import CLEANUP_TASK, DETECT_TASK, RECONCILE_TASK, app
-from worker.broker import open_ledger, takes_no_writes
-from worker.cleanup import clean_redis_once, clean_spool, remember_report, report_line
-from worker.deadletter import MACHINE_FAULT, bury, dead_record
+from worker.broker.connection import open_ledger, takes_no_writes
 from worker.detection import ImageRunner, worker_name
-from worker.embedded import die_with_parent
-from worker.heartbeat import image_done
 from worker.lease import LeaseKeeper
-from worker.ledger import Ledger
+from worker.ledger.dead_letters import MACHINE_FAULT, bury, dead_record
+from worker.ledger.ledger import Ledger
+from worker.ledger.reconcile import reconcile_all_once
 from worker.messages import ImageRecord, ImageTask, MessageError, decode_task, encode, failed_record
-from worker.reconcile import reconcile_all_once
+from worker.ops.cleanup import clean_redis_once, clean_spool, remember_report, report_line
+from worker.ops.heartbeat import image_done
 from worker.settings import settings
-from worker.spool import MachineFault
+from worker.storage.spool import MachineFault
 
 logger = logging.getLogger(__name__)
 # A worker whose disk is full fails a page in milliseconds: without a pause it would fail those of the whole fleet.
@@ -146,7 +146,7 @@ def _leave_to_another(task: ImageTask, error: MachineFault) -> str:
     return f"left to another machine: {reason}"
 
 
-@app.task(name=DETECT_TASK, bind=True, Request="worker.consumer:ImageRequest")
+@app.task(name=DETECT_TASK, bind=True, Request="worker.celery_ext.consumer:ImageRequest")
 def detect_image(self: Task, message: Any) -> str:
     """Run one page and write its record. Returns one line for Flower.
 

@@ -11,8 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from detector.atomic import whole_file
 from detector.network.dbnet import STRIDE, DBNet
-from detector.whole_file import whole_file
 
 BACKBONES = ("resnet18", "mobilenet_v3_small", "shufflenet_v2_x1_0")
 

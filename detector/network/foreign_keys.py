@@ -26,8 +26,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from detector.models import IMAGENET_MEAN, IMAGENET_STD
 from detector.network.foreign import PlainResNet18DBNet
-from detector.weights import IMAGENET_MEAN, IMAGENET_STD
 
 Triple = tuple[float, float, float]
 
@@ -47,7 +47,7 @@ class Layout:
         coarsest_first: the pyramid's levels are concatenated from stride 32 to 4.
         bgr: the channel order of their images.
         mean, std: of values in [0, 1], in their channel order.
-        binarize, box_threshold, unclip_ratio: of their post-processing, see `detector.rules.Rules`.
+        binarize, box_threshold, unclip_ratio: of their post-processing, see `detector.thresholds.Rules`.
     """
 
     name: str

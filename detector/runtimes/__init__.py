@@ -6,9 +6,9 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from detector.choice import RUNTIMES
 from detector.errors import ModelError
-from detector.weights import ModelCard, load_card
+from detector.models import ModelCard, load_card
+from detector.runtimes.tuned import RUNTIMES
 
 if TYPE_CHECKING:
     import numpy as np
@@ -34,7 +34,7 @@ class Runtime(Protocol):
 
 
 def file_kind(runtime: str) -> str:
-    """Which of a model's files the runtime reads, for `detector.weights`: "int8_onnx" or "fp16_safetensors".
+    """Which of a model's files the runtime reads, for `detector.models`: "int8_onnx" or "fp16_safetensors".
 
     Raises:
         ModelError: unknown runtime.

@@ -10,8 +10,8 @@ import numpy.typing as npt
 import onnxruntime as ort
 
 from detector.errors import ModelError
-from detector.image_budget import STRIP_ASPECT
-from detector.runtimes.contract import check_free_sides
+from detector.images.budget import STRIP_ASPECT
+from detector.runtimes.input_shape import check_free_sides
 
 _SAME_AS_REQUESTED = 1  # arena_extend_strategy of OrtArenaCfg, onnxruntime_c_api.h
 

@@ -14,7 +14,7 @@ import openvino
 
 from detector.cache import cache_folder
 from detector.errors import ModelError
-from detector.runtimes.contract import check_free_sides
+from detector.runtimes.input_shape import check_free_sides
 
 BUCKET = 128
 """Input sides are padded to multiples of this: every new shape costs OpenVINO 4 MB that it keeps."""

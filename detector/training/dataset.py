@@ -17,11 +17,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from detector.annotations import Sample
-from detector.image import open_page
+from detector.evaluation.annotations import Sample
+from detector.images.page import open_page
+from detector.models import IMAGENET_MEAN, IMAGENET_STD
 from detector.training.augment import VIEWS, View, change_look, choose_matrix, move_points, warp
 from detector.training.targets import Targets, draw_targets
-from detector.weights import IMAGENET_MEAN, IMAGENET_STD
 
 MAX_SIDE = 2048  # larger training images are read reduced, so that memory does not depend on the user's camera
 

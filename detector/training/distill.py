@@ -54,12 +54,12 @@ class Mapper:
 
 
 def load_teacher(file: Path, folder: Path, threads: int) -> Mapper:
-    """The teacher, taken over into ``folder`` if it is another project's (see `detector.import_onnx`).
+    """The teacher, taken over into ``folder`` if it is another project's (see `detector.convert.import_onnx`).
 
     Raises:
         ModelError: not there, or no DB-family network that is known; one line with the file's name.
     """
-    from detector.import_weights import ImportWeightsError, import_onnx
+    from detector.convert.import_weights import ImportWeightsError, import_onnx
 
     known, mark = folder / "teacher.onnx", folder / "teacher.sha256"
     if file.is_file():

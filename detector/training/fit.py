@@ -15,20 +15,20 @@ from typing import Any
 import numpy as np
 import torch
 
-from detector.annotations import SPLITS, Sample, find_problems, has_split, held_out_split, read_split
+from detector.atomic import whole_file
 from detector.errors import DetectorError
-from detector.image import page_header
+from detector.evaluation.annotations import SPLITS, Sample, find_problems, has_split, held_out_split, read_split
+from detector.images.page import page_header
+from detector.models import IMAGENET_MEAN, IMAGENET_STD, load_card
 from detector.network.build import build_network, load_plain, network_from_state, read_state
 from detector.network.dbnet import DBNet
-from detector.rules import Rules
 from detector.runtimes.torch import has_bf16_instructions
+from detector.thresholds import Rules
 from detector.training.augment import suit_view
 from detector.training.dataset import BatchSource, TrainingPage, page_from_sample
 from detector.training.history import COLUMNS, CURVE, METRICS, write_history
 from detector.training.trainer import Phase, TrainConfig, Trainer
 from detector.training.validate import validate
-from detector.weights import IMAGENET_MEAN, IMAGENET_STD, load_card
-from detector.whole_file import whole_file
 
 __all__ = ["BEST", "CONFIG", "CURVE", "LAST", "METRICS", "FitError", "FitOptions", "check_data", "choose_device", "fit"]
 
@@ -148,7 +148,7 @@ def _groups(options: FitOptions, run: Path, say: Say) -> list[tuple[float, list[
         pages = teach(pages, load_teacher(Path(options.distill), folder, torch.get_num_threads()), folder, say)
     groups = [(1.0, pages)]
     if options.synthetic:
-        from detector.training.synth import render
+        from detector.training.synth.render import render
 
         say(f"rendering {options.synthetic} synthetic pages")
         folder = run / f"synthetic-{options.seed}"

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from detector.whole_file import whole_file
+from detector.atomic import whole_file
 
 METRICS, CURVE = "metrics.csv", "curve.png"
 COLUMNS = ("epoch", "step", "loss", "precision", "recall", "hmean")

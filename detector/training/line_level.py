@@ -24,21 +24,21 @@ import cv2
 import torch
 from torch import Tensor
 
-from detector.annotations import has_split, read_split
+from detector.convert.quantize import CALIBRATION_IMAGES, spread
 from detector.errors import DetectorError, ModelError
+from detector.evaluation.annotations import has_split, read_split
+from detector.models import weights_path
 from detector.network.build import load_network, read_state
 from detector.predictor import TextDetector
-from detector.quantize import CALIBRATION_IMAGES, spread
-from detector.rules import Rules
+from detector.thresholds import Rules
+from detector.training.choose_thresholds import ValidationSet, choose_rules, count
+from detector.training.data_mix import TEACHER, calibration_images, collect, counts, text_free_photos
 from detector.training.dataset import BatchSource
-from detector.training.mix import TEACHER, calibration_images, collect, counts, text_free_photos
+from detector.training.pypi_files import fetch
 from detector.training.release import CardNotes, add_rules, add_scores, release, sources
-from detector.training.rules import ValidationSet, choose_rules, count
 from detector.training.teacher import Teacher
 from detector.training.trainer import Phase, TrainConfig, Trainer
 from detector.training.validate import validate
-from detector.training.wheel import fetch
-from detector.weights import weights_path
 
 LAST, CONFIG = "last.pt", "config.json"
 SCORED = {"td500": (640, 960), "sroie": (640, 960, 1280), "funsd": (640, 960, 1280)}
@@ -126,7 +126,7 @@ def first_weights(recipe: Recipe, start: Path | None) -> dict[str, Tensor] | Non
     """
     if start is None or not recipe.pruned:
         return None if start is None else read_state(start)
-    from detector.prune import prune_network
+    from detector.convert.prune import prune_network
 
     return dict(prune_network(load_network(start), recipe.pruned).state_dict())
 

@@ -17,10 +17,10 @@ import cv2
 import numpy as np
 
 from detector.errors import DetectorError, ModelError
-from detector.image import open_page
+from detector.images.page import open_page
+from detector.models import WEIGHTS_FOLDER, ModelCard, list_models, load_card
 from detector.overlay import draw, write_jpeg
 from detector.predictor import TextDetector
-from detector.weights import WEIGHTS_FOLDER, ModelCard, list_models, load_card
 
 COMMAND = "python -m detector.training.model_page"
 HEADLINES = ("td500 val @640 int8", "sroie val @1280 int8", "funsd val @1280 int8")

@@ -10,12 +10,12 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from detector.export import export_onnx
+from detector.atomic import whole_file
+from detector.convert.export import export_onnx
+from detector.convert.quantize import quantize_static
+from detector.models import IMAGENET_MEAN, IMAGENET_STD
 from detector.network.build import load_network, save_half
-from detector.quantize import quantize_static
-from detector.rules import Rules
-from detector.weights import IMAGENET_MEAN, IMAGENET_STD
-from detector.whole_file import whole_file
+from detector.thresholds import Rules
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,10 +14,10 @@ from typing import Any, Protocol
 import cv2
 import numpy as np
 
+from detector.atomic import whole_file
 from detector.errors import ModelError
-from detector.image import open_page, page_header
-from detector.weights import IMAGENET_MEAN, IMAGENET_STD
-from detector.whole_file import whole_file
+from detector.images.page import open_page, page_header
+from detector.models import IMAGENET_MEAN, IMAGENET_STD
 
 
 def input_size(height: int, width: int, limit: int) -> tuple[int, int]:

@@ -14,12 +14,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from detector.atomic import whole_file
 from detector.network.build import build_network, load_plain, network_from_state
 from detector.network.dbnet import DBNet
 from detector.training.dataset import Batch, BatchSource
-from detector.training.hint import FeatureHint
+from detector.training.feature_distillation import FeatureHint
 from detector.training.losses import LossWeights, db_loss
-from detector.whole_file import whole_file
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,14 +7,14 @@ from collections.abc import Iterable
 import numpy as np
 import torch
 
-from detector.annotations import Sample
-from detector.image import open_page
-from detector.metrics import Counts, evaluate_image
+from detector.evaluation.annotations import Sample
+from detector.evaluation.metrics import Counts, evaluate_image
+from detector.images.page import open_page
+from detector.models import IMAGENET_MEAN, IMAGENET_STD
 from detector.network.dbnet import DBNet
 from detector.postprocess import find_boxes
 from detector.predictor import normalise
-from detector.rules import Rules
-from detector.weights import IMAGENET_MEAN, IMAGENET_STD
+from detector.thresholds import Rules
 
 
 def validate(network: DBNet, samples: Iterable[Sample], limit_side: int, rules: Rules | None = None) -> Counts:

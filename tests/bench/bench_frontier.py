@@ -27,11 +27,11 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from detector.annotations import Sample, read_split
-from detector.evaluate import score_image, summarise
-from detector.quantize import spread
-from detector.training.wheel import WheelError, fetch
-from detector.weights import list_models
+from detector.convert.quantize import spread
+from detector.evaluation.annotations import Sample, read_split
+from detector.evaluation.evaluate import score_image, summarise
+from detector.models import list_models
+from detector.training.pypi_files import WheelError, fetch
 from tests.bench.chart import Point, draw_frontier
 from tests.bench.ppocr import PEERS
 
@@ -113,7 +113,7 @@ def run(panels: list[tuple[Path, list[int]]], split: str, images: int, peers: di
 
 def draw_pages(folder: Path, count: int) -> Path:
     """Pages with ground truth for want of data; a train split."""
-    from detector.training.synth import render
+    from detector.training.synth.render import render
 
     render(folder, range(count), [])
     return folder

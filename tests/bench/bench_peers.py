@@ -24,10 +24,10 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from detector.annotations import Sample, read_split
-from detector.evaluate import score_image, summarise
-from detector.quantize import spread
-from detector.weights import list_models
+from detector.convert.quantize import spread
+from detector.evaluation.annotations import Sample, read_split
+from detector.evaluation.evaluate import score_image, summarise
+from detector.models import list_models
 from tests.bench.chart import Bar, draw_bars
 from tests.bench.pictures import write_mixed_apart
 

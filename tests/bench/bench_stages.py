@@ -24,7 +24,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from detector.image import open_page, page_header
+from detector.images.page import open_page, page_header
 from detector.postprocess import find_boxes
 from detector.predictor import TextDetector, normalise
 from tests.bench.pictures import draw

@@ -28,8 +28,8 @@ from PIL import Image, ImageDraw, ImageFont
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from detector.annotations import read_split
-from detector.evaluate import score_image, summarise
+from detector.evaluation.annotations import read_split
+from detector.evaluation.evaluate import score_image, summarise
 from detector.predictor import TextDetector
 from detector.profile import PROFILES
 from tests.bench.peak import own_peak_mb

@@ -18,8 +18,8 @@ from typing import Any
 
 import msgspec
 
+from producer.local.server import EmbeddedServer
 from tests.bench.cgroup import MemoryCgroup, Usage
-from worker.embedded import EmbeddedServer
 
 ROOT = Path(__file__).parents[2]
 Record = dict[str, Any]

@@ -17,10 +17,10 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
+from detector.models import IMAGENET_MEAN, IMAGENET_STD, weights_path
 from detector.network.build import load_network
 from detector.postprocess import find_boxes
-from detector.rules import Rules
-from detector.weights import IMAGENET_MEAN, IMAGENET_STD, weights_path
+from detector.thresholds import Rules
 
 
 def main() -> None:

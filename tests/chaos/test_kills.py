@@ -17,8 +17,8 @@ import redis
 
 from tests.pictures import write_images
 from tests.processes import WorkerProcess, command, wait_until
-from worker import queue
-from worker.ledger import Ledger
+from worker.broker import queue
+from worker.ledger.ledger import Ledger
 
 pytestmark = pytest.mark.chaos
 

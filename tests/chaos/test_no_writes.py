@@ -11,12 +11,12 @@ from types import SimpleNamespace
 import pytest
 import redis
 
+from producer.local.server import EmbeddedServer
 from tests.pictures import write_images
 from tests.processes import WorkerProcess, command, wait_until
-from worker import broker
-from worker.broker import PatientLedger, connect
-from worker.embedded import EmbeddedServer
-from worker.ledger import JobStatus, Ledger
+from worker.broker import connection as broker
+from worker.broker.connection import PatientLedger, connect
+from worker.ledger.ledger import JobStatus, Ledger
 from worker.messages import ImageTask
 from worker.settings import Settings
 

@@ -16,10 +16,10 @@ import pytest
 import yaml
 
 from tests.tools import tool
-from worker import queue
-from worker.exporter import FleetCollector
-from worker.ledger import Ledger
+from worker.broker import queue
+from worker.ledger.ledger import Ledger
 from worker.messages import ImageTask
+from worker.ops.exporter import FleetCollector
 from worker.settings import read_settings
 
 ROOT = Path(__file__).parents[2]
@@ -182,7 +182,7 @@ def names_in(text: str) -> set[str]:
 def test_environment_names_are_the_programs_own() -> None:
     source = (ROOT / "worker" / "settings.py").read_text()
     known = set(re.findall(r"\"([A-Z][A-Z_]+)\"", source))
-    for file in ("choice.py", "weights.py"):
+    for file in ("runtimes/tuned.py", "models.py"):
         known |= set(re.findall(r"OCRFLEET_([A-Z_]+)", (ROOT / "detector" / file).read_text()))
     assert {"REDIS_URL", "ROOTS", "MAX_TASKS_PER_CHILD"} <= known
     # Names for compose itself, not read by the program.

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from detector.metrics import Counts, evaluate_image
+from detector.evaluation.metrics import Counts, evaluate_image
+from detector.models import WEIGHTS_FOLDER, list_models
 from detector.postprocess import Box
 from detector.predictor import TextDetector
 from detector.profile import PROFILES
-from detector.weights import WEIGHTS_FOLDER, list_models
 from tests.detector.lettered import Lettered, page, turned
 from tests.detector.textless import HEIGHT, WIDTH, fence, text_free
 

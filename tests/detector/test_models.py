@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from detector.errors import ModelError
-from detector.weights import WEIGHTS_FOLDER, card_file, list_models, load_card, weights_path
-from tests.detector.test_cli import run
+from detector.models import WEIGHTS_FOLDER, card_file, list_models, load_card, weights_path
+from tests.detector.cli.test_detect import run
 
 
 def test_shipped_models_are_listed() -> None:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from detector.geometry import rectangle_corners, unclip_distance
 from detector.postprocess import MAX_CANDIDATES, find_boxes, means_inside
-from detector.rules import Rules
+from detector.thresholds import Rules
 
 RULES = Rules()
 

@@ -14,8 +14,8 @@ from PIL import Image, ImageDraw
 
 from detector.errors import CorruptImage, ModelError
 from detector.geometry import unclip_distance
+from detector.models import IMAGENET_MEAN, IMAGENET_STD, list_models, load_card, weights_path
 from detector.predictor import TextDetector, normalise
-from detector.weights import IMAGENET_MEAN, IMAGENET_STD, list_models, load_card, weights_path
 from tests.detector.samples import save_oriented
 from tests.detector.tiny_model import write_tiny_model
 

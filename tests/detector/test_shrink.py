@@ -11,7 +11,7 @@ import cv2
 import pytest
 from PIL import Image
 
-from detector.image import DEFAULT_MAX_PIXELS
+from detector.images.page import DEFAULT_MAX_PIXELS
 from detector.shrink import memory_limit, serve, shrink
 from tests.detector.samples import noise
 

@@ -16,7 +16,7 @@ from PIL import Image, ImageDraw, ImageFont
 from detector.postprocess import find_boxes
 from detector.predictor import TextDetector
 from detector.profile import PROFILES
-from detector.rules import Rules
+from detector.thresholds import Rules
 from detector.tiling import (
     OVERLAP,
     OVERVIEW_RATIO,
@@ -31,7 +31,7 @@ from detector.tiling import (
     tile_size,
     weights,
 )
-from tests.detector.test_cli import run
+from tests.detector.cli.test_detect import run
 from tests.detector.test_predictor import expected_box, page_with_bright_line
 
 SPANS = st.tuples(st.integers(1, 12_000), st.integers(1, 40))

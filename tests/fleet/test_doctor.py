@@ -11,9 +11,17 @@ import pytest
 
 from detector.profile import Machine
 from tests.processes import command
-from worker import presence
-from worker.doctor import BrokerFacts, ask_broker, judge_broker, judge_fleet, judge_machine, judge_model, judge_safety
-from worker.ledger import Ledger
+from worker.ledger.ledger import Ledger
+from worker.ops import worker_registry as presence
+from worker.ops.doctor import (
+    BrokerFacts,
+    ask_broker,
+    judge_broker,
+    judge_fleet,
+    judge_machine,
+    judge_model,
+    judge_safety,
+)
 from worker.settings import Settings
 
 NOW = 1_000_000.0

@@ -9,9 +9,9 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from tests.pictures import write_images
 from tests.processes import WorkerProcess, command, wait_until
-from worker.exporter import FleetCollector, serve
-from worker.ledger import Ledger
+from worker.ledger.ledger import Ledger
 from worker.messages import ImageTask, encode, failed_record
+from worker.ops.exporter import FleetCollector, serve
 
 
 def values(ledger: Ledger) -> dict[tuple[str, tuple[str, ...]], float]:

@@ -15,15 +15,14 @@ import pytest
 from moto.server import ThreadedMotoServer
 
 from detector.errors import NotFound, TooLarge, UnsupportedFormat
-from producer.bucket import scan_everything
-from producer.scan import SourceMissing
+from producer.sources.remote import scan_everything
+from producer.sources.scan import SourceMissing
 from tests.fleet.tls import certificates
 from tests.pictures import text_image, write_images
 from tests.processes import WorkerProcess, command
-from worker import remote
-from worker.remote import Remote, allowed
 from worker.settings import SettingsError, split_roots
-from worker.storage import Storage
+from worker.storage.files import Storage, remote
+from worker.storage.remote import Remote, allowed
 
 
 @pytest.fixture(scope="module")

@@ -17,8 +17,8 @@ from tests.fleet.machines import Lab, Machine, lab
 from tests.pictures import write_images
 from tests.processes import wait_until
 from tests.tools import tool
-from worker import presence
-from worker.ledger import Ledger
+from worker.ledger.ledger import Ledger
+from worker.ops import worker_registry as presence
 
 PASSWORD = "between-machines"
 PORT = 6379

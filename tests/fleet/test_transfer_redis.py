@@ -12,16 +12,17 @@ import pytest
 import redis
 from PIL import Image
 
-from producer.feed import Feeder, Window
-from producer.manifest import ManifestLine
-from producer.scan import file_uri
-from producer.shrink import Shrinker, ShrinkerLost
-from producer.upload import Uploader
+from producer.detector_process.shrink import Shrinker, ShrinkerLost
+from producer.job.feed import Feeder, Window
+from producer.job.manifest import ManifestLine
+from producer.job.upload import Uploader
+from producer.sources.scan import file_uri
 from tests.pictures import text_image, write_images
 from tests.processes import WorkerProcess, command
-from worker import blob, queue
 from worker.app import app_for
-from worker.ledger import JobKeys, Ledger
+from worker.broker import blobs as blob
+from worker.broker import queue
+from worker.ledger.ledger import JobKeys, Ledger
 from worker.messages import decode_task
 from worker.settings import Settings
 

@@ -17,9 +17,9 @@ import redis
 from tests.fleet.tls import SecureServer, administrator, refusals, secure_server
 from tests.pictures import write_images
 from tests.processes import WorkerProcess, command, wait_until
-from worker import queue
 from worker.app import DETECT_TASK, IMAGE_QUEUE
-from worker.ledger import Ledger
+from worker.broker import queue
+from worker.ledger.ledger import Ledger
 
 COUNT = 10
 

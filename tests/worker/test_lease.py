@@ -7,9 +7,9 @@ import time
 
 import pytest
 
-from worker import ledger as ledger_module
 from worker.lease import LeaseKeeper
-from worker.ledger import JobKeys, Ledger
+from worker.ledger import ledger as ledger_module
+from worker.ledger.ledger import JobKeys, Ledger
 from worker.messages import ImageTask
 
 JOB = "job-1"

@@ -21,16 +21,18 @@ import pytest
 from billiard.exceptions import SoftTimeLimitExceeded
 
 from detector.errors import CorruptImage, NotFound
-from producer.manifest import ManifestLine
-from producer.upload import Uploader
+from producer.job.manifest import ManifestLine
+from producer.job.upload import Uploader
 from tests.pictures import write_images
-from worker import blob, reconcile, remote, tasks
+from worker import tasks
+from worker.broker import blobs as blob
 from worker.detection import ImageRunner
-from worker.ledger import JobKeys, Ledger
+from worker.ledger import reconcile
+from worker.ledger.ledger import JobKeys, Ledger
 from worker.messages import ImageRecord, ImageTask, encode
 from worker.settings import Settings
-from worker.spool import MachineFault
-from worker.storage import Storage
+from worker.storage.files import Storage, remote
+from worker.storage.spool import MachineFault
 
 JOB = "job"
 

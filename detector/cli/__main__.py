@@ -1,0 +1,5 @@
+"""python -m detector.cli"""
+
+from detector.cli.main import main
+
+main()

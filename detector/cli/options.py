@@ -1,0 +1,114 @@
+"""What several commands of `ocr-detector` share: exit codes, the detector's options, one line to the user."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from functools import wraps
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+from click.core import ParameterSource
+
+from detector.errors import DetectorError, show
+from detector.models import DEFAULT_MODEL
+
+if TYPE_CHECKING:
+    from detector.thresholds import Rules
+
+OK, FAILED, USAGE, NOTHING_TO_DO, INTERRUPTED = 0, 1, 2, 4, 130
+RUNTIME_HELP = "auto, onnxruntime, openvino or torch (the fp16 weights, in bf16 or fp16 where the machine has it)."
+
+
+class NewFile(click.Path):
+    """A file to write: that its folder is there and can be written is known before the work begins, not after."""
+
+    def __init__(self) -> None:
+        super().__init__(path_type=Path, dir_okay=False)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
+        """The path, if a file can be written there."""
+        path = Path(os.fsdecode(super().convert(value, param, ctx)))
+        if not path.parent.is_dir():
+            self.fail(f"{show(path)}: there is no folder {show(path.parent)}; make it first", param, ctx)
+        if not os.access(path if path.exists() else path.parent, os.W_OK):
+            self.fail(f"{show(path)}: cannot be written here; choose another folder", param, ctx)
+        return path
+
+
+def say(line: str) -> None:
+    """One line on stderr."""
+    click.echo(line, err=True)
+
+
+def one_line_errors(command: Callable[..., int]) -> Callable[..., int]:
+    """The command, saying what is wrong with a file (exit code 4) or with a value (2) instead of raising it."""
+
+    @wraps(command)
+    def wrapped(*args: Any, **kwargs: Any) -> int:
+        try:
+            return command(*args, **kwargs)
+        except DetectorError as error:
+            say(str(error))
+            return NOTHING_TO_DO
+        except ValueError as error:
+            say(str(error))
+            return USAGE
+
+    return wrapped
+
+
+def refuse_beside_resume(resume: Path | None) -> None:
+    """A resumed run keeps its own settings: what is given beside --resume would be ignored in silence.
+
+    Raises:
+        click.UsageError: naming the options to leave out.
+    """
+    context = click.get_current_context()
+    given = [
+        parameter.opts[0]
+        for parameter in context.command.params
+        if parameter.name
+        and parameter.name != "resume"
+        and context.get_parameter_source(parameter.name) is ParameterSource.COMMANDLINE
+    ]
+    if resume is not None and given:
+        raise click.UsageError(f"--resume goes on with the run's own settings; leave out {', '.join(given)}")
+
+
+model_option = click.option(
+    "--model",
+    default=DEFAULT_MODEL,
+    envvar="OCRFLEET_MODEL",
+    show_default=True,
+    help="A model's name, or an .onnx file.",
+)
+
+
+def detector_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Which model, and how it runs; all but the runtime."""
+    for option in (
+        model_option,
+        click.option("--threads", type=click.IntRange(1, 256), envvar="OCRFLEET_THREADS", help="Of one inference."),
+        click.option("--tiled/--untiled", default=None, help="Large pages in overlapping tiles of 672x672 at most."),
+        click.option("--binarize", type=click.FloatRange(0.01, 0.99), help="Pixels from this on are text."),
+        click.option("--box-threshold", type=click.FloatRange(0, 1), help="Drop boxes with a lower score."),
+        click.option("--unclip-ratio", type=click.FloatRange(0, 10), help="How much the found regions grow."),
+    ):
+        function = option(function)
+    return function
+
+
+def rules_of(model: str, runtime: str, thresholds: Mapping[str, float | None]) -> Rules | None:
+    """The thresholds of a model's card with those replaced that were given; None if none was.
+
+    Raises:
+        ModelError: no such model or runtime.
+    """
+    from detector.models import load_card
+    from detector.runtimes import file_kind
+
+    given = {name: value for name, value in thresholds.items() if value is not None}
+    return replace(load_card(model, file_kind(runtime)).rules, **given) if given else None

@@ -1,0 +1,1 @@
+"""From one network to another: ONNX export, int8, pruning, other projects' weights."""

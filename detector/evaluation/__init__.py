@@ -1,0 +1,1 @@
+"""How good and how fast: ground truth, the matching protocol, hmean, runs in a process of their own."""

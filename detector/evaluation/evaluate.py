@@ -1,0 +1,230 @@
+"""How good boxes are against ground truth: over a data folder, by running a detector or from finished records."""
+
+from __future__ import annotations
+
+import json
+import time
+from array import array
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from detector.evaluation.annotations import Sample
+from detector.evaluation.isolated_run import Found, Trial, run_trial
+from detector.evaluation.metrics import Counts, evaluate_image
+from detector.predictor import TextDetector
+
+Quads = npt.NDArray[np.float64]
+
+
+class EvaluateError(ValueError):
+    """What is evaluated does not fit together; one line that names the file and the remedy."""
+
+
+@dataclass(frozen=True, slots=True)
+class ImageScore:
+    """One image's result.
+
+    Attributes:
+        sample: image and ground-truth file.
+        counts: hits and misses.
+        boxes: (N, 4, 2) detections, original pixels.
+        seconds: time the detector took; 0 when read from records.
+    """
+
+    sample: Sample
+    counts: Counts
+    boxes: Quads
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """A whole data set's result.
+
+    Attributes:
+        label: what was evaluated, such as "640".
+        images: how many images.
+        counts: hits and misses of all images together.
+        median_ms: median time of an image, milliseconds; 0 when unknown.
+        runtime: what ran the network, such as "onnxruntime-int8"; "" when unknown.
+        peak_mb: largest resident memory of the process that ran it, MiB; 0 when unknown.
+    """
+
+    label: str
+    images: int
+    counts: Counts
+    median_ms: float
+    runtime: str = ""
+    peak_mb: float = 0.0
+
+    def plain(self) -> dict[str, Any]:
+        """As an object for JSON; what is unknown is null."""
+        names = ("matched", "gt", "det", "precision", "recall", "hmean")
+        return {
+            "label": self.label,
+            "runtime": self.runtime or None,
+            "images": self.images,
+            **{name: round(getattr(self.counts, name), 4) for name in names},
+            "median_ms": round(self.median_ms, 1) or None,
+            "peak_rss_mb": round(self.peak_mb, 1) or None,
+        }
+
+
+class Tally:
+    """Adds scores up one by one and lets go of them, but for the worst ones: a million images need no more memory.
+
+    Args:
+        keep: how many of the worst images to keep.
+    """
+
+    def __init__(self, keep: int = 0) -> None:
+        self.worst: list[ImageScore] = []
+        self._keep = keep
+        self._counts = Counts()
+        self._seconds = array("d")
+
+    def add(self, score: ImageScore) -> None:
+        """Takes one image's result."""
+        self._counts += score.counts
+        self._seconds.append(score.seconds)
+        self.worst = worst([*self.worst, score], self._keep)
+
+    def summary(self, label: str, runtime: str = "", peak_mb: float = 0.0) -> Summary:
+        """The sum so far; precision and recall are over all boxes of all images, as the protocol has it."""
+        median = float(np.median(self._seconds)) * 1000 if self._seconds else 0.0
+        return Summary(label, len(self._seconds), self._counts, median, runtime, peak_mb)
+
+
+def score_trial(trial: Trial, samples: Sequence[Sample], label: str, keep: int = 0) -> tuple[Summary, list[ImageScore]]:
+    """Runs a detector over samples in a process of its own; returns the sum and the `keep` worst images.
+
+    Raises:
+        AnnotationError, ModelError, ModuleNotFoundError, TrialError: see `detector.evaluation.isolated_run.run_trial`.
+    """
+    tally, runtime, peak_mb = Tally(keep), "", 0.0
+    for message in run_trial(trial, [sample.image for sample in samples]):
+        if isinstance(message, Found):
+            boxes = np.array(message.boxes, dtype=np.float64).reshape(-1, 4, 2)
+            tally.add(score_image(samples[message.image], boxes, message.seconds))
+        else:
+            runtime, peak_mb = message.runtime, message.peak_mb
+    return tally.summary(label, runtime, peak_mb), tally.worst
+
+
+def score_detector(detector: TextDetector, samples: Iterable[Sample], limit_side: int) -> Iterator[ImageScore]:
+    """Runs the detector over samples.
+
+    Args:
+        detector: the loaded network.
+        samples: images with ground truth.
+        limit_side: longest side shown to the network, pixels.
+
+    Raises:
+        DetectorError: an image cannot be opened.
+        AnnotationError: a ground-truth file cannot be read.
+    """
+    for sample in samples:
+        started = time.perf_counter()
+        detection = detector.detect(sample.image, limit_side=limit_side)
+        seconds = time.perf_counter() - started
+        boxes = np.array([box.points for box in detection.boxes], dtype=np.float64).reshape(-1, 4, 2)
+        yield score_image(sample, boxes, seconds)
+
+
+def score_records(find: Callable[[Path], Quads], samples: Iterable[Sample]) -> Iterator[ImageScore]:
+    """Scores boxes of finished records; see `read_results`."""
+    for sample in samples:
+        yield score_image(sample, find(sample.image))
+
+
+def score_image(sample: Sample, boxes: Quads, seconds: float = 0.0) -> ImageScore:
+    """Compares (N, 4, 2) boxes with the sample's ground truth."""
+    regions = sample.regions()
+    counts = evaluate_image([np.array(r.points) for r in regions], [r.ignore for r in regions], boxes)
+    return ImageScore(sample, counts, boxes, seconds)
+
+
+def summarise(label: str, scores: Iterable[ImageScore]) -> Summary:
+    """Adds up; see `Tally`."""
+    tally = Tally()
+    for score in scores:
+        tally.add(score)
+    return tally.summary(label)
+
+
+def worst(scores: list[ImageScore], count: int) -> list[ImageScore]:
+    """The images with the lowest hmean; of equal ones those with more missed and false boxes first."""
+
+    def badness(score: ImageScore) -> tuple[float, int]:
+        counts = score.counts
+        nothing_wrong = counts.gt == counts.det == 0
+        return (1.0 if nothing_wrong else counts.hmean, 2 * counts.matched - counts.gt - counts.det)
+
+    return sorted(scores, key=badness)[:count]
+
+
+HEADING = f"{'runtime':16}  {'limit':>7}  images      gt     det  precision  recall   hmean  ms/image  peak MB"
+
+
+def table_line(item: Summary) -> str:
+    """A summary as a line below `HEADING`."""
+    counts = item.counts
+    time_ms = f"{item.median_ms:8.0f}" if item.median_ms else "       –"
+    peak_mb = f"{item.peak_mb:7.0f}" if item.peak_mb else "      –"
+    return (
+        f"{item.runtime or '–':16}  {item.label:>7}  {item.images:6}  {counts.gt:6}  {counts.det:6}"
+        f"  {counts.precision:9.3f}  {counts.recall:6.3f}  {counts.hmean:6.3f}  {time_ms}  {peak_mb}"
+    )
+
+
+def read_results(path: Path) -> Callable[[Path], Quads]:
+    """Boxes by image from a results.jsonl.
+
+    An image belongs to the record whose name shares the longest tail with its path; failed records have no boxes.
+
+    Args:
+        path: results.jsonl of `ocr-producer run` or of `ocr-detector detect`.
+
+    Returns:
+        A function from an image's path to its (N, 4, 2) boxes. It raises EvaluateError when there is no record.
+
+    Raises:
+        EvaluateError: the file cannot be read, with the line that is wrong.
+    """
+    by_name: dict[str, list[tuple[tuple[str, ...], Quads]]] = {}
+    try:
+        with path.open(encoding="utf-8") as lines:
+            for number, line in enumerate(lines, start=1):
+                if not line.strip():
+                    continue
+                try:
+                    record = json.loads(line)
+                    boxes = np.array([box["points"] for box in record["boxes"]], dtype=np.float64).reshape(-1, 4, 2)
+                    parts = PurePosixPath(record["image"]).parts
+                except (ValueError, KeyError, TypeError) as error:
+                    raise EvaluateError(f"{path}:{number}: not a record of schema 1 ({error})") from error
+                if record.get("page", 0) == 0 and parts:
+                    by_name.setdefault(parts[-1], []).append((parts, boxes))
+    except OSError as error:
+        raise EvaluateError(f"{path}: cannot be read: {error.strerror}") from error
+
+    def find(image: Path) -> Quads:
+        candidates = by_name.get(image.name)
+        if not candidates:
+            raise EvaluateError(f"{path}: has no record of {image.name}; were these results made from this data?")
+        parts = image.resolve().parts
+        return max(candidates, key=lambda item: _shared_tail(item[0], parts))[1]
+
+    return find
+
+
+def _shared_tail(one: tuple[str, ...], other: tuple[str, ...]) -> int:
+    count = 0
+    while count < min(len(one), len(other)) and one[-1 - count] == other[-1 - count]:
+        count += 1
+    return count

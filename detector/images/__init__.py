@@ -1,0 +1,1 @@
+"""Files in, small upright RGB pages out: headers, budgets, decoders."""

@@ -1,0 +1,179 @@
+"""How large a page may be, how large it becomes, and what decoding it costs: arithmetic on headers, no pixels."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+from detector.errors import TooLarge
+from detector.images.header import Header
+
+DEFAULT_MAX_PIXELS = 200_000_000
+"""Pixels a page may claim. Decoders that shrink while they read need little memory even for this many."""
+
+DEFAULT_MAX_BYTES = 640 * 2**20
+"""Estimated decoding memory a page may need (`estimate_bytes`); only formats that must be held whole get there."""
+
+STRIP_ASPECT = 10
+"""Pictures longer than this many times their short side are strips (`target_size`)."""
+
+STRIP_SHORT_SIDE = 64
+"""A strip's short side is not shrunk below this many pixels as long as the picture's area stays within limit²."""
+
+SMALLEST_LIMIT_SIDE = 320
+"""Pages that do not fit into memory are tried smaller down to this long side, pixels; less finds headlines only."""
+
+STRIDE = 32
+"""The network's input sides are multiples of this (its deepest features are 1/32 of the input)."""
+
+VIPS_FROM_PIXELS = 2_000_000
+"""From here on PNG and WebP are streamed by libvips (TIFF always is); below, decoding whole needs less memory."""
+
+STRIPS_FROM_BYTES = 24 * 2**20
+"""Pages that would be larger than this before the last shrinking are read in strips where tiles allow it; below,
+the page itself takes less memory than libvips does."""
+
+# All measured, as growth of a fresh process's peak.
+_BASE_BYTES = 6 * 2**20  # imports of a decoder, a whole JPEG file of up to 4 MB
+_VIPS_BASE_BYTES = 36 * 2**20  # import, thread pool and line caches of an 80 MP PNG
+_PILLOW_BYTES_PER_PIXEL = {"gif": 10, "jp2": 20, "avif": 14}  # others: the picture, and what is averaged from it
+
+
+def target_size(width: int, height: int, limit_side: int) -> tuple[int, int]:
+    """The size at which a page is shown to the network: never larger than it is, never stretched.
+
+    The long side becomes at most `limit_side`. Extreme strips are the exception: a 20000x50 strip at 640 would be
+    640x2, and nobody could read it; so a strip keeps a short side of up to 64 px while its (padded) area stays within
+    limit_side², the area of a square picture, so that it costs no more memory than any other page.
+
+    Args:
+        width, height: the original size in pixels (either orientation).
+        limit_side: the longest side wanted, in pixels.
+
+    Returns:
+        (width, height) in pixels, each at least 1.
+    """
+    long, short = max(width, height), min(width, height)
+    scale = min(1.0, limit_side / long)
+    if long > STRIP_ASPECT * short and short * scale < STRIP_SHORT_SIDE:
+        # The short side is padded to 32 or 64; with either, the padded area stays within limit².
+        for padded in (STRIDE, STRIP_SHORT_SIDE):
+            scale = max(scale, min(1.0, padded / short, limit_side * limit_side / padded / long))
+    return max(1, round(width * scale)), max(1, round(height * scale))
+
+
+def jpeg_reduction(width: int, height: int, target: tuple[int, int]) -> int:
+    """The largest of 8, 4, 2, 1 by which a JPEG can be decoded smaller and still be no smaller than `target`."""
+    for factor in (8, 4, 2):
+        if math.ceil(width / factor) >= target[0] and math.ceil(height / factor) >= target[1]:
+            return factor
+    return 1
+
+
+def box_reduction(width: int, height: int, target: tuple[int, int]) -> int:
+    """The largest whole factor by which a picture can be averaged down and still be no smaller than `target`."""
+    return max(1, min(width // target[0], height // target[1]))
+
+
+def by_vips(header: Header) -> bool:
+    """Whether libvips opens this page: every TIFF, large PNG and WebP, and WebP that is not plain."""
+    if header.kind == "tiff" or (header.kind == "webp" and header.channels != 3):
+        return True
+    return header.kind in ("png", "webp") and header.width * header.height >= VIPS_FROM_PIXELS
+
+
+def estimate_bytes(header: Header, limit_side: int) -> int:
+    """An upper estimate of the memory (bytes) that opening this page takes on top of the idle process.
+
+    Baseline JPEG shrinks while it is decoded; a progressive one must hold all coefficients (2 bytes per sample, that
+    is 3 bytes a pixel at 4:2:0) whatever the scale. PNG, TIFF and lossy WebP are streamed when large; interlaced PNG,
+    lossless WebP and the rest are held whole.
+    """
+    width, height = header.width, header.height
+    target = target_size(width, height, limit_side)
+    result = _BASE_BYTES + 2 * 3 * target[0] * target[1]
+    if header.kind == "pdf":
+        return result + 4 * target[0] * target[1] + 16 * 2**20
+    if header.kind == "jpeg":
+        factor = jpeg_reduction(width, height, target)
+        return result + 7 * math.ceil(width / factor) * math.ceil(height / factor) + header.held_bytes
+    if by_vips(header):
+        factor = box_reduction(width, height, target)
+        averaged = 9 * math.ceil(width / factor) * math.ceil(height / factor)  # 16-bit samples, and those as 8 bits
+        return result + _VIPS_BASE_BYTES + averaged + 512 * width * header.bytes_per_pixel // 8 + header.held_bytes
+    per_pixel = _PILLOW_BYTES_PER_PIXEL.get(header.kind, max(4, header.bytes_per_pixel) + 3)
+    return result + width * height * per_pixel
+
+
+def decoded_bytes(header: Header, limit_side: int) -> int:
+    """Memory (bytes) of the page as `image.open_page` first has it, before the last shrinking."""
+    width, height = header.width, header.height
+    target = target_size(width, height, limit_side)
+    reduction = jpeg_reduction if header.kind == "jpeg" else box_reduction
+    factor = reduction(width, height, target)
+    return 3 * math.ceil(width / factor) * math.ceil(height / factor)
+
+
+def in_strips(header: Header, limit_side: int) -> bool:
+    """Whether a page is better read in strips (`image.open_strips`) than whole: large, upright and row by row."""
+    return (
+        (header.kind == "jpeg" or by_vips(header))
+        and header.streams
+        and header.orientation == 1
+        and header.held_bytes <= STRIPS_FROM_BYTES
+        and decoded_bytes(header, limit_side) >= STRIPS_FROM_BYTES
+    )
+
+
+def estimate_strip_bytes(header: Header, limit_side: int) -> int:
+    """An upper estimate of the memory (bytes) that a page takes in strips.
+
+    That is its uint8 map three times (OpenCV's contours want a binary map and copy it), the rows of a tile twice while
+    the strip moves on, and the floats of a row of tiles.
+    """
+    from detector.tiling import tile_size  # which needs the arithmetic above
+
+    width, height = target_size(header.width, header.height, limit_side)
+    rows = tile_size(height, width)[0]
+    result = _BASE_BYTES + _VIPS_BASE_BYTES + 3 * width * height + (2 * 3 + 4) * rows * width
+    return result + 512 * header.width * header.bytes_per_pixel // 8 + header.held_bytes
+
+
+def check_budget(
+    header: Header,
+    name: str,
+    limit_side: int,
+    max_pixels: int,
+    max_bytes: int,
+    estimate: Callable[[Header, int], int] = estimate_bytes,
+) -> int:
+    """Weighs a page before a single pixel is decoded: as asked, else smaller where that helps, else refused.
+
+    Returns:
+        The longest side, pixels, at which the page can be decoded: `limit_side`, or less where only a stronger
+        reduction while decoding (baseline JPEG, PDF) fits into `max_bytes`; not below SMALLEST_LIMIT_SIDE.
+
+    Raises:
+        TooLarge: naming the limit and what to do about it.
+    """
+    pixels = header.width * header.height
+    size = f"{header.width}x{header.height}"
+    if header.kind != "pdf" and pixels > max_pixels:
+        raise TooLarge(
+            f"{name}: {size} is {_mega(pixels)} megapixels, the limit is {_mega(max_pixels)}; "
+            f"raise OCRFLEET_MAX_PIXELS (now {max_pixels}) or shrink the picture"
+        )
+    needed = estimate(header, limit_side)
+    while needed > max_bytes and limit_side > SMALLEST_LIMIT_SIDE:
+        smaller = max(SMALLEST_LIMIT_SIDE, limit_side * 3 // 4)
+        limit_side, needed = smaller, estimate(header, smaller)
+    if needed > max_bytes:
+        raise TooLarge(
+            f"{name}: {header.description} of {size} needs about {needed >> 20} MB to decode, {max_bytes >> 20} MB are "
+            f"allowed; save it as baseline JPEG or plain PNG, or raise OCRFLEET_MEMORY_LIMIT_MB"
+        )
+    return limit_side
+
+
+def _mega(pixels: int) -> str:
+    return f"{pixels / 1e6:,.1f}".removesuffix(".0")

@@ -1,0 +1,180 @@
+"""Decoders for what OpenCV and Pillow read: header in, RGB pixels out, already reduced where the format allows."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any, BinaryIO
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from detector.errors import CorruptImage, is_out_of_memory
+from detector.images.budget import box_reduction, jpeg_reduction
+from detector.images.header import PARSE_ERRORS, Header, open_pillow
+
+Pixels = npt.NDArray[np.uint8]
+
+DECODE_ERRORS = (*PARSE_ERRORS, cv2.error)
+
+# OpenCV needs the whole file in memory, Pillow reads it in pieces; OpenCV is faster on small files only.
+_WHOLE_FILE_BYTES = 4 * 2**20
+_ROWS = 256
+_REDUCED = {
+    1: cv2.IMREAD_COLOR,
+    2: cv2.IMREAD_REDUCED_COLOR_2,
+    4: cv2.IMREAD_REDUCED_COLOR_4,
+    8: cv2.IMREAD_REDUCED_COLOR_8,
+}
+
+
+def decode_jpeg(file: BinaryIO, header: Header, target: tuple[int, int], name: str) -> Pixels:
+    """A JPEG, scaled by 1/2, 1/4 or 1/8 while it is decoded so that it stays no smaller than `target`.
+
+    libjpeg paints what is missing of a cut file grey and calls it a success. OpenCV hides even the warning, so it only
+    gets files that have an end-of-image marker after their first scan; the others go to Pillow, which reports the cut.
+
+    Args:
+        file: the open file.
+        header: its header.
+        target: (width, height) in stored orientation, pixels.
+        name: for messages.
+
+    Returns:
+        (H, W, 3) uint8 RGB in stored orientation.
+
+    Raises:
+        CorruptImage: damaged or cut off.
+    """
+    factor = jpeg_reduction(header.width, header.height, target)
+    file.seek(0)
+    data = file.read(_WHOLE_FILE_BYTES + 1)
+    if len(data) <= _WHOLE_FILE_BYTES and header.channels in (1, 3) and data.rfind(b"\xff\xd9") > header.data_start:
+        try:
+            pixels = cv2.imdecode(np.frombuffer(data, np.uint8), _REDUCED[factor] | cv2.IMREAD_IGNORE_ORIENTATION)
+        except cv2.error as error:
+            raise_if_out_of_memory(error)
+            pixels = None  # Pillow may still read it, or say better what is wrong
+        if pixels is not None and pixels.dtype == np.uint8:
+            return cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB, dst=pixels)  # type: ignore[return-value]
+    del data
+    return decode_pillow(file, header, target, name)
+
+
+def decode_webp(file: BinaryIO, header: Header, name: str) -> Pixels:
+    """A small opaque WebP, whole.
+
+    Returns:
+        (H, W, 3) uint8 RGB in stored orientation.
+
+    Raises:
+        CorruptImage: damaged or cut off.
+    """
+    file.seek(0)
+    data = np.frombuffer(file.read(), np.uint8)
+    try:
+        pixels = cv2.imdecode(data, cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
+    except cv2.error as error:
+        raise_if_out_of_memory(error)
+        raise CorruptImage(f"{name}: the WebP data is damaged or cut off ({error.err})") from error
+    if pixels is None or pixels.shape[:2] != (header.height, header.width):
+        raise CorruptImage(f"{name}: the WebP data is damaged or cut off")
+    return cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB, dst=pixels)  # type: ignore[return-value]
+
+
+def decode_pillow(file: BinaryIO, header: Header, target: tuple[int, int], name: str) -> Pixels:
+    """Anything Pillow reads (but TIFF: it would turn that upright itself), averaged down before it becomes an array.
+
+    Returns:
+        (H, W, 3) uint8 RGB in stored orientation.
+
+    Raises:
+        CorruptImage: damaged or cut off.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about damaged EXIF, for example; a damaged picture is an exception
+            image: Any = open_pillow(file, header.kind)
+            if header.kind == "jpeg":
+                image.draft(None, _draft_size(header, target))
+            image.load()
+            return _rgb(image, target)
+    except DECODE_ERRORS as error:
+        raise_if_out_of_memory(error)
+        raise CorruptImage(f"{name}: the {header.description} data is damaged or cut off ({error})") from error
+
+
+def raise_if_out_of_memory(error: BaseException) -> None:
+    """Libraries wrap a failed allocation in errors of their own; it must not pass for a damaged file.
+
+    Raises:
+        MemoryError: if that is what `error` means.
+    """
+    if is_out_of_memory(error):
+        raise MemoryError(str(error)) from error
+
+
+def eight_bit(values: npt.NDArray[Any]) -> Pixels:
+    """Samples of any depth as 8 bits.
+
+    16-bit files often hold 10, 12 or 14 bits (scanners, medical devices); taking the upper byte would show them black.
+    So the highest sample decides the depth: 4095 means 12 bits, of which the upper 8 are kept. Floating point samples
+    are stretched from their minimum to their maximum.
+
+    Args:
+        values: unsigned, signed or floating point, any shape.
+
+    Returns:
+        uint8, the same shape.
+    """
+    if values.dtype == np.uint8:
+        return values
+    if values.dtype == bool:
+        return values.astype(np.uint8) * np.uint8(255)
+    if values.dtype.kind == "f":
+        finite = np.nan_to_num(values.astype(np.float32), nan=0.0, posinf=0.0, neginf=0.0)
+        low, high = float(finite.min()), float(finite.max())
+        if low >= 0.0 and high <= 1.0:
+            low, high = 0.0, 1.0
+        return ((finite - low) * (255.0 / max(high - low, 1e-12))).astype(np.uint8)
+    bits = max(0, int(values.max())).bit_length() if values.size else 8
+    result = np.empty(values.shape, np.uint8)
+    for row in range(0, len(values), _ROWS):  # in pieces: whole copies of deep samples are large
+        result[row : row + _ROWS] = np.maximum(values[row : row + _ROWS], 0) >> max(0, bits - 8)
+    return result
+
+
+def _draft_size(header: Header, target: tuple[int, int]) -> tuple[int, int]:
+    # Pillow's draft() rounds down where libjpeg rounds up, so ask for the size of our own factor, rounded down.
+    factor = jpeg_reduction(header.width, header.height, target)
+    return max(1, header.width // factor), max(1, header.height // factor)
+
+
+def _rgb(image: Any, target: tuple[int, int]) -> Pixels:
+    if image.mode.startswith("I") or image.mode == "F":
+        grey = eight_bit(np.asarray(image))
+        return cv2.cvtColor(grey, cv2.COLOR_GRAY2RGB)  # type: ignore[return-value]
+    if image.mode in ("P", "PA", "LA", "La", "RGBa") or "transparency" in image.info:
+        image = image.convert("RGBA")
+    elif image.mode == "1":
+        image = image.convert("L")
+    elif image.mode not in ("L", "RGB", "RGBA"):
+        image = image.convert("RGB")  # CMYK (Adobe's inversion undone by Pillow), YCbCr, RGBX, HSV
+    factor = box_reduction(image.width, image.height, target)
+    if factor > 1:
+        image = image.reduce(factor)  # premultiplies alpha itself
+    if image.mode == "RGBA":
+        image = on_white(image)
+    pixels = np.array(image)
+    if pixels.ndim == 2:
+        return cv2.cvtColor(pixels, cv2.COLOR_GRAY2RGB)  # type: ignore[return-value]
+    return pixels
+
+
+def on_white(image: Any) -> Any:
+    """An RGBA picture as it looks on white paper."""
+    from PIL import Image
+
+    paper = Image.new("RGB", image.size, (255, 255, 255))
+    paper.paste(image, mask=image.getchannel("A"))
+    return paper

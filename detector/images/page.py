@@ -1,0 +1,258 @@
+"""One page of one file, inside a pixel budget: decoded small, upright, RGB."""
+
+from __future__ import annotations
+
+import stat
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO
+
+import cv2
+import numpy as np
+
+from detector.errors import NotFound, show
+from detector.images.budget import (
+    DEFAULT_MAX_BYTES,
+    DEFAULT_MAX_PIXELS,
+    by_vips,
+    check_budget,
+    estimate_bytes,
+    estimate_strip_bytes,
+    in_strips,
+    target_size,
+)
+from detector.images.decode import Pixels, decode_jpeg, decode_pillow, decode_webp
+from detector.images.header import Header, count_frames, read_header, sniff
+
+if TYPE_CHECKING:
+    from detector.images.vips import VipsStrips
+
+__all__ = [
+    "DEFAULT_MAX_BYTES",
+    "DEFAULT_MAX_PIXELS",
+    "Page",
+    "StripPage",
+    "count_pages",
+    "open_page",
+    "open_strips",
+    "page_header",
+]
+
+MakeRoom = Callable[[int], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """A page ready for the detector.
+
+    Attributes:
+        pixels: (H, W, 3) uint8 RGB, C-contiguous, upright, already shrunk.
+        width, height: the original upright size in pixels; of a PDF page, its size at 200 dpi.
+        flags: of "downscaled" (pixels are fewer than the original), "exif_rotated" (turned upright as the file's
+            orientation tag asks), "page_rendered" (a PDF page), "degraded" (smaller than asked, to fit into memory).
+    """
+
+    pixels: Pixels
+    width: int
+    height: int
+    flags: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class StripPage:
+    """A page that is read from top to bottom and never in memory as a whole.
+
+    Attributes:
+        strips: its rows, upright, already shrunk.
+        width, height, flags: as those of `Page`.
+    """
+
+    strips: VipsStrips
+    width: int
+    height: int
+    flags: tuple[str, ...] = ()
+
+
+def open_page(
+    path: Path,
+    page: int = 0,
+    *,
+    limit_side: int,
+    max_pixels: int = DEFAULT_MAX_PIXELS,
+    max_bytes: int = DEFAULT_MAX_BYTES,
+    make_room: MakeRoom | None = None,
+) -> Page:
+    """Opens one page so that its long side is at most `limit_side` (strips: see `image_budget.target_size`).
+
+    The header is read and weighed first, then the format's cheapest decoder runs: JPEG scales while decoding, large
+    PNG/TIFF/WebP are streamed, PDF is drawn at the size needed. The rest of the way down is cv2.INTER_AREA. Pages are
+    never enlarged. Of animations the first frame counts; transparency is put on white; EXIF/TIFF orientation is
+    applied exactly once.
+
+    Args:
+        path: any file name the system can hold.
+        page: of a multi-page TIFF or PDF, counted from 0.
+        limit_side: longest side wanted, pixels.
+        max_pixels: refuse pages that claim more.
+        max_bytes: decode smaller, or refuse, pages that would need more memory (estimated) than this.
+        make_room: called before decoding with the memory (bytes) it will take, estimated.
+
+    Raises:
+        NotFound: no such file or page, or it may not be read.
+        CorruptImage: empty, damaged or cut off.
+        UnsupportedFormat: nothing this program reads, or locked.
+        TooLarge: over `max_pixels` or `max_bytes`; nothing was decoded.
+    """
+    name = show(path)
+    with _opened(path, name) as file:
+        kind = sniff(file, name)
+        if kind == "pdf":
+            return _open_pdf(file, page, name, limit_side, max_pixels, max_bytes, make_room)
+        header = read_header(file, kind, name, page)
+        affordable = check_budget(header, name, limit_side, max_pixels, max_bytes)
+        if make_room:
+            make_room(estimate_bytes(header, affordable))
+        target = target_size(header.width, header.height, affordable)
+        pixels = _shrink(_decode(file, header, page, target, name), target)
+    width, height = header.upright_size
+    flags = ["downscaled"] if target != (header.width, header.height) else []
+    if header.orientation != 1:
+        flags.append("exif_rotated")
+    if affordable < limit_side:
+        flags.append("degraded")
+    return Page(_upright(pixels, header.orientation), width, height, tuple(flags))
+
+
+@contextmanager
+def open_strips(
+    path: Path,
+    page: int = 0,
+    *,
+    limit_side: int,
+    max_pixels: int = DEFAULT_MAX_PIXELS,
+    max_bytes: int = DEFAULT_MAX_BYTES,
+    make_room: MakeRoom | None = None,
+) -> Iterator[StripPage | None]:
+    """Opens a large page for reading in strips; arguments and errors are those of `open_page`.
+
+    Yields:
+        The page; None if it is small, or of a format, orientation or depth that must be held whole: take `open_page`.
+    """
+    name = show(path)
+    with _opened(path, name) as file:
+        kind = sniff(file, name)
+        header = None if kind == "pdf" else read_header(file, kind, name, page)
+        if header is None or not in_strips(header, limit_side):
+            yield None
+            return
+        from detector.images.vips import VipsStrips
+
+        affordable = check_budget(header, name, limit_side, max_pixels, max_bytes, estimate_strip_bytes)
+        if make_room:
+            make_room(estimate_strip_bytes(header, affordable))
+        target = target_size(header.width, header.height, affordable)
+        strips = VipsStrips(file, header, page, target, name)
+        flags = ["downscaled"] if target != (header.width, header.height) else []
+        if affordable < limit_side:
+            flags.append("degraded")
+        yield StripPage(strips, header.width, header.height, tuple(flags)) if strips.eight_bit else None
+
+
+def page_header(path: Path, page: int = 0) -> Header:
+    """What the file says about a page, without decoding it; for memory estimates.
+
+    Raises:
+        NotFound, CorruptImage, UnsupportedFormat: as `open_page`.
+    """
+    name = show(path)
+    with _opened(path, name) as file:
+        kind = sniff(file, name)
+        if kind != "pdf":
+            return read_header(file, kind, name, page)
+        from detector.images.pdf import PdfPage
+
+        with PdfPage(file, page, name) as pdf_page:
+            return pdf_page.header
+
+
+def count_pages(path: Path) -> int:
+    """Pages in a file: of a TIFF or PDF all, of anything else (animations, JPEG with previews too) one.
+
+    Raises:
+        NotFound, CorruptImage, UnsupportedFormat: as `open_page`.
+    """
+    name = show(path)
+    with _opened(path, name) as file:
+        kind = sniff(file, name)
+        if kind == "tiff":
+            return count_frames(file, name)
+        if kind == "pdf":
+            from detector.images.pdf import count_pdf_pages
+
+            return count_pdf_pages(file, name)
+    return 1
+
+
+@contextmanager
+def _opened(path: Path, name: str) -> Iterator[BinaryIO]:
+    try:
+        if not stat.S_ISREG(Path(path).stat().st_mode):  # a pipe would block us for ever
+            raise NotFound(f"{name}: not a regular file")
+        file = Path(path).open("rb")  # noqa: SIM115  (closed below; errors of the body are not errors of opening)
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise NotFound(f"{name}: cannot be opened: {reason}") from error
+    with file:
+        yield file
+
+
+def _open_pdf(
+    file: BinaryIO, page: int, name: str, limit_side: int, max_pixels: int, max_bytes: int, make_room: MakeRoom | None
+) -> Page:
+    from detector.images.pdf import PdfPage
+
+    with PdfPage(file, page, name) as pdf_page:
+        header = pdf_page.header
+        affordable = check_budget(header, name, limit_side, max_pixels, max_bytes)
+        if make_room:
+            make_room(estimate_bytes(header, affordable))
+        target = target_size(header.width, header.height, affordable)
+        pixels = _shrink(pdf_page.render(target), target)
+    flags = ["downscaled"] if target != (header.width, header.height) else []
+    flags.append("page_rendered")
+    if affordable < limit_side:
+        flags.append("degraded")
+    return Page(np.ascontiguousarray(pixels), header.width, header.height, tuple(flags))
+
+
+def _decode(file: BinaryIO, header: Header, page: int, target: tuple[int, int], name: str) -> Pixels:
+    if header.kind == "jpeg":
+        return decode_jpeg(file, header, target, name)
+    if by_vips(header):
+        from detector.images.vips import decode_vips
+
+        return decode_vips(file, header, page, target, name)
+    if header.kind == "webp":
+        return decode_webp(file, header, name)
+    return decode_pillow(file, header, target, name)
+
+
+def _shrink(pixels: Pixels, target: tuple[int, int]) -> Pixels:
+    """To exactly `target` (width, height); decoders stay at or above it."""
+    if (pixels.shape[1], pixels.shape[0]) == target:
+        return pixels
+    return cv2.resize(pixels, target, interpolation=cv2.INTER_AREA)  # type: ignore[return-value]
+
+
+def _upright(pixels: Pixels, orientation: int) -> Pixels:
+    """Applies the EXIF orientation (EXIF 2.3, tag 0x0112) to a picture of stored orientation."""
+    if orientation >= 5:
+        pixels = pixels.transpose(1, 0, 2)
+    # After the transposition of 5-8, what is left is a mirroring: 6 and 7 left-right, 7 and 8 upside-down.
+    if orientation in (2, 3, 6, 7):
+        pixels = pixels[:, ::-1]
+    if orientation in (3, 4, 7, 8):
+        pixels = pixels[::-1]
+    return np.ascontiguousarray(pixels)

@@ -1,0 +1,108 @@
+"""PDF pages, rendered by pdfium straight at the size the network wants; a large page is never drawn large."""
+
+from __future__ import annotations
+
+import functools
+from types import ModuleType
+from typing import Any, BinaryIO
+
+import numpy as np
+
+from detector.errors import CorruptImage, NotFound, UnsupportedFormat
+from detector.images.decode import Pixels
+from detector.images.header import Header
+
+REFERENCE_DPI = 200
+"""A PDF page has no pixels of its own; its boxes are told in pixels of the page at this resolution (72 pt = 200 px)."""
+
+
+@functools.cache
+def _pdfium() -> ModuleType:
+    import pypdfium2
+
+    return pypdfium2
+
+
+def count_pdf_pages(file: BinaryIO, name: str) -> int:
+    """Pages of a PDF.
+
+    Raises:
+        UnsupportedFormat: a password is needed.
+        CorruptImage: no PDF reader could open it.
+    """
+    document = _open(file, name)
+    try:
+        return len(document)
+    finally:
+        document.close()
+
+
+class PdfPage:
+    """One open page: first ask its `header`, then `render` it. Use as a context manager.
+
+    Raises:
+        UnsupportedFormat: a password is needed.
+        CorruptImage: the document or the page is damaged.
+        NotFound: there is no such page.
+    """
+
+    def __init__(self, file: BinaryIO, page: int, name: str) -> None:
+        self.name = name
+        self._document = _open(file, name)
+        try:
+            pages = len(self._document)
+            if not 0 <= page < pages:
+                raise NotFound(f"{name}: has {pages} pages, page {page} (counted from 0) was asked for")
+            self._document.init_forms()  # so that filled-in form fields are drawn
+            self._page = self._document[page]
+            self._points = self._page.get_size()  # (width, height) in pt, the page's rotation applied
+        except _pdfium().PdfiumError as error:
+            self._document.close()
+            raise CorruptImage(f"{name}: page {page} of the PDF is damaged ({error})") from error
+        except NotFound:
+            self._document.close()
+            raise
+
+    def __enter__(self) -> PdfPage:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._document.close()
+
+    @property
+    def header(self) -> Header:
+        """The page's size in pixels at 200 dpi."""
+        width, height = (max(1, round(side * REFERENCE_DPI / 72)) for side in self._points)
+        return Header("pdf", width, height, description="PDF page")
+
+    def render(self, target: tuple[int, int]) -> Pixels:
+        """Draws the page on white.
+
+        Args:
+            target: (width, height) wanted, pixels; the result may differ by a pixel.
+
+        Returns:
+            (H, W, 3) uint8 RGB.
+        """
+        # By the longer side: a page thinner than a pixel is drawn a pixel thin, not a hundred times as long.
+        scale = max(target) / max(self._points)
+        try:
+            bitmap: Any = self._page.render(scale=scale, rev_byteorder=True, prefer_bgrx=False)
+            pixels = np.array(bitmap.to_numpy()[:, :, :3])
+            bitmap.close()
+        except (_pdfium().PdfiumError, RuntimeError, ValueError) as error:
+            raise CorruptImage(f"{self.name}: the PDF page cannot be drawn ({error})") from error
+        return pixels
+
+
+def _open(file: BinaryIO, name: str) -> Any:
+    pdfium = _pdfium()
+    file.seek(0)
+    try:
+        return pdfium.PdfDocument(file)
+    except pdfium.PdfiumError as error:
+        if "password" in str(error).lower():
+            raise UnsupportedFormat(
+                f"{name}: the PDF is locked by a password; unlock it first, for example: qpdf --decrypt in.pdf out.pdf"
+            ) from error
+        raise CorruptImage(f"{name}: the PDF is damaged ({error})") from error

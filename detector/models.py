@@ -1,0 +1,183 @@
+"""Shipped and registered models: name -> file, checked by its sha256, with a card that says how to use it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from detector.errors import ModelError
+from detector.thresholds import Rules
+
+WEIGHTS_FOLDER = Path(__file__).parent / "weights"
+MODELS_VARIABLE = "OCRFLEET_MODELS"
+DEFAULT_MODEL = "dbnet-resnet18"
+SUFFIXES = (".onnx", ".safetensors", ".pt")
+PRECISIONS = ("int8", "fp16", "fp32")
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+"""RGB, of values in [0, 1]; what ImageNet-trained backbones expect (torchvision documentation)."""
+
+
+@dataclass(frozen=True, slots=True)
+class ModelCard:
+    """How to use a model.
+
+    Attributes:
+        name: such as "dbnet-resnet18".
+        path: the .onnx or .safetensors file.
+        sha256: of that file, hex.
+        precision: "int8", "fp16" or "fp32".
+        mean, std: of the RGB input in [0, 1].
+        rules: thresholds of the post-processing.
+        details: the whole card as written (scores, data, recipe).
+    """
+
+    name: str
+    path: Path
+    sha256: str
+    precision: str
+    mean: tuple[float, float, float] = IMAGENET_MEAN
+    std: tuple[float, float, float] = IMAGENET_STD
+    rules: Rules = field(default_factory=Rules)
+    details: dict[str, Any] = field(default_factory=dict)
+
+
+_ENDINGS = {"int8_onnx": (".int8.onnx", ".onnx", ".fp32.onnx"), "fp16_safetensors": (".fp16.safetensors",)}
+
+
+def model_folders() -> list[Path]:
+    """Where models are looked for by name: the shipped ones, then the folders of OCRFLEET_MODELS (colons between)."""
+    registered = os.environ.get(MODELS_VARIABLE, "").split(os.pathsep)
+    return [WEIGHTS_FOLDER, *(Path(folder).expanduser() for folder in registered if folder)]
+
+
+def _find(name: str, kind: str, folders: list[Path]) -> Path | None:
+    paths = (folder / f"{name}{ending}" for folder in folders for ending in _ENDINGS[kind])
+    return next((path for path in paths if path.is_file()), None)
+
+
+def list_models(folder: Path | None = None) -> list[str]:
+    """Names of the models that have a card and an .onnx file.
+
+    Args:
+        folder: look only here; None: in all of `model_folders`.
+    """
+    folders = model_folders() if folder is None else [folder]
+    names = {card.stem for where in folders for card in where.glob("*.json") if _find(card.stem, "int8_onnx", [where])}
+    return sorted(names)
+
+
+def weights_path(name: str, kind: str = "int8_onnx", folder: Path | None = None) -> Path:
+    """The file of a model by its name.
+
+    Args:
+        name: of the model.
+        kind: "int8_onnx" (inference; of a registered model another .onnx will do) or "fp16_safetensors" (for
+            fine-tuning).
+        folder: look only here; None: in all of `model_folders`.
+
+    Raises:
+        ModelError: there is no such model or file.
+    """
+    if kind not in _ENDINGS:
+        raise ModelError(f"unknown kind of weights {kind!r}; choose {' or '.join(_ENDINGS)}")
+    path = _find(name, kind, model_folders() if folder is None else [folder])
+    if path is None:
+        known = ", ".join(list_models(folder)) or "none"
+        if name in list_models(folder):
+            raise ModelError(f"model {name!r} has no file {name}{_ENDINGS[kind][0]}")
+        raise ModelError(f"no model {name!r} (known: {known}); give one of these names or the path of an .onnx file")
+    return path
+
+
+def split_name(model: Path) -> tuple[str, str]:
+    """A model's name and precision by its file: my.int8.onnx is ("my", "int8"), my.onnx ("my", "fp32")."""
+    stem, _, precision = model.stem.rpartition(".")
+    return (stem, precision) if precision in PRECISIONS else (model.stem, "fp32")
+
+
+def card_file(model: Path) -> Path:
+    """Where a model's card is: my.onnx and my.int8.onnx have my.json."""
+    return model.with_name(f"{split_name(model)[0]}.json")
+
+
+def is_file_name(model: str | Path) -> bool:
+    """Whether ``model`` means a file by its path, not a model by its name."""
+    return isinstance(model, Path) or model.endswith(SUFFIXES) or "/" in model
+
+
+def load_card(model: str | Path, kind: str = "int8_onnx", folder: Path | None = None) -> ModelCard:
+    """The card of a model by its name, or of any .onnx, .safetensors or .pt file by its path.
+
+    A path's card is the .json beside it (same name without .int8/.fp32); without one the defaults hold.
+
+    Args:
+        model: name or path.
+        kind: which file of a named model, see `weights_path`.
+        folder: look for names only here.
+
+    Raises:
+        ModelError: not there, damaged (the file is not the one that the card describes), or the card is unreadable or
+            holds no numbers where it should.
+    """
+    path = Path(model) if is_file_name(model) else weights_path(str(model), kind, folder)
+    if not path.is_file():
+        raise ModelError(f"{path}: no such model file (known models: {', '.join(list_models(folder)) or 'none'})")
+    stem, precision = split_name(path)
+    try:
+        sha256, written = _sha256(path), card_file(path)
+    except OSError as error:
+        raise ModelError(f"{path}: the model cannot be read ({error.strerror})") from error
+    details = read_card(written) if written.is_file() else {}
+    expected = details.get("sha256")
+    if precision == "int8" and expected and expected != sha256:
+        raise ModelError(f"{path}: damaged, its sha256 is not the one in {written.name}; install the package again")
+    try:
+        rules = _rules(details)
+        mean, std = (_triple(details.get(key, value)) for key, value in _NORMALISATION)
+    except (TypeError, ValueError) as error:
+        raise ModelError(f"{written}: thresholds are numbers, mean and std three numbers each ({error})") from error
+    return ModelCard(str(details.get("name", stem)), path, sha256, precision, mean, std, rules, details)
+
+
+def _rules(details: dict[str, Any]) -> Rules:
+    defaults = Rules()
+    return Rules(
+        binarize=float(details.get("binarize", defaults.binarize)),
+        box_threshold=float(details.get("box_threshold", defaults.box_threshold)),
+        unclip_ratio=float(details.get("unclip_ratio", defaults.unclip_ratio)),
+        min_side=float(details.get("min_side", defaults.min_side)),
+    )
+
+
+def _triple(values: Any) -> tuple[float, float, float]:
+    red, green, blue = map(float, values)
+    return red, green, blue
+
+
+_NORMALISATION = (("mean", IMAGENET_MEAN), ("std", IMAGENET_STD))
+
+
+def read_card(path: Path) -> dict[str, Any]:
+    """A card as written.
+
+    Raises:
+        ModelError: it cannot be read, or is no JSON object.
+    """
+    try:
+        card = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ModelError(f"{path}: the model card is not readable JSON ({error})") from error
+    if not isinstance(card, dict):
+        raise ModelError(f"{path}: the model card is not a JSON object")
+    return card
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

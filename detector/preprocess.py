@@ -1,0 +1,69 @@
+"""Pixels -> the network's input, into memory that is used again."""
+
+from __future__ import annotations
+
+import math
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from detector.images.budget import STRIDE
+
+KEPT_BYTES = 3 * 4 * 672 * 672
+"""Input of pages up to this size (a tile) keeps its memory from page to page. Fresh memory costs 2 ms a page: the
+system must find and clear it piece by piece. Larger input is made anew, so that it does not outlive its page."""
+
+Pixels = npt.NDArray[np.uint8]
+Three = tuple[float, float, float]
+
+
+class Normaliser:
+    """Makes the network's input.
+
+    Args:
+        mean, std: of the RGB channels in [0, 1], as the model's card says.
+    """
+
+    def __init__(self, mean: Three, std: Three) -> None:
+        values = np.arange(256, dtype=np.float32) / np.float32(255)
+        self._tables = [(values - np.float32(m)) / np.float32(s) for m, s in zip(mean, std, strict=True)]
+        self._kept = np.empty(0, np.float32)
+        self._kept_plane = np.empty(0, np.uint8)
+
+    def __call__(self, pixels: Pixels) -> npt.NDArray[np.float32]:
+        """Normalises and pads right and below to multiples of 32 with zeros.
+
+        Zero is the mean colour: no edge towards black that could look like a stroke, and no pixel of the page is
+        resampled a second time, as stretching to multiples of 32 would.
+
+        Args:
+            pixels: (H, W, 3) uint8 RGB.
+
+        Returns:
+            (1, 3, H', W') float32, good until the next call.
+        """
+        height, width = pixels.shape[:2]
+        batch, plane = self._room(math.ceil(height / STRIDE) * STRIDE, math.ceil(width / STRIDE) * STRIDE)
+        plane = plane[: height * width].reshape(height, width)
+        batch[:, :, height:] = 0
+        batch[:, :, :height, width:] = 0
+        for channel, table in enumerate(self._tables):
+            cv2.extractChannel(pixels, channel, dst=plane)
+            cv2.LUT(plane, table, dst=batch[0, channel, :height, :width])
+        return batch
+
+    def _room(self, height: int, width: int) -> tuple[npt.NDArray[np.float32], Pixels]:
+        """A (1, 3, height, width) batch, and as many bytes as one of its channels has pixels."""
+        size = 3 * height * width
+        room, plane = self._kept, self._kept_plane
+        if size > room.size:
+            room, plane = np.empty(size, np.float32), np.empty(height * width, np.uint8)
+            if room.nbytes <= KEPT_BYTES:
+                self._kept, self._kept_plane = room, plane
+        return room[:size].reshape(1, 3, height, width), plane
+
+
+def normalise(pixels: Pixels, mean: Three, std: Three) -> npt.NDArray[np.float32]:
+    """One page as `Normaliser` makes it, in memory of its own."""
+    return Normaliser(mean, std)(pixels)

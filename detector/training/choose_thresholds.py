@@ -1,0 +1,123 @@
+"""The rules of box formation, chosen on validation pages by trying a grid of them."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from detector.evaluation.annotations import Sample
+from detector.evaluation.metrics import Counts, evaluate_image
+from detector.images.page import open_page
+from detector.postprocess import find_boxes
+from detector.predictor import TextDetector
+from detector.thresholds import Rules
+
+BINARIZE = (0.25, 0.3, 0.35, 0.4)
+BOX_THRESHOLD = (0.45, 0.5, 0.55, 0.6)
+UNCLIP = (1.3, 1.4, 1.5, 1.6, 1.7)
+AS_GOOD = 0.002
+"""Of rules whose mean hmean lies this close to the best, the strictest is taken: fewer false boxes elsewhere."""
+
+PHOTO_SIDE = 640
+"""Longest side at which pictures without text are looked at, pixels."""
+
+FALSE_BOXES = 0.1
+"""A picture without text may give so many boxes on average; rules that give more are not taken if any give fewer."""
+
+
+@dataclass(frozen=True, slots=True)
+class ValidationSet:
+    """Held-out pages and the size at which they count.
+
+    Attributes:
+        label: such as "td500 val @640".
+        samples: images with ground truth.
+        limit_side: longest side shown to the network, pixels.
+    """
+
+    label: str
+    samples: Sequence[Sample]
+    limit_side: int
+
+
+def grid() -> list[Rules]:
+    """All rules that are tried."""
+    return [Rules(b, t, u) for b, t, u in itertools.product(BINARIZE, BOX_THRESHOLD, UNCLIP)]
+
+
+def count(detector: TextDetector, pages: ValidationSet, tried: Iterable[Rules]) -> dict[Rules, Counts]:
+    """Hits and misses by each of the rules; the network runs once a page.
+
+    Raises:
+        DetectorError: an image cannot be opened.
+        AnnotationError: a ground-truth file cannot be read.
+    """
+    tried = list(tried)
+    counts = {rules: Counts() for rules in tried}
+    lowest = min(rules.box_threshold for rules in tried)
+    for sample in pages.samples:
+        page, regions = open_page(sample.image, limit_side=pages.limit_side), sample.regions()
+        found = detector.probability(page.pixels)
+        truth = [np.array(region.points) for region in regions]
+        ignore = [region.ignore for region in regions]
+        scale = (page.width / found.shape[1], page.height / found.shape[0])
+        for binarize, unclip in sorted({(rules.binarize, rules.unclip_ratio) for rules in tried}):
+            loose = Rules(binarize, lowest, unclip)
+            boxes = find_boxes(found, scale, (page.width, page.height), loose)
+            for rules in tried:
+                if (rules.binarize, rules.unclip_ratio) == (binarize, unclip):
+                    kept = [np.array(box.points) for box in boxes if box.score >= rules.box_threshold]
+                    counts[rules] += evaluate_image(truth, ignore, kept)
+    return counts
+
+
+def count_false(
+    detector: TextDetector, photos: Sequence[Path], limit_side: int, tried: Iterable[Rules]
+) -> dict[Rules, float]:
+    """Boxes a picture by each of the rules, on pictures without text.
+
+    Raises:
+        DetectorError: an image cannot be opened.
+    """
+    tried = list(tried)
+    boxes = dict.fromkeys(tried, 0)
+    for photo in photos:
+        found = detector.probability(open_page(photo, limit_side=limit_side).pixels)
+        size = (found.shape[1], found.shape[0])
+        for rules in tried:
+            boxes[rules] += len(find_boxes(found, (1.0, 1.0), size, rules))
+    return {rules: count / max(1, len(photos)) for rules, count in boxes.items()}
+
+
+def choose(means: Mapping[Rules, float], false: Mapping[Rules, float]) -> Rules:
+    """Of the rules with few false boxes, the strictest of those within AS_GOOD of the best mean hmean.
+
+    Args:
+        means: mean hmean by rules.
+        false: false boxes a picture without text by the same rules; those not in it count as 0.
+    """
+    fewest = min((false.get(rules, 0.0) for rules in means), default=0.0)
+    allowed = [rules for rules in means if false.get(rules, 0.0) <= max(FALSE_BOXES, fewest)]
+    best = max(means[rules] for rules in allowed)
+    good = [rules for rules in allowed if means[rules] >= best - AS_GOOD]
+    return max(good, key=lambda rules: (rules.box_threshold, rules.binarize, means[rules]))
+
+
+def choose_rules(detector: TextDetector, sets: Sequence[ValidationSet], photos: Sequence[Path] = ()) -> Rules:
+    """The rules with the best mean hmean over the sets, each counting the same; the model's own without any set.
+
+    Args:
+        detector: the model that is to be shipped.
+        sets: held-out pages.
+        photos: pictures without text, which the rules must leave (nearly) empty.
+    """
+    if not sets:
+        return detector.rules
+    tried = grid()
+    found = [count(detector, pages, tried) for pages in sets]
+    means = {rules: float(np.mean([counts[rules].hmean for counts in found])) for rules in tried}
+    return choose(means, count_false(detector, photos, PHOTO_SIDE, tried))

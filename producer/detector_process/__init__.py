@@ -1,0 +1,1 @@
+"""Detector child processes: the producer itself never decodes an image."""

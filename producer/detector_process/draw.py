@@ -1,0 +1,122 @@
+"""Pictures with boxes, drawn by a process of its own.
+
+The producer decodes no pixels: `python -m detector.overlay` does, one JSON line a picture. A page that takes it down
+or keeps it busy for too long costs that one picture; the process is started again for the next.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from types import TracebackType
+from urllib.parse import quote
+
+import msgspec
+
+from detector.errors import DetectorError
+from producer.detector_process.line_process import ANSWER_TIMEOUT_S, LineProcess
+from worker.messages import BoxRecord
+from worker.storage.files import Storage
+
+
+class _Answer(msgspec.Struct):
+    ok: bool
+    error: str = ""
+    width: int = 0
+    height: int = 0
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """What became of one picture.
+
+    Attributes:
+        ok: the JPEG is there.
+        width: of the JPEG, pixels.
+        height: of the JPEG, pixels.
+        error: one line, if not ok.
+    """
+
+    ok: bool
+    width: int = 0
+    height: int = 0
+    error: str = ""
+
+
+def can_draw() -> bool:
+    """Whether the drawing process can run on this machine (its libraries are looked up, not imported)."""
+    return all(find_spec(name) is not None for name in ("detector", "numpy", "cv2"))
+
+
+class OverlayProcess:
+    """Draws pages with their boxes as JPEGs. A context manager; nothing runs before the first picture.
+
+    Args:
+        timeout_s: how long one picture may take, seconds.
+    """
+
+    def __init__(self, timeout_s: float = ANSWER_TIMEOUT_S) -> None:
+        self._child = LineProcess("detector.overlay", timeout_s)
+        self._spool = tempfile.TemporaryDirectory(prefix="ocrfleet-draw-", ignore_cleanup_errors=True)
+        self._storage = Storage((), Path(self._spool.name))
+
+    def __enter__(self) -> OverlayProcess:
+        return self
+
+    def __exit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._child.stop(kill=exc_type is not None)
+        self._spool.cleanup()
+
+    def draw(self, uri: str, page: int, boxes: Sequence[BoxRecord], out: Path, *, max_side: int = 1600) -> Drawn:
+        """Writes one JPEG; its folder must exist.
+
+        Args:
+            uri: the page's file or archive member, as in the manifest.
+            page: 0-based page.
+            boxes: in original upright pixels.
+            out: the JPEG to write.
+            max_side: its longer side at most, pixels.
+        """
+        drawn_to = Path(self._spool.name) / "drawn.jpg"  # `out` may have a name JSON cannot carry
+        try:
+            with self._storage.open(uri) as path:
+                job = {
+                    "path": quote(os.fsencode(path)),
+                    "page": page,
+                    "boxes": [box.points for box in boxes],
+                    "out": str(drawn_to),
+                    "max_side": max_side,
+                }
+                answer = self._ask(msgspec.json.encode(job))
+            if answer.ok:
+                _move(drawn_to, out)
+        except (DetectorError, OSError) as error:
+            return Drawn(False, error=str(error))
+        return Drawn(answer.ok, answer.width, answer.height, answer.error)
+
+    def _ask(self, job: bytes) -> _Answer:
+        line = self._child.ask(job)
+        if not line:
+            return _Answer(False, "the drawing process was lost on this page, or took too long")
+        try:
+            return msgspec.json.decode(line, type=_Answer, strict=False)
+        except (msgspec.MsgspecError, UnicodeDecodeError):
+            self._child.stop(kill=True)
+            return _Answer(False, "the drawing process gave an answer that cannot be read")
+
+
+def _move(source: Path, target: Path) -> None:
+    """Across file systems too, and never half of it under the target's name."""
+    part = target.with_name(f".{os.getpid()}.part")
+    try:
+        part.write_bytes(source.read_bytes())
+        part.replace(target)
+    finally:
+        part.unlink(missing_ok=True)
+        source.unlink(missing_ok=True)

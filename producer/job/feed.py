@@ -1,0 +1,211 @@
+"""Backpressure: pages go on the queue only while queue + unacknowledged stay inside a window."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import islice
+
+import redis
+from celery import Celery
+
+from producer.job.manifest import ManifestLine
+from producer.job.upload import BATCH_BYTES, BATCH_PAGES, CannotSend, Parcel, Uploader
+from worker.broker import queue
+from worker.ledger.ledger import JobKeys, Ledger, now_ms
+from worker.messages import ImageTask
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """How much may wait in Redis.
+
+    Attributes:
+        low: below this many messages (waiting + unacknowledged, of all jobs), feed...
+        high: ...up to this many. Enough that no worker of a fleet of 50 waits for the producer; at about 1.5 KB a
+            message, half a megabyte of Redis.
+        uncollected: stop feeding while this many records wait to be collected: they, not the queue, are what would
+            fill Redis.
+        uncollected_bytes: likewise while they take this much: 1 KB for a page of a few words, 7 KB for a dense one.
+        bytes: stop uploading while blobs of this size, of all jobs, wait in Redis (``--transfer redis``). One page
+            always fits, however large.
+        memory: stop feeding while this part of Redis's ``maxmemory`` is used, by whatever: several jobs that nobody
+            collects, or another program. Workers must always be able to write what they have done.
+    """
+
+    low: int = 128
+    high: int = 256
+    uncollected: int = 20_000
+    uncollected_bytes: int = 40 << 20
+    bytes: int = 48 << 20
+    memory: float = 0.8
+
+
+# An upload over a slow line must not keep the caller from collecting and showing progress.
+STEP_S = 1.0
+LOOK_AHEAD = 64
+# So few records wait for nobody; and how many of them are weighed, at each of two places of the stream.
+UNWEIGHED = 256
+WEIGHED = 4
+
+
+class Feeder:
+    """Feeds one job. Call :meth:`step` often; it never blocks for longer than a few messages take.
+
+    Attributes:
+        exhausted: every page of the manifest has been fed.
+        waiting: why feeding pauses, in words for people; empty if it does not.
+        sent: messages sent by this object.
+    """
+
+    def __init__(
+        self,
+        app: Celery,
+        ledger: Ledger,
+        job: str,
+        manifest: Iterable[ManifestLine],
+        *,
+        limit_side: int = 0,
+        window: Window | None = None,
+        uploader: Uploader | None = None,
+    ) -> None:
+        self._app = app
+        self._ledger = ledger
+        self._job = job
+        self._lines: Iterator[ManifestLine] = iter(manifest)
+        self._limit_side = limit_side
+        self._window = window or Window()
+        self._uploader = uploader
+        self._unsent: deque[ManifestLine] = deque()
+        self._packed: Parcel | None = None
+        self._weighed_at = 0
+        self._record_bytes = 0.0
+        self.exhausted = False
+        self.waiting = ""
+        self.sent = 0
+
+    def step(self) -> int:
+        """Send what the window has room for. Returns how many messages were sent."""
+        if self.exhausted:
+            return 0
+        client = self._ledger.client
+        room = self._window.high - sum(queue.depth(client))
+        if room < self._window.high - self._window.low:
+            return 0
+        self.waiting = self._reason_to_wait()
+        if self.waiting:
+            return 0
+        if self._uploader is not None:
+            sent = self._step_uploading(self._uploader, room)
+            self.sent += sent
+            return sent
+        sent = 0
+        while sent < room:
+            lines = list(islice(self._lines, min(room - sent, 64)))
+            if not lines:
+                self.exhausted = True
+                break
+            sent += self._feed(lines)
+        self.sent += sent
+        return sent
+
+    def _reason_to_wait(self) -> str:
+        if self._too_many_uncollected():
+            return f"waiting for `ocr-producer collect {self._job} -o OUT --follow`"
+        memory = self._ledger.client.info("memory")
+        used, most = memory["used_memory"], memory.get("maxmemory", 0)
+        if most and used > self._window.memory * most:
+            return f"waiting: {used / most:.0%} of the broker's memory is used; collect some of `ocr-producer jobs`"
+        return ""
+
+    def _too_many_uncollected(self) -> bool:
+        results = JobKeys.of(self._job).results
+        count = self._ledger.client.xlen(results)
+        if count < min(UNWEIGHED, self._window.uncollected):
+            return False
+        # Weighed anew when the stream has changed much, not at every step: over a slow line that would cost more
+        # than the messages.
+        if abs(count - self._weighed_at) >= UNWEIGHED or not self._record_bytes:
+            self._weighed_at, self._record_bytes = count, mean_record_bytes(self._ledger.client, results)
+        return count >= self._window.uncollected or count * self._record_bytes >= self._window.uncollected_bytes
+
+    def _step_uploading(self, uploader: Uploader, room: int) -> int:
+        until = time.monotonic() + STEP_S
+        waiting = uploader.waiting_bytes()
+        sent = 0
+        while sent < room and time.monotonic() < until:
+            batch = self._pack(uploader, min(room - sent, BATCH_PAGES), self._window.bytes - waiting, waiting == 0)
+            if not batch:
+                break
+            # First the bytes, then the ledger, then the queue: whoever gets the message finds the bytes.
+            for task in uploader.send(batch):
+                queue.send(self._app, task)
+                sent += 1
+            waiting += sum(len(parcel.data) for parcel in batch)
+        return sent
+
+    def _pack(self, uploader: Uploader, pages: int, room_bytes: int, alone: bool) -> list[Parcel]:
+        """Pages that fit in ``room_bytes``; one that does not waits for the next call, unless it is ``alone``."""
+        batch: list[Parcel] = []
+        size = 0
+        while len(batch) < pages and size < BATCH_BYTES:
+            parcel = self._packed or self._next_parcel(uploader)
+            if parcel is None:
+                break
+            if size + len(parcel.data) > room_bytes and not (alone and not batch):
+                self._packed = parcel
+                break
+            self._packed = None
+            batch.append(parcel)
+            size += len(parcel.data)
+        return batch
+
+    def _next_parcel(self, uploader: Uploader) -> Parcel | None:
+        while True:
+            while not self._unsent:
+                lines = list(islice(self._lines, LOOK_AHEAD))
+                if not lines:
+                    self.exhausted = True
+                    return None
+                self._unsent.extend(uploader.unsent(lines))
+            line = self._unsent.popleft()
+            try:
+                return uploader.pack(line)
+            except CannotSend as reason:
+                uploader.refuse(line, reason)
+
+    def _feed(self, lines: list[ManifestLine]) -> int:
+        tasks = [
+            ImageTask(
+                job=self._job,
+                index=line.index,
+                image=line.image,
+                uri=line.uri,
+                page=line.page,
+                limit_side=self._limit_side,
+            )
+            for line in lines
+        ]
+        # First the ledger, then the queue: a crash in between leaves a page the reconciler finds, never a page that
+        # is sent twice by us.
+        fresh = set(self._ledger.feed(tasks))
+        for task in tasks:
+            if task.index in fresh:
+                queue.send(self._app, task)
+        return len(fresh)
+
+
+def mean_record_bytes(client: redis.Redis, results: str) -> float:
+    """Mean size of the records in a results stream, by a few of its oldest and a few of its middle; 0 if it is empty.
+
+    MEMORY USAGE would be exact, but is not among what the users of deploy/redis/users.acl may do.
+    """
+    oldest = client.xrange(results, count=WEIGHED)
+    if not oldest:
+        return 0.0
+    # An entry's id begins with its time, ms: half way from the oldest to now.
+    middle = (int(oldest[0][0].split(b"-")[0]) + now_ms()) // 2
+    sample = oldest + client.xrange(results, min=middle, count=WEIGHED)
+    return sum(len(fields[b"record"]) for _, fields in sample) / len(sample)

@@ -1,0 +1,163 @@
+"""A job's list of pages on disk: written once, complete or absent, and what `resume` reads.
+
+One JSON object a line; the line's number, from 0, is the page's index in the job. While the scan runs the file is
+called `manifest.jsonl.part`; it gets its name only when every page is in it and on disk, so a manifest that exists is
+a complete one.
+"""
+
+from __future__ import annotations
+
+import os
+from array import array
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
+from itertools import islice
+from pathlib import Path
+
+import msgspec
+
+from producer.sources.scan import FoundPage
+
+FLUSH_EVERY = 1000  # lines between two reports of progress
+
+
+class ManifestLine(msgspec.Struct, frozen=True):
+    """One page of a job.
+
+    Attributes:
+        index: the page's number in the job, from 0.
+        image: the name people see.
+        uri: where a worker gets its bytes.
+        page: 0-based page inside a PDF or TIFF.
+    """
+
+    index: int
+    image: str
+    uri: str
+    page: int
+
+
+class ManifestError(Exception):
+    """The manifest cannot be read; the message names file and line."""
+
+
+def write_manifest(pages: Iterable[FoundPage], path: Path, progress: Callable[[int], None] | None = None) -> int:
+    """Writes the manifest as pages come; the file appears under its name only when complete.
+
+    Args:
+        pages: what the scan found, in the order that becomes the index.
+        path: the manifest; its folder is made if need be.
+        progress: told now and then how many pages were found so far, and once at the end.
+
+    Returns:
+        The number of pages.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(path.name + ".part")
+    encoder = msgspec.json.Encoder()
+    total = 0
+    with part.open("wb") as stream:
+        for total, found in enumerate(pages, 1):
+            stream.write(encoder.encode(ManifestLine(total - 1, found.image, found.uri, found.page)) + b"\n")
+            if progress and total % FLUSH_EVERY == 0:
+                progress(total)
+        stream.flush()
+        os.fsync(stream.fileno())
+    part.replace(path)
+    sync_folder(path.parent)
+    if progress:
+        progress(total)
+    return total
+
+
+def read_manifest(path: Path, start: int = 0) -> Iterator[ManifestLine]:
+    """The manifest's lines from index `start` on, one at a time.
+
+    Raises:
+        FileNotFoundError: the scan never finished.
+        ManifestError: a line is damaged.
+    """
+    decoder = msgspec.json.Decoder(ManifestLine)
+    with path.open("rb") as stream:
+        for number, line in enumerate(islice(stream, start, None), start):
+            try:
+                entry = decoder.decode(line)
+            except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+                raise ManifestError(f"{path}:{number + 1}: not a manifest line ({error}); scan again") from error
+            if entry.index != number:
+                raise ManifestError(f"{path}:{number + 1}: holds index {entry.index}, not {number}; scan again")
+            yield entry
+
+
+def count_manifest(path: Path) -> int:
+    """How many pages the manifest lists."""
+    with path.open("rb") as stream:
+        return sum(block.count(b"\n") for block in iter(lambda: stream.read(1 << 20), b""))
+
+
+def sync_folder(folder: Path) -> None:
+    """Makes a rename in a folder survive a power cut, where the file system can."""
+    with suppress(OSError):
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+class ManifestIndex:
+    """Looks up single lines of a manifest of any length. A context manager.
+
+    Memory: the place of every 256th line, 8 bytes each (0.3 MB for ten million pages), and a few blocks of lines.
+    """
+
+    BLOCK = 256
+    KEPT = 8  # results come nearly in order: what was looked up last is close to what comes next
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._places = array("Q")
+        self._blocks: OrderedDict[int, list[bytes]] = OrderedDict()
+        self._stream = path.open("rb")
+        self.count = 0
+        place = 0
+        for line in self._stream:
+            if self.count % self.BLOCK == 0:
+                self._places.append(place)
+            place += len(line)
+            self.count += 1
+
+    def __enter__(self) -> ManifestIndex:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._stream.close()
+
+    def line(self, index: int) -> ManifestLine | None:
+        """The line of an index, None if the manifest does not reach so far.
+
+        Raises:
+            ManifestError: the line is damaged.
+        """
+        if not 0 <= index < self.count:
+            return None
+        number, offset = divmod(index, self.BLOCK)
+        block = self._blocks.pop(number, None)
+        if block is None:
+            self._stream.seek(self._places[number])
+            block = list(islice(self._stream, self.BLOCK))
+        self._blocks[number] = block
+        while len(self._blocks) > self.KEPT:
+            self._blocks.popitem(last=False)
+        try:
+            return msgspec.json.decode(block[offset], type=ManifestLine)
+        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+            raise ManifestError(f"{self._path}:{index + 1}: not a manifest line ({error}); scan again") from error
+
+    def is_paged(self, index: int, image: str, page: int) -> bool:
+        """Whether the file of this page has more pages; for a PDF always true, so that its pages sort together."""
+        if page > 0 or image.lower().endswith(".pdf"):
+            return True
+        following = self.line(index + 1)
+        return following is not None and following.image == image and following.page == page + 1

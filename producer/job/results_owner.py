@@ -1,0 +1,78 @@
+"""Whose records a results file holds: indices mean nothing without their job, so two jobs must never share one file.
+
+Each record names its job. A job that was forgotten and enqueued again has the same name and other pages, so the time
+its job was created is kept beside the file, in the output folder's private part.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+
+from producer.job.output_folder import write_atomically
+from worker.ledger.ledger import JobStatus
+
+
+class OtherJob(RuntimeError):
+    """The results file holds another job's records. The message names both and the remedy."""
+
+
+class Origin(msgspec.Struct, frozen=True):
+    """What tells one job from all others.
+
+    Attributes:
+        job: its name.
+        created_ms: when it was created on its broker, Unix time in milliseconds.
+    """
+
+    job: str
+    created_ms: int
+
+
+def origin_of(status: JobStatus) -> Origin:
+    """The origin of records of this job."""
+    return Origin(status.job, round(status.created_s * 1000))
+
+
+def origin_file(results: Path) -> Path:
+    """Where a results file's origin is kept."""
+    return results.parent / ".ocrfleet" / "origin.json"
+
+
+def check_name(results: Path, found: str, wanted: str) -> None:
+    """Refuse records of another job.
+
+    Raises:
+        OtherJob: they are.
+    """
+    if found != wanted:
+        raise OtherJob(f"{results} holds records of job {found}, not of {wanted}: {_REMEDY}")
+
+
+def claim(results: Path, origin: Origin) -> None:
+    """Note whose records the file holds from now on.
+
+    Raises:
+        OtherJob: it is there already, for another job or for an earlier one of the same name.
+    """
+    file = origin_file(results)
+    before = _read(file) if results.exists() else None
+    if before == origin:
+        return
+    if before is not None:
+        check_name(results, before.job, origin.job)
+        raise OtherJob(f"{results} holds records of an earlier job named {origin.job}: {_REMEDY}")
+    file.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(file, msgspec.json.encode(origin))
+
+
+def _read(file: Path) -> Origin | None:
+    """None where nothing was noted: a folder of an older version, or of `run`."""
+    try:
+        return msgspec.json.decode(file.read_bytes(), type=Origin)
+    except (FileNotFoundError, msgspec.MsgspecError, UnicodeDecodeError):
+        return None
+
+
+_REMEDY = "choose another -o, or move that file away first"

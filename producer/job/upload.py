@@ -1,0 +1,213 @@
+"""Page bytes on their way into Redis (``--transfer redis``): read, made small if asked, uploaded before their message.
+
+Workers need neither the producer's folders nor its disk. What cannot be read here gets its failed record here: nobody
+else could say why.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import socket
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple, cast, get_args
+
+from detector.images.suffixes import PDF_SUFFIXES
+from producer.detector_process.shrink import Shrinker, ShrinkerLost
+from producer.job.manifest import ManifestLine
+from producer.sources.page_count import paged_suffix_of
+from worker.broker import blobs as blob
+from worker.ledger.ledger import JobKeys, Ledger
+from worker.messages import ErrorType, ImageTask, Original, encode, failed_record
+from worker.settings import settings
+from worker.storage.files import Storage
+from worker.storage.remote import Remote
+from worker.storage.spool import MachineFault
+
+# Large enough that a round trip to a far-away broker does not dominate, small enough to fit in a 150 MB producer.
+BATCH_BYTES = 4 << 20
+BATCH_PAGES = 16
+_UNFED, _IN_FLIGHT = b"\0", b"qr"
+
+
+class Parcel(NamedTuple):
+    """A page ready to travel.
+
+    Attributes:
+        line: whose page this is.
+        data: what is uploaded.
+        page: page inside ``data``.
+        original: what it was before it was made smaller; None if it was not.
+    """
+
+    line: ManifestLine
+    data: bytes
+    page: int
+    original: Original | None
+
+
+class CannotSend(Exception):
+    """A page whose bytes cannot be had here. ``str()`` is one line; ``type`` is the record's."""
+
+    def __init__(self, error_type: ErrorType, message: str) -> None:
+        super().__init__(message)
+        self.type = error_type
+
+
+class Uploader:
+    """Uploads one job's pages. A context manager (it may run a shrinking process).
+
+    Attributes:
+        limit_side: what tasks ask for, pixels; with shrinking never 0.
+        sent_bytes: uploaded by this object.
+    """
+
+    def __init__(self, ledger: Ledger, job: str, *, limit_side: int, shrink: bool) -> None:
+        """
+        Args:
+            ledger: of the broker.
+            job: the job's name.
+            limit_side: long side the network sees at most, pixels; 0 leaves it to the workers.
+            shrink: make pages no larger than ``limit_side`` before they travel.
+        """
+        if shrink and not limit_side:
+            raise ValueError("shrinking needs a limit")
+        self._ledger = ledger
+        self._job = job
+        self.limit_side = limit_side
+        self._shrinker = Shrinker(limit_side, settings().max_pixels) if shrink else None
+        self._folder = tempfile.TemporaryDirectory(prefix="ocrfleet-upload-")
+        self._storage = Storage((), Path(self._folder.name), {"s3": Remote((), s3_open=True).fetch})
+        self.sent_bytes = 0
+
+    def __enter__(self) -> Uploader:
+        return self
+
+    def __exit__(self, *details: object) -> None:
+        if self._shrinker is not None:
+            self._shrinker.__exit__(None, None, None)
+        self._folder.cleanup()
+
+    def unsent(self, lines: Sequence[ManifestLine]) -> list[ManifestLine]:
+        """Of consecutive manifest lines those whose bytes must be uploaded.
+
+        Pages never fed, and pages in flight whose blob is gone (it expired, the broker was emptied): a message that
+        is delivered again must find it.
+        """
+        states = self._ledger.client.getrange(JobKeys.of(self._job).state, lines[0].index, lines[-1].index)
+        states = states.ljust(len(lines), _UNFED)
+        in_flight = [line.index for line, state in zip(lines, states, strict=True) if state in _IN_FLIGHT]
+        lost = blob.missing(self._ledger.client, self._job, in_flight)
+        return [
+            line for line, state in zip(lines, states, strict=True) if state == _UNFED[0] or line.index in lost
+        ]  # fmt: skip
+
+    def waiting_bytes(self) -> int:
+        """Bytes of all jobs' blobs in Redis."""
+        return blob.waiting_bytes(self._ledger.client, self._ledger.jobs())
+
+    def send(self, parcels: Sequence[Parcel]) -> list[ImageTask]:
+        """Upload pages, then mark them as queued. Returns the tasks whose messages may be sent."""
+        blobs = {parcel.line.index: parcel.data for parcel in parcels}
+        blob.put(self._ledger.client, self._job, blobs, self._ledger.ttl_s)
+        self.sent_bytes += sum(map(len, blobs.values()))
+        tasks = [self._task(parcel.line, parcel.page, parcel.original) for parcel in parcels]
+        fresh = set(self._ledger.feed(tasks))
+        if len(fresh) < len(tasks) and self._is_stopped():
+            blob.remove(self._ledger.client, self._job, [task.index for task in tasks if task.index not in fresh])
+        return [task for task in tasks if task.index in fresh]
+
+    def _is_stopped(self) -> bool:
+        """Whether the job was cancelled or forgotten meanwhile."""
+        status = self._ledger.status(self._job)
+        return status is None or status.state == "cancelled"
+
+    def refuse(self, line: ManifestLine, reason: CannotSend) -> None:
+        """Write the failed record of a page that cannot be sent."""
+        task = self._task(line, line.page, None)
+        self._ledger.feed([task])
+        record = failed_record(task, reason.type, str(reason), worker=f"{socket.gethostname()}:{os.getpid()}")
+        self._ledger.finish(self._job, line.index, ok=False, record=encode(record))
+
+    def _task(self, line: ManifestLine, page: int, original: Original | None) -> ImageTask:
+        return ImageTask(
+            job=self._job,
+            index=line.index,
+            image=line.image,
+            uri=blob.blob_uri(self._job, line.index),
+            page=line.page,
+            blob_page=page if page != line.page else -1,
+            limit_side=self.limit_side,
+            original=original,
+        )
+
+    def pack(self, line: ManifestLine) -> Parcel:
+        """Read a page's bytes, small enough to travel.
+
+        Raises:
+            CannotSend: not there, damaged, or too large.
+            MachineFault: this machine's disk is full or broken: no page can be sent.
+        """
+        from detector.errors import DetectorError
+
+        try:
+            with self._storage.open(line.uri) as path:
+                return self._shrunk(line, path) or self._whole(line, path)
+        except DetectorError as error:
+            raise CannotSend(_error_type(error.type), str(error)) from None
+        except MachineFault:
+            raise
+        except OSError as error:
+            raise CannotSend("NotFound", f"{line.image}: {error.strerror or error}") from None
+
+    def _shrunk(self, line: ManifestLine, path: Path) -> Parcel | None:
+        if self._shrinker is None:
+            return None
+        out = Path(self._folder.name) / "page.jpg"
+        try:
+            answer = self._shrinker.shrink(path, line.page, out)
+        except ShrinkerLost:
+            return None  # more than this machine can take; the workers have a ladder for such pages
+        if not answer.ok:
+            raise CannotSend(_error_type(answer.type), answer.error)
+        if not answer.smaller:
+            return None
+        data = out.read_bytes()
+        out.unlink()
+        if len(data) >= path.stat().st_size and not paged_suffix_of(path):
+            return None  # well compressed as it is: fewer pixels, but more bytes
+        return Parcel(line, data, 0, Original(answer.width, answer.height, answer.flags))
+
+    def _whole(self, line: ManifestLine, path: Path) -> Parcel:
+        if paged_suffix_of(path) in PDF_SUFFIXES and (single := _single_pdf_page(path, line.page)) is not None:
+            return Parcel(line, single, 0, None)
+        size = path.stat().st_size
+        if size > blob.MAX_BLOB_BYTES:
+            raise CannotSend(
+                "TooLarge",
+                f"{line.image}: {size / 1e6:.0f} MB, more than the {blob.MAX_BLOB_BYTES >> 20} MB that travel through "
+                "Redis; use --shrink, or --transfer uri with a shared folder or s3://",
+            )
+        return Parcel(line, path.read_bytes(), line.page, None)
+
+
+def _error_type(name: str) -> ErrorType:
+    return cast(ErrorType, name) if name in get_args(ErrorType) else "Internal"
+
+
+def _single_pdf_page(path: Path, page: int) -> bytes | None:
+    """One page of a PDF as a PDF, None if it cannot be taken out: the file then travels whole, page by page."""
+    from pypdf import PdfReader, PdfWriter
+
+    try:
+        with path.open("rb") as stream:
+            writer = PdfWriter()
+            writer.add_page(PdfReader(stream, strict=False).pages[page])
+            buffer = io.BytesIO()
+            writer.write(buffer)
+    except Exception:  # hostile and sloppy files raise whatever they like; the worker will say what is wrong
+        return None
+    data = buffer.getvalue()
+    return data if len(data) <= blob.MAX_BLOB_BYTES else None

@@ -1,0 +1,1 @@
+"""A fleet on this machine: private server, worker, beat."""

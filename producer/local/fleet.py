@@ -1,0 +1,197 @@
+"""All-in-one on this machine: an embedded server and worker processes, started, watched and stopped with one job."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import replace
+from functools import partial
+from importlib.util import find_spec
+from pathlib import Path
+from types import TracebackType
+
+from detector.errors import ModelError
+from detector.profile import Machine, choose_profile, read_machine
+from detector.runtimes import usable_card
+from producer.job.output_folder import JobRequest, OutFolder
+from producer.local.server import EmbeddedServer, die_with_parent
+from worker.cli.options import MALLOC_ENVIRONMENT
+from worker.settings import read_settings, settings
+
+# A worker that dies this soon after its start will die again.
+QUICK_DEATH_S = 15
+QUICK_DEATHS = 3
+# Longer than any image on a slow machine; then the image is simply run again by the next resume.
+STOP_TIMEOUT_S = 30
+# After an error (disk full, server gone) a worker may wait for what will not come; its page is simply run again.
+ERROR_STOP_TIMEOUT_S = 2
+
+
+# Producer (67 MB, 90 with a large job) and server (10 MB, more while records wait) beside the workers.
+HUB_MB = 110
+
+
+def memory_share_mb(profile: str, workers: int, machine: Machine) -> int:
+    """What one of ``workers`` may use, MiB: each would take the machine for its own."""
+    chosen, _ = choose_profile(profile, machine)
+    each = replace(machine, memory_mb=max(1, (machine.memory_mb - HUB_MB) // workers))
+    return max(1, choose_profile(chosen.name, each)[0].memory_limit_mb or 0)  # 0 would mean no limit
+
+
+class LocalFleetError(RuntimeError):
+    """Workers cannot run here. The message says why and what to do."""
+
+
+def check_installed() -> None:
+    """Raises LocalFleetError unless the worker's libraries are installed here (looked up, not imported)."""
+    missing = [name for name in ("numpy", "cv2", "onnxruntime", "pyclipper") if find_spec(name) is None]
+    if missing:
+        raise LocalFleetError(
+            f"this machine cannot run workers ({', '.join(missing)} missing): pip install 'ocrfleet[local]', "
+            "or use `enqueue` with workers elsewhere"
+        )
+
+
+def check_model(request: JobRequest) -> None:
+    """Raises LocalFleetError unless the network that workers would load is there, whole, and such as they can run."""
+    runtime = request.runtime if request.runtime != "auto" else settings().runtime
+    try:
+        usable_card(request.model or settings().model, runtime)
+    except ModelError as error:
+        raise LocalFleetError(f"{error} (--model, OCRFLEET_MODEL)") from None
+
+
+def absolute_paths(environ: Mapping[str, str]) -> dict[str, str]:
+    """The environment for workers, which run in a folder of their own: relative paths mean the user's."""
+    current = read_settings(environ)
+    result = {
+        **environ,
+        "OCRFLEET_ROOTS": ":".join([*map(str, current.roots), *current.url_roots]),
+        "OCRFLEET_SPOOL_DIR": str(current.spool_dir.absolute()),
+    }
+    for name in ("OCRFLEET_MODELS", "OCRFLEET_TUNE_FILE"):
+        if result.get(name):
+            paths = (Path(part).expanduser().absolute() for part in result[name].split(os.pathsep) if part)
+            result[name] = os.pathsep.join(map(str, paths))
+    return result
+
+
+class _Worker:
+    """One local Celery worker process, restarted when it dies."""
+
+    def __init__(self, number: int, environment: dict[str, str], log: Path) -> None:
+        self._flags = ("-n", f"local{number}@%h", "--loglevel", "INFO")
+        self._environment = environment
+        self._log = log
+        self._started = 0.0
+        self._quick_deaths = 0
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        self._started = time.monotonic()
+        with self._log.open("ab") as log:
+            self.process = subprocess.Popen(
+                # Plain settings: what `celery -A worker.app worker` gives, under a name of its own and with a log.
+                [*(sys.executable, "-m", "celery", "-A", "worker.app", "worker"), *self._flags],
+                env=self._environment,
+                # `python -m` puts the current folder first on the path: a user's folder named `worker` must not win.
+                cwd=self._log.parent,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,  # Ctrl-C reaches the producer alone, which then stops its workers in order
+                # Killed, not asked: its server dies with this process too, and Celery would wait for it for ever.
+                preexec_fn=partial(die_with_parent, signal.SIGKILL),
+            )
+
+    def revive(self) -> bool:
+        """Start again if it died. Returns True if it had.
+
+        Raises:
+            LocalFleetError: it dies at once, again and again.
+        """
+        if self.process is None or self.process.poll() is None:
+            return False
+        quick = time.monotonic() - self._started < QUICK_DEATH_S
+        self._quick_deaths = self._quick_deaths + 1 if quick else 0
+        if self._quick_deaths >= QUICK_DEATHS:
+            lines = self._log.read_text(errors="replace").strip().splitlines()
+            raise LocalFleetError(f"the worker does not start: {lines[-1] if lines else 'no output'} (see {self._log})")
+        self.start()
+        return True
+
+
+class LocalFleet:
+    """The embedded server and the workers of one ``run``. A context manager: whatever happens, nothing is left."""
+
+    def __init__(self, folder: OutFolder, request: JobRequest) -> None:
+        self._folder = folder
+        self.server = EmbeddedServer(folder.server_data)
+        environment = {
+            **absolute_paths(os.environ),
+            **MALLOC_ENVIRONMENT,
+            "OCRFLEET_REDIS_URL": self.server.url,
+        }
+        # "auto" leaves the choice to the environment, and there to the machine.
+        if request.profile != "auto":
+            environment["OCRFLEET_PROFILE"] = request.profile
+        if not environment.get("OCRFLEET_MEMORY_LIMIT_MB"):
+            name = environment.get("OCRFLEET_PROFILE", "").strip() or "auto"
+            with suppress(ValueError):  # an unknown profile: the settings say so, in one line
+                environment["OCRFLEET_MEMORY_LIMIT_MB"] = str(memory_share_mb(name, request.workers, read_machine()))
+        if request.model:
+            environment["OCRFLEET_MODEL"] = request.model
+        if request.runtime != "auto":
+            environment["OCRFLEET_RUNTIME"] = request.runtime
+        self.workers = [
+            _Worker(number, environment, folder.worker_log(number)) for number in range(1, request.workers + 1)
+        ]
+
+    def start_server(self) -> str:
+        """Start the server. Returns its URL.
+
+        Raises:
+            NoEmbeddedServer: there is none, or it does not start.
+        """
+        self.server.start()
+        return self.server.url
+
+    def start_workers(self) -> None:
+        """Start the workers."""
+        for worker in self.workers:
+            worker.start()
+
+    def revive(self) -> int:
+        """Start dead workers again. Returns how many had died.
+
+        Raises:
+            LocalFleetError: one does not stay up.
+        """
+        return sum(worker.revive() for worker in self.workers)
+
+    def __enter__(self) -> LocalFleet:
+        return self
+
+    def __exit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.stop_workers(STOP_TIMEOUT_S if exc_type is None else ERROR_STOP_TIMEOUT_S)
+        self.server.stop()
+
+    def stop_workers(self, timeout_s: float = STOP_TIMEOUT_S) -> None:
+        """Let running images finish, then stop the workers; the server goes on, so that their records arrive."""
+        running = [worker.process for worker in self.workers if worker.process and worker.process.poll() is None]
+        for process in running:
+            process.send_signal(signal.SIGTERM)
+        deadline = time.monotonic() + timeout_s
+        for process in running:
+            try:
+                process.wait(max(0.1, deadline - time.monotonic()))
+            except subprocess.TimeoutExpired:
+                os.killpg(process.pid, signal.SIGKILL)
+                process.wait()

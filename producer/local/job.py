@@ -1,0 +1,152 @@
+"""One local job from start to report: `run`, and `resume` and `retry` of its output folder."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+
+from celery import Celery
+
+from producer.job.collect import Collector, drop_failed
+from producer.job.feed import Feeder
+from producer.job.loop import Drive, View
+from producer.job.manifest import count_manifest, read_manifest, write_manifest
+from producer.job.output_folder import JobRequest, OutFolder
+from producer.local.beat import BeatThread
+from producer.local.fleet import LocalFleet
+from producer.sources.remote import scan_everything
+from worker.app import app_for
+from worker.broker import queue
+from worker.broker.connection import open_ledger
+from worker.ledger.ledger import Ledger, chunked
+from worker.messages import decode_task
+from worker.settings import read_settings
+
+
+class NothingToDo(RuntimeError):
+    """The sources hold no image."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """How a run ended.
+
+    Attributes:
+        total: pages of the job.
+        ok, failed: of these, over all runs.
+        fresh: pages that this run did; fewer than ``total`` after an interruption or a retry.
+        seconds: that this run took.
+        interrupted: whether pages are left.
+    """
+
+    total: int
+    ok: int
+    failed: int
+    fresh: int
+    seconds: float
+    interrupted: bool
+
+
+def make_manifest(folder: OutFolder, request: JobRequest, view: View) -> int:
+    """Scan the sources unless that was done before. Returns the number of pages.
+
+    Raises:
+        NothingToDo: no page found.
+        producer.sources.scan.SourceMissing: a named source does not exist.
+    """
+    if folder.manifest.exists():
+        return count_manifest(folder.manifest)
+    pages = scan_everything(request.sources, exclude=folder.root, warn=view.warn)
+    total = write_manifest(pages, folder.manifest, progress=lambda count: view.update(0, 0, 0.0, f"found {count}"))
+    if total == 0:
+        folder.manifest.unlink()
+        raise NothingToDo(f"no images in {', '.join(request.sources)}")
+    return total
+
+
+def run_job(folder: OutFolder, request: JobRequest, view: View) -> Ending:
+    """Do whatever of the job is not done yet. The folder must be locked by the caller.
+
+    Ctrl-C (KeyboardInterrupt) stops the workers after their image, saves what they made, and returns.
+    """
+    started = time.monotonic()
+    view.total = total = make_manifest(folder, request, view)
+    with LocalFleet(folder, request) as fleet:
+        current = replace(read_settings(os.environ), redis_url=fleet.start_server())
+        app = app_for(current)
+        ledger = open_ledger(current)
+        ledger.create(request.job, total, {"out": str(folder.root)})
+        with Collector(ledger, request.job, folder.results, total) as collector:
+            _recover(app, ledger, request.job, collector)
+            before = collector.count
+            pages = read_manifest(folder.manifest)
+            feeder = Feeder(app, ledger, request.job, pages, limit_side=request.limit_side)
+
+            def look_after_workers() -> None:
+                if fleet.revive():
+                    # Nobody else can hold a lease here but the others of this machine; running one of their images
+                    # twice is harmless, waiting half a minute for a dead one's lease is not.
+                    ledger.expire_leases(request.job)
+
+            drive = Drive(app, ledger, request.job, view, feeder, collector, on_tick=look_after_workers)
+            interrupted = False
+            with BeatThread(app):
+                fleet.start_workers()
+                try:
+                    drive.go()
+                except KeyboardInterrupt:
+                    interrupted = True
+            view.update(collector.count, collector.failed, drive.peak_rss_mb, "stopping")
+            fleet.stop_workers()
+            while collector.step(block_ms=0):
+                pass
+            ok, failed = collector.count - collector.failed, collector.failed
+            fresh = collector.count - before
+    if not interrupted and ok + failed == total:
+        folder.forget_server()
+    return Ending(total, ok, failed, fresh, time.monotonic() - started, interrupted)
+
+
+def _recover(app: Celery, ledger: Ledger, job: str, collector: Collector) -> None:
+    """Make ledger and queue agree with what is on disk. Nothing to do on a fresh job.
+
+    The private server may have lost its last second, or all its data; its queue holds messages of dead workers.
+    """
+    while collector.step(block_ms=0):  # what was finished but not collected
+        pass
+    for ok in (True, False):
+        for indices in chunked(collector.on_disk(ok=ok)):
+            ledger.adopt(job, indices, ok=ok)
+    ledger.reopen(job)
+    queue.purge(ledger.client)
+    ledger.expire_leases(job)
+    for index in ledger.in_flight(job):
+        if (data := ledger.reclaim(job, index)) is not None:
+            queue.send(app, decode_task(data))
+
+
+def retry_failed(folder: OutFolder) -> int:
+    """Forget the failed records of a local job, so that :func:`run_job` does those pages again. Returns how many."""
+    if not folder.results.exists():
+        return 0
+    # The private server's ledger, if it still exists, says "failed": it is rebuilt from what is on disk.
+    folder.forget_server()
+    return len(drop_failed(folder.results))
+
+
+@contextmanager
+def terminated_like_ctrl_c() -> Iterator[None]:
+    """SIGTERM (systemd, docker stop, kill) ends a run as Ctrl-C does: in order, resumable."""
+
+    def interrupt(signum: int, frame: object) -> None:
+        raise KeyboardInterrupt
+
+    previous = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, previous)

@@ -1,0 +1,1 @@
+"""What a person gets: terminal progress, report, overlays, exports."""

@@ -1,0 +1,291 @@
+"""`results.jsonl` in other programs' formats. Every writer streams: memory does not grow with the job.
+
+- icdar: a folder of text files, a line `x1,y1,x2,y2,x3,y3,x4,y4` a box (ICDAR 2015, task 4.1), clockwise from top-left
+- coco: one JSON file, https://cocodataset.org/#format-data, one category `text`, with `score`
+- labelstudio: tasks with predictions to import, https://labelstud.io/guide/predictions, and the labelling setup
+- pagexml: a folder of PAGE 2019-07-15 files, https://github.com/PRImA-Research-Lab/PAGE-XML
+- csv: a row a box; pages without boxes and failed ones have one row too
+
+Failed pages are in the CSV only: the other formats have no way to say so.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path, PurePosixPath
+from typing import IO, Any
+from urllib.parse import quote, unquote_to_bytes, urlsplit
+
+from producer.job.manifest import ManifestIndex
+from producer.output.naming import safe_name
+from producer.output.pagexml import page_xml
+from producer.output.totals import iter_records
+from worker.messages import BoxRecord, ImageRecord
+
+FORMATS = ("icdar", "coco", "labelstudio", "pagexml", "csv")
+_IN_OUT = {
+    "icdar": "export-icdar",
+    "coco": "export-coco.json",
+    "labelstudio": "export-labelstudio.json",
+    "pagexml": "export-pagexml",
+    "csv": "export.csv",
+}
+LABEL_CONFIG = """<View>
+  <Image name="image" value="$image"/>
+  <PolygonLabels name="label" toName="image"><Label value="Text" background="#ff2d55"/></PolygonLabels>
+</View>
+"""
+
+
+class UnknownFormat(ValueError):
+    """No such format; the message lists those there are."""
+
+
+def export_results(out: Path, format_name: str, destination: Path | None = None) -> Path:
+    """Converts a job's results.
+
+    Args:
+        out: the output folder with `results.jsonl`, and `manifest.jsonl` if there is one.
+        format_name: one of `FORMATS`.
+        destination: file or folder to write; default: a name inside `out`, replaced if it is there.
+
+    Returns:
+        The file or folder written. It appears when it is complete.
+
+    Raises:
+        UnknownFormat: no such format.
+        FileExistsError: a `destination` folder is there and not empty, or where a file is to be written.
+        FileNotFoundError: there is no results.jsonl.
+    """
+    if format_name not in FORMATS:
+        raise UnknownFormat(f"no format {format_name!r}; there are {', '.join(FORMATS)}")
+    results = out / "results.jsonl"
+    target = destination or out / _IN_OUT[format_name]
+    with results.open("rb"):  # before anything is written
+        pass
+    in_folder = format_name in ("icdar", "pagexml")
+    if destination is not None:
+        target = _named(destination, folder=in_folder)
+    with ExitStack() as stack:
+        listed = out / "manifest.jsonl"
+        manifest = stack.enter_context(ManifestIndex(listed)) if listed.is_file() else None
+        source = _Source(results, manifest)
+        if in_folder:
+            ending, render = (".txt", icdar_text) if format_name == "icdar" else (".xml", page_xml)
+            _write_folder(source, target, ending, render, replace=destination is None)
+        else:
+            writer = {"coco": _write_coco, "labelstudio": _write_labelstudio, "csv": _write_csv}[format_name]
+            target.parent.mkdir(parents=True, exist_ok=True)
+            part = target.with_name(target.name + ".part")
+            with part.open("w", encoding="utf-8", newline="") as stream:
+                writer(source, stream)
+            part.replace(target)
+            if format_name == "labelstudio":
+                target.with_name(target.stem + "-config.xml").write_text(LABEL_CONFIG, encoding="utf-8")
+    return destination or target
+
+
+def _named(destination: Path, *, folder: bool) -> Path:
+    """The destination under a name of its own: `.` and `..` are none, and what is written first goes beside it.
+
+    Raises:
+        FileExistsError: it cannot be replaced by what is to be written.
+    """
+    path = Path(os.path.abspath(destination))  # noqa: PTH100  # Path.absolute keeps `..`; resolve would follow links
+    # Nor may a folder be one that somebody stands in: it is replaced when all is written.
+    if Path.cwd().is_relative_to(path) or (path.is_dir() and not folder):
+        raise FileExistsError(17, "is a folder; add a name for the export", str(destination))
+    return path
+
+
+class _Source:
+    """A job's records, as often as a writer needs them."""
+
+    def __init__(self, results: Path, manifest: ManifestIndex | None) -> None:
+        self._results = results
+        self._manifest = manifest
+
+    def all(self) -> Iterator[ImageRecord]:
+        return iter_records(self._results)
+
+    def ok(self) -> Iterator[ImageRecord]:
+        return (record for record in self.all() if record.status == "ok")
+
+    def is_paged(self, record: ImageRecord) -> bool:
+        if self._manifest is None:
+            return record.page > 0 or record.image.lower().endswith((".pdf", ".tif", ".tiff"))
+        return self._manifest.is_paged(record.index, record.image, record.page)
+
+    def path(self, record: ImageRecord) -> str:
+        """The page's file as an absolute path where it is one, else its image name; percent-encoded."""
+        line = self._manifest.line(record.index) if self._manifest else None
+        if line is None or not line.uri.startswith("file://"):
+            return quote(record.image)
+        return quote(unquote_to_bytes(urlsplit(line.uri).path))
+
+
+def _write_folder(
+    source: _Source, target: Path, ending: str, render: Callable[[ImageRecord], str], *, replace: bool
+) -> None:
+    """One file a page, in sub folders like the images'. `names.csv` says which file is whose."""
+    if target.exists() and not replace and (not target.is_dir() or any(target.iterdir())):
+        raise FileExistsError(17, "is there already and not empty; choose another folder", str(target))
+    part = target.with_name(target.name + ".part")
+    shutil.rmtree(part, ignore_errors=True)
+    part.mkdir(parents=True)
+    with (part / "names.csv").open("w", encoding="utf-8", newline="") as names:
+        table = csv.writer(names)
+        table.writerow(("file", "image", "page", "index"))
+        for record in source.ok():
+            name = _write_new(part, record, source.is_paged(record), ending, render(record))
+            table.writerow((name, record.image, record.page, record.index))
+    if target.exists():
+        shutil.rmtree(target)
+    part.replace(target)
+
+
+def _write_new(folder: Path, record: ImageRecord, paged: bool, ending: str, text: str) -> PurePosixPath:
+    """Writes `a.txt` for `a.jpg`; if `a.png` took that name, `a.jpg.txt`; if that is taken too, with the index."""
+    short = safe_name(record.image, record.page, paged=paged)
+    full = safe_name(record.image, record.page, paged=paged, suffix=True)
+    numbered = full.with_name(f"{full.name}_{record.index}")
+    for name in (short, full, numbered):
+        file = name.with_name(name.name + ending)
+        path = folder / file
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with path.open("x", encoding="utf-8") as stream:
+                stream.write(text)
+            return file
+        except FileExistsError:
+            continue
+    raise FileExistsError(17, f"two results for index {record.index}", str(folder / numbered))
+
+
+def icdar_text(record: ImageRecord) -> str:
+    """The lines of one page; empty if it holds no text. Whole pixels, as the ICDAR evaluation reads them."""
+    return "".join(
+        ",".join(str(round(value)) for point in box.points for value in point) + "\n" for box in record.boxes
+    )
+
+
+def _write_array(stream: IO[str], items: Iterator[dict[str, Any]]) -> None:
+    """A JSON array, an item a line."""
+    stream.write("[")
+    for number, item in enumerate(items):
+        stream.write((",\n" if number else "\n") + json.dumps(item, ensure_ascii=False))
+    stream.write("\n]")
+
+
+def _write_coco(source: _Source, stream: IO[str]) -> None:
+    stream.write('{"info": {"description": "text found by ocrfleet", "version": "1.0"}, "licenses": [],\n')
+    stream.write('"categories": [{"id": 1, "name": "text", "supercategory": "text"}],\n"images": ')
+    # Two passes over the records: COCO wants two arrays, and holding one back would mean holding all boxes.
+    _write_array(stream, map(coco_image, source.ok()))
+    stream.write(',\n"annotations": ')
+    _write_array(stream, coco_annotations(source.ok()))
+    stream.write("}\n")
+
+
+def coco_image(record: ImageRecord) -> dict[str, Any]:
+    """A COCO image. Ids begin at 1: some readers take 0 for none. `page` is our own addition."""
+    return {
+        "id": record.index + 1,
+        "file_name": record.image,
+        "width": record.width,
+        "height": record.height,
+        "page": record.page,
+    }
+
+
+def coco_annotations(records: Iterator[ImageRecord]) -> Iterator[dict[str, Any]]:
+    """COCO annotations with polygon, area, bounding box and score."""
+    number = 0
+    for record in records:
+        for box in record.boxes:
+            number += 1
+            xs, ys = [x for x, _ in box.points], [y for _, y in box.points]
+            yield {
+                "id": number,
+                "image_id": record.index + 1,
+                "category_id": 1,
+                "segmentation": [[round(value, 2) for point in box.points for value in point]],
+                "area": round(polygon_area(box.points), 2),
+                "bbox": [round(v, 2) for v in (min(xs), min(ys), max(xs) - min(xs), max(ys) - min(ys))],
+                "iscrowd": 0,
+                "score": round(box.score, 4),
+            }
+
+
+def polygon_area(points: list[tuple[float, float]]) -> float:
+    """Area of a simple polygon in square pixels (shoelace formula)."""
+    following = points[1:] + points[:1]
+    return abs(sum(x0 * y1 - x1 * y0 for (x0, y0), (x1, y1) in zip(points, following, strict=True))) / 2
+
+
+def _write_labelstudio(source: _Source, stream: IO[str]) -> None:
+    _write_array(stream, (labelstudio_task(record, source.path(record)) for record in source.ok()))
+    stream.write("\n")
+
+
+def labelstudio_task(record: ImageRecord, path: str) -> dict[str, Any]:
+    """One task. Label Studio serves local files below its document root by this address.
+
+    Args:
+        record: a page that is fine.
+        path: percent-encoded path of its image.
+    """
+    return {
+        "data": {
+            "image": f"/data/local-files/?d={path.lstrip('/')}",
+            "name": record.image,
+            "page": record.page,
+        },
+        "predictions": [
+            {
+                "model_version": record.model.name if record.model else "ocrfleet",
+                "score": round(sum(box.score for box in record.boxes) / len(record.boxes), 4) if record.boxes else 0.0,
+                "result": [_labelstudio_region(record, number, box) for number, box in enumerate(record.boxes)],
+            }
+        ],
+    }
+
+
+def _labelstudio_region(record: ImageRecord, number: int, box: BoxRecord) -> dict[str, Any]:
+    return {
+        "id": f"{record.index}-{number}",
+        "type": "polygonlabels",
+        "from_name": "label",
+        "to_name": "image",
+        "original_width": record.width,
+        "original_height": record.height,
+        "image_rotation": 0,
+        "score": round(box.score, 4),
+        "value": {  # percent of the page's width and height
+            "points": [[round(x * 100 / record.width, 4), round(y * 100 / record.height, 4)] for x, y in box.points],
+            "closed": True,
+            "polygonlabels": ["Text"],
+        },
+    }
+
+
+_CORNERS = tuple(f"{axis}{corner}" for corner in range(1, 5) for axis in "xy")
+CSV_COLUMNS = ("image", "page", "status", "width", "height", "box", "score", *_CORNERS)
+
+
+def _write_csv(source: _Source, stream: IO[str]) -> None:
+    table = csv.writer(stream)
+    table.writerow((*CSV_COLUMNS, "error"))
+    for record in source.all():
+        page = (record.image, record.page, record.status, record.width, record.height)
+        error = f"{record.error.type}: {record.error.message}" if record.error else ""
+        if not record.boxes:
+            table.writerow((*page, *("",) * (len(CSV_COLUMNS) - len(page)), error))
+        for number, box in enumerate(record.boxes):
+            corners = (round(value, 2) for point in box.points for value in point)
+            table.writerow((*page, number, round(box.score, 4), *corners, error))

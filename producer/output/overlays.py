@@ -1,0 +1,96 @@
+"""`OUT/overlays`: every page of a job as a JPEG with its boxes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from detector.images.suffixes import IMAGE_SUFFIXES
+from producer.detector_process.draw import OverlayProcess, can_draw
+from producer.job.manifest import ManifestIndex
+from producer.output.naming import safe_name
+from producer.output.totals import iter_records
+
+MAX_SIDE = 1600
+
+
+@dataclass
+class OverlayCount:
+    """What was drawn.
+
+    Attributes:
+        written: JPEGs now in the folder.
+        not_drawn: pages that were detected, but could not be drawn.
+    """
+
+    written: int = 0
+    not_drawn: int = 0
+
+
+class CannotDraw(RuntimeError):
+    """This machine has no drawing libraries; the message says what to install."""
+
+
+def overlay_name(image: str, page: int, index: int, *, paged: bool) -> PurePosixPath:
+    """The name of a page's picture: another one for every page of a job, and the same one whenever it is drawn again.
+
+    Known from the page alone, since neither the names so far (a million) nor the files that are there (of an earlier
+    drawing) can be asked. `a.jpg` stays, `a.png` becomes `a.png.jpg`. What one of these could be mistaken for gets
+    its index: `a.png.jpg` becomes `a.png.jpg.7~.jpg`, and so does whatever our file systems cannot name as it is.
+
+    Args:
+        image: the record's image name.
+        page: 0-based page.
+        index: of the record.
+        paged: append `_p0001` (from 1).
+    """
+    name = safe_name(image, page, paged=paged, suffix=True)
+    plain = safe_name(image, page, paged=False, suffix=True)
+    ending = PurePosixPath(image).suffix
+    if str(plain) == image and ending.lower() in IMAGE_SUFFIXES:
+        if ending != ".jpg":
+            return name.with_name(f"{name.name}.jpg")
+        if not paged and not _looks_made_by_us(plain.stem):
+            return name
+    return name.with_name(f"{name.name}.{index}~.jpg")
+
+
+def _looks_made_by_us(stem: str) -> bool:
+    suffix = PurePosixPath(stem).suffix.lower()
+    return suffix.partition("_p")[0] in IMAGE_SUFFIXES or suffix.endswith("~")
+
+
+def write_overlays(
+    out: Path, *, progress: Callable[[int, int], None] = lambda written, not_drawn: None, max_side: int = MAX_SIDE
+) -> OverlayCount:
+    """Draws every page that was detected, one after the other; memory does not grow with the job.
+
+    `sub/a.png` becomes `overlays/sub/a.png.jpg`, page 2 of `b.pdf` becomes `overlays/b.pdf_p0002.jpg`; see
+    :func:`overlay_name`.
+
+    Args:
+        out: a job's output folder with `results.jsonl` and `manifest.jsonl`.
+        progress: told after each page how many are written and how many could not be drawn.
+        max_side: longer side of the JPEGs at most, pixels.
+
+    Raises:
+        CannotDraw: the drawing libraries are not installed.
+        FileNotFoundError: no results or no manifest.
+    """
+    if not can_draw():
+        raise CannotDraw("no overlays: this machine lacks OpenCV; pip install 'ocrfleet[worker]' and run again")
+    count = OverlayCount()
+    with ManifestIndex(out / "manifest.jsonl") as manifest, OverlayProcess() as process:
+        for record in iter_records(out / "results.jsonl"):
+            line = manifest.line(record.index)
+            if record.status != "ok" or line is None:
+                continue
+            paged = manifest.is_paged(record.index, record.image, record.page)
+            target = out / "overlays" / overlay_name(record.image, record.page, record.index, paged=paged)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            drawn = process.draw(line.uri, record.page, record.boxes, target, max_side=max_side)
+            count.written += drawn.ok
+            count.not_drawn += not drawn.ok
+            progress(count.written, count.not_drawn)
+    return count

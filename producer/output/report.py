@@ -1,0 +1,219 @@
+"""`OUT/report.html`: a job on one page that needs nothing else, to be opened, kept or sent.
+
+Pictures are inside the file as small JPEGs. Whatever a file name holds is escaped, and the page forbids itself
+scripts and outside resources, so a hostile name cannot do anything.
+"""
+
+from __future__ import annotations
+
+import base64
+import os
+import random
+import tempfile
+from collections.abc import Iterator, Sequence
+from html import escape
+from importlib.resources import files
+from pathlib import Path
+from string import Template
+from typing import Any
+
+import msgspec
+
+from producer.detector_process.draw import OverlayProcess, can_draw
+from producer.job.manifest import ManifestIndex
+from producer.output.charts import histogram_svg
+from producer.output.naming import page_label, printable
+from producer.output.terminal import duration
+from producer.output.totals import Totals, iter_records
+from worker.messages import ImageRecord
+
+PICTURES = 200  # at about 30 KB each, 8 MB
+FAILURES = 200
+THUMBNAIL_SIDE, LARGE_SIDE = 480, 640  # pixels; few pictures may be larger
+FEW = 60
+GALLERY = "<!--gallery-->"
+
+
+def write_report(out: Path, *, pictures: int = PICTURES) -> Path:
+    """Writes `report.html` into a job's output folder, from its `results.jsonl` (and `job.json`, `manifest.jsonl`).
+
+    Memory and time stay bounded for any number of results: totals are counts, and at most `pictures` pages, drawn by
+    lot, are shown.
+
+    Args:
+        out: the output folder.
+        pictures: how many pages to show at most.
+
+    Returns:
+        The report.
+
+    Raises:
+        FileNotFoundError: there is no results.jsonl.
+    """
+    totals, chosen = _read(out / "results.jsonl", pictures)
+    job = _job(out / "job.json")
+    drawable = can_draw() and (out / "manifest.jsonl").is_file()
+    template = Template(files("producer.output").joinpath("report.html").read_text(encoding="utf-8"))
+    page = template.substitute(
+        title=escape(f"Text found by {job['job']}" if job.get("job") else "Text found"),
+        subtitle=_subtitle(totals, job),
+        tiles="".join(_tiles(totals, job)),
+        failures=_failures(totals),
+        charts=histogram_svg(totals.seconds, "Seconds an image", lambda value: f"{value:.3g} s")
+        + histogram_svg(totals.peak_rss_mb, "Peak memory of the worker", lambda value: f"{value:.0f} MB"),
+        gallery_note=_gallery_note(totals, len(chosen), drawable, (out / "manifest.jsonl").is_file()),
+        settings="".join(f"<dt>{escape(name)}</dt><dd>{escape(value)}</dd>" for name, value in _settings(totals, job)),
+    )
+    head, _, tail = page.partition(GALLERY)
+    report = out / "report.html"
+    part = out / "report.html.part"
+    with part.open("w", encoding="utf-8") as stream:
+        stream.write(head)
+        if drawable:
+            stream.writelines(_figures(out, chosen))
+        stream.write(tail)
+    part.replace(report)
+    return report
+
+
+def _read(results: Path, pictures: int) -> tuple[Totals, list[ImageRecord]]:
+    """Totals, and a fair choice of the pages that are fine (reservoir sampling), in the job's order.
+
+    The same results give the same choice.
+    """
+    totals, chosen, lot = Totals(), list[ImageRecord](), random.Random(0)
+
+    def damaged(line: int) -> None:
+        totals.damaged += 1
+
+    for record in iter_records(results, damaged):
+        totals.add(record)
+        if record.status != "ok":
+            continue
+        if len(chosen) < pictures:
+            chosen.append(record)
+        elif (place := lot.randrange(totals.ok)) < pictures:
+            chosen[place] = record
+    return totals, sorted(chosen, key=lambda record: record.index)
+
+
+def _job(path: Path) -> dict[str, Any]:
+    """job.json, or nothing: a report can be made of collected results too."""
+    try:
+        job = msgspec.json.decode(path.read_bytes())
+    except (OSError, msgspec.MsgspecError, UnicodeDecodeError):
+        return {}
+    return job if isinstance(job, dict) else {}
+
+
+def _subtitle(totals: Totals, job: dict[str, Any]) -> str:
+    said = f"{totals.images:,} {'image' if totals.images == 1 else 'images'}"
+    said += f", {totals.failed:,} failed" if totals.failed else ", all fine"
+    if job.get("wall_seconds"):
+        fresh = int(job.get("images_this_run") or totals.images)
+        of_these = f"the last {fresh:,} " if fresh < totals.images else ""
+        said += f", {of_these}in {duration(float(job['wall_seconds']))}"
+    if job.get("finished_at"):
+        said += f", finished {str(job['finished_at']).replace('T', ' ').replace('Z', ' UTC')}"
+    if totals.damaged:
+        said += f". {totals.damaged:,} lines of results.jsonl could not be read"
+    return escape(said)
+
+
+def _tiles(totals: Totals, job: dict[str, Any]) -> Iterator[str]:
+    def tile(value: str, name: str, kind: str = "") -> str:
+        return f'<div class="tile{kind}"><b>{escape(value)}</b><span>{escape(name)}</span></div>'
+
+    yield tile(f"{totals.ok:,}", "images fine")
+    if totals.failed:
+        yield tile(f"{totals.failed:,}", "failed", " bad")
+    yield tile(f"{totals.boxes:,}", "text boxes")
+    if totals.without_text:
+        yield tile(f"{totals.without_text:,}", "without text")
+    if job.get("images_per_second"):
+        yield tile(f"{float(job['images_per_second']):,.2f}", "images a second")
+    yield tile(f"{totals.seconds.quantile(0.5):.3f} s", "an image, median")
+    if totals.peak_rss_mb.count:
+        yield tile(f"{totals.peak_rss_mb.most:,.0f} MB", "memory at most")
+
+
+def _failures(totals: Totals) -> str:
+    if not totals.failed:
+        return ""
+    kinds = " ".join(
+        f'<span class="kind">{count:,} × {escape(kind)}</span>' for kind, count in totals.errors.most_common()
+    )
+    items = "".join(
+        f'<li><span class="kind">{escape(failure.type)}</span><strong>'
+        f"{escape(page_label(failure.image, failure.page))}</strong>"
+        f"<div>{escape(printable(failure.message))}</div></li>"
+        for failure in totals.failures[:FAILURES]
+    )
+    more = totals.failed - min(len(totals.failures), FAILURES)
+    note = f"<p>The first {FAILURES:,}; the other {more:,} are in results.jsonl.</p>" if more else ""
+    return f'<h2>Failed</h2><div class="kinds">{kinds}</div>{note}<ul class="card failures">{items}</ul>'
+
+
+def _gallery_note(totals: Totals, shown: int, drawable: bool, has_manifest: bool) -> str:
+    if not totals.ok:
+        return "There is nothing to show."
+    if not has_manifest:
+        return "No pictures: manifest.jsonl, which says where the images are, is not in this folder."
+    if not drawable:
+        return "No pictures: this machine lacks OpenCV. Install ocrfleet[worker] and write the report again."
+    if shown < totals.ok:
+        return f"{shown:,} of {totals.ok:,} pages, drawn by lot. Every box is in results.jsonl."
+    return "All pages. Every box is in results.jsonl."
+
+
+def _figures(out: Path, chosen: Sequence[ImageRecord]) -> Iterator[str]:
+    with (
+        ManifestIndex(out / "manifest.jsonl") as manifest,
+        OverlayProcess() as process,
+        tempfile.TemporaryDirectory(prefix="ocrfleet-report-") as folder,
+    ):
+        thumbnail = Path(folder) / "thumbnail.jpg"
+        side = LARGE_SIDE if len(chosen) <= FEW else THUMBNAIL_SIDE
+        for record in chosen:
+            line = manifest.line(record.index)
+            picture = '<span class="none">not in the manifest</span>'
+            if line is not None:
+                drawn = process.draw(line.uri, record.page, record.boxes, thumbnail, max_side=side)
+                picture = f'<span class="none">{escape(printable(drawn.error))}</span>'
+                if drawn.ok:
+                    data = base64.b64encode(thumbnail.read_bytes()).decode()
+                    picture = (
+                        f'<img loading="lazy" alt="" width="{drawn.width}" height="{drawn.height}" '
+                        f'style="height:auto;width:auto" src="data:image/jpeg;base64,{data}">'
+                    )
+            yield _figure(record, picture)
+
+
+def _figure(record: ImageRecord, picture: str) -> str:
+    count = len(record.boxes)
+    facts = [
+        f"{count:,} {'box' if count == 1 else 'boxes'}" if count else "no text found",
+        f"{record.width:,} × {record.height:,}",
+        f"{record.seconds.total:.2f} s",
+        *(["at reduced size"] if "degraded" in record.flags else []),
+    ]
+    return (
+        f'<figure class="card"><div class="picture">{picture}</div><figcaption>'
+        f"<b>{escape(page_label(record.image, record.page))}</b>{escape(' · '.join(facts))}</figcaption></figure>\n"
+    )
+
+
+def _settings(totals: Totals, job: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    settings = job.get("settings")
+    for name, value in settings.items() if isinstance(settings, dict) else ():
+        shown = ", ".join(map(str, value)) if isinstance(value, list) else "" if value is None else str(value)
+        if shown:
+            yield printable(str(name)).replace("_", " "), printable(os.fsencode(shown).decode("utf-8", "replace"))
+    for (name, sha256, runtime), count in totals.models.most_common(5):
+        yield "model", f"{name}, {runtime}, {count:,} images, sha256 {sha256}"
+    for flag, count in totals.flags.most_common():
+        yield f"flag {flag}", f"{count:,} images"
+    if totals.retried:
+        yield "retried", f"{totals.retried:,} images took more than one attempt"
+    for host, count in totals.hosts.most_common(10):
+        yield "worker", f"{printable(host)}, {count:,} images"

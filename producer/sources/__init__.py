@@ -1,0 +1,1 @@
+"""What a person names: files, folders, archives, PDF and TIFF pages, remote objects."""

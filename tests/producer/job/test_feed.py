@@ -1,0 +1,122 @@
+"""Backpressure: the queue stays inside its window, however long the job is."""
+
+from __future__ import annotations
+
+import pytest
+
+from producer.job.feed import Feeder, Window, mean_record_bytes
+from producer.job.manifest import ManifestLine
+from tests.processes import wait_until
+from worker.app import app_for
+from worker.broker import queue
+from worker.ledger.ledger import JobKeys, Ledger, now_ms
+from worker.settings import Settings
+
+JOB = "job"
+COUNT = 200
+
+
+@pytest.fixture
+def feeder(ledger: Ledger, settings: Settings) -> Feeder:
+    ledger.create(JOB, COUNT, {})
+    pages = (ManifestLine(index, f"{index}.jpg", f"file:///{index}.jpg", 0) for index in range(COUNT))
+    return Feeder(app_for(settings), ledger, JOB, pages, window=Window(low=20, high=50, uncollected=40))
+
+
+def take(ledger: Ledger, count: int) -> None:
+    """What a worker would: one message off the queue, one record in the ledger."""
+    for _ in range(count):
+        assert ledger.client.rpop(queue.IMAGE_QUEUE)
+        index = min(index for index in ledger.in_flight(JOB) if index not in ledger.leased(JOB))
+        ledger.begin(JOB, index, redelivered=False)
+        ledger.finish(JOB, index, ok=True, record=b"{}")
+
+
+def test_the_window(feeder: Feeder, ledger: Ledger) -> None:
+    assert feeder.step() == 50
+    assert sum(queue.depth(ledger.client)) == 50
+    assert feeder.step() == 0, "full"
+    take(ledger, 10)
+    assert feeder.step() == 0, "still above the low watermark"
+    take(ledger, 19)
+    assert feeder.step() == 0
+    take(ledger, 1)
+    assert feeder.step() == 30, "at the low watermark: up to the high one again"
+
+
+def test_unacknowledged_messages_count(feeder: Feeder, ledger: Ledger) -> None:
+    for number in range(45):
+        ledger.client.hset(queue.UNACKED, f"tag{number}", "[]")
+    assert feeder.step() == 0
+    ledger.client.hdel(queue.UNACKED, *(f"tag{number}" for number in range(30)))
+    assert feeder.step() == 35
+
+
+def test_results_nobody_collects_stop_the_feed(feeder: Feeder, ledger: Ledger) -> None:
+    feeder.step()
+    take(ledger, 40)
+    assert feeder.step() == 0 and feeder.waiting
+    ledger.client.xtrim(JobKeys.of(JOB).results, maxlen=0, approximate=False)
+    assert feeder.step() > 0 and not feeder.waiting
+
+
+def test_large_uncollected_records_stop_the_feed_sooner(ledger: Ledger, settings: Settings) -> None:
+    ledger.create(JOB, 10_000, {})
+    pages = (ManifestLine(index, f"{index}.jpg", f"file:///{index}.jpg", 0) for index in range(10_000))
+    feeder = Feeder(app_for(settings), ledger, JOB, pages, window=Window(low=1, high=10, uncollected_bytes=1 << 20))
+    results = JobKeys.of(JOB).results
+
+    def leave(count: int, size: int) -> None:
+        pipe = ledger.client.pipeline()
+        for _ in range(count):
+            pipe.xadd(results, {"record": b"x" * size})
+        pipe.execute()
+        queue.purge(ledger.client)
+
+    leave(1000, 500)
+    assert feeder.step() > 0 and not feeder.waiting
+    leave(400, 7000)
+    queue.purge(ledger.client)
+    assert feeder.step() == 0 and feeder.waiting, "1400 records, 3.3 MB"
+    ledger.client.xtrim(results, maxlen=10, approximate=False)
+    assert feeder.step() > 0 and not feeder.waiting
+
+
+def test_a_nearly_full_broker_stops_the_feed_whatever_fills_it(feeder: Feeder, ledger: Ledger) -> None:
+    ledger.client.set("somebody-else's", b"x" * (8 << 20))
+    ledger.client.config_set("maxmemory", "10mb")
+    try:
+        assert feeder.step() == 0 and "of the broker's memory is used" in feeder.waiting
+        ledger.client.delete("somebody-else's")
+        wait_until(feeder.step, seconds=5, what="Valkey to have freed it, in its own time")
+        assert not feeder.waiting
+    finally:
+        ledger.client.config_set("maxmemory", "0")
+
+
+def test_the_mean_record(ledger: Ledger) -> None:
+    assert mean_record_bytes(ledger.client, "none") == 0
+    for number in range(100):
+        ledger.client.xadd("stream", {"record": b"x" * (100 if number < 50 else 300)}, id=f"{number + 1}-0")
+    assert mean_record_bytes(ledger.client, "stream") == 100, "all of them long ago"
+    ledger.client.delete("stream")
+    for number in range(100):
+        at = now_ms() - 1000 + number * 10
+        ledger.client.xadd("stream", {"record": b"x" * (100 if number < 45 else 300)}, id=f"{at}-0")
+    assert mean_record_bytes(ledger.client, "stream") == 200
+
+
+def test_every_page_is_sent_once_and_feeding_again_sends_nothing(
+    feeder: Feeder, ledger: Ledger, settings: Settings
+) -> None:
+    while not feeder.exhausted:
+        feeder.step()
+        take(ledger, queue.depth(ledger.client)[0])
+        ledger.client.xtrim(JobKeys.of(JOB).results, maxlen=0, approximate=False)
+    assert feeder.sent == COUNT
+    status = ledger.status(JOB)
+    assert status is not None and status.finished
+    pages = (ManifestLine(index, f"{index}.jpg", f"file:///{index}.jpg", 0) for index in range(COUNT))
+    again = Feeder(app_for(settings), ledger, JOB, pages)
+    while not again.exhausted:
+        assert again.step() == 0

@@ -1,0 +1,78 @@
+"""The loop of a job: how often it looks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from types import SimpleNamespace
+from typing import cast
+
+import pytest
+
+from producer.job import loop as drive_module
+from producer.job.collect import Collector, Line
+from producer.job.loop import MANY_RECORDS, PAUSE_S, Drive, pause_s
+from worker.app import app_for
+from worker.ledger.ledger import JobKeys, Ledger
+from worker.messages import ImageTask, Seconds
+from worker.settings import Settings
+
+JOB = "job"
+STEPS = 5
+
+
+class Silent:
+    """A view nobody looks at."""
+
+    total: int | None = None
+
+    def update(self, done: int, failed: int, peak_rss_mb: float, state: str) -> None: ...
+
+    def warn(self, line: str) -> None: ...
+
+
+@dataclass
+class OneAtATime:
+    """A collector that always finds one record at once; with the last it ends the job."""
+
+    end: Callable[[], object]
+    steps: int = 0
+
+    def step(self, block_ms: int) -> list[Line]:
+        self.steps += 1
+        if self.steps == STEPS:
+            self.end()
+        return [Line(self.steps, "a", 0, "ok", Seconds())]
+
+
+@pytest.mark.parametrize(
+    ("sent", "records", "collecting", "pause"),
+    [
+        (0, 1, True, PAUSE_S),
+        (0, MANY_RECORDS - 1, True, PAUSE_S),
+        (0, MANY_RECORDS, True, 0),
+        (5, 1, True, 0),
+        (0, 0, True, 0),  # it has waited for them already
+        (0, 0, False, PAUSE_S),
+        (5, 0, False, 0),
+    ],
+)
+def test_pauses(sent: int, records: int, collecting: bool, pause: float) -> None:
+    assert pause_s(sent, records, collecting=collecting) == pause
+
+
+def test_records_are_taken_in_bundles(ledger: Ledger, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    ledger.create(JOB, 1, {})
+    ledger.feed([ImageTask(job=JOB, index=0, image="a", uri="file:///a")])
+    ledger.begin(JOB, 0, redelivered=False)
+
+    def end() -> None:
+        ledger.finish(JOB, 0, ok=True, record=b"{}")
+        ledger.client.xtrim(JobKeys.of(JOB).results, maxlen=0, approximate=False)
+
+    collector = OneAtATime(end)
+    slept: list[float] = []
+    monkeypatch.setattr(drive_module, "time", SimpleNamespace(monotonic=lambda: 0.0, sleep=slept.append))
+    drive = Drive(app_for(settings), ledger, JOB, Silent(), collector=cast(Collector, collector))
+    assert drive.go().finished
+    assert slept == [PAUSE_S] * (STEPS - 1)

@@ -1,0 +1,99 @@
+"""Results are read whatever a crash left, and added up without keeping them."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from producer.output.totals import (
+    FAILURES_KEPT,
+    SECONDS_EDGES,
+    Histogram,
+    iter_records,
+    summarise,
+    truncate_torn_line,
+)
+from tests.producer.records import failed, ok, write_results
+from worker.messages import Seconds, encode
+
+
+def test_a_torn_last_line_is_left_out_then_cut_off(tmp_path: Path) -> None:
+    torn = encode(ok(2))[:40]
+    path = write_results(tmp_path, [ok(0), ok(1)], torn)
+    assert [record.index for record in iter_records(path)] == [0, 1]
+    assert truncate_torn_line(path) == 40
+    with path.open("ab") as stream:
+        stream.write(encode(ok(2)) + b"\n")
+    assert [record.index for record in iter_records(path)] == [0, 1, 2]
+
+
+@given(st.binary(max_size=60), st.integers(1, 20))
+def test_cutting_keeps_every_whole_line(tmp_path_factory: pytest.TempPathFactory, data: bytes, block: int) -> None:
+    path = tmp_path_factory.mktemp("cut") / "results.jsonl"
+    path.write_bytes(data)
+    whole = data[: data.rfind(b"\n") + 1]
+    assert truncate_torn_line(path, block) == len(data) - len(whole)
+    assert path.read_bytes() == whole
+
+
+def test_damaged_lines_are_passed_over_and_counted(tmp_path: Path) -> None:
+    path = write_results(tmp_path, [ok(0)])
+    with path.open("ab") as stream:
+        stream.write(b"\0\0\0\0\n" + encode(ok(1)) + b"\n{}\n")
+    numbers: list[int] = []
+    assert [record.index for record in iter_records(path, numbers.append)] == [0, 1]
+    assert numbers == [2, 4]
+    assert summarise(path).damaged == 2
+
+
+def test_totals(tmp_path: Path) -> None:
+    records = [
+        ok(0, seconds=Seconds(total=0.1, infer=0.08), flags=["downscaled"]),
+        ok(1, boxes=(), attempts=2, flags=["downscaled", "degraded"], peak_rss_mb=201.5, worker="other:7"),
+        failed(2, kind="TooLarge"),
+        failed(3, "c.jpg"),
+    ]
+    totals = summarise(write_results(tmp_path, records))
+    assert (totals.images, totals.ok, totals.failed, totals.boxes, totals.without_text) == (4, 2, 2, 1, 1)
+    assert [(failure.image, failure.type) for failure in totals.failures] == [
+        ("b.jpg", "TooLarge"),
+        ("c.jpg", "CorruptImage"),
+    ]
+    summary = totals.as_json()
+    assert summary["errors"] == {"TooLarge": 1, "CorruptImage": 1}
+    assert summary["flags"] == {"downscaled": 2, "degraded": 1}
+    assert summary["peak_rss_mb"] == 201.5
+    assert summary["hosts"] == {"host": 1, "other": 1}
+    assert summary["stage_seconds"]["infer"] == 0.16
+    assert summary["models"] == [{"name": "dbnet", "sha256": "ab" * 32, "runtime": "onnxruntime-int8", "images": 2}]
+
+
+def test_failures_are_listed_up_to_a_limit(tmp_path: Path) -> None:
+    totals = summarise(write_results(tmp_path, (failed(number) for number in range(FAILURES_KEPT + 5))))
+    assert totals.failed == FAILURES_KEPT + 5 and len(totals.failures) == FAILURES_KEPT
+
+
+def test_quantiles_are_right_to_a_bin() -> None:
+    lot = random.Random(1)
+    values = sorted(lot.lognormvariate(-2, 0.6) for _ in range(2000))
+    histogram = Histogram(SECONDS_EDGES)
+    for value in values:
+        histogram.add(value)
+    for share in (0.05, 0.5, 0.95):
+        assert histogram.quantile(share) == pytest.approx(values[int(share * 2000)], rel=0.07)
+    assert histogram.quantile(0) == pytest.approx(values[0], rel=0.13)
+    assert histogram.quantile(1) == values[-1]
+    assert sum(histogram.counts) == histogram.count == 2000
+
+
+def test_values_beyond_the_edges_are_counted() -> None:
+    histogram = Histogram((0.0, 1.0, 2.0))
+    for value in (-5.0, 0.5, 99.0):
+        histogram.add(value)
+    assert histogram.counts == [2, 1]
+    assert (histogram.least, histogram.most) == (-5.0, 99.0)
+    assert Histogram((0.0, 1.0)).quantile(0.5) == 0 and Histogram((0.0, 1.0)).as_json(2)["median"] is None

@@ -1,0 +1,87 @@
+"""What the Celery worker process changes of Celery's and kombu's ways, against a real server."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import redis
+from kombu import Connection, Consumer, Message, Queue
+
+from worker.app import IMAGE_QUEUE, app_for
+from worker.broker import queue
+from worker.celery_ext.channel import FleetChannel
+from worker.celery_ext.consumer import FleetConsumer
+from worker.messages import ImageTask
+from worker.settings import Settings
+
+
+@pytest.fixture
+def connection(settings: Settings) -> Connection:
+    """The connection over which a worker takes its messages."""
+    consumer = FleetConsumer.__new__(FleetConsumer)  # its constructor wants a whole worker
+    consumer.app = app_for(settings)
+    return consumer.connection_for_read()
+
+
+def test_one_client_object_for_all_messages(connection: Connection) -> None:
+    with connection, connection.channel() as channel:
+        assert isinstance(channel, FleetChannel)
+        with channel.conn_or_acquire() as first, channel.conn_or_acquire() as second:
+            assert first is second and first.ping()
+
+
+def test_a_lost_broker_gives_a_new_client(connection: Connection) -> None:
+    with connection, connection.channel() as channel:
+        with channel.conn_or_acquire() as before:
+            pass
+        channel._disconnect_pools()
+        with channel.conn_or_acquire() as after:
+            assert after is not before and after.ping()
+
+
+def test_a_given_client_is_used(connection: Connection) -> None:
+    with connection, connection.channel() as channel, channel.conn_or_acquire("given") as client:
+        assert client == "given"
+
+
+def test_messages_in_hand_while_the_broker_is_full(
+    connection: Connection, settings: Settings, client: redis.Redis, set_full: Callable[[bool], None]
+) -> None:
+    for index in range(3):
+        queue.send(app_for(settings), ImageTask(job="job", index=index, image="a", uri="file:///a"))
+    taken: list[Message] = []
+    with connection, connection.channel() as channel:
+        channel.basic_qos(0, 1, False)
+        consumer = Consumer(channel, [Queue(IMAGE_QUEUE)], accept=["json"])
+        consumer.on_message = taken.append
+        consumer.consume()
+
+        def in_hand() -> tuple[int, int, bool]:
+            """Taken and not acknowledged; what Redis knows of them; whether the next may be taken."""
+            held = len(channel.qos._delivered) - len(channel.qos._dirty)
+            return held, client.hlen(queue.UNACKED), channel.qos.can_consume()
+
+        connection.drain_events(timeout=2)
+        assert in_hand() == (1, 1, False)
+        set_full(True)
+        taken[0].ack()
+        assert in_hand() == (0, 0, True), "one by one, a full Redis lets them go"
+        connection.drain_events(timeout=2)
+        assert in_hand() == (1, 0, False), "what Redis has no room for is in hand all the same"
+        taken[1].ack()
+        set_full(False)
+        connection.drain_events(timeout=2)
+        set_full(True)
+        taken[2].reject(requeue=True)
+        assert in_hand() == (0, 1, True), "it cannot be put back now, and stays for its visibility timeout"
+        channel.qos.restore_visible(interval=1)
+        set_full(False)
+    assert len(taken) == 3
+
+
+def test_other_errors_of_the_broker_are_errors(connection: Connection, client: redis.Redis) -> None:
+    with connection, connection.channel() as channel:
+        client.set(queue.UNACKED_INDEX, "not a sorted set")
+        with pytest.raises(redis.ResponseError, match="WRONGTYPE"):
+            channel.qos.ack("tag")

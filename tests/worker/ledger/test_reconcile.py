@@ -1,0 +1,83 @@
+"""Stranded pages are found and sent again; everything that is alive is left alone."""
+
+from __future__ import annotations
+
+import json
+import time
+
+import pytest
+
+from worker.app import app_for
+from worker.broker import queue
+from worker.ledger import ledger as ledger_module
+from worker.ledger import reconcile
+from worker.ledger.ledger import JobKeys, Ledger
+from worker.messages import ImageTask
+from worker.settings import Settings
+
+JOB = "job"
+
+
+@pytest.fixture
+def pages(ledger: Ledger, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> list[ImageTask]:
+    """Three pages that the ledger believes to be queued, and nothing on the queue."""
+    app_for(settings)
+    monkeypatch.setattr(reconcile, "GRACE_S", 0)
+    monkeypatch.setattr(reconcile, "GAP_S", 0.01)
+    tasks = [ImageTask(job=JOB, index=index, image=f"{index}.jpg", uri=f"file:///{index}") for index in range(3)]
+    ledger.create(JOB, 3, {})
+    ledger.feed(tasks)
+    time.sleep(0.01)
+    return tasks
+
+
+def test_messages_that_never_arrived(ledger: Ledger, settings: Settings, pages: list[ImageTask]) -> None:
+    app = app_for(settings)
+    queue.send(app, pages[1])
+    assert reconcile.stranded(ledger, JOB) == [0, 2]
+    assert reconcile.reconcile(app, ledger, JOB) == 2
+    assert queue.queued_ids(ledger.client) == {"job:0", "job:1", "job:2"}
+    assert reconcile.reconcile(app, ledger, JOB) == 0, "what waits in the queue is not stranded"
+
+
+def test_a_fresh_page_has_its_grace(ledger: Ledger, pages: list[ImageTask], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reconcile, "GRACE_S", 10)
+    assert reconcile.stranded(ledger, JOB) == []
+
+
+def test_held_messages(ledger: Ledger, settings: Settings, pages: list[ImageTask]) -> None:
+    """A worker took two messages: one just now, one long ago without ever beginning."""
+    for tag, index, since in (("new", 0, time.time()), ("old", 1, time.time() - 1000)):
+        raw = json.dumps([{"headers": {"id": f"{JOB}:{index}"}}, "", queue.IMAGE_QUEUE])
+        ledger.client.hset(queue.UNACKED, tag, raw)
+        ledger.client.zadd(queue.UNACKED_INDEX, {tag: since})
+    assert reconcile.stranded(ledger, JOB) == [1, 2]
+
+
+def test_a_lapsed_lease(
+    ledger: Ledger, settings: Settings, pages: list[ImageTask], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    app = app_for(settings)
+    for page in pages:
+        ledger.begin(JOB, page.index, redelivered=False)
+    assert reconcile.stranded(ledger, JOB) == []
+    ledger.client.zadd(JobKeys.of(JOB).leases, {"2": 1})
+    assert reconcile.reconcile(app, ledger, JOB) == 1
+    assert queue.queued_ids(ledger.client) == {"job:2"}
+    monkeypatch.setattr(ledger_module, "LEASE_S", 30)
+    assert ledger.begin(JOB, 2, redelivered=False).attempts == 2
+
+
+def test_one_pass_for_the_whole_fleet(ledger: Ledger, settings: Settings, pages: list[ImageTask]) -> None:
+    app = app_for(settings)
+    assert reconcile.reconcile_all_once(app, ledger) == 3
+    assert reconcile.reconcile_all_once(app, ledger) is None
+
+
+def test_a_cancelled_job_leaves_the_queue(ledger: Ledger, settings: Settings, pages: list[ImageTask]) -> None:
+    app = app_for(settings)
+    for page in [*pages, ImageTask(job="other", index=0, image="a", uri="file:///a")]:
+        queue.send(app, page)
+    assert queue.depth(ledger.client) == (4, 0)
+    assert queue.drop_job(ledger.client, JOB) == 3
+    assert queue.queued_ids(ledger.client) == {"other:0"}

@@ -1,0 +1,96 @@
+"""The nightly cleanup: old things go, live things stay, twice is harmless."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from worker.ledger.ledger import JobKeys, Ledger
+from worker.messages import ImageTask
+from worker.ops.cleanup import clean_redis, clean_redis_once, clean_spool, last_reports, remember_report, report_line
+from worker.settings import Settings
+
+
+def aged(path: Path, seconds: float) -> Path:
+    path.write_bytes(b"x" * 10)
+    os.utime(path, (time.time() - seconds,) * 2)
+    return path
+
+
+def test_only_old_files_of_the_spool_go(settings: Settings, tmp_path: Path) -> None:
+    spool = settings.spool_dir
+    spool.mkdir()
+    old, young = aged(spool / "page-old.jpg", 7200), aged(spool / "page-young.jpg", 10)
+    outside = aged(tmp_path / "precious.jpg", 7200)
+    (spool / "link").symlink_to(outside)
+    hourly = replace(settings, temp_ttl_h=1.0)
+    assert clean_spool(hourly, dry_run=True) == {"files": 1, "bytes": 10}
+    assert old.exists()
+    assert clean_spool(hourly) == {"files": 1, "bytes": 10}
+    assert not old.exists() and young.exists() and outside.exists()
+    assert clean_spool(hourly) == {"files": 0, "bytes": 0}
+
+
+def test_a_full_broker_is_cleaned_too(ledger: Ledger, settings: Settings, set_full: Callable[[bool], None]) -> None:
+    ledger.create("old", 3, {})
+    ledger.client.hset(JobKeys.of("old").job, "created_ms", 1)
+    set_full(True)
+    report = {**clean_spool(settings), **clean_redis_once(ledger, settings)}
+    remember_report(ledger, report)
+    assert report["jobs"] == 1 and ledger.jobs() == []
+
+
+def test_a_missing_spool_is_no_error(settings: Settings) -> None:
+    assert clean_spool(settings) == {"files": 0, "bytes": 0}
+
+
+@pytest.fixture
+def two_jobs(ledger: Ledger) -> Ledger:
+    """One job without activity for two hours, one alive."""
+    for job in ("old", "live"):
+        ledger.create(job, 1, {})
+        ledger.feed([ImageTask(job=job, index=0, image="a", uri="file:///a")])
+        ledger.begin(job, 0, redelivered=False)
+        ledger.finish(job, 0, ok=True, record=b"{}")
+    long_ago = int((time.time() - 7200) * 1000)
+    fields = dict.fromkeys(("created_ms", "progress_ms", "finished_ms"), long_ago)
+    ledger.client.hset(JobKeys.of("old").job, mapping=fields)
+    return ledger
+
+
+def test_old_jobs_go_with_all_their_keys(two_jobs: Ledger, settings: Settings) -> None:
+    hourly = replace(settings, result_ttl_h=1.0)
+    assert clean_redis(two_jobs, hourly, dry_run=True)["jobs"] == 1
+    assert two_jobs.status("old") is not None
+    report = clean_redis(two_jobs, hourly)
+    assert report["jobs"] == 1 and report["keys"] >= 3
+    assert two_jobs.client.keys("ocrfleet:job:old*") == []
+    assert two_jobs.jobs() == ["live"]
+    live = two_jobs.status("live")
+    assert live is not None and live.uncollected == 1
+    assert clean_redis(two_jobs, hourly) == {"jobs": 0, "keys": 0}
+
+
+def test_keys_without_a_ttl_get_one(two_jobs: Ledger, settings: Settings) -> None:
+    two_jobs.client.set("ocrfleet:job:ghost:state", b"x")
+    two_jobs.client.persist(JobKeys.of("live").state)
+    clean_redis(two_jobs, settings)
+    assert two_jobs.client.ttl("ocrfleet:job:ghost:state") > 0
+    assert two_jobs.client.ttl(JobKeys.of("live").state) > 0
+
+
+def test_one_worker_of_the_fleet_does_redis(ledger: Ledger, settings: Settings) -> None:
+    assert clean_redis_once(ledger, settings) == {"jobs": 0, "keys": 0}
+    assert clean_redis_once(ledger, settings) == {}
+
+
+def test_reports_are_kept_per_machine(ledger: Ledger) -> None:
+    remember_report(ledger, {"files": 2, "bytes": 5_000_000, "jobs": 1, "keys": 7})
+    (report,) = last_reports(ledger.client).values()
+    assert report["files"] == 2 and report["keys"] == 7
+    assert "2 temporary files (5.0 MB), 1 old jobs, 7 keys" in report_line(report)

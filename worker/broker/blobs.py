@@ -1,0 +1,120 @@
+"""Page bytes that travel through Redis, for fleets without a shared disk (``--transfer redis``).
+
+``ocrfleet:blob:J:I``       string  the bytes of page I of job J, with a TTL of its own
+``ocrfleet:job:J:blobs``    hash    index -> bytes; pages whose blob waits or is in use (see ledger.py)
+
+A blob lives from before its message is sent until the page's one record is written: the ledger's FINISH and ADOPT
+remove both in the same step, so a message that is delivered again (lost worker, reconciliation) always finds it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import redis
+
+from detector.errors import NotFound, UnsupportedFormat
+from worker.ledger.ledger import JobKeys
+from worker.messages import JOB_NAME
+from worker.storage.spool import write_chunks
+
+SCHEME = "redis-blob"
+# Redis takes 512 MB, but it and the producer hold a blob in memory at once; a scan of 80 MP as JPEG has 30 MB.
+MAX_BLOB_BYTES = 64 << 20
+# Workers read piecewise: a 50 MB page must not cost a 256 MB worker 50 MB of Python bytes.
+_CHUNK = 1 << 20
+
+
+def blob_key(job: str, index: int) -> str:
+    """The Redis key of a page's bytes. The ledger's scripts spell it the same way."""
+    return f"ocrfleet:blob:{job}:{index}"
+
+
+def blob_uri(job: str, index: int) -> str:
+    """The URI a worker finds in its task."""
+    return f"{SCHEME}://{job}/{index}"
+
+
+def split_uri(uri: str) -> tuple[str, int]:
+    """Job and index of a blob's URI.
+
+    Raises:
+        UnsupportedFormat: not one of ours.
+    """
+    parts = urlsplit(uri)
+    index = parts.path.removeprefix("/")
+    if parts.scheme != SCHEME or not JOB_NAME.match(parts.netloc) or not (index.isascii() and index.isdigit()):
+        raise UnsupportedFormat(f"not a blob's address: {uri}")
+    return parts.netloc, int(index)
+
+
+def put(client: redis.Redis, job: str, blobs: Mapping[int, bytes], ttl_s: int) -> None:
+    """Upload pages in one round trip."""
+    sizes = JobKeys.of(job).blobs
+    pipe = client.pipeline(transaction=True)
+    for index, data in blobs.items():
+        pipe.set(blob_key(job, index), data, ex=ttl_s)
+        pipe.hset(sizes, str(index), len(data))
+    pipe.expire(sizes, ttl_s)
+    pipe.execute()
+
+
+def missing(client: redis.Redis, job: str, indices: Sequence[int]) -> set[int]:
+    """Which pages have no blob (expired, or the broker was emptied)."""
+    if not indices:
+        return set()
+    pipe = client.pipeline(transaction=False)
+    for index in indices:
+        pipe.exists(blob_key(job, index))
+    return {index for index, there in zip(indices, pipe.execute(), strict=True) if not there}
+
+
+def waiting_bytes(client: redis.Redis, jobs: Iterable[str]) -> int:
+    """Bytes of all blobs of these jobs. Reads a number per page in flight, which the feed window bounds."""
+    pipe = client.pipeline(transaction=False)
+    for job in jobs:
+        pipe.hvals(JobKeys.of(job).blobs)
+    return sum(int(size) for sizes in pipe.execute() for size in sizes)
+
+
+def fetch(client: redis.Redis, uri: str, target: Path) -> None:
+    """Copy a blob to a file.
+
+    Raises:
+        NotFound: it expired, or never came.
+        UnsupportedFormat: not a blob's URI.
+        MachineFault: the file cannot be written.
+    """
+    job, index = split_uri(uri)
+    key = blob_key(job, index)
+    if write_chunks(_pieces(client, key), target) == 0 and not client.exists(key):
+        raise NotFound(f"the uploaded bytes expired before a worker came: `ocr-producer retry {job}` sends them again")
+
+
+def _pieces(client: redis.Redis, key: str) -> Iterator[bytes]:
+    offset = 0
+    while chunk := client.getrange(key, offset, offset + _CHUNK - 1):
+        yield chunk
+        offset += len(chunk)
+        if len(chunk) < _CHUNK:
+            break
+
+
+def remove(client: redis.Redis, job: str, indices: Sequence[int]) -> None:
+    """Remove these pages' blobs."""
+    if not indices:
+        return
+    pipe = client.pipeline(transaction=True)
+    pipe.unlink(*(blob_key(job, index) for index in indices))
+    pipe.hdel(JobKeys.of(job).blobs, *map(str, indices))
+    pipe.execute()
+
+
+def discard(client: redis.Redis, job: str) -> int:
+    """Remove all blobs of a job. Returns how many."""
+    indices = client.hkeys(JobKeys.of(job).blobs)
+    for start in range(0, len(indices), 1000):
+        client.unlink(*(blob_key(job, int(index)) for index in indices[start : start + 1000]))
+    return len(indices)

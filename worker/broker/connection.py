@@ -1,0 +1,162 @@
+"""The one place that opens connections to Redis, and says plainly when there is none."""
+
+from __future__ import annotations
+
+import logging
+import time
+from typing import Any
+
+import redis
+from redis.backoff import ExponentialBackoff
+from redis.retry import Retry
+
+from worker.ledger.ledger import Ledger
+from worker.settings import Settings, redacted
+
+logger = logging.getLogger(__name__)
+# How long a worker holds on to a page that the broker does not take, and how often it tries. Less than the time a page
+# has between its soft and its hard limit (settings.HARD_LIMIT_MARGIN_S).
+WRITE_WAIT_S = 10.0
+WRITE_LOOK_S = 1.0
+# What Redis says of itself, in its own words: redis-py has no class for the last two, and sees none of them where
+# Redis 6.2 wraps what a script was told ("ERR Error running script ... -OOM command not allowed ...").
+_MEMORY_FULL = "OOM command not allowed"
+# A replica; the disk is full or broken; fewer replicas than there must be (redis.conf: min-replicas-to-write).
+_DISK_BROKEN = "MISCONF"
+_NO_WRITES = (_MEMORY_FULL, "READONLY You can't write", _DISK_BROKEN, "NOREPLICAS")
+
+
+class BrokerUnreachable(ConnectionError):
+    """No answer from Redis, or it does not let us in. The message names the URL (without password) and the remedy."""
+
+
+# A broker that restarts is back within half a minute; every step of the ledger may be repeated without harm.
+PATIENCE = Retry(ExponentialBackoff(cap=5.0, base=0.2), retries=10)
+
+
+def connect(settings: Settings, *, patient: bool = False) -> redis.Redis:
+    """A checked connection to the broker.
+
+    Args:
+        settings: where the broker is.
+        patient: a worker's connection, which outlives a restart of the broker by retrying for about 40 s.
+
+    Raises:
+        BrokerUnreachable: nothing listens there, wrong password, TLS failure, not a Redis URL.
+    """
+    try:
+        client = redis.Redis.from_url(
+            settings.redis_url,
+            socket_connect_timeout=5,  # a wrong address must not look like a hang
+            socket_timeout=30,  # longer than any blocking read below, shorter than a person's patience
+            health_check_interval=30,  # NAT boxes of cheap providers drop idle connections silently
+            retry=PATIENCE if patient else None,
+        )
+        _ask(client)
+    except (redis.RedisError, OSError, ValueError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise BrokerUnreachable(
+            f"cannot use the broker at {redacted(settings.redis_url)}: {reason} "
+            "(is it running? set OCRFLEET_REDIS_URL=redis://:PASSWORD@HOST:6379/0)"
+        ) from None
+    return client
+
+
+def _ask(client: redis.Redis) -> None:
+    """Raises what keeps a client out. A server with a broken disk refuses even PING: it is there all the same."""
+    try:
+        client.ping()
+    except redis.ResponseError as error:
+        if not takes_no_writes(error):
+            raise
+
+
+def _of_redis(error: Exception) -> BaseException | None:
+    """What redis-py raised, also where Celery has wrapped it (kombu.exceptions.OperationalError)."""
+    return error if isinstance(error, redis.RedisError) else error.__cause__
+
+
+def is_full(error: Exception) -> bool:
+    """Whether redis-py's error, or Celery's around it, means that Redis has reached its ``maxmemory``."""
+    cause = _of_redis(error)
+    return isinstance(cause, redis.exceptions.OutOfMemoryError) or _says(cause, _MEMORY_FULL)
+
+
+def takes_no_writes(error: Exception) -> bool:
+    """Whether Redis answers, but takes no writes at the moment: memory or disk full, a replica, too few replicas."""
+    cause = _of_redis(error)
+    refusals = redis.exceptions.OutOfMemoryError | redis.exceptions.ReadOnlyError
+    return isinstance(cause, refusals) or _says(cause, *_NO_WRITES)
+
+
+def _says(error: BaseException | None, *phrases: str) -> bool:
+    return isinstance(error, redis.ResponseError) and any(phrase in str(error) for phrase in phrases)
+
+
+def why_waiting(error: Exception) -> str:
+    """What a worker's log says about a broker that refuses."""
+    if is_full(error):
+        return "the broker's memory is full: waiting until somebody collects, or forgets a job"
+    what = "takes no writes" if takes_no_writes(error) else "refuses a step"
+    return f"the broker {what}: waiting until it does ({str(error).splitlines()[0]})"
+
+
+def refusal(error: Exception) -> str:
+    """What a command says, in one line, about a broker that answers but refuses, or that went away in the middle.
+
+    Args:
+        error: what redis-py raised, or Celery, which wraps it (kombu.exceptions.OperationalError).
+    """
+    text = str(error).splitlines()[0] if str(error) else type(error).__name__
+    cause = _of_redis(error)
+    if is_full(error):
+        return (
+            "the broker's memory is full: free some with `ocr-producer collect JOB -o OUT` or `ocr-producer forget "
+            "JOB` (see `ocr-producer jobs`), or raise its maxmemory"
+        )
+    if _DISK_BROKEN in text:
+        return f"the broker cannot write to its disk ({text}); make room there, then give the same command again"
+    if isinstance(cause, redis.exceptions.NoPermissionError):
+        return f"the broker does not let this user do that: {text}"
+    if isinstance(cause, redis.ResponseError):
+        return f"the broker refused a step: {text}"
+    return f"lost the broker: {text}; the job is safe, resume it when it is back"
+
+
+class PatientLedger(Ledger):
+    """A worker's ledger: while the broker takes no writes, its steps wait.
+
+    A script that is refused has changed nothing. Still refused after ``WRITE_WAIT_S``: redis.ResponseError.
+    """
+
+    def _call(self, script: str, job: str, *args: Any) -> Any:
+        give_up = time.monotonic() + WRITE_WAIT_S
+        waiting = False
+        while True:
+            try:
+                return super()._call(script, job, *args)
+            except redis.ResponseError as error:
+                if not takes_no_writes(error) or time.monotonic() > give_up:
+                    raise
+                if not waiting:
+                    waiting = True
+                    logger.warning(why_waiting(error))
+                time.sleep(WRITE_LOOK_S)
+
+
+def open_ledger(settings: Settings, client: redis.Redis | None = None, *, patient: bool = False) -> Ledger:
+    """The ledger on the broker of these settings.
+
+    Args:
+        settings: where the broker is.
+        client: a connection to it; None makes one.
+        patient: a worker's ledger, which outlives a restart of the broker and waits while it takes no writes.
+
+    Raises:
+        BrokerUnreachable: see :func:`connect`.
+    """
+    return (PatientLedger if patient else Ledger)(
+        client or connect(settings, patient=patient),
+        ttl_s=max(1, int(settings.result_ttl_h * 3600)),
+        max_attempts=settings.max_attempts,
+    )

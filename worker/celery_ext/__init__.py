@@ -1,0 +1,1 @@
+"""What Celery and kombu do not do by themselves."""

@@ -1,0 +1,120 @@
+"""The Celery worker process: flags nobody should have to remember, and what it notes when its child is lost."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+import warnings
+from typing import Any
+
+from billiard.einfo import ExceptionInfo
+from celery.apps.worker import Worker
+from celery.exceptions import CPendingDeprecationWarning, TimeLimitExceeded
+from celery.utils.log import get_logger
+from celery.worker.consumer import Consumer
+from celery.worker.request import Request
+from kombu import Connection
+from redis import RedisError, ResponseError
+
+from worker.broker.connection import BrokerUnreachable, open_ledger, why_waiting
+from worker.celery_ext.channel import FleetChannel
+from worker.messages import ErrorType, split_task_id
+from worker.process import OomWitness
+from worker.settings import settings
+
+logger = get_logger(__name__)
+EVENTS_EVERY_S = 0.5
+REFUSED_PAUSE_S = 5.0
+_oom_witness = OomWitness()
+
+
+class FleetWorker(Worker):
+    """``celery -A worker.app worker`` with mingle and gossip off.
+
+    Both talk to every other worker: at 50 machines mingle delays each start by a second and gossip costs 50x50
+    messages. Nothing here needs them; there is no setting for them, only flags, so they are set here.
+    """
+
+    def setup_instance(self, **kwargs: Any) -> None:
+        kwargs.update(without_mingle=True, without_gossip=True)
+        super().setup_instance(**kwargs)
+
+    def startup_info(self, artlines: bool = True) -> str:
+        """Celery's banner, and what it leaves out: the settings that keep this worker small and its images safe."""
+        conf = self.app.conf
+        acks = "late" if conf.task_acks_late else "early"
+        return super().startup_info(artlines) + (
+            f" .> prefetch: {conf.worker_prefetch_multiplier * self.concurrency}, none while an image runs\n"
+            f" .> acks: {acks}, again if the worker is lost\n"
+            f" .> child: replaced after {conf.worker_max_tasks_per_child} images; {settings().profile_reason}\n"
+        )
+
+
+class FleetConsumer(Consumer):
+    """Celery's consumer, with :class:`FleetChannel`, sending task events in bundles.
+
+    Celery sends received, started and succeeded as they come, three of the eight round trips of an image, and the
+    child waits for them. Their times are noted when they happen; whoever watches learns of them a moment later.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._bundle_until = 0.0
+
+    def connection_for_read(self, heartbeat: float | None = None) -> Connection:
+        connection = self.app.connection_for_read(heartbeat=heartbeat)
+        connection.transport.Channel = FleetChannel
+        return self.ensure_connected(connection)
+
+    def on_connection_error_after_connected(self, exc: Exception) -> None:
+        with warnings.catch_warnings():  # six lines about another default of Celery 6.0, each time
+            warnings.simplefilter("ignore", CPendingDeprecationWarning)
+            super().on_connection_error_after_connected(exc)
+        if isinstance(exc, ResponseError):  # there it is, but it refuses: nothing slows the next try down but this
+            logger.warning(why_waiting(exc))
+            time.sleep(REFUSED_PAUSE_S)
+
+    def on_send_event_buffered(self) -> None:
+        now = time.monotonic()
+        # By time, not by a flag: the timer is gone if the connection was lost in between.
+        if self.hub and now >= self._bundle_until:
+            self._bundle_until = now + EVENTS_EVERY_S
+            self.hub.call_later(EVENTS_EVERY_S, self._flush_events_promise)
+
+    def stop(self) -> None:
+        # Flower would show the last images as running for ever. The broker may be what we stop for.
+        with contextlib.suppress(Exception):
+            self._flush_events()
+        super().stop()
+
+
+class ImageRequest(Request):
+    """One delivered message, seen from the Celery main process, which survives its child.
+
+    Celery on Redis counts neither deliveries nor reasons, so the main process notes in the ledger why a child was
+    lost over an image before the message goes back to the queue.
+    """
+
+    def on_failure(self, exc_info: ExceptionInfo, send_failed_event: bool = True, return_ok: bool = False) -> None:
+        error = getattr(exc_info.exception, "exc", exc_info.exception)
+        # By name: billiard and celery each have a WorkerLostError, and both arrive here.
+        if type(error).__name__ == "WorkerLostError":
+            self._note_loss("OutOfMemory" if _oom_witness.killed_since_last_look() else "WorkerLost")
+        elif isinstance(error, TimeLimitExceeded):
+            self._note_loss("TimedOut")
+        super().on_failure(exc_info, send_failed_event=send_failed_event, return_ok=return_ok)
+
+    def on_timeout(self, soft: bool, timeout: float) -> None:
+        if not soft:
+            self._note_loss("TimedOut")
+        super().on_timeout(soft, timeout)
+
+    def _note_loss(self, cause: ErrorType) -> None:
+        page = split_task_id(self.id)
+        if page is None:
+            return
+        try:
+            open_ledger(settings()).lose(*page, cause)
+        except (BrokerUnreachable, RedisError) as error:
+            # Gone, or full. The lease lapses by itself; only the reason is lost.
+            logger.warning("could not note that %s was lost (%s): %s", self.id, cause, error)

@@ -1,0 +1,59 @@
+"""Dead letters: images that were tried MAX_ATTEMPTS times and got no record: process or machine failed each time."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import cast, get_args
+
+import redis
+from redis.exceptions import OutOfMemoryError
+
+from worker.ledger.ledger import Ledger
+from worker.messages import ErrorType, ImageRecord, ImageTask, encode, failed_record
+
+DEAD_KEY = "ocrfleet:dead"
+# For people who look at what went wrong lately; the job's own records are the full account.
+KEEP = 1000
+# What the ledger notes when a machine, not the page, was at fault (spool.py): `Internal` in a record.
+MACHINE_FAULT: ErrorType = "Internal"
+
+_EXPLANATIONS = {
+    "WorkerLost": "the process running it died",
+    "OutOfMemory": "memory ran out, also at a smaller size",
+    "TimedOut": "it did not finish in time, also at a smaller size",
+    MACHINE_FAULT: "the worker's disk is full or broken, its log says which; `retry` when it is well",
+}
+
+
+def dead_record(task: ImageTask, attempts: int, losses: tuple[str, ...], worker: str) -> ImageRecord:
+    """The failed record of an image that used up its tries.
+
+    Args:
+        task: the page.
+        attempts: tries made.
+        losses: why each was lost, oldest first; a try on a machine that vanished left no reason.
+        worker: who writes the record.
+    """
+    cause = losses[-1] if losses and losses[-1] in get_args(ErrorType) else "WorkerLost"
+    if losses:
+        reason = f"{_EXPLANATIONS.get(cause, 'it was lost')} ({', '.join(losses)})"
+    else:
+        reason = "no try left a trace: its machine vanished, or the broker took no writes; `retry` it"
+    message = f"given up after {attempts} tries: {reason}"
+    return failed_record(task, cast(ErrorType, cause), message, attempts=attempts, worker=worker)
+
+
+def bury(ledger: Ledger, record: ImageRecord) -> bool:
+    """Write a dead image's one record, and put it on the list people look at. False if it had a record already."""
+    data = encode(record)
+    if not ledger.finish(record.job, record.index, ok=False, record=data):
+        return False
+    with suppress(OutOfMemoryError):  # a full broker: the record itself is written
+        ledger.client.xadd(DEAD_KEY, {"record": data}, maxlen=KEEP, approximate=True)
+    ledger.client.expire(DEAD_KEY, ledger.ttl_s)
+    return True
+
+
+def dead_letters(client: redis.Redis, count: int = KEEP) -> list[bytes]:
+    """The latest dead letters as record JSON, newest first."""
+    return [fields[b"record"] for _, fields in client.xrevrange(DEAD_KEY, count=count)]

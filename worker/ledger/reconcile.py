@@ -1,0 +1,74 @@
+"""Finds pages that nobody will ever run: a lapsed lease, or a message lost between two steps. Sends them again.
+
+What can strand a page, and what finds it:
+
+- its worker died or lost its network while running it: the lease lapses after ``LEASE_S``;
+- the producer died between marking it queued and sending the message, or the message was lost between kombu's pop
+  and its entry in ``unacked``: it is queued in the ledger, and neither waiting nor unacknowledged in Redis;
+- a worker died between taking the message and beginning: unacknowledged for longer than ``LEASE_S``, no lease.
+
+A wrong guess only costs a second run, since the ledger records the first finisher alone.
+"""
+
+from __future__ import annotations
+
+import time
+
+from celery import Celery
+
+from worker.broker import queue
+from worker.ledger.ledger import Ledger, now_ms
+from worker.messages import decode_task, task_id
+from worker.settings import LEASE_S
+
+LOCK_KEY = "ocrfleet:lock:reconcile"
+# One pass of the fleet per this many seconds is enough.
+LOCK_S = 20
+# A page that was sent this recently may still be between two steps.
+GRACE_S = 10
+# Between looking at the queue and at the unacknowledged messages: longer than kombu's pop-to-unacked gap, also over a
+# slow line, so that a message on its way is seen in one of the two places.
+GAP_S = 1.0
+
+
+def stranded(ledger: Ledger, job: str) -> list[int]:
+    """Pages of a job that nobody will run unless they are sent again.
+
+    Sleeps ``GAP_S`` if, and only if, there are candidates that must be looked for in the queue.
+    """
+    lapsed = ledger.lapsed(job)
+    leased = ledger.leased(job)
+    old_ms = now_ms() - GRACE_S * 1000
+    candidates = [index for index, sent in ledger.in_flight(job).items() if sent < old_ms and index not in leased]
+    if candidates:
+        waiting = queue.queued_ids(ledger.client)
+        missing = [index for index in candidates if task_id(job, index) not in waiting]
+        if missing:
+            time.sleep(GAP_S)
+            held = queue.unacked_ids(ledger.client)
+            fresh = time.time() - LEASE_S
+            lapsed += [index for index in missing if held.get(task_id(job, index), 0) < fresh]
+    return sorted(set(lapsed))
+
+
+def reconcile(app: Celery, ledger: Ledger, job: str) -> int:
+    """Send a job's stranded pages again. Returns how many."""
+    sent = 0
+    for index in stranded(ledger, job):
+        # The claim is atomic and looks again: two reconcilers do not both send, and a page that woke up is left alone.
+        if (data := ledger.reclaim(job, index)) is not None:
+            queue.send(app, decode_task(data))
+            sent += 1
+    return sent
+
+
+def reconcile_all_once(app: Celery, ledger: Ledger) -> int | None:
+    """Reconcile every open job, on one worker of the fleet. None when another one is at it."""
+    if not ledger.client.set(LOCK_KEY, 1, nx=True, ex=LOCK_S):
+        return None
+    sent = 0
+    for job in ledger.jobs():
+        status = ledger.status(job)
+        if status is not None and status.state == "open" and not status.finished:
+            sent += reconcile(app, ledger, job)
+    return sent

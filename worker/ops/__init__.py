@@ -1,0 +1,1 @@
+"""What operators look at: doctor, exporter, worker registry, cleanup."""

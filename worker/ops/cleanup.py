@@ -1,0 +1,120 @@
+"""Nightly cleanup: old temporary files on every machine, dead keys in Redis once for the fleet. Harmless to repeat."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import redis
+from redis.exceptions import OutOfMemoryError
+
+from worker.ledger.dead_letters import DEAD_KEY
+from worker.ledger.ledger import JOBS_KEY, JobKeys, Ledger
+from worker.ops import worker_registry as presence
+from worker.settings import Settings
+
+LOCK_KEY = "ocrfleet:lock:cleanup"
+REPORTS_KEY = "ocrfleet:cleanup-reports"
+# Long enough that the same broadcast does not run the pass twice, short enough that tomorrow's does.
+LOCK_S = 60
+
+
+def old_files(spool: Path, older_than_s: float, now: float | None = None) -> Iterator[Path]:
+    """Regular files directly in the spool that nobody has touched for so long. Links are never followed."""
+    limit = (time.time() if now is None else now) - older_than_s
+    try:
+        entries = list(os.scandir(spool))
+    except OSError:
+        return
+    for entry in entries:
+        try:
+            if entry.is_file(follow_symlinks=False) and entry.stat(follow_symlinks=False).st_mtime < limit:
+                yield Path(entry.path)
+        except OSError:
+            continue
+
+
+def clean_spool(settings: Settings, *, dry_run: bool = False) -> dict[str, int]:
+    """Remove this machine's old temporary files. Returns ``{"files": n, "bytes": n}``."""
+    count = size = 0
+    for path in old_files(settings.spool_dir, settings.temp_ttl_h * 3600):
+        try:
+            length = path.stat().st_size
+            if not dry_run:
+                path.unlink()
+        except OSError:
+            continue  # somebody else was quicker
+        count, size = count + 1, size + length
+    return {"files": count, "bytes": size}
+
+
+def expired_jobs(ledger: Ledger, older_than_s: float, now: float | None = None) -> list[str]:
+    """Jobs with no activity for so long, and names whose keys are already gone."""
+    limit = (time.time() if now is None else now) - older_than_s
+    expired = []
+    for raw in ledger.client.zrange(JOBS_KEY, 0, -1):
+        name = raw.decode()
+        status = ledger.status(name)
+        if status is None or max(status.created_s, status.progress_s, status.finished_s or 0) < limit:
+            expired.append(name)
+    return expired
+
+
+def orphan_keys(client: redis.Redis) -> Iterator[bytes]:
+    """Job keys without their job hash, or without a TTL: left by a crash between two steps."""
+    base = JobKeys.of("").job
+    for key in client.scan_iter(match=f"{base}*", count=500):
+        name, _, part = key.decode().removeprefix(base).partition(":")
+        if (part and not client.exists(JobKeys.of(name).job)) or client.ttl(key) == -1:
+            yield key
+
+
+def clean_redis(ledger: Ledger, settings: Settings, *, dry_run: bool = False) -> dict[str, int]:
+    """Remove finished jobs past their TTL with their results, and stray keys. Returns ``{"jobs": n, "keys": n}``."""
+    jobs = expired_jobs(ledger, settings.result_ttl_h * 3600)
+    keys = 0
+    for job in jobs:
+        keys += len(list(ledger.client.scan_iter(match=f"{JobKeys.of(job).job}*"))) if dry_run else ledger.forget(job)
+    for key in orphan_keys(ledger.client):
+        keys += 1
+        if not dry_run:
+            ledger.client.expire(key, ledger.ttl_s)
+    if not dry_run:
+        presence.forget_gone(ledger.client)
+    if not dry_run and ledger.client.ttl(DEAD_KEY) == -1:
+        ledger.client.expire(DEAD_KEY, ledger.ttl_s)
+    return {"jobs": len(jobs), "keys": keys}
+
+
+def clean_redis_once(ledger: Ledger, settings: Settings) -> dict[str, int]:
+    """:func:`clean_redis` on one worker of the fleet; the others get an empty report."""
+    with suppress(OutOfMemoryError):  # a full broker needs the pass most; several at once do no harm
+        if not ledger.client.set(LOCK_KEY, socket.gethostname(), nx=True, ex=LOCK_S):
+            return {}
+    return clean_redis(ledger, settings)
+
+
+def report_line(report: dict[str, int]) -> str:
+    """The report as one readable line, this machine's name first."""
+    parts = [f"{report['files']} temporary files ({report['bytes'] / 1e6:.1f} MB)"]
+    if "jobs" in report:
+        parts.append(f"{report['jobs']} old jobs, {report['keys']} keys")
+    return f"{socket.gethostname()}: removed " + ", ".join(parts)
+
+
+def remember_report(ledger: Ledger, report: dict[str, int]) -> None:
+    """Keep this machine's last report where ``ocr-worker cleanup --report`` and a dashboard find it."""
+    entry = json.dumps({**report, "at": round(time.time())})
+    with suppress(OutOfMemoryError):  # what a full broker has no room for; the cleanup itself was done
+        ledger.client.hset(REPORTS_KEY, socket.gethostname(), entry)
+    ledger.client.expire(REPORTS_KEY, 30 * 24 * 3600)
+
+
+def last_reports(client: redis.Redis) -> dict[str, dict[str, int]]:
+    """Each machine's last cleanup report: host -> files, bytes, at (Unix time), and jobs, keys where it did Redis."""
+    return {host.decode(): json.loads(entry) for host, entry in client.hgetall(REPORTS_KEY).items()}

@@ -1,0 +1,222 @@
+"""Is this machine, and the broker it talks to, fit for the fleet? Facts first, then judgements anybody can test."""
+
+from __future__ import annotations
+
+import os
+import statistics
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple
+from urllib.parse import urlsplit
+
+from detector.errors import ModelError
+from detector.profile import Machine, read_machine
+from detector.runtimes import usable_card
+from worker.ledger.ledger import Ledger
+from worker.ops import worker_registry as presence
+from worker.ops.cleanup import last_reports
+from worker.settings import LEASE_S, Settings
+from worker.storage.files import free_bytes
+
+PINGS = 7
+# An image costs a worker about nine round trips (measured: 344 ms more at 40 ms): from here on they are twice its work.
+SLOW_PING_S = 0.02
+# Leases are compared across machines: a clock that is off by a third of a lease looks like a dead worker.
+BAD_CLOCK_S, WARN_CLOCK_S = LEASE_S / 3, 2.0
+# Celery's main process, and what the smallest child needs (DESIGN 5).
+SMALLEST_MACHINE_MB = 256
+SPOOL_WARN_BYTES, SPOOL_BAD_BYTES = 512 << 20, 64 << 20
+CLEANUP_LATE_S = 8 * 24 * 3600
+OLDEST_REDIS = (6, 2)
+
+Verdict = Literal["ok", "warn", "bad"]
+
+
+class Finding(NamedTuple):
+    """One thing looked at: what, how it is, and one line that holds the remedy if it is not well."""
+
+    check: str
+    verdict: Verdict
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class BrokerFacts:
+    """What Redis said. Seconds; ``clock_ahead_s`` is this machine's clock minus the broker's."""
+
+    info: Mapping[str, Any]
+    ping_s: float
+    clock_ahead_s: float
+    workers: Mapping[str, presence.WorkerNote]
+    models: Mapping[str, str]
+    producers: Mapping[str, str]
+    last_cleanup: float | None
+
+
+def ask_broker(ledger: Ledger) -> BrokerFacts:
+    """Collect the facts.
+
+    Raises:
+        redis.RedisError: the broker stopped answering.
+    """
+    client = ledger.client
+    pings, skews = [], []
+    for _ in range(PINGS):
+        before = time.time()
+        seconds, micros = client.time()
+        after = time.time()
+        pings.append(after - before)
+        skews.append((before + after) / 2 - (seconds + micros / 1e6))
+    reports = last_reports(client)
+    jobs = {name: status for name in ledger.jobs() if (status := ledger.status(name)) is not None}
+    return BrokerFacts(
+        # ACLs may forbid CONFIG; INFO tells the same.
+        info=client.info(),
+        ping_s=statistics.median(pings),
+        clock_ahead_s=skews[pings.index(min(pings))],
+        workers=presence.workers(client),
+        models={name: note.model for name, note in presence.images(client).items() if note.model},
+        producers={name: status.extra["version"] for name, status in jobs.items() if "version" in status.extra},
+        last_cleanup=max((report["at"] for report in reports.values()), default=None),
+    )
+
+
+def judge_broker(facts: BrokerFacts, now: float) -> Iterator[Finding]:
+    """What is to be said of the broker."""
+    info = facts.info
+    version = str(info.get("redis_version", "0"))
+    new_enough = tuple(int(part) for part in version.split(".")[:2]) >= OLDEST_REDIS
+    yield Finding(
+        "server", "ok" if new_enough else "bad", f"Redis {version}" + ("" if new_enough else "; needs >= 6.2")
+    )
+    slow = facts.ping_s > SLOW_PING_S
+    yield Finding(
+        "latency",
+        "warn" if slow else "ok",
+        f"{facts.ping_s * 1000:.1f} ms a round trip"
+        + ("; an image costs nine: run more workers per core here, or move the broker nearer" if slow else ""),
+    )
+    aof = bool(info.get("aof_enabled"))
+    yield Finding(
+        "append-only file",
+        "ok" if aof else "bad",
+        "on" if aof else "off: a restart of Redis loses every job; set `appendonly yes`",
+    )
+    policy = str(info.get("maxmemory_policy", "noeviction"))
+    yield Finding(
+        "eviction",
+        "ok" if policy == "noeviction" else "bad",
+        policy if policy == "noeviction" else f"{policy}: Redis will drop jobs; set `maxmemory-policy noeviction`",
+    )
+    used, limit = int(info.get("used_memory", 0)), int(info.get("maxmemory", 0))
+    full = bool(limit) and used > 0.8 * limit
+    room = f"{used / 1e6:.0f} MB used" + (f" of {limit / 1e6:.0f} MB" if limit else "")
+    yield Finding(
+        "broker memory", "warn" if full else "ok", room + ("; collect results, or raise maxmemory" if full else "")
+    )
+    off = abs(facts.clock_ahead_s)
+    yield Finding(
+        "clock",
+        "bad" if off > BAD_CLOCK_S else "warn" if off > WARN_CLOCK_S else "ok",
+        f"{off:.2f} s {'ahead of' if facts.clock_ahead_s > 0 else 'behind'} the broker's"
+        + ("; start an NTP client (timedatectl set-ntp true)" if off > WARN_CLOCK_S else ""),
+    )
+    if facts.last_cleanup is not None and now - facts.last_cleanup > CLEANUP_LATE_S:
+        days = (now - facts.last_cleanup) / 86400
+        yield Finding("cleanup", "warn", f"the last one was {days:.0f} days ago: is `ocr-worker beat` running?")
+
+
+def judge_fleet(facts: BrokerFacts, version: str, sha256: str, now: float) -> Iterator[Finding]:
+    """Whether everybody runs the same program and the same network."""
+    here = {name: note for name, note in facts.workers.items() if now - note.at <= presence.GONE_S}
+    others = {note.version for note in here.values()} | set(facts.producers.values())
+    skewed = sorted(others - {version})
+    yield Finding(
+        "versions",
+        "warn" if skewed else "ok",
+        f"{version} here, {', '.join(skewed)} elsewhere: update the older side" if skewed else f"{version} everywhere",
+    )
+    strange = sorted({name for name, model in facts.models.items() if name in here and sha256 and model != sha256})
+    yield Finding(
+        "fleet's model",
+        "warn" if strange else "ok",
+        f"not this machine's on {', '.join(strange)}: same version, same OCRFLEET_MODEL?"
+        if strange
+        else "the same everywhere",
+    )
+    gone = sorted(facts.workers.keys() - here.keys())
+    yield Finding(
+        "workers",
+        "warn" if gone else "ok",
+        f"{len(here)} reporting" + (f"; gone without a word: {', '.join(gone)}" if gone else ""),
+    )
+
+
+def judge_machine(settings: Settings, machine: Machine) -> Iterator[Finding]:
+    """What is to be said of this machine's memory and disk."""
+    small = machine.memory_mb < SMALLEST_MACHINE_MB
+    yield Finding(
+        "memory",
+        "bad" if small else "ok",
+        f"{settings.profile_reason}; a worker may use {settings.memory_limit_mb or machine.memory_mb} MB"
+        + (f"; less than the {SMALLEST_MACHINE_MB} MB a worker needs" if small else ""),
+    )
+    spool = settings.spool_dir
+    try:
+        spool.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=spool):
+            free = free_bytes(spool)
+    except OSError as error:
+        yield Finding("spool", "bad", f"{spool}: cannot write there ({error.strerror}); set OCRFLEET_SPOOL_DIR")
+    else:
+        verdict: Verdict = "bad" if free < SPOOL_BAD_BYTES else "warn" if free < SPOOL_WARN_BYTES else "ok"
+        yield Finding(
+            "spool", verdict, f"{spool}: {free / 1e9:.1f} GB free" + ("" if verdict == "ok" else "; make room")
+        )
+
+
+def judge_safety(settings: Settings) -> Iterator[Finding]:
+    """What a stranger could do."""
+    parts = urlsplit(settings.redis_url)
+    local = parts.scheme == "unix" or parts.hostname in ("localhost", "127.0.0.1", "::1")
+    if parts.password is None and not local:
+        yield Finding("password", "bad", "none: whoever reaches the port owns the fleet; set `requirepass` or an ACL")
+    elif parts.scheme == "redis" and not local:
+        yield Finding("encryption", "warn", "none (redis://): fine inside a private network, else use rediss://")
+    else:
+        yield Finding("encryption", "ok", "TLS" if parts.scheme == "rediss" else "local")
+    if not (settings.roots or settings.url_roots) and not local:
+        yield Finding(
+            "roots", "warn", "jobs may name any file of this machine: set OCRFLEET_ROOTS to the folders meant"
+        )
+    if os.geteuid() == 0:
+        yield Finding("user", "warn", "running as root: give workers a user of their own")
+
+
+def judge_model(settings: Settings) -> tuple[Finding, str]:
+    """Whether this machine's network is there and whole. Returns the finding and its sha256 ("" if it is not)."""
+    try:
+        card = usable_card(settings.model, settings.runtime)
+    except ModelError as error:
+        return Finding("model", "bad", str(error)), ""
+    return Finding("model", "ok", f"{card.name} {card.precision}, sha256 {card.sha256[:12]}"), card.sha256
+
+
+def examine(ledger: Ledger, settings: Settings) -> list[Finding]:
+    """Everything.
+
+    Raises:
+        redis.RedisError: the broker stopped answering.
+    """
+    now = time.time()
+    facts = ask_broker(ledger)
+    model, sha256 = judge_model(settings)
+    return [
+        *judge_broker(facts, now),
+        *judge_safety(settings),
+        *judge_machine(settings, read_machine()),
+        model,
+        *judge_fleet(facts, presence.program_version(), sha256, now),
+    ]

@@ -1,0 +1,138 @@
+"""Metrics of a whole fleet for Prometheus, read from Redis at each scrape. One per fleet is enough.
+
+Nothing is counted here: the ledger counts, so a restart of the exporter loses nothing.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from wsgiref.simple_server import WSGIServer
+
+import redis
+from prometheus_client import CollectorRegistry, start_http_server
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from worker.broker import blobs as blob
+from worker.broker import queue
+from worker.ledger.dead_letters import DEAD_KEY
+from worker.ledger.ledger import COUNTERS_KEY, Ledger
+from worker.ops import worker_registry as presence
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """What Redis says at one moment. Sizes in bytes, ages in seconds, times in Unix time."""
+
+    counters: dict[str, int]
+    waiting: int
+    unacked: int
+    oldest_unacked_s: float
+    uncollected: int
+    blob_bytes: int
+    jobs_open: int
+    jobs_finished: int
+    last_progress: float
+    dead_letters: int
+    redis_bytes: int
+    workers: dict[str, presence.WorkerNote]
+    images: dict[str, presence.ImageNote]
+
+
+def take_sample(ledger: Ledger, now: float) -> Sample:
+    """Ask Redis. A few dozen commands, none of which looks at more than the feed window.
+
+    Raises:
+        redis.RedisError: no answer.
+    """
+    client = ledger.client
+    names = ledger.jobs()
+    states = [status for name in names if (status := ledger.status(name)) is not None]
+    waiting, unacked = queue.depth(client)
+    oldest = client.zrange(queue.UNACKED_INDEX, 0, 0, withscores=True)
+    counters = client.hgetall(COUNTERS_KEY)
+    return Sample(
+        counters={name.decode(): int(value) for name, value in counters.items()},
+        waiting=waiting,
+        unacked=unacked,
+        oldest_unacked_s=max(0.0, now - oldest[0][1]) if oldest else 0.0,
+        uncollected=sum(state.uncollected for state in states),
+        blob_bytes=blob.waiting_bytes(client, names),
+        jobs_open=sum(not state.finished and state.state == "open" for state in states),
+        jobs_finished=sum(state.finished for state in states),
+        last_progress=max((state.progress_s for state in states), default=0.0),
+        dead_letters=client.xlen(DEAD_KEY),
+        redis_bytes=int(client.info("memory")["used_memory"]),
+        workers=presence.workers(client),
+        images=presence.images(client),
+    )
+
+
+def _gauge(name: str, text: str, value: float) -> GaugeMetricFamily:
+    return GaugeMetricFamily(f"ocrfleet_{name}", text, value=value)
+
+
+def metrics(sample: Sample, now: float) -> Iterator[Metric]:
+    """A sample as Prometheus metrics."""
+    done = CounterMetricFamily("ocrfleet_images", "Images done.", labels=["status", "type"])
+    for name, value in sorted(sample.counters.items()):
+        status, _, error_type = name.partition(":")
+        done.add_metric([status, error_type], value)
+    yield done
+    yield _gauge("queue_waiting", "Messages no worker has taken.", sample.waiting)
+    yield _gauge("queue_unacked", "Messages that workers hold.", sample.unacked)
+    yield _gauge("oldest_unacked_seconds", "Age of the message held longest.", sample.oldest_unacked_s)
+    yield _gauge("results_uncollected", "Records nobody has collected yet.", sample.uncollected)
+    yield _gauge("blob_bytes", "Page bytes waiting in Redis.", sample.blob_bytes)
+    yield _gauge("jobs_open", "Jobs that are not finished.", sample.jobs_open)
+    yield _gauge("jobs_finished", "Finished jobs that Redis still remembers.", sample.jobs_finished)
+    yield _gauge("last_progress_timestamp_seconds", "When any image was last done.", sample.last_progress)
+    yield _gauge("dead_letters", "Images given up after too many tries (the latest 1000).", sample.dead_letters)
+    yield _gauge("redis_memory_bytes", "Memory of the broker.", sample.redis_bytes)
+    up = GaugeMetricFamily("ocrfleet_worker_up", "1 while the worker reports.", labels=["worker", "version", "profile"])
+    temp = GaugeMetricFamily("ocrfleet_temp_bytes", "Temporary files of a worker.", labels=["worker"])
+    for name, note in sorted(sample.workers.items()):
+        up.add_metric([name, note.version, note.profile], float(now - note.at <= presence.GONE_S))
+        temp.add_metric([name], note.temp_bytes)
+    yield up
+    yield temp
+    peak = GaugeMetricFamily("ocrfleet_peak_rss_bytes", "Peak memory over a worker's last image.", labels=["worker"])
+    progress = GaugeMetricFamily(
+        "ocrfleet_worker_progress_timestamp_seconds", "When a worker last finished an image.", labels=["worker"]
+    )
+    for name, image in sorted(sample.images.items()):
+        peak.add_metric([name], image.peak_rss_mb * 1024 * 1024)
+        progress.add_metric([name], image.at)
+    yield peak
+    yield progress
+
+
+class FleetCollector(Collector):
+    """Takes a sample at each scrape; without a broker only ``ocrfleet_broker_up 0``."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
+
+    def collect(self) -> Iterator[Metric]:
+        now = time.time()
+        try:
+            sample = take_sample(self._ledger, now)
+        except (redis.RedisError, OSError):
+            yield _gauge("broker_up", "1 if the broker answers.", 0)
+            return
+        yield _gauge("broker_up", "1 if the broker answers.", 1)
+        yield from metrics(sample, now)
+
+
+def serve(ledger: Ledger, address: str, port: int) -> tuple[WSGIServer, threading.Thread]:
+    """Serve ``/metrics`` in a thread. Returns the server and its thread.
+
+    Raises:
+        OSError: the address is taken or not ours.
+    """
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(FleetCollector(ledger))
+    return start_http_server(port, addr=address, registry=registry)

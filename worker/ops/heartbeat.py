@@ -1,0 +1,82 @@
+"""Celery signals that keep a worker's notes (presence.py) up to date. Imported by tasks.py."""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import time
+from functools import cache
+from typing import Any
+
+import redis
+from celery.signals import heartbeat_sent, worker_ready, worker_shutdown
+
+from detector.memory import peak_rss_mb
+from worker.messages import ModelRecord
+from worker.ops import worker_registry as presence
+from worker.settings import settings
+from worker.storage.files import spool_usage
+
+logger = logging.getLogger(__name__)
+_started = time.time()
+_last_beat = 0.0
+_last_image = 0.0
+
+
+@cache
+def _client() -> redis.Redis:
+    """The main process's own connection. Impatient: it must not hold up Celery's event loop."""
+    return redis.Redis.from_url(settings().redis_url, socket_connect_timeout=2, socket_timeout=2)
+
+
+def _name(pid: int) -> str:
+    return f"{socket.gethostname()}:{pid}"
+
+
+@worker_ready.connect
+@heartbeat_sent.connect
+def _beat(**_: Any) -> None:
+    global _last_beat
+    if time.monotonic() - _last_beat < presence.BEAT_S:
+        return
+    _last_beat = time.monotonic()
+    current = settings()
+    note = presence.WorkerNote(
+        at=time.time(),
+        started=_started,
+        version=presence.program_version(),
+        profile=current.profile.name,
+        temp_bytes=spool_usage(current.spool_dir),
+    )
+    try:
+        presence.note_worker(_client(), _name(os.getpid()), note)
+    except redis.RedisError as error:
+        logger.warning("could not report to the broker: %s", error)
+
+
+@worker_shutdown.connect
+def _leave(**_: Any) -> None:
+    try:
+        presence.leave(_client(), _name(os.getpid()))
+    except redis.RedisError as error:
+        logger.warning("could not sign off at the broker: %s", error)
+
+
+def image_done(client: redis.Redis, model: ModelRecord | None) -> None:
+    """In the child, after an image: note progress, but not more often than anybody looks.
+
+    Args:
+        client: the child's connection.
+        model: what ran, if anything did.
+    """
+    global _last_image
+    now = time.monotonic()
+    if _last_image and now - _last_image < presence.IMAGE_NOTE_S:
+        return
+    _last_image = now
+    note = presence.ImageNote(time.time(), round(peak_rss_mb(), 1), model.sha256 if model else "")
+    try:
+        presence.note_image(client, _name(os.getppid()), note)
+    except redis.RedisError as error:  # the image's record is safe; this is only for people who watch
+        logger.warning("could not report to the broker: %s", error)

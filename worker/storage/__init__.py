@@ -1,0 +1,1 @@
+"""Where a page's bytes come from: shared files, remote objects, the spool."""

@@ -1,0 +1,230 @@
+"""How an image's bytes reach a worker: a URI becomes a local path, for as long as the image runs.
+
+``file:///path``                     the file itself, nothing is copied
+``zip+file:///archive.zip#member``   the member, copied to the spool
+``tar+file:///archive.tar.gz#member``  likewise; any compression ``tarfile`` knows
+``redis-blob://job/index``, ``s3://``, ``https://``  copied to the spool by a fetcher (blob.py, remote.py)
+
+Paths and members are percent-encoded bytes (``os.fsencode``), so that any name a file system allows survives JSON.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tarfile
+import tempfile
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
+from urllib.parse import unquote_to_bytes, urlsplit
+
+from detector.errors import CorruptImage, NotFound, TooLarge, UnsupportedFormat
+from worker.storage.spool import machine_faults, raise_machine_fault, write_chunks
+
+SPOOL_PREFIX = "page-"
+# A zip bomb must not fill the disk of a 10 GB machine. 80 MP of 16-bit RGB are 480 MB.
+MAX_MEMBER_BYTES = 1 << 30
+_COPY_CHUNK = 1 << 20
+
+
+# Copies what is at a URI to a file, or raises a DetectorError.
+Fetch = Callable[[str, Path], None]
+# Path, time of the last change (ns) and bytes of an archive: while all three stay, it is the same one.
+_Identity = tuple[Path, int, int]
+
+
+def path_of(uri: str) -> Path:
+    """The local path of a ``file://`` part of a URI; non-UTF-8 bytes come back as surrogates (``os.fsdecode``)."""
+    return Path(os.fsdecode(unquote_to_bytes(urlsplit(uri).path)))
+
+
+class Storage:
+    """Opens URIs under allowed roots. One per worker child.
+
+    Attributes:
+        roots: folders a path must resolve into; empty allows any.
+        spool: folder for copies: members of archives, and what fetchers bring.
+        fetchers: scheme -> what brings its bytes.
+        any_path: whether files are open to everybody where ``roots`` is empty.
+    """
+
+    def __init__(
+        self,
+        roots: tuple[Path, ...],
+        spool: Path,
+        fetchers: Mapping[str, Fetch] | None = None,
+        *,
+        any_path: bool = True,
+    ) -> None:
+        self.roots = roots
+        self.spool = spool
+        self.fetchers = dict(fetchers or {})
+        self.any_path = any_path
+        self._tar = _TarCursor()
+        self._zip = _ZipCursor()
+
+    @contextmanager
+    def open(self, uri: str) -> Iterator[Path]:
+        """A local path to the bytes of ``uri``; a copy in the spool is removed on exit.
+
+        Raises:
+            NotFound: no such file or member, outside the allowed roots, or unreadable.
+            UnsupportedFormat: not a scheme of ours.
+            CorruptImage: the archive is broken.
+            TooLarge: the member is larger than ``MAX_MEMBER_BYTES``.
+            MachineFault: the spool is full, or a disk does not work; the page may be fine.
+        """
+        scheme = uri.partition("://")[0]
+        if scheme == "file":
+            yield self._allowed(uri)
+        elif scheme in ("zip+file", "tar+file"):
+            archive = self._allowed(uri)
+            member = unquote_to_bytes(urlsplit(uri).fragment)
+            copy = self._spool_file(member)
+            try:
+                try:
+                    self._extract(scheme, archive, os.fsdecode(member), copy)
+                except (zipfile.BadZipFile, tarfile.TarError, zlib.error, EOFError, OSError, RuntimeError) as error:
+                    raise_machine_fault(error, archive)
+                    raise CorruptImage(f"cannot take {os.fsdecode(member)!r} out of {archive}: {error}") from None
+                yield copy
+            finally:
+                copy.unlink(missing_ok=True)
+        elif scheme in self.fetchers:
+            copy = self._spool_file(b"")
+            try:
+                self.fetchers[scheme](uri, copy)
+                yield copy
+            finally:
+                copy.unlink(missing_ok=True)
+        else:
+            known = ", ".join(("file", "zip+file", "tar+file", *self.fetchers))
+            raise UnsupportedFormat(f"cannot open {scheme}:// (known: {known})")
+
+    def _allowed(self, uri: str) -> Path:
+        path = path_of(uri)
+        try:
+            real = path.resolve(strict=True)
+        except (OSError, RuntimeError):
+            raise NotFound(f"no such file: {path} (does this machine see the producer's folder?)") from None
+        if not (self.any_path and not self.roots) and not any(real.is_relative_to(root) for root in self.roots):
+            raise NotFound(f"{path} is outside the allowed roots (add its folder to OCRFLEET_ROOTS on this worker)")
+        if not real.is_file():
+            raise NotFound(f"not a regular file: {path}")
+        if not os.access(real, os.R_OK):
+            raise NotFound(f"no permission to read {path}")
+        return real
+
+    def _spool_file(self, member: bytes) -> Path:
+        suffix = Path(os.fsdecode(member)).suffix
+        if not (suffix.isascii() and suffix[1:].isalnum() and len(suffix) < 16):
+            suffix = ""  # a member may be called anything; no file system may be asked to take it
+        with machine_faults(self.spool):
+            self.spool.mkdir(mode=0o700, parents=True, exist_ok=True)
+            handle, name = tempfile.mkstemp(prefix=SPOOL_PREFIX, suffix=suffix, dir=self.spool)
+            os.close(handle)
+        return Path(name)
+
+    def _extract(self, scheme: str, archive: Path, member: str, copy: Path) -> None:
+        cursor = self._zip if scheme == "zip+file" else self._tar
+        try:
+            with cursor.open_member(archive, member) as source:
+                write_chunks(_bounded(source, member), copy)
+        except OSError:
+            cursor.close()  # a handle that a network folder has given up must not be kept
+            raise
+
+
+def _bounded(source: IO[bytes], member: str) -> Iterator[bytes]:
+    left = MAX_MEMBER_BYTES
+    while chunk := source.read(_COPY_CHUNK):
+        left -= len(chunk)
+        if left < 0:
+            raise TooLarge(f"archive member {member!r} is larger than {MAX_MEMBER_BYTES >> 20} MB unpacked")
+        yield chunk
+
+
+def _identity(archive: Path) -> _Identity:
+    status = archive.stat()
+    return archive, status.st_mtime_ns, status.st_size
+
+
+class _ZipCursor:
+    """Keeps the last zip open: its directory, 600 bytes a member, is read once and not again for each page."""
+
+    def __init__(self) -> None:
+        self._identity: _Identity | None = None
+        self._zip: zipfile.ZipFile | None = None
+
+    def open_member(self, archive: Path, member: str) -> IO[bytes]:
+        opened = self._opened(archive)
+        try:
+            return opened.open(opened.getinfo(member))
+        except KeyError:
+            raise NotFound(f"no member {member!r} in {archive}") from None
+
+    def _opened(self, archive: Path) -> zipfile.ZipFile:
+        identity = _identity(archive)
+        if self._zip is None or self._identity != identity:
+            self.close()  # before the next: two directories at once would be twice the memory
+            self._zip, self._identity = zipfile.ZipFile(archive), identity
+        return self._zip
+
+    def close(self) -> None:
+        if self._zip is not None:
+            self._zip.close()
+            self._zip = None
+
+
+class _TarCursor:
+    """Reads members of a tar in the order they come, without starting from the front for each.
+
+    A tar has no index: looking a member up means reading every header before it, and in a .tar.gz all data too.
+    Pages are fed in archive order, so keeping the archive open between tasks makes a whole job one pass.
+    """
+
+    def __init__(self) -> None:
+        self._identity: _Identity | None = None
+        self._tar: tarfile.TarFile | None = None
+
+    def open_member(self, archive: Path, member: str) -> IO[bytes]:
+        identity = _identity(archive)
+        for fresh_start in (False, True):
+            if self._tar is None or self._identity != identity or fresh_start:
+                self.close()
+                self._tar, self._identity = tarfile.open(archive, "r:*"), identity  # noqa: SIM115 stays open on purpose
+            if (source := self._seek(member)) is not None:
+                return source
+        raise NotFound(f"no member {member!r} in {archive}")
+
+    def close(self) -> None:
+        if self._tar is not None:
+            self._tar.close()
+            self._tar = None
+
+    def _seek(self, member: str) -> IO[bytes] | None:
+        assert self._tar is not None
+        while (info := self._tar.next()) is not None:
+            # tarfile remembers every header it saw, about 1 KB each: far too much for a million images.
+            self._tar.members.clear()  # type: ignore[attr-defined]  # typeshed knows only getmembers()
+            if info.name == member and info.isfile():
+                return self._tar.extractfile(info)
+        return None
+
+
+def spool_usage(spool: Path) -> int:
+    """Bytes that temporary files of ours take on this machine."""
+    try:
+        return sum(entry.stat().st_size for entry in os.scandir(spool) if entry.is_file(follow_symlinks=False))
+    except OSError:
+        return 0
+
+
+def free_bytes(spool: Path) -> int:
+    """Bytes left on the spool's file system."""
+    existing = next(folder for folder in (spool, *spool.parents) if folder.exists())
+    return shutil.disk_usage(existing).free

@@ -1,0 +1,132 @@
+"""Pages at ``s3://`` and ``https://`` addresses, copied to the spool within bounds.
+
+What a worker may fetch is decided on the worker, not by whoever puts messages on the queue: a URL must lie below a
+prefix of ``OCRFLEET_ROOTS``. ``https`` is never open without one (a worker inside a network must not become a
+stranger's browser), redirects obey the same rule, and ``http`` is not spoken at all.
+"""
+
+from __future__ import annotations
+
+import ssl
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from http.client import HTTPException, HTTPMessage
+from pathlib import Path
+from typing import IO, Any
+from urllib.parse import unquote, urlsplit
+
+from billiard.exceptions import SoftTimeLimitExceeded
+
+from detector.errors import NotFound, TooLarge, UnsupportedFormat
+from worker.storage.spool import MachineFault, write_chunks
+
+SCHEMES = ("s3", "https")
+MAX_REMOTE_BYTES = 512 << 20
+TIMEOUT_S = 30.0
+_CHUNK = 1 << 20
+
+
+def allowed(uri: str, url_roots: tuple[str, ...]) -> bool:
+    """Whether a URL lies below one of the prefixes. ``..`` never does, encoded or not."""
+    if ".." in unquote(urlsplit(uri).path).split("/") or "@" in urlsplit(uri).netloc:
+        return False
+    return any(uri == root or uri.startswith(root.rstrip("/") + "/") for root in url_roots)
+
+
+class Remote:
+    """Fetches ``s3://`` and ``https://`` URIs.
+
+    Attributes:
+        url_roots: allowed prefixes.
+        s3_open: whether any bucket is allowed (no roots are set at all: one's own machine).
+    """
+
+    def __init__(self, url_roots: tuple[str, ...], *, s3_open: bool) -> None:
+        self.url_roots = url_roots
+        self.s3_open = s3_open
+
+    def fetch(self, uri: str, target: Path) -> None:
+        """Copy what is at the URI to a file.
+
+        Raises:
+            NotFound: not there, not allowed here, or no answer.
+            TooLarge: more than ``MAX_REMOTE_BYTES``.
+            UnsupportedFormat: ``s3://`` without the ``s3`` extra.
+            MachineFault: the file cannot be written.
+        """
+        scheme = urlsplit(uri).scheme
+        if not (allowed(uri, self.url_roots) or (scheme == "s3" and self.s3_open and allowed(uri, ("s3:/",)))):
+            raise NotFound(f"{uri} is not below an allowed address (add its prefix to OCRFLEET_ROOTS on this worker)")
+        if scheme == "s3":
+            _fetch_s3(uri, target)
+        else:
+            self._fetch_https(uri, target)
+
+    def _fetch_https(self, uri: str, target: Path) -> None:
+        opener = urllib.request.build_opener(
+            urllib.request.HTTPSHandler(context=ssl.create_default_context()), _SameRoots(self.url_roots)
+        )
+        try:
+            with opener.open(uri, timeout=TIMEOUT_S) as answer:
+                write_chunks(_bounded(answer, uri), target)
+        except MachineFault:
+            raise
+        except urllib.error.HTTPError as error:
+            raise NotFound(f"{uri}: the server says {error.code} {error.reason}") from None
+        except (OSError, ValueError, HTTPException) as error:
+            raise NotFound(f"{uri}: {getattr(error, 'reason', error)}") from None
+
+
+class _SameRoots(urllib.request.HTTPRedirectHandler):
+    """Follows redirects inside the allowed prefixes only."""
+
+    def __init__(self, url_roots: tuple[str, ...]) -> None:
+        self._url_roots = url_roots
+
+    def redirect_request(
+        self, req: urllib.request.Request, fp: IO[bytes], code: int, msg: str, headers: HTTPMessage, newurl: str
+    ) -> urllib.request.Request | None:
+        if not allowed(newurl, self._url_roots):
+            raise ValueError(f"redirects to {newurl}, which is not allowed")
+        return super().redirect_request(req, fp, code, msg, headers, newurl)
+
+
+def s3() -> Any:
+    """The S3 file system (fsspec). Keys, region and endpoint come from the usual AWS_* variables.
+
+    Raises:
+        UnsupportedFormat: the ``s3`` extra is not installed.
+    """
+    try:
+        import fsspec
+
+        return fsspec.filesystem("s3")
+    except ImportError:
+        raise UnsupportedFormat("s3:// needs the s3 extra on this machine: pip install 'ocrfleet[s3]'") from None
+
+
+def s3_path(uri: str) -> str:
+    """``s3://bucket/percent%20encoded`` as fsspec wants it."""
+    parts = urlsplit(uri)
+    return f"{parts.netloc}{unquote(parts.path)}"
+
+
+def _fetch_s3(uri: str, target: Path) -> None:
+    files = s3()
+    try:
+        with files.open(s3_path(uri), "rb", cache_type="none", block_size=_CHUNK) as source:
+            write_chunks(_bounded(source, uri), target)
+    except (TooLarge, MachineFault, MemoryError, SoftTimeLimitExceeded):
+        raise
+    except Exception as error:  # aiobotocore and s3fs raise a dozen kinds; all mean that the bytes cannot be had
+        raise NotFound(f"{uri}: {str(error) or type(error).__name__}") from None
+
+
+def _bounded(source: Any, uri: str) -> Iterator[bytes]:
+    left = MAX_REMOTE_BYTES
+    while chunk := source.read(min(_CHUNK, left + 1)):
+        left -= len(chunk)
+        if left < 0:
+            raise TooLarge(f"{uri} is larger than {MAX_REMOTE_BYTES >> 20} MB")
+        yield chunk
