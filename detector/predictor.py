@@ -13,8 +13,8 @@ import numpy as np
 import numpy.typing as npt
 
 from detector.errors import ModelError, is_out_of_memory
-from detector.images.budget import target_size
 from detector.images.page import DEFAULT_MAX_BYTES, DEFAULT_MAX_PIXELS, MakeRoom, Page, open_page, open_strips
+from detector.images.sizes import TILE, needs_tiles, overview_side, target_size
 from detector.memory import decode_budget, resident_bytes, tame_malloc
 from detector.models import DEFAULT_MODEL, ModelCard, load_card
 from detector.postprocess import Box, Map, find_boxes
@@ -22,7 +22,7 @@ from detector.preprocess import Normaliser, normalise
 from detector.runtimes import Runtime, file_kind, load_runtime
 from detector.runtimes.tuned import RUNTIMES, Measured, tuned
 from detector.thresholds import Rules
-from detector.tiling import TILE, WholePage, blend_overview, merged_map, needs_tiles, overview_side
+from detector.tiling import WholePage, blend_overview, merged_map
 
 __all__ = ["Box", "Detection", "ModelInfo", "TextDetector", "normalise"]
 

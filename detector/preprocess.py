@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from detector.images.budget import STRIDE
+from detector.images.sizes import STRIDE
 
 KEPT_BYTES = 3 * 4 * 672 * 672
 """Input of pages up to this size (a tile) keeps its memory from page to page. Fresh memory costs 2 ms a page: the

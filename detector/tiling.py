@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from typing import Protocol
 
@@ -10,15 +9,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from detector.images.budget import STRIDE
-
-TILE = 672
-"""A tile has at most the area of a square of this side, pixels. Validation hmean at 1440 of v4 (forms, receipts; whole
-at 1280 .8815, .9383): with 640 .8818, .9379, with 672 .8826, .9385. That is noise, but 5 MB buy fewer seams."""
-
-OVERLAP = 192
-"""Least overlap of two tiles, pixels: more than the network looks at around a letter to call it text. With 128 receipts
-lose (.9354 instead of .9374), with 224 too (.9363)."""
+from detector.images.sizes import OVERLAP, starts, tile_size
 
 BLIND = 32
 """Pixels at a tile's cut border whose answer counts nothing where another tile sees them whole."""
@@ -32,10 +23,6 @@ whole at 1280 .8904, .9402): 0.05 .8822, .9429; 0.2 .8915, .9414; 0.25 .8952, .9
 6 point print (1.8 times) 0.05 finds all lines, 0.1 99 %, 0.25 93 %. v4 liked 0.05 everywhere: measure again with new
 weights."""
 
-OVERVIEW_RATIO = 2.25
-"""How much smaller than the page an overview is at most: it must not be too small to tell lines apart. At this ratio no
-line of an A4 page of 6 point print is lost at 1440. An overview that is then still larger than a tile is run in tiles
-itself, with an overview of its own."""
 
 MOST_ROWS = 256  # of the map, blended at a time
 
@@ -72,55 +59,6 @@ class WholePage:
     def rows(self, top: int, bottom: int) -> Pixels:
         """See `Rows`."""
         return self._pixels[top:bottom]
-
-
-def needs_tiles(height: int, width: int) -> bool:
-    """Whether a page is larger than one tile; one that is not is run whole, whatever its shape."""
-    return height * width > TILE * TILE
-
-
-def tile_size(height: int, width: int) -> tuple[int, int]:
-    """The (height, width) of a page's tiles: of all that are not too large those that compute the fewest pixels.
-
-    Args:
-        height, width: of the page, pixels.
-    """
-    best = (0, 0, 0)
-    for columns in range(1, _most(width) + 1):
-        wide = tile_side(width, columns)
-        # With this width, as high as allowed; lower tiles of the same number would only be padded less.
-        for rows in range(1, _most(height) + 1):
-            high = tile_side(height, rows)
-            cost = high * wide * rows * columns
-            if high * wide <= TILE * TILE and (not best[0] or cost < best[0]):
-                best = (cost, high, wide)
-    return best[1], best[2]
-
-
-def _most(length: int) -> int:
-    """Tiles along a side when they are as small as useful: twice the overlap."""
-    return max(1, -(-(length - OVERLAP) // OVERLAP))
-
-
-def tile_side(length: int, count: int) -> int:
-    """The side of `count` tiles that cover a length overlapping by OVERLAP or more: a multiple of 32, or the length."""
-    if count == 1:
-        return length
-    side = -(-(length + (count - 1) * OVERLAP) // count)
-    return min(length, -(-side // STRIDE) * STRIDE)
-
-
-def starts(length: int, side: int) -> list[int]:
-    """Where tiles of this side begin along a length, evenly spread so that each two overlap by OVERLAP or more.
-
-    Args:
-        length: of the page's side, pixels.
-        side: of a tile; at most `length`.
-    """
-    if side >= length:
-        return [0]
-    count = -(-(length - OVERLAP) // (side - OVERLAP))
-    return [round(index * (length - side) / (count - 1)) for index in range(count)]
 
 
 def weights(length: int, side: int) -> list[npt.NDArray[np.float32]]:
@@ -172,12 +110,6 @@ def merged_map(page: Rows, probability: Probability) -> Pixels:
             band[: high - finished] = band[finished:].copy()
             band[high - finished :] = 0.0
     return merged
-
-
-def overview_side(height: int, width: int) -> int:
-    """The longest side, pixels, of a page's overview: that of one tile if OVERVIEW_RATIO allows it."""
-    ratio = min(OVERVIEW_RATIO, math.sqrt(height * width) / (0.99 * TILE))  # a little less: sides are rounded
-    return math.floor(max(height, width) / max(1.0, ratio))
 
 
 def blend_overview(merged: Pixels, overview: npt.NDArray[np.float32] | Pixels) -> None:

@@ -10,7 +10,8 @@ from kombu import Exchange, Queue
 from kombu.common import Broadcast
 
 from worker.cron import parse_cron
-from worker.settings import Settings, broker_url, settings, tls_options
+from worker.redis_url import broker_url, tls_options
+from worker.settings import Settings, settings
 
 IMAGE_QUEUE = "ocrfleet"
 BROADCAST_QUEUE = "ocrfleet.broadcast"

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import redis
 
 from detector.errors import DetectorError, is_out_of_memory
+from detector.images.budget import SMALLEST_LIMIT_SIDE
 from detector.memory import peak_rss_mb
 from worker import process as guard
 from worker.broker import blobs as blob
@@ -105,7 +106,7 @@ class ImageRunner:
         """
         guard.reset_peak_rss()
         started = time.perf_counter()
-        limit_side = guard.degraded_limit_side(task.limit_side or self.settings.limit_side, losses)
+        limit_side = degraded_limit_side(task.limit_side or self.settings.limit_side, losses)
         try:
             with self.storage.open(task.uri) as path:
                 fetched = time.perf_counter()
@@ -186,3 +187,20 @@ def _maybe_poison(task: ImageTask) -> None:
     pattern = os.environ.get(POISON_VARIABLE)
     if pattern and fnmatch(task.image, pattern):
         os.kill(os.getpid(), signal.SIGKILL)
+
+
+# After a lost process or no memory: same page again at a smaller size, then smaller (DESIGN 4, degradation ladder).
+LADDER = (1.0, 0.7, 0.5)
+
+
+def degraded_limit_side(limit_side: int, losses: int) -> int:
+    """The limit for the next try after ``losses`` lost ones, pixels, a multiple of 32.
+
+    Args:
+        limit_side: limit of an undisturbed run, pixels.
+        losses: tries that ended in a lost process, no memory or no time.
+    """
+    if losses == 0:
+        return limit_side
+    factor = LADDER[min(losses, len(LADDER) - 1)]
+    return min(limit_side, max(SMALLEST_LIMIT_SIDE, int(limit_side * factor) // 32 * 32))

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import os
+import signal
 from pathlib import Path
 
 from detector import memory
-from detector.images.budget import SMALLEST_LIMIT_SIDE
 
-# After a lost process or no memory: same page again at a smaller size, then smaller (DESIGN 4, degradation ladder).
-LADDER = (1.0, 0.7, 0.5)
 _CLEAR_PEAK = b"5"  # proc(5), /proc/pid/clear_refs: resets VmHWM
 
 
@@ -26,19 +25,6 @@ def reset_peak_rss() -> None:
 def tame_malloc() -> None:
     """Keep glibc from holding memory of past images: two arenas, and free blocks go back at once."""
     memory.tame_malloc(arenas=2)
-
-
-def degraded_limit_side(limit_side: int, losses: int) -> int:
-    """The limit for the next try after ``losses`` lost ones, pixels, a multiple of 32.
-
-    Args:
-        limit_side: limit of an undisturbed run, pixels.
-        losses: tries that ended in a lost process, no memory or no time.
-    """
-    if losses == 0:
-        return limit_side
-    factor = LADDER[min(losses, len(LADDER) - 1)]
-    return min(limit_side, max(SMALLEST_LIMIT_SIDE, int(limit_side * factor) // 32 * 32))
 
 
 def lower_priority(nice: int) -> None:
@@ -67,48 +53,13 @@ def be_first_to_die() -> None:
         adjustment.write_text(str(min(1000, int(adjustment.read_text()) + 500)))
 
 
-class OomWitness:
-    """Tells whether the kernel's OOM killer struck in our cgroup since the last look.
-
-    Reads ``oom_kill`` of cgroup v2's memory.events or v1's memory.oom_control (kernel, admin-guide/cgroup-v2).
-    """
-
-    def __init__(self) -> None:
-        self._file = _oom_file()
-        self._seen = self._count()
-
-    def _count(self) -> int:
-        if self._file is None:
-            return 0
-        try:
-            for line in self._file.read_text().splitlines():
-                name, _, value = line.partition(" ")
-                if name == "oom_kill":
-                    return int(value)
-        except (OSError, ValueError):
-            pass
-        return 0
-
-    def killed_since_last_look(self) -> bool:
-        count = self._count()
-        struck, self._seen = count > self._seen, count
-        return struck
+_PR_SET_PDEATHSIG = 1  # prctl(2)
 
 
-def _oom_file(proc: Path = Path("/proc"), sys_cgroup: Path = Path("/sys/fs/cgroup")) -> Path | None:
-    """Where the kernel counts what it killed in our cgroup; inside a container its root is our cgroup."""
-    try:
-        memberships = [line.split(":", 2) for line in (proc / "self/cgroup").read_text().splitlines()]
-    except OSError:
-        return None
-    for _, controllers, path in memberships:
-        if "memory" in controllers.split(","):
-            tree, name = sys_cgroup / "memory", "memory.oom_control"
-        elif controllers == "":
-            tree, name = sys_cgroup, "memory.events"
-        else:
-            continue
-        for candidate in (tree / path.lstrip("/") / name, tree / name):
-            if candidate.is_file():
-                return candidate
-    return None
+def die_with_parent(with_signal: signal.Signals = signal.SIGTERM) -> None:
+    """In a child process: be sent this signal when the parent dies, however it dies (prctl(2), Linux only)."""
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, with_signal)
+
+
+# Set before glibc starts, hence by exec: two arenas keep a process of many short-lived threads small.
+MALLOC_ENVIRONMENT = {"MALLOC_ARENA_MAX": "2", "OMP_NUM_THREADS": "1"}

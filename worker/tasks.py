@@ -18,18 +18,19 @@ from kombu.exceptions import OperationalError
 
 from detector.errors import ModelError
 from detector.runtimes import usable_card
-from producer.local.server import die_with_parent
 from worker import process as guard
 from worker.app import CLEANUP_TASK, DETECT_TASK, RECONCILE_TASK, app
-from worker.broker.connection import open_ledger, takes_no_writes
+from worker.broker.connection import takes_no_writes
 from worker.detection import ImageRunner, worker_name
 from worker.lease import LeaseKeeper
 from worker.ledger.dead_letters import MACHINE_FAULT, bury, dead_record
 from worker.ledger.ledger import Ledger
+from worker.ledger.patient import open_ledger
 from worker.ledger.reconcile import reconcile_all_once
 from worker.messages import ImageRecord, ImageTask, MessageError, decode_task, encode, failed_record
 from worker.ops.cleanup import clean_redis_once, clean_spool, remember_report, report_line
 from worker.ops.heartbeat import image_done
+from worker.process import die_with_parent
 from worker.settings import settings
 from worker.storage.spool import MachineFault
 

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
-import time
-from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,23 +13,15 @@ import click
 from detector.cli.options import (
     FAILED,
     INTERRUPTED,
-    NOTHING_TO_DO,
     OK,
-    RUNTIME_HELP,
     USAGE,
-    NewFile,
-    detector_options,
-    rules_of,
     say,
 )
-from detector.errors import DetectorError, ModelError, show
-from detector.images.suffixes import is_page
-from detector.profile import choose_profile
+from detector.errors import ModelError, show
 
 if TYPE_CHECKING:
-    from detector.predictor import TextDetector
+    pass
 
-LONGEST_STEM = 60  # characters, of an overlay's name: file systems take 255 bytes, suffix and number included
 
 _EXIT_CODES = (
     "Exit codes: 0 all good; 1 some images failed; 2 usage; 4 nothing to do or input missing; 130 interrupted."
@@ -63,121 +52,6 @@ def _other_commands() -> dict[str, click.Command]:
 @click.version_option(package_name="ocrfleet")
 def cli() -> None:
     """Finds where text is in images. No queue, no server: pixels in, boxes out."""
-
-
-@cli.command()
-@click.argument("images", nargs=-1, required=True, type=click.Path(path_type=Path))
-@click.option("-o", "--output", type=NewFile(), help="Write here, not to stdout.")
-@click.option("--profile", default="auto", envvar="OCRFLEET_PROFILE", help="auto, low, standard or accurate.")
-@click.option(
-    "--limit-side",
-    type=click.IntRange(32, 8192),
-    envvar="OCRFLEET_LIMIT_SIDE",
-    help="Longest side the network sees, pixels; the profile's if not given.",
-)
-@click.option("--max-pixels", type=click.IntRange(1), envvar="OCRFLEET_MAX_PIXELS", help="Refuse larger pages.")
-@click.option(
-    "--memory-limit-mb",
-    type=click.IntRange(1),
-    envvar="OCRFLEET_MEMORY_LIMIT_MB",
-    help="Of this process; pages that need more are opened smaller or refused. The profile's if not given.",
-)
-@click.option("--overlays", type=click.Path(path_type=Path, file_okay=False), help="Draw the boxes into this folder.")
-@click.option("--runtime", default="auto", envvar="OCRFLEET_RUNTIME", show_default=True, help=RUNTIME_HELP)
-@detector_options
-def detect(
-    images: tuple[Path, ...],
-    output: Path | None,
-    profile: str,
-    limit_side: int | None,
-    max_pixels: int | None,
-    memory_limit_mb: int | None,
-    overlays: Path | None,
-    model: str,
-    runtime: str,
-    threads: int | None,
-    tiled: bool | None,
-    **thresholds: float | None,
-) -> int:
-    """Writes one JSON line per image or page: boxes in original upright pixels.
-
-    Folders are searched for images. Every page of a TIFF or PDF is a line of its own. An image that cannot be read
-    becomes a line with "status": "failed", and the exit code is 1.
-
-    \b
-    Examples:
-      ocr-detector detect photo.jpg
-      ocr-detector detect scans/ letter.pdf -o boxes.jsonl --overlays seen/
-      ocr-detector detect small-print.tif --limit-side 1280 | jq '.boxes | length'
-    """
-    from detector.predictor import TextDetector
-
-    try:
-        settings, _ = choose_profile(profile)
-    except ValueError as error:
-        raise click.BadParameter(str(error), param_hint="--profile") from None
-    limit_mb = memory_limit_mb or settings.memory_limit_mb
-    detector = TextDetector(
-        model,
-        rules=rules_of(model, runtime, thresholds),
-        runtime=runtime,
-        threads=threads,
-        limit_side=limit_side or settings.limit_side,
-        max_pixels=max_pixels or settings.max_pixels,
-        memory_limit=limit_mb << 20 if limit_mb else None,
-        tiled=settings.tiled if tiled is None else tiled,
-    )
-    failed = count = 0
-    with click.open_file(str(output) if output else "-", "w", encoding="utf-8") as lines:
-        for record in _records(detector, images, overlays):
-            lines.write(json.dumps(record, ensure_ascii=False) + "\n")
-            lines.flush()
-            count += 1
-            if record["error"]:
-                failed += 1
-                say(f"failed ({record['error']['type']}): {record['error']['message']}")
-    if not count:
-        say(f"nothing to do: no images in {', '.join(show(path) for path in images)}")
-        return NOTHING_TO_DO
-    return FAILED if failed else OK
-
-
-def _records(detector: TextDetector, images: tuple[Path, ...], overlays: Path | None) -> Iterator[dict[str, Any]]:
-    from detector.images.page import count_pages
-    from detector.overlay import write_overlay
-    from detector.record import failed_record, ok_record
-
-    index = 0
-    for path in _files(images):
-        try:
-            pages = count_pages(path)
-        except DetectorError as error:
-            yield failed_record(index, path, 0, error, detector.info)
-            index += 1
-            continue
-        for page in range(pages):
-            started = time.perf_counter()
-            try:
-                found = detector.detect(path, page)
-            except (DetectorError, MemoryError) as error:
-                yield failed_record(index, path, page, error, detector.info)
-            else:
-                yield ok_record(index, path, page, found, detector.info, time.perf_counter() - started)
-                if overlays:  # numbered, because names repeat across folders and pages
-                    out = overlays / f"{index:05}-{path.stem[:LONGEST_STEM]}.jpg"
-                    try:
-                        write_overlay(path, page, [box.points for box in found.boxes], out)
-                    except (DetectorError, MemoryError, OSError) as error:
-                        say(f"no overlay of {show(path)}: {error or 'not enough memory'}")
-            index += 1
-
-
-def _files(paths: tuple[Path, ...]) -> Iterator[Path]:
-    for path in paths:
-        if path.is_dir():
-            yield from sorted(file for file in path.rglob("*") if is_page(file.relative_to(path)) and file.is_file())
-        else:
-            yield path
 
 
 _TORCH_EXTRA = ("torch", "torchvision", "torch_pruning", "safetensors", "onnx", "matplotlib")

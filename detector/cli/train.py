@@ -3,24 +3,20 @@
 from __future__ import annotations
 
 import json
-import tempfile
 from pathlib import Path
 
 import click
 
-from detector.atomic import whole_file
 from detector.cli.options import (
-    FAILED,
     INTERRUPTED,
     NOTHING_TO_DO,
     OK,
     USAGE,
-    NewFile,
     one_line_errors,
     refuse_beside_resume,
     say,
 )
-from detector.errors import ModelError, show
+from detector.errors import ModelError
 from detector.models import DEFAULT_MODEL, WEIGHTS_FOLDER, list_models, load_card, weights_path
 
 _ANEW = {"none": "", "imagenet": "imagenet"}
@@ -186,124 +182,4 @@ def train(
         say(f"interrupted; go on with: ocr-detector train --resume {run}")
         return INTERRUPTED
     click.echo(f"best checkpoint: {run / fitting.BEST}")
-    return OK
-
-
-@click.command()
-@click.argument("weights", default=DEFAULT_MODEL)
-@click.option("--size", type=int, default=800, show_default=True, help="Height and width.")
-@click.option("--height", type=int, help="Instead of --size.")
-@click.option("--width", type=int, help="Instead of --size.")
-@click.option("--dynamic", is_flag=True, help="Any batch, height and width (what the pipeline uses).")
-@click.option("--opset", type=click.IntRange(13, 20), default=17, show_default=True)
-@click.option("--fp16", "half", is_flag=True, help="Half-precision weights and arithmetic, float32 input and output.")
-@click.option("-o", "--output", type=NewFile(), required=True, help="The .onnx file.")
-def export(
-    weights: str, size: int, height: int | None, width: int | None, dynamic: bool, opset: int, half: bool, output: Path
-) -> int:
-    """Writes ONNX, then runs it and compares it with torch. WEIGHTS: a shipped model, .safetensors or best.pt.
-
-    \b
-    Examples:
-      ocr-detector export run/best.pt -o my.fp32.onnx --dynamic
-      ocr-detector export dbnet-resnet18 --height 736 --width 1280 -o wide.onnx
-    """
-    from detector.convert.export import ExportError, check_side, export_onnx, pass_card_on
-
-    try:
-        sides = (check_side(height or size), check_side(width or size))
-        path = fine_tunable(weights)
-        from detector.network.build import load_network  # torch, which takes seconds: what can be refused was
-
-        network = load_network(path)
-        parities = export_onnx(network, output, sides, dynamic=dynamic, opset=opset, half=half)
-        card = pass_card_on(path, output)
-    except ExportError as error:
-        say(str(error))
-        return USAGE if "not possible" in str(error) else FAILED
-    except ValueError as error:
-        say(str(error))
-        return USAGE
-    for item in parities:
-        click.echo(f"{item.runtime:>12} {item.size[0]}x{item.size[1]}: largest difference {item.difference:.1e}")
-    click.echo(
-        f"{output}: {output.stat().st_size / 1e6:.1f} MB, {'dynamic' if dynamic else f'{sides[0]}x{sides[1]}'}"
-        + (f", its thresholds in {card.name}" if card else "")
-    )
-    return OK
-
-
-@click.command()
-@click.argument("model", type=FILE)
-@click.option("--images", type=FOLDER, help="Calibration images [default: the training images of --data].")
-@click.option("--data", type=FOLDER, help="ICDAR-style folder to compare hmean before and after on (its val split).")
-@click.option("--limit-side", type=click.IntRange(32, 8192), default=640, show_default=True)
-@click.option("--dynamic", is_flag=True, help="quantize_dynamic: changes fully connected layers only.")
-@click.option("--force", is_flag=True, help="Keep the result though it loses more than 1.5 points.")
-@click.option("-o", "--output", type=NewFile(), required=True, help="The int8 .onnx file.")
-@one_line_errors
-def quantize(
-    model: Path, images: Path | None, data: Path | None, limit_side: int, dynamic: bool, force: bool, output: Path
-) -> int:
-    """fp32 ONNX -> int8 ONNX, with a table of what it gains and costs.
-
-    \b
-    Examples:
-      ocr-detector quantize my.fp32.onnx --data receipts -o my.int8.onnx
-      ocr-detector quantize my.fp32.onnx --images some_pages -o my.int8.onnx
-
-    With --data the result is refused if it loses more than 1.5 points of hmean.
-    """
-    from detector.convert import quantize as quantizing
-    from detector.convert.export import pass_card_on
-    from detector.evaluation.annotations import held_out_split
-
-    if not model.is_file():
-        say(f"{show(model)}: no such file; give an fp32 .onnx file (ocr-detector export makes one)")
-        return NOTHING_TO_DO
-    quantizing.check_model(model)
-    if dynamic:
-        with whole_file(output) as unfinished:
-            changed = quantizing.quantize_dynamic(model, unfinished)
-        pass_card_on(model, output)
-        click.echo(
-            f"quantize_dynamic changed {changed} nodes"
-            + (
-                ": it works on fully connected layers, and a DBNet has none; the file holds the same fp32 network. "
-                "Leave --dynamic out for the static int8 that is smaller and faster."
-                if not changed
-                else ""
-            )
-        )
-        return OK
-    folder = images or (data / "train_images" if data else None)
-    if folder is None:
-        raise click.UsageError("give --images FOLDER or --data FOLDER for calibration")
-    files = sorted(file for file in folder.iterdir() if file.is_file()) if folder.is_dir() else []
-    if not files:
-        say(f"{show(folder)}: {'no images in it' if folder.is_dir() else 'no such folder'}; give some to calibrate")
-        return NOTHING_TO_DO
-    split = (data and held_out_split(data)) or ""
-    if quantizing.fixed_size(model):
-        split = ""  # pages have all sizes
-    with tempfile.TemporaryDirectory(dir=output.parent) as unfinished:
-        trial = Path(unfinished) / output.name  # what was there before stays until this one is accepted
-        pass_card_on(model, trial)
-        quantizing.quantize_static(
-            model, trial, quantizing.spread(files, quantizing.CALIBRATION_IMAGES), limit_side=limit_side
-        )
-        scores = []
-        click.echo(f"{'':>6}  {'MB':>7}  {'ms':>7}  {'peak MB':>7}  hmean {split} @{limit_side}")
-        for name, path in (("before", model), ("after", trial)):
-            cost = quantizing.measure(path)
-            if data and split:
-                scores.append(quantizing.hmean(path, data, split, limit_side))
-            score = f"{scores[-1]:.4f}" if scores else "– (needs --data with a val split, and a --dynamic export)"
-            click.echo(f"{name:>6}  {cost.megabytes:7.1f}  {cost.milliseconds:7.1f}  {cost.peak_mb:7.0f}  {score}")
-        lost = scores[0] - scores[1] if scores else 0.0
-        if lost > quantizing.MOST_LOST and not force:
-            say(f"{output}: not written, it loses {100 * lost:.1f} points; --force keeps it")
-            return FAILED
-        trial.replace(output)
-        pass_card_on(model, output)
     return OK

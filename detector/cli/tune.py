@@ -10,7 +10,8 @@ import click
 
 from detector.cli.options import FAILED, OK, USAGE, model_option, say
 from detector.errors import show
-from detector.profile import choose_profile, read_machine
+from detector.machine import read_machine
+from detector.profile import choose_profile
 
 
 @click.command()
@@ -52,9 +53,9 @@ def tune(
       ocr-detector tune -o /shared/tune.json     (then set OCRFLEET_TUNE_FILE=/shared/tune.json)
     """
     from detector.evaluation import tune
+    from detector.images.sizes import TILE
     from detector.models import load_card
     from detector.runtimes import tuned as choice
-    from detector.tiling import TILE
 
     try:
         settings, _ = choose_profile(profile)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from detector.atomic import whole_file
-from detector.images.budget import STRIDE
+from detector.images.sizes import STRIDE
 from detector.models import card_file, read_card
 
 if TYPE_CHECKING:

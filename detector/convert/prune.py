@@ -16,7 +16,8 @@ from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING
 
-from detector.convert.quantize import Cost, hmean, measure, quantize_static
+from detector.convert.benchmark import Cost, hmean, measure
+from detector.convert.quantize import quantize_static
 
 if TYPE_CHECKING:
     from torch import nn

@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from detector.errors import TooLarge
 from detector.images.header import Header
+from detector.images.sizes import box_reduction, jpeg_reduction, target_size
 
 DEFAULT_MAX_PIXELS = 200_000_000
 """Pixels a page may claim. Decoders that shrink while they read need little memory even for this many."""
@@ -14,17 +15,10 @@ DEFAULT_MAX_PIXELS = 200_000_000
 DEFAULT_MAX_BYTES = 640 * 2**20
 """Estimated decoding memory a page may need (`estimate_bytes`); only formats that must be held whole get there."""
 
-STRIP_ASPECT = 10
-"""Pictures longer than this many times their short side are strips (`target_size`)."""
-
-STRIP_SHORT_SIDE = 64
-"""A strip's short side is not shrunk below this many pixels as long as the picture's area stays within limit²."""
 
 SMALLEST_LIMIT_SIDE = 320
 """Pages that do not fit into memory are tried smaller down to this long side, pixels; less finds headlines only."""
 
-STRIDE = 32
-"""The network's input sides are multiples of this (its deepest features are 1/32 of the input)."""
 
 VIPS_FROM_PIXELS = 2_000_000
 """From here on PNG and WebP are streamed by libvips (TIFF always is); below, decoding whole needs less memory."""
@@ -37,42 +31,6 @@ the page itself takes less memory than libvips does."""
 _BASE_BYTES = 6 * 2**20  # imports of a decoder, a whole JPEG file of up to 4 MB
 _VIPS_BASE_BYTES = 36 * 2**20  # import, thread pool and line caches of an 80 MP PNG
 _PILLOW_BYTES_PER_PIXEL = {"gif": 10, "jp2": 20, "avif": 14}  # others: the picture, and what is averaged from it
-
-
-def target_size(width: int, height: int, limit_side: int) -> tuple[int, int]:
-    """The size at which a page is shown to the network: never larger than it is, never stretched.
-
-    The long side becomes at most `limit_side`. Extreme strips are the exception: a 20000x50 strip at 640 would be
-    640x2, and nobody could read it; so a strip keeps a short side of up to 64 px while its (padded) area stays within
-    limit_side², the area of a square picture, so that it costs no more memory than any other page.
-
-    Args:
-        width, height: the original size in pixels (either orientation).
-        limit_side: the longest side wanted, in pixels.
-
-    Returns:
-        (width, height) in pixels, each at least 1.
-    """
-    long, short = max(width, height), min(width, height)
-    scale = min(1.0, limit_side / long)
-    if long > STRIP_ASPECT * short and short * scale < STRIP_SHORT_SIDE:
-        # The short side is padded to 32 or 64; with either, the padded area stays within limit².
-        for padded in (STRIDE, STRIP_SHORT_SIDE):
-            scale = max(scale, min(1.0, padded / short, limit_side * limit_side / padded / long))
-    return max(1, round(width * scale)), max(1, round(height * scale))
-
-
-def jpeg_reduction(width: int, height: int, target: tuple[int, int]) -> int:
-    """The largest of 8, 4, 2, 1 by which a JPEG can be decoded smaller and still be no smaller than `target`."""
-    for factor in (8, 4, 2):
-        if math.ceil(width / factor) >= target[0] and math.ceil(height / factor) >= target[1]:
-            return factor
-    return 1
-
-
-def box_reduction(width: int, height: int, target: tuple[int, int]) -> int:
-    """The largest whole factor by which a picture can be averaged down and still be no smaller than `target`."""
-    return max(1, min(width // target[0], height // target[1]))
 
 
 def by_vips(header: Header) -> bool:
@@ -131,7 +89,7 @@ def estimate_strip_bytes(header: Header, limit_side: int) -> int:
     That is its uint8 map three times (OpenCV's contours want a binary map and copy it), the rows of a tile twice while
     the strip moves on, and the floats of a row of tiles.
     """
-    from detector.tiling import tile_size  # which needs the arithmetic above
+    from detector.images.sizes import tile_size
 
     width, height = target_size(header.width, header.height, limit_side)
     rows = tile_size(height, width)[0]

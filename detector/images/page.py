@@ -21,10 +21,10 @@ from detector.images.budget import (
     estimate_bytes,
     estimate_strip_bytes,
     in_strips,
-    target_size,
 )
 from detector.images.decode import Pixels, decode_jpeg, decode_pillow, decode_webp
 from detector.images.header import Header, count_frames, read_header, sniff
+from detector.images.sizes import target_size
 
 if TYPE_CHECKING:
     from detector.images.vips import VipsStrips

@@ -14,9 +14,9 @@ import cv2
 import numpy as np
 
 from detector.errors import CorruptImage
-from detector.images.budget import box_reduction, jpeg_reduction
 from detector.images.decode import Pixels, eight_bit, raise_if_out_of_memory
 from detector.images.header import Header
+from detector.images.sizes import box_reduction, jpeg_reduction
 
 FETCHED_ROWS = 64
 """Rows taken from libvips at a time."""

@@ -10,7 +10,7 @@ import numpy.typing as npt
 import onnxruntime as ort
 
 from detector.errors import ModelError
-from detector.images.budget import STRIP_ASPECT
+from detector.images.sizes import STRIP_ASPECT
 from detector.runtimes.input_shape import check_free_sides
 
 _SAME_AS_REQUESTED = 1  # arena_extend_strategy of OrtArenaCfg, onnxruntime_c_api.h

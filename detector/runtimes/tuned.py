@@ -18,7 +18,7 @@ import msgspec
 
 from detector.atomic import whole_file
 from detector.cache import cache_folder
-from detector.profile import read_machine
+from detector.machine import read_machine
 
 FILE_VARIABLE = "OCRFLEET_TUNE_FILE"
 RUNTIMES = ("onnxruntime", "openvino", "torch")

@@ -4,18 +4,12 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
 from producer.cli.options import (
-    EXIT_FAILED_IMAGES,
-    EXIT_INTERRUPTED,
-    EXIT_NOTHING,
-    Stop,
     absolute,
     check_job_name,
     clear_errors,
@@ -24,31 +18,13 @@ from producer.cli.options import (
     quiet_option,
     sources_argument,
 )
+from producer.errors import EXIT_FAILED_IMAGES, EXIT_NOTHING, Stop
+from producer.fleet_job import broker, feed_job, known, retry_on_broker
 
 if TYPE_CHECKING:
     from producer.job.output_folder import JobRequest
-    from producer.job.upload import Uploader
-    from worker.ledger.ledger import JobStatus, Ledger
 
 job_argument = click.argument("job", callback=check_job_name)
-
-
-def broker() -> tuple[Any, Ledger]:
-    """The Celery app and the ledger of OCRFLEET_REDIS_URL."""
-    from worker.app import app_for
-    from worker.broker.connection import open_ledger
-    from worker.settings import read_settings
-
-    current = read_settings(os.environ)
-    return app_for(current), open_ledger(current)
-
-
-def known(ledger: Ledger, job: str) -> JobStatus:
-    """The job's status, or an exit that says there is none."""
-    status = ledger.status(job)
-    if status is None:
-        raise Stop(f"there is no job {job} on this broker (see `ocr-producer jobs`)", EXIT_NOTHING)
-    return status
 
 
 @click.command()
@@ -131,59 +107,6 @@ def _with_shrinking(request: JobRequest, wanted: bool | None) -> JobRequest:
     if not wanted:
         return request
     return msgspec.structs.replace(request, shrink=True, limit_side=request.limit_side or current.limit_side)
-
-
-def feed_job(folder: Any, request: Any, app: Any, ledger: Ledger, *, watching: bool, quiet: bool) -> None:
-    """Feed what is not fed yet; with ``watching`` stay until the end. Leaves with the right exit code."""
-    from producer.job.collect import Collector
-    from producer.job.feed import Feeder
-    from producer.job.loop import Drive
-    from producer.job.manifest import read_manifest
-    from producer.job.results_owner import origin_of
-    from producer.local.job import make_manifest, terminated_like_ctrl_c
-    from producer.output.terminal import Progress
-    from producer.sources.remote import send_results
-    from worker.ops.worker_registry import program_version
-
-    job = request.job
-    with folder.locked(), terminated_like_ctrl_c():
-        folder.save_request(request)
-        feeder = None
-        try:
-            with Progress(quiet=quiet) as progress, ExitStack() as stack:
-                progress.total = total = make_manifest(folder, request, progress)
-                ledger.create(job, total, {"manifest": str(folder.manifest), "version": program_version()})
-                ledger.reopen(job)
-                uploader = stack.enter_context(_uploader(ledger, request))
-                lines = read_manifest(folder.manifest)
-                feeder = Feeder(app, ledger, job, lines, limit_side=request.limit_side, uploader=uploader)
-                collector = None
-                if request.output:
-                    origin = origin_of(known(ledger, job))
-                    collector = stack.enter_context(Collector(ledger, job, folder.results, total, origin=origin))
-                status = Drive(app, ledger, job, progress, feeder, collector, until_fed=not watching).go()
-        except KeyboardInterrupt:
-            raise Stop(f"interrupted: go on with `ocr-producer resume {job}`", EXIT_INTERRUPTED) from None
-        if request.output:
-            click.echo(send_results(folder.results, request.output), err=True)
-    click.echo(f"{job}: {total} images, {feeder.sent} sent now, {status.done} done, {status.failed} failed", err=True)
-    if not watching:
-        click.echo(
-            f"follow it with `ocr-producer watch {job}`, or `ocr-producer collect {job} -o OUT --follow`", err=True
-        )
-    raise SystemExit(EXIT_FAILED_IMAGES if watching and status.failed else 0)
-
-
-@contextmanager
-def _uploader(ledger: Ledger, request: JobRequest) -> Iterator[Uploader | None]:
-    """What uploads the job's pages, None if workers open them themselves."""
-    from producer.job.upload import Uploader
-
-    if request.transfer != "redis":
-        yield None
-        return
-    with Uploader(ledger, request.job, limit_side=request.limit_side, shrink=request.shrink) as uploader:
-        yield uploader
 
 
 @click.command()
@@ -272,18 +195,3 @@ def _again(target: str, *, quiet: bool, retry: bool) -> None:
     if retry and retry_on_broker(ledger, target) == 0:
         raise Stop(f"job {target} has no failed images", EXIT_NOTHING)
     feed_job(folder, folder.request(), app, ledger, watching=sys.stderr.isatty(), quiet=quiet)
-
-
-def retry_on_broker(ledger: Ledger, job: str) -> int:
-    """Failed pages of a job become unfed; their uncollected records go. Returns how many pages."""
-    import msgspec
-
-    from producer.job.collect import Line
-    from worker.ledger.ledger import JobKeys, chunked
-
-    decoder = msgspec.json.Decoder(Line)
-    results = JobKeys.of(job).results
-    stale = [key for key, fields in ledger.client.xrange(results) if decoder.decode(fields[b"record"]).status != "ok"]
-    for keys in (stale[start : start + 1000] for start in range(0, len(stale), 1000)):
-        ledger.client.xdel(results, *keys)
-    return sum(ledger.retry(job, indices) for indices in chunked(ledger.pages_in_state(job, b"f")))

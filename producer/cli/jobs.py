@@ -7,15 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from producer.cli.fleet import broker, job_argument, known
-from producer.cli.options import (
-    EXIT_FAILED_IMAGES,
-    EXIT_INTERRUPTED,
-    Stop,
-    check_job_name,
-    clear_errors,
-    quiet_option,
-)
+from producer.cli.fleet import job_argument
+from producer.cli.options import check_job_name, clear_errors, quiet_option
+from producer.errors import EXIT_FAILED_IMAGES, EXIT_INTERRUPTED, Stop
+from producer.fleet_job import broker, known
 
 if TYPE_CHECKING:
     from worker.ledger.ledger import JobStatus

@@ -9,7 +9,8 @@ import click
 from producer.cli import fleet as cli_fleet
 from producer.cli import jobs as cli_jobs
 from producer.cli import run as cli_run
-from producer.cli.options import EXIT_CODES, EXIT_NOTHING, Stop, clear_errors
+from producer.cli.options import clear_errors
+from producer.errors import EXIT_CODES, EXIT_NOTHING, Stop
 
 folder_argument = click.argument("out", type=click.Path(path_type=Path, file_okay=False))
 

@@ -11,22 +11,8 @@ from typing import Any
 
 import click
 
+from producer.errors import EXIT_BROKER, EXIT_INTERRUPTED, EXIT_NOTHING, EXIT_USAGE, Stop
 from worker.messages import JOB_NAME
-
-EXIT_FAILED_IMAGES, EXIT_USAGE, EXIT_BROKER, EXIT_NOTHING, EXIT_INTERRUPTED = 1, 2, 3, 4, 130
-
-EXIT_CODES = (
-    "Exit codes: 0 all good; 1 finished, some images failed (listed); 2 usage; 3 broker unreachable, or its memory or "
-    "disk full; 4 nothing to do or input missing; 130 interrupted, or the disk is full (says how to go on)."
-)
-
-
-class Stop(click.ClickException):
-    """Ends a command with one line and an exit code."""
-
-    def __init__(self, message: str, code: int) -> None:
-        super().__init__(message)
-        self.exit_code = code  # type: ignore[misc]  # click declares it on the class, and reads it from the instance
 
 
 def clear_errors(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -45,11 +31,10 @@ def clear_errors(command: Callable[..., Any]) -> Callable[..., Any]:
 
         from producer.job.collect import AlreadyCollecting
         from producer.job.loop import JobGone
-        from producer.job.manifest import ManifestError
+        from producer.job.manifest import ManifestError, NothingToDo
         from producer.job.output_folder import FolderBusy
         from producer.job.results_owner import OtherJob
         from producer.local.fleet import LocalFleetError
-        from producer.local.job import NothingToDo
         from producer.local.server import NoEmbeddedServer
         from producer.output.overlays import CannotDraw
         from producer.sources.scan import SourceMissing

@@ -9,11 +9,6 @@ import click
 from click.core import ParameterSource
 
 from producer.cli.options import (
-    EXIT_FAILED_IMAGES,
-    EXIT_INTERRUPTED,
-    EXIT_NOTHING,
-    EXIT_USAGE,
-    Stop,
     absolute,
     check_job_name,
     clear_errors,
@@ -23,6 +18,7 @@ from producer.cli.options import (
     quiet_option,
     sources_argument,
 )
+from producer.errors import EXIT_FAILED_IMAGES, EXIT_INTERRUPTED, EXIT_NOTHING, EXIT_USAGE, Stop
 
 
 def _lasting(context: click.Context, parameter: click.Parameter, model: str | None) -> str:
@@ -118,8 +114,9 @@ def _changed(request: Any, out: Path, options: dict[str, Any]) -> Any:
 
 def go(folder: Any, request: Any, *, quiet: bool, retry: bool = False) -> None:
     """Run or go on with a local job, show it, write its summary and leave with the right exit code."""
+    from producer.job.interrupt import terminated_like_ctrl_c
     from producer.local.fleet import check_installed, check_model
-    from producer.local.job import retry_failed, run_job, terminated_like_ctrl_c
+    from producer.local.job import retry_failed, run_job
     from producer.local.summary import finish
     from producer.output.terminal import Progress
 

@@ -11,20 +11,19 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import nullcontext, suppress
 from io import FileIO
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-import msgspec
 from redis.exceptions import OutOfMemoryError, RedisError
 
+from producer.job.results_file import Line, _decoder, _keep_last_records, read_lines, truncate_torn_line
 from producer.job.results_owner import Origin, check_name, claim
-from producer.output.totals import truncate_torn_line
-from worker.ledger.ledger import JobKeys, Ledger
-from worker.messages import ErrorRecord, Seconds
+from worker.ledger.ledger import Ledger
+from worker.redis_keys import JobKeys
 
 BATCH = 256
 LOCK_S = 30
@@ -33,22 +32,6 @@ _UNSEEN, _OK, _FAILED = 0, 1, 2
 
 class AlreadyCollecting(RuntimeError):
     """Another process collects this job. The message names it."""
-
-
-class Line(msgspec.Struct, frozen=True):
-    """What progress and summary need of a record; the record itself is written to disk byte by byte."""
-
-    index: int
-    image: str
-    page: int
-    status: str
-    seconds: Seconds
-    job: str = ""
-    peak_rss_mb: float = 0.0
-    error: ErrorRecord | None = None
-
-
-_decoder = msgspec.json.Decoder(Line)
 
 
 class Collector:
@@ -213,47 +196,3 @@ def _is_dead_neighbour(holder: bytes) -> bool:
     """Whether the lock's holder was a process of this machine that is gone."""
     host, _, pid = holder.decode().rpartition(":")
     return host == socket.gethostname() and pid.isdigit() and not Path(f"/proc/{pid}").exists()
-
-
-def _keep_last_records(results: Path) -> None:
-    """Rewrite the file with the last record of each page: a retried page's old failure goes."""
-    last: dict[int, int] = {}
-    for number, (_, line) in enumerate(read_lines(results)):
-        if line is not None:
-            last[line.index] = number
-    rewrite(results, lambda number, line: last[line.index] == number)
-
-
-def drop_failed(results: Path) -> list[int]:
-    """Remove failed records from the file (they are to be tried again). Returns their indices."""
-    dropped: list[int] = []
-
-    def keep(number: int, line: Line) -> bool:
-        if line.status == "failed":
-            dropped.append(line.index)
-        return line.status != "failed"
-
-    rewrite(results, keep)
-    return dropped
-
-
-def read_lines(results: Path) -> Iterator[tuple[bytes, Line | None]]:
-    """Each line of the file as it is, and what it says; None for one that is damaged (its page is simply run again)."""
-    with results.open("rb") as source:
-        for raw in source:
-            try:
-                yield raw, _decoder.decode(raw)
-            except (msgspec.MsgspecError, UnicodeDecodeError):
-                yield raw, None
-
-
-def rewrite(results: Path, keep: Callable[[int, Line], bool]) -> None:
-    """Replace the file, in one step, by the lines for which ``keep(line number, Line)`` is true."""
-    part = results.with_suffix(".part")
-    with part.open("wb") as target:
-        for number, (raw, line) in enumerate(read_lines(results)):
-            if line is not None and keep(number, line):
-                target.write(raw)
-        target.flush()
-        os.fsync(target.fileno())
-    part.replace(results)

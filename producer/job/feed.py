@@ -14,8 +14,9 @@ from celery import Celery
 from producer.job.manifest import ManifestLine
 from producer.job.upload import BATCH_BYTES, BATCH_PAGES, CannotSend, Parcel, Uploader
 from worker.broker import queue
-from worker.ledger.ledger import JobKeys, Ledger, now_ms
+from worker.ledger.ledger import Ledger
 from worker.messages import ImageTask
+from worker.redis_keys import JobKeys, now_ms
 
 
 @dataclass(frozen=True, slots=True)

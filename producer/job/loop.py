@@ -5,14 +5,15 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Protocol
 
 from celery import Celery
 from kombu.exceptions import OperationalError
 from redis import ResponseError
 
-from producer.job.collect import Collector, Line
+from producer.job.collect import Collector
 from producer.job.feed import Feeder
+from producer.job.results_file import Line
+from producer.job.view import View
 from worker.broker.connection import is_full
 from worker.ledger.ledger import JobStatus, Ledger
 from worker.ledger.reconcile import reconcile
@@ -42,16 +43,6 @@ def pause_s(sent: int, records: int, *, collecting: bool) -> float:
 
 class JobGone(RuntimeError):
     """The job's keys are no longer on the broker: forgotten, or expired."""
-
-
-class View(Protocol):
-    """What shows a job's progress. ``total`` is None while the pages are being counted."""
-
-    total: int | None
-
-    def update(self, done: int, failed: int, peak_rss_mb: float, state: str) -> None: ...
-
-    def warn(self, line: str) -> None: ...
 
 
 @dataclass

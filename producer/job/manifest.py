@@ -17,6 +17,9 @@ from pathlib import Path
 
 import msgspec
 
+from producer.job.output_folder import JobRequest, OutFolder
+from producer.job.view import View
+from producer.sources.remote import scan_everything
 from producer.sources.scan import FoundPage
 
 FLUSH_EVERY = 1000  # lines between two reports of progress
@@ -161,3 +164,24 @@ class ManifestIndex:
             return True
         following = self.line(index + 1)
         return following is not None and following.image == image and following.page == page + 1
+
+
+class NothingToDo(RuntimeError):
+    """The sources hold no image."""
+
+
+def make_manifest(folder: OutFolder, request: JobRequest, view: View) -> int:
+    """Scan the sources unless that was done before. Returns the number of pages.
+
+    Raises:
+        NothingToDo: no page found.
+        producer.sources.scan.SourceMissing: a named source does not exist.
+    """
+    if folder.manifest.exists():
+        return count_manifest(folder.manifest)
+    pages = scan_everything(request.sources, exclude=folder.root, warn=view.warn)
+    total = write_manifest(pages, folder.manifest, progress=lambda count: view.update(0, 0, 0.0, f"found {count}"))
+    if total == 0:
+        folder.manifest.unlink()
+        raise NothingToDo(f"no images in {', '.join(request.sources)}")
+    return total

@@ -19,8 +19,9 @@ from producer.detector_process.shrink import Shrinker, ShrinkerLost
 from producer.job.manifest import ManifestLine
 from producer.sources.page_count import paged_suffix_of
 from worker.broker import blobs as blob
-from worker.ledger.ledger import JobKeys, Ledger
+from worker.ledger.ledger import Ledger
 from worker.messages import ErrorType, ImageTask, Original, encode, failed_record
+from worker.redis_keys import JobKeys
 from worker.settings import settings
 from worker.storage.files import Storage
 from worker.storage.remote import Remote

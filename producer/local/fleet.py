@@ -16,11 +16,12 @@ from pathlib import Path
 from types import TracebackType
 
 from detector.errors import ModelError
-from detector.profile import Machine, choose_profile, read_machine
+from detector.machine import Machine, read_machine
+from detector.profile import choose_profile
 from detector.runtimes import usable_card
 from producer.job.output_folder import JobRequest, OutFolder
-from producer.local.server import EmbeddedServer, die_with_parent
-from worker.cli.options import MALLOC_ENVIRONMENT
+from producer.local.server import EmbeddedServer
+from worker.process import MALLOC_ENVIRONMENT, die_with_parent
 from worker.settings import read_settings, settings
 
 # A worker that dies this soon after its start will die again.

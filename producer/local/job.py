@@ -3,32 +3,26 @@
 from __future__ import annotations
 
 import os
-import signal
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 from celery import Celery
 
-from producer.job.collect import Collector, drop_failed
+from producer.job.collect import Collector
 from producer.job.feed import Feeder
-from producer.job.loop import Drive, View
-from producer.job.manifest import count_manifest, read_manifest, write_manifest
+from producer.job.loop import Drive
+from producer.job.manifest import make_manifest, read_manifest
 from producer.job.output_folder import JobRequest, OutFolder
+from producer.job.results_file import drop_failed
+from producer.job.view import View
 from producer.local.beat import BeatThread
 from producer.local.fleet import LocalFleet
-from producer.sources.remote import scan_everything
 from worker.app import app_for
 from worker.broker import queue
-from worker.broker.connection import open_ledger
 from worker.ledger.ledger import Ledger, chunked
+from worker.ledger.patient import open_ledger
 from worker.messages import decode_task
 from worker.settings import read_settings
-
-
-class NothingToDo(RuntimeError):
-    """The sources hold no image."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,23 +43,6 @@ class Ending:
     fresh: int
     seconds: float
     interrupted: bool
-
-
-def make_manifest(folder: OutFolder, request: JobRequest, view: View) -> int:
-    """Scan the sources unless that was done before. Returns the number of pages.
-
-    Raises:
-        NothingToDo: no page found.
-        producer.sources.scan.SourceMissing: a named source does not exist.
-    """
-    if folder.manifest.exists():
-        return count_manifest(folder.manifest)
-    pages = scan_everything(request.sources, exclude=folder.root, warn=view.warn)
-    total = write_manifest(pages, folder.manifest, progress=lambda count: view.update(0, 0, 0.0, f"found {count}"))
-    if total == 0:
-        folder.manifest.unlink()
-        raise NothingToDo(f"no images in {', '.join(request.sources)}")
-    return total
 
 
 def run_job(folder: OutFolder, request: JobRequest, view: View) -> Ending:
@@ -136,17 +113,3 @@ def retry_failed(folder: OutFolder) -> int:
     # The private server's ledger, if it still exists, says "failed": it is rebuilt from what is on disk.
     folder.forget_server()
     return len(drop_failed(folder.results))
-
-
-@contextmanager
-def terminated_like_ctrl_c() -> Iterator[None]:
-    """SIGTERM (systemd, docker stop, kill) ends a run as Ctrl-C does: in order, resumable."""
-
-    def interrupt(signum: int, frame: object) -> None:
-        raise KeyboardInterrupt
-
-    previous = signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, previous)

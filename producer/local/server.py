@@ -5,7 +5,6 @@ Only the binary of the package is used: its Python side knows TCP ports, and a p
 
 from __future__ import annotations
 
-import ctypes
 import os
 import shutil
 import signal
@@ -16,18 +15,14 @@ from pathlib import Path
 
 import redis
 
+from worker.process import die_with_parent
+
 START_TIMEOUT_S = 20
 STOP_TIMEOUT_S = 10
-_PR_SET_PDEATHSIG = 1  # prctl(2)
 
 
 class NoEmbeddedServer(RuntimeError):
     """There is no server binary here, or it does not start. The message says what to install or look at."""
-
-
-def die_with_parent(with_signal: signal.Signals = signal.SIGTERM) -> None:
-    """In a child process: be sent this signal when the parent dies, however it dies (prctl(2), Linux only)."""
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, with_signal)
 
 
 def server_binary() -> Path:

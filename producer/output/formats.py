@@ -22,9 +22,9 @@ from typing import IO, Any
 from urllib.parse import quote, unquote_to_bytes, urlsplit
 
 from producer.job.manifest import ManifestIndex
+from producer.job.results_file import iter_records
 from producer.output.naming import safe_name
 from producer.output.pagexml import page_xml
-from producer.output.totals import iter_records
 from worker.messages import BoxRecord, ImageRecord
 
 FORMATS = ("icdar", "coco", "labelstudio", "pagexml", "csv")

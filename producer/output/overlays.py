@@ -9,8 +9,8 @@ from pathlib import Path, PurePosixPath
 from detector.images.suffixes import IMAGE_SUFFIXES
 from producer.detector_process.draw import OverlayProcess, can_draw
 from producer.job.manifest import ManifestIndex
+from producer.job.results_file import iter_records
 from producer.output.naming import safe_name
-from producer.output.totals import iter_records
 
 MAX_SIDE = 1600
 

@@ -21,10 +21,11 @@ import msgspec
 
 from producer.detector_process.draw import OverlayProcess, can_draw
 from producer.job.manifest import ManifestIndex
+from producer.job.results_file import iter_records
 from producer.output.charts import histogram_svg
 from producer.output.naming import page_label, printable
 from producer.output.terminal import duration
-from producer.output.totals import Totals, iter_records
+from producer.output.totals import Totals
 from worker.messages import ImageRecord
 
 PICTURES = 200  # at about 30 KB each, 8 MB

@@ -7,13 +7,11 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections import Counter
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import msgspec
-
+from producer.job.results_file import iter_records
 from worker.messages import ImageRecord
 
 FAILURES_KEPT = 500
@@ -21,43 +19,6 @@ FAILURES_KEPT = 500
 SECONDS_EDGES = tuple(10 ** (step / 20 - 3) for step in range(121))
 # 4 MB bins up to 4 GB.
 MEMORY_EDGES = tuple(float(step * 4) for step in range(1025))
-
-
-def iter_records(path: Path, damaged: Callable[[int], None] = lambda line: None) -> Iterator[ImageRecord]:
-    """The records of a results file in the order of the file.
-
-    A last line without its newline was torn by a crash and is left out. Any other line that is no record is passed
-    over too, and its number (from 1) is told to `damaged`.
-
-    Raises:
-        FileNotFoundError: there are no results.
-    """
-    decoder = msgspec.json.Decoder(ImageRecord)
-    with path.open("rb") as stream:
-        for number, line in enumerate(stream, 1):
-            if not line.endswith(b"\n"):
-                return
-            try:
-                yield decoder.decode(line)
-            except (msgspec.MsgspecError, UnicodeDecodeError):
-                damaged(number)
-
-
-def truncate_torn_line(path: Path, block: int = 1 << 16) -> int:
-    """Cuts off what follows the last newline, so that appending begins a new line. Returns the bytes cut."""
-    with path.open("r+b") as stream:
-        size = end = stream.seek(0, 2)
-        while end > 0:
-            start = max(0, end - block)
-            stream.seek(start)
-            newline = stream.read(end - start).rfind(b"\n")
-            if newline >= 0:
-                end = start + newline + 1
-                break
-            end = start
-        if end < size:
-            stream.truncate(end)
-        return size - end
 
 
 @dataclass

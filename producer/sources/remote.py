@@ -75,15 +75,3 @@ def _object(files: object, path: str, shown: str, warn: Warn) -> Iterator[FoundP
             warn(f"{shown}: its pages cannot be counted, only the first is taken ({error})")
     for page in range(total):
         yield FoundPage(shown, f"s3://{quote(path)}", page)
-
-
-def send_results(results: Path, target: str) -> str:
-    """Copy ``results.jsonl`` below an ``s3://`` prefix, replacing what is there. Returns its address.
-
-    An object appears whole or not at all, so a reader never sees half a file.
-    """
-    from worker.storage.remote import s3
-
-    address = f"{target.rstrip('/')}/{results.name}"
-    s3().put_file(str(results), address.removeprefix("s3://"))
-    return address

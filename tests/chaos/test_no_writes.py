@@ -15,8 +15,9 @@ from producer.local.server import EmbeddedServer
 from tests.pictures import write_images
 from tests.processes import WorkerProcess, command, wait_until
 from worker.broker import connection as broker
-from worker.broker.connection import PatientLedger, connect
+from worker.broker.connection import connect
 from worker.ledger.ledger import JobStatus, Ledger
+from worker.ledger.patient import PatientLedger
 from worker.messages import ImageTask
 from worker.settings import Settings
 

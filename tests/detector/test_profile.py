@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from detector.profile import Machine, choose_profile, read_machine
+from detector.machine import Machine, read_machine
+from detector.profile import choose_profile
 
 
 @pytest.mark.parametrize(

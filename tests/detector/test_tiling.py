@@ -13,24 +13,21 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageDraw, ImageFont
 
-from detector.postprocess import find_boxes
-from detector.predictor import TextDetector
-from detector.profile import PROFILES
-from detector.thresholds import Rules
-from detector.tiling import (
+from detector.images.sizes import (
     OVERLAP,
     OVERVIEW_RATIO,
     TILE,
-    WholePage,
-    blend_overview,
-    merged_map,
     needs_tiles,
     overview_side,
     starts,
     tile_side,
     tile_size,
-    weights,
 )
+from detector.postprocess import find_boxes
+from detector.predictor import TextDetector
+from detector.profile import PROFILES
+from detector.thresholds import Rules
+from detector.tiling import WholePage, blend_overview, merged_map, weights
 from tests.detector.cli.test_detect import run
 from tests.detector.test_predictor import expected_box, page_with_bright_line
 

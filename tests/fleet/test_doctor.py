@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from detector.profile import Machine
+from detector.machine import Machine
 from tests.processes import command
 from worker.ledger.ledger import Ledger
 from worker.ops import worker_registry as presence

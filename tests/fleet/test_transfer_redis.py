@@ -22,8 +22,9 @@ from tests.processes import WorkerProcess, command
 from worker.app import app_for
 from worker.broker import blobs as blob
 from worker.broker import queue
-from worker.ledger.ledger import JobKeys, Ledger
+from worker.ledger.ledger import Ledger
 from worker.messages import decode_task
+from worker.redis_keys import JobKeys, blob_key
 from worker.settings import Settings
 
 JOB = "travel"
@@ -55,8 +56,8 @@ def test_bytes_are_there_before_the_message_and_gone_with_the_record(
     client = ledger.client
     assert queue.depth(client) == (3, 0)
     for index, path in enumerate(paths):
-        assert client.get(blob.blob_key(JOB, index)) == path.read_bytes()
-        assert 0 < client.ttl(blob.blob_key(JOB, index)) <= ledger.ttl_s
+        assert client.get(blob_key(JOB, index)) == path.read_bytes()
+        assert 0 < client.ttl(blob_key(JOB, index)) <= ledger.ttl_s
     assert blob.waiting_bytes(client, [JOB]) == sum(path.stat().st_size for path in paths)
     ledger.finish(JOB, 1, ok=True, record=b"{}")
     assert blob.missing(client, JOB, [0, 1, 2]) == {1}
@@ -82,7 +83,7 @@ def test_resuming_uploads_again_what_expired_and_nothing_else(
     paths = write_images(tmp_path / "in", 4)
     feeder_of(settings, ledger, paths, uploader).step()
     ledger.finish(JOB, 0, ok=True, record=b"{}")
-    ledger.client.delete(blob.blob_key(JOB, 2))
+    ledger.client.delete(blob_key(JOB, 2))
     before = uploader.sent_bytes
     again = feeder_of(settings, ledger, paths, uploader)
     while not again.exhausted:

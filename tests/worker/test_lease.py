@@ -9,8 +9,9 @@ import pytest
 
 from worker.lease import LeaseKeeper
 from worker.ledger import ledger as ledger_module
-from worker.ledger.ledger import JobKeys, Ledger
+from worker.ledger.ledger import Ledger
 from worker.messages import ImageTask
+from worker.redis_keys import JobKeys
 
 JOB = "job-1"
 LEASE_S = 0.4

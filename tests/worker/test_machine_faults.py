@@ -28,10 +28,12 @@ from worker import tasks
 from worker.broker import blobs as blob
 from worker.detection import ImageRunner
 from worker.ledger import reconcile
-from worker.ledger.ledger import JobKeys, Ledger
+from worker.ledger.ledger import Ledger
 from worker.messages import ImageRecord, ImageTask, encode
+from worker.redis_keys import JobKeys
 from worker.settings import Settings
-from worker.storage.files import Storage, remote
+from worker.storage import remote
+from worker.storage.files import Storage
 from worker.storage.spool import MachineFault
 
 JOB = "job"

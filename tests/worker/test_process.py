@@ -10,7 +10,10 @@ import pytest
 
 from detector.errors import NotFound, is_out_of_memory
 from detector.memory import peak_rss_mb
+from worker import oom
 from worker import process as guard
+from worker.detection import degraded_limit_side
+from worker.oom import OomWitness, _oom_file
 
 
 def test_peak_is_of_this_image_only() -> None:
@@ -28,7 +31,7 @@ def test_peak_is_of_this_image_only() -> None:
     ("limit", "losses", "expected"), [(640, 0, 640), (640, 1, 448), (640, 2, 320), (640, 9, 320), (320, 2, 320)]
 )
 def test_ladder(limit: int, losses: int, expected: int) -> None:
-    assert guard.degraded_limit_side(limit, losses) == expected
+    assert degraded_limit_side(limit, losses) == expected
 
 
 @pytest.mark.parametrize(
@@ -49,8 +52,8 @@ def test_out_of_memory(error: Exception, expected: bool) -> None:
 def test_oom_witness_counts_only_news(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     events = tmp_path / "memory.events"
     events.write_text("oom 1\noom_kill 1\n")
-    monkeypatch.setattr(guard, "_oom_file", lambda: events)
-    witness = guard.OomWitness()
+    monkeypatch.setattr(oom, "_oom_file", lambda: events)
+    witness = OomWitness()
     assert not witness.killed_since_last_look()
     events.write_text("oom 2\noom_kill 2\n")
     assert witness.killed_since_last_look()
@@ -77,11 +80,13 @@ def test_where_oom_kills_are_counted(tmp_path: Path, membership: str, files: lis
     for name in files:
         (tmp_path / "cgroup" / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / "cgroup" / name).write_text("oom_kill 0\n")
-    found = guard._oom_file(tmp_path / "proc", tmp_path / "cgroup")
+    found = _oom_file(tmp_path / "proc", tmp_path / "cgroup")
     assert found == (tmp_path / "cgroup" / expected if expected else None)
 
 
 def test_the_child_dies_first() -> None:
-    code = "from worker import guard; guard.be_first_to_die(); print(open('/proc/self/oom_score_adj').read())"
+    code = (
+        "from worker.process import be_first_to_die; be_first_to_die(); print(open('/proc/self/oom_score_adj').read())"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert int(done.stdout) == min(1000, int(Path("/proc/self/oom_score_adj").read_text()) + 500)

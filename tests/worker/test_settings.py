@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from worker.app import configuration
-from worker.settings import SettingsError, broker_url, read_settings, redacted
+from worker.redis_url import broker_url, redacted
+from worker.settings import SettingsError, read_settings
 
 
 def test_defaults_hold_together() -> None:

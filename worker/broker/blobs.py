@@ -16,8 +16,8 @@ from urllib.parse import urlsplit
 import redis
 
 from detector.errors import NotFound, UnsupportedFormat
-from worker.ledger.ledger import JobKeys
 from worker.messages import JOB_NAME
+from worker.redis_keys import JobKeys, blob_key
 from worker.storage.spool import write_chunks
 
 SCHEME = "redis-blob"
@@ -25,11 +25,6 @@ SCHEME = "redis-blob"
 MAX_BLOB_BYTES = 64 << 20
 # Workers read piecewise: a 50 MB page must not cost a 256 MB worker 50 MB of Python bytes.
 _CHUNK = 1 << 20
-
-
-def blob_key(job: str, index: int) -> str:
-    """The Redis key of a page's bytes. The ledger's scripts spell it the same way."""
-    return f"ocrfleet:blob:{job}:{index}"
 
 
 def blob_uri(job: str, index: int) -> str:

@@ -3,21 +3,15 @@
 from __future__ import annotations
 
 import logging
-import time
-from typing import Any
 
 import redis
 from redis.backoff import ExponentialBackoff
 from redis.retry import Retry
 
-from worker.ledger.ledger import Ledger
-from worker.settings import Settings, redacted
+from worker.redis_url import redacted
+from worker.settings import Settings
 
 logger = logging.getLogger(__name__)
-# How long a worker holds on to a page that the broker does not take, and how often it tries. Less than the time a page
-# has between its soft and its hard limit (settings.HARD_LIMIT_MARGIN_S).
-WRITE_WAIT_S = 10.0
-WRITE_LOOK_S = 1.0
 # What Redis says of itself, in its own words: redis-py has no class for the last two, and sees none of them where
 # Redis 6.2 wraps what a script was told ("ERR Error running script ... -OOM command not allowed ...").
 _MEMORY_FULL = "OOM command not allowed"
@@ -121,42 +115,3 @@ def refusal(error: Exception) -> str:
     if isinstance(cause, redis.ResponseError):
         return f"the broker refused a step: {text}"
     return f"lost the broker: {text}; the job is safe, resume it when it is back"
-
-
-class PatientLedger(Ledger):
-    """A worker's ledger: while the broker takes no writes, its steps wait.
-
-    A script that is refused has changed nothing. Still refused after ``WRITE_WAIT_S``: redis.ResponseError.
-    """
-
-    def _call(self, script: str, job: str, *args: Any) -> Any:
-        give_up = time.monotonic() + WRITE_WAIT_S
-        waiting = False
-        while True:
-            try:
-                return super()._call(script, job, *args)
-            except redis.ResponseError as error:
-                if not takes_no_writes(error) or time.monotonic() > give_up:
-                    raise
-                if not waiting:
-                    waiting = True
-                    logger.warning(why_waiting(error))
-                time.sleep(WRITE_LOOK_S)
-
-
-def open_ledger(settings: Settings, client: redis.Redis | None = None, *, patient: bool = False) -> Ledger:
-    """The ledger on the broker of these settings.
-
-    Args:
-        settings: where the broker is.
-        client: a connection to it; None makes one.
-        patient: a worker's ledger, which outlives a restart of the broker and waits while it takes no writes.
-
-    Raises:
-        BrokerUnreachable: see :func:`connect`.
-    """
-    return (PatientLedger if patient else Ledger)(
-        client or connect(settings, patient=patient),
-        ttl_s=max(1, int(settings.result_ttl_h * 3600)),
-        max_attempts=settings.max_attempts,
-    )

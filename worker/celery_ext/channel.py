@@ -29,7 +29,7 @@ class FleetQoS(kombu_redis.QoS):
     A full Redis refuses whatever may grow, and every transaction; one whose disk is full refuses every change. To
     Celery that is an "unrecoverable error": the worker would end, and its successors one by one. The ledger knows of
     every page, so what cannot be written here costs a page that is sent again at worst (reconcile.py). The child
-    meanwhile waits (broker.PatientLedger).
+    meanwhile waits (PatientLedger).
     """
 
     def append(self, message: Any, delivery_tag: str) -> None:

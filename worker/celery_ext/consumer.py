@@ -16,10 +16,11 @@ from celery.worker.request import Request
 from kombu import Connection
 from redis import RedisError, ResponseError
 
-from worker.broker.connection import BrokerUnreachable, open_ledger, why_waiting
+from worker.broker.connection import BrokerUnreachable, why_waiting
 from worker.celery_ext.channel import FleetChannel
+from worker.ledger.patient import open_ledger
 from worker.messages import ErrorType, split_task_id
-from worker.process import OomWitness
+from worker.oom import OomWitness
 from worker.settings import settings
 
 logger = get_logger(__name__)

@@ -97,7 +97,7 @@ def exporter(address: str, port: int) -> None:
 
     if find_spec("prometheus_client") is None:
         raise click.UsageError("prometheus_client is not installed: pip install 'ocrfleet[flower]'")
-    from worker.broker.connection import open_ledger
+    from worker.ledger.patient import open_ledger
     from worker.ops.exporter import serve
 
     try:
@@ -126,7 +126,7 @@ def doctor(alive: bool, as_json: bool) -> None:
     import redis
 
     from worker.broker import queue
-    from worker.broker.connection import open_ledger
+    from worker.ledger.patient import open_ledger
     from worker.ops.doctor import examine
     from worker.ops.worker_registry import why_not_alive
 

@@ -10,7 +10,8 @@ import click
 
 from worker.cli import hub as cli_hub
 from worker.cli.options import clear_errors, replace_by_celery
-from worker.settings import read_settings, redacted
+from worker.redis_url import redacted
+from worker.settings import read_settings
 
 
 def _export(**options: Any) -> None:
@@ -88,7 +89,7 @@ def cleanup(dry_run: bool, report: bool) -> None:
       ocr-worker cleanup --dry-run
       ocr-worker cleanup --report
     """
-    from worker.broker.connection import open_ledger
+    from worker.ledger.patient import open_ledger
     from worker.ops.cleanup import clean_redis, clean_spool, last_reports, remember_report, report_line
 
     current = read_settings(os.environ)

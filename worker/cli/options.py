@@ -10,11 +10,10 @@ from typing import Any, NoReturn
 
 import click
 
+from worker.process import MALLOC_ENVIRONMENT
 from worker.settings import SettingsError
 
 EXIT_BAD, EXIT_USAGE, EXIT_BROKER = 1, 2, 3
-# Set before glibc starts, hence by exec: two arenas keep a process of many short-lived threads small.
-MALLOC_ENVIRONMENT = {"MALLOC_ARENA_MAX": "2", "OMP_NUM_THREADS": "1"}
 
 
 class BrokerError(click.ClickException):

@@ -36,30 +36,11 @@ import redis
 
 from worker.ledger import scripts as lua
 from worker.messages import ImageTask, encode
+from worker.redis_keys import JOBS_KEY, JobKeys, now_ms
 from worker.settings import HEARTBEAT_S, LEASE_S
 
-JOBS_KEY = "ocrfleet:jobs"
-COUNTERS_KEY = "ocrfleet:counters"
 STATE_CHUNK = 1 << 20
 Verdict = Literal["run", "done", "cancelled", "unknown", "busy", "exhausted"]
-
-
-class JobKeys(NamedTuple):
-    """The Redis keys of one job, in the order the scripts expect."""
-
-    job: str
-    state: str
-    tasks: str
-    attempts: str
-    losses: str
-    leases: str
-    results: str
-    blobs: str
-
-    @staticmethod
-    def of(job: str) -> JobKeys:
-        base = f"ocrfleet:job:{job}"
-        return JobKeys(base, *(f"{base}:{part}" for part in JobKeys._fields[1:]))
 
 
 class Begin(NamedTuple):
@@ -92,11 +73,6 @@ class JobStatus(NamedTuple):
     @property
     def finished(self) -> bool:
         return self.done >= self.total
-
-
-def now_ms() -> int:
-    """Wall-clock time in milliseconds: leases are compared across machines, so their clocks must roughly agree."""
-    return int(time.time() * 1000)
 
 
 class Ledger:

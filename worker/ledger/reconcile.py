@@ -17,8 +17,9 @@ import time
 from celery import Celery
 
 from worker.broker import queue
-from worker.ledger.ledger import Ledger, now_ms
+from worker.ledger.ledger import Ledger
 from worker.messages import decode_task, task_id
+from worker.redis_keys import now_ms
 from worker.settings import LEASE_S
 
 LOCK_KEY = "ocrfleet:lock:reconcile"

@@ -14,8 +14,9 @@ import redis
 from redis.exceptions import OutOfMemoryError
 
 from worker.ledger.dead_letters import DEAD_KEY
-from worker.ledger.ledger import JOBS_KEY, JobKeys, Ledger
+from worker.ledger.ledger import Ledger
 from worker.ops import worker_registry as presence
+from worker.redis_keys import JOBS_KEY, JobKeys
 from worker.settings import Settings
 
 LOCK_KEY = "ocrfleet:lock:cleanup"

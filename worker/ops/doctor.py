@@ -12,7 +12,7 @@ from typing import Any, Literal, NamedTuple
 from urllib.parse import urlsplit
 
 from detector.errors import ModelError
-from detector.profile import Machine, read_machine
+from detector.machine import Machine, read_machine
 from detector.runtimes import usable_card
 from worker.ledger.ledger import Ledger
 from worker.ops import worker_registry as presence

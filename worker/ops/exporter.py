@@ -19,8 +19,9 @@ from prometheus_client.registry import Collector
 from worker.broker import blobs as blob
 from worker.broker import queue
 from worker.ledger.dead_letters import DEAD_KEY
-from worker.ledger.ledger import COUNTERS_KEY, Ledger
+from worker.ledger.ledger import Ledger
 from worker.ops import worker_registry as presence
+from worker.redis_keys import COUNTERS_KEY
 
 
 @dataclass(frozen=True, slots=True)

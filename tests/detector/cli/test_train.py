@@ -8,7 +8,9 @@ import pytest
 import torch
 from click.testing import CliRunner, Result
 
-from detector.cli.train import export, quantize, train
+from detector.cli.export import export
+from detector.cli.quantize import quantize
+from detector.cli.train import train
 from detector.models import load_card
 from detector.network.build import build_network, save_half
 from tests.detector.training.pages import make_pages
@@ -98,7 +100,7 @@ def test_an_int8_that_loses_too_much_is_refused(
     full, small = tmp_path / "m.fp32.onnx", tmp_path / "m.int8.onnx"
     assert run(export, weights, "--size", 320, "--dynamic", "-o", full)[1] == 0
     small.write_bytes(b"an older one")
-    monkeypatch.setattr("detector.convert.quantize.hmean", lambda path, *rest: 0.8 if path == full else 0.78)
+    monkeypatch.setattr("detector.convert.benchmark.hmean", lambda path, *rest: 0.8 if path == full else 0.78)
     words = [full, "--data", data, "--limit-side", 160, "-o", small]
     result, code = run(quantize, *words)
     assert code == 1 and "it loses 2.0 points; --force keeps it" in result.output

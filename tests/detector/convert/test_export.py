@@ -5,12 +5,12 @@ import onnx
 import pytest
 import torch
 
+from detector.convert.benchmark import measure
 from detector.convert.export import ExportError, check_side, compare, export_onnx
 from detector.convert.quantize import (
     QuantizeError,
     calibration_batches,
     fixed_size,
-    measure,
     quantize_dynamic,
     quantize_static,
     spread,
@@ -156,7 +156,7 @@ def test_a_model_that_is_killed_while_it_is_measured_is_one_line(
 ) -> None:
     path = write_tiny_model(tmp_path / "tiny.onnx")
     monkeypatch.setattr(
-        "detector.convert.quantize._PROBE", "import os; os.kill(os.getpid(), 9)"
+        "detector.convert.benchmark._PROBE", "import os; os.kill(os.getpid(), 9)"
     )  # as for want of memory
     with pytest.raises(QuantizeError, match="does not run: it ended with code -9"):
         measure(path)

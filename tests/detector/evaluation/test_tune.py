@@ -14,11 +14,11 @@ import pytest
 
 from detector.evaluation.isolated_run import Ended, TooMuchMemory, Trial, TrialError, run_trial
 from detector.evaluation.tune import agreement, draw_pages, thread_counts
+from detector.images.sizes import TILE
 from detector.models import load_card
 from detector.predictor import TextDetector, auto_runtime
 from detector.runtimes import tuned as choice
 from detector.runtimes.tuned import Measured, Tuning, best, choice_file, machine_facts, tuned, write_tuning
-from detector.tiling import TILE
 from tests.detector.cli.test_detect import run
 from worker.detection import ImageRunner
 from worker.settings import read_settings

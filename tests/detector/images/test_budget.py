@@ -14,8 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from detector.images.budget import STRIDE, box_reduction, estimate_bytes, jpeg_reduction, target_size
+from detector.images.budget import estimate_bytes
 from detector.images.page import open_page, page_header
+from detector.images.sizes import STRIDE, box_reduction, jpeg_reduction, target_size
 
 SIDES = st.integers(1, 200_000)
 LIMITS = st.integers(64, 2048)

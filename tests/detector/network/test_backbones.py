@@ -13,8 +13,9 @@ import pytest
 import torch
 from shapely import Polygon
 
+from detector.convert.benchmark import hmean
 from detector.convert.export import export_onnx
-from detector.convert.quantize import hmean, quantize_static
+from detector.convert.quantize import quantize_static
 from detector.evaluation.annotations import Sample, read_split
 from detector.network.build import BACKBONES, load_network, save_half
 from detector.network.dbnet import DBNet

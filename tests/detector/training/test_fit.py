@@ -18,7 +18,8 @@ import pytest
 import torch
 from click.testing import CliRunner
 
-from detector.cli.train import _first_weights, export, train
+from detector.cli.export import export
+from detector.cli.train import _first_weights, train
 from detector.convert.export import export_onnx, pass_card_on
 from detector.errors import ModelError
 from detector.models import load_card

@@ -13,15 +13,17 @@ import pytest
 import redis
 
 from producer.job import loop as drive
-from producer.job.collect import AlreadyCollecting, Collector, drop_failed
+from producer.job.collect import AlreadyCollecting, Collector
+from producer.job.results_file import drop_failed
 from producer.job.results_owner import OtherJob, origin_of
 from producer.output.terminal import Progress
 from tests.processes import command
 from worker.app import app_for
 from worker.broker.connection import is_full
 from worker.ledger import reconcile
-from worker.ledger.ledger import JobKeys, Ledger
+from worker.ledger.ledger import Ledger
 from worker.messages import ImageRecord, ImageTask, encode, failed_record
+from worker.redis_keys import JobKeys
 from worker.settings import Settings
 
 JOB = "job"

@@ -9,7 +9,8 @@ from producer.job.manifest import ManifestLine
 from tests.processes import wait_until
 from worker.app import app_for
 from worker.broker import queue
-from worker.ledger.ledger import JobKeys, Ledger, now_ms
+from worker.ledger.ledger import Ledger
+from worker.redis_keys import JobKeys, now_ms
 from worker.settings import Settings
 
 JOB = "job"

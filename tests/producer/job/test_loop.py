@@ -10,11 +10,13 @@ from typing import cast
 import pytest
 
 from producer.job import loop as drive_module
-from producer.job.collect import Collector, Line
+from producer.job.collect import Collector
 from producer.job.loop import MANY_RECORDS, PAUSE_S, Drive, pause_s
+from producer.job.results_file import Line
 from worker.app import app_for
-from worker.ledger.ledger import JobKeys, Ledger
+from worker.ledger.ledger import Ledger
 from worker.messages import ImageTask, Seconds
+from worker.redis_keys import JobKeys
 from worker.settings import Settings
 
 JOB = "job"

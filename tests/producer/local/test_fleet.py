@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from detector.profile import Machine
+from detector.machine import Machine
 from producer.local.fleet import memory_share_mb
 
 

@@ -9,14 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from producer.output.totals import (
-    FAILURES_KEPT,
-    SECONDS_EDGES,
-    Histogram,
-    iter_records,
-    summarise,
-    truncate_torn_line,
-)
+from producer.job.results_file import iter_records, truncate_torn_line
+from producer.output.totals import FAILURES_KEPT, SECONDS_EDGES, Histogram, summarise
 from tests.producer.records import failed, ok, write_results
 from worker.messages import Seconds, encode
 

@@ -9,8 +9,9 @@ from hypothesis import HealthCheck, given, strategies
 from hypothesis import settings as hypothesis_settings
 
 from worker.ledger import ledger as ledger_module
-from worker.ledger.ledger import JOBS_KEY, JobKeys, Ledger, chunked
+from worker.ledger.ledger import Ledger, chunked
 from worker.messages import ImageTask
+from worker.redis_keys import JOBS_KEY, JobKeys
 
 JOB = "job-1"
 

@@ -11,8 +11,9 @@ from worker.app import app_for
 from worker.broker import queue
 from worker.ledger import ledger as ledger_module
 from worker.ledger import reconcile
-from worker.ledger.ledger import JobKeys, Ledger
+from worker.ledger.ledger import Ledger
 from worker.messages import ImageTask
+from worker.redis_keys import JobKeys
 from worker.settings import Settings
 
 JOB = "job"

@@ -1,0 +1,120 @@
+"""OUT/results.jsonl: one record a line, the last one of a page counts."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import msgspec
+
+from worker.messages import ErrorRecord, ImageRecord, Seconds
+
+
+class Line(msgspec.Struct, frozen=True):
+    """What progress and summary need of a record; the record itself is written to disk byte by byte."""
+
+    index: int
+    image: str
+    page: int
+    status: str
+    seconds: Seconds
+    job: str = ""
+    peak_rss_mb: float = 0.0
+    error: ErrorRecord | None = None
+
+
+_decoder = msgspec.json.Decoder(Line)
+
+
+def _keep_last_records(results: Path) -> None:
+    """Rewrite the file with the last record of each page: a retried page's old failure goes."""
+    last: dict[int, int] = {}
+    for number, (_, line) in enumerate(read_lines(results)):
+        if line is not None:
+            last[line.index] = number
+    rewrite(results, lambda number, line: last[line.index] == number)
+
+
+def drop_failed(results: Path) -> list[int]:
+    """Remove failed records from the file (they are to be tried again). Returns their indices."""
+    dropped: list[int] = []
+
+    def keep(number: int, line: Line) -> bool:
+        if line.status == "failed":
+            dropped.append(line.index)
+        return line.status != "failed"
+
+    rewrite(results, keep)
+    return dropped
+
+
+def read_lines(results: Path) -> Iterator[tuple[bytes, Line | None]]:
+    """Each line of the file as it is, and what it says; None for one that is damaged (its page is simply run again)."""
+    with results.open("rb") as source:
+        for raw in source:
+            try:
+                yield raw, _decoder.decode(raw)
+            except (msgspec.MsgspecError, UnicodeDecodeError):
+                yield raw, None
+
+
+def rewrite(results: Path, keep: Callable[[int, Line], bool]) -> None:
+    """Replace the file, in one step, by the lines for which ``keep(line number, Line)`` is true."""
+    part = results.with_suffix(".part")
+    with part.open("wb") as target:
+        for number, (raw, line) in enumerate(read_lines(results)):
+            if line is not None and keep(number, line):
+                target.write(raw)
+        target.flush()
+        os.fsync(target.fileno())
+    part.replace(results)
+
+
+def iter_records(path: Path, damaged: Callable[[int], None] = lambda line: None) -> Iterator[ImageRecord]:
+    """The records of a results file in the order of the file.
+
+    A last line without its newline was torn by a crash and is left out. Any other line that is no record is passed
+    over too, and its number (from 1) is told to `damaged`.
+
+    Raises:
+        FileNotFoundError: there are no results.
+    """
+    decoder = msgspec.json.Decoder(ImageRecord)
+    with path.open("rb") as stream:
+        for number, line in enumerate(stream, 1):
+            if not line.endswith(b"\n"):
+                return
+            try:
+                yield decoder.decode(line)
+            except (msgspec.MsgspecError, UnicodeDecodeError):
+                damaged(number)
+
+
+def truncate_torn_line(path: Path, block: int = 1 << 16) -> int:
+    """Cuts off what follows the last newline, so that appending begins a new line. Returns the bytes cut."""
+    with path.open("r+b") as stream:
+        size = end = stream.seek(0, 2)
+        while end > 0:
+            start = max(0, end - block)
+            stream.seek(start)
+            newline = stream.read(end - start).rfind(b"\n")
+            if newline >= 0:
+                end = start + newline + 1
+                break
+            end = start
+        if end < size:
+            stream.truncate(end)
+        return size - end
+
+
+def send_results(results: Path, target: str) -> str:
+    """Copy ``results.jsonl`` below an ``s3://`` prefix, replacing what is there. Returns its address.
+
+    An object appears whole or not at all, so a reader never sees half a file.
+    """
+    from worker.storage.remote import s3
+
+    address = f"{target.rstrip('/')}/{results.name}"
+    s3().put_file(str(results), address.removeprefix("s3://"))
+    return address

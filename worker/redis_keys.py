@@ -1,0 +1,39 @@
+"""The names of our keys in Redis."""
+
+from __future__ import annotations
+
+import time
+from typing import NamedTuple
+
+JOBS_KEY = "ocrfleet:jobs"
+
+
+COUNTERS_KEY = "ocrfleet:counters"
+
+
+class JobKeys(NamedTuple):
+    """The Redis keys of one job, in the order the scripts expect."""
+
+    job: str
+    state: str
+    tasks: str
+    attempts: str
+    losses: str
+    leases: str
+    results: str
+    blobs: str
+
+    @staticmethod
+    def of(job: str) -> JobKeys:
+        base = f"ocrfleet:job:{job}"
+        return JobKeys(base, *(f"{base}:{part}" for part in JobKeys._fields[1:]))
+
+
+def now_ms() -> int:
+    """Wall-clock time in milliseconds: leases are compared across machines, so their clocks must roughly agree."""
+    return int(time.time() * 1000)
+
+
+def blob_key(job: str, index: int) -> str:
+    """The Redis key of a page's bytes. The ledger's scripts spell it the same way."""
+    return f"ocrfleet:blob:{job}:{index}"
