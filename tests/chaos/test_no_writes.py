@@ -14,8 +14,8 @@ import redis
 from producer.local.server import EmbeddedServer
 from tests.pictures import write_images
 from tests.processes import WorkerProcess, command, wait_until
-from worker.broker import connection as broker
 from worker.broker.connection import connect
+from worker.ledger import patient
 from worker.ledger.ledger import JobStatus, Ledger
 from worker.ledger.patient import PatientLedger
 from worker.messages import ImageTask
@@ -123,8 +123,8 @@ def test_a_step_waits_but_not_for_ever(
     ledger.create("job", 1, {})
     ledger.feed([ImageTask(job="job", index=0, image="a", uri="file:///a")])
     refusing(True)
-    monkeypatch.setattr(broker, "WRITE_WAIT_S", 0.3)
-    monkeypatch.setattr(broker, "WRITE_LOOK_S", 0.05)
+    monkeypatch.setattr(patient, "WRITE_WAIT_S", 0.3)
+    monkeypatch.setattr(patient, "WRITE_LOOK_S", 0.05)
     started = time.monotonic()
     with pytest.raises(redis.ResponseError):
         ledger.begin("job", 0, redelivered=False)
@@ -138,13 +138,13 @@ def test_a_step_waits_but_not_for_ever(
         looks.append(pause)
         refusing(len(looks) < 3)
 
-    monkeypatch.setattr(broker, "time", SimpleNamespace(monotonic=time.monotonic, sleep=writes_at_the_third_look))
+    monkeypatch.setattr(patient, "time", SimpleNamespace(monotonic=time.monotonic, sleep=writes_at_the_third_look))
     assert ledger.begin("job", 0, redelivered=False).attempts == 1, "what was refused has changed nothing"
     assert len(looks) == 3
 
 
 def test_other_refusals_are_not_waited_for(client: redis.Redis, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(broker, "time", SimpleNamespace(monotonic=time.monotonic))  # no sleep
+    monkeypatch.setattr(patient, "time", SimpleNamespace(monotonic=time.monotonic))  # no sleep
     client.set("ocrfleet:job:job", "not a hash")
     with pytest.raises(redis.ResponseError, match="WRONGTYPE"):
         PatientLedger(client, ttl_s=60).begin("job", 0, redelivered=False)

@@ -1,0 +1,132 @@
+"""What the three programs share: commands by name, and every foreseen trouble as one line and an exit code."""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+from importlib import import_module
+from importlib.metadata import version
+from typing import Any
+
+import click
+
+from detector.exit_codes import ExitCode
+
+Explained = tuple[str, ExitCode]
+Explain = Callable[[Exception], Explained | None]
+
+
+def explain_nothing(error: Exception) -> Explained | None:
+    """For a program whose libraries raise nothing that a user could put right."""
+    return None
+
+
+class Program(click.Group):
+    """A group of commands, each imported only when it is called: `--help` needs neither Redis nor a network.
+
+    An exception with an ``exit_code`` (`detector.exit_codes.ExitCode`) becomes its text on one line; what ``explain``
+    knows, that; any other is a bug: a traceback under one line that says where to report it, and exit code 70.
+
+    Args:
+        commands: name -> ("module:attribute", short help).
+        explain: gives the line and the exit code for exceptions of the libraries below, None for those it does not know.
+        settings: as for `click.Group`.
+    """
+
+    def __init__(
+        self,
+        *arguments: Any,
+        commands: Mapping[str, tuple[str, str]],
+        explain: Explain = explain_nothing,
+        **settings: Any,
+    ) -> None:
+        super().__init__(*arguments, **settings)
+        self._table = dict(commands)
+        self._explain = explain
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Names, sorted."""
+        return sorted(self._table)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """The command of this name, imported now; None if there is none."""
+        if cmd_name not in self._table:
+            return None
+        module, attribute = self._table[cmd_name][0].split(":")
+        command = getattr(import_module(module), attribute)
+        if not isinstance(command, click.Command):
+            raise TypeError(f"{module}:{attribute} is no click command")
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """The list under `--help`, from the table alone."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, self._table[name][1]) for name in self.list_commands(ctx)])
+
+    def main(
+        self,
+        args: Sequence[str] | None = None,
+        prog_name: str | None = None,
+        complete_var: str | None = None,
+        standalone_mode: bool = True,
+        windows_expand_args: bool = True,
+        **extra: Any,
+    ) -> Any:
+        """Runs a command; in standalone mode (as a program) ends the process with its exit code."""
+        words = list(sys.argv[1:] if args is None else args)
+        name = prog_name or self.name or "ocrfleet"
+
+        def run() -> Any:
+            return super(Program, self).main(words, name, complete_var, False, windows_expand_args, **extra)
+
+        if not standalone_mode:
+            return run()
+        sys.exit(run_to_exit_code(run, f"{name} {' '.join(words)}".strip(), self._explain))
+
+
+def run_to_exit_code(run: Callable[[], Any], doing: str, explain: Explain) -> int:
+    """Calls ``run`` and says on stderr what went wrong.
+
+    Args:
+        run: the command; its value is the exit code if it is an int.
+        doing: the command line, for the report of a bug.
+        explain: see `Program`.
+    """
+    try:
+        code = run()
+        return int(code) if isinstance(code, int) else ExitCode.OK
+    except (click.exceptions.Abort, KeyboardInterrupt):
+        return _say("interrupted", ExitCode.INTERRUPTED)
+    except click.exceptions.NoArgsIsHelpError as error:  # a command without arguments: its whole help
+        error.show()
+        return ExitCode.USAGE
+    except click.ClickException as error:
+        return _say(_mistake(error, doing), error.exit_code)
+    except BrokenPipeError:  # whoever read our lines has gone, as `head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return ExitCode.FAILED
+    except Exception as error:
+        if isinstance(code := getattr(error, "exit_code", None), ExitCode):
+            return _say(str(error), code)
+        if (explained := explain(error)) is not None:
+            return _say(*explained)
+        line = f"This is a bug in ocrfleet {version('ocrfleet')}, met by: {doing}"
+        _say(f"{line}\nPlease report it with these lines (CONTRIBUTING.md says where):", ExitCode.BUG)
+        traceback.print_exc()
+        return ExitCode.BUG
+
+
+def _say(line: str, code: int) -> int:
+    click.echo(line, err=True)
+    return code
+
+
+def _mistake(error: click.ClickException, doing: str) -> str:
+    """One line for a wrong command line, and where to read on."""
+    text = " ".join(error.format_message().split())
+    if not isinstance(error, click.UsageError):
+        return text
+    command = error.ctx.command_path if error.ctx else doing.split(" ", 1)[0]
+    return f"{command}: {text} (more: {command} --help)"
