@@ -31,7 +31,7 @@ class Program(click.Group):
 
     Args:
         commands: name -> ("module:attribute", short help).
-        explain: gives the line and the exit code for exceptions of the libraries below, None for those it does not know.
+        explain: gives the line and the exit code for exceptions of libraries, None for those it does not know.
         settings: as for `click.Group`.
     """
 
@@ -65,7 +65,7 @@ class Program(click.Group):
         with formatter.section("Commands"):
             formatter.write_dl([(name, self._table[name][1]) for name in self.list_commands(ctx)])
 
-    def main(
+    def main(  # type: ignore[override]  # one signature for click's two overloads
         self,
         args: Sequence[str] | None = None,
         prog_name: str | None = None,
