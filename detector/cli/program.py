@@ -65,7 +65,7 @@ class Program(click.Group):
         with formatter.section("Commands"):
             formatter.write_dl([(name, self._table[name][1]) for name in self.list_commands(ctx)])
 
-    def main(  # type: ignore[override]  # one signature for click's two overloads
+    def main(
         self,
         args: Sequence[str] | None = None,
         prog_name: str | None = None,
@@ -79,7 +79,8 @@ class Program(click.Group):
         name = prog_name or self.name or "ocrfleet"
 
         def run() -> Any:
-            return super(Program, self).main(words, name, complete_var, False, windows_expand_args, **extra)
+            group: Any = super(Program, self)  # click's overloads know no standalone_mode that is decided at run time
+            return group.main(words, name, complete_var, False, windows_expand_args, **extra)
 
         if not standalone_mode:
             return run()
