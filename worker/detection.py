@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import redis
 
-from detector.errors import DetectorError, is_out_of_memory
+from detector.errors import ImageError, is_out_of_memory
 from detector.images.budget import SMALLEST_LIMIT_SIDE
 from detector.memory import peak_rss_mb
 from worker import process as guard
@@ -112,7 +112,7 @@ class ImageRunner:
                 fetched = time.perf_counter()
                 _maybe_poison(task)
                 detection = self.detector().detect(path, task.page_in_bytes, limit_side=limit_side)
-        except DetectorError as error:
+        except ImageError as error:
             return self._failed(task, error, attempts)
         except MemoryError:
             raise
@@ -154,11 +154,11 @@ class ImageRunner:
             model=ModelRecord(info.name, info.sha256, info.runtime),
         )
 
-    def _failed(self, task: ImageTask, error: DetectorError, attempts: int) -> ImageRecord:
+    def _failed(self, task: ImageTask, error: ImageError, attempts: int) -> ImageRecord:
         message = str(error) or type(error).__name__
         return failed_record(
             task,
-            error.type,  # type: ignore[arg-type]
+            error.type,
             message,
             attempts=attempts,
             worker=worker_name(),
