@@ -235,6 +235,7 @@ def _work(order: _Order) -> Iterator[_Message]:
     images = [Path(os.fsdecode(unquote_to_bytes(name))) for name in order.images]
     try:
         from detector.predictor import TextDetector
+        from detector.process import configure_process
 
         remarks = _Remarks()
         _log.addHandler(remarks)
@@ -247,6 +248,7 @@ def _work(order: _Order) -> Iterator[_Message]:
             thresholds=trial.thresholds,
             tiled=trial.tiled,
         )
+        configure_process(threads=detector.threads)
         yield from remarks.heard
         begun, rounds = time.perf_counter(), 0
         while not rounds or (trial.seconds and (rounds < LEAST_ROUNDS or time.perf_counter() - begun < trial.seconds)):
