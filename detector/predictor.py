@@ -24,7 +24,7 @@ from detector.models import DEFAULT_MODEL, ModelCard, load_card
 from detector.postprocess import Box, Map, find_boxes
 from detector.preprocess import Normaliser, normalise
 from detector.runtimes import Runtime, file_kind, load_runtime
-from detector.runtimes.tuned import RUNTIMES, Measured, tuned
+from detector.runtimes.tuned import RUNTIMES, Candidate, tuned
 from detector.thresholds import Thresholds
 from detector.tiling import WholePage, blend_overview, merged_map
 
@@ -249,7 +249,7 @@ class TextDetector:
 
 def _tuned(
     card: ModelCard, threads: int | None, limit_side: int, tiled: bool, memory_limit: int | None
-) -> Measured | None:
+) -> Candidate | None:
     # With tiles the network never sees more than a tile.
     seen_side = min(limit_side, TILE) if tiled else limit_side
     return tuned(card.sha256, seen_side, threads, memory_limit / 2**20 if memory_limit else None)
@@ -261,8 +261,8 @@ def auto_runtime(model: str | Path, *, threads: int, limit_side: int, tiled: boo
     Raises:
         ModelError: no such model.
     """
-    way = _tuned(load_card(model), threads, limit_side, tiled, memory_limit)
-    return way.runtime if way else RUNTIMES[0]
+    candidate = _tuned(load_card(model), threads, limit_side, tiled, memory_limit)
+    return candidate.runtime if candidate else RUNTIMES[0]
 
 
 def _load(
@@ -270,10 +270,10 @@ def _load(
 ) -> tuple[ModelCard, Runtime, int]:
     """The model's card, the runtime holding it, and its threads. What "auto" means is `detector.runtimes.tuned`."""
     card = load_card(model, file_kind(runtime))
-    if runtime == "auto" and (way := _tuned(card, threads, limit_side, tiled, memory_limit)):
+    if runtime == "auto" and (candidate := _tuned(card, threads, limit_side, tiled, memory_limit)):
         try:
-            chosen = load_card(model, file_kind(way.runtime))
-            return chosen, load_runtime(way.runtime, chosen, way.threads), way.threads
+            chosen = load_card(model, file_kind(candidate.runtime))
+            return chosen, load_runtime(candidate.runtime, chosen, candidate.threads), candidate.threads
         except (ModelError, ImportError) as error:
-            _log.warning("the tuned runtime %s does not load (%s); using the default", way.runtime, error)
+            _log.warning("the tuned runtime %s does not load (%s); using the default", candidate.runtime, error)
     return card, load_runtime(runtime, card, threads or 1), threads or 1

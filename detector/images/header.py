@@ -209,12 +209,12 @@ def _pillow(file: BinaryIO, kind: str, page: int, name: str) -> Header:
     if kind == "jpeg":
         return _jpeg(image, replace(header, orientation=_orientation(image.getexif)), data_start)
     if kind == "tiff":
-        _check_strips(image.tag_v2, file)
+        _check_tiff_strips(image.tag_v2, file)
         orientation = _orientation(lambda: image.tag_v2)
         if orientation >= 5:  # Pillow announces the turned size; ours is the stored one
             header = replace(header, width=height, height=width)
         size = max(bytes_per_pixel, channels)
-        held = _strip_rows(image.tag_v2, header.height) * header.width * size
+        held = _tiff_strip_rows(image.tag_v2, header.height) * header.width * size
         return replace(header, orientation=orientation, streams=True, bytes_per_pixel=size, held_bytes=held)
     if kind == "avif":
         return replace(header, orientation=_orientation(image.getexif))
@@ -233,22 +233,22 @@ def _jpeg(image: Any, header: Header, data_start: int) -> Header:
     return replace(header, held_bytes=held, data_start=data_start, streams=not progressive, description=description)
 
 
-def _check_strips(tags: Any, file: BinaryIO) -> None:
-    """libtiff silently re-guesses the strips of a cut uncompressed file and repeats what it has."""
+def _check_tiff_strips(tags: Any, file: BinaryIO) -> None:
+    """libtiff silently re-guesses the TIFF strips of a cut uncompressed file and repeats what it has."""
     if tags.get(259, 1) != 1:
         return  # compressed data that is cut off fails in its decoder
     end = file.seek(0, os.SEEK_END)
-    for offsets, counts in ((273, 279), (324, 325)):  # strips, tiles (TIFF 6.0, sections 8 and 15)
+    for offsets, counts in ((273, 279), (324, 325)):  # TIFF strips, tiles (TIFF 6.0, sections 8 and 15)
         pairs = zip(tags.get(offsets, ()), tags.get(counts, ()), strict=False)
         if any(offset + count > end for offset, count in pairs):
             raise ValueError("the file is cut off: its pixels would lie behind its end")
 
 
-def _strip_rows(tags: Any, height: int) -> int:
-    """Rows that libtiff must unpack at once: a strip is decoded whole, and some writers make one of the whole page."""
+def _tiff_strip_rows(tags: Any, height: int) -> int:
+    """Rows that libtiff must unpack at once: a TIFF strip is decoded whole, and some writers make the page one."""
     if tags.get(259, 1) in (1, 7):  # uncompressed and JPEG are read line by line
         return 0
-    return min(int(tags.get(323) or tags.get(278) or height), height)  # tile length or rows per strip
+    return min(int(tags.get(323) or tags.get(278) or height), height)  # tile length or rows per TIFF strip
 
 
 def _png(file: BinaryIO) -> Header:

@@ -82,7 +82,7 @@ def open_page(
     max_bytes: int = DEFAULT_MAX_BYTES,
     make_room: MakeRoom | None = None,
 ) -> Page:
-    """Opens one page so that its long side is at most `limit_side` (strips: see `image_budget.target_size`).
+    """Opens one page so that its long side is at most `limit_side` (thin pages: see `images.sizes.target_size`).
 
     The header is read and weighed first, then the format's cheapest decoder runs: JPEG scales while decoding, large
     PNG/TIFF/WebP are streamed, PDF is drawn at the size needed. The rest of the way down is cv2.INTER_AREA. Pages are

@@ -127,7 +127,7 @@ def _load(file: BinaryIO, header: Header, page: int, target: tuple[int, int]) ->
     if header.kind == "tiff":
         options["page"] = page
         if _knows_unlimited():
-            options["unlimited"] = True  # libvips allows libtiff 50 MB; image_budget has weighed this page already
+            options["unlimited"] = True  # libvips allows libtiff 50 MB; images.budget has weighed this page already
     factor = box_reduction(header.width, header.height, target)
     if header.kind == "webp" and factor > 1:
         options["scale"] = 1 / factor  # libwebp rescales row by row while it decodes
