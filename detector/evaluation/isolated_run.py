@@ -236,8 +236,8 @@ def _work(order: _Order) -> Iterator[_Message]:
     settings = order.settings
     images = [Path(os.fsdecode(unquote_to_bytes(name))) for name in order.images]
     try:
+        from detector.memory import configure_process
         from detector.predictor import TextDetector
-        from detector.process import configure_process
 
         remarks = _Remarks()
         _log.addHandler(remarks)
