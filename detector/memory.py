@@ -23,7 +23,7 @@ _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8  # malloc.h, for
 
 OWN_MAPPING_BYTES = 2**20
 """Blocks from this size on are mapped apart, and unmapped when freed. Smaller ones are used again: mapping and zeroing
-everything from 128 KB on anew for every page costs up to 8 % of the time at 640 px. With 2 MB here, a page of 48
+everything from 128 KB on for every single page costs up to 8 % of the time at 640 px. With 2 MB here, a page of 48
 megapixels in strips keeps 50 MB more."""
 
 HEAP_TOP_BYTES = 4 * 2**20

@@ -64,7 +64,7 @@ def shrink(
 
     def refuse(needed: int) -> None:  # rather than decode smaller: whoever takes the whole page may have the memory
         if needed > max_bytes:
-            raise MemoryError(f"decoding takes about {needed >> 20} MB, {max_bytes >> 20} MB are free")
+            raise MemoryError(f"decoding takes about {needed >> 20} MiB, {max_bytes >> 20} MiB are free")
 
     opened = open_page(
         path, page, limit_side=limit_side, max_pixels=max_pixels, max_bytes=sys.maxsize, make_room=refuse

@@ -175,7 +175,7 @@ def _as_error(refused: _Refused) -> Exception:
 
 def _death(code: int, watch: _Watch, errors: IO[bytes]) -> IsolatedRunError:
     if watch.tripped:
-        return TooMuchMemoryError(f"stopped above {watch.limit_mb:.0f} MB")
+        return TooMuchMemoryError(f"stopped above {watch.limit_mb:.0f} MiB")
     if code == -signal.SIGKILL:
         return TooMuchMemoryError("killed by the system, most likely for its memory")
     errors.seek(0)
