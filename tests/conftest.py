@@ -11,7 +11,7 @@ import pytest
 import redis
 
 from producer.local.server import EmbeddedServer
-from worker.ledger.ledger import Ledger
+from worker.ledger import Ledger
 from worker.settings import Settings, read_settings
 
 

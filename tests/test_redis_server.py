@@ -20,7 +20,7 @@ from tests.pictures import write_images
 from tests.processes import WorkerProcess, command, wait_until
 from tests.tools import tool
 from worker.broker import queue
-from worker.ledger.ledger import Ledger
+from worker.ledger import Ledger
 
 PASSWORD = "correct-horse"
 COUNT = 8

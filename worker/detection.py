@@ -16,10 +16,10 @@ import redis
 from detector.errors import DetectorError, is_out_of_memory
 from detector.images.budget import SMALLEST_LIMIT_SIDE
 from detector.memory import peak_rss_mb
-from worker import process as guard
-from worker.broker import blobs as blob
+from worker.broker import blobs
 from worker.broker.connection import connect
 from worker.messages import BoxRecord, ImageRecord, ImageTask, ModelRecord, Original, Seconds, failed_record
+from worker.process import reset_peak_rss
 from worker.settings import Settings
 from worker.storage.files import Fetch, Storage
 from worker.storage.remote import SCHEMES, Remote
@@ -49,12 +49,12 @@ class ImageRunner:
 
     def _fetchers(self) -> dict[str, Fetch]:
         remote = Remote(self.settings.url_roots, s3_open=not (self.settings.roots or self.settings.url_roots))
-        return {blob.SCHEME: self._fetch_blob, **dict.fromkeys(SCHEMES, remote.fetch)}
+        return {blobs.SCHEME: self._fetch_blob, **dict.fromkeys(SCHEMES, remote.fetch)}
 
     def _fetch_blob(self, uri: str, target: Path) -> None:
         if self._client is None:
             self._client = connect(self.settings, patient=True)
-        blob.fetch(self._client, uri, target)
+        blobs.fetch(self._client, uri, target)
 
     def detector(self) -> TextDetector:
         """The loaded network: inherited through the fork where that is safe (tasks.py), else loaded now.
@@ -104,7 +104,7 @@ class ImageRunner:
         Raises:
             MemoryError: no memory; the caller may try smaller.
         """
-        guard.reset_peak_rss()
+        reset_peak_rss()
         started = time.perf_counter()
         limit_side = degraded_limit_side(task.limit_side or self.settings.limit_side, losses)
         try:

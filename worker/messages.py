@@ -7,6 +7,8 @@ from typing import Any, Literal
 
 import msgspec
 
+from worker.errors import WorkerError
+
 SCHEMA = 1
 JOB_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z")
 
@@ -22,7 +24,7 @@ ErrorType = Literal[
 ]
 
 
-class MessageError(ValueError):
+class MessageError(WorkerError):
     """A message that is not one of ours, or of a schema this version does not speak."""
 
 

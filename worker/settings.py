@@ -10,8 +10,10 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+from detector.exit_codes import ExitCode
 from detector.models import DEFAULT_MODEL
 from detector.profile import Profile, choose_profile
+from worker.errors import WorkerError
 
 PREFIX = "OCRFLEET_"
 DEFAULT_CRON = "17 3 * * *"
@@ -23,8 +25,10 @@ HEARTBEAT_S = 10
 HARD_LIMIT_MARGIN_S = 15
 
 
-class SettingsError(ValueError):
+class SettingsError(WorkerError):
     """An environment variable holds something unusable. The message names the variable and what it may hold."""
+
+    exit_code = ExitCode.USAGE
 
 
 @dataclass(frozen=True, slots=True)

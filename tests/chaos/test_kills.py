@@ -18,7 +18,7 @@ import redis
 from tests.pictures import write_images
 from tests.processes import WorkerProcess, command, wait_until
 from worker.broker import queue
-from worker.ledger.ledger import Ledger
+from worker.ledger import Ledger
 
 pytestmark = pytest.mark.chaos
 

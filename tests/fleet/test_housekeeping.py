@@ -14,7 +14,7 @@ from tests.fleet.machines import lab
 from tests.fleet.test_three_machines import Fleet
 from tests.pictures import write_images
 from tests.processes import WorkerProcess, command, wait_until
-from worker.ledger.ledger import Ledger
+from worker.ledger import Ledger
 from worker.ops.cleanup import last_reports
 
 

@@ -8,6 +8,8 @@ import redis
 from redis.backoff import ExponentialBackoff
 from redis.retry import Retry
 
+from detector.exit_codes import ExitCode
+from worker.errors import WorkerError
 from worker.redis_url import redacted
 from worker.settings import Settings
 
@@ -20,8 +22,10 @@ _DISK_BROKEN = "MISCONF"
 _NO_WRITES = (_MEMORY_FULL, "READONLY You can't write", _DISK_BROKEN, "NOREPLICAS")
 
 
-class BrokerUnreachable(ConnectionError):
+class BrokerUnreachable(WorkerError, ConnectionError):
     """No answer from Redis, or it does not let us in. The message names the URL (without password) and the remedy."""
+
+    exit_code = ExitCode.BROKER
 
 
 # A broker that restarts is back within half a minute; every step of the ledger may be repeated without harm.

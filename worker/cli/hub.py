@@ -57,7 +57,7 @@ def flower(address: str, port: int, basic_auth: str | None, db: Path | None) -> 
     """
     from importlib.util import find_spec
 
-    from worker.broker.connection import connect
+    from worker.broker import connect
 
     if find_spec("flower") is None:
         raise click.UsageError("Flower is not installed: pip install 'ocrfleet[flower]'")
@@ -97,7 +97,7 @@ def exporter(address: str, port: int) -> None:
 
     if find_spec("prometheus_client") is None:
         raise click.UsageError("prometheus_client is not installed: pip install 'ocrfleet[flower]'")
-    from worker.ledger.patient import open_ledger
+    from worker.ledger import open_ledger
     from worker.ops.exporter import serve
 
     try:
@@ -126,7 +126,7 @@ def doctor(alive: bool, as_json: bool) -> None:
     import redis
 
     from worker.broker import queue
-    from worker.ledger.patient import open_ledger
+    from worker.ledger import open_ledger
     from worker.ops.doctor import examine
     from worker.ops.worker_registry import why_not_alive
 

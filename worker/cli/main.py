@@ -47,7 +47,7 @@ def start(name: str | None, loglevel: str, **options: Any) -> None:
       ocr-worker start --profile low --model dbnet-resnet18-slim
     """
     from detector.runtimes import usable_card
-    from worker.broker.connection import connect
+    from worker.broker import connect
 
     _export(**options)
     current = read_settings(os.environ)
@@ -67,7 +67,7 @@ def beat(loglevel: str) -> None:
     Example:
       OCRFLEET_CLEANUP_CRON="17 3 * * *" ocr-worker beat
     """
-    from worker.broker.connection import connect
+    from worker.broker import connect
 
     connect(read_settings(os.environ)).close()
     replace_by_celery("beat", "--loglevel", loglevel)
@@ -89,7 +89,7 @@ def cleanup(dry_run: bool, report: bool) -> None:
       ocr-worker cleanup --dry-run
       ocr-worker cleanup --report
     """
-    from worker.ledger.patient import open_ledger
+    from worker.ledger import open_ledger
     from worker.ops.cleanup import clean_redis, clean_spool, last_reports, remember_report, report_line
 
     current = read_settings(os.environ)
@@ -120,7 +120,7 @@ def deadletters(count: int, as_json: bool) -> None:
     """
     import msgspec
 
-    from worker.broker.connection import connect
+    from worker.broker import connect
     from worker.ledger.dead_letters import dead_letters
     from worker.messages import ImageRecord
 

@@ -33,7 +33,7 @@ def clear_errors(command: Callable[..., Any]) -> Callable[..., Any]:
         from redis.exceptions import RedisError
 
         from detector.errors import ModelError
-        from worker.broker.connection import BrokerUnreachable, refusal
+        from worker.broker import BrokerUnreachable, refusal
 
         try:
             return command(*args, **kwargs)

@@ -13,9 +13,9 @@ from pathlib import Path
 import redis
 from redis.exceptions import OutOfMemoryError
 
+from worker.ledger import Ledger
 from worker.ledger.dead_letters import DEAD_KEY
-from worker.ledger.ledger import Ledger
-from worker.ops import worker_registry as presence
+from worker.ops import worker_registry
 from worker.redis_keys import JOBS_KEY, JobKeys
 from worker.settings import Settings
 
@@ -86,7 +86,7 @@ def clean_redis(ledger: Ledger, settings: Settings, *, dry_run: bool = False) ->
         if not dry_run:
             ledger.client.expire(key, ledger.ttl_s)
     if not dry_run:
-        presence.forget_gone(ledger.client)
+        worker_registry.forget_gone(ledger.client)
     if not dry_run and ledger.client.ttl(DEAD_KEY) == -1:
         ledger.client.expire(DEAD_KEY, ledger.ttl_s)
     return {"jobs": len(jobs), "keys": keys}

@@ -14,8 +14,8 @@ from urllib.parse import urlsplit
 from detector.errors import ModelError
 from detector.machine import Machine, read_machine
 from detector.runtimes import usable_card
-from worker.ledger.ledger import Ledger
-from worker.ops import worker_registry as presence
+from worker.ledger import Ledger
+from worker.ops import worker_registry
 from worker.ops.cleanup import last_reports
 from worker.settings import LEASE_S, Settings
 from worker.storage.files import free_bytes
@@ -49,7 +49,7 @@ class BrokerFacts:
     info: Mapping[str, Any]
     ping_s: float
     clock_ahead_s: float
-    workers: Mapping[str, presence.WorkerNote]
+    workers: Mapping[str, worker_registry.WorkerNote]
     models: Mapping[str, str]
     producers: Mapping[str, str]
     last_cleanup: float | None
@@ -76,8 +76,8 @@ def ask_broker(ledger: Ledger) -> BrokerFacts:
         info=client.info(),
         ping_s=statistics.median(pings),
         clock_ahead_s=skews[pings.index(min(pings))],
-        workers=presence.workers(client),
-        models={name: note.model for name, note in presence.images(client).items() if note.model},
+        workers=worker_registry.workers(client),
+        models={name: note.model for name, note in worker_registry.images(client).items() if note.model},
         producers={name: status.extra["version"] for name, status in jobs.items() if "version" in status.extra},
         last_cleanup=max((report["at"] for report in reports.values()), default=None),
     )
@@ -130,7 +130,7 @@ def judge_broker(facts: BrokerFacts, now: float) -> Iterator[Finding]:
 
 def judge_fleet(facts: BrokerFacts, version: str, sha256: str, now: float) -> Iterator[Finding]:
     """Whether everybody runs the same program and the same network."""
-    here = {name: note for name, note in facts.workers.items() if now - note.at <= presence.GONE_S}
+    here = {name: note for name, note in facts.workers.items() if now - note.at <= worker_registry.GONE_S}
     others = {note.version for note in here.values()} | set(facts.producers.values())
     skewed = sorted(others - {version})
     yield Finding(
@@ -218,5 +218,5 @@ def examine(ledger: Ledger, settings: Settings) -> list[Finding]:
         *judge_safety(settings),
         *judge_machine(settings, read_machine()),
         model,
-        *judge_fleet(facts, presence.program_version(), sha256, now),
+        *judge_fleet(facts, worker_registry.program_version(), sha256, now),
     ]

@@ -1,4 +1,4 @@
-"""Celery signals that keep a worker's notes (presence.py) up to date. Imported by tasks.py."""
+"""Celery signals that keep a worker's notes (worker_registry.py) up to date. Imported by tasks.py."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from celery.signals import heartbeat_sent, worker_ready, worker_shutdown
 
 from detector.memory import peak_rss_mb
 from worker.messages import ModelRecord
-from worker.ops import worker_registry as presence
+from worker.ops import worker_registry
 from worker.settings import settings
 from worker.storage.files import spool_usage
 
@@ -38,19 +38,19 @@ def _name(pid: int) -> str:
 @heartbeat_sent.connect
 def _beat(**_: Any) -> None:
     global _last_beat
-    if time.monotonic() - _last_beat < presence.BEAT_S:
+    if time.monotonic() - _last_beat < worker_registry.BEAT_S:
         return
     _last_beat = time.monotonic()
     current = settings()
-    note = presence.WorkerNote(
+    note = worker_registry.WorkerNote(
         at=time.time(),
         started=_started,
-        version=presence.program_version(),
+        version=worker_registry.program_version(),
         profile=current.profile.name,
         temp_bytes=spool_usage(current.spool_dir),
     )
     try:
-        presence.note_worker(_client(), _name(os.getpid()), note)
+        worker_registry.note_worker(_client(), _name(os.getpid()), note)
     except redis.RedisError as error:
         logger.warning("could not report to the broker: %s", error)
 
@@ -58,7 +58,7 @@ def _beat(**_: Any) -> None:
 @worker_shutdown.connect
 def _leave(**_: Any) -> None:
     try:
-        presence.leave(_client(), _name(os.getpid()))
+        worker_registry.leave(_client(), _name(os.getpid()))
     except redis.RedisError as error:
         logger.warning("could not sign off at the broker: %s", error)
 
@@ -72,11 +72,11 @@ def image_done(client: redis.Redis, model: ModelRecord | None) -> None:
     """
     global _last_image
     now = time.monotonic()
-    if _last_image and now - _last_image < presence.IMAGE_NOTE_S:
+    if _last_image and now - _last_image < worker_registry.IMAGE_NOTE_S:
         return
     _last_image = now
-    note = presence.ImageNote(time.time(), round(peak_rss_mb(), 1), model.sha256 if model else "")
+    note = worker_registry.ImageNote(time.time(), round(peak_rss_mb(), 1), model.sha256 if model else "")
     try:
-        presence.note_image(client, _name(os.getppid()), note)
+        worker_registry.note_image(client, _name(os.getppid()), note)
     except redis.RedisError as error:  # the image's record is safe; this is only for people who watch
         logger.warning("could not report to the broker: %s", error)

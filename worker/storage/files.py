@@ -3,7 +3,7 @@
 ``file:///path``                     the file itself, nothing is copied
 ``zip+file:///archive.zip#member``   the member, copied to the spool
 ``tar+file:///archive.tar.gz#member``  likewise; any compression ``tarfile`` knows
-``redis-blob://job/index``, ``s3://``, ``https://``  copied to the spool by a fetcher (blob.py, remote.py)
+``redis-blob://job/index``, ``s3://``, ``https://``  copied to the spool by a fetcher (broker/blobs.py, remote.py)
 
 Paths and members are percent-encoded bytes (``os.fsencode``), so that any name a file system allows survives JSON.
 """

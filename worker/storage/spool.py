@@ -10,13 +10,15 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from worker.errors import WorkerError
+
 # Of what is read, not only written: a dying disk or a network folder that went away.
 _OF_THE_MACHINE = frozenset(
     (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS, errno.EMFILE, errno.ENFILE)
 )
 
 
-class MachineFault(OSError):
+class MachineFault(WorkerError, OSError):
     """This machine could not do what any healthy one can. ``filename`` and ``strerror`` say what."""
 
 

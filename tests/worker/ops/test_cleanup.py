@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from worker.ledger.ledger import Ledger
+from worker.ledger import Ledger
 from worker.messages import ImageTask
 from worker.ops.cleanup import clean_redis, clean_redis_once, clean_spool, last_reports, remember_report, report_line
 from worker.redis_keys import JobKeys
