@@ -54,6 +54,6 @@ def record_dead_letter(ledger: Ledger, record: ImageRecord) -> bool:
     return True
 
 
-def dead_letters(client: redis.Redis, count: int = KEEP) -> list[bytes]:
+def latest_dead_letters(client: redis.Redis, count: int = KEEP) -> list[bytes]:
     """The latest dead letters as record JSON, newest first."""
     return [fields[b"record"] for _, fields in client.xrevrange(DEAD_KEY, count=count)]
