@@ -24,7 +24,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from detector.errors import DetectorError
+from detector.errors import ImageError
 from detector.images.page import Page, open_page
 
 Boxes = Sequence[Sequence[Sequence[float]]] | Sequence[npt.NDArray[np.float64]] | npt.NDArray[np.float64]
@@ -125,7 +125,7 @@ def write_overlay(
 
     Raises:
         ValueError: a box is not a polygon.
-        DetectorError: the page cannot be opened.
+        ImageError: the page cannot be opened.
         OSError: the JPEG cannot be written.
     """
     opened = open_page(path, page, limit_side=max_side, max_pixels=sys.maxsize)  # who has boxes has passed the limit
@@ -144,7 +144,7 @@ def write_comparison(path: Path, found: Boxes, truth: Sequence[tuple[Any, bool]]
         out: the JPEG.
 
     Raises:
-        DetectorError: the image cannot be opened.
+        ImageError: the image cannot be opened.
         OSError: the JPEG cannot be written.
     """
     opened = open_page(path, limit_side=MAX_SIDE)
@@ -180,7 +180,7 @@ def answer(line: str) -> dict[str, Any]:
             max_side=int(job.get("max_side", MAX_SIDE)),
             scores=job.get("scores"),
         )
-    except (DetectorError, OSError) as error:
+    except (ImageError, OSError) as error:
         return {"out": out, "ok": False, "error": str(error)}
     except MemoryError:
         return {"out": out, "ok": False, "error": "not enough memory to draw this page"}

@@ -23,7 +23,7 @@ from urllib.parse import unquote_to_bytes
 
 import cv2
 
-from detector.errors import DetectorError
+from detector.errors import ImageError
 from detector.images.page import DEFAULT_MAX_BYTES, DEFAULT_MAX_PIXELS, open_page
 from detector.memory import decode_budget, resident_bytes
 from detector.profile import choose_profile
@@ -55,7 +55,7 @@ def shrink(
         "smaller" (whether `out` was written), "width" and "height" (original upright pixels), "flags".
 
     Raises:
-        DetectorError: the page cannot be opened.
+        ImageError: the page cannot be opened.
         MemoryError: it cannot be decoded within `max_bytes`, at least not to `limit_side`.
         OSError: `out` cannot be written.
     """
@@ -100,7 +100,7 @@ def serve(lines: TextIO, answers: TextIO, limit: int | None = None) -> None:
             path = Path(os.fsdecode(unquote_to_bytes(job["path"])))
             limits = {name: int(job[name]) for name in ("limit_side", "max_pixels")}
             answer = {"ok": True, **shrink(path, int(job["page"]), Path(job["out"]), max_bytes=budget, **limits)}
-        except DetectorError as error:
+        except ImageError as error:
             answer = {"ok": False, "type": error.type, "error": str(error)}
         except (OSError, ValueError, KeyError, TypeError, MemoryError, cv2.error) as error:
             answer = {"ok": False, "type": "Internal", "error": f"{type(error).__name__}: {error}"}

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import os
-import signal
-import socket
 import time
 from dataclasses import replace
-from fnmatch import fnmatch
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import redis
 
-from detector.errors import DetectorError, is_out_of_memory
+from detector.errors import ImageError, is_out_of_memory
 from detector.images.budget import SMALLEST_LIMIT_SIDE
 from detector.memory import peak_rss_mb
+from detector.record import worker_name
 from worker.broker import blobs
 from worker.broker.connection import connect
 from worker.messages import BoxRecord, ImageRecord, ImageTask, ModelRecord, Original, Seconds, failed_record
@@ -26,14 +23,6 @@ from worker.storage.remote import SCHEMES, Remote
 
 if TYPE_CHECKING:
     from detector.predictor import Detection, TextDetector
-
-# Chaos tests set this to a pattern of image names: the child kills itself over them, as a bad native library would.
-POISON_VARIABLE = "OCRFLEET_CHAOS_POISON"
-
-
-def worker_name() -> str:
-    """``host:pid`` of this process."""
-    return f"{socket.gethostname()}:{os.getpid()}"
 
 
 class ImageRunner:
@@ -110,9 +99,8 @@ class ImageRunner:
         try:
             with self.storage.open(task.uri) as path:
                 fetched = time.perf_counter()
-                _maybe_poison(task)
                 detection = self.detector().detect(path, task.page_in_bytes, limit_side=limit_side)
-        except DetectorError as error:
+        except ImageError as error:
             return self._failed(task, error, attempts)
         except MemoryError:
             raise
@@ -154,11 +142,11 @@ class ImageRunner:
             model=ModelRecord(info.name, info.sha256, info.runtime),
         )
 
-    def _failed(self, task: ImageTask, error: DetectorError, attempts: int) -> ImageRecord:
+    def _failed(self, task: ImageTask, error: ImageError, attempts: int) -> ImageRecord:
         message = str(error) or type(error).__name__
         return failed_record(
             task,
-            error.type,  # type: ignore[arg-type]
+            error.type,
             message,
             attempts=attempts,
             worker=worker_name(),
@@ -181,12 +169,6 @@ def at_original_size(detection: Detection, original: Original) -> Detection:
     ]
     flags = tuple(dict.fromkeys((*original.flags, *detection.flags)))
     return replace(detection, width=original.width, height=original.height, boxes=boxes, flags=flags)
-
-
-def _maybe_poison(task: ImageTask) -> None:
-    pattern = os.environ.get(POISON_VARIABLE)
-    if pattern and fnmatch(task.image, pattern):
-        os.kill(os.getpid(), signal.SIGKILL)
 
 
 # After a lost process or no memory: same page again at a smaller size, then smaller (DESIGN 4, degradation ladder).

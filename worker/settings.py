@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+from detector.errors import ProfileError
 from detector.exit_codes import ExitCode
 from detector.models import DEFAULT_MODEL
 from detector.profile import Profile, choose_profile
@@ -127,7 +128,7 @@ def read_settings(environ: Mapping[str, str]) -> Settings:
     """
     try:
         profile, reason = choose_profile(environ.get(PREFIX + "PROFILE", "").strip() or "auto")
-    except ValueError as error:
+    except ProfileError as error:
         raise SettingsError(f"{PREFIX}PROFILE: {error}") from None
     runtime = environ.get(PREFIX + "RUNTIME", "").strip() or profile.runtime
     if runtime not in ("auto", "onnxruntime", "openvino", "torch"):

@@ -17,11 +17,12 @@ from celery.signals import setup_logging, worker_init, worker_process_init
 from kombu.exceptions import OperationalError
 
 from detector.errors import ModelError
+from detector.record import worker_name
 from detector.runtimes import usable_card
 from worker import process
 from worker.app import CLEANUP_TASK, DETECT_TASK, RECONCILE_TASK, app
 from worker.broker.connection import takes_no_writes
-from worker.detection import ImageRunner, worker_name
+from worker.detection import ImageRunner
 from worker.lease import LeaseKeeper
 from worker.ledger.dead_letters import MACHINE_FAULT, dead_record, record_dead_letter
 from worker.ledger.ledger import Ledger

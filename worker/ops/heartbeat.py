@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import socket
 import time
 from functools import cache
 from typing import Any
@@ -13,6 +12,7 @@ import redis
 from celery.signals import heartbeat_sent, worker_ready, worker_shutdown
 
 from detector.memory import peak_rss_mb
+from detector.record import worker_name
 from worker.messages import ModelRecord
 from worker.ops import worker_registry
 from worker.settings import settings
@@ -28,10 +28,6 @@ _last_image = 0.0
 def _client() -> redis.Redis:
     """The main process's own connection. Impatient: it must not hold up Celery's event loop."""
     return redis.Redis.from_url(settings().redis_url, socket_connect_timeout=2, socket_timeout=2)
-
-
-def _name(pid: int) -> str:
-    return f"{socket.gethostname()}:{pid}"
 
 
 @worker_ready.connect
@@ -50,7 +46,7 @@ def _beat(**_: Any) -> None:
         temp_bytes=spool_usage(current.spool_dir),
     )
     try:
-        worker_registry.note_worker(_client(), _name(os.getpid()), note)
+        worker_registry.note_worker(_client(), worker_name(), note)
     except redis.RedisError as error:
         logger.warning("could not report to the broker: %s", error)
 
@@ -58,7 +54,7 @@ def _beat(**_: Any) -> None:
 @worker_shutdown.connect
 def _leave(**_: Any) -> None:
     try:
-        worker_registry.leave(_client(), _name(os.getpid()))
+        worker_registry.leave(_client(), worker_name())
     except redis.RedisError as error:
         logger.warning("could not sign off at the broker: %s", error)
 
@@ -77,6 +73,6 @@ def image_done(client: redis.Redis, model: ModelRecord | None) -> None:
     _last_image = now
     note = worker_registry.ImageNote(time.time(), round(peak_rss_mb(), 1), model.sha256 if model else "")
     try:
-        worker_registry.note_image(client, _name(os.getppid()), note)
+        worker_registry.note_image(client, worker_name(os.getppid()), note)
     except redis.RedisError as error:  # the image's record is safe; this is only for people who watch
         logger.warning("could not report to the broker: %s", error)

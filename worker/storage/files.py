@@ -31,7 +31,7 @@ MAX_MEMBER_BYTES = 1 << 30
 _COPY_CHUNK = 1 << 20
 
 
-# Copies what is at a URI to a file, or raises a DetectorError.
+# Copies what is at a URI to a file, or raises an ImageError.
 Fetch = Callable[[str, Path], None]
 # Path, time of the last change (ns) and bytes of an archive: while all three stay, it is the same one.
 _Identity = tuple[Path, int, int]
