@@ -26,7 +26,7 @@ LOCK_S = 60
 
 
 def old_files(spool: Path, older_than_s: float, now: float | None = None) -> Iterator[Path]:
-    """Regular files directly in the spool that nobody has touched for so long. Links are never followed."""
+    """Regular files directly in the spool that were not changed for so long. Links are never followed."""
     limit = (time.time() if now is None else now) - older_than_s
     try:
         entries = list(os.scandir(spool))
@@ -49,7 +49,7 @@ def clean_spool(settings: Settings, *, dry_run: bool = False) -> dict[str, int]:
             if not dry_run:
                 path.unlink()
         except OSError:
-            continue  # somebody else was quicker
+            continue  # another process was quicker
         count, size = count + 1, size + length
     return {"files": count, "bytes": size}
 
@@ -111,7 +111,7 @@ def report_line(report: dict[str, int]) -> str:
 def remember_report(ledger: Ledger, report: dict[str, int]) -> None:
     """Keep this machine's last report where ``ocr-worker cleanup --report`` and a dashboard find it."""
     entry = json.dumps({**report, "at": round(time.time())})
-    with suppress(OutOfMemoryError):  # what a full broker has no room for; the cleanup itself was done
+    with suppress(OutOfMemoryError):  # the broker is full: no report, but the cleanup itself was done
         ledger.client.hset(REPORTS_KEY, socket.gethostname(), entry)
     ledger.client.expire(REPORTS_KEY, 30 * 24 * 3600)
 
