@@ -19,7 +19,7 @@ logger = logging.getLogger(__name__)
 class LeaseKeeper:
     """Renews the lease of whatever page is held, every ``HEARTBEAT_S`` seconds, in a daemon thread. One per child.
 
-    OpenCV and ONNX Runtime release the GIL, so the thread beats while they work. A child that is stopped, or that hardly
+    OpenCV and ONNX Runtime release the GIL, so the thread beats while they work. A child that is stopped, or hardly
     runs because the machine swaps, does not beat, and its page goes to another worker. One thread for the child's whole
     life: most pages end long before their first beat, and a thread for each costs more than taking the lease.
     """
