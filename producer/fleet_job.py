@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from worker.ledger.ledger import JobStatus, Ledger
 
 
-def broker() -> tuple[Any, Ledger]:
+def connect_fleet() -> tuple[Any, Ledger]:
     """The Celery app and the ledger of OCRFLEET_REDIS_URL."""
     from worker.app import app_for
     from worker.ledger.patient import open_ledger
@@ -27,7 +27,7 @@ def broker() -> tuple[Any, Ledger]:
     return app_for(current), open_ledger(current)
 
 
-def known(ledger: Ledger, job: str) -> JobStatus:
+def get_job(ledger: Ledger, job: str) -> JobStatus:
     """The job's status, or an exit that says there is none."""
     status = ledger.status(job)
     if status is None:
@@ -40,10 +40,10 @@ def feed_job(folder: Any, request: Any, app: Any, ledger: Ledger, *, watching: b
     from producer.job.collect import Collector
     from producer.job.feed import Feeder
     from producer.job.interrupt import terminated_like_ctrl_c
-    from producer.job.loop import Drive
+    from producer.job.loop import JobLoop
     from producer.job.manifest import make_manifest, read_manifest
     from producer.job.results_file import send_results
-    from producer.job.results_owner import origin_of
+    from producer.job.results_owner import owner_of
     from producer.output.terminal import Progress
     from worker.ops.worker_registry import program_version
 
@@ -61,9 +61,9 @@ def feed_job(folder: Any, request: Any, app: Any, ledger: Ledger, *, watching: b
                 feeder = Feeder(app, ledger, job, lines, limit_side=request.limit_side, uploader=uploader)
                 collector = None
                 if request.output:
-                    origin = origin_of(known(ledger, job))
-                    collector = stack.enter_context(Collector(ledger, job, folder.results, total, origin=origin))
-                status = Drive(app, ledger, job, progress, feeder, collector, until_fed=not watching).go()
+                    owner = owner_of(get_job(ledger, job))
+                    collector = stack.enter_context(Collector(ledger, job, folder.results, total, owner=owner))
+                status = JobLoop(app, ledger, job, progress, feeder, collector, until_fed=not watching).run()
         except KeyboardInterrupt:
             raise Stop(f"interrupted: go on with `ocr-producer resume {job}`", EXIT_INTERRUPTED) from None
         if request.output:

@@ -19,7 +19,7 @@ from producer.cli.options import (
     sources_argument,
 )
 from producer.errors import EXIT_FAILED_IMAGES, EXIT_NOTHING, Stop
-from producer.fleet_job import broker, feed_job, known, retry_on_broker
+from producer.fleet_job import connect_fleet, feed_job, get_job, retry_on_broker
 
 if TYPE_CHECKING:
     from producer.job.output_folder import JobRequest
@@ -78,7 +78,7 @@ def enqueue(
         job=job, sources=absolute(sources), limit_side=limit_side or 0, transfer=transfer, output=output
     )
     request = _with_shrinking(request, shrink)
-    app, ledger = broker()
+    app, ledger = connect_fleet()
     if not folder.exists() and ledger.status(job) is not None:
         raise Stop(f"job {job} was enqueued from another machine: choose another --job, or forget it first", 2)
     if folder.exists() and ledger.status(job) is None:
@@ -123,21 +123,21 @@ def collect(job: str, out: Path, follow: bool, quiet: bool) -> None:
       ocr-producer collect archive-7 -o out --follow
     """
     from producer.job.collect import Collector
-    from producer.job.loop import Drive
-    from producer.job.output_folder import OutFolder
-    from producer.job.results_owner import origin_of
+    from producer.job.loop import JobLoop
+    from producer.job.output_folder import OutputFolder
+    from producer.job.results_owner import owner_of
     from producer.output.terminal import Progress
 
-    app, ledger = broker()
-    status = known(ledger, job)
+    app, ledger = connect_fleet()
+    status = get_job(ledger, job)
     total = status.total
-    results = OutFolder(out.absolute()).results
-    with Collector(ledger, job, results, total, origin=origin_of(status)) as collector:
+    results = OutputFolder(out.absolute()).results
+    with Collector(ledger, job, results, total, owner=owner_of(status)) as collector:
         try:
             with Progress(quiet=quiet) as progress:
                 progress.total = total
                 if follow:
-                    Drive(app, ledger, job, progress, collector=collector).go()
+                    JobLoop(app, ledger, job, progress, collector=collector).run()
                 else:
                     while collector.step(block_ms=0):
                         progress.update(collector.count, collector.failed, 0.0, "collecting")
@@ -160,7 +160,7 @@ def resume(target: str, quiet: bool) -> None:
       ocr-producer resume out
       ocr-producer resume archive-7
     """
-    _again(target, quiet=quiet, retry=False)
+    _resume_or_retry(target, quiet=quiet, retry=False)
 
 
 @click.command()
@@ -174,22 +174,22 @@ def retry(target: str, quiet: bool) -> None:
     Example:
       ocr-producer retry out
     """
-    _again(target, quiet=quiet, retry=True)
+    _resume_or_retry(target, quiet=quiet, retry=True)
 
 
-def _again(target: str, *, quiet: bool, retry: bool) -> None:
-    from producer.cli.run import go, local_folder
+def _resume_or_retry(target: str, *, quiet: bool, retry: bool) -> None:
+    from producer.cli.run import local_folder, run_local_job
     from producer.job.output_folder import state_folder
     from worker.messages import JOB_NAME
 
     local = local_folder(target)
     if local is not None:
-        go(local, local.request(), quiet=quiet, retry=retry)
+        run_local_job(local, local.request(), quiet=quiet, retry=retry)
     if not JOB_NAME.match(target):
         raise Stop(f"{target} is neither an output folder of `run` nor a job's name", EXIT_NOTHING)
     folder = state_folder(target)
-    app, ledger = broker()
-    known(ledger, target)
+    app, ledger = connect_fleet()
+    get_job(ledger, target)
     if not folder.exists():
         raise Stop(f"{target} was enqueued on another machine: {'retry' if retry else 'resume'} it there", EXIT_NOTHING)
     if retry and retry_on_broker(ledger, target) == 0:

@@ -10,7 +10,7 @@ import click
 from producer.cli.fleet import job_argument
 from producer.cli.options import check_job_name, clear_errors, quiet_option
 from producer.errors import EXIT_FAILED_IMAGES, EXIT_INTERRUPTED, Stop
-from producer.fleet_job import broker, known
+from producer.fleet_job import connect_fleet, get_job
 
 if TYPE_CHECKING:
     from worker.ledger.ledger import JobStatus
@@ -59,8 +59,8 @@ def status(job: str | None, as_json: bool) -> None:
     """
     import json
 
-    _, ledger = broker()
-    rows = [status_row(known(ledger, name)) for name in ([job] if job else ledger.jobs())]
+    _, ledger = connect_fleet()
+    rows = [status_row(get_job(ledger, name)) for name in ([job] if job else ledger.jobs())]
     if as_json:
         click.echo(json.dumps(rows[0] if job else rows))
     else:
@@ -81,15 +81,15 @@ def jobs(context: click.Context, as_json: bool) -> None:
 @clear_errors
 def watch(job: str, quiet: bool) -> None:
     """Show JOB's progress until it is done. Ctrl-C stops watching, not the job."""
-    from producer.job.loop import Drive
+    from producer.job.loop import JobLoop
     from producer.output.terminal import Progress
 
-    app, ledger = broker()
-    total = known(ledger, job).total
+    app, ledger = connect_fleet()
+    total = get_job(ledger, job).total
     try:
         with Progress(quiet=quiet) as progress:
             progress.total = total
-            last = Drive(app, ledger, job, progress).go()
+            last = JobLoop(app, ledger, job, progress).run()
     except KeyboardInterrupt:
         raise Stop("stopped watching; the job goes on", EXIT_INTERRUPTED) from None
     click.echo(_say(status_row(last)), err=True)
@@ -104,8 +104,8 @@ def cancel(job: str) -> None:
     from worker.broker.queue import drop_job
     from worker.ledger.ledger import chunked
 
-    _, ledger = broker()
-    known(ledger, job)
+    _, ledger = connect_fleet()
+    get_job(ledger, job)
     ledger.cancel(job)
     dropped = drop_job(ledger.client, job)
     # As if never fed: `resume` feeds them again, and uploaded bytes do not wait for that in Redis.
@@ -125,8 +125,8 @@ def forget(job: str, yes: bool) -> None:
     from producer.job.output_folder import state_folder
     from worker.broker.queue import drop_job
 
-    _, ledger = broker()
-    status = known(ledger, job)
+    _, ledger = connect_fleet()
+    status = get_job(ledger, job)
     if status.uncollected and not yes:
         click.confirm(f"{status.uncollected} results of {job} were never collected. Forget them?", abort=True)
     # Only removals: a broker whose memory is full allows nothing else, and this is how it is emptied. The keys go

@@ -29,26 +29,26 @@ def clear_errors(command: Callable[..., Any]) -> Callable[..., Any]:
         import redis
         from kombu.exceptions import OperationalError
 
-        from producer.job.collect import AlreadyCollecting
-        from producer.job.loop import JobGone
-        from producer.job.manifest import ManifestError, NothingToDo
-        from producer.job.output_folder import FolderBusy
-        from producer.job.results_owner import OtherJob
+        from producer.job.collect import AlreadyCollectingError
+        from producer.job.loop import JobGoneError
+        from producer.job.manifest import ManifestError, NothingToDoError
+        from producer.job.output_folder import FolderBusyError
+        from producer.job.results_owner import OtherJobError
         from producer.local.fleet import LocalFleetError
-        from producer.local.server import NoEmbeddedServer
-        from producer.output.overlays import CannotDraw
-        from producer.sources.scan import SourceMissing
+        from producer.local.server import NoEmbeddedServerError
+        from producer.output.overlays import CannotDrawError
+        from producer.sources.scan import SourceMissingError
         from worker.broker.connection import BrokerUnreachable, refusal
 
         try:
             return command(*args, **kwargs)
         except (
             SettingsError,
-            FolderBusy,
+            FolderBusyError,
             LocalFleetError,
-            NoEmbeddedServer,
-            AlreadyCollecting,
-            OtherJob,
+            NoEmbeddedServerError,
+            AlreadyCollectingError,
+            OtherJobError,
             ManifestError,
         ) as error:
             raise Stop(str(error), EXIT_USAGE) from None
@@ -58,7 +58,7 @@ def clear_errors(command: Callable[..., Any]) -> Callable[..., Any]:
             raise Stop(f"lost the broker: {error}; the job is safe, resume it when it is back", EXIT_BROKER) from None
         except (redis.RedisError, OperationalError) as error:
             raise Stop(refusal(error), EXIT_BROKER) from None
-        except (SourceMissing, NothingToDo, JobGone, CannotDraw) as error:
+        except (SourceMissingError, NothingToDoError, JobGoneError, CannotDrawError) as error:
             raise Stop(str(error), EXIT_NOTHING) from None
         except OSError as error:
             reason = f"{error.filename or ''}: {error.strerror or error}".lstrip(": ")

@@ -70,9 +70,9 @@ def run(sources: tuple[str, ...], out: Path, job: str | None, quiet: bool, **opt
       ocr-producer run 'inbox/*.pdf' photos.zip -o out --overlays
       find /archive -name '*.tif' -print0 | ocr-producer run - -o out --profile low
     """
-    from producer.job.output_folder import JobRequest, OutFolder
+    from producer.job.output_folder import JobRequest, OutputFolder
 
-    folder = OutFolder(out.absolute())
+    folder = OutputFolder(out.absolute())
     named = absolute(sources)
     if folder.exists():
         request = folder.request()
@@ -89,7 +89,7 @@ def run(sources: tuple[str, ...], out: Path, job: str | None, quiet: bool, **opt
             raise Stop(f"{out} holds results of something else: choose another -o", EXIT_USAGE)
         limit_side = options.pop("limit_side") or 0
         request = JobRequest(job=job or default_job_name(), sources=named, limit_side=limit_side, **options)
-    go(folder, request, quiet=quiet)
+    run_local_job(folder, request, quiet=quiet)
 
 
 def _changed(request: Any, out: Path, options: dict[str, Any]) -> Any:
@@ -112,7 +112,7 @@ def _changed(request: Any, out: Path, options: dict[str, Any]) -> Any:
     return msgspec.structs.replace(request, **anew)
 
 
-def go(folder: Any, request: Any, *, quiet: bool, retry: bool = False) -> None:
+def run_local_job(folder: Any, request: Any, *, quiet: bool, retry: bool = False) -> None:
     """Run or go on with a local job, show it, write its summary and leave with the right exit code."""
     from producer.job.interrupt import terminated_like_ctrl_c
     from producer.local.fleet import check_installed, check_model
@@ -141,7 +141,7 @@ def go(folder: Any, request: Any, *, quiet: bool, retry: bool = False) -> None:
 
 def local_folder(target: str) -> Any | None:
     """The output folder of a local job, None if the argument is none (then it names a job)."""
-    from producer.job.output_folder import OutFolder
+    from producer.job.output_folder import OutputFolder
 
-    folder = OutFolder(Path(target).absolute())
+    folder = OutputFolder(Path(target).absolute())
     return folder if folder.exists() else None

@@ -12,7 +12,7 @@ import redis
 from celery import Celery
 
 from producer.job.manifest import ManifestLine
-from producer.job.upload import BATCH_BYTES, BATCH_PAGES, CannotSend, Parcel, Uploader
+from producer.job.upload import BATCH_BYTES, BATCH_PAGES, CannotSendError, Parcel, Uploader
 from worker.broker import queue
 from worker.ledger.ledger import Ledger
 from worker.messages import ImageTask
@@ -174,7 +174,7 @@ class Feeder:
             line = self._unsent.popleft()
             try:
                 return uploader.pack(line)
-            except CannotSend as reason:
+            except CannotSendError as reason:
                 uploader.refuse(line, reason)
 
     def _feed(self, lines: list[ManifestLine]) -> int:

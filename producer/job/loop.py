@@ -12,7 +12,6 @@ from redis import ResponseError
 
 from producer.job.collect import Collector
 from producer.job.feed import Feeder
-from producer.job.results_file import Line
 from producer.job.view import View
 from worker.broker.connection import is_full
 from worker.ledger.ledger import JobStatus, Ledger
@@ -41,13 +40,13 @@ def pause_s(sent: int, records: int, *, collecting: bool) -> float:
     return PAUSE_S
 
 
-class JobGone(RuntimeError):
+class JobGoneError(RuntimeError):
     """The job's keys are no longer on the broker: forgotten, or expired."""
 
 
 @dataclass
-class Drive:
-    """One job being driven. ``feeder`` and ``collector`` are optional: ``enqueue`` has no collector, ``collect`` no
+class JobLoop:
+    """One job on its way. ``feeder`` and ``collector`` are optional: ``enqueue`` has no collector, ``collect`` no
     feeder, ``watch`` neither.
 
     Attributes:
@@ -66,15 +65,14 @@ class Drive:
     collector: Collector | None = None
     until_fed: bool = False
     on_tick: Callable[[], None] = lambda: None
-    on_record: Callable[[Line], None] = lambda line: None
     peak_rss_mb: float = 0.0
     _last_reconcile: float = field(default_factory=time.monotonic)
 
-    def go(self) -> JobStatus:
-        """Drive the job to its end (or, with ``until_fed``, until all is fed). Returns its last status.
+    def run(self) -> JobStatus:
+        """Go on until the end of the job (or, with ``until_fed``, until all is fed). Returns its last status.
 
         Raises:
-            JobGone: the job's keys are no longer there.
+            JobGoneError: the job's keys are no longer there.
         """
         looked = 0.0
         status = self._status()
@@ -84,7 +82,6 @@ class Drive:
             lines = self.collector.step(block_ms=0 if sent else 100) if self.collector else []
             for line in lines:
                 self.peak_rss_mb = max(self.peak_rss_mb, line.peak_rss_mb)
-                self.on_record(line)
             now = time.monotonic()
             if lines or now - looked > STATUS_EVERY_S:
                 looked, status = now, self._status()
@@ -107,7 +104,7 @@ class Drive:
     def _status(self) -> JobStatus:
         status = self.ledger.status(self.job)
         if status is None:
-            raise JobGone(f"there is no job {self.job} on this broker (forgotten, or expired)")
+            raise JobGoneError(f"there is no job {self.job} on this broker (forgotten, or expired)")
         return status
 
     def _at_end(self, status: JobStatus) -> bool:

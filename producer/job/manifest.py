@@ -17,7 +17,7 @@ from pathlib import Path
 
 import msgspec
 
-from producer.job.output_folder import JobRequest, OutFolder
+from producer.job.output_folder import JobRequest, OutputFolder
 from producer.job.view import View
 from producer.sources.remote import scan_everything
 from producer.sources.scan import FoundPage
@@ -166,16 +166,16 @@ class ManifestIndex:
         return following is not None and following.image == image and following.page == page + 1
 
 
-class NothingToDo(RuntimeError):
+class NothingToDoError(RuntimeError):
     """The sources hold no image."""
 
 
-def make_manifest(folder: OutFolder, request: JobRequest, view: View) -> int:
+def make_manifest(folder: OutputFolder, request: JobRequest, view: View) -> int:
     """Scan the sources unless that was done before. Returns the number of pages.
 
     Raises:
-        NothingToDo: no page found.
-        producer.sources.scan.SourceMissing: a named source does not exist.
+        NothingToDoError: no page found.
+        producer.sources.scan.SourceMissingError: a named source does not exist.
     """
     if folder.manifest.exists():
         return count_manifest(folder.manifest)
@@ -183,5 +183,5 @@ def make_manifest(folder: OutFolder, request: JobRequest, view: View) -> int:
     total = write_manifest(pages, folder.manifest, progress=lambda count: view.update(0, 0, 0.0, f"found {count}"))
     if total == 0:
         folder.manifest.unlink()
-        raise NothingToDo(f"no images in {', '.join(request.sources)}")
+        raise NothingToDoError(f"no images in {', '.join(request.sources)}")
     return total

@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 
 
-class FolderBusy(RuntimeError):
+class FolderBusyError(RuntimeError):
     """Another process works in this output folder."""
 
 
@@ -49,7 +49,7 @@ class JobRequest(msgspec.Struct, frozen=True, kw_only=True):
     output: str = ""
 
 
-class OutFolder:
+class OutputFolder:
     """Paths inside ``OUT`` (DESIGN 3), and its private ``.ocrfleet`` folder."""
 
     def __init__(self, root: Path) -> None:
@@ -57,8 +57,6 @@ class OutFolder:
         self.results = root / "results.jsonl"
         self.manifest = root / "manifest.jsonl"
         self.job_json = root / "job.json"
-        self.report = root / "report.html"
-        self.overlays = root / "overlays"
         self.private = root / ".ocrfleet"
         self.request_file = self.private / "request.json"
         self.server_data = self.private / "server"
@@ -94,14 +92,14 @@ class OutFolder:
         """Hold this folder; a killed process frees it by itself.
 
         Raises:
-            FolderBusy: another process holds it.
+            FolderBusyError: another process holds it.
         """
         self.private.mkdir(parents=True, exist_ok=True)
         with (self.private / "lock").open("w") as handle:
             try:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError:
-                raise FolderBusy(f"another ocr-producer works in {self.root}: wait for it, or stop it") from None
+                raise FolderBusyError(f"another ocr-producer works in {self.root}: wait for it, or stop it") from None
             yield
 
 
@@ -120,7 +118,7 @@ def write_json(path: Path, value: Any) -> None:
     write_atomically(path, msgspec.json.format(msgspec.json.encode(value), indent=2) + b"\n")
 
 
-def state_folder(job: str) -> OutFolder:
+def state_folder(job: str) -> OutputFolder:
     """Where ``enqueue`` keeps a job's manifest on the producer's machine (XDG base directory specification)."""
     base = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
-    return OutFolder(Path(base) / "ocrfleet" / job)
+    return OutputFolder(Path(base) / "ocrfleet" / job)

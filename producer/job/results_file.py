@@ -27,7 +27,7 @@ class Line(msgspec.Struct, frozen=True):
 _decoder = msgspec.json.Decoder(Line)
 
 
-def _keep_last_records(results: Path) -> None:
+def keep_last_records(results: Path) -> None:
     """Rewrite the file with the last record of each page: a retried page's old failure goes."""
     last: dict[int, int] = {}
     for number, (_, line) in enumerate(read_lines(results)):

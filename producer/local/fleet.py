@@ -19,7 +19,7 @@ from detector.errors import ModelError
 from detector.machine import Machine, read_machine
 from detector.profile import choose_profile
 from detector.runtimes import usable_card
-from producer.job.output_folder import JobRequest, OutFolder
+from producer.job.output_folder import JobRequest, OutputFolder
 from producer.local.server import EmbeddedServer
 from worker.process import MALLOC_ENVIRONMENT, die_with_parent
 from worker.settings import read_settings, settings
@@ -130,7 +130,7 @@ class _Worker:
 class LocalFleet:
     """The embedded server and the workers of one ``run``. A context manager: whatever happens, nothing is left."""
 
-    def __init__(self, folder: OutFolder, request: JobRequest) -> None:
+    def __init__(self, folder: OutputFolder, request: JobRequest) -> None:
         self._folder = folder
         self.server = EmbeddedServer(folder.server_data)
         environment = {
@@ -157,7 +157,7 @@ class LocalFleet:
         """Start the server. Returns its URL.
 
         Raises:
-            NoEmbeddedServer: there is none, or it does not start.
+            NoEmbeddedServerError: there is none, or it does not start.
         """
         self.server.start()
         return self.server.url

@@ -10,9 +10,9 @@ from celery import Celery
 
 from producer.job.collect import Collector
 from producer.job.feed import Feeder
-from producer.job.loop import Drive
+from producer.job.loop import JobLoop
 from producer.job.manifest import make_manifest, read_manifest
-from producer.job.output_folder import JobRequest, OutFolder
+from producer.job.output_folder import JobRequest, OutputFolder
 from producer.job.results_file import drop_failed
 from producer.job.view import View
 from producer.local.beat import BeatThread
@@ -45,7 +45,7 @@ class Ending:
     interrupted: bool
 
 
-def run_job(folder: OutFolder, request: JobRequest, view: View) -> Ending:
+def run_job(folder: OutputFolder, request: JobRequest, view: View) -> Ending:
     """Do whatever of the job is not done yet. The folder must be locked by the caller.
 
     Ctrl-C (KeyboardInterrupt) stops the workers after their image, saves what they made, and returns.
@@ -69,15 +69,15 @@ def run_job(folder: OutFolder, request: JobRequest, view: View) -> Ending:
                     # twice is harmless, waiting half a minute for a dead one's lease is not.
                     ledger.expire_leases(request.job)
 
-            drive = Drive(app, ledger, request.job, view, feeder, collector, on_tick=look_after_workers)
+            loop = JobLoop(app, ledger, request.job, view, feeder, collector, on_tick=look_after_workers)
             interrupted = False
             with BeatThread(app):
                 fleet.start_workers()
                 try:
-                    drive.go()
+                    loop.run()
                 except KeyboardInterrupt:
                     interrupted = True
-            view.update(collector.count, collector.failed, drive.peak_rss_mb, "stopping")
+            view.update(collector.count, collector.failed, loop.peak_rss_mb, "stopping")
             fleet.stop_workers()
             while collector.step(block_ms=0):
                 pass
@@ -106,7 +106,7 @@ def _recover(app: Celery, ledger: Ledger, job: str, collector: Collector) -> Non
             queue.send(app, decode_task(data))
 
 
-def retry_failed(folder: OutFolder) -> int:
+def retry_failed(folder: OutputFolder) -> int:
     """Forget the failed records of a local job, so that :func:`run_job` does those pages again. Returns how many."""
     if not folder.results.exists():
         return 0

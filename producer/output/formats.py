@@ -42,7 +42,7 @@ LABEL_CONFIG = """<View>
 """
 
 
-class UnknownFormat(ValueError):
+class UnknownFormatError(ValueError):
     """No such format; the message lists those there are."""
 
 
@@ -58,12 +58,12 @@ def export_results(out: Path, format_name: str, destination: Path | None = None)
         The file or folder written. It appears when it is complete.
 
     Raises:
-        UnknownFormat: no such format.
+        UnknownFormatError: no such format.
         FileExistsError: a `destination` folder is there and not empty, or where a file is to be written.
         FileNotFoundError: there is no results.jsonl.
     """
     if format_name not in FORMATS:
-        raise UnknownFormat(f"no format {format_name!r}; there are {', '.join(FORMATS)}")
+        raise UnknownFormatError(f"no format {format_name!r}; there are {', '.join(FORMATS)}")
     results = out / "results.jsonl"
     target = destination or out / _IN_OUT[format_name]
     with results.open("rb"):  # before anything is written

@@ -28,7 +28,7 @@ class OverlayCount:
     not_drawn: int = 0
 
 
-class CannotDraw(RuntimeError):
+class CannotDrawError(RuntimeError):
     """This machine has no drawing libraries; the message says what to install."""
 
 
@@ -75,11 +75,11 @@ def write_overlays(
         max_side: longer side of the JPEGs at most, pixels.
 
     Raises:
-        CannotDraw: the drawing libraries are not installed.
+        CannotDrawError: the drawing libraries are not installed.
         FileNotFoundError: no results or no manifest.
     """
     if not can_draw():
-        raise CannotDraw("no overlays: this machine lacks OpenCV; pip install 'ocrfleet[worker]' and run again")
+        raise CannotDrawError("no overlays: this machine lacks OpenCV; pip install 'ocrfleet[worker]' and run again")
     count = OverlayCount()
     with ManifestIndex(out / "manifest.jsonl") as manifest, OverlayProcess() as process:
         for record in iter_records(out / "results.jsonl"):
