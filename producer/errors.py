@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-import click
-
 from detector.exit_codes import ExitCode
 
 FIRST_LINE = 200  # characters: what libraries say about a hostile file may be long
@@ -46,18 +44,3 @@ class JobInterruptedError(ProducerError):
 def first_line(error: BaseException) -> str:
     """An exception of a library as one short line: its class, and the first line of what it says."""
     return f"{type(error).__name__}: {error}".strip().splitlines()[0][:FIRST_LINE]
-
-
-EXIT_FAILED_IMAGES, EXIT_USAGE, EXIT_BROKER, EXIT_NOTHING, EXIT_INTERRUPTED = 1, 2, 3, 4, 130
-EXIT_CODES = (
-    "Exit codes: 0 all good; 1 finished, some images failed (listed); 2 usage; 3 broker unreachable, or its memory or "
-    "disk full; 4 nothing to do or input missing; 130 interrupted, or the disk is full (says how to go on)."
-)
-
-
-class Stop(click.ClickException):
-    """Ends a command with one line and an exit code."""
-
-    def __init__(self, message: str, code: int) -> None:
-        super().__init__(message)
-        self.exit_code = code  # type: ignore[misc]  # click declares it on the class, and reads it from the instance

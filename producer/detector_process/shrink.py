@@ -26,6 +26,10 @@ class ShrinkAnswer(msgspec.Struct, frozen=True):
     error: str = ""
 
 
+class CannotShrinkError(ProducerError):
+    """This machine has no image library to make pages smaller with. The message says what to install."""
+
+
 class ShrinkerLostError(ProducerError):
     """This machine could not do it: the process died over the page, took too long, or found no memory or disk."""
 

@@ -20,7 +20,8 @@ from typing import Any
 
 from redis.exceptions import OutOfMemoryError, RedisError
 
-from producer.job.results_file import Line, _decoder, keep_last_records, read_lines, truncate_torn_line
+from producer.errors import ProducerError
+from producer.job.results_file import Line, decode_line, keep_last_records, read_lines, truncate_torn_line
 from producer.job.results_owner import ResultsOwner, check_name, claim
 from worker.ledger.ledger import Ledger
 from worker.redis_keys import JobKeys
@@ -30,7 +31,7 @@ LOCK_S = 30
 _UNSEEN, _OK, _FAILED = 0, 1, 2
 
 
-class AlreadyCollectingError(RuntimeError):
+class AlreadyCollectingError(ProducerError):
     """Another process collects this job. The message names it."""
 
 
@@ -43,14 +44,15 @@ class Collector:
     def __init__(
         self, ledger: Ledger, job: str, results: Path, total: int, *, owner: ResultsOwner | None = None
     ) -> None:
-        """
+        """Touch nothing yet.
+
         Args:
             ledger: of the broker.
             job: the job's name.
             results: the file to append to.
             total: pages of the job.
-            owner: which job of that name; None where the private server of `run` may have been begun anew over
-                records that are still the job's own.
+            owner: which job of that name; None for `run`, whose private server may have lost its data and been
+                started again empty, while the records in the file are still the job's own.
         """
         self._ledger = ledger
         self._job = job
@@ -64,6 +66,12 @@ class Collector:
         self._file: FileIO | None = None
 
     def __enter__(self) -> Collector:
+        """Take the job's lock and read which pages the file holds already.
+
+        Raises:
+            OtherJobError: the file holds another job's records.
+            AlreadyCollectingError: another process collects this job.
+        """
         self._refuse_another_jobs()
         self._take_lock()
         try:
@@ -98,6 +106,7 @@ class Collector:
     def __exit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
+        """Close the file, drop the failed records that a retry made good, and free the lock."""
         try:
             if self._file is not None:
                 self._file.close()
@@ -170,7 +179,7 @@ class Collector:
         fresh = bytearray()
         for _, fields in entries:
             raw = fields[b"record"]
-            line = _decoder.decode(raw)
+            line = decode_line(raw)
             before = self._marked(line.index)
             if before == _OK or (before == _FAILED and line.status == "failed"):
                 continue  # came again after a crash between fsync and removal

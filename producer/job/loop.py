@@ -10,6 +10,8 @@ from celery import Celery
 from kombu.exceptions import OperationalError
 from redis import ResponseError
 
+from detector.exit_codes import ExitCode
+from producer.errors import ProducerError
 from producer.job.collect import Collector
 from producer.job.feed import Feeder
 from producer.job.view import View
@@ -40,21 +42,26 @@ def pause_s(sent: int, records: int, *, collecting: bool) -> float:
     return PAUSE_S
 
 
-class JobGoneError(RuntimeError):
+class JobGoneError(ProducerError):
     """The job's keys are no longer on the broker: forgotten, or expired."""
+
+    exit_code = ExitCode.NOTHING
 
 
 @dataclass
 class JobLoop:
-    """One job on its way. ``feeder`` and ``collector`` are optional: ``enqueue`` has no collector, ``collect`` no
-    feeder, ``watch`` neither.
+    """One job on its way.
 
     Attributes:
+        app: sends again what the ledger finds stranded.
         ledger: where the job's state is.
         job: its name.
         view: shows progress.
+        feeder: puts pages on the queue; None for ``collect`` and ``watch``.
+        collector: takes records to disk; None for ``enqueue`` and ``watch``.
         until_fed: stop as soon as every page is on the queue.
         on_tick: called several times a second (``run`` looks after its workers there).
+        peak_rss_mb: the largest peak memory of a worker so far, MiB.
     """
 
     app: Celery

@@ -1,4 +1,4 @@
-"""The output folder of a job, and the one way every room finds its files."""
+"""The output folder of a job: where its files are, and its lock."""
 
 from __future__ import annotations
 
@@ -12,8 +12,10 @@ from typing import Any
 
 import msgspec
 
+from producer.errors import ProducerError
 
-class FolderBusyError(RuntimeError):
+
+class FolderBusyError(ProducerError):
     """Another process works in this output folder."""
 
 
@@ -50,9 +52,10 @@ class JobRequest(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class OutputFolder:
-    """Paths inside ``OUT`` (DESIGN 3), and its private ``.ocrfleet`` folder."""
+    """Paths inside ``OUT`` (docs/architecture.md), and its private ``.ocrfleet`` folder."""
 
     def __init__(self, root: Path) -> None:
+        """Make nothing: the folder need not exist."""
         self.root = root
         self.results = root / "results.jsonl"
         self.manifest = root / "manifest.jsonl"

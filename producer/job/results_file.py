@@ -24,7 +24,7 @@ class Line(msgspec.Struct, frozen=True):
     error: ErrorRecord | None = None
 
 
-_decoder = msgspec.json.Decoder(Line)
+decode_line = msgspec.json.Decoder(Line).decode
 
 
 def keep_last_records(results: Path) -> None:
@@ -54,7 +54,7 @@ def read_lines(results: Path) -> Iterator[tuple[bytes, Line | None]]:
     with results.open("rb") as source:
         for raw in source:
             try:
-                yield raw, _decoder.decode(raw)
+                yield raw, decode_line(raw)
             except (msgspec.MsgspecError, UnicodeDecodeError):
                 yield raw, None
 

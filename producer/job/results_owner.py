@@ -10,12 +10,9 @@ from pathlib import Path
 
 import msgspec
 
+from producer.errors import OtherJobError
 from producer.job.output_folder import write_atomically
 from worker.ledger.ledger import JobStatus
-
-
-class OtherJobError(RuntimeError):
-    """The results file holds another job's records. The message names both and the remedy."""
 
 
 class ResultsOwner(msgspec.Struct, frozen=True):

@@ -16,6 +16,7 @@ from typing import NamedTuple, cast, get_args
 
 from detector.images.suffixes import PDF_SUFFIXES
 from producer.detector_process.shrink import Shrinker, ShrinkerLostError
+from producer.errors import ProducerError
 from producer.job.manifest import ManifestLine
 from producer.sources.page_count import paged_suffix_of
 from worker.broker import blobs
@@ -49,10 +50,11 @@ class Parcel(NamedTuple):
     original: Original | None
 
 
-class CannotSendError(Exception):
+class CannotSendError(ProducerError):
     """A page whose bytes cannot be had here. ``str()`` is one line; ``type`` is the record's."""
 
     def __init__(self, error_type: ErrorType, message: str) -> None:
+        """Both go into the page's record."""
         super().__init__(message)
         self.type = error_type
 
@@ -66,7 +68,8 @@ class Uploader:
     """
 
     def __init__(self, ledger: Ledger, job: str, *, limit_side: int, shrink: bool) -> None:
-        """
+        """Start nothing yet.
+
         Args:
             ledger: of the broker.
             job: the job's name.
@@ -84,9 +87,11 @@ class Uploader:
         self.sent_bytes = 0
 
     def __enter__(self) -> Uploader:
+        """The shrinking process starts at the first page."""
         return self
 
     def __exit__(self, *details: object) -> None:
+        """End the shrinking process and remove temporary files."""
         if self._shrinker is not None:
             self._shrinker.__exit__(None, None, None)
         self._folder.cleanup()

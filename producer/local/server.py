@@ -15,13 +15,14 @@ from pathlib import Path
 
 import redis
 
+from producer.errors import ProducerError
 from worker.process import die_with_parent
 
 START_TIMEOUT_S = 20
 STOP_TIMEOUT_S = 10
 
 
-class NoEmbeddedServerError(RuntimeError):
+class NoEmbeddedServerError(ProducerError):
     """There is no server binary here, or it does not start. The message says what to install or look at."""
 
 
@@ -52,6 +53,7 @@ class EmbeddedServer:
     """
 
     def __init__(self, data: Path) -> None:
+        """Make a folder for the socket; start nothing yet."""
         self.data = data
         # Unix socket paths end at 108 bytes (unix(7)); an output folder's path may well be longer.
         self._run_dir = Path(tempfile.mkdtemp(prefix="ocrfleet-"))
@@ -111,9 +113,12 @@ class EmbeddedServer:
         """A server of a killed run gets SIGTERM from the kernel; give it time to write its last bytes."""
         pidfile = self.data / "server.pid"
         try:
-            pid = int(pidfile.read_text())
-        except (OSError, ValueError):
+            written = pidfile.read_text().strip()
+        except OSError:
             return
+        if not written.isdecimal():  # a killed process may have left an empty file
+            return
+        pid = int(written)
         deadline = time.monotonic() + STOP_TIMEOUT_S
         while time.monotonic() < deadline and _is_server(pid, self.data):
             time.sleep(0.05)

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from producer.job.output_folder import JobRequest, OutputFolder, write_json
-from producer.local.job import Ending
+from producer.local.ending import Ending
 from producer.output.terminal import print_summary
 from producer.output.totals import summarise
 

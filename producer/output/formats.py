@@ -21,6 +21,7 @@ from pathlib import Path, PurePosixPath
 from typing import IO, Any
 from urllib.parse import quote, unquote_to_bytes, urlsplit
 
+from producer.errors import ProducerError
 from producer.job.manifest import ManifestIndex
 from producer.job.results_file import iter_records
 from producer.output.naming import safe_name
@@ -42,7 +43,7 @@ LABEL_CONFIG = """<View>
 """
 
 
-class UnknownFormatError(ValueError):
+class UnknownFormatError(ProducerError):
     """No such format; the message lists those there are."""
 
 

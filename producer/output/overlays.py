@@ -6,8 +6,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+from detector.exit_codes import ExitCode
 from detector.images.suffixes import IMAGE_SUFFIXES
 from producer.detector_process.draw import OverlayProcess, can_draw
+from producer.errors import ProducerError
 from producer.job.manifest import ManifestIndex
 from producer.job.results_file import iter_records
 from producer.output.naming import safe_name
@@ -28,8 +30,10 @@ class OverlayCount:
     not_drawn: int = 0
 
 
-class CannotDrawError(RuntimeError):
+class CannotDrawError(ProducerError):
     """This machine has no drawing libraries; the message says what to install."""
+
+    exit_code = ExitCode.NOTHING
 
 
 def overlay_name(image: str, page: int, index: int, *, paged: bool) -> PurePosixPath:
