@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import json
 import os
-import socket
 import subprocess
 import sys
 import time
@@ -17,6 +16,7 @@ import pytest
 import redis
 
 from tests.pictures import write_images
+from tests.ports import free_port
 from tests.processes import WorkerProcess, command, wait_until
 from tests.tools import tool
 from worker.broker import queue
@@ -24,12 +24,6 @@ from worker.ledger import Ledger
 
 PASSWORD = "correct-horse"
 COUNT = 8
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @pytest.fixture

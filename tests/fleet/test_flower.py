@@ -17,8 +17,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.fleet.tls import free_port
 from tests.pictures import text_image, write_images
+from tests.ports import free_port
 from tests.processes import WorkerProcess, command, wait_until
 from tests.tools import tool
 
