@@ -23,6 +23,7 @@ from worker.messages import BoxRecord, ImageRecord, ImageTask, ModelRecord, Orig
 from worker.settings import Settings
 from worker.storage.files import Fetch, Storage
 from worker.storage.remote import SCHEMES, Remote
+from worker.storage.spool import open_spool
 
 if TYPE_CHECKING:
     from detector.predictor import Detection, TextDetector
@@ -42,7 +43,11 @@ class ImageRunner:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.storage = Storage(
-            settings.roots, settings.spool_dir, self._fetchers(), any_path=not (settings.roots or settings.url_roots)
+            settings.roots,
+            settings.spool,
+            self._fetchers(),
+            any_path=not (settings.roots or settings.url_roots),
+            make_spool=open_spool,
         )
         self._detector: TextDetector | None = None
         self._client: redis.Redis | None = None

@@ -47,7 +47,7 @@ def _beat(**_: Any) -> None:
         started=_started,
         version=presence.program_version(),
         profile=current.profile.name,
-        temp_bytes=spool_usage(current.spool_dir),
+        temp_bytes=spool_usage(current.spool),
     )
     try:
         presence.note_worker(_client(), _name(os.getpid()), note)
