@@ -16,6 +16,7 @@ import redis
 from detector.errors import DetectorError, is_out_of_memory
 from detector.images.budget import SMALLEST_LIMIT_SIDE
 from detector.memory import peak_rss_mb
+from detector.memory_limit import limit_memory
 from worker import process as guard
 from worker.broker import blobs as blob
 from worker.broker.connection import connect
@@ -111,6 +112,8 @@ class ImageRunner:
         """
         guard.reset_peak_rss()
         started = time.perf_counter()
+        if self.settings.memory_limit_mb:
+            limit_memory(self.settings.memory_limit_mb << 20)
         limit_side = degraded_limit_side(task.limit_side or self.settings.limit_side, losses)
         try:
             with self.storage.open(task.uri) as path:

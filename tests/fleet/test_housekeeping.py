@@ -18,7 +18,7 @@ from worker.ledger.ledger import Ledger
 from worker.ops.cleanup import last_reports
 from worker.settings import read_settings
 
-MAKE_SPOOL = "import sys, pathlib, worker.storage.spool as spool; spool.open_spool(pathlib.Path(sys.argv[1]))"
+MAKE_SPOOL = "import sys, pathlib, worker.storage.spool as s; s.open_spool(pathlib.Path(sys.argv[1]))"
 
 
 @pytest.mark.slow
@@ -27,7 +27,8 @@ def test_two_machines_two_clocks(tmp_path: Path) -> None:
         fleet = Fleet(made, tmp_path)
         spool = read_settings({"OCRFLEET_SPOOL_DIR": str(tmp_path / "spool")}).spool
         litter = (
-            f"{sys.executable} -c '{MAKE_SPOOL}' {spool}; echo old > {spool}/page-old.jpg; touch -d '3 days ago' {spool}/page-old.jpg; "
+            f"{sys.executable} -c '{MAKE_SPOOL}' {spool}; echo old > {spool}/page-old.jpg; "
+            f"touch -d '3 days ago' {spool}/page-old.jpg; "
             f"echo new > {spool}/page-new.jpg; "
         )
         for name in ("one", "two"):

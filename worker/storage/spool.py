@@ -41,9 +41,8 @@ def open_spool(spool: Path) -> None:
     make_private(spool.parent)
     make_private(spool)
     marker = spool.parent / MARKER
-    with machine_faults(marker), suppress(FileExistsError):
-        with marker.open("xb") as file:
-            file.write(MARKER_TEXT)
+    with machine_faults(marker), suppress(FileExistsError), marker.open("xb") as file:
+        file.write(MARKER_TEXT)
 
 
 def is_our_spool(spool: Path) -> bool:
