@@ -26,6 +26,7 @@ import cv2
 from detector.errors import ImageError
 from detector.images.page import DEFAULT_MAX_BYTES, DEFAULT_MAX_PIXELS, open_page
 from detector.memory import decode_budget, resident_bytes
+from detector.memory_limit import limit_memory
 from detector.profile import choose_profile
 
 JPEG_QUALITY = 92
@@ -94,7 +95,10 @@ def memory_limit(settings: Mapping[str, str]) -> int | None:
 def serve(lines: TextIO, answers: TextIO, limit: int | None = None) -> None:
     """Does one job per line until the input ends, using at most ``limit`` bytes of memory."""
     for line in lines:
-        budget = DEFAULT_MAX_BYTES if limit is None else decode_budget(limit, resident_bytes())
+        budget = DEFAULT_MAX_BYTES
+        if limit is not None:
+            budget = decode_budget(limit, resident_bytes())
+            limit_memory(limit)
         try:
             job = json.loads(line)
             path = Path(os.fsdecode(unquote_to_bytes(job["path"])))

@@ -12,6 +12,7 @@ import redis
 from detector.errors import ImageError, is_out_of_memory
 from detector.images.budget import SMALLEST_LIMIT_SIDE
 from detector.memory import peak_rss_mb
+from detector.memory_limit import limit_memory
 from detector.record import worker_name
 from worker.broker import blobs
 from worker.broker.connection import connect
@@ -20,6 +21,7 @@ from worker.process import reset_peak_rss
 from worker.settings import Settings
 from worker.storage.files import Fetch, Storage
 from worker.storage.remote import SCHEMES, Remote
+from worker.storage.spool import open_spool
 
 if TYPE_CHECKING:
     from detector.predictor import Detection, TextDetector
@@ -31,7 +33,11 @@ class ImageRunner:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.storage = Storage(
-            settings.roots, settings.spool_dir, self._fetchers(), any_path=not (settings.roots or settings.url_roots)
+            settings.roots,
+            settings.spool,
+            self._fetchers(),
+            any_path=not (settings.roots or settings.url_roots),
+            make_spool=open_spool,
         )
         self._detector: TextDetector | None = None
         self._client: redis.Redis | None = None
@@ -95,6 +101,8 @@ class ImageRunner:
         """
         reset_peak_rss()
         started = time.perf_counter()
+        if self.settings.memory_limit_mb:
+            limit_memory(self.settings.memory_limit_mb << 20)
         limit_side = degraded_limit_side(task.limit_side or self.settings.limit_side, losses)
         try:
             with self.storage.open(task.uri) as path:

@@ -28,6 +28,7 @@ CORES, MEMORY_MB = 0.25, 400
 
 pytestmark = [
     pytest.mark.slow,
+    pytest.mark.serial,
     pytest.mark.timeout(560),
 ]
 

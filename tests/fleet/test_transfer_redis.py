@@ -12,7 +12,7 @@ import pytest
 import redis
 from PIL import Image
 
-from producer.detector_process.shrink import Shrinker, ShrinkerLost
+from producer.detector_process.shrink import Shrinker, ShrinkerLostError
 from producer.job.feed import Feeder, Window
 from producer.job.manifest import ManifestLine
 from producer.job.upload import Uploader
@@ -223,7 +223,7 @@ def test_what_this_machine_cannot_shrink_travels_whole(
 
 def test_a_shrinker_that_hangs_is_given_up(tmp_path: Path) -> None:
     text_image(2400, 1800).save(tmp_path / "page.jpg")
-    with Shrinker(640, 1 << 30, timeout_s=0.0) as shrinker, pytest.raises(ShrinkerLost, match="took too long"):
+    with Shrinker(640, 1 << 30, timeout_s=0.0) as shrinker, pytest.raises(ShrinkerLostError, match="took too long"):
         shrinker.shrink(tmp_path / "page.jpg", 0, tmp_path / "out.jpg")
 
 

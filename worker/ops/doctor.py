@@ -19,6 +19,7 @@ from worker.ops import worker_registry
 from worker.ops.cleanup import last_reports
 from worker.settings import LEASE_S, Settings
 from worker.storage.files import free_bytes
+from worker.storage.spool import open_spool
 
 PINGS = 7
 # An image costs a worker about nine round trips (measured: 344 ms more at 40 ms): from here on they are twice its work.
@@ -163,9 +164,9 @@ def judge_machine(settings: Settings, machine: Machine) -> Iterator[Finding]:
         f"{settings.profile_reason}; a worker may use {settings.memory_limit_mb or machine.memory_mb} MiB"
         + (f"; less than the {SMALLEST_MACHINE_MB} MiB a worker needs" if small else ""),
     )
-    spool = settings.spool_dir
+    spool = settings.spool
     try:
-        spool.mkdir(mode=0o700, parents=True, exist_ok=True)
+        open_spool(spool)
         with tempfile.TemporaryFile(dir=spool):
             free = free_bytes(spool)
     except OSError as error:

@@ -43,7 +43,7 @@ def _beat(**_: Any) -> None:
         started=_started,
         version=worker_registry.program_version(),
         profile=current.profile.name,
-        temp_bytes=spool_usage(current.spool_dir),
+        temp_bytes=spool_usage(current.spool),
     )
     try:
         worker_registry.note_worker(_client(), worker_name(), note)
