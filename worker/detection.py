@@ -31,6 +31,7 @@ class ImageRunner:
     """Turns tasks into records. One per worker child; the network is loaded at the first image and kept."""
 
     def __init__(self, settings: Settings) -> None:
+        """Loads and connects nothing yet."""
         self.settings = settings
         self.storage = Storage(
             settings.roots,

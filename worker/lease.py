@@ -25,6 +25,7 @@ class LeaseKeeper:
     """
 
     def __init__(self, ledger: Ledger, every_s: float = HEARTBEAT_S) -> None:
+        """Starts no thread yet: after a fork it would be gone."""
         self._ledger = ledger
         self._every_s = every_s
         self._page: tuple[str, int] | None = None

@@ -152,6 +152,7 @@ def detect_image(self: Task, message: Any) -> str:
     """Run one page and write its record. Returns one line for Flower.
 
     Args:
+        self: the Celery task; its request says whether the message was delivered before.
         message: an :class:`ImageTask` as JSON object.
     """
     try:
