@@ -59,6 +59,7 @@ class ImageRunner:
         """
         if self._detector is None:
             from detector.predictor import TextDetector
+            from detector.process import configure_process
 
             limit_mb = self.settings.memory_limit_mb
             self._detector = TextDetector(
@@ -70,6 +71,7 @@ class ImageRunner:
                 memory_limit=limit_mb << 20 if limit_mb else None,
                 tiled=self.settings.profile.tiled,
             )
+            configure_process(threads=self._detector.threads, arenas=2)
         return self._detector
 
     def loads_before_fork(self) -> bool:
