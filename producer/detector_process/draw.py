@@ -17,7 +17,7 @@ from urllib.parse import quote
 
 import msgspec
 
-from detector.errors import DetectorError
+from detector.errors import ImageError
 from producer.detector_process.line_process import ANSWER_TIMEOUT_S, LineProcess
 from worker.messages import BoxRecord
 from worker.storage.files import Storage
@@ -99,7 +99,7 @@ class OverlayProcess:
                 answer = self._ask(msgspec.json.encode(job))
             if answer.ok:
                 _move(drawn_to, out)
-        except (DetectorError, OSError) as error:
+        except (ImageError, OSError) as error:
             return Drawn(False, error=str(error))
         return Drawn(answer.ok, answer.width, answer.height, answer.error)
 

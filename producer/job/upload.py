@@ -156,12 +156,12 @@ class Uploader:
             CannotSendError: not there, damaged, or too large.
             MachineFault: this machine's disk is full or broken: no page can be sent.
         """
-        from detector.errors import DetectorError
+        from detector.errors import ImageError
 
         try:
             with self._storage.open(line.uri) as path:
                 return self._shrunk(line, path) or self._whole(line, path)
-        except DetectorError as error:
+        except ImageError as error:
             raise CannotSendError(_error_type(error.type), str(error)) from None
         except MachineFault:
             raise

@@ -21,7 +21,7 @@ from detector.runtimes import usable_card
 from producer.errors import ProducerError
 from producer.job.output_folder import JobRequest, OutputFolder
 from producer.local.server import EmbeddedServer
-from worker.process import MALLOC_ENVIRONMENT, die_with_parent
+from worker.process import MALLOC_ENVIRONMENT, set_parent_death_signal
 from worker.settings import read_settings, settings
 
 # A worker that dies this soon after its start will die again.
@@ -105,7 +105,7 @@ class _Worker:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,  # Ctrl-C reaches the producer alone, which then stops its workers in order
                 # Killed, not asked: its server dies with this process too, and Celery would wait for it for ever.
-                preexec_fn=partial(die_with_parent, signal.SIGKILL),
+                preexec_fn=partial(set_parent_death_signal, signal.SIGKILL),
             )
 
     def revive(self) -> bool:

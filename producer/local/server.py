@@ -16,7 +16,7 @@ from pathlib import Path
 import redis
 
 from producer.errors import ProducerError
-from worker.process import die_with_parent
+from worker.process import set_parent_death_signal
 
 START_TIMEOUT_S = 20
 STOP_TIMEOUT_S = 10
@@ -92,7 +92,7 @@ class EmbeddedServer:
             *("--logfile", str(log), "--daemonize", "no", "--pidfile", str(self.data / "server.pid")),
         ]
         self._process = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, start_new_session=True, preexec_fn=die_with_parent
+            command, stdin=subprocess.DEVNULL, start_new_session=True, preexec_fn=set_parent_death_signal
         )
         (self.data / "server.pid").write_text(str(self._process.pid))
         client = redis.Redis(unix_socket_path=str(self.socket))

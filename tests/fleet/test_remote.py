@@ -21,8 +21,7 @@ from tests.fleet.tls import certificates
 from tests.pictures import text_image, write_images
 from tests.processes import WorkerProcess, command
 from worker.settings import SettingsError, split_roots
-from worker.storage import remote
-from worker.storage.files import Storage
+from worker.storage import Storage, remote
 from worker.storage.remote import Remote, allowed
 
 

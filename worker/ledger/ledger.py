@@ -15,10 +15,10 @@ key                                   type    holds
 ``ocrfleet:job:J:losses``             hash    index -> "WorkerLost,OutOfMemory": why earlier tries were lost
 ``ocrfleet:job:J:leases``             zset    index -> until when (ms) its worker is presumed alive
 ``ocrfleet:job:J:results``            stream  records nobody has collected yet
-``ocrfleet:job:J:blobs``              hash    index -> bytes of its blob (``--transfer redis``; blob.py)
+``ocrfleet:job:J:blobs``              hash    index -> bytes of its blob (``--transfer redis``; blobs.py)
 ``ocrfleet:job:J:collector``          string  who is collecting (a lock with a TTL)
 ``ocrfleet:counters``                 hash    "ok", "failed:TYPE" -> records of all jobs ever, for the exporter
-``ocrfleet:dead``                     stream  the last 1000 dead letters, for people (deadletter.py)
+``ocrfleet:dead``                     stream  the last 1000 dead letters, for people (dead_letters.py)
 ====================================  ======  =================================================================
 
 A page's way: unfed -> q (``feed``) -> r (``begin``) -> o | f (``finish``); r -> q when its process was lost
@@ -34,7 +34,8 @@ from typing import Any, Literal, NamedTuple
 
 import redis
 
-from worker.ledger import scripts as lua
+from worker.broker import blobs
+from worker.ledger import scripts
 from worker.messages import ImageTask, encode
 from worker.redis_keys import JOBS_KEY, JobKeys, now_ms
 from worker.settings import HEARTBEAT_S, LEASE_S
@@ -89,7 +90,7 @@ class Ledger:
         self.ttl_s = ttl_s
         self.max_attempts = max_attempts
         self._scripts = {
-            name: client.register_script(getattr(lua, name))
+            name: client.register_script(getattr(scripts, name))
             for name in ("FEED", "BEGIN", "RENEW", "FINISH", "LOSE", "RECLAIM", "RETRY", "ADOPT", "UNFEED")
         }
 
@@ -157,10 +158,8 @@ class Ledger:
 
     def forget(self, job: str) -> int:
         """Delete every key of a job. Returns how many keys there were."""
-        from worker.broker import blobs as blob  # it needs our key names
-
         keys = JobKeys.of(job)
-        blob.discard(self.client, job)
+        blobs.discard(self.client, job)
         self.client.zrem(JOBS_KEY, job)
         return int(self.client.delete(*keys, f"{keys.job}:collector"))
 
