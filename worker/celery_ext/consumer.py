@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import signal
 import time
 import warnings
 from typing import Any
@@ -89,6 +90,11 @@ class FleetConsumer(Consumer):
         super().stop()
 
 
+def _aborted(lost: BaseException) -> bool:
+    """Whether a library gave up for want of memory: at a hard limit (`detector.memory_limit`) C++ ends in abort()."""
+    return settings().memory_limit_mb is not None and f"signal {int(signal.SIGABRT)} " in str(lost)
+
+
 class ImageRequest(Request):
     """One delivered message, seen from the Celery main process, which survives its child.
 
@@ -100,7 +106,7 @@ class ImageRequest(Request):
         error = getattr(exc_info.exception, "exc", exc_info.exception)
         # By name: billiard and celery each have a WorkerLostError, and both arrive here.
         if type(error).__name__ == "WorkerLostError":
-            self._note_loss("OutOfMemory" if _oom_witness.killed_since_last_look() else "WorkerLost")
+            self._note_loss("OutOfMemory" if _oom_witness.killed_since_last_look() or _aborted(error) else "WorkerLost")
         elif isinstance(error, TimeLimitExceeded):
             self._note_loss("TimedOut")
         super().on_failure(exc_info, send_failed_event=send_failed_event, return_ok=return_ok)
