@@ -31,6 +31,7 @@ class ImageRunner:
     """Turns tasks into records. One per worker child; the network is loaded at the first image and kept."""
 
     def __init__(self, settings: Settings) -> None:
+        """Loads and connects nothing yet."""
         self.settings = settings
         self.storage = Storage(
             settings.roots,
@@ -163,7 +164,7 @@ class ImageRunner:
 
 
 def at_original_size(detection: Detection, original: Original) -> Detection:
-    """A detection on a page that was made smaller for its way here, in the pixels of the page as it was."""
+    """The detection on a page that the producer had shrunk for sending, in pixels of the original page."""
     x_scale, y_scale = original.width / detection.width, original.height / detection.height
     boxes = [
         replace(
@@ -179,7 +180,8 @@ def at_original_size(detection: Detection, original: Original) -> Detection:
     return replace(detection, width=original.width, height=original.height, boxes=boxes, flags=flags)
 
 
-# After a lost process or no memory: same page again at a smaller size, then smaller (DESIGN 4, degradation ladder).
+# Of the page's own limit, after 0, 1, 2 and more tries that ended in a lost process, no memory or no time: a smaller
+# input needs less of both (docs/architecture.md).
 LADDER = (1.0, 0.7, 0.5)
 
 

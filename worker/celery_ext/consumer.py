@@ -1,4 +1,4 @@
-"""The Celery worker process: flags nobody should have to remember, and what it notes when its child is lost."""
+"""The Celery worker process: flags that no user should have to remember, and what it notes when its child is lost."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from celery.exceptions import CPendingDeprecationWarning, TimeLimitExceeded
 from celery.utils.log import get_logger
 from celery.worker.consumer import Consumer
 from celery.worker.request import Request
-from kombu import Connection
+from kombu.connection import Connection
 from redis import RedisError, ResponseError
 
 from worker.broker.connection import BrokerUnreachable, why_waiting
@@ -56,10 +56,11 @@ class FleetConsumer(Consumer):
     """Celery's consumer, with :class:`FleetChannel`, sending task events in bundles.
 
     Celery sends received, started and succeeded as they come, three of the eight round trips of an image, and the
-    child waits for them. Their times are noted when they happen; whoever watches learns of them a moment later.
+    child waits for them. Their times are noted when they happen; Flower learns of them up to half a second later.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
+        """Celery's arguments."""
         super().__init__(*args, **kwargs)
         self._bundle_until = 0.0
 
@@ -84,7 +85,7 @@ class FleetConsumer(Consumer):
             self.hub.call_later(EVENTS_EVERY_S, self._flush_events_promise)
 
     def stop(self) -> None:
-        # Flower would show the last images as running for ever. The broker may be what we stop for.
+        # Else Flower would show the last images as running for ever. An unreachable broker may be why we stop.
         with contextlib.suppress(Exception):
             self._flush_events()
         super().stop()
@@ -98,8 +99,8 @@ def _aborted(lost: BaseException) -> bool:
 class ImageRequest(Request):
     """One delivered message, seen from the Celery main process, which survives its child.
 
-    Celery on Redis counts neither deliveries nor reasons, so the main process notes in the ledger why a child was
-    lost over an image before the message goes back to the queue.
+    Celery on Redis does not count deliveries, nor their reasons. So the main process notes in the ledger why a child
+    was lost over an image before the message goes back to the queue.
     """
 
     def on_failure(self, exc_info: ExceptionInfo, send_failed_event: bool = True, return_ok: bool = False) -> None:
