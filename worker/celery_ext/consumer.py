@@ -13,6 +13,7 @@ from celery.apps.worker import Worker
 from celery.exceptions import CPendingDeprecationWarning, TimeLimitExceeded
 from celery.utils.log import get_logger
 from celery.worker.consumer import Consumer
+from celery.worker.control import Panel
 from celery.worker.request import Request
 from kombu.connection import Connection
 from redis import RedisError, ResponseError
@@ -27,6 +28,8 @@ from worker.settings import settings
 logger = get_logger(__name__)
 EVENTS_EVERY_S = 0.5
 REFUSED_PAUSE_S = 5.0
+# Of the commands that change something: Flower asks for events when it starts, and a person may take a page back.
+OBEYED = ("revoke", "terminate", "enable_events", "heartbeat")
 _oom_witness = OomWitness()
 
 
@@ -38,6 +41,7 @@ class FleetWorker(Worker):
     """
 
     def setup_instance(self, **kwargs: Any) -> None:
+        refuse_remote_control()
         kwargs.update(without_mingle=True, without_gossip=True)
         super().setup_instance(**kwargs)
 
@@ -50,6 +54,16 @@ class FleetWorker(Worker):
             f" .> acks: {acks}, again if the worker is lost\n"
             f" .> child: replaced after {conf.worker_max_tasks_per_child} images; {settings().profile_reason}\n"
         )
+
+
+def refuse_remote_control() -> None:
+    """Leave of Celery's remote control what looks (ping, inspect) and what Flower needs; the rest is unknown here.
+
+    Whoever may write to the queue could otherwise shut every worker down, or have one run eight images at a time.
+    """
+    for name, command in list(Panel.meta.items()):
+        if command.type == "control" and name not in OBEYED:
+            Panel.data.pop(name, None)
 
 
 class FleetConsumer(Consumer):
