@@ -58,8 +58,8 @@ class ImageRunner:
         Never in ``worker_process_init``: Celery kills a child that takes more than a few seconds there.
         """
         if self._detector is None:
+            from detector.memory import configure_process
             from detector.predictor import TextDetector
-            from detector.process import configure_process
 
             limit_mb = self.settings.memory_limit_mb
             self._detector = TextDetector(
