@@ -57,6 +57,7 @@ class ImageRunner:
         Never in ``worker_process_init``: Celery kills a child that takes more than a few seconds there.
         """
         if self._detector is None:
+            from detector.memory import configure_process
             from detector.predictor import TextDetector
 
             limit_mb = self.settings.memory_limit_mb
@@ -69,6 +70,7 @@ class ImageRunner:
                 memory_limit=limit_mb << 20 if limit_mb else None,
                 tiled=self.settings.profile.tiled,
             )
+            configure_process(threads=self._detector.threads, arenas=2)
         return self._detector
 
     def loads_before_fork(self) -> bool:
