@@ -16,13 +16,8 @@ def explain(error: Exception) -> Explained | None:
     import redis
     from kombu.exceptions import OperationalError
 
-    from worker.broker.connection import BrokerUnreachable, refusal
-    from worker.settings import SettingsError
+    from worker.broker.connection import refusal
 
-    if isinstance(error, SettingsError):
-        return str(error), ExitCode.USAGE
-    if isinstance(error, BrokerUnreachable):
-        return str(error), ExitCode.BROKER
     if isinstance(error, redis.ConnectionError | redis.TimeoutError):
         return f"lost the broker: {error}; the job is safe, resume it when it is back", ExitCode.BROKER
     if isinstance(error, redis.RedisError | OperationalError):

@@ -7,14 +7,13 @@ else could say why.
 from __future__ import annotations
 
 import io
-import os
-import socket
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple, cast, get_args
 
 from detector.images.suffixes import PDF_SUFFIXES
+from detector.record import worker_name
 from producer.detector_process.shrink import Shrinker, ShrinkerLostError
 from producer.errors import ProducerError
 from producer.job.manifest import ManifestLine
@@ -134,7 +133,7 @@ class Uploader:
         """Write the failed record of a page that cannot be sent."""
         task = self._task(line, line.page, None)
         self._ledger.feed([task])
-        record = failed_record(task, reason.type, str(reason), worker=f"{socket.gethostname()}:{os.getpid()}")
+        record = failed_record(task, reason.type, str(reason), worker=worker_name())
         self._ledger.finish(self._job, line.index, ok=False, record=encode(record))
 
     def _task(self, line: ManifestLine, page: int, original: Original | None) -> ImageTask:

@@ -21,6 +21,7 @@ from pathlib import Path, PurePosixPath
 from typing import IO, Any
 from urllib.parse import quote, unquote_to_bytes, urlsplit
 
+from detector.atomic import atomic_write
 from producer.errors import ProducerError
 from producer.job.manifest import ManifestIndex
 from producer.job.results_file import iter_records
@@ -82,10 +83,8 @@ def export_results(out: Path, format_name: str, destination: Path | None = None)
         else:
             writer = {"coco": _write_coco, "labelstudio": _write_labelstudio, "csv": _write_csv}[format_name]
             target.parent.mkdir(parents=True, exist_ok=True)
-            part = target.with_name(target.name + ".part")
-            with part.open("w", encoding="utf-8", newline="") as stream:
+            with atomic_write(target) as part, part.open("w", encoding="utf-8", newline="") as stream:
                 writer(source, stream)
-            part.replace(target)
             if format_name == "labelstudio":
                 target.with_name(target.stem + "-config.xml").write_text(LABEL_CONFIG, encoding="utf-8")
     return destination or target

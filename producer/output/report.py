@@ -19,6 +19,7 @@ from typing import Any
 
 import msgspec
 
+from detector.atomic import atomic_write
 from producer.detector_process.draw import OverlayProcess, can_draw
 from producer.job.manifest import ManifestIndex
 from producer.job.results_file import iter_records
@@ -67,13 +68,11 @@ def write_report(out: Path, *, pictures: int = PICTURES) -> Path:
     )
     head, _, tail = page.partition(GALLERY)
     report = out / "report.html"
-    part = out / "report.html.part"
-    with part.open("w", encoding="utf-8") as stream:
+    with atomic_write(report) as part, part.open("w", encoding="utf-8") as stream:
         stream.write(head)
         if drawable:
             stream.writelines(_figures(out, chosen))
         stream.write(tail)
-    part.replace(report)
     return report
 
 
