@@ -24,7 +24,7 @@ class NothingToDoError(ProducerError):
 
 
 class NoSuchJobError(ProducerError):
-    """Neither this machine nor the broker knows the job."""
+    """No job of this name, here or on the broker."""
 
     exit_code = ExitCode.NOTHING
 

@@ -1,4 +1,4 @@
-"""What the errors of libraries and of the operating system mean to a user: one line and an exit code."""
+"""Errors of Redis, Celery and the operating system as one line for the user, and their exit codes."""
 
 from __future__ import annotations
 

@@ -66,7 +66,7 @@ class OutputFolder:
         self.server_data = self.private / "server"
 
     def exists(self) -> bool:
-        """Whether a job was ever begun here."""
+        """Whether a job was ever started here."""
         return self.request_file.is_file()
 
     def request(self) -> JobRequest:

@@ -6,7 +6,7 @@
 - pagexml: a folder of PAGE 2019-07-15 files, https://github.com/PRImA-Research-Lab/PAGE-XML
 - csv: a row a box; pages without boxes and failed ones have one row too
 
-Failed pages are in the CSV only: the other formats have no way to say so.
+Failed pages are in the CSV only: the other formats have no field for them.
 """
 
 from __future__ import annotations
@@ -91,13 +91,13 @@ def export_results(out: Path, format_name: str, destination: Path | None = None)
 
 
 def _named(destination: Path, *, folder: bool) -> Path:
-    """The destination under a name of its own: `.` and `..` are none, and what is written first goes beside it.
+    """The destination as an absolute path without `.` and `..`: unfinished files are written beside it.
 
     Raises:
         FileExistsError: it cannot be replaced by what is to be written.
     """
     path = Path(os.path.abspath(destination))  # noqa: PTH100  # Path.absolute keeps `..`; resolve would follow links
-    # Nor may a folder be one that somebody stands in: it is replaced when all is written.
+    # The current folder, or one above it, cannot be the target either: it is replaced when all is written.
     if Path.cwd().is_relative_to(path) or (path.is_dir() and not folder):
         raise FileExistsError(17, "is a folder; add a name for the export", str(destination))
     return path
