@@ -31,19 +31,20 @@ class ImageRunner:
     """Turns tasks into records. One per worker child; the network is loaded at the first image and kept."""
 
     def __init__(self, settings: Settings) -> None:
+        """Loads and connects nothing yet."""
         self.settings = settings
         self.storage = Storage(
             settings.roots,
             settings.spool,
             self._fetchers(),
-            any_path=not (settings.roots or settings.url_roots),
+            any_path=settings.opens_anything,
             make_spool=open_spool,
         )
         self._detector: TextDetector | None = None
         self._client: redis.Redis | None = None
 
     def _fetchers(self) -> dict[str, Fetch]:
-        remote = Remote(self.settings.url_roots, s3_open=not (self.settings.roots or self.settings.url_roots))
+        remote = Remote(self.settings.url_roots, s3_open=self.settings.opens_anything)
         return {blobs.SCHEME: self._fetch_blob, **dict.fromkeys(SCHEMES, remote.fetch)}
 
     def _fetch_blob(self, uri: str, target: Path) -> None:
@@ -58,6 +59,7 @@ class ImageRunner:
         """
         if self._detector is None:
             from detector.predictor import TextDetector
+            from detector.process import configure_process
 
             limit_mb = self.settings.memory_limit_mb
             self._detector = TextDetector(
@@ -69,6 +71,7 @@ class ImageRunner:
                 memory_limit=limit_mb << 20 if limit_mb else None,
                 tiled=self.settings.profile.tiled,
             )
+            configure_process(threads=self._detector.threads, arenas=2)
         return self._detector
 
     def loads_before_fork(self) -> bool:
@@ -163,7 +166,7 @@ class ImageRunner:
 
 
 def at_original_size(detection: Detection, original: Original) -> Detection:
-    """A detection on a page that was made smaller for its way here, in the pixels of the page as it was."""
+    """The detection on a page that the producer had shrunk for sending, in pixels of the original page."""
     x_scale, y_scale = original.width / detection.width, original.height / detection.height
     boxes = [
         replace(
@@ -179,7 +182,8 @@ def at_original_size(detection: Detection, original: Original) -> Detection:
     return replace(detection, width=original.width, height=original.height, boxes=boxes, flags=flags)
 
 
-# After a lost process or no memory: same page again at a smaller size, then smaller (DESIGN 4, degradation ladder).
+# Of the page's own limit, after 0, 1, 2 and more tries that ended in a lost process, no memory or no time: a smaller
+# input needs less of both (docs/architecture.md).
 LADDER = (1.0, 0.7, 0.5)
 
 

@@ -20,7 +20,7 @@ COMMANDS = {
 
 def explain(error: Exception) -> Explained | None:
     """The line and the exit code for what redis-py raises."""
-    # Inside: whoever gets here has imported Redis already, and `ocr-worker --help` must not need it.
+    # Imported here: `ocr-worker --help` must not need Redis.
     from redis import RedisError
 
     from worker.broker import refusal

@@ -1,4 +1,4 @@
-"""A job's state in Redis. The ledger, not the queue, is the truth: delivery is at least once, recording exactly once.
+r"""A job's state in Redis. The ledger, not the queue, is the truth: delivery is at least once, recording exactly once.
 
 Key schema (``J`` is the job's name; every key carries a TTL of ``RESULT_TTL_H`` from the job's last activity):
 
@@ -8,7 +8,7 @@ key                                   type    holds
 ``ocrfleet:jobs``                     zset    job name -> time of creation (s)
 ``ocrfleet:job:J``                    hash    total, ok, failed, state (open | cancelled), created_ms,
                                               progress_ms, finished_ms, and what the producer wants remembered
-``ocrfleet:job:J:state``              string  one byte a page: ``\\0`` unfed, ``q`` queued, ``r`` running,
+``ocrfleet:job:J:state``              string  one byte a page: ``\0`` unfed, ``q`` queued, ``r`` running,
                                               ``o`` ok, ``f`` failed. All that stays of a page once collected.
 ``ocrfleet:job:J:tasks``              hash    index -> "queued_ms ImageTask-JSON"; pages in flight only
 ``ocrfleet:job:J:attempts``           hash    index -> tries so far; pages in flight only
@@ -69,10 +69,12 @@ class JobStatus(NamedTuple):
 
     @property
     def done(self) -> int:
+        """Pages that have their record."""
         return self.ok + self.failed
 
     @property
     def finished(self) -> bool:
+        """Whether every page has its record."""
         return self.done >= self.total
 
 
@@ -80,7 +82,8 @@ class Ledger:
     """The atomic steps of all jobs on one Redis."""
 
     def __init__(self, client: redis.Redis, *, ttl_s: int, max_attempts: int = 3) -> None:
-        """
+        """Does not connect yet.
+
         Args:
             client: connection with ``decode_responses=False``.
             ttl_s: seconds a job's keys live after its last activity.
@@ -193,7 +196,8 @@ class Ledger:
 
     def reclaim(self, job: str, index: int) -> bytes | None:
         """Claim the right to send a stranded page again: its task JSON, or None if it is alive or done."""
-        return self._call("RECLAIM", job, index, now_ms())
+        claimed: bytes | None = self._call("RECLAIM", job, index, now_ms())
+        return claimed
 
     def expire_leases(self, job: str) -> None:
         """No worker of before is alive (the caller knows): all running pages may be claimed at once."""

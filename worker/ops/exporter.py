@@ -85,7 +85,7 @@ def metrics(sample: Sample, now: float) -> Iterator[Metric]:
     yield _gauge("queue_waiting", "Messages no worker has taken.", sample.waiting)
     yield _gauge("queue_unacked", "Messages that workers hold.", sample.unacked)
     yield _gauge("oldest_unacked_seconds", "Age of the message held longest.", sample.oldest_unacked_s)
-    yield _gauge("results_uncollected", "Records nobody has collected yet.", sample.uncollected)
+    yield _gauge("results_uncollected", "Records that were not collected yet.", sample.uncollected)
     yield _gauge("blob_bytes", "Page bytes waiting in Redis.", sample.blob_bytes)
     yield _gauge("jobs_open", "Jobs that are not finished.", sample.jobs_open)
     yield _gauge("jobs_finished", "Finished jobs that Redis still remembers.", sample.jobs_finished)
@@ -114,9 +114,11 @@ class FleetCollector(Collector):
     """Takes a sample at each scrape; without a broker only ``ocrfleet_broker_up 0``."""
 
     def __init__(self, ledger: Ledger) -> None:
+        """Reads from this ledger."""
         self._ledger = ledger
 
     def collect(self) -> Iterator[Metric]:
+        """What prometheus_client calls at each scrape."""
         now = time.time()
         try:
             sample = take_sample(self._ledger, now)
