@@ -37,14 +37,14 @@ class ImageRunner:
             settings.roots,
             settings.spool,
             self._fetchers(),
-            any_path=not (settings.roots or settings.url_roots),
+            any_path=settings.opens_anything,
             make_spool=open_spool,
         )
         self._detector: TextDetector | None = None
         self._client: redis.Redis | None = None
 
     def _fetchers(self) -> dict[str, Fetch]:
-        remote = Remote(self.settings.url_roots, s3_open=not (self.settings.roots or self.settings.url_roots))
+        remote = Remote(self.settings.url_roots, s3_open=self.settings.opens_anything)
         return {blobs.SCHEME: self._fetch_blob, **dict.fromkeys(SCHEMES, remote.fetch)}
 
     def _fetch_blob(self, uri: str, target: Path) -> None:
@@ -59,6 +59,7 @@ class ImageRunner:
         """
         if self._detector is None:
             from detector.predictor import TextDetector
+            from detector.process import configure_process
 
             limit_mb = self.settings.memory_limit_mb
             self._detector = TextDetector(
@@ -70,6 +71,7 @@ class ImageRunner:
                 memory_limit=limit_mb << 20 if limit_mb else None,
                 tiled=self.settings.profile.tiled,
             )
+            configure_process(threads=self._detector.threads, arenas=2)
         return self._detector
 
     def loads_before_fork(self) -> bool:

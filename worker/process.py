@@ -24,7 +24,7 @@ def reset_peak_rss() -> None:
 
 def configure_malloc() -> None:
     """Keep glibc from holding memory of past images: two arenas, and free blocks go back at once."""
-    memory.tame_malloc(arenas=2)
+    memory.configure_malloc(arenas=2)
 
 
 def lower_priority(nice: int) -> None:

@@ -71,6 +71,7 @@ def detect(
       ocr-detector detect small-print.tif --limit-side 1280 | jq '.boxes | length'
     """
     from detector.predictor import TextDetector
+    from detector.process import configure_process
 
     try:
         settings, _ = choose_profile(profile)
@@ -87,6 +88,7 @@ def detect(
         memory_limit=limit_mb << 20 if limit_mb else None,
         tiled=settings.tiled if tiled is None else tiled,
     )
+    configure_process(threads=detector.threads)
     failed = count = 0
     with click.open_file(str(output) if output else "-", "w", encoding="utf-8") as lines:
         for record in _records(detector, images, overlays, limit_mb):

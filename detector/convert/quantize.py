@@ -109,7 +109,7 @@ def quantize_static(source: Path, target: Path, images: Sequence[Path], *, limit
     from onnxruntime import quantization
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
-    from detector.convert.space_to_depth import split_stem
+    from detector.convert.space_to_depth import space_to_depth_stem
 
     if not images:
         raise QuantizeError("no calibration images: give --images with some typical pages")
@@ -141,7 +141,7 @@ def quantize_static(source: Path, target: Path, images: Sequence[Path], *, limit
             nodes_to_exclude=[node.name for node in nodes if node.op_type in FLOAT_OPERATORS],
         )
         model = onnx.load(str(unfinished))
-        split_stem(model)
+        space_to_depth_stem(model)
         target.write_bytes(model.SerializeToString())
 
 

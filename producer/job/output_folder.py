@@ -72,9 +72,15 @@ class OutputFolder:
         """What was asked for."""
         return msgspec.json.decode(self.request_file.read_bytes(), type=JobRequest)
 
+    def _make(self) -> None:
+        """New folders are this user's alone: results name other people's files, `.ocrfleet` holds a server's data."""
+        if not self.root.exists():
+            self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self.private.mkdir(mode=0o700, exist_ok=True)
+
     def save_request(self, request: JobRequest) -> None:
         """Remember what was asked for."""
-        self.private.mkdir(parents=True, exist_ok=True)
+        self._make()
         write_atomically(self.request_file, msgspec.json.encode(request))
 
     def forget_pages(self) -> None:
@@ -97,7 +103,7 @@ class OutputFolder:
         Raises:
             FolderBusyError: another process holds it.
         """
-        self.private.mkdir(parents=True, exist_ok=True)
+        self._make()
         with (self.private / "lock").open("w") as handle:
             try:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)

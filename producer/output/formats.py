@@ -144,7 +144,7 @@ def _write_folder(
         table.writerow(("file", "image", "page", "index"))
         for record in source.ok():
             name = _write_new(part, record, source.is_paged(record), ending, render(record))
-            table.writerow((name, record.image, record.page, record.index))
+            table.writerow((csv_text(str(name)), csv_text(record.image), record.page, record.index))
     if target.exists():
         shutil.rmtree(target)
     part.replace(target)
@@ -276,15 +276,24 @@ def _labelstudio_region(record: ImageRecord, number: int, box: BoxRecord) -> dic
 
 
 _CORNERS = tuple(f"{axis}{corner}" for corner in range(1, 5) for axis in "xy")
+_FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
 CSV_COLUMNS = ("image", "page", "status", "width", "height", "box", "score", *_CORNERS)
+
+
+def csv_text(text: str) -> str:
+    """A cell that a spreadsheet shows and does not compute: a file may be called ``=HYPERLINK("http://...").jpg``.
+
+    An apostrophe in front is what Excel and LibreOffice take for "this is text" (OWASP, "CSV Injection").
+    """
+    return f"'{text}" if text.startswith(_FORMULA_STARTS) else text
 
 
 def _write_csv(source: _Source, stream: IO[str]) -> None:
     table = csv.writer(stream)
     table.writerow((*CSV_COLUMNS, "error"))
     for record in source.all():
-        page = (record.image, record.page, record.status, record.width, record.height)
-        error = f"{record.error.type}: {record.error.message}" if record.error else ""
+        page = (csv_text(record.image), record.page, record.status, record.width, record.height)
+        error = csv_text(f"{record.error.type}: {record.error.message}") if record.error else ""
         if not record.boxes:
             table.writerow((*page, *("",) * (len(CSV_COLUMNS) - len(page)), error))
         for number, box in enumerate(record.boxes):
