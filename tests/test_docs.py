@@ -113,5 +113,11 @@ def test_plain_words(page: Path) -> None:
     assert WORDS.findall(page.read_text()) == []
 
 
+@pytest.mark.parametrize("page", PAGES, ids=identifier)
+def test_make_targets_exist(page: Path) -> None:
+    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), flags=re.M))
+    assert set(re.findall(r"(?:`|\$ )make ([a-z]+)", page.read_text())) <= targets
+
+
 def test_the_readme_stays_short() -> None:
     assert len((ROOT / "README.md").read_text().splitlines()) < 200
