@@ -8,10 +8,10 @@ RUN ?= runs/$(MODEL)
 BIN = $(VENV)/bin
 PIP = $(BIN)/python -m pip --disable-pip-version-check --quiet install --constraint constraints.txt
 
-# Tests that share an expensive fixture stay in one process (tests/conftest.py). JOBS=0 runs all in one. `make test` has
-# one process more than cores: there is always a test that waits for a worker to start or for a clock.
+# A file's tests stay in one process, which makes its fixtures once. JOBS=0 runs all tests in one. `make test` has one
+# process more than cores: there is always a test that waits for a worker to start or for a clock.
 JOBS ?= $(shell nproc)
-PARALLEL = --dist=loadgroup --no-loadscope-reorder --numprocesses
+PARALLEL = --dist=loadfile --no-loadscope-reorder --numprocesses
 
 .PHONY: run quick test lint bench train .data-given clean
 
