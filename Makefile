@@ -8,9 +8,10 @@ RUN ?= runs/$(MODEL)
 BIN = $(VENV)/bin
 PIP = $(BIN)/python -m pip --disable-pip-version-check --quiet install --constraint constraints.txt
 
-# Tests that share an expensive fixture stay in one process (tests/conftest.py); JOBS=0 runs all in this one.
-JOBS ?= auto
-PARALLEL = --numprocesses=$(JOBS) --dist=loadgroup
+# A file's tests stay in one process, which makes its fixtures once. JOBS=0 runs all tests in one. `make test` has one
+# process more than cores: there is always a test that waits for a worker to start or for a clock.
+JOBS ?= $(shell nproc)
+PARALLEL = --dist=loadfile --no-loadscope-reorder --numprocesses
 
 .PHONY: run quick test lint bench train .data-given clean
 
@@ -18,11 +19,11 @@ run: $(VENV)/.run-ready ## detect text in IMAGES, results in OUT
 	$(BIN)/ocr-producer run "$(IMAGES)" -o "$(OUT)" --overlays
 
 quick: $(VENV)/.test-ready lint ## lint, types, and the tests without server, training or a second: under a minute on 2 cores
-	$(BIN)/python -m pytest -q -m quick $(PARALLEL) --durations=5
+	$(BIN)/python -m pytest -q -m quick $(PARALLEL)=$(JOBS) --durations=5
 
 test: $(VENV)/.test-ready lint ## everything CI runs; what measures memory or rates comes last, with the machine for itself
 	rm -f .coverage .coverage.*
-	$(BIN)/python -m pytest -q -m "not serial" $(PARALLEL) --durations=15 --cov --cov-report=
+	$(BIN)/python -m pytest -q -m "not serial" $(PARALLEL)=$$(($(JOBS) ? $(JOBS) + 1 : 0)) --durations=15 --cov --cov-report=
 	$(BIN)/python -m pytest -q -m serial --durations=15 --cov --cov-append --cov-report=term:skip-covered
 
 lint: $(VENV)/.test-ready
