@@ -7,7 +7,7 @@ ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1 PYTHONDONTWRITEBYTECODE=1
 RUN python -m venv /opt/ocrfleet
 WORKDIR /src
 # Dependencies first: a change of our own code must not download 300 MB of wheels again.
-COPY requirements/build.txt requirements/fleet.txt requirements/
+COPY requirements requirements
 RUN /opt/ocrfleet/bin/pip install --require-hashes --requirement requirements/build.txt --requirement requirements/fleet.txt
 COPY pyproject.toml README.md LICENSE ./
 COPY detector detector
