@@ -29,7 +29,8 @@ import numpy.typing as npt
 from detector.atomic import atomic_write
 from detector.errors import DetectorError, first_line, is_out_of_memory
 from detector.images.page import Page, open_page
-from detector.memory import configure_process
+from detector.memory import configure_process, limit_memory
+from detector.shrink import memory_limit
 
 Boxes = Sequence[Sequence[Sequence[float]]] | Sequence[npt.NDArray[np.float64]] | npt.NDArray[np.float64]
 """Polygons, (N, 2) corners each."""
@@ -202,10 +203,12 @@ def answer(line: str) -> dict[str, Any]:
     return {"out": out, "ok": True, "width": width, "height": height}
 
 
-def serve(jobs: TextIO, answers: TextIO) -> None:
-    """Answers job lines until they end."""
+def serve(jobs: TextIO, answers: TextIO, limit: int | None = None) -> None:
+    """Answers job lines until they end, using at most ``limit`` bytes of memory."""
     for line in jobs:
         if line.strip():
+            if limit is not None:
+                limit_memory(limit)
             answers.write(json.dumps(answer(line)) + "\n")
             answers.flush()
 
@@ -214,7 +217,7 @@ def main() -> int:
     """``python -m detector.overlay``."""
     configure_process()
     try:
-        serve(sys.stdin, sys.stdout)
+        serve(sys.stdin, sys.stdout, memory_limit(os.environ))
     except (BrokenPipeError, KeyboardInterrupt):
         # Whoever asked is gone; a second error while Python flushes stdout at exit would only be noise.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -104,9 +104,9 @@ class ImageRecord(msgspec.Struct, frozen=True, kw_only=True):
     error: ErrorRecord | None = None
 
 
-def worker_name() -> str:
-    """``host:pid`` of this process."""
-    return f"{socket.gethostname()}:{os.getpid()}"
+def worker_name(pid: int | None = None) -> str:
+    """``host:pid`` of a process of this machine, of this one if no ``pid`` is given."""
+    return f"{socket.gethostname()}:{os.getpid() if pid is None else pid}"
 
 
 def ok_record(index: int, path: Path, page: int, detection: Detection, model: ModelInfo, total_s: float) -> ImageRecord:

@@ -27,7 +27,7 @@ import msgspec
 
 from detector.errors import ImageError, first_line, is_out_of_memory
 from detector.images.page import DEFAULT_MAX_BYTES, DEFAULT_MAX_PIXELS, open_page
-from detector.memory import configure_process, decode_budget, resident_bytes
+from detector.memory import configure_process, decode_budget, limit_memory, resident_bytes
 from detector.profile import choose_profile
 
 JPEG_QUALITY = 92
@@ -112,7 +112,10 @@ def serve(lines: TextIO, answers: TextIO, limit: int | None = None) -> None:
 
 def answer(line: str, limit: int | None = None) -> dict[str, Any]:
     """Does one job line; whatever goes wrong is in the answer, and a fault of ours also on stderr."""
-    budget = DEFAULT_MAX_BYTES if limit is None else decode_budget(limit, resident_bytes())
+    budget = DEFAULT_MAX_BYTES
+    if limit is not None:
+        budget = decode_budget(limit, resident_bytes())
+        limit_memory(limit)
     try:
         job = msgspec.json.decode(line, type=Job)
         path = Path(os.fsdecode(unquote_to_bytes(job.path)))

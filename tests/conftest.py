@@ -1,8 +1,9 @@
-"""What all tests share: a real server, started once, emptied before each test."""
+"""What all tests share: a real server, started once, emptied before each test. And what pytest-xdist must know."""
 
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -11,8 +12,39 @@ import pytest
 import redis
 
 from producer.local.server import EmbeddedServer
-from worker.ledger.ledger import Ledger
+from tests.tiers import is_quick
+from worker.ledger import Ledger
 from worker.settings import Settings, read_settings
+
+# A pool of threads in each of our processes, times the processes of two tests at once, only wait for each other.
+ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "OPENCV_FOR_THREADS_NUM": "1"}
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Before any library counts the cores."""
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        os.environ.update(ONE_THREAD)
+    # Started in the background (`pytest &`), a shell has us ignore Ctrl-C, and with us the programs we interrupt.
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.hookimpl(tryfirst=True)  # before pytest -m chooses
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the quick tests; what takes long begins first."""
+    for item in items:
+        if is_quick(item):
+            item.add_marker(pytest.mark.quick)
+    if "PYTEST_XDIST_WORKER" in os.environ:  # else a test that waits two minutes for a clock is the last, and alone
+        items.sort(key=lambda item: not any(item.get_closest_marker(mark) for mark in ("slow", "chaos")))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Neither the user's cache (a tune file there would choose our runtime), nor that of another xdist worker."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import os
-import signal
-import socket
 import time
 from dataclasses import replace
-from fnmatch import fnmatch
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,46 +11,44 @@ import redis
 
 from detector.errors import ImageError, is_out_of_memory
 from detector.images.budget import SMALLEST_LIMIT_SIDE
-from detector.memory import peak_rss_mb
-from worker import process as guard
-from worker.broker import blobs as blob
-from worker.broker.connection import connect
+from detector.memory import limit_memory, peak_rss_mb
+from detector.record import worker_name
+from worker.broker import blobs, connect
 from worker.messages import BoxRecord, ImageRecord, ImageTask, ModelRecord, Original, Seconds, failed_record
+from worker.process import reset_peak_rss
 from worker.settings import Settings
-from worker.storage.files import Fetch, Storage
+from worker.storage import Fetch, Storage
 from worker.storage.remote import SCHEMES, Remote
+from worker.storage.spool import open_spool
 
 if TYPE_CHECKING:
     from detector.predictor import Detection, TextDetector
-
-# Chaos tests set this to a pattern of image names: the child kills itself over them, as a bad native library would.
-POISON_VARIABLE = "OCRFLEET_CHAOS_POISON"
-
-
-def worker_name() -> str:
-    """``host:pid`` of this process."""
-    return f"{socket.gethostname()}:{os.getpid()}"
 
 
 class ImageRunner:
     """Turns tasks into records. One per worker child; the network is loaded at the first image and kept."""
 
     def __init__(self, settings: Settings) -> None:
+        """Loads and connects nothing yet."""
         self.settings = settings
         self.storage = Storage(
-            settings.roots, settings.spool_dir, self._fetchers(), any_path=not (settings.roots or settings.url_roots)
+            settings.roots,
+            settings.spool,
+            self._fetchers(),
+            any_path=settings.opens_anything,
+            make_spool=open_spool,
         )
         self._detector: TextDetector | None = None
         self._client: redis.Redis | None = None
 
     def _fetchers(self) -> dict[str, Fetch]:
-        remote = Remote(self.settings.url_roots, s3_open=not (self.settings.roots or self.settings.url_roots))
-        return {blob.SCHEME: self._fetch_blob, **dict.fromkeys(SCHEMES, remote.fetch)}
+        remote = Remote(self.settings.url_roots, s3_open=self.settings.opens_anything)
+        return {blobs.SCHEME: self._fetch_blob, **dict.fromkeys(SCHEMES, remote.fetch)}
 
     def _fetch_blob(self, uri: str, target: Path) -> None:
         if self._client is None:
             self._client = connect(self.settings, patient=True)
-        blob.fetch(self._client, uri, target)
+        blobs.fetch(self._client, uri, target)
 
     def detector(self) -> TextDetector:
         """The loaded network: inherited through the fork where that is safe (tasks.py), else loaded now.
@@ -106,13 +100,14 @@ class ImageRunner:
         Raises:
             MemoryError: no memory; the caller may try smaller.
         """
-        guard.reset_peak_rss()
+        reset_peak_rss()
         started = time.perf_counter()
+        if self.settings.memory_limit_mb:
+            limit_memory(self.settings.memory_limit_mb << 20)
         limit_side = degraded_limit_side(task.limit_side or self.settings.limit_side, losses)
         try:
             with self.storage.open(task.uri) as path:
                 fetched = time.perf_counter()
-                _maybe_poison(task)
                 detection = self.detector().detect(path, task.page_in_bytes, limit_side=limit_side)
         except ImageError as error:
             return self._failed(task, error, attempts)
@@ -169,7 +164,7 @@ class ImageRunner:
 
 
 def at_original_size(detection: Detection, original: Original) -> Detection:
-    """A detection on a page that was made smaller for its way here, in the pixels of the page as it was."""
+    """The detection on a page that the producer had shrunk for sending, in pixels of the original page."""
     x_scale, y_scale = original.width / detection.width, original.height / detection.height
     boxes = [
         replace(
@@ -185,13 +180,8 @@ def at_original_size(detection: Detection, original: Original) -> Detection:
     return replace(detection, width=original.width, height=original.height, boxes=boxes, flags=flags)
 
 
-def _maybe_poison(task: ImageTask) -> None:
-    pattern = os.environ.get(POISON_VARIABLE)
-    if pattern and fnmatch(task.image, pattern):
-        os.kill(os.getpid(), signal.SIGKILL)
-
-
-# After a lost process or no memory: same page again at a smaller size, then smaller (DESIGN 4, degradation ladder).
+# Of the page's own limit, after 0, 1, 2 and more tries that ended in a lost process, no memory or no time: a smaller
+# input needs less of both (docs/architecture.md).
 LADDER = (1.0, 0.7, 0.5)
 
 

@@ -15,7 +15,7 @@ from detector.cli.options import RUNTIME_HELP, NewFile, detector_options, say, t
 from detector.errors import ImageError, ProfileError, show
 from detector.exit_codes import ExitCode
 from detector.images.suffixes import is_page
-from detector.memory import configure_process
+from detector.memory import configure_process, limit_memory
 from detector.profile import choose_profile
 
 if TYPE_CHECKING:
@@ -91,7 +91,7 @@ def detect(
     configure_process(threads=detector.threads)
     failed = count = 0
     with click.open_file(str(output) if output else "-", "w", encoding="utf-8") as lines:
-        for record in _records(detector, images, overlays):
+        for record in _records(detector, images, overlays, limit_mb):
             lines.write(json.dumps(msgspec.to_builtins(record), ensure_ascii=False) + "\n")
             lines.flush()
             count += 1
@@ -104,7 +104,9 @@ def detect(
     return ExitCode.FAILED if failed else ExitCode.OK
 
 
-def _records(detector: TextDetector, images: tuple[Path, ...], overlays: Path | None) -> Iterator[ImageRecord]:
+def _records(
+    detector: TextDetector, images: tuple[Path, ...], overlays: Path | None, limit_mb: int | None
+) -> Iterator[ImageRecord]:
     from detector.images.page import count_pages
     from detector.overlay import write_overlay
     from detector.record import failed_record, ok_record
@@ -119,6 +121,8 @@ def _records(detector: TextDetector, images: tuple[Path, ...], overlays: Path | 
             continue
         for page in range(pages):
             started = time.perf_counter()
+            if limit_mb:
+                limit_memory(limit_mb << 20)
             try:
                 found = detector.detect(path, page)
             except (ImageError, MemoryError) as error:

@@ -1,23 +1,23 @@
 """A job's list of pages on disk: written once, complete or absent, and what `resume` reads.
 
-One JSON object a line; the line's number, from 0, is the page's index in the job. While the scan runs the file is
-called `manifest.jsonl.part`; it gets its name only when every page is in it and on disk, so a manifest that exists is
-a complete one.
+One JSON object a line; the line's number, from 0, is the page's index in the job. While the scan runs the file has a
+hidden name that ends in `.part`; it gets its own only when every page is in it and on disk, so a manifest that exists
+is a complete one.
 """
 
 from __future__ import annotations
 
-import os
 from array import array
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import suppress
 from itertools import islice
 from pathlib import Path
 
 import msgspec
 
-from producer.job.output_folder import JobRequest, OutFolder
+from detector.atomic import atomic_write
+from producer.errors import NothingToDoError, ProducerError
+from producer.job.output_folder import JobRequest, OutputFolder
 from producer.job.view import View
 from producer.sources.remote import scan_everything
 from producer.sources.scan import FoundPage
@@ -41,7 +41,7 @@ class ManifestLine(msgspec.Struct, frozen=True):
     page: int
 
 
-class ManifestError(Exception):
+class ManifestError(ProducerError):
     """The manifest cannot be read; the message names file and line."""
 
 
@@ -57,18 +57,13 @@ def write_manifest(pages: Iterable[FoundPage], path: Path, progress: Callable[[i
         The number of pages.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(path.name + ".part")
     encoder = msgspec.json.Encoder()
     total = 0
-    with part.open("wb") as stream:
+    with atomic_write(path, sync=True) as part, part.open("wb") as stream:
         for total, found in enumerate(pages, 1):
             stream.write(encoder.encode(ManifestLine(total - 1, found.image, found.uri, found.page)) + b"\n")
             if progress and total % FLUSH_EVERY == 0:
                 progress(total)
-        stream.flush()
-        os.fsync(stream.fileno())
-    part.replace(path)
-    sync_folder(path.parent)
     if progress:
         progress(total)
     return total
@@ -99,16 +94,6 @@ def count_manifest(path: Path) -> int:
         return sum(block.count(b"\n") for block in iter(lambda: stream.read(1 << 20), b""))
 
 
-def sync_folder(folder: Path) -> None:
-    """Makes a rename in a folder survive a power cut, where the file system can."""
-    with suppress(OSError):
-        handle = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
-
-
 class ManifestIndex:
     """Looks up single lines of a manifest of any length. A context manager.
 
@@ -119,6 +104,7 @@ class ManifestIndex:
     KEPT = 8  # results come nearly in order: what was looked up last is close to what comes next
 
     def __init__(self, path: Path) -> None:
+        """Read the file once, to know where its lines are."""
         self._path = path
         self._places = array("Q")
         self._blocks: OrderedDict[int, list[bytes]] = OrderedDict()
@@ -132,9 +118,11 @@ class ManifestIndex:
             self.count += 1
 
     def __enter__(self) -> ManifestIndex:
+        """The file stays open until the end of the block."""
         return self
 
     def __exit__(self, *exception: object) -> None:
+        """Close the file."""
         self._stream.close()
 
     def line(self, index: int) -> ManifestLine | None:
@@ -166,16 +154,12 @@ class ManifestIndex:
         return following is not None and following.image == image and following.page == page + 1
 
 
-class NothingToDo(RuntimeError):
-    """The sources hold no image."""
-
-
-def make_manifest(folder: OutFolder, request: JobRequest, view: View) -> int:
+def make_manifest(folder: OutputFolder, request: JobRequest, view: View) -> int:
     """Scan the sources unless that was done before. Returns the number of pages.
 
     Raises:
-        NothingToDo: no page found.
-        producer.sources.scan.SourceMissing: a named source does not exist.
+        NothingToDoError: no page found.
+        SourceMissingError: a named source does not exist.
     """
     if folder.manifest.exists():
         return count_manifest(folder.manifest)
@@ -183,5 +167,5 @@ def make_manifest(folder: OutFolder, request: JobRequest, view: View) -> int:
     total = write_manifest(pages, folder.manifest, progress=lambda count: view.update(0, 0, 0.0, f"found {count}"))
     if total == 0:
         folder.manifest.unlink()
-        raise NothingToDo(f"no images in {', '.join(request.sources)}")
+        raise NothingToDoError(f"no images in {', '.join(request.sources)}")
     return total

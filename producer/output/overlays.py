@@ -6,8 +6,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+from detector.exit_codes import ExitCode
 from detector.images.suffixes import IMAGE_SUFFIXES
 from producer.detector_process.draw import OverlayProcess, can_draw
+from producer.errors import ProducerError
 from producer.job.manifest import ManifestIndex
 from producer.job.results_file import iter_records
 from producer.output.naming import safe_name
@@ -28,16 +30,19 @@ class OverlayCount:
     not_drawn: int = 0
 
 
-class CannotDraw(RuntimeError):
+class CannotDrawError(ProducerError):
     """This machine has no drawing libraries; the message says what to install."""
+
+    exit_code = ExitCode.NOTHING
 
 
 def overlay_name(image: str, page: int, index: int, *, paged: bool) -> PurePosixPath:
     """The name of a page's picture: another one for every page of a job, and the same one whenever it is drawn again.
 
-    Known from the page alone, since neither the names so far (a million) nor the files that are there (of an earlier
-    drawing) can be asked. `a.jpg` stays, `a.png` becomes `a.png.jpg`. What one of these could be mistaken for gets
-    its index: `a.png.jpg` becomes `a.png.jpg.7~.jpg`, and so does whatever our file systems cannot name as it is.
+    It follows from the page alone: a job may have a million names, too many to remember, and the files in the folder
+    may be those of an earlier drawing. `a.jpg` stays, `a.png` becomes `a.png.jpg`. An image whose own name looks like
+    such a result gets its index, so that the two differ: `a.png.jpg` becomes `a.png.jpg.7~.jpg`. So does an image
+    whose name is changed because file systems do not allow it.
 
     Args:
         image: the record's image name.
@@ -75,11 +80,11 @@ def write_overlays(
         max_side: longer side of the JPEGs at most, pixels.
 
     Raises:
-        CannotDraw: the drawing libraries are not installed.
+        CannotDrawError: the drawing libraries are not installed.
         FileNotFoundError: no results or no manifest.
     """
     if not can_draw():
-        raise CannotDraw("no overlays: this machine lacks OpenCV; pip install 'ocrfleet[worker]' and run again")
+        raise CannotDrawError("no overlays: this machine lacks OpenCV; pip install 'ocrfleet[worker]' and run again")
     count = OverlayCount()
     with ManifestIndex(out / "manifest.jsonl") as manifest, OverlayProcess() as process:
         for record in iter_records(out / "results.jsonl"):

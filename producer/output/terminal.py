@@ -1,4 +1,4 @@
-"""What a person sees while a job runs, and the summary at its end."""
+"""Progress on the terminal while a job runs, and the summary at its end."""
 
 from __future__ import annotations
 
@@ -29,6 +29,7 @@ class Rate:
     """Images a second over a recent window. At most `WINDOW_S / SAMPLE_S` samples are kept."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        """No sample yet."""
         self._clock = clock
         self._samples: deque[tuple[float, int]] = deque()
 
@@ -78,7 +79,7 @@ class _Facts(ProgressColumn):
 
 
 class Progress:
-    """Shows a job. A context manager; `update` may be called as often as one likes.
+    """Shows a job. A context manager; `update` may be called thousands of times a second.
 
     On a terminal: a bar. Elsewhere: a line every few seconds. Quiet: nothing.
 
@@ -90,6 +91,13 @@ class Progress:
     def __init__(
         self, *, quiet: bool = False, console: Console | None = None, clock: Callable[[], float] = time.monotonic
     ) -> None:
+        """Show nothing yet.
+
+        Args:
+            quiet: only warnings.
+            console: where to; default stderr.
+            clock: seconds, for tests.
+        """
         self.total: int | None = None
         self.failed = 0
         self._console = console or Console(stderr=True)
@@ -115,6 +123,7 @@ class Progress:
             self._task = self._bars.add_task("starting", total=None, facts=[])
 
     def __enter__(self) -> Progress:
+        """Show the bar."""
         if self._bars:
             self._bars.start()
         return self
@@ -122,6 +131,7 @@ class Progress:
     def __exit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
+        """Remove the bar; elsewhere print the last line."""
         if self._bars:
             self._bars.stop()
         elif self._plain and self._said:
@@ -146,9 +156,9 @@ class Progress:
             self._say(force=False)
 
     def warn(self, line: str) -> None:
-        """Says something that is not an error but must not go unseen, above the bar; quiet or not.
+        """Prints a warning above the bar, also when quiet.
 
-        After `WARNINGS_SHOWN` it says only that there are more: a list of a million lines helps nobody.
+        After `WARNINGS_SHOWN` it says only that there are more: a million lines would hide the rest.
         """
         self._warned += 1
         if self._warned <= WARNINGS_SHOWN:

@@ -1,4 +1,4 @@
-"""Reading `results.jsonl`: one record at a time, whatever a crash has left at its end, and its totals.
+"""What the records of `results.jsonl` add up to, read one at a time.
 
 Totals are counts and fixed bins: the memory is the same for ten records and for ten million.
 """
@@ -38,6 +38,7 @@ class Histogram:
     most: float = 0.0
 
     def __post_init__(self) -> None:
+        """All bins are empty."""
         self.counts = [0] * (len(self.edges) - 1)
 
     def add(self, value: float) -> None:

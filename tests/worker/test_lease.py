@@ -8,10 +8,12 @@ import time
 import pytest
 
 from worker.lease import LeaseKeeper
+from worker.ledger import Ledger
 from worker.ledger import ledger as ledger_module
-from worker.ledger.ledger import Ledger
 from worker.messages import ImageTask
 from worker.redis_keys import JobKeys
+
+pytestmark = pytest.mark.serial  # a beat that comes 0.4 s late is a lost lease
 
 JOB = "job-1"
 LEASE_S = 0.4
