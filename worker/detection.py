@@ -36,14 +36,14 @@ class ImageRunner:
             settings.roots,
             settings.spool,
             self._fetchers(),
-            any_path=not (settings.roots or settings.url_roots),
+            any_path=settings.opens_anything,
             make_spool=open_spool,
         )
         self._detector: TextDetector | None = None
         self._client: redis.Redis | None = None
 
     def _fetchers(self) -> dict[str, Fetch]:
-        remote = Remote(self.settings.url_roots, s3_open=not (self.settings.roots or self.settings.url_roots))
+        remote = Remote(self.settings.url_roots, s3_open=self.settings.opens_anything)
         return {blobs.SCHEME: self._fetch_blob, **dict.fromkeys(SCHEMES, remote.fetch)}
 
     def _fetch_blob(self, uri: str, target: Path) -> None:

@@ -14,6 +14,7 @@ class OomWitness:
     """
 
     def __init__(self) -> None:
+        """Counts from now on."""
         self._file = _oom_file()
         self._seen = self._count()
 
@@ -35,4 +36,5 @@ class OomWitness:
 
 
 def _oom_file(proc: Path = Path("/proc"), sys_cgroup: Path = Path("/sys/fs/cgroup")) -> Path | None:
+    """Where the kernel counts what it killed in our cgroup."""
     return cgroup_file("memory.oom_control", "memory.events", proc=proc, sys_cgroup=sys_cgroup)

@@ -15,6 +15,7 @@ from detector.exit_codes import ExitCode
 from detector.models import DEFAULT_MODEL
 from detector.profile import Profile, choose_profile
 from worker.errors import WorkerError
+from worker.redis_url import is_local
 
 PREFIX = "OCRFLEET_"
 DEFAULT_CRON = "17 3 * * *"
@@ -83,6 +84,14 @@ class Settings:
     def spool(self) -> Path:
         """Where temporary files of running images live: a folder of our own, in which cleanup may delete."""
         return self.spool_dir / SPOOL_FOLDER / "pages"
+
+    @property
+    def opens_anything(self) -> bool:
+        """Whether tasks may name any file and bucket: only without roots, and from a broker of this machine.
+
+        On a network broker a stolen password must not be enough to read this machine's disk.
+        """
+        return not (self.roots or self.url_roots) and is_local(self.redis_url)
 
     @property
     def hard_timeout_s(self) -> int:

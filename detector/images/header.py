@@ -120,7 +120,7 @@ def sniff(file: BinaryIO, name: str) -> str:
     for magic, what in _KNOWN_BUT_UNREAD:
         if start.lstrip().startswith(magic):
             raise UnsupportedFormat(f"{name}: {what}; convert it to one of {READABLE}")
-    raise UnsupportedFormat(f"{name}: not an image; its content starts with {start[:16]!r}, expected {READABLE}")
+    raise UnsupportedFormat(f"{name}: not an image; expected {READABLE}")  # never a byte of it: records travel
 
 
 def read_header(file: BinaryIO, kind: str, name: str, page: int = 0) -> Header:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import signal
 import time
 import warnings
 from typing import Any
@@ -12,6 +13,7 @@ from celery.apps.worker import Worker
 from celery.exceptions import CPendingDeprecationWarning, TimeLimitExceeded
 from celery.utils.log import get_logger
 from celery.worker.consumer import Consumer
+from celery.worker.control import Panel
 from celery.worker.request import Request
 from kombu.connection import Connection
 from redis import RedisError, ResponseError
@@ -26,6 +28,8 @@ from worker.settings import settings
 logger = get_logger(__name__)
 EVENTS_EVERY_S = 0.5
 REFUSED_PAUSE_S = 5.0
+# Of the commands that change something: Flower asks for events when it starts, and a person may take a page back.
+OBEYED = ("revoke", "terminate", "enable_events", "heartbeat")
 _oom_witness = OomWitness()
 
 
@@ -37,6 +41,7 @@ class FleetWorker(Worker):
     """
 
     def setup_instance(self, **kwargs: Any) -> None:
+        refuse_remote_control()
         kwargs.update(without_mingle=True, without_gossip=True)
         super().setup_instance(**kwargs)
 
@@ -49,6 +54,16 @@ class FleetWorker(Worker):
             f" .> acks: {acks}, again if the worker is lost\n"
             f" .> child: replaced after {conf.worker_max_tasks_per_child} images; {settings().profile_reason}\n"
         )
+
+
+def refuse_remote_control() -> None:
+    """Leave of Celery's remote control what looks (ping, inspect) and what Flower needs; the rest is unknown here.
+
+    Whoever may write to the queue could otherwise shut every worker down, or have one run eight images at a time.
+    """
+    for name, command in list(Panel.meta.items()):
+        if command.type == "control" and name not in OBEYED:
+            Panel.data.pop(name, None)
 
 
 class FleetConsumer(Consumer):
@@ -89,6 +104,11 @@ class FleetConsumer(Consumer):
         super().stop()
 
 
+def _aborted(lost: BaseException) -> bool:
+    """Whether a library gave up for want of memory: at a hard limit (`detector.memory_limit`) C++ ends in abort()."""
+    return settings().memory_limit_mb is not None and f"signal {int(signal.SIGABRT)} " in str(lost)
+
+
 class ImageRequest(Request):
     """One delivered message, seen from the Celery main process, which survives its child.
 
@@ -100,7 +120,7 @@ class ImageRequest(Request):
         error = getattr(exc_info.exception, "exc", exc_info.exception)
         # By name: billiard and celery each have a WorkerLostError, and both arrive here.
         if type(error).__name__ == "WorkerLostError":
-            self._note_loss("OutOfMemory" if _oom_witness.killed_since_last_look() else "WorkerLost")
+            self._note_loss("OutOfMemory" if _oom_witness.killed_since_last_look() or _aborted(error) else "WorkerLost")
         elif isinstance(error, TimeLimitExceeded):
             self._note_loss("TimedOut")
         super().on_failure(exc_info, send_failed_event=send_failed_event, return_ok=return_ok)

@@ -17,6 +17,7 @@ from detector.runtimes import usable_card
 from worker.ledger import Ledger
 from worker.ops import worker_registry
 from worker.ops.cleanup import last_reports
+from worker.redis_url import is_local
 from worker.settings import LEASE_S, Settings
 from worker.storage.files import free_bytes
 from worker.storage.spool import open_spool
@@ -181,7 +182,7 @@ def judge_machine(settings: Settings, machine: Machine) -> Iterator[Finding]:
 def judge_safety(settings: Settings) -> Iterator[Finding]:
     """What an attacker could do."""
     parts = urlsplit(settings.redis_url)
-    local = parts.scheme == "unix" or parts.hostname in ("localhost", "127.0.0.1", "::1")
+    local = is_local(settings.redis_url)
     if parts.password is None and not local:
         yield Finding(
             "password", "bad", "none: anyone who reaches the port controls the fleet; set `requirepass` or an ACL"
@@ -192,7 +193,9 @@ def judge_safety(settings: Settings) -> Iterator[Finding]:
         yield Finding("encryption", "ok", "TLS" if parts.scheme == "rediss" else "local")
     if not (settings.roots or settings.url_roots) and not local:
         yield Finding(
-            "roots", "warn", "jobs may name any file of this machine: set OCRFLEET_ROOTS to the folders meant"
+            "roots",
+            "warn",
+            "none: this worker opens only pages sent through Redis; set OCRFLEET_ROOTS",
         )
     if os.geteuid() == 0:
         yield Finding("user", "warn", "running as root: give workers a user of their own")
