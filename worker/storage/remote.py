@@ -88,7 +88,7 @@ class _SameRoots(urllib.request.HTTPRedirectHandler):
         self, req: urllib.request.Request, fp: IO[bytes], code: int, msg: str, headers: HTTPMessage, newurl: str
     ) -> urllib.request.Request | None:
         if not allowed(newurl, self._url_roots):
-            raise NotFound(f"{req.full_url}: redirects to {newurl}, which is not below an allowed address")
+            raise NotFound(f"{req.full_url}: redirects to {newurl}, which is not allowed")
         return super().redirect_request(req, fp, code, msg, headers, newurl)
 
 
