@@ -1,5 +1,6 @@
 import csv
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -29,11 +30,20 @@ def data(tmp_path: Path) -> Path:
     return make_pages(tmp_path / "data", 2, "val")
 
 
-@pytest.fixture
-def weights(tmp_path: Path) -> Path:
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("weights")
     torch.manual_seed(0)
-    save_half(build_network("resnet18", width=16).state_dict(), tmp_path / "w.safetensors")
-    return tmp_path / "w.safetensors"
+    save_half(build_network("resnet18", width=16).state_dict(), folder / "w.safetensors")
+    return folder / "w.safetensors"
+
+
+@pytest.fixture(scope="module")
+def exported(weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The weights as a dynamic .onnx file: three seconds, so once for all tests that quantize it."""
+    model = tmp_path_factory.mktemp("exported") / "m.fp32.onnx"
+    assert run(export, weights, "--size", 320, "--dynamic", "-o", model)[1] == 0
+    return model
 
 
 def test_train_writes_everything_and_its_best_checkpoint_exports(data: Path, weights: Path, tmp_path: Path) -> None:
@@ -82,9 +92,11 @@ def test_bad_size_and_bad_weights(weights: Path, tmp_path: Path) -> None:
     assert code == 2 and "bad.pt" in result.output and len(result.output.strip().splitlines()) == 1
 
 
-def test_quantize_prints_both_rows_and_tells_the_truth_about_dynamic(data: Path, weights: Path, tmp_path: Path) -> None:
+def test_quantize_prints_both_rows_and_tells_the_truth_about_dynamic(
+    data: Path, exported: Path, tmp_path: Path
+) -> None:
     full, small = tmp_path / "m.fp32.onnx", tmp_path / "m.int8.onnx"
-    assert run(export, weights, "--size", 320, "--dynamic", "-o", full)[1] == 0
+    shutil.copy(exported, full)
     result, code = run(quantize, full, "--data", data, "--limit-side", 160, "--force", "-o", small)
     assert code == 0 and small.is_file()
     assert "before" in result.output and "after" in result.output and "hmean" in result.output
@@ -95,10 +107,10 @@ def test_quantize_prints_both_rows_and_tells_the_truth_about_dynamic(data: Path,
 
 
 def test_an_int8_that_loses_too_much_is_refused(
-    data: Path, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    data: Path, exported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     full, small = tmp_path / "m.fp32.onnx", tmp_path / "m.int8.onnx"
-    assert run(export, weights, "--size", 320, "--dynamic", "-o", full)[1] == 0
+    shutil.copy(exported, full)
     small.write_bytes(b"an older one")
     monkeypatch.setattr("detector.convert.benchmark.hmean", lambda path, *rest: 0.8 if path == full else 0.78)
     words = [full, "--data", data, "--limit-side", 160, "-o", small]
