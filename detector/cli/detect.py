@@ -70,8 +70,8 @@ def detect(
       ocr-detector detect scans/ letter.pdf -o boxes.jsonl --overlays seen/
       ocr-detector detect small-print.tif --limit-side 1280 | jq '.boxes | length'
     """
+    from detector.memory import configure_process
     from detector.predictor import TextDetector
-    from detector.process import configure_process
 
     try:
         settings, _ = choose_profile(profile)

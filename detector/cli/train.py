@@ -32,7 +32,7 @@ def fine_tunable(model: str) -> Path:
 
 def can_be_trained_on(data: Path) -> bool:
     """Whether nothing is wrong with a data folder; says what is."""
-    from detector.training.fit import check_data
+    from detector.training.dataset import check_data
 
     problems = check_data(data)
     for problem in problems[:MOST_PROBLEMS]:
@@ -115,6 +115,7 @@ def train(
     import cv2
 
     from detector.training import fit as fitting
+    from detector.training.dataset import describe_data
 
     refuse_beside_resume(resume)
     cv2.setNumThreads(1)
@@ -141,7 +142,7 @@ def train(
     if not can_be_trained_on(data):
         return ExitCode.NOTHING
     if check_only or run is None:
-        click.echo(f"{data}: nothing wrong; {fitting.describe_data(data)}")
+        click.echo(f"{data}: nothing wrong; {describe_data(data)}")
         return ExitCode.OK
     try:
         if resume is None:

@@ -24,7 +24,8 @@ def target_size(width: int, height: int, limit_side: int) -> tuple[int, int]:
     limit_side², the area of a square picture, so that it costs no more memory than any other page.
 
     Args:
-        width, height: the original size in pixels (either orientation).
+        width: of the page, pixels, in either orientation.
+        height: likewise.
         limit_side: the longest side wanted, in pixels.
 
     Returns:
@@ -77,7 +78,8 @@ def tile_size(height: int, width: int) -> tuple[int, int]:
     """The (height, width) of a page's tiles: of all that are not too large those that compute the fewest pixels.
 
     Args:
-        height, width: of the page, pixels.
+        height: of the page, pixels.
+        width: likewise.
     """
     best = (0, 0, 0)
     for columns in range(1, _most(width) + 1):

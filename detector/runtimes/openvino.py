@@ -67,7 +67,8 @@ class OpenVinoRuntime:
             self._shapes.add(padded.shape)
         # share_outputs=False: the result must outlive the next inference.
         result = self._request.infer([padded], share_inputs=True, share_outputs=False)
-        return result[self._compiled.outputs[self._output]][0, 0, :height, :width]
+        found: npt.NDArray[np.float32] = result[self._compiled.outputs[self._output]]
+        return found[0, 0, :height, :width]
 
     def release(self) -> None:
         """Compiles anew: OpenVINO gives the buffers of past shapes back only with the compiled network."""

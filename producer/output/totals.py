@@ -1,4 +1,4 @@
-"""Reading `results.jsonl`: one record at a time, whatever a crash has left at its end, and its totals.
+"""What the records of `results.jsonl` add up to, read one at a time.
 
 Totals are counts and fixed bins: the memory is the same for ten records and for ten million.
 """

@@ -74,7 +74,6 @@ class FleetConsumer(Consumer):
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        """Celery's arguments."""
         super().__init__(*args, **kwargs)
         self._bundle_until = 0.0
 

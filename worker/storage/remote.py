@@ -43,7 +43,6 @@ class Remote:
     """
 
     def __init__(self, url_roots: tuple[str, ...], *, s3_open: bool) -> None:
-        """See the attributes."""
         self.url_roots = url_roots
         self.s3_open = s3_open
 

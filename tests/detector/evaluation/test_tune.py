@@ -12,7 +12,7 @@ import msgspec
 import numpy as np
 import pytest
 
-from detector.evaluation.isolated_run import Ended, IsolatedRun, IsolatedRunError, TooMuchMemory, run_isolated
+from detector.evaluation.isolated_run import Ended, IsolatedRun, IsolatedRunError, TooMuchMemoryError, run_isolated
 from detector.evaluation.tune import agreement, draw_pages, thread_counts
 from detector.images.sizes import TILE
 from detector.models import load_card
@@ -188,7 +188,7 @@ def test_too_large_and_not_installed(tiny_model: Path, tmp_path: Path) -> None:
     assert "too large: stopped above 30 MB" in done.stdout
     assert "nothing ran within 30 MB at 96 pixels: raise --memory-limit-mb" in done.stderr
     assert not tuning_file().exists()
-    with pytest.raises(TooMuchMemory):
+    with pytest.raises(TooMuchMemoryError):
         list(run_isolated(IsolatedRun(model=str(tiny_model)), [], stop_above_mb=10))
 
 
