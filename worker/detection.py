@@ -11,8 +11,7 @@ import redis
 
 from detector.errors import ImageError, is_out_of_memory
 from detector.images.budget import SMALLEST_LIMIT_SIDE
-from detector.memory import peak_rss_mb
-from detector.memory_limit import limit_memory
+from detector.memory import limit_memory, peak_rss_mb
 from detector.record import worker_name
 from worker.broker import blobs, connect
 from worker.messages import BoxRecord, ImageRecord, ImageTask, ModelRecord, Original, Seconds, failed_record

@@ -22,7 +22,7 @@ import msgspec
 
 from detector.errors import DetectorError, ImageError, ModelError
 from detector.exit_codes import ExitCode
-from detector.memory import peak_rss_mb
+from detector.memory import configure_process, peak_rss_mb
 from detector.thresholds import Thresholds
 
 _log = logging.getLogger("detector")
@@ -175,7 +175,7 @@ def _as_error(refused: _Refused) -> Exception:
 
 def _death(code: int, watch: _Watch, errors: IO[bytes]) -> IsolatedRunError:
     if watch.tripped:
-        return TooMuchMemoryError(f"stopped above {watch.limit_mb:.0f} MB")
+        return TooMuchMemoryError(f"stopped above {watch.limit_mb:.0f} MiB")
     if code == -signal.SIGKILL:
         return TooMuchMemoryError("killed by the system, most likely for its memory")
     errors.seek(0)
@@ -236,7 +236,6 @@ def _work(order: _Order) -> Iterator[_Message]:
     settings = order.settings
     images = [Path(os.fsdecode(unquote_to_bytes(name))) for name in order.images]
     try:
-        from detector.memory import configure_process
         from detector.predictor import TextDetector
 
         remarks = _Remarks()

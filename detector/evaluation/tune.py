@@ -112,7 +112,7 @@ def _run(settings: IsolatedRun, pages: list[Path], memory_limit_mb: int | None) 
         else:
             seconds.append(message.seconds)
     if memory_limit_mb and peak_mb > memory_limit_mb:  # too short a peak for the watch to see
-        raise TooMuchMemoryError(f"held {peak_mb:.0f} MB")
+        raise TooMuchMemoryError(f"held {peak_mb:.0f} MiB")
     return round(statistics.median(seconds) * 1000, 2), round(peak_mb, 1), boxes
 
 
@@ -128,7 +128,7 @@ def agreement(reference: list[Quads], boxes: list[Quads]) -> float:
     return 1.0 if total.gt == total.det == 0 else round(total.hmean, 4)
 
 
-HEADING = f"{'runtime':12}  {'threads':>7}  {'ms/page':>8}  {'peak MB':>7}  same boxes"
+HEADING = f"{'runtime':12}  {'threads':>7}  {'ms/page':>8}  {'peak MiB':>7}  same boxes"
 
 
 def table_line(candidate: Candidate) -> str:

@@ -20,7 +20,7 @@ BUCKET = 128
 """Input sides are padded to multiples of this: every new shape costs OpenVINO 4 MB that it keeps."""
 
 MOST_SHAPES = 8
-"""After this many shapes the network is compiled anew (0.5 s), which gives their memory back."""
+"""After this many shapes the network is compiled again (0.5 s), which gives their memory back."""
 
 
 class OpenVinoRuntime:
@@ -71,7 +71,7 @@ class OpenVinoRuntime:
         return found[0, 0, :height, :width]
 
     def release(self) -> None:
-        """Compiles anew: OpenVINO gives the buffers of past shapes back only with the compiled network."""
+        """Compiles again: OpenVINO gives the buffers of past shapes back only with the compiled network."""
         del self._request, self._compiled
         self._shapes.clear()
         self._compile(self._source)

@@ -97,7 +97,7 @@ def choose_matrix(
         centre = top + (bottom - top) * along[1] + rng.uniform(-0.45, 0.45, 2) * crop / scale
     else:
         centre = rng.random(2) * (width, height)
-    # Pull the window back over the page, lest half of it be border; a page smaller than the crop may lie anywhere.
+    # Pull the window back over the page: half of it would be border; a page smaller than the crop may lie anywhere.
     page, half = np.array([width, height], float), crop / 2 / scale
     low, high = np.minimum(half, page - half), np.maximum(half, page - half)
     centre = np.where(page > 2 * half, np.clip(centre, low, high), rng.uniform(low, high))

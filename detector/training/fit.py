@@ -238,7 +238,7 @@ def fit(options: FitOptions, run: Path, *, resume: bool = False, say: Say = prin
         mine = trainer.notes["data"]
         trainer.restore(saved)
         if trainer.notes.get("data") != mine:
-            raise FitError(f"{options.data}: the training pages changed since {run} was begun; train anew with -o")
+            raise FitError(f"{options.data}: the training pages changed since {run} was begun; start a new run with -o")
     thresholds, history = saved_thresholds(trainer.notes), trainer.notes["history"]
     per_epoch = config.steps // options.epochs
     say(

@@ -273,7 +273,7 @@ def _revive_norms(network: nn.Module) -> None:
     """Resets BatchNorm statistics that are not finite (variances above 65504 overflow in fp16 files).
 
     An infinite variance would stay infinite for ever, since the running average only ever mixes it with new ones, and
-    turn into NaN in the weights' average; the first batches teach it anew.
+    turn into NaN in the weights' average; the first batches set it again.
     """
     for module in network.modules():
         if isinstance(module, nn.BatchNorm2d) and module.running_mean is not None and module.running_var is not None:
