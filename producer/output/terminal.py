@@ -143,7 +143,7 @@ class Progress:
         Args:
             done: pages with a record, failed ones included.
             failed: failed pages.
-            peak_rss_mb: the largest peak memory of a worker so far, MB; 0 if unknown.
+            peak_rss_mb: the largest peak memory of a worker so far, MiB; 0 if unknown.
             state: what is going on, in a word or two.
         """
         self.failed = failed
