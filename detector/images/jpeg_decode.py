@@ -1,0 +1,112 @@
+"""JPEG: scaled while it is decoded, and never grey rows called a success.
+
+libjpeg paints what is missing grey (128 in every channel) and calls it a success with a warning; OpenCV and Pillow
+hide even that. So rows that are grey from edge to edge are looked at again by libvips, which can pass warnings on.
+"""
+
+from __future__ import annotations
+
+from typing import BinaryIO
+
+import cv2
+import numpy as np
+
+from detector.errors import CorruptImage
+from detector.images.damage import Decoded, Pixels, refuse_unless_most
+from detector.images.decode import decode_pillow, raise_if_out_of_memory
+from detector.images.header import Header
+from detector.images.sizes import jpeg_reduction
+
+# OpenCV needs the whole file in memory, Pillow reads it in pieces; OpenCV is faster on small files only.
+_WHOLE_FILE_BYTES = 4 * 2**20
+# A file that lacks only its end is read whole up to this size, to be given one.
+_MENDED_FILE_BYTES = 64 * 2**20
+_END, _SCAN = b"\xff\xd9", b"\xff\xda"
+_GREY = 128
+_LOOKED_AT = 32  # columns that must be grey before all are looked at
+_REDUCED = {
+    1: cv2.IMREAD_COLOR,
+    2: cv2.IMREAD_REDUCED_COLOR_2,
+    4: cv2.IMREAD_REDUCED_COLOR_4,
+    8: cv2.IMREAD_REDUCED_COLOR_8,
+}
+
+
+def decode_jpeg(file: BinaryIO, header: Header, target: tuple[int, int], name: str) -> Decoded:
+    """A JPEG, scaled by 1/2, 1/4 or 1/8 while it is decoded so that it stays no smaller than `target`.
+
+    Args:
+        file: the open file.
+        header: its header.
+        target: (width, height) in stored orientation, pixels.
+        name: for messages.
+
+    Raises:
+        CorruptImage: too little of it can be read.
+    """
+    file.seek(0)
+    data = file.read(_WHOLE_FILE_BYTES + 1)
+    if len(data) <= _WHOLE_FILE_BYTES and header.channels in (1, 3):
+        ended = data.rfind(_END) > header.data_start
+        pixels = _by_opencv(data if ended else data + _END, header, target)
+        if pixels is not None:
+            return _judged(pixels, data, header, name, ended=ended)
+    del data
+    try:
+        pixels = decode_pillow(file, header, target, name)
+    except CorruptImage:
+        file.seek(0)
+        data = file.read(_MENDED_FILE_BYTES + 1)
+        if len(data) > _MENDED_FILE_BYTES or header.channels not in (1, 3) or data.rfind(_END) > header.data_start:
+            raise
+        mended = _by_opencv(data + _END, header, target)
+        if mended is None:
+            raise
+        return _judged(mended, data, header, name, ended=False)
+    file.seek(0)
+    return _judged(pixels, file, header, name, ended=True)
+
+
+def _by_opencv(data: bytes, header: Header, target: tuple[int, int]) -> Pixels | None:
+    factor = jpeg_reduction(header.width, header.height, target)
+    try:
+        pixels = cv2.imdecode(np.frombuffer(data, np.uint8), _REDUCED[factor] | cv2.IMREAD_IGNORE_ORIENTATION)
+    except cv2.error as error:
+        raise_if_out_of_memory(error)
+        return None  # Pillow may still read it, or say better what is wrong
+    if pixels is None or pixels.dtype != np.uint8:
+        return None
+    return cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB, dst=pixels)  # type: ignore[return-value]
+
+
+def _judged(pixels: Pixels, source: bytes | BinaryIO, header: Header, name: str, *, ended: bool) -> Decoded:
+    lost = grey_rows(pixels)
+    if ended and not lost:
+        return Decoded(pixels)
+    data = source if isinstance(source, bytes) else source.read()
+    warned = _is_warned_of(data if ended else data + _END)
+    if ended and not warned:
+        return Decoded(pixels)  # really grey
+    scans = header.description.startswith("progressive") or data.count(_SCAN, max(0, header.data_start - 2)) > 1
+    if scans and warned:
+        # Every row is there, but of unknown sharpness: a scan that is missing blurs the whole page.
+        raise CorruptImage(
+            f"{name}: the {header.description} data is damaged or cut off (some of its scans are missing)"
+        )
+    share = 1.0 - lost / len(pixels)
+    refuse_unless_most(share, header.description, name, "the data ends early")
+    return Decoded(pixels, share)
+
+
+def grey_rows(pixels: Pixels) -> int:
+    """How many rows are 128 in every channel from edge to edge."""
+    step = max(1, pixels.shape[1] // _LOOKED_AT)
+    suspects = np.flatnonzero((pixels[:, ::step] == _GREY).all(axis=(1, 2)))
+    return sum(bool((pixels[row] == _GREY).all()) for row in suspects.tolist())
+
+
+def _is_warned_of(data: bytes) -> bool:
+    """Whether libjpeg remarks on the data."""
+    from detector.images.vips import jpeg_is_sound
+
+    return not jpeg_is_sound(data)
