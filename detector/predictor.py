@@ -19,6 +19,7 @@ from detector.memory import decode_budget, resident_bytes, tame_malloc
 from detector.models import DEFAULT_MODEL, ModelCard, load_card
 from detector.postprocess import Box, Map, find_boxes
 from detector.preprocess import Normaliser, normalise
+from detector.remarks import is_blank, remarks
 from detector.runtimes import Runtime, file_kind, load_runtime
 from detector.runtimes.tuned import RUNTIMES, Measured, tuned
 from detector.thresholds import Rules
@@ -55,9 +56,11 @@ class Detection:
         width, height: original upright size, pixels (PDF page: at 200 dpi).
         boxes: in those pixels.
         input_size: (height, width) at which the network saw the page, before padding.
-        flags: of "downscaled", "exif_rotated", "page_rendered", "degraded", "tiled".
+        flags: of "downscaled", "exif_rotated", "page_rendered", "degraded", "tiled", "attachments", "damaged",
+            "blank", "small_text_lost".
         seconds: wall time of "open" (read, decode, shrink), "infer" (normalise, network; of a page in
             strips decoding too) and "post" (boxes).
+        share: of its rows that could be read, of a damaged page.
     """
 
     width: int
@@ -66,6 +69,7 @@ class Detection:
     input_size: tuple[int, int]
     flags: tuple[str, ...]
     seconds: dict[str, float]
+    share: float | None = None
 
 
 class _Budget(TypedDict):
@@ -83,6 +87,8 @@ class _Seen:
     height: int
     flags: tuple[str, ...]
     ready: float
+    share: float | None = None
+    blank: bool = False
 
 
 class TextDetector:
@@ -156,7 +162,8 @@ class TextDetector:
             raise
         done = time.perf_counter()
         seconds = {"open": seen.ready - started, "infer": inferred - seen.ready, "post": done - inferred}
-        return Detection(seen.width, seen.height, boxes, seen.map.shape, seen.flags, seconds)
+        flags = (*seen.flags, *remarks(seen.map.shape, (seen.width, seen.height), blank=seen.blank and not boxes))
+        return Detection(seen.width, seen.height, boxes, seen.map.shape, flags, seconds, seen.share)
 
     def _see(self, path: Path, page: int, limit_side: int) -> _Seen:
         """The page's map: of a page in memory, or, where tiles allow it, of one read in strips."""
@@ -167,10 +174,11 @@ class TextDetector:
             return seen
         opened = self._open(path, page, limit_side)
         ready = time.perf_counter()
+        rest = (ready, opened.share, is_blank(opened.pixels))
         if self._in_tiles(*opened.pixels.shape[:2]):
             merged = self._tiled(opened.pixels)
-            return _Seen(merged, opened.width, opened.height, (*opened.flags, "tiled"), ready)
-        return _Seen(self.probability(opened.pixels), opened.width, opened.height, opened.flags, ready)
+            return _Seen(merged, opened.width, opened.height, (*opened.flags, "tiled"), *rest)
+        return _Seen(self.probability(opened.pixels), opened.width, opened.height, opened.flags, *rest)
 
     def _in_tiles(self, height: int, width: int) -> bool:
         """Whether a page is run in tiles: as asked, or because the network would need too much memory for it whole."""

@@ -12,6 +12,8 @@ import click
 from producer.errors import EXIT_FAILED_IMAGES, EXIT_INTERRUPTED, EXIT_NOTHING, Stop
 
 if TYPE_CHECKING:
+    from producer.job.feed import Feeder
+    from producer.job.growth import Growth
     from producer.job.output_folder import JobRequest
     from producer.job.upload import Uploader
     from worker.ledger.ledger import JobStatus, Ledger
@@ -39,6 +41,7 @@ def feed_job(folder: Any, request: Any, app: Any, ledger: Ledger, *, watching: b
     """Feed what is not fed yet; with ``watching`` stay until the end. Leaves with the right exit code."""
     from producer.job.collect import Collector
     from producer.job.feed import Feeder
+    from producer.job.growth import Growth
     from producer.job.interrupt import terminated_like_ctrl_c
     from producer.job.loop import Drive
     from producer.job.manifest import make_manifest, read_manifest
@@ -55,15 +58,23 @@ def feed_job(folder: Any, request: Any, app: Any, ledger: Ledger, *, watching: b
             with Progress(quiet=quiet) as progress, ExitStack() as stack:
                 progress.total = total = make_manifest(folder, request, progress)
                 ledger.create(job, total, {"manifest": str(folder.manifest), "version": program_version()})
+                ledger.grow(job, total)
                 ledger.reopen(job)
                 uploader = stack.enter_context(_uploader(ledger, request))
                 lines = read_manifest(folder.manifest)
                 feeder = Feeder(app, ledger, job, lines, limit_side=request.limit_side, uploader=uploader)
                 collector = None
+                growth = Growth(folder.manifest, ledger, job, total)
+                stack.callback(growth.close)
                 if request.output:
                     origin = origin_of(known(ledger, job))
-                    collector = stack.enter_context(Collector(ledger, job, folder.results, total, origin=origin))
-                status = Drive(app, ledger, job, progress, feeder, collector, until_fed=not watching).go()
+                    collector = stack.enter_context(
+                        Collector(ledger, job, folder.results, total, origin=origin, on_disk=growth.note)
+                    )
+                    growth.write()
+                drive = Drive(app, ledger, job, progress, feeder, collector, until_fed=not watching, growth=growth)
+                status = drive.go()
+                total = growth.total
         except KeyboardInterrupt:
             raise Stop(f"interrupted: go on with `ocr-producer resume {job}`", EXIT_INTERRUPTED) from None
         if request.output:
@@ -74,6 +85,30 @@ def feed_job(folder: Any, request: Any, app: Any, ledger: Ledger, *, watching: b
             f"follow it with `ocr-producer watch {job}`, or `ocr-producer collect {job} -o OUT --follow`", err=True
         )
     raise SystemExit(EXIT_FAILED_IMAGES if watching and status.failed else 0)
+
+
+@contextmanager
+def missed_pages(app: Any, ledger: Ledger, job: str, total: int) -> Iterator[tuple[Growth | None, Feeder | None]]:
+    """What adds pages that the scan missed to a job that is only collected here, and what feeds them.
+
+    Both None on a machine that did not enqueue the job: it does not know where the files are.
+    """
+    from producer.job.feed import Feeder
+    from producer.job.growth import Growth
+    from producer.job.manifest import count_manifest
+    from producer.job.output_folder import state_folder
+
+    folder = state_folder(job)
+    if not (folder.exists() and folder.manifest.exists() and count_manifest(folder.manifest) == total):
+        yield None, None
+        return
+    request = folder.request()
+    growth = Growth(folder.manifest, ledger, job, total)
+    try:
+        with _uploader(ledger, request) as uploader:
+            yield growth, Feeder(app, ledger, job, (), limit_side=request.limit_side, uploader=uploader)
+    finally:
+        growth.close()
 
 
 @contextmanager

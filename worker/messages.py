@@ -109,7 +109,12 @@ class ModelRecord(msgspec.Struct, frozen=True):
 
 
 class ImageRecord(msgspec.Struct, frozen=True, kw_only=True):
-    """What became of one page. Exactly one of these is kept per page of a job (schema 1, DESIGN 3)."""
+    """What became of one page. Exactly one of these is kept per page of a job (schema 1, DESIGN 3).
+
+    Attributes:
+        pages: how many its file has; only in the record of page 0 of a PDF or TIFF.
+        share: of its rows that could be read, where ``flags`` has ``damaged``.
+    """
 
     schema: int = SCHEMA
     job: str
@@ -128,6 +133,8 @@ class ImageRecord(msgspec.Struct, frozen=True, kw_only=True):
     worker: str = ""
     model: ModelRecord | None = None
     error: ErrorRecord | None = None
+    pages: int | msgspec.UnsetType = msgspec.UNSET
+    share: float | msgspec.UnsetType = msgspec.UNSET
 
 
 _task_decoder = msgspec.json.Decoder(ImageTask)

@@ -27,6 +27,7 @@ from detector.images.decode import Pixels, decode_pillow, decode_webp
 from detector.images.header import Header, count_frames, read_header, sniff
 from detector.images.jpeg_decode import decode_jpeg
 from detector.images.sizes import target_size
+from detector.images.sniff import PAGED_KINDS, SNIFFED_BYTES, kind_of
 from detector.images.tiff_decode import decode_tiff, is_whole
 
 if TYPE_CHECKING:
@@ -37,6 +38,7 @@ __all__ = [
     "DEFAULT_MAX_PIXELS",
     "Page",
     "StripPage",
+    "count_paged",
     "count_pages",
     "open_page",
     "open_strips",
@@ -184,6 +186,17 @@ def page_header(path: Path, page: int = 0) -> Header:
 
         with PdfPage(file, page, name) as pdf_page:
             return pdf_page.header
+
+
+def count_paged(path: Path) -> int:
+    """Pages of a TIFF or PDF; 0 for anything else.
+
+    Raises:
+        NotFound, CorruptImage, UnsupportedFormat: as `open_page`.
+    """
+    with _opened(path, show(path)) as file:
+        kind = kind_of(file.read(SNIFFED_BYTES), path.name)
+    return count_pages(path) if kind in PAGED_KINDS else 0
 
 
 def count_pages(path: Path) -> int:

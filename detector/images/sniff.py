@@ -37,10 +37,11 @@ _KNOWN_BUT_UNREAD = (
     (b"AT&TFORM", "a DjVu file", "convert it first: ddjvu -format=tiff FILE out.tif"),
     (b"\xff\x0a", "a JPEG XL image", "convert it first: djxl FILE out.png"),
     (b"\0\0\0\x0cJXL ", "a JPEG XL image", "convert it first: djxl FILE out.png"),
-    (b"<svg", "an SVG drawing", "draw it first: rsvg-convert FILE -o out.png"),
+    (b"<svg", "an SVG drawing (XML)", "draw it first: rsvg-convert FILE -o out.png"),
     (b"<?xml", "an XML file", ""),
     (b"%!PS", "a PostScript file", "convert it first: ps2pdf FILE"),
 )
+_ARCHIVES = (b"PK", b"7z\xbc\xaf", b"Rar!", b"\x28\xb5\x2f\xfd", b"\x1f\x8b", b"\xfd7zXZ", b"BZh")
 _HEIF_BRANDS = frozenset((b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"))
 _AVIF_BRANDS = frozenset((b"avif", b"avis"))
 _DIB_HEADERS = (40, 52, 56, 64, 108, 124)
@@ -64,7 +65,7 @@ def kind_of(start: bytes, name: str = "") -> str | None:
         return "bmp"
     if start[:1] == b"P" and start[1:2] in b"123456" and start[2:3].isspace():
         return "ppm"
-    if b"%PDF-" in start:
+    if b"%PDF-" in start and not _is_archive(start):  # whose first member may be a PDF
         return "pdf"
     if _is_pcx(start):
         return "pcx"
@@ -81,11 +82,15 @@ def known_but_unread(start: bytes) -> tuple[str, str] | None:
     for magic, what, remedy in _KNOWN_BUT_UNREAD:
         if start.startswith(magic) or stripped.startswith(magic):
             if what == "an XML file" and b"<svg" in start:
-                return "an SVG drawing", "draw it first: rsvg-convert FILE -o out.png"
+                return "an SVG drawing (XML)", "draw it first: rsvg-convert FILE -o out.png"
             return what, remedy
     if start[257:262] == b"ustar":
         return "a tar archive", "name it .tar"
     return None
+
+
+def _is_archive(start: bytes) -> bool:
+    return start[257:262] == b"ustar" or start.startswith(_ARCHIVES)
 
 
 def _ftyp(start: bytes) -> str | None:

@@ -19,7 +19,7 @@ from producer.cli.options import (
     sources_argument,
 )
 from producer.errors import EXIT_FAILED_IMAGES, EXIT_NOTHING, Stop
-from producer.fleet_job import broker, feed_job, known, retry_on_broker
+from producer.fleet_job import broker, feed_job, known, missed_pages, retry_on_broker
 
 if TYPE_CHECKING:
     from producer.job.output_folder import JobRequest
@@ -132,18 +132,31 @@ def collect(job: str, out: Path, follow: bool, quiet: bool) -> None:
     status = known(ledger, job)
     total = status.total
     results = OutFolder(out.absolute()).results
-    with Collector(ledger, job, results, total, origin=origin_of(status)) as collector:
+    with (
+        missed_pages(app, ledger, job, total) as (growth, feeder),
+        Collector(
+            ledger, job, results, total, origin=origin_of(status), on_disk=growth.note if growth else lambda line: None
+        ) as collector,
+    ):
+        if growth and feeder:
+            feeder.go_on(growth.write())
         try:
             with Progress(quiet=quiet) as progress:
                 progress.total = total
                 if follow:
-                    Drive(app, ledger, job, progress, collector=collector).go()
+                    Drive(app, ledger, job, progress, feeder, collector, growth=growth).go()
                 else:
-                    while collector.step(block_ms=0):
+                    while lines := collector.step(block_ms=0):
+                        if growth and feeder:
+                            for line in lines:
+                                growth.note(line)
+                            feeder.go_on(growth.write())
+                            feeder.step()
                         progress.update(collector.count, collector.failed, 0.0, "collecting")
         except KeyboardInterrupt:
             raise Stop(f"interrupted: {collector.count} records are in {results}; repeat to go on", 130) from None
         count, failed = collector.count, collector.failed
+        total = growth.total if growth else total
     click.echo(f"{results}: {count} of {total} records, {failed} failed", err=True)
     raise SystemExit(EXIT_FAILED_IMAGES if failed else 0)
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import nullcontext, suppress
 from io import FileIO
 from pathlib import Path
@@ -40,7 +40,16 @@ class Collector:
     Memory: one byte a page of the job.
     """
 
-    def __init__(self, ledger: Ledger, job: str, results: Path, total: int, *, origin: Origin | None = None) -> None:
+    def __init__(
+        self,
+        ledger: Ledger,
+        job: str,
+        results: Path,
+        total: int,
+        *,
+        origin: Origin | None = None,
+        on_disk: Callable[[Line], None] = lambda line: None,
+    ) -> None:
         """
         Args:
             ledger: of the broker.
@@ -49,10 +58,12 @@ class Collector:
             total: pages of the job.
             origin: which job of that name; None where the private server of `run` may have been begun anew over
                 records that are still the job's own.
+            on_disk: told of each record that was on disk before.
         """
         self._ledger = ledger
         self._job = job
         self._origin = origin
+        self._on_disk = on_disk
         self._keys = JobKeys.of(job)
         self._lock_key = f"{self._keys.job}:collector"
         self._me = f"{socket.gethostname()}:{os.getpid()}".encode()
@@ -92,6 +103,7 @@ class Collector:
                 # Two of one page: an earlier collector was killed before it dropped what a retry made good.
                 self._superseded |= self._marked(line.index) != _UNSEEN
                 self._mark(line)
+                self._on_disk(line)
 
     def __exit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None

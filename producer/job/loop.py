@@ -12,6 +12,7 @@ from redis import ResponseError
 
 from producer.job.collect import Collector
 from producer.job.feed import Feeder
+from producer.job.growth import Growth
 from producer.job.results_file import Line
 from producer.job.view import View
 from worker.broker.connection import is_full
@@ -56,6 +57,7 @@ class Drive:
         view: shows progress.
         until_fed: stop as soon as every page is on the queue.
         on_tick: called several times a second (``run`` looks after its workers there).
+        growth: adds pages that the scan missed, if this process has the job's manifest and a feeder.
     """
 
     app: Celery
@@ -67,6 +69,7 @@ class Drive:
     until_fed: bool = False
     on_tick: Callable[[], None] = lambda: None
     on_record: Callable[[Line], None] = lambda line: None
+    growth: Growth | None = None
     peak_rss_mb: float = 0.0
     _last_reconcile: float = field(default_factory=time.monotonic)
 
@@ -85,6 +88,7 @@ class Drive:
             for line in lines:
                 self.peak_rss_mb = max(self.peak_rss_mb, line.peak_rss_mb)
                 self.on_record(line)
+            self._grow(lines)
             now = time.monotonic()
             if lines or now - looked > STATUS_EVERY_S:
                 looked, status = now, self._status()
@@ -95,6 +99,16 @@ class Drive:
                 self._last_reconcile = now
                 self._reconcile()
             time.sleep(pause_s(sent, len(lines), collecting=self.collector is not None))
+
+    def _grow(self, lines: list[Line]) -> None:
+        if self.growth is None:
+            return
+        for line in lines:
+            self.growth.note(line)
+        if added := self.growth.write():
+            self.view.total = self.growth.total
+            if self.feeder:
+                self.feeder.go_on(added)
 
     def _reconcile(self) -> None:
         try:

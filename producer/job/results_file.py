@@ -22,6 +22,7 @@ class Line(msgspec.Struct, frozen=True):
     job: str = ""
     peak_rss_mb: float = 0.0
     error: ErrorRecord | None = None
+    pages: int = 0
 
 
 _decoder = msgspec.json.Decoder(Line)

@@ -7,20 +7,19 @@ else could say why.
 from __future__ import annotations
 
 import io
-import os
-import socket
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple, cast, get_args
+from typing import NamedTuple
 
 from detector.images.suffixes import PDF_SUFFIXES
 from producer.detector_process.shrink import Shrinker, ShrinkerLost
 from producer.job.manifest import ManifestLine
+from producer.job.refuse import known_type, refuse
 from producer.sources.page_count import paged_suffix_of
 from worker.broker import blobs as blob
 from worker.ledger.ledger import Ledger
-from worker.messages import ErrorType, ImageTask, Original, encode, failed_record
+from worker.messages import ErrorType, ImageTask, Original
 from worker.redis_keys import JobKeys
 from worker.settings import settings
 from worker.storage.files import Storage
@@ -127,10 +126,7 @@ class Uploader:
 
     def refuse(self, line: ManifestLine, reason: CannotSend) -> None:
         """Write the failed record of a page that cannot be sent."""
-        task = self._task(line, line.page, None)
-        self._ledger.feed([task])
-        record = failed_record(task, reason.type, str(reason), worker=f"{socket.gethostname()}:{os.getpid()}")
-        self._ledger.finish(self._job, line.index, ok=False, record=encode(record))
+        refuse(self._ledger, self._task(line, line.page, None), reason.type, str(reason))
 
     def _task(self, line: ManifestLine, page: int, original: Original | None) -> ImageTask:
         return ImageTask(
@@ -153,11 +149,13 @@ class Uploader:
         """
         from detector.errors import DetectorError
 
+        if line.problem is not None:
+            raise CannotSend(known_type(line.problem.type), line.problem.message)
         try:
             with self._storage.open(line.uri) as path:
                 return self._shrunk(line, path) or self._whole(line, path)
         except DetectorError as error:
-            raise CannotSend(_error_type(error.type), str(error)) from None
+            raise CannotSend(known_type(error.type), str(error)) from None
         except MachineFault:
             raise
         except OSError as error:
@@ -172,7 +170,7 @@ class Uploader:
         except ShrinkerLost:
             return None  # more than this machine can take; the workers have a ladder for such pages
         if not answer.ok:
-            raise CannotSend(_error_type(answer.type), answer.error)
+            raise CannotSend(known_type(answer.type), answer.error)
         if not answer.smaller:
             return None
         data = out.read_bytes()
@@ -192,10 +190,6 @@ class Uploader:
                 "Redis; use --shrink, or --transfer uri with a shared folder or s3://",
             )
         return Parcel(line, path.read_bytes(), line.page, None)
-
-
-def _error_type(name: str) -> ErrorType:
-    return cast(ErrorType, name) if name in get_args(ErrorType) else "Internal"
 
 
 def _single_pdf_page(path: Path, page: int) -> bytes | None:

@@ -156,6 +156,10 @@ class Progress:
         elif self._warned == WARNINGS_SHOWN + 1:
             self._console.print("…and more of the same", style="yellow")
 
+    def note(self, line: str) -> None:
+        """Says something once, above the bar; quiet or not."""
+        self._console.print(printable(line), style="yellow", markup=False, highlight=False, soft_wrap=True)
+
     def facts(self, done: int, failed: int, peak_rss_mb: float) -> list[str]:
         """What is known, in short phrases."""
         rate = self._rate.per_second(done)
