@@ -8,13 +8,22 @@ RUN ?= runs/$(MODEL)
 BIN = $(VENV)/bin
 PIP = $(BIN)/python -m pip --disable-pip-version-check --quiet install --constraint constraints.txt
 
-.PHONY: run test lint bench train .data-given clean
+# Tests that share an expensive fixture stay in one process (tests/conftest.py); JOBS=0 runs all in this one.
+JOBS ?= auto
+PARALLEL = --numprocesses=$(JOBS) --dist=loadgroup
+
+.PHONY: run quick test lint bench train .data-given clean
 
 run: $(VENV)/.run-ready ## detect text in IMAGES, results in OUT
 	$(BIN)/ocr-producer run "$(IMAGES)" -o "$(OUT)" --overlays
 
-test: $(VENV)/.test-ready lint ## everything CI runs
-	$(BIN)/python -m pytest --cov --cov-report=term:skip-covered -q
+quick: $(VENV)/.test-ready lint ## lint, types, and the tests without server, training or a second: under a minute on 2 cores
+	$(BIN)/python -m pytest -q -m quick $(PARALLEL) --durations=5
+
+test: $(VENV)/.test-ready lint ## everything CI runs; what measures memory or rates comes last, with the machine for itself
+	rm -f .coverage .coverage.*
+	$(BIN)/python -m pytest -q -m "not serial" $(PARALLEL) --durations=15 --cov --cov-report=
+	$(BIN)/python -m pytest -q -m serial --durations=15 --cov --cov-append --cov-report=term:skip-covered
 
 lint: $(VENV)/.test-ready
 	$(BIN)/ruff check .

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TextIO
 from urllib.parse import unquote_to_bytes
 
-from detector.errors import DetectorError, show
+from detector.errors import ImageError, show
 from detector.images.pdf import count_pdf_pages
 
 MEMORY_BYTES = 1 << 30
@@ -34,7 +34,7 @@ def serve(lines: TextIO, answers: TextIO) -> None:
             path = Path(os.fsdecode(unquote_to_bytes(json.loads(line)["path"])))
             with path.open("rb") as file:
                 answer = {"ok": True, "pages": count_pdf_pages(file, show(path))}
-        except DetectorError as error:
+        except ImageError as error:
             answer = {"ok": False, "error": str(error)}
         except (OSError, ValueError, KeyError, TypeError, MemoryError) as error:
             answer = {"ok": False, "error": f"{type(error).__name__}: {error}"}

@@ -30,7 +30,7 @@ HEAP_TOP_BYTES = 4 * 2**20
 """So much may lie free at the heap's end before it is given back."""
 
 
-def tame_malloc(arenas: int | None = None) -> None:
+def configure_malloc(arenas: int | None = None) -> None:
     """Lets glibc give memory of past pages back: large blocks are mapped apart and unmapped when freed.
 
     glibc begins at 128 KB, but left alone it raises that to the largest block ever freed, up to 32 MB. Large pictures

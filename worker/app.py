@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from functools import cached_property
 from typing import Any
 
 from celery import Celery
-from kombu import Exchange, Queue
 from kombu.common import Broadcast
+from kombu.entity import Exchange, Queue
 
 from worker.cron import parse_cron
 from worker.redis_url import broker_url, tls_options
@@ -28,13 +29,14 @@ class FleetApp(Celery):
 
     @cached_property
     def Worker(self) -> Any:
+        """The class Celery starts."""
         return self.subclass_with_self("worker.celery_ext.consumer:FleetWorker")
 
 
 def beat_schedule(current: Settings) -> dict[str, dict[str, Any]]:
     """What ``beat`` sends and when. Both go to *every* worker: temp files are per machine."""
     # Celery does not declare a Broadcast queue's exchange when it sends, and a process that only sends would take it
-    # for a direct one, whose messages nobody gets: so it is declared with each message (a look at a set in memory).
+    # for a direct one, whose messages no worker gets. Declaring it with each message costs a look at a set in memory.
     broadcast = {"queue": BROADCAST_QUEUE, "declare": [Exchange(BROADCAST_QUEUE, type="fanout")]}
     return {
         "cleanup": {
@@ -64,7 +66,7 @@ def configuration(current: Settings) -> dict[str, Any]:
         # A cheap provider's NAT forgets idle connections; keepalive keeps them, the health check notices.
         "socket_keepalive": True,
         "health_check_interval": 30,
-        # A machine that lost its network must fail and retry, not hang in a read for ever.
+        # A machine that lost its network must fail and retry, not wait in a read without end.
         "socket_connect_timeout": 10,
         # Fanout (cleanup, remote control) must not leak between databases of one shared Redis.
         "fanout_prefix": True,
@@ -81,7 +83,7 @@ def configuration(current: Settings) -> dict[str, Any]:
         # A worker that starts before Redis, or outlives a restart of it, waits instead of dying.
         "broker_connection_retry_on_startup": True,
         "broker_connection_max_retries": None,
-        # Nor does it die of a Redis that refuses: memory or disk full, a replica for a while (celery_ext/channel.py).
+        # It survives a Redis that refuses writes, too: memory or disk full, a replica (celery_ext/channel.py).
         "broker_channel_error_retry": True,
         # An image that runs while the broker is away is not thrown away: the ledger takes its record when it is back.
         "worker_cancel_long_running_tasks_on_connection_loss": False,
@@ -147,6 +149,10 @@ def configuration(current: Settings) -> dict[str, Any]:
         "beat_max_loop_interval": 5,
     }
 
+
+# `celery -A worker.app flower` alone would listen on every address, without a password, and can stop workers. Flower
+# reads its options from FLOWER_* first and from the command line after that.
+os.environ.setdefault("FLOWER_ADDRESS", "127.0.0.1")
 
 app = FleetApp("ocrfleet", set_as_current=True)
 app.conf.update(configuration(settings()))

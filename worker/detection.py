@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import os
-import signal
-import socket
 import time
 from dataclasses import replace
-from fnmatch import fnmatch
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,48 +11,48 @@ import redis
 from msgspec import UNSET, UnsetType
 from msgspec.structs import replace as replace_fields
 
-from detector.errors import DetectorError, is_out_of_memory
+from detector.errors import ImageError, is_out_of_memory
 from detector.images.budget import SMALLEST_LIMIT_SIDE
 from detector.memory import peak_rss_mb
-from worker import process as guard
-from worker.broker import blobs as blob
+from detector.memory_limit import limit_memory
+from detector.record import worker_name
+from worker.broker import blobs
 from worker.broker.connection import connect
 from worker.messages import BoxRecord, ImageRecord, ImageTask, ModelRecord, Original, Seconds, failed_record
+from worker.process import reset_peak_rss
 from worker.settings import Settings
 from worker.storage.files import Fetch, Storage
 from worker.storage.remote import SCHEMES, Remote
+from worker.storage.spool import open_spool
 
 if TYPE_CHECKING:
     from detector.predictor import Detection, TextDetector
-
-# Chaos tests set this to a pattern of image names: the child kills itself over them, as a bad native library would.
-POISON_VARIABLE = "OCRFLEET_CHAOS_POISON"
-
-
-def worker_name() -> str:
-    """``host:pid`` of this process."""
-    return f"{socket.gethostname()}:{os.getpid()}"
 
 
 class ImageRunner:
     """Turns tasks into records. One per worker child; the network is loaded at the first image and kept."""
 
     def __init__(self, settings: Settings) -> None:
+        """Loads and connects nothing yet."""
         self.settings = settings
         self.storage = Storage(
-            settings.roots, settings.spool_dir, self._fetchers(), any_path=not (settings.roots or settings.url_roots)
+            settings.roots,
+            settings.spool,
+            self._fetchers(),
+            any_path=settings.opens_anything,
+            make_spool=open_spool,
         )
         self._detector: TextDetector | None = None
         self._client: redis.Redis | None = None
 
     def _fetchers(self) -> dict[str, Fetch]:
-        remote = Remote(self.settings.url_roots, s3_open=not (self.settings.roots or self.settings.url_roots))
-        return {blob.SCHEME: self._fetch_blob, **dict.fromkeys(SCHEMES, remote.fetch)}
+        remote = Remote(self.settings.url_roots, s3_open=self.settings.opens_anything)
+        return {blobs.SCHEME: self._fetch_blob, **dict.fromkeys(SCHEMES, remote.fetch)}
 
     def _fetch_blob(self, uri: str, target: Path) -> None:
         if self._client is None:
             self._client = connect(self.settings, patient=True)
-        blob.fetch(self._client, uri, target)
+        blobs.fetch(self._client, uri, target)
 
     def detector(self) -> TextDetector:
         """The loaded network: inherited through the fork where that is safe (tasks.py), else loaded now.
@@ -65,6 +61,7 @@ class ImageRunner:
         """
         if self._detector is None:
             from detector.predictor import TextDetector
+            from detector.process import configure_process
 
             limit_mb = self.settings.memory_limit_mb
             self._detector = TextDetector(
@@ -76,6 +73,7 @@ class ImageRunner:
                 memory_limit=limit_mb << 20 if limit_mb else None,
                 tiled=self.settings.profile.tiled,
             )
+            configure_process(threads=self._detector.threads, arenas=2)
         return self._detector
 
     def loads_before_fork(self) -> bool:
@@ -106,17 +104,18 @@ class ImageRunner:
         Raises:
             MemoryError: no memory; the caller may try smaller.
         """
-        guard.reset_peak_rss()
+        reset_peak_rss()
         started = time.perf_counter()
+        if self.settings.memory_limit_mb:
+            limit_memory(self.settings.memory_limit_mb << 20)
         limit_side = degraded_limit_side(task.limit_side or self.settings.limit_side, losses)
         pages: int | UnsetType = UNSET
         try:
             with self.storage.open(task.uri) as path:
                 fetched = time.perf_counter()
-                _maybe_poison(task)
                 pages = _true_pages(task, path)
                 detection = self.detector().detect(path, task.page_in_bytes, limit_side=limit_side)
-        except DetectorError as error:
+        except ImageError as error:
             return replace_fields(self._failed(task, error, attempts), pages=pages)
         except MemoryError:
             raise
@@ -160,11 +159,11 @@ class ImageRunner:
             model=ModelRecord(info.name, info.sha256, info.runtime),
         )
 
-    def _failed(self, task: ImageTask, error: DetectorError, attempts: int) -> ImageRecord:
+    def _failed(self, task: ImageTask, error: ImageError, attempts: int) -> ImageRecord:
         message = str(error) or type(error).__name__
         return failed_record(
             task,
-            error.type,  # type: ignore[arg-type]
+            error.type,
             message,
             attempts=attempts,
             worker=worker_name(),
@@ -180,12 +179,12 @@ def _true_pages(task: ImageTask, path: Path) -> int | UnsetType:
 
     try:
         return count_paged(path) or UNSET
-    except DetectorError:  # what is wrong with it is said when it is opened
+    except ImageError:  # what is wrong with it is said when it is opened
         return UNSET
 
 
 def at_original_size(detection: Detection, original: Original) -> Detection:
-    """A detection on a page that was made smaller for its way here, in the pixels of the page as it was."""
+    """The detection on a page that the producer had shrunk for sending, in pixels of the original page."""
     x_scale, y_scale = original.width / detection.width, original.height / detection.height
     boxes = [
         replace(
@@ -201,13 +200,8 @@ def at_original_size(detection: Detection, original: Original) -> Detection:
     return replace(detection, width=original.width, height=original.height, boxes=boxes, flags=flags)
 
 
-def _maybe_poison(task: ImageTask) -> None:
-    pattern = os.environ.get(POISON_VARIABLE)
-    if pattern and fnmatch(task.image, pattern):
-        os.kill(os.getpid(), signal.SIGKILL)
-
-
-# After a lost process or no memory: same page again at a smaller size, then smaller (DESIGN 4, degradation ladder).
+# Of the page's own limit, after 0, 1, 2 and more tries that ended in a lost process, no memory or no time: a smaller
+# input needs less of both (docs/architecture.md).
 LADDER = (1.0, 0.7, 0.5)
 
 

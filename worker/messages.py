@@ -3,26 +3,36 @@
 from __future__ import annotations
 
 import re
-from typing import Any, Literal
+from typing import Any
 
 import msgspec
 
-SCHEMA = 1
-JOB_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z")
+from detector.record import SCHEMA, BoxRecord, ErrorRecord, ErrorType, ImageRecord, ModelRecord, Seconds
+from worker.errors import WorkerError
 
-ErrorType = Literal[
-    "CorruptImage",
-    "UnsupportedFormat",
-    "TooLarge",
-    "NotFound",
-    "OutOfMemory",
-    "TimedOut",
-    "WorkerLost",
-    "Internal",
+__all__ = [
+    "JOB_NAME",
+    "SCHEMA",
+    "BoxRecord",
+    "ErrorRecord",
+    "ErrorType",
+    "ImageRecord",
+    "ImageTask",
+    "MessageError",
+    "ModelRecord",
+    "Original",
+    "Seconds",
+    "decode_task",
+    "encode",
+    "failed_record",
+    "split_task_id",
+    "task_id",
 ]
 
+JOB_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z")
 
-class MessageError(ValueError):
+
+class MessageError(WorkerError):
     """A message that is not one of ours, or of a schema this version does not speak."""
 
 
@@ -47,9 +57,9 @@ class ImageTask(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         schema: version of this format.
         job: the job's name.
         index: the page's line number in the job's manifest, from 0; with ``job`` the page's identity.
-        image: the name a person reads.
+        image: the name that users see.
         uri: where the bytes are (storage.py): ``file://``, ``zip+file://archive#member``, ``redis-blob://``, ...
-        page: page inside the file a person knows, from 0.
+        page: page inside the file that users know, from 0.
         limit_side: the long side the network sees at most, pixels; 0 means the worker's own setting.
         blob_page: page inside the bytes, where the producer sent less than the whole file; -1: the same as ``page``.
         original: the page before the producer made it smaller; None: the bytes are as they were.
@@ -76,67 +86,6 @@ class ImageTask(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         return task_id(self.job, self.index)
 
 
-class BoxRecord(msgspec.Struct, frozen=True):
-    """One text box: four corners clockwise from top-left in original upright pixels, and its score in [0, 1]."""
-
-    points: list[tuple[float, float]]
-    score: float
-
-
-class ErrorRecord(msgspec.Struct, frozen=True):
-    """Why an image failed, in one line for a person and one word for a program."""
-
-    type: ErrorType
-    message: str
-
-
-class Seconds(msgspec.Struct, frozen=True):
-    """Where the time of one image went, seconds."""
-
-    fetch: float = 0.0
-    open: float = 0.0
-    infer: float = 0.0
-    post: float = 0.0
-    total: float = 0.0
-
-
-class ModelRecord(msgspec.Struct, frozen=True):
-    """Which network made the boxes."""
-
-    name: str
-    sha256: str
-    runtime: str
-
-
-class ImageRecord(msgspec.Struct, frozen=True, kw_only=True):
-    """What became of one page. Exactly one of these is kept per page of a job (schema 1, DESIGN 3).
-
-    Attributes:
-        pages: how many its file has; only in the record of page 0 of a PDF or TIFF.
-        share: of its rows that could be read, where ``flags`` has ``damaged``.
-    """
-
-    schema: int = SCHEMA
-    job: str
-    index: int
-    image: str
-    page: int
-    status: Literal["ok", "failed"]
-    width: int = 0
-    height: int = 0
-    boxes: list[BoxRecord] = []
-    input_size: tuple[int, int] | None = None
-    flags: list[str] = []
-    seconds: Seconds = Seconds()
-    peak_rss_mb: float = 0.0
-    attempts: int = 1
-    worker: str = ""
-    model: ModelRecord | None = None
-    error: ErrorRecord | None = None
-    pages: int | msgspec.UnsetType = msgspec.UNSET
-    share: float | msgspec.UnsetType = msgspec.UNSET
-
-
 _task_decoder = msgspec.json.Decoder(ImageTask)
 _encoder = msgspec.json.Encoder()
 
@@ -147,7 +96,7 @@ def task_id(job: str, index: int) -> str:
 
 
 def split_task_id(identifier: str) -> tuple[str, int] | None:
-    """Job and index of one of our task ids, None for anybody else's."""
+    """Job and index of one of our task ids, None for those of other programs."""
     job, colon, index = identifier.rpartition(":")
     if not colon or not index.isascii() or not index.isdigit() or not JOB_NAME.match(job):
         return None

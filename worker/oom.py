@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from detector.machine import cgroup_file
+
 
 class OomWitness:
     """Tells whether the kernel's OOM killer struck in our cgroup since the last look.
@@ -12,6 +14,7 @@ class OomWitness:
     """
 
     def __init__(self) -> None:
+        """Counts from now on."""
         self._file = _oom_file()
         self._seen = self._count()
 
@@ -19,34 +22,19 @@ class OomWitness:
         if self._file is None:
             return 0
         try:
-            for line in self._file.read_text().splitlines():
-                name, _, value = line.partition(" ")
-                if name == "oom_kill":
-                    return int(value)
-        except (OSError, ValueError):
-            pass
-        return 0
+            lines = self._file.read_text().splitlines()
+        except OSError:  # the cgroup is gone
+            return 0
+        counts = [line.removeprefix("oom_kill ") for line in lines if line.startswith("oom_kill ")]
+        return int(counts[0]) if counts else 0  # kernels before 4.13 do not count
 
     def killed_since_last_look(self) -> bool:
+        """Whether any process of the cgroup was killed since the last call (the first: since construction)."""
         count = self._count()
         struck, self._seen = count > self._seen, count
         return struck
 
 
 def _oom_file(proc: Path = Path("/proc"), sys_cgroup: Path = Path("/sys/fs/cgroup")) -> Path | None:
-    """Where the kernel counts what it killed in our cgroup; inside a container its root is our cgroup."""
-    try:
-        memberships = [line.split(":", 2) for line in (proc / "self/cgroup").read_text().splitlines()]
-    except OSError:
-        return None
-    for _, controllers, path in memberships:
-        if "memory" in controllers.split(","):
-            tree, name = sys_cgroup / "memory", "memory.oom_control"
-        elif controllers == "":
-            tree, name = sys_cgroup, "memory.events"
-        else:
-            continue
-        for candidate in (tree / path.lstrip("/") / name, tree / name):
-            if candidate.is_file():
-                return candidate
-    return None
+    """Where the kernel counts what it killed in our cgroup."""
+    return cgroup_file("memory.oom_control", "memory.events", proc=proc, sys_cgroup=sys_cgroup)

@@ -17,20 +17,20 @@ from celery.signals import setup_logging, worker_init, worker_process_init
 from kombu.exceptions import OperationalError
 
 from detector.errors import ModelError
+from detector.record import worker_name
 from detector.runtimes import usable_card
-from worker import process as guard
+from worker import process
 from worker.app import CLEANUP_TASK, DETECT_TASK, RECONCILE_TASK, app
 from worker.broker.connection import takes_no_writes
-from worker.detection import ImageRunner, worker_name
+from worker.detection import ImageRunner
 from worker.lease import LeaseKeeper
-from worker.ledger.dead_letters import MACHINE_FAULT, bury, dead_record
+from worker.ledger.dead_letters import MACHINE_FAULT, dead_record, record_dead_letter
 from worker.ledger.ledger import Ledger
 from worker.ledger.patient import open_ledger
 from worker.ledger.reconcile import reconcile_all_once
 from worker.messages import ImageRecord, ImageTask, MessageError, decode_task, encode, failed_record
 from worker.ops.cleanup import clean_redis_once, clean_spool, remember_report, report_line
 from worker.ops.heartbeat import image_done
-from worker.process import die_with_parent
 from worker.settings import settings
 from worker.storage.spool import MachineFault
 
@@ -56,12 +56,12 @@ def _prepare_main_process(**_: Any) -> None:
     except ModelError as error:
         # `ocr-worker start` has looked; plain `celery worker` has not, and would fail every image of every job.
         raise SystemExit(f"OCRFLEET_MODEL: {error}") from None
-    guard.tame_malloc()
-    guard.lower_priority(settings().nice)
+    process.configure_malloc()
+    process.lower_priority(settings().nice)
     logger.info("profile %s", settings().profile_reason)
     _load_before_fork()
-    # What is there now stays. The garbage collector need not look at it again: not before each fork, where Celery
-    # calls it (45 ms), and not in the children, whose pages would stop being shared when it writes into them.
+    # What is there now stays. The garbage collector need not look at it again: neither before each fork, where
+    # Celery calls it (45 ms), nor in the children, whose pages would stop being shared when it writes into them.
     gc.collect()
     gc.freeze()
 
@@ -83,10 +83,10 @@ def _load_before_fork() -> None:
 
 @worker_process_init.connect
 def _prepare_child(**_: Any) -> None:
-    guard.tame_malloc()
-    guard.be_first_to_die()
+    process.configure_malloc()
+    process.raise_oom_score()
     # A child whose Celery main process was killed must not go on using memory that its successor needs.
-    die_with_parent(signal.SIGKILL)
+    process.set_parent_death_signal(signal.SIGKILL)
 
 
 @cache
@@ -138,7 +138,7 @@ def _leave_to_another(task: ImageTask, error: MachineFault) -> str:
 
     Its message is not put back, or this worker would get it again at once: the reconciler sends it within half a
     minute. The ledger counts the tries all the same, since a page may be too large for every spool. No progress is
-    reported, so that a liveness probe sees that this machine is sick.
+    reported, so that a liveness probe sees that this machine does not work.
     """
     reason = f"{error.filename}: {error.strerror}"
     logger.error("%s page %d of job %s left to another machine: %s", task.image, task.page, task.job, reason)
@@ -152,6 +152,7 @@ def detect_image(self: Task, message: Any) -> str:
     """Run one page and write its record. Returns one line for Flower.
 
     Args:
+        self: the Celery task; its request says whether the message was delivered before.
         message: an :class:`ImageTask` as JSON object.
     """
     try:
@@ -177,7 +178,7 @@ def _detect(task: ImageTask, redelivered: bool) -> str:
     begin = ledger.begin(task.job, task.index, redelivered=redelivered)
     if begin.verdict == "exhausted":
         record = dead_record(task, begin.attempts, begin.losses, worker_name())
-        bury(ledger, record)
+        record_dead_letter(ledger, record)
         return _line(record)
     if begin.verdict != "run":
         image_done(ledger.client, None)
@@ -211,4 +212,4 @@ def reconcile() -> str:
         if not takes_no_writes(error):
             raise
         return NO_WRITES
-    return "another worker is at it" if resent is None else f"sent {resent} again"
+    return "another worker is doing it" if resent is None else f"sent {resent} again"

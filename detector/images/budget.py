@@ -66,7 +66,7 @@ def estimate_bytes(header: Header, limit_side: int) -> int:
 
 
 def decoded_bytes(header: Header, limit_side: int) -> int:
-    """Memory (bytes) of the page as `image.open_page` first has it, before the last shrinking."""
+    """Memory (bytes) of the page as `images.open_page` first has it, before the last shrinking."""
     width, height = header.width, header.height
     target = target_size(width, height, limit_side)
     reduction = jpeg_reduction if header.kind == "jpeg" else box_reduction
@@ -75,7 +75,7 @@ def decoded_bytes(header: Header, limit_side: int) -> int:
 
 
 def in_strips(header: Header, limit_side: int) -> bool:
-    """Whether a page is better read in strips (`image.open_strips`) than whole: large, upright and row by row."""
+    """Whether a page is better read in strips (`images.open_strips`) than whole: large, upright and row by row."""
     return (
         (header.kind == "jpeg" or by_vips(header))
         and header.streams

@@ -15,14 +15,11 @@ from detector.errors import CorruptImage, NotFound, UnsupportedFormat
 from detector.images import tiff
 from detector.images.sniff import READABLE, SNIFFED_BYTES, kind_of, known_but_unread
 
-# The budget of image_budget.py decides what is too large, with a clearer message and before decoding.
-Image.MAX_IMAGE_PIXELS = None
-
 ORIENTATION_TAG = 274  # EXIF 2.3, tag 0x0112
 
 PARSE_ERRORS = (
     *(OSError, SyntaxError, ValueError, KeyError, IndexError, EOFError, TypeError, AttributeError),
-    *(RuntimeError, OverflowError, ZeroDivisionError, struct.error),
+    *(RuntimeError, OverflowError, ZeroDivisionError, struct.error, Image.DecompressionBombError),
 )
 """What Pillow and our own parsers raise for damaged files; MemoryError is not among them and passes through."""
 
@@ -102,11 +99,11 @@ def sniff(file: BinaryIO, name: str) -> str:
     if (known := known_but_unread(start)) is not None:
         what, remedy = known
         raise UnsupportedFormat(f"{name}: {what}; {remedy or f'convert it to one of {READABLE}'}")
-    raise UnsupportedFormat(f"{name}: not an image; its content starts with {start[:16]!r}, expected {READABLE}")
+    raise UnsupportedFormat(f"{name}: not an image; expected {READABLE}")  # never a byte of it: records travel
 
 
 def read_header(file: BinaryIO, kind: str, name: str, page: int = 0) -> Header:
-    """Reads one page's header (not for PDF, see image_pdf).
+    """Reads one page's header (not for PDF, see `images.pdf`).
 
     Raises:
         CorruptImage: the header is damaged or cut off.
@@ -146,11 +143,25 @@ def _reason(error: Exception) -> str:
 
 
 def open_pillow(file: BinaryIO, kind: str) -> Image.Image:
-    """Pillow's lazy image of exactly this kind; nothing is decoded yet."""
+    """Pillow's lazy image of exactly this kind; nothing is decoded yet.
+
+    Not by `Image.open`, which refuses more than `Image.MAX_IMAGE_PIXELS`: `images.budget` decides what is too large, by
+    memory and with a clearer message, and that setting is the host program's.
+
+    Raises:
+        UnidentifiedImageError: not of this kind after all, or of a flavour that Pillow does not read.
+    """
     name, plugin = _PILLOW[kind]
     import_module(f"PIL.{plugin}")
+    factory, accept = Image.OPEN[name]
     file.seek(0)
-    return Image.open(file, formats=(name,))
+    if accept and accept(file.read(16)) is not True:
+        raise UnidentifiedImageError(f"not {name}")
+    file.seek(0)
+    try:
+        return factory(file, "")
+    except (SyntaxError, IndexError, TypeError, struct.error) as error:  # as Image.open has it
+        raise UnidentifiedImageError(f"not {name}") from error
 
 
 def count_frames(file: BinaryIO, name: str) -> int:

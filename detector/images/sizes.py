@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 
-STRIP_ASPECT = 10
-"""Pictures longer than this many times their short side are strips (`target_size`)."""
+THIN_ASPECT = 10
+"""Pictures longer than this many times their short side are thin pages (`target_size`)."""
 
 
-STRIP_SHORT_SIDE = 64
-"""A strip's short side is not shrunk below this many pixels as long as the picture's area stays within limit²."""
+THIN_SHORT_SIDE = 64
+"""A thin page's short side is not shrunk below this many pixels as long as the picture's area stays within limit²."""
 
 
 STRIDE = 32
@@ -19,8 +19,8 @@ STRIDE = 32
 def target_size(width: int, height: int, limit_side: int) -> tuple[int, int]:
     """The size at which a page is shown to the network: never larger than it is, never stretched.
 
-    The long side becomes at most `limit_side`. Extreme strips are the exception: a 20000x50 strip at 640 would be
-    640x2, and nobody could read it; so a strip keeps a short side of up to 64 px while its (padded) area stays within
+    The long side becomes at most `limit_side`. Thin pages are the exception: one of 20000x50 at 640 would be
+    640x2, and nobody could read it; so it keeps a short side of up to 64 px while its (padded) area stays within
     limit_side², the area of a square picture, so that it costs no more memory than any other page.
 
     Args:
@@ -32,9 +32,9 @@ def target_size(width: int, height: int, limit_side: int) -> tuple[int, int]:
     """
     long, short = max(width, height), min(width, height)
     scale = min(1.0, limit_side / long)
-    if long > STRIP_ASPECT * short and short * scale < STRIP_SHORT_SIDE:
+    if long > THIN_ASPECT * short and short * scale < THIN_SHORT_SIDE:
         # The short side is padded to 32 or 64; with either, the padded area stays within limit².
-        for padded in (STRIDE, STRIP_SHORT_SIDE):
+        for padded in (STRIDE, THIN_SHORT_SIDE):
             scale = max(scale, min(1.0, padded / short, limit_side * limit_side / padded / long))
     return max(1, round(width * scale)), max(1, round(height * scale))
 

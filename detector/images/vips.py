@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import io
 import logging
 import os
 from collections.abc import Iterator
@@ -59,7 +60,7 @@ def decode_vips(file: BinaryIO, header: Header, target: tuple[int, int], name: s
     """One page, averaged down by a whole factor so that it stays no smaller than `target`.
 
     Args:
-        file: the open file; needs a descriptor.
+        file: the open file: in memory, or with a descriptor.
         header: its header (of this page).
         target: (width, height) in stored orientation, pixels.
         name: for messages.
@@ -127,7 +128,7 @@ class VipsStrips:
     """One page row by row, as `detector.tiling.Rows`; what lies above the rows last asked for is forgotten.
 
     Args:
-        file: the open file; needs a descriptor, and must stay open.
+        file: the open file: in memory, or with a descriptor; must stay open.
         header: its header (of this page).
         target: (width, height), pixels.
         name: for messages.
@@ -181,7 +182,7 @@ def _load(
     if header.kind == "tiff":
         options["page"] = header.directory
         if _knows_unlimited():
-            options["unlimited"] = True  # libvips allows libtiff 50 MB; image_budget has weighed this page already
+            options["unlimited"] = True  # libvips allows libtiff 50 MB; images.budget has weighed this page already
     factor = box_reduction(header.width, header.height, target)
     if header.kind == "webp" and factor > 1:
         options["scale"] = 1 / factor  # libwebp rescales row by row while it decodes
@@ -190,7 +191,10 @@ def _load(
         options["shrink"] = jpeg_reduction(header.width, header.height, target)  # so does libjpeg
         factor = 1
     file.seek(0)
-    source = vips.Source.new_from_descriptor(file.fileno())
+    if isinstance(file, io.BytesIO):
+        source = vips.Source.new_from_memory(file.getvalue())
+    else:
+        source = vips.Source.new_from_descriptor(file.fileno())
     image = vips.Image.new_from_source(source, "", access="sequential", fail_on=fail_on, **options)
     return _shrunk(image, factor, header.extra, keep_alpha=keep_alpha)
 

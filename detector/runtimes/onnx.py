@@ -9,8 +9,8 @@ import numpy as np
 import numpy.typing as npt
 import onnxruntime as ort
 
-from detector.errors import ModelError
-from detector.images.sizes import STRIP_ASPECT
+from detector.errors import ModelError, first_line
+from detector.images.sizes import THIN_ASPECT
 from detector.runtimes.input_shape import check_free_sides
 
 _SAME_AS_REQUESTED = 1  # arena_extend_strategy of OrtArenaCfg, onnxruntime_c_api.h
@@ -40,8 +40,7 @@ class OnnxRuntime:
             # onnxruntime's own exceptions have no public base class; a time limit of the worker's is not one of them.
             if not (type(error).__module__.startswith("onnxruntime") or isinstance(error, (RuntimeError, ValueError))):
                 raise
-            first_line = next(iter(str(error).splitlines()), type(error).__name__)
-            raise ModelError(f"{model}: ONNX Runtime cannot load it: {first_line}") from error
+            raise ModelError(f"{model}: ONNX Runtime cannot load it: {first_line(error)}") from error
         self._largest = 0  # input area in pixels since the arena was last empty
         self._shrinking = ort.RunOptions()
         self._shrinking.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
@@ -61,9 +60,9 @@ class OnnxRuntime:
             if self._largest:
                 self.release()  # blocks of a smaller page are no use to a larger one, and would be kept beside its own
             self._largest = area
-        # Blocks of a strip fit nothing else. Other pages' are used again: 4,000 pages of random sizes leave the arena
-        # as the first hundred made it, so it is not emptied from time to time, and the process stays flat.
-        shrink = max(batch.shape[2:]) > STRIP_ASPECT * min(batch.shape[2:])
+        # Blocks of a thin page fit nothing else. Other pages' are used again: 4,000 pages of random sizes leave the
+        # arena as the first hundred made it, so it is not emptied from time to time, and the process stays flat.
+        shrink = max(batch.shape[2:]) > THIN_ASPECT * min(batch.shape[2:])
         (output,) = self._session.run(["probability"], {"image": batch}, self._shrinking if shrink else None)
         if shrink:
             self._largest = 0

@@ -13,7 +13,7 @@ import numpy.typing as npt
 import openvino
 
 from detector.cache import cache_folder
-from detector.errors import ModelError
+from detector.errors import ModelError, first_line
 from detector.runtimes.input_shape import check_free_sides
 
 BUCKET = 128
@@ -79,7 +79,7 @@ class OpenVinoRuntime:
         try:
             self._compiled: Any = self._core.compile_model(str(self._source), "CPU", self._options)
         except RuntimeError as error:
-            raise ModelError(f"{model}: OpenVINO cannot load it: {_first_line(error)}") from error
+            raise ModelError(f"{model}: OpenVINO cannot load it: {_reason(error)}") from error
         self._request = self._compiled.create_infer_request()
 
 
@@ -131,9 +131,10 @@ def convert(model: Path, target: Path) -> None:
         unfinished_binary.unlink(missing_ok=True)
 
 
-def _first_line(error: Exception) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip() and "Exception from" not in line]
-    return next(iter(lines), type(error).__name__)
+def _reason(error: RuntimeError) -> str:
+    """OpenVINO begins with lines that say where in its source it was."""
+    lines = (line for line in str(error).splitlines() if "Exception from" not in line)
+    return first_line(RuntimeError("\n".join(lines)))
 
 
 if __name__ == "__main__":

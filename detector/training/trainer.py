@@ -14,11 +14,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from detector.atomic import whole_file
+from detector.atomic import atomic_write
+from detector.errors import ModelError
 from detector.network.build import build_network, load_plain, network_from_state
 from detector.network.dbnet import DBNet
 from detector.training.dataset import Batch, BatchSource
-from detector.training.feature_distillation import FeatureHint
+from detector.training.feature_distillation import FeatureDistillation
 from detector.training.losses import LossWeights, db_loss
 
 
@@ -48,8 +49,8 @@ class TrainConfig:
         ema: decay of the averaged weights, reached gradually.
         amp: bfloat16 (CPU) or float16 (CUDA) autocast.
         micro_batch: crops that pass through the network at a time (0: all); bounds the memory of a step.
-        hint: factor of the loss on a guide's features (`hint.FeatureHint`); 0 for a run without a guide.
-        hint_until: fraction of the steps after which the guide has said enough.
+        hint: factor of the loss on a teacher network's features (feature_distillation.py); 0 for a run without one.
+        hint_until: fraction of the steps after which the teacher network has said enough.
         freeze_norm: BatchNorm keeps its statistics (fine-tuning with tiny batches).
         seed: of every random choice.
         save_every: steps between checkpoints.
@@ -116,7 +117,7 @@ class Trainer:
         state: initial weights (a state dict, which also decides the network's shape, a pruned one's too), or None
             for the random initialisation of a network built from the config.
         network: a network to train instead; it keeps its weights unless ``state`` is given too.
-        guide: a trained network whose features are a second target; needed if the config has a ``hint``.
+        teacher_network: a trained network whose features are a second target; needed if the config has a ``hint``.
     """
 
     def __init__(
@@ -124,7 +125,7 @@ class Trainer:
         config: TrainConfig,
         state: dict[str, Tensor] | None = None,
         network: DBNet | None = None,
-        guide: DBNet | None = None,
+        teacher_network: DBNet | None = None,
     ) -> None:
         if config.threads:
             torch.set_num_threads(config.threads)
@@ -144,13 +145,13 @@ class Trainer:
             _keep_depthwise_in_fp32(self.network)
         self.network.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.average = copy.deepcopy(self.network).eval().requires_grad_(False)
-        self.hint = None
+        self.distillation = None
         if config.hint:
-            if guide is None:
-                raise ValueError("a run with a hint needs a guide")
-            guide.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-            self.hint = FeatureHint(self.network.width, guide).to(self.device)
-        self.optimizer = _make_optimizer(config, self.network, self.hint)
+            if teacher_network is None:
+                raise ValueError("a run with a hint needs a teacher network")
+            teacher_network.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+            self.distillation = FeatureDistillation(self.network.width, teacher_network).to(self.device)
+        self.optimizer = _make_optimizer(config, self.network, self.distillation)
         self.scaler = torch.amp.GradScaler("cuda", enabled=config.amp and self.device.type == "cuda")
         self.step = 0
         self.notes: dict[str, Any] = {}  # the caller's own record (best score, history); saved with the checkpoint
@@ -208,11 +209,11 @@ class Trainer:
     def _loss(self, image: Tensor, targets: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         image = image.to(self.device).contiguous(memory_format=torch.channels_last)
         half = torch.float16 if self.device.type == "cuda" else torch.bfloat16
-        hinted = self.hint is not None and self.step < self.config.hint_until * self.config.steps
+        hinted = self.distillation is not None and self.step < self.config.hint_until * self.config.steps
         with torch.autocast(self.device.type, half) if self.config.amp else nullcontext():
             features = self.network.pyramid(image)
             probability, threshold = self.network.head(features), self.network.thr(features)
-            distance = self.hint(image, features) if self.hint is not None and hinted else None
+            distance = self.distillation(image, features) if self.distillation is not None and hinted else None
         target, weight, height, band = targets.to(self.device).unbind(dim=1)
         factors = self.config.loss
         loss, terms = db_loss(probability.float()[:, 0], threshold.float()[:, 0], target, weight, height, band, factors)
@@ -241,28 +242,28 @@ class Trainer:
             "ema": self.average.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "scaler": self.scaler.state_dict(),
-            "hint": self.hint.state_dict() if self.hint is not None else {},
+            "hint": self.distillation.state_dict() if self.distillation is not None else {},
             "random": torch.get_rng_state(),
             "notes": self.notes,
         }
-        with whole_file(path) as unfinished:
+        with atomic_write(path, sync=True) as unfinished:
             torch.save(content, unfinished)
 
     def restore(self, path: Path) -> None:
         """Continues from a checkpoint exactly where it was saved.
 
         Raises:
-            ValueError: not a checkpoint of this trainer, with the file's name.
+            ModelError: not a checkpoint of this trainer, with the file's name.
         """
         content = load_plain(path)
         if not isinstance(content, dict) or content.get("format") != 1:
-            raise ValueError(f"{path}: not a checkpoint of ocr-detector train")
+            raise ModelError(f"{path}: not a checkpoint of ocr-detector train")
         self.network.load_state_dict(content["model"])
         self.average.load_state_dict(content["ema"])
         self.optimizer.load_state_dict(content["optimizer"])
         self.scaler.load_state_dict(content["scaler"])
-        if self.hint is not None:
-            self.hint.load_state_dict(content["hint"])
+        if self.distillation is not None:
+            self.distillation.load_state_dict(content["hint"])
         torch.set_rng_state(content["random"])
         self.step = content["step"]
         self.notes = content["notes"]
@@ -295,7 +296,7 @@ def _keep_depthwise_in_fp32(network: nn.Module) -> None:
             module.__class__ = _FullPrecisionConv
 
 
-def _make_optimizer(config: TrainConfig, network: DBNet, hint: FeatureHint | None) -> torch.optim.Optimizer:
+def _make_optimizer(config: TrainConfig, network: DBNet, hint: FeatureDistillation | None) -> torch.optim.Optimizer:
     """Four groups: trunk and the rest (own rates), each with and without weight decay (biases, norms: none)."""
     groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
     learned = [*network.named_parameters(), *(hint.named_parameters("head") if hint else ())]

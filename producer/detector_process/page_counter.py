@@ -10,7 +10,7 @@ from urllib.parse import quote
 import msgspec
 
 from producer.detector_process.line_process import LineProcess
-from producer.sources.page_count import CannotCount
+from producer.sources.page_count import CannotCountError
 
 COUNT_TIMEOUT_S = 20.0
 
@@ -42,16 +42,16 @@ class PageCounter:
         """The pages of a PDF.
 
         Raises:
-            CannotCount: it is damaged or locked, or the process died over it or took too long.
+            CannotCountError: it is damaged or locked, or the process died over it or took too long.
         """
         line = self._child.ask(msgspec.json.encode({"path": quote(os.fsencode(path))}))
         if not line:
-            raise CannotCount("the counting process died over it, or took too long")
+            raise CannotCountError("the counting process died over it, or took too long")
         try:
             answer = msgspec.json.decode(line, type=CountAnswer)
         except (msgspec.MsgspecError, UnicodeDecodeError):
             self._child.stop(kill=True)
-            raise CannotCount("the counting process gave no readable answer") from None
+            raise CannotCountError("the counting process gave no readable answer") from None
         if not answer.ok:
-            raise CannotCount(answer.error)
+            raise CannotCountError(answer.error)
         return answer.pages

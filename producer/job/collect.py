@@ -2,7 +2,7 @@
 
 Order of things: read from the stream, append to ``results.jsonl``, fsync, remove from the stream. A crash before the
 removal makes the same records come again; they are recognised by their index, since the file is read once at start.
-A file of another job is refused before anything is read from Redis (origin.py).
+A file of another job is refused before anything is read from Redis (results_owner.py).
 
 All it needs of a broker whose memory is full is what such a broker still allows: reading and removing.
 """
@@ -20,8 +20,9 @@ from typing import Any
 
 from redis.exceptions import OutOfMemoryError, RedisError
 
-from producer.job.results_file import Line, _decoder, _keep_last_records, read_lines, truncate_torn_line
-from producer.job.results_owner import Origin, check_name, claim
+from producer.errors import ProducerError
+from producer.job.results_file import Line, decode_line, keep_last_records, read_lines, truncate_torn_line
+from producer.job.results_owner import ResultsOwner, check_name, claim
 from worker.ledger.ledger import Ledger
 from worker.redis_keys import JobKeys
 
@@ -30,7 +31,7 @@ LOCK_S = 30
 _UNSEEN, _OK, _FAILED = 0, 1, 2
 
 
-class AlreadyCollecting(RuntimeError):
+class AlreadyCollectingError(ProducerError):
     """Another process collects this job. The message names it."""
 
 
@@ -47,22 +48,23 @@ class Collector:
         results: Path,
         total: int,
         *,
-        origin: Origin | None = None,
+        owner: ResultsOwner | None = None,
         on_disk: Callable[[Line], None] = lambda line: None,
     ) -> None:
-        """
+        """Touch nothing yet.
+
         Args:
             ledger: of the broker.
             job: the job's name.
             results: the file to append to.
             total: pages of the job.
-            origin: which job of that name; None where the private server of `run` may have been begun anew over
-                records that are still the job's own.
+            owner: which job of that name; None for `run`, whose private server may have lost its data and been
+                started again empty, while the records in the file are still the job's own.
             on_disk: told of each record that was on disk before.
         """
         self._ledger = ledger
         self._job = job
-        self._origin = origin
+        self._owner = owner
         self._on_disk = on_disk
         self._keys = JobKeys.of(job)
         self._lock_key = f"{self._keys.job}:collector"
@@ -73,11 +75,17 @@ class Collector:
         self._file: FileIO | None = None
 
     def __enter__(self) -> Collector:
+        """Take the job's lock and read which pages the file holds already.
+
+        Raises:
+            OtherJobError: the file holds another job's records.
+            AlreadyCollectingError: another process collects this job.
+        """
         self._refuse_another_jobs()
         self._take_lock()
         try:
-            if self._origin is not None:
-                claim(self.results, self._origin)
+            if self._owner is not None:
+                claim(self.results, self._owner)
             self.results.parent.mkdir(parents=True, exist_ok=True)
             if self.results.exists():
                 truncate_torn_line(self.results)
@@ -108,12 +116,13 @@ class Collector:
     def __exit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
+        """Close the file, drop the failed records that a retry made good, and free the lock."""
         try:
             if self._file is not None:
                 self._file.close()
                 self._file = None
                 if self._superseded:
-                    _keep_last_records(self.results)
+                    keep_last_records(self.results)
         finally:
             self._release_lock(failed=exc is not None)
 
@@ -124,7 +133,7 @@ class Collector:
                 return
         holder = client.get(self._lock_key)
         if holder not in (None, self._me) and not _is_dead_neighbour(holder):
-            raise AlreadyCollecting(
+            raise AlreadyCollectingError(
                 f"job {self._job} is being collected by {holder.decode()}; two collectors would share its records"
             )
         self._keep_lock()
@@ -180,7 +189,7 @@ class Collector:
         fresh = bytearray()
         for _, fields in entries:
             raw = fields[b"record"]
-            line = _decoder.decode(raw)
+            line = decode_line(raw)
             before = self._marked(line.index)
             if before == _OK or (before == _FAILED and line.status == "failed"):
                 continue  # came again after a crash between fsync and removal

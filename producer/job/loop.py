@@ -10,6 +10,8 @@ from celery import Celery
 from kombu.exceptions import OperationalError
 from redis import ResponseError
 
+from detector.exit_codes import ExitCode
+from producer.errors import ProducerError
 from producer.job.collect import Collector
 from producer.job.feed import Feeder
 from producer.job.growth import Growth
@@ -42,22 +44,27 @@ def pause_s(sent: int, records: int, *, collecting: bool) -> float:
     return PAUSE_S
 
 
-class JobGone(RuntimeError):
+class JobGoneError(ProducerError):
     """The job's keys are no longer on the broker: forgotten, or expired."""
+
+    exit_code = ExitCode.NOTHING
 
 
 @dataclass
-class Drive:
-    """One job being driven. ``feeder`` and ``collector`` are optional: ``enqueue`` has no collector, ``collect`` no
-    feeder, ``watch`` neither.
+class JobLoop:
+    """One job on its way.
 
     Attributes:
+        app: sends again what the ledger finds stranded.
         ledger: where the job's state is.
         job: its name.
         view: shows progress.
+        feeder: puts pages on the queue; None for ``collect`` and ``watch``.
+        collector: takes records to disk; None for ``enqueue`` and ``watch``.
         until_fed: stop as soon as every page is on the queue.
         on_tick: called several times a second (``run`` looks after its workers there).
         growth: adds pages that the scan missed, if this process has the job's manifest and a feeder.
+        peak_rss_mb: the largest peak memory of a worker so far, MiB.
     """
 
     app: Celery
@@ -68,16 +75,15 @@ class Drive:
     collector: Collector | None = None
     until_fed: bool = False
     on_tick: Callable[[], None] = lambda: None
-    on_record: Callable[[Line], None] = lambda line: None
     growth: Growth | None = None
     peak_rss_mb: float = 0.0
     _last_reconcile: float = field(default_factory=time.monotonic)
 
-    def go(self) -> JobStatus:
-        """Drive the job to its end (or, with ``until_fed``, until all is fed). Returns its last status.
+    def run(self) -> JobStatus:
+        """Go on until the end of the job (or, with ``until_fed``, until all is fed). Returns its last status.
 
         Raises:
-            JobGone: the job's keys are no longer there.
+            JobGoneError: the job's keys are no longer there.
         """
         looked = 0.0
         status = self._status()
@@ -87,8 +93,7 @@ class Drive:
             lines = self.collector.step(block_ms=0 if sent else 100) if self.collector else []
             for line in lines:
                 self.peak_rss_mb = max(self.peak_rss_mb, line.peak_rss_mb)
-                self.on_record(line)
-            self._grow(lines)
+            self.grow(lines)
             now = time.monotonic()
             if lines or now - looked > STATUS_EVERY_S:
                 looked, status = now, self._status()
@@ -100,7 +105,8 @@ class Drive:
                 self._reconcile()
             time.sleep(pause_s(sent, len(lines), collecting=self.collector is not None))
 
-    def _grow(self, lines: list[Line]) -> None:
+    def grow(self, lines: list[Line]) -> None:
+        """Add the pages that these records say are missing, and those noted before."""
         if self.growth is None:
             return
         for line in lines:
@@ -121,7 +127,7 @@ class Drive:
     def _status(self) -> JobStatus:
         status = self.ledger.status(self.job)
         if status is None:
-            raise JobGone(f"there is no job {self.job} on this broker (forgotten, or expired)")
+            raise JobGoneError(f"there is no job {self.job} on this broker (forgotten, or expired)")
         return status
 
     def _at_end(self, status: JobStatus) -> bool:

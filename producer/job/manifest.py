@@ -18,7 +18,8 @@ from pathlib import Path
 import msgspec
 
 from producer.detector_process.page_counter import PageCounter, can_count
-from producer.job.output_folder import JobRequest, OutFolder
+from producer.errors import NothingToDoError, ProducerError
+from producer.job.output_folder import JobRequest, OutputFolder
 from producer.job.results_file import truncate_torn_line
 from producer.job.view import View
 from producer.sources.passed_over import PassedOver, in_words
@@ -48,7 +49,7 @@ class ManifestLine(msgspec.Struct, frozen=True, omit_defaults=True):
     of: int = -1
 
 
-class ManifestError(Exception):
+class ManifestError(ProducerError):
     """The manifest cannot be read; the message names file and line."""
 
 
@@ -127,6 +128,7 @@ class ManifestIndex:
     KEPT = 8  # results come nearly in order: what was looked up last is close to what comes next
 
     def __init__(self, path: Path) -> None:
+        """Read the file once, to know where its lines are."""
         self._path = path
         self._places = array("Q")
         self._blocks: OrderedDict[int, list[bytes]] = OrderedDict()
@@ -140,9 +142,11 @@ class ManifestIndex:
             self.count += 1
 
     def __enter__(self) -> ManifestIndex:
+        """The file stays open until the end of the block."""
         return self
 
     def __exit__(self, *exception: object) -> None:
+        """Close the file."""
         self._stream.close()
 
     def line(self, index: int) -> ManifestLine | None:
@@ -174,16 +178,12 @@ class ManifestIndex:
         return following is not None and following.image == image and following.page == page + 1
 
 
-class NothingToDo(RuntimeError):
-    """The sources hold no image."""
-
-
-def make_manifest(folder: OutFolder, request: JobRequest, view: View) -> int:
+def make_manifest(folder: OutputFolder, request: JobRequest, view: View) -> int:
     """Scan the sources unless that was done before. Returns the number of pages.
 
     Raises:
-        NothingToDo: no page found.
-        producer.sources.scan.SourceMissing: a named source does not exist.
+        NothingToDoError: no page found.
+        SourceMissingError: a named source does not exist.
     """
     if folder.manifest.exists():
         truncate_torn_line(folder.manifest)  # a page added later (growth.py), half written
@@ -209,5 +209,5 @@ def make_manifest(folder: OutFolder, request: JobRequest, view: View) -> int:
         view.note(said)
     if total == 0:
         folder.manifest.unlink()
-        raise NothingToDo(f"no images in {', '.join(request.sources)}" + (f" ({said})" if said else ""))
+        raise NothingToDoError(f"no images in {', '.join(request.sources)}" + (f" ({said})" if said else ""))
     return total

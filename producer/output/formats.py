@@ -21,6 +21,7 @@ from pathlib import Path, PurePosixPath
 from typing import IO, Any
 from urllib.parse import quote, unquote_to_bytes, urlsplit
 
+from producer.errors import ProducerError
 from producer.job.manifest import ManifestIndex
 from producer.job.results_file import iter_records
 from producer.output.naming import safe_name
@@ -42,7 +43,7 @@ LABEL_CONFIG = """<View>
 """
 
 
-class UnknownFormat(ValueError):
+class UnknownFormatError(ProducerError):
     """No such format; the message lists those there are."""
 
 
@@ -58,12 +59,12 @@ def export_results(out: Path, format_name: str, destination: Path | None = None)
         The file or folder written. It appears when it is complete.
 
     Raises:
-        UnknownFormat: no such format.
+        UnknownFormatError: no such format.
         FileExistsError: a `destination` folder is there and not empty, or where a file is to be written.
         FileNotFoundError: there is no results.jsonl.
     """
     if format_name not in FORMATS:
-        raise UnknownFormat(f"no format {format_name!r}; there are {', '.join(FORMATS)}")
+        raise UnknownFormatError(f"no format {format_name!r}; there are {', '.join(FORMATS)}")
     results = out / "results.jsonl"
     target = destination or out / _IN_OUT[format_name]
     with results.open("rb"):  # before anything is written
@@ -143,7 +144,7 @@ def _write_folder(
         table.writerow(("file", "image", "page", "index"))
         for record in source.ok():
             name = _write_new(part, record, source.is_paged(record), ending, render(record))
-            table.writerow((name, record.image, record.page, record.index))
+            table.writerow((csv_text(str(name)), csv_text(record.image), record.page, record.index))
     if target.exists():
         shutil.rmtree(target)
     part.replace(target)
@@ -275,15 +276,24 @@ def _labelstudio_region(record: ImageRecord, number: int, box: BoxRecord) -> dic
 
 
 _CORNERS = tuple(f"{axis}{corner}" for corner in range(1, 5) for axis in "xy")
+_FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
 CSV_COLUMNS = ("image", "page", "status", "width", "height", "box", "score", *_CORNERS)
+
+
+def csv_text(text: str) -> str:
+    """A cell that a spreadsheet shows and does not compute: a file may be called ``=HYPERLINK("http://...").jpg``.
+
+    An apostrophe in front is what Excel and LibreOffice take for "this is text" (OWASP, "CSV Injection").
+    """
+    return f"'{text}" if text.startswith(_FORMULA_STARTS) else text
 
 
 def _write_csv(source: _Source, stream: IO[str]) -> None:
     table = csv.writer(stream)
     table.writerow((*CSV_COLUMNS, "error"))
     for record in source.all():
-        page = (record.image, record.page, record.status, record.width, record.height)
-        error = f"{record.error.type}: {record.error.message}" if record.error else ""
+        page = (csv_text(record.image), record.page, record.status, record.width, record.height)
+        error = csv_text(f"{record.error.type}: {record.error.message}") if record.error else ""
         if not record.boxes:
             table.writerow((*page, *("",) * (len(CSV_COLUMNS) - len(page)), error))
         for number, box in enumerate(record.boxes):

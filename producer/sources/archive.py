@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import IO, BinaryIO, Literal, NamedTuple, cast
 
 from detector.images.sniff import PAGED_KINDS, SNIFFED_BYTES, kind_of
-from producer.sources.page_count import CannotCount, CountPdf, PageCount, count_pages
+from producer.errors import ProducerError
+from producer.sources.page_count import CannotCountError, CountPdf, PageCount, count_pages
 from producer.sources.passed_over import LINKS, PassedOver, is_junk, junk_kind
 from producer.sources.zip_names import ZipNames
 
@@ -39,7 +40,7 @@ BROKEN = (
 Kind = Literal["zip", "tar"]
 
 
-class BrokenArchive(Exception):
+class BrokenArchiveError(ProducerError):
     """The archive cannot be read (further); the message is one line."""
 
 
@@ -49,7 +50,7 @@ class Member(NamedTuple):
     Attributes:
         name: as stored, for the worker to ask for; bytes, because tar names are. Of a link, its target's.
         shown: the name people see.
-        look: counts its pages, by what it holds; raises `CannotCount`. Only valid until the next member is asked for.
+        look: counts its pages, by what it holds; raises `CannotCountError`. Valid until the next member is asked for.
     """
 
     name: bytes
@@ -78,7 +79,7 @@ def members(
     A tar is read as a stream and costs no memory; a zip costs its table of contents.
 
     Raises:
-        BrokenArchive: at the point where reading fails, perhaps after some members.
+        BrokenArchiveError: at the point where reading fails, perhaps after some members.
     """
     passed = passed or PassedOver()
     found = _zip_members(archive, passed, count_pdf, zip_encoding) if kind == "zip" else None
@@ -91,7 +92,7 @@ def members(
         reason = f"{type(error).__name__}: {error}".splitlines()[0][:200]
         if kind == "zip" and not done:
             done, reason = _local_headers(archive), "its table of contents is missing; zip -FF may put it back"
-        raise BrokenArchive(f"after {done} members: {reason}") from error
+        raise BrokenArchiveError(f"after {done} members: {reason}") from error
 
 
 def _zip_members(archive: Path, passed: PassedOver, count_pdf: CountPdf | None, zip_encoding: str) -> Iterator[Member]:
@@ -164,9 +165,9 @@ def _count_member(open_member: Callable[[], IO[bytes] | None], name: str, count_
                         break
                     spool.write(block)
                 if copied > COUNT_LIMIT:
-                    raise CannotCount(f"it is larger than {COUNT_LIMIT >> 20} MB; its worker counts them")
+                    raise CannotCountError(f"it is larger than {COUNT_LIMIT >> 20} MB; its worker counts them")
         except BROKEN as error:
-            raise CannotCount(f"{type(error).__name__}: {error}".splitlines()[0][:200]) from error
+            raise CannotCountError(f"{type(error).__name__}: {error}".splitlines()[0][:200]) from error
         spool.flush()
         spool.seek(0)
         return count_pages(cast("BinaryIO", spool), kind, Path(spool.name), count_pdf)

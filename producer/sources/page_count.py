@@ -17,6 +17,7 @@ from pypdf import PdfReader
 from detector.images.sniff import PAGED_KINDS, SNIFFED_BYTES, kind_of
 from detector.images.suffixes import PAGED_SUFFIXES
 from detector.images.tiff import BrokenTiff, read_directories
+from producer.errors import ProducerError, first_line
 
 # pypdf reports every oddity of a sloppy PDF; what cannot be counted ends as a failed record that says so.
 logging.getLogger("pypdf").setLevel(logging.CRITICAL)
@@ -24,7 +25,7 @@ logging.getLogger("pypdf").setLevel(logging.CRITICAL)
 CountPdf = Callable[[Path], int]
 
 
-class CannotCount(Exception):
+class CannotCountError(ProducerError):
     """The file's pages cannot be counted: damaged, encrypted, or not what its name says."""
 
 
@@ -50,22 +51,22 @@ def count_pages(stream: BinaryIO, kind: str, path: Path | None = None, count_pdf
         count_pdf: what counts the pages of the PDF at a path, if there is such a thing here.
 
     Raises:
-        CannotCount: with one line that says why.
+        CannotCountError: with one line that says why.
     """
     try:
         if kind == "tiff":
             directories = read_directories(stream)
             return PageCount(len(directories.pages), directories.broken)
         pages = count_pdf(path) if count_pdf and path else _count_pdf(stream)
-    except CannotCount:
+    except CannotCountError:
         raise
     except BrokenTiff as error:
-        raise CannotCount(str(error)) from error
+        raise CannotCountError(str(error)) from error
     # Parsers of hostile files raise whatever they like: struct.error, KeyError, RecursionError, pypdf's own classes.
     except Exception as error:
-        raise CannotCount(f"{type(error).__name__}: {error}".strip().splitlines()[0][:200]) from error
+        raise CannotCountError(first_line(error)) from error
     if pages < 1:
-        raise CannotCount("it has no pages")
+        raise CannotCountError("it has no pages")
     return PageCount(pages)
 
 
@@ -73,18 +74,18 @@ def count_file(path: Path, count_pdf: CountPdf | None = None) -> PageCount:
     """Counts the pages of a file of any kind; one that is no PDF or TIFF, or no file, has one.
 
     Raises:
-        CannotCount: with one line that says why.
+        CannotCountError: with one line that says why.
     """
     try:
         kind = kind_of_file(path)
         if not kind and path.suffix.lower() in PAGED_SUFFIXES:
-            raise CannotCount("it is neither a PDF nor a TIFF")
+            raise CannotCountError("it is neither a PDF nor a TIFF")
         if kind not in PAGED_KINDS:
             return PageCount(1)
         with path.open("rb") as stream:
             return count_pages(stream, kind, path, count_pdf)
     except OSError as error:
-        raise CannotCount(error.strerror or str(error)) from error
+        raise CannotCountError(error.strerror or str(error)) from error
 
 
 def kind_of_file(path: Path) -> str:
@@ -103,7 +104,7 @@ def _count_pdf(stream: BinaryIO) -> int:
     stream.seek(0, os.SEEK_SET)
     reader = PdfReader(cast("IO[bytes]", stream), strict=False)  # a stream: given a path, pypdf reads all into memory
     if reader.is_encrypted and not reader.decrypt(""):
-        raise CannotCount("it is encrypted and needs a password")
+        raise CannotCountError("it is encrypted and needs a password")
     return len(reader.pages)
 
 

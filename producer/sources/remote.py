@@ -8,9 +8,9 @@ from urllib.parse import quote, unquote, urlsplit
 
 from detector.images.suffixes import IMAGE_SUFFIXES, PDF_SUFFIXES, TIFF_SUFFIXES, UNREAD_SUFFIXES
 from producer.sources.archive import archive_kind
-from producer.sources.page_count import CannotCount, CountPdf, count_pages
+from producer.sources.page_count import CannotCountError, CountPdf, count_pages
 from producer.sources.passed_over import PassedOver
-from producer.sources.scan import FoundPage, Problem, SourceMissing, scan
+from producer.sources.scan import FoundPage, Problem, SourceMissingError, scan
 from producer.sources.walk import Warn
 
 
@@ -32,7 +32,7 @@ def scan_everything(
     """:func:`producer.sources.scan.scan` for paths, then what lies behind addresses, in the order given.
 
     Raises:
-        SourceMissing: a path or an address that is not there.
+        SourceMissingError: a path or an address that is not there.
     """
     named = list(sources)
     passed = passed or PassedOver()
@@ -74,10 +74,10 @@ def _bucket(source: str, warn: Warn, passed: PassedOver) -> Iterator[FoundPage]:
                 else:
                     passed.file(PurePosixPath(name))
             files.invalidate_cache(folder)
-    except (OSError, ValueError) as error:
-        raise SourceMissing(f"{source}: {error}") from None
+    except (OSError, ValueError) as error:  # ValueError: s3fs, about a bucket's name that cannot be one
+        raise SourceMissingError(f"{source}: {error}") from None
     if not found:
-        raise SourceMissing(f"{source}: nothing there; check bucket, prefix and AWS_* variables")
+        raise SourceMissingError(f"{source}: nothing there; check bucket, prefix and AWS_* variables")
 
 
 def _object(files: object, path: str, shown: str, warn: Warn) -> Iterator[FoundPage]:
@@ -89,7 +89,7 @@ def _object(files: object, path: str, shown: str, warn: Warn) -> Iterator[FoundP
         try:
             with files.open(path, "rb") as stream:  # type: ignore[attr-defined]
                 total = count_pages(stream, kind).pages
-        except CannotCount as error:
+        except CannotCountError as error:
             warn(f"{shown}: its pages cannot be counted ({error})")
     for page in range(total):
         yield FoundPage(shown, f"s3://{quote(path)}", page)

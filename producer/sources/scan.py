@@ -21,9 +21,11 @@ from urllib.parse import quote
 
 import msgspec
 
+from detector.exit_codes import ExitCode
 from detector.images.suffixes import IMAGE_SUFFIXES, UNREAD_SUFFIXES
-from producer.sources.archive import BrokenArchive, Kind, archive_kind, members
-from producer.sources.page_count import CannotCount, CountPdf, PageCount, count_file, kind_of_file
+from producer.errors import ProducerError
+from producer.sources.archive import BrokenArchiveError, Kind, archive_kind, members
+from producer.sources.page_count import CannotCountError, CountPdf, PageCount, count_file, kind_of_file
 from producer.sources.passed_over import UNREADABLE, PassedOver, is_junk, junk_kind
 from producer.sources.walk import FoundFile, Warn, display, walk
 
@@ -53,8 +55,10 @@ class FoundPage(msgspec.Struct, frozen=True):
     problem: Problem | None = None
 
 
-class SourceMissing(Exception):
+class SourceMissingError(ProducerError):
     """A source named by the user does not exist; the message is one line."""
+
+    exit_code = ExitCode.NOTHING
 
 
 @dataclass(frozen=True)
@@ -96,7 +100,7 @@ def scan(
         zip_encoding: of zip members' names that do not say theirs; empty to guess.
 
     Raises:
-        SourceMissing: at once, before the first page, if a named source does not exist.
+        SourceMissingError: at once, before the first page, if a named source does not exist.
     """
     named = list(dict.fromkeys(sources))
     resolved = {name: _resolve(name) for name in named if name != STDIN}
@@ -147,10 +151,10 @@ def _resolve(name: str) -> _Source:
         return _Source(path)
     literal = next((i for i, part in enumerate(path.parts) if re.search(r"[*?[]", part)), None)
     if literal is None:
-        raise SourceMissing(f"{display(path)}: no such file or folder; check the path")
+        raise SourceMissingError(f"{display(path)}: no such file or folder; check the path")
     base = Path(*path.parts[:literal])
     if not base.is_dir():
-        raise SourceMissing(f"{display(path)}: no folder {display(base)} to search; check the path")
+        raise SourceMissingError(f"{display(path)}: no folder {display(base)} to search; check the path")
     return _Source(base, path.parts[literal:])
 
 
@@ -230,7 +234,7 @@ class _Scanner:
                     yield from self.pages(shown, uri, member.look)
                 else:
                     self.passed.file(PurePath(stored))
-        except BrokenArchive as error:
+        except BrokenArchiveError as error:
             said = f"the archive cannot be read to its end ({error})"
             self.warn(f"{display(name)}: {said}")
             yield FoundPage(display(name), file_uri(path), 0, Problem("CorruptImage", f"{display(name)}: {said}"))
@@ -239,7 +243,7 @@ class _Scanner:
         counted = PageCount(1)
         try:
             counted = count()
-        except CannotCount as error:  # its worker opens it, and says what is wrong or how many pages there are
+        except CannotCountError as error:  # its worker opens it, and says what is wrong or how many pages there are
             self.warn(f"{shown}: its pages cannot be counted ({error})")
         for page in range(counted.pages):
             yield FoundPage(shown, uri, page)

@@ -10,7 +10,7 @@ from kombu.transport import redis as kombu_redis
 from kombu.transport import virtual
 from redis import Redis, ResponseError
 
-from worker.broker.connection import takes_no_writes
+from worker.broker import takes_no_writes
 
 
 @contextmanager

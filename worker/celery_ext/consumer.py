@@ -1,8 +1,9 @@
-"""The Celery worker process: flags nobody should have to remember, and what it notes when its child is lost."""
+"""The Celery worker process: flags that no user should have to remember, and what it notes when its child is lost."""
 
 from __future__ import annotations
 
 import contextlib
+import signal
 import time
 import warnings
 from typing import Any
@@ -12,13 +13,14 @@ from celery.apps.worker import Worker
 from celery.exceptions import CPendingDeprecationWarning, TimeLimitExceeded
 from celery.utils.log import get_logger
 from celery.worker.consumer import Consumer
+from celery.worker.control import Panel
 from celery.worker.request import Request
-from kombu import Connection
+from kombu.connection import Connection
 from redis import RedisError, ResponseError
 
 from worker.broker.connection import BrokerUnreachable, why_waiting
 from worker.celery_ext.channel import FleetChannel
-from worker.ledger.patient import open_ledger
+from worker.ledger import open_ledger
 from worker.messages import ErrorType, split_task_id
 from worker.oom import OomWitness
 from worker.settings import settings
@@ -26,6 +28,8 @@ from worker.settings import settings
 logger = get_logger(__name__)
 EVENTS_EVERY_S = 0.5
 REFUSED_PAUSE_S = 5.0
+# Of the commands that change something: Flower asks for events when it starts, and a person may take a page back.
+OBEYED = ("revoke", "terminate", "enable_events", "heartbeat")
 _oom_witness = OomWitness()
 
 
@@ -37,6 +41,7 @@ class FleetWorker(Worker):
     """
 
     def setup_instance(self, **kwargs: Any) -> None:
+        refuse_remote_control()
         kwargs.update(without_mingle=True, without_gossip=True)
         super().setup_instance(**kwargs)
 
@@ -51,14 +56,25 @@ class FleetWorker(Worker):
         )
 
 
+def refuse_remote_control() -> None:
+    """Leave of Celery's remote control what looks (ping, inspect) and what Flower needs; the rest is unknown here.
+
+    Whoever may write to the queue could otherwise shut every worker down, or have one run eight images at a time.
+    """
+    for name, command in list(Panel.meta.items()):
+        if command.type == "control" and name not in OBEYED:
+            Panel.data.pop(name, None)
+
+
 class FleetConsumer(Consumer):
     """Celery's consumer, with :class:`FleetChannel`, sending task events in bundles.
 
     Celery sends received, started and succeeded as they come, three of the eight round trips of an image, and the
-    child waits for them. Their times are noted when they happen; whoever watches learns of them a moment later.
+    child waits for them. Their times are noted when they happen; Flower learns of them up to half a second later.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
+        """Celery's arguments."""
         super().__init__(*args, **kwargs)
         self._bundle_until = 0.0
 
@@ -83,24 +99,29 @@ class FleetConsumer(Consumer):
             self.hub.call_later(EVENTS_EVERY_S, self._flush_events_promise)
 
     def stop(self) -> None:
-        # Flower would show the last images as running for ever. The broker may be what we stop for.
+        # Else Flower would show the last images as running for ever. An unreachable broker may be why we stop.
         with contextlib.suppress(Exception):
             self._flush_events()
         super().stop()
 
 
+def _aborted(lost: BaseException) -> bool:
+    """Whether a library gave up for want of memory: at a hard limit (`detector.memory_limit`) C++ ends in abort()."""
+    return settings().memory_limit_mb is not None and f"signal {int(signal.SIGABRT)} " in str(lost)
+
+
 class ImageRequest(Request):
     """One delivered message, seen from the Celery main process, which survives its child.
 
-    Celery on Redis counts neither deliveries nor reasons, so the main process notes in the ledger why a child was
-    lost over an image before the message goes back to the queue.
+    Celery on Redis does not count deliveries, nor their reasons. So the main process notes in the ledger why a child
+    was lost over an image before the message goes back to the queue.
     """
 
     def on_failure(self, exc_info: ExceptionInfo, send_failed_event: bool = True, return_ok: bool = False) -> None:
         error = getattr(exc_info.exception, "exc", exc_info.exception)
         # By name: billiard and celery each have a WorkerLostError, and both arrive here.
         if type(error).__name__ == "WorkerLostError":
-            self._note_loss("OutOfMemory" if _oom_witness.killed_since_last_look() else "WorkerLost")
+            self._note_loss("OutOfMemory" if _oom_witness.killed_since_last_look() or _aborted(error) else "WorkerLost")
         elif isinstance(error, TimeLimitExceeded):
             self._note_loss("TimedOut")
         super().on_failure(exc_info, send_failed_event=send_failed_event, return_ok=return_ok)

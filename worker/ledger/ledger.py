@@ -1,4 +1,4 @@
-"""A job's state in Redis. The ledger, not the queue, is the truth: delivery is at least once, recording exactly once.
+r"""A job's state in Redis. The ledger, not the queue, is the truth: delivery is at least once, recording exactly once.
 
 Key schema (``J`` is the job's name; every key carries a TTL of ``RESULT_TTL_H`` from the job's last activity):
 
@@ -8,17 +8,17 @@ key                                   type    holds
 ``ocrfleet:jobs``                     zset    job name -> time of creation (s)
 ``ocrfleet:job:J``                    hash    total, ok, failed, state (open | cancelled), created_ms,
                                               progress_ms, finished_ms, and what the producer wants remembered
-``ocrfleet:job:J:state``              string  one byte a page: ``\\0`` unfed, ``q`` queued, ``r`` running,
+``ocrfleet:job:J:state``              string  one byte a page: ``\0`` unfed, ``q`` queued, ``r`` running,
                                               ``o`` ok, ``f`` failed. All that stays of a page once collected.
 ``ocrfleet:job:J:tasks``              hash    index -> "queued_ms ImageTask-JSON"; pages in flight only
 ``ocrfleet:job:J:attempts``           hash    index -> tries so far; pages in flight only
 ``ocrfleet:job:J:losses``             hash    index -> "WorkerLost,OutOfMemory": why earlier tries were lost
 ``ocrfleet:job:J:leases``             zset    index -> until when (ms) its worker is presumed alive
 ``ocrfleet:job:J:results``            stream  records nobody has collected yet
-``ocrfleet:job:J:blobs``              hash    index -> bytes of its blob (``--transfer redis``; blob.py)
+``ocrfleet:job:J:blobs``              hash    index -> bytes of its blob (``--transfer redis``; blobs.py)
 ``ocrfleet:job:J:collector``          string  who is collecting (a lock with a TTL)
 ``ocrfleet:counters``                 hash    "ok", "failed:TYPE" -> records of all jobs ever, for the exporter
-``ocrfleet:dead``                     stream  the last 1000 dead letters, for people (deadletter.py)
+``ocrfleet:dead``                     stream  the last 1000 dead letters, for people (dead_letters.py)
 ====================================  ======  =================================================================
 
 A page's way: unfed -> q (``feed``) -> r (``begin``) -> o | f (``finish``); r -> q when its process was lost
@@ -34,7 +34,8 @@ from typing import Any, Literal, NamedTuple
 
 import redis
 
-from worker.ledger import scripts as lua
+from worker.broker import blobs
+from worker.ledger import scripts
 from worker.messages import ImageTask, encode
 from worker.redis_keys import JOBS_KEY, JobKeys, now_ms
 from worker.settings import HEARTBEAT_S, LEASE_S
@@ -68,10 +69,12 @@ class JobStatus(NamedTuple):
 
     @property
     def done(self) -> int:
+        """Pages that have their record."""
         return self.ok + self.failed
 
     @property
     def finished(self) -> bool:
+        """Whether every page has its record."""
         return self.done >= self.total
 
 
@@ -79,7 +82,8 @@ class Ledger:
     """The atomic steps of all jobs on one Redis."""
 
     def __init__(self, client: redis.Redis, *, ttl_s: int, max_attempts: int = 3) -> None:
-        """
+        """Does not connect yet.
+
         Args:
             client: connection with ``decode_responses=False``.
             ttl_s: seconds a job's keys live after its last activity.
@@ -89,7 +93,7 @@ class Ledger:
         self.ttl_s = ttl_s
         self.max_attempts = max_attempts
         self._scripts = {
-            name: client.register_script(getattr(lua, name))
+            name: client.register_script(getattr(scripts, name))
             for name in ("FEED", "BEGIN", "RENEW", "FINISH", "LOSE", "RECLAIM", "RETRY", "ADOPT", "UNFEED", "GROW")
         }
 
@@ -161,10 +165,8 @@ class Ledger:
 
     def forget(self, job: str) -> int:
         """Delete every key of a job. Returns how many keys there were."""
-        from worker.broker import blobs as blob  # it needs our key names
-
         keys = JobKeys.of(job)
-        blob.discard(self.client, job)
+        blobs.discard(self.client, job)
         self.client.zrem(JOBS_KEY, job)
         return int(self.client.delete(*keys, f"{keys.job}:collector"))
 
@@ -198,7 +200,8 @@ class Ledger:
 
     def reclaim(self, job: str, index: int) -> bytes | None:
         """Claim the right to send a stranded page again: its task JSON, or None if it is alive or done."""
-        return self._call("RECLAIM", job, index, now_ms())
+        claimed: bytes | None = self._call("RECLAIM", job, index, now_ms())
+        return claimed
 
     def expire_leases(self, job: str) -> None:
         """No worker of before is alive (the caller knows): all running pages may be claimed at once."""

@@ -1,6 +1,6 @@
 """The ledger's atomic steps, as Lua that Redis runs in one piece. ``ledger.py`` documents the keys they touch.
 
-All scripts take the same KEYS, in the order of ``ledger.JobKeys``:
+All scripts take the same KEYS, in the order of ``redis_keys.JobKeys``:
 1 job hash, 2 state bytes, 3 tasks, 4 attempts, 5 losses, 6 leases, 7 results stream, 8 sizes of blobs.
 """
 
@@ -8,7 +8,7 @@ All scripts take the same KEYS, in the order of ``ledger.JobKeys``:
 _STATE = """
 local function state_of(index) return redis.call('GETRANGE', KEYS[2], index, index) end
 local function set_state(index, letter) redis.call('SETRANGE', KEYS[2], index, letter) end
--- blob.py: blob_key. 14: what follows "ocrfleet:job:" in KEYS[1] is the job's name.
+-- redis_keys.py: blob_key. 14: what follows "ocrfleet:job:" in KEYS[1] is the job's name.
 local function drop_blob(index)
   if redis.call('HDEL', KEYS[8], index) == 1 then
     redis.call('UNLINK', 'ocrfleet:blob:' .. string.sub(KEYS[1], 14) .. ':' .. index)

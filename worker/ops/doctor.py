@@ -1,4 +1,4 @@
-"""Is this machine, and the broker it talks to, fit for the fleet? Facts first, then judgements anybody can test."""
+"""Are this machine and its broker fit for the fleet? First the facts are read, then pure functions judge them."""
 
 from __future__ import annotations
 
@@ -14,18 +14,20 @@ from urllib.parse import urlsplit
 from detector.errors import ModelError
 from detector.machine import Machine, read_machine
 from detector.runtimes import usable_card
-from worker.ledger.ledger import Ledger
-from worker.ops import worker_registry as presence
+from worker.ledger import Ledger
+from worker.ops import worker_registry
 from worker.ops.cleanup import last_reports
+from worker.redis_url import is_local
 from worker.settings import LEASE_S, Settings
 from worker.storage.files import free_bytes
+from worker.storage.spool import open_spool
 
 PINGS = 7
 # An image costs a worker about nine round trips (measured: 344 ms more at 40 ms): from here on they are twice its work.
 SLOW_PING_S = 0.02
 # Leases are compared across machines: a clock that is off by a third of a lease looks like a dead worker.
 BAD_CLOCK_S, WARN_CLOCK_S = LEASE_S / 3, 2.0
-# Celery's main process, and what the smallest child needs (DESIGN 5).
+# Celery's main process (57 MB) and a child with the default network and an ordinary page (125 to 140 MB).
 SMALLEST_MACHINE_MB = 256
 SPOOL_WARN_BYTES, SPOOL_BAD_BYTES = 512 << 20, 64 << 20
 CLEANUP_LATE_S = 8 * 24 * 3600
@@ -49,7 +51,7 @@ class BrokerFacts:
     info: Mapping[str, Any]
     ping_s: float
     clock_ahead_s: float
-    workers: Mapping[str, presence.WorkerNote]
+    workers: Mapping[str, worker_registry.WorkerNote]
     models: Mapping[str, str]
     producers: Mapping[str, str]
     last_cleanup: float | None
@@ -76,15 +78,15 @@ def ask_broker(ledger: Ledger) -> BrokerFacts:
         info=client.info(),
         ping_s=statistics.median(pings),
         clock_ahead_s=skews[pings.index(min(pings))],
-        workers=presence.workers(client),
-        models={name: note.model for name, note in presence.images(client).items() if note.model},
+        workers=worker_registry.workers(client),
+        models={name: note.model for name, note in worker_registry.images(client).items() if note.model},
         producers={name: status.extra["version"] for name, status in jobs.items() if "version" in status.extra},
         last_cleanup=max((report["at"] for report in reports.values()), default=None),
     )
 
 
 def judge_broker(facts: BrokerFacts, now: float) -> Iterator[Finding]:
-    """What is to be said of the broker."""
+    """Findings on the broker: version, latency, persistence, eviction, memory, clock, cleanup."""
     info = facts.info
     version = str(info.get("redis_version", "0"))
     new_enough = tuple(int(part) for part in version.split(".")[:2]) >= OLDEST_REDIS
@@ -129,8 +131,8 @@ def judge_broker(facts: BrokerFacts, now: float) -> Iterator[Finding]:
 
 
 def judge_fleet(facts: BrokerFacts, version: str, sha256: str, now: float) -> Iterator[Finding]:
-    """Whether everybody runs the same program and the same network."""
-    here = {name: note for name, note in facts.workers.items() if now - note.at <= presence.GONE_S}
+    """Findings on the fleet: whether all machines run the same version and the same network, and who is gone."""
+    here = {name: note for name, note in facts.workers.items() if now - note.at <= worker_registry.GONE_S}
     others = {note.version for note in here.values()} | set(facts.producers.values())
     skewed = sorted(others - {version})
     yield Finding(
@@ -138,34 +140,34 @@ def judge_fleet(facts: BrokerFacts, version: str, sha256: str, now: float) -> It
         "warn" if skewed else "ok",
         f"{version} here, {', '.join(skewed)} elsewhere: update the older side" if skewed else f"{version} everywhere",
     )
-    strange = sorted({name for name, model in facts.models.items() if name in here and sha256 and model != sha256})
+    different = sorted({name for name, model in facts.models.items() if name in here and sha256 and model != sha256})
     yield Finding(
         "fleet's model",
-        "warn" if strange else "ok",
-        f"not this machine's on {', '.join(strange)}: same version, same OCRFLEET_MODEL?"
-        if strange
+        "warn" if different else "ok",
+        f"not this machine's on {', '.join(different)}: same version, same OCRFLEET_MODEL?"
+        if different
         else "the same everywhere",
     )
     gone = sorted(facts.workers.keys() - here.keys())
     yield Finding(
         "workers",
         "warn" if gone else "ok",
-        f"{len(here)} reporting" + (f"; gone without a word: {', '.join(gone)}" if gone else ""),
+        f"{len(here)} reporting" + (f"; gone without signing off: {', '.join(gone)}" if gone else ""),
     )
 
 
 def judge_machine(settings: Settings, machine: Machine) -> Iterator[Finding]:
-    """What is to be said of this machine's memory and disk."""
+    """Findings on this machine's memory and disk."""
     small = machine.memory_mb < SMALLEST_MACHINE_MB
     yield Finding(
         "memory",
         "bad" if small else "ok",
-        f"{settings.profile_reason}; a worker may use {settings.memory_limit_mb or machine.memory_mb} MB"
-        + (f"; less than the {SMALLEST_MACHINE_MB} MB a worker needs" if small else ""),
+        f"{settings.profile_reason}; a worker may use {settings.memory_limit_mb or machine.memory_mb} MiB"
+        + (f"; less than the {SMALLEST_MACHINE_MB} MiB a worker needs" if small else ""),
     )
-    spool = settings.spool_dir
+    spool = settings.spool
     try:
-        spool.mkdir(mode=0o700, parents=True, exist_ok=True)
+        open_spool(spool)
         with tempfile.TemporaryFile(dir=spool):
             free = free_bytes(spool)
     except OSError as error:
@@ -178,18 +180,22 @@ def judge_machine(settings: Settings, machine: Machine) -> Iterator[Finding]:
 
 
 def judge_safety(settings: Settings) -> Iterator[Finding]:
-    """What a stranger could do."""
+    """What an attacker could do."""
     parts = urlsplit(settings.redis_url)
-    local = parts.scheme == "unix" or parts.hostname in ("localhost", "127.0.0.1", "::1")
+    local = is_local(settings.redis_url)
     if parts.password is None and not local:
-        yield Finding("password", "bad", "none: whoever reaches the port owns the fleet; set `requirepass` or an ACL")
+        yield Finding(
+            "password", "bad", "none: anyone who reaches the port controls the fleet; set `requirepass` or an ACL"
+        )
     elif parts.scheme == "redis" and not local:
         yield Finding("encryption", "warn", "none (redis://): fine inside a private network, else use rediss://")
     else:
         yield Finding("encryption", "ok", "TLS" if parts.scheme == "rediss" else "local")
     if not (settings.roots or settings.url_roots) and not local:
         yield Finding(
-            "roots", "warn", "jobs may name any file of this machine: set OCRFLEET_ROOTS to the folders meant"
+            "roots",
+            "warn",
+            "none: this worker opens only pages sent through Redis; set OCRFLEET_ROOTS",
         )
     if os.geteuid() == 0:
         yield Finding("user", "warn", "running as root: give workers a user of their own")
@@ -205,7 +211,7 @@ def judge_model(settings: Settings) -> tuple[Finding, str]:
 
 
 def examine(ledger: Ledger, settings: Settings) -> list[Finding]:
-    """Everything.
+    """All findings on this machine and its broker.
 
     Raises:
         redis.RedisError: the broker stopped answering.
@@ -218,5 +224,5 @@ def examine(ledger: Ledger, settings: Settings) -> list[Finding]:
         *judge_safety(settings),
         *judge_machine(settings, read_machine()),
         model,
-        *judge_fleet(facts, presence.program_version(), sha256, now),
+        *judge_fleet(facts, worker_registry.program_version(), sha256, now),
     ]

@@ -1,8 +1,8 @@
 """Pages at ``s3://`` and ``https://`` addresses, copied to the spool within bounds.
 
-What a worker may fetch is decided on the worker, not by whoever puts messages on the queue: a URL must lie below a
-prefix of ``OCRFLEET_ROOTS``. ``https`` is never open without one (a worker inside a network must not become a
-stranger's browser), redirects obey the same rule, and ``http`` is not spoken at all.
+What a worker may fetch is decided on the worker, not by the sender of a message: a URL must lie below a
+prefix of ``OCRFLEET_ROOTS``. ``https`` is never open without one (nobody outside may read a private network
+through a worker), redirects obey the same rule, and plain ``http`` is refused.
 """
 
 from __future__ import annotations
@@ -43,6 +43,7 @@ class Remote:
     """
 
     def __init__(self, url_roots: tuple[str, ...], *, s3_open: bool) -> None:
+        """See the attributes."""
         self.url_roots = url_roots
         self.s3_open = s3_open
 
