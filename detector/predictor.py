@@ -17,7 +17,7 @@ from PIL import Image
 from detector.errors import ModelError, NotFound, is_out_of_memory
 from detector.images.page import DEFAULT_MAX_BYTES, DEFAULT_MAX_PIXELS, MakeRoom, Page, open_page, open_strips
 from detector.images.picture import Channels, Picture, picture_page
-from detector.images.sizes import TILE, needs_tiles, overview_side, target_size
+from detector.images.sizes import TILE, needs_tiles, overview_limit, target_size
 from detector.images.source import Source, reopenable
 from detector.memory import decode_budget, resident_bytes
 from detector.models import DEFAULT_MODEL, ModelCard, load_card
@@ -188,9 +188,10 @@ class TextDetector:
             and not isinstance(source, np.ndarray | Image.Image)
             and (seen := self._see_strips(source, page, limit_side))
         ):
-            side = overview_side(*seen.map.shape)
-            if side < limit_side:
-                blend_overview(cast("npt.NDArray[np.uint8]", seen.map), self._see(source, page, side, channels).map)
+            smaller = overview_limit(*seen.map.shape)
+            if smaller is not None and smaller < limit_side:
+                overview = self._see(source, page, smaller, channels).map
+                blend_overview(cast("npt.NDArray[np.uint8]", seen.map), overview)
             return seen
         opened = self._open(source, page, limit_side, channels)
         ready = time.perf_counter()
@@ -218,7 +219,8 @@ class TextDetector:
         """(H, W, 3) uint8 RGB, larger than a tile -> (H, W) uint8: its tiles and its overview."""
         height, width = pixels.shape[:2]
         merged = merged_map(WholePage(pixels), self.probability)
-        smaller = target_size(width, height, overview_side(height, width))
+        limit = overview_limit(height, width)
+        smaller = target_size(width, height, limit) if limit else (width, height)
         if smaller != (width, height):
             small = np.asarray(cv2.resize(pixels, smaller, interpolation=cv2.INTER_AREA), np.uint8)
             blend_overview(merged, self._tiled(small) if needs_tiles(*small.shape[:2]) else self.probability(small))

@@ -22,7 +22,7 @@ LEAST_TEXT = 3
 def is_blank(pixels: npt.NDArray[np.uint8]) -> bool:
     """Whether nearly all pixels of (H, W, 3) uint8 RGB have one value, by the green channel of every other pixel."""
     green = np.ascontiguousarray(pixels[::2, ::2, 1])
-    counts = cv2.calcHist([green], [0], None, [256], [0, 256])[:, 0]
+    counts = cv2.calcHist([green], [0], None, [256], [0, 256]).ravel()
     middle = int(counts.argmax())
     near = counts[max(0, middle - BLANK_SPREAD) : middle + BLANK_SPREAD + 1].sum()
     return bool(near >= BLANK_SHARE * green.size)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import numpy as np
@@ -35,6 +36,5 @@ def refuse_unless_most(share: float, description: str, name: str, reason: str = 
     """
     if share < LEAST_SHARE:
         said = f"; {reason}" if reason else ""
-        raise CorruptImage(
-            f"{name}: the {description} data is damaged or cut off: {share:.0%} of its rows can be read{said}"
-        )
+        read = f"{math.floor(share * 100)} % of its rows can be read"
+        raise CorruptImage(f"{name}: the {description} data is damaged or cut off: {read}{said}")
