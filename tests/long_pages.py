@@ -10,44 +10,11 @@ from PIL import Image, ImageDraw, ImageFont
 Line = tuple[float, float, float, float]
 """Left, top, right and bottom of a printed line, pixels."""
 
-_WORDS = [
-    "coffee",
-    "bread",
-    "butter",
-    "total",
-    "amount",
-    "cash",
-    "change",
-    "thank",
-    "you",
-    "milk",
-    "apples",
-    "sugar",
-    "receipt",
-    "table",
-    "market",
-    "station",
-    "paper",
-    "red",
-    "green",
-    "yellow",
-    "train",
-    "ticket",
-    "morning",
-    "evening",
-    "tomorrow",
-    "please",
-    "bring",
-    "the",
-    "keys",
-    "and",
-    "call",
-    "me",
-    "later",
-    "about",
-    "the",
-    "invoice",
-]
+_WORDS = (
+    *("coffee", "bread", "butter", "total", "amount", "cash", "change", "thank", "you", "milk", "apples", "sugar"),
+    *("receipt", "table", "market", "station", "paper", "red", "green", "yellow", "train", "ticket", "morning"),
+    *("evening", "tomorrow", "please", "bring", "the", "keys", "and", "call", "me", "later", "about", "invoice"),
+)
 
 
 def receipt(width: int, height: int, size: int, seed: int = 1) -> tuple[Image.Image, list[Line]]:
