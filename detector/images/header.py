@@ -56,7 +56,7 @@ class Header:
         data_start: JPEG only: where the first scan begins.
         directory: TIFF only: the page's number among all of the file's pictures, as libtiff counts them.
         place: TIFF only: where its directory begins, bytes.
-        fax: TIFF only: 3 or 4 for CCITT group 3 or 4.
+        compression: TIFF only: as its tag 259 says.
         extra: TIFF only: extra samples that are not transparency.
         description: what to call it in a message, such as "progressive JPEG".
     """
@@ -72,7 +72,7 @@ class Header:
     data_start: int = 0
     directory: int = 0
     place: int = 0
-    fax: int = 0
+    compression: int = 0
     extra: int = 0
     description: str = ""
 
@@ -199,9 +199,8 @@ def _tiff(file: BinaryIO, page: int, name: str) -> Header:
     held = 0 if found.compression in (1, 7) else found.rows_at_once * found.width * size
     colours = {2: 3, 5: 4, 6: 3, 8: 3}.get(found.photometric, 1)
     extra = 0 if found.alpha else max(0, found.samples - colours)
-    fax = found.compression if found.compression in (3, 4) else 0
     header = Header("tiff", width, height, orientation, found.samples, size, streams=not lacks, held_bytes=held)
-    return replace(header, directory=found.number, place=found.place, fax=fax, extra=extra)
+    return replace(header, directory=found.number, place=found.place, compression=found.compression, extra=extra)
 
 
 def _pillow(file: BinaryIO, kind: str) -> Header:

@@ -1,7 +1,7 @@
 """JPEG: scaled while it is decoded, and never grey rows called a success.
 
-libjpeg paints what is missing grey (128 in every channel) and calls it a success with a warning; OpenCV and Pillow
-hide even that. So rows that are grey from edge to edge are looked at again by libvips, which can pass warnings on.
+libjpeg paints what is missing in one colour and calls it a success with a warning; OpenCV and Pillow hide even that. So
+a page that ends in rows of one colour, or has grey rows, is looked at again by libvips, which can pass warnings on.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from typing import BinaryIO
 
 import cv2
 import numpy as np
+import numpy.typing as npt
 
 from detector.errors import CorruptImage
 from detector.images.damage import Decoded, Pixels, refuse_unless_most
@@ -23,6 +24,8 @@ _WHOLE_FILE_BYTES = 4 * 2**20
 _MENDED_FILE_BYTES = 64 * 2**20
 _END, _SCAN = b"\xff\xd9", b"\xff\xda"
 _GREY = 128
+_MANY_EVEN = 0.1  # of all rows: looked at again, since a spoilt page may be black or white from somewhere on
+_NEARLY = 2  # colours are rounded on their way from YCbCr, and the last rows smoothed
 _LOOKED_AT = 32  # columns that must be grey before all are looked at
 _REDUCED = {
     1: cv2.IMREAD_COLOR,
@@ -80,13 +83,14 @@ def _by_opencv(data: bytes, header: Header, target: tuple[int, int]) -> Pixels |
 
 
 def _judged(pixels: Pixels, source: bytes | BinaryIO, header: Header, name: str, *, ended: bool) -> Decoded:
-    lost = grey_rows(pixels)
-    if ended and not lost:
+    even = even_rows(pixels)
+    lost = max(grey_rows(pixels), even_rows_at_the_end(pixels))
+    if ended and not lost and even <= _MANY_EVEN * len(pixels):
         return Decoded(pixels)
     data = source if isinstance(source, bytes) else source.read()
     warned = _is_warned_of(data if ended else data + _END)
     if ended and not warned:
-        return Decoded(pixels)  # really grey
+        return Decoded(pixels)  # really of one colour
     scans = header.description.startswith("progressive") or data.count(_SCAN, max(0, header.data_start - 2)) > 1
     if scans and warned:
         # Every row is there, but of unknown sharpness: a scan that is missing blurs the whole page.
@@ -103,6 +107,25 @@ def grey_rows(pixels: Pixels) -> int:
     step = max(1, pixels.shape[1] // _LOOKED_AT)
     suspects = np.flatnonzero((pixels[:, ::step] == _GREY).all(axis=(1, 2)))
     return sum(bool((pixels[row] == _GREY).all()) for row in suspects.tolist())
+
+
+def even_rows(pixels: Pixels) -> int:
+    """How many rows are of one colour from edge to edge, by some of their pixels: margins, or data that went wrong."""
+    some = pixels[:, :: max(1, pixels.shape[1] // _LOOKED_AT)]
+    return int((some.max(axis=1) - some.min(axis=1) <= _NEARLY).all(axis=1).sum())
+
+
+def even_rows_at_the_end(pixels: Pixels) -> int:
+    """How many rows at the end are of one colour from edge to edge, and all of nearly the same."""
+    colour = pixels[-1, 0].astype(np.int16)
+
+    def is_even(rows: Pixels) -> npt.NDArray[np.bool_]:
+        return (np.abs(rows - colour) <= _NEARLY).all(axis=(-1, -2))
+
+    if not is_even(pixels[-1]):
+        return 0
+    even = is_even(pixels[:, :: max(1, pixels.shape[1] // _LOOKED_AT)])
+    return len(even) if even.all() else int(even[::-1].argmin())
 
 
 def _is_warned_of(data: bytes) -> bool:

@@ -17,6 +17,8 @@ from detector.images.decode import decode_pillow
 from detector.images.header import Header
 from detector.images.tiff import Directory, missing_share
 
+_GROUP_3 = 3
+_TOLERANT = (_GROUP_3, 4, 7)  # fax and JPEG: Pillow hides what libtiff could not make out
 _LINE = re.compile(r"at line (\d+) of strip (\d+)")
 _LACKING = ("not configured", "not supported", "unsupported", "unknown compression")
 _OF_DIRECTORIES = ("bad seek to", "accessing TIFF directory", "read directory", "Unknown field", "Null count")
@@ -81,7 +83,7 @@ def _salvage(
     of_data = [remark for remark in remarks if not any(sign in remark for sign in _OF_DIRECTORIES)]
     if pixels is not None and not of_data:
         return _cut(pixels, missing)  # only the chain of pages is broken, further on; whoever counts pages says so
-    if affordable and not header.fax:  # of a fax Pillow hides what libtiff could not make out
+    if affordable and header.compression not in _TOLERANT:
         try:
             return Decoded(decode_pillow(file, header, target, name), None if lacking else 1.0)
         except CorruptImage:
@@ -89,7 +91,7 @@ def _salvage(
     if lacking:
         raise _in_words(error, header, name, "; ".join(of_data[:1]) or str(error)) from error
     bad_lines = {match.groups() for remark in of_data if (match := _LINE.search(remark))}
-    if header.fax == 3 and pixels is not None and not full and len(bad_lines) == len(set(of_data)):
+    if header.compression == _GROUP_3 and pixels is not None and not full and len(bad_lines) == len(set(of_data)):
         share = 1.0 - len(bad_lines) / header.height  # group 3 finds its place again at the next line
         refuse_unless_most(share, header.description, name, of_data[0])
         return Decoded(pixels, share)
