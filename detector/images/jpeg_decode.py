@@ -88,7 +88,7 @@ def _judged(pixels: Pixels, source: bytes | BinaryIO, header: Header, name: str,
     if ended and not lost and even <= _MANY_EVEN * len(pixels):
         return Decoded(pixels)
     data = source if isinstance(source, bytes) else source.read()
-    warned = _is_warned_of(data if ended else data + _END)
+    warned = _is_warned_of(data if ended else data + _END, header.height)
     if ended and not warned:
         return Decoded(pixels)  # really of one colour
     scans = header.description.startswith("progressive") or data.count(_SCAN, max(0, header.data_start - 2)) > 1
@@ -128,8 +128,8 @@ def even_rows_at_the_end(pixels: Pixels) -> int:
     return len(even) if even.all() else int(even[::-1].argmin())
 
 
-def _is_warned_of(data: bytes) -> bool:
+def _is_warned_of(data: bytes, height: int) -> bool:
     """Whether libjpeg remarks on the data."""
     from detector.images.vips import jpeg_is_sound
 
-    return not jpeg_is_sound(data)
+    return not jpeg_is_sound(data, height)
