@@ -24,9 +24,9 @@ if TYPE_CHECKING:
         TooLarge,
         UnsupportedFormat,
     )
+    from detector.memory import configure_process
     from detector.postprocess import Box
     from detector.predictor import Detection, ModelInfo, TextDetector
-    from detector.process import configure_process
     from detector.thresholds import Thresholds
 
 _HOMES = {
@@ -42,7 +42,7 @@ _HOMES = {
     "Thresholds": "detector.thresholds",
     "TooLarge": "detector.errors",
     "UnsupportedFormat": "detector.errors",
-    "configure_process": "detector.process",
+    "configure_process": "detector.memory",
 }
 
 __all__ = [

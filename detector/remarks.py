@@ -1,5 +1,4 @@
-"""What tells "no text found" from "nothing could be seen": blank pages, and print too small for the size they were seen
-at."""
+"""What tells "no text found" from "nothing could be seen": blank pages, and print made too small."""
 
 from __future__ import annotations
 

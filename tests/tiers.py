@@ -1,7 +1,6 @@
-"""Which tests are quick, and which stay together when pytest-xdist deals them out.
+"""Which tests are quick: those that reach no server, no other program, and no training, and are not marked slow.
 
-Quick are those that reach no server, no other program, and no training, and are not marked slow. Nobody keeps a list:
-what a test reaches is read from the names in its code, in its fixtures', and in its helpers'.
+Nobody keeps a list: what a test reaches is read from the names in its code, in its fixtures', and in its helpers'.
 """
 
 from __future__ import annotations
@@ -34,22 +33,6 @@ def is_quick(item: pytest.Item) -> bool:
         return False
     seen: set[object] = set()
     return not any(_reaches(function, seen) for function in _functions(item))
-
-
-def fixture_group(item: pytest.Item) -> str:
-    """Tests with the same group run in the same process, one after the other: those that share a module's fixture.
-
-    A fixture with parameters makes one group for each of them. Empty: this test may run anywhere.
-    """
-    if not isinstance(item, pytest.Function):
-        return ""
-    definitions = item._fixtureinfo.name2fixturedefs
-    shared = [name for name, found in definitions.items() if found[-1].scope == "module"]
-    if not shared:
-        return ""
-    parameters = getattr(item, "callspec", None)
-    values = [str(parameters.params[name]) for name in shared if parameters and name in parameters.params]
-    return "-".join([item.path.stem, *values])
 
 
 def _functions(item: pytest.Item) -> Iterator[FunctionType]:

@@ -63,7 +63,7 @@ def configuration(current: Settings) -> dict[str, Any]:
         # kombu looks for expired messages every 10 s * 10 by default; every 5 s costs one ZRANGE.
         "unacked_restore_interval": 5,
         "unacked_restore_throttle": 1,
-        # A cheap provider's NAT forgets idle connections; keepalive keeps them, the health check notices.
+        # The NAT of a cheap provider forgets idle connections: keepalive keeps them, the health check finds dead ones.
         "socket_keepalive": True,
         "health_check_interval": 30,
         # A machine that lost its network must fail and retry, not wait in a read without end.
@@ -74,7 +74,7 @@ def configuration(current: Settings) -> dict[str, Any]:
     }
     return {
         "broker_url": broker_url(current.redis_url),
-        # The URL says it all to kombu; Flower's broker tab looks here.
+        # kombu reads TLS from the URL; Flower's broker tab reads it here.
         "broker_use_ssl": tls_options(current.redis_url),
         "broker_transport_options": transport,
         # Celery reads the visibility timeout in three places ("Redis: Caveats"); one differing value would undo it.
@@ -102,13 +102,13 @@ def configuration(current: Settings) -> dict[str, Any]:
         "task_reject_on_worker_lost": True,
         # Killed for time: back to the queue, the ledger counts the tries.
         "task_acks_on_timeout": False,
-        # The task catches everything; what still escapes (Redis gone for a minute) leaves a lease that lapses, and
-        # the reconciler sends the page again. Redelivering it here would spin.
+        # The task catches everything. What still escapes (Redis gone for a minute) leaves a lease that lapses, and the
+        # reconciler sends the page again. Redelivering it here would repeat the failure at once, without end.
         "task_acks_on_failure": True,
         # Soft limit: the task gives up by itself; hard limit: the child is killed.
         "task_soft_time_limit": current.task_timeout_s,
         "task_time_limit": current.hard_timeout_s,
-        # One image in memory per worker machine process: the whole point.
+        # One image in memory per worker: more workers on one machine are more programs, each with its own limit.
         "worker_concurrency": 1,
         "worker_consumer": "worker.celery_ext.consumer:FleetConsumer",  # task events in bundles, see there
         "worker_pool": "worker.celery_ext.prefork:FleetPool",  # replaces a recycled child at once, see there
@@ -128,7 +128,7 @@ def configuration(current: Settings) -> dict[str, Any]:
         "worker_proc_alive_timeout": 30.0,
         # SIGTERM lets the current image finish; after a second signal it has this long before it is handed back.
         "worker_soft_shutdown_timeout": 10.0,
-        # Flower and `ocr-worker` need to see tasks.
+        # Flower shows tasks by their events.
         "worker_send_task_events": True,
         "task_send_sent_event": False,  # the producer's ledger knows what was sent; saves one message an image
         "task_track_started": False,  # writes to the result backend, which we do not have
@@ -136,16 +136,18 @@ def configuration(current: Settings) -> dict[str, Any]:
         "worker_hijack_root_logger": False,
         "worker_log_format": "%(asctime)s %(levelname)s %(message)s",
         "worker_task_log_format": "%(asctime)s %(levelname)s %(message)s",
+        # Images go to one worker each, cleanup and reconcile to all of them.
         "task_default_queue": IMAGE_QUEUE,
         "task_queues": [Queue(IMAGE_QUEUE), Broadcast(BROADCAST_QUEUE)],
-        "task_create_missing_queues": True,
         # Tasks are imported by workers only: a producer must not import the detector.
         "include": ["worker.tasks"],
+        # OCRFLEET_CLEANUP_CRON means the same moment on every machine of the fleet.
         "timezone": "UTC",
         "enable_utc": True,
         "beat_schedule": beat_schedule(current),
         # The in-memory scheduler: the default one keeps a shelve, which is a pickle.
         "beat_scheduler": "celery.beat:Scheduler",
+        # Beat notices within 5 s that its clock was set; the default for this scheduler is 5 minutes.
         "beat_max_loop_interval": 5,
     }
 

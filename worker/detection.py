@@ -13,15 +13,13 @@ from msgspec.structs import replace as replace_fields
 
 from detector.errors import ImageError, is_out_of_memory
 from detector.images.budget import SMALLEST_LIMIT_SIDE
-from detector.memory import peak_rss_mb
-from detector.memory_limit import limit_memory
+from detector.memory import limit_memory, peak_rss_mb
 from detector.record import worker_name
-from worker.broker import blobs
-from worker.broker.connection import connect
+from worker.broker import blobs, connect
 from worker.messages import BoxRecord, ImageRecord, ImageTask, ModelRecord, Original, Seconds, failed_record
 from worker.process import reset_peak_rss
 from worker.settings import Settings
-from worker.storage.files import Fetch, Storage
+from worker.storage import Fetch, Storage
 from worker.storage.remote import SCHEMES, Remote
 from worker.storage.spool import open_spool
 
@@ -60,8 +58,8 @@ class ImageRunner:
         Never in ``worker_process_init``: Celery kills a child that takes more than a few seconds there.
         """
         if self._detector is None:
+            from detector.memory import configure_process
             from detector.predictor import TextDetector
-            from detector.process import configure_process
 
             limit_mb = self.settings.memory_limit_mb
             self._detector = TextDetector(

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 
 import redis
 
-from worker.ledger.ledger import Ledger
+from worker.ledger import Ledger
 from worker.settings import HEARTBEAT_S
 
 logger = logging.getLogger(__name__)

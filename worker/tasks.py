@@ -21,12 +21,11 @@ from detector.record import worker_name
 from detector.runtimes import usable_card
 from worker import process
 from worker.app import CLEANUP_TASK, DETECT_TASK, RECONCILE_TASK, app
-from worker.broker.connection import takes_no_writes
+from worker.broker import takes_no_writes
 from worker.detection import ImageRunner
 from worker.lease import LeaseKeeper
+from worker.ledger import Ledger, open_ledger
 from worker.ledger.dead_letters import MACHINE_FAULT, dead_record, record_dead_letter
-from worker.ledger.ledger import Ledger
-from worker.ledger.patient import open_ledger
 from worker.ledger.reconcile import reconcile_all_once
 from worker.messages import ImageRecord, ImageTask, MessageError, decode_task, encode, failed_record
 from worker.ops.cleanup import clean_redis_once, clean_spool, remember_report, report_line

@@ -15,6 +15,7 @@ from detector.cli.options import RUNTIME_HELP, NewFile, detector_options, say, t
 from detector.errors import ImageError, ProfileError, show
 from detector.exit_codes import ExitCode
 from detector.images.suffixes import is_page
+from detector.memory import configure_process, limit_memory
 from detector.profile import choose_profile
 
 if TYPE_CHECKING:
@@ -71,7 +72,6 @@ def detect(
       ocr-detector detect small-print.tif --limit-side 1280 | jq '.boxes | length'
     """
     from detector.predictor import TextDetector
-    from detector.process import configure_process
 
     try:
         settings, _ = choose_profile(profile)
@@ -108,7 +108,6 @@ def _records(
     detector: TextDetector, images: tuple[Path, ...], overlays: Path | None, limit_mb: int | None
 ) -> Iterator[ImageRecord]:
     from detector.images.page import count_pages
-    from detector.memory_limit import limit_memory
     from detector.overlay import write_overlay
     from detector.record import failed_record, ok_record
 

@@ -92,7 +92,7 @@ def tune(
             notes = (candidate.note for candidate in measured if candidate.note)
             say(f"nothing ran: {next(notes, 'no runtime is installed')}")
             return ExitCode.USAGE
-        say(f"nothing ran within {limit_mb} MB at {side} pixels: raise --memory-limit-mb or lower --limit-side")
+        say(f"nothing ran within {limit_mb} MiB at {side} pixels: raise --memory-limit-mb or lower --limit-side")
         return ExitCode.FAILED
     tuned.write_tuning(path, tuned.Tuning(card.sha256, side, tuned.machine_facts(), measured))
     click.echo(f"one process alone: {alone.runtime}, {alone.threads} thread{'s' if alone.threads > 1 else ''}")

@@ -72,7 +72,8 @@ def calibration_batches(
     Args:
         images: files; unreadable ones raise an ImageError.
         limit_side: longest side, pixels.
-        mean, std: of the model's card.
+        mean: of the model's card, as is std.
+        std: of RGB in [0, 1].
         size: (height, width) of a model that takes no other; pages are shrunk and padded to it.
     """
     from detector.images.page import open_page
@@ -116,7 +117,7 @@ def quantize_static(source: Path, target: Path, images: Sequence[Path], *, limit
 
     card, size = load_card(source), fixed_size(source)
 
-    class Reader(quantization.CalibrationDataReader):
+    class Reader(quantization.CalibrationDataReader):  # type: ignore[misc]
         def __init__(self) -> None:
             self._batches = calibration_batches(images, limit_side, card.mean, card.std, size)
 

@@ -22,7 +22,7 @@ import msgspec
 
 from detector.errors import DetectorError, ImageError, ModelError
 from detector.exit_codes import ExitCode
-from detector.memory import peak_rss_mb
+from detector.memory import configure_process, peak_rss_mb
 from detector.thresholds import Thresholds
 
 _log = logging.getLogger("detector")
@@ -38,7 +38,7 @@ class IsolatedRunError(DetectorError):
     exit_code = ExitCode.NOTHING
 
 
-class TooMuchMemory(IsolatedRunError):
+class TooMuchMemoryError(IsolatedRunError):
     """It needed more memory than it may have, and was stopped or killed."""
 
 
@@ -120,7 +120,7 @@ def run_isolated(
     Raises:
         ModelError: no such model or runtime.
         ModuleNotFoundError: the runtime's package is not installed.
-        TooMuchMemory: it was stopped for its memory.
+        TooMuchMemoryError: it was stopped for its memory.
         IsolatedRunError: an image cannot be opened, or the process died.
     """
     order = _Order(settings, [quote_from_bytes(os.fsencode(image)) for image in images])
@@ -170,14 +170,14 @@ def _give(order: _Order, stdin: IO[bytes]) -> None:
 def _as_error(refused: _Refused) -> Exception:
     if refused.kind == "missing":
         return ModuleNotFoundError(f"No module named {refused.message!r}", name=refused.message)
-    return {"model": ModelError, "memory": TooMuchMemory}.get(refused.kind, IsolatedRunError)(refused.message)
+    return {"model": ModelError, "memory": TooMuchMemoryError}.get(refused.kind, IsolatedRunError)(refused.message)
 
 
 def _death(code: int, watch: _Watch, errors: IO[bytes]) -> IsolatedRunError:
     if watch.tripped:
-        return TooMuchMemory(f"stopped above {watch.limit_mb:.0f} MB")
+        return TooMuchMemoryError(f"stopped above {watch.limit_mb:.0f} MiB")
     if code == -signal.SIGKILL:
-        return TooMuchMemory("killed by the system, most likely for its memory")
+        return TooMuchMemoryError("killed by the system, most likely for its memory")
     errors.seek(0)
     lines = errors.read().decode(errors="replace").strip().splitlines()
     return IsolatedRunError(f"died with code {code}: {lines[-1] if lines else 'it said nothing'}")
@@ -237,7 +237,6 @@ def _work(order: _Order) -> Iterator[_Message]:
     images = [Path(os.fsdecode(unquote_to_bytes(name))) for name in order.images]
     try:
         from detector.predictor import TextDetector
-        from detector.process import configure_process
 
         remarks = _Remarks()
         _log.addHandler(remarks)

@@ -12,10 +12,16 @@ import numpy as np
 import numpy.typing as npt
 
 from detector.errors import ModelError
-from detector.evaluation.isolated_run import Ended, Found, IsolatedRun, IsolatedRunError, TooMuchMemory, run_isolated
+from detector.evaluation.isolated_run import (
+    Ended,
+    Found,
+    IsolatedRun,
+    IsolatedRunError,
+    TooMuchMemoryError,
+    run_isolated,
+)
 from detector.evaluation.metrics import Counts, evaluate_image
-from detector.runtimes import RUNTIMES
-from detector.runtimes.tuned import Candidate
+from detector.runtimes.tuned import RUNTIMES, Candidate
 
 MOST_THREADS = 16
 TOO_LARGE = "too large"
@@ -83,7 +89,7 @@ def measure_all(
             settings = IsolatedRun(model=model, runtime=runtime, threads=count, limit_side=limit_side, seconds=seconds)
             try:
                 milliseconds, peak_mb, boxes = _run(settings, pages, memory_limit_mb)
-            except TooMuchMemory as error:
+            except TooMuchMemoryError as error:
                 yield Candidate(runtime, count, note=f"{TOO_LARGE}: {error}")
             except (ModelError, IsolatedRunError, ModuleNotFoundError) as error:
                 yield Candidate(runtime, count, note=str(error))
@@ -106,7 +112,7 @@ def _run(settings: IsolatedRun, pages: list[Path], memory_limit_mb: int | None) 
         else:
             seconds.append(message.seconds)
     if memory_limit_mb and peak_mb > memory_limit_mb:  # too short a peak for the watch to see
-        raise TooMuchMemory(f"held {peak_mb:.0f} MB")
+        raise TooMuchMemoryError(f"held {peak_mb:.0f} MiB")
     return round(statistics.median(seconds) * 1000, 2), round(peak_mb, 1), boxes
 
 
@@ -122,7 +128,7 @@ def agreement(reference: list[Quads], boxes: list[Quads]) -> float:
     return 1.0 if total.gt == total.det == 0 else round(total.hmean, 4)
 
 
-HEADING = f"{'runtime':12}  {'threads':>7}  {'ms/page':>8}  {'peak MB':>7}  same boxes"
+HEADING = f"{'runtime':12}  {'threads':>7}  {'ms/page':>8}  {'peak MiB':>7}  same boxes"
 
 
 def table_line(candidate: Candidate) -> str:

@@ -129,8 +129,8 @@ def check_budget(
         limit_side, needed = smaller, estimate(header, smaller)
     if needed > max_bytes:
         raise TooLarge(
-            f"{name}: {header.description} of {size} needs about {needed >> 20} MB to decode, {max_bytes >> 20} MB are "
-            f"allowed; save it as baseline JPEG or plain PNG, or raise OCRFLEET_MEMORY_LIMIT_MB"
+            f"{name}: {header.description} of {size} needs about {needed >> 20} MiB to decode, {max_bytes >> 20} MiB "
+            f"are allowed; save it as baseline JPEG or plain PNG, or raise OCRFLEET_MEMORY_LIMIT_MB"
         )
     return limit_side
 

@@ -43,7 +43,7 @@ def decode_webp(file: BinaryIO, header: Header, name: str) -> Pixels:
 
 
 def decode_pillow(file: BinaryIO, header: Header, target: tuple[int, int], name: str) -> Pixels:
-    """Anything Pillow reads, averaged down before it becomes an array. (A TIFF it turns upright by itself.)
+    """Anything Pillow reads, averaged down before it becomes an array; a TIFF it turns upright by itself.
 
     Returns:
         (H, W, 3) uint8 RGB in stored orientation.

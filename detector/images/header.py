@@ -176,7 +176,7 @@ def count_frames(file: BinaryIO, name: str) -> int:
 def _directories(file: BinaryIO, name: str) -> tiff.Directories:
     try:
         return tiff.read_directories(file)
-    except tiff.BrokenTiff as error:
+    except tiff.BrokenTiffError as error:
         raise CorruptImage(f"{name}: the TIFF directory is damaged ({error})") from error
 
 

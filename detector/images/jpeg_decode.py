@@ -120,7 +120,7 @@ def even_rows_at_the_end(pixels: Pixels) -> int:
     colour = pixels[-1, 0].astype(np.int16)
 
     def is_even(rows: Pixels) -> npt.NDArray[np.bool_]:
-        return (np.abs(rows - colour) <= _NEARLY).all(axis=(-1, -2))
+        return np.asarray((np.abs(rows - colour) <= _NEARLY).all(axis=(-1, -2)), np.bool_)
 
     if not is_even(pixels[-1]):
         return 0

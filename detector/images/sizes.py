@@ -25,7 +25,8 @@ def target_size(width: int, height: int, limit_side: int) -> tuple[int, int]:
     is padding.
 
     Args:
-        width, height: the original size in pixels (either orientation).
+        width: of the page, pixels, in either orientation.
+        height: likewise.
         limit_side: the longest side wanted, in pixels.
 
     Returns:
@@ -66,13 +67,13 @@ def box_reduction(width: int, height: int, target: tuple[int, int]) -> int:
 
 
 TILE = 672
-"""A tile has at most the area of a square of this side, pixels. Validation hmean at 1440 of v4 (forms, receipts; whole
-at 1280 .8815, .9383): with 640 .8818, .9379, with 672 .8826, .9385. That is noise, but 5 MB buy fewer seams."""
+"""A tile has at most the area of a square of this side, pixels. With 640 validation hmean at 1440 is the same to a
+tenth of a point (detector/training/NOTES.md); 5 MiB more buy fewer seams."""
 
 
 OVERLAP = 192
 """Least overlap of two tiles, pixels: more than the network looks at around a letter to call it text. With 128 receipts
-lose (.9354 instead of .9374), with 224 too (.9363)."""
+lose 0.2 points of hmean, with 224 0.1."""
 
 
 OVERVIEW_RATIO = 2.25
@@ -90,7 +91,8 @@ def tile_size(height: int, width: int) -> tuple[int, int]:
     """The (height, width) of a page's tiles: of all that are not too large those that compute the fewest pixels.
 
     Args:
-        height, width: of the page, pixels.
+        height: of the page, pixels.
+        width: likewise.
     """
     best = (0, 0, 0)
     for columns in range(1, _most(width) + 1):
@@ -136,7 +138,8 @@ def overview_limit(height: int, width: int) -> int | None:
     None for thin pages: a tile sees them from edge to edge, so no lettering is too large for it.
 
     Args:
-        height, width: of the page as its tiles see it, pixels.
+        height: of the page as its tiles see it, pixels.
+        width: likewise.
     """
     long, short = max(height, width), min(height, width)
     if long >= THIN_ASPECT * short:

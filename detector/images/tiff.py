@@ -20,17 +20,17 @@ _CODES = {1: "B", 3: "H", 4: "I", 6: "b", 8: "h", 9: "i", 13: "I", 16: "Q", 17: 
 
 _NEW_SUBFILE, _SUBFILE, _WIDTH, _LENGTH, _BITS, _COMPRESSION, _PHOTOMETRIC = 254, 255, 256, 257, 258, 259, 262
 _STRIPS, _ORIENTATION, _SAMPLES, _ROWS, _COUNTS, _PLANAR = 273, 274, 277, 278, 279, 284
-_TILE_WIDTH, _TILE_LENGTH, _TILES, _TILE_COUNTS, _EXTRA, _FORMAT = 322, 323, 324, 325, 338, 339
+_TILE_WIDTH, _TILE_LENGTH, _TILES, _TILE_COUNTS, _EXTRA = 322, 323, 324, 325, 338
 _WANTED = frozenset(
     {
         *(_NEW_SUBFILE, _SUBFILE, _WIDTH, _LENGTH, _BITS, _COMPRESSION, _PHOTOMETRIC, _ORIENTATION, _SAMPLES, _ROWS),
-        *(_PLANAR, _TILE_WIDTH, _TILE_LENGTH, _EXTRA, _FORMAT),
+        *(_PLANAR, _TILE_WIDTH, _TILE_LENGTH, _EXTRA),
     }
 )
 _PLACES = frozenset((_STRIPS, _COUNTS, _TILES, _TILE_COUNTS))
 
 
-class BrokenTiff(ValueError):
+class BrokenTiffError(ValueError):
     """The directory cannot be read; the message says why."""
 
 
@@ -55,45 +55,49 @@ class Directory:
 
     @property
     def width(self) -> int:
+        """Pixels."""
         return self.first(_WIDTH, 0)
 
     @property
     def height(self) -> int:
+        """Pixels."""
         return self.first(_LENGTH, 0)
 
     @property
     def compression(self) -> int:
+        """How its data are packed; 1 is not at all."""
         return self.first(_COMPRESSION, 1)
 
     @property
     def samples(self) -> int:
+        """Samples a pixel."""
         return self.first(_SAMPLES, 1)
 
     @property
     def bits(self) -> int:
+        """Bits a sample."""
         return self.first(_BITS, 1)
 
     @property
     def photometric(self) -> int:
+        """What the samples mean."""
         return self.first(_PHOTOMETRIC, 1)
 
     @property
     def orientation(self) -> int:
+        """As EXIF has it, 1 to 8."""
         value = self.first(_ORIENTATION, 1)
         return value if 1 <= value <= 8 else 1
 
     @property
     def tiled(self) -> bool:
+        """Whether its data are tiles, not strips."""
         return _TILE_WIDTH in self.tags
 
     @property
     def planar(self) -> bool:
         """Whether each sample has a plane of its own."""
         return self.first(_PLANAR, 1) == 2 and self.samples > 1
-
-    @property
-    def floating(self) -> bool:
-        return self.first(_FORMAT, 1) == 3
 
     @property
     def alpha(self) -> bool:
@@ -139,11 +143,11 @@ class _Reader:
 
     def at(self, place: int, count: int) -> bytes:
         if place < 0 or place + count > self.end:
-            raise BrokenTiff(f"a directory would lie at byte {place}, behind the end at {self.end}")
+            raise BrokenTiffError(f"a directory would lie at byte {place}, behind the end at {self.end}")
         self._file.seek(place)
         data = self._file.read(count)
         if len(data) < count:
-            raise BrokenTiff("the file ends inside a directory")
+            raise BrokenTiffError("the file ends inside a directory")
         return data
 
     def directory(self, number: int, place: int, wanted: frozenset[int]) -> tuple[Directory, int]:
@@ -152,7 +156,7 @@ class _Reader:
         wide = struct.calcsize("=" + counter)
         count = struct.unpack(self.order + counter, self.at(place, wide))[0]
         if not 0 < count <= 4096:
-            raise BrokenTiff(f"a directory with {count} entries")
+            raise BrokenTiffError(f"a directory with {count} entries")
         size = struct.calcsize("=" + entry)
         data = self.at(place + wide, count * size)
         following = self.at(place + wide + count * size, struct.calcsize("=" + pointer))
@@ -170,7 +174,7 @@ class _Reader:
             place = struct.unpack(self.order + ("Q" if self.big else "I"), inline)[0]
             try:
                 inline = self.at(place, size)
-            except BrokenTiff:
+            except BrokenTiffError:
                 return ()  # a tag whose values are lost; what needs it fails there
         return struct.unpack(f"{self.order}{count}{_CODES[kind]}", inline[:size])
 
@@ -181,7 +185,7 @@ def read_directories(file: BinaryIO) -> Directories:
     A directory that calls itself reduced and is smaller than another one is a thumbnail or a pyramid level, no page.
 
     Raises:
-        BrokenTiff: not even the first directory can be read.
+        BrokenTiffError: not even the first directory can be read.
     """
     reader = _Reader(file)
     found: list[Directory] = []
@@ -190,19 +194,19 @@ def read_directories(file: BinaryIO) -> Directories:
     while place:
         try:
             if place in seen:
-                raise BrokenTiff("its directories go in a circle")
+                raise BrokenTiffError("its directories go in a circle")
             if len(found) >= MOST_DIRECTORIES:
-                raise BrokenTiff(f"more than {MOST_DIRECTORIES} directories")
+                raise BrokenTiffError(f"more than {MOST_DIRECTORIES} directories")
             seen.add(place)
             directory, place = reader.directory(len(found), place, _WANTED)
-        except BrokenTiff as error:
+        except BrokenTiffError as error:
             if not found:
                 raise
             broken = str(error)
             break
         found.append(directory)
     if not found:
-        raise BrokenTiff("it has no directory")
+        raise BrokenTiffError("it has no directory")
     return Directories(_pages(found), broken)
 
 

@@ -48,7 +48,8 @@ def _vips() -> ModuleType:
     pyvips.cache_set_max(0)  # no operation is ever asked for twice
     pyvips.cache_set_max_mem(0)
     pyvips.block_untrusted_set(True)  # loaders that libvips itself calls unsafe on strangers' files
-    return pyvips
+    module: ModuleType = pyvips
+    return module
 
 
 @functools.cache

@@ -66,7 +66,8 @@ class OnnxRuntime:
         (output,) = self._session.run(["probability"], {"image": batch}, self._shrinking if shrink else None)
         if shrink:
             self._largest = 0
-        return output[0, 0]
+        found: npt.NDArray[np.float32] = output[0, 0]
+        return found
 
     def release(self) -> None:
         """Gives the arena's memory back (55 MB at 640x640); the next run takes it again, in some 30 ms more."""

@@ -20,7 +20,7 @@ BUCKET = 128
 """Input sides are padded to multiples of this: every new shape costs OpenVINO 4 MB that it keeps."""
 
 MOST_SHAPES = 8
-"""After this many shapes the network is compiled anew (0.5 s), which gives their memory back."""
+"""After this many shapes the network is compiled again (0.5 s), which gives their memory back."""
 
 
 class OpenVinoRuntime:
@@ -67,10 +67,11 @@ class OpenVinoRuntime:
             self._shapes.add(padded.shape)
         # share_outputs=False: the result must outlive the next inference.
         result = self._request.infer([padded], share_inputs=True, share_outputs=False)
-        return result[self._compiled.outputs[self._output]][0, 0, :height, :width]
+        found: npt.NDArray[np.float32] = result[self._compiled.outputs[self._output]]
+        return found[0, 0, :height, :width]
 
     def release(self) -> None:
-        """Compiles anew: OpenVINO gives the buffers of past shapes back only with the compiled network."""
+        """Compiles again: OpenVINO gives the buffers of past shapes back only with the compiled network."""
         del self._request, self._compiled
         self._shapes.clear()
         self._compile(self._source)

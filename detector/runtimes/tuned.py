@@ -180,7 +180,7 @@ def tuned(
     candidate = best(fitting[-1].measured, threads, memory_limit_mb)
     if candidate is None:
         asked = f" with {threads} threads" if threads else ""
-        within = f" within {memory_limit_mb:.0f} MB" if memory_limit_mb else ""
+        within = f" within {memory_limit_mb:.0f} MiB" if memory_limit_mb else ""
         _note(f"{path}: holds no runtime that ran{asked}{within}; using the default runtime")
     return candidate
 

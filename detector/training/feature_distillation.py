@@ -32,7 +32,7 @@ class FeatureDistillation(nn.Module):
         self.adapter = nn.Conv2d(student_width, teacher_network.width, 1)
 
     def forward(self, image: Tensor, features: Tensor) -> Tensor:
-        """Mean squared error, every channel of the teacher network scaled to unit variance: about 1 for a blind student.
+        """Mean squared error, every channel of the teacher network scaled to unit variance; about 1 for a blind one.
 
         Args:
             image: (N, 3, H, W) normalised, as the student saw it.

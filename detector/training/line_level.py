@@ -90,7 +90,7 @@ class RecipeError(DetectorError):
 
 
 def parse_phases(text: str) -> tuple[Phase, ...]:
-    """ "0.6:384x6 1:640x3" -> six crops of 384 px a step for 60 % of the steps, then three of 640 px.
+    """Phases from text: "0.6:384x6 1:640x3" is six crops of 384 px for 60 % of the steps, then three of 640 px.
 
     Raises:
         RecipeError: not of this form.

@@ -89,7 +89,7 @@ class TrainConfig:
         warm = min(1.0, (step + 1) / max(self.warmup, 1))
         done = step / max(self.steps, 1)
         if self.schedule == "poly":
-            return self.lr * warm * (1 - done) ** 0.9
+            return float(self.lr * warm * (1 - done) ** 0.9)
         falling = max(0.0, (done - (1 - self.cooldown)) / max(self.cooldown, 1e-9))
         return self.lr * warm * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * min(falling, 1.0))))
 
@@ -194,7 +194,7 @@ class Trainer:
         for start in range(0, size, part):
             share = min(part, size - start) / size
             loss, found = self._loss(batch.image[start : start + part], batch.targets[start : start + part])
-            self.scaler.scale(loss * share).backward()
+            self.scaler.scale(loss * share).backward()  # type: ignore[no-untyped-call]
             total += float(loss.detach()) * share
             for name, term in found.items():
                 terms[name] = terms.get(name, 0.0) + float(term) * share
@@ -273,7 +273,7 @@ def _revive_norms(network: nn.Module) -> None:
     """Resets BatchNorm statistics that are not finite (variances above 65504 overflow in fp16 files).
 
     An infinite variance would stay infinite for ever, since the running average only ever mixes it with new ones, and
-    turn into NaN in the weights' average; the first batches teach it anew.
+    turn into NaN in the weights' average; the first batches set it again.
     """
     for module in network.modules():
         if isinstance(module, nn.BatchNorm2d) and module.running_mean is not None and module.running_var is not None:

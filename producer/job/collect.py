@@ -20,6 +20,7 @@ from typing import Any
 
 from redis.exceptions import OutOfMemoryError, RedisError
 
+from detector.record import worker_name
 from producer.errors import ProducerError
 from producer.job.results_file import Line, decode_line, keep_last_records, read_lines, truncate_torn_line
 from producer.job.results_owner import ResultsOwner, check_name, claim
@@ -68,7 +69,7 @@ class Collector:
         self._on_disk = on_disk
         self._keys = JobKeys.of(job)
         self._lock_key = f"{self._keys.job}:collector"
-        self._me = f"{socket.gethostname()}:{os.getpid()}".encode()
+        self._me = worker_name().encode()
         self.results = results
         self._seen = bytearray(total)
         self._superseded = False

@@ -12,6 +12,7 @@ from typing import Any
 
 import msgspec
 
+from detector.atomic import atomic_write
 from producer.errors import ProducerError
 
 
@@ -70,7 +71,7 @@ class OutputFolder:
         self.passed_over_file = self.private / "passed-over.json"
 
     def exists(self) -> bool:
-        """Whether a job was ever begun here."""
+        """Whether a job was ever started here."""
         return self.request_file.is_file()
 
     def request(self) -> JobRequest:
@@ -126,17 +127,16 @@ class OutputFolder:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError:
                 raise FolderBusyError(f"another ocr-producer works in {self.root}: wait for it, or stop it") from None
+            # Only the holder of this lock scans: these were left by a scan that was killed, and may be large.
+            for left in self.root.glob(f".{self.manifest.name}.*.part"):
+                left.unlink()
             yield
 
 
 def write_atomically(path: Path, data: bytes) -> None:
     """Write a small file so that a reader sees the old one or the new one, never half of it."""
-    part = path.with_name(path.name + ".part")
-    with part.open("wb") as handle:
-        handle.write(data)
-        handle.flush()
-        os.fsync(handle.fileno())
-    part.replace(path)
+    with atomic_write(path, sync=True) as part:
+        part.write_bytes(data)
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import os
-import socket
 from typing import cast, get_args
 
+from detector.record import worker_name
 from worker.ledger.ledger import Ledger
 from worker.messages import ErrorType, ImageTask, encode, failed_record
 
@@ -14,7 +13,7 @@ def refuse(ledger: Ledger, task: ImageTask, error_type: str, message: str) -> No
     """Write a page's one record; nothing happens if it has one."""
     if not ledger.feed([task]):
         return
-    record = failed_record(task, known_type(error_type), message, worker=f"{socket.gethostname()}:{os.getpid()}")
+    record = failed_record(task, known_type(error_type), message, worker=worker_name())
     ledger.finish(task.job, task.index, ok=False, record=encode(record))
 
 

@@ -22,7 +22,7 @@ class StatusRow:
         uncollected: records that wait in Redis.
         images_per_second: over the job's whole life.
         eta_seconds: until all is done at that rate; None if unknown.
-        last_progress_at: Unix time of the last record, seconds; None if there is none yet.
+        last_progress_at: Unix time of the last record, seconds; None before the first one.
     """
 
     job: str

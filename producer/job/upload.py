@@ -1,7 +1,6 @@
 """Page bytes on their way into Redis (``--transfer redis``): read, made small if asked, uploaded before their message.
 
-Workers need neither the producer's folders nor its disk. What cannot be read here gets its failed record here: nobody
-else could say why.
+Workers then need no access to the producer's folders. A page that cannot be read here gets its failed record here.
 """
 
 from __future__ import annotations
@@ -207,7 +206,7 @@ def _single_pdf_page(path: Path, page: int) -> bytes | None:
             writer.add_page(PdfReader(stream, strict=False).pages[page])
             buffer = io.BytesIO()
             writer.write(buffer)
-    except Exception:  # hostile and sloppy files raise whatever they like; the worker will say what is wrong
+    except Exception:  # hostile and sloppy files raise any class; the worker will say what is wrong
         return None
     data = buffer.getvalue()
     return data if len(data) <= blobs.MAX_BLOB_BYTES else None

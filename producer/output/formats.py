@@ -6,7 +6,7 @@
 - pagexml: a folder of PAGE 2019-07-15 files, https://github.com/PRImA-Research-Lab/PAGE-XML
 - csv: a row a box; pages without boxes and failed ones have one row too
 
-Failed pages are in the CSV only: the other formats have no way to say so.
+Failed pages are in the CSV only: the other formats have no field for them.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from pathlib import Path, PurePosixPath
 from typing import IO, Any
 from urllib.parse import quote, unquote_to_bytes, urlsplit
 
+from detector.atomic import atomic_write
 from producer.errors import ProducerError
 from producer.job.manifest import ManifestIndex
 from producer.job.results_file import iter_records
@@ -82,23 +83,21 @@ def export_results(out: Path, format_name: str, destination: Path | None = None)
         else:
             writer = {"coco": _write_coco, "labelstudio": _write_labelstudio, "csv": _write_csv}[format_name]
             target.parent.mkdir(parents=True, exist_ok=True)
-            part = target.with_name(target.name + ".part")
-            with part.open("w", encoding="utf-8", newline="") as stream:
+            with atomic_write(target) as part, part.open("w", encoding="utf-8", newline="") as stream:
                 writer(source, stream)
-            part.replace(target)
             if format_name == "labelstudio":
                 target.with_name(target.stem + "-config.xml").write_text(LABEL_CONFIG, encoding="utf-8")
     return destination or target
 
 
 def _named(destination: Path, *, folder: bool) -> Path:
-    """The destination under a name of its own: `.` and `..` are none, and what is written first goes beside it.
+    """The destination as an absolute path without `.` and `..`: unfinished files are written beside it.
 
     Raises:
         FileExistsError: it cannot be replaced by what is to be written.
     """
     path = Path(os.path.abspath(destination))  # noqa: PTH100  # Path.absolute keeps `..`; resolve would follow links
-    # Nor may a folder be one that somebody stands in: it is replaced when all is written.
+    # The current folder, or one above it, cannot be the target either: it is replaced when all is written.
     if Path.cwd().is_relative_to(path) or (path.is_dir() and not folder):
         raise FileExistsError(17, "is a folder; add a name for the export", str(destination))
     return path

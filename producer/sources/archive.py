@@ -13,6 +13,7 @@ from io import BytesIO
 from pathlib import Path
 from typing import IO, BinaryIO, Literal, NamedTuple, cast
 
+from detector.errors import first_line
 from detector.images.sniff import PAGED_KINDS, SNIFFED_BYTES, kind_of
 from producer.errors import ProducerError
 from producer.sources.page_count import CannotCountError, CountPdf, PageCount, count_pages
@@ -89,7 +90,7 @@ def members(
             yield member
             done += 1
     except BROKEN as error:
-        reason = f"{type(error).__name__}: {error}".splitlines()[0][:200]
+        reason = f"{type(error).__name__}: {first_line(error, 200)}"
         if kind == "zip" and not done:
             done, reason = _local_headers(archive), "its table of contents is missing; zip -FF may put it back"
         raise BrokenArchiveError(f"after {done} members: {reason}") from error
@@ -167,7 +168,7 @@ def _count_member(open_member: Callable[[], IO[bytes] | None], name: str, count_
                 if copied > COUNT_LIMIT:
                     raise CannotCountError(f"it is larger than {COUNT_LIMIT >> 20} MB; its worker counts them")
         except BROKEN as error:
-            raise CannotCountError(f"{type(error).__name__}: {error}".splitlines()[0][:200]) from error
+            raise CannotCountError(f"{type(error).__name__}: {first_line(error, 200)}") from error
         spool.flush()
         spool.seek(0)
         return count_pages(cast("BinaryIO", spool), kind, Path(spool.name), count_pdf)

@@ -14,10 +14,11 @@ from typing import IO, BinaryIO, NamedTuple, cast
 
 from pypdf import PdfReader
 
+from detector.errors import first_line
 from detector.images.sniff import PAGED_KINDS, SNIFFED_BYTES, kind_of
 from detector.images.suffixes import PAGED_SUFFIXES
-from detector.images.tiff import BrokenTiff, read_directories
-from producer.errors import ProducerError, first_line
+from detector.images.tiff import BrokenTiffError, read_directories
+from producer.errors import ProducerError
 
 # pypdf reports every oddity of a sloppy PDF; what cannot be counted ends as a failed record that says so.
 logging.getLogger("pypdf").setLevel(logging.CRITICAL)
@@ -60,11 +61,11 @@ def count_pages(stream: BinaryIO, kind: str, path: Path | None = None, count_pdf
         pages = count_pdf(path) if count_pdf and path else _count_pdf(stream)
     except CannotCountError:
         raise
-    except BrokenTiff as error:
+    except BrokenTiffError as error:
         raise CannotCountError(str(error)) from error
     # Parsers of hostile files raise whatever they like: struct.error, KeyError, RecursionError, pypdf's own classes.
     except Exception as error:
-        raise CannotCountError(first_line(error)) from error
+        raise CannotCountError(f"{type(error).__name__}: {first_line(error, 200)}") from error
     if pages < 1:
         raise CannotCountError("it has no pages")
     return PageCount(pages)

@@ -47,7 +47,7 @@ def junk_kind(part: str) -> str:
 
 
 def in_words(counts: Mapping[str, int], most: int = 12) -> str:
-    """ "passed over: 37 .txt, 2 without a suffix", the most frequent first; empty if nothing was."""
+    """As "passed over: 37 .txt, 2 without a suffix", the most frequent first; empty if nothing was."""
     if not counts:
         return ""
     ordered = sorted(counts.items(), key=lambda item: (-item[1], item[0]))

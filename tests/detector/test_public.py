@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -69,6 +70,18 @@ def test_importing_loads_nothing_heavy_until_a_name_is_used() -> None:
     assert run(f"import sys, detector; print({heavy})").strip() == "set()"
     assert run(f"import sys; from detector import DetectorError; print({heavy})").strip() == "set()"
     assert "numpy" in run(f"import sys; from detector import TextDetector; print({heavy})")
+
+
+def test_the_example_of_the_documentation_runs(tmp_path: Path) -> None:
+    root = Path(__file__).parents[2]
+    text = (root / "docs" / "python.md").read_text(encoding="utf-8")
+    first, second = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    photo = root / "docs" / "sample.jpg"
+    output = run(f"import os\nos.chdir({str(tmp_path)!r})\nos.symlink({str(photo)!r}, 'photo.jpg')\n{second}\n{first}")
+    assert len(output.splitlines()) > 3
+    assert all(re.match(r"\(\(\d+\.\d+, ", line) for line in output.splitlines())
+    assert [name for name in PROMISED if name not in text] == []
+    assert set(re.findall(r"from detector import (\w+)", text)) <= PROMISED
 
 
 @pytest.mark.parametrize(

@@ -52,7 +52,7 @@ def connect(settings: Settings, *, patient: bool = False) -> redis.Redis:
             retry=PATIENCE if patient else None,
         )
         _ask(client)
-    except (redis.RedisError, OSError, ValueError) as error:
+    except (redis.RedisError, OSError, ValueError) as error:  # ValueError: redis-py cannot read the URL
         raise BrokerUnreachable(
             f"cannot use the broker at {redacted(settings.redis_url)}: {first_line(error)} "
             "(is it running? set OCRFLEET_REDIS_URL=redis://:PASSWORD@HOST:6379/0)"

@@ -74,7 +74,6 @@ class FleetConsumer(Consumer):
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        """Celery's arguments."""
         super().__init__(*args, **kwargs)
         self._bundle_until = 0.0
 
@@ -106,7 +105,7 @@ class FleetConsumer(Consumer):
 
 
 def _aborted(lost: BaseException) -> bool:
-    """Whether a library gave up for want of memory: at a hard limit (`detector.memory_limit`) C++ ends in abort()."""
+    """Whether a library gave up for want of memory: at a hard limit (`memory.limit_memory`) C++ ends in abort()."""
     return settings().memory_limit_mb is not None and f"signal {int(signal.SIGABRT)} " in str(lost)
 
 

@@ -33,6 +33,7 @@ def explain(error: Exception) -> Explained | None:
     cls=Program,
     commands=COMMANDS,
     explain=explain,
+    prefix="Error: ",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 @click.version_option(package_name="ocrfleet")

@@ -38,7 +38,7 @@ from worker.broker import blobs
 from worker.ledger import scripts
 from worker.messages import ImageTask, encode
 from worker.redis_keys import JOBS_KEY, JobKeys, now_ms
-from worker.settings import HEARTBEAT_S, LEASE_S
+from worker.settings import LEASE_S
 
 STATE_CHUNK = 1 << 20
 Verdict = Literal["run", "done", "cancelled", "unknown", "busy", "exhausted"]
@@ -271,6 +271,3 @@ def chunked(indices: Iterable[int], size: int = 1000) -> Iterator[list[int]]:
             batch = []
     if batch:
         yield batch
-
-
-__all__ = ["HEARTBEAT_S", "JOBS_KEY", "Begin", "JobKeys", "JobStatus", "Ledger", "chunked", "now_ms"]

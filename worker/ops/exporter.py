@@ -114,7 +114,6 @@ class FleetCollector(Collector):
     """Takes a sample at each scrape; without a broker only ``ocrfleet_broker_up 0``."""
 
     def __init__(self, ledger: Ledger) -> None:
-        """Reads from this ledger."""
         self._ledger = ledger
 
     def collect(self) -> Iterator[Metric]:

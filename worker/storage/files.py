@@ -61,7 +61,6 @@ class Storage:
         any_path: bool = True,
         make_spool: Callable[[Path], None] = make_private,
     ) -> None:
-        """See the attributes. The spool is made when it is needed."""
         self.roots = roots
         self.spool = spool
         self.fetchers = dict(fetchers or {})

@@ -43,7 +43,6 @@ class Remote:
     """
 
     def __init__(self, url_roots: tuple[str, ...], *, s3_open: bool) -> None:
-        """See the attributes."""
         self.url_roots = url_roots
         self.s3_open = s3_open
 
@@ -75,7 +74,7 @@ class Remote:
             raise
         except urllib.error.HTTPError as error:
             raise NotFound(f"{uri}: the server says {error.code} {error.reason}") from None
-        except (OSError, ValueError, HTTPException) as error:
+        except (OSError, ValueError, HTTPException) as error:  # ValueError: of urllib, for an address it cannot parse
             raise NotFound(f"{uri}: {getattr(error, 'reason', error)}") from None
 
 
@@ -89,7 +88,7 @@ class _SameRoots(urllib.request.HTTPRedirectHandler):
         self, req: urllib.request.Request, fp: IO[bytes], code: int, msg: str, headers: HTTPMessage, newurl: str
     ) -> urllib.request.Request | None:
         if not allowed(newurl, self._url_roots):
-            raise ValueError(f"redirects to {newurl}, which is not allowed")
+            raise NotFound(f"{req.full_url}: redirects to {newurl}, which is not allowed")
         return super().redirect_request(req, fp, code, msg, headers, newurl)
 
 

@@ -12,7 +12,7 @@ import msgspec
 import numpy as np
 import pytest
 
-from detector.evaluation.isolated_run import Ended, IsolatedRun, IsolatedRunError, TooMuchMemory, run_isolated
+from detector.evaluation.isolated_run import Ended, IsolatedRun, IsolatedRunError, TooMuchMemoryError, run_isolated
 from detector.evaluation.tune import agreement, draw_pages, thread_counts
 from detector.images.sizes import TILE
 from detector.models import load_card
@@ -111,7 +111,7 @@ def test_a_stale_tuning_is_not_used(caplog: pytest.LogCaptureFixture) -> None:
     assert tuned(SHA, 960, threads=7) is None
     assert "no runtime that ran with 7 threads" in caplog.messages[-1]
     assert tuned(SHA, 960, memory_limit_mb=50) is None
-    assert "within 50 MB" in caplog.messages[-1]
+    assert "within 50 MiB" in caplog.messages[-1]
     remember(SHA, 960, way("abacus", 1, 1))
     assert tuned(SHA, 960) is None
     assert "holds no runtime that ran" in caplog.messages[-1]
@@ -185,10 +185,10 @@ def test_too_large_and_not_installed(tiny_model: Path, tmp_path: Path) -> None:
     """Candidates over the limit are shown, none is chosen, nothing is written."""
     done = run("tune", "--model", tiny_model, "--limit-side", 96, "--memory-limit-mb", 30, "--seconds", 1)
     assert done.returncode == 1
-    assert "too large: stopped above 30 MB" in done.stdout
-    assert "nothing ran within 30 MB at 96 pixels: raise --memory-limit-mb" in done.stderr
+    assert "too large: stopped above 30 MiB" in done.stdout
+    assert "nothing ran within 30 MiB at 96 pixels: raise --memory-limit-mb" in done.stderr
     assert not tuning_file().exists()
-    with pytest.raises(TooMuchMemory):
+    with pytest.raises(TooMuchMemoryError):
         list(run_isolated(IsolatedRun(model=str(tiny_model)), [], stop_above_mb=10))
 
 

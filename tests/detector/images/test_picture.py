@@ -71,6 +71,7 @@ def test_a_pil_image_is_turned_upright_once(tmp_path: Path, orientation: int, su
     assert opened.pixels[20, 30].min() > 200 and opened.pixels[80, 150].max() < 50
 
 
+@pytest.mark.slow
 def test_large_files_come_from_memory_too(tmp_path: Path, tiny_model: Path) -> None:
     """Over 2 megapixels libvips reads, with or without a descriptor; tiles read it in strips, twice."""
     pixels = np.zeros((3000, 3400, 3), np.uint8)
