@@ -184,7 +184,7 @@ FILES = {
     "three-pages-named.pdf": Case(lambda: tiff(3), ok=3),
     "owner-password.pdf": Case(lambda: locked_pdf(5, ""), ok=5),
     "user-password.pdf": Case(lambda: locked_pdf(5, "secret"), failed=1),
-    "without-end.pdf": Case(lambda: pdf(5)[:-30], ok=5),
+    "without-end.pdf": Case(lambda: pdf(5).partition(b"startxref")[0], ok=5),
     "cropped-beside.pdf": Case(cropped_pdf, ok=1),
     "portfolio.pdf": Case(portfolio, ok=1, flag="attachments"),
     "deflate-cut-50.tif": Case(lambda: _cut(tiff(1, compression="tiff_adobe_deflate"), 0.5), failed=1),
@@ -228,7 +228,7 @@ FILES = {
     ),
     "photo-not-a-zip.zip": Case(lambda: saved(page(), "PNG"), ok=1),
     "links.tar": Case(linked_tar, ok=9, failed=1),
-    "spoilt.tar.xz": Case(spoilt_tar, failed=1),
+    "spoilt.tar.xz": Case(spoilt_tar, failed=2),
 }
 """Name -> what it is; the name's suffix counts."""
 

@@ -24,6 +24,7 @@ _WHOLE_FILE_BYTES = 4 * 2**20
 _MENDED_FILE_BYTES = 64 * 2**20
 _END, _SCAN = b"\xff\xd9", b"\xff\xda"
 _GREY = 128
+_PREMATURE = "premature end"  # libjpeg's JWRN_HIT_MARKER; other remarks are about bytes too many
 _MANY_EVEN = 0.1  # of all rows: looked at again, since a spoilt page may be black or white from somewhere on
 _NEARLY = 2  # colours are rounded on their way from YCbCr, and the last rows smoothed
 _LOOKED_AT = 32  # columns that must be grey before all are looked at
@@ -88,15 +89,13 @@ def _judged(pixels: Pixels, source: bytes | BinaryIO, header: Header, name: str,
     if ended and not lost and even <= _MANY_EVEN * len(pixels):
         return Decoded(pixels)
     data = source if isinstance(source, bytes) else source.read()
-    warned = _is_warned_of(data if ended else data + _END, header.height)
-    if ended and not warned:
-        return Decoded(pixels)  # really of one colour
+    ends_early = _PREMATURE in _warning(data if ended else data + _END, header.height)
+    if not ends_early:  # really of one colour; or only the end marker is missing
+        return Decoded(pixels, None if ended else 1.0)
     scans = header.description.startswith("progressive") or data.count(_SCAN, max(0, header.data_start - 2)) > 1
-    if scans and warned:
+    if scans and not ended:
         # Every row is there, but of unknown sharpness: a scan that is missing blurs the whole page.
-        raise CorruptImage(
-            f"{name}: the {header.description} data is damaged or cut off (some of its scans are missing)"
-        )
+        raise CorruptImage(f"{name}: the {header.description} data is damaged or cut off (scans are missing)")
     share = 1.0 - lost / len(pixels)
     refuse_unless_most(share, header.description, name, "the data ends early")
     return Decoded(pixels, share)
@@ -128,8 +127,7 @@ def even_rows_at_the_end(pixels: Pixels) -> int:
     return len(even) if even.all() else int(even[::-1].argmin())
 
 
-def _is_warned_of(data: bytes, height: int) -> bool:
-    """Whether libjpeg remarks on the data."""
-    from detector.images.vips import jpeg_is_sound
+def _warning(data: bytes, height: int) -> str:
+    from detector.images.vips import jpeg_warning
 
-    return not jpeg_is_sound(data, height)
+    return jpeg_warning(data, height)
