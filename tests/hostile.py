@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import lzma
 import struct
 import tarfile
 import zipfile
@@ -99,6 +100,14 @@ def many_entries_zip(path: Path, count: int = 1_000_000) -> None:
     with zipfile.ZipFile(path, "w") as bundle:
         for number in range(count):
             bundle.writestr(zipfile.ZipInfo(f"{number}.jpg"), b"")
+
+
+def slow_tar_xz(unpacked: int = 16 << 30) -> bytes:
+    """One member of so many zero bytes: 7,000 times smaller, and every one must be unpacked to pass over it."""
+    header = tarfile.TarInfo("a.bin")
+    header.size = unpacked
+    zeros = lzma.compress(bytes(64 << 20), preset=0)
+    return lzma.compress(header.tobuf(tarfile.GNU_FORMAT)) + zeros * (unpacked >> 26)
 
 
 def nameless_zip() -> bytes:

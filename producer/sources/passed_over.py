@@ -11,6 +11,7 @@ OTHERS = "of other kinds"
 WITHOUT_SUFFIX = "without a suffix"
 UNREADABLE = "unreadable folders"
 LINKS = "links in archives"
+OUTSIDE = "links that lead out of the folder (--follow-links takes them)"
 JUNK_FOLDERS = frozenset(("@eaDir", "#recycle", "$RECYCLE.BIN", "__MACOSX", "System Volume Information"))
 """Folders that systems keep beside people's files: Synology's previews, recycle bins, what macOS puts into zips."""
 
