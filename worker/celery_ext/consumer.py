@@ -21,7 +21,8 @@ from redis import RedisError, ResponseError
 from worker.broker.connection import BrokerUnreachable, why_waiting
 from worker.celery_ext.channel import FleetChannel
 from worker.ledger import open_ledger
-from worker.messages import ErrorType, split_task_id
+from worker.ledger.dead_letters import ABORTED
+from worker.messages import split_task_id
 from worker.oom import OomWitness
 from worker.settings import settings
 
@@ -120,7 +121,8 @@ class ImageRequest(Request):
         error = getattr(exc_info.exception, "exc", exc_info.exception)
         # By name: billiard and celery each have a WorkerLostError, and both arrive here.
         if type(error).__name__ == "WorkerLostError":
-            self._note_loss("OutOfMemory" if _oom_witness.killed_since_last_look() or _aborted(error) else "WorkerLost")
+            killed = _oom_witness.killed_since_last_look()
+            self._note_loss(ABORTED if _aborted(error) else "OutOfMemory" if killed else "WorkerLost")
         elif isinstance(error, TimeLimitExceeded):
             self._note_loss("TimedOut")
         super().on_failure(exc_info, send_failed_event=send_failed_event, return_ok=return_ok)
@@ -130,7 +132,7 @@ class ImageRequest(Request):
             self._note_loss("TimedOut")
         super().on_timeout(soft, timeout)
 
-    def _note_loss(self, cause: ErrorType) -> None:
+    def _note_loss(self, cause: str) -> None:
         page = split_task_id(self.id)
         if page is None:
             return
