@@ -7,8 +7,9 @@ from pathlib import Path, PurePosixPath
 from urllib.parse import quote, unquote, urlsplit
 
 from detector.images.suffixes import IMAGE_SUFFIXES, PDF_SUFFIXES, TIFF_SUFFIXES, UNREAD_SUFFIXES
+from producer.errors import CannotCountError
 from producer.sources.archive import archive_kind
-from producer.sources.page_count import CannotCountError, CountPdf, count_pages
+from producer.sources.page_count import CountPdf, count_pages
 from producer.sources.passed_over import PassedOver
 from producer.sources.scan import FoundPage, Problem, SourceMissingError, scan
 from producer.sources.walk import Warn

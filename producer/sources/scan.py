@@ -23,9 +23,9 @@ import msgspec
 
 from detector.exit_codes import ExitCode
 from detector.images.suffixes import IMAGE_SUFFIXES, UNREAD_SUFFIXES
-from producer.errors import ProducerError
+from producer.errors import CannotCountError, ProducerError
 from producer.sources.archive import BrokenArchiveError, Kind, archive_kind, members
-from producer.sources.page_count import CannotCountError, CountPdf, PageCount, count_file, kind_of_file
+from producer.sources.page_count import CountPdf, PageCount, count_file, kind_of_file
 from producer.sources.passed_over import UNREADABLE, PassedOver, is_junk, junk_kind
 from producer.sources.walk import FoundFile, Warn, display, walk
 

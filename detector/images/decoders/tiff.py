@@ -12,8 +12,8 @@ from typing import BinaryIO
 import numpy as np
 
 from detector.errors import CorruptImage, UnsupportedFormat
-from detector.images.damage import Decoded, Pixels, refuse_unless_most
 from detector.images.decode import decode_pillow
+from detector.images.decoders.damage import Decoded, Pixels, refuse_unless_most
 from detector.images.header import Header
 from detector.images.tiff import Directory, missing_share
 
