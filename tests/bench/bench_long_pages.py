@@ -2,7 +2,7 @@
 
     python tests/bench/bench_long_pages.py [--only TEXT] [--peer "PP-OCRv5 mobile"]
 
-Pages are drawn (tests/long_pages.py): receipts, screenshots of chats, newspaper pages, a large drawing. A line counts as
+Pages are drawn (tests/long_pages.py): receipts, screenshots of chats, newspapers, a large drawing. A line counts as
 found if boxes no higher than two lines cover half of its width. Seconds are those of one page on one core.
 """
 
