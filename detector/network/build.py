@@ -173,10 +173,15 @@ def load_network(path: Path) -> DBNet:
         raise ValueError(f"{path}: {error}") from None
 
 
-def save_half(state: Mapping[str, Tensor], path: Path) -> None:
+def save_half(state: Mapping[str, Tensor], path: Path, metadata: Mapping[str, str] | None = None) -> None:
     """Writes weights as fp16 safetensors.
 
     Integer buffers and BatchNorm statistics stay as they are: variances can exceed 65504, where fp16 ends.
+
+    Args:
+        state: of a network.
+        path: of the file.
+        metadata: kept in the file's header.
     """
     from safetensors.torch import save
 
@@ -185,4 +190,5 @@ def save_half(state: Mapping[str, Tensor], path: Path) -> None:
 
     # Not save_file: it makes the file readable for its owner alone.
     with whole_file(path) as unfinished:
-        unfinished.write_bytes(save({key: small(key, value).contiguous() for key, value in state.items()}))
+        halves = {key: small(key, value).contiguous() for key, value in state.items()}
+        unfinished.write_bytes(save(halves, dict(metadata) if metadata else None))

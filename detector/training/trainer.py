@@ -44,6 +44,7 @@ class TrainConfig:
         schedule: 'poly' (power 0.9, as in the paper) or 'flat' (then a cosine fall over the last ``cooldown``).
         cooldown: fraction of the steps.
         warmup: steps.
+        first: step that the run begins with: it goes on in the plan of another run from that one's averaged weights.
         clip: largest gradient norm.
         ema: decay of the averaged weights, reached gradually.
         amp: bfloat16 (CPU) or float16 (CUDA) autocast.
@@ -66,6 +67,7 @@ class TrainConfig:
     schedule: str = "flat"
     cooldown: float = 0.3
     warmup: int = 100
+    first: int = 0
     clip: float = 5.0
     ema: float = 0.999
     amp: bool = True
@@ -85,7 +87,7 @@ class TrainConfig:
 
     def rate_at(self, step: int) -> float:
         """Learning rate of a step."""
-        warm = min(1.0, (step + 1) / max(self.warmup, 1))
+        warm = min(1.0, (step - self.first + 1) / max(self.warmup, 1))
         done = step / max(self.steps, 1)
         if self.schedule == "poly":
             return self.lr * warm * (1 - done) ** 0.9
@@ -152,7 +154,7 @@ class Trainer:
             self.hint = FeatureHint(self.network.width, guide).to(self.device)
         self.optimizer = _make_optimizer(config, self.network, self.hint)
         self.scaler = torch.amp.GradScaler("cuda", enabled=config.amp and self.device.type == "cuda")
-        self.step = 0
+        self.step = config.first
         self.notes: dict[str, Any] = {}  # the caller's own record (best score, history); saved with the checkpoint
 
     def run(self, source: BatchSource, until: int | None = None) -> Iterator[Progress]:
