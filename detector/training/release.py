@@ -145,15 +145,15 @@ def release(checkpoint: Path, folder: Path, name: str, images: Sequence[Path], n
     return card
 
 
-def rules_on_card(rules: Rules) -> dict[str, float]:
+def rules_on_card(rules: Rules) -> dict[str, Any]:
     """Rules as a card's fields."""
     fields = {"binarize": rules.binarize, "box_threshold": rules.box_threshold, "unclip_ratio": rules.unclip_ratio}
     return {name: round(value, 4) for name, value in fields.items()}
 
 
-def add_rules(card: Path, rules: Rules) -> None:
-    """Writes chosen rules of box formation into a card."""
-    _change(card, rules_on_card(rules))
+def add_rules(card: Path, rules: Rules, chosen_on: str) -> None:
+    """Writes chosen rules of box formation into a card, and the pages that they were chosen on, in words."""
+    _change(card, rules_on_card(rules) | {"chosen_on": chosen_on})
 
 
 def add_scores(card: Path, scores: Mapping[str, float]) -> None:

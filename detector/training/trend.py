@@ -2,28 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import TypeVar
 
-import numpy as np
 import torch
 
 from detector.annotations import Sample, has_split
-from detector.geometry import Points
-from detector.metrics import Counts, evaluate_image
 from detector.network.dbnet import DBNet
-from detector.postprocess import Box, find_boxes
-from detector.predictor import normalise
 from detector.rules import Rules
 from detector.suffixes import is_page
-from detector.training.dataset import read_pixels
 from detector.training.held_out import is_held_out, split_series
-from detector.training.mix import TEACHER_RULES, cache_folder, read_map
+from detector.training.mix import cache_folder, teacher_quads
 from detector.training.teacher import CachedPage, Maps, cache_page, cached_page
 from detector.training.validate import validate
-from detector.weights import IMAGENET_MEAN, IMAGENET_STD
 
 Kept = TypeVar("Kept")
 
@@ -42,38 +35,15 @@ def agreement_photos(data: Path, run: Path, teacher: Maps | None) -> list[Cached
     return [cache_page(file, folder, teacher, limits=(SIDE,), keep_side=KEEP) for file in files]
 
 
-def corners(boxes: Iterable[Box]) -> list[Points]:
-    """(4, 2) arrays."""
-    return [np.array(box.points) for box in boxes]
-
-
-def agreement(network: DBNet, photos: Sequence[CachedPage], rules: Rules) -> list[Counts]:
-    """The student's boxes against the teacher's, photo by photo.
-
-    Args:
-        network: in any mode, which is left as it was.
-        photos: with maps.
-        rules: of the student's boxes.
-    """
-    training, counts = network.training, []
-    network.eval()
-    try:
-        for photo in photos:
-            known = read_map(photo.teacher)
-            size = (known.shape[1], known.shape[0])
-            pixels = read_pixels(photo.image, SIDE)[0]
-            batch = torch.from_numpy(normalise(pixels, IMAGENET_MEAN, IMAGENET_STD))
-            device = next(network.parameters()).device
-            height, width = pixels.shape[:2]
-            with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16):
-                found = network(batch.to(device))[0, 0, :height, :width].float().cpu().numpy()
-            scale = (size[0] / width, size[1] / height)
-            mine = find_boxes(np.ascontiguousarray(found), scale, size, rules)
-            truth = corners(find_boxes(known, (1.0, 1.0), size, TEACHER_RULES))
-            counts.append(evaluate_image(truth, [False] * len(truth), corners(mine)))
-    finally:
-        network.train(training)
-    return counts
+def agreement_samples(photos: Sequence[CachedPage]) -> list[Sample]:
+    """The same with the teacher's boxes as ground truth, in files beside the copies: hmean is then the agreement."""
+    samples = []
+    for photo in photos:
+        rows = [",".join(f"{value:.1f}" for value in quad.ravel()) + ",text" for quad in teacher_quads(photo)]
+        annotation = photo.image.with_suffix(".txt")
+        annotation.write_text("".join(f"{row}\n" for row in rows), encoding="utf-8")
+        samples.append(Sample(photo.image, annotation))
+    return samples
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,33 +52,30 @@ class Trend:
 
     Attributes:
         photos: held-out samples with ground truth.
-        unlabelled: photos of held-out sources with the teacher's maps.
+        unlabelled: photos of held-out sources with the teacher's boxes.
         rules: of the student's boxes.
     """
 
     photos: Sequence[Sample]
-    unlabelled: Sequence[CachedPage]
+    unlabelled: Sequence[Sample]
     rules: Rules
 
     def line(self, network: DBNet) -> str:
         """Scores of a network in words."""
-        with torch.autocast(next(network.parameters()).device.type, torch.bfloat16):
-            held = validate(network, self.photos, SIDE, self.rules)
-        agreed = sum(agreement(network, self.unlabelled, self.rules), Counts())
-        return (
-            f"held-out td500 @{SIDE} {held.hmean:.3f} (p {held.precision:.3f} r {held.recall:.3f}, "
-            f"{len(self.photos)} photos)  agreement {agreed.hmean:.3f} (p {agreed.precision:.3f} "
-            f"r {agreed.recall:.3f}, {len(self.unlabelled)} photos)"
-        )
+        said = []
+        for name, samples in (("held-out td500", self.photos), ("agreement", self.unlabelled)):
+            with torch.autocast(next(network.parameters()).device.type, torch.bfloat16):
+                found = validate(network, samples, SIDE, self.rules)
+            parts = f"p {found.precision:.3f} r {found.recall:.3f}, {len(samples)} photos"
+            said.append(f"{name} @{SIDE} {found.hmean:.3f} ({parts})")
+        return "  ".join(said)
 
 
 def make_trend(data: Path, run: Path, teacher: Maps | None, rules: Rules) -> Trend | None:
     """What of it is there; None if nothing is."""
     photos = split_series(data / "td500")[1] if has_split(data / "td500", "train") else []
-    unlabelled = agreement_photos(data, run, teacher)
-    if not photos and not unlabelled:
-        return None
-    return Trend(some(photos), some(unlabelled), rules)
+    unlabelled = agreement_samples(some(agreement_photos(data, run, teacher)))
+    return Trend(some(photos), unlabelled, rules) if photos or unlabelled else None
 
 
 def some(photos: Sequence[Kept]) -> Sequence[Kept]:

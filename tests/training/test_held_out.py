@@ -9,7 +9,6 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from detector.metrics import Counts
 from detector.rules import Rules
 from detector.training import line_level
 from detector.training.checkpoint import checkpoint_step, main, write_checkpoint
@@ -18,7 +17,7 @@ from detector.training.held_out import NEAR, SOURCES, blocks, file_number, is_he
 from detector.training.mix import FAVOURED, UNLABELLED, collect, images_in, source_weights
 from detector.training.teacher import Teacher
 from detector.training.trainer import Phase, TrainConfig, Trainer
-from detector.training.trend import agreement, agreement_photos, make_trend
+from detector.training.trend import agreement_photos, agreement_samples, make_trend
 from tests.detector.tiny_model import write_tiny_model
 from tests.training.pages import make_pages
 
@@ -78,9 +77,9 @@ def test_the_mix_takes_what_has_a_map(tmp_path: Path) -> None:
     trend = make_trend(tmp_path / "data", run, teacher, Rules())
     assert trend and len(trend.unlabelled) == 1 and not trend.photos
     network = Trainer(TrainConfig(1, (Phase(1.0, 64, 1),), width=16, amp=False)).network
-    assert "agreement 0.0" in trend.line(network) and network.training
-    (counts,) = agreement(network, agreement_photos(tmp_path / "data", run, None), Rules(box_threshold=1.01))
-    assert counts.det == 0 and isinstance(counts, Counts)
+    assert "agreement @640 0.0" in trend.line(network) and network.training
+    (sample,) = agreement_samples(agreement_photos(tmp_path / "data", run, None))
+    assert sample.image.name == "SVT_1.jpg" and all(not region.ignore for region in sample.regions())
 
 
 def test_a_run_is_handed_on_in_a_small_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -80,6 +80,7 @@ def test_one_command_goes_on_after_an_interruption_and_makes_a_release(
     card = load_card(int8)  # checks the sha256
     assert card.rules.binarize in BINARIZE and card.rules.box_threshold in BOX_THRESHOLD
     assert card.rules.unclip_ratio in UNCLIP
+    assert card.details["chosen_on"] == "1 sroie train @640, 1 sroie train @1280", "no validation page"
     assert set(card.details["scores"]) == {"td500 val @640 int8", "td500 val @960 int8", "td500 val @640 fp32"}
     assert "4 steps" in card.details["recipe"]
     used = [source["use"] for source in card.details["data"]]
