@@ -8,6 +8,7 @@ from typing import Any
 
 from kombu.transport import redis as kombu_redis
 from kombu.transport import virtual
+from redis import ConnectionError as RedisConnectionError
 from redis import Redis, ResponseError
 
 from worker.broker.connection import takes_no_writes
@@ -68,6 +69,11 @@ class FleetChannel(kombu_redis.Channel):
     @contextmanager
     def conn_or_acquire(self, client: Redis | None = None) -> Iterator[Redis]:
         if client is None:
+            # After a lost broker Celery closes the connection, and kombu then takes this channel's transport apart.
+            # A message of before that is acknowledged or put back over it now would ask None for its host name:
+            # an AttributeError, which ends the main process. A lost connection is what it is, and what Celery expects.
+            if self.connection is None or self.connection.client is None:
+                raise RedisConnectionError("this channel's connection was lost; the broker keeps its messages")
             # kombu drops its pool when it loses the broker.
             if self._own_client is None or self._own_client.connection_pool is not self.pool:
                 self._own_client = self._create_client()
