@@ -54,6 +54,10 @@ class FaultyServer:
                 raise AssertionError((self.data / "server.log").read_text()[-2000:])
             time.sleep(0.02)
 
+    @property
+    def running(self) -> bool:
+        return self._process is not None
+
     def send(self, number: signal.Signals) -> None:
         """A signal to the server's process."""
         assert self._process is not None

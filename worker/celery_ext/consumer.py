@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import time
 import warnings
+from functools import partial
 from typing import Any
 
 from billiard.einfo import ExceptionInfo
@@ -26,6 +27,7 @@ from worker.settings import settings
 logger = get_logger(__name__)
 EVENTS_EVERY_S = 0.5
 REFUSED_PAUSE_S = 5.0
+RETRY_AT_MOST_S = 5.0
 _oom_witness = OomWitness()
 
 
@@ -65,6 +67,11 @@ class FleetConsumer(Consumer):
     def connection_for_read(self, heartbeat: float | None = None) -> Connection:
         connection = self.app.connection_for_read(heartbeat=heartbeat)
         connection.transport.Channel = FleetChannel
+        # kombu waits 2, 4, ... up to 30 s between two tries: after an outage of minutes half a minute too long.
+        retry = partial(
+            connection.ensure_connection, interval_start=0.5, interval_step=0.5, interval_max=RETRY_AT_MOST_S
+        )
+        connection.ensure_connection = retry
         return self.ensure_connected(connection)
 
     def on_connection_error_after_connected(self, exc: Exception) -> None:

@@ -12,16 +12,17 @@ A wrong guess only costs a second run, since the ledger records the first finish
 
 from __future__ import annotations
 
+import logging
 import time
 
 from celery import Celery
 
 from worker.broker import queue
 from worker.ledger.ledger import Ledger
-from worker.messages import decode_task, task_id
-from worker.redis_keys import now_ms
+from worker.messages import MessageError, decode_task, task_id
 from worker.settings import LEASE_S
 
+logger = logging.getLogger(__name__)
 LOCK_KEY = "ocrfleet:lock:reconcile"
 # One pass of the fleet per this many seconds is enough.
 LOCK_S = 20
@@ -39,7 +40,7 @@ def stranded(ledger: Ledger, job: str) -> list[int]:
     """
     lapsed = ledger.lapsed(job)
     leased = ledger.leased(job)
-    old_ms = now_ms() - GRACE_S * 1000
+    old_ms = (ledger.now() - GRACE_S) * 1000
     candidates = [index for index, sent in ledger.in_flight(job).items() if sent < old_ms and index not in leased]
     if candidates:
         waiting = queue.queued_ids(ledger.client)
@@ -47,7 +48,7 @@ def stranded(ledger: Ledger, job: str) -> list[int]:
         if missing:
             time.sleep(GAP_S)
             held = queue.unacked_ids(ledger.client)
-            fresh = time.time() - LEASE_S
+            fresh = ledger.now() - LEASE_S
             lapsed += [index for index in missing if held.get(task_id(job, index), 0) < fresh]
     return sorted(set(lapsed))
 
@@ -57,9 +58,15 @@ def reconcile(app: Celery, ledger: Ledger, job: str) -> int:
     sent = 0
     for index in stranded(ledger, job):
         # The claim is atomic and looks again: two reconcilers do not both send, and a page that woke up is left alone.
-        if (data := ledger.reclaim(job, index)) is not None:
-            queue.send(app, decode_task(data))
-            sent += 1
+        if (data := ledger.reclaim(job, index)) is None:
+            continue
+        try:
+            task = decode_task(data)
+        except MessageError as error:  # one page that nobody can send must not keep the others from being sent
+            logger.error("page %d of job %s cannot be sent again: %s", index, job, error)
+            continue
+        queue.send(app, task)
+        sent += 1
     return sent
 
 
