@@ -55,13 +55,13 @@ def clean_spool(settings: Settings, *, dry_run: bool = False) -> dict[str, int]:
 
 
 def expired_jobs(ledger: Ledger, older_than_s: float, now: float | None = None) -> list[str]:
-    """Jobs with no activity for so long, and names whose keys are already gone."""
-    limit = (time.time() if now is None else now) - older_than_s
+    """Jobs with no activity for so long, by the broker's clock, and names whose keys are already gone."""
+    limit = (ledger.now() if now is None else now) - older_than_s
     expired = []
     for raw in ledger.client.zrange(JOBS_KEY, 0, -1):
         name = raw.decode()
         status = ledger.status(name)
-        if status is None or max(status.created_s, status.progress_s, status.finished_s or 0) < limit:
+        if status is None or max(status.created_s, status.progress_s, status.finished_s or 0, status.fed_s) < limit:
             expired.append(name)
     return expired
 
@@ -110,7 +110,7 @@ def report_line(report: dict[str, int]) -> str:
 
 def remember_report(ledger: Ledger, report: dict[str, int]) -> None:
     """Keep this machine's last report where ``ocr-worker cleanup --report`` and a dashboard find it."""
-    entry = json.dumps({**report, "at": round(time.time())})
+    entry = json.dumps({**report, "at": round(ledger.now())})
     with suppress(OutOfMemoryError):  # what a full broker has no room for; the cleanup itself was done
         ledger.client.hset(REPORTS_KEY, socket.gethostname(), entry)
     ledger.client.expire(REPORTS_KEY, 30 * 24 * 3600)

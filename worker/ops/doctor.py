@@ -210,8 +210,8 @@ def examine(ledger: Ledger, settings: Settings) -> list[Finding]:
     Raises:
         redis.RedisError: the broker stopped answering.
     """
-    now = time.time()
     facts = ask_broker(ledger)
+    now = time.time() - facts.clock_ahead_s  # by the broker's clock, as all that is judged was noted
     model, sha256 = judge_model(settings)
     return [
         *judge_broker(facts, now),

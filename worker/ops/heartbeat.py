@@ -13,13 +13,14 @@ import redis
 from celery.signals import heartbeat_sent, worker_ready, worker_shutdown
 
 from detector.memory import peak_rss_mb
+from worker.broker.clock import redis_now
 from worker.messages import ModelRecord
 from worker.ops import worker_registry as presence
 from worker.settings import settings
 from worker.storage.files import spool_usage
 
 logger = logging.getLogger(__name__)
-_started = time.time()
+_started = time.monotonic()
 _last_beat = 0.0
 _last_image = 0.0
 
@@ -42,14 +43,15 @@ def _beat(**_: Any) -> None:
         return
     _last_beat = time.monotonic()
     current = settings()
-    note = presence.WorkerNote(
-        at=time.time(),
-        started=_started,
-        version=presence.program_version(),
-        profile=current.profile.name,
-        temp_bytes=spool_usage(current.spool_dir),
-    )
     try:
+        now = redis_now(_client())
+        note = presence.WorkerNote(
+            at=now,
+            started=now - (time.monotonic() - _started),
+            version=presence.program_version(),
+            profile=current.profile.name,
+            temp_bytes=spool_usage(current.spool_dir),
+        )
         presence.note_worker(_client(), _name(os.getpid()), note)
     except redis.RedisError as error:
         logger.warning("could not report to the broker: %s", error)
@@ -75,8 +77,8 @@ def image_done(client: redis.Redis, model: ModelRecord | None) -> None:
     if _last_image and now - _last_image < presence.IMAGE_NOTE_S:
         return
     _last_image = now
-    note = presence.ImageNote(time.time(), round(peak_rss_mb(), 1), model.sha256 if model else "")
     try:
+        note = presence.ImageNote(redis_now(client), round(peak_rss_mb(), 1), model.sha256 if model else "")
         presence.note_image(client, _name(os.getppid()), note)
     except redis.RedisError as error:  # the image's record is safe; this is only for people who watch
         logger.warning("could not report to the broker: %s", error)
