@@ -1,35 +1,70 @@
-"""What can be wrong with one image, as a user should read it: one line that names the file and the remedy."""
+"""Everything that the detector raises on purpose: one base, and for every class the exit code of a command."""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
+
+from detector.exit_codes import ExitCode
+
+if TYPE_CHECKING:
+    from detector.record import ErrorType
 
 
 class DetectorError(Exception):
-    """Base of everything that is the input's fault, not the program's. ``str(error)`` is one clear line."""
+    """Base of what is wrong with the input, the settings or the machine. ``str(error)`` is one line with the remedy.
 
-    type: ClassVar[str] = "DetectorError"
+    Any other exception out of `detector` is a fault of the program (or MemoryError, OSError, ModuleNotFoundError).
 
-    def __init_subclass__(cls) -> None:
-        cls.type = cls.__name__
+    Attributes:
+        exit_code: of a command of `ocr-detector` that ends with this error.
+    """
+
+    exit_code: ClassVar[ExitCode] = ExitCode.USAGE
 
 
-class NotFound(DetectorError):
+class ImageError(DetectorError):
+    """One image or page is bad; others are not affected.
+
+    Attributes:
+        type: the word for programs, as in a failed record's ``error.type``.
+    """
+
+    exit_code = ExitCode.NOTHING
+    type: ClassVar[ErrorType]
+
+
+class NotFound(ImageError):
     """The file, or the asked page of it, is not there or may not be read."""
 
+    type = "NotFound"
 
-class CorruptImage(DetectorError):
+
+class CorruptImage(ImageError):
     """The file claims to be an image, but its content is damaged or cut off."""
 
+    type = "CorruptImage"
 
-class UnsupportedFormat(DetectorError):
+
+class UnsupportedFormat(ImageError):
     """The content is nothing this program reads (or is locked)."""
 
+    type = "UnsupportedFormat"
 
-class TooLarge(DetectorError):
+
+class TooLarge(ImageError):
     """The picture needs more pixels or memory than allowed; refused before decoding."""
+
+    type = "TooLarge"
+
+
+class ModelError(DetectorError):
+    """A model that is not there, is damaged, or does not keep the contract. The caller's fault, never one image's."""
+
+
+class ProfileError(DetectorError):
+    """There is no profile of this name."""
 
 
 def show(path: str | os.PathLike[str]) -> str:
@@ -38,8 +73,15 @@ def show(path: str | os.PathLike[str]) -> str:
     return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
 
 
-class ModelError(Exception):
-    """A model that is not there, is damaged, or does not keep the contract. The caller's fault, never one image's."""
+def first_line(error: BaseException, longest: int = 300) -> str:
+    """The first line with text of an exception's message, or its class's name if it has none.
+
+    Args:
+        error: of any library.
+        longest: cut off after this many characters.
+    """
+    lines = (line.strip() for line in str(error).splitlines())
+    return next((line for line in lines if line), type(error).__name__)[:longest]
 
 
 # As Python, OpenCV (whose code for it is -4), ONNX Runtime, libvips and C++ call it.

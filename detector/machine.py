@@ -64,7 +64,7 @@ def _cgroup_limits(proc: Path, sys_cgroup: Path) -> tuple[float | None, int | No
     """(cores, bytes) that cgroups allow; None where they set no limit."""
     cores: list[float] = []
     memory: list[int] = []
-    for controllers, path in _memberships(proc):
+    for controllers, path in cgroup_memberships(proc):
         if controllers == "":  # v2: one tree; a limit anywhere above counts too
             for folder in _upwards(sys_cgroup, path):
                 cores += _quota(_read(folder / "cpu.max").split())
@@ -81,7 +81,7 @@ def _cgroup_limits(proc: Path, sys_cgroup: Path) -> tuple[float | None, int | No
     return min(cores, default=None), min(memory, default=None)
 
 
-def _memberships(proc: Path) -> list[tuple[str, str]]:
+def cgroup_memberships(proc: Path) -> list[tuple[str, str]]:
     """(controllers, path) of each line of /proc/self/cgroup, see cgroups(7); "" = v2."""
     lines = (line.split(":", 2) for line in _read(proc / "self" / "cgroup").splitlines())
     return [(fields[1], fields[2]) for fields in lines if len(fields) == 3]

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from detector.errors import ModelError
-from detector.thresholds import Rules
+from detector.thresholds import Thresholds
 
 WEIGHTS_FOLDER = Path(__file__).parent / "weights"
 MODELS_VARIABLE = "OCRFLEET_MODELS"
@@ -33,7 +33,7 @@ class ModelCard:
         sha256: of that file, hex.
         precision: "int8", "fp16" or "fp32".
         mean, std: of the RGB input in [0, 1].
-        rules: thresholds of the post-processing.
+        thresholds: of the post-processing.
         details: the whole card as written (scores, data, recipe).
     """
 
@@ -43,7 +43,7 @@ class ModelCard:
     precision: str
     mean: tuple[float, float, float] = IMAGENET_MEAN
     std: tuple[float, float, float] = IMAGENET_STD
-    rules: Rules = field(default_factory=Rules)
+    thresholds: Thresholds = field(default_factory=Thresholds)
     details: dict[str, Any] = field(default_factory=dict)
 
 
@@ -138,16 +138,16 @@ def load_card(model: str | Path, kind: str = "int8_onnx", folder: Path | None = 
     if precision == "int8" and expected and expected != sha256:
         raise ModelError(f"{path}: damaged, its sha256 is not the one in {written.name}; install the package again")
     try:
-        rules = _rules(details)
+        thresholds = _thresholds(details)
         mean, std = (_triple(details.get(key, value)) for key, value in _NORMALISATION)
     except (TypeError, ValueError) as error:
         raise ModelError(f"{written}: thresholds are numbers, mean and std three numbers each ({error})") from error
-    return ModelCard(str(details.get("name", stem)), path, sha256, precision, mean, std, rules, details)
+    return ModelCard(str(details.get("name", stem)), path, sha256, precision, mean, std, thresholds, details)
 
 
-def _rules(details: dict[str, Any]) -> Rules:
-    defaults = Rules()
-    return Rules(
+def _thresholds(details: dict[str, Any]) -> Thresholds:
+    defaults = Thresholds()
+    return Thresholds(
         binarize=float(details.get("binarize", defaults.binarize)),
         box_threshold=float(details.get("box_threshold", defaults.box_threshold)),
         unclip_ratio=float(details.get("unclip_ratio", defaults.unclip_ratio)),

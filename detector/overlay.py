@@ -24,8 +24,10 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from detector.errors import DetectorError
+from detector.errors import ImageError
 from detector.images.page import Page, open_page
+from detector.memory_limit import limit_memory
+from detector.shrink import memory_limit
 
 Boxes = Sequence[Sequence[Sequence[float]]] | Sequence[npt.NDArray[np.float64]] | npt.NDArray[np.float64]
 """Polygons, (N, 2) corners each."""
@@ -125,7 +127,7 @@ def write_overlay(
 
     Raises:
         ValueError: a box is not a polygon.
-        DetectorError: the page cannot be opened.
+        ImageError: the page cannot be opened.
         OSError: the JPEG cannot be written.
     """
     opened = open_page(path, page, limit_side=max_side, max_pixels=sys.maxsize)  # who has boxes has passed the limit
@@ -144,7 +146,7 @@ def write_comparison(path: Path, found: Boxes, truth: Sequence[tuple[Any, bool]]
         out: the JPEG.
 
     Raises:
-        DetectorError: the image cannot be opened.
+        ImageError: the image cannot be opened.
         OSError: the JPEG cannot be written.
     """
     opened = open_page(path, limit_side=MAX_SIDE)
@@ -180,7 +182,7 @@ def answer(line: str) -> dict[str, Any]:
             max_side=int(job.get("max_side", MAX_SIDE)),
             scores=job.get("scores"),
         )
-    except (DetectorError, OSError) as error:
+    except (ImageError, OSError) as error:
         return {"out": out, "ok": False, "error": str(error)}
     except MemoryError:
         return {"out": out, "ok": False, "error": "not enough memory to draw this page"}
@@ -189,11 +191,13 @@ def answer(line: str) -> dict[str, Any]:
     return {"out": out, "ok": True, "width": width, "height": height}
 
 
-def serve(jobs: TextIO, answers: TextIO) -> None:
-    """Answers job lines until they end."""
+def serve(jobs: TextIO, answers: TextIO, limit: int | None = None) -> None:
+    """Answers job lines until they end, using at most ``limit`` bytes of memory."""
     cv2.setNumThreads(0)
     for line in jobs:
         if line.strip():
+            if limit is not None:
+                limit_memory(limit)
             answers.write(json.dumps(answer(line)) + "\n")
             answers.flush()
 
@@ -201,7 +205,7 @@ def serve(jobs: TextIO, answers: TextIO) -> None:
 def main() -> int:
     """``python -m detector.overlay``."""
     try:
-        serve(sys.stdin, sys.stdout)
+        serve(sys.stdin, sys.stdout, memory_limit(os.environ))
     except (BrokenPipeError, KeyboardInterrupt):
         # Whoever asked is gone; a second error while Python flushes stdout at exit would only be noise.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from detector.geometry import area, clip_to_page, order_corners, rectangle_corners, unclip
-from detector.thresholds import Rules
+from detector.thresholds import Thresholds
 
 MAX_CANDIDATES = 3000
 """Regions looked at per page; a newspaper page has about 1,000 lines, noise can have 100,000 specks."""
@@ -31,25 +31,27 @@ class Box:
     score: float
 
 
-def find_boxes(probability: Map, scale: tuple[float, float], page_size: tuple[int, int], rules: Rules) -> list[Box]:
+def find_boxes(
+    probability: Map, scale: tuple[float, float], page_size: tuple[int, int], thresholds: Thresholds
+) -> list[Box]:
     """The boxes of a page, from top to bottom.
 
     Args:
         probability: (H, W) float32 in [0, 1], or uint8 with 255 for 1; padding already cut off.
         scale: (x, y) original pixels per map pixel.
         page_size: (width, height) of the original upright page in pixels.
-        rules: thresholds.
+        thresholds: when a region of the map is text.
     """
     one = 255.0 if probability.dtype == np.uint8 else 1.0
-    binary = (probability >= rules.binarize * one).view(np.uint8)
+    binary = (probability >= thresholds.binarize * one).view(np.uint8)
     contours, _ = cv2.findContours(binary, cv2.RETR_LIST, cv2.CHAIN_APPROX_SIMPLE)
     if len(contours) > MAX_CANDIDATES:
         contours = sorted(contours, key=len, reverse=True)[:MAX_CANDIDATES]
     rectangles = np.array([_rectangle(contour) for contour in contours], np.float64).reshape(-1, 5)
-    rectangles = rectangles[rectangles[:, 2:4].min(axis=1) >= rules.min_side]
+    rectangles = rectangles[rectangles[:, 2:4].min(axis=1) >= thresholds.min_side]
     scores = means_inside(probability, rectangle_corners(rectangles)) / one
-    kept = scores >= rules.box_threshold
-    corners = rectangle_corners(unclip(rectangles[kept], rules.unclip_ratio))
+    kept = scores >= thresholds.box_threshold
+    corners = rectangle_corners(unclip(rectangles[kept], thresholds.unclip_ratio))
     # Contours run through pixel centres; pixel i of the map covers [i, i + 1] * scale of the page.
     corners = clip_to_page((corners + 0.5) * scale, *page_size)
     on_page = area(corners) > 0

@@ -21,7 +21,7 @@ from detector.postprocess import Box, Map, find_boxes
 from detector.preprocess import Normaliser, normalise
 from detector.runtimes import Runtime, file_kind, load_runtime
 from detector.runtimes.tuned import RUNTIMES, Measured, tuned
-from detector.thresholds import Rules
+from detector.thresholds import Thresholds
 from detector.tiling import WholePage, blend_overview, merged_map
 
 __all__ = ["Box", "Detection", "ModelInfo", "TextDetector", "normalise"]
@@ -98,7 +98,7 @@ class TextDetector:
         max_bytes: pages whose decoding needs more memory (estimated) are opened smaller or refused (TooLarge).
         memory_limit: of this whole process, bytes; what the process with its network holds is taken off, and the rest
             lowers `max_bytes`. Pages for which the network itself would need more are run in tiles. None: no limit.
-        rules: thresholds of the post-processing, instead of those on the model's card.
+        thresholds: of the post-processing, instead of those on the model's card.
         tiled: pages larger than a tile of 672x672 are run in overlapping tiles (detector.tiling); `limit_side` then
             costs time and a few megabytes of map, not memory of the network.
 
@@ -116,14 +116,14 @@ class TextDetector:
         max_pixels: int = DEFAULT_MAX_PIXELS,
         max_bytes: int = DEFAULT_MAX_BYTES,
         memory_limit: int | None = None,
-        rules: Rules | None = None,
+        thresholds: Thresholds | None = None,
         tiled: bool = False,
     ) -> None:
         self.card, self._runtime, threads = _load(model, runtime, threads, limit_side, tiled, memory_limit)
         tame_malloc()
         cv2.setNumThreads(threads if threads > 1 else 0)  # 0: run in the calling thread, start no pool
         self._normalise = Normaliser(self.card.mean, self.card.std)
-        self.rules = rules or self.card.rules
+        self.thresholds = thresholds or self.card.thresholds
         self.limit_side = limit_side
         self.tiled = tiled
         self.max_pixels = max_pixels
@@ -142,7 +142,7 @@ class TextDetector:
             limit_side: instead of the detector's own.
 
         Raises:
-            DetectorError: NotFound, CorruptImage, UnsupportedFormat or TooLarge.
+            ImageError: NotFound, CorruptImage, UnsupportedFormat or TooLarge.
             MemoryError: there is no memory, whichever library says so, in whatever words.
         """
         started = time.perf_counter()
@@ -220,7 +220,7 @@ class TextDetector:
     def _boxes(self, probability: Map, width: int, height: int) -> list[Box]:
         map_height, map_width = probability.shape
         scale = (width / map_width, height / map_height)
-        return find_boxes(probability, scale, (width, height), self.rules)
+        return find_boxes(probability, scale, (width, height), self.thresholds)
 
 
 def _tuned(

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from detector.errors import ProfileError
 from detector.machine import Machine, read_machine
 
 PARENT_MB = 48
@@ -62,10 +63,10 @@ def choose_profile(name: str = "auto", machine: Machine | None = None) -> tuple[
         machine: instead of the one this process runs on.
 
     Raises:
-        ValueError: unknown name.
+        ProfileError: unknown name.
     """
     if name != "auto" and name not in PROFILES:
-        raise ValueError(f"unknown profile {name!r}; choose auto, {', '.join(PROFILES)}")
+        raise ProfileError(f"unknown profile {name!r}; choose auto, {', '.join(PROFILES)}")
     machine = machine or read_machine()
     has = f"{machine.cores:g} cores, {machine.memory_mb} MB ({machine.limited_by})"
     if name != "auto":

@@ -23,9 +23,10 @@ from urllib.parse import unquote_to_bytes
 
 import cv2
 
-from detector.errors import DetectorError
+from detector.errors import ImageError
 from detector.images.page import DEFAULT_MAX_BYTES, DEFAULT_MAX_PIXELS, open_page
 from detector.memory import decode_budget, resident_bytes
+from detector.memory_limit import limit_memory
 from detector.profile import choose_profile
 
 JPEG_QUALITY = 92
@@ -55,7 +56,7 @@ def shrink(
         "smaller" (whether `out` was written), "width" and "height" (original upright pixels), "flags".
 
     Raises:
-        DetectorError: the page cannot be opened.
+        ImageError: the page cannot be opened.
         MemoryError: it cannot be decoded within `max_bytes`, at least not to `limit_side`.
         OSError: `out` cannot be written.
     """
@@ -94,13 +95,16 @@ def memory_limit(settings: Mapping[str, str]) -> int | None:
 def serve(lines: TextIO, answers: TextIO, limit: int | None = None) -> None:
     """Does one job per line until the input ends, using at most ``limit`` bytes of memory."""
     for line in lines:
-        budget = DEFAULT_MAX_BYTES if limit is None else decode_budget(limit, resident_bytes())
+        budget = DEFAULT_MAX_BYTES
+        if limit is not None:
+            budget = decode_budget(limit, resident_bytes())
+            limit_memory(limit)
         try:
             job = json.loads(line)
             path = Path(os.fsdecode(unquote_to_bytes(job["path"])))
             limits = {name: int(job[name]) for name in ("limit_side", "max_pixels")}
             answer = {"ok": True, **shrink(path, int(job["page"]), Path(job["out"]), max_bytes=budget, **limits)}
-        except DetectorError as error:
+        except ImageError as error:
             answer = {"ok": False, "type": error.type, "error": str(error)}
         except (OSError, ValueError, KeyError, TypeError, MemoryError, cv2.error) as error:
             answer = {"ok": False, "type": "Internal", "error": f"{type(error).__name__}: {error}"}

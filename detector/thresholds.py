@@ -1,4 +1,4 @@
-"""Rules: the thresholds of the post-processing. Imports nothing heavy, since cards are read everywhere."""
+"""The thresholds of the post-processing. Imports nothing heavy, since cards are read everywhere."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
-class Rules:
+class Thresholds:
     """When a region of the map is text. Defaults: the paper's values and those of its common re-implementations.
 
     Attributes:

@@ -1,21 +1,46 @@
-"""What ends a command: errors and their exit codes."""
+"""What ends a command of the producer with one line. Each class says with which exit code."""
 
 from __future__ import annotations
 
-import click
+from typing import ClassVar
 
-EXIT_FAILED_IMAGES, EXIT_USAGE, EXIT_BROKER, EXIT_NOTHING, EXIT_INTERRUPTED = 1, 2, 3, 4, 130
+from detector.exit_codes import ExitCode
 
-
-EXIT_CODES = (
-    "Exit codes: 0 all good; 1 finished, some images failed (listed); 2 usage; 3 broker unreachable, or its memory or "
-    "disk full; 4 nothing to do or input missing; 130 interrupted, or the disk is full (says how to go on)."
-)
+FIRST_LINE = 200  # characters: what libraries say about a hostile file may be long
 
 
-class Stop(click.ClickException):
-    """Ends a command with one line and an exit code."""
+class ProducerError(Exception):
+    """Something the user can put right. The message is one line that says what, and how.
 
-    def __init__(self, message: str, code: int) -> None:
-        super().__init__(message)
-        self.exit_code = code  # type: ignore[misc]  # click declares it on the class, and reads it from the instance
+    Attributes:
+        exit_code: of the command that it ends.
+    """
+
+    exit_code: ClassVar[ExitCode] = ExitCode.USAGE
+
+
+class NothingToDoError(ProducerError):
+    """There is no page to detect: no image in the sources, no failed page to try again, no results to convert."""
+
+    exit_code = ExitCode.NOTHING
+
+
+class NoSuchJobError(ProducerError):
+    """Neither this machine nor the broker knows the job."""
+
+    exit_code = ExitCode.NOTHING
+
+
+class OtherJobError(ProducerError):
+    """A folder, a results file or a job's name belongs to another job. The message names both and the remedy."""
+
+
+class JobInterruptedError(ProducerError):
+    """Ctrl-C or SIGTERM. The message says how to go on."""
+
+    exit_code = ExitCode.INTERRUPTED
+
+
+def first_line(error: BaseException) -> str:
+    """An exception of a library as one short line: its class, and the first line of what it says."""
+    return f"{type(error).__name__}: {error}".strip().splitlines()[0][:FIRST_LINE]

@@ -1,56 +1,158 @@
-"""A job on a fleet's broker: connect, feed, retry."""
+"""A job on a fleet's broker: connect, feed, watch, collect, retry, cancel, forget."""
 
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from pathlib import Path
 
-import click
+import msgspec
+from celery import Celery
 
-from producer.errors import EXIT_FAILED_IMAGES, EXIT_INTERRUPTED, EXIT_NOTHING, Stop
+from producer.detector_process.shrink import CannotShrinkError, can_shrink
+from producer.errors import JobInterruptedError, NoSuchJobError, OtherJobError
+from producer.job.collect import Collector
+from producer.job.feed import Feeder
+from producer.job.interrupt import terminated_like_ctrl_c
+from producer.job.loop import JobLoop
+from producer.job.manifest import make_manifest, read_manifest
+from producer.job.output_folder import JobRequest, OutputFolder, state_folder
+from producer.job.results_file import decode_line, send_results
+from producer.job.results_owner import owner_of
+from producer.job.upload import Uploader
+from producer.output.terminal import Progress
+from worker.broker.queue import drop_job
+from worker.ledger.ledger import JobStatus, Ledger, chunked
+from worker.ops.worker_registry import program_version
+from worker.redis_keys import JobKeys
+from worker.settings import read_settings
+from worker.storage.spool import MachineFault
 
-if TYPE_CHECKING:
-    from producer.job.output_folder import JobRequest
-    from producer.job.upload import Uploader
-    from worker.ledger.ledger import JobStatus, Ledger
+
+@dataclass(frozen=True, slots=True)
+class Fed:
+    """What became of one feeding.
+
+    Attributes:
+        status: of the job at the end.
+        sent: messages sent by this process.
+        sent_to: address of the copy of results.jsonl; empty if none was asked for.
+    """
+
+    status: JobStatus
+    sent: int
+    sent_to: str = ""
 
 
-def broker() -> tuple[Any, Ledger]:
-    """The Celery app and the ledger of OCRFLEET_REDIS_URL."""
+@dataclass(frozen=True, slots=True)
+class Collected:
+    """What a results file holds after collecting.
+
+    Attributes:
+        total: pages of the job.
+        count: pages with a record in the file, failed ones included.
+        failed: of these, failed.
+    """
+
+    total: int
+    count: int
+    failed: int
+
+
+def connect_fleet() -> tuple[Celery, Ledger]:
+    """The Celery app and the ledger of OCRFLEET_REDIS_URL.
+
+    Raises:
+        BrokerUnreachable: no answer from there.
+        SettingsError: an environment variable holds something unusable.
+    """
+    # Here, not above: the app reads the environment when it is imported, and `--help` must not fail over that.
     from worker.app import app_for
     from worker.ledger.patient import open_ledger
-    from worker.settings import read_settings
 
     current = read_settings(os.environ)
     return app_for(current), open_ledger(current)
 
 
-def known(ledger: Ledger, job: str) -> JobStatus:
-    """The job's status, or an exit that says there is none."""
+def get_job(ledger: Ledger, job: str) -> JobStatus:
+    """The job's status.
+
+    Raises:
+        NoSuchJobError: the broker does not know it.
+    """
     status = ledger.status(job)
     if status is None:
-        raise Stop(f"there is no job {job} on this broker (see `ocr-producer jobs`)", EXIT_NOTHING)
+        raise NoSuchJobError(f"there is no job {job} on this broker (see `ocr-producer jobs`)")
     return status
 
 
-def feed_job(folder: Any, request: Any, app: Any, ledger: Ledger, *, watching: bool, quiet: bool) -> None:
-    """Feed what is not fed yet; with ``watching`` stay until the end. Leaves with the right exit code."""
-    from producer.job.collect import Collector
-    from producer.job.feed import Feeder
-    from producer.job.interrupt import terminated_like_ctrl_c
-    from producer.job.loop import Drive
-    from producer.job.manifest import make_manifest, read_manifest
-    from producer.job.results_file import send_results
-    from producer.job.results_owner import origin_of
-    from producer.output.terminal import Progress
-    from worker.ops.worker_registry import program_version
+def choose_shrinking(request: JobRequest, wanted: bool | None) -> JobRequest:
+    """Decide whether this machine makes pages small before they travel, and to what size.
 
+    Args:
+        request: the job.
+        wanted: what the user said; None leaves it to the profile.
+
+    Raises:
+        CannotShrinkError: it is wanted, but this machine has no image library.
+    """
+    if request.transfer != "redis":
+        return request
+    current = read_settings(os.environ)
+    if wanted and not can_shrink():
+        raise CannotShrinkError("--shrink needs an image library on this machine: pip install 'ocrfleet[worker]'")
+    if wanted is None:
+        wanted = current.profile.name == "low" and can_shrink()
+    if not wanted:
+        return request
+    return msgspec.structs.replace(request, shrink=True, limit_side=request.limit_side or current.limit_side)
+
+
+def begin_or_continue(folder: OutputFolder, request: JobRequest, ledger: Ledger) -> None:
+    """Check that ``folder`` and the broker mean the same job by this name, or that both know none.
+
+    Raises:
+        OtherJobError: another machine's job, or one of other inputs.
+    """
+    job = request.job
+    on_broker = ledger.status(job) is not None
+    if not folder.exists():
+        if on_broker:
+            raise OtherJobError(
+                f"job {job} was enqueued from another machine: choose another --job, or forget it first"
+            )
+    elif not on_broker:
+        # The broker forgot the job (expired, or another broker): the sources are scanned again for a new one.
+        with folder.locked():
+            folder.forget_pages()
+    elif folder.request().sources != request.sources:
+        raise OtherJobError(f"job {job} has other inputs: choose another --job, or `ocr-producer forget {job}`")
+
+
+def feed_job(
+    folder: OutputFolder, request: JobRequest, app: Celery, ledger: Ledger, *, watching: bool, quiet: bool
+) -> Fed:
+    """Feed what is not fed yet.
+
+    Args:
+        folder: holds the job's manifest, and its results if ``request.output`` wants them.
+        request: the job.
+        app: sends the messages.
+        ledger: of the same broker.
+        watching: stay until every page has its record.
+        quiet: show no progress.
+
+    Raises:
+        JobInterruptedError: Ctrl-C or SIGTERM.
+        FolderBusyError: another process feeds this job.
+        OSError: this machine's disk is full or broken.
+    """
     job = request.job
     with folder.locked(), terminated_like_ctrl_c():
         folder.save_request(request)
-        feeder = None
         try:
             with Progress(quiet=quiet) as progress, ExitStack() as stack:
                 progress.total = total = make_manifest(folder, request, progress)
@@ -61,26 +163,20 @@ def feed_job(folder: Any, request: Any, app: Any, ledger: Ledger, *, watching: b
                 feeder = Feeder(app, ledger, job, lines, limit_side=request.limit_side, uploader=uploader)
                 collector = None
                 if request.output:
-                    origin = origin_of(known(ledger, job))
-                    collector = stack.enter_context(Collector(ledger, job, folder.results, total, origin=origin))
-                status = Drive(app, ledger, job, progress, feeder, collector, until_fed=not watching).go()
+                    owner = owner_of(get_job(ledger, job))
+                    collector = stack.enter_context(Collector(ledger, job, folder.results, total, owner=owner))
+                status = JobLoop(app, ledger, job, progress, feeder, collector, until_fed=not watching).run()
         except KeyboardInterrupt:
-            raise Stop(f"interrupted: go on with `ocr-producer resume {job}`", EXIT_INTERRUPTED) from None
-        if request.output:
-            click.echo(send_results(folder.results, request.output), err=True)
-    click.echo(f"{job}: {total} images, {feeder.sent} sent now, {status.done} done, {status.failed} failed", err=True)
-    if not watching:
-        click.echo(
-            f"follow it with `ocr-producer watch {job}`, or `ocr-producer collect {job} -o OUT --follow`", err=True
-        )
-    raise SystemExit(EXIT_FAILED_IMAGES if watching and status.failed else 0)
+            raise JobInterruptedError(f"interrupted: go on with `ocr-producer resume {job}`") from None
+        except MachineFault as error:  # of a worker's page it says "failed"; here it is the disk of the user's machine
+            raise OSError(error.errno, error.strerror, error.filename) from error
+        sent_to = send_results(folder.results, request.output) if request.output else ""
+    return Fed(status, feeder.sent, sent_to)
 
 
 @contextmanager
 def _uploader(ledger: Ledger, request: JobRequest) -> Iterator[Uploader | None]:
     """What uploads the job's pages, None if workers open them themselves."""
-    from producer.job.upload import Uploader
-
     if request.transfer != "redis":
         yield None
         return
@@ -88,17 +184,81 @@ def _uploader(ledger: Ledger, request: JobRequest) -> Iterator[Uploader | None]:
         yield uploader
 
 
+def watch_job(app: Celery, ledger: Ledger, job: str, *, quiet: bool) -> JobStatus:
+    """Show the job's progress until its end.
+
+    Raises:
+        NoSuchJobError: the broker does not know it.
+        JobInterruptedError: Ctrl-C; the job goes on.
+    """
+    total = get_job(ledger, job).total
+    try:
+        with Progress(quiet=quiet) as progress:
+            progress.total = total
+            return JobLoop(app, ledger, job, progress).run()
+    except KeyboardInterrupt:
+        raise JobInterruptedError("stopped watching; the job goes on") from None
+
+
+def collect_job(app: Celery, ledger: Ledger, job: str, results: Path, *, follow: bool, quiet: bool) -> Collected:
+    """Move the job's records from Redis to ``results``.
+
+    Args:
+        app: sends again what the ledger finds stranded.
+        ledger: of the same broker.
+        job: its name.
+        results: the file to append to.
+        follow: stay until the job is done.
+        quiet: show no progress.
+
+    Raises:
+        NoSuchJobError: the broker does not know it.
+        OtherJobError: the file holds another job's records.
+        JobInterruptedError: Ctrl-C.
+    """
+    status = get_job(ledger, job)
+    with Collector(ledger, job, results, status.total, owner=owner_of(status)) as collector:
+        try:
+            with Progress(quiet=quiet) as progress:
+                progress.total = status.total
+                if follow:
+                    JobLoop(app, ledger, job, progress, collector=collector).run()
+                else:
+                    while collector.step(block_ms=0):
+                        progress.update(collector.count, collector.failed, 0.0, "collecting")
+        except KeyboardInterrupt:
+            raise JobInterruptedError(
+                f"interrupted: {collector.count} records are in {results}; repeat to go on"
+            ) from None
+        return Collected(status.total, collector.count, collector.failed)
+
+
 def retry_on_broker(ledger: Ledger, job: str) -> int:
     """Failed pages of a job become unfed; their uncollected records go. Returns how many pages."""
-    import msgspec
-
-    from producer.job.results_file import Line
-    from worker.ledger.ledger import chunked
-    from worker.redis_keys import JobKeys
-
-    decoder = msgspec.json.Decoder(Line)
     results = JobKeys.of(job).results
-    stale = [key for key, fields in ledger.client.xrange(results) if decoder.decode(fields[b"record"]).status != "ok"]
+    stale = [key for key, fields in ledger.client.xrange(results) if decode_line(fields[b"record"]).status != "ok"]
     for keys in (stale[start : start + 1000] for start in range(0, len(stale), 1000)):
         ledger.client.xdel(results, *keys)
     return sum(ledger.retry(job, indices) for indices in chunked(ledger.pages_in_state(job, b"f")))
+
+
+def cancel_job(ledger: Ledger, job: str) -> int:
+    """Stop a job: what waits is dropped, what runs is finished. Returns how many pages were dropped."""
+    ledger.cancel(job)
+    dropped = drop_job(ledger.client, job)
+    # As if never fed: `resume` feeds them again, and uploaded bytes do not wait for that in Redis.
+    for indices in chunked(ledger.in_flight(job)):
+        ledger.unfeed(job, indices)
+    return dropped
+
+
+def forget_job(ledger: Ledger, job: str) -> int:
+    """Remove all of a job's keys, and its manifest on this machine. Returns how many keys.
+
+    Only removals: a broker whose memory is full allows nothing else, and this is how it is emptied. The keys go
+    first; from then on nobody can feed the job, so its messages can go too.
+    """
+    keys = ledger.forget(job)
+    drop_job(ledger.client, job)
+    shutil.rmtree(state_folder(job).root, ignore_errors=True)
+    return keys

@@ -1,8 +1,9 @@
-"""What all tests share: a real server, started once, emptied before each test."""
+"""What all tests share: a real server, started once, emptied before each test. And what pytest-xdist must know."""
 
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -11,8 +12,39 @@ import pytest
 import redis
 
 from producer.local.server import EmbeddedServer
-from worker.ledger.ledger import Ledger
+from tests.tiers import fixture_group, is_quick
+from worker.ledger import Ledger
 from worker.settings import Settings, read_settings
+
+# A pool of threads in each of our processes, times the processes of two tests at once, only wait for each other.
+ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Before any library counts the cores."""
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        os.environ.update(ONE_THREAD)
+    # Started in the background (`pytest &`), a shell has us ignore Ctrl-C, and with us the programs we interrupt.
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.hookimpl(tryfirst=True)  # before pytest -m chooses, and before xdist reads the groups
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the quick tests; keep together what shares an expensive fixture."""
+    for item in items:
+        if is_quick(item):
+            item.add_marker(pytest.mark.quick)
+        if group := fixture_group(item):
+            item.add_marker(pytest.mark.xdist_group(group))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Neither the user's cache (a tune file there would choose our runtime), nor that of another xdist worker."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        yield
 
 
 @pytest.fixture(scope="session")

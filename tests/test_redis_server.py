@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import json
 import os
-import socket
 import subprocess
 import sys
 import time
@@ -17,19 +16,16 @@ import pytest
 import redis
 
 from tests.pictures import write_images
+from tests.ports import free_port
 from tests.processes import WorkerProcess, command, wait_until
 from tests.tools import tool
 from worker.broker import queue
-from worker.ledger.ledger import Ledger
+from worker.ledger import Ledger
+from worker.settings import read_settings
+from worker.storage.spool import open_spool
 
 PASSWORD = "correct-horse"
 COUNT = 8
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @pytest.fixture
@@ -162,8 +158,8 @@ def test_beat_runs_the_cleanup_on_schedule(fleet: dict[str, str], redis_url: str
         client.xadd(f"ocrfleet:job:{job}:results", {"record": b"{}"})
         client.hset(f"ocrfleet:job:{job}", "ok", 1)
     client.hset("ocrfleet:job:old", "created_ms", int((time.time() - 7200) * 1000))
-    spool = Path(fleet["OCRFLEET_SPOOL_DIR"])
-    spool.mkdir(parents=True)
+    spool = read_settings(fleet).spool
+    open_spool(spool)
     for name, age in (("page-old.jpg", 7200), ("page-young.jpg", 0)):
         (spool / name).write_bytes(b"x")
         os.utime(spool / name, (time.time() - age,) * 2)

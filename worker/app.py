@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from functools import cached_property
 from typing import Any
 
@@ -153,6 +154,10 @@ def configuration(current: Settings) -> dict[str, Any]:
         "beat_max_loop_interval": 5,
     }
 
+
+# `celery -A worker.app flower` alone would listen on every address, without a password, and can stop workers. Flower
+# reads its options from FLOWER_* first and from the command line after that.
+os.environ.setdefault("FLOWER_ADDRESS", "127.0.0.1")
 
 app = FleetApp("ocrfleet", set_as_current=True)
 app.conf.update(configuration(settings()))

@@ -2,38 +2,29 @@
 
 from __future__ import annotations
 
-import os
-import signal
-import socket
 import time
 from dataclasses import replace
-from fnmatch import fnmatch
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import redis
 
-from detector.errors import DetectorError, is_out_of_memory
+from detector.errors import ImageError, is_out_of_memory
 from detector.images.budget import SMALLEST_LIMIT_SIDE
 from detector.memory import peak_rss_mb
-from worker import process as guard
-from worker.broker import blobs as blob
+from detector.memory_limit import limit_memory
+from detector.record import worker_name
+from worker.broker import blobs
 from worker.broker.connection import connect
 from worker.messages import BoxRecord, ImageRecord, ImageTask, ModelRecord, Original, Seconds, failed_record
+from worker.process import reset_peak_rss
 from worker.settings import Settings
 from worker.storage.files import Fetch, Storage
 from worker.storage.remote import SCHEMES, Remote
+from worker.storage.spool import open_spool
 
 if TYPE_CHECKING:
     from detector.predictor import Detection, TextDetector
-
-# Chaos tests set this to a pattern of image names: the child kills itself over them, as a bad native library would.
-POISON_VARIABLE = "OCRFLEET_CHAOS_POISON"
-
-
-def worker_name() -> str:
-    """``host:pid`` of this process."""
-    return f"{socket.gethostname()}:{os.getpid()}"
 
 
 class ImageRunner:
@@ -42,19 +33,23 @@ class ImageRunner:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.storage = Storage(
-            settings.roots, settings.spool_dir, self._fetchers(), any_path=not (settings.roots or settings.url_roots)
+            settings.roots,
+            settings.spool,
+            self._fetchers(),
+            any_path=not (settings.roots or settings.url_roots),
+            make_spool=open_spool,
         )
         self._detector: TextDetector | None = None
         self._client: redis.Redis | None = None
 
     def _fetchers(self) -> dict[str, Fetch]:
         remote = Remote(self.settings.url_roots, s3_open=not (self.settings.roots or self.settings.url_roots))
-        return {blob.SCHEME: self._fetch_blob, **dict.fromkeys(SCHEMES, remote.fetch)}
+        return {blobs.SCHEME: self._fetch_blob, **dict.fromkeys(SCHEMES, remote.fetch)}
 
     def _fetch_blob(self, uri: str, target: Path) -> None:
         if self._client is None:
             self._client = connect(self.settings, patient=True)
-        blob.fetch(self._client, uri, target)
+        blobs.fetch(self._client, uri, target)
 
     def detector(self) -> TextDetector:
         """The loaded network: inherited through the fork where that is safe (tasks.py), else loaded now.
@@ -104,15 +99,16 @@ class ImageRunner:
         Raises:
             MemoryError: no memory; the caller may try smaller.
         """
-        guard.reset_peak_rss()
+        reset_peak_rss()
         started = time.perf_counter()
+        if self.settings.memory_limit_mb:
+            limit_memory(self.settings.memory_limit_mb << 20)
         limit_side = degraded_limit_side(task.limit_side or self.settings.limit_side, losses)
         try:
             with self.storage.open(task.uri) as path:
                 fetched = time.perf_counter()
-                _maybe_poison(task)
                 detection = self.detector().detect(path, task.page_in_bytes, limit_side=limit_side)
-        except DetectorError as error:
+        except ImageError as error:
             return self._failed(task, error, attempts)
         except MemoryError:
             raise
@@ -154,11 +150,11 @@ class ImageRunner:
             model=ModelRecord(info.name, info.sha256, info.runtime),
         )
 
-    def _failed(self, task: ImageTask, error: DetectorError, attempts: int) -> ImageRecord:
+    def _failed(self, task: ImageTask, error: ImageError, attempts: int) -> ImageRecord:
         message = str(error) or type(error).__name__
         return failed_record(
             task,
-            error.type,  # type: ignore[arg-type]
+            error.type,
             message,
             attempts=attempts,
             worker=worker_name(),
@@ -181,12 +177,6 @@ def at_original_size(detection: Detection, original: Original) -> Detection:
     ]
     flags = tuple(dict.fromkeys((*original.flags, *detection.flags)))
     return replace(detection, width=original.width, height=original.height, boxes=boxes, flags=flags)
-
-
-def _maybe_poison(task: ImageTask) -> None:
-    pattern = os.environ.get(POISON_VARIABLE)
-    if pattern and fnmatch(task.image, pattern):
-        os.kill(os.getpid(), signal.SIGKILL)
 
 
 # After a lost process or no memory: same page again at a smaller size, then smaller (DESIGN 4, degradation ladder).

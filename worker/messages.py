@@ -3,26 +3,36 @@
 from __future__ import annotations
 
 import re
-from typing import Any, Literal
+from typing import Any
 
 import msgspec
 
-SCHEMA = 1
-JOB_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z")
+from detector.record import SCHEMA, BoxRecord, ErrorRecord, ErrorType, ImageRecord, ModelRecord, Seconds
+from worker.errors import WorkerError
 
-ErrorType = Literal[
-    "CorruptImage",
-    "UnsupportedFormat",
-    "TooLarge",
-    "NotFound",
-    "OutOfMemory",
-    "TimedOut",
-    "WorkerLost",
-    "Internal",
+__all__ = [
+    "JOB_NAME",
+    "SCHEMA",
+    "BoxRecord",
+    "ErrorRecord",
+    "ErrorType",
+    "ImageRecord",
+    "ImageTask",
+    "MessageError",
+    "ModelRecord",
+    "Original",
+    "Seconds",
+    "decode_task",
+    "encode",
+    "failed_record",
+    "split_task_id",
+    "task_id",
 ]
 
+JOB_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z")
 
-class MessageError(ValueError):
+
+class MessageError(WorkerError):
     """A message that is not one of ours, or of a schema this version does not speak."""
 
 
@@ -77,60 +87,6 @@ class ImageTask(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     def task_id(self) -> str:
         """Celery's task id: derived from job and index, so that sending twice is harmless."""
         return task_id(self.job, self.index)
-
-
-class BoxRecord(msgspec.Struct, frozen=True):
-    """One text box: four corners clockwise from top-left in original upright pixels, and its score in [0, 1]."""
-
-    points: list[tuple[float, float]]
-    score: float
-
-
-class ErrorRecord(msgspec.Struct, frozen=True):
-    """Why an image failed, in one line for a person and one word for a program."""
-
-    type: ErrorType
-    message: str
-
-
-class Seconds(msgspec.Struct, frozen=True):
-    """Where the time of one image went, seconds."""
-
-    fetch: float = 0.0
-    open: float = 0.0
-    infer: float = 0.0
-    post: float = 0.0
-    total: float = 0.0
-
-
-class ModelRecord(msgspec.Struct, frozen=True):
-    """Which network made the boxes."""
-
-    name: str
-    sha256: str
-    runtime: str
-
-
-class ImageRecord(msgspec.Struct, frozen=True, kw_only=True):
-    """What became of one page. Exactly one of these is kept per page of a job (schema 1, DESIGN 3)."""
-
-    schema: int = SCHEMA
-    job: str
-    index: int
-    image: str
-    page: int
-    status: Literal["ok", "failed"]
-    width: int = 0
-    height: int = 0
-    boxes: list[BoxRecord] = []
-    input_size: tuple[int, int] | None = None
-    flags: list[str] = []
-    seconds: Seconds = Seconds()
-    peak_rss_mb: float = 0.0
-    attempts: int = 1
-    worker: str = ""
-    model: ModelRecord | None = None
-    error: ErrorRecord | None = None
 
 
 _task_decoder = msgspec.json.Decoder(ImageTask)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from detector.machine import cgroup_memberships
+
 
 class OomWitness:
     """Tells whether the kernel's OOM killer struck in our cgroup since the last look.
@@ -12,6 +14,7 @@ class OomWitness:
     """
 
     def __init__(self) -> None:
+        """Counts from now on."""
         self._file = _oom_file()
         self._seen = self._count()
 
@@ -19,27 +22,22 @@ class OomWitness:
         if self._file is None:
             return 0
         try:
-            for line in self._file.read_text().splitlines():
-                name, _, value = line.partition(" ")
-                if name == "oom_kill":
-                    return int(value)
-        except (OSError, ValueError):
-            pass
-        return 0
+            lines = self._file.read_text().splitlines()
+        except OSError:  # the cgroup is gone
+            return 0
+        counts = [line.removeprefix("oom_kill ") for line in lines if line.startswith("oom_kill ")]
+        return int(counts[0]) if counts else 0  # kernels before 4.13 do not count
 
     def killed_since_last_look(self) -> bool:
+        """Whether any process of the cgroup was killed since the last call (the first: since construction)."""
         count = self._count()
         struck, self._seen = count > self._seen, count
         return struck
 
 
 def _oom_file(proc: Path = Path("/proc"), sys_cgroup: Path = Path("/sys/fs/cgroup")) -> Path | None:
-    """Where the kernel counts what it killed in our cgroup; inside a container its root is our cgroup."""
-    try:
-        memberships = [line.split(":", 2) for line in (proc / "self/cgroup").read_text().splitlines()]
-    except OSError:
-        return None
-    for _, controllers, path in memberships:
+    """Where the kernel counts what it killed in our cgroup; inside a container the root of the tree is our cgroup."""
+    for controllers, path in cgroup_memberships(proc):
         if "memory" in controllers.split(","):
             tree, name = sys_cgroup / "memory", "memory.oom_control"
         elif controllers == "":

@@ -22,7 +22,7 @@ def reset_peak_rss() -> None:
         pass
 
 
-def tame_malloc() -> None:
+def configure_malloc() -> None:
     """Keep glibc from holding memory of past images: two arenas, and free blocks go back at once."""
     memory.tame_malloc(arenas=2)
 
@@ -42,7 +42,7 @@ def lower_priority(nice: int) -> None:
             pass
 
 
-def be_first_to_die() -> None:
+def raise_oom_score() -> None:
     """If the kernel must kill for memory, this process goes, not Celery's main process or the server beside it.
 
     The child shares most of the main process's memory, so both look the same size to the kernel (proc(5),
@@ -56,7 +56,7 @@ def be_first_to_die() -> None:
 _PR_SET_PDEATHSIG = 1  # prctl(2)
 
 
-def die_with_parent(with_signal: signal.Signals = signal.SIGTERM) -> None:
+def set_parent_death_signal(with_signal: signal.Signals = signal.SIGTERM) -> None:
     """In a child process: be sent this signal when the parent dies, however it dies (prctl(2), Linux only)."""
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, with_signal)
 

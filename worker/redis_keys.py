@@ -6,8 +6,6 @@ import time
 from typing import NamedTuple
 
 JOBS_KEY = "ocrfleet:jobs"
-
-
 COUNTERS_KEY = "ocrfleet:counters"
 
 

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
-from urllib.parse import parse_qsl, urlsplit, urlunsplit
+from urllib.parse import parse_qsl, unquote, urlsplit
+
+# Query fields that redis-py passes to a connection as keyword arguments and nobody else should read.
+_SECRET_FIELDS = ("password", "ssl_password", "credential_provider")
 
 
 def broker_url(redis_url: str) -> str:
@@ -30,9 +34,24 @@ def tls_options(redis_url: str) -> dict[str, Any] | None:
 
 
 def redacted(redis_url: str) -> str:
-    """The URL without its password, for messages and logs."""
-    parts = urlsplit(redis_url)
-    if parts.password is None:
-        return redis_url
-    host = parts.netloc.rsplit("@", 1)[-1]
-    return urlunsplit((parts.scheme, f"{parts.username or ''}:***@{host}", parts.path, parts.query, ""))
+    """The URL without a password, for messages and logs: whatever stands between a user's name and the host is hidden.
+
+    Not by `urlsplit`: in ``redis://:Ab/c+x@host`` it takes ``Ab`` for a port and leaves the password in the path. What
+    cannot be parsed at all is not shown.
+    """
+    scheme, separator, rest = redis_url.partition("://")
+    if not separator:
+        return "***"  # no URL; it may be anything, such as a password in the wrong variable
+    place, question, query = rest.partition("?")
+    credentials, at, place = place.rpartition("@")
+    if "@" in query and not re.match(r"[\w%]+=", query):  # a password with a "?" in it: the host is behind the last "@"
+        credentials, at, place, question, query = "", "@", query.rpartition("@")[2], "", ""
+    user, colon, _ = credentials.partition(":")
+    hidden = f"{user if colon else ''}:***@" if at else ""
+    fields = [_hidden_field(field) for field in query.split("&")] if question else []
+    return f"{scheme}://{hidden}{place}{question}{'&'.join(fields)}"
+
+
+def _hidden_field(field: str) -> str:
+    name, equals, _ = field.partition("=")
+    return f"{name}=***" if equals and unquote(name).lower() in _SECRET_FIELDS else field

@@ -10,8 +10,11 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+from detector.errors import ProfileError
+from detector.exit_codes import ExitCode
 from detector.models import DEFAULT_MODEL
 from detector.profile import Profile, choose_profile
+from worker.errors import WorkerError
 
 PREFIX = "OCRFLEET_"
 DEFAULT_CRON = "17 3 * * *"
@@ -21,10 +24,13 @@ LEASE_S = 30
 HEARTBEAT_S = 10
 # The hard limit kills the child; the soft one, this much earlier, lets the task write its own TimedOut record.
 HARD_LIMIT_MARGIN_S = 15
+SPOOL_FOLDER = "ocrfleet-spool"  # inside OCRFLEET_SPOOL_DIR, which may hold files of the user's
 
 
-class SettingsError(ValueError):
+class SettingsError(WorkerError):
     """An environment variable holds something unusable. The message names the variable and what it may hold."""
+
+    exit_code = ExitCode.USAGE
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +49,7 @@ class Settings:
         max_pixels: pages with more pixels than this are refused before decoding.
         roots: folders a ``file://`` URI may point into; empty means any (only right on one's own machine).
         url_roots: ``s3://`` and ``https://`` prefixes a URI may lie below, from the same variable.
-        spool_dir: where temporary files of running images live.
+        spool_dir: the folder that holds `spool`.
         result_ttl_h: hours after its last activity at which a job's Redis keys expire.
         temp_ttl_h: hours after which a file in the spool is litter.
         cleanup_cron: five-field cron line (UTC) of the nightly cleanup.
@@ -72,6 +78,11 @@ class Settings:
     task_timeout_s: int
     nice: int
     max_tasks_per_child: int
+
+    @property
+    def spool(self) -> Path:
+        """Where temporary files of running images live: a folder of our own, in which cleanup may delete."""
+        return self.spool_dir / SPOOL_FOLDER / "pages"
 
     @property
     def hard_timeout_s(self) -> int:
@@ -123,7 +134,7 @@ def read_settings(environ: Mapping[str, str]) -> Settings:
     """
     try:
         profile, reason = choose_profile(environ.get(PREFIX + "PROFILE", "").strip() or "auto")
-    except ValueError as error:
+    except ProfileError as error:
         raise SettingsError(f"{PREFIX}PROFILE: {error}") from None
     runtime = environ.get(PREFIX + "RUNTIME", "").strip() or profile.runtime
     if runtime not in ("auto", "onnxruntime", "openvino", "torch"):
@@ -146,7 +157,7 @@ def read_settings(environ: Mapping[str, str]) -> Settings:
         max_pixels=int(_number(environ, "MAX_PIXELS", profile.max_pixels, low=1, high=1e11)),
         roots=roots,
         url_roots=url_roots,
-        spool_dir=Path(spool) if spool else Path(tempfile.gettempdir()) / f"ocrfleet-spool-{os.getuid()}",
+        spool_dir=Path(spool) if spool else default_spool_dir(environ),
         result_ttl_h=_number(environ, "RESULT_TTL_H", 72, low=0.0001, high=24 * 365),
         temp_ttl_h=_number(environ, "TEMP_TTL_H", 24, low=0.0001, high=24 * 365),
         cleanup_cron=cron,
@@ -155,6 +166,26 @@ def read_settings(environ: Mapping[str, str]) -> Settings:
         nice=int(_number(environ, "NICE", profile.nice, low=0, high=19)),
         max_tasks_per_child=int(_number(environ, "MAX_TASKS_PER_CHILD", profile.max_tasks_per_child, low=1, high=1e6)),
     )
+
+
+def default_spool_dir(environ: Mapping[str, str]) -> Path:
+    """A place of this user alone, on a disk where there is one.
+
+    The cache folder; without a home $XDG_RUNTIME_DIR, which is private too but in memory; else a folder in the system's
+    temporary one. Anybody can foretell its name: `worker.storage.spool.open_spool` refuses what another user made.
+    """
+    home = environ.get("XDG_CACHE_HOME", "").strip() or (f"{environ['HOME']}/.cache" if environ.get("HOME") else "")
+    if home and _can_be_written(Path(home)):
+        return Path(home) / "ocrfleet"
+    runtime = environ.get("XDG_RUNTIME_DIR", "").strip()
+    if runtime and _can_be_written(Path(runtime)):
+        return Path(runtime) / "ocrfleet"
+    return Path(tempfile.gettempdir()) / f"ocrfleet-{os.getuid()}"
+
+
+def _can_be_written(folder: Path) -> bool:
+    existing = next(parent for parent in (folder, *folder.parents) if parent.exists())
+    return folder.is_absolute() and os.access(existing, os.W_OK | os.X_OK)
 
 
 def split_roots(text: str) -> tuple[tuple[Path, ...], tuple[str, ...]]:

@@ -17,20 +17,20 @@ from celery.signals import setup_logging, worker_init, worker_process_init
 from kombu.exceptions import OperationalError
 
 from detector.errors import ModelError
+from detector.record import worker_name
 from detector.runtimes import usable_card
-from worker import process as guard
+from worker import process
 from worker.app import CLEANUP_TASK, DETECT_TASK, RECONCILE_TASK, app
 from worker.broker.connection import takes_no_writes
-from worker.detection import ImageRunner, worker_name
+from worker.detection import ImageRunner
 from worker.lease import LeaseKeeper
-from worker.ledger.dead_letters import MACHINE_FAULT, bury, dead_record
+from worker.ledger.dead_letters import MACHINE_FAULT, dead_record, record_dead_letter
 from worker.ledger.ledger import Ledger
 from worker.ledger.patient import open_ledger
 from worker.ledger.reconcile import reconcile_all_once
 from worker.messages import ImageRecord, ImageTask, MessageError, decode_task, encode, failed_record, page_named_in
 from worker.ops.cleanup import clean_redis_once, clean_spool, remember_report, report_line
 from worker.ops.heartbeat import image_done
-from worker.process import die_with_parent
 from worker.settings import settings
 from worker.storage.spool import MachineFault
 
@@ -56,8 +56,8 @@ def _prepare_main_process(**_: Any) -> None:
     except ModelError as error:
         # `ocr-worker start` has looked; plain `celery worker` has not, and would fail every image of every job.
         raise SystemExit(f"OCRFLEET_MODEL: {error}") from None
-    guard.tame_malloc()
-    guard.lower_priority(settings().nice)
+    process.configure_malloc()
+    process.lower_priority(settings().nice)
     logger.info("profile %s", settings().profile_reason)
     _load_before_fork()
     # What is there now stays. The garbage collector need not look at it again: not before each fork, where Celery
@@ -83,10 +83,10 @@ def _load_before_fork() -> None:
 
 @worker_process_init.connect
 def _prepare_child(**_: Any) -> None:
-    guard.tame_malloc()
-    guard.be_first_to_die()
+    process.configure_malloc()
+    process.raise_oom_score()
     # A child whose Celery main process was killed must not go on using memory that its successor needs.
-    die_with_parent(signal.SIGKILL)
+    process.set_parent_death_signal(signal.SIGKILL)
 
 
 @cache
@@ -161,7 +161,7 @@ def _refuse(message: Any, error: MessageError) -> str:
     if begin.verdict == "exhausted":
         reason = f"no worker understands it ({error}), {begin.attempts} tried: update them, then `retry`"
         record = failed_record(task, "Internal", reason, attempts=begin.attempts, worker=worker_name())
-        bury(_ledger(), record, epoch=task.epoch)
+        record_dead_letter(_ledger(), record, epoch=task.epoch)
     elif begin.verdict == "run":
         _ledger().lose(task.job, task.index, MACHINE_FAULT, epoch=task.epoch)
     return f"refused: {error}"
@@ -196,7 +196,7 @@ def _detect(task: ImageTask, redelivered: bool) -> str:
     begin = ledger.begin(task.job, task.index, redelivered=redelivered, epoch=task.epoch)
     if begin.verdict == "exhausted":
         record = dead_record(task, begin.attempts, begin.losses, worker_name())
-        bury(ledger, record, epoch=task.epoch)
+        record_dead_letter(ledger, record, epoch=task.epoch)
         return _line(record)
     if begin.verdict != "run":
         image_done(ledger.client, None)

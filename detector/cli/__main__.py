@@ -1,4 +1,4 @@
-"""python -m detector.cli"""
+"""``python -m detector.cli``."""
 
 from detector.cli.main import main
 

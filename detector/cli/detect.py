@@ -6,17 +6,20 @@ import json
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
+import msgspec
 
-from detector.cli.options import FAILED, NOTHING_TO_DO, OK, RUNTIME_HELP, NewFile, detector_options, rules_of, say
-from detector.errors import DetectorError, show
+from detector.cli.options import RUNTIME_HELP, NewFile, detector_options, say, thresholds_of
+from detector.errors import ImageError, ProfileError, show
+from detector.exit_codes import ExitCode
 from detector.images.suffixes import is_page
 from detector.profile import choose_profile
 
 if TYPE_CHECKING:
     from detector.predictor import TextDetector
+    from detector.record import ImageRecord
 
 
 LONGEST_STEM = 60  # characters, of an overlay's name: file systems take 255 bytes, suffix and number included
@@ -71,12 +74,12 @@ def detect(
 
     try:
         settings, _ = choose_profile(profile)
-    except ValueError as error:
+    except ProfileError as error:
         raise click.BadParameter(str(error), param_hint="--profile") from None
     limit_mb = memory_limit_mb or settings.memory_limit_mb
     detector = TextDetector(
         model,
-        rules=rules_of(model, runtime, thresholds),
+        thresholds=thresholds_of(model, runtime, thresholds),
         runtime=runtime,
         threads=threads,
         limit_side=limit_side or settings.limit_side,
@@ -86,21 +89,24 @@ def detect(
     )
     failed = count = 0
     with click.open_file(str(output) if output else "-", "w", encoding="utf-8") as lines:
-        for record in _records(detector, images, overlays):
-            lines.write(json.dumps(record, ensure_ascii=False) + "\n")
+        for record in _records(detector, images, overlays, limit_mb):
+            lines.write(json.dumps(msgspec.to_builtins(record), ensure_ascii=False) + "\n")
             lines.flush()
             count += 1
-            if record["error"]:
+            if record.error:
                 failed += 1
-                say(f"failed ({record['error']['type']}): {record['error']['message']}")
+                say(f"failed ({record.error.type}): {record.error.message}")
     if not count:
         say(f"nothing to do: no images in {', '.join(show(path) for path in images)}")
-        return NOTHING_TO_DO
-    return FAILED if failed else OK
+        return ExitCode.NOTHING
+    return ExitCode.FAILED if failed else ExitCode.OK
 
 
-def _records(detector: TextDetector, images: tuple[Path, ...], overlays: Path | None) -> Iterator[dict[str, Any]]:
+def _records(
+    detector: TextDetector, images: tuple[Path, ...], overlays: Path | None, limit_mb: int | None
+) -> Iterator[ImageRecord]:
     from detector.images.page import count_pages
+    from detector.memory_limit import limit_memory
     from detector.overlay import write_overlay
     from detector.record import failed_record, ok_record
 
@@ -108,15 +114,17 @@ def _records(detector: TextDetector, images: tuple[Path, ...], overlays: Path | 
     for path in _files(images):
         try:
             pages = count_pages(path)
-        except DetectorError as error:
+        except ImageError as error:
             yield failed_record(index, path, 0, error, detector.info)
             index += 1
             continue
         for page in range(pages):
             started = time.perf_counter()
+            if limit_mb:
+                limit_memory(limit_mb << 20)
             try:
                 found = detector.detect(path, page)
-            except (DetectorError, MemoryError) as error:
+            except (ImageError, MemoryError) as error:
                 yield failed_record(index, path, page, error, detector.info)
             else:
                 yield ok_record(index, path, page, found, detector.info, time.perf_counter() - started)
@@ -124,7 +132,7 @@ def _records(detector: TextDetector, images: tuple[Path, ...], overlays: Path | 
                     out = overlays / f"{index:05}-{path.stem[:LONGEST_STEM]}.jpg"
                     try:
                         write_overlay(path, page, [box.points for box in found.boxes], out)
-                    except (DetectorError, MemoryError, OSError) as error:
+                    except (ImageError, MemoryError, OSError) as error:
                         say(f"no overlay of {show(path)}: {error or 'not enough memory'}")
             index += 1
 

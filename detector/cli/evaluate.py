@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from detector.cli.options import NOTHING_TO_DO, OK, RUNTIME_HELP, detector_options, rules_of, say
-from detector.errors import DetectorError, show
+from detector.cli.options import RUNTIME_HELP, detector_options, say, thresholds_of
+from detector.errors import show
+from detector.exit_codes import ExitCode
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -64,8 +65,8 @@ def evaluate(
       ocr-detector evaluate --data receipts --worst 10 -o worst/     (red = found, green = ground truth)
     """
     from detector.evaluation import evaluate as evaluation
-    from detector.evaluation.annotations import AnnotationError, read_split
-    from detector.evaluation.isolated_run import Trial, TrialError
+    from detector.evaluation.annotations import read_split
+    from detector.evaluation.isolated_run import Trial
 
     if (worst is None) != (output is None):
         raise click.UsageError("--worst N and -o FOLDER go together")
@@ -87,26 +88,22 @@ def evaluate(
                 threads=threads or 1,
                 limit_side=limit,
                 tiled=bool(tiled),
-                rules=rules_of(model, runtime, thresholds),
+                thresholds=thresholds_of(model, runtime, thresholds),
             )
             for runtime, limit in product(runtimes, limits or (640,))
         ]
         for trial in trials:
             yield evaluation.score_trial(trial, samples, str(trial.limit_side), keep)
 
-    try:
-        samples = read_split(data, split)
-        if not as_json:
-            click.echo(evaluation.HEADING)
-        several = len(runtimes) * len(limits or (0,)) > 1
-        for summary, found in rows(samples):
-            click.echo(json.dumps(summary.plain()) if as_json else evaluation.table_line(summary))
-            if output:
-                _draw_worst(found, output / f"{summary.runtime}-{summary.label}" if several else output)
-    except (AnnotationError, evaluation.EvaluateError, DetectorError, TrialError) as error:
-        say(str(error))
-        return NOTHING_TO_DO
-    return OK
+    samples = read_split(data, split)
+    if not as_json:
+        click.echo(evaluation.HEADING)
+    several = len(runtimes) * len(limits or (0,)) > 1
+    for summary, found in rows(samples):
+        click.echo(json.dumps(summary.plain()) if as_json else evaluation.table_line(summary))
+        if output:
+            _draw_worst(found, output / f"{summary.runtime}-{summary.label}" if several else output)
+    return ExitCode.OK
 
 
 def _draw_worst(scores: list[ImageScore], folder: Path) -> None:

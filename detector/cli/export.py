@@ -6,8 +6,9 @@ from pathlib import Path
 
 import click
 
-from detector.cli.options import FAILED, OK, USAGE, NewFile, say
+from detector.cli.options import NewFile
 from detector.cli.train import fine_tunable
+from detector.exit_codes import ExitCode
 from detector.models import DEFAULT_MODEL
 
 
@@ -30,26 +31,19 @@ def export(
       ocr-detector export run/best.pt -o my.fp32.onnx --dynamic
       ocr-detector export dbnet-resnet18 --height 736 --width 1280 -o wide.onnx
     """
-    from detector.convert.export import ExportError, check_side, export_onnx, pass_card_on
+    from detector.convert.export import check_side, export_onnx, pass_card_on
 
-    try:
-        sides = (check_side(height or size), check_side(width or size))
-        path = fine_tunable(weights)
-        from detector.network.build import load_network  # torch, which takes seconds: what can be refused was
+    sides = (check_side(height or size), check_side(width or size))
+    path = fine_tunable(weights)
+    from detector.network.build import load_network  # torch, which takes seconds: what can be refused was
 
-        network = load_network(path)
-        parities = export_onnx(network, output, sides, dynamic=dynamic, opset=opset, half=half)
-        card = pass_card_on(path, output)
-    except ExportError as error:
-        say(str(error))
-        return USAGE if "not possible" in str(error) else FAILED
-    except ValueError as error:
-        say(str(error))
-        return USAGE
+    network = load_network(path)
+    parities = export_onnx(network, output, sides, dynamic=dynamic, opset=opset, half=half)
+    card = pass_card_on(path, output)
     for item in parities:
         click.echo(f"{item.runtime:>12} {item.size[0]}x{item.size[1]}: largest difference {item.difference:.1e}")
     click.echo(
         f"{output}: {output.stat().st_size / 1e6:.1f} MB, {'dynamic' if dynamic else f'{sides[0]}x{sides[1]}'}"
         + (f", its thresholds in {card.name}" if card else "")
     )
-    return OK
+    return ExitCode.OK

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from detector.cli.options import FAILED, NOTHING_TO_DO, OK, USAGE, NewFile, say
-from detector.errors import DetectorError, show
+from detector.cli.options import NewFile, say
+from detector.errors import show
+from detector.exit_codes import ExitCode
 
 if TYPE_CHECKING:
     from detector.convert.import_onnx import Convention
@@ -58,34 +59,26 @@ def import_weights(
 
     The card NAME.json beside the result holds mean, std and thresholds; edit it to try others.
     """
-    from detector.convert.export import ExportError
     from detector.convert.import_weights import import_checkpoint, import_onnx
 
     if not file.is_file():
         say(f"{show(file)}: no such file; give a checkpoint (.pt, .pth, .safetensors) or an .onnx file")
-        return NOTHING_TO_DO
+        return ExitCode.NOTHING
     is_onnx = file.suffix.lower() == ".onnx"
     target = output or Path(file.stem + (".onnx" if is_onnx else ".safetensors"))
     if target.suffix not in (".safetensors", ".onnx"):
         raise click.UsageError(f"-o {target}: give a name that ends in .safetensors or .onnx")
-    try:
-        if is_onnx:
-            imported = import_onnx(file, target, name, _convention(like, channels, mean, std))
-        elif like or channels or mean or std:
-            raise click.UsageError(
-                "--like, --channels, --mean and --std are for ONNX files; checkpoints tell by their keys"
-            )
-        else:
-            imported = import_checkpoint(file, target, name)
-    except ExportError as error:
-        say(str(error))
-        return FAILED
-    except (ValueError, DetectorError) as error:
-        say(str(error))
-        return USAGE
+    if is_onnx:
+        imported = import_onnx(file, target, name, _convention(like, channels, mean, std))
+    elif like or channels or mean or std:
+        raise click.UsageError(
+            "--like, --channels, --mean and --std are for ONNX files; checkpoints tell by their keys"
+        )
+    else:
+        imported = import_checkpoint(file, target, name)
     for line in imported.lines:
         click.echo(line)
-    return OK
+    return ExitCode.OK
 
 
 def _convention(

@@ -6,7 +6,8 @@ import json
 
 import click
 
-from detector.cli.options import NOTHING_TO_DO, OK, say
+from detector.cli.options import say
+from detector.exit_codes import ExitCode
 
 
 @click.command()
@@ -27,7 +28,7 @@ def models(as_json: bool) -> int:
     names = list_models()
     if not names:
         say("no model is installed; install the package again, or train one with: ocr-detector train")
-        return NOTHING_TO_DO
+        return ExitCode.NOTHING
     if not as_json:
         click.echo(f"{'name':24} {'':5} {'MB':>6}  {'sha256':12}  scores (hmean)")
     for name in names:
@@ -40,4 +41,4 @@ def models(as_json: bool) -> int:
             known = card.details.get("scores")
             scores = "; ".join(f"{on} {value}" for on, value in known.items()) if isinstance(known, dict) else ""
             click.echo(f"{name:24} {card.precision:5} {size / 1e6:6.1f}  {card.sha256[:12]}  {scores or '–'}")
-    return OK
+    return ExitCode.OK

@@ -1,24 +1,22 @@
-"""What several commands of `ocr-detector` share: exit codes, the detector's options, one line to the user."""
+"""What several commands of `ocr-detector` share: the detector's options, one line to the user."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 from click.core import ParameterSource
 
-from detector.errors import DetectorError, show
+from detector.errors import show
 from detector.models import DEFAULT_MODEL
 
 if TYPE_CHECKING:
-    from detector.thresholds import Rules
+    from detector.thresholds import Thresholds
 
-OK, FAILED, USAGE, NOTHING_TO_DO, INTERRUPTED = 0, 1, 2, 4, 130
 RUNTIME_HELP = "auto, onnxruntime, openvino or torch (the fp16 weights, in bf16 or fp16 where the machine has it)."
 
 
@@ -41,23 +39,6 @@ class NewFile(click.Path):
 def say(line: str) -> None:
     """One line on stderr."""
     click.echo(line, err=True)
-
-
-def one_line_errors(command: Callable[..., int]) -> Callable[..., int]:
-    """The command, saying what is wrong with a file (exit code 4) or with a value (2) instead of raising it."""
-
-    @wraps(command)
-    def wrapped(*args: Any, **kwargs: Any) -> int:
-        try:
-            return command(*args, **kwargs)
-        except DetectorError as error:
-            say(str(error))
-            return NOTHING_TO_DO
-        except ValueError as error:
-            say(str(error))
-            return USAGE
-
-    return wrapped
 
 
 def refuse_beside_resume(resume: Path | None) -> None:
@@ -101,7 +82,7 @@ def detector_options(function: Callable[..., Any]) -> Callable[..., Any]:
     return function
 
 
-def rules_of(model: str, runtime: str, thresholds: Mapping[str, float | None]) -> Rules | None:
+def thresholds_of(model: str, runtime: str, thresholds: Mapping[str, float | None]) -> Thresholds | None:
     """The thresholds of a model's card with those replaced that were given; None if none was.
 
     Raises:
@@ -111,4 +92,4 @@ def rules_of(model: str, runtime: str, thresholds: Mapping[str, float | None]) -
     from detector.runtimes import file_kind
 
     given = {name: value for name, value in thresholds.items() if value is not None}
-    return replace(load_card(model, file_kind(runtime)).rules, **given) if given else None
+    return replace(load_card(model, file_kind(runtime)).thresholds, **given) if given else None

@@ -32,6 +32,7 @@ class Program(click.Group):
     Args:
         commands: name -> ("module:attribute", short help).
         explain: gives the line and the exit code for exceptions of libraries, None for those it does not know.
+        prefix: before the line of an error.
         settings: as for `click.Group`.
     """
 
@@ -40,11 +41,13 @@ class Program(click.Group):
         *arguments: Any,
         commands: Mapping[str, tuple[str, str]],
         explain: Explain = explain_nothing,
+        prefix: str = "",
         **settings: Any,
     ) -> None:
         super().__init__(*arguments, **settings)
         self._table = dict(commands)
         self._explain = explain
+        self._prefix = prefix
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Names, sorted."""
@@ -84,16 +87,16 @@ class Program(click.Group):
 
         if not standalone_mode:
             return run()
-        sys.exit(run_to_exit_code(run, f"{name} {' '.join(words)}".strip(), self._explain))
+        sys.exit(run_to_exit_code(run, f"{name} {' '.join(words)}".strip(), self._explain, self._prefix))
 
 
-def run_to_exit_code(run: Callable[[], Any], doing: str, explain: Explain) -> int:
+def run_to_exit_code(run: Callable[[], Any], doing: str, explain: Explain, prefix: str = "") -> int:
     """Calls ``run`` and says on stderr what went wrong.
 
     Args:
         run: the command; its value is the exit code if it is an int.
         doing: the command line, for the report of a bug.
-        explain: see `Program`.
+        explain, prefix: see `Program`.
     """
     try:
         code = run()
@@ -110,9 +113,9 @@ def run_to_exit_code(run: Callable[[], Any], doing: str, explain: Explain) -> in
         return ExitCode.FAILED
     except Exception as error:
         if isinstance(code := getattr(error, "exit_code", None), ExitCode):
-            return _say(str(error), code)
+            return _say(f"{prefix}{error}", code)
         if (explained := explain(error)) is not None:
-            return _say(*explained)
+            return _say(f"{prefix}{explained[0]}", explained[1])
         line = f"This is a bug in ocrfleet {version('ocrfleet')}, met by: {doing}"
         _say(f"{line}\nPlease report it with these lines (CONTRIBUTING.md says where):", ExitCode.BUG)
         traceback.print_exc()

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from detector.atomic import whole_file
-from detector.cli.options import INTERRUPTED, NOTHING_TO_DO, OK, one_line_errors, refuse_beside_resume, say
+from detector.atomic import atomic_write
+from detector.cli.options import refuse_beside_resume, say
 from detector.cli.train import FOLDER, can_be_trained_on, fine_tunable
+from detector.exit_codes import ExitCode
 from detector.models import DEFAULT_MODEL
 
 if TYPE_CHECKING:
@@ -41,7 +42,6 @@ PLAN, START, RESULT, TABLE = "prune.json", "start.safetensors", "pruned.safetens
 @click.option("--int8/--no-int8", default=True, show_default=True, help="Also quantize and measure both networks.")
 @click.option("-o", "--output", type=FOLDER, help="Folder of the run.")
 @click.option("--resume", type=FOLDER, help="Go on with this run where it stopped.")
-@one_line_errors
 def prune(
     model: str,
     data: Path | None,
@@ -77,7 +77,7 @@ def prune(
         if resume is not None:
             if not (run / PLAN).is_file():
                 say(f"{run / PLAN}: not found; --resume wants the folder of an earlier `ocr-detector prune`")
-                return NOTHING_TO_DO
+                return ExitCode.NOTHING
         else:
             if epochs and data is None:
                 raise click.UsageError("give --data FOLDER to fine-tune on (or --epochs 0)")
@@ -89,7 +89,7 @@ def prune(
                 raise click.UsageError(f"--crop {crop} is not a multiple of 32; the nearest is {round(crop / 32) * 32}")
             source = fine_tunable(model).resolve()
             if data is not None and not can_be_trained_on(data):
-                return NOTHING_TO_DO
+                return ExitCode.NOTHING
             training = {
                 "data": str(data.resolve()) if data else "",
                 "epochs": epochs,
@@ -106,9 +106,9 @@ def prune(
         _finish(run, going_on=resume is not None)
     except KeyboardInterrupt:
         say(f"interrupted; go on with: ocr-detector prune --resume {run}")
-        return INTERRUPTED
+        return ExitCode.INTERRUPTED
     click.echo(f"pruned network: {run / RESULT}")
-    return OK
+    return ExitCode.OK
 
 
 def _start(source: Path, ratio: float, run: Path, training: dict[str, Any], int8: bool) -> None:
@@ -125,12 +125,12 @@ def _start(source: Path, ratio: float, run: Path, training: dict[str, Any], int8
     _write_card(run / START, pruned, source, ratio)
     training |= {"init": str((run / START).resolve()), "backbone": pruned.backbone}
     plan = {"model": str(source), "ratio": ratio, "int8": int8, "training": training}
-    with whole_file(run / PLAN) as unfinished:
+    with atomic_write(run / PLAN, sync=True) as unfinished:
         unfinished.write_text(json.dumps(plan, indent=2) + "\n", encoding="utf-8")
 
 
 def _write_card(path: Path, network: DBNet, source: Path, ratio: float) -> None:
-    """The card beside a pruned network's weights: the box rules are those of its source."""
+    """The card beside a pruned network's weights: the box thresholds are those of its source."""
     from detector.models import load_card
 
     card = load_card(source)
@@ -140,10 +140,10 @@ def _write_card(path: Path, network: DBNet, source: Path, ratio: float) -> None:
         "width": network.width,
         "mean": card.mean,
         "std": card.std,
-        **asdict(card.rules),
+        **asdict(card.thresholds),
         "recipe": f"{card.name}, {100 * ratio:g} % of the channels cut with ocr-detector prune",
     }
-    with whole_file(path.with_suffix(".json")) as unfinished:
+    with atomic_write(path.with_suffix(".json"), sync=True) as unfinished:
         unfinished.write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
 
 
@@ -151,7 +151,7 @@ def _finish(run: Path, going_on: bool) -> None:
     """Fine-tunes from START, writes the result and the table."""
     import cv2
 
-    from detector.convert.prune import compare, table
+    from detector.convert.prune import PruneError, compare, table
     from detector.convert.quantize import CALIBRATION_IMAGES, spread
     from detector.evaluation.annotations import held_out_split, read_split
     from detector.network.build import load_network, save_half
@@ -162,7 +162,7 @@ def _finish(run: Path, going_on: bool) -> None:
         plan = json.loads((run / PLAN).read_text(encoding="utf-8"))
         options = fitting.FitOptions(**plan["training"])
     except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"{run / PLAN}: not the plan of a run ({error}); prune anew with -o") from None
+        raise PruneError(f"{run / PLAN}: not the plan of a run ({error}); prune anew with -o") from None
     if options.epochs:
         fitting.fit(options, run, resume=going_on, say=say)
     after, source = load_network(run / (fitting.BEST if options.epochs else START)), Path(plan["model"])

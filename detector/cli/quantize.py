@@ -7,10 +7,11 @@ from pathlib import Path
 
 import click
 
-from detector.atomic import whole_file
-from detector.cli.options import FAILED, NOTHING_TO_DO, OK, NewFile, one_line_errors, say
+from detector.atomic import atomic_write
+from detector.cli.options import NewFile, say
 from detector.cli.train import FILE, FOLDER
 from detector.errors import show
+from detector.exit_codes import ExitCode
 
 
 @click.command()
@@ -21,7 +22,6 @@ from detector.errors import show
 @click.option("--dynamic", is_flag=True, help="quantize_dynamic: changes fully connected layers only.")
 @click.option("--force", is_flag=True, help="Keep the result though it loses more than 1.5 points.")
 @click.option("-o", "--output", type=NewFile(), required=True, help="The int8 .onnx file.")
-@one_line_errors
 def quantize(
     model: Path, images: Path | None, data: Path | None, limit_side: int, dynamic: bool, force: bool, output: Path
 ) -> int:
@@ -41,10 +41,10 @@ def quantize(
 
     if not model.is_file():
         say(f"{show(model)}: no such file; give an fp32 .onnx file (ocr-detector export makes one)")
-        return NOTHING_TO_DO
+        return ExitCode.NOTHING
     quantizing.check_model(model)
     if dynamic:
-        with whole_file(output) as unfinished:
+        with atomic_write(output, sync=True) as unfinished:
             changed = quantizing.quantize_dynamic(model, unfinished)
         pass_card_on(model, output)
         click.echo(
@@ -56,14 +56,14 @@ def quantize(
                 else ""
             )
         )
-        return OK
+        return ExitCode.OK
     folder = images or (data / "train_images" if data else None)
     if folder is None:
         raise click.UsageError("give --images FOLDER or --data FOLDER for calibration")
     files = sorted(file for file in folder.iterdir() if file.is_file()) if folder.is_dir() else []
     if not files:
         say(f"{show(folder)}: {'no images in it' if folder.is_dir() else 'no such folder'}; give some to calibrate")
-        return NOTHING_TO_DO
+        return ExitCode.NOTHING
     split = (data and held_out_split(data)) or ""
     if quantizing.fixed_size(model):
         split = ""  # pages have all sizes
@@ -84,7 +84,7 @@ def quantize(
         lost = scores[0] - scores[1] if scores else 0.0
         if lost > quantizing.MOST_LOST and not force:
             say(f"{output}: not written, it loses {100 * lost:.1f} points; --force keeps it")
-            return FAILED
+            return ExitCode.FAILED
         trial.replace(output)
         pass_card_on(model, output)
-    return OK
+    return ExitCode.OK

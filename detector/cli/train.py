@@ -7,16 +7,9 @@ from pathlib import Path
 
 import click
 
-from detector.cli.options import (
-    INTERRUPTED,
-    NOTHING_TO_DO,
-    OK,
-    USAGE,
-    one_line_errors,
-    refuse_beside_resume,
-    say,
-)
+from detector.cli.options import refuse_beside_resume, say
 from detector.errors import ModelError
+from detector.exit_codes import ExitCode
 from detector.models import DEFAULT_MODEL, WEIGHTS_FOLDER, list_models, load_card, weights_path
 
 _ANEW = {"none": "", "imagenet": "imagenet"}
@@ -88,7 +81,6 @@ def _first_weights(backbone: str | None, fpn_width: int | None) -> str:
 @click.option("-o", "--output", type=FOLDER, help="Folder of the run: checkpoints, metrics.csv, curve.png.")
 @click.option("--resume", type=FOLDER, help="Go on with this run exactly where it stopped.")
 @click.option("--check-only", is_flag=True, help="Only check the data folder: file:line of everything wrong.")
-@one_line_errors
 def train(
     data: Path | None,
     init: str | None,
@@ -130,12 +122,12 @@ def train(
         saved = resume / fitting.CONFIG
         if not saved.is_file():
             say(f"{saved}: not found; --resume wants the folder of an earlier run")
-            return NOTHING_TO_DO
+            return ExitCode.NOTHING
         try:
             options = fitting.FitOptions(**json.loads(saved.read_text(encoding="utf-8")))
         except (ValueError, TypeError) as error:
             say(f"{saved}: not the settings of a run ({error}); train anew with -o")
-            return USAGE
+            return ExitCode.USAGE
         data = Path(options.data)
     if data is None:
         raise click.UsageError("give --data FOLDER (or --resume RUN)")
@@ -147,10 +139,10 @@ def train(
     if fpn_width and fpn_width % 4:
         raise click.UsageError(f"--fpn-width {fpn_width} is not a multiple of 4; try {fpn_width // 4 * 4}")
     if not can_be_trained_on(data):
-        return NOTHING_TO_DO
+        return ExitCode.NOTHING
     if check_only or run is None:
         click.echo(f"{data}: nothing wrong; {fitting.describe_data(data)}")
-        return OK
+        return ExitCode.OK
     try:
         if resume is None:
             if (run / fitting.LAST).is_file():
@@ -180,6 +172,6 @@ def train(
         fitting.fit(options, run, resume=resume is not None, say=say)
     except KeyboardInterrupt:
         say(f"interrupted; go on with: ocr-detector train --resume {run}")
-        return INTERRUPTED
+        return ExitCode.INTERRUPTED
     click.echo(f"best checkpoint: {run / fitting.BEST}")
-    return OK
+    return ExitCode.OK

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import click
 
-from detector.cli.options import FAILED, OK, USAGE, model_option, say
-from detector.errors import show
+from detector.cli.options import model_option, say
+from detector.errors import ProfileError, show
+from detector.exit_codes import ExitCode
 from detector.machine import read_machine
 from detector.profile import choose_profile
 
@@ -59,7 +60,7 @@ def tune(
 
     try:
         settings, _ = choose_profile(profile)
-    except ValueError as error:
+    except ProfileError as error:
         raise click.BadParameter(str(error), param_hint="--profile") from None
     # With tiles the network sees no more than a tile at a time.
     side = limit_side or settings.limit_side
@@ -74,7 +75,7 @@ def tune(
             f"{show(path)}: cannot be written ({error.strerror}); give -o FILE in a folder that can, "
             f"and set {choice.FILE_VARIABLE}=FILE where images are detected"
         )
-        return USAGE
+        return ExitCode.USAGE
     cores = read_machine().cores
     if (load := os.getloadavg()[0]) > cores / 2:
         say(f"note: this machine is busy (load {load:.1f} on {cores:g} cores); the times may mislead")
@@ -89,12 +90,12 @@ def tune(
     if alone is None:
         if not any(way.note.startswith(tune.TOO_LARGE) for way in measured):
             say(f"nothing ran: {next((way.note for way in measured if way.note), 'no runtime is installed')}")
-            return USAGE
+            return ExitCode.USAGE
         say(f"nothing ran within {limit_mb} MB at {side} pixels: raise --memory-limit-mb or lower --limit-side")
-        return FAILED
+        return ExitCode.FAILED
     choice.write_tuning(path, choice.Tuning(card.sha256, side, choice.machine_facts(), measured))
     click.echo(f"one process alone: {alone.runtime}, {alone.threads} thread{'s' if alone.threads > 1 else ''}")
     if worker := choice.best(measured, threads=1):
         click.echo(f"workers of 1 thread: {worker.runtime}")
     click.echo(f"written to {show(path)}: --runtime auto uses it for pages of {side} pixels")
-    return OK
+    return ExitCode.OK

@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from detector.atomic import whole_file
+from detector.atomic import atomic_write
+from detector.errors import DetectorError
+from detector.exit_codes import ExitCode
 from detector.images.sizes import STRIDE
 from detector.models import card_file, read_card
 
@@ -25,8 +27,16 @@ TOLERANCE = 1e-3
 HALF_TOLERANCE = 2e-2
 
 
-class ExportError(ValueError):
+class ExportError(DetectorError):
     """The export was refused or its result is not the same network; one line."""
+
+    exit_code = ExitCode.FAILED
+
+
+class SideError(ExportError):
+    """The asked size is none that a network can have."""
+
+    exit_code = ExitCode.USAGE
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,11 +79,11 @@ def check_side(pixels: int) -> int:
     """Returns the side if a network can have it.
 
     Raises:
-        ExportError: not a multiple of 32 or not within 320..1536, naming the nearest good one.
+        SideError: not a multiple of 32 or not within 320..1536, naming the nearest good one.
     """
     nearest = min(max(round(pixels / STRIDE) * STRIDE, SMALLEST), LARGEST)
     if pixels != nearest:
-        raise ExportError(
+        raise SideError(
             f"side {pixels} is not possible: sides are multiples of {STRIDE} from {SMALLEST} to {LARGEST}; "
             f"the nearest is {nearest}"
         )
@@ -113,7 +123,7 @@ def export_onnx(
     network = network.eval()
     example = torch.zeros(1, 3, height, width)
     axes = {0: "batch", 2: "height", 3: "width"}
-    with whole_file(path) as unfinished:
+    with atomic_write(path, sync=True) as unfinished:
         with torch.inference_mode(), _interrupt_later():
             # The legacy exporter: it folds BatchNorm, needs no extra package, and keeps the graph small and plain.
             torch.onnx.export(
@@ -170,7 +180,7 @@ def pass_card_on(source: Path, target: Path) -> Path | None:
     kept = {key: value for key, value in card.items() if key not in ("sha256", "files", "scores", "name")}
     stem = new.name.removesuffix(".json")
     passed_on = {"name": stem, "from": card.get("name", old.stem), **kept}
-    with whole_file(new) as unfinished:
+    with atomic_write(new, sync=True) as unfinished:
         unfinished.write_text(json.dumps(passed_on, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     return new
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from detector.errors import DetectorError, first_line
 from detector.models import IMAGENET_MEAN, IMAGENET_STD
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ TOLERANCE = 1e-3
 OTHER_SIZES = ((320, 320), (352, 608))  # tried besides the one that the file fixes, if it does
 
 
-class OnnxImportError(ValueError):
+class OnnxImportError(DetectorError):
     """The file is no DB-family network, or not one that could be rewritten; one line without the file's name."""
 
 
@@ -44,7 +45,7 @@ class Convention:
         name: for people.
         bgr: channel order of the input.
         mean, std: of values in [0, 1], in that channel order.
-        binarize, box_threshold, unclip_ratio: see `detector.thresholds.Rules`.
+        binarize, box_threshold, unclip_ratio: see `detector.thresholds.Thresholds`.
     """
 
     name: str
@@ -118,7 +119,7 @@ def read_onnx(file: Path) -> onnx.ModelProto:
         model = onnx.load(str(file))
         onnx.checker.check_model(model)
     except (DecodeError, onnx.checker.ValidationError, ValueError) as error:
-        raise OnnxImportError(f"not an ONNX file, or damaged ({_first_line(error)})") from None
+        raise OnnxImportError(f"not an ONNX file, or damaged ({first_line(error, 200)})") from None
     return model
 
 
@@ -157,7 +158,7 @@ def _in_one_line() -> Iterator[None]:
         # onnxruntime's own exceptions have no public base class.
         if not (type(error).__module__.startswith("onnxruntime") or isinstance(error, RuntimeError | ValueError)):
             raise
-        raise OnnxImportError(f"ONNX Runtime cannot run it: {_first_line(error)}") from None
+        raise OnnxImportError(f"ONNX Runtime cannot run it: {first_line(error, 200)}") from None
 
 
 def convert(source: onnx.ModelProto, convention: Convention) -> tuple[onnx.ModelProto, float]:
@@ -320,7 +321,3 @@ def _chain(graph: onnx.GraphProto, start: str, steps: list[Step], end: str) -> l
 
 def _noise(size: tuple[int, int]) -> Batch:
     return np.random.default_rng(0).standard_normal((1, 3, *size), dtype=np.float32)
-
-
-def _first_line(error: Exception) -> str:
-    return next(iter(str(error).splitlines()), type(error).__name__)[:200]

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from detector.atomic import whole_file
+from detector.atomic import atomic_write
 from detector.convert.import_onnx import (
     CONVENTIONS,
     TOLERANCE,
@@ -23,6 +23,7 @@ from detector.convert.import_onnx import (
     read_onnx,
     recognise,
 )
+from detector.errors import DetectorError, ModelError
 from detector.models import IMAGENET_MEAN, IMAGENET_STD, card_file, split_name
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ NESTED = ("state_dict", "model_state_dict", "model", "net", "network")
 """Where checkpoints keep the weights beside optimizer and epoch."""
 
 
-class ImportWeightsError(ValueError):
+class ImportWeightsError(DetectorError):
     """The file cannot be taken over; one line that names it and the remedy."""
 
 
@@ -62,7 +63,7 @@ def import_checkpoint(source: Path, target: Path, name: str = "") -> Imported:
         name: for the card; default the target's.
 
     Raises:
-        ImportWeightsError, ValueError: not such a file, or not such a network; one line with the file's name.
+        ImportWeightsError, ModelError: not such a file, or not such a network; one line with the file's name.
         ExportError: the .onnx file differs from torch.
         OSError: a file cannot be read or written.
     """
@@ -149,13 +150,13 @@ def read_foreign(source: Path) -> dict[str, Tensor]:
     """The flat state dict in a file, wherever the file keeps it.
 
     Raises:
-        ImportWeightsError, ValueError: none in it, or one of this project; one line with the file's name.
+        ImportWeightsError, ModelError: none in it, or one of this project; one line with the file's name.
     """
     from detector.network.build import load_plain, read_state
 
     try:
         content = read_state(source) if source.suffix == ".safetensors" else load_plain(source)
-    except ValueError as error:
+    except ModelError as error:
         raise ImportWeightsError(
             f"{error}; of a checkpoint keep the state_dict() alone, with torch.save in the project that wrote it "
             "(MMOCR: tools/model_converters/publish_model.py), and import that"
@@ -222,5 +223,5 @@ def _finish(target: Path, card: Path, details: dict[str, Any], lines: list[str])
 
 
 def _write(path: Path, content: bytes) -> None:
-    with whole_file(path) as unfinished:
+    with atomic_write(path, sync=True) as unfinished:
         unfinished.write_bytes(content)

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 
 from detector.convert.benchmark import Cost, hmean, measure
 from detector.convert.quantize import quantize_static
+from detector.errors import DetectorError
 
 if TYPE_CHECKING:
     from torch import nn
@@ -32,7 +33,7 @@ SIDE = 640  # pixels: GMAC, time and memory are those of a square input
 ROUNDS = 3  # of timing
 
 
-class PruneError(ValueError):
+class PruneError(DetectorError):
     """The network cannot be pruned as asked; one line."""
 
 
@@ -180,7 +181,7 @@ def compare(
         before: the network as it was.
         after: the pruned one.
         calibration: images for int8; none leaves the int8 rows out.
-        card: of both (mean, std, box rules); None for the defaults.
+        card: of both (mean, std, box thresholds); None for the defaults.
         data: folder for hmean, or None.
         split: of that folder.
         limit_side: longest side at quantizing (at most 640) and scoring, pixels.

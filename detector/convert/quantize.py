@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
+from detector.errors import DetectorError
 from detector.models import IMAGENET_MEAN, IMAGENET_STD, load_card
 
 FLOAT_OPERATORS = ("DepthToSpace", "Sigmoid")
@@ -19,7 +20,7 @@ CALIBRATION_IMAGES = 60
 MOST_LOST = 0.015  # of hmean; int8 costs this network 0.3 points, so more means that something went wrong
 
 
-class QuantizeError(ValueError):
+class QuantizeError(DetectorError):
     """The model cannot be quantized as asked; one line."""
 
 
@@ -69,7 +70,7 @@ def calibration_batches(
     """Inputs as the predictor makes them, one image each.
 
     Args:
-        images: files; unreadable ones raise a DetectorError.
+        images: files; unreadable ones raise an ImageError.
         limit_side: longest side, pixels.
         mean, std: of the model's card.
         size: (height, width) of a model that takes no other; pages are shrunk and padded to it.

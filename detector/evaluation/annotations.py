@@ -15,12 +15,17 @@ import math
 from dataclasses import dataclass
 from pathlib import Path
 
+from detector.errors import DetectorError
+from detector.exit_codes import ExitCode
+
 IGNORE_LABEL = "###"
 SPLITS = ("train", "val", "test")
 
 
-class AnnotationError(ValueError):
+class AnnotationError(DetectorError):
     """A data folder or one of its files is not what it should be; the message names the file (and line)."""
+
+    exit_code = ExitCode.NOTHING
 
 
 @dataclass(frozen=True, slots=True)

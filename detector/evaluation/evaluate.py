@@ -13,16 +13,20 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from detector.errors import DetectorError
 from detector.evaluation.annotations import Sample
 from detector.evaluation.isolated_run import Found, Trial, run_trial
 from detector.evaluation.metrics import Counts, evaluate_image
+from detector.exit_codes import ExitCode
 from detector.predictor import TextDetector
 
 Quads = npt.NDArray[np.float64]
 
 
-class EvaluateError(ValueError):
+class EvaluateError(DetectorError):
     """What is evaluated does not fit together; one line that names the file and the remedy."""
+
+    exit_code = ExitCode.NOTHING
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +129,7 @@ def score_detector(detector: TextDetector, samples: Iterable[Sample], limit_side
         limit_side: longest side shown to the network, pixels.
 
     Raises:
-        DetectorError: an image cannot be opened.
+        ImageError: an image cannot be opened.
         AnnotationError: a ground-truth file cannot be read.
     """
     for sample in samples:

@@ -20,9 +20,10 @@ from urllib.parse import quote_from_bytes, unquote_to_bytes
 
 import msgspec
 
-from detector.errors import DetectorError, ModelError
+from detector.errors import DetectorError, ImageError, ModelError
+from detector.exit_codes import ExitCode
 from detector.memory import peak_rss_mb
-from detector.thresholds import Rules
+from detector.thresholds import Thresholds
 
 _log = logging.getLogger("detector")
 
@@ -31,8 +32,10 @@ LEAST_ROUNDS = 3
 Points = list[tuple[float, float]]
 
 
-class TrialError(Exception):
+class TrialError(DetectorError):
     """The trial came to no end; one line. For a bad model it is a ModelError instead."""
+
+    exit_code = ExitCode.NOTHING
 
 
 class TooMuchMemory(TrialError):
@@ -43,7 +46,7 @@ class Trial(msgspec.Struct, frozen=True, kw_only=True):
     """What is tried. Settings mean what they mean for `detector.predictor.TextDetector`.
 
     Attributes:
-        rules: thresholds instead of those on the model's card.
+        thresholds: instead of those on the model's card.
         seconds: go round and round through the images for so long (at least three rounds); 0: each image once.
     """
 
@@ -53,7 +56,7 @@ class Trial(msgspec.Struct, frozen=True, kw_only=True):
     limit_side: int = 640
     tiled: bool = False
     memory_limit_mb: int | None = None
-    rules: Rules | None = None
+    thresholds: Thresholds | None = None
     seconds: float = 0.0
 
 
@@ -241,7 +244,7 @@ def _work(order: _Order) -> Iterator[_Message]:
             threads=trial.threads,
             limit_side=trial.limit_side,
             memory_limit=trial.memory_limit_mb << 20 if trial.memory_limit_mb else None,
-            rules=trial.rules,
+            thresholds=trial.thresholds,
             tiled=trial.tiled,
         )
         yield from remarks.heard
@@ -255,7 +258,7 @@ def _work(order: _Order) -> Iterator[_Message]:
         yield Ended(detector.info.runtime, peak_rss_mb())
     except ModelError as error:
         yield _Refused("model", str(error))
-    except DetectorError as error:
+    except ImageError as error:
         yield _Refused("image", str(error))
     except MemoryError:
         yield _Refused("memory", "no memory left")

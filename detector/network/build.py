@@ -11,7 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from detector.atomic import whole_file
+from detector.atomic import atomic_write
+from detector.errors import ModelError
 from detector.network.dbnet import STRIDE, DBNet
 
 BACKBONES = ("resnet18", "mobilenet_v3_small", "shufflenet_v2_x1_0")
@@ -26,7 +27,7 @@ def build_network(backbone: str = "resnet18", *, width: int | None = None, pretr
         pretrained: ImageNet weights for the trunk (downloaded by torchvision; not for the folded resnet18).
 
     Raises:
-        ValueError: unknown backbone.
+        ModelError: unknown backbone.
     """
     if backbone == "resnet18":
         from detector.network.resnet import ResNet18DBNet
@@ -44,17 +45,17 @@ def build_network(backbone: str = "resnet18", *, width: int | None = None, pretr
         from detector.network.foreign import PlainResNet18DBNet
 
         return PlainResNet18DBNet(width or 256)
-    raise ValueError(f"unknown backbone {backbone!r}; choose one of {', '.join(BACKBONES)}")
+    raise ModelError(f"unknown backbone {backbone!r}; choose one of {', '.join(BACKBONES)}")
 
 
 def recognise(state: Mapping[str, Tensor]) -> tuple[str, int]:
     """Backbone and pyramid width of a state dict of ours, from its keys.
 
     Raises:
-        ValueError: not one of our networks.
+        ModelError: not one of our networks.
     """
     if "fpn.lat.0.weight" not in state:
-        raise ValueError("not a DBNet of this project (no key fpn.lat.0.weight); try ocr-detector import-weights")
+        raise ModelError("not a DBNet of this project (no key fpn.lat.0.weight); try ocr-detector import-weights")
     width = int(state["fpn.lat.0.weight"].shape[0])
     if "layer1.0.conv1.weight" in state:
         return ("resnet18_plain" if "bn1.weight" in state else "resnet18"), width
@@ -62,7 +63,7 @@ def recognise(state: Mapping[str, Tensor]) -> tuple[str, int]:
         return "mobilenet_v3_small", width
     if "stage2.0.branch1.0.weight" in state:
         return "shufflenet_v2_x1_0", width
-    raise ValueError("unknown trunk: has none of layer1, features, stage2")
+    raise ModelError("unknown trunk: has none of layer1, features, stage2")
 
 
 def network_from_state(state: Mapping[str, Tensor]) -> DBNet:
@@ -72,7 +73,7 @@ def network_from_state(state: Mapping[str, Tensor]) -> DBNet:
         state: of one of our networks, floats in any precision; the network gets a copy, float32 on the CPU.
 
     Raises:
-        ValueError: not one of our networks, or its parts do not fit together; one line.
+        ModelError: not one of our networks, or its parts do not fit together; one line.
     """
     backbone, width = recognise(state)
     # Not on the meta device, which would save the initialisation's 0.1 s: its imports take 1.2 s and 67 MB.
@@ -86,7 +87,7 @@ def network_from_state(state: Mapping[str, Tensor]) -> DBNet:
     except RuntimeError as error:
         lines = [line.strip() for line in str(error).splitlines()]
         reason = lines[1] if lines[0].startswith("Error(s) in loading") and len(lines) > 1 else lines[0]
-        raise ValueError(f"a damaged {backbone} network: {reason[:200]}") from None
+        raise ModelError(f"a damaged {backbone} network: {reason[:200]}") from None
     return network.train()
 
 
@@ -124,7 +125,7 @@ def load_plain(path: Path) -> Any:
     """What torch.save wrote, tensors and built-in types only (no code is run).
 
     Raises:
-        ValueError: not such a file, with its name.
+        ModelError: not such a file, with its name.
     """
     try:
         with warnings.catch_warnings():
@@ -135,14 +136,14 @@ def load_plain(path: Path) -> Any:
     except Exception as error:  # what is no checkpoint fails anywhere in the reader: IndexError, KeyError, ...
         plain = not isinstance(error, UnpicklingError)
         reason = "damaged or of another format" if plain else "it holds more than plain weights, or is none"
-        raise ValueError(f"{path}: cannot be loaded as weights: {reason}") from None
+        raise ModelError(f"{path}: cannot be loaded as weights: {reason}") from None
 
 
 def read_state(path: Path) -> dict[str, Tensor]:
     """Weights of a .safetensors file, or of a checkpoint of the trainer (its EMA weights), as float32.
 
     Raises:
-        ValueError: the file holds no weights that we know, with its name.
+        ModelError: the file holds no weights that we know, with its name.
     """
     if path.suffix == ".safetensors":
         from safetensors import SafetensorError
@@ -151,12 +152,12 @@ def read_state(path: Path) -> dict[str, Tensor]:
         try:
             state = load_file(path)
         except SafetensorError as error:
-            raise ValueError(f"{path}: not a safetensors file ({error})") from None
+            raise ModelError(f"{path}: not a safetensors file ({error})") from None
     else:
         content = load_plain(path)
         state = content.get("ema", content) if isinstance(content, dict) else {}
     if not isinstance(state, dict) or not state or not all(isinstance(value, Tensor) for value in state.values()):
-        raise ValueError(f"{path}: holds no weights of a network")
+        raise ModelError(f"{path}: holds no weights of a network")
     return {key: value.float() if value.is_floating_point() else value for key, value in state.items()}
 
 
@@ -164,13 +165,13 @@ def load_network(path: Path) -> DBNet:
     """The network of a weights file, backbone and widths recognised from its tensors; in eval mode.
 
     Raises:
-        ValueError: not a network of ours, with the file's name.
+        ModelError: not a network of ours, with the file's name.
     """
     state = read_state(path)
     try:
         return network_from_state(state).eval()
-    except ValueError as error:
-        raise ValueError(f"{path}: {error}") from None
+    except ModelError as error:
+        raise ModelError(f"{path}: {error}") from None
 
 
 def save_half(state: Mapping[str, Tensor], path: Path) -> None:
@@ -184,5 +185,5 @@ def save_half(state: Mapping[str, Tensor], path: Path) -> None:
         return value.half() if value.is_floating_point() and ".running_" not in key else value
 
     # Not save_file: it makes the file readable for its owner alone.
-    with whole_file(path) as unfinished:
+    with atomic_write(path, sync=True) as unfinished:
         unfinished.write_bytes(save({key: small(key, value).contiguous() for key, value in state.items()}))

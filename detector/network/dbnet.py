@@ -11,6 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from detector.errors import ModelError
+
 PRIOR_LOGIT = -1.5  # of "text" before anything is learnt: 18 %, about what OHEM's 3:1 leaves
 STRIDE = 32  # sides of every input are multiples of the trunk's deepest stride
 
@@ -68,7 +70,7 @@ class DBNet(nn.Module):
     def __init__(self, channels: tuple[int, int, int, int], width: int = 128) -> None:
         super().__init__()
         if width < 8 or width % 4:
-            raise ValueError(f"the feature pyramid's width must be a multiple of 4 and at least 8, not {width}")
+            raise ModelError(f"the feature pyramid's width must be a multiple of 4 and at least 8, not {width}")
         self.width = width
         self.fpn = FeaturePyramid(channels, width)
         self.head = make_head(width)

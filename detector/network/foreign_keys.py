@@ -26,13 +26,14 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from detector.errors import DetectorError, ModelError
 from detector.models import IMAGENET_MEAN, IMAGENET_STD
 from detector.network.foreign import PlainResNet18DBNet
 
 Triple = tuple[float, float, float]
 
 
-class LayoutError(ValueError):
+class LayoutError(DetectorError):
     """A state dict that is none of the known ones; one line with the keys and the remedy, without the file's name."""
 
 
@@ -47,7 +48,7 @@ class Layout:
         coarsest_first: the pyramid's levels are concatenated from stride 32 to 4.
         bgr: the channel order of their images.
         mean, std: of values in [0, 1], in their channel order.
-        binarize, box_threshold, unclip_ratio: of their post-processing, see `detector.thresholds.Rules`.
+        binarize, box_threshold, unclip_ratio: of their post-processing, see `detector.thresholds.Thresholds`.
     """
 
     name: str
@@ -188,7 +189,7 @@ def _complete(weights: dict[str, Tensor], layout: Layout) -> dict[str, Tensor]:
         torch.manual_seed(0)
         try:
             fresh = PlainResNet18DBNet(256 if lateral is None else len(lateral)).state_dict()
-        except ValueError as error:
+        except ModelError as error:
             raise LayoutError(f"looks like {layout.name}, but {error}") from None
     weights = _without_optional_biases(weights)
     optional = re.compile(r"shift|fpn\..*\.bias|.*num_batches_tracked")  # the last: torch before 0.4.1 had none

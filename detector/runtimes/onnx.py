@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import onnxruntime as ort
 
-from detector.errors import ModelError
+from detector.errors import ModelError, first_line
 from detector.images.sizes import STRIP_ASPECT
 from detector.runtimes.input_shape import check_free_sides
 
@@ -40,8 +40,7 @@ class OnnxRuntime:
             # onnxruntime's own exceptions have no public base class; a time limit of the worker's is not one of them.
             if not (type(error).__module__.startswith("onnxruntime") or isinstance(error, (RuntimeError, ValueError))):
                 raise
-            first_line = next(iter(str(error).splitlines()), type(error).__name__)
-            raise ModelError(f"{model}: ONNX Runtime cannot load it: {first_line}") from error
+            raise ModelError(f"{model}: ONNX Runtime cannot load it: {first_line(error)}") from error
         self._largest = 0  # input area in pixels since the arena was last empty
         self._shrinking = ort.RunOptions()
         self._shrinking.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")

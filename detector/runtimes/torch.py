@@ -36,8 +36,6 @@ class TorchRuntime:
             network = load_network(model)
         except OSError as error:
             raise ModelError(f"{model}: cannot be read: {error.strerror or error}") from error
-        except ValueError as error:
-            raise ModelError(str(error)) from error
         self._network = network.to(self._device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def probability(self, batch: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import msgspec
 
-from detector.atomic import whole_file
+from detector.atomic import atomic_write
 from detector.cache import cache_folder
 from detector.machine import read_machine
 
@@ -225,5 +225,5 @@ def write_tuning(path: Path, tuning: Tuning) -> None:
     kept = [item for item in others if (item.sha256, item.limit_side, item.machine) != key]
     content = _File(1, [*kept, tuning][-MOST_ENTRIES:])
     path.parent.mkdir(parents=True, exist_ok=True)
-    with whole_file(path) as unfinished:
+    with atomic_write(path, sync=True) as unfinished:
         unfinished.write_bytes(msgspec.json.format(msgspec.json.encode(content), indent=1) + b"\n")

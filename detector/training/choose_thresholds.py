@@ -1,4 +1,4 @@
-"""The rules of box formation, chosen on validation pages by trying a grid of them."""
+"""The thresholds of box formation, chosen on validation pages by trying a grid of them."""
 
 from __future__ import annotations
 
@@ -14,19 +14,20 @@ from detector.evaluation.metrics import Counts, evaluate_image
 from detector.images.page import open_page
 from detector.postprocess import find_boxes
 from detector.predictor import TextDetector
-from detector.thresholds import Rules
+from detector.thresholds import Thresholds
 
 BINARIZE = (0.25, 0.3, 0.35, 0.4)
 BOX_THRESHOLD = (0.45, 0.5, 0.55, 0.6)
 UNCLIP = (1.3, 1.4, 1.5, 1.6, 1.7)
 AS_GOOD = 0.002
-"""Of rules whose mean hmean lies this close to the best, the strictest is taken: fewer false boxes elsewhere."""
+"""Of thresholds whose mean hmean lies this close to the best, the strictest is taken: fewer false boxes elsewhere."""
 
 PHOTO_SIDE = 640
 """Longest side at which pictures without text are looked at, pixels."""
 
 FALSE_BOXES = 0.1
-"""A picture without text may give so many boxes on average; rules that give more are not taken if any give fewer."""
+"""A picture without text may give so many boxes on average; thresholds that give more are left out if any give
+fewer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,80 +45,80 @@ class ValidationSet:
     limit_side: int
 
 
-def grid() -> list[Rules]:
-    """All rules that are tried."""
-    return [Rules(b, t, u) for b, t, u in itertools.product(BINARIZE, BOX_THRESHOLD, UNCLIP)]
+def grid() -> list[Thresholds]:
+    """All thresholds that are tried."""
+    return [Thresholds(b, t, u) for b, t, u in itertools.product(BINARIZE, BOX_THRESHOLD, UNCLIP)]
 
 
-def count(detector: TextDetector, pages: ValidationSet, tried: Iterable[Rules]) -> dict[Rules, Counts]:
-    """Hits and misses by each of the rules; the network runs once a page.
+def count(detector: TextDetector, pages: ValidationSet, tried: Iterable[Thresholds]) -> dict[Thresholds, Counts]:
+    """Hits and misses by each of the thresholds; the network runs once a page.
 
     Raises:
-        DetectorError: an image cannot be opened.
+        ImageError: an image cannot be opened.
         AnnotationError: a ground-truth file cannot be read.
     """
     tried = list(tried)
-    counts = {rules: Counts() for rules in tried}
-    lowest = min(rules.box_threshold for rules in tried)
+    counts = {thresholds: Counts() for thresholds in tried}
+    lowest = min(thresholds.box_threshold for thresholds in tried)
     for sample in pages.samples:
         page, regions = open_page(sample.image, limit_side=pages.limit_side), sample.regions()
         found = detector.probability(page.pixels)
         truth = [np.array(region.points) for region in regions]
         ignore = [region.ignore for region in regions]
         scale = (page.width / found.shape[1], page.height / found.shape[0])
-        for binarize, unclip in sorted({(rules.binarize, rules.unclip_ratio) for rules in tried}):
-            loose = Rules(binarize, lowest, unclip)
+        for binarize, unclip in sorted({(thresholds.binarize, thresholds.unclip_ratio) for thresholds in tried}):
+            loose = Thresholds(binarize, lowest, unclip)
             boxes = find_boxes(found, scale, (page.width, page.height), loose)
-            for rules in tried:
-                if (rules.binarize, rules.unclip_ratio) == (binarize, unclip):
-                    kept = [np.array(box.points) for box in boxes if box.score >= rules.box_threshold]
-                    counts[rules] += evaluate_image(truth, ignore, kept)
+            for thresholds in tried:
+                if (thresholds.binarize, thresholds.unclip_ratio) == (binarize, unclip):
+                    kept = [np.array(box.points) for box in boxes if box.score >= thresholds.box_threshold]
+                    counts[thresholds] += evaluate_image(truth, ignore, kept)
     return counts
 
 
 def count_false(
-    detector: TextDetector, photos: Sequence[Path], limit_side: int, tried: Iterable[Rules]
-) -> dict[Rules, float]:
-    """Boxes a picture by each of the rules, on pictures without text.
+    detector: TextDetector, photos: Sequence[Path], limit_side: int, tried: Iterable[Thresholds]
+) -> dict[Thresholds, float]:
+    """Boxes a picture by each of the thresholds, on pictures without text.
 
     Raises:
-        DetectorError: an image cannot be opened.
+        ImageError: an image cannot be opened.
     """
     tried = list(tried)
     boxes = dict.fromkeys(tried, 0)
     for photo in photos:
         found = detector.probability(open_page(photo, limit_side=limit_side).pixels)
         size = (found.shape[1], found.shape[0])
-        for rules in tried:
-            boxes[rules] += len(find_boxes(found, (1.0, 1.0), size, rules))
-    return {rules: count / max(1, len(photos)) for rules, count in boxes.items()}
+        for thresholds in tried:
+            boxes[thresholds] += len(find_boxes(found, (1.0, 1.0), size, thresholds))
+    return {thresholds: count / max(1, len(photos)) for thresholds, count in boxes.items()}
 
 
-def choose(means: Mapping[Rules, float], false: Mapping[Rules, float]) -> Rules:
-    """Of the rules with few false boxes, the strictest of those within AS_GOOD of the best mean hmean.
+def choose(means: Mapping[Thresholds, float], false: Mapping[Thresholds, float]) -> Thresholds:
+    """Of the thresholds with few false boxes, the strictest of those within AS_GOOD of the best mean hmean.
 
     Args:
-        means: mean hmean by rules.
-        false: false boxes a picture without text by the same rules; those not in it count as 0.
+        means: mean hmean by thresholds.
+        false: false boxes a picture without text by the same thresholds; those not in it count as 0.
     """
-    fewest = min((false.get(rules, 0.0) for rules in means), default=0.0)
-    allowed = [rules for rules in means if false.get(rules, 0.0) <= max(FALSE_BOXES, fewest)]
-    best = max(means[rules] for rules in allowed)
-    good = [rules for rules in allowed if means[rules] >= best - AS_GOOD]
-    return max(good, key=lambda rules: (rules.box_threshold, rules.binarize, means[rules]))
+    fewest = min((false.get(thresholds, 0.0) for thresholds in means), default=0.0)
+    allowed = [thresholds for thresholds in means if false.get(thresholds, 0.0) <= max(FALSE_BOXES, fewest)]
+    best = max(means[thresholds] for thresholds in allowed)
+    good = [thresholds for thresholds in allowed if means[thresholds] >= best - AS_GOOD]
+    return max(good, key=lambda thresholds: (thresholds.box_threshold, thresholds.binarize, means[thresholds]))
 
 
-def choose_rules(detector: TextDetector, sets: Sequence[ValidationSet], photos: Sequence[Path] = ()) -> Rules:
-    """The rules with the best mean hmean over the sets, each counting the same; the model's own without any set.
+def choose_thresholds(detector: TextDetector, sets: Sequence[ValidationSet], photos: Sequence[Path] = ()) -> Thresholds:
+    """The thresholds with the best mean hmean over the sets, each counting the same; the model's own without any set.
 
     Args:
         detector: the model that is to be shipped.
         sets: held-out pages.
-        photos: pictures without text, which the rules must leave (nearly) empty.
+        photos: pictures without text, which the thresholds must leave (nearly) empty.
     """
     if not sets:
-        return detector.rules
+        return detector.thresholds
     tried = grid()
     found = [count(detector, pages, tried) for pages in sets]
-    means = {rules: float(np.mean([counts[rules].hmean for counts in found])) for rules in tried}
+    means = {thresholds: float(np.mean([counts[thresholds].hmean for counts in found])) for thresholds in tried}
     return choose(means, count_false(detector, photos, PHOTO_SIDE, tried))

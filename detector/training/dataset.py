@@ -17,7 +17,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from detector.evaluation.annotations import Sample
+from detector.errors import CorruptImage
+from detector.evaluation.annotations import AnnotationError, Sample
 from detector.images.page import open_page
 from detector.models import IMAGENET_MEAN, IMAGENET_STD
 from detector.training.augment import VIEWS, View, change_look, choose_matrix, move_points, warp
@@ -60,7 +61,7 @@ def read_pixels(path: Path, max_side: int = MAX_SIDE) -> tuple[np.ndarray, float
     """Upright RGB pixels with the long side at most ``max_side``, and the factor from original pixels to these.
 
     Raises:
-        DetectorError: NotFound, CorruptImage, UnsupportedFormat or TooLarge.
+        ImageError: NotFound, CorruptImage, UnsupportedFormat or TooLarge.
     """
     page = open_page(path, limit_side=max_side)
     return page.pixels, page.pixels.shape[1] / page.width
@@ -83,7 +84,7 @@ def make_crop(
     if page.teacher is not None:
         known = cv2.imread(str(page.teacher), cv2.IMREAD_GRAYSCALE)
         if known is None:
-            raise ValueError(f"{page.teacher}: cannot be decoded as an image")
+            raise CorruptImage(f"{page.teacher}: cannot be decoded as an image")
         if known.shape != pixels.shape[:2]:
             known = cv2.resize(known, (pixels.shape[1], pixels.shape[0]), interpolation=cv2.INTER_LINEAR)
         teacher = warp(known, matrix, crop, 0).astype(np.float32) / 255
@@ -118,7 +119,7 @@ class BatchSource:
         self._groups = [pages for _, pages in groups if len(pages)]
         weights = np.array([weight for weight, pages in groups if len(pages)], np.float64)
         if not self._groups:
-            raise ValueError("no training pages")
+            raise AnnotationError("no training pages: give more images with ground truth")
         self._weights = weights / weights.sum()
         self._seed = seed
 

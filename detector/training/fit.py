@@ -15,15 +15,15 @@ from typing import Any
 import numpy as np
 import torch
 
-from detector.atomic import whole_file
-from detector.errors import DetectorError
+from detector.atomic import atomic_write
+from detector.errors import DetectorError, ImageError, ModelError
 from detector.evaluation.annotations import SPLITS, Sample, find_problems, has_split, held_out_split, read_split
 from detector.images.page import page_header
 from detector.models import IMAGENET_MEAN, IMAGENET_STD, load_card
 from detector.network.build import build_network, load_plain, network_from_state, read_state
 from detector.network.dbnet import DBNet
 from detector.runtimes.torch import has_bf16_instructions
-from detector.thresholds import Rules
+from detector.thresholds import Thresholds
 from detector.training.augment import suit_view
 from detector.training.dataset import BatchSource, TrainingPage, page_from_sample
 from detector.training.history import COLUMNS, CURVE, METRICS, write_history
@@ -43,7 +43,7 @@ SAVE_SECONDS, SAY_SECONDS = 300.0, 20.0
 Say = Callable[[str], None]
 
 
-class FitError(ValueError):
+class FitError(DetectorError):
     """The run cannot start or go on; one line with the remedy."""
 
 
@@ -109,7 +109,7 @@ def check_data(folder: Path) -> list[str]:
         for sample in read_split(folder, split) if has_split(folder, split) else ():
             try:
                 page_header(sample.image)  # an hour later a bad one would end the run
-            except DetectorError as error:
+            except ImageError as error:
                 problems.append(str(error))
     return problems
 
@@ -185,7 +185,7 @@ def start_network(options: FitOptions, saved: Path | None, say: Say) -> DBNet:
     """The network that training starts from or, with a saved checkpoint, goes on with.
 
     Raises:
-        ValueError: a file holds no network of ours, with its name.
+        ModelError: a file holds no network of ours, with its name.
         FitError: there are no ImageNet weights for this backbone.
     """
     torch.manual_seed(options.seed)
@@ -196,7 +196,7 @@ def start_network(options: FitOptions, saved: Path | None, say: Say) -> DBNet:
         network = network_from_state(load_plain(file)["model"] if saved else read_state(file))
     except (KeyError, TypeError):
         raise FitError(f"{file}: not a checkpoint of ocr-detector train") from None
-    except ValueError as error:
+    except ModelError as error:
         raise FitError(str(error) if str(file) in str(error) else f"{file}: {error}") from None
     if options.backbone not in ("", network.backbone):
         raise FitError(f"{file}: holds a {network.backbone}, not --backbone {options.backbone}; leave that out")
@@ -236,28 +236,33 @@ def fit(options: FitOptions, run: Path, *, resume: bool = False, say: Say = prin
         The last row of the metrics.
 
     Raises:
-        FitError, AnnotationError, DetectorError, ModelError, ValueError: one line each.
+        DetectorError: one line.
     """
     run.mkdir(parents=True, exist_ok=True)
     if resume and options.device == "cuda" and not torch.cuda.is_available():
         say("torch sees no CUDA device here: going on with the CPU")
         options = replace(options, device="cpu", amp=options.amp and has_fast_half("cpu"))
     if not (resume and (run / CONFIG).is_file()):
-        with whole_file(run / CONFIG) as unfinished:
+        with atomic_write(run / CONFIG, sync=True) as unfinished:
             unfinished.write_text(json.dumps(asdict(options), indent=2) + "\n", encoding="utf-8")
     saved = run / LAST if resume and (run / LAST).is_file() else None
     network = start_network(options, saved, say)
     groups, samples = _groups(options, run, say), held_out(Path(options.data))
     config = make_config(options, len(groups[0][1]), network)
     trainer = Trainer(config, network=network)
-    trainer.notes = {"history": [], "loss": 0.0, "data": fingerprint(groups), "rules": asdict(_rules(options))}
+    trainer.notes = {
+        "history": [],
+        "loss": 0.0,
+        "data": fingerprint(groups),
+        "thresholds": asdict(_thresholds(options)),
+    }
     if saved:
         mine = trainer.notes["data"]
         trainer.restore(saved)
         if trainer.notes.get("data") != mine:
             raise FitError(f"{options.data}: the training pages changed since {run} was begun; train anew with -o")
-    rules, history, per_epoch = (
-        Rules(**trainer.notes["rules"]),
+    thresholds, history, per_epoch = (
+        saved_thresholds(trainer.notes),
         trainer.notes["history"],
         config.steps // options.epochs,
     )
@@ -270,7 +275,7 @@ def fit(options: FitOptions, run: Path, *, resume: bool = False, say: Say = prin
     if saved:
         say(f"going on after step {trainer.step}")
     if not history and samples:
-        _note(trainer, run, say, {"epoch": 0, "step": 0, **_score(trainer, samples, options.limit_side, rules)})
+        _note(trainer, run, say, {"epoch": 0, "step": 0, **_score(trainer, samples, options.limit_side, thresholds)})
     started, first = time.monotonic(), trainer.step
     said, kept = started, started
     for progress in trainer.run(BatchSource(groups, options.seed)):
@@ -284,7 +289,7 @@ def fit(options: FitOptions, run: Path, *, resume: bool = False, say: Say = prin
             loss = round(trainer.notes["loss"] / per_epoch, 5)
             trainer.notes["loss"] = 0.0
             row = {"epoch": progress.step // per_epoch, "step": progress.step, "loss": loss}
-            row |= _score(trainer, samples, options.limit_side, rules) if samples else {}
+            row |= _score(trainer, samples, options.limit_side, thresholds) if samples else {}
             best = max((past.get("hmean", -1.0) for past in history if past["epoch"]), default=-1.0)
             _note(trainer, run, say, row)
             if row.get("hmean", math.inf) > best:
@@ -306,9 +311,14 @@ def fingerprint(groups: list[tuple[float, list[TrainingPage]]]) -> str:
     return digest.hexdigest()
 
 
-def _rules(options: FitOptions) -> Rules:
-    """Box rules of the weights that training starts from, so that scores before and after compare."""
-    return load_card(Path(options.init)).rules if options.init not in ("", IMAGENET) else Rules()
+def saved_thresholds(notes: dict[str, Any]) -> Thresholds:
+    """Box thresholds of a run; checkpoints before 0.2 call them "rules"."""
+    return Thresholds(**(notes["thresholds"] if "thresholds" in notes else notes["rules"]))
+
+
+def _thresholds(options: FitOptions) -> Thresholds:
+    """Box thresholds of the weights that training starts from, so that scores before and after compare."""
+    return load_card(Path(options.init)).thresholds if options.init not in ("", IMAGENET) else Thresholds()
 
 
 def _write_card(path: Path, trainer: Trainer, options: FitOptions, row: dict[str, Any]) -> None:
@@ -320,15 +330,15 @@ def _write_card(path: Path, trainer: Trainer, options: FitOptions, row: dict[str
         "width": trainer.network.width,
         "mean": IMAGENET_MEAN,
         "std": IMAGENET_STD,
-        **trainer.notes["rules"],
+        **asdict(saved_thresholds(trainer.notes)),
         "scores": scores,
     }
-    with whole_file(path) as unfinished:
+    with atomic_write(path, sync=True) as unfinished:
         unfinished.write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
 
 
-def _score(trainer: Trainer, samples: list[Sample], limit_side: int, rules: Rules) -> dict[str, float]:
-    counts = validate(trainer.average, samples, limit_side, rules)
+def _score(trainer: Trainer, samples: list[Sample], limit_side: int, thresholds: Thresholds) -> dict[str, float]:
+    counts = validate(trainer.average, samples, limit_side, thresholds)
     return {name: round(getattr(counts, name), 4) for name in ("precision", "recall", "hmean")}
 
 

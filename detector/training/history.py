@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from detector.atomic import whole_file
+from detector.atomic import atomic_write
 
 METRICS, CURVE = "metrics.csv", "curve.png"
 COLUMNS = ("epoch", "step", "loss", "precision", "recall", "hmean")
@@ -25,7 +25,7 @@ def write_history(rows: Sequence[dict[str, Any]], run: Path) -> None:
     writer = csv.DictWriter(text, COLUMNS, restval="", lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
-    with whole_file(run / METRICS) as unfinished:
+    with atomic_write(run / METRICS, sync=True) as unfinished:
         unfinished.write_text(text.getvalue(), encoding="utf-8")
     draw_curve(rows, run / CURVE)
 

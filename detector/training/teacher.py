@@ -14,8 +14,9 @@ from typing import Any, Protocol
 import cv2
 import numpy as np
 
-from detector.atomic import whole_file
+from detector.atomic import atomic_write
 from detector.errors import ModelError
+from detector.evaluation.annotations import AnnotationError
 from detector.images.page import open_page, page_header
 from detector.models import IMAGENET_MEAN, IMAGENET_STD
 
@@ -102,19 +103,19 @@ def check_names(images: Sequence[Path]) -> None:
     """Copies and maps are kept by the image's name without its ending.
 
     Raises:
-        ValueError: two images share such a name.
+        AnnotationError: two images share such a name.
     """
     seen = dict[str, Path]()
     for image in images:
         if (other := seen.setdefault(image.stem, image)) is not image:
-            raise ValueError(f"{image}: beside {other.name} its map would be the same file; rename one of them")
+            raise AnnotationError(f"{image}: beside {other.name} its map would be the same file; rename one of them")
 
 
 def cache_page(image: Path, folder: Path, teacher: Maps, *, limits: tuple[int, ...], keep_side: int) -> CachedPage:
     """Writes ``STEM.jpg`` (long side at most ``keep_side``) and ``STEM.teacher.png``; skips what exists.
 
     Raises:
-        DetectorError: the image cannot be opened.
+        ImageError: the image cannot be opened.
     """
     copy, target = folder / f"{image.stem}.jpg", folder / f"{image.stem}.teacher.png"
     if copy.is_file() and target.is_file():
@@ -129,5 +130,5 @@ def cache_page(image: Path, folder: Path, teacher: Maps, *, limits: tuple[int, .
 
 def _write(path: Path, pixels: np.ndarray, settings: list[int]) -> None:
     """Encodes into a whole file or none: a killed run must not leave half a picture behind."""
-    with whole_file(path) as unfinished:
+    with atomic_write(path, sync=True) as unfinished:
         unfinished.write_bytes(cv2.imencode(path.suffix, pixels, settings)[1].tobytes())

@@ -14,7 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from detector.atomic import whole_file
+from detector.atomic import atomic_write
+from detector.errors import ModelError
 from detector.network.build import build_network, load_plain, network_from_state
 from detector.network.dbnet import DBNet
 from detector.training.dataset import Batch, BatchSource
@@ -245,18 +246,18 @@ class Trainer:
             "random": torch.get_rng_state(),
             "notes": self.notes,
         }
-        with whole_file(path) as unfinished:
+        with atomic_write(path, sync=True) as unfinished:
             torch.save(content, unfinished)
 
     def restore(self, path: Path) -> None:
         """Continues from a checkpoint exactly where it was saved.
 
         Raises:
-            ValueError: not a checkpoint of this trainer, with the file's name.
+            ModelError: not a checkpoint of this trainer, with the file's name.
         """
         content = load_plain(path)
         if not isinstance(content, dict) or content.get("format") != 1:
-            raise ValueError(f"{path}: not a checkpoint of ocr-detector train")
+            raise ModelError(f"{path}: not a checkpoint of ocr-detector train")
         self.network.load_state_dict(content["model"])
         self.average.load_state_dict(content["ema"])
         self.optimizer.load_state_dict(content["optimizer"])

@@ -14,17 +14,19 @@ from detector.models import IMAGENET_MEAN, IMAGENET_STD
 from detector.network.dbnet import DBNet
 from detector.postprocess import find_boxes
 from detector.predictor import normalise
-from detector.thresholds import Rules
+from detector.thresholds import Thresholds
 
 
-def validate(network: DBNet, samples: Iterable[Sample], limit_side: int, rules: Rules | None = None) -> Counts:
+def validate(
+    network: DBNet, samples: Iterable[Sample], limit_side: int, thresholds: Thresholds | None = None
+) -> Counts:
     """Counts over all samples; the network's mode is left as it was.
 
     Args:
         network: on any device.
         samples: images with ground truth.
         limit_side: longest side shown to the network, pixels.
-        rules: of the boxes; default the paper's.
+        thresholds: of the boxes; default the paper's.
     """
     device = next(network.parameters()).device
     training, total = network.training, Counts()
@@ -37,7 +39,9 @@ def validate(network: DBNet, samples: Iterable[Sample], limit_side: int, rules: 
             with torch.inference_mode():
                 found = network(batch)[0, 0, :height, :width].float().cpu().numpy()
             scale = (page.width / width, page.height / height)
-            boxes = find_boxes(np.ascontiguousarray(found), scale, (page.width, page.height), rules or Rules())
+            boxes = find_boxes(
+                np.ascontiguousarray(found), scale, (page.width, page.height), thresholds or Thresholds()
+            )
             regions = sample.regions()
             total += evaluate_image(
                 [np.array(region.points) for region in regions],

@@ -1,4 +1,4 @@
-"""python -m producer.cli"""
+"""``python -m producer.cli``: the same as ``ocr-producer``."""
 
 from producer.cli.main import main
 

@@ -1,21 +1,40 @@
-"""``ocr-producer``: the commands, and those that only need files."""
+"""``ocr-producer``: its commands, and what their errors mean."""
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import click
 
-from producer.cli import fleet as cli_fleet
-from producer.cli import jobs as cli_jobs
-from producer.cli import run as cli_run
-from producer.cli.options import clear_errors
-from producer.errors import EXIT_CODES, EXIT_NOTHING, Stop
+from detector.cli.program import Program
+from producer.cli.explain import explain
 
-folder_argument = click.argument("out", type=click.Path(path_type=Path, file_okay=False))
+COMMANDS = {
+    "run": ("producer.cli.run:run", "Detect text in PATH... on this machine, with workers of its own."),
+    "enqueue": ("producer.cli.enqueue:enqueue", "Scan PATH... and feed it to the workers of OCRFLEET_REDIS_URL."),
+    "watch": ("producer.cli.jobs:watch", "Show JOB's progress until it is done."),
+    "collect": ("producer.cli.collect:collect", "Write JOB's results to OUT/results.jsonl."),
+    "resume": ("producer.cli.resume:resume", "Go on with an interrupted job: an OUT folder, or a JOB."),
+    "retry": ("producer.cli.resume:retry", "Do the failed images of OUT or JOB again."),
+    "status": ("producer.cli.jobs:status", "Counts, rate and time to go of JOB, or of all jobs."),
+    "jobs": ("producer.cli.jobs:jobs", "All jobs this broker knows, oldest first."),
+    "cancel": ("producer.cli.jobs:cancel", "Stop JOB: what waits is dropped, what is done stays."),
+    "forget": ("producer.cli.jobs:forget", "Remove all of JOB's keys from Redis."),
+    "export": ("producer.cli.export:export", "Convert OUT/results.jsonl to another program's format."),
+    "report": ("producer.cli.export:report", "Write OUT/report.html from OUT/results.jsonl."),
+}
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]}, epilog=EXIT_CODES)
+@click.group(
+    cls=Program,
+    name="ocr-producer",
+    commands=COMMANDS,
+    explain=explain,
+    prefix="Error: ",
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="Exit codes: 0 all good; 1 finished, some images failed (listed); 2 usage; 3 broker unreachable, or its "
+    "memory or disk full; 4 nothing to do or input missing; 70 a bug of ocrfleet; 130 interrupted, or the disk is full "
+    "(says how to go on).",
+)
+@click.version_option(package_name="ocrfleet")
 def main() -> None:
     """Find the text in a pile of images, through a queue that never loses one.
 
@@ -23,65 +42,3 @@ def main() -> None:
     On this machine alone:      ocr-producer run scans/ -o out
     With workers elsewhere:     ocr-producer enqueue scans/ --job NAME --watch
     """
-
-
-for command in (
-    cli_run.run,
-    cli_fleet.enqueue,
-    cli_jobs.status,
-    cli_jobs.jobs,
-    cli_jobs.watch,
-    cli_fleet.collect,
-    cli_fleet.resume,
-    cli_fleet.retry,
-    cli_jobs.cancel,
-    cli_jobs.forget,
-):
-    main.add_command(command)
-
-
-def _results_of(out: Path) -> Path:
-    results = out / "results.jsonl"
-    if not results.is_file():
-        raise Stop(f"no results.jsonl in {out}: is it the output folder of `run` or `collect`?", EXIT_NOTHING)
-    return results
-
-
-@main.command()
-@folder_argument
-@click.option(
-    "--format",
-    "format_name",
-    type=click.Choice(["icdar", "coco", "labelstudio", "pagexml", "csv"]),
-    required=True,
-    help="What to write.",
-)
-@click.option("--to", type=click.Path(path_type=Path), help="Where to; default: a name inside OUT.")
-@clear_errors
-def export(out: Path, format_name: str, to: Path | None) -> None:
-    """Convert OUT/results.jsonl to another program's format.
-
-    \b
-    Example:
-      ocr-producer export out --format pagexml
-    """
-    from producer.output.formats import export_results
-
-    _results_of(out)
-    click.echo(str(export_results(out, format_name, to)))
-
-
-@main.command()
-@folder_argument
-@clear_errors
-def report(out: Path) -> None:
-    """Write OUT/report.html, a gallery in one file, from OUT/results.jsonl.
-
-    \b
-    Example:
-      ocr-producer report out
-    """
-    from producer.output.report import write_report
-
-    _results_of(out)
-    click.echo(str(write_report(out)))

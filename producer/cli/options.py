@@ -1,73 +1,13 @@
-"""What all commands of `ocr-producer` share: exit codes, one-line errors, common options."""
+"""Options and arguments that several commands of `ocr-producer` share."""
 
 from __future__ import annotations
 
-import errno
 import time
-from collections.abc import Callable
-from functools import wraps
 from pathlib import Path
-from typing import Any
 
 import click
 
-from producer.errors import EXIT_BROKER, EXIT_INTERRUPTED, EXIT_NOTHING, EXIT_USAGE, Stop
 from worker.messages import JOB_NAME
-
-
-def clear_errors(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Translate what can go wrong into :class:`Stop`; the user never sees a traceback for what he can put right."""
-
-    @wraps(command)
-    def wrapped(*args: Any, **kwargs: Any) -> Any:
-        from worker.settings import SettingsError, settings
-
-        try:
-            settings()  # before worker.app is imported below, which reads them too
-        except SettingsError as error:
-            raise Stop(str(error), EXIT_USAGE) from None
-        import redis
-        from kombu.exceptions import OperationalError
-
-        from producer.job.collect import AlreadyCollecting
-        from producer.job.loop import JobGone
-        from producer.job.manifest import ManifestError, NothingToDo
-        from producer.job.output_folder import FolderBusy
-        from producer.job.results_owner import OtherJob
-        from producer.local.fleet import LocalFleetError
-        from producer.local.server import NoEmbeddedServer
-        from producer.output.overlays import CannotDraw
-        from producer.sources.scan import SourceMissing
-        from worker.broker.connection import BrokerUnreachable, refusal
-
-        try:
-            return command(*args, **kwargs)
-        except (
-            SettingsError,
-            FolderBusy,
-            LocalFleetError,
-            NoEmbeddedServer,
-            AlreadyCollecting,
-            OtherJob,
-            ManifestError,
-        ) as error:
-            raise Stop(str(error), EXIT_USAGE) from None
-        except BrokerUnreachable as error:
-            raise Stop(str(error), EXIT_BROKER) from None
-        except (redis.ConnectionError, redis.TimeoutError) as error:
-            raise Stop(f"lost the broker: {error}; the job is safe, resume it when it is back", EXIT_BROKER) from None
-        except (redis.RedisError, OperationalError) as error:
-            raise Stop(refusal(error), EXIT_BROKER) from None
-        except (SourceMissing, NothingToDo, JobGone, CannotDraw) as error:
-            raise Stop(str(error), EXIT_NOTHING) from None
-        except OSError as error:
-            reason = f"{error.filename or ''}: {error.strerror or error}".lstrip(": ")
-            if error.errno in (errno.ENOSPC, errno.EDQUOT):
-                remedy = "make room, then give the same command again: what is done is kept"
-                raise Stop(f"{reason}; {remedy}", EXIT_INTERRUPTED) from None
-            raise Stop(reason, EXIT_USAGE) from None
-
-    return wrapped
 
 
 def check_job_name(context: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
@@ -88,6 +28,7 @@ def absolute(sources: tuple[str, ...]) -> list[str]:
 
 
 sources_argument = click.argument("sources", metavar="PATH...", nargs=-1, required=True)
+job_argument = click.argument("job", callback=check_job_name)
 quiet_option = click.option("--quiet", "-q", is_flag=True, help="No progress; only errors and the summary's totals.")
 limit_side_option = click.option(
     "--limit-side",

@@ -17,7 +17,7 @@ from urllib.parse import quote
 
 import msgspec
 
-from detector.errors import DetectorError
+from detector.errors import ImageError
 from producer.detector_process.line_process import ANSWER_TIMEOUT_S, LineProcess
 from worker.messages import BoxRecord
 from worker.storage.files import Storage
@@ -53,23 +53,26 @@ def can_draw() -> bool:
 
 
 class OverlayProcess:
-    """Draws pages with their boxes as JPEGs. A context manager; nothing runs before the first picture.
-
-    Args:
-        timeout_s: how long one picture may take, seconds.
-    """
+    """Draws pages with their boxes as JPEGs. A context manager."""
 
     def __init__(self, timeout_s: float = ANSWER_TIMEOUT_S) -> None:
+        """Start nothing yet.
+
+        Args:
+            timeout_s: how long one picture may take, seconds.
+        """
         self._child = LineProcess("detector.overlay", timeout_s)
         self._spool = tempfile.TemporaryDirectory(prefix="ocrfleet-draw-", ignore_cleanup_errors=True)
         self._storage = Storage((), Path(self._spool.name))
 
     def __enter__(self) -> OverlayProcess:
+        """Nothing runs before the first picture."""
         return self
 
     def __exit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
+        """End the process (in order, or at once after an error) and remove its temporary files."""
         self._child.stop(kill=exc_type is not None)
         self._spool.cleanup()
 
@@ -96,7 +99,7 @@ class OverlayProcess:
                 answer = self._ask(msgspec.json.encode(job))
             if answer.ok:
                 _move(drawn_to, out)
-        except (DetectorError, OSError) as error:
+        except (ImageError, OSError) as error:
             return Drawn(False, error=str(error))
         return Drawn(answer.ok, answer.width, answer.height, answer.error)
 

@@ -15,14 +15,15 @@ END_TIMEOUT_S = 5.0
 
 
 class LineProcess:
-    """``python -m MODULE``, started at the first question.
-
-    Args:
-        module: one that reads JSON lines on stdin and answers each with a line on stdout.
-        timeout_s: how long one answer may take, seconds.
-    """
+    """``python -m MODULE``, started at the first question."""
 
     def __init__(self, module: str, timeout_s: float = ANSWER_TIMEOUT_S) -> None:
+        """Start nothing yet.
+
+        Args:
+            module: one that reads JSON lines on stdin and answers each with a line on stdout.
+            timeout_s: how long one answer may take, seconds.
+        """
         self._module = module
         self._timeout_s = timeout_s
         self.process: subprocess.Popen[bytes] | None = None

@@ -11,6 +11,7 @@ from urllib.parse import quote
 import msgspec
 
 from producer.detector_process.line_process import ANSWER_TIMEOUT_S, LineProcess
+from producer.errors import ProducerError
 
 
 class ShrinkAnswer(msgspec.Struct, frozen=True):
@@ -25,7 +26,11 @@ class ShrinkAnswer(msgspec.Struct, frozen=True):
     error: str = ""
 
 
-class ShrinkerLost(RuntimeError):
+class CannotShrinkError(ProducerError):
+    """This machine has no image library to make pages smaller with. The message says what to install."""
+
+
+class ShrinkerLostError(ProducerError):
     """This machine could not do it: the process died over the page, took too long, or found no memory or disk."""
 
 
@@ -38,23 +43,32 @@ class Shrinker:
     """A ``python -m detector.shrink`` process, started at the first page and again after it died. A context manager."""
 
     def __init__(self, limit_side: int, max_pixels: int, timeout_s: float = ANSWER_TIMEOUT_S) -> None:
+        """Start nothing yet.
+
+        Args:
+            limit_side: longer side of what it writes at most, pixels.
+            max_pixels: pages with more are refused before they are decoded.
+            timeout_s: how long one page may take, seconds.
+        """
         self.limit_side = limit_side
         self.max_pixels = max_pixels
         self._child = LineProcess("detector.shrink", timeout_s)
 
     def __enter__(self) -> Shrinker:
+        """Nothing runs before the first page."""
         return self
 
     def __exit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
+        """End the process: in order, or at once after an error."""
         self._child.stop(kill=exc_type is not None)
 
     def shrink(self, path: Path, page: int, out: Path) -> ShrinkAnswer:
         """Write the page to ``out`` as JPEG at the limit, if it is larger.
 
         Raises:
-            ShrinkerLost: it did not come to an answer about the page.
+            ShrinkerLostError: it did not come to an answer about the page.
         """
         job = {
             "path": quote(os.fsencode(path)),
@@ -65,12 +79,12 @@ class Shrinker:
         }
         line = self._child.ask(msgspec.json.encode(job))
         if not line:
-            raise ShrinkerLost(f"the shrinking process died over {path} page {page}, or took too long")
+            raise ShrinkerLostError(f"the shrinking process died over {path} page {page}, or took too long")
         try:
             answer = msgspec.json.decode(line, type=ShrinkAnswer)
         except (msgspec.MsgspecError, UnicodeDecodeError):
             self._child.stop(kill=True)
-            raise ShrinkerLost(f"the shrinking process gave no readable answer about {path} page {page}") from None
+            raise ShrinkerLostError(f"the shrinking process gave no readable answer about {path} page {page}") from None
         if not answer.ok and answer.type == "Internal":  # no memory, no disk: of this machine, not of the page
-            raise ShrinkerLost(f"{path} page {page}: {answer.error}")
+            raise ShrinkerLostError(f"{path} page {page}: {answer.error}")
         return answer

@@ -21,10 +21,10 @@ from types import TracebackType
 import msgspec
 from redis.exceptions import RedisError
 
-from producer.job.collector_lock import AlreadyCollecting, FileLock, JobLock
-from producer.job.results_file import Line, _decoder, _keep_last_records, read_lines, truncate_torn_line
-from producer.job.results_owner import Origin, check_name, claim
-from worker.ledger.ledger import JobReplaced, Ledger
+from producer.job.collector_lock import AlreadyCollectingError, FileLock, JobLock
+from producer.job.results_file import Line, decode_line, keep_last_records, read_lines, truncate_torn_line
+from producer.job.results_owner import ResultsOwner, check_name, claim
+from worker.ledger.ledger import JobReplacedError, Ledger
 from worker.redis_keys import JobKeys
 
 logger = logging.getLogger(__name__)
@@ -43,19 +43,22 @@ class Collector:
         refused: entries that were no records of this job.
     """
 
-    def __init__(self, ledger: Ledger, job: str, results: Path, total: int, *, origin: Origin | None = None) -> None:
-        """
+    def __init__(
+        self, ledger: Ledger, job: str, results: Path, total: int, *, owner: ResultsOwner | None = None
+    ) -> None:
+        """Touch nothing yet.
+
         Args:
             ledger: of the broker.
             job: the job's name.
             results: the file to append to.
             total: pages of the job.
-            origin: which job of that name; None where the private server of `run` may have been begun anew over
-                records that are still the job's own.
+            owner: which job of that name; None for `run`, whose private server may have lost its data and been
+                started again empty, while the records in the file are still the job's own.
         """
         self._ledger = ledger
         self._job = job
-        self._origin = origin
+        self._owner = owner
         self._keys = JobKeys.of(job)
         self._lock = JobLock(ledger.client, f"{self._keys.job}:collector", job)
         self._file_lock = FileLock(results)
@@ -68,12 +71,18 @@ class Collector:
         self._file: FileIO | None = None
 
     def __enter__(self) -> Collector:
+        """Take the job's lock and read which pages the file holds already.
+
+        Raises:
+            OtherJobError: the file holds another job's records.
+            AlreadyCollectingError: another process collects this job.
+        """
         self._refuse_another_jobs()
         self._lock.take()
         try:
             self._identity = self._identity_now()
-            if self._origin is not None:
-                claim(self.results, self._origin)
+            if self._owner is not None:
+                claim(self.results, self._owner)
             self._file_lock.take()
             self.results.parent.mkdir(parents=True, exist_ok=True)
             if self.results.exists():
@@ -106,12 +115,13 @@ class Collector:
     def __exit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
+        """Close the file, drop the failed records that a retry made good, and free the lock."""
         try:
             if self._file is not None:
                 self._file.close()
                 self._file = None
                 if self._superseded:
-                    _keep_last_records(self.results)
+                    keep_last_records(self.results)
         finally:
             self._release_lock(failed=exc is not None)
 
@@ -189,7 +199,7 @@ class Collector:
         """The next entries of the stream, surely of this job.
 
         Raises:
-            JobReplaced: the job of this name is another one by now.
+            JobReplacedError: the job of this name is another one by now.
         """
         pipe = self._ledger.client.pipeline(transaction=False)
         pipe.xrange(self._keys.results, count=BATCH)
@@ -200,7 +210,7 @@ class Collector:
         if created is not None:
             now = (created, epoch or b"")
             if self._identity is not None and now != self._identity:
-                raise JobReplaced(self._job)
+                raise JobReplacedError(self._job)
             self._identity = now
         return list(entries)
 
@@ -208,7 +218,7 @@ class Collector:
         """The record of an entry; None, and the entry kept for people, if it is none of this job's."""
         raw = fields.get(b"record")
         try:
-            line = _decoder.decode(raw or b"")
+            line = decode_line(raw or b"")
         except (msgspec.MsgspecError, UnicodeDecodeError) as error:
             self._refuse(entry, raw or repr(fields).encode(), f"not a record ({error})")
             return None
@@ -243,4 +253,4 @@ class Collector:
             raise OSError(error.errno, error.strerror, str(self.results)) from None
 
 
-__all__ = ["AlreadyCollecting", "Collector"]
+__all__ = ["AlreadyCollectingError", "Collector"]

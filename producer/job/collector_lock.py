@@ -16,13 +16,14 @@ from pathlib import Path
 
 import redis
 
+from producer.errors import ProducerError
 from worker.broker.connection import is_full
 from worker.ledger import scripts as lua
 
 LOCK_S = 30
 
 
-class AlreadyCollecting(RuntimeError):
+class AlreadyCollectingError(ProducerError):
     """Another process collects this job. The message names it."""
 
 
@@ -39,7 +40,7 @@ class JobLock:
         """Take the lock, also a dead neighbour's.
 
         Raises:
-            AlreadyCollecting: somebody else's.
+            AlreadyCollectingError: somebody else's.
         """
         if (holder := self._holder()) != self.me and is_dead_neighbour(holder):
             self._release(keys=[self._key], args=[holder])
@@ -50,7 +51,7 @@ class JobLock:
         """Renew it.
 
         Raises:
-            AlreadyCollecting: it lapsed, and somebody else has it now.
+            AlreadyCollectingError: it lapsed, and somebody else has it now.
         """
         self._refuse(self._holder())
 
@@ -70,7 +71,7 @@ class JobLock:
     def _refuse(self, holder: bytes) -> None:
         if holder != self.me:
             who = holder.decode(errors="replace").split(" ")[0]
-            raise AlreadyCollecting(
+            raise AlreadyCollectingError(
                 f"job {self._job} is being collected by {who}; two collectors would share its records"
             )
 
@@ -86,7 +87,7 @@ class FileLock:
         """Take it.
 
         Raises:
-            AlreadyCollecting: another process of this machine has it.
+            AlreadyCollectingError: another process of this machine has it.
         """
         path = self._results.parent / ".ocrfleet" / f"{self._results.name}.lock"
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -95,7 +96,9 @@ class FileLock:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             handle.close()
-            raise AlreadyCollecting(f"another process collects into {self._results}: wait for it, or stop it") from None
+            raise AlreadyCollectingError(
+                f"another process collects into {self._results}: wait for it, or stop it"
+            ) from None
         except OSError:  # a file system without locks: what is in Redis must do
             handle.close()
             return

@@ -12,7 +12,7 @@ import redis
 from celery import Celery
 
 from producer.job.manifest import ManifestLine
-from producer.job.upload import BATCH_BYTES, BATCH_PAGES, CannotSend, Parcel, Uploader
+from producer.job.upload import BATCH_BYTES, BATCH_PAGES, CannotSendError, Parcel, Uploader
 from worker.broker import queue
 from worker.ledger.ledger import Ledger
 from worker.messages import ImageTask
@@ -72,6 +72,17 @@ class Feeder:
         window: Window | None = None,
         uploader: Uploader | None = None,
     ) -> None:
+        """Send nothing yet.
+
+        Args:
+            app: sends the messages.
+            ledger: of the same broker.
+            job: the job's name.
+            manifest: its pages.
+            limit_side: long side the network sees at most, pixels; 0 leaves it to the workers.
+            window: how much may wait in Redis.
+            uploader: sends the pages' bytes too; None if workers open the pages themselves.
+        """
         self._app = app
         self._ledger = ledger
         self._job = job
@@ -126,11 +137,11 @@ class Feeder:
         count = self._ledger.client.xlen(results)
         if count < min(UNWEIGHED, self._window.uncollected):
             return False
-        # Weighed anew when the stream has changed much, not at every step: over a slow line that would cost more
+        # Weighed again when the stream has changed much, not at every step: over a slow line that would cost more
         # than the messages.
         if abs(count - self._weighed_at) >= UNWEIGHED or not self._record_bytes:
             self._weighed_at, self._record_bytes = count, mean_record_bytes(self._ledger.client, results)
-        return count >= self._window.uncollected or count * self._record_bytes >= self._window.uncollected_bytes
+        return bool(count >= self._window.uncollected or count * self._record_bytes >= self._window.uncollected_bytes)
 
     def _step_uploading(self, uploader: Uploader, room: int) -> int:
         until = time.monotonic() + STEP_S
@@ -174,7 +185,7 @@ class Feeder:
             line = self._unsent.popleft()
             try:
                 return uploader.pack(line)
-            except CannotSend as reason:
+            except CannotSendError as reason:
                 uploader.refuse(line, reason)
 
     def _feed(self, lines: list[ManifestLine]) -> int:

@@ -11,9 +11,10 @@ from celery import Celery
 from kombu.exceptions import OperationalError
 from redis import ResponseError
 
+from detector.exit_codes import ExitCode
+from producer.errors import ProducerError
 from producer.job.collect import Collector
 from producer.job.feed import Feeder
-from producer.job.results_file import Line
 from producer.job.view import View
 from worker.broker.connection import is_full, takes_no_writes
 from worker.ledger.ledger import JobStatus, Ledger
@@ -47,21 +48,26 @@ def pause_s(sent: int, records: int, *, collecting: bool) -> float:
     return PAUSE_S
 
 
-class JobGone(RuntimeError):
+class JobGoneError(ProducerError):
     """The job's keys are no longer on the broker: forgotten, or expired."""
+
+    exit_code = ExitCode.NOTHING
 
 
 @dataclass
-class Drive:
-    """One job being driven. ``feeder`` and ``collector`` are optional: ``enqueue`` has no collector, ``collect`` no
-    feeder, ``watch`` neither.
+class JobLoop:
+    """One job on its way.
 
     Attributes:
+        app: sends again what the ledger finds stranded.
         ledger: where the job's state is.
         job: its name.
         view: shows progress.
+        feeder: puts pages on the queue; None for ``collect`` and ``watch``.
+        collector: takes records to disk; None for ``enqueue`` and ``watch``.
         until_fed: stop as soon as every page is on the queue.
         on_tick: called several times a second (``run`` looks after its workers there).
+        peak_rss_mb: the largest peak memory of a worker so far, MiB.
         patience_s: how long a broker may be away before that is an error.
     """
 
@@ -73,7 +79,6 @@ class Drive:
     collector: Collector | None = None
     until_fed: bool = False
     on_tick: Callable[[], None] = lambda: None
-    on_record: Callable[[Line], None] = lambda line: None
     peak_rss_mb: float = 0.0
     patience_s: float = BROKER_PATIENCE_S
     _last_reconcile: float = field(default_factory=time.monotonic)
@@ -81,11 +86,11 @@ class Drive:
     _looked: float = 0.0
     _last: JobStatus = field(init=False)
 
-    def go(self) -> JobStatus:
-        """Drive the job to its end (or, with ``until_fed``, until all is fed). Returns its last status.
+    def run(self) -> JobStatus:
+        """Go on until the end of the job (or, with ``until_fed``, until all is fed). Returns its last status.
 
         Raises:
-            JobGone: the job's keys are no longer there.
+            JobGoneError: the job's keys are no longer there.
             redis.ConnectionError: the broker was away for longer than ``patience_s``.
         """
         self._last = self._status()
@@ -114,7 +119,6 @@ class Drive:
         lines = self.collector.step(block_ms=0 if sent else 100) if self.collector else []
         for line in lines:
             self.peak_rss_mb = max(self.peak_rss_mb, line.peak_rss_mb)
-            self.on_record(line)
         now = time.monotonic()
         if lines or now - self._looked > STATUS_EVERY_S:
             self._looked, self._last = now, self._status()
@@ -142,7 +146,7 @@ class Drive:
     def _status(self) -> JobStatus:
         status = self.ledger.status(self.job)
         if status is None:
-            raise JobGone(f"there is no job {self.job} on this broker (forgotten, or expired)")
+            raise JobGoneError(f"there is no job {self.job} on this broker (forgotten, or expired)")
         return status
 
     def _at_end(self, status: JobStatus) -> bool:

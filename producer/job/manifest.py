@@ -17,7 +17,8 @@ from pathlib import Path
 
 import msgspec
 
-from producer.job.output_folder import JobRequest, OutFolder
+from producer.errors import NothingToDoError, ProducerError
+from producer.job.output_folder import JobRequest, OutputFolder
 from producer.job.view import View
 from producer.sources.remote import scan_everything
 from producer.sources.scan import FoundPage
@@ -41,7 +42,7 @@ class ManifestLine(msgspec.Struct, frozen=True):
     page: int
 
 
-class ManifestError(Exception):
+class ManifestError(ProducerError):
     """The manifest cannot be read; the message names file and line."""
 
 
@@ -119,6 +120,7 @@ class ManifestIndex:
     KEPT = 8  # results come nearly in order: what was looked up last is close to what comes next
 
     def __init__(self, path: Path) -> None:
+        """Read the file once, to know where its lines are."""
         self._path = path
         self._places = array("Q")
         self._blocks: OrderedDict[int, list[bytes]] = OrderedDict()
@@ -132,9 +134,11 @@ class ManifestIndex:
             self.count += 1
 
     def __enter__(self) -> ManifestIndex:
+        """The file stays open until the end of the block."""
         return self
 
     def __exit__(self, *exception: object) -> None:
+        """Close the file."""
         self._stream.close()
 
     def line(self, index: int) -> ManifestLine | None:
@@ -166,16 +170,12 @@ class ManifestIndex:
         return following is not None and following.image == image and following.page == page + 1
 
 
-class NothingToDo(RuntimeError):
-    """The sources hold no image."""
-
-
-def make_manifest(folder: OutFolder, request: JobRequest, view: View) -> int:
+def make_manifest(folder: OutputFolder, request: JobRequest, view: View) -> int:
     """Scan the sources unless that was done before. Returns the number of pages.
 
     Raises:
-        NothingToDo: no page found.
-        producer.sources.scan.SourceMissing: a named source does not exist.
+        NothingToDoError: no page found.
+        SourceMissingError: a named source does not exist.
     """
     if folder.manifest.exists():
         return count_manifest(folder.manifest)
@@ -183,5 +183,5 @@ def make_manifest(folder: OutFolder, request: JobRequest, view: View) -> int:
     total = write_manifest(pages, folder.manifest, progress=lambda count: view.update(0, 0, 0.0, f"found {count}"))
     if total == 0:
         folder.manifest.unlink()
-        raise NothingToDo(f"no images in {', '.join(request.sources)}")
+        raise NothingToDoError(f"no images in {', '.join(request.sources)}")
     return total

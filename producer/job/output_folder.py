@@ -1,4 +1,4 @@
-"""The output folder of a job, and the one way every room finds its files."""
+"""The output folder of a job: where its files are, and its lock."""
 
 from __future__ import annotations
 
@@ -12,8 +12,10 @@ from typing import Any
 
 import msgspec
 
+from producer.errors import ProducerError
 
-class FolderBusy(RuntimeError):
+
+class FolderBusyError(ProducerError):
     """Another process works in this output folder."""
 
 
@@ -49,16 +51,15 @@ class JobRequest(msgspec.Struct, frozen=True, kw_only=True):
     output: str = ""
 
 
-class OutFolder:
-    """Paths inside ``OUT`` (DESIGN 3), and its private ``.ocrfleet`` folder."""
+class OutputFolder:
+    """Paths inside ``OUT`` (docs/architecture.md), and its private ``.ocrfleet`` folder."""
 
     def __init__(self, root: Path) -> None:
+        """Make nothing: the folder need not exist."""
         self.root = root
         self.results = root / "results.jsonl"
         self.manifest = root / "manifest.jsonl"
         self.job_json = root / "job.json"
-        self.report = root / "report.html"
-        self.overlays = root / "overlays"
         self.private = root / ".ocrfleet"
         self.request_file = self.private / "request.json"
         self.server_data = self.private / "server"
@@ -94,14 +95,14 @@ class OutFolder:
         """Hold this folder; a killed process frees it by itself.
 
         Raises:
-            FolderBusy: another process holds it.
+            FolderBusyError: another process holds it.
         """
         self.private.mkdir(parents=True, exist_ok=True)
         with (self.private / "lock").open("w") as handle:
             try:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError:
-                raise FolderBusy(f"another ocr-producer works in {self.root}: wait for it, or stop it") from None
+                raise FolderBusyError(f"another ocr-producer works in {self.root}: wait for it, or stop it") from None
             yield
 
 
@@ -120,7 +121,7 @@ def write_json(path: Path, value: Any) -> None:
     write_atomically(path, msgspec.json.format(msgspec.json.encode(value), indent=2) + b"\n")
 
 
-def state_folder(job: str) -> OutFolder:
+def state_folder(job: str) -> OutputFolder:
     """Where ``enqueue`` keeps a job's manifest on the producer's machine (XDG base directory specification)."""
     base = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
-    return OutFolder(Path(base) / "ocrfleet" / job)
+    return OutputFolder(Path(base) / "ocrfleet" / job)

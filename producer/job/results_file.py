@@ -24,10 +24,10 @@ class Line(msgspec.Struct, frozen=True):
     error: ErrorRecord | None = None
 
 
-_decoder = msgspec.json.Decoder(Line)
+decode_line = msgspec.json.Decoder(Line).decode
 
 
-def _keep_last_records(results: Path) -> None:
+def keep_last_records(results: Path) -> None:
     """Rewrite the file with the last record of each page: a retried page's old failure goes."""
     last: dict[int, int] = {}
     for number, (_, line) in enumerate(read_lines(results)):
@@ -54,7 +54,7 @@ def read_lines(results: Path) -> Iterator[tuple[bytes, Line | None]]:
     with results.open("rb") as source:
         for raw in source:
             try:
-                yield raw, _decoder.decode(raw)
+                yield raw, decode_line(raw)
             except (msgspec.MsgspecError, UnicodeDecodeError):
                 yield raw, None
 

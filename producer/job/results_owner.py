@@ -10,15 +10,12 @@ from pathlib import Path
 
 import msgspec
 
+from producer.errors import OtherJobError
 from producer.job.output_folder import write_atomically
 from worker.ledger.ledger import JobStatus
 
 
-class OtherJob(RuntimeError):
-    """The results file holds another job's records. The message names both and the remedy."""
-
-
-class Origin(msgspec.Struct, frozen=True):
+class ResultsOwner(msgspec.Struct, frozen=True):
     """What tells one job from all others.
 
     Attributes:
@@ -30,13 +27,13 @@ class Origin(msgspec.Struct, frozen=True):
     created_ms: int
 
 
-def origin_of(status: JobStatus) -> Origin:
-    """The origin of records of this job."""
-    return Origin(status.job, round(status.created_s * 1000))
+def owner_of(status: JobStatus) -> ResultsOwner:
+    """Who owns the records of this job."""
+    return ResultsOwner(status.job, round(status.created_s * 1000))
 
 
-def origin_file(results: Path) -> Path:
-    """Where a results file's origin is kept."""
+def owner_file(results: Path) -> Path:
+    """Where it is noted whose a results file is."""
     return results.parent / ".ocrfleet" / "origin.json"
 
 
@@ -44,33 +41,33 @@ def check_name(results: Path, found: str, wanted: str) -> None:
     """Refuse records of another job.
 
     Raises:
-        OtherJob: they are.
+        OtherJobError: they are.
     """
     if found != wanted:
-        raise OtherJob(f"{results} holds records of job {found}, not of {wanted}: {_REMEDY}")
+        raise OtherJobError(f"{results} holds records of job {found}, not of {wanted}: {_REMEDY}")
 
 
-def claim(results: Path, origin: Origin) -> None:
+def claim(results: Path, owner: ResultsOwner) -> None:
     """Note whose records the file holds from now on.
 
     Raises:
-        OtherJob: it is there already, for another job or for an earlier one of the same name.
+        OtherJobError: it is there already, for another job or for an earlier one of the same name.
     """
-    file = origin_file(results)
+    file = owner_file(results)
     before = _read(file) if results.exists() else None
-    if before == origin:
+    if before == owner:
         return
     if before is not None:
-        check_name(results, before.job, origin.job)
-        raise OtherJob(f"{results} holds records of an earlier job named {origin.job}: {_REMEDY}")
+        check_name(results, before.job, owner.job)
+        raise OtherJobError(f"{results} holds records of an earlier job named {owner.job}: {_REMEDY}")
     file.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(file, msgspec.json.encode(origin))
+    write_atomically(file, msgspec.json.encode(owner))
 
 
-def _read(file: Path) -> Origin | None:
+def _read(file: Path) -> ResultsOwner | None:
     """None where nothing was noted: a folder of an older version, or of `run`."""
     try:
-        return msgspec.json.decode(file.read_bytes(), type=Origin)
+        return msgspec.json.decode(file.read_bytes(), type=ResultsOwner)
     except (FileNotFoundError, msgspec.MsgspecError, UnicodeDecodeError):
         return None
 

@@ -15,10 +15,11 @@ from pathlib import Path
 from typing import NamedTuple, cast, get_args
 
 from detector.images.suffixes import PDF_SUFFIXES
-from producer.detector_process.shrink import Shrinker, ShrinkerLost
+from producer.detector_process.shrink import Shrinker, ShrinkerLostError
+from producer.errors import ProducerError
 from producer.job.manifest import ManifestLine
 from producer.sources.page_count import paged_suffix_of
-from worker.broker import blobs as blob
+from worker.broker import blobs
 from worker.ledger.ledger import Ledger
 from worker.messages import ErrorType, ImageTask, Original, encode, failed_record
 from worker.redis_keys import JobKeys
@@ -49,10 +50,11 @@ class Parcel(NamedTuple):
     original: Original | None
 
 
-class CannotSend(Exception):
+class CannotSendError(ProducerError):
     """A page whose bytes cannot be had here. ``str()`` is one line; ``type`` is the record's."""
 
     def __init__(self, error_type: ErrorType, message: str) -> None:
+        """Both go into the page's record."""
         super().__init__(message)
         self.type = error_type
 
@@ -66,7 +68,8 @@ class Uploader:
     """
 
     def __init__(self, ledger: Ledger, job: str, *, limit_side: int, shrink: bool) -> None:
-        """
+        """Start nothing yet.
+
         Args:
             ledger: of the broker.
             job: the job's name.
@@ -84,9 +87,11 @@ class Uploader:
         self.sent_bytes = 0
 
     def __enter__(self) -> Uploader:
+        """The shrinking process starts at the first page."""
         return self
 
     def __exit__(self, *details: object) -> None:
+        """End the shrinking process and remove temporary files."""
         if self._shrinker is not None:
             self._shrinker.__exit__(None, None, None)
         self._folder.cleanup()
@@ -100,24 +105,24 @@ class Uploader:
         states = self._ledger.client.getrange(JobKeys.of(self._job).state, lines[0].index, lines[-1].index)
         states = states.ljust(len(lines), _UNFED)
         in_flight = [line.index for line, state in zip(lines, states, strict=True) if state in _IN_FLIGHT]
-        lost = blob.missing(self._ledger.client, self._job, in_flight)
+        lost = blobs.missing(self._ledger.client, self._job, in_flight)
         return [
             line for line, state in zip(lines, states, strict=True) if state == _UNFED[0] or line.index in lost
         ]  # fmt: skip
 
     def waiting_bytes(self) -> int:
         """Bytes of all jobs' blobs in Redis."""
-        return blob.waiting_bytes(self._ledger.client, self._ledger.jobs())
+        return blobs.waiting_bytes(self._ledger.client, self._ledger.jobs())
 
     def send(self, parcels: Sequence[Parcel]) -> list[ImageTask]:
         """Upload pages, then mark them as queued. Returns the tasks whose messages may be sent."""
-        blobs = {parcel.line.index: parcel.data for parcel in parcels}
-        blob.put(self._ledger.client, self._job, blobs, self._ledger.ttl_s)
-        self.sent_bytes += sum(map(len, blobs.values()))
+        data = {parcel.line.index: parcel.data for parcel in parcels}
+        blobs.put(self._ledger.client, self._job, data, self._ledger.ttl_s)
+        self.sent_bytes += sum(map(len, data.values()))
         tasks = [self._task(parcel.line, parcel.page, parcel.original) for parcel in parcels]
         fresh = set(self._ledger.feed(tasks))
         if len(fresh) < len(tasks) and self._is_stopped():
-            blob.remove(self._ledger.client, self._job, [task.index for task in tasks if task.index not in fresh])
+            blobs.remove(self._ledger.client, self._job, [task.index for task in tasks if task.index not in fresh])
         return [task for task in tasks if task.index in fresh]
 
     def _is_stopped(self) -> bool:
@@ -125,7 +130,7 @@ class Uploader:
         status = self._ledger.status(self._job)
         return status is None or status.state == "cancelled"
 
-    def refuse(self, line: ManifestLine, reason: CannotSend) -> None:
+    def refuse(self, line: ManifestLine, reason: CannotSendError) -> None:
         """Write the failed record of a page that cannot be sent."""
         task = self._task(line, line.page, None)
         self._ledger.feed([task])
@@ -137,7 +142,7 @@ class Uploader:
             job=self._job,
             index=line.index,
             image=line.image,
-            uri=blob.blob_uri(self._job, line.index),
+            uri=blobs.blob_uri(self._job, line.index),
             page=line.page,
             blob_page=page if page != line.page else -1,
             limit_side=self.limit_side,
@@ -148,20 +153,20 @@ class Uploader:
         """Read a page's bytes, small enough to travel.
 
         Raises:
-            CannotSend: not there, damaged, or too large.
+            CannotSendError: not there, damaged, or too large.
             MachineFault: this machine's disk is full or broken: no page can be sent.
         """
-        from detector.errors import DetectorError
+        from detector.errors import ImageError
 
         try:
             with self._storage.open(line.uri) as path:
                 return self._shrunk(line, path) or self._whole(line, path)
-        except DetectorError as error:
-            raise CannotSend(_error_type(error.type), str(error)) from None
+        except ImageError as error:
+            raise CannotSendError(_error_type(error.type), str(error)) from None
         except MachineFault:
             raise
         except OSError as error:
-            raise CannotSend("NotFound", f"{line.image}: {error.strerror or error}") from None
+            raise CannotSendError("NotFound", f"{line.image}: {error.strerror or error}") from None
 
     def _shrunk(self, line: ManifestLine, path: Path) -> Parcel | None:
         if self._shrinker is None:
@@ -169,10 +174,10 @@ class Uploader:
         out = Path(self._folder.name) / "page.jpg"
         try:
             answer = self._shrinker.shrink(path, line.page, out)
-        except ShrinkerLost:
+        except ShrinkerLostError:
             return None  # more than this machine can take; the workers have a ladder for such pages
         if not answer.ok:
-            raise CannotSend(_error_type(answer.type), answer.error)
+            raise CannotSendError(_error_type(answer.type), answer.error)
         if not answer.smaller:
             return None
         data = out.read_bytes()
@@ -185,10 +190,10 @@ class Uploader:
         if paged_suffix_of(path) in PDF_SUFFIXES and (single := _single_pdf_page(path, line.page)) is not None:
             return Parcel(line, single, 0, None)
         size = path.stat().st_size
-        if size > blob.MAX_BLOB_BYTES:
-            raise CannotSend(
+        if size > blobs.MAX_BLOB_BYTES:
+            raise CannotSendError(
                 "TooLarge",
-                f"{line.image}: {size / 1e6:.0f} MB, more than the {blob.MAX_BLOB_BYTES >> 20} MB that travel through "
+                f"{line.image}: {size / 1e6:.0f} MB, more than the {blobs.MAX_BLOB_BYTES >> 20} MB that travel through "
                 "Redis; use --shrink, or --transfer uri with a shared folder or s3://",
             )
         return Parcel(line, path.read_bytes(), line.page, None)
@@ -211,4 +216,4 @@ def _single_pdf_page(path: Path, page: int) -> bytes | None:
     except Exception:  # hostile and sloppy files raise whatever they like; the worker will say what is wrong
         return None
     data = buffer.getvalue()
-    return data if len(data) <= blob.MAX_BLOB_BYTES else None
+    return data if len(data) <= blobs.MAX_BLOB_BYTES else None

@@ -10,6 +10,15 @@ class View(Protocol):
 
     total: int | None
 
-    def update(self, done: int, failed: int, peak_rss_mb: float, state: str) -> None: ...
+    def update(self, done: int, failed: int, peak_rss_mb: float, state: str) -> None:
+        """Tell how the job stands.
 
-    def warn(self, line: str) -> None: ...
+        Args:
+            done: pages with a record, failed ones included.
+            failed: failed pages.
+            peak_rss_mb: the largest peak memory of a worker so far, MiB; 0 if unknown.
+            state: what is going on, in a word or two.
+        """
+
+    def warn(self, line: str) -> None:
+        """Say something that is not an error but must be seen."""

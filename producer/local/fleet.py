@@ -8,7 +8,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from importlib.util import find_spec
@@ -19,9 +18,10 @@ from detector.errors import ModelError
 from detector.machine import Machine, read_machine
 from detector.profile import choose_profile
 from detector.runtimes import usable_card
-from producer.job.output_folder import JobRequest, OutFolder
+from producer.errors import ProducerError
+from producer.job.output_folder import JobRequest, OutputFolder
 from producer.local.server import EmbeddedServer
-from worker.process import MALLOC_ENVIRONMENT, die_with_parent
+from worker.process import MALLOC_ENVIRONMENT, set_parent_death_signal
 from worker.settings import read_settings, settings
 
 # A worker that dies this soon after its start will die again.
@@ -31,8 +31,6 @@ QUICK_DEATHS = 3
 STOP_TIMEOUT_S = 30
 # After an error (disk full, server gone) a worker may wait for what will not come; its page is simply run again.
 ERROR_STOP_TIMEOUT_S = 2
-
-
 # Producer (67 MB, 90 with a large job) and server (10 MB, more while records wait) beside the workers.
 HUB_MB = 110
 
@@ -44,7 +42,7 @@ def memory_share_mb(profile: str, workers: int, machine: Machine) -> int:
     return max(1, choose_profile(chosen.name, each)[0].memory_limit_mb or 0)  # 0 would mean no limit
 
 
-class LocalFleetError(RuntimeError):
+class LocalFleetError(ProducerError):
     """Workers cannot run here. The message says why and what to do."""
 
 
@@ -107,7 +105,7 @@ class _Worker:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,  # Ctrl-C reaches the producer alone, which then stops its workers in order
                 # Killed, not asked: its server dies with this process too, and Celery would wait for it for ever.
-                preexec_fn=partial(die_with_parent, signal.SIGKILL),
+                preexec_fn=partial(set_parent_death_signal, signal.SIGKILL),
             )
 
     def revive(self) -> bool:
@@ -130,8 +128,16 @@ class _Worker:
 class LocalFleet:
     """The embedded server and the workers of one ``run``. A context manager: whatever happens, nothing is left."""
 
-    def __init__(self, folder: OutFolder, request: JobRequest) -> None:
-        self._folder = folder
+    def __init__(self, folder: OutputFolder, request: JobRequest) -> None:
+        """Start nothing yet.
+
+        Args:
+            folder: the job's, for logs and the server's data.
+            request: how many workers, and their settings.
+
+        Raises:
+            SettingsError: an environment variable holds something unusable.
+        """
         self.server = EmbeddedServer(folder.server_data)
         environment = {
             **absolute_paths(os.environ),
@@ -143,8 +149,7 @@ class LocalFleet:
             environment["OCRFLEET_PROFILE"] = request.profile
         if not environment.get("OCRFLEET_MEMORY_LIMIT_MB"):
             name = environment.get("OCRFLEET_PROFILE", "").strip() or "auto"
-            with suppress(ValueError):  # an unknown profile: the settings say so, in one line
-                environment["OCRFLEET_MEMORY_LIMIT_MB"] = str(memory_share_mb(name, request.workers, read_machine()))
+            environment["OCRFLEET_MEMORY_LIMIT_MB"] = str(memory_share_mb(name, request.workers, read_machine()))
         if request.model:
             environment["OCRFLEET_MODEL"] = request.model
         if request.runtime != "auto":
@@ -157,7 +162,7 @@ class LocalFleet:
         """Start the server. Returns its URL.
 
         Raises:
-            NoEmbeddedServer: there is none, or it does not start.
+            NoEmbeddedServerError: there is none, or it does not start.
         """
         self.server.start()
         return self.server.url
@@ -176,11 +181,13 @@ class LocalFleet:
         return sum(worker.revive() for worker in self.workers)
 
     def __enter__(self) -> LocalFleet:
+        """Start nothing yet."""
         return self
 
     def __exit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
+        """Stop workers, then the server."""
         self.stop_workers(STOP_TIMEOUT_S if exc_type is None else ERROR_STOP_TIMEOUT_S)
         self.server.stop()
 

@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import os
 import time
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from celery import Celery
 
+from producer.errors import JobInterruptedError, NothingToDoError
 from producer.job.collect import Collector
 from producer.job.feed import Feeder
-from producer.job.loop import Drive
+from producer.job.interrupt import terminated_like_ctrl_c
+from producer.job.loop import JobLoop
 from producer.job.manifest import make_manifest, read_manifest
-from producer.job.output_folder import JobRequest, OutFolder
+from producer.job.output_folder import JobRequest, OutputFolder
 from producer.job.results_file import drop_failed
 from producer.job.view import View
 from producer.local.beat import BeatThread
-from producer.local.fleet import LocalFleet
+from producer.local.ending import Ending
+from producer.local.fleet import LocalFleet, check_installed, check_model
+from producer.local.summary import finish
+from producer.output.terminal import Progress
 from worker.app import app_for
 from worker.broker import queue
 from worker.ledger.ledger import Ledger, chunked
@@ -25,28 +30,42 @@ from worker.messages import decode_task
 from worker.settings import read_settings
 
 
-@dataclass(frozen=True, slots=True)
-class Ending:
-    """How a run ended.
+def run_local_job(folder: OutputFolder, request: JobRequest, *, quiet: bool, retry: bool = False) -> Ending:
+    """Run or go on with a job on this machine: show it, and write its summary.
 
-    Attributes:
-        total: pages of the job.
-        ok, failed: of these, over all runs.
-        fresh: pages that this run did; fewer than ``total`` after an interruption or a retry.
-        seconds: that this run took.
-        interrupted: whether pages are left.
+    Args:
+        folder: where its files are.
+        request: the job.
+        quiet: show no progress.
+        retry: do the failed pages again.
+
+    Raises:
+        JobInterruptedError: Ctrl-C or SIGTERM; what was done is safe.
+        NothingToDoError: no page in the sources, or no failed page to do again.
+        LocalFleetError: workers cannot run here.
+        FolderBusyError: another process works in this folder.
     """
+    check_installed()
+    check_model(request)
+    ending = None
+    with folder.locked(), terminated_like_ctrl_c():
+        folder.save_request(request)
+        if retry and drop_failed_pages(folder) == 0:
+            raise NothingToDoError(f"no failed images in {folder.root}")
+        try:
+            with Progress(quiet=quiet) as progress:
+                ending = run_job(folder, request, progress)
+            if not ending.interrupted:
+                finish(folder, request, ending, quiet=quiet)
+                return ending
+        except KeyboardInterrupt:  # while scanning or writing the report
+            ending = None
+    done = f"{ending.ok + ending.failed} of {ending.total} images are done and safe; " if ending else ""
+    raise JobInterruptedError(f"interrupted: {done}go on with `ocr-producer resume {folder.root}`")
 
-    total: int
-    ok: int
-    failed: int
-    fresh: int
-    seconds: float
-    interrupted: bool
 
-
-def run_job(folder: OutFolder, request: JobRequest, view: View) -> Ending:
-    """Do whatever of the job is not done yet. The folder must be locked by the caller.
+def run_job(folder: OutputFolder, request: JobRequest, view: View) -> Ending:
+    """Do what is left of the job. The folder must be locked by the caller.
 
     Ctrl-C (KeyboardInterrupt) stops the workers after their image, saves what they made, and returns.
     """
@@ -69,15 +88,15 @@ def run_job(folder: OutFolder, request: JobRequest, view: View) -> Ending:
                     # twice is harmless, waiting half a minute for a dead one's lease is not.
                     ledger.expire_leases(request.job)
 
-            drive = Drive(app, ledger, request.job, view, feeder, collector, on_tick=look_after_workers)
+            loop = JobLoop(app, ledger, request.job, view, feeder, collector, on_tick=look_after_workers)
             interrupted = False
             with BeatThread(app):
                 fleet.start_workers()
                 try:
-                    drive.go()
+                    loop.run()
                 except KeyboardInterrupt:
                     interrupted = True
-            view.update(collector.count, collector.failed, drive.peak_rss_mb, "stopping")
+            view.update(collector.count, collector.failed, loop.peak_rss_mb, "stopping")
             fleet.stop_workers()
             while collector.step(block_ms=0):
                 pass
@@ -106,7 +125,7 @@ def _recover(app: Celery, ledger: Ledger, job: str, collector: Collector) -> Non
             queue.send(app, decode_task(data))
 
 
-def retry_failed(folder: OutFolder) -> int:
+def drop_failed_pages(folder: OutputFolder) -> int:
     """Forget the failed records of a local job, so that :func:`run_job` does those pages again. Returns how many."""
     if not folder.results.exists():
         return 0

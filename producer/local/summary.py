@@ -7,13 +7,13 @@ from typing import Any
 
 import msgspec
 
-from producer.job.output_folder import JobRequest, OutFolder, write_json
-from producer.local.job import Ending
+from producer.job.output_folder import JobRequest, OutputFolder, write_json
+from producer.local.ending import Ending
 from producer.output.terminal import print_summary
 from producer.output.totals import summarise
 
 
-def _pace(folder: OutFolder, ending: Ending) -> dict[str, Any]:
+def _pace(folder: OutputFolder, ending: Ending) -> dict[str, Any]:
     """How fast the last run was that did something: the time belongs to ``images_this_run``, not to all images."""
     names = ("images_this_run", "wall_seconds", "images_per_second")
     if not ending.fresh and folder.job_json.is_file():
@@ -23,7 +23,7 @@ def _pace(folder: OutFolder, ending: Ending) -> dict[str, Any]:
     return dict(zip(names, (ending.fresh, round(ending.seconds, 3), rate), strict=True))
 
 
-def finish(folder: OutFolder, request: JobRequest, ending: Ending, *, quiet: bool) -> None:
+def finish(folder: OutputFolder, request: JobRequest, ending: Ending, *, quiet: bool) -> None:
     """Write everything a finished job leaves behind, and say what it was."""
     totals = summarise(folder.results)
     write_json(

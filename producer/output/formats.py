@@ -21,6 +21,7 @@ from pathlib import Path, PurePosixPath
 from typing import IO, Any
 from urllib.parse import quote, unquote_to_bytes, urlsplit
 
+from producer.errors import ProducerError
 from producer.job.manifest import ManifestIndex
 from producer.job.results_file import iter_records
 from producer.output.naming import safe_name
@@ -42,7 +43,7 @@ LABEL_CONFIG = """<View>
 """
 
 
-class UnknownFormat(ValueError):
+class UnknownFormatError(ProducerError):
     """No such format; the message lists those there are."""
 
 
@@ -58,12 +59,12 @@ def export_results(out: Path, format_name: str, destination: Path | None = None)
         The file or folder written. It appears when it is complete.
 
     Raises:
-        UnknownFormat: no such format.
+        UnknownFormatError: no such format.
         FileExistsError: a `destination` folder is there and not empty, or where a file is to be written.
         FileNotFoundError: there is no results.jsonl.
     """
     if format_name not in FORMATS:
-        raise UnknownFormat(f"no format {format_name!r}; there are {', '.join(FORMATS)}")
+        raise UnknownFormatError(f"no format {format_name!r}; there are {', '.join(FORMATS)}")
     results = out / "results.jsonl"
     target = destination or out / _IN_OUT[format_name]
     with results.open("rb"):  # before anything is written

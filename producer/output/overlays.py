@@ -6,8 +6,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+from detector.exit_codes import ExitCode
 from detector.images.suffixes import IMAGE_SUFFIXES
 from producer.detector_process.draw import OverlayProcess, can_draw
+from producer.errors import ProducerError
 from producer.job.manifest import ManifestIndex
 from producer.job.results_file import iter_records
 from producer.output.naming import safe_name
@@ -28,8 +30,10 @@ class OverlayCount:
     not_drawn: int = 0
 
 
-class CannotDraw(RuntimeError):
+class CannotDrawError(ProducerError):
     """This machine has no drawing libraries; the message says what to install."""
+
+    exit_code = ExitCode.NOTHING
 
 
 def overlay_name(image: str, page: int, index: int, *, paged: bool) -> PurePosixPath:
@@ -75,11 +79,11 @@ def write_overlays(
         max_side: longer side of the JPEGs at most, pixels.
 
     Raises:
-        CannotDraw: the drawing libraries are not installed.
+        CannotDrawError: the drawing libraries are not installed.
         FileNotFoundError: no results or no manifest.
     """
     if not can_draw():
-        raise CannotDraw("no overlays: this machine lacks OpenCV; pip install 'ocrfleet[worker]' and run again")
+        raise CannotDrawError("no overlays: this machine lacks OpenCV; pip install 'ocrfleet[worker]' and run again")
     count = OverlayCount()
     with ManifestIndex(out / "manifest.jsonl") as manifest, OverlayProcess() as process:
         for record in iter_records(out / "results.jsonl"):

@@ -29,6 +29,7 @@ class Rate:
     """Images a second over a recent window. At most `WINDOW_S / SAMPLE_S` samples are kept."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        """No sample yet."""
         self._clock = clock
         self._samples: deque[tuple[float, int]] = deque()
 
@@ -90,6 +91,13 @@ class Progress:
     def __init__(
         self, *, quiet: bool = False, console: Console | None = None, clock: Callable[[], float] = time.monotonic
     ) -> None:
+        """Show nothing yet.
+
+        Args:
+            quiet: only warnings.
+            console: where to; default stderr.
+            clock: seconds, for tests.
+        """
         self.total: int | None = None
         self.failed = 0
         self._console = console or Console(stderr=True)
@@ -115,6 +123,7 @@ class Progress:
             self._task = self._bars.add_task("starting", total=None, facts=[])
 
     def __enter__(self) -> Progress:
+        """Show the bar."""
         if self._bars:
             self._bars.start()
         return self
@@ -122,6 +131,7 @@ class Progress:
     def __exit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
+        """Remove the bar; elsewhere print the last line."""
         if self._bars:
             self._bars.stop()
         elif self._plain and self._said:

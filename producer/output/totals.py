@@ -38,6 +38,7 @@ class Histogram:
     most: float = 0.0
 
     def __post_init__(self) -> None:
+        """All bins are empty."""
         self.counts = [0] * (len(self.edges) - 1)
 
     def add(self, value: float) -> None:

@@ -12,7 +12,8 @@ from io import BytesIO
 from pathlib import Path
 from typing import IO, BinaryIO, Literal, NamedTuple, cast
 
-from producer.sources.page_count import CannotCount, count_pages
+from producer.errors import ProducerError, first_line
+from producer.sources.page_count import CannotCountError, count_pages
 
 ZIP_SUFFIXES = (".zip", ".cbz")
 TAR_SUFFIXES = (".tar", ".tar.gz", ".tgz", ".tar.xz", ".txz", ".tar.bz2", ".tbz2")
@@ -33,7 +34,7 @@ BROKEN = (
 Kind = Literal["zip", "tar"]
 
 
-class BrokenArchive(Exception):
+class BrokenArchiveError(ProducerError):
     """The archive cannot be read (further); the message is one line."""
 
 
@@ -42,7 +43,7 @@ class Member(NamedTuple):
 
     Attributes:
         name: as stored, for the worker to ask for; bytes, because tar names are.
-        count_pages: pages of a PDF or TIFF member with the given suffix; raises `CannotCount`. Only valid until
+        count_pages: pages of a PDF or TIFF member with the given suffix; raises `CannotCountError`. Only valid until
             the next member is asked for.
     """
 
@@ -64,12 +65,12 @@ def members(archive: Path, kind: Kind) -> Iterator[Member]:
     A tar is read as a stream and costs no memory; a zip costs its table of contents.
 
     Raises:
-        BrokenArchive: at the point where reading fails, perhaps after some members.
+        BrokenArchiveError: at the point where reading fails, perhaps after some members.
     """
     try:
         yield from _zip_members(archive) if kind == "zip" else _tar_members(archive)
     except BROKEN as error:
-        raise BrokenArchive(f"{type(error).__name__}: {error}".splitlines()[0][:200]) from error
+        raise BrokenArchiveError(first_line(error)) from error
 
 
 def _zip_members(archive: Path) -> Iterator[Member]:
@@ -106,10 +107,10 @@ def _count_spooled(open_member: Callable[[], IO[bytes] | None], suffix: str) -> 
                 while block := source.read(1 << 20):
                     copied += len(block)  # counted, not believed: a member's stated size may lie
                     if copied > COUNT_LIMIT:
-                        raise CannotCount(f"it is larger than {COUNT_LIMIT >> 20} MB; unpack it to get every page")
+                        raise CannotCountError(f"it is larger than {COUNT_LIMIT >> 20} MB; unpack it to get every page")
                     spool.write(block)
         except BROKEN as error:
-            raise CannotCount(f"{type(error).__name__}: {error}".splitlines()[0][:200]) from error
+            raise CannotCountError(first_line(error)) from error
         spool.seek(0)
         return count_pages(cast("BinaryIO", spool), suffix)
 

@@ -9,6 +9,7 @@ from PIL import TiffImagePlugin
 from pypdf import PdfReader
 
 from detector.images.suffixes import PDF_SUFFIXES
+from producer.errors import ProducerError, first_line
 
 TIFF_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")  # classic and BigTIFF, little- and big-endian
 
@@ -17,7 +18,7 @@ logging.getLogger("pypdf").setLevel(logging.CRITICAL)
 logging.getLogger("PIL.TiffImagePlugin").setLevel(logging.CRITICAL)
 
 
-class CannotCount(Exception):
+class CannotCountError(ProducerError):
     """The file's pages cannot be counted: damaged, encrypted, or not what its name says."""
 
 
@@ -32,24 +33,24 @@ def count_pages(stream: BinaryIO, suffix: str) -> int:
         At least 1.
 
     Raises:
-        CannotCount: with one line that says why.
+        CannotCountError: with one line that says why.
     """
     try:
         pages = _count_pdf(stream) if suffix in PDF_SUFFIXES else _count_tiff(stream)
-    except CannotCount:
+    except CannotCountError:
         raise
     # Parsers of hostile files raise whatever they like: struct.error, KeyError, RecursionError, pypdf's own classes.
     except Exception as error:
-        raise CannotCount(f"{type(error).__name__}: {error}".strip().splitlines()[0][:200]) from error
+        raise CannotCountError(first_line(error)) from error
     if pages < 1:
-        raise CannotCount("it has no pages")
+        raise CannotCountError("it has no pages")
     return pages
 
 
 def _count_pdf(stream: BinaryIO) -> int:
     reader = PdfReader(cast("IO[bytes]", stream), strict=False)  # a stream: given a path, pypdf reads all into memory
     if reader.is_encrypted and not reader.decrypt(""):
-        raise CannotCount("it is encrypted and needs a password")
+        raise CannotCountError("it is encrypted and needs a password")
     return len(reader.pages)
 
 

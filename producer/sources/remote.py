@@ -8,8 +8,8 @@ from urllib.parse import quote, unquote, urlsplit
 
 from detector.images.suffixes import IMAGE_SUFFIXES, PAGED_SUFFIXES
 from producer.sources.archive import archive_kind
-from producer.sources.page_count import CannotCount, count_pages
-from producer.sources.scan import FoundPage, SourceMissing, scan
+from producer.sources.page_count import CannotCountError, count_pages
+from producer.sources.scan import FoundPage, SourceMissingError, scan
 from producer.sources.walk import Warn
 
 
@@ -24,7 +24,7 @@ def scan_everything(
     """:func:`producer.sources.scan.scan` for paths, then what lies behind addresses, in the order given.
 
     Raises:
-        SourceMissing: a path or an address that is not there.
+        SourceMissingError: a path or an address that is not there.
     """
     named = list(sources)
     local = [source for source in named if not is_remote(source)]
@@ -58,10 +58,10 @@ def _bucket(source: str, warn: Warn) -> Iterator[FoundPage]:
                 elif archive_kind(name):
                     warn(f"s3://{folder}/{name}: skipped, archives in buckets are not opened; unpack it first")
             files.invalidate_cache(folder)
-    except (OSError, ValueError) as error:
-        raise SourceMissing(f"{source}: {error}") from None
+    except (OSError, ValueError) as error:  # ValueError: s3fs, about a bucket's name that cannot be one
+        raise SourceMissingError(f"{source}: {error}") from None
     if not found:
-        raise SourceMissing(f"{source}: nothing there; check bucket, prefix and AWS_* variables")
+        raise SourceMissingError(f"{source}: nothing there; check bucket, prefix and AWS_* variables")
 
 
 def _object(files: object, path: str, shown: str, warn: Warn) -> Iterator[FoundPage]:
@@ -71,7 +71,7 @@ def _object(files: object, path: str, shown: str, warn: Warn) -> Iterator[FoundP
         try:
             with files.open(path, "rb") as stream:  # type: ignore[attr-defined]
                 total = count_pages(stream, suffix)
-        except CannotCount as error:
+        except CannotCountError as error:
             warn(f"{shown}: its pages cannot be counted, only the first is taken ({error})")
     for page in range(total):
         yield FoundPage(shown, f"s3://{quote(path)}", page)

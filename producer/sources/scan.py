@@ -21,9 +21,11 @@ from urllib.parse import quote
 
 import msgspec
 
+from detector.exit_codes import ExitCode
 from detector.images.suffixes import IMAGE_SUFFIXES, PAGED_SUFFIXES
-from producer.sources.archive import BrokenArchive, Kind, archive_kind, members
-from producer.sources.page_count import CannotCount, count_pages, paged_suffix_of
+from producer.errors import ProducerError
+from producer.sources.archive import BrokenArchiveError, Kind, archive_kind, members
+from producer.sources.page_count import CannotCountError, count_pages, paged_suffix_of
 from producer.sources.walk import FoundFile, Warn, display, walk
 
 STDIN = "-"
@@ -43,8 +45,10 @@ class FoundPage(msgspec.Struct, frozen=True):
     page: int
 
 
-class SourceMissing(Exception):
+class SourceMissingError(ProducerError):
     """A source named by the user does not exist; the message is one line."""
+
+    exit_code = ExitCode.NOTHING
 
 
 @dataclass(frozen=True)
@@ -78,7 +82,7 @@ def scan(
         warn: told in one line about what was skipped or could not be counted.
 
     Raises:
-        SourceMissing: at once, before the first page, if a named source does not exist.
+        SourceMissingError: at once, before the first page, if a named source does not exist.
     """
     named = list(dict.fromkeys(sources))
     resolved = {name: _resolve(name) for name in named if name != STDIN}
@@ -128,10 +132,10 @@ def _resolve(name: str) -> _Source:
         return _Source(path)
     literal = next((i for i, part in enumerate(path.parts) if re.search(r"[*?[]", part)), None)
     if literal is None:
-        raise SourceMissing(f"{display(path)}: no such file or folder; check the path")
+        raise SourceMissingError(f"{display(path)}: no such file or folder; check the path")
     base = Path(*path.parts[:literal])
     if not base.is_dir():
-        raise SourceMissing(f"{display(path)}: no folder {display(base)} to search; check the path")
+        raise SourceMissingError(f"{display(path)}: no folder {display(base)} to search; check the path")
     return _Source(base, path.parts[literal:])
 
 
@@ -190,7 +194,7 @@ class _Scanner:
                 elif suffix in IMAGE_SUFFIXES:
                     counted = partial(member.count_pages, suffix) if suffix in PAGED_SUFFIXES else None
                     yield from self.pages(shown, file_uri(path, f"{kind}+file", member.name), counted)
-        except BrokenArchive as error:
+        except BrokenArchiveError as error:
             self.warn(f"{display(name)}: the archive cannot be read to its end ({error})")
             yield FoundPage(display(name), file_uri(path), 0)
 
@@ -199,7 +203,7 @@ class _Scanner:
         if count:
             try:
                 total = count()
-            except CannotCount as error:
+            except CannotCountError as error:
                 self.warn(f"{shown}: its pages cannot be counted, only the first is taken ({error})")
         for page in range(total):
             yield FoundPage(shown, uri, page)
@@ -217,7 +221,7 @@ def _count_file(path: Path, suffix: str) -> int:
         with path.open("rb") as stream:
             return count_pages(stream, suffix)
     except OSError as error:
-        raise CannotCount(error.strerror or str(error)) from error
+        raise CannotCountError(error.strerror or str(error)) from error
 
 
 def _glob_walk(source: _Source, gate: Callable[[Path, int], bool], warn: Warn) -> Iterator[FoundFile]:

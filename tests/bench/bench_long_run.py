@@ -36,8 +36,8 @@ from producer.sources.scan import IMAGE_SUFFIXES
 from tests.bench.confined import LineCount, environment_of, process_of
 from tests.bench.memory_chart import Sample, draw_long_run
 from tests.bench.pictures import draw
-from worker.broker.connection import connect
-from worker.ledger.ledger import Ledger
+from worker.broker import connect
+from worker.ledger import Ledger
 from worker.settings import read_settings
 
 DISTINCT = 400

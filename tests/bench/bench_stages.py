@@ -53,10 +53,12 @@ def run_once(detector: TextDetector, path: Path, limit_side: int, times: Times) 
     with timed(times, "network"):
         probability = detector._runtime.probability(batch)[:height, :width]
     with timed(times, "contours"):
-        binary = (probability >= detector.rules.binarize).view(np.uint8)
+        binary = (probability >= detector.thresholds.binarize).view(np.uint8)
         cv2.findContours(binary, cv2.RETR_LIST, cv2.CHAIN_APPROX_SIMPLE)
     with timed(times, "boxes (contours, score, unclip)"):
-        find_boxes(probability, (page.width / width, page.height / height), (page.width, page.height), detector.rules)
+        find_boxes(
+            probability, (page.width / width, page.height / height), (page.width, page.height), detector.thresholds
+        )
     with timed(times, "all: detect()"):
         detector.detect(path, limit_side=limit_side)
 

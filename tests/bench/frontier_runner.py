@@ -35,9 +35,9 @@ def ours(model: str, limit_side: int) -> Find:
 
 
 def peer(model: str, limit_side: int) -> Find:
-    from tests.bench.ppocr import PADDLE_RULES, PeerNetwork
+    from tests.bench.ppocr import PADDLE_THRESHOLDS, PeerNetwork
 
-    network = PeerNetwork(Path(model), PADDLE_RULES)
+    network = PeerNetwork(Path(model), PADDLE_THRESHOLDS)
     return lambda image: network.detect(image, limit_side)
 
 

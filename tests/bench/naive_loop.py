@@ -20,7 +20,7 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 from detector.models import IMAGENET_MEAN, IMAGENET_STD, weights_path
 from detector.network.build import load_network
 from detector.postprocess import find_boxes
-from detector.thresholds import Rules
+from detector.thresholds import Thresholds
 
 
 def main() -> None:
@@ -40,7 +40,7 @@ def main() -> None:
         with torch.no_grad():
             probability = network(torch.from_numpy(np.ascontiguousarray(batch)))[0, 0].numpy()
         height, width = picture.shape[:2]
-        boxes = find_boxes(probability, (width / 800, height / 800), (width, height), Rules())
+        boxes = find_boxes(probability, (width / 800, height / 800), (width, height), Thresholds())
         print(name, len(boxes), round(time.perf_counter() - started, 4), sep="\t", flush=True)
 
 

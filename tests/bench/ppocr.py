@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 
 from detector.postprocess import Box, find_boxes
-from detector.thresholds import Rules
+from detector.thresholds import Thresholds
 from detector.training.pypi_files import WheelFile
 
 # PaddleOCR's mean and std are ImageNet's, in RGB order, though its pictures are BGR; trained so, hence used so.
@@ -19,7 +19,7 @@ STD = np.array((0.229, 0.224, 0.225), np.float32)
 
 # PaddleOCR's defaults. v6 comes with others (0.2 / 0.45 / 1.4), but at equal sizes it scores higher with these
 # (MSRA-TD500 validation, 640: small 0.845 instead of 0.816, tiny 0.781 instead of 0.659), so they are the fairer ones.
-PADDLE_RULES = Rules(binarize=0.3, box_threshold=0.6, unclip_ratio=1.5)
+PADDLE_THRESHOLDS = Thresholds(binarize=0.3, box_threshold=0.6, unclip_ratio=1.5)
 
 # All Apache-2.0.
 PEERS: dict[str, WheelFile] = {
@@ -55,10 +55,10 @@ class PeerNetwork:
 
     Args:
         model: the ONNX file.
-        rules: of the boxes.
+        thresholds: of the boxes.
     """
 
-    def __init__(self, model: Path, rules: Rules) -> None:
+    def __init__(self, model: Path, thresholds: Thresholds) -> None:
         import onnxruntime
 
         cv2.setNumThreads(0)
@@ -68,7 +68,7 @@ class PeerNetwork:
         options.log_severity_level = 3
         self._session: Any = onnxruntime.InferenceSession(str(model), options, ["CPUExecutionProvider"])
         self._input = self._session.get_inputs()[0].name
-        self._rules = rules
+        self._thresholds = thresholds
 
     def detect(self, image: Path, limit_side: int) -> tuple[list[Box], float]:
         """Boxes in pixels of the picture, and the seconds from resized pixels to boxes (normalise, network, boxes)."""
@@ -82,5 +82,5 @@ class PeerNetwork:
         started = time.perf_counter()
         batch = ((small.astype(np.float32) / np.float32(255) - MEAN) / STD).transpose(2, 0, 1)[None]
         found = self._session.run(None, {self._input: np.ascontiguousarray(batch)})[0][0, 0]
-        boxes = find_boxes(found, (width / size[0], height / size[1]), (width, height), self._rules)
+        boxes = find_boxes(found, (width / size[0], height / size[1]), (width, height), self._thresholds)
         return boxes, time.perf_counter() - started

@@ -18,7 +18,7 @@ import redis
 from tests.pictures import write_images
 from tests.processes import WorkerProcess, command, wait_until
 from worker.broker import queue
-from worker.ledger.ledger import Ledger
+from worker.ledger import Ledger
 
 pytestmark = pytest.mark.chaos
 
@@ -100,9 +100,9 @@ def test_celery_main_process_killed(
 def test_poison_ends_as_one_failed_record(
     environment: dict[str, str], images: Path, tmp_path: Path, client: redis.Redis, workers: list[WorkerProcess]
 ) -> None:
-    environment |= {"OCRFLEET_CHAOS_POISON": "image-0003.jpg", "OCRFLEET_MAX_ATTEMPTS": "2"}
+    environment |= {"OCRFLEET_MAX_ATTEMPTS": "2"}
     collector = enqueue_and_collect(environment, images, tmp_path / "out")
-    workers.append(WorkerProcess(environment, tmp_path / "worker.log"))
+    workers.append(WorkerProcess(environment, tmp_path / "worker.log", "-I", "tests.chaos.poison"))
     assert collector.wait(180) == 1, "exit code 1: finished, some images failed"
     assert_one_record_each(tmp_path / "out")
     failed = [record for record in records(tmp_path / "out") if record["status"] == "failed"]

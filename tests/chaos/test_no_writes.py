@@ -14,9 +14,8 @@ import redis
 from producer.local.server import EmbeddedServer
 from tests.pictures import write_images
 from tests.processes import WorkerProcess, command, wait_until
-from worker.broker.connection import connect
-from worker.ledger import patient
-from worker.ledger.ledger import JobStatus, Ledger
+from worker.broker import connect
+from worker.ledger import JobStatus, Ledger, patient
 from worker.ledger.patient import PatientLedger
 from worker.messages import ImageTask
 from worker.settings import Settings

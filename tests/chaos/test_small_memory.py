@@ -14,7 +14,7 @@ from tests.bench.giants import PROGRESSIVE, write_giants_apart
 from tests.pictures import write_images
 from tests.tools import missing
 
-pytestmark = pytest.mark.chaos
+pytestmark = [pytest.mark.chaos, pytest.mark.serial]
 
 PAGES = 40
 PDF_PAGES = 6

@@ -17,7 +17,7 @@ import yaml
 
 from tests.tools import tool
 from worker.broker import queue
-from worker.ledger.ledger import Ledger
+from worker.ledger import Ledger
 from worker.messages import ImageTask
 from worker.ops.exporter import FleetCollector
 from worker.settings import read_settings

@@ -33,7 +33,7 @@ def test_a_folder_registers_models(tmp_path: Path, tiny_model: Path, monkeypatch
     shutil.copy(tiny_model, tmp_path / "no-card.onnx")
     monkeypatch.setenv("OCRFLEET_MODELS", f"/nowhere:{tmp_path}")
     assert list_models() == ["bright", *list_models(WEIGHTS_FOLDER)]
-    assert load_card("bright").rules.binarize == 0.4
+    assert load_card("bright").thresholds.binarize == 0.4
     (line,) = [line for line in run("models").stdout.splitlines() if line.startswith("bright")]
     assert line.split()[1] == "fp32"
     assert "mine val @640 0.9" in line

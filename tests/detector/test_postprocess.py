@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 
 from detector.geometry import rectangle_corners, unclip_distance
 from detector.postprocess import MAX_CANDIDATES, find_boxes, means_inside
-from detector.thresholds import Rules
+from detector.thresholds import Thresholds
 
-RULES = Rules()
+THRESHOLDS = Thresholds()
 
 
 def blank(height: int = 200, width: int = 300) -> np.ndarray:
@@ -22,7 +22,7 @@ def blank(height: int = 200, width: int = 300) -> np.ndarray:
 def test_a_bright_rectangle_becomes_its_unclipped_box() -> None:
     probability = blank()
     probability[50:71, 100:201] = 0.9  # pixels 100..200 and 50..70: 100 x 20 between pixel centres
-    (box,) = find_boxes(probability, (1, 1), (300, 200), RULES)
+    (box,) = find_boxes(probability, (1, 1), (300, 200), THRESHOLDS)
     grow = unclip_distance(100, 20, 1.5)
     left, top, right, bottom = 100.5 - grow, 50.5 - grow, 200.5 + grow, 70.5 + grow
     expected = [(left, top), (right, top), (right, bottom), (left, bottom)]
@@ -33,8 +33,8 @@ def test_a_bright_rectangle_becomes_its_unclipped_box() -> None:
 def test_scale_is_applied_to_each_axis() -> None:
     probability = blank()
     probability[50:71, 100:201] = 0.9
-    (small,) = find_boxes(probability, (1, 1), (300, 200), RULES)
-    (large,) = find_boxes(probability, (4, 2.5), (1200, 500), RULES)
+    (small,) = find_boxes(probability, (1, 1), (300, 200), THRESHOLDS)
+    (large,) = find_boxes(probability, (4, 2.5), (1200, 500), THRESHOLDS)
     assert np.array(large.points) == pytest.approx(np.array(small.points) * (4, 2.5), abs=0.05)
 
 
@@ -42,7 +42,7 @@ def test_a_tilted_line_keeps_its_angle() -> None:
     probability = blank()
     corners = cv2.boxPoints(((150, 100), (160, 24), 30))
     cv2.fillConvexPoly(probability, corners.round().astype(np.int32), 0.95)
-    (box,) = find_boxes(probability, (1, 1), (300, 200), RULES)
+    (box,) = find_boxes(probability, (1, 1), (300, 200), THRESHOLDS)
     (x1, y1), (x2, y2) = box.points[0], box.points[1]
     assert np.degrees(np.arctan2(y2 - y1, x2 - x1)) == pytest.approx(30, abs=1.5)
 
@@ -53,24 +53,26 @@ def test_thresholds() -> None:
     probability[60:80, 20:100] = 0.45  # binarized, but the box's mean is under box_threshold
     probability[100:102, 20:100] = 0.9  # 1 px between pixel centres: a speck
     probability[150:170, 20:100] = 0.55
-    boxes = find_boxes(probability, (1, 1), (300, 200), RULES)
+    boxes = find_boxes(probability, (1, 1), (300, 200), THRESHOLDS)
     assert [box.score for box in boxes] == [pytest.approx(0.55, abs=1e-3)]
-    assert len(find_boxes(probability, (1, 1), (300, 200), Rules(binarize=0.2, box_threshold=0.2, min_side=0.5))) == 4
+    assert (
+        len(find_boxes(probability, (1, 1), (300, 200), Thresholds(binarize=0.2, box_threshold=0.2, min_side=0.5))) == 4
+    )
 
 
 def test_boxes_stay_on_the_page_and_are_ordered_from_the_top() -> None:
     probability = blank()
     probability[180:200, 250:300] = 0.9
     probability[0:20, 0:80] = 0.9
-    first, second = find_boxes(probability, (2, 2), (600, 400), RULES)
+    first, second = find_boxes(probability, (2, 2), (600, 400), THRESHOLDS)
     assert first.points[0] == (0, 0)
     assert second.points[2] == (600, 400)
 
 
 def test_nothing_and_everything() -> None:
-    assert find_boxes(blank(), (1, 1), (300, 200), RULES) == []
-    assert find_boxes(blank(1, 1) + 1, (1, 1), (1, 1), RULES) == []
-    (whole,) = find_boxes(blank() + 1, (1, 1), (300, 200), RULES)
+    assert find_boxes(blank(), (1, 1), (300, 200), THRESHOLDS) == []
+    assert find_boxes(blank(1, 1) + 1, (1, 1), (1, 1), THRESHOLDS) == []
+    (whole,) = find_boxes(blank() + 1, (1, 1), (300, 200), THRESHOLDS)
     assert whole.points == ((0, 0), (300, 0), (300, 200), (0, 200))
 
 
@@ -78,7 +80,7 @@ def test_noise_does_not_take_for_ever() -> None:
     noise = np.random.default_rng(0).random((640, 640), dtype=np.float32)
     noise[::2] = 0
     noise[300:340, 100:500] = 1
-    boxes = find_boxes(noise, (1, 1), (640, 640), RULES)
+    boxes = find_boxes(noise, (1, 1), (640, 640), THRESHOLDS)
     assert len(boxes) <= MAX_CANDIDATES
     assert any(box.score > 0.9 for box in boxes)
 
@@ -87,10 +89,10 @@ def test_noise_does_not_take_for_ever() -> None:
 def test_same_map_same_boxes_all_inside_all_scored(seed: int) -> None:
     rng = np.random.default_rng(seed)
     probability = cv2.resize(rng.random((12, 16), dtype=np.float32), (160, 120))
-    boxes = find_boxes(probability, (3, 3), (480, 360), RULES)
-    assert boxes == find_boxes(probability, (3, 3), (480, 360), RULES)
+    boxes = find_boxes(probability, (3, 3), (480, 360), THRESHOLDS)
+    assert boxes == find_boxes(probability, (3, 3), (480, 360), THRESHOLDS)
     for box in boxes:
-        assert RULES.box_threshold <= box.score <= 1
+        assert THRESHOLDS.box_threshold <= box.score <= 1
         assert all(0 <= x <= 480 and 0 <= y <= 360 for x, y in box.points)
 
 

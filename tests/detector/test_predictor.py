@@ -115,7 +115,11 @@ def test_a_card_beside_the_model_is_used_and_checked(tmp_path: Path, tiny_model:
     card.write_text('{"name": "own", "mean": [0, 0, 0], "std": [1, 1, 1], "box_threshold": 0.7, "unclip_ratio": 2}')
     loaded = load_card(model)
     assert (loaded.mean, loaded.std) == ((0, 0, 0), (1, 1, 1))
-    assert (loaded.rules.box_threshold, loaded.rules.unclip_ratio, loaded.rules.binarize) == (0.7, 2, 0.3)
+    assert (loaded.thresholds.box_threshold, loaded.thresholds.unclip_ratio, loaded.thresholds.binarize) == (
+        0.7,
+        2,
+        0.3,
+    )
     assert loaded.precision == "int8"
     card.write_text('{"name": "own", "sha256": "00"}')
     with pytest.raises(ModelError, match=r"own\.int8\.onnx: damaged"):

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from detector.errors import ProfileError
 from detector.machine import Machine, read_machine
 from detector.profile import choose_profile
 
@@ -32,7 +33,7 @@ def test_by_name_and_fitted_to_small_machines() -> None:
     # In a container there is no system beside us, only Celery's main process.
     assert choose_profile("low", Machine(1, 256, "cgroup"))[0].memory_limit_mb == 208
     assert choose_profile("low", Machine(1, 128, "cgroup"))[0].memory_limit_mb == 96
-    with pytest.raises(ValueError, match="unknown profile 'fast'; choose auto, low, standard, accurate"):
+    with pytest.raises(ProfileError, match="unknown profile 'fast'; choose auto, low, standard, accurate"):
         choose_profile("fast")
 
 

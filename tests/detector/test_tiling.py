@@ -26,7 +26,7 @@ from detector.images.sizes import (
 from detector.postprocess import find_boxes
 from detector.predictor import TextDetector
 from detector.profile import PROFILES
-from detector.thresholds import Rules
+from detector.thresholds import Thresholds
 from detector.tiling import WholePage, blend_overview, merged_map, weights
 from tests.detector.cli.test_detect import run
 from tests.detector.test_predictor import expected_box, page_with_bright_line
@@ -125,8 +125,8 @@ def test_boxes_of_a_coarse_map_are_those_of_the_fine_one() -> None:
     fine = np.zeros((200, 300), np.float32)
     fine[50:80, 40:250] = 0.8
     coarse = np.rint(fine * 255).astype(np.uint8)
-    (one,) = find_boxes(fine, (2, 2), (600, 400), Rules())
-    (other,) = find_boxes(coarse, (2, 2), (600, 400), Rules())
+    (one,) = find_boxes(fine, (2, 2), (600, 400), Thresholds())
+    (other,) = find_boxes(coarse, (2, 2), (600, 400), Thresholds())
     assert one.points == other.points
     assert abs(one.score - other.score) < 0.005
 
@@ -162,7 +162,7 @@ def test_a_long_line_across_tiles_is_one_box(turned: bool) -> None:
     height, width = pixels.shape[:2]
     merged = merged_map(WholePage(pixels), detector.probability)
     # Whether it is one box is asked here, not how sure the network is of this font.
-    boxes = find_boxes(merged, (1.0, 1.0), (width, height), replace(detector.rules, box_threshold=0.4))
+    boxes = find_boxes(merged, (1.0, 1.0), (width, height), replace(detector.thresholds, box_threshold=0.4))
     assert count_tiles(height, width) == 6
     assert len(boxes) == 1
     corners = np.array(boxes[0].points)

@@ -11,8 +11,8 @@ import pytest
 
 from detector.machine import Machine
 from tests.processes import command
-from worker.ledger.ledger import Ledger
-from worker.ops import worker_registry as presence
+from worker.ledger import Ledger
+from worker.ops import worker_registry
 from worker.ops.doctor import (
     BrokerFacts,
     ask_broker,
@@ -64,7 +64,7 @@ def test_slow_line_and_wrong_clock() -> None:
 
 
 def test_versions_and_models_of_the_fleet() -> None:
-    note = presence.WorkerNote(at=NOW, started=NOW, version="0.1.0", profile="low", temp_bytes=0)
+    note = worker_registry.WorkerNote(at=NOW, started=NOW, version="0.1.0", profile="low", temp_bytes=0)
     facts = replace(
         GOOD, workers={"a:1": note, "gone:2": replace_struct(note, at=NOW - 9999)}, models={"a:1": "other"},
         producers={"job": "0.0.9"},
@@ -75,7 +75,7 @@ def test_versions_and_models_of_the_fleet() -> None:
     assert found["workers"].message == "1 reporting; gone without a word: gone:2"
 
 
-def replace_struct(note: presence.WorkerNote, **changes: object) -> presence.WorkerNote:
+def replace_struct(note: worker_registry.WorkerNote, **changes: object) -> worker_registry.WorkerNote:
     import msgspec
 
     return msgspec.structs.replace(note, **changes)
@@ -125,18 +125,18 @@ def test_liveness_is_progress(ledger: Ledger) -> None:
     client = ledger.client
 
     def reason(waiting: int) -> str | None:
-        return presence.why_not_alive(client, waiting=waiting, patience_s=100, host="me")
+        return worker_registry.why_not_alive(client, waiting=waiting, patience_s=100, host="me")
 
     assert reason(0) == "no running worker of this machine has reported"
     now = time.time()
-    gone = presence.WorkerNote(at=now - 600, started=now - 1000, version="1", profile="low", temp_bytes=0)
-    presence.note_worker(client, "me:4194304", gone)  # above the largest process id: was killed
+    gone = worker_registry.WorkerNote(at=now - 600, started=now - 1000, version="1", profile="low", temp_bytes=0)
+    worker_registry.note_worker(client, "me:4194304", gone)  # above the largest process id: was killed
     assert reason(0) == "no running worker of this machine has reported"
-    note = presence.WorkerNote(at=now, started=now - 1000, version="1", profile="low", temp_bytes=0)
-    presence.note_worker(client, "me:1", note)
+    note = worker_registry.WorkerNote(at=now, started=now - 1000, version="1", profile="low", temp_bytes=0)
+    worker_registry.note_worker(client, "me:1", note)
     assert reason(0) is None, "nothing to do is no fault"
     assert "finished no image" in (reason(5) or "")
-    presence.note_image(client, "me:1", presence.ImageNote(now - 50, 180.0, "sha"))
+    worker_registry.note_image(client, "me:1", worker_registry.ImageNote(now - 50, 180.0, "sha"))
     assert reason(5) is None
-    presence.note_worker(client, "me:1", replace_struct(note, at=now - 600))
+    worker_registry.note_worker(client, "me:1", replace_struct(note, at=now - 600))
     assert "has not reported" in (reason(0) or "")

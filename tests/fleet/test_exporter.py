@@ -9,7 +9,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from tests.pictures import write_images
 from tests.processes import WorkerProcess, command, wait_until
-from worker.ledger.ledger import Ledger
+from worker.ledger import Ledger
 from worker.messages import ImageTask, encode, failed_record
 from worker.ops.exporter import FleetCollector, serve
 

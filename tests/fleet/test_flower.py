@@ -17,8 +17,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.fleet.tls import free_port
 from tests.pictures import text_image, write_images
+from tests.ports import free_port
 from tests.processes import WorkerProcess, command, wait_until
 from tests.tools import tool
 
@@ -128,3 +128,28 @@ def test_login_and_three_pages(
     broker = browser.text("/broker")
     assert "ocrfleet" in broker and f">{COUNT}<" in broker.replace(" ", "").replace("\n", "")
     browser.picture("/broker", to / "flower-broker.png")
+
+
+def test_celerys_own_flower_command_listens_on_this_machine_alone(environment: dict[str, str], tmp_path: Path) -> None:
+    """Before: ``celery -A worker.app flower`` served every address without a password."""
+    number = free_port()
+    with (tmp_path / "flower.log").open("wb") as log:
+        flower = subprocess.Popen(
+            [sys.executable, "-m", "celery", "-A", "worker.app", "flower", f"--port={number}"],
+            env=environment,
+            stdout=log,
+            stderr=log,
+        )
+    try:
+        wait_until(lambda: listeners(number) != set(), seconds=60, what="Flower to listen")
+        assert listeners(number) == {"0100007F"}  # 127.0.0.1, as /proc/net/tcp writes it
+    finally:
+        flower.terminate()
+        flower.wait(30)
+
+
+def listeners(port: int) -> set[str]:
+    """Local addresses, in hexadecimal, of sockets that listen on a port (state 0A)."""
+    rows = [line.split() for table in ("tcp", "tcp6") for line in Path(f"/proc/net/{table}").read_text().splitlines()]
+    local = [row[1].split(":") for row in rows if row[3] == "0A"]
+    return {address for address, hexadecimal in local if int(hexadecimal, 16) == port}

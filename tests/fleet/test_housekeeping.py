@@ -14,17 +14,21 @@ from tests.fleet.machines import lab
 from tests.fleet.test_three_machines import Fleet
 from tests.pictures import write_images
 from tests.processes import WorkerProcess, command, wait_until
-from worker.ledger.ledger import Ledger
+from worker.ledger import Ledger
 from worker.ops.cleanup import last_reports
+from worker.settings import read_settings
+
+MAKE_SPOOL = "import sys, pathlib, worker.storage.spool as s; s.open_spool(pathlib.Path(sys.argv[1]))"
 
 
 @pytest.mark.slow
 def test_two_machines_two_clocks(tmp_path: Path) -> None:
     with lab() as made:
         fleet = Fleet(made, tmp_path)
-        spool = tmp_path / "spool"
+        spool = read_settings({"OCRFLEET_SPOOL_DIR": str(tmp_path / "spool")}).spool
         litter = (
-            f"mkdir -p {spool}; echo old > {spool}/page-old.jpg; touch -d '3 days ago' {spool}/page-old.jpg; "
+            f"{sys.executable} -c '{MAKE_SPOOL}' {spool}; echo old > {spool}/page-old.jpg; "
+            f"touch -d '3 days ago' {spool}/page-old.jpg; "
             f"echo new > {spool}/page-new.jpg; "
         )
         for name in ("one", "two"):

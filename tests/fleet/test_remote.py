@@ -16,13 +16,12 @@ from moto.server import ThreadedMotoServer
 
 from detector.errors import NotFound, TooLarge, UnsupportedFormat
 from producer.sources.remote import scan_everything
-from producer.sources.scan import SourceMissing
+from producer.sources.scan import SourceMissingError
 from tests.fleet.tls import certificates
 from tests.pictures import text_image, write_images
 from tests.processes import WorkerProcess, command
 from worker.settings import SettingsError, split_roots
-from worker.storage import remote
-from worker.storage.files import Storage
+from worker.storage import Storage, remote
 from worker.storage.remote import Remote, allowed
 
 
@@ -84,7 +83,7 @@ def test_s3_in_s3_out(environment: dict[str, str], aws: dict[str, str], tmp_path
 
 
 def test_missing_bucket_and_object(aws: dict[str, str], tmp_path: Path) -> None:
-    with pytest.raises(SourceMissing):
+    with pytest.raises(SourceMissingError):
         list(scan_everything(["s3://no-such-bucket/x"], exclude=None))
     boto3.client("s3").create_bucket(Bucket="empty")
     with pytest.raises(NotFound):

@@ -17,8 +17,8 @@ from tests.fleet.machines import Lab, Machine, lab
 from tests.pictures import write_images
 from tests.processes import wait_until
 from tests.tools import tool
-from worker.ledger.ledger import Ledger
-from worker.ops import worker_registry as presence
+from worker.ledger import Ledger
+from worker.ops import worker_registry
 
 PASSWORD = "between-machines"
 PORT = 6379
@@ -28,6 +28,7 @@ CORES, MEMORY_MB = 0.25, 400
 
 pytestmark = [
     pytest.mark.slow,
+    pytest.mark.serial,
     pytest.mark.timeout(560),
 ]
 
@@ -74,7 +75,7 @@ class Fleet:
             self.logs / f"{name}.log",
         )
         wait_until(
-            lambda: any(known.startswith(f"{name}:") for known in presence.workers(self.client)),
+            lambda: any(known.startswith(f"{name}:") for known in worker_registry.workers(self.client)),
             seconds=90,
             what=f"{name} to report",
         )

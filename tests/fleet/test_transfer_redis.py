@@ -12,7 +12,7 @@ import pytest
 import redis
 from PIL import Image
 
-from producer.detector_process.shrink import Shrinker, ShrinkerLost
+from producer.detector_process.shrink import Shrinker, ShrinkerLostError
 from producer.job.feed import Feeder, Window
 from producer.job.manifest import ManifestLine
 from producer.job.upload import Uploader
@@ -20,9 +20,8 @@ from producer.sources.scan import file_uri
 from tests.pictures import text_image, write_images
 from tests.processes import WorkerProcess, command
 from worker.app import app_for
-from worker.broker import blobs as blob
-from worker.broker import queue
-from worker.ledger.ledger import Ledger
+from worker.broker import blobs, queue
+from worker.ledger import Ledger
 from worker.messages import decode_task
 from worker.redis_keys import JobKeys, blob_key
 from worker.settings import Settings
@@ -58,10 +57,10 @@ def test_bytes_are_there_before_the_message_and_gone_with_the_record(
     for index, path in enumerate(paths):
         assert client.get(blob_key(JOB, index)) == path.read_bytes()
         assert 0 < client.ttl(blob_key(JOB, index)) <= ledger.ttl_s
-    assert blob.waiting_bytes(client, [JOB]) == sum(path.stat().st_size for path in paths)
+    assert blobs.waiting_bytes(client, [JOB]) == sum(path.stat().st_size for path in paths)
     ledger.finish(JOB, 1, ok=True, record=b"{}")
-    assert blob.missing(client, JOB, [0, 1, 2]) == {1}
-    assert blob.waiting_bytes(client, [JOB]) == sum(paths[i].stat().st_size for i in (0, 2))
+    assert blobs.missing(client, JOB, [0, 1, 2]) == {1}
+    assert blobs.waiting_bytes(client, [JOB]) == sum(paths[i].stat().st_size for i in (0, 2))
 
 
 def test_a_page_sent_again_still_finds_its_bytes(
@@ -73,7 +72,7 @@ def test_a_page_sent_again_still_finds_its_bytes(
     ledger.lose(JOB, 0, "WorkerLost")
     data = ledger.reclaim(JOB, 0)
     assert data is not None
-    blob.fetch(ledger.client, decode_task(data).uri, tmp_path / "copy")
+    blobs.fetch(ledger.client, decode_task(data).uri, tmp_path / "copy")
     assert (tmp_path / "copy").read_bytes() == paths[0].read_bytes()
 
 
@@ -90,7 +89,7 @@ def test_resuming_uploads_again_what_expired_and_nothing_else(
         again.step()
     assert uploader.sent_bytes - before == paths[2].stat().st_size
     assert again.sent == 0, "its message is still on the queue"
-    assert blob.missing(ledger.client, JOB, [1, 2, 3]) == set()
+    assert blobs.missing(ledger.client, JOB, [1, 2, 3]) == set()
 
 
 def test_window_in_bytes(settings: Settings, ledger: Ledger, uploader: Uploader, tmp_path: Path) -> None:
@@ -100,7 +99,7 @@ def test_window_in_bytes(settings: Settings, ledger: Ledger, uploader: Uploader,
     done: set[int] = set()
     for _ in range(200):
         feeder.step()
-        assert blob.waiting_bytes(ledger.client, [JOB]) <= 2 * largest + 10
+        assert blobs.waiting_bytes(ledger.client, [JOB]) <= 2 * largest + 10
         for index in set(ledger.in_flight(JOB)) - done:
             ledger.finish(JOB, index, ok=True, record=b"{}")
             done.add(index)
@@ -139,16 +138,16 @@ def test_cancelled_job_leaves_no_bytes_and_can_go_on(
     paths = write_images(tmp_path / "in", 4)
     feeder = feeder_of(settings, ledger, paths[:2], uploader)
     feeder.step()
-    assert blob.waiting_bytes(ledger.client, [JOB]) > 0
+    assert blobs.waiting_bytes(ledger.client, [JOB]) > 0
     assert command(environment, "ocr-producer", "cancel", JOB).returncode == 0
-    assert blob.waiting_bytes(ledger.client, [JOB]) == 0 and queue.depth(ledger.client) == (0, 0)
+    assert blobs.waiting_bytes(ledger.client, [JOB]) == 0 and queue.depth(ledger.client) == (0, 0)
     late = feeder_of(settings, ledger, paths[:2], uploader)  # a producer that has not heard of it yet
     late.step()
     assert list(ledger.client.scan_iter(match="ocrfleet:blob:*")) == [] and queue.depth(ledger.client) == (0, 0)
     ledger.reopen(JOB)
     again = feeder_of(settings, ledger, paths[:2], uploader)
     again.step()
-    assert again.sent == 2 and blob.missing(ledger.client, JOB, [0, 1]) == set()
+    assert again.sent == 2 and blobs.missing(ledger.client, JOB, [0, 1]) == set()
 
 
 def test_retry_uploads_again(environment: dict[str, str], ledger: Ledger, tmp_path: Path) -> None:
@@ -224,7 +223,7 @@ def test_what_this_machine_cannot_shrink_travels_whole(
 
 def test_a_shrinker_that_hangs_is_given_up(tmp_path: Path) -> None:
     text_image(2400, 1800).save(tmp_path / "page.jpg")
-    with Shrinker(640, 1 << 30, timeout_s=0.0) as shrinker, pytest.raises(ShrinkerLost, match="took too long"):
+    with Shrinker(640, 1 << 30, timeout_s=0.0) as shrinker, pytest.raises(ShrinkerLostError, match="took too long"):
         shrinker.shrink(tmp_path / "page.jpg", 0, tmp_path / "out.jpg")
 
 

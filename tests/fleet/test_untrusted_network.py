@@ -19,7 +19,7 @@ from tests.pictures import write_images
 from tests.processes import WorkerProcess, command, wait_until
 from worker.app import DETECT_TASK, IMAGE_QUEUE
 from worker.broker import queue
-from worker.ledger.ledger import Ledger
+from worker.ledger import Ledger
 
 COUNT = 10
 

@@ -8,8 +8,8 @@ import time
 import pytest
 
 from worker.lease import LeaseKeeper
+from worker.ledger import Ledger
 from worker.ledger import ledger as ledger_module
-from worker.ledger.ledger import Ledger
 from worker.messages import ImageTask
 from worker.redis_keys import JobKeys
 

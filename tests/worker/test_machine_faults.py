@@ -25,15 +25,13 @@ from producer.job.manifest import ManifestLine
 from producer.job.upload import Uploader
 from tests.pictures import write_images
 from worker import tasks
-from worker.broker import blobs as blob
+from worker.broker import blobs
 from worker.detection import ImageRunner
-from worker.ledger import reconcile
-from worker.ledger.ledger import Ledger
+from worker.ledger import Ledger, reconcile
 from worker.messages import ImageRecord, ImageTask, encode
 from worker.redis_keys import JobKeys
 from worker.settings import Settings
-from worker.storage import remote
-from worker.storage.files import Storage
+from worker.storage import Storage, remote
 from worker.storage.spool import MachineFault
 
 JOB = "job"
@@ -98,10 +96,10 @@ def test_a_dying_disk_is_told_from_a_torn_archive(
 
 
 def test_a_blob_that_finds_no_room(ledger: Ledger, tmp_path: Path) -> None:
-    blob.put(ledger.client, JOB, {0: b"x" * 5000}, 60)
+    blobs.put(ledger.client, JOB, {0: b"x" * 5000}, 60)
     with pytest.raises(MachineFault), full_disk():
-        blob.fetch(ledger.client, blob.blob_uri(JOB, 0), tmp_path / "copy")
-    blob.fetch(ledger.client, blob.blob_uri(JOB, 0), tmp_path / "copy")
+        blobs.fetch(ledger.client, blobs.blob_uri(JOB, 0), tmp_path / "copy")
+    blobs.fetch(ledger.client, blobs.blob_uri(JOB, 0), tmp_path / "copy")
     assert (tmp_path / "copy").read_bytes() == b"x" * 5000
 
 

@@ -11,19 +11,19 @@ import pytest
 from detector.errors import NotFound, is_out_of_memory
 from detector.memory import peak_rss_mb
 from worker import oom
-from worker import process as guard
 from worker.detection import degraded_limit_side
 from worker.oom import OomWitness, _oom_file
+from worker.process import reset_peak_rss
 
 
 def test_peak_is_of_this_image_only() -> None:
-    guard.reset_peak_rss()
+    reset_peak_rss()
     base = peak_rss_mb()
     block = bytearray(80 << 20)
     block[::4096] = b"x" * len(block[::4096])
     assert peak_rss_mb() > base + 60
     del block
-    guard.reset_peak_rss()
+    reset_peak_rss()
     assert peak_rss_mb() < base + 40
 
 
@@ -86,7 +86,7 @@ def test_where_oom_kills_are_counted(tmp_path: Path, membership: str, files: lis
 
 def test_the_child_dies_first() -> None:
     code = (
-        "from worker.process import be_first_to_die; be_first_to_die(); print(open('/proc/self/oom_score_adj').read())"
+        "from worker.process import raise_oom_score; raise_oom_score(); print(open('/proc/self/oom_score_adj').read())"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert int(done.stdout) == min(1000, int(Path("/proc/self/oom_score_adj").read_text()) + 500)

@@ -1,1 +1,5 @@
-"""Connections to Redis, the queue, blobs."""
+"""Connections to Redis, the queue, and page bytes that travel through Redis."""
+
+from worker.broker.connection import BrokerUnreachable, connect, is_full, refusal, takes_no_writes
+
+__all__ = ["BrokerUnreachable", "connect", "is_full", "refusal", "takes_no_writes"]

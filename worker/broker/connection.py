@@ -8,6 +8,9 @@ import redis
 from redis.backoff import ExponentialBackoff
 from redis.retry import Retry
 
+from detector.errors import first_line
+from detector.exit_codes import ExitCode
+from worker.errors import WorkerError
 from worker.redis_url import redacted
 from worker.settings import Settings
 
@@ -20,8 +23,10 @@ _DISK_BROKEN = "MISCONF"
 _NO_WRITES = (_MEMORY_FULL, "READONLY You can't write", _DISK_BROKEN, "NOREPLICAS")
 
 
-class BrokerUnreachable(ConnectionError):
+class BrokerUnreachable(WorkerError, ConnectionError):
     """No answer from Redis, or it does not let us in. The message names the URL (without password) and the remedy."""
+
+    exit_code = ExitCode.BROKER
 
 
 # A broker that restarts is back within half a minute; every step of the ledger may be repeated without harm.
@@ -48,9 +53,8 @@ def connect(settings: Settings, *, patient: bool = False) -> redis.Redis:
         )
         _ask(client)
     except (redis.RedisError, OSError, ValueError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise BrokerUnreachable(
-            f"cannot use the broker at {redacted(settings.redis_url)}: {reason} "
+            f"cannot use the broker at {redacted(settings.redis_url)}: {first_line(error)} "
             "(is it running? set OCRFLEET_REDIS_URL=redis://:PASSWORD@HOST:6379/0)"
         ) from None
     return client
@@ -92,7 +96,7 @@ def why_waiting(error: Exception) -> str:
     if is_full(error):
         return "the broker's memory is full: waiting until somebody collects, or forgets a job"
     what = "takes no writes" if takes_no_writes(error) else "refuses a step"
-    return f"the broker {what}: waiting until it does ({str(error).splitlines()[0]})"
+    return f"the broker {what}: waiting until it does ({first_line(error)})"
 
 
 def refusal(error: Exception) -> str:
@@ -101,7 +105,7 @@ def refusal(error: Exception) -> str:
     Args:
         error: what redis-py raised, or Celery, which wraps it (kombu.exceptions.OperationalError).
     """
-    text = str(error).splitlines()[0] if str(error) else type(error).__name__
+    text = first_line(error)
     cause = _of_redis(error)
     if is_full(error):
         return (

@@ -18,8 +18,8 @@ from redis import ConnectionError as RedisConnectionError
 from redis import Redis, ResponseError
 from redis.commands.core import Script
 
+from worker.broker import takes_no_writes
 from worker.broker.clock import redis_now
-from worker.broker.connection import takes_no_writes
 from worker.broker.quarantine import quarantine
 from worker.celery_ext.message_shape import wrong_shape
 

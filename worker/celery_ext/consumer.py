@@ -19,7 +19,7 @@ from redis import RedisError, ResponseError
 
 from worker.broker.connection import BrokerUnreachable, why_waiting
 from worker.celery_ext.channel import FleetChannel
-from worker.ledger.patient import open_ledger
+from worker.ledger import open_ledger
 from worker.messages import ErrorType, split_task_id
 from worker.oom import OomWitness
 from worker.settings import settings

@@ -9,7 +9,7 @@ from celery.concurrency.asynpool import AsynPool
 from celery.concurrency.prefork import TaskPool
 
 # The kernel closes a dying process's files a moment before it can be waited for; a second is generous on a slow disk.
-# A look costs microseconds, a missed child the time until the next one; a busy machine takes its time to bury it.
+# A look costs microseconds, a missed child the time until the next one; a busy machine takes its time to remove it.
 LOOK_AGAIN_S = (0.002, 0.005, 0.01, 0.02, 0.04, 0.08, 0.15, 0.3, 0.6, 1.0, 2.0, 3.5)
 
 

@@ -14,7 +14,7 @@ from worker.messages import ErrorType, ImageRecord, ImageTask, encode, failed_re
 DEAD_KEY = "ocrfleet:dead"
 # For people who look at what went wrong lately; the job's own records are the full account.
 KEEP = 1000
-# What the ledger notes when a machine, not the page, was at fault (spool.py): `Internal` in a record.
+# What the ledger notes when a machine, not the page, was at fault (storage/spool.py): `Internal` in a record.
 MACHINE_FAULT: ErrorType = "Internal"
 
 _EXPLANATIONS = {
@@ -43,7 +43,7 @@ def dead_record(task: ImageTask, attempts: int, losses: tuple[str, ...], worker:
     return failed_record(task, cast(ErrorType, cause), message, attempts=attempts, worker=worker)
 
 
-def bury(ledger: Ledger, record: ImageRecord, *, epoch: str = "") -> bool:
+def record_dead_letter(ledger: Ledger, record: ImageRecord, *, epoch: str = "") -> bool:
     """Write a dead image's one record, and put it on the list people look at. False if it had a record already."""
     data = encode(record)
     if not ledger.finish(record.job, record.index, ok=False, record=data, epoch=epoch):
@@ -54,6 +54,6 @@ def bury(ledger: Ledger, record: ImageRecord, *, epoch: str = "") -> bool:
     return True
 
 
-def dead_letters(client: redis.Redis, count: int = KEEP) -> list[bytes]:
+def latest_dead_letters(client: redis.Redis, count: int = KEEP) -> list[bytes]:
     """The latest dead letters as record JSON, newest first."""
     return [fields[b"record"] for _, fields in client.xrevrange(DEAD_KEY, count=count)]

@@ -16,10 +16,10 @@ key                                   type    holds
 ``ocrfleet:job:J:losses``             hash    index -> "WorkerLost,OutOfMemory": why earlier tries were lost
 ``ocrfleet:job:J:leases``             zset    index -> until when (ms) its worker is presumed alive
 ``ocrfleet:job:J:results``            stream  records nobody has collected yet
-``ocrfleet:job:J:blobs``              hash    index -> bytes of its blob (``--transfer redis``; blob.py)
+``ocrfleet:job:J:blobs``              hash    index -> bytes of its blob (``--transfer redis``; blobs.py)
 ``ocrfleet:job:J:collector``          string  who is collecting (a lock with a TTL)
 ``ocrfleet:counters``                 hash    "ok", "failed:TYPE" -> records of all jobs ever, for the exporter
-``ocrfleet:dead``                     stream  the last 1000 dead letters, for people (deadletter.py)
+``ocrfleet:dead``                     stream  the last 1000 dead letters, for people (dead_letters.py)
 ====================================  ======  =================================================================
 
 A page's way: unfed -> q (``feed``) -> r (``begin``) -> o | f (``finish``); r -> q when its process was lost
@@ -34,13 +34,15 @@ All times are of Redis' clock.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, ClassVar, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import redis
 
 from detector.exit_codes import ExitCode
+from worker.broker import blobs
 from worker.broker.clock import redis_now
-from worker.ledger import scripts as lua
+from worker.errors import WorkerError
+from worker.ledger import scripts
 from worker.messages import ImageTask, encode
 from worker.redis_keys import JOBS_KEY, JobKeys
 from worker.settings import HEARTBEAT_S, LEASE_S
@@ -52,10 +54,10 @@ Verdict = Literal["run", "done", "cancelled", "unknown", "busy", "exhausted", "s
 ANY_EPOCH = "*"
 
 
-class JobReplaced(RuntimeError):
+class JobReplacedError(WorkerError):
     """The job of this name on the broker is another one than the caller's. The message says what to do."""
 
-    exit_code: ClassVar[ExitCode] = ExitCode.USAGE
+    exit_code = ExitCode.USAGE
 
     def __init__(self, job: str) -> None:
         super().__init__(
@@ -117,7 +119,7 @@ class Ledger:
         self.client = client
         self.ttl_s = ttl_s
         self.max_attempts = max_attempts
-        self._scripts = {name: client.register_script(getattr(lua, name)) for name in _SCRIPTS}
+        self._scripts = {name: client.register_script(getattr(scripts, name)) for name in _SCRIPTS}
 
     def _call(self, script: str, job: str, *args: Any) -> Any:
         return self._scripts[script](keys=list(JobKeys.of(job)), args=list(args))
@@ -144,7 +146,7 @@ class Ledger:
         """Mark pages as queued. Returns the indices that were not fed before: only those may be sent.
 
         Raises:
-            JobReplaced: the job of this name is not the tasks' any more.
+            JobReplacedError: the job of this name is not the tasks' any more.
         """
         if not tasks:
             return []
@@ -153,7 +155,7 @@ class Ledger:
             args += [task.index, encode(task)]
         fresh = self._step("FEED", tasks[0].job, tasks[0].epoch, *args)
         if fresh is None:
-            raise JobReplaced(tasks[0].job)
+            raise JobReplacedError(tasks[0].job)
         return [int(index) for index in fresh]
 
     def touch(self, job: str, *, epoch: str = ANY_EPOCH, feeding: bool = False) -> bool:
@@ -202,12 +204,10 @@ class Ledger:
 
     def forget(self, job: str) -> int:
         """Delete every key of a job. Returns how many keys there were."""
-        from worker.broker import blobs as blob  # it needs our key names
-
         keys = JobKeys.of(job)
         # The hash first: a worker that finishes a page in between must not begin a stream of a job that is gone.
         count = int(self.client.delete(keys.job))
-        blob.discard(self.client, job)
+        blobs.discard(self.client, job)
         self.client.zrem(JOBS_KEY, job)
         return count + int(self.client.delete(*keys, f"{keys.job}:collector"))
 
@@ -330,4 +330,14 @@ def chunked(indices: Iterable[int], size: int = 1000) -> Iterator[list[int]]:
         yield batch
 
 
-__all__ = ["ANY_EPOCH", "HEARTBEAT_S", "JOBS_KEY", "Begin", "JobKeys", "JobReplaced", "JobStatus", "Ledger", "chunked"]
+__all__ = [
+    "ANY_EPOCH",
+    "HEARTBEAT_S",
+    "JOBS_KEY",
+    "Begin",
+    "JobKeys",
+    "JobReplacedError",
+    "JobStatus",
+    "Ledger",
+    "chunked",
+]

@@ -13,11 +13,12 @@ from pathlib import Path
 import redis
 from redis.exceptions import OutOfMemoryError
 
+from worker.ledger import Ledger
 from worker.ledger.dead_letters import DEAD_KEY
-from worker.ledger.ledger import Ledger
-from worker.ops import worker_registry as presence
+from worker.ops import worker_registry
 from worker.redis_keys import JOBS_KEY, JobKeys
 from worker.settings import Settings
+from worker.storage.spool import SPOOL_PREFIX, is_our_spool
 
 LOCK_KEY = "ocrfleet:lock:cleanup"
 REPORTS_KEY = "ocrfleet:cleanup-reports"
@@ -26,7 +27,12 @@ LOCK_S = 60
 
 
 def old_files(spool: Path, older_than_s: float, now: float | None = None) -> Iterator[Path]:
-    """Regular files directly in the spool that nobody has touched for so long. Links are never followed."""
+    """Our own files directly in our own spool that nobody has touched for so long. Links are never followed.
+
+    Nothing else, ever: OCRFLEET_SPOOL_DIR may be a folder full of somebody's work.
+    """
+    if not is_our_spool(spool):
+        return
     limit = (time.time() if now is None else now) - older_than_s
     try:
         entries = list(os.scandir(spool))
@@ -34,7 +40,9 @@ def old_files(spool: Path, older_than_s: float, now: float | None = None) -> Ite
         return
     for entry in entries:
         try:
-            if entry.is_file(follow_symlinks=False) and entry.stat(follow_symlinks=False).st_mtime < limit:
+            status = entry.stat(follow_symlinks=False)
+            ours = entry.name.startswith(SPOOL_PREFIX) and status.st_uid == os.geteuid()
+            if ours and entry.is_file(follow_symlinks=False) and status.st_mtime < limit:
                 yield Path(entry.path)
         except OSError:
             continue
@@ -43,7 +51,7 @@ def old_files(spool: Path, older_than_s: float, now: float | None = None) -> Ite
 def clean_spool(settings: Settings, *, dry_run: bool = False) -> dict[str, int]:
     """Remove this machine's old temporary files. Returns ``{"files": n, "bytes": n}``."""
     count = size = 0
-    for path in old_files(settings.spool_dir, settings.temp_ttl_h * 3600):
+    for path in old_files(settings.spool, settings.temp_ttl_h * 3600):
         try:
             length = path.stat().st_size
             if not dry_run:
@@ -86,7 +94,7 @@ def clean_redis(ledger: Ledger, settings: Settings, *, dry_run: bool = False) ->
         if not dry_run:
             ledger.client.expire(key, ledger.ttl_s)
     if not dry_run:
-        presence.forget_gone(ledger.client)
+        worker_registry.forget_gone(ledger.client)
     if not dry_run and ledger.client.ttl(DEAD_KEY) == -1:
         ledger.client.expire(DEAD_KEY, ledger.ttl_s)
     return {"jobs": len(jobs), "keys": keys}

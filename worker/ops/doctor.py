@@ -14,11 +14,12 @@ from urllib.parse import urlsplit
 from detector.errors import ModelError
 from detector.machine import Machine, read_machine
 from detector.runtimes import usable_card
-from worker.ledger.ledger import Ledger
-from worker.ops import worker_registry as presence
+from worker.ledger import Ledger
+from worker.ops import worker_registry
 from worker.ops.cleanup import last_reports
 from worker.settings import LEASE_S, Settings
 from worker.storage.files import free_bytes
+from worker.storage.spool import open_spool
 
 PINGS = 7
 # An image costs a worker about nine round trips (measured: 344 ms more at 40 ms): from here on they are twice its work.
@@ -49,7 +50,7 @@ class BrokerFacts:
     info: Mapping[str, Any]
     ping_s: float
     clock_ahead_s: float
-    workers: Mapping[str, presence.WorkerNote]
+    workers: Mapping[str, worker_registry.WorkerNote]
     models: Mapping[str, str]
     producers: Mapping[str, str]
     last_cleanup: float | None
@@ -76,8 +77,8 @@ def ask_broker(ledger: Ledger) -> BrokerFacts:
         info=client.info(),
         ping_s=statistics.median(pings),
         clock_ahead_s=skews[pings.index(min(pings))],
-        workers=presence.workers(client),
-        models={name: note.model for name, note in presence.images(client).items() if note.model},
+        workers=worker_registry.workers(client),
+        models={name: note.model for name, note in worker_registry.images(client).items() if note.model},
         producers={name: status.extra["version"] for name, status in jobs.items() if "version" in status.extra},
         last_cleanup=max((report["at"] for report in reports.values()), default=None),
     )
@@ -130,7 +131,7 @@ def judge_broker(facts: BrokerFacts, now: float) -> Iterator[Finding]:
 
 def judge_fleet(facts: BrokerFacts, version: str, sha256: str, now: float) -> Iterator[Finding]:
     """Whether everybody runs the same program and the same network."""
-    here = {name: note for name, note in facts.workers.items() if now - note.at <= presence.GONE_S}
+    here = {name: note for name, note in facts.workers.items() if now - note.at <= worker_registry.GONE_S}
     others = {note.version for note in here.values()} | set(facts.producers.values())
     skewed = sorted(others - {version})
     yield Finding(
@@ -163,9 +164,9 @@ def judge_machine(settings: Settings, machine: Machine) -> Iterator[Finding]:
         f"{settings.profile_reason}; a worker may use {settings.memory_limit_mb or machine.memory_mb} MB"
         + (f"; less than the {SMALLEST_MACHINE_MB} MB a worker needs" if small else ""),
     )
-    spool = settings.spool_dir
+    spool = settings.spool
     try:
-        spool.mkdir(mode=0o700, parents=True, exist_ok=True)
+        open_spool(spool)
         with tempfile.TemporaryFile(dir=spool):
             free = free_bytes(spool)
     except OSError as error:
@@ -218,5 +219,5 @@ def examine(ledger: Ledger, settings: Settings) -> list[Finding]:
         *judge_safety(settings),
         *judge_machine(settings, read_machine()),
         model,
-        *judge_fleet(facts, presence.program_version(), sha256, now),
+        *judge_fleet(facts, worker_registry.program_version(), sha256, now),
     ]

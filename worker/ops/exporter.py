@@ -16,11 +16,10 @@ from prometheus_client import CollectorRegistry, start_http_server
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from worker.broker import blobs as blob
-from worker.broker import queue
+from worker.broker import blobs, queue
+from worker.ledger import Ledger
 from worker.ledger.dead_letters import DEAD_KEY
-from worker.ledger.ledger import Ledger
-from worker.ops import worker_registry as presence
+from worker.ops import worker_registry
 from worker.redis_keys import COUNTERS_KEY
 
 
@@ -39,8 +38,8 @@ class Sample:
     last_progress: float
     dead_letters: int
     redis_bytes: int
-    workers: dict[str, presence.WorkerNote]
-    images: dict[str, presence.ImageNote]
+    workers: dict[str, worker_registry.WorkerNote]
+    images: dict[str, worker_registry.ImageNote]
 
 
 def take_sample(ledger: Ledger, now: float) -> Sample:
@@ -61,14 +60,14 @@ def take_sample(ledger: Ledger, now: float) -> Sample:
         unacked=unacked,
         oldest_unacked_s=max(0.0, now - oldest[0][1]) if oldest else 0.0,
         uncollected=sum(state.uncollected for state in states),
-        blob_bytes=blob.waiting_bytes(client, names),
+        blob_bytes=blobs.waiting_bytes(client, names),
         jobs_open=sum(not state.finished and state.state == "open" for state in states),
         jobs_finished=sum(state.finished for state in states),
         last_progress=max((state.progress_s for state in states), default=0.0),
         dead_letters=client.xlen(DEAD_KEY),
         redis_bytes=int(client.info("memory")["used_memory"]),
-        workers=presence.workers(client),
-        images=presence.images(client),
+        workers=worker_registry.workers(client),
+        images=worker_registry.images(client),
     )
 
 
@@ -96,7 +95,7 @@ def metrics(sample: Sample, now: float) -> Iterator[Metric]:
     up = GaugeMetricFamily("ocrfleet_worker_up", "1 while the worker reports.", labels=["worker", "version", "profile"])
     temp = GaugeMetricFamily("ocrfleet_temp_bytes", "Temporary files of a worker.", labels=["worker"])
     for name, note in sorted(sample.workers.items()):
-        up.add_metric([name, note.version, note.profile], float(now - note.at <= presence.GONE_S))
+        up.add_metric([name, note.version, note.profile], float(now - note.at <= worker_registry.GONE_S))
         temp.add_metric([name], note.temp_bytes)
     yield up
     yield temp

@@ -1,10 +1,9 @@
-"""Celery signals that keep a worker's notes (presence.py) up to date. Imported by tasks.py."""
+"""Celery signals that keep a worker's notes (worker_registry.py) up to date. Imported by tasks.py."""
 
 from __future__ import annotations
 
 import logging
 import os
-import socket
 import time
 from functools import cache
 from typing import Any
@@ -13,9 +12,10 @@ import redis
 from celery.signals import heartbeat_sent, worker_ready, worker_shutdown
 
 from detector.memory import peak_rss_mb
+from detector.record import worker_name
 from worker.broker.clock import redis_now
 from worker.messages import ModelRecord
-from worker.ops import worker_registry as presence
+from worker.ops import worker_registry
 from worker.settings import settings
 from worker.storage.files import spool_usage
 
@@ -31,28 +31,24 @@ def _client() -> redis.Redis:
     return redis.Redis.from_url(settings().redis_url, socket_connect_timeout=2, socket_timeout=2)
 
 
-def _name(pid: int) -> str:
-    return f"{socket.gethostname()}:{pid}"
-
-
 @worker_ready.connect
 @heartbeat_sent.connect
 def _beat(**_: Any) -> None:
     global _last_beat
-    if time.monotonic() - _last_beat < presence.BEAT_S:
+    if time.monotonic() - _last_beat < worker_registry.BEAT_S:
         return
     _last_beat = time.monotonic()
     current = settings()
     try:
         now = redis_now(_client())
-        note = presence.WorkerNote(
+        note = worker_registry.WorkerNote(
             at=now,
             started=now - (time.monotonic() - _started),
-            version=presence.program_version(),
+            version=worker_registry.program_version(),
             profile=current.profile.name,
-            temp_bytes=spool_usage(current.spool_dir),
+            temp_bytes=spool_usage(current.spool),
         )
-        presence.note_worker(_client(), _name(os.getpid()), note)
+        worker_registry.note_worker(_client(), worker_name(), note)
     except redis.RedisError as error:
         logger.warning("could not report to the broker: %s", error)
 
@@ -60,7 +56,7 @@ def _beat(**_: Any) -> None:
 @worker_shutdown.connect
 def _leave(**_: Any) -> None:
     try:
-        presence.leave(_client(), _name(os.getpid()))
+        worker_registry.leave(_client(), worker_name())
     except redis.RedisError as error:
         logger.warning("could not sign off at the broker: %s", error)
 
@@ -74,11 +70,11 @@ def image_done(client: redis.Redis, model: ModelRecord | None) -> None:
     """
     global _last_image
     now = time.monotonic()
-    if _last_image and now - _last_image < presence.IMAGE_NOTE_S:
+    if _last_image and now - _last_image < worker_registry.IMAGE_NOTE_S:
         return
     _last_image = now
     try:
-        note = presence.ImageNote(redis_now(client), round(peak_rss_mb(), 1), model.sha256 if model else "")
-        presence.note_image(client, _name(os.getppid()), note)
+        note = worker_registry.ImageNote(redis_now(client), round(peak_rss_mb(), 1), model.sha256 if model else "")
+        worker_registry.note_image(client, worker_name(os.getppid()), note)
     except redis.RedisError as error:  # the image's record is safe; this is only for people who watch
         logger.warning("could not report to the broker: %s", error)

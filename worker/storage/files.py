@@ -3,7 +3,7 @@
 ``file:///path``                     the file itself, nothing is copied
 ``zip+file:///archive.zip#member``   the member, copied to the spool
 ``tar+file:///archive.tar.gz#member``  likewise; any compression ``tarfile`` knows
-``redis-blob://job/index``, ``s3://``, ``https://``  copied to the spool by a fetcher (blob.py, remote.py)
+``redis-blob://job/index``, ``s3://``, ``https://``  copied to the spool by a fetcher (broker/blobs.py, remote.py)
 
 Paths and members are percent-encoded bytes (``os.fsencode``), so that any name a file system allows survives JSON.
 """
@@ -23,15 +23,14 @@ from typing import IO
 from urllib.parse import unquote_to_bytes, urlsplit
 
 from detector.errors import CorruptImage, NotFound, TooLarge, UnsupportedFormat
-from worker.storage.spool import machine_faults, raise_machine_fault, write_chunks
+from worker.storage.spool import SPOOL_PREFIX, machine_faults, make_private, raise_machine_fault, write_chunks
 
-SPOOL_PREFIX = "page-"
 # A zip bomb must not fill the disk of a 10 GB machine. 80 MP of 16-bit RGB are 480 MB.
 MAX_MEMBER_BYTES = 1 << 30
 _COPY_CHUNK = 1 << 20
 
 
-# Copies what is at a URI to a file, or raises a DetectorError.
+# Copies what is at a URI to a file, or raises an ImageError.
 Fetch = Callable[[str, Path], None]
 # Path, time of the last change (ns) and bytes of an archive: while all three stay, it is the same one.
 _Identity = tuple[Path, int, int]
@@ -50,6 +49,7 @@ class Storage:
         spool: folder for copies: members of archives, and what fetchers bring.
         fetchers: scheme -> what brings its bytes.
         any_path: whether files are open to everybody where ``roots`` is empty.
+        make_spool: makes the spool before each copy, or refuses one that is not ours alone.
     """
 
     def __init__(
@@ -59,11 +59,13 @@ class Storage:
         fetchers: Mapping[str, Fetch] | None = None,
         *,
         any_path: bool = True,
+        make_spool: Callable[[Path], None] = make_private,
     ) -> None:
         self.roots = roots
         self.spool = spool
         self.fetchers = dict(fetchers or {})
         self.any_path = any_path
+        self.make_spool = make_spool
         self._tar = _TarCursor()
         self._zip = _ZipCursor()
 
@@ -124,7 +126,7 @@ class Storage:
         if not (suffix.isascii() and suffix[1:].isalnum() and len(suffix) < 16):
             suffix = ""  # a member may be called anything; no file system may be asked to take it
         with machine_faults(self.spool):
-            self.spool.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self.make_spool(self.spool)
             handle, name = tempfile.mkstemp(prefix=SPOOL_PREFIX, suffix=suffix, dir=self.spool)
             os.close(handle)
         return Path(name)

@@ -6,9 +6,20 @@ A full disk says nothing about the page that met it: another machine, or this on
 from __future__ import annotations
 
 import errno
+import os
+import stat
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+
+from worker.errors import WorkerError
+
+SPOOL_PREFIX = "page-"
+# The signature of the Cache Directory Tagging Specification (bford.info/cachedir): backup programs pass it over too.
+MARKER = "CACHEDIR.TAG"
+MARKER_TEXT = (
+    b"Signature: 8a477f597d28d172789f06886806bc55\n# ocrfleet: pages of running jobs; cleanup deletes old ones.\n"
+)
 
 # Of what is read, not only written: a dying disk or a network folder that went away.
 _OF_THE_MACHINE = frozenset(
@@ -16,8 +27,53 @@ _OF_THE_MACHINE = frozenset(
 )
 
 
-class MachineFault(OSError):
+class MachineFault(WorkerError, OSError):
     """This machine could not do what any healthy one can. ``filename`` and ``strerror`` say what."""
+
+
+def open_spool(spool: Path) -> None:
+    """Makes a spool, or checks that the one that is there is ours alone, and marks it as a folder to clean up.
+
+    Args:
+        spool: `Settings.spool`; the marker goes beside it.
+
+    Raises:
+        MachineFault: it cannot be made, or another user could read it or put pages into it.
+    """
+    make_private(spool.parent)
+    make_private(spool)
+    marker = spool.parent / MARKER
+    with machine_faults(marker), suppress(FileExistsError), marker.open("xb") as file:
+        file.write(MARKER_TEXT)
+
+
+def is_our_spool(spool: Path) -> bool:
+    """Whether `open_spool` made this folder and marked it: only there may cleanup delete anything."""
+    try:
+        _check_private(spool)
+        return (spool.parent / MARKER).read_bytes() == MARKER_TEXT
+    except OSError:
+        return False
+
+
+def make_private(folder: Path) -> None:
+    """Makes a folder that only this user may enter; one that is there must be ours, and is closed to others.
+
+    Raises:
+        MachineFault: it cannot be made, is a link, or belongs to another user.
+    """
+    with machine_faults(folder):
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        _check_private(folder)
+
+
+def _check_private(folder: Path) -> None:
+    status = folder.lstat()
+    if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.geteuid():
+        reason = "is not a folder of this user's; remove it, or set OCRFLEET_SPOOL_DIR to a place of your own"
+        raise MachineFault(errno.EPERM, reason, str(folder))
+    if status.st_mode & 0o077:
+        folder.chmod(0o700)
 
 
 @contextmanager
@@ -59,7 +115,9 @@ def write_chunks(chunks: Iterable[bytes], target: Path) -> int:
     """
     size = 0
     with machine_faults(target):
-        file = target.open("wb", buffering=0)  # chunks are large; and closing has nothing left that could fail
+        # Never through a link that somebody put there. Unbuffered: chunks are large, and closing cannot fail.
+        descriptor = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
+        file = os.fdopen(descriptor, "wb", buffering=0)
     with file:
         for chunk in chunks:
             rest = memoryview(chunk)

@@ -91,7 +91,7 @@ def test_quantize_prints_both_rows_and_tells_the_truth_about_dynamic(data: Path,
     full.with_name("m.json").write_text('{"binarize": 0.41}')
     result, code = run(quantize, full, "--dynamic", "-o", tmp_path / "d.onnx")
     assert code == 0 and "changed 0 nodes" in result.output
-    assert load_card(tmp_path / "d.onnx").rules.binarize == 0.41
+    assert load_card(tmp_path / "d.onnx").thresholds.binarize == 0.41
 
 
 def test_an_int8_that_loses_too_much_is_refused(

@@ -99,7 +99,7 @@ def test_imported_onnx_runs_like_the_literal_network_and_quantizes(tmp_path: Pat
     code, output = run(import_weights, tmp_path / "td500_resnet18", "-o", tmp_path / "m.fp32.onnx", "--name", "td500")
     assert code == 0 and "MhLiao/DB" in output and "openvino" in output
     detector = TextDetector(tmp_path / "m.fp32.onnx")
-    assert detector.info.name == "td500" and detector.rules.box_threshold == 0.5
+    assert detector.info.name == "td500" and detector.thresholds.box_threshold == 0.5
     pixels = page()
     truth = decoder_map(state, foreign.mhliao_image(pixels), MODULE)[0, 0].numpy()
     assert np.abs(detector.probability(pixels) - truth).max() < NEAR

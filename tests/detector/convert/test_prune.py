@@ -16,7 +16,7 @@ from detector.network.build import BACKBONES, build_network, load_network, save_
 from detector.network.dbnet import DBNet
 from detector.predictor import TextDetector
 from detector.runtimes.torch import TorchRuntime
-from detector.thresholds import Rules
+from detector.thresholds import Thresholds
 from detector.training.trainer import Trainer
 from tests.detector.convert.test_export import lively
 from tests.detector.training.pages import make_pages
@@ -132,7 +132,7 @@ def test_prune_from_the_command_line(
         assert float(rows["after fp32"][column]) < 0.8 * float(rows["before fp32"][column])
     assert all(float(row[3]) > 0 and 20 < float(row[4]) < 1000 and 0 <= float(row[5]) <= 1 for row in rows.values())
     assert (out / "table.txt").read_text() in printed and "less time" in printed
-    assert load_card(out / "pruned.safetensors").rules == Rules(box_threshold=0.4)
+    assert load_card(out / "pruned.safetensors").thresholds == Thresholds(box_threshold=0.4)
     # The same run, interrupted after its first epoch and gone on with: the same network, bit for bit.
     again = tmp_path / "again"
     save = Trainer.save

@@ -116,8 +116,8 @@ import sys
 from pathlib import Path
 from detector.memory import resident_bytes
 from detector.predictor import TextDetector
-from worker.process import tame_malloc
-tame_malloc()
+from worker.process import configure_malloc
+configure_malloc()
 detector = TextDetector(limit_side=int(sys.argv[1]))
 for name in sys.argv[2:]:
     detector.detect(Path(name))

@@ -12,14 +12,14 @@ import pytest
 import pyvips
 from PIL import Image
 
-from detector.errors import CorruptImage, DetectorError, NotFound, TooLarge, UnsupportedFormat, show
+from detector.errors import CorruptImage, ImageError, NotFound, TooLarge, UnsupportedFormat, show
 from detector.images import budget as image_budget
 from detector.images.page import count_pages, open_page
 from tests.detector.samples import asymmetric, encoded, exif_bytes, noise
 
 
-def refused(path: Path, **options: int) -> DetectorError:
-    with pytest.raises(DetectorError) as caught:
+def refused(path: Path, **options: int) -> ImageError:
+    with pytest.raises(ImageError) as caught:
         open_page(path, limit_side=640, **options)
     message = str(caught.value)
     assert "\n" not in message
@@ -85,7 +85,7 @@ def test_random_damage_is_always_one_of_our_errors(tmp_path: Path, name: str) ->
             count_pages(path)
             open_page(path, limit_side=64, max_pixels=2_000_000, max_bytes=100 * 2**20)
             outcomes.add("ok")
-        except DetectorError as error:
+        except ImageError as error:
             assert "\n" not in str(error)
             outcomes.add(error.type)
     assert outcomes & {"CorruptImage", "UnsupportedFormat", "TooLarge"}

@@ -3,6 +3,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from detector.errors import ModelError
 from detector.models import weights_path
 from detector.network.build import (
     BACKBONES,
@@ -53,17 +54,17 @@ def test_shuffle_interleaves_the_halves() -> None:
 
 def test_strange_files_are_refused_by_name(tmp_path: Path) -> None:
     torch.save({"a.weight": torch.zeros(1)}, tmp_path / "x.pt")
-    with pytest.raises(ValueError, match=r"x\.pt: not a DBNet"):
+    with pytest.raises(ModelError, match=r"x\.pt: not a DBNet"):
         load_network(tmp_path / "x.pt")
     torch.save([1, 2], tmp_path / "y.pt")
-    with pytest.raises(ValueError, match=r"y\.pt: holds no weights"):
+    with pytest.raises(ModelError, match=r"y\.pt: holds no weights"):
         load_network(tmp_path / "y.pt")
     torch.save({"ema": 0.999, "model": {}}, tmp_path / "z.pt")
-    with pytest.raises(ValueError, match=r"z\.pt: holds no weights"):
+    with pytest.raises(ModelError, match=r"z\.pt: holds no weights"):
         load_network(tmp_path / "z.pt")
-    with pytest.raises(ValueError, match="unknown backbone 'vgg'"):
+    with pytest.raises(ModelError, match="unknown backbone 'vgg'"):
         build_network("vgg")
-    with pytest.raises(ValueError, match="width"):
+    with pytest.raises(ModelError, match="width"):
         build_network("resnet18", width=30)
 
 
@@ -83,8 +84,8 @@ def test_a_network_is_rebuilt_from_the_shapes_of_its_tensors() -> None:
     assert all(torch.equal(state[key], value) for key, value in network.state_dict().items())
     assert network.conv1.weight.data_ptr() != state["conv1.weight"].data_ptr()  # type: ignore[union-attr]
     state["layer1.0.conv1.weight"] = state["layer1.0.conv1.weight"][:, :32]
-    with pytest.raises(ValueError, match=r"a damaged resnet18 network: .*40 channels"):
+    with pytest.raises(ModelError, match=r"a damaged resnet18 network: .*40 channels"):
         network_from_state(state)
     del state["fpn.out.0.bias"]
-    with pytest.raises(ValueError, match=r"fpn\.out\.0\.bias"):
+    with pytest.raises(ModelError, match=r"fpn\.out\.0\.bias"):
         network_from_state(state)

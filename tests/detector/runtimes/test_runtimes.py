@@ -62,9 +62,9 @@ def assert_same(one: list[Box], other: list[Box], least: float) -> None:
 
 
 def test_the_same_boxes_in_fp32(exported: Path, page: np.ndarray) -> None:
-    rules = load_card("dbnet-resnet18").rules
-    by_onnxruntime = TextDetector(exported, runtime="onnxruntime", rules=rules)
-    by_openvino = TextDetector(exported, runtime="openvino", rules=rules)
+    thresholds = load_card("dbnet-resnet18").thresholds
+    by_onnxruntime = TextDetector(exported, runtime="onnxruntime", thresholds=thresholds)
+    by_openvino = TextDetector(exported, runtime="openvino", thresholds=thresholds)
     by_torch = TextDetector("dbnet-resnet18", runtime="torch")
     by_torch._runtime = TorchRuntime(by_torch.card.path, precision="fp32")
     assert by_onnxruntime.info.runtime == "onnxruntime-fp32"
@@ -76,7 +76,7 @@ def test_the_same_boxes_in_fp32(exported: Path, page: np.ndarray) -> None:
 
 
 def test_half_precision_and_int8_find_the_same_lines(exported: Path, page: np.ndarray) -> None:
-    expected = TextDetector(exported, rules=load_card("dbnet-resnet18").rules).detect_pixels(page)
+    expected = TextDetector(exported, thresholds=load_card("dbnet-resnet18").thresholds).detect_pixels(page)
     for runtime in ("torch", "openvino", "onnxruntime"):
         detector = TextDetector("dbnet-resnet18", runtime=runtime)
         assert detector.info.runtime.startswith(runtime)

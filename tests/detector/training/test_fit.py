@@ -118,7 +118,9 @@ def test_weights_keep_their_norms_and_thresholds(unbroken: tuple[Path, list[str]
     assert norms and all(torch.equal(before[key], after[key]) for key in norms)
     assert not torch.equal(before["head.0.weight"], after["head.0.weight"])
     card = load_card(unbroken[0] / "best.pt")
-    assert (card.rules.binarize, card.rules.box_threshold, card.rules.unclip_ratio) == tuple(RULES.values())
+    assert (card.thresholds.binarize, card.thresholds.box_threshold, card.thresholds.unclip_ratio) == tuple(
+        RULES.values()
+    )
     assert card.details["backbone"] == "mobilenet_v3_small" and card.details["scores"] == {"val @160": 0.0}
 
 
@@ -127,7 +129,7 @@ def test_cards_travel_with_exports_and_spare_strangers(weights: Path, tmp_path: 
     result = CliRunner().invoke(export, words, standalone_mode=False)
     assert result.return_value == 0 and "its thresholds in its.json" in result.output
     card = load_card(tmp_path / "its.fp32.onnx")
-    assert card.rules.unclip_ratio == 1.7 and card.details["from"] == "mine"
+    assert card.thresholds.unclip_ratio == 1.7 and card.details["from"] == "mine"
     assert not {"sha256", "scores"} & card.details.keys()
     (tmp_path / "package.json").write_text('{"private": true}')
     assert pass_card_on(weights, tmp_path / "package.onnx") is None

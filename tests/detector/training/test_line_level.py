@@ -14,7 +14,7 @@ from detector.evaluation.annotations import read_split
 from detector.models import load_card, weights_path
 from detector.network.build import build_network, load_network, recognise, save_half
 from detector.predictor import TextDetector
-from detector.thresholds import Rules
+from detector.thresholds import Thresholds
 from detector.training import line_level
 from detector.training import pypi_files as wheel
 from detector.training.choose_thresholds import (
@@ -23,7 +23,7 @@ from detector.training.choose_thresholds import (
     UNCLIP,
     ValidationSet,
     choose,
-    choose_rules,
+    choose_thresholds,
     count,
     count_false,
 )
@@ -79,8 +79,8 @@ def test_one_command_goes_on_after_an_interruption_and_makes_a_release(
     assert {path: path.stat().st_mtime_ns for path in maps} == maps, "the teacher's maps are made only once"
     int8 = run / "release/dbnet-resnet18.int8.onnx"
     card = load_card(int8)  # checks the sha256
-    assert card.rules.binarize in BINARIZE and card.rules.box_threshold in BOX_THRESHOLD
-    assert card.rules.unclip_ratio in UNCLIP
+    assert card.thresholds.binarize in BINARIZE and card.thresholds.box_threshold in BOX_THRESHOLD
+    assert card.thresholds.unclip_ratio in UNCLIP
     assert set(card.details["scores"]) == {"td500 val @640 int8", "td500 val @960 int8", "td500 val @640 fp32"}
     assert "4 steps" in card.details["recipe"]
     used = [source["use"] for source in card.details["data"]]
@@ -143,18 +143,18 @@ def test_rules_are_those_that_find_the_truth(tmp_path: Path, teacher: Path) -> N
     (folder / "val_gts/a.txt").write_text(line)
     detector = TextDetector(teacher)
     pages = ValidationSet("toy", read_split(folder, "val"), 640)
-    found = count(detector, pages, [Rules(0.3, 0.5, 1.5), Rules(0.3, 1.01, 1.5), Rules(0.3, 0.5, 0.1)])
+    found = count(detector, pages, [Thresholds(0.3, 0.5, 1.5), Thresholds(0.3, 1.01, 1.5), Thresholds(0.3, 0.5, 0.1)])
     assert [counts.hmean for counts in found.values()] == [1.0, 0.0, 0.0]
     assert [counts.det for counts in found.values()] == [1, 0, 1]
-    assert choose_rules(detector, [pages]).unclip_ratio in UNCLIP
-    assert choose_rules(detector, []) == detector.rules
+    assert choose_thresholds(detector, [pages]).unclip_ratio in UNCLIP
+    assert choose_thresholds(detector, []) == detector.thresholds
 
 
 def test_of_rules_that_are_as_good_the_strictest_is_taken() -> None:
-    loose, strict, worse = Rules(0.3, 0.45, 1.3), Rules(0.3, 0.55, 1.5), Rules(0.3, 0.6, 1.5)
+    loose, strict, worse = Thresholds(0.3, 0.45, 1.3), Thresholds(0.3, 0.55, 1.5), Thresholds(0.3, 0.6, 1.5)
     assert choose({loose: 0.801, strict: 0.8, worse: 0.79}, {}) == strict
     assert choose({loose: 0.81, strict: 0.8, worse: 0.79}, {}) == loose
-    # Rules that see text in pictures without any are out, unless all do; then those that see least are in.
+    # Thresholds that see text in pictures without any are out, unless all do; then those that see least are in.
     assert choose({loose: 0.81, strict: 0.8, worse: 0.79}, {loose: 0.3, strict: 0.2, worse: 0.05}) == worse
     assert choose({loose: 0.81, strict: 0.8, worse: 0.79}, {loose: 0.4, strict: 0.3, worse: 0.5}) == strict
 
@@ -165,9 +165,9 @@ def test_false_boxes_are_counted_a_picture(tmp_path: Path, teacher: Path) -> Non
         picture[30:60, 20:70] = bright
         Image.fromarray(picture).save(tmp_path / f"{name}.png")
     photos = [tmp_path / "black.png", tmp_path / "spot.png"]
-    assert count_false(TextDetector(teacher), photos, 96, [Rules(), Rules(box_threshold=1.01)]) == {
-        Rules(): 0.5,
-        Rules(box_threshold=1.01): 0.0,
+    assert count_false(TextDetector(teacher), photos, 96, [Thresholds(), Thresholds(box_threshold=1.01)]) == {
+        Thresholds(): 0.5,
+        Thresholds(box_threshold=1.01): 0.0,
     }
 
 

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 import torch
 
+from detector.errors import ModelError
 from detector.evaluation.annotations import read_split
 from detector.network.build import build_network
 from detector.training.dataset import BatchSource, page_from_sample
@@ -87,7 +88,7 @@ def test_rates_rise_hold_and_fall() -> None:
 
 def test_a_strange_checkpoint_is_refused(tmp_path: Path) -> None:
     torch.save({"model": {}}, tmp_path / "x.pt")
-    with pytest.raises(ValueError, match=r"x\.pt: not a checkpoint"):
+    with pytest.raises(ModelError, match=r"x\.pt: not a checkpoint"):
         Trainer(CONFIG).restore(tmp_path / "x.pt")
 
 

@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 import redis
 
-from producer.job import loop as drive
-from producer.job.collect import AlreadyCollecting, Collector
+from producer.job import loop
+from producer.job.collect import AlreadyCollectingError, Collector
 from producer.job.results_file import drop_failed
-from producer.job.results_owner import OtherJob, origin_of
+from producer.job.results_owner import OtherJobError, owner_of
 from producer.output.terminal import Progress
 from tests.processes import command
 from worker.app import app_for
@@ -162,7 +162,7 @@ def test_two_collectors_would_share_records(job: Ledger, tmp_path: Path) -> None
     with Collector(job, JOB, tmp_path / "a.jsonl", 5):
         other = Collector(job, JOB, tmp_path / "b.jsonl", 5)
         other._me = b"elsewhere:1"
-        with pytest.raises(AlreadyCollecting, match=str(os.getpid())):
+        with pytest.raises(AlreadyCollectingError, match=str(os.getpid())):
             other.__enter__()
 
 
@@ -205,10 +205,10 @@ def test_another_jobs_file_is_refused_before_anything_is_read(
 
 
 def test_two_jobs_at_once_do_not_share_an_empty_file(twin: Ledger, results: Path) -> None:
-    first, second = (origin_of(status) for job in "ab" if (status := twin.status(job)))
-    with Collector(twin, "a", results, 3, origin=first):
-        with pytest.raises(OtherJob, match="job a"):
-            Collector(twin, "b", results, 3, origin=second).__enter__()
+    first, second = (owner_of(status) for job in "ab" if (status := twin.status(job)))
+    with Collector(twin, "a", results, 3, owner=first):
+        with pytest.raises(OtherJobError, match="job a"):
+            Collector(twin, "b", results, 3, owner=second).__enter__()
         assert not twin.client.exists(f"{JobKeys.of('b').job}:collector"), "the refused one lets go of its job"
 
 
@@ -216,7 +216,7 @@ def test_a_later_job_of_the_same_name_is_another_job(job: Ledger, results: Path)
     def collect() -> list[int]:
         status = job.status(JOB)
         assert status is not None
-        with Collector(job, JOB, results, 5, origin=origin_of(status)) as collector:
+        with Collector(job, JOB, results, 5, owner=owner_of(status)) as collector:
             return [line.index for line in collector.step(block_ms=0)]
 
     finish(job, 0)
@@ -227,7 +227,7 @@ def test_a_later_job_of_the_same_name_is_another_job(job: Ledger, results: Path)
     time.sleep(0.002)
     job.create(JOB, 5, {})
     finish(job, 0)
-    with pytest.raises(OtherJob, match="an earlier job named job"):
+    with pytest.raises(OtherJobError, match="an earlier job named job"):
         collect()
     assert job.client.xlen(JobKeys.of(JOB).results) == 1
     results.rename(results.with_name("old.jsonl"))
@@ -270,7 +270,7 @@ def test_following_on_a_full_broker(
     full: Ledger, settings: Settings, results: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its stranded page cannot be sent again; what is there is collected, and then there is room."""
-    monkeypatch.setattr(drive, "RECONCILE_EVERY_S", 0)
+    monkeypatch.setattr(loop, "RECONCILE_EVERY_S", 0)
     monkeypatch.setattr(reconcile, "GRACE_S", 0)
     monkeypatch.setattr(reconcile, "GAP_S", 0)
     full.client.config_set("maxmemory", "0")
@@ -288,9 +288,9 @@ def test_following_on_a_full_broker(
                 finish(full, index)
             raise
 
-    monkeypatch.setattr(drive, "reconcile", then_room)
+    monkeypatch.setattr(loop, "reconcile", then_room)
     with Collector(full, JOB, results, 5) as collector:
-        drive.Drive(app_for(settings), full, JOB, Progress(quiet=True), collector=collector).go()
+        loop.JobLoop(app_for(settings), full, JOB, Progress(quiet=True), collector=collector).run()
     assert len(refused) == 1 and is_full(refused[0])
     assert sorted(on_disk(results)) == [(index, "ok") for index in range(5)]
 
@@ -299,7 +299,7 @@ def test_a_full_broker_keeps_two_collectors_apart_where_it_can(full: Ledger, res
     full.client.config_set("maxmemory", "0")
     full.client.set(f"{JobKeys.of(JOB).job}:collector", "elsewhere:1")
     full.client.config_set("maxmemory", "1mb")
-    with pytest.raises(AlreadyCollecting, match="elsewhere:1"):
+    with pytest.raises(AlreadyCollectingError, match="elsewhere:1"):
         Collector(full, JOB, results, 5).__enter__()
 
 

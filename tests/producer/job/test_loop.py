@@ -9,9 +9,9 @@ from typing import cast
 
 import pytest
 
-from producer.job import loop as drive_module
+from producer.job import loop
 from producer.job.collect import Collector
-from producer.job.loop import MANY_RECORDS, PAUSE_S, Drive, pause_s
+from producer.job.loop import MANY_RECORDS, PAUSE_S, JobLoop, pause_s
 from producer.job.results_file import Line
 from worker.app import app_for
 from worker.ledger.ledger import Ledger
@@ -74,7 +74,7 @@ def test_records_are_taken_in_bundles(ledger: Ledger, settings: Settings, monkey
 
     collector = OneAtATime(end)
     slept: list[float] = []
-    monkeypatch.setattr(drive_module, "time", SimpleNamespace(monotonic=lambda: 0.0, sleep=slept.append))
-    drive = Drive(app_for(settings), ledger, JOB, Silent(), collector=cast(Collector, collector))
-    assert drive.go().finished
+    monkeypatch.setattr(loop, "time", SimpleNamespace(monotonic=lambda: 0.0, sleep=slept.append))
+    job_loop = JobLoop(app_for(settings), ledger, JOB, Silent(), collector=cast(Collector, collector))
+    assert job_loop.run().finished
     assert slept == [PAUSE_S] * (STEPS - 1)

@@ -14,7 +14,7 @@ from click.testing import CliRunner
 from detector.evaluation.annotations import read_annotations
 from producer.cli import main
 from producer.job.manifest import write_manifest
-from producer.output.formats import FORMATS, UnknownFormat, export_results, polygon_area
+from producer.output.formats import FORMATS, UnknownFormatError, export_results, polygon_area
 from producer.output.pagexml import NAMESPACE
 from producer.sources.scan import FoundPage
 from tests.producer.records import BOX, failed, ok, write_results
@@ -185,7 +185,7 @@ def test_a_destination_without_a_name(
 
 
 def test_errors(out: Path, tmp_path: Path) -> None:
-    with pytest.raises(UnknownFormat, match="icdar, coco"):
+    with pytest.raises(UnknownFormatError, match="icdar, coco"):
         export_results(out, "word")
     with pytest.raises(FileNotFoundError):
         export_results(tmp_path, "coco")

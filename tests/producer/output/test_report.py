@@ -18,7 +18,7 @@ from producer.detector_process.draw import OverlayProcess
 from producer.job.manifest import write_manifest
 from producer.output import report
 from producer.output.charts import bars_of, histogram_svg
-from producer.output.overlays import CannotDraw, overlay_name, write_overlays
+from producer.output.overlays import CannotDrawError, overlay_name, write_overlays
 from producer.output.report import write_report
 from producer.output.totals import MEMORY_EDGES, Histogram
 from producer.sources.scan import FoundPage, scan
@@ -152,7 +152,7 @@ def test_overlays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ]
     assert Image.open(out / "overlays" / "image-0000.jpg").size == (480, 320)
     monkeypatch.setattr("producer.output.overlays.can_draw", lambda: False)
-    with pytest.raises(CannotDraw, match="pip install"):
+    with pytest.raises(CannotDrawError, match="pip install"):
         write_overlays(out)
 
 

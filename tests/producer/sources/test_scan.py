@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from producer.sources import archive
 from producer.sources import walk as listing
-from producer.sources.scan import FoundPage, SourceMissing, file_uri, read_list, scan
+from producer.sources.scan import FoundPage, SourceMissingError, file_uri, read_list, scan
 from producer.sources.walk import display, list_folder, sorted_lines
 from tests.producer.records import pdf, tiff
 from worker.storage.files import Storage, path_of
@@ -75,7 +75,7 @@ def test_several_sources_are_told_apart(tmp_path: Path) -> None:
 
 def test_a_missing_source_is_said_before_anything_is_found(tmp_path: Path) -> None:
     touch(tmp_path, "a.jpg")
-    with pytest.raises(SourceMissing, match=r"gone\.jpg: no such file or folder"):
+    with pytest.raises(SourceMissingError, match=r"gone\.jpg: no such file or folder"):
         scan([str(tmp_path), str(tmp_path / "gone.jpg")])
 
 

@@ -6,7 +6,7 @@ import pytest
 from kombu.exceptions import OperationalError
 from redis.exceptions import NoPermissionError, OutOfMemoryError, ReadOnlyError, RedisError, ResponseError
 
-from worker.broker.connection import is_full, refusal, takes_no_writes
+from worker.broker import is_full, refusal, takes_no_writes
 
 SCRIPT = (
     "Error running script (call to f_00b960d6603aaf8e08bc6471c94acc1f0cceed42): @user_script:30: @user_script: 30: "

@@ -9,9 +9,8 @@ import pytest
 
 from worker.app import app_for
 from worker.broker import queue
+from worker.ledger import Ledger, reconcile
 from worker.ledger import ledger as ledger_module
-from worker.ledger import reconcile
-from worker.ledger.ledger import Ledger
 from worker.messages import ImageTask
 from worker.redis_keys import JobKeys
 from worker.settings import Settings

@@ -10,11 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from worker.ledger.ledger import Ledger
+from worker.ledger import Ledger
 from worker.messages import ImageTask
 from worker.ops.cleanup import clean_redis, clean_redis_once, clean_spool, last_reports, remember_report, report_line
 from worker.redis_keys import JobKeys
 from worker.settings import Settings
+from worker.storage.spool import open_spool
 
 
 def aged(path: Path, seconds: float) -> Path:
@@ -24,8 +25,8 @@ def aged(path: Path, seconds: float) -> Path:
 
 
 def test_only_old_files_of_the_spool_go(settings: Settings, tmp_path: Path) -> None:
-    spool = settings.spool_dir
-    spool.mkdir()
+    spool = settings.spool
+    open_spool(spool)
     old, young = aged(spool / "page-old.jpg", 7200), aged(spool / "page-young.jpg", 10)
     outside = aged(tmp_path / "precious.jpg", 7200)
     (spool / "link").symlink_to(outside)
@@ -35,6 +36,26 @@ def test_only_old_files_of_the_spool_go(settings: Settings, tmp_path: Path) -> N
     assert clean_spool(hourly) == {"files": 1, "bytes": 10}
     assert not old.exists() and young.exists() and outside.exists()
     assert clean_spool(hourly) == {"files": 0, "bytes": 0}
+
+
+def test_no_file_of_the_users_goes(settings: Settings) -> None:
+    """Before: every file of OCRFLEET_SPOOL_DIR older than a day was deleted, somebody's thesis too."""
+    hourly = replace(settings, temp_ttl_h=1.0)
+    open_spool(hourly.spool)
+    theirs = [
+        aged(hourly.spool_dir / "thesis.tex", 7200),
+        aged(hourly.spool_dir / "page-1.jpg", 7200),
+        aged(hourly.spool / "notes.txt", 7200),
+    ]
+    assert clean_spool(hourly) == {"files": 0, "bytes": 0}
+    assert all(file.exists() for file in theirs)
+
+
+def test_a_folder_without_our_mark_is_left_alone(settings: Settings) -> None:
+    settings.spool.mkdir(parents=True, mode=0o700)
+    old = aged(settings.spool / "page-old.jpg", 7200)
+    assert clean_spool(replace(settings, temp_ttl_h=1.0)) == {"files": 0, "bytes": 0}
+    assert old.exists()
 
 
 def test_a_full_broker_is_cleaned_too(ledger: Ledger, settings: Settings, set_full: Callable[[bool], None]) -> None:

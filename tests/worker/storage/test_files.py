@@ -13,8 +13,8 @@ from urllib.parse import quote
 import pytest
 
 from detector.errors import CorruptImage, NotFound, TooLarge, UnsupportedFormat
+from worker.storage import Storage
 from worker.storage import files as storage_module
-from worker.storage.files import Storage
 
 
 def uri(path: Path, scheme: str = "file", member: bytes | None = None) -> str:

@@ -6,7 +6,7 @@ import click
 import pytest
 
 from tests.processes import command
-from worker.cli.hub import check_basic_auth
+from worker.cli.flower import check_basic_auth
 
 
 @pytest.mark.parametrize(

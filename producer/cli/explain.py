@@ -1,0 +1,36 @@
+"""What the errors of libraries and of the operating system mean to a user: one line and an exit code."""
+
+from __future__ import annotations
+
+import errno
+
+from detector.cli.program import Explained
+from detector.exit_codes import ExitCode
+
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
+
+
+def explain(error: Exception) -> Explained | None:
+    """The line and the exit code for an error that the user can put right, None for a bug of ours."""
+    # Here, not above: `ocr-producer --help` needs neither Redis nor Celery.
+    import redis
+    from kombu.exceptions import OperationalError
+
+    from worker.broker.connection import BrokerUnreachable, refusal
+    from worker.settings import SettingsError
+
+    if isinstance(error, SettingsError):
+        return str(error), ExitCode.USAGE
+    if isinstance(error, BrokerUnreachable):
+        return str(error), ExitCode.BROKER
+    if isinstance(error, redis.ConnectionError | redis.TimeoutError):
+        return f"lost the broker: {error}; the job is safe, resume it when it is back", ExitCode.BROKER
+    if isinstance(error, redis.RedisError | OperationalError):
+        return refusal(error), ExitCode.BROKER
+    if isinstance(error, OSError):
+        reason = f"{error.filename or ''}: {error.strerror or error}".lstrip(": ")
+        if error.errno in DISK_FULL:
+            remedy = "make room, then give the same command again: what is done is kept"
+            return f"{reason}; {remedy}", ExitCode.INTERRUPTED
+        return reason, ExitCode.USAGE
+    return None

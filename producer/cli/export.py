@@ -1,0 +1,54 @@
+"""``ocr-producer export`` and ``report``: what can be made of a results file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from producer.errors import NothingToDoError
+
+folder_argument = click.argument("out", type=click.Path(path_type=Path, file_okay=False))
+
+
+def _check_results(out: Path) -> None:
+    if not (out / "results.jsonl").is_file():
+        raise NothingToDoError(f"no results.jsonl in {out}: is it the output folder of `run` or `collect`?")
+
+
+@click.command()
+@folder_argument
+@click.option(
+    "--format",
+    "format_name",
+    type=click.Choice(["icdar", "coco", "labelstudio", "pagexml", "csv"]),
+    required=True,
+    help="What to write.",
+)
+@click.option("--to", type=click.Path(path_type=Path), help="Where to; default: a name inside OUT.")
+def export(out: Path, format_name: str, to: Path | None) -> None:
+    """Convert OUT/results.jsonl to another program's format.
+
+    \b
+    Example:
+      ocr-producer export out --format pagexml
+    """
+    from producer.output.formats import export_results
+
+    _check_results(out)
+    click.echo(str(export_results(out, format_name, to)))
+
+
+@click.command()
+@folder_argument
+def report(out: Path) -> None:
+    """Write OUT/report.html, a gallery in one file, from OUT/results.jsonl.
+
+    \b
+    Example:
+      ocr-producer report out
+    """
+    from producer.output.report import write_report
+
+    _check_results(out)
+    click.echo(str(write_report(out)))

@@ -1,0 +1,37 @@
+"""No file, however it lies about itself, takes much more memory than the limit: it costs one record, or one process."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.hostile import HOSTILE_IMAGES
+
+LIMIT_MB = 192
+ALLOWED_MB = LIMIT_MB + 150  # mapped code of libraries (64 MB with ONNX Runtime), the margin, what is never touched
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", HOSTILE_IMAGES)
+def test_hostile_files_stay_within_the_limit(name: str, tmp_path: Path) -> None:
+    """Before: 1.5 GB (WebP), 1 GB (PDF) and 6.8 GB (JPEG 2000) in a process with a limit of 192 MB."""
+    file, out = tmp_path / name, tmp_path / "out.jsonl"
+    file.write_bytes(HOSTILE_IMAGES[name]())
+    words = ["detect", str(file), "--profile", "low", "--memory-limit-mb", str(LIMIT_MB), "-o", str(out)]
+    with (tmp_path / "log").open("wb") as log:
+        process = os.posix_spawn(
+            sys.executable,
+            [sys.executable, "-m", "detector.cli", *words],
+            dict(os.environ),
+            file_actions=[(os.POSIX_SPAWN_DUP2, log.fileno(), 2)],
+        )
+        _, status, usage = os.wait4(process, 0)
+    assert usage.ru_maxrss / 1024 < ALLOWED_MB
+    code = os.waitstatus_to_exitcode(status)
+    if code >= 0:  # else the library has aborted: a worker loses one child by it
+        assert code == 1, (tmp_path / "log").read_text()
+        assert json.loads(out.read_text())["error"]["type"] in ("OutOfMemory", "TooLarge", "CorruptImage")

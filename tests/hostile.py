@@ -1,0 +1,118 @@
+"""Files of a few bytes that ask a decoder for gigabytes. Made here, never found somewhere: each names its trick."""
+
+from __future__ import annotations
+
+import io
+import struct
+import tarfile
+import zipfile
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+
+from PIL import Image
+
+
+def animated_webp(side: int = 14000) -> bytes:
+    """An animation of 196 megapixels whose one frame is a pixel: libwebp allocates the canvas."""
+    pixel = io.BytesIO()
+    Image.new("RGB", (1, 1), "white").save(pixel, "WEBP", lossless=True)
+    frame = pixel.getvalue()[12:]  # without RIFF....WEBP
+    canvas = struct.pack("<I", side - 1)[:3]
+    chunks = [
+        (b"VP8X", bytes([0b10, 0, 0, 0]) + canvas + canvas),
+        (b"ANIM", struct.pack("<IH", 0xFFFFFFFF, 0)),
+        (b"ANMF", bytes(12) + struct.pack("<I", 100)[:3] + b"\0" + frame),
+    ]
+    body = b"".join(name + struct.pack("<I", len(data)) + data + b"\0" * (len(data) % 2) for name, data in chunks)
+    return b"RIFF" + struct.pack("<I", len(body) + 4) + b"WEBP" + body
+
+
+def nested_pdf_forms(depth: int = 10, copies: int = 4, side: int = 600) -> bytes:
+    """Forms that each draw the next several times: pdfium parses copies ** depth of them before drawing."""
+    objects = [
+        "<< /Type /Catalog /Pages 2 0 R >>",
+        "<< /Type /Pages /Kids [3 0 R] /Count 1 >>",
+        f"<< /Type /Page /Parent 2 0 R /MediaBox [0 0 {side} {side}] /Contents 4 0 R "
+        "/Resources << /XObject << /F 5 0 R >> >> >>",
+        "<< /Length 5 >>\nstream\n/F Do\nendstream",
+    ]
+    for level in range(depth):
+        inner = " ".join(["/F Do"] * copies) if level < depth - 1 else "0 0 9 9 re f"
+        objects.append(
+            f"<< /Type /XObject /Subtype /Form /BBox [0 0 {side} {side}] /Resources << /XObject "
+            f"<< /F {6 + level} 0 R >> >> /Length {len(inner)} >>\nstream\n{inner}\nendstream"
+        )
+    out, offsets = bytearray(b"%PDF-1.7\n"), []
+    for number, text in enumerate(objects, 1):
+        offsets.append(len(out))
+        out += f"{number} 0 obj\n{text}\nendobj\n".encode()
+    start = len(out)
+    out += f"xref\n0 {len(objects) + 1}\n0000000000 65535 f \n".encode()
+    out += b"".join(f"{offset:010} 00000 n \n".encode() for offset in offsets)
+    return bytes(out + f"trailer\n<< /Size {len(objects) + 1} /Root 1 0 R >>\nstartxref\n{start}\n%%EOF\n".encode())
+
+
+def jpeg2000(side: int = 2000, layers: int = 65535) -> bytes:
+    """A code stream that claims many pixels, one tile, precincts of one sample: OpenJPEG records each."""
+
+    def marker(code: int, body: bytes) -> bytes:
+        return struct.pack(">HH", code, len(body) + 2) + body
+
+    siz = struct.pack(">HIIIIIIIIH", 0, side, side, 0, 0, side, side, 0, 0, 3) + bytes([7, 1, 1]) * 3
+    cod = bytes([1, 0]) + struct.pack(">H", layers) + bytes([1, 5, 4, 4, 0, 0]) + b"\x11" * 6
+    qcd = bytes([0x40]) + bytes([0x48] * 16)
+    tile = struct.pack(">HHHIBB", 0xFF90, 10, 0, 0, 0, 1) + b"\xff\x93" + b"\0" * 20
+    return b"\xff\x4f" + marker(0xFF51, siz) + marker(0xFF52, cod) + marker(0xFF5C, qcd) + tile + b"\xff\xd9"
+
+
+def wide_png(width: int = 393_536, height: int = 480) -> bytes:
+    """A valid, blank panorama: a streaming decoder keeps hundreds of rows of 1.2 MB."""
+
+    def chunk(name: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+
+    row = b"\0" + b"\xff" * (3 * width)
+    packer = zlib.compressobj(1)
+    data = b"".join(packer.compress(row) for _ in range(height)) + packer.flush()
+    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", data) + chunk(b"IEND", b"")
+
+
+HOSTILE_IMAGES: dict[str, Callable[[], bytes]] = {
+    "animated.webp": animated_webp,
+    "nested.pdf": nested_pdf_forms,
+    "precincts.jp2": jpeg2000,
+    "panorama.png": wide_png,
+}
+
+
+def long_name_tar(length: int = 1_500_000_000) -> bytes:
+    """A GNU long-name record that claims a name of 1.5 GB and holds none of it: tarfile reads it whole."""
+    header = tarfile.TarInfo("././@LongLink")
+    header.type, header.size = tarfile.GNUTYPE_LONGNAME, length
+    return header.tobuf(tarfile.GNU_FORMAT) + b"a" * 512
+
+
+def many_entries_zip(path: Path, count: int = 1_000_000) -> None:
+    """Writes a zip of so many empty members: Python's zipfile keeps about 500 bytes for each."""
+    with zipfile.ZipFile(path, "w") as bundle:
+        for number in range(count):
+            bundle.writestr(zipfile.ZipInfo(f"{number}.jpg"), b"")
+
+
+def nameless_zip() -> bytes:
+    """A zip member without a name."""
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w") as bundle:
+        bundle.writestr("x", b"data")
+    data = bytearray(out.getvalue())
+    for signature, offset in ((b"PK\x03\x04", 30), (b"PK\x01\x02", 46)):
+        at = data.index(signature)
+        length_at = at + (26 if signature == b"PK\x03\x04" else 28)
+        data[length_at : length_at + 2] = b"\0\0"
+        del data[at + offset : at + offset + 1]
+    at = data.index(b"PK\x05\x06")
+    start = data.index(b"PK\x01\x02")
+    struct.pack_into("<II", data, at + 12, at - start, start)
+    return bytes(data)

@@ -1,0 +1,20 @@
+"""Celery's own programs in place of this one."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import NoReturn
+
+from worker.process import MALLOC_ENVIRONMENT
+
+
+def replace_by_celery(*arguments: str) -> NoReturn:
+    """Become ``celery -A worker.app ...``: signals then reach Celery itself.
+
+    Args:
+        arguments: of ``celery``: the name of its program, then options.
+    """
+    environment = {**MALLOC_ENVIRONMENT, **os.environ}
+    sys.stdout.flush()
+    os.execve(sys.executable, [sys.executable, "-m", "celery", "-A", "worker.app", *arguments], environment)

@@ -1,0 +1,31 @@
+"""``ocr-worker deadletters``."""
+
+from __future__ import annotations
+
+import os
+
+import click
+
+from worker.settings import read_settings
+
+
+@click.command("deadletters")
+@click.option("--count", default=20, show_default=True, type=click.IntRange(1, 1000), help="The latest this many.")
+@click.option("--json", "as_json", is_flag=True, help="Whole records, one a line.")
+def dead_letters(count: int, as_json: bool) -> None:
+    """List images that took their process with them at every try, newest first.
+
+    \b
+    Example:
+      ocr-worker deadletters --count 5
+    """
+    import msgspec
+
+    from worker.broker import connect
+    from worker.ledger.dead_letters import latest_dead_letters
+    from worker.messages import ImageRecord
+
+    for data in latest_dead_letters(connect(read_settings(os.environ)), count):
+        record = msgspec.json.decode(data, type=ImageRecord)
+        reason = record.error.message if record.error else ""
+        click.echo(data.decode() if as_json else f"{record.job}  {record.image!a} page {record.page}  {reason}")

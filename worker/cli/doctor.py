@@ -1,0 +1,47 @@
+"""``ocr-worker doctor``."""
+
+from __future__ import annotations
+
+import json
+import os
+
+import click
+
+from detector.exit_codes import ExitCode
+from worker.settings import read_settings
+
+MARKS = {"ok": "ok  ", "warn": "WARN", "bad": "BAD "}
+
+
+@click.command()
+@click.option("--alive", is_flag=True, help="Only: do this machine's workers get images done? For liveness probes.")
+@click.option("--json", "as_json", is_flag=True, help="For programs.")
+def doctor(alive: bool, as_json: bool) -> ExitCode:
+    """Check this machine and its broker: settings, clock, memory, disk, model, versions.
+
+    \b
+    Exit codes: 0 fit (warnings are only shown), 1 something is bad, 3 broker unreachable.
+    Examples:
+      ocr-worker doctor
+      ocr-worker doctor --alive || systemctl restart 'ocrfleet-worker@*'
+    """
+    from worker.broker import queue
+    from worker.ledger import open_ledger
+    from worker.ops.doctor import examine
+    from worker.ops.worker_registry import why_not_alive
+
+    current = read_settings(os.environ)
+    ledger = open_ledger(current)
+    if alive:
+        waiting, _ = queue.depth(ledger.client)
+        reason = why_not_alive(ledger.client, waiting=waiting, patience_s=2 * current.hard_timeout_s)
+        if reason:
+            click.echo(reason, err=True)
+        return ExitCode.FAILED if reason else ExitCode.OK
+    findings = examine(ledger, current)
+    if as_json:
+        click.echo(json.dumps([finding._asdict() for finding in findings]))
+    else:
+        for finding in findings:
+            click.echo(f"{MARKS[finding.verdict]} {finding.check:17} {finding.message}")
+    return ExitCode.FAILED if any(finding.verdict == "bad" for finding in findings) else ExitCode.OK

@@ -1,0 +1,44 @@
+"""``ocr-worker start``."""
+
+from __future__ import annotations
+
+import os
+
+import click
+
+from worker.cli.celery_process import replace_by_celery
+from worker.redis_url import redacted
+from worker.settings import PREFIX, read_settings
+
+
+def export(**options: object) -> None:
+    """Hand options on as the settings of the same name; Celery, which replaces this process, reads only those."""
+    for name, value in options.items():
+        if value is not None:
+            os.environ[PREFIX + name.upper()] = str(value)
+
+
+@click.command()
+@click.option("--profile", type=click.Choice(["auto", "low", "standard", "accurate"]), help="Limits for this machine.")
+@click.option("--limit-side", type=click.IntRange(32, 8192), help="Long side the network sees at most, pixels.")
+@click.option("--model", help="A model's name, or an .onnx file.")
+@click.option("--runtime", type=click.Choice(["auto", "onnxruntime", "openvino", "torch"]), help="Inference engine.")
+@click.option("--name", help="Node name; default: w<pid>@<host>, so that several fit on one host.")
+@click.option("--loglevel", default="INFO", show_default=True, help="Celery's log level.")
+def start(name: str | None, loglevel: str, **options: object) -> None:
+    """Start one worker: one process, one image in memory at a time.
+
+    \b
+    Examples:
+      OCRFLEET_REDIS_URL=redis://:secret@10.0.0.1:6379/0 ocr-worker start
+      ocr-worker start --profile low --model dbnet-resnet18-slim
+    """
+    from detector.runtimes import usable_card
+    from worker.broker import connect
+
+    export(**options)
+    current = read_settings(os.environ)
+    usable_card(current.model, current.runtime)  # no worker is better than one that can do nothing but fail images
+    connect(current).close()
+    click.echo(f"ocr-worker: {current.profile_reason}; broker {redacted(current.redis_url)}", err=True)
+    replace_by_celery("worker", "-n", name or f"w{os.getpid()}@%h", "--loglevel", loglevel)
