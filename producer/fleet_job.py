@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -17,6 +18,7 @@ from producer.errors import JobInterruptedError, NoSuchJobError, OtherJobError
 from producer.job.collect import Collector
 from producer.job.feed import Feeder
 from producer.job.interrupt import terminated_like_ctrl_c
+from producer.job.job_epoch import open_job
 from producer.job.loop import JobLoop
 from producer.job.manifest import make_manifest, read_manifest
 from producer.job.output_folder import JobRequest, OutputFolder, state_folder
@@ -24,9 +26,10 @@ from producer.job.results_file import decode_line, send_results
 from producer.job.results_owner import owner_of
 from producer.job.upload import Uploader
 from producer.output.terminal import Progress
-from worker.broker.queue import drop_job
+from worker.broker.fitness import refuse_unfit
+from worker.broker.queue import drop_in_hand, drop_job
 from worker.ledger.ledger import JobStatus, Ledger, chunked
-from worker.ops.worker_registry import program_version
+from worker.ops.diagnosis import diagnosis, look_around
 from worker.redis_keys import JobKeys
 from worker.settings import read_settings
 from worker.storage.spool import MachineFault
@@ -55,11 +58,15 @@ class Collected:
         total: pages of the job.
         count: pages with a record in the file, failed ones included.
         failed: of these, failed.
+        refused: entries in Redis that were no records of this job; they are kept beside the file.
+        why: what keeps the job from being complete, if that is known.
     """
 
     total: int
     count: int
     failed: int
+    refused: int = 0
+    why: str = ""
 
 
 def connect_fleet() -> tuple[Celery, Ledger]:
@@ -156,11 +163,21 @@ def feed_job(
         try:
             with Progress(quiet=quiet) as progress, ExitStack() as stack:
                 progress.total = total = make_manifest(folder, request, progress)
-                ledger.create(job, total, {"manifest": str(folder.manifest), "version": program_version()})
+                refuse_unfit(ledger.client)
+                epoch = open_job(folder, ledger, job, total)
                 ledger.reopen(job)
-                uploader = stack.enter_context(_uploader(ledger, request))
-                lines = read_manifest(folder.manifest)
-                feeder = Feeder(app, ledger, job, lines, limit_side=request.limit_side, uploader=uploader)
+                uploader = stack.enter_context(_uploader(ledger, request, epoch))
+                again = partial(read_manifest, folder.manifest)
+                feeder = Feeder(
+                    app,
+                    ledger,
+                    job,
+                    again(),
+                    limit_side=request.limit_side,
+                    uploader=uploader,
+                    epoch=epoch,
+                    again=again,
+                )
                 collector = None
                 if request.output:
                     owner = owner_of(get_job(ledger, job))
@@ -175,12 +192,13 @@ def feed_job(
 
 
 @contextmanager
-def _uploader(ledger: Ledger, request: JobRequest) -> Iterator[Uploader | None]:
+def _uploader(ledger: Ledger, request: JobRequest, epoch: str) -> Iterator[Uploader | None]:
     """What uploads the job's pages, None if workers open them themselves."""
     if request.transfer != "redis":
         yield None
         return
-    with Uploader(ledger, request.job, limit_side=request.limit_side, shrink=request.shrink) as uploader:
+    limit_side, shrink = request.limit_side, request.shrink
+    with Uploader(ledger, request.job, limit_side=limit_side, shrink=shrink, epoch=epoch) as uploader:
         yield uploader
 
 
@@ -230,16 +248,29 @@ def collect_job(app: Celery, ledger: Ledger, job: str, results: Path, *, follow:
             raise JobInterruptedError(
                 f"interrupted: {collector.count} records are in {results}; repeat to go on"
             ) from None
-        return Collected(status.total, collector.count, collector.failed)
+        count, failed = collector.count, collector.failed
+        why = "" if count == status.total else _why_incomplete(ledger, job)
+        return Collected(status.total, count, failed, collector.refused, why)
+
+
+def _why_incomplete(ledger: Ledger, job: str) -> str:
+    status = ledger.status(job)
+    if status is None:
+        return "the job was forgotten meanwhile"
+    if status.finished and not status.uncollected:
+        return "the other records were collected elsewhere, or lost: `enqueue` the job again under another name"
+    return diagnosis(status, look_around(ledger)) or "the job is not done yet: collect again, or use --follow"
 
 
 def retry_on_broker(ledger: Ledger, job: str) -> int:
-    """Failed pages of a job become unfed; their uncollected records go. Returns how many pages."""
-    results = JobKeys.of(job).results
-    stale = [key for key, fields in ledger.client.xrange(results) if decode_line(fields[b"record"]).status != "ok"]
-    for keys in (stale[start : start + 1000] for start in range(0, len(stale), 1000)):
-        ledger.client.xdel(results, *keys)
-    return sum(ledger.retry(job, indices) for indices in chunked(ledger.pages_in_state(job, b"f")))
+    """Failed pages of a job become unfed and their uncollected records go, in one step. Returns how many pages."""
+    entries = {}
+    for entry, fields in ledger.client.xrange(JobKeys.of(job).results):
+        with suppress(msgspec.MsgspecError, UnicodeDecodeError, KeyError):  # the collector puts such entries aside
+            line = decode_line(fields[b"record"])
+            if line.status != "ok":
+                entries[line.index] = entry
+    return sum(ledger.retry(job, indices, entries) for indices in chunked(ledger.pages_in_state(job, b"f")))
 
 
 def cancel_job(ledger: Ledger, job: str) -> int:
@@ -260,5 +291,6 @@ def forget_job(ledger: Ledger, job: str) -> int:
     """
     keys = ledger.forget(job)
     drop_job(ledger.client, job)
+    drop_in_hand(ledger.client, job)
     shutil.rmtree(state_folder(job).root, ignore_errors=True)
     return keys

@@ -20,6 +20,7 @@ from detector.errors import ModelError
 from detector.record import worker_name
 from detector.runtimes import usable_card
 from worker import process
+from worker.admission import shared_memory, unfit_broker, unusable_pool
 from worker.app import CLEANUP_TASK, DETECT_TASK, RECONCILE_TASK, app
 from worker.broker.connection import takes_no_writes
 from worker.detection import ImageRunner
@@ -50,7 +51,13 @@ def _configure_logging(loglevel: int | None = None, **_: Any) -> None:
 
 
 @worker_init.connect
-def _prepare_main_process(**_: Any) -> None:
+def _prepare_main_process(sender: Any = None, **_: Any) -> None:
+    if reason := unusable_pool(getattr(sender, "pool_cls", None)):
+        raise SystemExit(f"ocr-worker: {reason}")
+    if several := shared_memory(getattr(sender, "concurrency", 1), getattr(sender, "autoscale", None)):
+        logger.warning(several)
+    if reason := unfit_broker():
+        raise SystemExit(f"ocr-worker: {reason}")
     try:
         usable_card(settings().model, settings().runtime)
     except ModelError as error:
@@ -167,7 +174,7 @@ def _refuse(message: Any, error: MessageError) -> str:
     return f"refused: {error}"
 
 
-@app.task(name=DETECT_TASK, bind=True, Request="worker.celery_ext.consumer:ImageRequest")
+@app.task(name=DETECT_TASK, bind=True, Request="worker.celery_ext.request:ImageRequest")
 def detect_image(self: Task, message: Any) -> str:
     """Run one page and write its record. Returns one line for Flower.
 

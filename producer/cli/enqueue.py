@@ -81,4 +81,5 @@ def say_fed(fed: Fed, *, watching: bool) -> ExitCode:
     if not watching:
         follow = f"`ocr-producer watch {job}`, or `ocr-producer collect {job} -o OUT --follow`"
         click.echo(f"follow it with {follow}", err=True)
-    return ExitCode.FAILED if watching and fed.status.failed else ExitCode.OK
+    incomplete = fed.status.failed or not fed.status.finished
+    return ExitCode.FAILED if watching and incomplete else ExitCode.OK

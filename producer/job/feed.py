@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 
@@ -47,6 +47,7 @@ class Window:
 # An upload over a slow line must not keep the caller from collecting and showing progress.
 STEP_S = 1.0
 LOOK_AHEAD = 64
+LOOK_AGAIN_S = 5.0
 # So few records wait for nobody; and how many of them are weighed, at each of two places of the stream.
 UNWEIGHED = 256
 WEIGHED = 4
@@ -71,6 +72,8 @@ class Feeder:
         limit_side: int = 0,
         window: Window | None = None,
         uploader: Uploader | None = None,
+        epoch: str = "",
+        again: Callable[[int], Iterator[ManifestLine]] | None = None,
     ) -> None:
         """Send nothing yet.
 
@@ -82,6 +85,8 @@ class Feeder:
             limit_side: long side the network sees at most, pixels; 0 leaves it to the workers.
             window: how much may wait in Redis.
             uploader: sends the pages' bytes too; None if workers open the pages themselves.
+            epoch: which job of that name.
+            again: the manifest's lines from an index on, for pages that a broker forgot having been fed.
         """
         self._app = app
         self._ledger = ledger
@@ -90,6 +95,10 @@ class Feeder:
         self._limit_side = limit_side
         self._window = window or Window()
         self._uploader = uploader
+        self._epoch = epoch
+        self._again = again
+        self._fed_since_look = False
+        self._looked_at = 0.0
         self._unsent: deque[ManifestLine] = deque()
         self._packed: Parcel | None = None
         self._weighed_at = 0
@@ -111,17 +120,44 @@ class Feeder:
             return 0
         if self._uploader is not None:
             sent = self._step_uploading(self._uploader, room)
-            self.sent += sent
+            self._count(sent)
             return sent
         sent = 0
         while sent < room:
             lines = list(islice(self._lines, min(room - sent, 64)))
             if not lines:
-                self.exhausted = True
+                self._at_the_end(sent)
                 break
             sent += self._feed(lines)
-        self.sent += sent
+        self._count(sent)
         return sent
+
+    def _count(self, sent: int) -> None:
+        self.sent += sent
+        self._fed_since_look |= bool(sent)
+
+    def _at_the_end(self, sent: int) -> None:
+        """All of the manifest was fed, unless the broker lost its last seconds meanwhile: then what it forgot is next.
+
+        A pass that sent nothing ends it: the job was cancelled, say.
+        """
+        self.exhausted = True
+        if self._fed_since_look or sent:
+            self._fed_since_look = False
+            self._begin_again()
+
+    def look_again(self) -> None:
+        """The ledger has pages that nobody fed: if they are still there, feed them. Looks every ``LOOK_AGAIN_S``."""
+        now = time.monotonic()
+        if self.exhausted and now - self._looked_at > LOOK_AGAIN_S:
+            self._looked_at = now
+            self._begin_again()
+
+    def _begin_again(self) -> None:
+        first = next(self._ledger.pages_in_state(self._job, b"\0"), None)
+        if first is not None and self._again is not None:
+            self._lines = self._again(first)
+            self.exhausted = False
 
     def _reason_to_wait(self) -> str:
         if self._too_many_uncollected():
@@ -179,7 +215,7 @@ class Feeder:
             while not self._unsent:
                 lines = list(islice(self._lines, LOOK_AHEAD))
                 if not lines:
-                    self.exhausted = True
+                    self._at_the_end(0)
                     return None
                 self._unsent.extend(uploader.unsent(lines))
             line = self._unsent.popleft()
@@ -197,6 +233,7 @@ class Feeder:
                 uri=line.uri,
                 page=line.page,
                 limit_side=self._limit_side,
+                epoch=self._epoch,
             )
             for line in lines
         ]

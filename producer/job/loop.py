@@ -19,12 +19,15 @@ from producer.job.view import View
 from worker.broker.connection import is_full, takes_no_writes
 from worker.ledger.ledger import JobStatus, Ledger
 from worker.ledger.reconcile import reconcile
+from worker.ops.diagnosis import diagnosis, look_around
 
 # How often the ledger is asked for stranded pages while this process lives; beat does it for orphaned jobs.
 RECONCILE_EVERY_S = 10.0
 STATUS_EVERY_S = 0.5
 # A job that is fed, collected or watched lives on, however slow it is.
 TOUCH_EVERY_S = 5.0
+# A job that has not moved for so long is worth asking why, and how often.
+STILL_S = 10.0
 # A broker that is restarted or moved is back within minutes, and its producer goes on as its workers do.
 BROKER_PATIENCE_S = 600.0
 BROKER_PAUSE_S = 1.0
@@ -84,6 +87,8 @@ class JobLoop:
     _last_reconcile: float = field(default_factory=time.monotonic)
     _last_touch: float = 0.0
     _looked: float = 0.0
+    _last_why: float = 0.0
+    _why: str = ""
     _last: JobStatus = field(init=False)
 
     def run(self) -> JobStatus:
@@ -126,6 +131,8 @@ class JobLoop:
             self.view.update(status.done, status.failed, self.peak_rss_mb, self._phase(status))
             if self._at_end(status):
                 return status
+            if self.feeder and status.unfed and status.state == "open":
+                self.feeder.look_again()
         if now - self._last_touch > TOUCH_EVERY_S:
             self._last_touch = now
             self.ledger.touch(self.job, feeding=self.feeder is not None)
@@ -156,11 +163,22 @@ class JobLoop:
             return status.uncollected == 0 or self.collector is None
         return status.finished and (self.collector is None or status.uncollected == 0)
 
+    def _why_still(self, status: JobStatus) -> str:
+        """What keeps the job from moving; looked for only while it does not, and not at every turn."""
+        now = time.monotonic()
+        if status.now_s - max(status.progress_s, status.created_s) < STILL_S:
+            self._why = ""
+        elif now - self._last_why > STILL_S:
+            self._last_why, self._why = now, diagnosis(status, look_around(self.ledger))
+        return self._why
+
     def _phase(self, status: JobStatus) -> str:
         if status.state == "cancelled":
             return "cancelled"
         if self.feeder and self.feeder.waiting:
             return self.feeder.waiting
+        if why := self._why_still(status):
+            return why
         if status.done == 0:
             return "waiting for workers"
         if self.feeder and not self.feeder.exhausted:

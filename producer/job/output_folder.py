@@ -62,7 +62,16 @@ class OutputFolder:
         self.job_json = root / "job.json"
         self.private = root / ".ocrfleet"
         self.request_file = self.private / "request.json"
+        self.epoch_file = self.private / "epoch"
         self.server_data = self.private / "server"
+
+    @property
+    def epoch(self) -> str:
+        """Which job of its name this folder's is; "" for one of a version that did not have epochs."""
+        try:
+            return self.epoch_file.read_text(encoding="ascii").strip()
+        except (FileNotFoundError, UnicodeDecodeError):
+            return ""
 
     def exists(self) -> bool:
         """Whether a job was ever begun here."""

@@ -35,10 +35,12 @@ def start(name: str | None, loglevel: str, **options: object) -> None:
     """
     from detector.runtimes import usable_card
     from worker.broker import connect
+    from worker.broker.fitness import refuse_unfit
 
     export(**options)
     current = read_settings(os.environ)
     usable_card(current.model, current.runtime)  # no worker is better than one that can do nothing but fail images
-    connect(current).close()
+    with connect(current) as client:
+        refuse_unfit(client, writing=False)
     click.echo(f"ocr-worker: {current.profile_reason}; broker {redacted(current.redis_url)}", err=True)
     replace_by_celery("worker", "-n", name or f"w{os.getpid()}@%h", "--loglevel", loglevel)

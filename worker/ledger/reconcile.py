@@ -24,8 +24,8 @@ from worker.settings import LEASE_S
 
 logger = logging.getLogger(__name__)
 LOCK_KEY = "ocrfleet:lock:reconcile"
-# One pass of the fleet per this many seconds is enough.
-LOCK_S = 20
+# One pass of the fleet per this many seconds is enough; every worker tries every 10 s (celery_ext/self_care.py).
+LOCK_S = 8
 # A page that was sent this recently may still be between two steps.
 GRACE_S = 10
 # Between looking at the queue and at the unacknowledged messages: longer than kombu's pop-to-unacked gap, also over a
@@ -33,30 +33,47 @@ GRACE_S = 10
 GAP_S = 1.0
 
 
-def stranded(ledger: Ledger, job: str) -> list[int]:
-    """Pages of a job that nobody will run unless they are sent again.
+def suspects(ledger: Ledger, job: str) -> tuple[list[int], list[int]]:
+    """Pages whose lease lapsed, and pages that are in no queue though nobody holds a lease on them.
 
-    Sleeps ``GAP_S`` if, and only if, there are candidates that must be looked for in the queue.
+    The latter may be between two steps: :func:`held_by_nobody` tells, ``GAP_S`` later.
     """
     lapsed = ledger.lapsed(job)
     leased = ledger.leased(job)
     old_ms = (ledger.now() - GRACE_S) * 1000
     candidates = [index for index, sent in ledger.in_flight(job).items() if sent < old_ms and index not in leased]
-    if candidates:
-        waiting = queue.queued_ids(ledger.client)
-        missing = [index for index in candidates if task_id(job, index) not in waiting]
-        if missing:
-            time.sleep(GAP_S)
-            held = queue.unacked_ids(ledger.client)
-            fresh = ledger.now() - LEASE_S
-            lapsed += [index for index in missing if held.get(task_id(job, index), 0) < fresh]
+    waiting = queue.queued_ids(ledger.client) if candidates else set()
+    return lapsed, [index for index in candidates if task_id(job, index) not in waiting]
+
+
+def held_by_nobody(ledger: Ledger, job: str, indices: list[int]) -> list[int]:
+    """Of these pages those whose message no worker took lately: taken, but not begun, for ``LEASE_S`` is lost too."""
+    held = queue.unacked_ids(ledger.client)
+    fresh = ledger.now() - LEASE_S
+    return [index for index in indices if held.get(task_id(job, index), 0) < fresh]
+
+
+def stranded(ledger: Ledger, job: str) -> list[int]:
+    """Pages of a job that nobody will run unless they are sent again.
+
+    Sleeps ``GAP_S`` if, and only if, there are candidates that must be looked for in the queue.
+    """
+    lapsed, missing = suspects(ledger, job)
+    if missing:
+        time.sleep(GAP_S)
+        lapsed += held_by_nobody(ledger, job, missing)
     return sorted(set(lapsed))
 
 
 def reconcile(app: Celery, ledger: Ledger, job: str) -> int:
     """Send a job's stranded pages again. Returns how many."""
+    return send_again(app, ledger, job, stranded(ledger, job))
+
+
+def send_again(app: Celery, ledger: Ledger, job: str, indices: list[int]) -> int:
+    """Send these pages again, unless they woke up. Returns how many."""
     sent = 0
-    for index in stranded(ledger, job):
+    for index in indices:
         # The claim is atomic and looks again: two reconcilers do not both send, and a page that woke up is left alone.
         if (data := ledger.reclaim(job, index)) is None:
             continue
@@ -70,13 +87,18 @@ def reconcile(app: Celery, ledger: Ledger, job: str) -> int:
     return sent
 
 
+def open_jobs(ledger: Ledger) -> list[str]:
+    """Jobs that have pages to be done."""
+    names = []
+    for job in ledger.jobs():
+        status = ledger.status(job)
+        if status is not None and status.state == "open" and not status.finished:
+            names.append(job)
+    return names
+
+
 def reconcile_all_once(app: Celery, ledger: Ledger) -> int | None:
     """Reconcile every open job, on one worker of the fleet. None when another one is at it."""
     if not ledger.client.set(LOCK_KEY, 1, nx=True, ex=LOCK_S):
         return None
-    sent = 0
-    for job in ledger.jobs():
-        status = ledger.status(job)
-        if status is not None and status.state == "open" and not status.finished:
-            sent += reconcile(app, ledger, job)
-    return sent
+    return sum(reconcile(app, ledger, job) for job in open_jobs(ledger))
