@@ -8,6 +8,8 @@ import pytest
 
 from tests.faults.rig import JOB, Rig
 
+pytestmark = pytest.mark.chaos
+
 
 @pytest.mark.parametrize("how", ["kill", "shutdown"])
 def test_busy_workers_outlive_a_restart(rig: Rig, how: str) -> None:

@@ -19,9 +19,20 @@ QUEUE_LISTS = [IMAGE_QUEUE, *(f"{IMAGE_QUEUE}{Channel.sep}{step}" for step in PR
 
 def send(app: Celery, task: ImageTask) -> None:
     """Put one page on the queue. Its arguments are what Flower shows."""
+    send_as_it_is(app, task, msgspec.to_builtins(task))
+
+
+def send_as_it_is(app: Celery, task: ImageTask, message: object) -> None:
+    """Put a page on the queue whose message may be of another version; a worker of that version understands it.
+
+    Args:
+        app: sends it.
+        task: what this version knows of the page.
+        message: what is sent.
+    """
     app.send_task(
         DETECT_TASK,
-        args=[msgspec.to_builtins(task)],
+        args=[message],
         task_id=task.task_id,
         queue=IMAGE_QUEUE,
         argsrepr=f"{task.image!a} page {task.page} of job {task.job}",
