@@ -7,15 +7,14 @@ ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1 PYTHONDONTWRITEBYTECODE=1
 RUN python -m venv /opt/ocrfleet
 WORKDIR /src
 # Dependencies first: a change of our own code must not download 300 MB of wheels again.
-COPY constraints.txt pyproject.toml README.md LICENSE ./
-RUN mkdir detector worker producer \
-    && touch detector/__init__.py worker/__init__.py producer/__init__.py \
-    && /opt/ocrfleet/bin/pip install --constraint constraints.txt '.[worker,flower,s3]' \
-    && /opt/ocrfleet/bin/pip uninstall --yes ocrfleet
+COPY requirements requirements
+RUN /opt/ocrfleet/bin/pip install --require-hashes --requirement requirements/build.txt --requirement requirements/fleet.txt
+COPY pyproject.toml README.md LICENSE ./
 COPY detector detector
 COPY worker worker
 COPY producer producer
-RUN /opt/ocrfleet/bin/pip install --no-deps . \
+RUN /opt/ocrfleet/bin/pip install --no-deps --no-build-isolation . \
+    && /opt/ocrfleet/bin/pip uninstall --yes setuptools wheel \
     && /opt/ocrfleet/bin/python -m compileall -q /opt/ocrfleet/lib \
     # The image must hold a model that loads, and must not hold torch: better to fail here than on fifty machines.
     && /opt/ocrfleet/bin/python -c "from detector.models import DEFAULT_MODEL, load_card; load_card(DEFAULT_MODEL)" \

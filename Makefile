@@ -8,18 +8,37 @@ RUN ?= runs/$(MODEL)
 BIN = $(VENV)/bin
 PIP = $(BIN)/python -m pip --disable-pip-version-check --quiet install --constraint constraints.txt
 
-.PHONY: run test lint bench train .data-given clean
+# What runs in production comes from lock files: every download must be the one that was looked at (its SHA-256).
+LOCKED = $(BIN)/python -m pip --disable-pip-version-check --quiet install --require-hashes
+
+# A file's tests stay in one process, which makes its fixtures once. JOBS=0 runs all tests in one. `make test` has one
+# process more than cores: there is always a test that waits for a worker to start or for a clock.
+JOBS ?= $(shell nproc)
+PARALLEL = --dist=loadfile --no-loadscope-reorder --numprocesses
+
+.PHONY: run quick test lint lock bench train .data-given clean
 
 run: $(VENV)/.run-ready ## detect text in IMAGES, results in OUT
 	$(BIN)/ocr-producer run "$(IMAGES)" -o "$(OUT)" --overlays
 
-test: $(VENV)/.test-ready lint ## everything CI runs
-	$(BIN)/python -m pytest --cov --cov-report=term:skip-covered -q
+quick: $(VENV)/.test-ready lint ## lint, types, and the tests without server, training or a second: under a minute on 2 cores
+	$(BIN)/python -m pytest -q -m quick $(PARALLEL)=$(JOBS) --durations=5
+
+test: $(VENV)/.test-ready lint ## everything CI runs; what measures memory or rates comes last, with the machine for itself
+	rm -f .coverage .coverage.*
+	$(BIN)/python -m pytest -q -m "not serial" $(PARALLEL)=$$(($(JOBS) ? $(JOBS) + 1 : 0)) --durations=15 --cov --cov-report=
+	$(BIN)/python -m pytest -q -m serial --durations=15 --cov --cov-append --cov-report=term:skip-covered
 
 lint: $(VENV)/.test-ready
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+lock: $(VENV)/bin/python ## requirements/*.txt anew from pyproject.toml and constraints.txt, with hashes
+	$(PIP) uv
+	for lock in 'build requirements/build.in' 'local pyproject.toml --extra local' 'fleet pyproject.toml --extra worker --extra flower --extra s3'; do \
+	  set -- $$lock; name=$$1; shift; $(BIN)/uv pip compile --quiet --generate-hashes --universal --python-version 3.11 --no-header \
+	    --constraint constraints.txt "$$@" --output-file requirements/$$name.txt || exit 1; done
 
 bench: $(VENV)/.test-ready ## tables of speed and memory; takes minutes, wants a quiet machine
 	failed=; for script in tests/bench/bench_*.py; do echo "== $$script"; $(BIN)/python $$script || failed="$$failed $$script"; done; \
@@ -36,8 +55,9 @@ $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
 
 # Without torch: what a worker machine needs.
-$(VENV)/.run-ready: $(VENV)/bin/python pyproject.toml constraints.txt
-	$(PIP) --editable '.[local]'
+$(VENV)/.run-ready: $(VENV)/bin/python pyproject.toml requirements/build.txt requirements/local.txt
+	$(LOCKED) --requirement requirements/build.txt --requirement requirements/local.txt
+	$(PIP) --no-deps --no-build-isolation --editable .
 	@touch $@
 
 $(VENV)/.test-ready: $(VENV)/bin/python pyproject.toml constraints.txt

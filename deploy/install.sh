@@ -68,10 +68,11 @@ install_program() {
     echo "install.sh: no venv module; try: apt-get install python3-venv" >&2
     exit 2
   }
-  local extras=worker,s3
-  [ "$role" = hub ] && extras=worker,s3,flower
-  "$prefix/bin/python" -m pip --quiet --disable-pip-version-check install --upgrade \
-    --constraint "$source_folder/constraints.txt" "${source_folder}[$extras]"
+  local pip=("$prefix/bin/python" -m pip --quiet --disable-pip-version-check install --upgrade)
+  # From lock files: every download must be the one that was looked at (its SHA-256). One set for both roles.
+  "${pip[@]}" --require-hashes --requirement "$source_folder/requirements/build.txt" \
+    --requirement "$source_folder/requirements/fleet.txt"
+  "${pip[@]}" --no-deps --no-build-isolation "$source_folder"
   install -d "$prefix/share/deploy"
   install -m 0644 "$here/README.md" "$prefix/share/deploy/README.md"
 }

@@ -1,10 +1,75 @@
 """Text detection: pixels in, boxes out. Knows nothing of queues.
 
-Importing the package costs nothing; take what you need from its modules::
+Importing the package loads nothing; a name is looked up when it is used::
 
-    from detector.predictor import TextDetector
+    from detector import TextDetector
 
-    detection = TextDetector().detect(Path("photo.jpg"))
-    for box in detection.boxes:
+    detector = TextDetector()
+    for box in detector.detect("photo.jpg").boxes:
         print(box.points, box.score)
+
+docs/python.md is the reference.
 """
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from detector.errors import (
+        CorruptImage,
+        DetectorError,
+        ImageError,
+        ModelError,
+        NotFound,
+        TooLarge,
+        UnsupportedFormat,
+    )
+    from detector.memory import configure_process
+    from detector.postprocess import Box
+    from detector.predictor import Detection, ModelInfo, TextDetector
+    from detector.thresholds import Thresholds
+
+_HOMES = {
+    "Box": "detector.postprocess",
+    "CorruptImage": "detector.errors",
+    "Detection": "detector.predictor",
+    "DetectorError": "detector.errors",
+    "ImageError": "detector.errors",
+    "ModelError": "detector.errors",
+    "ModelInfo": "detector.predictor",
+    "NotFound": "detector.errors",
+    "TextDetector": "detector.predictor",
+    "Thresholds": "detector.thresholds",
+    "TooLarge": "detector.errors",
+    "UnsupportedFormat": "detector.errors",
+    "configure_process": "detector.memory",
+}
+
+__all__ = [
+    "Box",
+    "CorruptImage",
+    "Detection",
+    "DetectorError",
+    "ImageError",
+    "ModelError",
+    "ModelInfo",
+    "NotFound",
+    "TextDetector",
+    "Thresholds",
+    "TooLarge",
+    "UnsupportedFormat",
+    "configure_process",
+]
+
+
+def __getattr__(name: str) -> object:
+    """A public name, from the module that has it, imported now (PEP 562)."""
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value: object = getattr(import_module(_HOMES[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -73,4 +73,5 @@ def clip_to_page(points: Points, width: float, height: float) -> npt.NDArray[np.
 def area(points: Points) -> npt.NDArray[np.float64]:
     """Areas of simple polygons, (..., N, 2) -> (...), by the shoelace formula; square pixels, never negative."""
     x, y = np.moveaxis(np.asarray(points, dtype=np.float64), -1, 0)
-    return np.abs((x * np.roll(y, -1, axis=-1)).sum(axis=-1) - (y * np.roll(x, -1, axis=-1)).sum(axis=-1)) / 2.0
+    doubled: npt.NDArray[np.float64] = (x * np.roll(y, -1, axis=-1) - y * np.roll(x, -1, axis=-1)).sum(axis=-1)
+    return np.abs(doubled) / 2.0

@@ -64,7 +64,7 @@ def _cgroup_limits(proc: Path, sys_cgroup: Path) -> tuple[float | None, int | No
     """(cores, bytes) that cgroups allow; None where they set no limit."""
     cores: list[float] = []
     memory: list[int] = []
-    for controllers, path in cgroup_memberships(proc):
+    for controllers, path in _memberships(proc):
         if controllers == "":  # v2: one tree; a limit anywhere above counts too
             for folder in _upwards(sys_cgroup, path):
                 cores += _quota(_read(folder / "cpu.max").split())
@@ -81,7 +81,42 @@ def _cgroup_limits(proc: Path, sys_cgroup: Path) -> tuple[float | None, int | No
     return min(cores, default=None), min(memory, default=None)
 
 
-def cgroup_memberships(proc: Path) -> list[tuple[str, str]]:
+def cgroup_file(
+    v1: str,
+    v2: str,
+    controller: str = "memory",
+    *,
+    proc: Path = Path("/proc"),
+    sys_cgroup: Path = Path("/sys/fs/cgroup"),
+) -> Path | None:
+    """A file of this process's own cgroup, such as the one that counts what the OOM killer did.
+
+    Inside a container the path in /proc may not exist: the root of the tree then is our cgroup.
+
+    Args:
+        v1: its name in the controller's tree of cgroups v1, such as "memory.oom_control".
+        v2: its name in cgroups v2, such as "memory.events".
+        controller: of v1.
+        proc: where procfs is.
+        sys_cgroup: where the cgroup file systems are.
+
+    Returns:
+        The file, or None: no cgroups, or the file is not there.
+    """
+    for controllers, path in _memberships(proc):
+        if controllers == "":
+            tree, name = sys_cgroup, v2
+        elif controller in controllers.split(","):
+            tree, name = sys_cgroup / controller, v1
+        else:
+            continue
+        for folder in (_upwards(tree, path)[0], tree):
+            if (folder / name).is_file():
+                return folder / name
+    return None
+
+
+def _memberships(proc: Path) -> list[tuple[str, str]]:
     """(controllers, path) of each line of /proc/self/cgroup, see cgroups(7); "" = v2."""
     lines = (line.split(":", 2) for line in _read(proc / "self" / "cgroup").splitlines())
     return [(fields[1], fields[2]) for fields in lines if len(fields) == 3]

@@ -15,18 +15,21 @@ from __future__ import annotations
 import json
 import os
 import sys
+import traceback
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TextIO
 from urllib.parse import unquote_to_bytes
 
 import cv2
+import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from detector.errors import ImageError
+from detector.atomic import atomic_write
+from detector.errors import DetectorError, first_line, is_out_of_memory
 from detector.images.page import Page, open_page
-from detector.memory_limit import limit_memory
+from detector.memory import configure_process, limit_memory
 from detector.shrink import memory_limit
 
 Boxes = Sequence[Sequence[Sequence[float]]] | Sequence[npt.NDArray[np.float64]] | npt.NDArray[np.float64]
@@ -45,6 +48,10 @@ GREY = (130, 130, 130)
 _HALO = (255, 255, 255)
 _FRACTION_BITS = 4  # cv2 takes coordinates in 1/16 pixel with shift=4
 _FILL = 0.12
+
+
+class BoxesError(DetectorError):
+    """Boxes that cannot be drawn."""
 
 
 def draw(
@@ -103,12 +110,8 @@ def write_jpeg(pixels: npt.NDArray[np.uint8], out: Path) -> None:
     if not ok:
         raise OSError(f"cannot encode {pixels.shape} pixels as JPEG")
     out.parent.mkdir(parents=True, exist_ok=True)
-    part = out.with_name(f".{out.name}.{os.getpid()}.part")
-    try:
-        part.write_bytes(data.tobytes())
-        part.replace(out)
-    finally:
-        part.unlink(missing_ok=True)
+    with atomic_write(out) as unfinished:
+        unfinished.write_bytes(data.tobytes())
 
 
 def write_overlay(
@@ -126,7 +129,7 @@ def write_overlay(
         (width, height) of the JPEG in pixels.
 
     Raises:
-        ValueError: a box is not a polygon.
+        BoxesError: a box is not a polygon.
         ImageError: the page cannot be opened.
         OSError: the JPEG cannot be written.
     """
@@ -163,37 +166,45 @@ def _scaled(boxes: Boxes, opened: Page) -> list[npt.NDArray[np.float64]]:
     scale = np.array([width / opened.width, height / opened.height])
     polygons = [np.asarray(box, dtype=np.float64) for box in boxes]
     if any(polygon.ndim != 2 or polygon.shape[1] != 2 or len(polygon) < 3 for polygon in polygons):
-        raise ValueError("a box is not a list of three or more [x, y] corners")
+        raise BoxesError("a box is not a list of three or more [x, y] corners")
     return [polygon * scale for polygon in polygons]
 
 
+class Job(msgspec.Struct, frozen=True):
+    """One job line, see the module's description."""
+
+    path: str
+    boxes: list[list[tuple[float, float]]]
+    out: str
+    page: int = 0
+    max_side: int = MAX_SIDE
+    scores: list[float] | None = None
+
+
 def answer(line: str) -> dict[str, Any]:
-    """Does one job line; whatever goes wrong is in the answer."""
+    """Does one job line; whatever goes wrong is in the answer, and a fault of ours also on stderr."""
     out = None
     try:
-        job = json.loads(line)
-        out = job["out"]
-        path = Path(os.fsdecode(unquote_to_bytes(job["path"])))
-        width, height = write_overlay(
-            path,
-            int(job.get("page", 0)),
-            job["boxes"],
-            Path(out),
-            max_side=int(job.get("max_side", MAX_SIDE)),
-            scores=job.get("scores"),
-        )
-    except (ImageError, OSError) as error:
+        job = msgspec.json.decode(line, type=Job)
+        out = job.out
+        path = Path(os.fsdecode(unquote_to_bytes(job.path)))
+        width, height = write_overlay(path, job.page, job.boxes, Path(out), max_side=job.max_side, scores=job.scores)
+    except msgspec.MsgspecError as error:
+        return {"out": out, "ok": False, "error": f"bad overlay job: {first_line(error)}"}
+    except (DetectorError, OSError) as error:
         return {"out": out, "ok": False, "error": str(error)}
     except MemoryError:
         return {"out": out, "ok": False, "error": "not enough memory to draw this page"}
-    except (ValueError, KeyError, TypeError, AttributeError, cv2.error) as error:
-        return {"out": out, "ok": False, "error": f"bad overlay job: {type(error).__name__}: {error}"}
+    except Exception as error:  # the other pages can still be drawn
+        if is_out_of_memory(error):
+            return {"out": out, "ok": False, "error": "not enough memory to draw this page"}
+        traceback.print_exc()
+        return {"out": out, "ok": False, "error": f"a bug in drawing: {type(error).__name__}: {first_line(error)}"}
     return {"out": out, "ok": True, "width": width, "height": height}
 
 
 def serve(jobs: TextIO, answers: TextIO, limit: int | None = None) -> None:
     """Answers job lines until they end, using at most ``limit`` bytes of memory."""
-    cv2.setNumThreads(0)
     for line in jobs:
         if line.strip():
             if limit is not None:
@@ -204,6 +215,7 @@ def serve(jobs: TextIO, answers: TextIO, limit: int | None = None) -> None:
 
 def main() -> int:
     """``python -m detector.overlay``."""
+    configure_process()
     try:
         serve(sys.stdin, sys.stdout, memory_limit(os.environ))
     except (BrokenPipeError, KeyboardInterrupt):

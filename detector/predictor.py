@@ -1,8 +1,9 @@
-"""TextDetector: an image file in, boxes out. The only class most callers need."""
+"""TextDetector: an image in, boxes out. The only class most callers need."""
 
 from __future__ import annotations
 
 import logging
+import os
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,16 +12,19 @@ from typing import TypedDict, cast
 import cv2
 import numpy as np
 import numpy.typing as npt
+from PIL import Image
 
-from detector.errors import ModelError, is_out_of_memory
+from detector.errors import ModelError, NotFound, is_out_of_memory
 from detector.images.page import DEFAULT_MAX_BYTES, DEFAULT_MAX_PIXELS, MakeRoom, Page, open_page, open_strips
+from detector.images.picture import Channels, Picture, picture_page
 from detector.images.sizes import TILE, needs_tiles, overview_side, target_size
-from detector.memory import decode_budget, resident_bytes, tame_malloc
+from detector.images.source import Source, reopenable
+from detector.memory import decode_budget, resident_bytes
 from detector.models import DEFAULT_MODEL, ModelCard, load_card
 from detector.postprocess import Box, Map, find_boxes
 from detector.preprocess import Normaliser, normalise
 from detector.runtimes import Runtime, file_kind, load_runtime
-from detector.runtimes.tuned import RUNTIMES, Measured, tuned
+from detector.runtimes.tuned import RUNTIMES, Candidate, tuned
 from detector.thresholds import Thresholds
 from detector.tiling import WholePage, blend_overview, merged_map
 
@@ -88,6 +92,9 @@ class _Seen:
 class TextDetector:
     """Finds text on pages. Holds the loaded network; not for use by several threads at once.
 
+    Nothing of the process is changed, but by the runtime "torch" (its number of threads) and by libvips, which reads
+    large pages (no cache, one thread); see `detector.configure_process` for what suits a process that only detects.
+
     Args:
         model: name of a shipped model, or path of an .onnx file (torch runtime: of .safetensors).
         runtime: a name of `detector.runtimes.RUNTIMES`, or "auto": what `ocr-detector tune` found best here for this
@@ -104,6 +111,10 @@ class TextDetector:
 
     Raises:
         ModelError: no such model or runtime, or it cannot be loaded.
+
+    Attributes:
+        info: which network it is.
+        threads: of one inference, as given or as tuned.
     """
 
     def __init__(
@@ -120,8 +131,7 @@ class TextDetector:
         tiled: bool = False,
     ) -> None:
         self.card, self._runtime, threads = _load(model, runtime, threads, limit_side, tiled, memory_limit)
-        tame_malloc()
-        cv2.setNumThreads(threads if threads > 1 else 0)  # 0: run in the calling thread, start no pool
+        self.threads = threads
         self._normalise = Normaliser(self.card.mean, self.card.std)
         self.thresholds = thresholds or self.card.thresholds
         self.limit_side = limit_side
@@ -133,21 +143,27 @@ class TextDetector:
             self.max_bytes = min(max_bytes, decode_budget(memory_limit, resident_bytes()))
         self.info = ModelInfo(self.card.name, self.card.sha256, self._runtime.name)
 
-    def detect(self, path: Path, page: int = 0, *, limit_side: int | None = None) -> Detection:
-        """Finds the text on one page of a file.
+    def detect(
+        self, source: Source | Picture, page: int = 0, *, limit_side: int | None = None, channels: Channels = "rgb"
+    ) -> Detection:
+        """Finds the text on one page.
 
         Args:
-            path: image, TIFF or PDF.
-            page: counted from 0.
+            source: path of an image, TIFF or PDF; such a file's content as bytes; a binary file object; a numpy array,
+                (H, W, 3) or (H, W) uint8; or a PIL image. All are shrunk by the same rule.
+            page: of a TIFF or PDF, counted from 0.
             limit_side: instead of the detector's own.
+            channels: of an array's last axis: "rgb", or "bgr" as OpenCV has it.
 
         Raises:
             ImageError: NotFound, CorruptImage, UnsupportedFormat or TooLarge.
             MemoryError: there is no memory, whichever library says so, in whatever words.
         """
         started = time.perf_counter()
+        if not isinstance(source, str | os.PathLike | np.ndarray | Image.Image):
+            source = reopenable(source)
         try:
-            seen = self._see(path, page, limit_side or self.limit_side)
+            seen = self._see(source, page, limit_side or self.limit_side, channels)
             inferred = time.perf_counter()
             boxes = self._boxes(seen.map, seen.width, seen.height)
         except Exception as error:
@@ -158,14 +174,18 @@ class TextDetector:
         seconds = {"open": seen.ready - started, "infer": inferred - seen.ready, "post": done - inferred}
         return Detection(seen.width, seen.height, boxes, seen.map.shape, seen.flags, seconds)
 
-    def _see(self, path: Path, page: int, limit_side: int) -> _Seen:
+    def _see(self, source: Source | Picture, page: int, limit_side: int, channels: Channels) -> _Seen:
         """The page's map: of a page in memory, or, where tiles allow it, of one read in strips."""
-        if self.tiled and (seen := self._see_strips(path, page, limit_side)):
+        if (
+            self.tiled
+            and not isinstance(source, np.ndarray | Image.Image)
+            and (seen := self._see_strips(source, page, limit_side))
+        ):
             side = overview_side(*seen.map.shape)
             if side < limit_side:
-                blend_overview(cast("npt.NDArray[np.uint8]", seen.map), self._see(path, page, side).map)
+                blend_overview(cast("npt.NDArray[np.uint8]", seen.map), self._see(source, page, side, channels).map)
             return seen
-        opened = self._open(path, page, limit_side)
+        opened = self._open(source, page, limit_side, channels)
         ready = time.perf_counter()
         if self._in_tiles(*opened.pixels.shape[:2]):
             merged = self._tiled(opened.pixels)
@@ -177,9 +197,9 @@ class TextDetector:
         too_large = self.memory_limit is not None and height * width * NETWORK_BYTES_PER_PIXEL > self.max_bytes
         return (self.tiled or too_large) and needs_tiles(height, width)
 
-    def _see_strips(self, path: Path, page: int, limit_side: int) -> _Seen | None:
+    def _see_strips(self, source: Source, page: int, limit_side: int) -> _Seen | None:
         """The map of a large page's tiles, without its overview; None if the page is small or must be held whole."""
-        with open_strips(path, page, limit_side=limit_side, **self._budget()) as large:
+        with open_strips(source, page, limit_side=limit_side, **self._budget()) as large:
             if large is None or not needs_tiles(large.strips.height, large.strips.width):
                 return None
             ready = time.perf_counter()
@@ -196,8 +216,12 @@ class TextDetector:
             blend_overview(merged, self._tiled(small) if needs_tiles(*small.shape[:2]) else self.probability(small))
         return merged
 
-    def _open(self, path: Path, page: int, limit_side: int) -> Page:
-        return open_page(path, page, limit_side=limit_side, **self._budget())
+    def _open(self, source: Source | Picture, page: int, limit_side: int, channels: Channels) -> Page:
+        if not isinstance(source, np.ndarray | Image.Image):
+            return open_page(source, page, limit_side=limit_side, **self._budget())
+        if page:
+            raise NotFound(f"a picture in memory has one page, page {page} (counted from 0) was asked for")
+        return picture_page(source, limit_side=limit_side, max_pixels=self.max_pixels, channels=channels)
 
     def _budget(self) -> _Budget:
         return {"max_pixels": self.max_pixels, "max_bytes": self.max_bytes, "make_room": self._make_room}
@@ -225,7 +249,7 @@ class TextDetector:
 
 def _tuned(
     card: ModelCard, threads: int | None, limit_side: int, tiled: bool, memory_limit: int | None
-) -> Measured | None:
+) -> Candidate | None:
     # With tiles the network never sees more than a tile.
     seen_side = min(limit_side, TILE) if tiled else limit_side
     return tuned(card.sha256, seen_side, threads, memory_limit / 2**20 if memory_limit else None)
@@ -237,8 +261,8 @@ def auto_runtime(model: str | Path, *, threads: int, limit_side: int, tiled: boo
     Raises:
         ModelError: no such model.
     """
-    way = _tuned(load_card(model), threads, limit_side, tiled, memory_limit)
-    return way.runtime if way else RUNTIMES[0]
+    candidate = _tuned(load_card(model), threads, limit_side, tiled, memory_limit)
+    return candidate.runtime if candidate else RUNTIMES[0]
 
 
 def _load(
@@ -246,10 +270,10 @@ def _load(
 ) -> tuple[ModelCard, Runtime, int]:
     """The model's card, the runtime holding it, and its threads. What "auto" means is `detector.runtimes.tuned`."""
     card = load_card(model, file_kind(runtime))
-    if runtime == "auto" and (way := _tuned(card, threads, limit_side, tiled, memory_limit)):
+    if runtime == "auto" and (candidate := _tuned(card, threads, limit_side, tiled, memory_limit)):
         try:
-            chosen = load_card(model, file_kind(way.runtime))
-            return chosen, load_runtime(way.runtime, chosen, way.threads), way.threads
+            chosen = load_card(model, file_kind(candidate.runtime))
+            return chosen, load_runtime(candidate.runtime, chosen, candidate.threads), candidate.threads
         except (ModelError, ImportError) as error:
-            _log.warning("the tuned runtime %s does not load (%s); using the default", way.runtime, error)
+            _log.warning("the tuned runtime %s does not load (%s); using the default", candidate.runtime, error)
     return card, load_runtime(runtime, card, threads or 1), threads or 1

@@ -12,7 +12,7 @@ from detector.images.sizes import STRIDE
 
 KEPT_BYTES = 3 * 4 * 672 * 672
 """Input of pages up to this size (a tile) keeps its memory from page to page. Fresh memory costs 2 ms a page: the
-system must find and clear it piece by piece. Larger input is made anew, so that it does not outlive its page."""
+system must find and clear it piece by piece. Larger input lives as long as its page."""
 
 Pixels = npt.NDArray[np.uint8]
 Three = tuple[float, float, float]
@@ -44,7 +44,7 @@ class Normaliser:
             (1, 3, H', W') float32, good until the next call.
         """
         height, width = pixels.shape[:2]
-        batch, plane = self._room(math.ceil(height / STRIDE) * STRIDE, math.ceil(width / STRIDE) * STRIDE)
+        batch, plane = self._buffers(math.ceil(height / STRIDE) * STRIDE, math.ceil(width / STRIDE) * STRIDE)
         plane = plane[: height * width].reshape(height, width)
         batch[:, :, height:] = 0
         batch[:, :, :height, width:] = 0
@@ -53,15 +53,15 @@ class Normaliser:
             cv2.LUT(plane, table, dst=batch[0, channel, :height, :width])
         return batch
 
-    def _room(self, height: int, width: int) -> tuple[npt.NDArray[np.float32], Pixels]:
+    def _buffers(self, height: int, width: int) -> tuple[npt.NDArray[np.float32], Pixels]:
         """A (1, 3, height, width) batch, and as many bytes as one of its channels has pixels."""
         size = 3 * height * width
-        room, plane = self._kept, self._kept_plane
-        if size > room.size:
-            room, plane = np.empty(size, np.float32), np.empty(height * width, np.uint8)
-            if room.nbytes <= KEPT_BYTES:
-                self._kept, self._kept_plane = room, plane
-        return room[:size].reshape(1, 3, height, width), plane
+        batch, plane = self._kept, self._kept_plane
+        if size > batch.size:
+            batch, plane = np.empty(size, np.float32), np.empty(height * width, np.uint8)
+            if batch.nbytes <= KEPT_BYTES:
+                self._kept, self._kept_plane = batch, plane
+        return batch[:size].reshape(1, 3, height, width), plane
 
 
 def normalise(pixels: Pixels, mean: Three, std: Three) -> npt.NDArray[np.float32]:

@@ -68,7 +68,7 @@ def choose_profile(name: str = "auto", machine: Machine | None = None) -> tuple[
     if name != "auto" and name not in PROFILES:
         raise ProfileError(f"unknown profile {name!r}; choose auto, {', '.join(PROFILES)}")
     machine = machine or read_machine()
-    has = f"{machine.cores:g} cores, {machine.memory_mb} MB ({machine.limited_by})"
+    has = f"{machine.cores:g} cores, {machine.memory_mb} MiB ({machine.limited_by})"
     if name != "auto":
         profile, reason = PROFILES[name], f"profile {name}: asked for; {has}"
     elif machine.memory_mb < 2000 or machine.cores < 2:
@@ -78,7 +78,7 @@ def choose_profile(name: str = "auto", machine: Machine | None = None) -> tuple[
     share = _worker_share(machine)
     if profile.memory_limit_mb is not None and share < profile.memory_limit_mb:
         profile = replace(profile, memory_limit_mb=share)
-        reason += f"; memory limit lowered to {share} MB"
+        reason += f"; memory limit lowered to {share} MiB"
     return profile, reason
 
 

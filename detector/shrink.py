@@ -16,17 +16,18 @@ from __future__ import annotations
 import json
 import os
 import sys
+import traceback
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TextIO
 from urllib.parse import unquote_to_bytes
 
 import cv2
+import msgspec
 
-from detector.errors import ImageError
+from detector.errors import ImageError, first_line, is_out_of_memory
 from detector.images.page import DEFAULT_MAX_BYTES, DEFAULT_MAX_PIXELS, open_page
-from detector.memory import decode_budget, resident_bytes
-from detector.memory_limit import limit_memory
+from detector.memory import configure_process, decode_budget, limit_memory, resident_bytes
 from detector.profile import choose_profile
 
 JPEG_QUALITY = 92
@@ -63,7 +64,7 @@ def shrink(
 
     def refuse(needed: int) -> None:  # rather than decode smaller: whoever takes the whole page may have the memory
         if needed > max_bytes:
-            raise MemoryError(f"decoding takes about {needed >> 20} MB, {max_bytes >> 20} MB are free")
+            raise MemoryError(f"decoding takes about {needed >> 20} MiB, {max_bytes >> 20} MiB are free")
 
     opened = open_page(
         path, page, limit_side=limit_side, max_pixels=max_pixels, max_bytes=sys.maxsize, make_room=refuse
@@ -92,25 +93,44 @@ def memory_limit(settings: Mapping[str, str]) -> int | None:
     return limit_mb << 20 if limit_mb else None
 
 
+class Job(msgspec.Struct, frozen=True):
+    """One job line, see the module's description."""
+
+    path: str
+    page: int
+    limit_side: int
+    max_pixels: int
+    out: str
+
+
 def serve(lines: TextIO, answers: TextIO, limit: int | None = None) -> None:
     """Does one job per line until the input ends, using at most ``limit`` bytes of memory."""
     for line in lines:
-        budget = DEFAULT_MAX_BYTES
-        if limit is not None:
-            budget = decode_budget(limit, resident_bytes())
-            limit_memory(limit)
-        try:
-            job = json.loads(line)
-            path = Path(os.fsdecode(unquote_to_bytes(job["path"])))
-            limits = {name: int(job[name]) for name in ("limit_side", "max_pixels")}
-            answer = {"ok": True, **shrink(path, int(job["page"]), Path(job["out"]), max_bytes=budget, **limits)}
-        except ImageError as error:
-            answer = {"ok": False, "type": error.type, "error": str(error)}
-        except (OSError, ValueError, KeyError, TypeError, MemoryError, cv2.error) as error:
-            answer = {"ok": False, "type": "Internal", "error": f"{type(error).__name__}: {error}"}
-        answers.write(json.dumps(answer) + "\n")
+        answers.write(json.dumps(answer(line, limit)) + "\n")
         answers.flush()
 
 
+def answer(line: str, limit: int | None = None) -> dict[str, Any]:
+    """Does one job line; whatever goes wrong is in the answer, and a fault of ours also on stderr."""
+    budget = DEFAULT_MAX_BYTES
+    if limit is not None:
+        budget = decode_budget(limit, resident_bytes())
+        limit_memory(limit)
+    try:
+        job = msgspec.json.decode(line, type=Job)
+        path = Path(os.fsdecode(unquote_to_bytes(job.path)))
+        limits = {"limit_side": job.limit_side, "max_pixels": job.max_pixels}
+        return {"ok": True, **shrink(path, job.page, Path(job.out), max_bytes=budget, **limits)}
+    except ImageError as error:
+        return {"ok": False, "type": error.type, "error": str(error)}
+    except (OSError, MemoryError, msgspec.MsgspecError) as error:
+        return {"ok": False, "type": "Internal", "error": f"{type(error).__name__}: {first_line(error)}"}
+    except Exception as error:  # the other pages can still be made small
+        if not is_out_of_memory(error):
+            traceback.print_exc()
+        return {"ok": False, "type": "Internal", "error": f"{type(error).__name__}: {first_line(error)}"}
+
+
 if __name__ == "__main__":
+    configure_process()
     serve(sys.stdin, sys.stdout, memory_limit(os.environ))

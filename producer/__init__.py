@@ -1,1 +1,1 @@
-"""What a person runs: splits folders, archives and PDFs into pages, feeds them, watches, collects."""
+"""The producer: lists the pages of folders, archives and PDFs, feeds them to workers, and collects the results."""

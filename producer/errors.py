@@ -6,8 +6,6 @@ from typing import ClassVar
 
 from detector.exit_codes import ExitCode
 
-FIRST_LINE = 200  # characters: what libraries say about a hostile file may be long
-
 
 class ProducerError(Exception):
     """Something the user can put right. The message is one line that says what, and how.
@@ -26,7 +24,7 @@ class NothingToDoError(ProducerError):
 
 
 class NoSuchJobError(ProducerError):
-    """Neither this machine nor the broker knows the job."""
+    """No job of this name, here or on the broker."""
 
     exit_code = ExitCode.NOTHING
 
@@ -39,8 +37,3 @@ class JobInterruptedError(ProducerError):
     """Ctrl-C or SIGTERM. The message says how to go on."""
 
     exit_code = ExitCode.INTERRUPTED
-
-
-def first_line(error: BaseException) -> str:
-    """An exception of a library as one short line: its class, and the first line of what it says."""
-    return f"{type(error).__name__}: {error}".strip().splitlines()[0][:FIRST_LINE]

@@ -12,12 +12,12 @@ import pytest
 import redis
 
 from producer.local.server import EmbeddedServer
-from tests.tiers import fixture_group, is_quick
+from tests.tiers import is_quick
 from worker.ledger import Ledger
 from worker.settings import Settings, read_settings
 
 # A pool of threads in each of our processes, times the processes of two tests at once, only wait for each other.
-ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "OPENCV_FOR_THREADS_NUM": "1"}
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -29,14 +29,14 @@ def pytest_configure(config: pytest.Config) -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-@pytest.hookimpl(tryfirst=True)  # before pytest -m chooses, and before xdist reads the groups
+@pytest.hookimpl(tryfirst=True)  # before pytest -m chooses
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark the quick tests; keep together what shares an expensive fixture."""
+    """Mark the quick tests; what takes long begins first."""
     for item in items:
         if is_quick(item):
             item.add_marker(pytest.mark.quick)
-        if group := fixture_group(item):
-            item.add_marker(pytest.mark.xdist_group(group))
+    if "PYTEST_XDIST_WORKER" in os.environ:  # else a test that waits two minutes for a clock is the last, and alone
+        items.sort(key=lambda item: not any(item.get_closest_marker(mark) for mark in ("slow", "chaos")))
 
 
 @pytest.fixture(scope="session", autouse=True)

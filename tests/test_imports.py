@@ -1,4 +1,4 @@
-"""The import rules of the house, checked on what Python really loads."""
+"""How the packages are built: what loads what, which folder may import which, how large files and folders are."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def loaded_by(statement: str) -> set[str]:
         "import producer.cli, producer.local.job, producer.job.loop, producer.local.summary",
         "import producer.output.formats, producer.output.report",
         "import worker.app, worker.broker.queue, worker.ledger.reconcile",
-        "import detector",
+        "import detector, detector.images, detector.record, detector.atomic, detector.machine, detector.cli",
     ],
 )
 def test_light_modules_load_nothing_heavy(statement: str) -> None:
@@ -61,7 +61,7 @@ def top(names: set[str]) -> set[str]:
         ("producer", HEAVY),
     ],
 )
-def test_no_file_names_what_its_floor_must_not_know(package: str, forbidden: set[str]) -> None:
+def test_no_file_names_what_its_package_must_not_know(package: str, forbidden: set[str]) -> None:
     files = list((ROOT / package).rglob("*.py"))
     assert files
     guilty = {
@@ -70,7 +70,7 @@ def test_no_file_names_what_its_floor_must_not_know(package: str, forbidden: set
     assert guilty == {}
 
 
-def test_torch_and_click_stay_in_their_rooms() -> None:
+def test_torch_and_click_stay_in_their_folders() -> None:
     guilty = []
     for path in (ROOT / "detector").rglob("*.py"):
         parts = path.relative_to(ROOT / "detector").parts
@@ -93,3 +93,112 @@ def test_nothing_unsafe() -> None:
             text = path.read_text().replace(only_to_catch, "")
             assert not top(imports_of(text)) & {"pickle", "shelve", "marshal", "dill", "joblib"}, path
             assert "weights_only=False" not in text and "shell=True" not in text, path
+
+
+PACKAGES = ("detector", "worker", "producer")
+LAYERS = (
+    ("detector.exit_codes",),
+    ("detector.errors", "detector.geometry", "detector.thresholds", "detector.cache", "detector.atomic"),
+    ("detector.machine", "detector.memory", "detector.models"),
+    ("detector.images", "detector.profile", "detector.postprocess", "detector.record"),
+    ("detector.preprocess", "detector.tiling", "detector.overlay", "detector.shrink", "detector.network"),
+    ("detector.runtimes",),
+    ("detector.predictor",),
+    ("detector.evaluation",),
+    ("detector.convert",),
+    ("detector.training",),
+    ("detector.cli",),
+    ("worker.redis_keys", "worker.redis_url", "worker.cron", "worker.storage", "worker.messages"),
+    ("worker.process", "worker.oom", "worker.settings"),
+    ("worker.app",),
+    ("worker.broker",),
+    ("worker.ledger",),
+    ("worker.lease", "worker.ops", "worker.celery_ext", "worker.detection"),
+    ("worker.tasks", "worker.cli"),
+    ("producer.errors", "producer.sources", "producer.detector_process"),
+    ("producer.job",),
+    ("producer.output",),
+    ("producer.fleet_job", "producer.local"),
+    ("producer.cli",),
+)
+"""From the ground up. A folder (or a module beside the folders) imports those of the rows below it and nothing else of
+ours; those of one row know nothing of each other. Who adds one says here where it stands."""
+
+UNLAYERED = {"detector.cli.program"}
+"""The command table of all three programs: it imports only detector.exit_codes."""
+
+MOST_FILES = 18
+MOST_LINES = 350
+
+
+def our_modules() -> dict[str, Path]:
+    """Every module of the product by its name."""
+    modules = {}
+    for package in PACKAGES:
+        for path in (ROOT / package).rglob("*.py"):
+            parts = path.relative_to(ROOT).with_suffix("").parts
+            modules[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
+    return modules
+
+
+def run_time_imports(path: Path, modules: dict[str, Path]) -> set[str]:
+    """Modules of ours that a file imports anywhere, but for those under `if TYPE_CHECKING:`."""
+    found: set[str] = set()
+    waiting: list[ast.AST] = [ast.parse(path.read_text())]
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+            waiting += node.orelse
+            continue
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            assert not node.level, f"{path}: a relative import"
+            whole = {f"{node.module}.{alias.name}" for alias in node.names}
+            found |= whole & modules.keys() or {node.module}
+        waiting += ast.iter_child_nodes(node)
+    return found & modules.keys()
+
+
+def import_graph() -> dict[str, set[str]]:
+    modules = our_modules()
+    return {name: run_time_imports(path, modules) - {name} for name, path in modules.items()}
+
+
+def test_imports_go_downward_only() -> None:
+    rows = {name: row for row, names in enumerate(LAYERS) for name in names}
+    graph, wrong = import_graph(), []
+
+    def place(module: str) -> str:
+        return ".".join(module.split(".")[:2])
+
+    for module, imported in graph.items():
+        if module in PACKAGES:  # the packages' own __init__.py import nothing at run time
+            assert not imported, module
+            continue
+        assert place(module) in rows, f"{module}: say in LAYERS where {place(module)} stands"
+        for other in imported - UNLAYERED:
+            if place(module) != place(other) and rows[place(module)] <= rows[place(other)]:
+                wrong.append(f"{module} imports {other}")
+    assert not wrong
+
+
+def test_the_command_table_stands_on_nothing() -> None:
+    assert import_graph()["detector.cli.program"] == {"detector.exit_codes"}
+
+
+def test_no_import_cycle() -> None:
+    """Modules whose imports are all known are taken away, again and again; what stays is a cycle, or leads to one."""
+    graph = import_graph()
+    while leaves := {module for module, imported in graph.items() if not imported & graph.keys()}:
+        graph = {module: imported for module, imported in graph.items() if module not in leaves}
+    assert not graph
+
+
+def test_files_and_folders_stay_small() -> None:
+    lines = {name: len(path.read_text().splitlines()) for name, path in our_modules().items()}
+    assert {name: count for name, count in lines.items() if count > MOST_LINES} == {}
+    folders: dict[Path, int] = {}
+    for path in our_modules().values():
+        folders[path.parent] = folders.get(path.parent, 0) + 1
+    assert {str(folder): count for folder, count in folders.items() if count > MOST_FILES} == {}

@@ -181,7 +181,8 @@ def test_an_unusable_cron_line_is_one_line(line: str, environment: dict[str, str
         result = command(environment, *arguments)
         assert result.returncode == 2
         [said] = result.stderr.splitlines()
-        assert said.startswith(f"Error: OCRFLEET_CLEANUP_CRON='{line}' is not a five-field cron line such as")
+        assert said.startswith(f"Error: OCRFLEET_CLEANUP_CRON: '{line}' is not a valid cron line (")
+        assert said.endswith("example: '17 3 * * *'")
 
 
 def test_no_broker_is_exit_3_without_the_password(environment: dict[str, str], tmp_path: Path) -> None:

@@ -1,7 +1,6 @@
-"""Which tests are quick, and which stay together when pytest-xdist deals them out.
+"""Which tests are quick: those that reach no server, no other program, and no training, and are not marked slow.
 
-Quick are those that reach no server, no other program, and no training, and are not marked slow. Nobody keeps a list:
-what a test reaches is read from the names in its code, in its fixtures', and in its helpers'.
+Nobody keeps a list: what a test reaches is read from the names in its code, in its fixtures', and in its helpers'.
 """
 
 from __future__ import annotations
@@ -13,11 +12,19 @@ from types import CodeType, FunctionType, ModuleType
 import pytest
 
 NOT_QUICK_MARKS = ("slow", "chaos", "serial")
-# A test that reaches one of these starts a program (one with our imports takes half a second and more), or trains.
-PROGRAMS = frozenset({"subprocess", "multiprocessing", "tests.processes", "tests.fleet.machines"})
-SERVERS = frozenset({"producer.local.server", "moto.server"})
-TRAINING = frozenset({f"detector.{name}" for name in ("training.trainer", "training.fit", "training.line_level")})
-HEAVY = PROGRAMS | SERVERS | TRAINING
+# A test that reaches one of these modules (or one inside) starts a program (one with our imports takes half a second
+# and more), or it starts a server, or it trains, exports or quantizes a network, which takes two to fifteen.
+PROGRAMS = ("subprocess", "multiprocessing", "tests.processes", "tests.fleet.machines", "tests.fleet.tls")
+SERVERS = ("producer.local.server", "moto.server")
+TRAINING = ("detector.training.trainer", "detector.training.fit", "detector.training.line_level", "detector.cli.train")
+NETWORKS = (
+    "detector.convert",
+    "detector.network",
+    "detector.cli.export",
+    "detector.cli.quantize",
+    "detector.cli.prune",
+)
+HEAVY = PROGRAMS + SERVERS + TRAINING + NETWORKS
 
 
 def is_quick(item: pytest.Item) -> bool:
@@ -26,22 +33,6 @@ def is_quick(item: pytest.Item) -> bool:
         return False
     seen: set[object] = set()
     return not any(_reaches(function, seen) for function in _functions(item))
-
-
-def fixture_group(item: pytest.Item) -> str:
-    """Tests with the same group run in the same process, one after the other: those that share a module's fixture.
-
-    A fixture with parameters makes one group for each of them. Empty: this test may run anywhere.
-    """
-    if not isinstance(item, pytest.Function):
-        return ""
-    definitions = item._fixtureinfo.name2fixturedefs
-    shared = [name for name, found in definitions.items() if found[-1].scope == "module"]
-    if not shared:
-        return ""
-    parameters = getattr(item, "callspec", None)
-    values = [str(parameters.params[name]) for name in shared if parameters and name in parameters.params]
-    return "-".join([item.path.stem, *values])
 
 
 def _functions(item: pytest.Item) -> Iterator[FunctionType]:
@@ -56,7 +47,7 @@ def _functions(item: pytest.Item) -> Iterator[FunctionType]:
 def _reaches(value: object, seen: set[object]) -> bool:
     """Whether this function, class or module is one of the heavy ones, or uses one."""
     module = value.__name__ if isinstance(value, ModuleType) else getattr(value, "__module__", None)
-    if module in HEAVY:
+    if any(f"{module}.".startswith(f"{heavy}.") for heavy in HEAVY):
         return True
     if isinstance(value, type) and str(module).startswith("tests."):
         return any(_reaches(part, seen) for part in vars(value).values() if isinstance(part, FunctionType))
@@ -65,7 +56,7 @@ def _reaches(value: object, seen: set[object]) -> bool:
     seen.add(value)
     names = set(_names(value.__code__))
     # A name may also be an import inside the function.
-    return bool(names & HEAVY) or any(
+    return not names.isdisjoint(HEAVY) or any(
         _reaches(value.__globals__[name], seen) for name in names & value.__globals__.keys()
     )
 

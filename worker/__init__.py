@@ -1,1 +1,1 @@
-"""The Celery app, the job ledger, the memory guard and the cleanup: everything that runs beside an image."""
+"""The Celery app and all that runs beside an image: job ledger, queue, storage, leases, cleanup, fleet checks."""

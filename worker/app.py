@@ -7,8 +7,8 @@ from functools import cached_property
 from typing import Any
 
 from celery import Celery
-from kombu import Exchange, Queue
 from kombu.common import Broadcast
+from kombu.entity import Exchange, Queue
 
 from worker.cron import parse_cron
 from worker.redis_url import broker_url, tls_options
@@ -32,13 +32,14 @@ class FleetApp(Celery):
 
     @cached_property
     def Worker(self) -> Any:
+        """The class Celery starts."""
         return self.subclass_with_self("worker.celery_ext.consumer:FleetWorker")
 
 
 def beat_schedule(current: Settings) -> dict[str, dict[str, Any]]:
     """What ``beat`` sends and when. Both go to *every* worker: temp files are per machine."""
     # Celery does not declare a Broadcast queue's exchange when it sends, and a process that only sends would take it
-    # for a direct one, whose messages nobody gets: so it is declared with each message (a look at a set in memory).
+    # for a direct one, whose messages no worker gets. Declaring it with each message costs a look at a set in memory.
     broadcast = {"queue": BROADCAST_QUEUE, "declare": [Exchange(BROADCAST_QUEUE, type="fanout")]}
     return {
         "cleanup": {
@@ -68,10 +69,10 @@ def configuration(current: Settings) -> dict[str, Any]:
         "unacked_key": UNACKED,
         "unacked_index_key": UNACKED_INDEX,
         "unacked_mutex_key": UNACKED_MUTEX,
-        # A cheap provider's NAT forgets idle connections; keepalive keeps them, the health check notices.
+        # The NAT of a cheap provider forgets idle connections: keepalive keeps them, the health check finds dead ones.
         "socket_keepalive": True,
         "health_check_interval": 30,
-        # A machine that lost its network must fail and retry, not hang in a read for ever.
+        # A machine that lost its network must fail and retry, not wait in a read without end.
         "socket_connect_timeout": 10,
         # Fanout (cleanup, remote control) must not leak between databases of one shared Redis.
         "fanout_prefix": True,
@@ -79,7 +80,7 @@ def configuration(current: Settings) -> dict[str, Any]:
     }
     return {
         "broker_url": broker_url(current.redis_url),
-        # The URL says it all to kombu; Flower's broker tab looks here.
+        # kombu reads TLS from the URL; Flower's broker tab reads it here.
         "broker_use_ssl": tls_options(current.redis_url),
         "broker_transport_options": transport,
         # Celery reads the visibility timeout in three places ("Redis: Caveats"); one differing value would undo it.
@@ -88,7 +89,7 @@ def configuration(current: Settings) -> dict[str, Any]:
         # A worker that starts before Redis, or outlives a restart of it, waits instead of dying.
         "broker_connection_retry_on_startup": True,
         "broker_connection_max_retries": None,
-        # Nor does it die of a Redis that refuses: memory or disk full, a replica for a while (celery_ext/channel.py).
+        # It survives a Redis that refuses writes, too: memory or disk full, a replica (celery_ext/channel.py).
         "broker_channel_error_retry": True,
         # An image that runs while the broker is away is not thrown away: the ledger takes its record when it is back.
         "worker_cancel_long_running_tasks_on_connection_loss": False,
@@ -107,13 +108,13 @@ def configuration(current: Settings) -> dict[str, Any]:
         "task_reject_on_worker_lost": True,
         # Killed for time: back to the queue, the ledger counts the tries.
         "task_acks_on_timeout": False,
-        # The task catches everything; what still escapes (Redis gone for a minute) leaves a lease that lapses, and
-        # the reconciler sends the page again. Redelivering it here would spin.
+        # The task catches everything. What still escapes (Redis gone for a minute) leaves a lease that lapses, and the
+        # reconciler sends the page again. Redelivering it here would repeat the failure at once, without end.
         "task_acks_on_failure": True,
         # Soft limit: the task gives up by itself; hard limit: the child is killed.
         "task_soft_time_limit": current.task_timeout_s,
         "task_time_limit": current.hard_timeout_s,
-        # One image in memory per worker machine process: the whole point.
+        # One image in memory per worker: more workers on one machine are more programs, each with its own limit.
         "worker_concurrency": 1,
         "worker_consumer": "worker.celery_ext.consumer:FleetConsumer",  # task events in bundles, see there
         "worker_pool": "worker.celery_ext.prefork:FleetPool",  # replaces a recycled child at once, see there
@@ -133,7 +134,7 @@ def configuration(current: Settings) -> dict[str, Any]:
         "worker_proc_alive_timeout": 30.0,
         # SIGTERM lets the current image finish; after a second signal it has this long before it is handed back.
         "worker_soft_shutdown_timeout": 10.0,
-        # Flower and `ocr-worker` need to see tasks.
+        # Flower shows tasks by their events.
         "worker_send_task_events": True,
         "task_send_sent_event": False,  # the producer's ledger knows what was sent; saves one message an image
         "task_track_started": False,  # writes to the result backend, which we do not have
@@ -141,16 +142,18 @@ def configuration(current: Settings) -> dict[str, Any]:
         "worker_hijack_root_logger": False,
         "worker_log_format": "%(asctime)s %(levelname)s %(message)s",
         "worker_task_log_format": "%(asctime)s %(levelname)s %(message)s",
+        # Images go to one worker each, cleanup and reconcile to all of them.
         "task_default_queue": IMAGE_QUEUE,
         "task_queues": [Queue(IMAGE_QUEUE), Broadcast(BROADCAST_QUEUE)],
-        "task_create_missing_queues": True,
         # Tasks are imported by workers only: a producer must not import the detector.
         "include": ["worker.tasks"],
+        # OCRFLEET_CLEANUP_CRON means the same moment on every machine of the fleet.
         "timezone": "UTC",
         "enable_utc": True,
         "beat_schedule": beat_schedule(current),
         # The in-memory scheduler: the default one keeps a shelve, which is a pickle.
         "beat_scheduler": "celery.beat:Scheduler",
+        # Beat notices within 5 s that its clock was set; the default for this scheduler is 5 minutes.
         "beat_max_loop_interval": 5,
     }
 

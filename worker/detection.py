@@ -11,15 +11,13 @@ import redis
 
 from detector.errors import ImageError, is_out_of_memory
 from detector.images.budget import SMALLEST_LIMIT_SIDE
-from detector.memory import peak_rss_mb
-from detector.memory_limit import limit_memory
+from detector.memory import limit_memory, peak_rss_mb
 from detector.record import worker_name
-from worker.broker import blobs
-from worker.broker.connection import connect
+from worker.broker import blobs, connect
 from worker.messages import BoxRecord, ImageRecord, ImageTask, ModelRecord, Original, Seconds, failed_record
 from worker.process import reset_peak_rss
 from worker.settings import Settings
-from worker.storage.files import Fetch, Storage
+from worker.storage import Fetch, Storage
 from worker.storage.remote import SCHEMES, Remote
 from worker.storage.spool import open_spool
 
@@ -31,19 +29,20 @@ class ImageRunner:
     """Turns tasks into records. One per worker child; the network is loaded at the first image and kept."""
 
     def __init__(self, settings: Settings) -> None:
+        """Loads and connects nothing yet."""
         self.settings = settings
         self.storage = Storage(
             settings.roots,
             settings.spool,
             self._fetchers(),
-            any_path=not (settings.roots or settings.url_roots),
+            any_path=settings.opens_anything,
             make_spool=open_spool,
         )
         self._detector: TextDetector | None = None
         self._client: redis.Redis | None = None
 
     def _fetchers(self) -> dict[str, Fetch]:
-        remote = Remote(self.settings.url_roots, s3_open=not (self.settings.roots or self.settings.url_roots))
+        remote = Remote(self.settings.url_roots, s3_open=self.settings.opens_anything)
         return {blobs.SCHEME: self._fetch_blob, **dict.fromkeys(SCHEMES, remote.fetch)}
 
     def _fetch_blob(self, uri: str, target: Path) -> None:
@@ -57,6 +56,7 @@ class ImageRunner:
         Never in ``worker_process_init``: Celery kills a child that takes more than a few seconds there.
         """
         if self._detector is None:
+            from detector.memory import configure_process
             from detector.predictor import TextDetector
 
             limit_mb = self.settings.memory_limit_mb
@@ -69,6 +69,7 @@ class ImageRunner:
                 memory_limit=limit_mb << 20 if limit_mb else None,
                 tiled=self.settings.profile.tiled,
             )
+            configure_process(threads=self._detector.threads, arenas=2)
         return self._detector
 
     def loads_before_fork(self) -> bool:
@@ -163,7 +164,7 @@ class ImageRunner:
 
 
 def at_original_size(detection: Detection, original: Original) -> Detection:
-    """A detection on a page that was made smaller for its way here, in the pixels of the page as it was."""
+    """The detection on a page that the producer had shrunk for sending, in pixels of the original page."""
     x_scale, y_scale = original.width / detection.width, original.height / detection.height
     boxes = [
         replace(
@@ -179,7 +180,8 @@ def at_original_size(detection: Detection, original: Original) -> Detection:
     return replace(detection, width=original.width, height=original.height, boxes=boxes, flags=flags)
 
 
-# After a lost process or no memory: same page again at a smaller size, then smaller (DESIGN 4, degradation ladder).
+# Of the page's own limit, after 0, 1, 2 and more tries that ended in a lost process, no memory or no time: a smaller
+# input needs less of both (docs/architecture.md).
 LADDER = (1.0, 0.7, 0.5)
 
 

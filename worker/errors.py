@@ -8,7 +8,7 @@ from detector.exit_codes import ExitCode
 
 
 class WorkerError(Exception):
-    """Something a person can put right. ``str(error)`` is one line that names the thing and the remedy.
+    """Something a user can put right. ``str(error)`` is one line that names the thing and the remedy.
 
     Attributes:
         exit_code: what a command ends with that cannot go on because of it.

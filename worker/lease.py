@@ -1,4 +1,4 @@
-"""A running page's heartbeat: while it beats, nobody else is sent the page."""
+"""A running page's heartbeat: while it beats, no other worker is sent the page."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from contextlib import contextmanager
 
 import redis
 
-from worker.ledger.ledger import Ledger
+from worker.ledger import Ledger
 from worker.settings import HEARTBEAT_S
 
 logger = logging.getLogger(__name__)
@@ -19,12 +19,13 @@ logger = logging.getLogger(__name__)
 class LeaseKeeper:
     """Renews the lease of whatever page is held, every ``HEARTBEAT_S`` seconds, in a daemon thread. One per child.
 
-    OpenCV and ONNX Runtime release the GIL, so the thread beats while they work; a child that is stopped or swapped
-    to death does not beat, and its page is rightly given to somebody else. One thread for the child's whole life: most
-    pages end long before their first beat, and a thread for each costs more than taking the lease.
+    OpenCV and ONNX Runtime release the GIL, so the thread beats while they work. A child that is stopped, or hardly
+    runs because the machine swaps, does not beat, and its page goes to another worker. One thread for the child's whole
+    life: most pages end long before their first beat, and a thread for each costs more than taking the lease.
     """
 
     def __init__(self, ledger: Ledger, every_s: float = HEARTBEAT_S) -> None:
+        """Starts no thread yet: after a fork it would be gone."""
         self._ledger = ledger
         self._every_s = every_s
         self._page: tuple[str, int, str] | None = None

@@ -57,9 +57,9 @@ class ImageTask(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         schema: version of this format.
         job: the job's name.
         index: the page's line number in the job's manifest, from 0; with ``job`` the page's identity.
-        image: the name a person reads.
+        image: the name that users see.
         uri: where the bytes are (storage.py): ``file://``, ``zip+file://archive#member``, ``redis-blob://``, ...
-        page: page inside the file a person knows, from 0.
+        page: page inside the file that users know, from 0.
         limit_side: the long side the network sees at most, pixels; 0 means the worker's own setting.
         blob_page: page inside the bytes, where the producer sent less than the whole file; -1: the same as ``page``.
         original: the page before the producer made it smaller; None: the bytes are as they were.
@@ -99,7 +99,7 @@ def task_id(job: str, index: int) -> str:
 
 
 def split_task_id(identifier: str) -> tuple[str, int] | None:
-    """Job and index of one of our task ids, None for anybody else's."""
+    """Job and index of one of our task ids, None for those of other programs."""
     job, colon, index = identifier.rpartition(":")
     if not colon or not index.isascii() or not index.isdigit() or not JOB_NAME.match(job):
         return None

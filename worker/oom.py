@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from detector.machine import cgroup_memberships
+from detector.machine import cgroup_file
 
 
 class OomWitness:
@@ -36,15 +36,5 @@ class OomWitness:
 
 
 def _oom_file(proc: Path = Path("/proc"), sys_cgroup: Path = Path("/sys/fs/cgroup")) -> Path | None:
-    """Where the kernel counts what it killed in our cgroup; inside a container the root of the tree is our cgroup."""
-    for controllers, path in cgroup_memberships(proc):
-        if "memory" in controllers.split(","):
-            tree, name = sys_cgroup / "memory", "memory.oom_control"
-        elif controllers == "":
-            tree, name = sys_cgroup, "memory.events"
-        else:
-            continue
-        for candidate in (tree / path.lstrip("/") / name, tree / name):
-            if candidate.is_file():
-                return candidate
-    return None
+    """Where the kernel counts what it killed in our cgroup."""
+    return cgroup_file("memory.oom_control", "memory.events", proc=proc, sys_cgroup=sys_cgroup)

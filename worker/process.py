@@ -1,4 +1,4 @@
-"""This process: its peak RSS begun anew, its priority, an OOM kill told from a crash, the degradation ladder."""
+"""This process: its peak memory, its malloc, its priority, and how it dies."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _CLEAR_PEAK = b"5"  # proc(5), /proc/pid/clear_refs: resets VmHWM
 
 
 def reset_peak_rss() -> None:
-    """Let ``detector.memory.peak_rss_mb`` begin anew; where /proc is read-only the old peak silently stays."""
+    """Measure ``detector.memory.peak_rss_mb`` from now on; where /proc is read-only the old peak stays."""
     try:
         with Path("/proc/self/clear_refs").open("wb") as handle:
             handle.write(_CLEAR_PEAK)
@@ -24,11 +24,11 @@ def reset_peak_rss() -> None:
 
 def configure_malloc() -> None:
     """Keep glibc from holding memory of past images: two arenas, and free blocks go back at once."""
-    memory.tame_malloc(arenas=2)
+    memory.configure_malloc(arenas=2)
 
 
 def lower_priority(nice: int) -> None:
-    """Make room for everything else on the machine: CPU niceness now, and idle I/O where psutil can set it."""
+    """Let everything else on the machine go first: CPU niceness now, and idle I/O where psutil can set it."""
     current = os.nice(0)
     if nice <= current:
         return
@@ -61,5 +61,6 @@ def set_parent_death_signal(with_signal: signal.Signals = signal.SIGTERM) -> Non
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, with_signal)
 
 
-# Set before glibc starts, hence by exec: two arenas keep a process of many short-lived threads small.
+# glibc reads it when a program starts, so it is set before exec. Two arenas keep a process with many short-lived
+# threads small.
 MALLOC_ENVIRONMENT = {"MALLOC_ARENA_MAX": "2", "OMP_NUM_THREADS": "1"}

@@ -23,6 +23,7 @@ class JobKeys(NamedTuple):
 
     @staticmethod
     def of(job: str) -> JobKeys:
+        """The keys of this job."""
         base = f"ocrfleet:job:{job}"
         return JobKeys(base, *(f"{base}:{part}" for part in JobKeys._fields[1:]))
 

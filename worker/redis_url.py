@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from ipaddress import ip_address
 from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
@@ -31,6 +32,18 @@ def tls_options(redis_url: str) -> dict[str, Any] | None:
         return None
     options = {name: value for name, value in parse_qsl(urlsplit(redis_url).query) if name.startswith("ssl_")}
     return {"ssl_cert_reqs": "required", **options}
+
+
+def is_local(redis_url: str) -> bool:
+    """Whether the broker can only be one of this machine's own: a socket file, or a loopback address."""
+    if redis_url.startswith("unix:"):
+        return True
+    try:
+        parts = urlsplit(redis_url)
+        host = parts.hostname or "localhost"
+        return "@" not in parts.path and (host == "localhost" or ip_address(host).is_loopback)
+    except ValueError:  # another name than localhost; a password that breaks the URL
+        return False
 
 
 def redacted(redis_url: str) -> str:

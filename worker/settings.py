@@ -15,11 +15,12 @@ from detector.exit_codes import ExitCode
 from detector.models import DEFAULT_MODEL
 from detector.profile import Profile, choose_profile
 from worker.errors import WorkerError
+from worker.redis_url import is_local
 
 PREFIX = "OCRFLEET_"
 DEFAULT_CRON = "17 3 * * *"
 DEFAULT_REDIS_URL = "redis://127.0.0.1:6379/0"
-# A worker that has not renewed its lease for this long is taken for dead (DESIGN 4); three missed heartbeats.
+# A worker that has not renewed its lease for this long counts as dead: three missed heartbeats (docs/architecture.md).
 LEASE_S = 30
 HEARTBEAT_S = 10
 # The hard limit kills the child; the soft one, this much earlier, lets the task write its own TimedOut record.
@@ -45,13 +46,13 @@ class Settings:
         model: name of a shipped or registered model, or path of an .onnx file.
         runtime: ``auto``, ``onnxruntime``, ``openvino`` or ``torch``.
         threads: intra-op threads of one worker child.
-        memory_limit_mb: what one worker child may use, MB; None when nothing limits it.
+        memory_limit_mb: what one worker child may use, MiB; None when nothing limits it.
         max_pixels: pages with more pixels than this are refused before decoding.
         roots: folders a ``file://`` URI may point into; empty means any (only right on one's own machine).
         url_roots: ``s3://`` and ``https://`` prefixes a URI may lie below, from the same variable.
         spool_dir: the folder that holds `spool`.
         result_ttl_h: hours after its last activity at which a job's Redis keys expire.
-        temp_ttl_h: hours after which a file in the spool is litter.
+        temp_ttl_h: hours after which cleanup removes a file in the spool.
         cleanup_cron: five-field cron line (UTC) of the nightly cleanup.
         max_attempts: how often one image may be tried before it becomes a dead letter.
         task_timeout_s: soft time limit of one image, seconds.
@@ -85,6 +86,14 @@ class Settings:
         return self.spool_dir / SPOOL_FOLDER / "pages"
 
     @property
+    def opens_anything(self) -> bool:
+        """Whether tasks may name any file and bucket: only without roots, and from a broker of this machine.
+
+        On a network broker a stolen password must not be enough to read this machine's disk.
+        """
+        return not (self.roots or self.url_roots) and is_local(self.redis_url)
+
+    @property
     def hard_timeout_s(self) -> int:
         """Seconds after which the child that runs an image is killed."""
         return self.task_timeout_s + HARD_LIMIT_MARGIN_S
@@ -106,9 +115,9 @@ def _number(environ: Mapping[str, str], name: str, default: float, *, low: float
     try:
         value = float(text)
     except ValueError:
-        raise SettingsError(f"{PREFIX}{name}={text!r} is not a number") from None
+        raise SettingsError(f"{PREFIX}{name}: {text!r} is not a number") from None
     if not low <= value <= high:
-        raise SettingsError(f"{PREFIX}{name}={text} is outside {low:g}..{high:g}")
+        raise SettingsError(f"{PREFIX}{name}: {text} is not between {low:g} and {high:g}")
     return value
 
 
@@ -119,7 +128,7 @@ def _check_cron(line: str) -> None:
         parse_cron(line)
     except ValueError as error:
         raise SettingsError(
-            f"{PREFIX}CLEANUP_CRON={line!r} is not a five-field cron line such as '{DEFAULT_CRON}': {error}"
+            f"{PREFIX}CLEANUP_CRON: {line!r} is not a valid cron line ({error}); example: '{DEFAULT_CRON}'"
         ) from None
 
 
@@ -138,7 +147,7 @@ def read_settings(environ: Mapping[str, str]) -> Settings:
         raise SettingsError(f"{PREFIX}PROFILE: {error}") from None
     runtime = environ.get(PREFIX + "RUNTIME", "").strip() or profile.runtime
     if runtime not in ("auto", "onnxruntime", "openvino", "torch"):
-        raise SettingsError(f"{PREFIX}RUNTIME={runtime!r} is none of auto, onnxruntime, openvino, torch")
+        raise SettingsError(f"{PREFIX}RUNTIME: {runtime!r} is not a runtime; use auto, onnxruntime, openvino or torch")
     roots, url_roots = split_roots(environ.get(PREFIX + "ROOTS", ""))
     spool = environ.get(PREFIX + "SPOOL_DIR", "").strip()
     limit_mb = _number(environ, "MEMORY_LIMIT_MB", profile.memory_limit_mb or 0, low=0, high=1 << 20)
@@ -198,7 +207,7 @@ def split_roots(text: str) -> tuple[tuple[Path, ...], tuple[str, ...]]:
     urls = tuple(part for part in parts if "://" in part)
     for url in urls:
         if not url.startswith(("s3://", "https://")):
-            raise SettingsError(f"{PREFIX}ROOTS: {url!r} is neither a folder nor an s3:// or https:// prefix")
+            raise SettingsError(f"{PREFIX}ROOTS: {url!r} is not a folder, an s3:// or an https:// prefix")
     return tuple(Path(part).resolve() for part in parts if "://" not in part), urls
 
 

@@ -22,12 +22,11 @@ from detector.runtimes import usable_card
 from worker import process
 from worker.admission import shared_memory, unfit_broker, unusable_pool
 from worker.app import CLEANUP_TASK, DETECT_TASK, RECONCILE_TASK, app
-from worker.broker.connection import takes_no_writes
+from worker.broker import takes_no_writes
 from worker.detection import ImageRunner
 from worker.lease import LeaseKeeper
+from worker.ledger import Ledger, open_ledger
 from worker.ledger.dead_letters import MACHINE_FAULT, dead_record, record_dead_letter
-from worker.ledger.ledger import Ledger
-from worker.ledger.patient import open_ledger
 from worker.ledger.reconcile import reconcile_all_once
 from worker.messages import ImageRecord, ImageTask, MessageError, decode_task, encode, failed_record, page_named_in
 from worker.ops.cleanup import clean_redis_once, clean_spool, remember_report, report_line
@@ -67,8 +66,8 @@ def _prepare_main_process(sender: Any = None, **_: Any) -> None:
     process.lower_priority(settings().nice)
     logger.info("profile %s", settings().profile_reason)
     _load_before_fork()
-    # What is there now stays. The garbage collector need not look at it again: not before each fork, where Celery
-    # calls it (45 ms), and not in the children, whose pages would stop being shared when it writes into them.
+    # What is there now stays. The garbage collector need not look at it again: neither before each fork, where
+    # Celery calls it (45 ms), nor in the children, whose pages would stop being shared when it writes into them.
     gc.collect()
     gc.freeze()
 
@@ -145,7 +144,7 @@ def _leave_to_another(task: ImageTask, error: MachineFault) -> str:
 
     Its message is not put back, or this worker would get it again at once: the reconciler sends it within half a
     minute. The ledger counts the tries all the same, since a page may be too large for every spool. No progress is
-    reported, so that a liveness probe sees that this machine is sick.
+    reported, so that a liveness probe sees that this machine does not work.
     """
     reason = f"{error.filename}: {error.strerror}"
     logger.error("%s page %d of job %s left to another machine: %s", task.image, task.page, task.job, reason)
@@ -179,6 +178,7 @@ def detect_image(self: Task, message: Any) -> str:
     """Run one page and write its record. Returns one line for Flower.
 
     Args:
+        self: the Celery task; its request says whether the message was delivered before.
         message: an :class:`ImageTask` as JSON object.
     """
     try:
@@ -238,4 +238,4 @@ def reconcile() -> str:
         if not takes_no_writes(error):
             raise
         return NO_WRITES
-    return "another worker is at it" if resent is None else f"sent {resent} again"
+    return "another worker is doing it" if resent is None else f"sent {resent} again"

@@ -15,6 +15,7 @@ from detector.cli.options import RUNTIME_HELP, NewFile, detector_options, say, t
 from detector.errors import ImageError, ProfileError, show
 from detector.exit_codes import ExitCode
 from detector.images.suffixes import is_page
+from detector.memory import configure_process, limit_memory
 from detector.profile import choose_profile
 
 if TYPE_CHECKING:
@@ -87,6 +88,7 @@ def detect(
         memory_limit=limit_mb << 20 if limit_mb else None,
         tiled=settings.tiled if tiled is None else tiled,
     )
+    configure_process(threads=detector.threads)
     failed = count = 0
     with click.open_file(str(output) if output else "-", "w", encoding="utf-8") as lines:
         for record in _records(detector, images, overlays, limit_mb):
@@ -106,7 +108,6 @@ def _records(
     detector: TextDetector, images: tuple[Path, ...], overlays: Path | None, limit_mb: int | None
 ) -> Iterator[ImageRecord]:
     from detector.images.page import count_pages
-    from detector.memory_limit import limit_memory
     from detector.overlay import write_overlay
     from detector.record import failed_record, ok_record
 

@@ -66,7 +66,7 @@ def evaluate(
     """
     from detector.evaluation import evaluate as evaluation
     from detector.evaluation.annotations import read_split
-    from detector.evaluation.isolated_run import Trial
+    from detector.evaluation.isolated_run import IsolatedRun
 
     if (worst is None) != (output is None):
         raise click.UsageError("--worst N and -o FOLDER go together")
@@ -81,8 +81,8 @@ def evaluate(
                 tally.add(score)
             yield tally.summary("results"), tally.worst
             return
-        trials = [
-            Trial(
+        runs = [
+            IsolatedRun(
                 model=model,
                 runtime=runtime,
                 threads=threads or 1,
@@ -92,8 +92,8 @@ def evaluate(
             )
             for runtime, limit in product(runtimes, limits or (640,))
         ]
-        for trial in trials:
-            yield evaluation.score_trial(trial, samples, str(trial.limit_side), keep)
+        for settings in runs:
+            yield evaluation.score_isolated(settings, samples, str(settings.limit_side), keep)
 
     samples = read_split(data, split)
     if not as_json:

@@ -96,7 +96,8 @@ def run_to_exit_code(run: Callable[[], Any], doing: str, explain: Explain, prefi
     Args:
         run: the command; its value is the exit code if it is an int.
         doing: the command line, for the report of a bug.
-        explain, prefix: see `Program`.
+        explain: see `Program`.
+        prefix: see `Program`.
     """
     try:
         code = run()

@@ -162,7 +162,7 @@ def _finish(run: Path, going_on: bool) -> None:
         plan = json.loads((run / PLAN).read_text(encoding="utf-8"))
         options = fitting.FitOptions(**plan["training"])
     except (ValueError, KeyError, TypeError) as error:
-        raise PruneError(f"{run / PLAN}: not the plan of a run ({error}); prune anew with -o") from None
+        raise PruneError(f"{run / PLAN}: not the plan of a run ({error}); prune again with another -o") from None
     if options.epochs:
         fitting.fit(options, run, resume=going_on, say=say)
     after, source = load_network(run / (fitting.BEST if options.epochs else START)), Path(plan["model"])

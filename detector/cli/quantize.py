@@ -68,14 +68,14 @@ def quantize(
     if quantizing.fixed_size(model):
         split = ""  # pages have all sizes
     with tempfile.TemporaryDirectory(dir=output.parent) as unfinished:
-        trial = Path(unfinished) / output.name  # what was there before stays until this one is accepted
-        pass_card_on(model, trial)
+        attempt = Path(unfinished) / output.name  # what was there before stays until this one is attempt
+        pass_card_on(model, attempt)
         quantizing.quantize_static(
-            model, trial, quantizing.spread(files, quantizing.CALIBRATION_IMAGES), limit_side=limit_side
+            model, attempt, quantizing.spread(files, quantizing.CALIBRATION_IMAGES), limit_side=limit_side
         )
         scores = []
         click.echo(f"{'':>6}  {'MB':>7}  {'ms':>7}  {'peak MB':>7}  hmean {split} @{limit_side}")
-        for name, path in (("before", model), ("after", trial)):
+        for name, path in (("before", model), ("after", attempt)):
             cost = measure(path)
             if data and split:
                 scores.append(hmean(path, data, split, limit_side))
@@ -85,6 +85,6 @@ def quantize(
         if lost > quantizing.MOST_LOST and not force:
             say(f"{output}: not written, it loses {100 * lost:.1f} points; --force keeps it")
             return ExitCode.FAILED
-        trial.replace(output)
+        attempt.replace(output)
         pass_card_on(model, output)
     return ExitCode.OK

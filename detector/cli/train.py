@@ -12,7 +12,7 @@ from detector.errors import ModelError
 from detector.exit_codes import ExitCode
 from detector.models import DEFAULT_MODEL, WEIGHTS_FOLDER, list_models, load_card, weights_path
 
-_ANEW = {"none": "", "imagenet": "imagenet"}
+_FRESH = {"none": "", "imagenet": "imagenet"}
 MOST_PROBLEMS = 50  # of a data folder that are listed
 FILE = click.Path(path_type=Path, dir_okay=False)
 FOLDER = click.Path(path_type=Path, file_okay=False)
@@ -32,7 +32,7 @@ def fine_tunable(model: str) -> Path:
 
 def can_be_trained_on(data: Path) -> bool:
     """Whether nothing is wrong with a data folder; says what is."""
-    from detector.training.fit import check_data
+    from detector.training.dataset import check_data
 
     problems = check_data(data)
     for problem in problems[:MOST_PROBLEMS]:
@@ -60,7 +60,7 @@ def _first_weights(backbone: str | None, fpn_width: int | None) -> str:
 )
 @click.option("--backbone", type=click.Choice(["resnet18", "mobilenet_v3_small", "shufflenet_v2_x1_0"]))
 @click.option(
-    "--fpn-width", type=click.IntRange(8, 512), help="Of the feature pyramid, if it starts anew; 4, 8, 12, ..."
+    "--fpn-width", type=click.IntRange(8, 512), help="Of the feature pyramid, of a fresh network; 4, 8, 12, ..."
 )
 @click.option("--epochs", type=click.IntRange(1), default=5, show_default=True)
 @click.option("--batch-size", type=click.IntRange(1, 256), default=8, show_default=True)
@@ -115,6 +115,7 @@ def train(
     import cv2
 
     from detector.training import fit as fitting
+    from detector.training.dataset import describe_data
 
     refuse_beside_resume(resume)
     cv2.setNumThreads(1)
@@ -126,7 +127,7 @@ def train(
         try:
             options = fitting.FitOptions(**json.loads(saved.read_text(encoding="utf-8")))
         except (ValueError, TypeError) as error:
-            say(f"{saved}: not the settings of a run ({error}); train anew with -o")
+            say(f"{saved}: not the settings of a run ({error}); start a new run with -o")
             return ExitCode.USAGE
         data = Path(options.data)
     if data is None:
@@ -141,7 +142,7 @@ def train(
     if not can_be_trained_on(data):
         return ExitCode.NOTHING
     if check_only or run is None:
-        click.echo(f"{data}: nothing wrong; {fitting.describe_data(data)}")
+        click.echo(f"{data}: nothing wrong; {describe_data(data)}")
         return ExitCode.OK
     try:
         if resume is None:
@@ -150,12 +151,12 @@ def train(
                     f"{run} already holds a run: --resume {run} goes on with it; else choose another -o"
                 )
             start = init or _first_weights(backbone, fpn_width)
-            if fpn_width and start not in _ANEW:
+            if fpn_width and start not in _FRESH:
                 raise click.UsageError("--fpn-width is for --init none or imagenet; weights have their own width")
             chosen = fitting.choose_device(device)
             options = fitting.FitOptions(
                 data=str(data.resolve()),
-                init=_ANEW[start] if start in _ANEW else str(fine_tunable(start).resolve()),
+                init=_FRESH[start] if start in _FRESH else str(fine_tunable(start).resolve()),
                 backbone=backbone or "",
                 width=fpn_width,
                 epochs=epochs,

@@ -56,7 +56,7 @@ def tune(
     from detector.evaluation import tune
     from detector.images.sizes import TILE
     from detector.models import load_card
-    from detector.runtimes import tuned as choice
+    from detector.runtimes import tuned
 
     try:
         settings, _ = choose_profile(profile)
@@ -67,13 +67,13 @@ def tune(
     side = min(side, TILE) if settings.tiled else side
     limit_mb = memory_limit_mb or settings.memory_limit_mb
     card = load_card(model)
-    path = output or choice.choice_file()
+    path = output or tuned.tuning_file()
     try:
-        choice.check_writable(path)
+        tuned.check_writable(path)
     except OSError as error:
         say(
             f"{show(path)}: cannot be written ({error.strerror}); give -o FILE in a folder that can, "
-            f"and set {choice.FILE_VARIABLE}=FILE where images are detected"
+            f"and set {tuned.FILE_VARIABLE}=FILE where images are detected"
         )
         return ExitCode.USAGE
     cores = read_machine().cores
@@ -83,19 +83,20 @@ def tune(
     measured = []
     with tempfile.TemporaryDirectory() as folder:
         counts = sorted(set(threads)) or tune.thread_counts(cores)
-        for way in tune.measure_all(model, side, limit_mb, seconds, counts, Path(folder)):
-            click.echo(tune.table_line(way))
-            measured.append(way)
-    alone = choice.best(measured)
+        for candidate in tune.measure_all(model, side, limit_mb, seconds, counts, Path(folder)):
+            click.echo(tune.table_line(candidate))
+            measured.append(candidate)
+    alone = tuned.best(measured)
     if alone is None:
-        if not any(way.note.startswith(tune.TOO_LARGE) for way in measured):
-            say(f"nothing ran: {next((way.note for way in measured if way.note), 'no runtime is installed')}")
+        if not any(candidate.note.startswith(tune.TOO_LARGE) for candidate in measured):
+            notes = (candidate.note for candidate in measured if candidate.note)
+            say(f"nothing ran: {next(notes, 'no runtime is installed')}")
             return ExitCode.USAGE
-        say(f"nothing ran within {limit_mb} MB at {side} pixels: raise --memory-limit-mb or lower --limit-side")
+        say(f"nothing ran within {limit_mb} MiB at {side} pixels: raise --memory-limit-mb or lower --limit-side")
         return ExitCode.FAILED
-    choice.write_tuning(path, choice.Tuning(card.sha256, side, choice.machine_facts(), measured))
+    tuned.write_tuning(path, tuned.Tuning(card.sha256, side, tuned.machine_facts(), measured))
     click.echo(f"one process alone: {alone.runtime}, {alone.threads} thread{'s' if alone.threads > 1 else ''}")
-    if worker := choice.best(measured, threads=1):
+    if worker := tuned.best(measured, threads=1):
         click.echo(f"workers of 1 thread: {worker.runtime}")
     click.echo(f"written to {show(path)}: --runtime auto uses it for pages of {side} pixels")
     return ExitCode.OK

@@ -246,7 +246,8 @@ def _image_input(model: onnx.ModelProto) -> onnx.ValueInfoProto:
         tensor = inputs[0].type.tensor_type
         channels = tensor.shape.dim[1].dim_value if len(tensor.shape.dim) == 4 else None
         if tensor.elem_type in (onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16) and channels in (0, 3):
-            return inputs[0]
+            image: onnx.ValueInfoProto = inputs[0]
+            return image
     shapes = [[dim.dim_value or "?" for dim in item.type.tensor_type.shape.dim] for item in inputs]
     raise OnnxImportError(f"no DB-family network: it takes {shapes} instead of one float image (N, 3, H, W)")
 

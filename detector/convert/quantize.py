@@ -72,7 +72,8 @@ def calibration_batches(
     Args:
         images: files; unreadable ones raise an ImageError.
         limit_side: longest side, pixels.
-        mean, std: of the model's card.
+        mean: of the model's card, as is std.
+        std: of RGB in [0, 1].
         size: (height, width) of a model that takes no other; pages are shrunk and padded to it.
     """
     from detector.images.page import open_page
@@ -109,14 +110,14 @@ def quantize_static(source: Path, target: Path, images: Sequence[Path], *, limit
     from onnxruntime import quantization
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
-    from detector.convert.space_to_depth import split_stem
+    from detector.convert.space_to_depth import space_to_depth_stem
 
     if not images:
         raise QuantizeError("no calibration images: give --images with some typical pages")
 
     card, size = load_card(source), fixed_size(source)
 
-    class Reader(quantization.CalibrationDataReader):
+    class Reader(quantization.CalibrationDataReader):  # type: ignore[misc]
         def __init__(self) -> None:
             self._batches = calibration_batches(images, limit_side, card.mean, card.std, size)
 
@@ -141,7 +142,7 @@ def quantize_static(source: Path, target: Path, images: Sequence[Path], *, limit
             nodes_to_exclude=[node.name for node in nodes if node.op_type in FLOAT_OPERATORS],
         )
         model = onnx.load(str(unfinished))
-        split_stem(model)
+        space_to_depth_stem(model)
         target.write_bytes(model.SerializeToString())
 
 

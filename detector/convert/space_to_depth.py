@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 BLOCK = 2
 
 
-def split_stem(model: ModelProto) -> bool:
+def space_to_depth_stem(model: ModelProto) -> bool:
     """Rearranges the first convolution of a quantized (QDQ) model, in place.
 
     Args:
@@ -45,7 +45,7 @@ def split_stem(model: ModelProto) -> bool:
         return False
     half = kernel.dims[2] // 2
     before, after = -math.floor(-half / BLOCK), half // BLOCK
-    kernel.CopyFrom(numpy_helper.from_array(split_kernel(numpy_helper.to_array(kernel)), kernel.name))
+    kernel.CopyFrom(numpy_helper.from_array(space_to_depth_kernel(numpy_helper.to_array(kernel)), kernel.name))
     side = before + after + 1
     convolution.ClearField("attribute")
     for name, value in (
@@ -64,7 +64,7 @@ def split_stem(model: ModelProto) -> bool:
     return True
 
 
-def split_kernel(kernel: npt.NDArray[Any]) -> npt.NDArray[Any]:
+def space_to_depth_kernel(kernel: npt.NDArray[Any]) -> npt.NDArray[Any]:
     """The weights of a stride-2 convolution as those of a stride-1 convolution over 2x2 blocks.
 
     Output pixel i of the first reads input i*2 + u - half; with u - half = 2*a + p that is row p of block i + a.

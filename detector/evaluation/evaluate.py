@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from detector.errors import DetectorError
 from detector.evaluation.annotations import Sample
-from detector.evaluation.isolated_run import Found, Trial, run_trial
+from detector.evaluation.isolated_run import Found, IsolatedRun, run_isolated
 from detector.evaluation.metrics import Counts, evaluate_image
 from detector.exit_codes import ExitCode
 from detector.predictor import TextDetector
@@ -104,14 +104,16 @@ class Tally:
         return Summary(label, len(self._seconds), self._counts, median, runtime, peak_mb)
 
 
-def score_trial(trial: Trial, samples: Sequence[Sample], label: str, keep: int = 0) -> tuple[Summary, list[ImageScore]]:
+def score_isolated(
+    settings: IsolatedRun, samples: Sequence[Sample], label: str, keep: int = 0
+) -> tuple[Summary, list[ImageScore]]:
     """Runs a detector over samples in a process of its own; returns the sum and the `keep` worst images.
 
     Raises:
-        AnnotationError, ModelError, ModuleNotFoundError, TrialError: see `detector.evaluation.isolated_run.run_trial`.
+        AnnotationError, ModelError, ModuleNotFoundError, IsolatedRunError: see `run_isolated`.
     """
     tally, runtime, peak_mb = Tally(keep), "", 0.0
-    for message in run_trial(trial, [sample.image for sample in samples]):
+    for message in run_isolated(settings, [sample.image for sample in samples]):
         if isinstance(message, Found):
             boxes = np.array(message.boxes, dtype=np.float64).reshape(-1, 4, 2)
             tally.add(score_image(samples[message.image], boxes, message.seconds))

@@ -22,7 +22,7 @@ import msgspec
 
 from detector.errors import DetectorError, ImageError, ModelError
 from detector.exit_codes import ExitCode
-from detector.memory import peak_rss_mb
+from detector.memory import configure_process, peak_rss_mb
 from detector.thresholds import Thresholds
 
 _log = logging.getLogger("detector")
@@ -32,18 +32,18 @@ LEAST_ROUNDS = 3
 Points = list[tuple[float, float]]
 
 
-class TrialError(DetectorError):
-    """The trial came to no end; one line. For a bad model it is a ModelError instead."""
+class IsolatedRunError(DetectorError):
+    """The run came to no end; one line. For a bad model it is a ModelError instead."""
 
     exit_code = ExitCode.NOTHING
 
 
-class TooMuchMemory(TrialError):
+class TooMuchMemoryError(IsolatedRunError):
     """It needed more memory than it may have, and was stopped or killed."""
 
 
-class Trial(msgspec.Struct, frozen=True, kw_only=True):
-    """What is tried. Settings mean what they mean for `detector.predictor.TextDetector`.
+class IsolatedRun(msgspec.Struct, frozen=True, kw_only=True):
+    """What is run. Settings mean what they mean for `detector.predictor.TextDetector`.
 
     Attributes:
         thresholds: instead of those on the model's card.
@@ -100,28 +100,30 @@ class _Remark(msgspec.Struct, frozen=True, tag=True):
 
 
 class _Order(msgspec.Struct, frozen=True):
-    trial: Trial
+    settings: IsolatedRun
     images: list[str]  # percent-encoded: names need not be text
 
 
 _Message = Found | Ended | _Refused | _Remark
 
 
-def run_trial(trial: Trial, images: Sequence[Path], *, stop_above_mb: float | None = None) -> Iterator[Found | Ended]:
+def run_isolated(
+    settings: IsolatedRun, images: Sequence[Path], *, stop_above_mb: float | None = None
+) -> Iterator[Found | Ended]:
     """Runs images in a new process. The last thing that comes is `Ended`.
 
     Args:
-        trial: what is tried.
+        settings: of the run.
         images: files; of many pages the first.
         stop_above_mb: the process is stopped when it holds more, MiB.
 
     Raises:
         ModelError: no such model or runtime.
         ModuleNotFoundError: the runtime's package is not installed.
-        TooMuchMemory: it was stopped for its memory.
-        TrialError: an image cannot be opened, or the process died.
+        TooMuchMemoryError: it was stopped for its memory.
+        IsolatedRunError: an image cannot be opened, or the process died.
     """
-    order = _Order(trial, [quote_from_bytes(os.fsencode(image)) for image in images])
+    order = _Order(settings, [quote_from_bytes(os.fsencode(image)) for image in images])
     with tempfile.TemporaryFile() as errors:
         child = subprocess.Popen(
             # -P: a folder named `detector` where the user happens to stand must not be taken for ours.
@@ -168,17 +170,17 @@ def _give(order: _Order, stdin: IO[bytes]) -> None:
 def _as_error(refused: _Refused) -> Exception:
     if refused.kind == "missing":
         return ModuleNotFoundError(f"No module named {refused.message!r}", name=refused.message)
-    return {"model": ModelError, "memory": TooMuchMemory}.get(refused.kind, TrialError)(refused.message)
+    return {"model": ModelError, "memory": TooMuchMemoryError}.get(refused.kind, IsolatedRunError)(refused.message)
 
 
-def _death(code: int, watch: _Watch, errors: IO[bytes]) -> TrialError:
+def _death(code: int, watch: _Watch, errors: IO[bytes]) -> IsolatedRunError:
     if watch.tripped:
-        return TooMuchMemory(f"stopped above {watch.limit_mb:.0f} MB")
+        return TooMuchMemoryError(f"stopped above {watch.limit_mb:.0f} MiB")
     if code == -signal.SIGKILL:
-        return TooMuchMemory("killed by the system, most likely for its memory")
+        return TooMuchMemoryError("killed by the system, most likely for its memory")
     errors.seek(0)
     lines = errors.read().decode(errors="replace").strip().splitlines()
-    return TrialError(f"died with code {code}: {lines[-1] if lines else 'it said nothing'}")
+    return IsolatedRunError(f"died with code {code}: {lines[-1] if lines else 'it said nothing'}")
 
 
 class _Watch:
@@ -231,7 +233,7 @@ class _Remarks(logging.Handler):
 
 def _work(order: _Order) -> Iterator[_Message]:
     """What the child says, message by message."""
-    trial = order.trial
+    settings = order.settings
     images = [Path(os.fsdecode(unquote_to_bytes(name))) for name in order.images]
     try:
         from detector.predictor import TextDetector
@@ -239,17 +241,20 @@ def _work(order: _Order) -> Iterator[_Message]:
         remarks = _Remarks()
         _log.addHandler(remarks)
         detector = TextDetector(
-            trial.model,
-            runtime=trial.runtime,
-            threads=trial.threads,
-            limit_side=trial.limit_side,
-            memory_limit=trial.memory_limit_mb << 20 if trial.memory_limit_mb else None,
-            thresholds=trial.thresholds,
-            tiled=trial.tiled,
+            settings.model,
+            runtime=settings.runtime,
+            threads=settings.threads,
+            limit_side=settings.limit_side,
+            memory_limit=settings.memory_limit_mb << 20 if settings.memory_limit_mb else None,
+            thresholds=settings.thresholds,
+            tiled=settings.tiled,
         )
+        configure_process(threads=detector.threads)
         yield from remarks.heard
         begun, rounds = time.perf_counter(), 0
-        while not rounds or (trial.seconds and (rounds < LEAST_ROUNDS or time.perf_counter() - begun < trial.seconds)):
+        while not rounds or (
+            settings.seconds and (rounds < LEAST_ROUNDS or time.perf_counter() - begun < settings.seconds)
+        ):
             for number, image in enumerate(images):
                 started = time.perf_counter()
                 boxes = [list(box.points) for box in detector.detect(image).boxes]

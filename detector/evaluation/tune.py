@@ -12,10 +12,16 @@ import numpy as np
 import numpy.typing as npt
 
 from detector.errors import ModelError
-from detector.evaluation.isolated_run import Ended, Found, TooMuchMemory, Trial, TrialError, run_trial
+from detector.evaluation.isolated_run import (
+    Ended,
+    Found,
+    IsolatedRun,
+    IsolatedRunError,
+    TooMuchMemoryError,
+    run_isolated,
+)
 from detector.evaluation.metrics import Counts, evaluate_image
-from detector.runtimes import RUNTIMES
-from detector.runtimes.tuned import Measured
+from detector.runtimes.tuned import RUNTIMES, Candidate
 
 MOST_THREADS = 16
 TOO_LARGE = "too large"
@@ -59,7 +65,7 @@ def draw_pages(folder: Path, limit_side: int) -> list[Path]:
 
 def measure_all(
     model: str, limit_side: int, memory_limit_mb: int | None, seconds: float, threads: Sequence[int], folder: Path
-) -> Iterator[Measured]:
+) -> Iterator[Candidate]:
     """Times every runtime with every number of threads; the first that runs is the reference for the boxes.
 
     Args:
@@ -77,28 +83,28 @@ def measure_all(
     reference: list[Quads] | None = None
     for runtime in RUNTIMES:
         if find_spec(runtime) is None:
-            yield Measured(runtime, threads[0], note="not installed")
+            yield Candidate(runtime, threads[0], note="not installed")
             continue
         for count in threads:
-            trial = Trial(model=model, runtime=runtime, threads=count, limit_side=limit_side, seconds=seconds)
+            settings = IsolatedRun(model=model, runtime=runtime, threads=count, limit_side=limit_side, seconds=seconds)
             try:
-                milliseconds, peak_mb, boxes = _run(trial, pages, memory_limit_mb)
-            except TooMuchMemory as error:
-                yield Measured(runtime, count, note=f"{TOO_LARGE}: {error}")
-            except (ModelError, TrialError, ModuleNotFoundError) as error:
-                yield Measured(runtime, count, note=str(error))
+                milliseconds, peak_mb, boxes = _run(settings, pages, memory_limit_mb)
+            except TooMuchMemoryError as error:
+                yield Candidate(runtime, count, note=f"{TOO_LARGE}: {error}")
+            except (ModelError, IsolatedRunError, ModuleNotFoundError) as error:
+                yield Candidate(runtime, count, note=str(error))
                 break  # with more threads it would fail the same way
             else:
                 reference = reference or boxes
-                yield Measured(runtime, count, milliseconds, peak_mb, agreement(reference, boxes))
+                yield Candidate(runtime, count, milliseconds, peak_mb, agreement(reference, boxes))
 
 
-def _run(trial: Trial, pages: list[Path], memory_limit_mb: int | None) -> tuple[float, float, list[Quads]]:
+def _run(settings: IsolatedRun, pages: list[Path], memory_limit_mb: int | None) -> tuple[float, float, list[Quads]]:
     """(median ms, peak MiB, boxes of each page); the first round only warms up."""
     boxes: list[Quads] = []
     seconds: list[float] = []
     peak_mb = 0.0
-    for message in run_trial(trial, pages, stop_above_mb=memory_limit_mb):
+    for message in run_isolated(settings, pages, stop_above_mb=memory_limit_mb):
         if isinstance(message, Ended):
             peak_mb = message.peak_mb
         elif len(boxes) < len(pages):
@@ -106,7 +112,7 @@ def _run(trial: Trial, pages: list[Path], memory_limit_mb: int | None) -> tuple[
         else:
             seconds.append(message.seconds)
     if memory_limit_mb and peak_mb > memory_limit_mb:  # too short a peak for the watch to see
-        raise TooMuchMemory(f"held {peak_mb:.0f} MB")
+        raise TooMuchMemoryError(f"held {peak_mb:.0f} MiB")
     return round(statistics.median(seconds) * 1000, 2), round(peak_mb, 1), boxes
 
 
@@ -122,11 +128,12 @@ def agreement(reference: list[Quads], boxes: list[Quads]) -> float:
     return 1.0 if total.gt == total.det == 0 else round(total.hmean, 4)
 
 
-HEADING = f"{'runtime':12}  {'threads':>7}  {'ms/page':>8}  {'peak MB':>7}  same boxes"
+HEADING = f"{'runtime':12}  {'threads':>7}  {'ms/page':>8}  {'peak MiB':>7}  same boxes"
 
 
-def table_line(way: Measured) -> str:
+def table_line(candidate: Candidate) -> str:
     """A candidate as a line below `HEADING`."""
-    if way.ms is None:
-        return f"{way.runtime:12}  {way.threads:7}  {'–':>8}  {'–':>7}  {way.note}"
-    return f"{way.runtime:12}  {way.threads:7}  {way.ms:8.1f}  {way.peak_mb or 0:7.0f}  {way.agreement or 0:9.1%}"
+    name = f"{candidate.runtime:12}  {candidate.threads:7}"
+    if candidate.ms is None:
+        return f"{name}  {'–':>8}  {'–':>7}  {candidate.note}"
+    return f"{name}  {candidate.ms:8.1f}  {candidate.peak_mb or 0:7.0f}  {candidate.agreement or 0:9.1%}"

@@ -64,7 +64,7 @@ def estimate_bytes(header: Header, limit_side: int) -> int:
 
 
 def decoded_bytes(header: Header, limit_side: int) -> int:
-    """Memory (bytes) of the page as `image.open_page` first has it, before the last shrinking."""
+    """Memory (bytes) of the page as `images.open_page` first has it, before the last shrinking."""
     width, height = header.width, header.height
     target = target_size(width, height, limit_side)
     reduction = jpeg_reduction if header.kind == "jpeg" else box_reduction
@@ -73,7 +73,7 @@ def decoded_bytes(header: Header, limit_side: int) -> int:
 
 
 def in_strips(header: Header, limit_side: int) -> bool:
-    """Whether a page is better read in strips (`image.open_strips`) than whole: large, upright and row by row."""
+    """Whether a page is better read in strips (`images.open_strips`) than whole: large, upright and row by row."""
     return (
         (header.kind == "jpeg" or by_vips(header))
         and header.streams
@@ -127,8 +127,8 @@ def check_budget(
         limit_side, needed = smaller, estimate(header, smaller)
     if needed > max_bytes:
         raise TooLarge(
-            f"{name}: {header.description} of {size} needs about {needed >> 20} MB to decode, {max_bytes >> 20} MB are "
-            f"allowed; save it as baseline JPEG or plain PNG, or raise OCRFLEET_MEMORY_LIMIT_MB"
+            f"{name}: {header.description} of {size} needs about {needed >> 20} MiB to decode, {max_bytes >> 20} MiB "
+            f"are allowed; save it as baseline JPEG or plain PNG, or raise OCRFLEET_MEMORY_LIMIT_MB"
         )
     return limit_side
 

@@ -98,7 +98,7 @@ def decode_pillow(file: BinaryIO, header: Header, target: tuple[int, int], name:
             if header.kind == "jpeg":
                 image.draft(None, _draft_size(header, target))
             image.load()
-            return _rgb(image, target)
+            return to_rgb(image, target)
     except DECODE_ERRORS as error:
         raise_if_out_of_memory(error)
         raise CorruptImage(f"{name}: the {header.description} data is damaged or cut off ({error})") from error
@@ -150,7 +150,16 @@ def _draft_size(header: Header, target: tuple[int, int]) -> tuple[int, int]:
     return max(1, header.width // factor), max(1, header.height // factor)
 
 
-def _rgb(image: Any, target: tuple[int, int]) -> Pixels:
+def to_rgb(image: Any, target: tuple[int, int]) -> Pixels:
+    """A loaded PIL image of any mode, averaged down by a whole factor so that it stays no smaller than `target`.
+
+    Args:
+        image: `PIL.Image.Image`.
+        target: (width, height), pixels.
+
+    Returns:
+        (H, W, 3) uint8 RGB, transparent parts on white.
+    """
     if image.mode.startswith("I") or image.mode == "F":
         grey = eight_bit(np.asarray(image))
         return cv2.cvtColor(grey, cv2.COLOR_GRAY2RGB)  # type: ignore[return-value]

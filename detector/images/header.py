@@ -13,15 +13,12 @@ from PIL import Image, UnidentifiedImageError
 
 from detector.errors import CorruptImage, NotFound, UnsupportedFormat
 
-# The budget of image_budget.py decides what is too large, with a clearer message and before decoding.
-Image.MAX_IMAGE_PIXELS = None
-
 ORIENTATION_TAG = 274  # EXIF 2.3, tag 0x0112
 READABLE = "JPEG, PNG, TIFF, WebP, GIF, BMP, PPM, JPEG 2000, AVIF or PDF"
 
 PARSE_ERRORS = (
     *(OSError, SyntaxError, ValueError, KeyError, IndexError, EOFError, TypeError, AttributeError),
-    *(RuntimeError, OverflowError, ZeroDivisionError, struct.error),
+    *(RuntimeError, OverflowError, ZeroDivisionError, struct.error, Image.DecompressionBombError),
 )
 """What Pillow and our own parsers raise for damaged files; MemoryError is not among them and passes through."""
 
@@ -123,11 +120,11 @@ def sniff(file: BinaryIO, name: str) -> str:
     for magic, what in _KNOWN_BUT_UNREAD:
         if start.lstrip().startswith(magic):
             raise UnsupportedFormat(f"{name}: {what}; convert it to one of {READABLE}")
-    raise UnsupportedFormat(f"{name}: not an image; its content starts with {start[:16]!r}, expected {READABLE}")
+    raise UnsupportedFormat(f"{name}: not an image; expected {READABLE}")  # never a byte of it: records travel
 
 
 def read_header(file: BinaryIO, kind: str, name: str, page: int = 0) -> Header:
-    """Reads one page's header (not for PDF, see image_pdf).
+    """Reads one page's header (not for PDF, see `images.pdf`).
 
     Raises:
         CorruptImage: the header is damaged or cut off.
@@ -161,11 +158,25 @@ def _reason(error: Exception) -> str:
 
 
 def open_pillow(file: BinaryIO, kind: str) -> Image.Image:
-    """Pillow's lazy image of exactly this kind; nothing is decoded yet."""
+    """Pillow's lazy image of exactly this kind; nothing is decoded yet.
+
+    Not by `Image.open`, which refuses more than `Image.MAX_IMAGE_PIXELS`: `images.budget` decides what is too large, by
+    memory and with a clearer message, and that setting is the host program's.
+
+    Raises:
+        UnidentifiedImageError: not of this kind after all, or of a flavour that Pillow does not read.
+    """
     name, plugin = _PILLOW[kind]
     import_module(f"PIL.{plugin}")
+    factory, accept = Image.OPEN[name]
     file.seek(0)
-    return Image.open(file, formats=(name,))
+    if accept and accept(file.read(16)) is not True:
+        raise UnidentifiedImageError(f"not {name}")
+    file.seek(0)
+    try:
+        return factory(file, "")
+    except (SyntaxError, IndexError, TypeError, struct.error) as error:  # as Image.open has it
+        raise UnidentifiedImageError(f"not {name}") from error
 
 
 def count_frames(file: BinaryIO, name: str) -> int:
@@ -198,12 +209,12 @@ def _pillow(file: BinaryIO, kind: str, page: int, name: str) -> Header:
     if kind == "jpeg":
         return _jpeg(image, replace(header, orientation=_orientation(image.getexif)), data_start)
     if kind == "tiff":
-        _check_strips(image.tag_v2, file)
+        _check_tiff_strips(image.tag_v2, file)
         orientation = _orientation(lambda: image.tag_v2)
         if orientation >= 5:  # Pillow announces the turned size; ours is the stored one
             header = replace(header, width=height, height=width)
         size = max(bytes_per_pixel, channels)
-        held = _strip_rows(image.tag_v2, header.height) * header.width * size
+        held = _tiff_strip_rows(image.tag_v2, header.height) * header.width * size
         return replace(header, orientation=orientation, streams=True, bytes_per_pixel=size, held_bytes=held)
     if kind == "avif":
         return replace(header, orientation=_orientation(image.getexif))
@@ -222,22 +233,22 @@ def _jpeg(image: Any, header: Header, data_start: int) -> Header:
     return replace(header, held_bytes=held, data_start=data_start, streams=not progressive, description=description)
 
 
-def _check_strips(tags: Any, file: BinaryIO) -> None:
-    """libtiff silently re-guesses the strips of a cut uncompressed file and repeats what it has."""
+def _check_tiff_strips(tags: Any, file: BinaryIO) -> None:
+    """libtiff silently re-guesses the TIFF strips of a cut uncompressed file and repeats what it has."""
     if tags.get(259, 1) != 1:
         return  # compressed data that is cut off fails in its decoder
     end = file.seek(0, os.SEEK_END)
-    for offsets, counts in ((273, 279), (324, 325)):  # strips, tiles (TIFF 6.0, sections 8 and 15)
+    for offsets, counts in ((273, 279), (324, 325)):  # TIFF strips, tiles (TIFF 6.0, sections 8 and 15)
         pairs = zip(tags.get(offsets, ()), tags.get(counts, ()), strict=False)
         if any(offset + count > end for offset, count in pairs):
             raise ValueError("the file is cut off: its pixels would lie behind its end")
 
 
-def _strip_rows(tags: Any, height: int) -> int:
-    """Rows that libtiff must unpack at once: a strip is decoded whole, and some writers make one of the whole page."""
+def _tiff_strip_rows(tags: Any, height: int) -> int:
+    """Rows that libtiff must unpack at once: a TIFF strip is decoded whole, and some writers make the page one."""
     if tags.get(259, 1) in (1, 7):  # uncompressed and JPEG are read line by line
         return 0
-    return min(int(tags.get(323) or tags.get(278) or height), height)  # tile length or rows per strip
+    return min(int(tags.get(323) or tags.get(278) or height), height)  # tile length or rows per TIFF strip
 
 
 def _png(file: BinaryIO) -> Header:

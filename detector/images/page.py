@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 import cv2
 import numpy as np
 
-from detector.errors import NotFound, show
 from detector.images.budget import (
     DEFAULT_MAX_BYTES,
     DEFAULT_MAX_PIXELS,
@@ -25,6 +22,7 @@ from detector.images.budget import (
 from detector.images.decode import Pixels, decode_jpeg, decode_pillow, decode_webp
 from detector.images.header import Header, count_frames, read_header, sniff
 from detector.images.sizes import target_size
+from detector.images.source import Source, opened
 
 if TYPE_CHECKING:
     from detector.images.vips import VipsStrips
@@ -76,7 +74,7 @@ class StripPage:
 
 
 def open_page(
-    path: Path,
+    source: Source,
     page: int = 0,
     *,
     limit_side: int,
@@ -84,7 +82,7 @@ def open_page(
     max_bytes: int = DEFAULT_MAX_BYTES,
     make_room: MakeRoom | None = None,
 ) -> Page:
-    """Opens one page so that its long side is at most `limit_side` (strips: see `image_budget.target_size`).
+    """Opens one page so that its long side is at most `limit_side` (thin pages: see `images.sizes.target_size`).
 
     The header is read and weighed first, then the format's cheapest decoder runs: JPEG scales while decoding, large
     PNG/TIFF/WebP are streamed, PDF is drawn at the size needed. The rest of the way down is cv2.INTER_AREA. Pages are
@@ -92,7 +90,7 @@ def open_page(
     applied exactly once.
 
     Args:
-        path: any file name the system can hold.
+        source: a path, a file's content as bytes, or a file object (see `detector.images.source.opened`).
         page: of a multi-page TIFF or PDF, counted from 0.
         limit_side: longest side wanted, pixels.
         max_pixels: refuse pages that claim more.
@@ -105,8 +103,7 @@ def open_page(
         UnsupportedFormat: nothing this program reads, or locked.
         TooLarge: over `max_pixels` or `max_bytes`; nothing was decoded.
     """
-    name = show(path)
-    with _opened(path, name) as file:
+    with opened(source) as (file, name):
         kind = sniff(file, name)
         if kind == "pdf":
             return _open_pdf(file, page, name, limit_side, max_pixels, max_bytes, make_room)
@@ -115,19 +112,19 @@ def open_page(
         if make_room:
             make_room(estimate_bytes(header, affordable))
         target = target_size(header.width, header.height, affordable)
-        pixels = _shrink(_decode(file, header, page, target, name), target)
+        pixels = shrink_to(_decode(file, header, page, target, name), target)
     width, height = header.upright_size
     flags = ["downscaled"] if target != (header.width, header.height) else []
     if header.orientation != 1:
         flags.append("exif_rotated")
     if affordable < limit_side:
         flags.append("degraded")
-    return Page(_upright(pixels, header.orientation), width, height, tuple(flags))
+    return Page(turn_upright(pixels, header.orientation), width, height, tuple(flags))
 
 
 @contextmanager
 def open_strips(
-    path: Path,
+    source: Source,
     page: int = 0,
     *,
     limit_side: int,
@@ -140,8 +137,7 @@ def open_strips(
     Yields:
         The page; None if it is small, or of a format, orientation or depth that must be held whole: take `open_page`.
     """
-    name = show(path)
-    with _opened(path, name) as file:
+    with opened(source) as (file, name):
         kind = sniff(file, name)
         header = None if kind == "pdf" else read_header(file, kind, name, page)
         if header is None or not in_strips(header, limit_side):
@@ -160,14 +156,13 @@ def open_strips(
         yield StripPage(strips, header.width, header.height, tuple(flags)) if strips.eight_bit else None
 
 
-def page_header(path: Path, page: int = 0) -> Header:
+def page_header(source: Source, page: int = 0) -> Header:
     """What the file says about a page, without decoding it; for memory estimates.
 
     Raises:
         NotFound, CorruptImage, UnsupportedFormat: as `open_page`.
     """
-    name = show(path)
-    with _opened(path, name) as file:
+    with opened(source) as (file, name):
         kind = sniff(file, name)
         if kind != "pdf":
             return read_header(file, kind, name, page)
@@ -177,14 +172,13 @@ def page_header(path: Path, page: int = 0) -> Header:
             return pdf_page.header
 
 
-def count_pages(path: Path) -> int:
+def count_pages(source: Source) -> int:
     """Pages in a file: of a TIFF or PDF all, of anything else (animations, JPEG with previews too) one.
 
     Raises:
         NotFound, CorruptImage, UnsupportedFormat: as `open_page`.
     """
-    name = show(path)
-    with _opened(path, name) as file:
+    with opened(source) as (file, name):
         kind = sniff(file, name)
         if kind == "tiff":
             return count_frames(file, name)
@@ -193,19 +187,6 @@ def count_pages(path: Path) -> int:
 
             return count_pdf_pages(file, name)
     return 1
-
-
-@contextmanager
-def _opened(path: Path, name: str) -> Iterator[BinaryIO]:
-    try:
-        if not stat.S_ISREG(Path(path).stat().st_mode):  # a pipe would block us for ever
-            raise NotFound(f"{name}: not a regular file")
-        file = Path(path).open("rb")  # noqa: SIM115  (closed below; errors of the body are not errors of opening)
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
-        raise NotFound(f"{name}: cannot be opened: {reason}") from error
-    with file:
-        yield file
 
 
 def _open_pdf(
@@ -219,7 +200,7 @@ def _open_pdf(
         if make_room:
             make_room(estimate_bytes(header, affordable))
         target = target_size(header.width, header.height, affordable)
-        pixels = _shrink(pdf_page.render(target), target)
+        pixels = shrink_to(pdf_page.render(target), target)
     flags = ["downscaled"] if target != (header.width, header.height) else []
     flags.append("page_rendered")
     if affordable < limit_side:
@@ -239,14 +220,14 @@ def _decode(file: BinaryIO, header: Header, page: int, target: tuple[int, int], 
     return decode_pillow(file, header, target, name)
 
 
-def _shrink(pixels: Pixels, target: tuple[int, int]) -> Pixels:
+def shrink_to(pixels: Pixels, target: tuple[int, int]) -> Pixels:
     """To exactly `target` (width, height); decoders stay at or above it."""
     if (pixels.shape[1], pixels.shape[0]) == target:
         return pixels
     return cv2.resize(pixels, target, interpolation=cv2.INTER_AREA)  # type: ignore[return-value]
 
 
-def _upright(pixels: Pixels, orientation: int) -> Pixels:
+def turn_upright(pixels: Pixels, orientation: int) -> Pixels:
     """Applies the EXIF orientation (EXIF 2.3, tag 0x0112) to a picture of stored orientation."""
     if orientation >= 5:
         pixels = pixels.transpose(1, 0, 2)

@@ -20,7 +20,8 @@ REFERENCE_DPI = 200
 def _pdfium() -> ModuleType:
     import pypdfium2
 
-    return pypdfium2
+    module: ModuleType = pypdfium2
+    return module
 
 
 def count_pdf_pages(file: BinaryIO, name: str) -> int:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 
-STRIP_ASPECT = 10
-"""Pictures longer than this many times their short side are strips (`target_size`)."""
+THIN_ASPECT = 10
+"""Pictures longer than this many times their short side are thin pages (`target_size`)."""
 
 
-STRIP_SHORT_SIDE = 64
-"""A strip's short side is not shrunk below this many pixels as long as the picture's area stays within limit²."""
+THIN_SHORT_SIDE = 64
+"""A thin page's short side is not shrunk below this many pixels as long as the picture's area stays within limit²."""
 
 
 STRIDE = 32
@@ -19,12 +19,13 @@ STRIDE = 32
 def target_size(width: int, height: int, limit_side: int) -> tuple[int, int]:
     """The size at which a page is shown to the network: never larger than it is, never stretched.
 
-    The long side becomes at most `limit_side`. Extreme strips are the exception: a 20000x50 strip at 640 would be
-    640x2, and nobody could read it; so a strip keeps a short side of up to 64 px while its (padded) area stays within
+    The long side becomes at most `limit_side`. Thin pages are the exception: one of 20000x50 at 640 would be
+    640x2, and nobody could read it; so it keeps a short side of up to 64 px while its (padded) area stays within
     limit_side², the area of a square picture, so that it costs no more memory than any other page.
 
     Args:
-        width, height: the original size in pixels (either orientation).
+        width: of the page, pixels, in either orientation.
+        height: likewise.
         limit_side: the longest side wanted, in pixels.
 
     Returns:
@@ -32,9 +33,9 @@ def target_size(width: int, height: int, limit_side: int) -> tuple[int, int]:
     """
     long, short = max(width, height), min(width, height)
     scale = min(1.0, limit_side / long)
-    if long > STRIP_ASPECT * short and short * scale < STRIP_SHORT_SIDE:
+    if long > THIN_ASPECT * short and short * scale < THIN_SHORT_SIDE:
         # The short side is padded to 32 or 64; with either, the padded area stays within limit².
-        for padded in (STRIDE, STRIP_SHORT_SIDE):
+        for padded in (STRIDE, THIN_SHORT_SIDE):
             scale = max(scale, min(1.0, padded / short, limit_side * limit_side / padded / long))
     return max(1, round(width * scale)), max(1, round(height * scale))
 
@@ -53,13 +54,13 @@ def box_reduction(width: int, height: int, target: tuple[int, int]) -> int:
 
 
 TILE = 672
-"""A tile has at most the area of a square of this side, pixels. Validation hmean at 1440 of v4 (forms, receipts; whole
-at 1280 .8815, .9383): with 640 .8818, .9379, with 672 .8826, .9385. That is noise, but 5 MB buy fewer seams."""
+"""A tile has at most the area of a square of this side, pixels. With 640 validation hmean at 1440 is the same to a
+tenth of a point (detector/training/NOTES.md); 5 MiB more buy fewer seams."""
 
 
 OVERLAP = 192
 """Least overlap of two tiles, pixels: more than the network looks at around a letter to call it text. With 128 receipts
-lose (.9354 instead of .9374), with 224 too (.9363)."""
+lose 0.2 points of hmean, with 224 0.1."""
 
 
 OVERVIEW_RATIO = 2.25
@@ -77,7 +78,8 @@ def tile_size(height: int, width: int) -> tuple[int, int]:
     """The (height, width) of a page's tiles: of all that are not too large those that compute the fewest pixels.
 
     Args:
-        height, width: of the page, pixels.
+        height: of the page, pixels.
+        width: likewise.
     """
     best = (0, 0, 0)
     for columns in range(1, _most(width) + 1):

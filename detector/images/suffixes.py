@@ -1,4 +1,4 @@
-"""Names of files that may hold pages. What a file really is, its first bytes decide (`image_header.sniff`)."""
+"""Names of files that may hold pages. What a file really is, its first bytes decide (`images.header.sniff`)."""
 
 from pathlib import PurePath
 

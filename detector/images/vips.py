@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import io
 import logging
 import os
 from collections.abc import Iterator
@@ -37,7 +38,8 @@ def _vips() -> ModuleType:
     pyvips.cache_set_max(0)  # no operation is ever asked for twice
     pyvips.cache_set_max_mem(0)
     pyvips.block_untrusted_set(True)  # loaders that libvips itself calls unsafe on strangers' files
-    return pyvips
+    module: ModuleType = pyvips
+    return module
 
 
 @functools.cache
@@ -49,7 +51,7 @@ def decode_vips(file: BinaryIO, header: Header, page: int, target: tuple[int, in
     """One page, averaged down by a whole factor so that it stays no smaller than `target`.
 
     Args:
-        file: the open file; needs a descriptor.
+        file: the open file: in memory, or with a descriptor.
         header: its header (of this page).
         page: counted from 0; only TIFF has others.
         target: (width, height) in stored orientation, pixels.
@@ -73,7 +75,7 @@ class VipsStrips:
     """One page row by row, as `detector.tiling.Rows`; what lies above the rows last asked for is forgotten.
 
     Args:
-        file: the open file; needs a descriptor, and must stay open.
+        file: the open file: in memory, or with a descriptor; must stay open.
         header: its header (of this page).
         page: counted from 0; only TIFF has others.
         target: (width, height), pixels.
@@ -126,7 +128,7 @@ def _load(file: BinaryIO, header: Header, page: int, target: tuple[int, int]) ->
     if header.kind == "tiff":
         options["page"] = page
         if _knows_unlimited():
-            options["unlimited"] = True  # libvips allows libtiff 50 MB; image_budget has weighed this page already
+            options["unlimited"] = True  # libvips allows libtiff 50 MB; images.budget has weighed this page already
     factor = box_reduction(header.width, header.height, target)
     if header.kind == "webp" and factor > 1:
         options["scale"] = 1 / factor  # libwebp rescales row by row while it decodes
@@ -135,7 +137,10 @@ def _load(file: BinaryIO, header: Header, page: int, target: tuple[int, int]) ->
         options["shrink"] = jpeg_reduction(header.width, header.height, target)  # so does libjpeg
         factor = 1
     file.seek(0)
-    source = vips.Source.new_from_descriptor(file.fileno())
+    if isinstance(file, io.BytesIO):
+        source = vips.Source.new_from_memory(file.getvalue())
+    else:
+        source = vips.Source.new_from_descriptor(file.fileno())
     return _shrunk(vips.Image.new_from_source(source, "", access="sequential", fail_on="truncated", **options), factor)
 
 

@@ -13,7 +13,8 @@ from torch import Tensor, nn
 
 from detector.atomic import atomic_write
 from detector.errors import ModelError
-from detector.network.dbnet import STRIDE, DBNet
+from detector.images.sizes import STRIDE
+from detector.network.dbnet import DBNet
 
 BACKBONES = ("resnet18", "mobilenet_v3_small", "shufflenet_v2_x1_0")
 

@@ -14,7 +14,6 @@ from torch.nn import functional
 from detector.errors import ModelError
 
 PRIOR_LOGIT = -1.5  # of "text" before anything is learnt: 18 %, about what OHEM's 3:1 leaves
-STRIDE = 32  # sides of every input are multiples of the trunk's deepest stride
 
 
 class FeaturePyramid(nn.Module):

@@ -29,9 +29,11 @@ def import_torchvision() -> ModuleType:
             raise
         for name in [name for name in sys.modules if name.split(".")[0] == "torchvision"]:
             del sys.modules[name]
-        library = torch.library.Library("torchvision", "DEF")
-        library.define("nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-        library.define("qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+        library = torch.library.Library("torchvision", "DEF")  # type: ignore[no-untyped-call]
+        for name in ("nms", "qnms"):
+            operator = f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"
+            library.define(operator)  # type: ignore[no-untyped-call]
         _declared.append(library)
         import torchvision
-    return torchvision
+    module: ModuleType = torchvision
+    return module

@@ -10,7 +10,7 @@ import numpy.typing as npt
 import onnxruntime as ort
 
 from detector.errors import ModelError, first_line
-from detector.images.sizes import STRIP_ASPECT
+from detector.images.sizes import THIN_ASPECT
 from detector.runtimes.input_shape import check_free_sides
 
 _SAME_AS_REQUESTED = 1  # arena_extend_strategy of OrtArenaCfg, onnxruntime_c_api.h
@@ -60,13 +60,14 @@ class OnnxRuntime:
             if self._largest:
                 self.release()  # blocks of a smaller page are no use to a larger one, and would be kept beside its own
             self._largest = area
-        # Blocks of a strip fit nothing else. Other pages' are used again: 4,000 pages of random sizes leave the arena
-        # as the first hundred made it, so it is not emptied from time to time, and the process stays flat.
-        shrink = max(batch.shape[2:]) > STRIP_ASPECT * min(batch.shape[2:])
+        # Blocks of a thin page fit nothing else. Other pages' are used again: 4,000 pages of random sizes leave the
+        # arena as the first hundred made it, so it is not emptied from time to time, and the process stays flat.
+        shrink = max(batch.shape[2:]) > THIN_ASPECT * min(batch.shape[2:])
         (output,) = self._session.run(["probability"], {"image": batch}, self._shrinking if shrink else None)
         if shrink:
             self._largest = 0
-        return output[0, 0]
+        found: npt.NDArray[np.float32] = output[0, 0]
+        return found
 
     def release(self) -> None:
         """Gives the arena's memory back (55 MB at 640x640); the next run takes it again, in some 30 ms more."""

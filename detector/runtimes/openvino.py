@@ -13,14 +13,14 @@ import numpy.typing as npt
 import openvino
 
 from detector.cache import cache_folder
-from detector.errors import ModelError
+from detector.errors import ModelError, first_line
 from detector.runtimes.input_shape import check_free_sides
 
 BUCKET = 128
 """Input sides are padded to multiples of this: every new shape costs OpenVINO 4 MB that it keeps."""
 
 MOST_SHAPES = 8
-"""After this many shapes the network is compiled anew (0.5 s), which gives their memory back."""
+"""After this many shapes the network is compiled again (0.5 s), which gives their memory back."""
 
 
 class OpenVinoRuntime:
@@ -67,10 +67,11 @@ class OpenVinoRuntime:
             self._shapes.add(padded.shape)
         # share_outputs=False: the result must outlive the next inference.
         result = self._request.infer([padded], share_inputs=True, share_outputs=False)
-        return result[self._compiled.outputs[self._output]][0, 0, :height, :width]
+        found: npt.NDArray[np.float32] = result[self._compiled.outputs[self._output]]
+        return found[0, 0, :height, :width]
 
     def release(self) -> None:
-        """Compiles anew: OpenVINO gives the buffers of past shapes back only with the compiled network."""
+        """Compiles again: OpenVINO gives the buffers of past shapes back only with the compiled network."""
         del self._request, self._compiled
         self._shapes.clear()
         self._compile(self._source)
@@ -79,7 +80,7 @@ class OpenVinoRuntime:
         try:
             self._compiled: Any = self._core.compile_model(str(self._source), "CPU", self._options)
         except RuntimeError as error:
-            raise ModelError(f"{model}: OpenVINO cannot load it: {_first_line(error)}") from error
+            raise ModelError(f"{model}: OpenVINO cannot load it: {_reason(error)}") from error
         self._request = self._compiled.create_infer_request()
 
 
@@ -131,9 +132,10 @@ def convert(model: Path, target: Path) -> None:
         unfinished_binary.unlink(missing_ok=True)
 
 
-def _first_line(error: Exception) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip() and "Exception from" not in line]
-    return next(iter(lines), type(error).__name__)
+def _reason(error: RuntimeError) -> str:
+    """OpenVINO begins with lines that say where in its source it was."""
+    lines = (line for line in str(error).splitlines() if "Exception from" not in line)
+    return first_line(RuntimeError("\n".join(lines)))
 
 
 if __name__ == "__main__":

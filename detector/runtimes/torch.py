@@ -43,7 +43,8 @@ class TorchRuntime:
         half = self._dtype != torch.float32
         image = torch.from_numpy(batch).to(self._device, memory_format=torch.channels_last)
         with torch.inference_mode(), torch.autocast(self._device.type, self._dtype, enabled=half):
-            return self._network(image)[0, 0].float().cpu().numpy()
+            found: npt.NDArray[np.float32] = self._network(image)[0, 0].float().cpu().numpy()
+        return found
 
     def release(self) -> None:
         """On CUDA, gives cached blocks back; on the CPU torch keeps none."""

@@ -18,6 +18,7 @@ import msgspec
 
 from detector.atomic import atomic_write
 from detector.cache import cache_folder
+from detector.errors import DetectorError
 from detector.machine import read_machine
 
 FILE_VARIABLE = "OCRFLEET_TUNE_FILE"
@@ -30,8 +31,12 @@ MOST_ENTRIES = 64
 _log = logging.getLogger("detector")
 
 
-class Measured(msgspec.Struct, frozen=True):
-    """One way to run the network, and what came of it.
+class TuningError(DetectorError):
+    """A tune.json that cannot be used; one line without the file's name."""
+
+
+class Candidate(msgspec.Struct, frozen=True):
+    """One runtime with a number of threads, and what was measured of it.
 
     Attributes:
         runtime: of `RUNTIMES`.
@@ -63,7 +68,7 @@ class Tuning(msgspec.Struct, frozen=True):
     sha256: str
     limit_side: int
     machine: dict[str, str]
-    measured: list[Measured]
+    measured: list[Candidate]
 
 
 class _File(msgspec.Struct, frozen=True):
@@ -71,7 +76,7 @@ class _File(msgspec.Struct, frozen=True):
     tunings: list[Tuning]
 
 
-def choice_file() -> Path:
+def tuning_file() -> Path:
     """The file in force: OCRFLEET_TUNE_FILE, or tune.json in the cache folder."""
     named = os.environ.get(FILE_VARIABLE, "").strip()
     return Path(named) if named else cache_folder() / "tune.json"
@@ -113,8 +118,10 @@ def _gpus() -> int:
         return 0
 
 
-def best(measured: list[Measured], threads: int | None = None, memory_limit_mb: float | None = None) -> Measured | None:
-    """The way to run: of those about as fast as the fastest, the one with the fewest threads, then the least memory.
+def best(
+    measured: list[Candidate], threads: int | None = None, memory_limit_mb: float | None = None
+) -> Candidate | None:
+    """The runtime to take: of those about as fast as the fastest the one with the fewest threads, then least memory.
 
     Args:
         measured: every candidate.
@@ -122,22 +129,22 @@ def best(measured: list[Measured], threads: int | None = None, memory_limit_mb: 
         memory_limit_mb: only those that need no more, MiB.
     """
     fit = [
-        way
-        for way in measured
-        if way.ms is not None
-        and way.runtime in RUNTIMES
-        and (way.agreement or 0) >= LEAST_AGREEMENT
-        and (threads is None or way.threads == threads)
-        and (memory_limit_mb is None or way.peak_mb is None or way.peak_mb <= memory_limit_mb)
+        candidate
+        for candidate in measured
+        if candidate.ms is not None
+        and candidate.runtime in RUNTIMES
+        and (candidate.agreement or 0) >= LEAST_AGREEMENT
+        and (threads is None or candidate.threads == threads)
+        and (memory_limit_mb is None or candidate.peak_mb is None or candidate.peak_mb <= memory_limit_mb)
     ]
-    fastest = min((way.ms for way in fit if way.ms is not None), default=0.0)
-    near = [way for way in fit if way.ms is not None and way.ms <= fastest * SLOWER_ALLOWED]
-    return min(near, key=lambda way: (way.threads, way.peak_mb or 0.0), default=None)
+    fastest = min((candidate.ms for candidate in fit if candidate.ms is not None), default=0.0)
+    near = [candidate for candidate in fit if candidate.ms is not None and candidate.ms <= fastest * SLOWER_ALLOWED]
+    return min(near, key=lambda candidate: (candidate.threads, candidate.peak_mb or 0.0), default=None)
 
 
 def tuned(
     sha256: str, limit_side: int, threads: int | None = None, memory_limit_mb: float | None = None
-) -> Measured | None:
+) -> Candidate | None:
     """What was found best here, or None: then the default holds. Says in one line why a file that is there is not used.
 
     Args:
@@ -146,15 +153,15 @@ def tuned(
         threads: only with so many; None: with any number.
         memory_limit_mb: of the process, MiB.
     """
-    path = choice_file()
+    path = tuning_file()
     if not path.is_file():
         if os.environ.get(FILE_VARIABLE, "").strip():
             _note(f"{path}: not found ({FILE_VARIABLE}); using the default runtime")
         return None
     try:
         tunings = [item for item in _read(path) if item.sha256 == sha256]
-    except ValueError as error:
-        _note(f"{path}: {error}; using the default runtime; make it anew with: ocr-detector tune")
+    except TuningError as error:
+        _note(f"{path}: {error}; using the default runtime; make it again with: ocr-detector tune")
         return None
     if not tunings:
         return None
@@ -170,24 +177,28 @@ def tuned(
             f"run: ocr-detector tune --limit-side {limit_side}"
         )
         return None
-    way = best(fitting[-1].measured, threads, memory_limit_mb)
-    if way is None:
+    candidate = best(fitting[-1].measured, threads, memory_limit_mb)
+    if candidate is None:
         asked = f" with {threads} threads" if threads else ""
-        within = f" within {memory_limit_mb:.0f} MB" if memory_limit_mb else ""
+        within = f" within {memory_limit_mb:.0f} MiB" if memory_limit_mb else ""
         _note(f"{path}: holds no runtime that ran{asked}{within}; using the default runtime")
-    return way
+    return candidate
 
 
 def _read(path: Path) -> list[Tuning]:
-    """Raises ValueError (one line) when the file is no such file."""
+    """What the file holds.
+
+    Raises:
+        TuningError: it cannot be read, or is no such file.
+    """
     try:
         content = msgspec.json.decode(path.read_bytes(), type=_File)
     except OSError as error:
-        raise ValueError(f"cannot be read ({error.strerror})") from None
+        raise TuningError(f"cannot be read ({error.strerror})") from None
     except msgspec.DecodeError as error:
-        raise ValueError(f"not a file of ocr-detector tune ({error})") from None
+        raise TuningError(f"not a file of ocr-detector tune ({error})") from None
     if content.format != 1:
-        raise ValueError(f"of another version (format {content.format})")
+        raise TuningError(f"of another version (format {content.format})")
     return content.tunings
 
 
@@ -206,9 +217,9 @@ def _note(line: str) -> None:
 def check_writable(path: Path) -> None:
     """Raises OSError, with the file's name, if a file could not be written there."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    trial = path.with_name(f".{path.name}.{os.getpid()}")
-    trial.touch()
-    trial.unlink()
+    attempt = path.with_name(f".{path.name}.{os.getpid()}")
+    attempt.touch()
+    attempt.unlink()
 
 
 def write_tuning(path: Path, tuning: Tuning) -> None:
@@ -219,7 +230,7 @@ def write_tuning(path: Path, tuning: Tuning) -> None:
     """
     try:
         others = _read(path) if path.exists() else []
-    except ValueError:  # it is no use to anybody
+    except TuningError:  # it is no use to anybody
         others = []
     key = (tuning.sha256, tuning.limit_side, tuning.machine)
     kept = [item for item in others if (item.sha256, item.limit_side, item.machine) != key]

@@ -97,7 +97,7 @@ def choose_matrix(
         centre = top + (bottom - top) * along[1] + rng.uniform(-0.45, 0.45, 2) * crop / scale
     else:
         centre = rng.random(2) * (width, height)
-    # Pull the window back over the page, lest half of it be border; a page smaller than the crop may lie anywhere.
+    # Pull the window back over the page: half of it would be border; a page smaller than the crop may lie anywhere.
     page, half = np.array([width, height], float), crop / 2 / scale
     low, high = np.minimum(half, page - half), np.maximum(half, page - half)
     centre = np.where(page > 2 * half, np.clip(centre, low, high), rng.uniform(low, high))
@@ -106,7 +106,7 @@ def choose_matrix(
 
 
 def warp(pixels: np.ndarray, matrix: np.ndarray, crop: int, border: tuple[int, ...] | int) -> np.ndarray:
-    """One warpAffine; halves the source first where the map shrinks more than 0.6, lest thin strokes alias."""
+    """One warpAffine; halves the source first where the map shrinks more than 0.6, or thin strokes would alias."""
     scale = float(np.sqrt(abs(np.linalg.det(matrix[:, :2]))))
     matrix = matrix.copy()
     while scale < 0.6 and min(pixels.shape[:2]) > 2:
@@ -119,7 +119,8 @@ def warp(pixels: np.ndarray, matrix: np.ndarray, crop: int, border: tuple[int, .
 
 def move_points(quads: np.ndarray, matrix: np.ndarray) -> np.ndarray:
     """(N, 4, 2) points through an affine (2, 3) matrix."""
-    return (quads @ matrix[:, :2].T + matrix[:, 2]).astype(np.float32)
+    moved: np.ndarray = quads @ matrix[:, :2].T + matrix[:, 2]
+    return moved.astype(np.float32)
 
 
 def _tone(rng: np.random.Generator, pixels: np.ndarray) -> np.ndarray:
@@ -144,7 +145,8 @@ def _light_slope(rng: np.random.Generator, pixels: np.ndarray) -> np.ndarray:
     if rng.random() < 0.4:
         slope = np.clip(slope * 12 + rng.uniform(-3, 3), -0.5, 0.5)
     shade = cv2.resize((1 + slope * rng.uniform(0.3, 1.1)).astype(np.float32), (width, height))
-    return np.clip(pixels * shade[..., None], 0, 255).astype(np.uint8)
+    shaded: np.ndarray = np.clip(pixels * shade[..., None], 0, 255)
+    return shaded.astype(np.uint8)
 
 
 def _focus(rng: np.random.Generator, pixels: np.ndarray) -> np.ndarray:

@@ -17,9 +17,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from detector.errors import CorruptImage
-from detector.evaluation.annotations import AnnotationError, Sample
-from detector.images.page import open_page
+from detector.errors import CorruptImage, ImageError
+from detector.evaluation.annotations import SPLITS, AnnotationError, Sample, find_problems, has_split, read_split
+from detector.images.page import open_page, page_header
 from detector.models import IMAGENET_MEAN, IMAGENET_STD
 from detector.training.augment import VIEWS, View, change_look, choose_matrix, move_points, warp
 from detector.training.targets import Targets, draw_targets
@@ -166,3 +166,25 @@ class BatchSource:
         finally:
             stop.set()
             thread.join()
+
+
+def check_data(folder: Path) -> list[str]:
+    """Problems of a data folder, one line each; a missing training split is one, and so is a file that is no image."""
+    problems = find_problems(folder)
+    if not problems and not has_split(folder, "train"):
+        problems.append(f"{folder}: has no train_list.txt and no train_images/")
+    for split in SPLITS if not problems else ():
+        for sample in read_split(folder, split) if has_split(folder, split) else ():
+            try:
+                page_header(sample.image)  # an hour later a bad one would end the run
+            except ImageError as error:
+                problems.append(str(error))
+    return problems
+
+
+def describe_data(folder: Path) -> str:
+    """How many images each split has, in words."""
+    return (
+        ", ".join(f"{len(read_split(folder, split))} {split}" for split in SPLITS if has_split(folder, split))
+        + " images"
+    )

@@ -16,8 +16,8 @@ import numpy as np
 import torch
 
 from detector.atomic import atomic_write
-from detector.errors import DetectorError, ImageError, ModelError
-from detector.evaluation.annotations import SPLITS, Sample, find_problems, has_split, held_out_split, read_split
+from detector.errors import DetectorError, ModelError
+from detector.evaluation.annotations import Sample, held_out_split, read_split
 from detector.images.page import page_header
 from detector.models import IMAGENET_MEAN, IMAGENET_STD, load_card
 from detector.network.build import build_network, load_plain, network_from_state, read_state
@@ -25,7 +25,7 @@ from detector.network.dbnet import DBNet
 from detector.runtimes.torch import has_bf16_instructions
 from detector.thresholds import Thresholds
 from detector.training.augment import suit_view
-from detector.training.dataset import BatchSource, TrainingPage, page_from_sample
+from detector.training.dataset import BatchSource, TrainingPage, check_data, page_from_sample
 from detector.training.history import COLUMNS, CURVE, METRICS, write_history
 from detector.training.trainer import Phase, TrainConfig, Trainer
 from detector.training.validate import validate
@@ -98,28 +98,6 @@ def choose_device(wanted: str) -> str:
 def has_fast_half(device: str) -> bool:
     """Whether autocast pays: CUDA, or a CPU with bfloat16 instructions (others emulate it slowly)."""
     return device == "cuda" or has_bf16_instructions()
-
-
-def check_data(folder: Path) -> list[str]:
-    """Problems of a data folder, one line each; a missing training split is one, and so is a file that is no image."""
-    problems = find_problems(folder)
-    if not problems and not has_split(folder, "train"):
-        problems.append(f"{folder}: has no train_list.txt and no train_images/")
-    for split in SPLITS if not problems else ():
-        for sample in read_split(folder, split) if has_split(folder, split) else ():
-            try:
-                page_header(sample.image)  # an hour later a bad one would end the run
-            except ImageError as error:
-                problems.append(str(error))
-    return problems
-
-
-def describe_data(folder: Path) -> str:
-    """How many images each split has, in words."""
-    return (
-        ", ".join(f"{len(read_split(folder, split))} {split}" for split in SPLITS if has_split(folder, split))
-        + " images"
-    )
 
 
 def held_out(folder: Path) -> list[Sample]:
@@ -260,12 +238,9 @@ def fit(options: FitOptions, run: Path, *, resume: bool = False, say: Say = prin
         mine = trainer.notes["data"]
         trainer.restore(saved)
         if trainer.notes.get("data") != mine:
-            raise FitError(f"{options.data}: the training pages changed since {run} was begun; train anew with -o")
-    thresholds, history, per_epoch = (
-        saved_thresholds(trainer.notes),
-        trainer.notes["history"],
-        config.steps // options.epochs,
-    )
+            raise FitError(f"{options.data}: the training pages changed since {run} was begun; start a new run with -o")
+    thresholds, history = saved_thresholds(trainer.notes), trainer.notes["history"]
+    per_epoch = config.steps // options.epochs
     say(
         f"{len(groups[0][1])} training and {len(samples)} validation images, {config.steps} steps of "
         f"{options.batch_size} crops of {options.crop} px on {config.device}{' (half precision)' if config.amp else ''}"

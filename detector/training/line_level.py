@@ -46,7 +46,7 @@ SCORED = {"td500": (640, 960), "sroie": (640, 960, 1280), "funsd": (640, 960, 12
 DECIDING = {"td500": (640,), "sroie": (640, 1280), "funsd": (640, 1280)}
 TEXT_FREE_PHOTOS = 150  # so many must stay (nearly) without boxes
 CPU_PHASES, CUDA_PHASES = "0.6:384x6 0.85:512x4 1:640x3", "0.6:512x32 1:640x24"
-HINT = 2.0  # of the guide's features beside the map's loss, which begins at about 6
+HINT = 2.0  # of the teacher network's features beside the map's loss, which begins at about 6
 Say = Callable[[str], None]
 
 
@@ -61,7 +61,7 @@ class Recipe:
         steps: of the whole run.
         pruned: share of each layer's channels that is cut before training; 0 for none.
         init: where the weights come from unless --init says otherwise: a pattern in DATA, a shipped model, or "".
-        guide: the shipped model whose features are a second target (`hint.FeatureHint`), or "".
+        teacher_network: the shipped model whose features are a second target (feature_distillation.py), or "".
         words: for the card.
     """
 
@@ -71,7 +71,7 @@ class Recipe:
     steps: int
     pruned: float
     init: str
-    guide: str
+    teacher_network: str
     words: str
 
 
@@ -90,7 +90,7 @@ class RecipeError(DetectorError):
 
 
 def parse_phases(text: str) -> tuple[Phase, ...]:
-    """ "0.6:384x6 1:640x3" -> six crops of 384 px a step for 60 % of the steps, then three of 640 px.
+    """Phases from text: "0.6:384x6 1:640x3" is six crops of 384 px for 60 % of the steps, then three of 640 px.
 
     Raises:
         RecipeError: not of this form.
@@ -144,7 +144,7 @@ def make_config(recipe: Recipe, phases: tuple[Phase, ...], options: argparse.Nam
         ema=0.998,
         device=options.device,
         threads=options.threads,
-        hint=HINT if recipe.guide else 0.0,
+        hint=HINT if recipe.teacher_network else 0.0,
         save_every=min(200, max(1, steps // 10)),
     )
 
@@ -226,8 +226,11 @@ def describe(recipe: Recipe, config: TrainConfig, start: Path | None) -> str:
     """The recipe in a few sentences, for the card."""
     phases = ", ".join(f"{phase.batch} crops of {phase.crop} px until {phase.until:.0%}" for phase in config.phases)
     origin = f" from {start.name}" if start else ""
-    guided = f" The features of {recipe.guide} were a second target for the first {config.hint_until:.0%} of the steps."
-    hint = guided if recipe.guide else ""
+    guided = (
+        f" The features of {recipe.teacher_network} were a second target for the first {config.hint_until:.0%} "
+        "of the steps."
+    )
+    hint = guided if recipe.teacher_network else ""
     cut = f" {recipe.pruned:.0%} of the channels were cut first." if recipe.pruned else ""
     return (
         f"{recipe.words.capitalize()}{origin}: {config.steps} steps, {phases}; AdamW, peak rate {config.lr:g} (trunk "
@@ -264,13 +267,15 @@ def run_recipe(options: argparse.Namespace, say: Say) -> Path:
     for weight, pages in groups:
         say(f"weight {weight}: {len(pages)} pages, such as {pages[0].image}")
     source, last = BatchSource(groups, config.seed), run / LAST
-    guide = load_network(weights_path(recipe.guide, "fp16_safetensors")) if recipe.guide else None
+    teacher_network = (
+        load_network(weights_path(recipe.teacher_network, "fp16_safetensors")) if recipe.teacher_network else None
+    )
     if last.is_file():
-        trainer = Trainer(config, read_state(last), guide=guide)
+        trainer = Trainer(config, read_state(last), teacher_network=teacher_network)
         trainer.restore(last)
         say(f"going on at step {trainer.step} of {config.steps}")
     else:
-        trainer = Trainer(config, first_weights(recipe, start), guide=guide)
+        trainer = Trainer(config, first_weights(recipe, start), teacher_network=teacher_network)
     train(trainer, source, run, say)
     notes = CardNotes(describe(recipe, config, start), sources(counts(options.data, options.synthetic)))
     return finish(options.model, notes, options.data, run, say)

@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 
 from detector.atomic import atomic_write
-from detector.errors import ModelError
+from detector.errors import ModelError, first_line
 from detector.evaluation.annotations import AnnotationError
 from detector.images.page import open_page, page_header
 from detector.models import IMAGENET_MEAN, IMAGENET_STD
@@ -50,8 +50,7 @@ class Teacher:
         try:
             self._session: Any = onnxruntime.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
         except Exception as error:  # onnxruntime's own exceptions have no public base class
-            first_line = next(iter(str(error).splitlines()), type(error).__name__)
-            raise ModelError(f"{model}: ONNX Runtime cannot load it as teacher: {first_line}") from None
+            raise ModelError(f"{model}: ONNX Runtime cannot load it as teacher: {first_line(error)}") from None
         self._input = self._session.get_inputs()[0].name
         self._bgr = bgr
 

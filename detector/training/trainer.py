@@ -19,7 +19,7 @@ from detector.errors import ModelError
 from detector.network.build import build_network, load_plain, network_from_state
 from detector.network.dbnet import DBNet
 from detector.training.dataset import Batch, BatchSource
-from detector.training.feature_distillation import FeatureHint
+from detector.training.feature_distillation import FeatureDistillation
 from detector.training.losses import LossWeights, db_loss
 
 
@@ -49,8 +49,8 @@ class TrainConfig:
         ema: decay of the averaged weights, reached gradually.
         amp: bfloat16 (CPU) or float16 (CUDA) autocast.
         micro_batch: crops that pass through the network at a time (0: all); bounds the memory of a step.
-        hint: factor of the loss on a guide's features (`hint.FeatureHint`); 0 for a run without a guide.
-        hint_until: fraction of the steps after which the guide has said enough.
+        hint: factor of the loss on a teacher network's features (feature_distillation.py); 0 for a run without one.
+        hint_until: fraction of the steps after which the teacher network has said enough.
         freeze_norm: BatchNorm keeps its statistics (fine-tuning with tiny batches).
         seed: of every random choice.
         save_every: steps between checkpoints.
@@ -89,7 +89,7 @@ class TrainConfig:
         warm = min(1.0, (step + 1) / max(self.warmup, 1))
         done = step / max(self.steps, 1)
         if self.schedule == "poly":
-            return self.lr * warm * (1 - done) ** 0.9
+            return float(self.lr * warm * (1 - done) ** 0.9)
         falling = max(0.0, (done - (1 - self.cooldown)) / max(self.cooldown, 1e-9))
         return self.lr * warm * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * min(falling, 1.0))))
 
@@ -117,7 +117,7 @@ class Trainer:
         state: initial weights (a state dict, which also decides the network's shape, a pruned one's too), or None
             for the random initialisation of a network built from the config.
         network: a network to train instead; it keeps its weights unless ``state`` is given too.
-        guide: a trained network whose features are a second target; needed if the config has a ``hint``.
+        teacher_network: a trained network whose features are a second target; needed if the config has a ``hint``.
     """
 
     def __init__(
@@ -125,7 +125,7 @@ class Trainer:
         config: TrainConfig,
         state: dict[str, Tensor] | None = None,
         network: DBNet | None = None,
-        guide: DBNet | None = None,
+        teacher_network: DBNet | None = None,
     ) -> None:
         if config.threads:
             torch.set_num_threads(config.threads)
@@ -145,13 +145,13 @@ class Trainer:
             _keep_depthwise_in_fp32(self.network)
         self.network.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.average = copy.deepcopy(self.network).eval().requires_grad_(False)
-        self.hint = None
+        self.distillation = None
         if config.hint:
-            if guide is None:
-                raise ValueError("a run with a hint needs a guide")
-            guide.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-            self.hint = FeatureHint(self.network.width, guide).to(self.device)
-        self.optimizer = _make_optimizer(config, self.network, self.hint)
+            if teacher_network is None:
+                raise ValueError("a run with a hint needs a teacher network")
+            teacher_network.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+            self.distillation = FeatureDistillation(self.network.width, teacher_network).to(self.device)
+        self.optimizer = _make_optimizer(config, self.network, self.distillation)
         self.scaler = torch.amp.GradScaler("cuda", enabled=config.amp and self.device.type == "cuda")
         self.step = 0
         self.notes: dict[str, Any] = {}  # the caller's own record (best score, history); saved with the checkpoint
@@ -194,7 +194,7 @@ class Trainer:
         for start in range(0, size, part):
             share = min(part, size - start) / size
             loss, found = self._loss(batch.image[start : start + part], batch.targets[start : start + part])
-            self.scaler.scale(loss * share).backward()
+            self.scaler.scale(loss * share).backward()  # type: ignore[no-untyped-call]
             total += float(loss.detach()) * share
             for name, term in found.items():
                 terms[name] = terms.get(name, 0.0) + float(term) * share
@@ -209,11 +209,11 @@ class Trainer:
     def _loss(self, image: Tensor, targets: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         image = image.to(self.device).contiguous(memory_format=torch.channels_last)
         half = torch.float16 if self.device.type == "cuda" else torch.bfloat16
-        hinted = self.hint is not None and self.step < self.config.hint_until * self.config.steps
+        hinted = self.distillation is not None and self.step < self.config.hint_until * self.config.steps
         with torch.autocast(self.device.type, half) if self.config.amp else nullcontext():
             features = self.network.pyramid(image)
             probability, threshold = self.network.head(features), self.network.thr(features)
-            distance = self.hint(image, features) if self.hint is not None and hinted else None
+            distance = self.distillation(image, features) if self.distillation is not None and hinted else None
         target, weight, height, band = targets.to(self.device).unbind(dim=1)
         factors = self.config.loss
         loss, terms = db_loss(probability.float()[:, 0], threshold.float()[:, 0], target, weight, height, band, factors)
@@ -242,7 +242,7 @@ class Trainer:
             "ema": self.average.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "scaler": self.scaler.state_dict(),
-            "hint": self.hint.state_dict() if self.hint is not None else {},
+            "hint": self.distillation.state_dict() if self.distillation is not None else {},
             "random": torch.get_rng_state(),
             "notes": self.notes,
         }
@@ -262,8 +262,8 @@ class Trainer:
         self.average.load_state_dict(content["ema"])
         self.optimizer.load_state_dict(content["optimizer"])
         self.scaler.load_state_dict(content["scaler"])
-        if self.hint is not None:
-            self.hint.load_state_dict(content["hint"])
+        if self.distillation is not None:
+            self.distillation.load_state_dict(content["hint"])
         torch.set_rng_state(content["random"])
         self.step = content["step"]
         self.notes = content["notes"]
@@ -273,7 +273,7 @@ def _revive_norms(network: nn.Module) -> None:
     """Resets BatchNorm statistics that are not finite (variances above 65504 overflow in fp16 files).
 
     An infinite variance would stay infinite for ever, since the running average only ever mixes it with new ones, and
-    turn into NaN in the weights' average; the first batches teach it anew.
+    turn into NaN in the weights' average; the first batches set it again.
     """
     for module in network.modules():
         if isinstance(module, nn.BatchNorm2d) and module.running_mean is not None and module.running_var is not None:
@@ -296,7 +296,7 @@ def _keep_depthwise_in_fp32(network: nn.Module) -> None:
             module.__class__ = _FullPrecisionConv
 
 
-def _make_optimizer(config: TrainConfig, network: DBNet, hint: FeatureHint | None) -> torch.optim.Optimizer:
+def _make_optimizer(config: TrainConfig, network: DBNet, hint: FeatureDistillation | None) -> torch.optim.Optimizer:
     """Four groups: trunk and the rest (own rates), each with and without weight decay (biases, norms: none)."""
     groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
     learned = [*network.named_parameters(), *(hint.named_parameters("head") if hint else ())]

@@ -1,4 +1,4 @@
-"""What the errors of libraries and of the operating system mean to a user: one line and an exit code."""
+"""Errors of Redis, Celery and the operating system as one line for the user, and their exit codes."""
 
 from __future__ import annotations
 
@@ -16,13 +16,8 @@ def explain(error: Exception) -> Explained | None:
     import redis
     from kombu.exceptions import OperationalError
 
-    from worker.broker.connection import BrokerUnreachable, refusal
-    from worker.settings import SettingsError
+    from worker.broker.connection import refusal
 
-    if isinstance(error, SettingsError):
-        return str(error), ExitCode.USAGE
-    if isinstance(error, BrokerUnreachable):
-        return str(error), ExitCode.BROKER
     if isinstance(error, redis.ConnectionError | redis.TimeoutError):
         return f"lost the broker: {error}; the job is safe, resume it when it is back", ExitCode.BROKER
     if isinstance(error, redis.RedisError | OperationalError):

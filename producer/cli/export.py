@@ -1,4 +1,4 @@
-"""``ocr-producer export`` and ``report``: what can be made of a results file."""
+"""``ocr-producer export`` and ``report``: other files from results.jsonl."""
 
 from __future__ import annotations
 

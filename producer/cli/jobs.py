@@ -73,12 +73,22 @@ def cancel(job: str) -> None:
 @click.command()
 @job_argument
 @click.option("--yes", is_flag=True, help="Do not ask.")
-def forget(job: str, yes: bool) -> None:
+def forget(job: str, yes: bool) -> ExitCode:
     """Remove all of JOB's keys from Redis, uncollected results too, and its manifest on this machine."""
     from producer.fleet_job import connect_fleet, forget_job, get_job
 
     _, ledger = connect_fleet()
     uncollected = get_job(ledger, job).uncollected
-    if uncollected and not yes:
-        click.confirm(f"{uncollected} results of {job} were never collected. Forget them?", abort=True)
+    if uncollected and not yes and not _confirmed(f"{uncollected} results of {job} were never collected. Forget them?"):
+        click.echo(f"{job}: kept; collect it, or forget it with --yes", err=True)
+        return ExitCode.FAILED
     click.echo(f"{job}: forgotten ({forget_job(ledger, job)} keys removed)", err=True)
+    return ExitCode.OK
+
+
+def _confirmed(question: str) -> bool:
+    """Whether the user says yes. No terminal, or Ctrl-C, means no."""
+    try:
+        return click.confirm(question, err=True)
+    except click.Abort:
+        return False

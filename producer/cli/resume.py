@@ -1,4 +1,4 @@
-"""``ocr-producer resume`` and ``retry``: on with an OUT folder of `run`, or with a JOB of `enqueue`."""
+"""``ocr-producer resume`` and ``retry``: continue an OUT folder of `run`, or a JOB of `enqueue`."""
 
 from __future__ import annotations
 

@@ -23,7 +23,7 @@ from producer.errors import OtherJobError
 if TYPE_CHECKING:
     from producer.job.output_folder import JobRequest
 
-# What all pages of a job share, and what may differ from one run of it to the next.
+# Options that all pages of a job must share, and those that may differ from one run of it to the next.
 _FIXED = ("job", "limit_side", "profile", "model", "runtime")
 _FREE = ("workers", "overlays", "report")
 
@@ -109,16 +109,16 @@ def run(
 
 
 def _going_on(begun: JobRequest, given: JobRequest, out: Path) -> JobRequest:
-    """The job that was begun in ``out``, with what may change on the way as it is given now.
+    """The job in ``out``, with the options of this command line that may change between two runs of it.
 
-    Only options that were typed count.
+    Options that were not typed stay as they were.
 
     Raises:
         OtherJobError: other inputs, or an option that all pages of a job share differs.
     """
     import msgspec
 
-    # A list on stdin was read into the manifest; it cannot be compared, only gone on with.
+    # A list on stdin (`-`) cannot be compared: the job goes on with the one that was read into its manifest.
     if begun.sources != given.sources:
         raise OtherJobError(
             f"{out} holds the job {begun.job} of other inputs: choose another -o, or `ocr-producer resume {out}`"

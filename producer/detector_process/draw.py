@@ -17,6 +17,7 @@ from urllib.parse import quote
 
 import msgspec
 
+from detector.atomic import atomic_write
 from detector.errors import ImageError
 from producer.detector_process.line_process import ANSWER_TIMEOUT_S, LineProcess
 from worker.messages import BoxRecord
@@ -116,10 +117,8 @@ class OverlayProcess:
 
 def _move(source: Path, target: Path) -> None:
     """Across file systems too, and never half of it under the target's name."""
-    part = target.with_name(f".{os.getpid()}.part")
     try:
-        part.write_bytes(source.read_bytes())
-        part.replace(target)
+        with atomic_write(target) as part:
+            part.write_bytes(source.read_bytes())
     finally:
-        part.unlink(missing_ok=True)
         source.unlink(missing_ok=True)

@@ -32,8 +32,8 @@ class Window:
         uncollected_bytes: likewise while they take this much: 1 KB for a page of a few words, 7 KB for a dense one.
         bytes: stop uploading while blobs of this size, of all jobs, wait in Redis (``--transfer redis``). One page
             always fits, however large.
-        memory: stop feeding while this part of Redis's ``maxmemory`` is used, by whatever: several jobs that nobody
-            collects, or another program. Workers must always be able to write what they have done.
+        memory: stop feeding while this part of Redis's ``maxmemory`` is used, also by jobs that nobody collects or by
+            other programs. Workers must always be able to write what they have done.
     """
 
     low: int = 128
@@ -48,7 +48,8 @@ class Window:
 STEP_S = 1.0
 LOOK_AHEAD = 64
 LOOK_AGAIN_S = 5.0
-# So few records wait for nobody; and how many of them are weighed, at each of two places of the stream.
+# With fewer records than UNWEIGHED their size does not matter; else WEIGHED records are measured at each of two places
+# of the stream.
 UNWEIGHED = 256
 WEIGHED = 4
 

@@ -1,22 +1,21 @@
 """A job's list of pages on disk: written once, complete or absent, and what `resume` reads.
 
-One JSON object a line; the line's number, from 0, is the page's index in the job. While the scan runs the file is
-called `manifest.jsonl.part`; it gets its name only when every page is in it and on disk, so a manifest that exists is
-a complete one.
+One JSON object a line; the line's number, from 0, is the page's index in the job. While the scan runs the file has a
+hidden name that ends in `.part`; it gets its own only when every page is in it and on disk, so a manifest that exists
+is a complete one.
 """
 
 from __future__ import annotations
 
-import os
 from array import array
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import suppress
 from itertools import islice
 from pathlib import Path
 
 import msgspec
 
+from detector.atomic import atomic_write
 from producer.errors import NothingToDoError, ProducerError
 from producer.job.output_folder import JobRequest, OutputFolder
 from producer.job.view import View
@@ -58,18 +57,13 @@ def write_manifest(pages: Iterable[FoundPage], path: Path, progress: Callable[[i
         The number of pages.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(path.name + ".part")
     encoder = msgspec.json.Encoder()
     total = 0
-    with part.open("wb") as stream:
+    with atomic_write(path, sync=True) as part, part.open("wb") as stream:
         for total, found in enumerate(pages, 1):
             stream.write(encoder.encode(ManifestLine(total - 1, found.image, found.uri, found.page)) + b"\n")
             if progress and total % FLUSH_EVERY == 0:
                 progress(total)
-        stream.flush()
-        os.fsync(stream.fileno())
-    part.replace(path)
-    sync_folder(path.parent)
     if progress:
         progress(total)
     return total
@@ -98,16 +92,6 @@ def count_manifest(path: Path) -> int:
     """How many pages the manifest lists."""
     with path.open("rb") as stream:
         return sum(block.count(b"\n") for block in iter(lambda: stream.read(1 << 20), b""))
-
-
-def sync_folder(folder: Path) -> None:
-    """Makes a rename in a folder survive a power cut, where the file system can."""
-    with suppress(OSError):
-        handle = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
 
 
 class ManifestIndex:

@@ -12,6 +12,7 @@ from typing import Any
 
 import msgspec
 
+from detector.atomic import atomic_write
 from producer.errors import ProducerError
 
 
@@ -74,16 +75,22 @@ class OutputFolder:
             return ""
 
     def exists(self) -> bool:
-        """Whether a job was ever begun here."""
+        """Whether a job was ever started here."""
         return self.request_file.is_file()
 
     def request(self) -> JobRequest:
         """What was asked for."""
         return msgspec.json.decode(self.request_file.read_bytes(), type=JobRequest)
 
+    def _make(self) -> None:
+        """New folders are this user's alone: results name other people's files, `.ocrfleet` holds a server's data."""
+        if not self.root.exists():
+            self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self.private.mkdir(mode=0o700, exist_ok=True)
+
     def save_request(self, request: JobRequest) -> None:
         """Remember what was asked for."""
-        self.private.mkdir(parents=True, exist_ok=True)
+        self._make()
         write_atomically(self.request_file, msgspec.json.encode(request))
 
     def forget_pages(self) -> None:
@@ -106,23 +113,22 @@ class OutputFolder:
         Raises:
             FolderBusyError: another process holds it.
         """
-        self.private.mkdir(parents=True, exist_ok=True)
+        self._make()
         with (self.private / "lock").open("w") as handle:
             try:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError:
                 raise FolderBusyError(f"another ocr-producer works in {self.root}: wait for it, or stop it") from None
+            # Only the holder of this lock scans: these were left by a scan that was killed, and may be large.
+            for left in self.root.glob(f".{self.manifest.name}.*.part"):
+                left.unlink()
             yield
 
 
 def write_atomically(path: Path, data: bytes) -> None:
     """Write a small file so that a reader sees the old one or the new one, never half of it."""
-    part = path.with_name(path.name + ".part")
-    with part.open("wb") as handle:
-        handle.write(data)
-        handle.flush()
-        os.fsync(handle.fileno())
-    part.replace(path)
+    with atomic_write(path, sync=True) as part:
+        part.write_bytes(data)
 
 
 def write_json(path: Path, value: Any) -> None:

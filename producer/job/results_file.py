@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import msgspec
 
+from detector.atomic import atomic_write
 from worker.messages import ErrorRecord, ImageRecord, Seconds
 
 
@@ -61,14 +61,10 @@ def read_lines(results: Path) -> Iterator[tuple[bytes, Line | None]]:
 
 def rewrite(results: Path, keep: Callable[[int, Line], bool]) -> None:
     """Replace the file, in one step, by the lines for which ``keep(line number, Line)`` is true."""
-    part = results.with_suffix(".part")
-    with part.open("wb") as target:
+    with atomic_write(results, sync=True) as part, part.open("wb") as target:
         for number, (raw, line) in enumerate(read_lines(results)):
             if line is not None and keep(number, line):
                 target.write(raw)
-        target.flush()
-        os.fsync(target.fileno())
-    part.replace(results)
 
 
 def iter_records(path: Path, damaged: Callable[[int], None] = lambda line: None) -> Iterator[ImageRecord]:

@@ -22,7 +22,7 @@ class StatusRow:
         uncollected: records that wait in Redis.
         images_per_second: over the job's whole life.
         eta_seconds: until all is done at that rate; None if unknown, or if nothing was done for a minute.
-        last_progress_at: Unix time of the last record, seconds; None if there is none yet.
+        last_progress_at: Unix time of the last record, seconds; None before the first one.
         why: what keeps the job from moving, with the remedy; empty if nothing does.
     """
 

@@ -1,20 +1,18 @@
 """Page bytes on their way into Redis (``--transfer redis``): read, made small if asked, uploaded before their message.
 
-Workers need neither the producer's folders nor its disk. What cannot be read here gets its failed record here: nobody
-else could say why.
+Workers then need no access to the producer's folders. A page that cannot be read here gets its failed record here.
 """
 
 from __future__ import annotations
 
 import io
-import os
-import socket
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple, cast, get_args
 
 from detector.images.suffixes import PDF_SUFFIXES
+from detector.record import worker_name
 from producer.detector_process.shrink import Shrinker, ShrinkerLostError
 from producer.errors import ProducerError
 from producer.job.manifest import ManifestLine
@@ -136,7 +134,7 @@ class Uploader:
         """Write the failed record of a page that cannot be sent."""
         task = self._task(line, line.page, None)
         self._ledger.feed([task])
-        record = failed_record(task, reason.type, str(reason), worker=f"{socket.gethostname()}:{os.getpid()}")
+        record = failed_record(task, reason.type, str(reason), worker=worker_name())
         self._ledger.finish(self._job, line.index, ok=False, record=encode(record), epoch=self._epoch)
 
     def _task(self, line: ManifestLine, page: int, original: Original | None) -> ImageTask:
@@ -216,7 +214,7 @@ def _single_pdf_page(path: Path, page: int) -> bytes | None:
             writer.add_page(PdfReader(stream, strict=False).pages[page])
             buffer = io.BytesIO()
             writer.write(buffer)
-    except Exception:  # hostile and sloppy files raise whatever they like; the worker will say what is wrong
+    except Exception:  # hostile and sloppy files raise any class; the worker will say what is wrong
         return None
     data = buffer.getvalue()
     return data if len(data) <= blobs.MAX_BLOB_BYTES else None

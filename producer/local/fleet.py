@@ -29,7 +29,7 @@ QUICK_DEATH_S = 15
 QUICK_DEATHS = 3
 # Longer than any image on a slow machine; then the image is simply run again by the next resume.
 STOP_TIMEOUT_S = 30
-# After an error (disk full, server gone) a worker may wait for what will not come; its page is simply run again.
+# After an error (disk full, server gone) a worker may wait in vain; its page is simply run again.
 ERROR_STOP_TIMEOUT_S = 2
 # Producer (67 MB, 90 with a large job) and server (10 MB, more while records wait) beside the workers.
 HUB_MB = 110
@@ -126,7 +126,7 @@ class _Worker:
 
 
 class LocalFleet:
-    """The embedded server and the workers of one ``run``. A context manager: whatever happens, nothing is left."""
+    """The embedded server and the workers of one ``run``. A context manager: at its end all processes are gone."""
 
     def __init__(self, folder: OutputFolder, request: JobRequest) -> None:
         """Start nothing yet.
@@ -162,7 +162,7 @@ class LocalFleet:
         """Start the server. Returns its URL.
 
         Raises:
-            NoEmbeddedServerError: there is none, or it does not start.
+            NoEmbeddedServerError: no server is installed, or it does not start.
         """
         self.server.start()
         return self.server.url

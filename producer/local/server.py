@@ -27,7 +27,7 @@ STOP_TIMEOUT_S = 10
 
 
 class NoEmbeddedServerError(ProducerError):
-    """There is no server binary here, or it does not start. The message says what to install or look at."""
+    """This machine has no server binary, or it does not start. The message says what to install or look at."""
 
 
 def server_binary() -> Path:
@@ -53,7 +53,7 @@ class EmbeddedServer:
     """A server whose data lives in a folder, for as long as this object (or its process) lives.
 
     Attributes:
-        data: folder of the append-only file; starting there again goes on where the last one stopped.
+        data: folder of the append-only file; a server that starts there again has the data of the last one.
     """
 
     def __init__(self, data: Path) -> None:
@@ -171,7 +171,7 @@ class EmbeddedServer:
 
 
 def _is_server(pid: int, data: Path) -> bool:
-    """Whether the process is our server on this folder, not a stranger that got its number."""
+    """Whether the process is our server on this folder, not another program that got the same process id."""
     try:
         return Path(f"/proc/{pid}/cwd").resolve() == data.resolve() and Path(f"/proc/{pid}/exe").exists()
     except OSError:

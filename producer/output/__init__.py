@@ -1,1 +1,1 @@
-"""What a person gets: terminal progress, report, overlays, exports."""
+"""What users see of a job: progress and summary on the terminal, report, overlays, exports."""

@@ -6,7 +6,7 @@
 - pagexml: a folder of PAGE 2019-07-15 files, https://github.com/PRImA-Research-Lab/PAGE-XML
 - csv: a row a box; pages without boxes and failed ones have one row too
 
-Failed pages are in the CSV only: the other formats have no way to say so.
+Failed pages are in the CSV only: the other formats have no field for them.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from pathlib import Path, PurePosixPath
 from typing import IO, Any
 from urllib.parse import quote, unquote_to_bytes, urlsplit
 
+from detector.atomic import atomic_write
 from producer.errors import ProducerError
 from producer.job.manifest import ManifestIndex
 from producer.job.results_file import iter_records
@@ -82,23 +83,21 @@ def export_results(out: Path, format_name: str, destination: Path | None = None)
         else:
             writer = {"coco": _write_coco, "labelstudio": _write_labelstudio, "csv": _write_csv}[format_name]
             target.parent.mkdir(parents=True, exist_ok=True)
-            part = target.with_name(target.name + ".part")
-            with part.open("w", encoding="utf-8", newline="") as stream:
+            with atomic_write(target) as part, part.open("w", encoding="utf-8", newline="") as stream:
                 writer(source, stream)
-            part.replace(target)
             if format_name == "labelstudio":
                 target.with_name(target.stem + "-config.xml").write_text(LABEL_CONFIG, encoding="utf-8")
     return destination or target
 
 
 def _named(destination: Path, *, folder: bool) -> Path:
-    """The destination under a name of its own: `.` and `..` are none, and what is written first goes beside it.
+    """The destination as an absolute path without `.` and `..`: unfinished files are written beside it.
 
     Raises:
         FileExistsError: it cannot be replaced by what is to be written.
     """
     path = Path(os.path.abspath(destination))  # noqa: PTH100  # Path.absolute keeps `..`; resolve would follow links
-    # Nor may a folder be one that somebody stands in: it is replaced when all is written.
+    # The current folder, or one above it, cannot be the target either: it is replaced when all is written.
     if Path.cwd().is_relative_to(path) or (path.is_dir() and not folder):
         raise FileExistsError(17, "is a folder; add a name for the export", str(destination))
     return path
@@ -144,7 +143,7 @@ def _write_folder(
         table.writerow(("file", "image", "page", "index"))
         for record in source.ok():
             name = _write_new(part, record, source.is_paged(record), ending, render(record))
-            table.writerow((name, record.image, record.page, record.index))
+            table.writerow((csv_text(str(name)), csv_text(record.image), record.page, record.index))
     if target.exists():
         shutil.rmtree(target)
     part.replace(target)
@@ -276,15 +275,24 @@ def _labelstudio_region(record: ImageRecord, number: int, box: BoxRecord) -> dic
 
 
 _CORNERS = tuple(f"{axis}{corner}" for corner in range(1, 5) for axis in "xy")
+_FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
 CSV_COLUMNS = ("image", "page", "status", "width", "height", "box", "score", *_CORNERS)
+
+
+def csv_text(text: str) -> str:
+    """A cell that a spreadsheet shows and does not compute: a file may be called ``=HYPERLINK("http://...").jpg``.
+
+    An apostrophe in front is what Excel and LibreOffice take for "this is text" (OWASP, "CSV Injection").
+    """
+    return f"'{text}" if text.startswith(_FORMULA_STARTS) else text
 
 
 def _write_csv(source: _Source, stream: IO[str]) -> None:
     table = csv.writer(stream)
     table.writerow((*CSV_COLUMNS, "error"))
     for record in source.all():
-        page = (record.image, record.page, record.status, record.width, record.height)
-        error = f"{record.error.type}: {record.error.message}" if record.error else ""
+        page = (csv_text(record.image), record.page, record.status, record.width, record.height)
+        error = csv_text(f"{record.error.type}: {record.error.message}") if record.error else ""
         if not record.boxes:
             table.writerow((*page, *("",) * (len(CSV_COLUMNS) - len(page)), error))
         for number, box in enumerate(record.boxes):

@@ -39,9 +39,10 @@ class CannotDrawError(ProducerError):
 def overlay_name(image: str, page: int, index: int, *, paged: bool) -> PurePosixPath:
     """The name of a page's picture: another one for every page of a job, and the same one whenever it is drawn again.
 
-    Known from the page alone, since neither the names so far (a million) nor the files that are there (of an earlier
-    drawing) can be asked. `a.jpg` stays, `a.png` becomes `a.png.jpg`. What one of these could be mistaken for gets
-    its index: `a.png.jpg` becomes `a.png.jpg.7~.jpg`, and so does whatever our file systems cannot name as it is.
+    It follows from the page alone: a job may have a million names, too many to remember, and the files in the folder
+    may be those of an earlier drawing. `a.jpg` stays, `a.png` becomes `a.png.jpg`. An image whose own name looks like
+    such a result gets its index, so that the two differ: `a.png.jpg` becomes `a.png.jpg.7~.jpg`. So does an image
+    whose name is changed because file systems do not allow it.
 
     Args:
         image: the record's image name.

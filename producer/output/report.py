@@ -1,7 +1,7 @@
-"""`OUT/report.html`: a job on one page that needs nothing else, to be opened, kept or sent.
+"""`OUT/report.html`: a job on one page that needs no other file, to be opened, kept or sent.
 
-Pictures are inside the file as small JPEGs. Whatever a file name holds is escaped, and the page forbids itself
-scripts and outside resources, so a hostile name cannot do anything.
+Pictures are inside the file as small JPEGs. File names are escaped, and the page's Content-Security-Policy forbids
+scripts and outside resources, so a hostile name can do nothing.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from typing import Any
 
 import msgspec
 
+from detector.atomic import atomic_write
 from producer.detector_process.draw import OverlayProcess, can_draw
 from producer.job.manifest import ManifestIndex
 from producer.job.results_file import iter_records
@@ -38,8 +39,8 @@ GALLERY = "<!--gallery-->"
 def write_report(out: Path, *, pictures: int = PICTURES) -> Path:
     """Writes `report.html` into a job's output folder, from its `results.jsonl` (and `job.json`, `manifest.jsonl`).
 
-    Memory and time stay bounded for any number of results: totals are counts, and at most `pictures` pages, drawn by
-    lot, are shown.
+    Memory and time stay bounded for any number of results: totals are counts, and at most `pictures` pages,
+    chosen at random, are shown.
 
     Args:
         out: the output folder.
@@ -67,18 +68,16 @@ def write_report(out: Path, *, pictures: int = PICTURES) -> Path:
     )
     head, _, tail = page.partition(GALLERY)
     report = out / "report.html"
-    part = out / "report.html.part"
-    with part.open("w", encoding="utf-8") as stream:
+    with atomic_write(report) as part, part.open("w", encoding="utf-8") as stream:
         stream.write(head)
         if drawable:
             stream.writelines(_figures(out, chosen))
         stream.write(tail)
-    part.replace(report)
     return report
 
 
 def _read(results: Path, pictures: int) -> tuple[Totals, list[ImageRecord]]:
-    """Totals, and a fair choice of the pages that are fine (reservoir sampling), in the job's order.
+    """Totals, and a uniform random choice of the pages that are fine (reservoir sampling), in the job's order.
 
     The same results give the same choice.
     """
@@ -163,7 +162,7 @@ def _gallery_note(totals: Totals, shown: int, drawable: bool, has_manifest: bool
     if not drawable:
         return "No pictures: this machine lacks OpenCV. Install ocrfleet[worker] and write the report again."
     if shown < totals.ok:
-        return f"{shown:,} of {totals.ok:,} pages, drawn by lot. Every box is in results.jsonl."
+        return f"{shown:,} of {totals.ok:,} pages, chosen at random. Every box is in results.jsonl."
     return "All pages. Every box is in results.jsonl."
 
 

@@ -1,4 +1,4 @@
-"""What a person sees while a job runs, and the summary at its end."""
+"""Progress on the terminal while a job runs, and the summary at its end."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ class _Facts(ProgressColumn):
 
 
 class Progress:
-    """Shows a job. A context manager; `update` may be called as often as one likes.
+    """Shows a job. A context manager; `update` may be called thousands of times a second.
 
     On a terminal: a bar. Elsewhere: a line every few seconds. Quiet: nothing.
 
@@ -143,7 +143,7 @@ class Progress:
         Args:
             done: pages with a record, failed ones included.
             failed: failed pages.
-            peak_rss_mb: the largest peak memory of a worker so far, MB; 0 if unknown.
+            peak_rss_mb: the largest peak memory of a worker so far, MiB; 0 if unknown.
             state: what is going on, in a word or two.
         """
         self.failed = failed
@@ -156,9 +156,9 @@ class Progress:
             self._say(force=False)
 
     def warn(self, line: str) -> None:
-        """Says something that is not an error but must not go unseen, above the bar; quiet or not.
+        """Prints a warning above the bar, also when quiet.
 
-        After `WARNINGS_SHOWN` it says only that there are more: a list of a million lines helps nobody.
+        After `WARNINGS_SHOWN` it says only that there are more: a million lines would hide the rest.
         """
         self._warned += 1
         if self._warned <= WARNINGS_SHOWN:

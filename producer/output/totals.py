@@ -1,4 +1,4 @@
-"""Reading `results.jsonl`: one record at a time, whatever a crash has left at its end, and its totals.
+"""What the records of `results.jsonl` add up to, read one at a time.
 
 Totals are counts and fixed bins: the memory is the same for ten records and for ten million.
 """
@@ -17,7 +17,7 @@ from worker.messages import ImageRecord
 FAILURES_KEPT = 500
 # 20 bins a decade from 1 ms to 1000 s: a median is right to about 6 %.
 SECONDS_EDGES = tuple(10 ** (step / 20 - 3) for step in range(121))
-# 4 MB bins up to 4 GB.
+# 4 MiB bins up to 4 GiB.
 MEMORY_EDGES = tuple(float(step * 4) for step in range(1025))
 
 
@@ -92,7 +92,7 @@ class Totals:
         without_text: pages that are fine and have no box.
         retried: pages that took more than one attempt.
         seconds: a page's whole time, of pages that are fine.
-        peak_rss_mb: the worker's peak memory after a page, MB.
+        peak_rss_mb: the worker's peak memory after a page, MiB.
         stages: seconds of all pages together, by stage.
         models: pages by (name, sha256, runtime).
         hosts: pages by worker machine.

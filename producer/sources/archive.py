@@ -12,7 +12,8 @@ from io import BytesIO
 from pathlib import Path
 from typing import IO, BinaryIO, Literal, NamedTuple, cast
 
-from producer.errors import ProducerError, first_line
+from detector.errors import first_line
+from producer.errors import ProducerError
 from producer.sources.page_count import CannotCountError, count_pages
 
 ZIP_SUFFIXES = (".zip", ".cbz")
@@ -70,7 +71,7 @@ def members(archive: Path, kind: Kind) -> Iterator[Member]:
     try:
         yield from _zip_members(archive) if kind == "zip" else _tar_members(archive)
     except BROKEN as error:
-        raise BrokenArchiveError(first_line(error)) from error
+        raise BrokenArchiveError(f"{type(error).__name__}: {first_line(error, 200)}") from error
 
 
 def _zip_members(archive: Path) -> Iterator[Member]:
@@ -110,7 +111,7 @@ def _count_spooled(open_member: Callable[[], IO[bytes] | None], suffix: str) -> 
                         raise CannotCountError(f"it is larger than {COUNT_LIMIT >> 20} MB; unpack it to get every page")
                     spool.write(block)
         except BROKEN as error:
-            raise CannotCountError(first_line(error)) from error
+            raise CannotCountError(f"{type(error).__name__}: {first_line(error, 200)}") from error
         spool.seek(0)
         return count_pages(cast("BinaryIO", spool), suffix)
 

@@ -8,8 +8,9 @@ from typing import IO, BinaryIO, cast
 from PIL import TiffImagePlugin
 from pypdf import PdfReader
 
+from detector.errors import first_line
 from detector.images.suffixes import PDF_SUFFIXES
-from producer.errors import ProducerError, first_line
+from producer.errors import ProducerError
 
 TIFF_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")  # classic and BigTIFF, little- and big-endian
 
@@ -41,7 +42,7 @@ def count_pages(stream: BinaryIO, suffix: str) -> int:
         raise
     # Parsers of hostile files raise whatever they like: struct.error, KeyError, RecursionError, pypdf's own classes.
     except Exception as error:
-        raise CannotCountError(first_line(error)) from error
+        raise CannotCountError(f"{type(error).__name__}: {first_line(error, 200)}") from error
     if pages < 1:
         raise CannotCountError("it has no pages")
     return pages

@@ -36,6 +36,7 @@ def test_panels_are_read_and_refused() -> None:
             parse_panel(wrong)
 
 
+@pytest.mark.slow
 def test_both_pictures_show_ours_in_blue_and_others_in_red(tmp_path: Path) -> None:
     draw_frontier(POINTS, tmp_path / "frontier.png", "toy")
     bars = [Bar("ours", True, 20.0, 25.0, 150.0, 0.7), Bar("peer", False, 40.0, 80.0, 300.0, 0.6)]

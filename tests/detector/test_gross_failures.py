@@ -17,6 +17,8 @@ from detector.profile import PROFILES
 from tests.detector.lettered import Lettered, page, turned
 from tests.detector.textless import HEIGHT, WIDTH, fence, text_free
 
+pytestmark = pytest.mark.slow  # whole pages through every shipped model: 12 s
+
 # Shortcomings of the present weights, on their cards too. Strict: once a model has learned it, its entry must go.
 NOT_YET = {
     ("dbnet-mobilenet-v3-small", "fences"): "picket fences are taken for lines of text",

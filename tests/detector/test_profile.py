@@ -28,7 +28,7 @@ def test_by_name_and_fitted_to_small_machines() -> None:
     profile, reason = choose_profile("accurate", Machine(4, 400, "RAM"))
     assert (profile.name, profile.memory_limit_mb) == ("accurate", 300)
     assert "asked for" in reason
-    assert "lowered to 300 MB" in reason
+    assert "lowered to 300 MiB" in reason
     assert choose_profile("low", Machine(4, 4000, "RAM"))[0].memory_limit_mb == 256
     # In a container there is no system beside us, only Celery's main process.
     assert choose_profile("low", Machine(1, 256, "cgroup"))[0].memory_limit_mb == 208

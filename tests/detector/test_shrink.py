@@ -32,7 +32,7 @@ def test_what_fits_is_written_at_the_limit(progressive: Path, tmp_path: Path) ->
 
 def test_what_does_not_fit_is_refused_and_not_sent_smaller(progressive: Path, tmp_path: Path) -> None:
     out = tmp_path / "out.jpg"
-    with pytest.raises(MemoryError, match="16 MB are free"):
+    with pytest.raises(MemoryError, match="16 MiB are free"):
         shrink(progressive, 0, out, limit_side=640, max_bytes=16 << 20)
     assert list(tmp_path.iterdir()) == [progressive]
 

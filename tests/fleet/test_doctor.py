@@ -72,7 +72,7 @@ def test_versions_and_models_of_the_fleet() -> None:
     found = {finding.check: finding for finding in judge_fleet(facts, "0.1.0", "mine", NOW)}
     assert found["versions"].verdict == "warn" and "0.0.9" in found["versions"].message
     assert found["fleet's model"].verdict == "warn" and "a:1" in found["fleet's model"].message
-    assert found["workers"].message == "1 reporting; gone without a word: gone:2"
+    assert found["workers"].message == "1 reporting; gone without signing off: gone:2"
 
 
 def replace_struct(note: worker_registry.WorkerNote, **changes: object) -> worker_registry.WorkerNote:

@@ -13,6 +13,8 @@ from worker.ledger import ledger as ledger_module
 from worker.messages import ImageTask
 from worker.redis_keys import JobKeys
 
+pytestmark = pytest.mark.serial  # a beat that comes 0.4 s late is a lost lease
+
 JOB = "job-1"
 LEASE_S = 0.4
 BEAT_S = 0.05

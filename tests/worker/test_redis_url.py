@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from worker.redis_url import redacted
+from worker.redis_url import is_local, redacted
 
 SECRETS = ("Ab/c+x", "s3cret", "p@ss", "a?b", "a#b", "x:y")
 
@@ -37,3 +37,21 @@ SECRETS = ("Ab/c+x", "s3cret", "p@ss", "a?b", "a#b", "x:y")
 def test_redacted(url: str, shown: str) -> None:
     assert redacted(url) == shown
     assert not any(secret in shown for secret in SECRETS)
+
+
+@pytest.mark.parametrize(
+    ("url", "local"),
+    [
+        ("redis://127.0.0.1:6379/0", True),
+        ("redis://:pass@localhost/0", True),
+        ("rediss://[::1]:6380", True),
+        ("redis:///0", True),
+        ("unix:///run/redis.sock", True),
+        ("redis://10.0.0.1:6379/0", False),
+        ("redis://hub:6379", False),
+        ("redis://:Ab/c+x@10.0.0.1:6379", False),
+        ("redis://localhost.example.org", False),
+    ],
+)
+def test_is_local(url: str, local: bool) -> None:
+    assert is_local(url) is local

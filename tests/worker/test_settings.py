@@ -77,3 +77,16 @@ def test_broker_urls(redis_url: str, celery_url: str) -> None:
 def test_passwords_do_not_reach_messages() -> None:
     assert "hunter2" not in redacted("redis://user:hunter2@host:6379/0")
     assert "host:6379" in redacted("redis://user:hunter2@host:6379/0")
+
+
+@pytest.mark.parametrize(
+    ("url", "roots", "expected"),
+    [
+        ("redis://127.0.0.1:6379/0", "", True),
+        ("redis://10.0.0.1:6379/0", "", False),
+        ("redis://127.0.0.1:6379/0", "/srv", False),
+    ],
+)
+def test_a_network_brokers_worker_opens_no_files_without_roots(url: str, roots: str, expected: bool) -> None:
+    """Before: whoever had the Redis password could have any file of the machine opened."""
+    assert read_settings({"OCRFLEET_REDIS_URL": url, "OCRFLEET_ROOTS": roots}).opens_anything is expected

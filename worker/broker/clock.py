@@ -12,4 +12,4 @@ def redis_now(client: redis.Redis) -> float:
         redis.RedisError: no answer.
     """
     seconds, micros = client.time()
-    return float(seconds) + micros / 1e6
+    return float(seconds) + float(micros) / 1e6

@@ -1,4 +1,4 @@
-"""The one place that opens connections to Redis, and says plainly when there is none."""
+"""Opens connections to Redis, and says in one line why Redis cannot be used or refuses."""
 
 from __future__ import annotations
 
@@ -47,12 +47,12 @@ def connect(settings: Settings, *, patient: bool = False) -> redis.Redis:
         client = redis.Redis.from_url(
             settings.redis_url,
             socket_connect_timeout=5,  # a wrong address must not look like a hang
-            socket_timeout=30,  # longer than any blocking read below, shorter than a person's patience
+            socket_timeout=30,  # longer than any blocking read below, shorter than a user's patience
             health_check_interval=30,  # NAT boxes of cheap providers drop idle connections silently
             retry=PATIENCE if patient else None,
         )
         _ask(client)
-    except (redis.RedisError, OSError, ValueError) as error:
+    except (redis.RedisError, OSError, ValueError) as error:  # ValueError: redis-py cannot read the URL
         raise BrokerUnreachable(
             f"cannot use the broker at {redacted(settings.redis_url)}: {first_line(error)} "
             "(is it running? set OCRFLEET_REDIS_URL=redis://:PASSWORD@HOST:6379/0)"
@@ -94,7 +94,7 @@ def _says(error: BaseException | None, *phrases: str) -> bool:
 def why_waiting(error: Exception) -> str:
     """What a worker's log says about a broker that refuses."""
     if is_full(error):
-        return "the broker's memory is full: waiting until somebody collects, or forgets a job"
+        return "the broker's memory is full: waiting until results are collected or a job is forgotten"
     what = "takes no writes" if takes_no_writes(error) else "refuses a step"
     return f"the broker {what}: waiting until it does ({first_line(error)})"
 

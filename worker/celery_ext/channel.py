@@ -1,5 +1,7 @@
-"""kombu's Redis channel as a worker's main process needs it: quick, and killed neither by a Redis that
-takes no writes or restarts, nor by a message that is none."""
+"""kombu's Redis channel as a worker's main process needs it: quick, and hard to kill.
+
+Neither a Redis that takes no writes, or restarts, nor a message that is none ends the process.
+"""
 
 from __future__ import annotations
 
@@ -218,5 +220,5 @@ class FleetChannel(kombu_redis.Channel):
             self.connection._deliver(message, queue)
             return True
         finally:
-            self._in_poll = None
+            self._in_poll = False
             self._flush_brpop_reauth()

@@ -1,4 +1,4 @@
-"""The Celery worker process: flags nobody should have to remember, and what it notes when its child is lost."""
+"""The Celery worker process: flags that no user should have to remember, and what it notes when its child is lost."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from celery.apps.worker import Worker
 from celery.exceptions import CPendingDeprecationWarning
 from celery.utils.log import get_logger
 from celery.worker.consumer import Consumer
-from kombu import Connection
+from celery.worker.control import Panel
+from kombu.connection import Connection
 from redis import ResponseError
 
 from worker.broker.connection import why_waiting
@@ -24,6 +25,8 @@ logger = get_logger(__name__)
 EVENTS_EVERY_S = 0.5
 REFUSED_PAUSE_S = 5.0
 RETRY_AT_MOST_S = 5.0
+# Of the commands that change something: Flower asks for events when it starts, and a person may take a page back.
+OBEYED = ("revoke", "terminate", "enable_events", "heartbeat")
 
 
 class FleetWorker(Worker):
@@ -34,6 +37,7 @@ class FleetWorker(Worker):
     """
 
     def setup_instance(self, **kwargs: Any) -> None:
+        refuse_remote_control()
         kwargs.update(without_mingle=True, without_gossip=True)
         super().setup_instance(**kwargs)
 
@@ -48,11 +52,21 @@ class FleetWorker(Worker):
         )
 
 
+def refuse_remote_control() -> None:
+    """Leave of Celery's remote control what looks (ping, inspect) and what Flower needs; the rest is unknown here.
+
+    Whoever may write to the queue could otherwise shut every worker down, or have one run eight images at a time.
+    """
+    for name, command in list(Panel.meta.items()):
+        if command.type == "control" and name not in OBEYED:
+            Panel.data.pop(name, None)
+
+
 class FleetConsumer(Consumer):
     """Celery's consumer, with :class:`FleetChannel`, sending task events in bundles.
 
     Celery sends received, started and succeeded as they come, three of the eight round trips of an image, and the
-    child waits for them. Their times are noted when they happen; whoever watches learns of them a moment later.
+    child waits for them. Their times are noted when they happen; Flower learns of them up to half a second later.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -85,7 +99,7 @@ class FleetConsumer(Consumer):
             self.hub.call_later(EVENTS_EVERY_S, self._flush_events_promise)
 
     def stop(self) -> None:
-        # Flower would show the last images as running for ever. The broker may be what we stop for.
+        # Else Flower would show the last images as running for ever. An unreachable broker may be why we stop.
         with contextlib.suppress(Exception):
             self._flush_events()
         super().stop()

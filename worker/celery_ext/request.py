@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import time
 from functools import cache
 
@@ -42,16 +43,23 @@ def main_ledger() -> Ledger:
     return open_ledger(settings(), redis.Redis.from_url(url, socket_connect_timeout=ANSWER_S, socket_timeout=ANSWER_S))
 
 
+def _aborted(lost: BaseException) -> bool:
+    """Whether a library gave up for want of memory: at a hard limit (`memory.limit_memory`) C++ ends in abort()."""
+    return settings().memory_limit_mb is not None and f"signal {int(signal.SIGABRT)} " in str(lost)
+
+
 class ImageRequest(Request):
-    """Celery on Redis counts neither deliveries nor reasons, so the main process notes in the ledger why a child was
-    lost over an image before the message goes back to the queue.
+    """One delivered message.
+
+    Celery on Redis does not count deliveries, nor their reasons. So the main process notes in the ledger why a child
+    was lost over an image before the message goes back to the queue.
     """
 
     def on_failure(self, exc_info: ExceptionInfo, send_failed_event: bool = True, return_ok: bool = False) -> None:
         error = getattr(exc_info.exception, "exc", exc_info.exception)
         # By name: billiard and celery each have a WorkerLostError, and both arrive here.
         if type(error).__name__ == "WorkerLostError":
-            self._note_loss("OutOfMemory" if _oom_witness.killed_since_last_look() else "WorkerLost")
+            self._note_loss("OutOfMemory" if _oom_witness.killed_since_last_look() or _aborted(error) else "WorkerLost")
         elif isinstance(error, TimeLimitExceeded):
             self._note_loss("TimedOut")
         super().on_failure(exc_info, send_failed_event=send_failed_event, return_ok=return_ok)

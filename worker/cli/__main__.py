@@ -1,4 +1,4 @@
-"""python -m worker.cli"""
+"""``python -m worker.cli`` is ``ocr-worker``."""
 
 from worker.cli.main import main
 

@@ -21,6 +21,8 @@ def doctor(alive: bool, as_json: bool) -> ExitCode:
 
     \b
     Exit codes: 0 fit (warnings are only shown), 1 something is bad, 3 broker unreachable.
+
+    \b
     Examples:
       ocr-worker doctor
       ocr-worker doctor --alive || systemctl restart 'ocrfleet-worker@*'

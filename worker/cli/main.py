@@ -20,7 +20,7 @@ COMMANDS = {
 
 def explain(error: Exception) -> Explained | None:
     """The line and the exit code for what redis-py raises."""
-    # Inside: whoever gets here has imported Redis already, and `ocr-worker --help` must not need it.
+    # Imported here: `ocr-worker --help` must not need Redis.
     from redis import RedisError
 
     from worker.broker import refusal
@@ -33,6 +33,7 @@ def explain(error: Exception) -> Explained | None:
     cls=Program,
     commands=COMMANDS,
     explain=explain,
+    prefix="Error: ",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 @click.version_option(package_name="ocrfleet")

@@ -42,5 +42,7 @@ def start(name: str | None, loglevel: str, **options: object) -> None:
     usable_card(current.model, current.runtime)  # no worker is better than one that can do nothing but fail images
     with connect(current) as client:
         refuse_unfit(client, writing=False)
+    if not (current.opens_anything or current.roots or current.url_roots):
+        click.echo("ocr-worker: opens only pages sent through Redis, no files: OCRFLEET_ROOTS is not set", err=True)
     click.echo(f"ocr-worker: {current.profile_reason}; broker {redacted(current.redis_url)}", err=True)
     replace_by_celery("worker", "-n", name or f"w{os.getpid()}@%h", "--loglevel", loglevel)

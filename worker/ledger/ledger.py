@@ -1,4 +1,4 @@
-"""A job's state in Redis. The ledger, not the queue, is the truth: delivery is at least once, recording exactly once.
+r"""A job's state in Redis. The ledger, not the queue, is the truth: delivery is at least once, recording exactly once.
 
 Key schema (``J`` is the job's name; every key carries a TTL of ``RESULT_TTL_H`` from the job's last activity):
 
@@ -9,7 +9,7 @@ key                                   type    holds
 ``ocrfleet:job:J``                    hash    total, ok, failed, state (open | cancelled), epoch, created_ms,
                                               progress_ms, finished_ms, fed_ms (a producer was at work), kept_ms
                                               (the TTLs were renewed), and what the producer wants remembered
-``ocrfleet:job:J:state``              string  one byte a page: ``\\0`` unfed, ``q`` queued, ``r`` running,
+``ocrfleet:job:J:state``              string  one byte a page: ``\0`` unfed, ``q`` queued, ``r`` running,
                                               ``o`` ok, ``f`` failed. All that stays of a page once collected.
 ``ocrfleet:job:J:tasks``              hash    index -> "queued_ms ImageTask-JSON"; pages in flight only
 ``ocrfleet:job:J:attempts``           hash    index -> tries so far; pages in flight only
@@ -45,7 +45,7 @@ from worker.errors import WorkerError
 from worker.ledger import scripts
 from worker.messages import ImageTask, encode
 from worker.redis_keys import JOBS_KEY, JobKeys
-from worker.settings import HEARTBEAT_S, LEASE_S
+from worker.settings import LEASE_S
 
 STATE_CHUNK = 1 << 20
 _SCRIPTS = ("CREATE", "FEED", "BEGIN", "RENEW", "FINISH", "LOSE", "RECLAIM", "RETRY", "ADOPT", "UNFEED", "TOUCH")
@@ -94,10 +94,12 @@ class JobStatus(NamedTuple):
 
     @property
     def done(self) -> int:
+        """Pages that have their record."""
         return self.ok + self.failed
 
     @property
     def finished(self) -> bool:
+        """Whether every page has its record."""
         return self.done >= self.total
 
     @property
@@ -110,7 +112,8 @@ class Ledger:
     """The atomic steps of all jobs on one Redis."""
 
     def __init__(self, client: redis.Redis, *, ttl_s: int, max_attempts: int = 3) -> None:
-        """
+        """Does not connect yet.
+
         Args:
             client: connection with ``decode_responses=False``.
             ttl_s: seconds a job's keys live after its last activity.
@@ -328,16 +331,3 @@ def chunked(indices: Iterable[int], size: int = 1000) -> Iterator[list[int]]:
             batch = []
     if batch:
         yield batch
-
-
-__all__ = [
-    "ANY_EPOCH",
-    "HEARTBEAT_S",
-    "JOBS_KEY",
-    "Begin",
-    "JobKeys",
-    "JobReplacedError",
-    "JobStatus",
-    "Ledger",
-    "chunked",
-]

@@ -27,9 +27,9 @@ LOCK_S = 60
 
 
 def old_files(spool: Path, older_than_s: float, now: float | None = None) -> Iterator[Path]:
-    """Our own files directly in our own spool that nobody has touched for so long. Links are never followed.
+    """Our own files directly in our own spool that were not changed for so long. Links are never followed.
 
-    Nothing else, ever: OCRFLEET_SPOOL_DIR may be a folder full of somebody's work.
+    Nothing else is removed: OCRFLEET_SPOOL_DIR may be a folder with files of other programs.
     """
     if not is_our_spool(spool):
         return
@@ -57,7 +57,7 @@ def clean_spool(settings: Settings, *, dry_run: bool = False) -> dict[str, int]:
             if not dry_run:
                 path.unlink()
         except OSError:
-            continue  # somebody else was quicker
+            continue  # another process was quicker
         count, size = count + 1, size + length
     return {"files": count, "bytes": size}
 
@@ -119,7 +119,7 @@ def report_line(report: dict[str, int]) -> str:
 def remember_report(ledger: Ledger, report: dict[str, int]) -> None:
     """Keep this machine's last report where ``ocr-worker cleanup --report`` and a dashboard find it."""
     entry = json.dumps({**report, "at": round(ledger.now())})
-    with suppress(OutOfMemoryError):  # what a full broker has no room for; the cleanup itself was done
+    with suppress(OutOfMemoryError):  # the broker is full: no report, but the cleanup itself was done
         ledger.client.hset(REPORTS_KEY, socket.gethostname(), entry)
     ledger.client.expire(REPORTS_KEY, 30 * 24 * 3600)
 

@@ -1,4 +1,4 @@
-"""Is this machine, and the broker it talks to, fit for the fleet? Facts first, then judgements anybody can test."""
+"""Are this machine and its broker fit for the fleet? First the facts are read, then pure functions judge them."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from worker.ledger import Ledger
 from worker.ops import worker_registry
 from worker.ops.cleanup import last_reports
 from worker.ops.diagnosis import diagnosis, look_around
+from worker.redis_url import is_local
 from worker.settings import LEASE_S, Settings
 from worker.storage.files import free_bytes
 from worker.storage.spool import open_spool
@@ -28,7 +29,7 @@ PINGS = 7
 SLOW_PING_S = 0.02
 # Leases are compared across machines: a clock that is off by a third of a lease looks like a dead worker.
 BAD_CLOCK_S, WARN_CLOCK_S = LEASE_S / 3, 2.0
-# Celery's main process, and what the smallest child needs (DESIGN 5).
+# Celery's main process (57 MB) and a child with the default network and an ordinary page (125 to 140 MB).
 SMALLEST_MACHINE_MB = 256
 SPOOL_WARN_BYTES, SPOOL_BAD_BYTES = 512 << 20, 64 << 20
 CLEANUP_LATE_S = 8 * 24 * 3600
@@ -90,7 +91,7 @@ def ask_broker(ledger: Ledger) -> BrokerFacts:
 
 
 def judge_broker(facts: BrokerFacts, now: float) -> Iterator[Finding]:
-    """What is to be said of the broker."""
+    """Findings on the broker: version, latency, persistence, eviction, memory, clock, cleanup."""
     info = facts.info
     version = str(info.get("redis_version", "0"))
     new_enough = tuple(int(part) for part in version.split(".")[:2]) >= OLDEST_REDIS
@@ -139,7 +140,7 @@ def judge_broker(facts: BrokerFacts, now: float) -> Iterator[Finding]:
 
 
 def judge_fleet(facts: BrokerFacts, version: str, sha256: str, now: float) -> Iterator[Finding]:
-    """Whether everybody runs the same program and the same network."""
+    """Findings on the fleet: whether all machines run the same version and the same network, and who is gone."""
     here = {name: note for name, note in facts.workers.items() if now - note.at <= worker_registry.GONE_S}
     others = {note.version for note in here.values()} | set(facts.producers.values())
     skewed = sorted(others - {version})
@@ -148,30 +149,30 @@ def judge_fleet(facts: BrokerFacts, version: str, sha256: str, now: float) -> It
         "warn" if skewed else "ok",
         f"{version} here, {', '.join(skewed)} elsewhere: update the older side" if skewed else f"{version} everywhere",
     )
-    strange = sorted({name for name, model in facts.models.items() if name in here and sha256 and model != sha256})
+    different = sorted({name for name, model in facts.models.items() if name in here and sha256 and model != sha256})
     yield Finding(
         "fleet's model",
-        "warn" if strange else "ok",
-        f"not this machine's on {', '.join(strange)}: same version, same OCRFLEET_MODEL?"
-        if strange
+        "warn" if different else "ok",
+        f"not this machine's on {', '.join(different)}: same version, same OCRFLEET_MODEL?"
+        if different
         else "the same everywhere",
     )
     gone = sorted(facts.workers.keys() - here.keys())
     yield Finding(
         "workers",
         "warn" if gone else "ok",
-        f"{len(here)} reporting" + (f"; gone without a word: {', '.join(gone)}" if gone else ""),
+        f"{len(here)} reporting" + (f"; gone without signing off: {', '.join(gone)}" if gone else ""),
     )
 
 
 def judge_machine(settings: Settings, machine: Machine) -> Iterator[Finding]:
-    """What is to be said of this machine's memory and disk."""
+    """Findings on this machine's memory and disk."""
     small = machine.memory_mb < SMALLEST_MACHINE_MB
     yield Finding(
         "memory",
         "bad" if small else "ok",
-        f"{settings.profile_reason}; a worker may use {settings.memory_limit_mb or machine.memory_mb} MB"
-        + (f"; less than the {SMALLEST_MACHINE_MB} MB a worker needs" if small else ""),
+        f"{settings.profile_reason}; a worker may use {settings.memory_limit_mb or machine.memory_mb} MiB"
+        + (f"; less than the {SMALLEST_MACHINE_MB} MiB a worker needs" if small else ""),
     )
     spool = settings.spool
     try:
@@ -188,18 +189,22 @@ def judge_machine(settings: Settings, machine: Machine) -> Iterator[Finding]:
 
 
 def judge_safety(settings: Settings) -> Iterator[Finding]:
-    """What a stranger could do."""
+    """What an attacker could do."""
     parts = urlsplit(settings.redis_url)
-    local = parts.scheme == "unix" or parts.hostname in ("localhost", "127.0.0.1", "::1")
+    local = is_local(settings.redis_url)
     if parts.password is None and not local:
-        yield Finding("password", "bad", "none: whoever reaches the port owns the fleet; set `requirepass` or an ACL")
+        yield Finding(
+            "password", "bad", "none: anyone who reaches the port controls the fleet; set `requirepass` or an ACL"
+        )
     elif parts.scheme == "redis" and not local:
         yield Finding("encryption", "warn", "none (redis://): fine inside a private network, else use rediss://")
     else:
         yield Finding("encryption", "ok", "TLS" if parts.scheme == "rediss" else "local")
     if not (settings.roots or settings.url_roots) and not local:
         yield Finding(
-            "roots", "warn", "jobs may name any file of this machine: set OCRFLEET_ROOTS to the folders meant"
+            "roots",
+            "warn",
+            "none: this worker opens only pages sent through Redis; set OCRFLEET_ROOTS",
         )
     if os.geteuid() == 0:
         yield Finding("user", "warn", "running as root: give workers a user of their own")
@@ -215,7 +220,7 @@ def judge_model(settings: Settings) -> tuple[Finding, str]:
 
 
 def examine(ledger: Ledger, settings: Settings) -> list[Finding]:
-    """Everything.
+    """All findings on this machine and its broker.
 
     Raises:
         redis.RedisError: the broker stopped answering.

@@ -16,6 +16,7 @@ from prometheus_client import CollectorRegistry, start_http_server
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from worker.app import UNACKED_INDEX
 from worker.broker import blobs, queue
 from worker.ledger import Ledger
 from worker.ledger.dead_letters import DEAD_KEY
@@ -52,7 +53,7 @@ def take_sample(ledger: Ledger, now: float) -> Sample:
     names = ledger.jobs()
     states = [status for name in names if (status := ledger.status(name)) is not None]
     waiting, unacked = queue.depth(client)
-    oldest = client.zrange(queue.UNACKED_INDEX, 0, 0, withscores=True)
+    oldest = client.zrange(UNACKED_INDEX, 0, 0, withscores=True)
     counters = client.hgetall(COUNTERS_KEY)
     return Sample(
         counters={name.decode(): int(value) for name, value in counters.items()},
@@ -85,7 +86,7 @@ def metrics(sample: Sample, now: float) -> Iterator[Metric]:
     yield _gauge("queue_waiting", "Messages no worker has taken.", sample.waiting)
     yield _gauge("queue_unacked", "Messages that workers hold.", sample.unacked)
     yield _gauge("oldest_unacked_seconds", "Age of the message held longest.", sample.oldest_unacked_s)
-    yield _gauge("results_uncollected", "Records nobody has collected yet.", sample.uncollected)
+    yield _gauge("results_uncollected", "Records that were not collected yet.", sample.uncollected)
     yield _gauge("blob_bytes", "Page bytes waiting in Redis.", sample.blob_bytes)
     yield _gauge("jobs_open", "Jobs that are not finished.", sample.jobs_open)
     yield _gauge("jobs_finished", "Finished jobs that Redis still remembers.", sample.jobs_finished)
@@ -117,6 +118,7 @@ class FleetCollector(Collector):
         self._ledger = ledger
 
     def collect(self) -> Iterator[Metric]:
+        """What prometheus_client calls at each scrape."""
         now = time.time()
         try:
             sample = take_sample(self._ledger, now)

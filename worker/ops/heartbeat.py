@@ -62,7 +62,7 @@ def _leave(**_: Any) -> None:
 
 
 def image_done(client: redis.Redis, model: ModelRecord | None) -> None:
-    """In the child, after an image: note progress, but not more often than anybody looks.
+    """In the child, after an image: note progress, at most every few seconds.
 
     Args:
         client: the child's connection.
@@ -76,5 +76,5 @@ def image_done(client: redis.Redis, model: ModelRecord | None) -> None:
     try:
         note = worker_registry.ImageNote(redis_now(client), round(peak_rss_mb(), 1), model.sha256 if model else "")
         worker_registry.note_image(client, worker_name(os.getppid()), note)
-    except redis.RedisError as error:  # the image's record is safe; this is only for people who watch
+    except redis.RedisError as error:  # the image's record is safe; only doctor and Flower miss it
         logger.warning("could not report to the broker: %s", error)

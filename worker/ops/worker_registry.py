@@ -127,7 +127,7 @@ def _notes(client: redis.Redis, key: str, kind: type[Note]) -> dict[str, Note]:
 
 
 def why_not_alive(client: redis.Redis, *, waiting: int, patience_s: float, host: str | None = None) -> str | None:
-    """One line that says why this machine's workers must be restarted, None if they are well.
+    """One line that says why this machine's workers must be restarted, None if they work.
 
     Args:
         client: connection to the broker.

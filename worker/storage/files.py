@@ -109,12 +109,14 @@ class Storage:
 
     def _allowed(self, uri: str) -> Path:
         path = path_of(uri)
-        try:
-            real = path.resolve(strict=True)
-        except (OSError, RuntimeError):
-            raise NotFound(f"no such file: {path} (does this machine see the producer's folder?)") from None
+        real = Path(os.path.realpath(path))
+        # First of all, and in the same words whether it is there or not: records must not tell what else a disk holds.
         if not (self.any_path and not self.roots) and not any(real.is_relative_to(root) for root in self.roots):
             raise NotFound(f"{path} is outside the allowed roots (add its folder to OCRFLEET_ROOTS on this worker)")
+        try:
+            real.stat()
+        except (OSError, ValueError):
+            raise NotFound(f"no such file: {path} (does this machine see the producer's folder?)") from None
         if not real.is_file():
             raise NotFound(f"not a regular file: {path}")
         if not os.access(real, os.R_OK):

@@ -1,8 +1,8 @@
 """Pages at ``s3://`` and ``https://`` addresses, copied to the spool within bounds.
 
-What a worker may fetch is decided on the worker, not by whoever puts messages on the queue: a URL must lie below a
-prefix of ``OCRFLEET_ROOTS``. ``https`` is never open without one (a worker inside a network must not become a
-stranger's browser), redirects obey the same rule, and ``http`` is not spoken at all.
+What a worker may fetch is decided on the worker, not by the sender of a message: a URL must lie below a
+prefix of ``OCRFLEET_ROOTS``. ``https`` is never open without one (nobody outside may read a private network
+through a worker), redirects obey the same rule, and plain ``http`` is refused.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ class Remote:
             raise
         except urllib.error.HTTPError as error:
             raise NotFound(f"{uri}: the server says {error.code} {error.reason}") from None
-        except (OSError, ValueError, HTTPException) as error:
+        except (OSError, ValueError, HTTPException) as error:  # ValueError: of urllib, for an address it cannot parse
             raise NotFound(f"{uri}: {getattr(error, 'reason', error)}") from None
 
 
@@ -88,7 +88,7 @@ class _SameRoots(urllib.request.HTTPRedirectHandler):
         self, req: urllib.request.Request, fp: IO[bytes], code: int, msg: str, headers: HTTPMessage, newurl: str
     ) -> urllib.request.Request | None:
         if not allowed(newurl, self._url_roots):
-            raise ValueError(f"redirects to {newurl}, which is not allowed")
+            raise NotFound(f"{req.full_url}: redirects to {newurl}, which is not allowed")
         return super().redirect_request(req, fp, code, msg, headers, newurl)
 
 

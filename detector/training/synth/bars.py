@@ -29,6 +29,7 @@ def add_bars(rng: np.random.Generator, picture: np.ndarray) -> np.ndarray:
     """Lays a row of equal bars, with or without rails across them, over a picture.
 
     Args:
+        rng: what decides.
         picture: (H, W, 3) uint8 RGB.
 
     Returns:

@@ -75,7 +75,7 @@ class Paper:
         if taken.any() or not self.layer.text(ink, left, top, color):
             return 0
         taken[:] = True
-        return ink.shape[1]
+        return int(ink.shape[1])
 
     def rule(self, x0: float, y0: float, x1: float, y1: float) -> None:
         """A drawn line."""
@@ -103,7 +103,7 @@ class Paper:
         if not self.layer.stamp(ink, left, top, self.ink):
             return 0
         self.taken[top : top + ink.shape[0], left : left + ink.shape[1]] = True
-        return ink.shape[0]
+        return int(ink.shape[0])
 
 
 def add_clutter(paper: Paper) -> None:

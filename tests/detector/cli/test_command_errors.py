@@ -374,3 +374,21 @@ def test_no_memory_is_one_line(
     code, (line,) = told(capsys, ["models"])
     assert code == 1
     assert "not enough memory" in line
+
+
+def test_a_bug_is_reported_as_one(
+    in_place: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """numpy's ValueError is no mistake of the user's: a line that says where to report it, a traceback, exit 70."""
+
+    def broken(*_: object) -> None:
+        raise ValueError("operands could not be broadcast together with shapes (2,) (3,)")
+
+    monkeypatch.setattr(weights, "load_card", broken)
+    code, lines = told(capsys, ["models", "--json"])
+    assert code == 70
+    assert lines[0].startswith("This is a bug in ocrfleet ")
+    assert lines[0].endswith("met by: ocr-detector models --json")
+    assert "Please report it" in lines[1]
+    assert lines[2].startswith("Traceback")
+    assert lines[-1] == "ValueError: operands could not be broadcast together with shapes (2,) (3,)"

@@ -1,26 +1,20 @@
 import csv
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 import torch
-from click.testing import CliRunner, Result
 
 from detector.cli.export import export
 from detector.cli.quantize import quantize
 from detector.cli.train import train
 from detector.models import load_card
 from detector.network.build import build_network, save_half
+from tests.detector.commands import run_command
 from tests.detector.training.pages import make_pages
-
-
-def run(command: object, *words: object) -> tuple[Result, int]:
-    result = CliRunner().invoke(command, [str(word) for word in words], standalone_mode=False)  # type: ignore[arg-type]
-    if result.exception is not None:
-        raise result.exception
-    return result, result.return_value
 
 
 @pytest.fixture
@@ -29,33 +23,42 @@ def data(tmp_path: Path) -> Path:
     return make_pages(tmp_path / "data", 2, "val")
 
 
-@pytest.fixture
-def weights(tmp_path: Path) -> Path:
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("weights")
     torch.manual_seed(0)
-    save_half(build_network("resnet18", width=16).state_dict(), tmp_path / "w.safetensors")
-    return tmp_path / "w.safetensors"
+    save_half(build_network("resnet18", width=16).state_dict(), folder / "w.safetensors")
+    return folder / "w.safetensors"
+
+
+@pytest.fixture(scope="module")
+def exported(weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The weights as a dynamic .onnx file: three seconds, so once for all tests that quantize it."""
+    model = tmp_path_factory.mktemp("exported") / "m.fp32.onnx"
+    assert run_command(export, weights, "--size", 320, "--dynamic", "-o", model)[0] == 0
+    return model
 
 
 def test_train_writes_everything_and_its_best_checkpoint_exports(data: Path, weights: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
     words = ["--data", data, "--init", weights, "--epochs", 2, "--batch-size", 2, "--crop", 64, "--limit-side", 160]
-    _, code = run(train, *words, "--amp", "off", "--device", "cpu", "-o", out)
+    code, _ = run_command(train, *words, "--amp", "off", "--device", "cpu", "-o", out)
     assert code == 0
     rows = list(csv.DictReader((out / "metrics.csv").open()))
     assert [row["epoch"] for row in rows] == ["0", "1", "2"] and rows[2]["step"] == "4"
     assert all(0 <= float(row["hmean"]) <= 1 for row in rows) and float(rows[1]["loss"]) > 0
     assert (out / "curve.png").read_bytes()[:4] == b"\x89PNG"
     assert json.loads((out / "config.json").read_text())["crop"] == 64
-    result, code = run(export, out / "best.pt", "--size", 320, "-o", tmp_path / "m.onnx")
-    assert code == 0 and "largest difference" in result.output and "320x320" in result.output
+    code, output = run_command(export, out / "best.pt", "--size", 320, "-o", tmp_path / "m.onnx")
+    assert code == 0 and "largest difference" in output and "320x320" in output
 
 
 def test_check_only_lists_every_bad_line(data: Path) -> None:
-    assert run(train, "--data", data, "--check-only")[1] == 0
+    assert run_command(train, "--data", data, "--check-only")[0] == 0
     (data / "train_gts/p1.txt").write_text("1,2,3\n1,2,x,4,5,6,7,8,t\n")
-    result, code = run(train, "--data", data, "--check-only")
+    code, output = run_command(train, "--data", data, "--check-only")
     assert code == 4
-    assert "p1.txt:1: " in result.output and "p1.txt:2: coordinate 3" in result.output and "2 problems" in result.output
+    assert "p1.txt:1: " in output and "p1.txt:2: coordinate 3" in output and "2 problems" in output
 
 
 @pytest.mark.parametrize(
@@ -75,35 +78,37 @@ def test_train_refuses_in_one_line(data: Path, words: list[str], code: int, comp
 
 
 def test_bad_size_and_bad_weights(weights: Path, tmp_path: Path) -> None:
-    result, code = run(export, weights, "--size", 810, "-o", tmp_path / "m.onnx")
-    assert code == 2 and "nearest is 800" in result.output and not (tmp_path / "m.onnx").exists()
+    code, output = run_command(export, weights, "--size", 810, "-o", tmp_path / "m.onnx")
+    assert code == 2 and "nearest is 800" in output and not (tmp_path / "m.onnx").exists()
     (tmp_path / "bad.pt").write_bytes(b"no checkpoint")
-    result, code = run(export, tmp_path / "bad.pt", "-o", tmp_path / "m.onnx")
-    assert code == 2 and "bad.pt" in result.output and len(result.output.strip().splitlines()) == 1
+    code, output = run_command(export, tmp_path / "bad.pt", "-o", tmp_path / "m.onnx")
+    assert code == 2 and "bad.pt" in output and len(output.strip().splitlines()) == 1
 
 
-def test_quantize_prints_both_rows_and_tells_the_truth_about_dynamic(data: Path, weights: Path, tmp_path: Path) -> None:
+def test_quantize_prints_both_rows_and_tells_the_truth_about_dynamic(
+    data: Path, exported: Path, tmp_path: Path
+) -> None:
     full, small = tmp_path / "m.fp32.onnx", tmp_path / "m.int8.onnx"
-    assert run(export, weights, "--size", 320, "--dynamic", "-o", full)[1] == 0
-    result, code = run(quantize, full, "--data", data, "--limit-side", 160, "--force", "-o", small)
+    shutil.copy(exported, full)
+    code, output = run_command(quantize, full, "--data", data, "--limit-side", 160, "--force", "-o", small)
     assert code == 0 and small.is_file()
-    assert "before" in result.output and "after" in result.output and "hmean" in result.output
+    assert "before" in output and "after" in output and "hmean" in output
     full.with_name("m.json").write_text('{"binarize": 0.41}')
-    result, code = run(quantize, full, "--dynamic", "-o", tmp_path / "d.onnx")
-    assert code == 0 and "changed 0 nodes" in result.output
+    code, output = run_command(quantize, full, "--dynamic", "-o", tmp_path / "d.onnx")
+    assert code == 0 and "changed 0 nodes" in output
     assert load_card(tmp_path / "d.onnx").thresholds.binarize == 0.41
 
 
 def test_an_int8_that_loses_too_much_is_refused(
-    data: Path, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    data: Path, exported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     full, small = tmp_path / "m.fp32.onnx", tmp_path / "m.int8.onnx"
-    assert run(export, weights, "--size", 320, "--dynamic", "-o", full)[1] == 0
+    shutil.copy(exported, full)
     small.write_bytes(b"an older one")
     monkeypatch.setattr("detector.convert.benchmark.hmean", lambda path, *rest: 0.8 if path == full else 0.78)
     words = [full, "--data", data, "--limit-side", 160, "-o", small]
-    result, code = run(quantize, *words)
-    assert code == 1 and "it loses 2.0 points; --force keeps it" in result.output
+    code, output = run_command(quantize, *words)
+    assert code == 1 and "it loses 2.0 points; --force keeps it" in output
     assert small.read_bytes() == b"an older one"
-    assert run(quantize, *words, "--force")[1] == 0 and small.stat().st_size > 10_000
+    assert run_command(quantize, *words, "--force")[0] == 0 and small.stat().st_size > 10_000
     assert not [path for path in tmp_path.iterdir() if path.name.startswith("tmp")]

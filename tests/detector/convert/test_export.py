@@ -1,3 +1,4 @@
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -34,6 +35,14 @@ def lively(backbone: str, width: int = 16) -> DBNet:
     return network.eval()
 
 
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The lively ResNet-18 at 320 px: two seconds, so once."""
+    model = tmp_path_factory.mktemp("exported") / "m.onnx"
+    export_onnx(lively("resnet18"), model, (320, 320))
+    return model
+
+
 @pytest.mark.parametrize(("side", "nearest"), [(801, 800), (300, 320), (1600, 1536), (0, 320), (-5, 320)])
 def test_bad_sides_are_refused_naming_the_nearest(side: int, nearest: int) -> None:
     with pytest.raises(ExportError, match=f"nearest is {nearest}$"):
@@ -59,9 +68,11 @@ def test_fixed_and_half_exports(tmp_path: Path) -> None:
     assert (tmp_path / "h.onnx").stat().st_size < 0.6 * (tmp_path / "f.onnx").stat().st_size
 
 
-def test_another_network_is_noticed_and_not_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_another_network_is_noticed_and_not_written(
+    exported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     network = lively("resnet18")
-    export_onnx(network, tmp_path / "a.onnx", (320, 320))
+    shutil.copy(exported, tmp_path / "a.onnx")
     torch.manual_seed(1)
     assert max(p.difference for p in compare(lively("resnet18"), tmp_path / "a.onnx", [(320, 320)])) < 1e-3
     network.head[3].bias.data += 0.5  # type: ignore[union-attr, operator]
@@ -137,9 +148,8 @@ def test_int8_is_small_near_and_keeps_its_last_steps_float(tmp_path: Path) -> No
     assert 20 < small.peak_mb < 1000 and small.milliseconds > 0
 
 
-def test_dynamic_quantization_finds_nothing_in_a_dbnet(tmp_path: Path) -> None:
-    export_onnx(lively("resnet18"), tmp_path / "m.onnx", (320, 320))
-    assert quantize_dynamic(tmp_path / "m.onnx", tmp_path / "q.onnx") == 0
+def test_dynamic_quantization_finds_nothing_in_a_dbnet(exported: Path, tmp_path: Path) -> None:
+    assert quantize_dynamic(exported, tmp_path / "q.onnx") == 0
 
 
 def test_calibration_needs_images_and_spreads_them(tmp_path: Path) -> None:

@@ -6,7 +6,6 @@ import onnx
 import onnxruntime
 import pytest
 import torch
-from click.testing import CliRunner
 from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor, nn
 
@@ -16,6 +15,7 @@ from detector.convert.import_weights import ImportWeightsError, import_onnx
 from detector.convert.quantize import quantize_static
 from detector.models import load_card
 from detector.predictor import TextDetector
+from tests.detector.commands import run_command
 from tests.detector.training.pages import make_pages
 
 PPOCR = CONVENTIONS["ppocr"]
@@ -164,10 +164,7 @@ def test_fp16_files_with_weights_among_the_inputs(tmp_path: Path) -> None:
 
 
 def run(*words: object) -> tuple[int, str]:
-    result = CliRunner().invoke(import_weights, [str(word) for word in words], standalone_mode=False)
-    if result.exception is not None:
-        raise result.exception
-    return result.return_value, result.output
+    return run_command(import_weights, *words)
 
 
 def test_unknown_networks_need_to_be_told_whose_pixels_they_want(tmp_path: Path) -> None:
@@ -181,7 +178,7 @@ def test_unknown_networks_need_to_be_told_whose_pixels_they_want(tmp_path: Path)
         assert code == 0 and str(target) in output
         truth = run_theirs(source, pixels, **(theirs or {"bgr": True, "mean": PPOCR.mean, "std": PPOCR.std}))[0, 0]
         assert np.abs(TextDetector(target).probability(pixels) - truth).max() < 1e-5
-    assert CliRunner().invoke(import_weights, [str(source), "-o", str(target), "--channels", "rgb"]).exit_code == 2
+    assert run(source, "-o", target, "--channels", "rgb")[0] == 2
 
 
 def test_without_a_target_the_whole_name_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,12 +4,10 @@ import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from click.testing import CliRunner
 from torch import Tensor
 
 from detector.cli.import_weights import import_weights
@@ -21,6 +19,7 @@ from detector.models import IMAGENET_MEAN, IMAGENET_STD, load_card
 from detector.network.build import load_network, network_from_state
 from detector.predictor import TextDetector, normalise
 from detector.runtimes.torch import TorchRuntime
+from tests.detector.commands import run_command
 from tests.detector.convert import foreign_networks as foreign
 from tests.detector.convert.foreign_networks import State, decoder_map, decoder_state, mmocr_map, mmocr_state
 from tests.detector.training.pages import make_pages
@@ -33,13 +32,6 @@ def page(height: int = 96, width: int = 160) -> np.ndarray:
     """A picture that is not the same in any two channels, nor mirrored."""
     noise = np.random.default_rng(3).integers(0, 256, (height // 8, width // 8, 3), np.uint8)
     return np.kron(noise, np.ones((8, 8, 1), np.uint8))
-
-
-def run(command: Any, *words: object) -> tuple[int, str]:
-    result = CliRunner().invoke(command, [str(word) for word in words], standalone_mode=False)
-    if result.exception is not None:
-        raise result.exception
-    return result.return_value, result.output
 
 
 Published = tuple[Callable[[], State], Callable[[np.ndarray], Tensor], Callable[[State, Tensor], Tensor], str]
@@ -96,7 +88,9 @@ def test_published_layouts_give_the_map_of_the_literal_network(tmp_path: Path, n
 def test_imported_onnx_runs_like_the_literal_network_and_quantizes(tmp_path: Path) -> None:
     state = decoder_state(MODULE, classifier=True)
     torch.save(state, tmp_path / "td500_resnet18")  # MhLiao's files have no ending
-    code, output = run(import_weights, tmp_path / "td500_resnet18", "-o", tmp_path / "m.fp32.onnx", "--name", "td500")
+    code, output = run_command(
+        import_weights, tmp_path / "td500_resnet18", "-o", tmp_path / "m.fp32.onnx", "--name", "td500"
+    )
     assert code == 0 and "MhLiao/DB" in output and "openvino" in output
     detector = TextDetector(tmp_path / "m.fp32.onnx")
     assert detector.info.name == "td500" and detector.thresholds.box_threshold == 0.5
@@ -134,7 +128,7 @@ def test_fine_tuning_starts_from_imported_weights(tmp_path: Path) -> None:
         "--amp",
         "off",
     ]
-    code, _ = run(train, "--data", tmp_path / "data", "--device", "cpu", "-o", tmp_path / "run", *words)
+    code, _ = run_command(train, "--data", tmp_path / "data", "--device", "cpu", "-o", tmp_path / "run", *words)
     assert code == 0
     tuned, before = load_network(tmp_path / "run" / "best.pt"), load_network(imported.path)
     assert tuned.backbone == "resnet18_plain"
@@ -197,7 +191,7 @@ def test_other_networks_are_refused_with_the_keys_and_the_remedy(
 
 def refused(tmp_path: Path, source: Path, *words: object) -> str:
     """The one line that the command says about a file it does not take."""
-    code, output = run(import_weights, source, "-o", tmp_path / "out.safetensors", *words)
+    code, output = run_command(import_weights, source, "-o", tmp_path / "out.safetensors", *words)
     assert code == 2 and output.count("\n") == 1 and output.startswith(f"{source}: ")
     assert not (tmp_path / "out.safetensors").exists() and not (tmp_path / "out.json").exists()
     return output
@@ -219,25 +213,26 @@ def test_what_is_no_checkpoint_is_refused_in_one_line(tmp_path: Path) -> None:
     (tmp_path / "bad.safetensors").write_bytes(b"\0" * 64)
     refused(tmp_path, tmp_path / "bad.safetensors")
     (tmp_path / "bad.onnx").write_bytes(b"no graph")
-    code, output = run(import_weights, tmp_path / "bad.onnx", "-o", tmp_path / "x.onnx")
+    code, output = run_command(import_weights, tmp_path / "bad.onnx", "-o", tmp_path / "x.onnx")
     assert code == 2 and "not an ONNX file" in output and output.count("\n") == 1
 
 
 def test_missing_files_wrong_names_and_cards_in_the_way(tmp_path: Path) -> None:
-    code, output = run(import_weights, tmp_path / "nowhere.pt")
+    code, output = run_command(import_weights, tmp_path / "nowhere.pt")
     assert code == 4 and output.startswith(f"{tmp_path}/nowhere.pt: no such file")
     torch.save(decoder_state(), tmp_path / "a.safetensors")
     assert (
-        "would be overwritten" in run(import_weights, tmp_path / "a.safetensors", "-o", tmp_path / "a.safetensors")[1]
+        "would be overwritten"
+        in run_command(import_weights, tmp_path / "a.safetensors", "-o", tmp_path / "a.safetensors")[1]
     )
     torch.save(decoder_state(), tmp_path / "a.pt")
     (tmp_path / "b.json").write_text('["mine"]')
-    code, output = run(import_weights, tmp_path / "a.pt", "-o", tmp_path / "b.safetensors")
+    code, output = run_command(import_weights, tmp_path / "a.pt", "-o", tmp_path / "b.safetensors")
     assert code == 2 and "b.json: is there already" in output
     assert (tmp_path / "b.json").read_text() == '["mine"]' and not (tmp_path / "b.safetensors").exists()
     for words in (["-o", "a.bin"], ["-o", tmp_path / "none" / "a.onnx"], ["--like", "db"]):
-        result = CliRunner().invoke(import_weights, [str(tmp_path / "a.pt"), *map(str, words)])
-        assert result.exit_code == 2 and "Error: " in result.output
+        code, output = run_command(import_weights, tmp_path / "a.pt", *words)
+        assert code == 2 and "ocr-detector import-weights: " in output
 
 
 def test_without_torch_the_command_says_what_to_install(tmp_path: Path) -> None:

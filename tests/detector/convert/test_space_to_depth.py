@@ -8,7 +8,7 @@ import onnxruntime as ort
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from detector.convert.space_to_depth import split_kernel, split_stem
+from detector.convert.space_to_depth import space_to_depth_kernel, space_to_depth_stem
 
 
 def quantized_stem(size: int, stride: int = 2, pad: int | None = None) -> onnx.ModelProto:
@@ -58,7 +58,7 @@ def test_the_same_numbers(size: int) -> None:
     model = quantized_stem(size)
     expected = run(model, batch)
     assert len(np.unique(expected)) > 50
-    assert split_stem(model)
+    assert space_to_depth_stem(model)
     onnx.checker.check_model(model)
     assert {node.op_type for node in model.graph.node} >= {"SpaceToDepth", "Conv"}
     found = run(model, batch)
@@ -69,7 +69,7 @@ def test_the_same_numbers(size: int) -> None:
 def test_kernels_of_every_odd_size_keep_their_weights() -> None:
     for size in (1, 3, 5, 7, 9, 11):
         kernel = np.arange(1, 2 * 3 * size * size + 1).reshape(2, 3, size, size)
-        split = split_kernel(kernel)
+        split = space_to_depth_kernel(kernel)
         assert split.shape[1] == 12
         assert np.array_equal(np.sort(split[split > 0]), np.sort(kernel.ravel()))
 
@@ -77,8 +77,8 @@ def test_kernels_of_every_odd_size_keep_their_weights() -> None:
 def test_other_first_layers_stay_as_they_are() -> None:
     for model in (quantized_stem(3, stride=1), quantized_stem(4, pad=1), quantized_stem(7, pad=0)):
         before = model.SerializeToString()
-        assert not split_stem(model)
+        assert not space_to_depth_stem(model)
         assert model.SerializeToString() == before
     model = quantized_stem(3)
     model.graph.node.insert(0, helper.make_node("Identity", ["image"], ["copy"]))  # somebody else reads the image
-    assert not split_stem(model)
+    assert not space_to_depth_stem(model)

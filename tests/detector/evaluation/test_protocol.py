@@ -151,6 +151,7 @@ def undecided(scene: Scene) -> bool:
     return any(abs(ratio - Fraction(threshold)) < NEAR for ratio in ratios for threshold in THRESHOLDS)
 
 
+@pytest.mark.slow
 @settings(max_examples=40, deadline=None)
 @given(st.lists(scenes(), min_size=1, max_size=3))
 def test_random_scenes(drawn: list[Scene]) -> None:

@@ -12,13 +12,13 @@ import msgspec
 import numpy as np
 import pytest
 
-from detector.evaluation.isolated_run import Ended, TooMuchMemory, Trial, TrialError, run_trial
+from detector.evaluation.isolated_run import Ended, IsolatedRun, IsolatedRunError, TooMuchMemoryError, run_isolated
 from detector.evaluation.tune import agreement, draw_pages, thread_counts
 from detector.images.sizes import TILE
 from detector.models import load_card
 from detector.predictor import TextDetector, auto_runtime
-from detector.runtimes import tuned as choice
-from detector.runtimes.tuned import Measured, Tuning, best, choice_file, machine_facts, tuned, write_tuning
+from detector.runtimes import tuned as tuned_runtime
+from detector.runtimes.tuned import Candidate, Tuning, best, machine_facts, tuned, tuning_file, write_tuning
 from tests.detector.cli.test_detect import run
 from worker.detection import ImageRunner
 from worker.settings import read_settings
@@ -30,19 +30,19 @@ SHA = "ab" * 32
 def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.delenv("OCRFLEET_TUNE_FILE", raising=False)
-    choice._note.cache_clear()
+    tuned_runtime._note.cache_clear()
     yield
-    choice._note.cache_clear()
+    tuned_runtime._note.cache_clear()
 
 
-def way(runtime: str, threads: int, ms: float | None, peak: float = 100, agree: float = 1.0) -> Measured:
-    return Measured(runtime, threads, ms, peak, agree)
+def way(runtime: str, threads: int, ms: float | None, peak: float = 100, agree: float = 1.0) -> Candidate:
+    return Candidate(runtime, threads, ms, peak, agree)
 
 
-def remember(sha256: str = SHA, limit_side: int = 640, *measured: Measured, **facts: str) -> Path:
+def remember(sha256: str = SHA, limit_side: int = 640, *measured: Candidate, **facts: str) -> Path:
     rows = list(measured) or [way("onnxruntime", 1, 100), way("openvino", 1, 60), way("openvino", 2, 40)]
-    write_tuning(choice_file(), Tuning(sha256, limit_side, machine_facts() | facts, rows))
-    return choice_file()
+    write_tuning(tuning_file(), Tuning(sha256, limit_side, machine_facts() | facts, rows))
+    return tuning_file()
 
 
 def test_the_best_way_is_fast_enough_and_cheap() -> None:
@@ -76,7 +76,7 @@ def test_what_was_written_is_found_again() -> None:
     remember(SHA, 640, way("onnxruntime", 1, 10))  # tuned again: the new one counts, and the old one is gone
     remember("cd" * 32, 640)
     assert tuned(SHA, 640) == way("onnxruntime", 1, 10)
-    assert choice_file().read_text().count(SHA) == 1
+    assert tuning_file().read_text().count(SHA) == 1
 
 
 @pytest.mark.parametrize(
@@ -89,8 +89,8 @@ def test_what_was_written_is_found_again() -> None:
     ],
 )
 def test_a_broken_file_means_the_default(content: bytes, says: str, caplog: pytest.LogCaptureFixture) -> None:
-    choice_file().parent.mkdir(parents=True)
-    choice_file().write_bytes(content)
+    tuning_file().parent.mkdir(parents=True)
+    tuning_file().write_bytes(content)
     assert tuned(SHA, 640) is None
     assert tuned(SHA, 640) is None
     (line,) = caplog.messages  # once
@@ -101,7 +101,7 @@ def test_a_broken_file_means_the_default(content: bytes, says: str, caplog: pyte
     assert tuned(SHA, 640) is not None
 
 
-def test_a_stale_choice_is_not_used(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_stale_tuning_is_not_used(caplog: pytest.LogCaptureFixture) -> None:
     remember(SHA, 640, openvino="2020.1")
     assert tuned(SHA, 640) is None
     assert "made with openvino 2020.1, now" in caplog.messages[-1]
@@ -111,7 +111,7 @@ def test_a_stale_choice_is_not_used(caplog: pytest.LogCaptureFixture) -> None:
     assert tuned(SHA, 960, threads=7) is None
     assert "no runtime that ran with 7 threads" in caplog.messages[-1]
     assert tuned(SHA, 960, memory_limit_mb=50) is None
-    assert "within 50 MB" in caplog.messages[-1]
+    assert "within 50 MiB" in caplog.messages[-1]
     remember(SHA, 960, way("abacus", 1, 1))
     assert tuned(SHA, 960) is None
     assert "holds no runtime that ran" in caplog.messages[-1]
@@ -128,7 +128,9 @@ def test_a_named_file_is_used_and_missed(
     assert tuned(SHA, 640) is not None
 
 
-def test_auto_uses_the_choice_and_a_named_runtime_wins(tiny_model: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_auto_uses_the_tuned_runtime_and_a_named_runtime_wins(
+    tiny_model: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     sha256 = load_card(tiny_model).sha256
     assert TextDetector(tiny_model).info.runtime == "onnxruntime-fp32"
     remember(sha256)
@@ -144,7 +146,7 @@ def test_auto_uses_the_choice_and_a_named_runtime_wins(tiny_model: Path, caplog:
     assert "torch does not load" in caplog.messages[-1]
 
 
-def test_a_worker_uses_the_choice_too() -> None:
+def test_a_worker_uses_the_tuned_runtime_too() -> None:
     """And does not load before the fork what does not survive one."""
     environment = {"OCRFLEET_PROFILE": "low", "OCRFLEET_MEMORY_LIMIT_MB": "512"}
     runner = ImageRunner(read_settings(environment))
@@ -169,8 +171,8 @@ def test_tune_measures_writes_and_detect_follows(tiny_model: Path, tmp_path: Pat
     assert [row.split()[0] for row in rows[:3]] == ["onnxruntime", "openvino", "torch"]
     assert rows[0].split()[4] == rows[1].split()[4] == "100.0%"
     assert "torch reads .safetensors" in rows[2]
-    assert str(choice_file()) in rows[-1]
-    (tuning,) = msgspec.json.decode(choice_file().read_bytes(), type=choice._File).tunings
+    assert str(tuning_file()) in rows[-1]
+    (tuning,) = msgspec.json.decode(tuning_file().read_bytes(), type=tuned_runtime._File).tunings
     expected = best(tuning.measured, memory_limit_mb=300)
     assert expected is not None
     (page, *_) = draw_pages(tmp_path, 96)
@@ -183,11 +185,11 @@ def test_too_large_and_not_installed(tiny_model: Path, tmp_path: Path) -> None:
     """Candidates over the limit are shown, none is chosen, nothing is written."""
     done = run("tune", "--model", tiny_model, "--limit-side", 96, "--memory-limit-mb", 30, "--seconds", 1)
     assert done.returncode == 1
-    assert "too large: stopped above 30 MB" in done.stdout
-    assert "nothing ran within 30 MB at 96 pixels: raise --memory-limit-mb" in done.stderr
-    assert not choice_file().exists()
-    with pytest.raises(TooMuchMemory):
-        list(run_trial(Trial(model=str(tiny_model)), [], stop_above_mb=10))
+    assert "too large: stopped above 30 MiB" in done.stdout
+    assert "nothing ran within 30 MiB at 96 pixels: raise --memory-limit-mb" in done.stderr
+    assert not tuning_file().exists()
+    with pytest.raises(TooMuchMemoryError):
+        list(run_isolated(IsolatedRun(model=str(tiny_model)), [], stop_above_mb=10))
 
 
 def test_a_folder_that_cannot_be_written_is_said_first(tiny_model: Path, tmp_path: Path) -> None:
@@ -214,7 +216,7 @@ def test_thread_counts() -> None:
 
 def test_agreement_of_boxes(tmp_path: Path, tiny_model: Path) -> None:
     pages = draw_pages(tmp_path, 640)
-    messages = list(run_trial(Trial(model="dbnet-resnet18"), pages))
+    messages = list(run_isolated(IsolatedRun(model="dbnet-resnet18"), pages))
     boxes = [[*map(list, message.boxes)] for message in messages if not isinstance(message, Ended)]
     assert [len(found) > 5 for found in boxes] == [True, True, True]  # there is something to agree on
     quads = [[np.array(points) for points in found] for found in boxes]
@@ -223,21 +225,23 @@ def test_agreement_of_boxes(tmp_path: Path, tiny_model: Path) -> None:
     assert agreement([[]], [[]]) == 1
 
 
-def test_what_a_trial_remarks_is_heard_here(tiny_model: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_what_an_isolated_run_remarks_is_heard_here(
+    tiny_model: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     remember(load_card(tiny_model).sha256, 960)
-    trial = Trial(model=str(tiny_model), limit_side=640)
-    assert list(run_trial(trial, []))[-1].runtime == "onnxruntime-fp32"  # type: ignore[union-attr]
+    settings = IsolatedRun(model=str(tiny_model), limit_side=640)
+    assert list(run_isolated(settings, []))[-1].runtime == "onnxruntime-fp32"  # type: ignore[union-attr]
     assert "not tuned for pages of 640 pixels" in caplog.text
 
 
-def test_a_trial_tells_why_it_died(tiny_model: Path, tmp_path: Path) -> None:
-    with pytest.raises(TrialError, match=r"nowhere\.png: cannot be opened"):
-        list(run_trial(Trial(model=str(tiny_model)), [tmp_path / "nowhere.png"]))
-    lines = list(run_trial(Trial(model=str(tiny_model), seconds=0.01), draw_pages(tmp_path, 64)))
+def test_an_isolated_run_tells_why_it_died(tiny_model: Path, tmp_path: Path) -> None:
+    with pytest.raises(IsolatedRunError, match=r"nowhere\.png: cannot be opened"):
+        list(run_isolated(IsolatedRun(model=str(tiny_model)), [tmp_path / "nowhere.png"]))
+    lines = list(run_isolated(IsolatedRun(model=str(tiny_model), seconds=0.01), draw_pages(tmp_path, 64)))
     assert isinstance(lines[-1], Ended)
     assert len(lines) >= 3 * 3 + 1  # three rounds at least
 
 
-def test_looking_the_choice_up_is_light() -> None:
+def test_looking_the_tuned_runtime_up_is_light() -> None:
     code = "import sys, detector.runtimes.tuned; print({'numpy', 'cv2', 'onnxruntime'} & set(sys.modules))"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "set()"

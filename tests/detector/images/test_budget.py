@@ -126,6 +126,7 @@ def test_large_pictures_in_little_memory(large: Path, name: str, most_mb: int) -
     assert grown < estimated + 10 * 2**20, "the estimate must not promise less than it takes"
 
 
+@pytest.mark.slow
 def test_large_jpeg_colours_survive(large: Path) -> None:
     by_jpeg = open_page(large / "baseline.jpg", limit_side=640).pixels.astype(int)
     by_png = open_page(large / "plain.png", limit_side=640).pixels.astype(int)

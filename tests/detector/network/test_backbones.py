@@ -28,7 +28,10 @@ from detector.training.trainer import Phase, TrainConfig, Trainer
 from detector.training.validate import validate
 from tests.detector.training.pages import make_pages
 
-pytestmark = pytest.mark.timeout(900)  # the training is in the first test's setup
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.timeout(900),  # the training is in the first test's setup
+]
 SIDE = 128
 RECIPES = {  # width of the pyramid, steps, learning rate: from random weights
     "resnet18": (32, 130, 2e-3),

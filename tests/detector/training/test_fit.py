@@ -16,7 +16,6 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from click.testing import CliRunner
 
 from detector.cli.export import export
 from detector.cli.train import _first_weights, train
@@ -29,6 +28,7 @@ from detector.training.augment import suit_view
 from detector.training.distill import load_teacher
 from detector.training.fit import FitError, FitOptions, check_data, fit, start_network, training_pages
 from detector.training.trainer import TrainConfig
+from tests.detector.commands import run_command
 from tests.detector.training.pages import make_pages
 
 RULES = {"binarize": 0.4, "box_threshold": 0.55, "unclip_ratio": 1.7}
@@ -125,9 +125,8 @@ def test_weights_keep_their_norms_and_thresholds(unbroken: tuple[Path, list[str]
 
 
 def test_cards_travel_with_exports_and_spare_strangers(weights: Path, tmp_path: Path) -> None:
-    words = [str(weights), "--size", "320", "-o", str(tmp_path / "its.fp32.onnx")]
-    result = CliRunner().invoke(export, words, standalone_mode=False)
-    assert result.return_value == 0 and "its thresholds in its.json" in result.output
+    code, output = run_command(export, weights, "--size", 320, "-o", tmp_path / "its.fp32.onnx")
+    assert code == 0 and "its thresholds in its.json" in output
     card = load_card(tmp_path / "its.fp32.onnx")
     assert card.thresholds.unclip_ratio == 1.7 and card.details["from"] == "mine"
     assert not {"sha256", "scores"} & card.details.keys()
@@ -250,15 +249,15 @@ def test_bad_images_are_found_before_training(tmp_path: Path) -> None:
 
 def test_train_refuses_what_does_not_fit_together(data: Path, weights: Path, tmp_path: Path) -> None:
     def complaint(*words: object) -> str:
-        done = CliRunner().invoke(train, [str(word) for word in words])
-        assert done.exit_code == 2 or done.return_value == 2, done.output
-        return done.output
+        code, output = run_command(train, *words)
+        assert code == 2, output
+        return output
 
     run = tmp_path / "run"
     assert "give -o RUN" in complaint("--data", data)
     assert "the nearest is 640" in complaint("--data", data, "--crop", 650, "-o", run)
     assert "try 60" in complaint("--data", data, "--fpn-width", 62, "-o", run)
     assert "weights have their own width" in complaint("--data", data, "--init", weights, "--fpn-width", 64, "-o", run)
-    checked = CliRunner().invoke(train, ["--data", str(data), "--check-only"], standalone_mode=False)
-    assert checked.return_value == 0 and "nothing wrong; 5 train, 2 val images" in checked.output
+    code, output = run_command(train, "--data", data, "--check-only")
+    assert code == 0 and "nothing wrong; 5 train, 2 val images" in output
     assert not run.exists() and not any(tmp_path.iterdir())

@@ -36,36 +36,36 @@ def test_batches_depend_on_the_step_alone(source: BatchSource) -> None:
 )
 def test_a_resumed_run_equals_an_unbroken_one(source: BatchSource, tmp_path: Path, changes: dict[str, Any]) -> None:
     config = replace(CONFIG, schedule="poly", **changes)
-    guide = build_network("resnet18", width=16)
-    unbroken = Trainer(config, guide=guide)
+    teacher_network = build_network("resnet18", width=16)
+    unbroken = Trainer(config, teacher_network=teacher_network)
     losses = [progress.loss for progress in unbroken.run(source)]
-    broken = Trainer(config, guide=guide)
+    broken = Trainer(config, teacher_network=teacher_network)
     for progress in broken.run(source):
         if progress.step == 3:
             broken.save(tmp_path / "last.pt")
             break
-    resumed = Trainer(replace(config, seed=99), guide=guide)
+    resumed = Trainer(replace(config, seed=99), teacher_network=teacher_network)
     resumed.restore(tmp_path / "last.pt")
     assert [progress.loss for progress in resumed.run(source)] == losses[3:]
     for key, value in unbroken.average.state_dict().items():
         assert torch.equal(value, resumed.average.state_dict()[key]), key
 
 
-def test_a_student_comes_nearer_to_its_guide(source: BatchSource) -> None:
-    guide = build_network("resnet18", width=32)
-    before = {key: value.clone() for key, value in guide.state_dict().items()}
+def test_a_student_comes_nearer_to_its_teacher_network(source: BatchSource) -> None:
+    teacher_network = build_network("resnet18", width=32)
+    before = {key: value.clone() for key, value in teacher_network.state_dict().items()}
     config = replace(CONFIG, steps=40, phases=(Phase(1.0, 64, 2),), lr=5e-3, hint=5.0, hint_until=0.75)
-    trainer = Trainer(config, guide=guide)
+    trainer = Trainer(config, teacher_network=teacher_network)
     distances = [progress.terms.get("hint") for progress in trainer.run(source)]
-    assert all(value is None for value in distances[30:])  # the guide has had its say
+    assert all(value is None for value in distances[30:])  # the teacher network has had its say
     said = [value for value in distances if value is not None]
     assert len(said) == 30 and sum(said[-5:]) < 0.8 * sum(said[:5])
-    assert all(torch.equal(value, before[key]) for key, value in guide.state_dict().items())
-    assert not any("guide" in key for key in trainer.average.state_dict())
+    assert all(torch.equal(value, before[key]) for key, value in teacher_network.state_dict().items())
+    assert not any("teacher" in key for key in trainer.average.state_dict())
 
 
-def test_a_hint_needs_a_guide() -> None:
-    with pytest.raises(ValueError, match="guide"):
+def test_a_hint_needs_a_teacher_network() -> None:
+    with pytest.raises(ValueError, match="teacher network"):
         Trainer(replace(CONFIG, hint=1.0))
 
 

@@ -190,3 +190,12 @@ def test_errors(out: Path, tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         export_results(tmp_path, "coco")
     assert list(tmp_path.glob("export*")) == []
+
+
+@pytest.mark.parametrize("name", ["=1+1.jpg", "+a.jpg", "-a.jpg", "@a.jpg", "\t=a.jpg"])
+def test_no_csv_cell_is_a_formula(name: str, tmp_path: Path) -> None:
+    """Before: a picture called =HYPERLINK(...) was a live formula in whoever opened the table."""
+    write_results(tmp_path, [ok(0, name), failed(1, name)])
+    with export_results(tmp_path, "csv").open(newline="") as stream:
+        images = [row["image"] for row in csv.DictReader(stream)]
+    assert images and all(image == f"'{name}" for image in images)

@@ -54,6 +54,17 @@ def test_outside_the_roots(store: Storage, inbox: Path, tmp_path: Path) -> None:
             pass
 
 
+def test_what_lies_outside_is_not_told(store: Storage, inbox: Path, tmp_path: Path) -> None:
+    """Before: "no such file" against "outside the roots" told anybody with the queue's password which paths exist."""
+    (tmp_path / "there").write_text("no")
+    answers = set()
+    for name in ("there", "gone"):
+        with pytest.raises(NotFound) as caught, store.open(uri(inbox / ".." / name)):
+            pass
+        answers.add(str(caught.value).replace(name, "NAME"))
+    assert len(answers) == 1
+
+
 def test_missing_folder_and_foreign_scheme(store: Storage, inbox: Path) -> None:
     with pytest.raises(NotFound, match="no such file"), store.open(uri(inbox / "gone.jpg")):
         pass

@@ -1,0 +1,30 @@
+"""The output folder's lock."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from producer.job.output_folder import FolderBusyError, OutputFolder
+
+
+def test_one_at_a_time(tmp_path: Path) -> None:
+    folder = OutputFolder(tmp_path / "out")
+    with folder.locked():
+        with pytest.raises(FolderBusyError, match="another ocr-producer works in"), OutputFolder(folder.root).locked():
+            pass
+        assert folder.private.is_dir()
+    with folder.locked():
+        pass
+
+
+def test_what_a_killed_scan_left_is_removed(tmp_path: Path) -> None:
+    """A list of ten million pages is a gigabyte: ten kills must not leave ten of them."""
+    folder = OutputFolder(tmp_path)
+    left = tmp_path / ".manifest.jsonl.123-0.part"
+    others = [tmp_path / ".report.html.123-0.part", tmp_path / "manifest.jsonl"]  # a report may be under way
+    for file in (left, *others):
+        file.touch()
+    with folder.locked():
+        assert not left.exists() and all(file.exists() for file in others)

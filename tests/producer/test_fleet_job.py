@@ -1,0 +1,52 @@
+"""Jobs on a broker: what the producer's own machine does to them."""
+
+from __future__ import annotations
+
+import random
+import resource
+import subprocess
+import zipfile
+from pathlib import Path
+
+from tests.processes import command
+from worker.ledger.ledger import Ledger
+from worker.messages import ImageTask
+
+SMALL = 100_000  # bytes: no file may grow beyond, as on a full disk
+
+
+def test_a_full_disk_of_the_producer_is_one_line(environment: dict[str, str], tmp_path: Path) -> None:
+    """It says nothing about the page, and is no failed image (exit 1): the same command goes on when there is room."""
+    with zipfile.ZipFile(tmp_path / "pages.zip", "w") as bundle:
+        bundle.writestr("page.jpg", b"\xff\xd8\xff" + random.Random(0).randbytes(4 * SMALL))
+    arguments = (
+        "ocr-producer",
+        "enqueue",
+        tmp_path / "pages.zip",
+        "--job",
+        "full",
+        "--transfer",
+        "redis",
+        "--quiet",
+    )
+
+    def limit() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (SMALL, SMALL))
+
+    told = command(environment, *arguments, "--no-shrink", preexec_fn=limit)
+    assert told.returncode == 2, told.stderr
+    assert told.stderr.startswith("Error: ") and "File too large" in told.stderr and told.stderr.count("\n") == 1
+    told = command(environment, *arguments, "--no-shrink")
+    assert told.returncode == 0 and "1 images, 1 sent now, 0 done, 0 failed" in told.stderr
+
+
+def test_forget_without_a_yes_keeps_the_results(environment: dict[str, str], ledger: Ledger) -> None:
+    ledger.create("kept", 1, {})
+    ledger.feed([ImageTask(job="kept", index=0, image="a", uri="file:///a")])
+    ledger.begin("kept", 0, redelivered=False)
+    ledger.finish("kept", 0, ok=True, record=b"{}")
+    told = command(environment, "ocr-producer", "forget", "kept", stdin=subprocess.DEVNULL)
+    assert told.returncode == 1 and "1 results of kept were never collected" in told.stderr
+    assert (status := ledger.status("kept")) is not None and status.uncollected == 1
+    assert command(environment, "ocr-producer", "forget", "kept", "--yes").returncode == 0
+    assert ledger.status("kept") is None
