@@ -50,6 +50,7 @@ def _missing(error: ModuleNotFoundError) -> Explained | None:
 
 
 @click.group(
+    "ocr-detector",  # also where a test runs it, not only as a program
     cls=Program,
     commands=COMMANDS,
     explain=explain,
