@@ -15,6 +15,7 @@ from celery import Celery
 
 from producer.detector_process.shrink import CannotShrinkError, can_shrink
 from producer.errors import JobInterruptedError, NoSuchJobError, OtherJobError
+from producer.job.adopt import adopt
 from producer.job.collect import Collector
 from producer.job.feed import Feeder
 from producer.job.interrupt import terminated_like_ctrl_c
@@ -140,7 +141,14 @@ def begin_or_continue(folder: OutputFolder, request: JobRequest, ledger: Ledger)
 
 
 def feed_job(
-    folder: OutputFolder, request: JobRequest, app: Celery, ledger: Ledger, *, watching: bool, quiet: bool
+    folder: OutputFolder,
+    request: JobRequest,
+    app: Celery,
+    ledger: Ledger,
+    *,
+    watching: bool,
+    quiet: bool,
+    adopted: Path | None = None,
 ) -> Fed:
     """Feed what is not fed yet.
 
@@ -151,9 +159,11 @@ def feed_job(
         ledger: of the same broker.
         watching: stay until every page has its record.
         quiet: show no progress.
+        adopted: results.jsonl of this job from before the broker lost it: its records count as done.
 
     Raises:
         JobInterruptedError: Ctrl-C or SIGTERM.
+        OtherJobError: ``adopted`` is another job's.
         FolderBusyError: another process feeds this job.
         OSError: this machine's disk is full or broken.
     """
@@ -165,6 +175,8 @@ def feed_job(
                 progress.total = total = make_manifest(folder, request, progress)
                 refuse_unfit(ledger.client)
                 epoch = open_job(folder, ledger, job, total)
+                if adopted is not None:
+                    adopt(ledger, adopted, folder.manifest, owner_of(get_job(ledger, job)))
                 ledger.reopen(job)
                 uploader = stack.enter_context(_uploader(ledger, request, epoch))
                 again = partial(read_manifest, folder.manifest)

@@ -115,7 +115,7 @@ LAYERS = (
     ("worker.app",),
     ("worker.broker",),
     ("worker.ledger",),
-    ("worker.lease", "worker.ops", "worker.celery_ext", "worker.detection"),
+    ("worker.lease", "worker.ops", "worker.celery_ext", "worker.detection", "worker.admission"),
     ("worker.tasks", "worker.cli"),
     ("producer.errors",),
     ("producer.sources", "producer.detector_process"),
