@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import redis
 
+from worker.broker.connection import impatient
 from worker.broker.fitness import why_unfit
 from worker.settings import settings
 
 # Pages of one process share ONNX Runtime's and OpenCV's state: with threads 31 of 500 pages had other pages' boxes.
 _POOLS = ("celery.concurrency.prefork", "celery.concurrency.solo", "worker.celery_ext.prefork")
 _POOL_NAMES = ("prefork", "processes", "solo", "worker.celery_ext.prefork:FleetPool")
-ANSWER_S = 2.0
 
 
 def unusable_pool(pool: object) -> str:
@@ -49,10 +49,7 @@ def shared_memory(concurrency: object, autoscale: object) -> str:
 def unfit_broker() -> str:
     """Why this broker cannot hold jobs; empty if it can, or does not answer (the worker then waits for it)."""
     try:
-        with redis.Redis.from_url(
-            settings().redis_url, socket_connect_timeout=ANSWER_S, socket_timeout=ANSWER_S
-        ) as client:
-            reason = why_unfit(client.info())
+        reason = why_unfit(impatient(settings().redis_url).info())
     except (redis.RedisError, OSError, ValueError):
         return ""
     return f"the broker cannot be used: {reason}" if reason else ""

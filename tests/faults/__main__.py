@@ -15,7 +15,8 @@ from tests.faults.trial import Outcome, forget_folder, run_trial
 def table(outcomes: list[Outcome]) -> str:
     """The outcomes as Markdown, one line a kind."""
     lines = [
-        "| fault | rounds | lost | twice | of another job | hung | otherwise wrong | next record: median | worst | pause |",
+        "| fault | rounds | lost | twice | of another job | hung | otherwise wrong "
+        "| next record: median | worst | longest pause |",
         "|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|",
     ]
     for kind in dict.fromkeys(outcome.kind for outcome in outcomes):

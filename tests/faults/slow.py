@@ -10,7 +10,7 @@ import time
 from worker.detection import ImageRunner
 from worker.messages import ImageRecord, ImageTask
 
-SECONDS = 0.15
+SECONDS = 0.5
 _run = ImageRunner.run
 
 

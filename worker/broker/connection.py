@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from functools import cache
 
 import redis
 from redis.backoff import ExponentialBackoff
@@ -29,6 +30,7 @@ class BrokerUnreachable(WorkerError, ConnectionError):
     exit_code = ExitCode.BROKER
 
 
+ANSWER_S = 2.0
 # A broker that restarts is back within half a minute; every step of the ledger may be repeated without harm.
 PATIENCE = Retry(ExponentialBackoff(cap=5.0, base=0.2), retries=10)
 
@@ -58,6 +60,15 @@ def connect(settings: Settings, *, patient: bool = False) -> redis.Redis:
             "(is it running? set OCRFLEET_REDIS_URL=redis://:PASSWORD@HOST:6379/0)"
         ) from None
     return client
+
+
+@cache
+def impatient(url: str) -> redis.Redis:
+    """The one connection of Celery's main process for all it has to say besides messages; it has an event loop to keep.
+
+    Unchecked: it connects when it is first used. Every call ends within ``ANSWER_S``.
+    """
+    return redis.Redis.from_url(url, socket_connect_timeout=ANSWER_S, socket_timeout=ANSWER_S)
 
 
 def _ask(client: redis.Redis) -> None:

@@ -11,7 +11,7 @@ from celery import Celery
 from kombu.transport.redis import PRIORITY_STEPS, Channel
 
 from worker.app import DETECT_TASK, IMAGE_QUEUE, UNACKED, UNACKED_INDEX
-from worker.messages import ImageTask
+from worker.messages import ImageTask, split_task_id
 
 # kombu keeps one list per priority step: the name alone for 0, then name + separator + step.
 QUEUE_LISTS = [IMAGE_QUEUE, *(f"{IMAGE_QUEUE}{Channel.sep}{step}" for step in PRIORITY_STEPS if step)]
@@ -97,6 +97,20 @@ def drop_in_hand(client: redis.Redis, job: str) -> int:
     for tag in tags:
         client.zrem(UNACKED_INDEX, tag)
         client.hdel(UNACKED, tag)
+    return len(tags)
+
+
+def drop_left_by_old_versions(client: redis.Redis, older_than_s: float) -> int:
+    """Remove our messages from kombu's global ``unacked``, where versions before kept them. Returns how many.
+
+    Their pages were sent again by the reconciler long ago. Another app's messages are none of our business.
+    """
+    now = client.time()[0]
+    old = client.zrangebyscore("unacked_index", 0, now - older_than_s)
+    tags = [tag for tag in old if split_task_id(_id_in_hand(client.hget("unacked", tag) or b"null"))]
+    for tag in tags:
+        client.zrem("unacked_index", tag)
+        client.hdel("unacked", tag)
     return len(tags)
 
 

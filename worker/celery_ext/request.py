@@ -6,7 +6,6 @@ import signal
 import time
 from functools import cache
 
-import redis
 from billiard.einfo import ExceptionInfo
 from celery.exceptions import TimeLimitExceeded
 from celery.utils.log import get_logger
@@ -15,6 +14,7 @@ from celery.worker.request import Request
 from redis import RedisError
 
 from detector.record import worker_name
+from worker.broker.connection import impatient
 from worker.ledger.ledger import Ledger
 from worker.ledger.patient import open_ledger
 from worker.messages import (
@@ -31,16 +31,13 @@ from worker.oom import OomWitness
 from worker.settings import settings
 
 logger = get_logger(__name__)
-# The main process must not hang on a broker that does not answer: it has an event loop to keep.
-ANSWER_S = 2.0
 _oom_witness = OomWitness()
 
 
 @cache
 def main_ledger() -> Ledger:
-    """The main process's own connection, kept, and impatient."""
-    url = settings().redis_url
-    return open_ledger(settings(), redis.Redis.from_url(url, socket_connect_timeout=ANSWER_S, socket_timeout=ANSWER_S))
+    """The ledger over the main process's own connection."""
+    return open_ledger(settings(), impatient(settings().redis_url))
 
 
 def _aborted(lost: BaseException) -> bool:

@@ -11,8 +11,9 @@ from contextlib import suppress
 from pathlib import Path
 
 import redis
-from redis.exceptions import OutOfMemoryError
+from redis.exceptions import NoPermissionError, OutOfMemoryError
 
+from worker.broker import queue
 from worker.ledger import Ledger
 from worker.ledger.dead_letters import DEAD_KEY
 from worker.ops import worker_registry
@@ -95,6 +96,8 @@ def clean_redis(ledger: Ledger, settings: Settings, *, dry_run: bool = False) ->
             ledger.client.expire(key, ledger.ttl_s)
     if not dry_run:
         worker_registry.forget_gone(ledger.client)
+        with suppress(NoPermissionError):  # an ACL of this version does not let us look there: nothing of ours is there
+            queue.drop_left_by_old_versions(ledger.client, 2 * settings.visibility_timeout_s)
     if not dry_run and ledger.client.ttl(DEAD_KEY) == -1:
         ledger.client.expire(DEAD_KEY, ledger.ttl_s)
     return {"jobs": len(jobs), "keys": keys}

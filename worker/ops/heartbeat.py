@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import os
 import time
-from functools import cache
 from typing import Any
 
 import redis
@@ -14,6 +13,7 @@ from celery.signals import heartbeat_sent, worker_ready, worker_shutdown
 from detector.memory import peak_rss_mb
 from detector.record import worker_name
 from worker.broker.clock import redis_now
+from worker.broker.connection import impatient
 from worker.messages import ModelRecord
 from worker.ops import worker_registry
 from worker.settings import settings
@@ -25,10 +25,9 @@ _last_beat = 0.0
 _last_image = 0.0
 
 
-@cache
 def _client() -> redis.Redis:
-    """The main process's own connection. Impatient: it must not hold up Celery's event loop."""
-    return redis.Redis.from_url(settings().redis_url, socket_connect_timeout=2, socket_timeout=2)
+    """The main process's own connection."""
+    return impatient(settings().redis_url)
 
 
 @worker_ready.connect
