@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from functools import cache
 
 import redis
@@ -60,6 +61,30 @@ def connect(settings: Settings, *, patient: bool = False) -> redis.Redis:
             "(is it running? set OCRFLEET_REDIS_URL=redis://:PASSWORD@HOST:6379/0)"
         ) from None
     return client
+
+
+def connect_within(settings: Settings, seconds: float) -> redis.Redis:
+    """:func:`connect`, tried again while nothing listens there.
+
+    Args:
+        settings: where the broker is.
+        seconds: how long; 0 tries once.
+
+    Raises:
+        BrokerUnreachable: still not.
+    """
+    give_up = time.monotonic() + seconds
+    said = False
+    while True:
+        try:
+            return connect(settings)
+        except BrokerUnreachable as error:
+            if time.monotonic() >= give_up:
+                raise
+            if not said:
+                said = True
+                logger.warning("waiting %.0f s for the broker: %s", seconds, error)
+            time.sleep(1.0)
 
 
 @cache
