@@ -20,6 +20,10 @@ class FolderBusyError(ProducerError):
     """Another process works in this output folder."""
 
 
+class DamagedFolderError(ProducerError):
+    """A file of a job's folder cannot be read. The message names it and the remedy."""
+
+
 class JobRequest(msgspec.Struct, frozen=True, kw_only=True):
     """What was asked for, kept so that ``resume`` needs no arguments.
 
@@ -79,8 +83,18 @@ class OutputFolder:
         return self.request_file.is_file()
 
     def request(self) -> JobRequest:
-        """What was asked for."""
-        return msgspec.json.decode(self.request_file.read_bytes(), type=JobRequest)
+        """What was asked for.
+
+        Raises:
+            DamagedFolderError: the file holds something else; a power cut may have left it empty.
+        """
+        try:
+            return msgspec.json.decode(self.request_file.read_bytes(), type=JobRequest)
+        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+            raise DamagedFolderError(
+                f"{self.request_file} is damaged ({error}): remove it and give the first command again; "
+                "the manifest and what is done are kept"
+            ) from None
 
     def _make(self) -> None:
         """New folders are this user's alone: results name other people's files, `.ocrfleet` holds a server's data."""
@@ -138,5 +152,8 @@ def write_json(path: Path, value: Any) -> None:
 
 def state_folder(job: str) -> OutputFolder:
     """Where ``enqueue`` keeps a job's manifest on the producer's machine (XDG base directory specification)."""
-    base = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
-    return OutputFolder(Path(base) / "ocrfleet" / job)
+    try:
+        base = Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state")
+    except RuntimeError:  # neither HOME nor an entry in passwd, as in some containers
+        raise ProducerError("no home folder to keep the job's manifest in: set HOME or XDG_STATE_HOME") from None
+    return OutputFolder(base / "ocrfleet" / job)

@@ -20,6 +20,7 @@ from producer.errors import ProducerError
 from worker.process import set_parent_death_signal
 
 START_TIMEOUT_S = 20
+LONGEST_SOCKET = 107  # bytes of a Unix socket's path (unix(7))
 # What Redis and Valkey say of an append-only file they cannot read.
 _DAMAGED = ("Bad file format", "Unexpected end of file", "AOF loading", "Error opening", "Unrecoverable error reading")
 logger = logging.getLogger(__name__)
@@ -60,7 +61,8 @@ class EmbeddedServer:
         """Make a folder for the socket; start nothing yet."""
         self.data = data
         # Unix socket paths end at 108 bytes (unix(7)); an output folder's path may well be longer.
-        self._run_dir = Path(tempfile.mkdtemp(prefix="ocrfleet-"))
+        roomy = len(tempfile.gettempdir()) < LONGEST_SOCKET - len("/ocrfleet-12345678/redis.sock")
+        self._run_dir = Path(tempfile.mkdtemp(prefix="ocrfleet-", dir=None if roomy else "/tmp"))
         self.socket = self._run_dir / "redis.sock"
         self._process: subprocess.Popen[bytes] | None = None
 

@@ -32,6 +32,7 @@ class BrokerUnreachable(WorkerError, ConnectionError):
 
 
 ANSWER_S = 2.0
+CONNECTIONS_OF_A_WORKER = 9
 # A broker that restarts is back within half a minute; every step of the ledger may be repeated without harm.
 PATIENCE = Retry(ExponentialBackoff(cap=5.0, base=0.2), retries=10)
 
@@ -56,9 +57,11 @@ def connect(settings: Settings, *, patient: bool = False) -> redis.Redis:
         )
         _ask(client)
     except (redis.RedisError, OSError, ValueError) as error:  # ValueError: redis-py cannot read the URL
+        remedy = "is it running? set OCRFLEET_REDIS_URL=redis://:PASSWORD@HOST:6379/0"
+        if "max number of clients" in str(error):
+            remedy = f"raise its maxclients, or run fewer workers: each takes {CONNECTIONS_OF_A_WORKER} connections"
         raise BrokerUnreachable(
-            f"cannot use the broker at {redacted(settings.redis_url)}: {first_line(error)} "
-            "(is it running? set OCRFLEET_REDIS_URL=redis://:PASSWORD@HOST:6379/0)"
+            f"cannot use the broker at {redacted(settings.redis_url)}: {first_line(error)} ({remedy})"
         ) from None
     return client
 
