@@ -189,6 +189,7 @@ def feed_job(
                     uploader=uploader,
                     epoch=epoch,
                     again=again,
+                    urgent=request.urgent,
                 )
                 collector = None
                 if request.output:

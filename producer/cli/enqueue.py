@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     type=click.Path(path_type=Path, file_okay=False, exists=True),
     help="Output folder of this job's `collect` from before the broker lost it: what is there is not done again.",
 )
+@click.option("--urgent", is_flag=True, help="Take these images before those of other jobs that wait.")
 @limit_side_option
 @click.option("--watch", "watching", is_flag=True, help="Stay until every image is done, showing progress.")
 @quiet_option
@@ -47,6 +48,7 @@ def enqueue(
     shrink: bool | None,
     output: str,
     adopted: Path | None,
+    urgent: bool,
     limit_side: int | None,
     watching: bool,
     quiet: bool,
@@ -69,7 +71,14 @@ def enqueue(
     if shrink and transfer != "redis":
         raise click.UsageError("--shrink makes sense with --transfer redis only")
     request = choose_shrinking(
-        JobRequest(job=job, sources=absolute(sources), limit_side=limit_side or 0, transfer=transfer, output=output),
+        JobRequest(
+            job=job,
+            sources=absolute(sources),
+            limit_side=limit_side or 0,
+            transfer=transfer,
+            output=output,
+            urgent=urgent,
+        ),
         shrink,
     )
     app, ledger = connect_fleet()

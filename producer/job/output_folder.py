@@ -39,6 +39,7 @@ class JobRequest(msgspec.Struct, frozen=True, kw_only=True):
         report: write report.html.
         transfer: ``uri`` (workers open the same address) or ``redis`` (the bytes travel through the broker).
         shrink: with ``redis``: make pages no larger than ``limit_side`` before they travel.
+        urgent: its pages are taken before those of other jobs.
         output: an ``s3://`` prefix that gets ``results.jsonl`` at the end; empty for none.
     """
 
@@ -54,6 +55,7 @@ class JobRequest(msgspec.Struct, frozen=True, kw_only=True):
     transfer: str = "uri"
     shrink: bool = False
     output: str = ""
+    urgent: bool = False
 
 
 class OutputFolder:

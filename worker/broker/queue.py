@@ -11,24 +11,26 @@ from celery import Celery
 from kombu.transport.redis import PRIORITY_STEPS, Channel
 
 from worker.app import DETECT_TASK, IMAGE_QUEUE, UNACKED, UNACKED_INDEX
+from worker.broker.urgent import next_producer
 from worker.messages import ImageTask, split_task_id
 
 # kombu keeps one list per priority step: the name alone for 0, then name + separator + step.
 QUEUE_LISTS = [IMAGE_QUEUE, *(f"{IMAGE_QUEUE}{Channel.sep}{step}" for step in PRIORITY_STEPS if step)]
 
 
-def send(app: Celery, task: ImageTask) -> None:
-    """Put one page on the queue. Its arguments are what Flower shows."""
-    send_as_it_is(app, task, msgspec.to_builtins(task))
+def send(app: Celery, task: ImageTask, *, urgent: bool = False) -> None:
+    """Put one page on the queue; an urgent one is taken next. Its arguments are what Flower shows."""
+    send_as_it_is(app, task, msgspec.to_builtins(task), urgent=urgent)
 
 
-def send_as_it_is(app: Celery, task: ImageTask, message: object) -> None:
+def send_as_it_is(app: Celery, task: ImageTask, message: object, *, urgent: bool = False) -> None:
     """Put a page on the queue whose message may be of another version; a worker of that version understands it.
 
     Args:
         app: sends it.
         task: what this version knows of the page.
         message: what is sent.
+        urgent: before what waits.
     """
     app.send_task(
         DETECT_TASK,
@@ -38,6 +40,7 @@ def send_as_it_is(app: Celery, task: ImageTask, message: object) -> None:
         argsrepr=f"{task.image!a} page {task.page} of job {task.job}",
         kwargsrepr="",
         ignore_result=True,
+        producer=next_producer(app, app.conf.broker_url) if urgent else None,
     )
 
 

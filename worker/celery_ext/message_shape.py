@@ -91,7 +91,7 @@ def _wrong_stamps(headers: Mapping[str, object]) -> str:
 def _wrong_body(raw: Mapping[str, object], properties: object) -> str:
     assert isinstance(properties, dict)
     if raw.get("content-type") != "application/json":
-        return f"content-type {raw.get('content-type')!r:.40}; ours are JSON"
+        return f"ContentDisallowed: content-type {raw.get('content-type')!r:.40}; ours are JSON"
     if not isinstance(raw.get("content-encoding"), str) or raw["content-encoding"] != "utf-8":
         return "content-encoding is not utf-8"
     body, encoding = raw.get("body"), properties.get("body_encoding")
