@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -18,12 +18,13 @@ from producer.errors import JobInterruptedError, NoSuchJobError, OtherJobError
 from producer.job.adopt import adopt
 from producer.job.collect import Collector
 from producer.job.feed import Feeder
+from producer.job.growth import Growth
 from producer.job.interrupt import terminated_like_ctrl_c
 from producer.job.job_epoch import open_job
 from producer.job.loop import JobLoop
-from producer.job.manifest import make_manifest, read_manifest
+from producer.job.manifest import count_manifest, make_manifest, read_manifest
 from producer.job.output_folder import JobRequest, OutputFolder, state_folder
-from producer.job.results_file import decode_line, send_results
+from producer.job.results_file import send_results
 from producer.job.results_owner import owner_of
 from producer.job.upload import Uploader
 from producer.output.terminal import Progress
@@ -31,7 +32,6 @@ from worker.broker.fitness import refuse_unfit
 from worker.broker.queue import drop_in_hand, drop_job
 from worker.ledger.ledger import JobStatus, Ledger, chunked
 from worker.ops.diagnosis import diagnosis, look_around
-from worker.redis_keys import JobKeys
 from worker.settings import read_settings
 from worker.storage.spool import MachineFault
 
@@ -119,7 +119,7 @@ def choose_shrinking(request: JobRequest, wanted: bool | None) -> JobRequest:
     return msgspec.structs.replace(request, shrink=True, limit_side=request.limit_side or current.limit_side)
 
 
-def begin_or_continue(folder: OutputFolder, request: JobRequest, ledger: Ledger) -> None:
+def begin_or_continue(folder: OutputFolder, request: JobRequest, ledger: Ledger, *, adopting: bool = False) -> None:
     """Check that ``folder`` and the broker mean the same job by this name, or that both know none.
 
     Raises:
@@ -132,7 +132,7 @@ def begin_or_continue(folder: OutputFolder, request: JobRequest, ledger: Ledger)
             raise OtherJobError(
                 f"job {job} was enqueued from another machine: choose another --job, or forget it first"
             )
-    elif not on_broker:
+    elif not on_broker and not adopting:  # else the pages must keep their numbers
         # The broker forgot the job (expired, or another broker): the sources are scanned again for a new one.
         with folder.locked():
             folder.forget_pages()
@@ -175,6 +175,7 @@ def feed_job(
                 progress.total = total = make_manifest(folder, request, progress)
                 refuse_unfit(ledger.client)
                 epoch = open_job(folder, ledger, job, total)
+                ledger.grow(job, total)
                 if adopted is not None:
                     adopt(ledger, adopted, folder.manifest, owner_of(get_job(ledger, job)))
                 ledger.reopen(job)
@@ -192,16 +193,47 @@ def feed_job(
                     urgent=request.urgent,
                 )
                 collector = None
+                growth = Growth(folder.manifest, ledger, job, total)
+                stack.callback(growth.close)
                 if request.output:
                     owner = owner_of(get_job(ledger, job))
-                    collector = stack.enter_context(Collector(ledger, job, folder.results, total, owner=owner))
-                status = JobLoop(app, ledger, job, progress, feeder, collector, until_fed=not watching).run()
+                    collector = stack.enter_context(
+                        Collector(ledger, job, folder.results, total, owner=owner, on_disk=growth.note)
+                    )
+                    growth.write()
+                status = JobLoop(
+                    app, ledger, job, progress, feeder, collector, until_fed=not watching, growth=growth
+                ).run()
         except KeyboardInterrupt:
             raise JobInterruptedError(f"interrupted: go on with `ocr-producer resume {job}`") from None
         except MachineFault as error:  # of a worker's page it says "failed"; here it is the disk of the user's machine
             raise OSError(error.errno, error.strerror, error.filename) from error
         sent_to = send_results(folder.results, request.output) if request.output else ""
     return Fed(status, feeder.sent, sent_to)
+
+
+@contextmanager
+def _missed_pages(app: Celery, ledger: Ledger, status: JobStatus) -> Iterator[tuple[Growth, Feeder] | None]:
+    """What adds pages that the scan missed to a job that is only collected here, and what feeds them.
+
+    None on a machine that did not enqueue the job: it does not know where the files are.
+    """
+    job, total = status.job, status.total
+    folder = state_folder(job)
+    if not (folder.exists() and folder.manifest.exists() and count_manifest(folder.manifest) == total):
+        yield None
+        return
+    if folder.epoch != status.epoch:
+        yield None
+        return
+    request = folder.request()
+    growth = Growth(folder.manifest, ledger, job, total)
+    try:
+        with _uploader(ledger, request, status.epoch) as uploader:
+            limit_side = request.limit_side
+            yield growth, Feeder(app, ledger, job, (), limit_side=limit_side, uploader=uploader, epoch=status.epoch)
+    finally:
+        growth.close()
 
 
 @contextmanager
@@ -248,22 +280,34 @@ def collect_job(app: Celery, ledger: Ledger, job: str, results: Path, *, follow:
         JobInterruptedError: Ctrl-C.
     """
     status = get_job(ledger, job)
-    with Collector(ledger, job, results, status.total, owner=owner_of(status)) as collector:
+    with ExitStack() as stack:
+        missed = stack.enter_context(_missed_pages(app, ledger, status))
+        growth, feeder = missed or (None, None)
+        on_disk = growth.note if growth else lambda line: None
+        collector = stack.enter_context(
+            Collector(ledger, job, results, status.total, owner=owner_of(status), on_disk=on_disk)
+        )
         try:
             with Progress(quiet=quiet) as progress:
                 progress.total = status.total
+                loop = JobLoop(app, ledger, job, progress, feeder, collector, growth=growth)
+                loop.grow([])  # by what was collected before an interruption
                 if follow:
-                    JobLoop(app, ledger, job, progress, collector=collector).run()
+                    loop.run()
                 else:
-                    while collector.step(block_ms=0):
+                    while lines := collector.step(block_ms=0):
+                        loop.grow(lines)
                         progress.update(collector.count, collector.failed, 0.0, "collecting")
+                    if feeder:
+                        feeder.step()
         except KeyboardInterrupt:
             raise JobInterruptedError(
                 f"interrupted: {collector.count} records are in {results}; repeat to go on"
             ) from None
         count, failed = collector.count, collector.failed
-        why = "" if count == status.total else _why_incomplete(ledger, job)
-        return Collected(status.total, count, failed, collector.refused, why)
+        total = growth.total if growth else max(status.total, collector.total)
+        why = "" if count == total else _why_incomplete(ledger, job)
+        return Collected(total, count, failed, collector.refused, why)
 
 
 def _why_incomplete(ledger: Ledger, job: str) -> str:
@@ -273,17 +317,6 @@ def _why_incomplete(ledger: Ledger, job: str) -> str:
     if status.finished and not status.uncollected:
         return "the other records were collected elsewhere, or lost: `enqueue` the job again under another name"
     return diagnosis(status, look_around(ledger)) or "the job is not done yet: collect again, or use --follow"
-
-
-def retry_on_broker(ledger: Ledger, job: str) -> int:
-    """Failed pages of a job become unfed and their uncollected records go, in one step. Returns how many pages."""
-    entries = {}
-    for entry, fields in ledger.client.xrange(JobKeys.of(job).results):
-        with suppress(msgspec.MsgspecError, UnicodeDecodeError, KeyError):  # the collector puts such entries aside
-            line = decode_line(fields[b"record"])
-            if line.status != "ok":
-                entries[line.index] = entry
-    return sum(ledger.retry(job, indices, entries) for indices in chunked(ledger.pages_in_state(job, b"f")))
 
 
 def cancel_job(ledger: Ledger, job: str) -> int:

@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING
 import click
 
 from detector.exit_codes import ExitCode
-from producer.cli.options import absolute, check_job_name, limit_side_option, quiet_option, sources_argument
+from producer.cli.options import (
+    absolute,
+    check_job_name,
+    limit_side_option,
+    quiet_option,
+    sniff_option,
+    sources_argument,
+    zip_encoding_option,
+)
 
 if TYPE_CHECKING:
     from producer.fleet_job import Fed
@@ -39,6 +47,8 @@ if TYPE_CHECKING:
 )
 @click.option("--urgent", is_flag=True, help="Take these images before those of other jobs that wait.")
 @limit_side_option
+@sniff_option
+@zip_encoding_option
 @click.option("--watch", "watching", is_flag=True, help="Stay until every image is done, showing progress.")
 @quiet_option
 def enqueue(
@@ -50,6 +60,8 @@ def enqueue(
     adopted: Path | None,
     urgent: bool,
     limit_side: int | None,
+    sniff: bool,
+    zip_encoding: str,
     watching: bool,
     quiet: bool,
 ) -> ExitCode:
@@ -78,12 +90,14 @@ def enqueue(
             transfer=transfer,
             output=output,
             urgent=urgent,
+            sniff=sniff,
+            zip_encoding=zip_encoding,
         ),
         shrink,
     )
     app, ledger = connect_fleet()
     folder = state_folder(job)
-    begin_or_continue(folder, request, ledger)
+    begin_or_continue(folder, request, ledger, adopting=adopted is not None)
     results = OutputFolder(adopted.absolute()).results if adopted else None
     fed = feed_job(folder, request, app, ledger, watching=watching, quiet=quiet, adopted=results)
     return say_fed(fed, watching=watching)

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import nullcontext, suppress
 from io import FileIO
 from pathlib import Path
@@ -44,7 +44,14 @@ class Collector:
     """
 
     def __init__(
-        self, ledger: Ledger, job: str, results: Path, total: int, *, owner: ResultsOwner | None = None
+        self,
+        ledger: Ledger,
+        job: str,
+        results: Path,
+        total: int,
+        *,
+        owner: ResultsOwner | None = None,
+        on_disk: Callable[[Line], None] = lambda line: None,
     ) -> None:
         """Touch nothing yet.
 
@@ -55,15 +62,16 @@ class Collector:
             total: pages of the job.
             owner: which job of that name; None for `run`, whose private server may have lost its data and been
                 started again empty, while the records in the file are still the job's own.
+            on_disk: told of each record that was on disk before.
         """
         self._ledger = ledger
         self._job = job
         self._owner = owner
+        self._on_disk = on_disk
         self._keys = JobKeys.of(job)
         self._lock = JobLock(ledger.client, f"{self._keys.job}:collector", job)
         self._file_lock = FileLock(results)
         self._identity: tuple[bytes, bytes] | None = None
-        self._total = total
         self.results = results
         self.refused = 0
         self._seen = bytearray(total)
@@ -81,6 +89,7 @@ class Collector:
         self._lock.take()
         try:
             self._identity = self._identity_now()
+            self._reach(self._ledger.client.hget(self._keys.job, "total"))
             if self._owner is not None:
                 claim(self.results, self._owner)
             self._file_lock.take()
@@ -106,11 +115,12 @@ class Collector:
         for number, (_, line) in enumerate(read_lines(self.results), 1):
             if number % LOCK_EVERY_LINES == 0:
                 self._lock.keep()
-            if line is not None and 0 <= line.index < self._total:
+            if line is not None and 0 <= line.index < self.total:
                 check_name(self.results, line.job or self._job, self._job)
                 # Two of one page: an earlier collector was killed before it dropped what a retry made good.
                 self._superseded |= self._marked(line.index) != _UNSEEN
                 self._mark(line)
+                self._on_disk(line)
 
     def __exit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
@@ -143,6 +153,16 @@ class Collector:
         """What tells this job from others of its name; None while there is no such job."""
         created, epoch = (self._ledger.client.hget(self._keys.job, name) for name in ("created_ms", "epoch"))
         return None if created is None else (created, epoch or b"")
+
+    def _reach(self, total: bytes | None) -> None:
+        """The job grew: files have more pages than were counted."""
+        if total is not None and total.isdigit() and int(total) > self.total:
+            self._seen.extend(bytes(int(total) - self.total))
+
+    @property
+    def total(self) -> int:
+        """Pages of the job, as far as is known here."""
+        return len(self._seen)
 
     def _marked(self, index: int) -> int:
         return self._seen[index] if index < len(self._seen) else _UNSEEN
@@ -206,8 +226,10 @@ class Collector:
         # Asked after: had another job of this name begun before the entries were read, it would be there now.
         pipe.hget(self._keys.job, "created_ms")
         pipe.hget(self._keys.job, "epoch")
-        entries, created, epoch = pipe.execute()
+        pipe.hget(self._keys.job, "total")
+        entries, created, epoch, total = pipe.execute()
         if created is not None:
+            self._reach(total)
             now = (created, epoch or b"")
             if self._identity is not None and now != self._identity:
                 raise JobReplacedError(self._job)
@@ -222,8 +244,8 @@ class Collector:
         except (msgspec.MsgspecError, UnicodeDecodeError) as error:
             self._refuse(entry, raw or repr(fields).encode(), f"not a record ({error})")
             return None
-        if not 0 <= line.index < self._total or line.job not in ("", self._job) or b"\n" in (raw or b""):
-            self._refuse(entry, raw or b"", f"not a record of job {self._job} with {self._total} pages")
+        if not 0 <= line.index < self.total or line.job not in ("", self._job) or b"\n" in (raw or b""):
+            self._refuse(entry, raw or b"", f"not a record of job {self._job} with {self.total} pages")
             return None
         return line
 

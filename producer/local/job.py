@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import secrets
 import time
+from contextlib import closing
 from dataclasses import replace
 from functools import partial
 
@@ -13,6 +14,7 @@ from celery import Celery
 from producer.errors import JobInterruptedError, NothingToDoError
 from producer.job.collect import Collector
 from producer.job.feed import Feeder
+from producer.job.growth import Growth
 from producer.job.interrupt import terminated_like_ctrl_c
 from producer.job.loop import JobLoop
 from producer.job.manifest import make_manifest, read_manifest
@@ -80,7 +82,14 @@ def run_job(folder: OutputFolder, request: JobRequest, view: View) -> Ending:
         ledger.create(request.job, total, {"out": str(folder.root)}, epoch=secrets.token_hex(8))
         status = ledger.status(request.job)
         epoch = status.epoch if status else ""
-        with Collector(ledger, request.job, folder.results, total) as collector:
+        growth = Growth(folder.manifest, ledger, request.job, total)
+        with (
+            closing(growth),
+            Collector(ledger, request.job, folder.results, total, on_disk=growth.note) as collector,
+        ):
+            growth.write()  # what an interrupted run had not come to
+            ledger.grow(request.job, growth.total)
+            view.total = growth.total
             _recover(app, ledger, request.job, collector)
             before = collector.count
             again = partial(read_manifest, folder.manifest)
@@ -93,7 +102,7 @@ def run_job(folder: OutputFolder, request: JobRequest, view: View) -> Ending:
                     # twice is harmless, waiting half a minute for a dead one's lease is not.
                     ledger.expire_leases(request.job)
 
-            loop = JobLoop(app, ledger, request.job, view, feeder, collector, on_tick=look_after_workers)
+            loop = JobLoop(app, ledger, request.job, view, feeder, collector, on_tick=look_after_workers, growth=growth)
             interrupted = False
             with BeatThread(app):
                 fleet.start_workers()
@@ -107,6 +116,7 @@ def run_job(folder: OutputFolder, request: JobRequest, view: View) -> Ending:
                 pass
             ok, failed = collector.count - collector.failed, collector.failed
             fresh = collector.count - before
+            total = growth.total
     if not interrupted and ok + failed == total:
         folder.forget_server()
     return Ending(total, ok, failed, fresh, time.monotonic() - started, interrupted)

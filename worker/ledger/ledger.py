@@ -48,7 +48,20 @@ from worker.redis_keys import JOBS_KEY, JobKeys
 from worker.settings import LEASE_S
 
 STATE_CHUNK = 1 << 20
-_SCRIPTS = ("CREATE", "FEED", "BEGIN", "RENEW", "FINISH", "LOSE", "RECLAIM", "RETRY", "ADOPT", "UNFEED", "TOUCH")
+_SCRIPTS = (
+    "CREATE",
+    "FEED",
+    "BEGIN",
+    "RENEW",
+    "FINISH",
+    "LOSE",
+    "RECLAIM",
+    "RETRY",
+    "ADOPT",
+    "UNFEED",
+    "TOUCH",
+    "GROW",
+)
 Verdict = Literal["run", "done", "cancelled", "unknown", "busy", "exhausted", "stale"]
 # For those who do not know a job's epoch, and act on whichever job has the name now.
 ANY_EPOCH = "*"
@@ -144,6 +157,10 @@ class Ledger:
         """
         pairs = [word for pair in extra.items() for word in pair]
         return bool(self._step("CREATE", job, epoch, total, *pairs))
+
+    def grow(self, job: str, total: int) -> None:
+        """A job has at least ``total`` pages: some files have more than were counted. Never makes it smaller."""
+        self._call("GROW", job, total)
 
     def feed(self, tasks: Sequence[ImageTask]) -> list[int]:
         """Mark pages as queued. Returns the indices that were not fed before: only those may be sent.
