@@ -88,11 +88,30 @@ HOSTILE_IMAGES: dict[str, Callable[[], bytes]] = {
 }
 
 
+def xz_of(head: bytes, zeros: int) -> bytes:
+    """An .xz of some bytes and then so many zeros, which nobody has to hold: one block, whose pieces repeat (LZMA2)."""
+    filters = [{"id": lzma.FILTER_LZMA2, "preset": 0}]
+    start = lzma.compress(b"x", check=lzma.CHECK_NONE, filters=filters)
+    start = start[: 12 + 4 * (start[12] + 1)]  # the headers of stream and block
+
+    def piece(data: bytes) -> bytes:
+        return lzma.compress(data, lzma.FORMAT_RAW, filters=filters)[:-1]  # without its end
+
+    return start + piece(head) + piece(bytes(16 << 20)) * (zeros >> 24)
+
+
 def long_name_tar(length: int = 1_500_000_000) -> bytes:
-    """A GNU long-name record that claims a name of 1.5 GB and holds none of it: tarfile reads it whole."""
+    """A .tar.xz of 220 KB with a GNU long-name record of 1.5 GB: tarfile reads a name whole."""
     header = tarfile.TarInfo("././@LongLink")
     header.type, header.size = tarfile.GNUTYPE_LONGNAME, length
-    return header.tobuf(tarfile.GNU_FORMAT) + b"a" * 512
+    return xz_of(header.tobuf(tarfile.GNU_FORMAT), length)
+
+
+def slow_tar_xz(unpacked: int = 512 << 30) -> bytes:
+    """One member of so many zero bytes: 7,000 times smaller, and every one must be unpacked to pass over it."""
+    header = tarfile.TarInfo("a.bin")
+    header.size = unpacked
+    return xz_of(header.tobuf(tarfile.GNU_FORMAT), min(unpacked, 32 << 30))
 
 
 def many_entries_zip(path: Path, count: int = 1_000_000) -> None:
@@ -100,14 +119,6 @@ def many_entries_zip(path: Path, count: int = 1_000_000) -> None:
     with zipfile.ZipFile(path, "w") as bundle:
         for number in range(count):
             bundle.writestr(zipfile.ZipInfo(f"{number}.jpg"), b"")
-
-
-def slow_tar_xz(unpacked: int = 16 << 30) -> bytes:
-    """One member of so many zero bytes: 7,000 times smaller, and every one must be unpacked to pass over it."""
-    header = tarfile.TarInfo("a.bin")
-    header.size = unpacked
-    zeros = lzma.compress(bytes(64 << 20), preset=0)
-    return lzma.compress(header.tobuf(tarfile.GNU_FORMAT)) + zeros * (unpacked >> 26)
 
 
 def nameless_zip() -> bytes:

@@ -13,8 +13,9 @@ from urllib.parse import quote, unquote_to_bytes
 import msgspec
 
 from producer.archive_process.messages import AliveLine, EndLine, Line, MemberLine, Question
+from producer.errors import CannotCountError
 from producer.sources.archive import BrokenArchiveError, Kind, Member
-from producer.sources.page_count import CannotCountError, CountPdf, PageCount
+from producer.sources.page_count import CountPdf, PageCount
 from producer.sources.passed_over import PassedOver
 
 PATIENCE_S = 60.0

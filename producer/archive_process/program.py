@@ -19,8 +19,9 @@ import msgspec
 from detector.memory import limit_memory
 from producer.archive_process.messages import AliveLine, EndLine, Line, MemberLine, Question
 from producer.detector_process.page_counter import PageCounter, can_count
+from producer.errors import CannotCountError
 from producer.sources.archive import BrokenArchiveError, Member, members
-from producer.sources.page_count import CannotCountError, CountPdf
+from producer.sources.page_count import CountPdf
 from producer.sources.passed_over import PassedOver
 
 MEMORY_BYTES = 256 << 20

@@ -13,9 +13,9 @@ from typing import IO, BinaryIO, Literal, NamedTuple, Protocol, cast
 
 from detector.errors import first_line
 from detector.images.sniff import PAGED_KINDS, SNIFFED_BYTES, kind_of
-from producer.errors import ProducerError
-from producer.sources.page_count import CannotCountError, CountPdf, PageCount, count_pages
-from producer.sources.passed_over import LINKS, PassedOver, is_junk, junk_kind
+from producer.errors import CannotCountError, ProducerError
+from producer.sources.page_count import CountPdf, PageCount, count_pages
+from producer.sources.passed_over import LINKS, NAMELESS, PassedOver, is_junk, junk_kind
 from producer.sources.zip_names import ZipNames
 
 ZIP_SUFFIXES = (".zip", ".cbz")
@@ -107,7 +107,7 @@ def members(
     # whatever they like.
     except Exception as error:
         reason = f"{type(error).__name__}: {first_line(error, 200)}"
-        if kind == "zip" and not done:
+        if isinstance(error, zipfile.BadZipFile) and not done:
             done, reason = _local_headers(archive), "its table of contents is missing; zip -FF may put it back"
         raise BrokenArchiveError(f"after {done} members: {reason}") from error
 
@@ -118,6 +118,9 @@ def _zip_members(
     with zipfile.ZipFile(archive) as bundle:
         names = ZipNames(bundle.infolist(), zip_encoding)
         for info in bundle.infolist():
+            if not info.filename:
+                passed.add(NAMELESS)
+                continue
             # A name stored twice means its last copy, which is also the one a worker gets when it asks by name.
             if info.is_dir() or _hidden(info.filename, passed) or bundle.getinfo(info.filename) is not info:
                 continue

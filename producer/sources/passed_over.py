@@ -10,6 +10,7 @@ MOST_KINDS = 100
 OTHERS = "of other kinds"
 WITHOUT_SUFFIX = "without a suffix"
 UNREADABLE = "unreadable folders"
+NAMELESS = "without a name in archives"
 LINKS = "links in archives"
 OUTSIDE = "links that lead out of the folder (--follow-links takes them)"
 JUNK_FOLDERS = frozenset(("@eaDir", "#recycle", "$RECYCLE.BIN", "__MACOSX", "System Volume Information"))
