@@ -115,10 +115,18 @@ def slow_tar_xz(unpacked: int = 512 << 30) -> bytes:
 
 
 def many_entries_zip(path: Path, count: int = 1_000_000) -> None:
-    """Writes a zip of so many empty members: Python's zipfile keeps about 500 bytes for each."""
-    with zipfile.ZipFile(path, "w") as bundle:
+    """Writes a zip of so many empty members, by hand: Python's zipfile keeps about 500 bytes for each."""
+    entry = struct.Struct("<4s6H3L5H2L")
+    with path.open("wb") as file:
+        file.write(struct.pack("<4s5H3L2H", b"PK\x03\x04", 20, 0, 0, 0, 0, 0, 0, 0, 5, 0) + b"0.jpg")  # shared by all
+        start = file.tell()
         for number in range(count):
-            bundle.writestr(zipfile.ZipInfo(f"{number}.jpg"), b"")
+            name = b"%d.jpg" % number
+            file.write(entry.pack(b"PK\x01\x02", 20, 20, *[0] * 7, len(name), *[0] * 6) + name)
+        size = file.tell() - start
+        file.write(struct.pack("<4sQ2H2L4Q", b"PK\x06\x06", 44, 45, 45, 0, 0, count, count, size, start))
+        file.write(struct.pack("<4sLQL", b"PK\x06\x07", 0, start + size, 1))
+        file.write(struct.pack("<4s4H2LH", b"PK\x05\x06", 0, 0, 0xFFFF, 0xFFFF, 0xFFFFFFFF, 0xFFFFFFFF, 0))
 
 
 def nameless_zip() -> bytes:
