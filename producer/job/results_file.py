@@ -8,6 +8,7 @@ from pathlib import Path
 import msgspec
 
 from detector.atomic import atomic_write
+from detector.record import UNREADABLE
 from worker.messages import ErrorRecord, ImageRecord, Seconds
 
 
@@ -56,7 +57,7 @@ def read_lines(results: Path) -> Iterator[tuple[bytes, Line | None]]:
         for raw in source:
             try:
                 yield raw, decode_line(raw)
-            except (msgspec.MsgspecError, UnicodeDecodeError):
+            except UNREADABLE:
                 yield raw, None
 
 
@@ -84,7 +85,7 @@ def iter_records(path: Path, damaged: Callable[[int], None] = lambda line: None)
                 return
             try:
                 yield decoder.decode(line)
-            except (msgspec.MsgspecError, UnicodeDecodeError):
+            except UNREADABLE:
                 damaged(number)
 
 

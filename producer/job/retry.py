@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from contextlib import suppress
 
-import msgspec
-
+from detector.record import UNREADABLE
 from producer.job.results_file import decode_line
 from worker.ledger.ledger import Ledger, chunked
 from worker.redis_keys import JobKeys
@@ -15,7 +14,7 @@ def retry_on_broker(ledger: Ledger, job: str) -> int:
     """Failed pages of a job become unfed and their uncollected records go, in one step. Returns how many pages."""
     entries = {}
     for entry, fields in ledger.client.xrange(JobKeys.of(job).results):
-        with suppress(msgspec.MsgspecError, UnicodeDecodeError, KeyError):  # the collector puts such entries aside
+        with suppress(*UNREADABLE, KeyError):  # the collector puts such entries aside
             line = decode_line(fields[b"record"])
             if line.status != "ok":
                 entries[line.index] = entry
