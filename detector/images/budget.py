@@ -30,7 +30,7 @@ the page itself takes less memory than libvips does."""
 # All measured, as growth of a fresh process's peak.
 _BASE_BYTES = 6 * 2**20  # imports of a decoder, a whole JPEG file of up to 4 MB
 _VIPS_BASE_BYTES = 36 * 2**20  # import, thread pool and line caches of an 80 MP PNG
-_PILLOW_BYTES_PER_PIXEL = {"gif": 10, "jp2": 20, "avif": 14}  # others: the picture, and what is averaged from it
+_PILLOW_BYTES_PER_PIXEL = {"gif": 10, "jp2": 20, "avif": 14, "heif": 14}  # others: picture and average
 
 
 def by_vips(header: Header) -> bool:

@@ -10,8 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from detector.errors import CorruptImage, is_out_of_memory
+from detector.images.decoders.paper import on_paper, premultiplied
 from detector.images.header import PARSE_ERRORS, Header, open_pillow
-from detector.images.paper import on_paper, premultiplied
 from detector.images.sizes import box_reduction, jpeg_reduction
 
 Pixels = npt.NDArray[np.uint8]

@@ -119,10 +119,6 @@ def read_header(file: BinaryIO, kind: str, name: str, page: int = 0) -> Header:
             header = _webp(file)
         elif kind == "tiff":
             header = _tiff(file, page, name)
-        elif kind == "heif":
-            from detector.images.heif import heif_header
-
-            header = heif_header(file, name)
         else:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # "Corrupt EXIF data": we answer by ourselves, not on stderr
