@@ -13,7 +13,7 @@ THIN_ASPECT = 4
 
 
 READABLE_SHARE = 4
-"""The short side of a thin page is kept at this part of `limit_side`, pixels: at 960 a chat of 600x15000 then has 98 % of
+"""The short side of a thin page is kept at this part of `limit_side`, pixels: at 960 a chat of 600x15000 then has 99 % of
 its lines, at the 192 pixels that its area would leave it 94 %."""
 
 
@@ -31,9 +31,8 @@ def target_size(width: int, height: int, limit_side: int) -> tuple[int, int]:
 
     The long side of an ordinary page becomes at most `limit_side`. Of a long page (receipts, screenshots of chats, web
     pages) nobody could read anything then: of 600x7484 pixels 77x960 would be left. So its area may become that of a
-    square page, limit_side², which takes the same memory, or up to twice that
-    where its short side would be too thin to read (such pages are run in tiles); its short side then is a multiple of 32, so that none of it
-    is padding.
+    square page, limit_side², which takes the same memory, or up to twice that where its short side would be too thin
+    to read (such pages are run in tiles). Its short side then is a multiple of 32, so that none of it is padding.
 
     Args:
         width: of the page, pixels, in either orientation.
