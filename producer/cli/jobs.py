@@ -25,9 +25,11 @@ def status(job: str | None, as_json: bool) -> None:
 
     from producer.fleet_job import connect_fleet, get_job
     from producer.job.status import StatusRow
+    from worker.ops.diagnosis import look_around
 
     _, ledger = connect_fleet()
-    rows = [StatusRow.of(get_job(ledger, name)) for name in ([job] if job else ledger.jobs())]
+    around = look_around(ledger)
+    rows = [StatusRow.of(get_job(ledger, name), around) for name in ([job] if job else ledger.jobs())]
     if as_json:
         found = [asdict(row) for row in rows]
         click.echo(json.dumps(found[0] if job else found))
@@ -54,7 +56,7 @@ def watch(job: str, quiet: bool) -> ExitCode:
     app, ledger = connect_fleet()
     last = watch_job(app, ledger, job, quiet=quiet)
     click.echo(str(StatusRow.of(last)), err=True)
-    return ExitCode.FAILED if last.failed else ExitCode.OK
+    return ExitCode.FAILED if last.failed or not last.finished else ExitCode.OK
 
 
 @click.command()

@@ -65,7 +65,7 @@ class Uploader:
         sent_bytes: uploaded by this object.
     """
 
-    def __init__(self, ledger: Ledger, job: str, *, limit_side: int, shrink: bool) -> None:
+    def __init__(self, ledger: Ledger, job: str, *, limit_side: int, shrink: bool, epoch: str = "") -> None:
         """Start nothing yet.
 
         Args:
@@ -73,11 +73,13 @@ class Uploader:
             job: the job's name.
             limit_side: long side the network sees at most, pixels; 0 leaves it to the workers.
             shrink: make pages no larger than ``limit_side`` before they travel.
+            epoch: which job of that name.
         """
         if shrink and not limit_side:
             raise ValueError("shrinking needs a limit")
         self._ledger = ledger
         self._job = job
+        self._epoch = epoch
         self.limit_side = limit_side
         self._shrinker = Shrinker(limit_side, settings().max_pixels) if shrink else None
         self._folder = tempfile.TemporaryDirectory(prefix="ocrfleet-upload-")
@@ -142,6 +144,7 @@ class Uploader:
             blob_page=page if page != line.page else -1,
             limit_side=self.limit_side,
             original=original,
+            epoch=self._epoch,
         )
 
     def pack(self, line: ManifestLine) -> Parcel:

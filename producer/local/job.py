@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import secrets
 import time
 from contextlib import closing
 from dataclasses import replace
+from functools import partial
 
 from celery import Celery
 
@@ -78,7 +80,9 @@ def run_job(folder: OutputFolder, request: JobRequest, view: View) -> Ending:
         current = replace(read_settings(os.environ), redis_url=fleet.start_server())
         app = app_for(current)
         ledger = open_ledger(current)
-        ledger.create(request.job, total, {"out": str(folder.root)})
+        ledger.create(request.job, total, {"out": str(folder.root)}, epoch=secrets.token_hex(8))
+        status = ledger.status(request.job)
+        epoch = status.epoch if status else ""
         growth = Growth(folder.manifest, ledger, request.job, total)
         with (
             closing(growth),
@@ -89,10 +93,11 @@ def run_job(folder: OutputFolder, request: JobRequest, view: View) -> Ending:
             view.total = growth.total
             _recover(app, ledger, request.job, collector)
             before = collector.count
-            pages = read_manifest(folder.manifest)
-            feeder = Feeder(app, ledger, request.job, pages, limit_side=request.limit_side)
+            again = partial(read_manifest, folder.manifest)
+            feeder = Feeder(app, ledger, request.job, again(), limit_side=request.limit_side, epoch=epoch, again=again)
 
             def look_after_workers() -> None:
+                fleet.revive_server()
                 if fleet.revive():
                     # Nobody else can hold a lease here but the others of this machine; running one of their images
                     # twice is harmless, waiting half a minute for a dead one's lease is not.

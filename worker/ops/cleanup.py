@@ -11,8 +11,9 @@ from contextlib import suppress
 from pathlib import Path
 
 import redis
-from redis.exceptions import OutOfMemoryError
+from redis.exceptions import NoPermissionError, OutOfMemoryError
 
+from worker.broker import queue
 from worker.ledger import Ledger
 from worker.ledger.dead_letters import DEAD_KEY
 from worker.ops import worker_registry
@@ -63,13 +64,13 @@ def clean_spool(settings: Settings, *, dry_run: bool = False) -> dict[str, int]:
 
 
 def expired_jobs(ledger: Ledger, older_than_s: float, now: float | None = None) -> list[str]:
-    """Jobs with no activity for so long, and names whose keys are already gone."""
-    limit = (time.time() if now is None else now) - older_than_s
+    """Jobs with no activity for so long, by the broker's clock, and names whose keys are already gone."""
+    limit = (ledger.now() if now is None else now) - older_than_s
     expired = []
     for raw in ledger.client.zrange(JOBS_KEY, 0, -1):
         name = raw.decode()
         status = ledger.status(name)
-        if status is None or max(status.created_s, status.progress_s, status.finished_s or 0) < limit:
+        if status is None or max(status.created_s, status.progress_s, status.finished_s or 0, status.fed_s) < limit:
             expired.append(name)
     return expired
 
@@ -95,6 +96,8 @@ def clean_redis(ledger: Ledger, settings: Settings, *, dry_run: bool = False) ->
             ledger.client.expire(key, ledger.ttl_s)
     if not dry_run:
         worker_registry.forget_gone(ledger.client)
+        with suppress(NoPermissionError):  # an ACL of this version does not let us look there: nothing of ours is there
+            queue.drop_left_by_old_versions(ledger.client, 2 * settings.visibility_timeout_s)
     if not dry_run and ledger.client.ttl(DEAD_KEY) == -1:
         ledger.client.expire(DEAD_KEY, ledger.ttl_s)
     return {"jobs": len(jobs), "keys": keys}
@@ -118,7 +121,7 @@ def report_line(report: dict[str, int]) -> str:
 
 def remember_report(ledger: Ledger, report: dict[str, int]) -> None:
     """Keep this machine's last report where ``ocr-worker cleanup --report`` and a dashboard find it."""
-    entry = json.dumps({**report, "at": round(time.time())})
+    entry = json.dumps({**report, "at": round(ledger.now())})
     with suppress(OutOfMemoryError):  # the broker is full: no report, but the cleanup itself was done
         ledger.client.hset(REPORTS_KEY, socket.gethostname(), entry)
     ledger.client.expire(REPORTS_KEY, 30 * 24 * 3600)

@@ -16,6 +16,7 @@ from prometheus_client import CollectorRegistry, start_http_server
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from worker.app import UNACKED_INDEX
 from worker.broker import blobs, queue
 from worker.ledger import Ledger
 from worker.ledger.dead_letters import DEAD_KEY
@@ -52,7 +53,7 @@ def take_sample(ledger: Ledger, now: float) -> Sample:
     names = ledger.jobs()
     states = [status for name in names if (status := ledger.status(name)) is not None]
     waiting, unacked = queue.depth(client)
-    oldest = client.zrange(queue.UNACKED_INDEX, 0, 0, withscores=True)
+    oldest = client.zrange(UNACKED_INDEX, 0, 0, withscores=True)
     counters = client.hgetall(COUNTERS_KEY)
     return Sample(
         counters={name.decode(): int(value) for name, value in counters.items()},
