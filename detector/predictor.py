@@ -199,7 +199,8 @@ class TextDetector:
         opened = self._open(source, page, limit_side, channels)
         ready = time.perf_counter()
         rest = (ready, opened.share, is_blank(opened.pixels))
-        if self._in_tiles(*opened.pixels.shape[:2], limit_side):
+        height, width = opened.pixels.shape[:2]
+        if self._in_tiles(height, width, limit_side):
             merged = self._tiled(opened.pixels)
             return _Seen(merged, opened.width, opened.height, (*opened.flags, "tiled"), *rest)
         return _Seen(self.probability(opened.pixels), opened.width, opened.height, opened.flags, *rest)

@@ -13,8 +13,8 @@ THIN_ASPECT = 4
 
 
 READABLE_SHARE = 4
-"""The short side of a thin page is kept at this part of `limit_side`, pixels: at 960 a chat of 600x15000 then has 99 % of
-its lines, at the 192 pixels that its area would leave it 94 %."""
+"""The short side of a thin page is kept at this part of `limit_side`, in pixels. At 960 a chat of 600x15000 then has
+99 % of its lines; at the 192 pixels that its area would leave it, 94 %."""
 
 
 THIN_AREA = 2
