@@ -17,13 +17,13 @@ from PIL import Image
 from detector.errors import ModelError, NotFound, is_out_of_memory
 from detector.images.page import DEFAULT_MAX_BYTES, DEFAULT_MAX_PIXELS, MakeRoom, Page, open_page, open_strips
 from detector.images.picture import Channels, Picture, picture_page
+from detector.images.remarks import is_blank, remarks
 from detector.images.sizes import TILE, needs_tiles, overview_limit, target_size
 from detector.images.source import Source, reopenable
 from detector.memory import decode_budget, resident_bytes
 from detector.models import DEFAULT_MODEL, ModelCard, load_card
 from detector.postprocess import Box, Map, find_boxes
 from detector.preprocess import Normaliser, normalise
-from detector.remarks import is_blank, remarks
 from detector.runtimes import Runtime, file_kind, load_runtime
 from detector.runtimes.tuned import RUNTIMES, Candidate, tuned
 from detector.thresholds import Thresholds

@@ -28,6 +28,7 @@ from worker.lease import LeaseKeeper
 from worker.ledger import Ledger, open_ledger
 from worker.ledger.dead_letters import MACHINE_FAULT, dead_record, record_dead_letter
 from worker.ledger.reconcile import reconcile_all_once
+from worker.log_format import configure_logging
 from worker.messages import ImageRecord, ImageTask, MessageError, decode_task, encode, failed_record, page_named_in
 from worker.ops.cleanup import clean_redis_once, clean_spool, remember_report, report_line
 from worker.ops.heartbeat import image_done
@@ -44,7 +45,7 @@ NO_WRITES = "the broker does not answer, or takes no writes"
 def _configure_logging(loglevel: int | None = None, **_: Any) -> None:
     """Plain lines on stderr; Celery's per-task INFO lines stay out unless asked for."""
     level = loglevel or logging.INFO
-    logging.basicConfig(level=level, format="%(asctime)s %(levelname)s %(message)s")
+    configure_logging(level)
     logging.getLogger("celery.worker.strategy").setLevel(max(level, logging.WARNING))
     logging.getLogger("celery.app.trace").setLevel(max(level, logging.WARNING))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from detector.errors import printable
 from detector.exit_codes import ExitCode
 from producer.cli.options import check_job_name, job_argument, quiet_option
 
@@ -34,7 +35,7 @@ def status(job: str | None, as_json: bool) -> None:
         found = [asdict(row) for row in rows]
         click.echo(json.dumps(found[0] if job else found))
     else:
-        click.echo("\n".join(map(str, rows)) or "no jobs")
+        click.echo("\n".join(printable(str(row)) for row in rows) or "no jobs")
 
 
 @click.command()
@@ -55,7 +56,7 @@ def watch(job: str, quiet: bool) -> ExitCode:
 
     app, ledger = connect_fleet()
     last = watch_job(app, ledger, job, quiet=quiet)
-    click.echo(str(StatusRow.of(last)), err=True)
+    click.echo(printable(str(StatusRow.of(last))), err=True)
     return ExitCode.FAILED if last.failed or not last.finished else ExitCode.OK
 
 

@@ -19,6 +19,7 @@ from producer.job.interrupt import terminated_like_ctrl_c
 from producer.job.loop import JobLoop
 from producer.job.manifest import make_manifest, read_manifest
 from producer.job.output_folder import JobRequest, OutputFolder
+from producer.job.recount import recount
 from producer.job.results_file import drop_failed
 from producer.job.view import View
 from producer.local.beat import BeatThread
@@ -146,4 +147,7 @@ def drop_failed_pages(folder: OutputFolder) -> int:
         return 0
     # The private server's ledger, if it still exists, says "failed": it is rebuilt from what is on disk.
     folder.forget_server()
-    return len(drop_failed(folder.results))
+    dropped = drop_failed(folder.results)
+    if dropped and folder.manifest.exists():
+        recount(folder.manifest, dropped)
+    return len(dropped)

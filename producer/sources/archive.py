@@ -15,8 +15,8 @@ from typing import IO, BinaryIO, Literal, NamedTuple, cast
 
 from detector.errors import first_line
 from detector.images.sniff import PAGED_KINDS, SNIFFED_BYTES, kind_of
-from producer.errors import ProducerError
-from producer.sources.page_count import CannotCountError, CountPdf, PageCount, count_pages
+from producer.errors import CannotCountError, ProducerError
+from producer.sources.page_count import CountPdf, PageCount, count_pages
 from producer.sources.passed_over import LINKS, PassedOver, is_junk, junk_kind
 from producer.sources.zip_names import ZipNames
 

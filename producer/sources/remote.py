@@ -6,9 +6,10 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
 from urllib.parse import quote, unquote, urlsplit
 
-from detector.images.suffixes import IMAGE_SUFFIXES, PDF_SUFFIXES, TIFF_SUFFIXES, UNREAD_SUFFIXES
+from detector.images.suffixes import PDF_SUFFIXES, TIFF_SUFFIXES, is_taken
+from producer.errors import CannotCountError
 from producer.sources.archive import archive_kind
-from producer.sources.page_count import CannotCountError, CountPdf, count_pages
+from producer.sources.page_count import CountPdf, count_pages
 from producer.sources.passed_over import PassedOver
 from producer.sources.scan import FoundPage, Problem, SourceMissingError, scan
 from producer.sources.walk import Warn
@@ -63,8 +64,7 @@ def _bucket(source: str, warn: Warn, passed: PassedOver) -> Iterator[FoundPage]:
             found = found or bool(names)
             for name in sorted(names):
                 path = f"{folder}/{name}"
-                suffix = PurePosixPath(name).suffix.lower()
-                if suffix in IMAGE_SUFFIXES or suffix in UNREAD_SUFFIXES:
+                if is_taken(PurePosixPath(name)):
                     yield from _object(files, path, path.removeprefix(f"{root}/"), warn)
                 elif archive_kind(name):
                     said = "archives in buckets are not opened; unpack it first"

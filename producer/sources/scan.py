@@ -22,10 +22,10 @@ from urllib.parse import quote
 import msgspec
 
 from detector.exit_codes import ExitCode
-from detector.images.suffixes import IMAGE_SUFFIXES, UNREAD_SUFFIXES
-from producer.errors import ProducerError
+from detector.images.suffixes import is_taken
+from producer.errors import CannotCountError, ProducerError
 from producer.sources.archive import BrokenArchiveError, Kind, archive_kind, members
-from producer.sources.page_count import CannotCountError, CountPdf, PageCount, count_file, kind_of_file
+from producer.sources.page_count import CountPdf, PageCount, count_file, kind_of_file
 from producer.sources.passed_over import UNREADABLE, PassedOver, is_junk, junk_kind
 from producer.sources.walk import FoundFile, Warn, display, walk
 
@@ -209,8 +209,7 @@ class _Scanner:
         if is_junk(path.name):
             self.passed.add(junk_kind(path.name))
             return False
-        suffix = path.suffix.lower()
-        if kind or suffix in IMAGE_SUFFIXES or suffix in UNREAD_SUFFIXES or (self.sniff and _kind(path)):
+        if kind or is_taken(path) or (self.sniff and _kind(path)):
             return True
         self.passed.file(PurePath(path.name))
         return False
@@ -225,12 +224,11 @@ class _Scanner:
                 shown = display(_join(name, _harmless(member.shown)))
                 uri = file_uri(path, f"{kind}+file", member.name)
                 stored = os.fsdecode(member.shown)
-                suffix = Path(stored).suffix.lower()
                 if archive_kind(stored):
                     said = "an archive inside an archive is not opened; unpack it first"
                     self.warn(f"{shown}: skipped, {said}")
                     yield FoundPage(shown, uri, 0, Problem("UnsupportedFormat", f"{shown}: {said}"))
-                elif suffix in IMAGE_SUFFIXES or suffix in UNREAD_SUFFIXES:
+                elif is_taken(PurePath(stored)):
                     yield from self.pages(shown, uri, member.look)
                 else:
                     self.passed.file(PurePath(stored))
