@@ -151,7 +151,7 @@ async def _create_from_addresses(request: Request, name: str) -> bool:
 
 def list_jobs(request: Request) -> Response:
     """GET /jobs."""
-    return JSONResponse({"jobs": service_of(request).list(_number(request, "limit", 100, 1, MOST_LISTED))})
+    return JSONResponse({"jobs": service_of(request).jobs(_number(request, "limit", 100, 1, MOST_LISTED))})
 
 
 def show_job(request: Request) -> Response:

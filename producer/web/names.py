@@ -1,4 +1,4 @@
-"""Names that uploads get on our disk: never outside their folder, never hidden, with an ending that fits their bytes."""
+"""Names that uploads get on our disk: inside their folder, never hidden, with an ending that fits their bytes."""
 
 from __future__ import annotations
 

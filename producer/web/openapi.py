@@ -218,9 +218,15 @@ def document() -> Json:
             "parameters": [job_path],
             "post": _operation("Stop it; what is done stays.", {"202": job, **_problems(403, 404, 503)}),
         },
-        "/models": {"get": _operation("What is installed, and the limits.", {"200": _answer("Models.", {"type": "object"}), **_problems()})},
-        "/openapi.json": {"get": _operation("This document.", {"200": _answer("OpenAPI 3.1.", {"type": "object"}), **_problems()})},
-    }  # fmt: skip
+        "/models": {
+            "get": _operation(
+                "What is installed, and the limits.", {"200": _answer("Models.", {"type": "object"}), **_problems()}
+            )
+        },
+        "/openapi.json": {
+            "get": _operation("This document.", {"200": _answer("OpenAPI 3.1.", {"type": "object"}), **_problems()})
+        },
+    }
     return {
         "openapi": "3.1.0",
         "info": {

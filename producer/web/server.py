@@ -7,7 +7,7 @@ import logging
 import os
 import signal
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import replace
 
 import uvicorn
@@ -68,10 +68,8 @@ def serve(web: WebSettings, *, local: bool, workers: int, ready: Callable[[str],
             stack.enter_context(BeatThread(service.app))
             fleet.start_workers()
         server = _Server(service, fleet, ready)
-        try:
+        with suppress(KeyboardInterrupt):  # uvicorn raises the signal again when it has stopped in order
             server.run()
-        except KeyboardInterrupt:  # uvicorn raises the signal again when it has stopped in order
-            pass
         if server.broken is not None:
             raise server.broken
 

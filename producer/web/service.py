@@ -177,7 +177,7 @@ class Service:
         except (redis.RedisError, OSError):
             return 0
 
-    def list(self, limit: int) -> list[dict[str, Any]]:
+    def jobs(self, limit: int) -> list[dict[str, Any]]:
         """Our jobs, newest first, then those that others enqueued on the same broker."""
         names = self.store.names()
         found = [self.status(name) for name in names[:limit] if self.store.has(name)]

@@ -7,7 +7,7 @@ import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 import anyio
 from python_multipart.exceptions import FormParserError
@@ -18,6 +18,9 @@ from detector.errors import ImageError
 from producer.web.names import fitting_name, free_name, safe_upload_name
 from producer.web.problem import Problem
 from producer.web.settings import WebSettings
+
+if TYPE_CHECKING:
+    from python_multipart.multipart import MultipartCallbacks
 
 SLOWEST_BYTES_S = 1024  # a client that sends less, over all its request, only holds a place
 MOST_FIELD_BYTES = 4096
@@ -190,9 +193,17 @@ class _Form:
         self._field: tuple[str, bytearray] | None = None
         self.ended = False
 
-    def callbacks(self) -> dict[str, object]:
-        names = ("part_begin", "header_field", "header_value", "header_end", "headers_finished", "part_data")
-        return {f"on_{name}": getattr(self, f"_{name}") for name in (*names, "part_end", "end")}
+    def callbacks(self) -> MultipartCallbacks:
+        return {
+            "on_part_begin": self._part_begin,
+            "on_header_field": self._header_field,
+            "on_header_value": self._header_value,
+            "on_header_end": self._header_end,
+            "on_headers_finished": self._headers_finished,
+            "on_part_data": self._part_data,
+            "on_part_end": self._part_end,
+            "on_end": self._end,
+        }
 
     def _part_begin(self) -> None:
         self._header = self._value = self._disposition = b""
