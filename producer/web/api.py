@@ -265,6 +265,11 @@ def models(request: Request) -> Response:
     )
 
 
+def workers(request: Request) -> Response:
+    """GET /workers: who has reported lately."""
+    return JSONResponse({"workers": service_of(request).workers()})
+
+
 def openapi(request: Request) -> Response:
     """GET /openapi.json."""
     return JSONResponse(document())
@@ -282,6 +287,7 @@ ROUTES = [
     Route(f"{BASE}/jobs/{{job}}/failures", job_failures, methods=["GET"]),
     Route(f"{BASE}/jobs/{{job}}/retry", retry_job, methods=["POST"]),
     Route(f"{BASE}/jobs/{{job}}/cancel", cancel_job, methods=["POST"]),
+    Route(f"{BASE}/workers", workers, methods=["GET"]),
     Route(f"{BASE}/models", models, methods=["GET"]),
     Route(f"{BASE}/openapi.json", openapi, methods=["GET"]),
 ]

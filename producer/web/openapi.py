@@ -218,6 +218,11 @@ def document() -> Json:
             "parameters": [job_path],
             "post": _operation("Stop it; what is done stays.", {"202": job, **_problems(403, 404, 503)}),
         },
+        "/workers": {
+            "get": _operation(
+                "Workers that are alive.", {"200": _answer("Workers.", {"type": "object"})} | _problems(503)
+            )
+        },
         "/models": {
             "get": _operation(
                 "What is installed, and the limits.", {"200": _answer("Models.", {"type": "object"}), **_problems()}

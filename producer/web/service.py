@@ -26,6 +26,7 @@ from producer.web.settings import MIB, WebSettings
 from producer.web.store import Store, WebJob
 from worker.broker import queue
 from worker.ledger.ledger import Ledger, chunked
+from worker.ops import worker_registry
 from worker.redis_keys import JobKeys
 from worker.redis_url import is_local
 from worker.settings import Settings
@@ -189,6 +190,20 @@ class Service:
             if (row := self._row(name)) is not None:
                 found.append({**asdict(row), "title": name, "own": False})
         return found
+
+    def workers(self) -> list[dict[str, Any]]:
+        """Workers that are alive, with their memory and their last page."""
+        now, client = time.time(), self.ledger.client
+        images = worker_registry.images(client)
+        return [
+            {
+                "worker": name, "profile": note.profile, "version": note.version,
+                "peak_rss_mb": images[name].peak_rss_mb if name in images else None,
+                "seconds_since_page": round(now - images[name].at, 1) if name in images else None,
+            }
+            for name, note in sorted(worker_registry.workers(client).items())
+            if now - note.at <= worker_registry.GONE_S
+        ]  # fmt: skip
 
     def pages(self, name: str, offset: int, limit: int) -> list[dict[str, Any]]:
         """Pages of a job and where each is on its way."""
