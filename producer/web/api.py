@@ -105,7 +105,13 @@ async def detect(request: Request) -> Response:
 
 def _first_records(results: Path) -> list[dict[str, Any]]:
     with results.open("rb") as stream:
-        return [json.loads(line) for line, _ in zip(stream, range(2), strict=False)]
+        lines = [line for line, _ in zip(stream, range(2), strict=False)]
+    hidden = f"{results.parent / 'upload'}/"
+    records = [json.loads(line) for line in lines]
+    for record in records:
+        if record.get("error"):
+            record["error"]["message"] = record["error"]["message"].replace(hidden, "")
+    return records
 
 
 def _accepted(request: Request, name: str, status: dict[str, Any], code: int = 202) -> Response:

@@ -8,6 +8,7 @@ import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
 from starlette.background import BackgroundTask
 from starlette.responses import Response, StreamingResponse
 
@@ -43,7 +44,9 @@ def results_response(name: str, folder: OutputFolder, format_name: str, exports:
         end = _end_of_lines(folder.results)
         headers = {"Ocrfleet-Next": str(end), **_attachment(f"{name}.jsonl")}
         return StreamingResponse(
-            file_blocks(folder.results, start, end), media_type="application/jsonl", headers=headers
+            line_blocks(folder.results, start, end, hide=f"{folder.root / 'upload'}/"),
+            media_type="application/jsonl",
+            headers=headers,
         )
     gone = BackgroundTask(shutil.rmtree, exports, ignore_errors=True)
     try:
@@ -84,6 +87,22 @@ def file_blocks(path: Path, start: int, end: int) -> Iterator[bytes]:
         while left > 0 and (block := stream.read(min(BLOCK, left))):
             left -= len(block)
             yield block
+
+
+def line_blocks(path: Path, start: int, end: int, *, hide: str) -> Iterator[bytes]:
+    """Whole lines from ``start`` to ``end``, without where our folder lies: reasons of failed pages name their file."""
+    hidden = msgspec.json.encode(hide)[1:-1]
+    waiting = bytearray()
+    with path.open("rb") as stream:
+        stream.seek(start)
+        left = end - start
+        while left > 0 and (line := stream.readline(left)):
+            left -= len(line)
+            waiting += line.replace(hidden, b"") if hidden in line else line
+            if len(waiting) > BLOCK:
+                yield bytes(waiting)
+                waiting.clear()
+    yield bytes(waiting)
 
 
 class _Pipe:

@@ -227,12 +227,13 @@ class Service:
         results = self.store.folder(name).results
         if not results.exists():
             return
+        uploads = f"{self.store.uploads(name)}/"
         failed = (record for record in iter_records(results) if record.error is not None)
         for record in islice(failed, limit):
             assert record.error is not None
             yield {
                 "index": record.index, "image": record.image, "page": record.page,
-                "type": record.error.type, "message": record.error.message,
+                "type": record.error.type, "message": record.error.message.replace(uploads, ""),
             }  # fmt: skip
 
     def retry(self, name: str) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, BinaryIO
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
 SLOWEST_BYTES_S = 1024  # a client that sends less, over all its request, only holds a place
 MOST_FIELD_BYTES = 4096
+PASS_OVER_S, PASS_OVER_BYTES = 2.0, 64 << 20
 
 
 @dataclass
@@ -88,6 +90,9 @@ class Intake:
                     f"the request's Content-Type is {kind.decode('latin-1') or 'missing'}",
                     "send multipart/form-data, image/*, application/pdf, application/zip or application/octet-stream",
                 )
+        except Problem:
+            await self._pass_over(request)
+            raise
         except ClientDisconnect:
             raise Problem(400, "the connection ended before the request did", "send it again") from None
         finally:
@@ -96,6 +101,16 @@ class Intake:
         if not self.received.files and not self.received.skipped:
             raise Problem(400, "the request holds no file", "send files in a form field named files")
         return self.received
+
+    async def _pass_over(self, request: Request) -> None:
+        """Read a little more of what is refused: a client that still sends would not see our answer (TCP reset)."""
+        passed = 0
+        with anyio.move_on_after(PASS_OVER_S), suppress(RuntimeError, ClientDisconnect):
+            while passed < PASS_OVER_BYTES:
+                message = await request.receive()
+                passed += len(message.get("body", b""))
+                if not message.get("more_body", False):
+                    return
 
     async def _chunks(self, request: Request) -> AsyncIterator[bytes]:
         began, total = time.monotonic(), 0

@@ -63,7 +63,7 @@ export async function drawModels() {
     (model.chosen ? "✓ " : "") + model.name, model.precision, (model.bytes / 1e6).toFixed(1),
     Object.entries(model.scores).map(([on, value]) => `${on} ${value}`).join("; ") || "–",
   )));
-  by("tune-command").textContent = "ocr-detector train my-pages/ --init dbnet-resnet18 --epochs 5 --lr 0.007 --batch 8 -o runs/mine";
+  by("tune-command").textContent = "ocr-detector train --data my-pages --epochs 5 --batch-size 8 --lr 0.007 -o run\nocr-detector export run/best.pt";
 }
 
 export async function drawLimits() {
