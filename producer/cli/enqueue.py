@@ -7,7 +7,15 @@ from typing import TYPE_CHECKING
 import click
 
 from detector.exit_codes import ExitCode
-from producer.cli.options import absolute, check_job_name, limit_side_option, quiet_option, sources_argument
+from producer.cli.options import (
+    absolute,
+    check_job_name,
+    limit_side_option,
+    quiet_option,
+    sniff_option,
+    sources_argument,
+    zip_encoding_option,
+)
 
 if TYPE_CHECKING:
     from producer.fleet_job import Fed
@@ -31,6 +39,8 @@ if TYPE_CHECKING:
 )
 @click.option("--output", default="", metavar="s3://…", help="With --watch: collect, and put results.jsonl there.")
 @limit_side_option
+@sniff_option
+@zip_encoding_option
 @click.option("--watch", "watching", is_flag=True, help="Stay until every image is done, showing progress.")
 @quiet_option
 def enqueue(
@@ -40,6 +50,8 @@ def enqueue(
     shrink: bool | None,
     output: str,
     limit_side: int | None,
+    sniff: bool,
+    zip_encoding: str,
     watching: bool,
     quiet: bool,
 ) -> ExitCode:
@@ -60,7 +72,15 @@ def enqueue(
     if shrink and transfer != "redis":
         raise click.UsageError("--shrink makes sense with --transfer redis only")
     request = choose_shrinking(
-        JobRequest(job=job, sources=absolute(sources), limit_side=limit_side or 0, transfer=transfer, output=output),
+        JobRequest(
+            job=job,
+            sources=absolute(sources),
+            limit_side=limit_side or 0,
+            transfer=transfer,
+            output=output,
+            sniff=sniff,
+            zip_encoding=zip_encoding,
+        ),
         shrink,
     )
     app, ledger = connect_fleet()

@@ -16,7 +16,9 @@ from producer.cli.options import (
     limit_side_option,
     out_option,
     quiet_option,
+    sniff_option,
     sources_argument,
+    zip_encoding_option,
 )
 from producer.errors import OtherJobError
 
@@ -59,6 +61,8 @@ def _absolute_model(context: click.Context, parameter: click.Parameter, model: s
     help="Inference engine.",
 )
 @click.option("--overlays", is_flag=True, help="Draw the boxes of every image into OUT/overlays.")
+@sniff_option
+@zip_encoding_option
 @click.option("--report/--no-report", default=True, show_default=True, help="Write OUT/report.html.")
 @quiet_option
 def run(
@@ -72,6 +76,8 @@ def run(
     runtime: str,
     overlays: bool,
     report: bool,
+    sniff: bool,
+    zip_encoding: str,
     quiet: bool,
 ) -> ExitCode:
     """Detect text in PATH... on this machine: starts a private server and workers, and stops them again.
@@ -98,6 +104,8 @@ def run(
         workers=workers,
         overlays=overlays,
         report=report,
+        sniff=sniff,
+        zip_encoding=zip_encoding,
     )
     folder = OutputFolder(out.absolute())
     if folder.exists():
