@@ -116,7 +116,7 @@ class ImageRunner:
                 pages = _true_pages(task, path)
                 detection = self.detector().detect(path, task.page_in_bytes, limit_side=limit_side)
         except ImageError as error:
-            return replace_fields(self._failed(task, error, attempts), pages=pages)
+            return replace_fields(self._failed(task, error, attempts, opened), pages=pages)
         except MemoryError:
             raise
         except Exception as error:

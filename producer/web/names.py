@@ -12,18 +12,7 @@ from producer.sources.archive import archive_kind
 MOST_PARTS = 8
 LONGEST_PART = 120  # bytes; file systems take 255
 _UNSAFE = re.compile(r'[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\\:*?"<>|\[\]]')
-_ENDINGS = {
-    "jpeg": (".jpg", ".jpeg", ".jpe", ".jfif"),
-    "png": (".png",),
-    "tiff": (".tif", ".tiff"),
-    "gif": (".gif",),
-    "jp2": (".jp2",),
-    "webp": (".webp",),
-    "avif": (".avif",),
-    "bmp": (".bmp",),
-    "ppm": (".ppm", ".pgm", ".pbm", ".pnm"),
-    "pdf": (".pdf",),
-}
+_ENDINGS = {"jpeg": ".jpg", "tiff": ".tif", "heif": ".heic"}  # others are called like their kind
 
 
 def safe_upload_name(name: str) -> PurePosixPath:
@@ -51,14 +40,10 @@ def fitting_name(path: Path, name: PurePosixPath, *, archives: bool) -> PurePosi
         if archives and stream.read(4) in (b"PK\x03\x04", b"PK\x05\x06"):
             return name if archive_kind(name.name) == "zip" else name.with_name(f"{name.name}.zip")
         kind = sniff(stream, str(name))
-    endings = _ENDINGS[kind]
-    suffix = name.suffix.lower()
-    if suffix in endings:
+    # `scan.jpg` that is a PNG keeps its name: workers look at the bytes, and so does who counts pages.
+    if name.suffix.lower() in IMAGE_SUFFIXES:
         return name
-    # `scan.jpg` that is a PNG keeps its name, workers look at the bytes; but a paged file must be counted as one.
-    if suffix in IMAGE_SUFFIXES and kind not in ("pdf", "tiff") and suffix not in (".pdf", ".tif", ".tiff"):
-        return name
-    return name.with_name(name.name + endings[0])
+    return name.with_name(name.name + _ENDINGS.get(kind, f".{kind}"))
 
 
 def free_name(folder: Path, name: PurePosixPath) -> PurePosixPath:

@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from urllib.parse import unquote_to_bytes, urlsplit
 
@@ -15,13 +15,17 @@ import redis
 from celery import Celery
 from kombu.exceptions import OperationalError
 
+from producer.detector_process.page_counter import PageCounter, can_count
 from producer.errors import ProducerError
 from producer.job.collect import AlreadyCollectingError, Collector
 from producer.job.feed import Feeder, Window
+from producer.job.growth import Growth
 from producer.job.loop import JobGoneError, JobLoop
 from producer.job.manifest import count_manifest, read_manifest, write_manifest
 from producer.job.output_folder import FolderBusyError, JobRequest, OutputFolder
+from producer.job.results_file import truncate_torn_line
 from producer.job.upload import Uploader
+from producer.sources.passed_over import PassedOver, in_words
 from producer.sources.remote import scan_everything
 from producer.sources.scan import FoundPage
 from producer.web.store import Store
@@ -53,6 +57,10 @@ class Progress:
     def update(self, done: int, failed: int, peak_rss_mb: float, state: str) -> None:
         """See View."""
         self.phase, self.peak_rss_mb = state, peak_rss_mb
+
+    def note(self, line: str) -> None:
+        """See View."""
+        self.warnings.insert(0, line)
 
     def warn(self, line: str) -> None:
         """See View."""
@@ -196,10 +204,13 @@ class Runner:
             running.progress.total = total
             is_new = self._ledger.create(name, total, {"manifest": str(folder.manifest), "by": "web"})
             self._ledger.reopen(name)
+            self._ledger.grow(name, total)
             with (
+                closing(Growth(folder.manifest, self._ledger, name, total)) as growth,
                 self._uploader(name, job.limit_side, local=bool(job.sources)) as uploader,
-                Collector(self._ledger, name, folder.results, total) as collector,
+                Collector(self._ledger, name, folder.results, total, on_disk=growth.note) as collector,
             ):
+                growth.write()
                 if is_new:
                     for ok in (True, False):
                         for indices in chunked(collector.on_disk(ok=ok)):
@@ -213,12 +224,21 @@ class Runner:
                     window=self._window(quick=job.quick),
                     uploader=uploader,
                 )
-                loop = JobLoop(self._app, self._ledger, name, running.progress, feeder, collector, on_tick=look_up)
-                status = loop.run()
+                status = JobLoop(
+                    self._app,
+                    self._ledger,
+                    name,
+                    running.progress,
+                    feeder,
+                    collector,
+                    on_tick=look_up,
+                    growth=growth,
+                ).run()
         self._store.change(name, state="cancelled" if status.state == "cancelled" else "done", finished=time.time())
 
     def _manifest(self, name: str, folder: OutputFolder, running: Running) -> int:
         if folder.manifest.exists():
+            truncate_torn_line(folder.manifest)  # a page added later (growth.py), half written
             return count_manifest(folder.manifest)
         job = self._store.read(name)
         running.progress.phase = "counting pages"
@@ -227,14 +247,27 @@ class Runner:
             JobRequest(job=name, sources=sources, limit_side=job.limit_side, transfer=self._transfer, report=False)
         )
 
+        passed = PassedOver()
+        counter = PageCounter() if can_count() else None
+
         def pages() -> Iterator[FoundPage]:
-            for found in scan_everything(sources, exclude=None, warn=running.progress.warn):
+            count_pdf = counter.count if counter else None
+            warn = running.progress.warn
+            for found in scan_everything(sources, exclude=None, warn=warn, passed=passed, count_pdf=count_pdf):
                 if self._should_stop(running):
                     raise _Stopped
                 if not job.sources or self._may_read(found.uri):
                     yield found
 
-        return write_manifest(pages(), folder.manifest)
+        try:
+            total = write_manifest(pages(), folder.manifest)
+        finally:
+            if counter:
+                counter.close()
+        folder.save_passed_over(passed.counts)
+        if said := in_words(passed.counts):
+            running.progress.note(said)
+        return total
 
     def _may_read(self, uri: str) -> bool:
         """Whether what a folder of the roots holds does not lead out of them by a link."""

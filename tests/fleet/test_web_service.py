@@ -187,11 +187,7 @@ def test_slow_and_endless_clients_are_sent_away(served: Served) -> None:
         thread.start()
     for thread in threads:
         thread.join()
-    assert sorted(answers) == [
-        b"HTTP/1.1 400 Bad Request",
-        b"HTTP/1.1 408 Request Timeout",
-        b"HTTP/1.1 413 Content Too Large",
-    ]
+    assert sorted(answer[:12] for answer in answers) == [b"HTTP/1.1 400", b"HTTP/1.1 408", b"HTTP/1.1 413"]
     assert time.monotonic() - began < 30
     assert served.ask("GET", "/healthz")[0] == 200
 
