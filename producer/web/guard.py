@@ -17,13 +17,13 @@ from producer.web.settings import WebSettings
 COOKIE = "ocrfleet"
 COOKIE_S = 12 * 3600
 # The way in, and what a load balancer asks.
-OPEN = ("/login", "/healthz", "/readyz", "/static/login.js", "/static/page.css", "/static/i18n.js")
+OPEN = ("/login", "/healthz", "/readyz", "/static/login.js", "/static/page.css", "/static/i18n.js", "/static/icon.svg")
 SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
 SECURITY_HEADERS = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; "
     "connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
     "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "no-referrer",
+    "Referrer-Policy": "same-origin",  # with no-referrer, browsers say "Origin: null" of our own login form
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
 }

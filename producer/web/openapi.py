@@ -48,6 +48,7 @@ def _schemas() -> Json:
         phase=_TEXT,
         warnings={"type": "array", "items": _TEXT},
         results_bytes=_COUNT,
+        results_file=_TEXT,
         own={"type": "boolean", "description": "false: another program's job on the same broker, counts only"},
     )
     point: Json = {"type": "array", "items": _NUMBER, "minItems": 2, "maxItems": 2}

@@ -42,11 +42,15 @@ def results_response(name: str, folder: OutputFolder, format_name: str, exports:
     if format_name == JSONL:
         shutil.rmtree(exports, ignore_errors=True)
         end = _end_of_lines(folder.results)
-        headers = {"Ocrfleet-Next": str(end), **_attachment(f"{name}.jsonl")}
+        headers = {
+            "Ocrfleet-Next": str(end),
+            "Ocrfleet-File": file_name(folder.results),
+            **_attachment(f"{name}.jsonl"),
+        }
         return StreamingResponse(
             line_blocks(folder.results, start, end, hide=f"{folder.root / 'upload'}/"),
             media_type="application/jsonl",
-            headers=headers,
+            headers=place | _attachment(f"{name}.jsonl"),
         )
     gone = BackgroundTask(shutil.rmtree, exports, ignore_errors=True)
     try:
@@ -60,6 +64,14 @@ def results_response(name: str, folder: OutputFolder, format_name: str, exports:
     headers = {"Content-Length": str(target.stat().st_size), **_attachment(f"{name}.{_ENDINGS[format_name]}")}
     blocks = file_blocks(target, 0, target.stat().st_size)
     return StreamingResponse(blocks, media_type=_MEDIA[format_name], headers=headers, background=gone)
+
+
+def file_name(results: Path) -> str:
+    """Tells a results file from the one that takes its place after a retry; empty if there is none."""
+    try:
+        return f"{results.stat().st_ino:x}"
+    except FileNotFoundError:
+        return ""
 
 
 def _attachment(filename: str) -> dict[str, str]:

@@ -21,6 +21,7 @@ from producer.job.manifest import read_manifest
 from producer.job.results_file import drop_failed, iter_records, read_lines
 from producer.job.status import StatusRow
 from producer.web.problem import Problem
+from producer.web.results import file_name
 from producer.web.runner import Runner
 from producer.web.settings import MIB, WebSettings
 from producer.web.store import Store, WebJob
@@ -146,7 +147,8 @@ class Service:
             "finished": job.finished or None, "files": job.files, "skipped": job.skipped, "limit_side": job.limit_side,
             "total": None, "ok": 0, "failed": 0, "in_flight": 0, "images_per_second": 0.0, "eta_seconds": None,
             "workers_alive": alive, "phase": running.progress.phase if running and job.state == "open" else "",
-            "warnings": running.progress.warnings if running else [], "results_bytes": size, "own": True,
+            "warnings": running.progress.warnings if running else [], "results_bytes": size,
+            "results_file": file_name(folder.results), "own": True,
         }  # fmt: skip
         if row is not None:
             counts = asdict(row)

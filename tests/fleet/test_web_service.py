@@ -49,7 +49,7 @@ def test_from_upload_to_download(served: Served, worker: WorkerProcess, tmp_path
     status, _, body = served.ask("POST", "/api/v1/detect", picture(), JPEG)
     record = json.loads(body)
     assert status == 200 and record["status"] == "ok" and record["boxes"] and record["width"] == 480
-    assert served.client().jobs() == []  # what was answered is not kept
+    wait_until(lambda: served.client().jobs() == [], seconds=10, what="what was answered to be removed")
 
     paths = write_images(tmp_path / "in", 3)
     text_image(600, 800).save(tmp_path / "in" / "letter.pdf", save_all=True, append_images=[text_image(600, 800)])
@@ -147,7 +147,11 @@ def test_names_that_want_out_stay_inside(served: Served, tmp_path: Path) -> None
     assert status == 202 and len([path for path in upload.rglob("*.jpg") if path.is_file()]) == 3
     assert [path for path in tmp_path.rglob("evil.jpg") if not path.is_relative_to(upload)] == []
     assert upload.parent.parent.parent.stat().st_mode & 0o077 == 0
-    assert served.client().jobs()[0]["phase"].startswith("waiting for workers")
+    wait_until(
+        lambda: served.client().jobs()[0]["phase"].startswith("waiting for workers"),
+        seconds=20,
+        what="the service to say that no worker is alive",
+    )
     assert served.ask("POST", f"/api/v1/jobs/{name}/cancel")[0] == 202
     wait_until(lambda: served.client().jobs()[0]["state"] == "cancelled", seconds=10, what="the end of the job")
     assert served.ask("DELETE", f"/api/v1/jobs/{name}")[0] == 204

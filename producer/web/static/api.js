@@ -25,13 +25,13 @@ export async function call(method, path) {
   return response.status === 204 ? {} : response.json();
 }
 
-/** New records of a job since a place in its results. */
-export async function recordsFrom(job, place) {
+/** New lines of a job's results since a place in them, and which file they are of: a retry writes a new one. */
+export async function linesFrom(job, place) {
   const response = await fetch(`${BASE}/jobs/${job}/results?format=jsonl&from=${place}`);
-  if (!response.ok) return { records: [], place };
+  if (!response.ok) return { lines: [], place, file: "" };
   const next = Number(response.headers.get("Ocrfleet-Next"));
   const lines = (await response.text()).split("\n").filter(Boolean);
-  return { records: lines.map((line) => JSON.parse(line)), place: next };
+  return { lines, place: next, file: response.headers.get("Ocrfleet-File") };
 }
 
 /** Sends files (name -> File) and tells how far it is; fetch cannot tell. */

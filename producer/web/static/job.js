@@ -1,5 +1,5 @@
 // The job on the screen: its rows, live, failures first; its downloads.
-import { BASE, call, get, recordsFrom, say, upload } from "/static/api.js";
+import { BASE, call, get, linesFrom, say, upload } from "/static/api.js";
 import { t } from "/static/i18n.js";
 import { filter, show } from "/static/viewer.js";
 
@@ -11,6 +11,7 @@ let job = null;
 let pages = new Map();
 let records = new Map();
 let place = 0;
+let file = "";
 let selected = null;
 let events = null;
 let busy = false;
@@ -43,7 +44,7 @@ export function openJob(status) {
 
 function follow(status) {
   events?.close();
-  [pages, records, place, selected] = [new Map(), new Map(), 0, null];
+  [pages, records, place, file, selected] = [new Map(), new Map(), 0, "", null];
   show(null);
   by("downloads").replaceChildren(...FORMATS.map((format) => link(status.job, format)));
   location.hash = `detect/${status.job}`;
@@ -97,12 +98,20 @@ async function load(status) {
   if (busy) return;
   busy = true;
   try {
-    if (status.results_bytes < place) place = 0; // a retry wrote the file anew
-    while (status.results_bytes > place) {
-      const found = await recordsFrom(status.job, place);
-      if (found.place === place) break;
-      place = found.place;
-      for (const record of found.records) records.set(record.index, record);
+    while (status.results_file !== file || status.results_bytes > place) {
+      const found = await linesFrom(status.job, place);
+      if (!found.file) break;
+      if (found.file !== file && place > 0) { // a retry wrote a new file: the place meant the old one
+        place = 0;
+        continue;
+      }
+      for (const line of found.lines) {
+        const record = JSON.parse(line);
+        records.set(record.index, record);
+      }
+      if (found.file === file && found.place === place) break;
+      [place, file] = [found.place, found.file];
+      if (status.results_file !== file) break; // told again by the next event
     }
     if (status.total && (!isOver(status) || pages.size < Math.min(status.total, MOST_ROWS))) {
       const listed = await get(`/jobs/${status.job}/pages?limit=${MOST_ROWS}`);
@@ -191,7 +200,7 @@ async function retry() {
   try {
     const status = await call("POST", `/jobs/${job.job}/retry`);
     for (const [index, record] of records) if (record.status !== "ok") records.delete(index);
-    place = 0;
+    [place, file] = [0, ""];
     await update(status);
     listen();
   } catch (problem) {
