@@ -42,11 +42,7 @@ def results_response(name: str, folder: OutputFolder, format_name: str, exports:
     if format_name == JSONL:
         shutil.rmtree(exports, ignore_errors=True)
         end = _end_of_lines(folder.results)
-        headers = {
-            "Ocrfleet-Next": str(end),
-            "Ocrfleet-File": file_name(folder.results),
-            **_attachment(f"{name}.jsonl"),
-        }
+        place = {"Ocrfleet-Next": str(end), "Ocrfleet-File": file_name(folder.results)}
         return StreamingResponse(
             line_blocks(folder.results, start, end, hide=f"{folder.root / 'upload'}/"),
             media_type="application/jsonl",
