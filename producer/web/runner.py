@@ -102,6 +102,8 @@ class Runner:
             False: ThreadPoolExecutor(JOBS_AT_A_TIME, "job"),
             True: ThreadPoolExecutor(QUICK_JOBS_AT_A_TIME, "quick-job"),
         }
+        # A zip of 10,000 files costs 6 MB while it is read; eight at a time took 50 MB more than one after the other.
+        self._scanning = threading.Semaphore()
         self._alive, self._alive_at = 0, float("-inf")
 
     def start(self, name: str) -> Future[None]:
@@ -241,7 +243,6 @@ class Runner:
             truncate_torn_line(folder.manifest)  # a page added later (growth.py), half written
             return count_manifest(folder.manifest)
         job = self._store.read(name)
-        running.progress.phase = "counting pages"
         sources = job.sources or [str(self._store.uploads(name))]
         folder.save_request(
             JobRequest(job=name, sources=sources, limit_side=job.limit_side, transfer=self._transfer, report=False)
@@ -260,7 +261,9 @@ class Runner:
                     yield found
 
         try:
-            total = write_manifest(pages(), folder.manifest)
+            with self._turn(running, quick=job.quick):
+                running.progress.phase = "counting pages"
+                total = write_manifest(pages(), folder.manifest)
         finally:
             if counter:
                 counter.close()
@@ -268,6 +271,20 @@ class Runner:
         if said := in_words(passed.counts):
             running.progress.note(said)
         return total
+
+    @contextmanager
+    def _turn(self, running: Running, *, quick: bool) -> Iterator[None]:
+        """One long scan at a time."""
+        if quick:
+            yield
+            return
+        while not self._scanning.acquire(timeout=0.5):
+            if self._should_stop(running):
+                raise _Stopped
+        try:
+            yield
+        finally:
+            self._scanning.release()
 
     def _may_read(self, uri: str) -> bool:
         """Whether what a folder of the roots holds does not lead out of them by a link."""

@@ -35,7 +35,7 @@ def browser() -> Iterator[Browser]:
 
 
 @pytest.fixture
-def page(browser: Browser) -> Iterator[Page]:
+def page(browser: Browser, served: Served) -> Iterator[Page]:  # closed before the service: it listens to events
     opened = browser.new_page(viewport={"width": 1280, "height": 800}, locale="en-US")
     said: list[str] = []
     opened.on("console", lambda message: said.append(message.text) if message.type == "error" else None)
