@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import ctypes
 import logging
 import os
 import signal
@@ -14,6 +13,7 @@ from dataclasses import replace
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from detector.memory import configure_malloc
 from producer.job.interrupt import terminated_like_ctrl_c
 from producer.job.output_folder import JobRequest, OutputFolder
 from producer.local.beat import BeatThread
@@ -27,7 +27,6 @@ logger = logging.getLogger("ocrfleet.web")
 HEADERS_S = 10.0
 MOST_CONNECTIONS = 256
 GRACE_S = 3
-M_ARENA_MAX = -8  # malloc.h
 REVIVE_EVERY_S = 1.0
 
 
@@ -60,7 +59,7 @@ def serve(web: WebSettings, *, local: bool, workers: int, ready: Callable[[str],
         OSError: the address is taken.
     """
     state = OutputFolder(web.folder)
-    _use_few_arenas()
+    configure_malloc(arenas=2)  # forty threads would each keep a heap of their own, and what it once held
     with terminated_like_ctrl_c(), state.locked(), ExitStack() as stack:
         fleet = stack.enter_context(_fleet(state, web, workers)) if local else None
         settings = read_settings(os.environ)
@@ -75,12 +74,6 @@ def serve(web: WebSettings, *, local: bool, workers: int, ready: Callable[[str],
             server.run()
         if server.broken is not None:
             raise server.broken
-
-
-def _use_few_arenas() -> None:
-    """Forty threads would each get a heap of their own from glibc, which keeps what was once used (mallopt(3))."""
-    with suppress(OSError, AttributeError):  # another C library
-        ctypes.CDLL(None).mallopt(M_ARENA_MAX, 2)
 
 
 def _fleet(state: OutputFolder, web: WebSettings, workers: int) -> LocalFleet:
