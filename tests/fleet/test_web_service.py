@@ -10,10 +10,14 @@ import time
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import quote, urlencode
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from producer.web.client import ClientError
+from producer.web.openapi import document
 from tests.pictures import text_image, write_images
 from tests.processes import WorkerProcess, command, wait_until
 from tests.web_service import Served, form
@@ -155,6 +159,47 @@ def test_names_that_want_out_stay_inside(served: Served, tmp_path: Path) -> None
     assert served.ask("POST", f"/api/v1/jobs/{name}/cancel")[0] == 202
     wait_until(lambda: served.client().jobs()[0]["state"] == "cancelled", seconds=10, what="the end of the job")
     assert served.ask("DELETE", f"/api/v1/jobs/{name}")[0] == 204
+
+
+WORDS = st.text(max_size=20) | st.sampled_from(["..", "%00", "1", "-1", "jsonl", "icdar", "9" * 30, "²", "a/b", "None"])
+BODIES = st.binary(max_size=40) | st.sampled_from([b"", b"{}", b"[", b'{"uris": ["/"]}', form([("a", b"b")])[0]])
+TYPES = st.sampled_from(["", "application/json", "image/png", "multipart/form-data; boundary=BOUND", "x", "image/"])
+
+
+def test_no_request_is_a_bug_and_each_answer_is_described(served: Served) -> None:
+    """Every operation of the OpenAPI document, with names, numbers and bodies that make no sense."""
+    described = [
+        (path, method, operation["responses"])
+        for path, entry in document()["paths"].items()
+        for method, operation in entry.items()
+        if method != "parameters"
+    ]
+    seen = set()
+
+    @settings(max_examples=300, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+    @given(st.sampled_from(described), WORDS, st.dictionaries(WORDS, WORDS, max_size=2), WORDS, BODIES, TYPES)
+    def ask(
+        operation: tuple[str, str, dict[str, object]],
+        job: str,
+        query: dict[str, str],
+        number: str,
+        body: bytes,
+        content_type: str,
+    ) -> None:
+        path, method, answers = operation
+        target = path.replace("{job}", quote(job, safe=""))
+        fields = urlencode({**query, "limit": number, "format": number, "from": number, "limit_side": number})
+        headers = {"Content-Type": content_type, "Idempotency-Key": quote(job)} if method == "post" else {}
+        status, _, data = served.ask(
+            method.upper(), f"/api/v1{target}?{fields}", body if method == "post" else None, headers
+        )
+        seen.add(status)
+        if len(target.split("/")) == len(path.split("/")):  # else the name was empty or held a slash: another path
+            assert str(status) in answers or status in (404, 405), (method, target, fields, data[:300])
+        assert status < 500
+
+    ask()
+    assert {200, 400, 404, 415} <= seen
 
 
 @pytest.mark.slow
