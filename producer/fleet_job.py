@@ -15,7 +15,7 @@ from celery import Celery
 
 from producer.detector_process.shrink import CannotShrinkError, can_shrink
 from producer.errors import JobInterruptedError, NoSuchJobError, OtherJobError
-from producer.job.adopt import adopt
+from producer.job.begin_again import adopt
 from producer.job.collect import Collector
 from producer.job.feed import Feeder
 from producer.job.growth import Growth

@@ -43,6 +43,7 @@ class JobRequest(msgspec.Struct, frozen=True, kw_only=True):
         output: an ``s3://`` prefix that gets ``results.jsonl`` at the end; empty for none.
         sniff: in folders, also take files of unknown or no suffix that begin like an image or a PDF.
         zip_encoding: of names in zips that do not say theirs; empty to guess.
+        follow_links: take links that lead out of the folder they lie in.
     """
 
     job: str
@@ -60,6 +61,7 @@ class JobRequest(msgspec.Struct, frozen=True, kw_only=True):
     urgent: bool = False
     sniff: bool = False
     zip_encoding: str = ""
+    follow_links: bool = False
 
 
 class OutputFolder:
