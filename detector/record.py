@@ -140,6 +140,7 @@ def ok_record(index: int, path: Path, page: int, detection: Detection, model: Mo
         peak_rss_mb=round(peak_rss_mb(), 1),
         worker=worker_name(),
         model=ModelRecord(model.name, model.sha256, model.runtime),
+        share=msgspec.UNSET if detection.share is None else round(detection.share, 4),
     )
 
 

@@ -198,7 +198,10 @@ def at_original_size(detection: Detection, original: Original) -> Detection:
         )
         for box in detection.boxes
     ]
-    flags = tuple(dict.fromkeys((*original.flags, *detection.flags)))
+    from detector.images.remarks import remarks
+
+    lost = remarks(detection.input_size, (original.width, original.height), blank=False)
+    flags = tuple(dict.fromkeys((*original.flags, *detection.flags, *lost)))
     return replace(detection, width=original.width, height=original.height, boxes=boxes, flags=flags)
 
 

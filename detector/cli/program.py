@@ -12,6 +12,7 @@ from typing import Any
 
 import click
 
+from detector.errors import printable_lines
 from detector.exit_codes import ExitCode
 
 Explained = tuple[str, ExitCode]
@@ -124,7 +125,7 @@ def run_to_exit_code(run: Callable[[], Any], doing: str, explain: Explain, prefi
 
 
 def _say(line: str, code: int) -> int:
-    click.echo(line, err=True)
+    click.echo(printable_lines(line), err=True)  # a name in it may be a stranger's
     return code
 
 

@@ -10,9 +10,10 @@ import numpy as np
 import numpy.typing as npt
 
 from detector.errors import CorruptImage, is_out_of_memory
+from detector.images.decoders.paper import on_paper, premultiplied
 from detector.images.header import PARSE_ERRORS, Header, open_pillow
-from detector.images.paper import on_paper, premultiplied
 from detector.images.sizes import box_reduction, jpeg_reduction
+from detector.memory import limit_in_force
 
 Pixels = npt.NDArray[np.uint8]
 
@@ -63,6 +64,12 @@ def decode_pillow(file: BinaryIO, header: Header, target: tuple[int, int], name:
             return to_rgb(image, target)
     except DECODE_ERRORS as error:
         raise_if_out_of_memory(error)
+        limit = limit_in_force()
+        if header.kind == "jp2" and limit:  # OpenJPEG says "broken data stream" for either
+            raise CorruptImage(
+                f"{name}: the {header.description} data is damaged, or cannot be decoded within {limit >> 20} MiB "
+                f"(OCRFLEET_MEMORY_LIMIT_MB); save it again as PNG if it opens elsewhere ({error})"
+            ) from error
         raise CorruptImage(f"{name}: the {header.description} data is damaged or cut off ({error})") from error
 
 

@@ -18,6 +18,8 @@ from producer.cli.options import job_argument, out_option, quiet_option
 def collect(job: str, out: Path, follow: bool, quiet: bool) -> ExitCode:
     """Write JOB's results to OUT/results.jsonl and remove them from Redis. Safe to interrupt and to repeat.
 
+    Exit code 0 only when OUT then has a record of every image, and none of them failed.
+
     \b
     Example:
       ocr-producer collect archive-7 -o out --follow
@@ -29,4 +31,6 @@ def collect(job: str, out: Path, follow: bool, quiet: bool) -> ExitCode:
     results = OutputFolder(out.absolute()).results
     collected = collect_job(app, ledger, job, results, follow=follow, quiet=quiet)
     click.echo(f"{results}: {collected.count} of {collected.total} records, {collected.failed} failed", err=True)
-    return ExitCode.FAILED if collected.failed else ExitCode.OK
+    if collected.why:
+        click.echo(f"not complete: {collected.why}", err=True)
+    return ExitCode.FAILED if collected.failed or collected.count < collected.total else ExitCode.OK

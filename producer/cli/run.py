@@ -13,6 +13,7 @@ from producer.cli.options import (
     absolute,
     check_job_name,
     default_job_name,
+    follow_links_option,
     limit_side_option,
     out_option,
     quiet_option,
@@ -63,6 +64,7 @@ def _absolute_model(context: click.Context, parameter: click.Parameter, model: s
 @click.option("--overlays", is_flag=True, help="Draw the boxes of every image into OUT/overlays.")
 @sniff_option
 @zip_encoding_option
+@follow_links_option
 @click.option("--report/--no-report", default=True, show_default=True, help="Write OUT/report.html.")
 @quiet_option
 def run(
@@ -78,6 +80,7 @@ def run(
     report: bool,
     sniff: bool,
     zip_encoding: str,
+    follow_links: bool,
     quiet: bool,
 ) -> ExitCode:
     """Detect text in PATH... on this machine: starts a private server and workers, and stops them again.
@@ -106,6 +109,7 @@ def run(
         report=report,
         sniff=sniff,
         zip_encoding=zip_encoding,
+        follow_links=follow_links,
     )
     folder = OutputFolder(out.absolute())
     if folder.exists():

@@ -16,6 +16,7 @@ from pathlib import Path
 import msgspec
 
 from detector.atomic import atomic_write
+from producer.archive_process.lister import ArchiveLister
 from producer.detector_process.page_counter import PageCounter, can_count
 from producer.errors import NothingToDoError, ProducerError
 from producer.job.output_folder import JobRequest, OutputFolder
@@ -174,6 +175,7 @@ def make_manifest(folder: OutputFolder, request: JobRequest, view: View) -> int:
         return count_manifest(folder.manifest)
     passed = PassedOver()
     counter = PageCounter() if can_count() else None
+    lister = ArchiveLister()
     try:
         pages = scan_everything(
             request.sources,
@@ -183,9 +185,12 @@ def make_manifest(folder: OutputFolder, request: JobRequest, view: View) -> int:
             count_pdf=counter.count if counter else None,
             sniff=request.sniff,
             zip_encoding=request.zip_encoding,
+            list_members=lister.members,
+            follow_links=request.follow_links,
         )
         total = write_manifest(pages, folder.manifest, progress=lambda count: view.update(0, 0, 0.0, f"found {count}"))
     finally:
+        lister.stop()
         if counter:
             counter.close()
     folder.save_passed_over(passed.counts)

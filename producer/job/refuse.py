@@ -14,7 +14,7 @@ def refuse(ledger: Ledger, task: ImageTask, error_type: str, message: str) -> No
     if not ledger.feed([task]):
         return
     record = failed_record(task, known_type(error_type), message, worker=worker_name())
-    ledger.finish(task.job, task.index, ok=False, record=encode(record))
+    ledger.finish(task.job, task.index, ok=False, record=encode(record), epoch=task.epoch)
 
 
 def known_type(name: str) -> ErrorType:

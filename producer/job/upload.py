@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from detector.images.sniff import READABLE, SNIFFED_BYTES, kind_of, known_but_unread
 from detector.images.suffixes import PDF_SUFFIXES
 from producer.detector_process.shrink import Shrinker, ShrinkerLostError
 from producer.errors import ProducerError
@@ -65,7 +66,7 @@ class Uploader:
         sent_bytes: uploaded by this object.
     """
 
-    def __init__(self, ledger: Ledger, job: str, *, limit_side: int, shrink: bool) -> None:
+    def __init__(self, ledger: Ledger, job: str, *, limit_side: int, shrink: bool, epoch: str = "") -> None:
         """Start nothing yet.
 
         Args:
@@ -73,11 +74,13 @@ class Uploader:
             job: the job's name.
             limit_side: long side the network sees at most, pixels; 0 leaves it to the workers.
             shrink: make pages no larger than ``limit_side`` before they travel.
+            epoch: which job of that name.
         """
         if shrink and not limit_side:
             raise ValueError("shrinking needs a limit")
         self._ledger = ledger
         self._job = job
+        self._epoch = epoch
         self.limit_side = limit_side
         self._shrinker = Shrinker(limit_side, settings().max_pixels) if shrink else None
         self._folder = tempfile.TemporaryDirectory(prefix="ocrfleet-upload-")
@@ -142,6 +145,7 @@ class Uploader:
             blob_page=page if page != line.page else -1,
             limit_side=self.limit_side,
             original=original,
+            epoch=self._epoch,
         )
 
     def pack(self, line: ManifestLine) -> Parcel:
@@ -157,6 +161,7 @@ class Uploader:
             raise CannotSendError(known_type(line.problem.type), line.problem.message)
         try:
             with self._storage.open(line.uri) as path:
+                _refuse_others(path, line.image)
                 return self._shrunk(line, path) or self._whole(line, path)
         except ImageError as error:
             raise CannotSendError(known_type(error.type), str(error)) from None
@@ -194,6 +199,22 @@ class Uploader:
                 "Redis; use --shrink, or --transfer uri with a shared folder or s3://",
             )
         return Parcel(line, path.read_bytes(), line.page, None)
+
+
+def _refuse_others(path: Path, name: str) -> None:
+    """Only what begins like a picture or a PDF leaves this machine, whatever it is called.
+
+    Raises:
+        CannotSendError: it does not.
+    """
+    with path.open("rb") as stream:
+        start = stream.read(SNIFFED_BYTES)
+    if not start:
+        raise CannotSendError("CorruptImage", f"{name}: the file is empty (0 bytes)")
+    if kind_of(start, path.name) is None:
+        what, remedy = known_but_unread(start) or ("not an image", "")
+        said = remedy or f"expected {READABLE}"
+        raise CannotSendError("UnsupportedFormat", f"{name}: {what}; {said}. It was not sent")
 
 
 def _single_pdf_page(path: Path, page: int) -> bytes | None:

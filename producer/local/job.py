@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import secrets
 import time
 from contextlib import closing
 from dataclasses import replace
+from functools import partial
 
 from celery import Celery
 
@@ -17,6 +19,7 @@ from producer.job.interrupt import terminated_like_ctrl_c
 from producer.job.loop import JobLoop
 from producer.job.manifest import make_manifest, read_manifest
 from producer.job.output_folder import JobRequest, OutputFolder
+from producer.job.recount import recount
 from producer.job.results_file import drop_failed
 from producer.job.view import View
 from producer.local.beat import BeatThread
@@ -77,7 +80,9 @@ def run_job(folder: OutputFolder, request: JobRequest, view: View) -> Ending:
         current = replace(read_settings(os.environ), redis_url=fleet.start_server())
         app = app_for(current)
         ledger = open_ledger(current)
-        ledger.create(request.job, total, {"out": str(folder.root)})
+        ledger.create(request.job, total, {"out": str(folder.root)}, epoch=secrets.token_hex(8))
+        status = ledger.status(request.job)
+        epoch = status.epoch if status else ""
         growth = Growth(folder.manifest, ledger, request.job, total)
         with (
             closing(growth),
@@ -88,10 +93,11 @@ def run_job(folder: OutputFolder, request: JobRequest, view: View) -> Ending:
             view.total = growth.total
             _recover(app, ledger, request.job, collector)
             before = collector.count
-            pages = read_manifest(folder.manifest)
-            feeder = Feeder(app, ledger, request.job, pages, limit_side=request.limit_side)
+            again = partial(read_manifest, folder.manifest)
+            feeder = Feeder(app, ledger, request.job, again(), limit_side=request.limit_side, epoch=epoch, again=again)
 
             def look_after_workers() -> None:
+                fleet.revive_server()
                 if fleet.revive():
                     # Nobody else can hold a lease here but the others of this machine; running one of their images
                     # twice is harmless, waiting half a minute for a dead one's lease is not.
@@ -141,4 +147,7 @@ def drop_failed_pages(folder: OutputFolder) -> int:
         return 0
     # The private server's ledger, if it still exists, says "failed": it is rebuilt from what is on disk.
     folder.forget_server()
-    return len(drop_failed(folder.results))
+    dropped = drop_failed(folder.results)
+    if dropped and folder.manifest.exists():
+        recount(folder.manifest, dropped)
+    return len(dropped)

@@ -20,11 +20,12 @@ from typing import Any
 import msgspec
 
 from detector.atomic import atomic_write
+from detector.errors import printable
 from producer.detector_process.draw import OverlayProcess, can_draw
 from producer.job.manifest import ManifestIndex
 from producer.job.results_file import iter_records
 from producer.output.charts import histogram_svg
-from producer.output.naming import page_label, printable
+from producer.output.naming import page_label
 from producer.output.terminal import FLAG_WORDS, duration
 from producer.output.totals import Totals
 from producer.sources.passed_over import in_words

@@ -14,7 +14,8 @@ from rich.progress import Progress as Bars
 from rich.table import Column, Table
 from rich.text import Text
 
-from producer.output.naming import page_label, printable
+from detector.errors import printable
+from producer.output.naming import page_label
 from producer.output.totals import Totals
 
 WINDOW_S = 30.0  # the rate is that of the last half minute

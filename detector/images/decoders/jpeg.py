@@ -13,8 +13,8 @@ import numpy as np
 import numpy.typing as npt
 
 from detector.errors import CorruptImage
-from detector.images.damage import Decoded, Pixels, refuse_unless_most
 from detector.images.decode import decode_pillow, raise_if_out_of_memory
+from detector.images.decoders.damage import Decoded, Pixels, refuse_unless_most
 from detector.images.header import Header
 from detector.images.sizes import jpeg_reduction
 

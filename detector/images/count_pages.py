@@ -1,6 +1,6 @@
 """Counts the pages of PDFs as the workers will see them; as a program, one file per line.
 
-``python -m detector.count_pages`` reads JSON lines on stdin::
+``python -m detector.images.count_pages`` reads JSON lines on stdin::
 
     {"path": "/data/a%20b.pdf"}
 

@@ -12,12 +12,13 @@ from typing import BinaryIO
 import numpy as np
 
 from detector.errors import CorruptImage, UnsupportedFormat
-from detector.images.damage import Decoded, Pixels, refuse_unless_most
 from detector.images.decode import decode_pillow
+from detector.images.decoders.damage import Decoded, Pixels, refuse_unless_most
 from detector.images.header import Header
 from detector.images.tiff import Directory, missing_share
 
-_GROUP_3 = 3
+_UNCOMPRESSED, _GROUP_3 = 1, 3
+_BEHIND_THE_END = "its data would lie behind the end of the file"
 _TOLERANT = (_GROUP_3, 4, 7)  # fax and JPEG: Pillow hides what libtiff could not make out
 _LINE = re.compile(r"at line (\d+) of strip (\d+)")
 _LACKING = ("not configured", "not supported", "unsupported", "unknown compression")
@@ -26,7 +27,11 @@ _OF_DIRECTORIES = ("bad seek to", "accessing TIFF directory", "read directory", 
 
 def is_whole(file: BinaryIO, header: Header) -> bool:
     """Whether all data of a page is there, as far as its directory tells; True of any other format."""
-    return header.kind != "tiff" or not missing_share(file, Directory(header.directory, header.place, {}))
+    return header.kind != "tiff" or not missing_share(file, _directory(header))
+
+
+def _directory(header: Header) -> Directory:
+    return Directory(header.directory, header.place, {})
 
 
 def decode_tiff(file: BinaryIO, header: Header, target: tuple[int, int], name: str, max_bytes: int) -> Decoded:
@@ -45,8 +50,11 @@ def decode_tiff(file: BinaryIO, header: Header, target: tuple[int, int], name: s
     """
     from detector.images.vips import decode_vips
 
-    missing = missing_share(file, Directory(header.directory, header.place, {}))
-    refuse_unless_most(1.0 - missing, header.description, name, "its data would lie behind the end of the file")
+    missing = missing_share(file, _directory(header))
+    if header.compression == _UNCOMPRESSED:
+        refuse_unless_most(1.0 - missing, header.description, name, _BEHIND_THE_END)
+    else:
+        missing = 0.0  # some writers state more bytes than there are; if any are missing, decoding fails
     affordable = header.width * header.height * max(7, header.bytes_per_pixel + 3) <= max_bytes
     if not header.streams:
         try:
@@ -56,6 +64,7 @@ def decode_tiff(file: BinaryIO, header: Header, target: tuple[int, int], name: s
     try:
         return _cut(decode_vips(file, header, target, name), missing)
     except CorruptImage as error:
+        refuse_unless_most(1.0 - missing_share(file, _directory(header)), header.description, name, _BEHIND_THE_END)
         return _salvage(file, header, target, name, missing, affordable, error)
 
 

@@ -8,8 +8,8 @@ import cv2
 import numpy as np
 
 from detector.errors import CorruptImage, UnsupportedFormat
-from detector.images.damage import Pixels
 from detector.images.decode import raise_if_out_of_memory
+from detector.images.decoders.damage import Pixels
 from detector.images.header import Header
 from detector.images.sizes import box_reduction
 
@@ -39,7 +39,7 @@ def decode_heif(file: BinaryIO, header: Header, target: tuple[int, int], name: s
         image = picture.to_pillow().convert("RGB")
     except (OSError, ValueError, RuntimeError, EOFError, SyntaxError) as error:
         raise_if_out_of_memory(error)
-        raise CorruptImage(f"{name}: the HEIC data is damaged or cut off ({error})") from error
+        raise CorruptImage(f"{name}: the HEIC data is damaged or cut off ({_reason(error)})") from error
     factor = box_reduction(image.width, image.height, target)
     pixels = np.array(image.reduce(factor) if factor > 1 else image)
     if pixels.ndim == 2:
@@ -59,4 +59,8 @@ def _open(file: BinaryIO, name: str) -> Any:
         return pillow_heif.open_heif(file, convert_hdr_to_8bit=True)
     except (OSError, ValueError, RuntimeError, EOFError, SyntaxError) as error:
         raise_if_out_of_memory(error)
-        raise CorruptImage(f"{name}: the HEIC header is damaged ({error})") from error
+        raise CorruptImage(f"{name}: the HEIC header is damaged ({_reason(error)})") from error
+
+
+def _reason(error: Exception) -> str:
+    return " ".join(str(error).split())  # libheif ends its messages with a newline
