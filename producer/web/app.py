@@ -191,6 +191,7 @@ def make_app(service: Service, *, is_private: bool = False) -> ASGIApp:
         },
         lifespan=lifespan,
     )
+    app.router.redirect_slashes = False  # a wrong address is told, not mended with the Host header that came
     app.state.service = service
     app.state.upload_slots = asyncio.Semaphore(service.web.max_requests)
     app.state.watchers = asyncio.Semaphore(MOST_WATCHERS)

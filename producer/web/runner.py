@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import logging
+import secrets
+import socket
 import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, contextmanager
+from functools import partial
 from pathlib import Path
 from urllib.parse import unquote_to_bytes, urlsplit
 
@@ -28,7 +31,7 @@ from producer.job.upload import Uploader
 from producer.sources.passed_over import PassedOver, in_words
 from producer.sources.remote import scan_everything
 from producer.sources.scan import FoundPage
-from producer.web.store import Store
+from producer.web.store import Store, WebJob
 from worker.errors import WorkerError
 from worker.ledger.ledger import Ledger, chunked
 from worker.ops import worker_registry
@@ -204,27 +207,34 @@ class Runner:
                 self._store.change(name, state="refused", reason=reason, finished=time.time())
                 return
             running.progress.total = total
-            is_new = self._ledger.create(name, total, {"manifest": str(folder.manifest), "by": "web"})
+            origin = {"manifest": str(folder.manifest), "host": socket.gethostname()}
+            is_new = self._ledger.create(name, total, origin, epoch=secrets.token_hex(8))
+            known = self._ledger.status(name)
+            epoch = known.epoch if known else ""
             self._ledger.reopen(name)
-            self._ledger.grow(name, total)
             with (
                 closing(Growth(folder.manifest, self._ledger, name, total)) as growth,
-                self._uploader(name, job.limit_side, local=bool(job.sources)) as uploader,
+                self._uploader(name, job, epoch) as uploader,
                 Collector(self._ledger, name, folder.results, total, on_disk=growth.note) as collector,
             ):
-                growth.write()
+                growth.write()  # what an interrupted run had not come to
+                self._ledger.grow(name, growth.total)
                 if is_new:
                     for ok in (True, False):
                         for indices in chunked(collector.on_disk(ok=ok)):
                             self._ledger.adopt(name, indices, ok=ok)
+                again = partial(read_manifest, folder.manifest)
                 feeder = Feeder(
                     self._app,
                     self._ledger,
                     name,
-                    read_manifest(folder.manifest),
+                    again(),
                     limit_side=job.limit_side,
                     window=self._window(quick=job.quick),
                     uploader=uploader,
+                    epoch=epoch,
+                    again=again,
+                    urgent=job.quick,
                 )
                 status = JobLoop(
                     self._app,
@@ -302,10 +312,10 @@ class Runner:
         return Window(low=4 + 2 * alive, high=8 + 4 * alive)
 
     @contextmanager
-    def _uploader(self, name: str, limit_side: int, *, local: bool) -> Iterator[Uploader | None]:
+    def _uploader(self, name: str, job: WebJob, epoch: str) -> Iterator[Uploader | None]:
         """What sends the pages' bytes; None if workers open them by their address."""
-        if self._transfer == "uri" or local:
+        if self._transfer == "uri" or job.sources:
             yield None
             return
-        with Uploader(self._ledger, name, limit_side=limit_side, shrink=False) as uploader:
+        with Uploader(self._ledger, name, limit_side=job.limit_side, shrink=False, epoch=epoch) as uploader:
             yield uploader

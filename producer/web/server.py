@@ -130,6 +130,7 @@ class _Server(uvicorn.Server):
         if self._fleet is not None and self._revived_at + REVIVE_EVERY_S < self._now():
             self._revived_at = self._now()
             try:
+                self._fleet.revive_server()
                 if self._fleet.revive():
                     for name in self._service.ledger.jobs():
                         self._service.ledger.expire_leases(name)
