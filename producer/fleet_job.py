@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import socket
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -31,6 +32,8 @@ from worker.redis_keys import JobKeys
 from worker.settings import read_settings
 from worker.storage.spool import MachineFault
 
+SOURCES_REMEMBERED = 100
+
 
 @dataclass(frozen=True, slots=True)
 class Fed:
@@ -55,11 +58,28 @@ class Collected:
         total: pages of the job.
         count: pages with a record in the file, failed ones included.
         failed: of these, failed.
+        status: of the job at the end.
     """
 
     total: int
     count: int
     failed: int
+    status: JobStatus
+
+
+def remembered(request: JobRequest) -> str:
+    """The request as the broker keeps it for whoever collects: small, however many sources were named."""
+    more = len(request.sources) - SOURCES_REMEMBERED
+    sources = [*request.sources[:SOURCES_REMEMBERED], *([f"and {more} more"] if more > 0 else [])]
+    return msgspec.json.encode(msgspec.structs.replace(request, sources=sources)).decode()
+
+
+def request_of(status: JobStatus) -> JobRequest:
+    """What was asked for, as far as the broker knows (jobs of older versions: the name alone)."""
+    try:
+        return msgspec.json.decode(status.extra.get("request", ""), type=JobRequest)
+    except msgspec.MsgspecError:
+        return JobRequest(job=status.job, sources=[])
 
 
 def connect_fleet() -> tuple[Celery, Ledger]:
@@ -130,6 +150,10 @@ def begin_or_continue(folder: OutputFolder, request: JobRequest, ledger: Ledger)
             folder.forget_pages()
     elif folder.request().sources != request.sources:
         raise OtherJobError(f"job {job} has other inputs: choose another --job, or `ocr-producer forget {job}`")
+    elif folder.request().options != request.options:
+        raise OtherJobError(
+            f"job {job} was enqueued with other thresholds, tiles or memory limit: give the same, or another --job"
+        )
 
 
 def feed_job(
@@ -156,11 +180,14 @@ def feed_job(
         try:
             with Progress(quiet=quiet) as progress, ExitStack() as stack:
                 progress.total = total = make_manifest(folder, request, progress)
-                ledger.create(job, total, {"manifest": str(folder.manifest), "version": program_version()})
+                about = {"manifest": str(folder.manifest), "version": program_version(), "host": socket.gethostname()}
+                ledger.create(job, total, {**about, "request": remembered(request)})
                 ledger.reopen(job)
                 uploader = stack.enter_context(_uploader(ledger, request))
                 lines = read_manifest(folder.manifest)
-                feeder = Feeder(app, ledger, job, lines, limit_side=request.limit_side, uploader=uploader)
+                feeder = Feeder(
+                    app, ledger, job, lines, limit_side=request.limit_side, options=request.options, uploader=uploader
+                )
                 collector = None
                 if request.output:
                     owner = owner_of(get_job(ledger, job))
@@ -180,7 +207,9 @@ def _uploader(ledger: Ledger, request: JobRequest) -> Iterator[Uploader | None]:
     if request.transfer != "redis":
         yield None
         return
-    with Uploader(ledger, request.job, limit_side=request.limit_side, shrink=request.shrink) as uploader:
+    with Uploader(
+        ledger, request.job, limit_side=request.limit_side, shrink=request.shrink, options=request.options
+    ) as uploader:
         yield uploader
 
 
@@ -230,7 +259,7 @@ def collect_job(app: Celery, ledger: Ledger, job: str, results: Path, *, follow:
             raise JobInterruptedError(
                 f"interrupted: {collector.count} records are in {results}; repeat to go on"
             ) from None
-        return Collected(status.total, collector.count, collector.failed)
+        return Collected(status.total, collector.count, collector.failed, get_job(ledger, job))
 
 
 def retry_on_broker(ledger: Ledger, job: str) -> int:

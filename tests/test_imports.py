@@ -23,7 +23,7 @@ def loaded_by(statement: str) -> set[str]:
 @pytest.mark.parametrize(
     "statement",
     [
-        "import producer.cli, producer.local.job, producer.job.loop, producer.local.summary",
+        "import producer.cli, producer.local.job, producer.job.loop, producer.output.summary",
         "import producer.output.formats, producer.output.report",
         "import worker.app, worker.broker.queue, worker.ledger.reconcile",
         "import detector, detector.images, detector.record, detector.atomic, detector.machine, detector.cli",
@@ -109,7 +109,7 @@ LAYERS = (
     ("detector.convert",),
     ("detector.training",),
     ("detector.cli",),
-    ("worker.errors",),
+    ("worker.errors", "worker.page_options"),
     ("worker.redis_keys", "worker.redis_url", "worker.cron", "worker.storage", "worker.messages"),
     ("worker.process", "worker.oom", "worker.settings"),
     ("worker.app",),
@@ -121,7 +121,7 @@ LAYERS = (
     ("producer.sources", "producer.detector_process"),
     ("producer.job",),
     ("producer.output",),
-    ("producer.fleet_job", "producer.local"),
+    ("producer.fleet_job", "producer.fleet_results", "producer.local"),
     ("producer.web",),
     ("producer.cli",),
 )

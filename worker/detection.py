@@ -15,6 +15,7 @@ from detector.memory import limit_memory, peak_rss_mb
 from detector.record import worker_name
 from worker.broker import blobs, connect
 from worker.messages import BoxRecord, ImageRecord, ImageTask, ModelRecord, Original, Seconds, failed_record
+from worker.page_options import adjusted
 from worker.process import reset_peak_rss
 from worker.settings import Settings
 from worker.storage import Fetch, Storage
@@ -108,7 +109,8 @@ class ImageRunner:
         try:
             with self.storage.open(task.uri) as path:
                 fetched = time.perf_counter()
-                detection = self.detector().detect(path, task.page_in_bytes, limit_side=limit_side)
+                with adjusted(self.detector(), task.options, self.settings.memory_limit_mb):
+                    detection = self.detector().detect(path, task.page_in_bytes, limit_side=limit_side)
         except ImageError as error:
             return self._failed(task, error, attempts)
         except MemoryError:

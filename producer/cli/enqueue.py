@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from detector.exit_codes import ExitCode
-from producer.cli.options import absolute, check_job_name, limit_side_option, quiet_option, sources_argument
+from producer.cli.options import (
+    absolute,
+    check_job_name,
+    limit_side_option,
+    page_options,
+    quiet_option,
+    sources_argument,
+)
 
 if TYPE_CHECKING:
     from producer.fleet_job import Fed
@@ -31,6 +38,7 @@ if TYPE_CHECKING:
 )
 @click.option("--output", default="", metavar="s3://…", help="With --watch: collect, and put results.jsonl there.")
 @limit_side_option
+@page_options
 @click.option("--watch", "watching", is_flag=True, help="Stay until every image is done, showing progress.")
 @quiet_option
 def enqueue(
@@ -42,6 +50,7 @@ def enqueue(
     limit_side: int | None,
     watching: bool,
     quiet: bool,
+    **options: Any,
 ) -> ExitCode:
     """Scan PATH... and feed it to the workers of OCRFLEET_REDIS_URL. The same command again adds nothing.
 
@@ -54,13 +63,21 @@ def enqueue(
     """
     from producer.fleet_job import begin_or_continue, choose_shrinking, connect_fleet, feed_job
     from producer.job.output_folder import JobRequest, state_folder
+    from worker.page_options import PageOptions
 
     if output and not (watching and output.startswith("s3://")):
         raise click.UsageError("--output takes an s3:// address, and --watch")
     if shrink and transfer != "redis":
         raise click.UsageError("--shrink makes sense with --transfer redis only")
     request = choose_shrinking(
-        JobRequest(job=job, sources=absolute(sources), limit_side=limit_side or 0, transfer=transfer, output=output),
+        JobRequest(
+            job=job,
+            sources=absolute(sources),
+            limit_side=limit_side or 0,
+            transfer=transfer,
+            output=output,
+            options=PageOptions(**options),
+        ),
         shrink,
     )
     app, ledger = connect_fleet()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 from click.core import ParameterSource
@@ -15,7 +15,10 @@ from producer.cli.options import (
     default_job_name,
     limit_side_option,
     out_option,
+    overlays_option,
+    page_options,
     quiet_option,
+    report_option,
     sources_argument,
 )
 from producer.errors import OtherJobError
@@ -23,8 +26,9 @@ from producer.errors import OtherJobError
 if TYPE_CHECKING:
     from producer.job.output_folder import JobRequest
 
+PAGE_OPTIONS = ("box_threshold", "unclip_ratio", "binarize", "tiled", "memory_limit_mb")
 # Options that all pages of a job must share, and those that may differ from one run of it to the next.
-_FIXED = ("job", "limit_side", "profile", "model", "runtime")
+_FIXED = ("job", "limit_side", "profile", "model", "runtime", *PAGE_OPTIONS)
 _FREE = ("workers", "overlays", "report")
 
 
@@ -49,6 +53,7 @@ def _absolute_model(context: click.Context, parameter: click.Parameter, model: s
     help="Limits for this machine; `low` is the low-spec switch.",
 )
 @limit_side_option
+@page_options
 @click.option("--workers", type=click.IntRange(1, 64), default=1, show_default=True, help="Worker processes to start.")
 @click.option("--model", callback=_absolute_model, help="A model's name, or an .onnx file.  [default: dbnet-resnet18]")
 @click.option(
@@ -58,8 +63,8 @@ def _absolute_model(context: click.Context, parameter: click.Parameter, model: s
     show_default=True,
     help="Inference engine.",
 )
-@click.option("--overlays", is_flag=True, help="Draw the boxes of every image into OUT/overlays.")
-@click.option("--report/--no-report", default=True, show_default=True, help="Write OUT/report.html.")
+@overlays_option
+@report_option
 @quiet_option
 def run(
     sources: tuple[str, ...],
@@ -73,6 +78,7 @@ def run(
     overlays: bool,
     report: bool,
     quiet: bool,
+    **options: Any,
 ) -> ExitCode:
     """Detect text in PATH... on this machine: starts a private server and workers, and stops them again.
 
@@ -87,6 +93,7 @@ def run(
     """
     from producer.job.output_folder import JobRequest, OutputFolder
     from producer.local.job import run_local_job
+    from worker.page_options import PageOptions
 
     request = JobRequest(
         job=job or default_job_name(),
@@ -98,6 +105,7 @@ def run(
         workers=workers,
         overlays=overlays,
         report=report,
+        options=PageOptions(**options),
     )
     folder = OutputFolder(out.absolute())
     if folder.exists():
@@ -125,10 +133,16 @@ def _going_on(begun: JobRequest, given: JobRequest, out: Path) -> JobRequest:
         )
     source = click.get_current_context().get_parameter_source
     typed = {name for name in (*_FIXED, *_FREE) if source(name) is ParameterSource.COMMANDLINE}
-    for name in _FIXED:
-        if name in typed and getattr(given, name) != getattr(begun, name):
-            was, option = getattr(begun, name) or "its default", f"--{name.replace('_', '-')}"
+    for name in typed - set(_FREE):
+        was, now = (_asked(request, name) for request in (begun, given))
+        if now != was:
+            was, option = was or "its default", f"--{name.replace('_', '-')}"
             raise OtherJobError(
                 f"{out} holds a job begun with {option} {was}: leave {option} out, or choose another -o"
             )
     return msgspec.structs.replace(begun, **{name: getattr(given, name) for name in _FREE if name in typed})
+
+
+def _asked(request: JobRequest, name: str) -> object:
+    """What a request says of one option of this command."""
+    return getattr(request.options if name in PAGE_OPTIONS else request, name)

@@ -16,6 +16,7 @@ from producer.job.upload import BATCH_BYTES, BATCH_PAGES, CannotSendError, Parce
 from worker.broker import queue
 from worker.ledger.ledger import Ledger
 from worker.messages import ImageTask
+from worker.page_options import NO_OPTIONS, PageOptions
 from worker.redis_keys import JobKeys, now_ms
 
 
@@ -70,6 +71,7 @@ class Feeder:
         manifest: Iterable[ManifestLine],
         *,
         limit_side: int = 0,
+        options: PageOptions = NO_OPTIONS,
         window: Window | None = None,
         uploader: Uploader | None = None,
     ) -> None:
@@ -81,6 +83,7 @@ class Feeder:
             job: the job's name.
             manifest: its pages.
             limit_side: long side the network sees at most, pixels; 0 leaves it to the workers.
+            options: what else the job asks of the workers.
             window: how much may wait in Redis.
             uploader: sends the pages' bytes too; None if workers open the pages themselves.
         """
@@ -89,6 +92,7 @@ class Feeder:
         self._job = job
         self._lines: Iterator[ManifestLine] = iter(manifest)
         self._limit_side = limit_side
+        self._options = options
         self._window = window or Window()
         self._uploader = uploader
         self._unsent: deque[ManifestLine] = deque()
@@ -198,6 +202,7 @@ class Feeder:
                 uri=line.uri,
                 page=line.page,
                 limit_side=self._limit_side,
+                options=self._options,
             )
             for line in lines
         ]

@@ -14,6 +14,7 @@ import msgspec
 
 from detector.atomic import atomic_write
 from producer.errors import ProducerError
+from worker.page_options import PageOptions
 
 
 class FolderBusyError(ProducerError):
@@ -36,6 +37,7 @@ class JobRequest(msgspec.Struct, frozen=True, kw_only=True):
         transfer: ``uri`` (workers open the same address) or ``redis`` (the bytes travel through the broker).
         shrink: with ``redis``: make pages no larger than ``limit_side`` before they travel.
         output: an ``s3://`` prefix that gets ``results.jsonl`` at the end; empty for none.
+        options: thresholds, tiles and memory that workers use instead of their own.
     """
 
     job: str
@@ -50,6 +52,7 @@ class JobRequest(msgspec.Struct, frozen=True, kw_only=True):
     transfer: str = "uri"
     shrink: bool = False
     output: str = ""
+    options: PageOptions = PageOptions()
 
 
 class OutputFolder:

@@ -147,6 +147,8 @@ class LocalFleet:
         # "auto" leaves the choice to the environment, and there to the machine.
         if request.profile != "auto":
             environment["OCRFLEET_PROFILE"] = request.profile
+        if request.options.memory_limit_mb:
+            environment["OCRFLEET_MEMORY_LIMIT_MB"] = str(request.options.memory_limit_mb)
         if not environment.get("OCRFLEET_MEMORY_LIMIT_MB"):
             name = environment.get("OCRFLEET_PROFILE", "").strip() or "auto"
             environment["OCRFLEET_MEMORY_LIMIT_MB"] = str(memory_share_mb(name, request.workers, read_machine()))

@@ -18,9 +18,9 @@ from producer.job.output_folder import JobRequest, OutputFolder
 from producer.job.results_file import drop_failed
 from producer.job.view import View
 from producer.local.beat import BeatThread
-from producer.local.ending import Ending
 from producer.local.fleet import LocalFleet, check_installed, check_model
-from producer.local.summary import finish
+from producer.output.ending import Ending
+from producer.output.summary import finish
 from producer.output.terminal import Progress
 from worker.app import app_for
 from worker.broker import queue
@@ -80,7 +80,7 @@ def run_job(folder: OutputFolder, request: JobRequest, view: View) -> Ending:
             _recover(app, ledger, request.job, collector)
             before = collector.count
             pages = read_manifest(folder.manifest)
-            feeder = Feeder(app, ledger, request.job, pages, limit_side=request.limit_side)
+            feeder = Feeder(app, ledger, request.job, pages, limit_side=request.limit_side, options=request.options)
 
             def look_after_workers() -> None:
                 if fleet.revive():
