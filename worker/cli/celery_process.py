@@ -6,15 +6,15 @@ import os
 import sys
 from typing import NoReturn
 
-from worker.process import MALLOC_ENVIRONMENT
+from worker.process import MALLOC_ENVIRONMENT, celery_command
 
 
 def replace_by_celery(*arguments: str) -> NoReturn:
-    """Become ``celery -A worker.app ...``: signals then reach Celery itself.
+    """Become ``celery -A worker.app ...`` (`worker.celery_main`): signals then reach Celery itself.
 
     Args:
         arguments: of ``celery``: the name of its program, then options.
     """
     environment = {**MALLOC_ENVIRONMENT, **os.environ}
     sys.stdout.flush()
-    os.execve(sys.executable, [sys.executable, "-m", "celery", "-A", "worker.app", *arguments], environment)
+    os.execve(sys.executable, celery_command(*arguments), environment)
