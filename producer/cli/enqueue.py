@@ -63,6 +63,7 @@ def enqueue(
     """
     from producer.fleet_job import begin_or_continue, choose_shrinking, connect_fleet, feed_job
     from producer.job.output_folder import JobRequest, state_folder
+    from producer.sources.remote import check_sources
     from worker.page_options import PageOptions
 
     if output and not (watching and output.startswith("s3://")):
@@ -80,6 +81,7 @@ def enqueue(
         ),
         shrink,
     )
+    check_sources(request.sources)
     app, ledger = connect_fleet()
     folder = state_folder(job)
     begin_or_continue(folder, request, ledger)

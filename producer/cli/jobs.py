@@ -25,9 +25,11 @@ def status(job: str | None, as_json: bool) -> None:
 
     from producer.fleet_job import connect_fleet, get_job
     from producer.job.status import StatusRow
+    from worker.ops.worker_registry import alive
 
     _, ledger = connect_fleet()
-    rows = [StatusRow.of(get_job(ledger, name)) for name in ([job] if job else ledger.jobs())]
+    workers = alive(ledger.client)
+    rows = [StatusRow.of(get_job(ledger, name), workers) for name in ([job] if job else ledger.jobs())]
     if as_json:
         found = [asdict(row) for row in rows]
         click.echo(json.dumps(found[0] if job else found))
@@ -50,10 +52,11 @@ def watch(job: str, quiet: bool) -> ExitCode:
     """Show JOB's progress until it is done. Ctrl-C stops watching, not the job."""
     from producer.fleet_job import connect_fleet, watch_job
     from producer.job.status import StatusRow
+    from worker.ops.worker_registry import alive
 
     app, ledger = connect_fleet()
     last = watch_job(app, ledger, job, quiet=quiet)
-    click.echo(str(StatusRow.of(last)), err=True)
+    click.echo(str(StatusRow.of(last, alive(ledger.client))), err=True)
     return ExitCode.FAILED if last.failed else ExitCode.OK
 
 

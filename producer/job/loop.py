@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -14,14 +15,17 @@ from detector.exit_codes import ExitCode
 from producer.errors import ProducerError
 from producer.job.collect import Collector
 from producer.job.feed import Feeder
-from producer.job.view import View
+from producer.job.view import COLLECTING, WAITING, View
 from worker.broker.connection import is_full
 from worker.ledger.ledger import JobStatus, Ledger
 from worker.ledger.reconcile import reconcile
+from worker.ops import worker_registry
+from worker.settings import LEASE_S
 
 # How often the ledger is asked for stranded pages while this process lives; beat does it for orphaned jobs.
 RECONCILE_EVERY_S = 10.0
 STATUS_EVERY_S = 0.5
+PRESENCE_EVERY_S = 2.0
 # Records are taken in bundles. Woken by each, the producer would be busy (file, flush, ledger, window) just when the
 # worker beside it wants its next page: half a millisecond an image. A fleet takes less than half a window meanwhile.
 PAUSE_S = 0.1
@@ -74,6 +78,10 @@ class JobLoop:
     on_tick: Callable[[], None] = lambda: None
     peak_rss_mb: float = 0.0
     _last_reconcile: float = field(default_factory=time.monotonic)
+    _done: int | None = None
+    _progress_at: float = 0.0
+    _presence_at: float = -math.inf
+    _present: bool = False
 
     def run(self) -> JobStatus:
         """Go on until the end of the job (or, with ``until_fed``, until all is fed). Returns its last status.
@@ -126,8 +134,20 @@ class JobLoop:
             return "cancelled"
         if self.feeder and self.feeder.waiting:
             return self.feeder.waiting
-        if status.done == 0:
-            return "waiting for workers"
+        if not status.finished and not self._workers_alive(status):
+            return WAITING
         if self.feeder and not self.feeder.exhausted:
             return "feeding"
-        return "collecting" if status.finished else "working"
+        return COLLECTING if status.finished else "working"
+
+    def _workers_alive(self, status: JobStatus) -> bool:
+        """Whether records came of late, or a worker has reported. Asked of the broker now and then only."""
+        now = time.monotonic()
+        if status.done != self._done:
+            # The first look only says how many there were before.
+            self._done, self._progress_at = status.done, self._progress_at if self._done is None else now
+        if self._progress_at and now - self._progress_at < LEASE_S:
+            return True
+        if now - self._presence_at >= PRESENCE_EVERY_S:
+            self._presence_at, self._present = now, worker_registry.alive(self.ledger.client) > 0
+        return self._present

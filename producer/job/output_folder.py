@@ -6,7 +6,7 @@ import fcntl
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +67,7 @@ class OutputFolder:
         self.private = root / ".ocrfleet"
         self.request_file = self.private / "request.json"
         self.server_data = self.private / "server"
+        self._made_root = False
 
     def exists(self) -> bool:
         """Whether a job was ever started here."""
@@ -80,12 +81,23 @@ class OutputFolder:
         """New folders are this user's alone: results name other people's files, `.ocrfleet` holds a server's data."""
         if not self.root.exists():
             self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._made_root = True
         self.private.mkdir(mode=0o700, exist_ok=True)
 
     def save_request(self, request: JobRequest) -> None:
         """Remember what was asked for."""
         self._make()
         write_atomically(self.request_file, msgspec.json.encode(request))
+
+    def leave_unused(self) -> None:
+        """Remove what `locked` made where no job was begun, and nothing else."""
+        if self.exists():
+            return
+        with suppress(OSError):  # anything else of somebody's is in there
+            (self.private / "lock").unlink(missing_ok=True)
+            self.private.rmdir()
+            if self._made_root:
+                self.root.rmdir()
 
     def forget_pages(self) -> None:
         """Remove the list of pages and the records made from it: their indices mean nothing to a new list."""

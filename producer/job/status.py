@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 
+from producer.job.view import WAITING
 from worker.ledger.ledger import JobStatus
 
 
@@ -23,6 +24,7 @@ class StatusRow:
         images_per_second: over the job's whole life.
         eta_seconds: until all is done at that rate; None if unknown.
         last_progress_at: Unix time of the last record, seconds; None before the first one.
+        workers: alive on this broker, whatever job they work at.
     """
 
     job: str
@@ -35,14 +37,16 @@ class StatusRow:
     images_per_second: float
     eta_seconds: float | None
     last_progress_at: float | None
+    workers: int
 
     @classmethod
-    def of(cls, status: JobStatus) -> StatusRow:
-        """The row of what the ledger says."""
+    def of(cls, status: JobStatus, workers: int) -> StatusRow:
+        """The row of what the ledger says, with the number of workers alive."""
         until = status.finished_s or time.time()
         rate = status.done / max(0.001, until - status.created_s)
         left = status.total - status.done
-        eta = round(left / rate, 1) if left and rate else (0 if not left else None)
+        goes_on = workers > 0 and status.state == "open"
+        eta = 0 if not left else round(left / rate, 1) if rate and goes_on else None
         return cls(
             job=status.job,
             state="finished" if status.finished else status.state,
@@ -54,11 +58,14 @@ class StatusRow:
             images_per_second=round(rate, 3),
             eta_seconds=eta,
             last_progress_at=status.progress_s or None,
+            workers=workers,
         )
 
     def __str__(self) -> str:
         """One line for people."""
         left = f", {self.eta_seconds:.0f} s to go" if self.eta_seconds else ""
+        if self.state == "open" and not self.workers:
+            left = f", {WAITING}"
         return (
             f"{self.job}: {self.state}, {self.ok + self.failed}/{self.total} done, {self.failed} failed, "
             f"{self.in_flight} in flight, {self.uncollected} to collect, {self.images_per_second:.1f} images/s{left}"

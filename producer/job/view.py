@@ -4,6 +4,12 @@ from __future__ import annotations
 
 from typing import Protocol
 
+WAITING = "waiting for workers"
+"""The state of a job whose pages wait while no worker is alive."""
+
+COLLECTING = "collecting"
+"""The state of a finished job whose records are being taken to disk: their number says nothing of workers."""
+
 
 class View(Protocol):
     """What shows a job's progress. ``total`` is None while the pages are being counted."""

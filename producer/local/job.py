@@ -22,6 +22,7 @@ from producer.local.fleet import LocalFleet, check_installed, check_model
 from producer.output.ending import Ending
 from producer.output.summary import finish
 from producer.output.terminal import Progress
+from producer.sources.scan import SourceMissingError
 from worker.app import app_for
 from worker.broker import queue
 from worker.ledger.ledger import Ledger, chunked
@@ -49,7 +50,6 @@ def run_local_job(folder: OutputFolder, request: JobRequest, *, quiet: bool, ret
     check_model(request)
     ending = None
     with folder.locked(), terminated_like_ctrl_c():
-        folder.save_request(request)
         if retry and drop_failed_pages(folder) == 0:
             raise NothingToDoError(f"no failed images in {folder.root}")
         try:
@@ -60,6 +60,11 @@ def run_local_job(folder: OutputFolder, request: JobRequest, *, quiet: bool, ret
                 return ending
         except KeyboardInterrupt:  # while scanning or writing the report
             ending = None
+        except (NothingToDoError, SourceMissingError):
+            folder.leave_unused()
+            raise
+    if not folder.exists():
+        raise JobInterruptedError("interrupted while the images were counted: give the same command again")
     done = f"{ending.ok + ending.failed} of {ending.total} images are done and safe; " if ending else ""
     raise JobInterruptedError(f"interrupted: {done}go on with `ocr-producer resume {folder.root}`")
 
@@ -71,6 +76,7 @@ def run_job(folder: OutputFolder, request: JobRequest, view: View) -> Ending:
     """
     started = time.monotonic()
     view.total = total = make_manifest(folder, request, view)
+    folder.save_request(request)  # not before: a mistyped path must not make this the folder of another job
     with LocalFleet(folder, request) as fleet:
         current = replace(read_settings(os.environ), redis_url=fleet.start_server())
         app = app_for(current)

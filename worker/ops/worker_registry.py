@@ -104,6 +104,12 @@ def workers(client: redis.Redis) -> dict[str, WorkerNote]:
     return {name.decode(): msgspec.json.decode(data, type=WorkerNote) for name, data in notes.items()}
 
 
+def alive(client: redis.Redis, now: float | None = None) -> int:
+    """How many workers have reported within the last minute."""
+    limit = (time.time() if now is None else now) - GONE_S
+    return sum(note.at >= limit for note in workers(client).values())
+
+
 def images(client: redis.Redis) -> dict[str, ImageNote]:
     """host:pid -> its last image."""
     notes = client.hgetall(IMAGES_KEY)
