@@ -1,22 +1,20 @@
 """How many pages a PDF or TIFF has, without decoding any of them."""
 
 import logging
-import warnings
 from pathlib import Path
 from typing import IO, BinaryIO, cast
 
-from PIL import TiffImagePlugin
 from pypdf import PdfReader
 
 from detector.errors import first_line
 from detector.images.suffixes import PDF_SUFFIXES
 from producer.errors import ProducerError
+from producer.sources.tiff_pages import count_directories
 
 TIFF_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")  # classic and BigTIFF, little- and big-endian
 
 # pypdf reports every oddity of a sloppy PDF; what cannot be counted ends as a failed record that says so.
 logging.getLogger("pypdf").setLevel(logging.CRITICAL)
-logging.getLogger("PIL.TiffImagePlugin").setLevel(logging.CRITICAL)
 
 
 class CannotCountError(ProducerError):
@@ -37,7 +35,7 @@ def count_pages(stream: BinaryIO, suffix: str) -> int:
         CannotCountError: with one line that says why.
     """
     try:
-        pages = _count_pdf(stream) if suffix in PDF_SUFFIXES else _count_tiff(stream)
+        pages = _count_pdf(stream) if suffix in PDF_SUFFIXES else count_directories(stream)
     except CannotCountError:
         raise
     # Parsers of hostile files raise whatever they like: struct.error, KeyError, RecursionError, pypdf's own classes.
@@ -53,15 +51,6 @@ def _count_pdf(stream: BinaryIO) -> int:
     if reader.is_encrypted and not reader.decrypt(""):
         raise CannotCountError("it is encrypted and needs a password")
     return len(reader.pages)
-
-
-def _count_tiff(stream: BinaryIO) -> int:
-    # The plugin itself rather than Image.open: nothing is decoded here, so the decompression-bomb limit of
-    # Image.open would only hide the pages of a large scan.
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # "Corrupt EXIF data": the worker opens the page and says what is wrong
-        with TiffImagePlugin.TiffImageFile(stream) as image:
-            return image.n_frames
 
 
 def paged_suffix_of(path: Path) -> str:
