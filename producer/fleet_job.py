@@ -23,9 +23,11 @@ from producer.job.manifest import make_manifest, read_manifest
 from producer.job.output_folder import JobRequest, OutputFolder, state_folder
 from producer.job.results_file import decode_line, send_results
 from producer.job.results_owner import owner_of
+from producer.job.update import look_for_new
 from producer.job.upload import Uploader
 from producer.output.terminal import Progress
 from worker.broker.queue import drop_job
+from worker.ledger.extend import extend_job
 from worker.ledger.ledger import JobStatus, Ledger, chunked
 from worker.ops.worker_registry import program_version
 from worker.redis_keys import JobKeys
@@ -157,7 +159,14 @@ def begin_or_continue(folder: OutputFolder, request: JobRequest, ledger: Ledger)
 
 
 def feed_job(
-    folder: OutputFolder, request: JobRequest, app: Celery, ledger: Ledger, *, watching: bool, quiet: bool
+    folder: OutputFolder,
+    request: JobRequest,
+    app: Celery,
+    ledger: Ledger,
+    *,
+    watching: bool,
+    quiet: bool,
+    update: bool | None = None,
 ) -> Fed:
     """Feed what is not fed yet.
 
@@ -167,6 +176,7 @@ def feed_job(
         app: sends the messages.
         ledger: of the same broker.
         watching: stay until every page has its record.
+        update: as for `producer.local.job.run_local_job`.
         quiet: show no progress.
 
     Raises:
@@ -179,9 +189,14 @@ def feed_job(
         folder.save_request(request)
         try:
             with Progress(quiet=quiet) as progress, ExitStack() as stack:
-                progress.total = total = make_manifest(folder, request, progress)
+                known = folder.manifest.exists()
+                total = make_manifest(folder, request, progress)
+                if known and update is not None:
+                    total += look_for_new(folder, request, progress, update=update)
+                progress.total = total
                 about = {"manifest": str(folder.manifest), "version": program_version(), "host": socket.gethostname()}
                 ledger.create(job, total, {**about, "request": remembered(request)})
+                extend_job(ledger, job, total)
                 ledger.reopen(job)
                 uploader = stack.enter_context(_uploader(ledger, request))
                 lines = read_manifest(folder.manifest)

@@ -122,7 +122,7 @@ LAYERS = (
     ("producer.job",),
     ("producer.output",),
     ("producer.fleet_job", "producer.fleet_results", "producer.local"),
-    ("producer.web",),
+    ("producer.web", "producer.watch_folder"),
     ("producer.cli",),
 )
 """From the ground up. A folder (or a module beside the folders) imports those of the rows below it and nothing else of

@@ -14,6 +14,7 @@ from producer.cli.options import (
     page_options,
     quiet_option,
     sources_argument,
+    update_option,
 )
 
 if TYPE_CHECKING:
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
 @click.option("--output", default="", metavar="s3://…", help="With --watch: collect, and put results.jsonl there.")
 @limit_side_option
 @page_options
+@update_option
 @click.option("--watch", "watching", is_flag=True, help="Stay until every image is done, showing progress.")
 @quiet_option
 def enqueue(
@@ -49,6 +51,7 @@ def enqueue(
     output: str,
     limit_side: int | None,
     watching: bool,
+    update: bool,
     quiet: bool,
     **options: Any,
 ) -> ExitCode:
@@ -85,7 +88,9 @@ def enqueue(
     app, ledger = connect_fleet()
     folder = state_folder(job)
     begin_or_continue(folder, request, ledger)
-    return say_fed(feed_job(folder, request, app, ledger, watching=watching, quiet=quiet), watching=watching)
+    return say_fed(
+        feed_job(folder, request, app, ledger, watching=watching, quiet=quiet, update=update), watching=watching
+    )
 
 
 def say_fed(fed: Fed, *, watching: bool) -> ExitCode:

@@ -63,6 +63,9 @@ def page_options(function: Callable[..., Any]) -> Callable[..., Any]:
     return function
 
 
+update_option = click.option(
+    "--update", is_flag=True, help="Add images that are new in PATH... since the job began. Without it: say how many."
+)
 overlays_option = click.option("--overlays", is_flag=True, help="Draw the boxes of every image into OUT/overlays.")
 report_option = click.option("--report/--no-report", default=True, show_default=True, help="Write OUT/report.html.")
 out_option = click.option(

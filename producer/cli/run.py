@@ -20,6 +20,7 @@ from producer.cli.options import (
     quiet_option,
     report_option,
     sources_argument,
+    update_option,
 )
 from producer.errors import OtherJobError
 
@@ -65,6 +66,7 @@ def _absolute_model(context: click.Context, parameter: click.Parameter, model: s
 )
 @overlays_option
 @report_option
+@update_option
 @quiet_option
 def run(
     sources: tuple[str, ...],
@@ -77,6 +79,7 @@ def run(
     runtime: str,
     overlays: bool,
     report: bool,
+    update: bool,
     quiet: bool,
     **options: Any,
 ) -> ExitCode:
@@ -115,7 +118,7 @@ def run(
         folder.manifest.unlink()  # a run was killed just before it took this folder for its own
     elif folder.results.exists() or folder.manifest.exists():
         raise OtherJobError(f"{out} holds results of something else: choose another -o")
-    return run_local_job(folder, request, quiet=quiet).exit_code
+    return run_local_job(folder, request, quiet=quiet, update=update).exit_code
 
 
 def _going_on(begun: JobRequest, given: JobRequest, out: Path) -> JobRequest:

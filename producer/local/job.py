@@ -16,6 +16,7 @@ from producer.job.loop import JobLoop
 from producer.job.manifest import make_manifest, read_manifest
 from producer.job.output_folder import JobRequest, OutputFolder
 from producer.job.results_file import drop_failed
+from producer.job.update import look_for_new
 from producer.job.view import View
 from producer.local.beat import BeatThread
 from producer.local.fleet import LocalFleet, check_installed, check_model
@@ -25,13 +26,16 @@ from producer.output.terminal import Progress
 from producer.sources.scan import SourceMissingError
 from worker.app import app_for
 from worker.broker import queue
+from worker.ledger.extend import extend_job
 from worker.ledger.ledger import Ledger, chunked
 from worker.ledger.patient import open_ledger
 from worker.messages import decode_task
 from worker.settings import read_settings
 
 
-def run_local_job(folder: OutputFolder, request: JobRequest, *, quiet: bool, retry: bool = False) -> Ending:
+def run_local_job(
+    folder: OutputFolder, request: JobRequest, *, quiet: bool, retry: bool = False, update: bool | None = None
+) -> Ending:
     """Run or go on with a job on this machine: show it, and write its summary.
 
     Args:
@@ -39,6 +43,7 @@ def run_local_job(folder: OutputFolder, request: JobRequest, *, quiet: bool, ret
         request: the job.
         quiet: show no progress.
         retry: do the failed pages again.
+        update: add pages that are new in the sources; False only says how many there are, None does not look.
 
     Raises:
         JobInterruptedError: Ctrl-C or SIGTERM; what was done is safe.
@@ -54,7 +59,7 @@ def run_local_job(folder: OutputFolder, request: JobRequest, *, quiet: bool, ret
             raise NothingToDoError(f"no failed images in {folder.root}")
         try:
             with Progress(quiet=quiet) as progress:
-                ending = run_job(folder, request, progress)
+                ending = run_job(folder, request, progress, update)
             if not ending.interrupted:
                 finish(folder, request, ending, quiet=quiet)
                 return ending
@@ -69,19 +74,24 @@ def run_local_job(folder: OutputFolder, request: JobRequest, *, quiet: bool, ret
     raise JobInterruptedError(f"interrupted: {done}go on with `ocr-producer resume {folder.root}`")
 
 
-def run_job(folder: OutputFolder, request: JobRequest, view: View) -> Ending:
+def run_job(folder: OutputFolder, request: JobRequest, view: View, update: bool | None = None) -> Ending:
     """Do what is left of the job. The folder must be locked by the caller.
 
     Ctrl-C (KeyboardInterrupt) stops the workers after their image, saves what they made, and returns.
     """
     started = time.monotonic()
-    view.total = total = make_manifest(folder, request, view)
+    begun = folder.exists()
+    total = make_manifest(folder, request, view)
+    if begun and update is not None:
+        total += look_for_new(folder, request, view, update=update)
+    view.total = total
     folder.save_request(request)  # not before: a mistyped path must not make this the folder of another job
     with LocalFleet(folder, request) as fleet:
         current = replace(read_settings(os.environ), redis_url=fleet.start_server())
         app = app_for(current)
         ledger = open_ledger(current)
         ledger.create(request.job, total, {"out": str(folder.root)})
+        extend_job(ledger, request.job, total)
         with Collector(ledger, request.job, folder.results, total) as collector:
             _recover(app, ledger, request.job, collector)
             before = collector.count
