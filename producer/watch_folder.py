@@ -109,7 +109,7 @@ def _watch(
                     lived_on = time.monotonic()
                     live_on()
                 time.sleep(poll_s)
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, JobInterruptedError):
         raise JobInterruptedError(f"stopped watching {root}: the same command goes on") from None
 
 

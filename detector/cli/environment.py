@@ -15,7 +15,7 @@ SETTINGS = (
 
 DEPLOYMENT = (
     "REDIS_PASSWORD", "REDIS_BIND", "FLOWER_BIND", "IMAGES", "OUT", "TAG", "WORKER_MEM_LIMIT", "WORKER_CPUS",
-    "PICTURES",
+    "PICTURES", "CA",
 )  # fmt: skip
 """What compose's .env and our tests read; often exported in the same shell."""
 
