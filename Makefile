@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 IMAGES ?= examples/images
 OUT ?= out
+ROUNDS ?= 20
 MODEL ?= dbnet-resnet18
 RUN ?= runs/$(MODEL)
 BIN = $(VENV)/bin
@@ -16,7 +17,7 @@ LOCKED = $(BIN)/python -m pip --disable-pip-version-check --quiet install --requ
 JOBS ?= $(shell nproc)
 PARALLEL = --dist=loadfile --no-loadscope-reorder --numprocesses
 
-.PHONY: run quick test lint lock bench train .data-given clean
+.PHONY: run quick test lint lock bench faults train .data-given clean
 
 run: $(VENV)/.run-ready ## detect text in IMAGES, results in OUT
 	$(BIN)/ocr-producer run "$(IMAGES)" -o "$(OUT)" --overlays
@@ -43,6 +44,9 @@ lock: $(VENV)/bin/python ## requirements/*.txt anew from pyproject.toml and cons
 bench: $(VENV)/.test-ready ## tables of speed and memory; takes minutes, wants a quiet machine
 	failed=; for script in tests/bench/bench_*.py; do echo "== $$script"; $(BIN)/python $$script || failed="$$failed $$script"; done; \
 	test -z "$$failed" || { echo "not measured, or not good:$$failed"; exit 1; }
+
+faults: $(VENV)/.test-ready ## every kind of fault ROUNDS times over real jobs, and a table; about two hours for 20
+	OCRFLEET_FAULTS_STOP_S=45 $(BIN)/python -m tests.faults --rounds $(ROUNDS)
 
 train: .data-given $(VENV)/.test-ready ## the shipped weights from the folders in DATA; goes on where it stopped
 	$(BIN)/python -m detector.training.line_level "$(DATA)" "$(RUN)" --model "$(MODEL)" $(if $(TEACHER),--teacher "$(TEACHER)") $(FLAGS)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import click
 
-from producer.job.collected_manifest import bring_manifest
 from producer.job.output_folder import JobRequest, OutputFolder, state_folder
+from producer.output.collected_manifest import bring_manifest
 from producer.output.ending import Ending
 from producer.output.summary import finish, write_job_json
 from worker.ledger.ledger import JobStatus

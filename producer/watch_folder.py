@@ -11,15 +11,15 @@ import click
 
 from producer.errors import JobInterruptedError, OtherJobError
 from producer.fleet_job import connect_fleet, feed_job
+from producer.growing.new_pages import append_pages
+from producer.growing.settling import Settling, files_of
 from producer.job.interrupt import terminated_like_ctrl_c
+from producer.job.job_epoch import open_job
 from producer.job.manifest import count_manifest
 from producer.job.output_folder import JobRequest, OutputFolder, state_folder, write_atomically
-from producer.job.settling import Settling, files_of
-from producer.job.update import append_pages
 from producer.local.job import run_local_job
 from producer.sources.scan import scan_file
 from producer.sources.walk import FoundFile
-from worker.ledger.extend import keep_alive
 from worker.ledger.ledger import Ledger, chunked
 
 KEEP_ALIVE_S = 600.0
@@ -60,19 +60,19 @@ def watch_into_job(root: Path, request: JobRequest, *, poll_s: float, settle_s: 
     def feed() -> None:
         status = ledger.status(request.job)
         if status is None and folder.exists():
-            _begin_again(ledger, request.job, count_manifest(folder.manifest), fed())
+            _begin_again(folder, ledger, request.job, fed())
         feed_job(folder, request, app, ledger, watching=False, quiet=True)
         write_atomically(fed_file, str(count_manifest(folder.manifest)).encode())
 
     def live_on() -> None:
-        keep_alive(ledger, request.job)
+        ledger.touch(request.job, feeding=True)
 
     _watch(root, folder, request, feed, live_on, poll_s=poll_s, settle_s=settle_s)
 
 
-def _begin_again(ledger: Ledger, job: str, total: int, fed: int) -> None:
+def _begin_again(folder: OutputFolder, ledger: Ledger, job: str, fed: int) -> None:
     """The broker forgot a job that was idle for too long: what was fed before is not sent again."""
-    ledger.create(job, total, {})
+    open_job(folder, ledger, job, count_manifest(folder.manifest))
     for indices in chunked(range(fed)):
         ledger.adopt(job, indices, ok=True)
 

@@ -65,9 +65,11 @@ class ImageTask(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         blob_page: page inside the bytes, where the producer sent less than the whole file; -1: the same as ``page``.
         original: the page before the producer made it smaller; None: the bytes are as they were.
         options: thresholds and the like that the job asks for.
+        epoch: which job of that name; "" in messages of versions that did not have it.
     """
 
-    schema: int = SCHEMA
+    # By a factory: what equals a plain default is left out on the wire, and a version that nobody sends helps nobody.
+    schema: int = msgspec.field(default_factory=lambda: SCHEMA)
     job: str
     index: int
     image: str
@@ -77,6 +79,7 @@ class ImageTask(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     blob_page: int = -1
     original: Original | None = None
     options: PageOptions = NO_OPTIONS
+    epoch: str = ""
 
     @property
     def page_in_bytes(self) -> int:
@@ -128,6 +131,23 @@ def decode_task(data: bytes | dict[str, Any]) -> ImageTask:
     if task.original is not None and min(task.original.width, task.original.height) < 1:
         raise MessageError(f"ImageTask with an original of no size: {task.job!r} {task.index}")
     return task
+
+
+def page_named_in(message: object) -> ImageTask | None:
+    """The page a message is about, though it is not an ImageTask of this version; None if it names none."""
+    if not isinstance(message, dict):
+        return None
+    job, index, image, page, epoch = (message.get(name) for name in ("job", "index", "image", "page", "epoch"))
+    if not isinstance(job, str) or not JOB_NAME.match(job) or not isinstance(index, int) or not 0 <= index < 2**31:
+        return None
+    return ImageTask(
+        job=job,
+        index=index,
+        image=image if isinstance(image, str) else "",
+        uri="",
+        page=page if isinstance(page, int) and page >= 0 else 0,
+        epoch=epoch if isinstance(epoch, str) else "",
+    )
 
 
 def failed_record(task: ImageTask, error_type: ErrorType, message: str, **fields: Any) -> ImageRecord:

@@ -13,6 +13,7 @@ from typing import Any
 import click
 
 from detector.cli.environment import unknown_names
+from detector.errors import printable_lines
 from detector.exit_codes import ExitCode
 
 Explained = tuple[str, ExitCode]
@@ -127,7 +128,7 @@ def run_to_exit_code(run: Callable[[], Any], doing: str, explain: Explain, prefi
 
 
 def _say(line: str, code: int) -> int:
-    click.echo(line, err=True)
+    click.echo(printable_lines(line), err=True)  # a name in it may be a stranger's
     return code
 
 

@@ -23,6 +23,8 @@ def collect(job: str, out: Path, follow: bool, overlays: bool, report: bool, qui
     When the job is done OUT holds what `run` leaves: job.json, manifest.jsonl, report.html. Pictures (--overlays, and
     those in the report) need the images, so collect on the machine that enqueued the job.
 
+    Exit code 0 only when OUT then has a record of every image, and none of them failed.
+
     \b
     Examples:
       ocr-producer collect archive-7 -o out --follow
@@ -30,7 +32,8 @@ def collect(job: str, out: Path, follow: bool, overlays: bool, report: bool, qui
     """
     import msgspec
 
-    from producer.fleet_job import collect_job, connect_fleet, request_of
+    from producer.fleet_job import collect_job, connect_fleet
+    from producer.fleet_request import request_of
     from producer.fleet_results import finish_collected
     from producer.job.output_folder import OutputFolder
 
@@ -40,4 +43,6 @@ def collect(job: str, out: Path, follow: bool, overlays: bool, report: bool, qui
     request = msgspec.structs.replace(request_of(collected.status), overlays=overlays, report=report)
     finish_collected(folder, request, collected.status, count=collected.count, failed=collected.failed, quiet=quiet)
     click.echo(f"{folder.results}: {collected.count} of {collected.total} records, {collected.failed} failed", err=True)
-    return ExitCode.FAILED if collected.failed else ExitCode.OK
+    if collected.why:
+        click.echo(f"not complete: {collected.why}", err=True)
+    return ExitCode.FAILED if collected.failed or collected.count < collected.total else ExitCode.OK

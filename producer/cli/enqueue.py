@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -13,8 +14,10 @@ from producer.cli.options import (
     limit_side_option,
     page_options,
     quiet_option,
+    sniff_option,
     sources_argument,
     update_option,
+    zip_encoding_option,
 )
 
 if TYPE_CHECKING:
@@ -38,9 +41,18 @@ if TYPE_CHECKING:
     help="With --transfer redis: send pages at the size the network sees. Default: on in profile low, where possible.",
 )
 @click.option("--output", default="", metavar="s3://…", help="With --watch: collect, and put results.jsonl there.")
+@click.option(
+    "--adopt",
+    "adopted",
+    type=click.Path(path_type=Path, file_okay=False, exists=True),
+    help="Output folder of this job's `collect` from before the broker lost it: what is there is not done again.",
+)
+@click.option("--urgent", is_flag=True, help="Take these images before those of other jobs that wait.")
 @limit_side_option
 @page_options
 @update_option
+@sniff_option
+@zip_encoding_option
 @click.option("--watch", "watching", is_flag=True, help="Stay until every image is done, showing progress.")
 @quiet_option
 def enqueue(
@@ -49,7 +61,11 @@ def enqueue(
     transfer: str,
     shrink: bool | None,
     output: str,
+    adopted: Path | None,
+    urgent: bool,
     limit_side: int | None,
+    sniff: bool,
+    zip_encoding: str,
     watching: bool,
     update: bool,
     quiet: bool,
@@ -63,9 +79,11 @@ def enqueue(
       ocr-producer enqueue 'inbox/*.pdf' --job inbox && ocr-producer collect inbox -o out --follow
       ocr-producer enqueue scans/ --job far-away --transfer redis --shrink --watch
       ocr-producer enqueue s3://bucket/scans --job cloud --watch --output s3://bucket/results
+      ocr-producer enqueue /shared/scans --job archive-7 --adopt out
     """
-    from producer.fleet_job import begin_or_continue, choose_shrinking, connect_fleet, feed_job
-    from producer.job.output_folder import JobRequest, state_folder
+    from producer.fleet_job import begin_or_continue, connect_fleet, feed_job
+    from producer.fleet_request import choose_shrinking
+    from producer.job.output_folder import JobRequest, OutputFolder, state_folder
     from producer.sources.remote import check_sources
     from worker.page_options import PageOptions
 
@@ -81,16 +99,19 @@ def enqueue(
             transfer=transfer,
             output=output,
             options=PageOptions(**options),
+            urgent=urgent,
+            sniff=sniff,
+            zip_encoding=zip_encoding,
         ),
         shrink,
     )
     check_sources(request.sources)
     app, ledger = connect_fleet()
     folder = state_folder(job)
-    begin_or_continue(folder, request, ledger)
-    return say_fed(
-        feed_job(folder, request, app, ledger, watching=watching, quiet=quiet, update=update), watching=watching
-    )
+    begin_or_continue(folder, request, ledger, adopting=adopted is not None)
+    results = OutputFolder(adopted.absolute()).results if adopted else None
+    fed = feed_job(folder, request, app, ledger, watching=watching, quiet=quiet, adopted=results, update=update)
+    return say_fed(fed, watching=watching)
 
 
 def say_fed(fed: Fed, *, watching: bool) -> ExitCode:
@@ -105,4 +126,5 @@ def say_fed(fed: Fed, *, watching: bool) -> ExitCode:
     if not watching:
         follow = f"`ocr-producer watch {job}`, or `ocr-producer collect {job} -o OUT --follow`"
         click.echo(f"follow it with {follow}", err=True)
-    return ExitCode.FAILED if watching and fed.status.failed else ExitCode.OK
+    incomplete = fed.status.failed or not fed.status.finished
+    return ExitCode.FAILED if watching and incomplete else ExitCode.OK

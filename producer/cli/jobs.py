@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from detector.errors import printable
 from detector.exit_codes import ExitCode
 from producer.cli.options import check_job_name, job_argument, quiet_option
 
@@ -25,16 +26,16 @@ def status(job: str | None, as_json: bool) -> None:
 
     from producer.fleet_job import connect_fleet, get_job
     from producer.job.status import StatusRow
-    from worker.ops.worker_registry import alive
+    from worker.ops.diagnosis import look_around
 
     _, ledger = connect_fleet()
-    workers = alive(ledger.client)
-    rows = [StatusRow.of(get_job(ledger, name), workers) for name in ([job] if job else ledger.jobs())]
+    around = look_around(ledger)
+    rows = [StatusRow.of(get_job(ledger, name), around) for name in ([job] if job else ledger.jobs())]
     if as_json:
         found = [asdict(row) for row in rows]
         click.echo(json.dumps(found[0] if job else found))
     else:
-        click.echo("\n".join(map(str, rows)) or "no jobs")
+        click.echo("\n".join(printable(str(row)) for row in rows) or "no jobs")
 
 
 @click.command()
@@ -52,12 +53,11 @@ def watch(job: str, quiet: bool) -> ExitCode:
     """Show JOB's progress until it is done. Ctrl-C stops watching, not the job."""
     from producer.fleet_job import connect_fleet, watch_job
     from producer.job.status import StatusRow
-    from worker.ops.worker_registry import alive
 
     app, ledger = connect_fleet()
     last = watch_job(app, ledger, job, quiet=quiet)
-    click.echo(str(StatusRow.of(last, alive(ledger.client))), err=True)
-    return ExitCode.FAILED if last.failed else ExitCode.OK
+    click.echo(printable(str(StatusRow.of(last))), err=True)
+    return ExitCode.FAILED if last.failed or not last.finished else ExitCode.OK
 
 
 @click.command()

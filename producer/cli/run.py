@@ -19,8 +19,10 @@ from producer.cli.options import (
     page_options,
     quiet_option,
     report_option,
+    sniff_option,
     sources_argument,
     update_option,
+    zip_encoding_option,
 )
 from producer.errors import OtherJobError
 
@@ -67,6 +69,8 @@ def _absolute_model(context: click.Context, parameter: click.Parameter, model: s
 @overlays_option
 @report_option
 @update_option
+@sniff_option
+@zip_encoding_option
 @quiet_option
 def run(
     sources: tuple[str, ...],
@@ -80,6 +84,8 @@ def run(
     overlays: bool,
     report: bool,
     update: bool,
+    sniff: bool,
+    zip_encoding: str,
     quiet: bool,
     **options: Any,
 ) -> ExitCode:
@@ -109,6 +115,8 @@ def run(
         overlays=overlays,
         report=report,
         options=PageOptions(**options),
+        sniff=sniff,
+        zip_encoding=zip_encoding,
     )
     folder = OutputFolder(out.absolute())
     if folder.exists():

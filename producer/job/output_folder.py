@@ -21,6 +21,10 @@ class FolderBusyError(ProducerError):
     """Another process works in this output folder."""
 
 
+class DamagedFolderError(ProducerError):
+    """A file of a job's folder cannot be read. The message names it and the remedy."""
+
+
 class JobRequest(msgspec.Struct, frozen=True, kw_only=True):
     """What was asked for, kept so that ``resume`` needs no arguments.
 
@@ -36,8 +40,11 @@ class JobRequest(msgspec.Struct, frozen=True, kw_only=True):
         report: write report.html.
         transfer: ``uri`` (workers open the same address) or ``redis`` (the bytes travel through the broker).
         shrink: with ``redis``: make pages no larger than ``limit_side`` before they travel.
+        urgent: its pages are taken before those of other jobs.
         output: an ``s3://`` prefix that gets ``results.jsonl`` at the end; empty for none.
         options: thresholds, tiles and memory that workers use instead of their own.
+        sniff: in folders, also take files of unknown or no suffix that begin like an image or a PDF.
+        zip_encoding: of names in zips that do not say theirs; empty to guess.
     """
 
     job: str
@@ -53,6 +60,9 @@ class JobRequest(msgspec.Struct, frozen=True, kw_only=True):
     shrink: bool = False
     output: str = ""
     options: PageOptions = PageOptions()
+    urgent: bool = False
+    sniff: bool = False
+    zip_encoding: str = ""
 
 
 class OutputFolder:
@@ -66,16 +76,36 @@ class OutputFolder:
         self.job_json = root / "job.json"
         self.private = root / ".ocrfleet"
         self.request_file = self.private / "request.json"
+        self.epoch_file = self.private / "epoch"
         self.server_data = self.private / "server"
         self._made_root = False
+        self.passed_over_file = self.private / "passed-over.json"
+
+    @property
+    def epoch(self) -> str:
+        """Which job of its name this folder's is; "" for one of a version that did not have epochs."""
+        try:
+            return self.epoch_file.read_text(encoding="ascii").strip()
+        except (FileNotFoundError, UnicodeDecodeError):
+            return ""
 
     def exists(self) -> bool:
         """Whether a job was ever started here."""
         return self.request_file.is_file()
 
     def request(self) -> JobRequest:
-        """What was asked for."""
-        return msgspec.json.decode(self.request_file.read_bytes(), type=JobRequest)
+        """What was asked for.
+
+        Raises:
+            DamagedFolderError: the file holds something else; a power cut may have left it empty.
+        """
+        try:
+            return msgspec.json.decode(self.request_file.read_bytes(), type=JobRequest)
+        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+            raise DamagedFolderError(
+                f"{self.request_file} is damaged ({error}): remove it and give the first command again; "
+                "the manifest and what is done are kept"
+            ) from None
 
     def _make(self) -> None:
         """New folders are this user's alone: results name other people's files, `.ocrfleet` holds a server's data."""
@@ -94,10 +124,23 @@ class OutputFolder:
         if self.exists():
             return
         with suppress(OSError):  # anything else of somebody's is in there
-            (self.private / "lock").unlink(missing_ok=True)
+            for file in (self.private / "lock", self.passed_over_file):
+                file.unlink(missing_ok=True)
             self.private.rmdir()
             if self._made_root:
                 self.root.rmdir()
+
+    def save_passed_over(self, counts: dict[str, int]) -> None:
+        """Remember what the scan passed over, by kind."""
+        self.private.mkdir(parents=True, exist_ok=True)
+        write_atomically(self.passed_over_file, msgspec.json.encode(dict(counts)))
+
+    def passed_over(self) -> dict[str, int]:
+        """What the scan passed over, by kind."""
+        try:
+            return msgspec.json.decode(self.passed_over_file.read_bytes(), type=dict[str, int])
+        except (OSError, msgspec.MsgspecError):
+            return {}
 
     def forget_pages(self) -> None:
         """Remove the list of pages and the records made from it: their indices mean nothing to a new list."""
@@ -144,5 +187,8 @@ def write_json(path: Path, value: Any) -> None:
 
 def state_folder(job: str) -> OutputFolder:
     """Where ``enqueue`` keeps a job's manifest on the producer's machine (XDG base directory specification)."""
-    base = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
-    return OutputFolder(Path(base) / "ocrfleet" / job)
+    try:
+        base = Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state")
+    except RuntimeError:  # neither HOME nor an entry in passwd, as in some containers
+        raise ProducerError("no home folder to keep the job's manifest in: set HOME or XDG_STATE_HOME") from None
+    return OutputFolder(base / "ocrfleet" / job)

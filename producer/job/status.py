@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass
 
-from producer.job.view import WAITING
 from worker.ledger.ledger import JobStatus
+from worker.ops.diagnosis import Situation, diagnosis, moves
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,9 +21,9 @@ class StatusRow:
         in_flight: pages queued or running.
         uncollected: records that wait in Redis.
         images_per_second: over the job's whole life.
-        eta_seconds: until all is done at that rate; None if unknown.
+        eta_seconds: until all is done at that rate; None if unknown, or if nothing was done for a minute.
         last_progress_at: Unix time of the last record, seconds; None before the first one.
-        workers: alive on this broker, whatever job they work at.
+        why: what keeps the job from moving, with the remedy; empty if nothing does.
     """
 
     job: str
@@ -37,16 +36,25 @@ class StatusRow:
     images_per_second: float
     eta_seconds: float | None
     last_progress_at: float | None
-    workers: int
+    why: str = ""
 
     @classmethod
-    def of(cls, status: JobStatus, workers: int) -> StatusRow:
-        """The row of what the ledger says, with the number of workers alive."""
-        until = status.finished_s or time.time()
+    def of(cls, status: JobStatus, around: Situation | None = None) -> StatusRow:
+        """The row of what the ledger says.
+
+        Args:
+            status: of the job.
+            around: what is known about workers and broker; None leaves ``why`` empty.
+        """
+        until = status.finished_s or status.now_s
         rate = status.done / max(0.001, until - status.created_s)
         left = status.total - status.done
-        goes_on = workers > 0 and status.state == "open"
-        eta = 0 if not left else round(left / rate, 1) if rate and goes_on else None
+        # A rate over the whole life says nothing about a job that stands still.
+        eta = (
+            round(left / rate, 1)
+            if left and rate and moves(status) and (around is None or around.workers)
+            else (0 if not left else None)
+        )
         return cls(
             job=status.job,
             state="finished" if status.finished else status.state,
@@ -58,15 +66,14 @@ class StatusRow:
             images_per_second=round(rate, 3),
             eta_seconds=eta,
             last_progress_at=status.progress_s or None,
-            workers=workers,
+            why=diagnosis(status, around) if around else "",
         )
 
     def __str__(self) -> str:
         """One line for people."""
         left = f", {self.eta_seconds:.0f} s to go" if self.eta_seconds else ""
-        if self.state == "open" and not self.workers:
-            left = f", {WAITING}"
         return (
             f"{self.job}: {self.state}, {self.ok + self.failed}/{self.total} done, {self.failed} failed, "
             f"{self.in_flight} in flight, {self.uncollected} to collect, {self.images_per_second:.1f} images/s{left}"
+            + (f"; {self.why}" if self.why else "")
         )

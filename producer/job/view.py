@@ -11,6 +11,10 @@ COLLECTING = "collecting"
 """The state of a finished job whose records are being taken to disk: their number says nothing of workers."""
 
 
+FEEDING, WORKING = "feeding", "working"
+"""States in which the rate of late says when the job will be done."""
+
+
 class View(Protocol):
     """What shows a job's progress. ``total`` is None while the pages are being counted."""
 
@@ -28,3 +32,6 @@ class View(Protocol):
 
     def warn(self, line: str) -> None:
         """Say something that is not an error but must be seen."""
+
+    def note(self, line: str) -> None:
+        """Say something once, however much was said before."""

@@ -167,6 +167,15 @@ class LocalFleet:
         self.server.start()
         return self.server.url
 
+    def revive_server(self) -> None:
+        """Start the server again if it died: its data is on the disk, and workers and producer wait for it.
+
+        Raises:
+            NoEmbeddedServerError: it does not start any more.
+        """
+        if not self.server.running:
+            self.server.start()
+
     def start_workers(self) -> None:
         """Start the workers."""
         for worker in self.workers:

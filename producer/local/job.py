@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import os
+import secrets
 import time
+from contextlib import closing
 from dataclasses import replace
+from functools import partial
 
 from celery import Celery
 
 from producer.errors import JobInterruptedError, NothingToDoError
+from producer.growing.new_pages import look_for_new
 from producer.job.collect import Collector
 from producer.job.feed import Feeder
+from producer.job.growth import Growth
 from producer.job.interrupt import terminated_like_ctrl_c
 from producer.job.loop import JobLoop
 from producer.job.manifest import make_manifest, read_manifest
 from producer.job.output_folder import JobRequest, OutputFolder
+from producer.job.recount import recount
 from producer.job.results_file import drop_failed
-from producer.job.update import look_for_new
 from producer.job.view import View
 from producer.local.beat import BeatThread
 from producer.local.fleet import LocalFleet, check_installed, check_model
@@ -26,7 +31,6 @@ from producer.output.terminal import Progress
 from producer.sources.scan import SourceMissingError
 from worker.app import app_for
 from worker.broker import queue
-from worker.ledger.extend import extend_job
 from worker.ledger.ledger import Ledger, chunked
 from worker.ledger.patient import open_ledger
 from worker.messages import decode_task
@@ -90,21 +94,39 @@ def run_job(folder: OutputFolder, request: JobRequest, view: View, update: bool 
         current = replace(read_settings(os.environ), redis_url=fleet.start_server())
         app = app_for(current)
         ledger = open_ledger(current)
-        ledger.create(request.job, total, {"out": str(folder.root)})
-        extend_job(ledger, request.job, total)
-        with Collector(ledger, request.job, folder.results, total) as collector:
+        ledger.create(request.job, total, {"out": str(folder.root)}, epoch=secrets.token_hex(8))
+        status = ledger.status(request.job)
+        epoch = status.epoch if status else ""
+        growth = Growth(folder.manifest, ledger, request.job, total)
+        with (
+            closing(growth),
+            Collector(ledger, request.job, folder.results, total, on_disk=growth.note) as collector,
+        ):
+            growth.write()  # what an interrupted run had not come to
+            ledger.grow(request.job, growth.total)
+            view.total = growth.total
             _recover(app, ledger, request.job, collector)
             before = collector.count
-            pages = read_manifest(folder.manifest)
-            feeder = Feeder(app, ledger, request.job, pages, limit_side=request.limit_side, options=request.options)
+            again = partial(read_manifest, folder.manifest)
+            feeder = Feeder(
+                app,
+                ledger,
+                request.job,
+                again(),
+                limit_side=request.limit_side,
+                options=request.options,
+                epoch=epoch,
+                again=again,
+            )
 
             def look_after_workers() -> None:
+                fleet.revive_server()
                 if fleet.revive():
                     # Nobody else can hold a lease here but the others of this machine; running one of their images
                     # twice is harmless, waiting half a minute for a dead one's lease is not.
                     ledger.expire_leases(request.job)
 
-            loop = JobLoop(app, ledger, request.job, view, feeder, collector, on_tick=look_after_workers)
+            loop = JobLoop(app, ledger, request.job, view, feeder, collector, on_tick=look_after_workers, growth=growth)
             interrupted = False
             with BeatThread(app):
                 fleet.start_workers()
@@ -118,6 +140,7 @@ def run_job(folder: OutputFolder, request: JobRequest, view: View, update: bool 
                 pass
             ok, failed = collector.count - collector.failed, collector.failed
             fresh = collector.count - before
+            total = growth.total
     if not interrupted and ok + failed == total:
         folder.forget_server()
     return Ending(total, ok, failed, fresh, time.monotonic() - started, interrupted)
@@ -147,4 +170,7 @@ def drop_failed_pages(folder: OutputFolder) -> int:
         return 0
     # The private server's ledger, if it still exists, says "failed": it is rebuilt from what is on disk.
     folder.forget_server()
-    return len(drop_failed(folder.results))
+    dropped = drop_failed(folder.results)
+    if dropped and folder.manifest.exists():
+        recount(folder.manifest, dropped)
+    return len(dropped)

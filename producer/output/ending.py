@@ -30,4 +30,4 @@ class Ending:
     @property
     def exit_code(self) -> ExitCode:
         """Of the command that ran the job to its end."""
-        return ExitCode.FAILED if self.failed else ExitCode.OK
+        return ExitCode.FAILED if self.failed or self.ok < self.total else ExitCode.OK

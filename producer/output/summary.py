@@ -12,6 +12,7 @@ from producer.job.output_folder import JobRequest, OutputFolder, write_json
 from producer.output.ending import Ending
 from producer.output.terminal import print_summary
 from producer.output.totals import Totals, summarise
+from producer.sources.passed_over import in_words
 
 
 def _pace(folder: OutputFolder, ending: Ending) -> dict[str, Any]:
@@ -63,6 +64,7 @@ def write_job_json(
             **_pace(folder, ending),
             "settings": _settings(request, fleet=fleet),
             **totals.as_json(),
+            "passed_over": folder.passed_over(),
         },
     )
     return totals
@@ -102,4 +104,5 @@ def finish(
         from producer.output.report import write_report
 
         write_report(folder.root)
-    print_summary(folder.root, totals, fresh=ending.fresh, seconds=ending.seconds, quiet=quiet)
+    said = in_words(folder.passed_over())
+    print_summary(folder.root, totals, fresh=ending.fresh, seconds=ending.seconds, quiet=quiet, passed_over=said)

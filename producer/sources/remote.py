@@ -7,10 +7,12 @@ from pathlib import Path, PurePosixPath
 from urllib.parse import quote, unquote, urlsplit
 
 from detector.errors import first_line
-from detector.images.suffixes import IMAGE_SUFFIXES, PAGED_SUFFIXES
+from detector.images.suffixes import PDF_SUFFIXES, TIFF_SUFFIXES, is_taken
+from producer.errors import CannotCountError
 from producer.sources.archive import archive_kind
-from producer.sources.page_count import CannotCountError, count_pages
-from producer.sources.scan import FoundPage, SourceMissingError, scan
+from producer.sources.page_count import CountPdf, count_pages
+from producer.sources.passed_over import PassedOver
+from producer.sources.scan import FoundPage, Problem, SourceMissingError, scan
 from producer.sources.walk import Warn
 
 
@@ -20,7 +22,14 @@ def is_remote(source: str) -> bool:
 
 
 def scan_everything(
-    sources: Iterable[str], *, exclude: Path | None, warn: Warn = lambda line: None
+    sources: Iterable[str],
+    *,
+    exclude: Path | None,
+    warn: Warn = lambda line: None,
+    passed: PassedOver | None = None,
+    count_pdf: CountPdf | None = None,
+    sniff: bool = False,
+    zip_encoding: str = "",
 ) -> Iterator[FoundPage]:
     """:func:`producer.sources.scan.scan` for paths, then what lies behind addresses, in the order given.
 
@@ -28,12 +37,14 @@ def scan_everything(
         SourceMissingError: a path or an address that is not there.
     """
     named = list(sources)
+    passed = passed or PassedOver()
     local = [source for source in named if not is_remote(source)]
     if local:
-        yield from scan(local, exclude=exclude, warn=warn)
+        settings = {"passed": passed, "count_pdf": count_pdf, "sniff": sniff, "zip_encoding": zip_encoding}
+        yield from scan(local, exclude=exclude, warn=warn, **settings)  # type: ignore[arg-type]
     for source in named:
         if source.startswith("s3://"):
-            yield from _bucket(source, warn)
+            yield from _bucket(source, warn, passed)
         elif is_remote(source):
             yield FoundPage(PurePosixPath(unquote(urlsplit(source).path)).name or source, source, 0)
 
@@ -43,7 +54,7 @@ def check_sources(sources: Iterable[str]) -> None:
     scan([source for source in sources if not is_remote(source)])
 
 
-def _bucket(source: str, warn: Warn) -> Iterator[FoundPage]:
+def _bucket(source: str, warn: Warn, passed: PassedOver) -> Iterator[FoundPage]:
     """Every image below a prefix. One listing of a folder is held at a time: about 1 KB an object of that folder."""
     from worker.storage.remote import s3, s3_errors
 
@@ -58,11 +69,16 @@ def _bucket(source: str, warn: Warn) -> Iterator[FoundPage]:
         for folder, _, names in files.walk(root):
             found = found or bool(names)
             for name in sorted(names):
-                if PurePosixPath(name).suffix.lower() in IMAGE_SUFFIXES:
-                    path = f"{folder}/{name}"
+                path = f"{folder}/{name}"
+                if is_taken(PurePosixPath(name)):
                     yield from _object(files, path, path.removeprefix(f"{root}/"), warn)
                 elif archive_kind(name):
-                    warn(f"s3://{folder}/{name}: skipped, archives in buckets are not opened; unpack it first")
+                    said = "archives in buckets are not opened; unpack it first"
+                    warn(f"s3://{folder}/{name}: skipped, {said}")
+                    shown = path.removeprefix(f"{root}/")
+                    yield FoundPage(shown, f"s3://{quote(path)}", 0, Problem("UnsupportedFormat", f"{shown}: {said}"))
+                else:
+                    passed.file(PurePosixPath(name))
             files.invalidate_cache(folder)
     except s3_errors() as error:
         raise SourceMissingError(f"{source}: {first_line(error)} (check the address and the AWS_* variables)") from None
@@ -71,13 +87,15 @@ def _bucket(source: str, warn: Warn) -> Iterator[FoundPage]:
 
 
 def _object(files: object, path: str, shown: str, warn: Warn) -> Iterator[FoundPage]:
+    # By its name: the first bytes of every object would be a request each. Where a name lies, its worker counts.
     suffix = PurePosixPath(path).suffix.lower()
+    kind = "pdf" if suffix in PDF_SUFFIXES else "tiff" if suffix in TIFF_SUFFIXES else ""
     total = 1
-    if suffix in PAGED_SUFFIXES:
+    if kind:
         try:
             with files.open(path, "rb") as stream:  # type: ignore[attr-defined]
-                total = count_pages(stream, suffix)
+                total = count_pages(stream, kind).pages
         except CannotCountError as error:
-            warn(f"{shown}: its pages cannot be counted, only the first is taken ({error})")
+            warn(f"{shown}: its pages cannot be counted ({error})")
     for page in range(total):
         yield FoundPage(shown, f"s3://{quote(path)}", page)

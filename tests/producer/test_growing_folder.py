@@ -9,7 +9,7 @@ import sys
 from collections import Counter
 from pathlib import Path
 
-from producer.job.settling import Settling
+from producer.growing.settling import Settling
 from tests.pictures import write_images
 from tests.processes import WorkerProcess, command, wait_until
 from worker.ledger import Ledger

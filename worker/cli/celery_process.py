@@ -6,7 +6,18 @@ import os
 import sys
 from typing import NoReturn
 
+import click
+
 from worker.process import MALLOC_ENVIRONMENT, celery_command
+
+wait_option = click.option(
+    "--wait",
+    "wait_s",
+    default=0.0,
+    envvar="OCRFLEET_WAIT_S",
+    metavar="SECONDS",
+    help="Wait so long for Redis, which may start after this machine.",
+)
 
 
 def replace_by_celery(*arguments: str) -> NoReturn:

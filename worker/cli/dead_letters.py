@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 
 import click
 
+from detector.errors import printable
 from worker.settings import read_settings
 
 
@@ -28,4 +30,5 @@ def dead_letters(count: int, as_json: bool) -> None:
     for data in latest_dead_letters(connect(read_settings(os.environ)), count):
         record = msgspec.json.decode(data, type=ImageRecord)
         reason = record.error.message if record.error else ""
-        click.echo(data.decode() if as_json else f"{record.job}  {record.image!a} page {record.page}  {reason}")
+        line = f"{record.job}  {record.image!a} page {record.page}  {reason}"
+        click.echo(json.dumps(json.loads(data)) if as_json else printable(line))

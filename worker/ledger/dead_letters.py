@@ -43,10 +43,10 @@ def dead_record(task: ImageTask, attempts: int, losses: tuple[str, ...], worker:
     return failed_record(task, cast(ErrorType, cause), message, attempts=attempts, worker=worker)
 
 
-def record_dead_letter(ledger: Ledger, record: ImageRecord) -> bool:
+def record_dead_letter(ledger: Ledger, record: ImageRecord, *, epoch: str = "") -> bool:
     """Write a dead image's one record, and put it on the list people look at. False if it had a record already."""
     data = encode(record)
-    if not ledger.finish(record.job, record.index, ok=False, record=data):
+    if not ledger.finish(record.job, record.index, ok=False, record=data, epoch=epoch):
         return False
     with suppress(OutOfMemoryError):  # a full broker: the record itself is written
         ledger.client.xadd(DEAD_KEY, {"record": data}, maxlen=KEEP, approximate=True)

@@ -20,6 +20,7 @@ from tests.processes import command
 from worker.app import app_for
 from worker.ledger.ledger import Ledger
 from worker.messages import ImageTask
+from worker.ops.diagnosis import Situation
 from worker.ops.worker_registry import GONE_S, WorkerNote, note_worker
 from worker.settings import Settings
 
@@ -41,6 +42,8 @@ class Watcher:
             self._ledger.cancel(JOB)
 
     def warn(self, line: str) -> None: ...
+
+    def note(self, line: str) -> None: ...
 
 
 @pytest.mark.parametrize(("age_s", "state"), [(None, WAITING), (GONE_S + 5, WAITING), (1, "working")])
@@ -64,15 +67,15 @@ def test_waiting_for_workers_whenever_none_is_alive(
 
 def test_status_promises_nothing_without_workers(ledger: Ledger, environment: dict[str, str]) -> None:
     ledger.create(JOB, 2, {})
-    ledger.feed([ImageTask(job=JOB, index=0, image="a", uri="file:///a")])
+    ledger.feed([ImageTask(job=JOB, index=index, image="a", uri="file:///a") for index in range(2)])
     ledger.begin(JOB, 0, redelivered=False)
     ledger.finish(JOB, 0, ok=True, record=b"{}")
     told = command(environment, "ocr-producer", "status", JOB)
-    assert told.stdout.rstrip().endswith("waiting for workers") and "to go" not in told.stdout
+    assert "no worker reports" in told.stdout and "to go" not in told.stdout
     row = json.loads(command(environment, "ocr-producer", "status", JOB, "--json").stdout)
-    assert row["workers"] == 0 and row["eta_seconds"] is None
+    assert row["eta_seconds"] is None and "no worker reports" in row["why"]
     status = ledger.status(JOB)
-    assert status is not None and StatusRow.of(status, 1).eta_seconds is not None
+    assert status is not None and StatusRow.of(status, Situation(1, {})).eta_seconds is not None
 
 
 def test_no_speed_from_records_that_were_there_before() -> None:

@@ -6,12 +6,14 @@ import shutil
 from array import array
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator
+from contextlib import closing, nullcontext
 from hashlib import blake2b
 from pathlib import Path
 
 import msgspec
 
 from detector.atomic import atomic_write
+from producer.detector_process.page_counter import PageCounter, can_count
 from producer.job.manifest import ManifestLine, count_manifest, read_manifest
 from producer.job.output_folder import JobRequest, OutputFolder
 from producer.job.view import View
@@ -41,9 +43,18 @@ def _mark(uri: str, page: int) -> int:
 def new_pages(folder: OutputFolder, request: JobRequest, view: View) -> Iterator[FoundPage]:
     """Pages in the job's sources that its manifest does not list."""
     known = KnownPages(folder.manifest)
-    for page in scan_everything(request.sources, exclude=folder.root, warn=view.warn):
-        if page not in known:
-            yield page
+    # As `make_manifest` scans: another way of counting would find other pages.
+    with closing(PageCounter()) if can_count() else nullcontext() as counter:
+        for page in scan_everything(
+            request.sources,
+            exclude=folder.root,
+            warn=view.warn,
+            count_pdf=counter.count if counter else None,
+            sniff=request.sniff,
+            zip_encoding=request.zip_encoding,
+        ):
+            if page not in known:
+                yield page
 
 
 def append_pages(manifest: Path, pages: Iterable[FoundPage]) -> int:
@@ -57,7 +68,7 @@ def append_pages(manifest: Path, pages: Iterable[FoundPage]) -> int:
             shutil.copyfile(manifest, part)
         with part.open("ab") as stream:
             for added, page in enumerate(pages, 1):
-                line = ManifestLine(before + added - 1, page.image, page.uri, page.page)
+                line = ManifestLine(before + added - 1, page.image, page.uri, page.page, page.problem)
                 stream.write(encoder.encode(line) + b"\n")
     return added
 
