@@ -21,6 +21,7 @@ from producer.sources.page_count import paged_suffix_of
 from worker.broker import blobs
 from worker.ledger.ledger import Ledger
 from worker.messages import ErrorType, ImageTask, Original
+from worker.page_options import NO_OPTIONS, PageOptions
 from worker.redis_keys import JobKeys
 from worker.settings import settings
 from worker.storage.files import Storage
@@ -66,7 +67,16 @@ class Uploader:
         sent_bytes: uploaded by this object.
     """
 
-    def __init__(self, ledger: Ledger, job: str, *, limit_side: int, shrink: bool, epoch: str = "") -> None:
+    def __init__(
+        self,
+        ledger: Ledger,
+        job: str,
+        *,
+        limit_side: int,
+        shrink: bool,
+        options: PageOptions = NO_OPTIONS,
+        epoch: str = "",
+    ) -> None:
         """Start nothing yet.
 
         Args:
@@ -74,6 +84,7 @@ class Uploader:
             job: the job's name.
             limit_side: long side the network sees at most, pixels; 0 leaves it to the workers.
             shrink: make pages no larger than ``limit_side`` before they travel.
+            options: what else the job asks of the workers.
             epoch: which job of that name.
         """
         if shrink and not limit_side:
@@ -82,6 +93,7 @@ class Uploader:
         self._job = job
         self._epoch = epoch
         self.limit_side = limit_side
+        self._options = options
         self._shrinker = Shrinker(limit_side, settings().max_pixels) if shrink else None
         self._folder = tempfile.TemporaryDirectory(prefix="ocrfleet-upload-")
         self._storage = Storage((), Path(self._folder.name), {"s3": Remote((), s3_open=True).fetch})
@@ -145,6 +157,7 @@ class Uploader:
             blob_page=page if page != line.page else -1,
             limit_side=self.limit_side,
             original=original,
+            options=self._options,
             epoch=self._epoch,
         )
 

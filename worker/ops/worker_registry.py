@@ -108,6 +108,11 @@ def workers(client: redis.Redis) -> dict[str, WorkerNote]:
     return _notes(client, WORKERS_KEY, WorkerNote)
 
 
+def alive(client: redis.Redis, now: float) -> int:
+    """How many workers have reported within the last minute, by the broker's clock (``Ledger.now``)."""
+    return sum(now - note.at <= GONE_S for note in workers(client).values())
+
+
 def images(client: redis.Redis) -> dict[str, ImageNote]:
     """host:pid -> its last image."""
     return _notes(client, IMAGES_KEY, ImageNote)
