@@ -32,7 +32,7 @@ _BASE_BYTES = 6 * 2**20  # imports of a decoder, a whole JPEG file of up to 4 MB
 _VIPS_BASE_BYTES = 36 * 2**20  # import, thread pool and line caches of an 80 MP PNG
 _VIPS_CACHED_ROWS = 650  # whatever the page's height; of a panorama 393,536 wide that is 733 MiB
 _VIPS_CACHE_IN_BASE_BYTES = 12 * 2**20
-_PILLOW_BYTES_PER_PIXEL = {"gif": 10, "jp2": 20, "avif": 14, "heif": 14}  # others: picture and average
+_PILLOW_BYTES_PER_PIXEL = {"gif": 14, "jp2": 20, "avif": 14, "heif": 14}  # others: picture and average
 
 
 def by_vips(header: Header) -> bool:
