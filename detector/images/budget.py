@@ -61,8 +61,8 @@ def estimate_bytes(header: Header, limit_side: int) -> int:
         return result + 7 * math.ceil(width / factor) * math.ceil(height / factor) + header.held_bytes
     if by_vips(header):
         factor = box_reduction(width, height, target)
-        # Transparency of a WebP stays until its paper is chosen, and its canvas is then held once more.
-        result += 4 * width * height if header.kind == "webp" and header.channels == 4 else 0
+        # Transparency (of animations too) stays until its paper is chosen, and the canvas is then held once more.
+        result += 4 * width * height if header.kind == "webp" and (header.channels == 4 or header.held_bytes) else 0
         averaged = 9 * math.ceil(width / factor) * math.ceil(height / factor)  # 16-bit samples, and those as 8 bits
         return result + _VIPS_BASE_BYTES + averaged + _line_cache_bytes(header) + header.held_bytes
     per_pixel = _PILLOW_BYTES_PER_PIXEL.get(header.kind, max(4, header.bytes_per_pixel) + 3)
