@@ -6,8 +6,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
-import msgspec
-
+from detector.record import UNREADABLE
 from producer.errors import OtherJobError
 from producer.job.manifest import ManifestIndex
 from producer.job.results_file import Line, decode_line, read_lines
@@ -55,7 +54,7 @@ def retry_on_broker(ledger: Ledger, job: str) -> int:
     """Failed pages of a job become unfed and their uncollected records go, in one step. Returns how many pages."""
     entries = {}
     for entry, fields in ledger.client.xrange(JobKeys.of(job).results):
-        with suppress(msgspec.MsgspecError, UnicodeDecodeError, KeyError):  # the collector puts such entries aside
+        with suppress(*UNREADABLE, KeyError):  # the collector puts such entries aside
             line = decode_line(fields[b"record"])
             if line.status != "ok":
                 entries[line.index] = entry

@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 
 from detector.atomic import atomic_write
+from detector.record import UNREADABLE
 from producer.errors import ProducerError
 from worker.page_options import PageOptions
 
@@ -103,7 +104,7 @@ class OutputFolder:
         """
         try:
             return msgspec.json.decode(self.request_file.read_bytes(), type=JobRequest)
-        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        except UNREADABLE as error:
             raise DamagedFolderError(
                 f"{self.request_file} is damaged ({error}): remove it and give the first command again; "
                 "the manifest and what is done are kept"
@@ -141,7 +142,7 @@ class OutputFolder:
         """What the scan passed over, by kind."""
         try:
             return msgspec.json.decode(self.passed_over_file.read_bytes(), type=dict[str, int])
-        except (OSError, msgspec.MsgspecError):
+        except (OSError, *UNREADABLE):
             return {}
 
     def forget_pages(self) -> None:
