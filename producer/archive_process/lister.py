@@ -19,7 +19,7 @@ from producer.sources.page_count import CountPdf, PageCount
 from producer.sources.passed_over import PassedOver
 
 PATIENCE_S = 60.0
-"""Without a member, and without a MiB of the archive that was read."""
+"""Without a member, and without 8 MiB of the archive that were read."""
 
 MOST_LINE_BYTES = 1 << 20
 _BLOCK = 1 << 16

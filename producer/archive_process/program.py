@@ -27,7 +27,7 @@ from producer.sources.passed_over import PassedOver
 MEMORY_BYTES = 256 << 20
 """Of which Python and its modules take 40 MiB. A zip's table of contents costs 500 bytes a member: 500,000 fit."""
 
-ALIVE_BYTES = 1 << 20
+ALIVE_BYTES = 8 << 20
 """Of the archive (as it lies on disk) that were read since the last sign of life. Not time: a few KB of .xz may unpack
 for hours."""
 

@@ -11,7 +11,8 @@ import pytest
 
 from tests.mutation.mutate import SECONDS
 
-LIMIT_MB, ALLOWED_MB, SLOWEST_S = 256, 256 + 150, 10.0
+ALLOWED_MB, SLOWEST_S = 256 + 150, 10.0
+pytestmark = pytest.mark.slow
 
 PROGRAM = """
 import io, json, logging, os, sys, tarfile, time, zipfile

@@ -55,6 +55,7 @@ RECORDS = [
     ),
 ]
 SLOWEST_S = 2.0
+pytestmark = pytest.mark.slow
 
 
 @contextmanager
