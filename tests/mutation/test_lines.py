@@ -18,6 +18,7 @@ from producer.job.collect import Collector
 from producer.job.manifest import ManifestError, ManifestIndex, ManifestLine, read_manifest
 from producer.job.results_file import drop_failed, iter_records, keep_last_records, read_lines, truncate_torn_line
 from producer.job.results_owner import owner_of
+from producer.job.status import StatusRow
 from producer.output.totals import Totals
 from tests.mutation.mutate import mutated
 from worker.broker import queue
@@ -35,8 +36,9 @@ from worker.messages import (
     split_task_id,
 )
 from worker.ops import worker_registry
-from worker.ops.cleanup import REPORTS_KEY, last_reports
-from worker.redis_keys import JobKeys
+from worker.ops.cleanup import REPORTS_KEY, clean_redis, last_reports
+from worker.redis_keys import JOBS_KEY, JobKeys
+from worker.settings import Settings
 
 TASK = ImageTask(job="far", index=3, image="a/é.jpg", uri="file:///in/a.jpg", page=1, limit_side=640, epoch="e")
 TASKS = [encode(TASK), encode(msgspec.structs.replace(TASK, original=Original(4000, 3000, ("downscaled",))))]
@@ -153,6 +155,30 @@ def test_what_commands_read(ledger: Ledger) -> None:
     ledger.client.hset(REPORTS_KEY, "sound", notes[1])
     ledger.client.hset(worker_registry.WORKERS_KEY, "sound:1", notes[0])
     assert "sound" in last_reports(ledger.client) and "sound:1" in worker_registry.workers(ledger.client)
+
+
+@pytest.mark.parametrize("value", [b"nan", b"inf", b"-1e999", b"9" * 400, b"", b"x", b"\xff", b"1e17"])
+def test_a_forged_job_is_shown(ledger: Ledger, settings: Settings, value: bytes) -> None:
+    ledger.create("far", 2, {})
+    fields = (
+        "total",
+        "ok",
+        "failed",
+        "state",
+        "created_ms",
+        "progress_ms",
+        "finished_ms",
+        "fed_ms",
+        "kept_ms",
+        "version",
+    )
+    for field in fields:
+        ledger.client.hset(JobKeys.of("far").job, field, value)
+    ledger.client.zadd(JOBS_KEY, {b"\xff\x1b[2J": 1.0})
+    for job in ledger.jobs():
+        status = ledger.status(job)
+        assert status is not None and "far" in str(StatusRow.of(status))
+    clean_redis(ledger, settings)
 
 
 def test_results_files(tmp_path: Path) -> None:

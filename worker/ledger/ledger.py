@@ -290,7 +290,8 @@ class Ledger:
 
         def take(name: str) -> float:
             try:
-                return float(fields.pop(name, 0) or 0)
+                value = float(fields.pop(name, 0) or 0)
+                return value if abs(value) < 1e18 else 0.0  # neither infinite nor "nan"
             except ValueError:  # not ours: whoever may write there wrote it
                 return 0.0
 

@@ -70,7 +70,7 @@ def expired_jobs(ledger: Ledger, older_than_s: float, now: float | None = None) 
     limit = (ledger.now() if now is None else now) - older_than_s
     expired = []
     for raw in ledger.client.zrange(JOBS_KEY, 0, -1):
-        name = raw.decode()
+        name = raw.decode(errors="replace")
         status = ledger.status(name)
         if status is None or max(status.created_s, status.progress_s, status.finished_s or 0, status.fed_s) < limit:
             expired.append(name)
