@@ -1,4 +1,4 @@
-"""Spoilt PDFs and archives, in a process with a memory limit: pages, members, or errors of ours; soon, and in one line."""
+"""Spoilt PDFs and archives, in a process with a memory limit: pages, members, or errors of ours; in one line."""
 
 from __future__ import annotations
 
