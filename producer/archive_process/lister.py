@@ -74,6 +74,10 @@ class ArchiveLister:
                 f"{self._patience_s:.0f} s; unpack it first"
             )
 
+    def close(self) -> None:
+        """End the process. Safe to call twice."""
+        self.stop()
+
     def stop(self, *, kill: bool = False) -> None:
         """End the process. Safe to call twice."""
         process, self.process = self.process, None

@@ -13,6 +13,7 @@ from pathlib import Path
 import msgspec
 
 from detector.atomic import atomic_write
+from producer.archive_process.lister import ArchiveLister
 from producer.detector_process.page_counter import PageCounter, can_count
 from producer.job.manifest import ManifestLine, count_manifest, read_manifest
 from producer.job.output_folder import JobRequest, OutputFolder
@@ -44,7 +45,10 @@ def new_pages(folder: OutputFolder, request: JobRequest, view: View) -> Iterator
     """Pages in the job's sources that its manifest does not list."""
     known = KnownPages(folder.manifest)
     # As `make_manifest` scans: another way of counting would find other pages.
-    with closing(PageCounter()) if can_count() else nullcontext() as counter:
+    with (
+        closing(PageCounter()) if can_count() else nullcontext() as counter,
+        closing(ArchiveLister()) as lister,
+    ):
         for page in scan_everything(
             request.sources,
             exclude=folder.root,
@@ -52,6 +56,8 @@ def new_pages(folder: OutputFolder, request: JobRequest, view: View) -> Iterator
             count_pdf=counter.count if counter else None,
             sniff=request.sniff,
             zip_encoding=request.zip_encoding,
+            list_members=lister.members,
+            follow_links=request.follow_links,
         ):
             if page not in known:
                 yield page

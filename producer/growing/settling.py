@@ -46,10 +46,14 @@ class Settling:
         self._clock = clock
         self._seen: dict[Path, tuple[_Seen, float]] = {}
 
+    def _is_input(self, folder: Path, depth: int) -> bool:
+        return path.realpath(folder) != self._exclude
+
     def ready(self) -> list[FoundFile]:
         """Files that were not taken, and have been the same for long enough."""
         now, seen, settled = self._clock(), dict[Path, tuple[_Seen, float]](), []
-        for found in walk(self._root, enter=lambda folder, depth: path.realpath(folder) != self._exclude):
+        # Whoever may put files here must not have us read others: no link out of the folder is followed.
+        for found in walk(self._root, enter=self._is_input, outside=lambda link: False):
             if _mark(found.path) in self._taken:
                 continue
             try:

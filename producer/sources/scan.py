@@ -127,15 +127,24 @@ def scan(
     return pages()
 
 
-def scan_file(path: Path, name: bytes, warn: Warn = lambda line: None) -> Iterator[FoundPage]:
+def scan_file(
+    path: Path,
+    name: bytes,
+    warn: Warn = lambda line: None,
+    *,
+    count_pdf: CountPdf | None = None,
+    list_members: ListMembers = members,
+) -> Iterator[FoundPage]:
     """The pages of one file as a scan of its folder finds them; none if it is no image and no archive.
 
     Args:
         path: absolute.
         name: as people are to see it.
         warn: told in one line about what was skipped or could not be counted.
+        count_pdf: as for `scan`.
+        list_members: as for `scan`.
     """
-    return _Scanner(None, warn, PassedOver(), None, False, "", members, False).file(path, name, named=False)
+    return _Scanner(None, warn, PassedOver(), count_pdf, False, "", list_members, False).file(path, name, named=False)
 
 
 def read_list(stream: BinaryIO, block: int = 1 << 16) -> Iterator[bytes]:

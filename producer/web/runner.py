@@ -18,6 +18,7 @@ import redis
 from celery import Celery
 from kombu.exceptions import OperationalError
 
+from producer.archive_process.lister import ArchiveLister
 from producer.detector_process.page_counter import PageCounter, can_count
 from producer.errors import ProducerError
 from producer.job.collect import AlreadyCollectingError, Collector
@@ -260,11 +261,17 @@ class Runner:
 
         passed = PassedOver()
         counter = PageCounter() if can_count() else None
+        lister = ArchiveLister()
 
         def pages() -> Iterator[FoundPage]:
-            count_pdf = counter.count if counter else None
-            warn = running.progress.warn
-            for found in scan_everything(sources, exclude=None, warn=warn, passed=passed, count_pdf=count_pdf):
+            for found in scan_everything(
+                sources,
+                exclude=None,
+                warn=running.progress.warn,
+                passed=passed,
+                count_pdf=counter.count if counter else None,
+                list_members=lister.members,
+            ):
                 if self._should_stop(running):
                     raise _Stopped
                 if not job.sources or self._may_read(found.uri):
@@ -275,6 +282,7 @@ class Runner:
                 running.progress.phase = "counting pages"
                 total = write_manifest(pages(), folder.manifest)
         finally:
+            lister.close()
             if counter:
                 counter.close()
         folder.save_passed_over(passed.counts)

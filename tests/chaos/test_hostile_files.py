@@ -27,6 +27,11 @@ def test_hostile_files_cost_a_record_each(environment: dict[str, str], tmp_path:
     records = [json.loads(line) for line in (out / "results.jsonl").read_text().splitlines()]
     assert len(records) == 4 + len(HOSTILE_IMAGES)
     assert max(record["peak_rss_mb"] for record in records) < LIMIT_MB + 150
+    tries = {record["image"]: record["attempts"] for record in records}
+    assert tries["nested.pdf"] <= 2, "what aborts at the hard limit is tried once more, smaller; before: three times"
+    seconds = {record["image"]: record["seconds"]["total"] for record in records}
+    print({name: (tries[name], seconds[name]) for name in HOSTILE_IMAGES})
     failed = {record["image"]: record["error"]["type"] for record in records if record["status"] == "failed"}
     assert set(failed) == set(HOSTILE_IMAGES)
-    assert failed["nested.pdf"] == failed["animated.webp"] == "OutOfMemory"
+    assert failed["nested.pdf"] == "OutOfMemory"
+    assert failed["animated.webp"] == failed["panorama.png"] == "TooLarge", "weighed before a pixel is decoded"

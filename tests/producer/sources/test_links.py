@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import redis
 
+from producer.growing.settling import Settling
 from producer.sources.passed_over import OUTSIDE, PassedOver
 from producer.sources.scan import scan
 from tests.pictures import write_images
@@ -50,6 +51,11 @@ def test_links_out_of_a_folder_are_passed_over(folder: Path, pattern: str) -> No
 def test_and_taken_when_asked_for(folder: Path) -> None:
     found, passed = names(str(folder), follow_links=True)
     assert {"holiday.jpg", "private.jpg", "relative.jpg", "gone.jpg"} <= set(found) and passed == 0
+
+
+def test_a_watched_folder_names_nothing_else(folder: Path) -> None:
+    found = [found.path.name for found in Settling(folder, (), settle_s=0).ready()]
+    assert len(found) == 2 and "same.jpg" in found
 
 
 def test_a_source_may_be_a_link_itself(folder: Path, tmp_path: Path) -> None:
