@@ -21,7 +21,7 @@ from kombu.exceptions import OperationalError
 from producer.detector_process.page_counter import PageCounter, can_count
 from producer.errors import ProducerError
 from producer.job.collect import AlreadyCollectingError, Collector
-from producer.job.feed import Feeder, Window
+from producer.job.feed import Feeder
 from producer.job.growth import Growth
 from producer.job.loop import JobGoneError, JobLoop
 from producer.job.manifest import count_manifest, read_manifest, write_manifest
@@ -230,7 +230,6 @@ class Runner:
                     name,
                     again(),
                     limit_side=job.limit_side,
-                    window=self._window(quick=job.quick),
                     uploader=uploader,
                     epoch=epoch,
                     again=again,
@@ -303,13 +302,6 @@ class Runner:
             return True
         real = Path(unquote_to_bytes(parts.path).decode("utf-8", "surrogateescape")).resolve()
         return any(real.is_relative_to(root) for root in self._roots)
-
-    def _window(self, *, quick: bool) -> Window:
-        """Little of a long job waits on the queue, so that a picture sent to /detect is soon at its front."""
-        if quick:
-            return Window(low=10_000, high=10_100)
-        alive = max(1, self.workers_alive())
-        return Window(low=4 + 2 * alive, high=8 + 4 * alive)
 
     @contextmanager
     def _uploader(self, name: str, job: WebJob, epoch: str) -> Iterator[Uploader | None]:

@@ -10,14 +10,16 @@ from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from dataclasses import replace
 
+import redis
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from detector.memory import configure_malloc
+from producer.errors import ProducerError
 from producer.job.interrupt import terminated_like_ctrl_c
 from producer.job.output_folder import JobRequest, OutputFolder
 from producer.local.beat import BeatThread
-from producer.local.fleet import LocalFleet, LocalFleetError, check_installed, check_model
+from producer.local.fleet import LocalFleet, check_installed, check_model
 from producer.web.app import make_app
 from producer.web.service import Service
 from producer.web.settings import WebSettings
@@ -134,7 +136,9 @@ class _Server(uvicorn.Server):
                 if self._fleet.revive():
                     for name in self._service.ledger.jobs():
                         self._service.ledger.expire_leases(name)
-            except LocalFleetError as error:
+            except redis.RedisError as error:  # the next look, a second later, finds out what is wrong
+                logger.warning("the local server: %s", error)
+            except ProducerError as error:
                 self.broken = error
                 return True
         return await super().on_tick(counter)
