@@ -18,7 +18,7 @@ LOCKED = $(BIN)/python -m pip --disable-pip-version-check --quiet install --requ
 JOBS ?= $(shell nproc)
 PARALLEL = --dist=loadfile --no-loadscope-reorder --numprocesses
 
-.PHONY: run web quick test lint lock bench faults train .data-given clean
+.PHONY: run web quick test lint bandit audit lock bench faults train .data-given clean
 
 run: $(VENV)/.run-ready ## detect text in IMAGES, results in OUT
 	$(BIN)/ocr-producer run "$(IMAGES)" -o "$(OUT)" --overlays
@@ -38,6 +38,14 @@ lint: $(VENV)/.test-ready
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+bandit: $(VENV)/.test-ready ## unsafe Python, in seconds; what is passed over and why: pyproject.toml
+	$(PIP) bandit==1.9.4
+	$(BIN)/bandit --quiet --configfile pyproject.toml --recursive detector producer worker
+
+audit: bandit ## known holes in what requirements/ installs; asks PyPI's advisories, and fails where it cannot
+	$(PIP) pip-audit==2.10.1
+	for lock in build local fleet; do $(BIN)/pip-audit --strict --require-hashes --disable-pip --requirement requirements/$$lock.txt || exit 1; done
 
 lock: $(VENV)/bin/python ## requirements/*.txt anew from pyproject.toml and constraints.txt, with hashes
 	$(PIP) uv

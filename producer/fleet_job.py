@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-import msgspec
 from celery import Celery
 
-from producer.detector_process.shrink import CannotShrinkError, can_shrink
 from producer.errors import JobInterruptedError, NoSuchJobError, OtherJobError
-from producer.job.adopt import adopt
+from producer.fleet_request import remembered
+from producer.growing.new_pages import look_for_new
+from producer.job.begin_again import adopt
 from producer.job.collect import Collector
 from producer.job.feed import Feeder
 from producer.job.growth import Growth
@@ -59,6 +59,7 @@ class Collected:
         total: pages of the job.
         count: pages with a record in the file, failed ones included.
         failed: of these, failed.
+        status: of the job at the end.
         refused: entries in Redis that were no records of this job; they are kept beside the file.
         why: what keeps the job from being complete, if that is known.
     """
@@ -66,6 +67,7 @@ class Collected:
     total: int
     count: int
     failed: int
+    status: JobStatus
     refused: int = 0
     why: str = ""
 
@@ -97,28 +99,6 @@ def get_job(ledger: Ledger, job: str) -> JobStatus:
     return status
 
 
-def choose_shrinking(request: JobRequest, wanted: bool | None) -> JobRequest:
-    """Decide whether this machine makes pages small before they travel, and to what size.
-
-    Args:
-        request: the job.
-        wanted: what the user said; None leaves it to the profile.
-
-    Raises:
-        CannotShrinkError: it is wanted, but this machine has no image library.
-    """
-    if request.transfer != "redis":
-        return request
-    current = read_settings(os.environ)
-    if wanted and not can_shrink():
-        raise CannotShrinkError("--shrink needs an image library on this machine: pip install 'ocrfleet[worker]'")
-    if wanted is None:
-        wanted = current.profile.name == "low" and can_shrink()
-    if not wanted:
-        return request
-    return msgspec.structs.replace(request, shrink=True, limit_side=request.limit_side or current.limit_side)
-
-
 def begin_or_continue(folder: OutputFolder, request: JobRequest, ledger: Ledger, *, adopting: bool = False) -> None:
     """Check that ``folder`` and the broker mean the same job by this name, or that both know none.
 
@@ -138,6 +118,10 @@ def begin_or_continue(folder: OutputFolder, request: JobRequest, ledger: Ledger,
             folder.forget_pages()
     elif folder.request().sources != request.sources:
         raise OtherJobError(f"job {job} has other inputs: choose another --job, or `ocr-producer forget {job}`")
+    elif folder.request().options != request.options:
+        raise OtherJobError(
+            f"job {job} was enqueued with other thresholds, tiles or memory limit: give the same, or another --job"
+        )
 
 
 def feed_job(
@@ -148,6 +132,7 @@ def feed_job(
     *,
     watching: bool,
     quiet: bool,
+    update: bool | None = None,
     adopted: Path | None = None,
 ) -> Fed:
     """Feed what is not fed yet.
@@ -158,6 +143,7 @@ def feed_job(
         app: sends the messages.
         ledger: of the same broker.
         watching: stay until every page has its record.
+        update: as for `producer.local.job.run_local_job`.
         quiet: show no progress.
         adopted: results.jsonl of this job from before the broker lost it: its records count as done.
 
@@ -172,9 +158,13 @@ def feed_job(
         folder.save_request(request)
         try:
             with Progress(quiet=quiet) as progress, ExitStack() as stack:
-                progress.total = total = make_manifest(folder, request, progress)
+                known = folder.manifest.exists()
+                total = make_manifest(folder, request, progress)
+                if known and update is not None:
+                    total += look_for_new(folder, request, progress, update=update)
+                progress.total = total
                 refuse_unfit(ledger.client)
-                epoch = open_job(folder, ledger, job, total)
+                epoch = open_job(folder, ledger, job, total, remembered(request))
                 ledger.grow(job, total)
                 if adopted is not None:
                     adopt(ledger, adopted, folder.manifest, owner_of(get_job(ledger, job)))
@@ -187,6 +177,7 @@ def feed_job(
                     job,
                     again(),
                     limit_side=request.limit_side,
+                    options=request.options,
                     uploader=uploader,
                     epoch=epoch,
                     again=again,
@@ -242,8 +233,14 @@ def _uploader(ledger: Ledger, request: JobRequest, epoch: str) -> Iterator[Uploa
     if request.transfer != "redis":
         yield None
         return
-    limit_side, shrink = request.limit_side, request.shrink
-    with Uploader(ledger, request.job, limit_side=limit_side, shrink=shrink, epoch=epoch) as uploader:
+    with Uploader(
+        ledger,
+        request.job,
+        limit_side=request.limit_side,
+        shrink=request.shrink,
+        options=request.options,
+        epoch=epoch,
+    ) as uploader:
         yield uploader
 
 
@@ -307,7 +304,7 @@ def collect_job(app: Celery, ledger: Ledger, job: str, results: Path, *, follow:
         count, failed = collector.count, collector.failed
         total = growth.total if growth else max(status.total, collector.total)
         why = "" if count == total else _why_incomplete(ledger, job)
-        return Collected(total, count, failed, collector.refused, why)
+        return Collected(total, count, failed, get_job(ledger, job), collector.refused, why)
 
 
 def _why_incomplete(ledger: Ledger, job: str) -> str:

@@ -17,6 +17,7 @@ from detector.memory import limit_memory, peak_rss_mb
 from detector.record import worker_name
 from worker.broker import blobs, connect
 from worker.messages import BoxRecord, ImageRecord, ImageTask, ModelRecord, Original, Seconds, failed_record
+from worker.page_options import adjusted
 from worker.process import reset_peak_rss
 from worker.settings import Settings
 from worker.storage import Fetch, Storage
@@ -114,7 +115,8 @@ class ImageRunner:
                 opened = str(path)
                 fetched = time.perf_counter()
                 pages = _true_pages(task, path)
-                detection = self.detector().detect(path, task.page_in_bytes, limit_side=limit_side)
+                with adjusted(self.detector(), task.options, self.settings.memory_limit_mb):
+                    detection = self.detector().detect(path, task.page_in_bytes, limit_side=limit_side)
         except ImageError as error:
             return replace_fields(self._failed(task, error, attempts, opened), pages=pages)
         except MemoryError:

@@ -7,8 +7,9 @@ from typing import Any
 
 import msgspec
 
-from detector.record import SCHEMA, BoxRecord, ErrorRecord, ErrorType, ImageRecord, ModelRecord, Seconds
+from detector.record import SCHEMA, UNREADABLE, BoxRecord, ErrorRecord, ErrorType, ImageRecord, ModelRecord, Seconds
 from worker.errors import WorkerError
+from worker.page_options import NO_OPTIONS, PageOptions
 
 __all__ = [
     "JOB_NAME",
@@ -63,6 +64,7 @@ class ImageTask(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         limit_side: the long side the network sees at most, pixels; 0 means the worker's own setting.
         blob_page: page inside the bytes, where the producer sent less than the whole file; -1: the same as ``page``.
         original: the page before the producer made it smaller; None: the bytes are as they were.
+        options: thresholds and the like that the job asks for.
         epoch: which job of that name; "" in messages of versions that did not have it.
     """
 
@@ -76,6 +78,7 @@ class ImageTask(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     limit_side: int = 0
     blob_page: int = -1
     original: Original | None = None
+    options: PageOptions = NO_OPTIONS
     epoch: str = ""
 
     @property
@@ -119,7 +122,7 @@ def decode_task(data: bytes | dict[str, Any]) -> ImageTask:
     """
     try:
         task = _task_decoder.decode(data) if isinstance(data, bytes) else msgspec.convert(data, ImageTask)
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+    except UNREADABLE as error:
         raise MessageError(f"not an ImageTask: {error}") from None
     if task.schema != SCHEMA:
         raise MessageError(f"ImageTask of schema {task.schema}; this worker speaks {SCHEMA}: update the older side")

@@ -9,6 +9,8 @@ import click
 from detector.cli.options import say
 from detector.exit_codes import ExitCode
 
+COLUMNS = 80
+
 
 @click.command()
 @click.option("--json", "as_json", is_flag=True, help="The whole cards, one JSON object a line.")
@@ -30,7 +32,7 @@ def models(as_json: bool) -> int:
         say("no model is installed; install the package again, or train one with: ocr-detector train")
         return ExitCode.NOTHING
     if not as_json:
-        click.echo(f"{'name':24} {'':5} {'MB':>6}  {'sha256':12}  scores (hmean)")
+        click.echo(f"{'name':24} {'':5} {'MB':>5}  {'sha256':12}  a score (hmean; all: --json)")
     for name in names:
         card = load_card(name)
         size = card.path.stat().st_size
@@ -39,6 +41,8 @@ def models(as_json: bool) -> int:
             click.echo(json.dumps({**card.details, **facts, "sha256": card.sha256}, ensure_ascii=False))
         else:
             known = card.details.get("scores")
-            scores = "; ".join(f"{on} {value}" for on, value in known.items()) if isinstance(known, dict) else ""
-            click.echo(f"{name:24} {card.precision:5} {size / 1e6:6.1f}  {card.sha256[:12]}  {scores or '–'}")
+            scores = [f"{on} {value}" for on, value in known.items()] if isinstance(known, dict) else []
+            score = scores[0] if scores else "–"
+            line = f"{name:24} {card.precision:5} {size / 1e6:5.1f}  {card.sha256[:12]}  {score}"
+            click.echo(line if len(line) <= COLUMNS else f"{line[: COLUMNS - 1]}…")
     return ExitCode.OK

@@ -12,6 +12,7 @@ from typing import Any
 
 import click
 
+from detector.cli.environment import unknown_names
 from detector.errors import printable_lines
 from detector.exit_codes import ExitCode
 
@@ -88,6 +89,8 @@ class Program(click.Group):
 
         if not standalone_mode:
             return run()
+        if wrong := unknown_names(os.environ):
+            click.echo(f"warning: {wrong}", err=True)
         sys.exit(run_to_exit_code(run, f"{name} {' '.join(words)}".strip(), self._explain, self._prefix))
 
 

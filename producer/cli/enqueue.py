@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -13,9 +13,11 @@ from producer.cli.options import (
     check_job_name,
     follow_links_option,
     limit_side_option,
+    page_options,
     quiet_option,
     sniff_option,
     sources_argument,
+    update_option,
     zip_encoding_option,
 )
 
@@ -48,6 +50,8 @@ if TYPE_CHECKING:
 )
 @click.option("--urgent", is_flag=True, help="Take these images before those of other jobs that wait.")
 @limit_side_option
+@page_options
+@update_option
 @sniff_option
 @zip_encoding_option
 @follow_links_option
@@ -66,7 +70,9 @@ def enqueue(
     zip_encoding: str,
     follow_links: bool,
     watching: bool,
+    update: bool,
     quiet: bool,
+    **options: Any,
 ) -> ExitCode:
     """Scan PATH... and feed it to the workers of OCRFLEET_REDIS_URL. The same command again adds nothing.
 
@@ -78,8 +84,11 @@ def enqueue(
       ocr-producer enqueue s3://bucket/scans --job cloud --watch --output s3://bucket/results
       ocr-producer enqueue /shared/scans --job archive-7 --adopt out
     """
-    from producer.fleet_job import begin_or_continue, choose_shrinking, connect_fleet, feed_job
+    from producer.fleet_job import begin_or_continue, connect_fleet, feed_job
+    from producer.fleet_request import choose_shrinking
     from producer.job.output_folder import JobRequest, OutputFolder, state_folder
+    from producer.sources.remote import check_sources
+    from worker.page_options import PageOptions
 
     if output and not (watching and output.startswith("s3://")):
         raise click.UsageError("--output takes an s3:// address, and --watch")
@@ -92,6 +101,7 @@ def enqueue(
             limit_side=limit_side or 0,
             transfer=transfer,
             output=output,
+            options=PageOptions(**options),
             urgent=urgent,
             sniff=sniff,
             zip_encoding=zip_encoding,
@@ -99,11 +109,12 @@ def enqueue(
         ),
         shrink,
     )
+    check_sources(request.sources)
     app, ledger = connect_fleet()
     folder = state_folder(job)
     begin_or_continue(folder, request, ledger, adopting=adopted is not None)
     results = OutputFolder(adopted.absolute()).results if adopted else None
-    fed = feed_job(folder, request, app, ledger, watching=watching, quiet=quiet, adopted=results)
+    fed = feed_job(folder, request, app, ledger, watching=watching, quiet=quiet, adopted=results, update=update)
     return say_fed(fed, watching=watching)
 
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import codecs
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -36,6 +38,37 @@ limit_side_option = click.option(
     type=click.IntRange(32, 8192),
     help="Long side the network sees at most, pixels. Images only shrink.",
 )
+
+
+def page_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The options that travel with every page (`worker.page_options.PageOptions`)."""
+    for option in (
+        click.option(
+            "--memory-limit-mb",
+            type=click.IntRange(64, 1 << 20),
+            help="Of one worker process, MiB; pages that need more are opened smaller or refused. Workers elsewhere "
+            "take it where it is less than their own.",
+        ),
+        click.option(
+            "--tiled/--untiled", default=None, help="Large pages in overlapping tiles.  [default: as the profile]"
+        ),
+        click.option("--binarize", type=click.FloatRange(0.01, 0.99), help="Pixels from this probability on are text."),
+        click.option("--unclip-ratio", type=click.FloatRange(0, 10), help="How much the found regions grow."),
+        click.option(
+            "--box-threshold",
+            type=click.FloatRange(0, 1),
+            help="Drop boxes with a lower score.  [default of all three: on the model's card]",
+        ),
+    ):
+        function = option(function)
+    return function
+
+
+update_option = click.option(
+    "--update", is_flag=True, help="Add images that are new in PATH... since the job began. Without it: say how many."
+)
+overlays_option = click.option("--overlays", is_flag=True, help="Draw the boxes of every image into OUT/overlays.")
+report_option = click.option("--report/--no-report", default=True, show_default=True, help="Write OUT/report.html.")
 out_option = click.option(
     "-o", "--out", "out", type=click.Path(path_type=Path, file_okay=False), required=True, help="Output folder."
 )

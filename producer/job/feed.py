@@ -12,11 +12,11 @@ import redis
 from celery import Celery
 
 from producer.job.manifest import ManifestLine
-from producer.job.refuse import refuse
-from producer.job.upload import BATCH_BYTES, BATCH_PAGES, CannotSendError, Parcel, Uploader
+from producer.job.upload import BATCH_BYTES, BATCH_PAGES, CannotSendError, Parcel, Uploader, refuse
 from worker.broker import queue
 from worker.ledger.ledger import Ledger
 from worker.messages import ImageTask
+from worker.page_options import NO_OPTIONS, PageOptions
 from worker.redis_keys import JobKeys, now_ms
 
 
@@ -74,6 +74,7 @@ class Feeder:
         manifest: Iterable[ManifestLine],
         *,
         limit_side: int = 0,
+        options: PageOptions = NO_OPTIONS,
         window: Window | None = None,
         uploader: Uploader | None = None,
         epoch: str = "",
@@ -88,6 +89,7 @@ class Feeder:
             job: the job's name.
             manifest: its pages.
             limit_side: long side the network sees at most, pixels; 0 leaves it to the workers.
+            options: what else the job asks of the workers.
             window: how much may wait in Redis.
             uploader: sends the pages' bytes too; None if workers open the pages themselves.
             epoch: which job of that name.
@@ -101,6 +103,7 @@ class Feeder:
         self._drained = False
         self._added: deque[ManifestLine] = deque()
         self._limit_side = limit_side
+        self._options = options
         self._window = window or Window()
         self._uploader = uploader
         self._epoch = epoch

@@ -14,7 +14,7 @@ from worker.ledger.ledger import JobReplacedError, Ledger
 from worker.ops.worker_registry import program_version
 
 
-def open_job(folder: OutputFolder, ledger: Ledger, job: str, total: int) -> str:
+def open_job(folder: OutputFolder, ledger: Ledger, job: str, total: int, request: str = "") -> str:
     """Create the job on the broker, or find that the one there is this folder's. Returns its epoch.
 
     Args:
@@ -22,6 +22,7 @@ def open_job(folder: OutputFolder, ledger: Ledger, job: str, total: int) -> str:
         ledger: of the broker.
         job: its name.
         total: pages.
+        request: what was asked for, for whoever collects.
 
     Raises:
         JobReplacedError: the broker's job of this name is another one.
@@ -32,6 +33,8 @@ def open_job(folder: OutputFolder, ledger: Ledger, job: str, total: int) -> str:
         folder.private.mkdir(parents=True, exist_ok=True)
         write_atomically(folder.epoch_file, epoch.encode())
         extra = {"manifest": str(folder.manifest), "version": program_version(), "host": socket.gethostname()}
+        if request:
+            extra["request"] = request
         if not ledger.create(job, total, extra, epoch=epoch):
             raise JobReplacedError(job)
         return epoch

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -17,15 +18,18 @@ from producer.job.collect import Collector
 from producer.job.feed import Feeder
 from producer.job.growth import Growth
 from producer.job.results_file import Line
-from producer.job.view import View
+from producer.job.view import COLLECTING, FEEDING, WAITING, WORKING, View
 from worker.broker.connection import is_full, takes_no_writes
 from worker.ledger.ledger import JobStatus, Ledger
 from worker.ledger.reconcile import reconcile
+from worker.ops import worker_registry
 from worker.ops.diagnosis import diagnosis, look_around
+from worker.settings import LEASE_S
 
 # How often the ledger is asked for stranded pages while this process lives; beat does it for orphaned jobs.
 RECONCILE_EVERY_S = 10.0
 STATUS_EVERY_S = 0.5
+PRESENCE_EVERY_S = 2.0
 # A job that is fed, collected or watched lives on, however slow it is.
 TOUCH_EVERY_S = 5.0
 # A job that has not moved for so long is worth asking why, and how often.
@@ -89,6 +93,10 @@ class JobLoop:
     peak_rss_mb: float = 0.0
     patience_s: float = BROKER_PATIENCE_S
     _last_reconcile: float = field(default_factory=time.monotonic)
+    _done: int | None = None
+    _progress_at: float = 0.0
+    _presence_at: float = -math.inf
+    _present: bool = False
     _last_touch: float = 0.0
     _looked: float = 0.0
     _last_why: float = 0.0
@@ -195,8 +203,20 @@ class JobLoop:
             return self.feeder.waiting
         if why := self._why_still(status):
             return why
-        if status.done == 0:
-            return "waiting for workers"
+        if not status.finished and not self._workers_alive(status):
+            return WAITING
         if self.feeder and not self.feeder.exhausted:
-            return "feeding"
-        return "collecting" if status.finished else "working"
+            return FEEDING
+        return COLLECTING if status.finished else WORKING
+
+    def _workers_alive(self, status: JobStatus) -> bool:
+        """Whether records came of late, or a worker has reported. Asked of the broker now and then only."""
+        now = time.monotonic()
+        if status.done != self._done:
+            # The first look only says how many there were before.
+            self._done, self._progress_at = status.done, self._progress_at if self._done is None else now
+        if self._progress_at and now - self._progress_at < LEASE_S:
+            return True
+        if now - self._presence_at >= PRESENCE_EVERY_S:
+            self._presence_at, self._present = now, worker_registry.alive(self.ledger.client, self.ledger.now()) > 0
+        return self._present

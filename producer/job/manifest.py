@@ -16,6 +16,7 @@ from pathlib import Path
 import msgspec
 
 from detector.atomic import atomic_write
+from detector.record import UNREADABLE
 from producer.archive_process.lister import ArchiveLister
 from producer.detector_process.page_counter import PageCounter, can_count
 from producer.errors import NothingToDoError, ProducerError
@@ -90,7 +91,7 @@ def read_manifest(path: Path, start: int = 0) -> Iterator[ManifestLine]:
         for number, line in enumerate(islice(stream, start, None), start):
             try:
                 entry = decoder.decode(line)
-            except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+            except UNREADABLE as error:
                 raise ManifestError(f"{path}:{number + 1}: not a manifest line ({error}); scan again") from error
             if entry.index != number:
                 raise ManifestError(f"{path}:{number + 1}: holds index {entry.index}, not {number}; scan again")
@@ -152,7 +153,7 @@ class ManifestIndex:
             self._blocks.popitem(last=False)
         try:
             return msgspec.json.decode(block[offset], type=ManifestLine)
-        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        except UNREADABLE as error:
             raise ManifestError(f"{self._path}:{index + 1}: not a manifest line ({error}); scan again") from error
 
     def is_paged(self, index: int, image: str, page: int) -> bool:

@@ -6,14 +6,16 @@ import fcntl
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from detector.atomic import atomic_write
+from detector.record import UNREADABLE
 from producer.errors import ProducerError
+from worker.page_options import PageOptions
 
 
 class FolderBusyError(ProducerError):
@@ -41,6 +43,7 @@ class JobRequest(msgspec.Struct, frozen=True, kw_only=True):
         shrink: with ``redis``: make pages no larger than ``limit_side`` before they travel.
         urgent: its pages are taken before those of other jobs.
         output: an ``s3://`` prefix that gets ``results.jsonl`` at the end; empty for none.
+        options: thresholds, tiles and memory that workers use instead of their own.
         sniff: in folders, also take files of unknown or no suffix that begin like an image or a PDF.
         zip_encoding: of names in zips that do not say theirs; empty to guess.
         follow_links: take links that lead out of the folder they lie in.
@@ -58,6 +61,7 @@ class JobRequest(msgspec.Struct, frozen=True, kw_only=True):
     transfer: str = "uri"
     shrink: bool = False
     output: str = ""
+    options: PageOptions = PageOptions()
     urgent: bool = False
     sniff: bool = False
     zip_encoding: str = ""
@@ -77,6 +81,7 @@ class OutputFolder:
         self.request_file = self.private / "request.json"
         self.epoch_file = self.private / "epoch"
         self.server_data = self.private / "server"
+        self._made_root = False
         self.passed_over_file = self.private / "passed-over.json"
 
     @property
@@ -99,7 +104,7 @@ class OutputFolder:
         """
         try:
             return msgspec.json.decode(self.request_file.read_bytes(), type=JobRequest)
-        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        except UNREADABLE as error:
             raise DamagedFolderError(
                 f"{self.request_file} is damaged ({error}): remove it and give the first command again; "
                 "the manifest and what is done are kept"
@@ -109,12 +114,24 @@ class OutputFolder:
         """New folders are this user's alone: results name other people's files, `.ocrfleet` holds a server's data."""
         if not self.root.exists():
             self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._made_root = True
         self.private.mkdir(mode=0o700, exist_ok=True)
 
     def save_request(self, request: JobRequest) -> None:
         """Remember what was asked for."""
         self._make()
         write_atomically(self.request_file, msgspec.json.encode(request))
+
+    def leave_unused(self) -> None:
+        """Remove what `locked` made where no job was begun, and nothing else."""
+        if self.exists():
+            return
+        with suppress(OSError):  # anything else of somebody's is in there
+            for file in (self.private / "lock", self.passed_over_file):
+                file.unlink(missing_ok=True)
+            self.private.rmdir()
+            if self._made_root:
+                self.root.rmdir()
 
     def save_passed_over(self, counts: dict[str, int]) -> None:
         """Remember what the scan passed over, by kind."""
@@ -125,7 +142,7 @@ class OutputFolder:
         """What the scan passed over, by kind."""
         try:
             return msgspec.json.decode(self.passed_over_file.read_bytes(), type=dict[str, int])
-        except (OSError, msgspec.MsgspecError):
+        except (OSError, *UNREADABLE):
             return {}
 
     def forget_pages(self) -> None:

@@ -50,7 +50,11 @@ class StatusRow:
         rate = status.done / max(0.001, until - status.created_s)
         left = status.total - status.done
         # A rate over the whole life says nothing about a job that stands still.
-        eta = round(left / rate, 1) if left and rate and moves(status) else (0 if not left else None)
+        eta = (
+            round(left / rate, 1)
+            if left and rate and moves(status) and (around is None or around.workers)
+            else (0 if not left else None)
+        )
         return cls(
             job=status.job,
             state="finished" if status.finished else status.state,

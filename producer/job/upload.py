@@ -9,18 +9,19 @@ import io
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, cast, get_args
 
 from detector.images.sniff import READABLE, SNIFFED_BYTES, kind_of, known_but_unread
 from detector.images.suffixes import PDF_SUFFIXES
+from detector.record import worker_name
 from producer.detector_process.shrink import Shrinker, ShrinkerLostError
 from producer.errors import ProducerError
 from producer.job.manifest import ManifestLine
-from producer.job.refuse import known_type, refuse
 from producer.sources.page_count import paged_suffix_of
 from worker.broker import blobs
 from worker.ledger.ledger import Ledger
-from worker.messages import ErrorType, ImageTask, Original
+from worker.messages import ErrorType, ImageTask, Original, encode, failed_record
+from worker.page_options import NO_OPTIONS, PageOptions
 from worker.redis_keys import JobKeys
 from worker.settings import settings
 from worker.storage.files import Storage
@@ -66,7 +67,16 @@ class Uploader:
         sent_bytes: uploaded by this object.
     """
 
-    def __init__(self, ledger: Ledger, job: str, *, limit_side: int, shrink: bool, epoch: str = "") -> None:
+    def __init__(
+        self,
+        ledger: Ledger,
+        job: str,
+        *,
+        limit_side: int,
+        shrink: bool,
+        options: PageOptions = NO_OPTIONS,
+        epoch: str = "",
+    ) -> None:
         """Start nothing yet.
 
         Args:
@@ -74,6 +84,7 @@ class Uploader:
             job: the job's name.
             limit_side: long side the network sees at most, pixels; 0 leaves it to the workers.
             shrink: make pages no larger than ``limit_side`` before they travel.
+            options: what else the job asks of the workers.
             epoch: which job of that name.
         """
         if shrink and not limit_side:
@@ -82,6 +93,7 @@ class Uploader:
         self._job = job
         self._epoch = epoch
         self.limit_side = limit_side
+        self._options = options
         self._shrinker = Shrinker(limit_side, settings().max_pixels) if shrink else None
         self._folder = tempfile.TemporaryDirectory(prefix="ocrfleet-upload-")
         self._storage = Storage((), Path(self._folder.name), {"s3": Remote((), s3_open=True).fetch})
@@ -145,6 +157,7 @@ class Uploader:
             blob_page=page if page != line.page else -1,
             limit_side=self.limit_side,
             original=original,
+            options=self._options,
             epoch=self._epoch,
         )
 
@@ -231,3 +244,16 @@ def _single_pdf_page(path: Path, page: int) -> bytes | None:
         return None
     data = buffer.getvalue()
     return data if len(data) <= blobs.MAX_BLOB_BYTES else None
+
+
+def refuse(ledger: Ledger, task: ImageTask, error_type: str, message: str) -> None:
+    """Write a page's one record; nothing happens if it has one."""
+    if not ledger.feed([task]):
+        return
+    record = failed_record(task, known_type(error_type), message, worker=worker_name())
+    ledger.finish(task.job, task.index, ok=False, record=encode(record), epoch=task.epoch)
+
+
+def known_type(name: str) -> ErrorType:
+    """The error type of this name, Internal if it is none."""
+    return cast(ErrorType, name) if name in get_args(ErrorType) else "Internal"

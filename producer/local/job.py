@@ -12,6 +12,7 @@ from functools import partial
 from celery import Celery
 
 from producer.errors import JobInterruptedError, NothingToDoError
+from producer.growing.new_pages import look_for_new
 from producer.job.collect import Collector
 from producer.job.feed import Feeder
 from producer.job.growth import Growth
@@ -23,10 +24,11 @@ from producer.job.recount import recount
 from producer.job.results_file import drop_failed
 from producer.job.view import View
 from producer.local.beat import BeatThread
-from producer.local.ending import Ending
 from producer.local.fleet import LocalFleet, check_installed, check_model
-from producer.local.summary import finish
+from producer.output.ending import Ending
+from producer.output.summary import finish
 from producer.output.terminal import Progress
+from producer.sources.scan import SourceMissingError
 from worker.app import app_for
 from worker.broker import queue
 from worker.ledger.ledger import Ledger, chunked
@@ -35,7 +37,9 @@ from worker.messages import decode_task
 from worker.settings import read_settings
 
 
-def run_local_job(folder: OutputFolder, request: JobRequest, *, quiet: bool, retry: bool = False) -> Ending:
+def run_local_job(
+    folder: OutputFolder, request: JobRequest, *, quiet: bool, retry: bool = False, update: bool | None = None
+) -> Ending:
     """Run or go on with a job on this machine: show it, and write its summary.
 
     Args:
@@ -43,6 +47,7 @@ def run_local_job(folder: OutputFolder, request: JobRequest, *, quiet: bool, ret
         request: the job.
         quiet: show no progress.
         retry: do the failed pages again.
+        update: add pages that are new in the sources; False only says how many there are, None does not look.
 
     Raises:
         JobInterruptedError: Ctrl-C or SIGTERM; what was done is safe.
@@ -54,28 +59,37 @@ def run_local_job(folder: OutputFolder, request: JobRequest, *, quiet: bool, ret
     check_model(request)
     ending = None
     with folder.locked(), terminated_like_ctrl_c():
-        folder.save_request(request)
         if retry and drop_failed_pages(folder) == 0:
             raise NothingToDoError(f"no failed images in {folder.root}")
         try:
             with Progress(quiet=quiet) as progress:
-                ending = run_job(folder, request, progress)
+                ending = run_job(folder, request, progress, update)
             if not ending.interrupted:
                 finish(folder, request, ending, quiet=quiet)
                 return ending
         except KeyboardInterrupt:  # while scanning or writing the report
             ending = None
+        except (NothingToDoError, SourceMissingError):
+            folder.leave_unused()
+            raise
+    if not folder.exists():
+        raise JobInterruptedError("interrupted while the images were counted: give the same command again")
     done = f"{ending.ok + ending.failed} of {ending.total} images are done and safe; " if ending else ""
     raise JobInterruptedError(f"interrupted: {done}go on with `ocr-producer resume {folder.root}`")
 
 
-def run_job(folder: OutputFolder, request: JobRequest, view: View) -> Ending:
+def run_job(folder: OutputFolder, request: JobRequest, view: View, update: bool | None = None) -> Ending:
     """Do what is left of the job. The folder must be locked by the caller.
 
     Ctrl-C (KeyboardInterrupt) stops the workers after their image, saves what they made, and returns.
     """
     started = time.monotonic()
-    view.total = total = make_manifest(folder, request, view)
+    begun = folder.exists()
+    total = make_manifest(folder, request, view)
+    if begun and update is not None:
+        total += look_for_new(folder, request, view, update=update)
+    view.total = total
+    folder.save_request(request)  # not before: a mistyped path must not make this the folder of another job
     with LocalFleet(folder, request) as fleet:
         current = replace(read_settings(os.environ), redis_url=fleet.start_server())
         app = app_for(current)
@@ -94,7 +108,16 @@ def run_job(folder: OutputFolder, request: JobRequest, view: View) -> Ending:
             _recover(app, ledger, request.job, collector)
             before = collector.count
             again = partial(read_manifest, folder.manifest)
-            feeder = Feeder(app, ledger, request.job, again(), limit_side=request.limit_side, epoch=epoch, again=again)
+            feeder = Feeder(
+                app,
+                ledger,
+                request.job,
+                again(),
+                limit_side=request.limit_side,
+                options=request.options,
+                epoch=epoch,
+                again=again,
+            )
 
             def look_after_workers() -> None:
                 fleet.revive_server()

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
 from urllib.parse import quote, unquote, urlsplit
 
+from detector.errors import first_line
 from detector.images.suffixes import PDF_SUFFIXES, TIFF_SUFFIXES, is_taken
 from producer.errors import CannotCountError
 from producer.sources.archive import ListMembers, archive_kind, members
@@ -59,9 +60,14 @@ def scan_everything(
             yield FoundPage(PurePosixPath(unquote(urlsplit(source).path)).name or source, source, 0)
 
 
+def check_sources(sources: Iterable[str]) -> None:
+    """Raises SourceMissingError for a path that is not there: no server need be asked to know that."""
+    scan([source for source in sources if not is_remote(source)])
+
+
 def _bucket(source: str, warn: Warn, passed: PassedOver) -> Iterator[FoundPage]:
     """Every image below a prefix. One listing of a folder is held at a time: about 1 KB an object of that folder."""
-    from worker.storage.remote import s3
+    from worker.storage.remote import s3, s3_errors
 
     files = s3()
     # As typed, not percent-decoded: people copy keys from `aws s3 ls`.
@@ -85,8 +91,8 @@ def _bucket(source: str, warn: Warn, passed: PassedOver) -> Iterator[FoundPage]:
                 else:
                     passed.file(PurePosixPath(name))
             files.invalidate_cache(folder)
-    except (OSError, ValueError) as error:  # ValueError: s3fs, about a bucket's name that cannot be one
-        raise SourceMissingError(f"{source}: {error}") from None
+    except s3_errors() as error:
+        raise SourceMissingError(f"{source}: {first_line(error)} (check the address and the AWS_* variables)") from None
     if not found:
         raise SourceMissingError(f"{source}: nothing there; check bucket, prefix and AWS_* variables")
 

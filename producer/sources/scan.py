@@ -127,6 +127,17 @@ def scan(
     return pages()
 
 
+def scan_file(path: Path, name: bytes, warn: Warn = lambda line: None) -> Iterator[FoundPage]:
+    """The pages of one file as a scan of its folder finds them; none if it is no image and no archive.
+
+    Args:
+        path: absolute.
+        name: as people are to see it.
+        warn: told in one line about what was skipped or could not be counted.
+    """
+    return _Scanner(None, warn, PassedOver(), None, False, "", members, False).file(path, name, named=False)
+
+
 def read_list(stream: BinaryIO, block: int = 1 << 16) -> Iterator[bytes]:
     """The entries of a list of paths; NUL-separated if its first block holds a NUL, else one a line."""
     data = stream.read(block)

@@ -8,7 +8,7 @@ from typing import NoReturn
 
 import click
 
-from worker.process import MALLOC_ENVIRONMENT
+from worker.process import MALLOC_ENVIRONMENT, celery_command
 
 wait_option = click.option(
     "--wait",
@@ -21,11 +21,11 @@ wait_option = click.option(
 
 
 def replace_by_celery(*arguments: str) -> NoReturn:
-    """Become ``celery -A worker.app ...``: signals then reach Celery itself.
+    """Become ``celery -A worker.app ...`` (`worker.celery_main`): signals then reach Celery itself.
 
     Args:
         arguments: of ``celery``: the name of its program, then options.
     """
     environment = {**MALLOC_ENVIRONMENT, **os.environ}
     sys.stdout.flush()
-    os.execve(sys.executable, [sys.executable, "-m", "celery", "-A", "worker.app", *arguments], environment)
+    os.execve(sys.executable, celery_command(*arguments), environment)

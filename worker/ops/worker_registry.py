@@ -18,6 +18,7 @@ from typing import TypeVar
 import msgspec
 import redis
 
+from detector.record import UNREADABLE
 from worker.broker.clock import redis_now
 
 logger = logging.getLogger(__name__)
@@ -107,6 +108,11 @@ def workers(client: redis.Redis) -> dict[str, WorkerNote]:
     return _notes(client, WORKERS_KEY, WorkerNote)
 
 
+def alive(client: redis.Redis, now: float) -> int:
+    """How many workers have reported within the last minute, by the broker's clock (``Ledger.now``)."""
+    return sum(now - note.at <= GONE_S for note in workers(client).values())
+
+
 def images(client: redis.Redis) -> dict[str, ImageNote]:
     """host:pid -> its last image."""
     return _notes(client, IMAGES_KEY, ImageNote)
@@ -121,7 +127,7 @@ def _notes(client: redis.Redis, key: str, kind: type[Note]) -> dict[str, Note]:
     for name, data in client.hgetall(key).items():
         try:
             notes[name.decode()] = msgspec.json.decode(data, type=kind)
-        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        except UNREADABLE as error:
             logger.warning("%s: the note of %r cannot be read (%s)", key, name, error)
     return notes
 
