@@ -1,4 +1,5 @@
-# Two commands: `make run` (a folder of images in, boxes out) and `make test`. They need git, make and Python >= 3.11.
+# Three commands: `make run` (a folder of images in, boxes out), `make web` (a page for it) and `make test`.
+# They need git, make and Python >= 3.11.
 PYTHON ?= python3
 VENV ?= .venv
 IMAGES ?= examples/images
@@ -17,10 +18,13 @@ LOCKED = $(BIN)/python -m pip --disable-pip-version-check --quiet install --requ
 JOBS ?= $(shell nproc)
 PARALLEL = --dist=loadfile --no-loadscope-reorder --numprocesses
 
-.PHONY: run quick test lint lock bench faults train .data-given clean
+.PHONY: run web quick test lint bandit audit lock bench faults train .data-given clean
 
 run: $(VENV)/.run-ready ## detect text in IMAGES, results in OUT
 	$(BIN)/ocr-producer run "$(IMAGES)" -o "$(OUT)" --overlays
+
+web: $(VENV)/.web-ready ## a page on http://127.0.0.1:8600: drop pictures, see boxes
+	$(BIN)/ocr-producer serve --local
 
 quick: $(VENV)/.test-ready lint ## lint, types, and the tests without server, training or a second: under a minute on 2 cores
 	$(BIN)/python -m pytest -q -m quick $(PARALLEL)=$(JOBS) --durations=5
@@ -34,6 +38,14 @@ lint: $(VENV)/.test-ready
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+bandit: $(VENV)/.test-ready ## unsafe Python, in seconds; what is passed over and why: pyproject.toml
+	$(PIP) bandit==1.9.4
+	$(BIN)/bandit --quiet --configfile pyproject.toml --recursive detector producer worker
+
+audit: bandit ## known holes in what requirements/ installs; asks PyPI's advisories, and fails where it cannot
+	$(PIP) pip-audit==2.10.1
+	for lock in build local fleet; do $(BIN)/pip-audit --strict --require-hashes --disable-pip --requirement requirements/$$lock.txt || exit 1; done
 
 lock: $(VENV)/bin/python ## requirements/*.txt anew from pyproject.toml and constraints.txt, with hashes
 	$(PIP) uv
@@ -64,10 +76,14 @@ $(VENV)/.run-ready: $(VENV)/bin/python pyproject.toml requirements/build.txt req
 	$(PIP) --no-deps --no-build-isolation --editable .
 	@touch $@
 
+$(VENV)/.web-ready: $(VENV)/.run-ready constraints.txt
+	$(PIP) --no-build-isolation --editable '.[web]'
+	@touch $@
+
 $(VENV)/.test-ready: $(VENV)/bin/python pyproject.toml constraints.txt
 	$(PIP) torch==2.13.0
 	$(PIP) --editable '.[all]'
-	@touch $@ $(VENV)/.run-ready
+	@touch $@ $(VENV)/.run-ready $(VENV)/.web-ready
 
 clean:
 	rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .pytest_cache

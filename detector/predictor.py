@@ -34,6 +34,9 @@ __all__ = ["Box", "Detection", "ModelInfo", "TextDetector", "normalise"]
 NETWORK_BYTES_PER_PIXEL = 70
 """What a run of dbnet-resnet18 takes beside the page (ONNX Runtime, measured at 1280 to 2048); smaller ones less."""
 
+THIN_MARGIN = 1.1
+"""A page of this many times limit_side² pixels (a long one, see `target_size`) is run in tiles; sides are rounded."""
+
 _log = logging.getLogger("detector")
 
 
@@ -196,14 +199,16 @@ class TextDetector:
         opened = self._open(source, page, limit_side, channels)
         ready = time.perf_counter()
         rest = (ready, opened.share, is_blank(opened.pixels))
-        if self._in_tiles(*opened.pixels.shape[:2]):
+        height, width = opened.pixels.shape[:2]
+        if self._in_tiles(height, width, limit_side):
             merged = self._tiled(opened.pixels)
             return _Seen(merged, opened.width, opened.height, (*opened.flags, "tiled"), *rest)
         return _Seen(self.probability(opened.pixels), opened.width, opened.height, opened.flags, *rest)
 
-    def _in_tiles(self, height: int, width: int) -> bool:
+    def _in_tiles(self, height: int, width: int, limit_side: int) -> bool:
         """Whether a page is run in tiles: as asked, or because the network would need too much memory for it whole."""
-        too_large = self.memory_limit is not None and height * width * NETWORK_BYTES_PER_PIXEL > self.max_bytes
+        too_large = height * width > THIN_MARGIN * limit_side * limit_side
+        too_large |= self.memory_limit is not None and height * width * NETWORK_BYTES_PER_PIXEL > self.max_bytes
         return (self.tiled or too_large) and needs_tiles(height, width)
 
     def _see_strips(self, source: Source, page: int, limit_side: int) -> _Seen | None:

@@ -19,6 +19,9 @@ SCHEMA = 1
 JOB = "detect"
 """The job's name in records of `ocr-detector detect`, which knows no jobs."""
 
+UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
+"""What decoding raises for what is no JSON of ours; the last one for a thousand nested brackets."""
+
 ErrorType = Literal[
     "CorruptImage",
     "UnsupportedFormat",

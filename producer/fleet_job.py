@@ -15,7 +15,7 @@ from celery import Celery
 from producer.errors import JobInterruptedError, NoSuchJobError, OtherJobError
 from producer.fleet_request import remembered
 from producer.growing.new_pages import look_for_new
-from producer.job.adopt import adopt
+from producer.job.begin_again import adopt
 from producer.job.collect import Collector
 from producer.job.feed import Feeder
 from producer.job.growth import Growth

@@ -87,7 +87,7 @@ def test_torch_and_click_stay_in_their_folders() -> None:
 
 def test_nothing_unsafe() -> None:
     """JSON only: no pickle, no torch.load of code, no shell. (torch names pickle's error when it refuses a file.)"""
-    only_to_catch = "from pickle import UnpicklingError\n"
+    only_to_catch = "from pickle import UnpicklingError  # nosec B403: only to catch it\n"
     for package in ("detector", "worker", "producer"):
         for path in (ROOT / package).rglob("*.py"):
             text = path.read_text().replace(only_to_catch, "")
@@ -119,7 +119,9 @@ LAYERS = (
     ("worker.celery_ext",),
     ("worker.tasks", "worker.cli", "worker.celery_main"),
     ("producer.errors",),
-    ("producer.sources", "producer.detector_process"),
+    ("producer.sources",),
+    ("producer.detector_process",),
+    ("producer.archive_process",),
     ("producer.job",),
     ("producer.output", "producer.growing", "producer.fleet_request"),
     ("producer.fleet_job", "producer.fleet_results", "producer.local"),

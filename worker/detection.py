@@ -109,14 +109,16 @@ class ImageRunner:
             limit_memory(self.settings.memory_limit_mb << 20)
         limit_side = degraded_limit_side(task.limit_side or self.settings.limit_side, losses)
         pages: int | UnsetType = UNSET
+        opened = ""
         try:
             with self.storage.open(task.uri) as path:
+                opened = str(path)
                 fetched = time.perf_counter()
                 pages = _true_pages(task, path)
                 with adjusted(self.detector(), task.options, self.settings.memory_limit_mb):
                     detection = self.detector().detect(path, task.page_in_bytes, limit_side=limit_side)
         except ImageError as error:
-            return replace_fields(self._failed(task, error, attempts), pages=pages)
+            return replace_fields(self._failed(task, error, attempts, opened), pages=pages)
         except MemoryError:
             raise
         except Exception as error:
@@ -159,8 +161,10 @@ class ImageRunner:
             model=ModelRecord(info.name, info.sha256, info.runtime),
         )
 
-    def _failed(self, task: ImageTask, error: ImageError, attempts: int) -> ImageRecord:
+    def _failed(self, task: ImageTask, error: ImageError, attempts: int, opened: str) -> ImageRecord:
         message = str(error) or type(error).__name__
+        if opened and not task.uri.startswith("file:"):  # a copy in our spool, whose name tells nobody anything
+            message = message.replace(opened, task.image)
         return failed_record(
             task,
             error.type,
@@ -196,7 +200,10 @@ def at_original_size(detection: Detection, original: Original) -> Detection:
         )
         for box in detection.boxes
     ]
-    flags = tuple(dict.fromkeys((*original.flags, *detection.flags)))
+    from detector.images.remarks import remarks
+
+    lost = remarks(detection.input_size, (original.width, original.height), blank=False)
+    flags = tuple(dict.fromkeys((*original.flags, *detection.flags, *lost)))
     return replace(detection, width=original.width, height=original.height, boxes=boxes, flags=flags)
 
 

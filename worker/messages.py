@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from detector.record import SCHEMA, BoxRecord, ErrorRecord, ErrorType, ImageRecord, ModelRecord, Seconds
+from detector.record import SCHEMA, UNREADABLE, BoxRecord, ErrorRecord, ErrorType, ImageRecord, ModelRecord, Seconds
 from worker.errors import WorkerError
 from worker.page_options import NO_OPTIONS, PageOptions
 
@@ -122,7 +122,7 @@ def decode_task(data: bytes | dict[str, Any]) -> ImageTask:
     """
     try:
         task = _task_decoder.decode(data) if isinstance(data, bytes) else msgspec.convert(data, ImageTask)
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+    except UNREADABLE as error:
         raise MessageError(f"not an ImageTask: {error}") from None
     if task.schema != SCHEMA:
         raise MessageError(f"ImageTask of schema {task.schema}; this worker speaks {SCHEMA}: update the older side")

@@ -26,7 +26,7 @@ from worker.broker import takes_no_writes
 from worker.detection import ImageRunner
 from worker.lease import LeaseKeeper
 from worker.ledger import Ledger, open_ledger
-from worker.ledger.dead_letters import MACHINE_FAULT, dead_record, record_dead_letter
+from worker.ledger.dead_letters import MACHINE_FAULT, dead_record, is_hopeless, record_dead_letter, steps_down
 from worker.ledger.reconcile import reconcile_all_once
 from worker.log_format import configure_logging
 from worker.messages import ImageRecord, ImageTask, MessageError, decode_task, encode, failed_record, page_named_in
@@ -123,7 +123,7 @@ def _line(record: ImageRecord) -> str:
 def _run(task: ImageTask, attempts: int, losses: tuple[str, ...]) -> ImageRecord:
     try:
         # Running a page smaller helps against too little memory or time, not against a full disk.
-        return _runner().run(task, attempts=attempts, losses=sum(loss != MACHINE_FAULT for loss in losses))
+        return _runner().run(task, attempts=attempts, losses=steps_down(losses))
     except MemoryError:
         cause = "OutOfMemory"
     except SoftTimeLimitExceeded:
@@ -202,8 +202,10 @@ def detect_image(self: Task, message: Any) -> str:
 def _detect(task: ImageTask, redelivered: bool) -> str:
     ledger = _ledger()
     begin = ledger.begin(task.job, task.index, redelivered=redelivered, epoch=task.epoch)
-    if begin.verdict == "exhausted":
-        record = dead_record(task, begin.attempts, begin.losses, worker_name())
+    hopeless = begin.verdict == "run" and is_hopeless(begin.losses)
+    if begin.verdict == "exhausted" or hopeless:
+        tries = begin.attempts - hopeless  # of which `begin` has counted this one
+        record = dead_record(task, tries, begin.losses, worker_name())
         record_dead_letter(ledger, record, epoch=task.epoch)
         return _line(record)
     if begin.verdict != "run":

@@ -32,7 +32,7 @@ _BASE_BYTES = 6 * 2**20  # imports of a decoder, a whole JPEG file of up to 4 MB
 _VIPS_BASE_BYTES = 36 * 2**20  # import, thread pool and line caches of an 80 MP PNG
 _VIPS_CACHED_ROWS = 650  # whatever the page's height; of a panorama 393,536 wide that is 733 MiB
 _VIPS_CACHE_IN_BASE_BYTES = 12 * 2**20
-_PILLOW_BYTES_PER_PIXEL = {"gif": 10, "jp2": 20, "avif": 14, "heif": 14}  # others: picture and average
+_PILLOW_BYTES_PER_PIXEL = {"gif": 14, "jp2": 20, "avif": 14, "heif": 14}  # others: picture and average
 
 
 def by_vips(header: Header) -> bool:
@@ -61,6 +61,8 @@ def estimate_bytes(header: Header, limit_side: int) -> int:
         return result + 7 * math.ceil(width / factor) * math.ceil(height / factor) + header.held_bytes
     if by_vips(header):
         factor = box_reduction(width, height, target)
+        # Transparency (of animations too) stays until its paper is chosen, and the canvas is then held once more.
+        result += 4 * width * height if header.kind == "webp" and (header.channels == 4 or header.held_bytes) else 0
         averaged = 9 * math.ceil(width / factor) * math.ceil(height / factor)  # 16-bit samples, and those as 8 bits
         return result + _VIPS_BASE_BYTES + averaged + _line_cache_bytes(header) + header.held_bytes
     per_pixel = _PILLOW_BYTES_PER_PIXEL.get(header.kind, max(4, header.bytes_per_pixel) + 3)

@@ -143,8 +143,10 @@ def to_rgb(image: Any, target: tuple[int, int]) -> Pixels:
         image = image.reduce(factor)  # premultiplies alpha itself
     pixels = np.array(image)
     if image.mode == "RGBA":
-        alpha = np.ascontiguousarray(pixels[:, :, 3])
-        return on_paper(premultiplied(np.ascontiguousarray(pixels[:, :, :3]), alpha), alpha)
+        del image  # all that is held at once counts: the budget has weighed it
+        alpha, colours = np.ascontiguousarray(pixels[:, :, 3]), np.ascontiguousarray(pixels[:, :, :3])
+        del pixels
+        return colours if alpha.min() == 255 else on_paper(premultiplied(colours, alpha), alpha)
     if pixels.ndim == 2:
         return cv2.cvtColor(pixels, cv2.COLOR_GRAY2RGB)  # type: ignore[return-value]
     return pixels

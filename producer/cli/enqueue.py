@@ -11,6 +11,7 @@ from detector.exit_codes import ExitCode
 from producer.cli.options import (
     absolute,
     check_job_name,
+    follow_links_option,
     limit_side_option,
     page_options,
     quiet_option,
@@ -53,6 +54,7 @@ if TYPE_CHECKING:
 @update_option
 @sniff_option
 @zip_encoding_option
+@follow_links_option
 @click.option("--watch", "watching", is_flag=True, help="Stay until every image is done, showing progress.")
 @quiet_option
 def enqueue(
@@ -66,6 +68,7 @@ def enqueue(
     limit_side: int | None,
     sniff: bool,
     zip_encoding: str,
+    follow_links: bool,
     watching: bool,
     update: bool,
     quiet: bool,
@@ -102,6 +105,7 @@ def enqueue(
             urgent=urgent,
             sniff=sniff,
             zip_encoding=zip_encoding,
+            follow_links=follow_links,
         ),
         shrink,
     )

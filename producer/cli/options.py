@@ -75,6 +75,9 @@ out_option = click.option(
 sniff_option = click.option(
     "--sniff", is_flag=True, help="In folders, also take files of unknown or no suffix that begin like an image or PDF."
 )
+follow_links_option = click.option(
+    "--follow-links", is_flag=True, help="In folders, also take links that lead out of them."
+)
 
 
 def _check_encoding(context: click.Context, parameter: click.Parameter, value: str) -> str:

@@ -44,9 +44,9 @@ def retry(target: str, quiet: bool) -> ExitCode:
 
 def _resume_or_retry(target: str, *, quiet: bool, retry: bool) -> ExitCode:
     from producer.fleet_job import connect_fleet, feed_job, get_job
+    from producer.job.begin_again import retry_on_broker
     from producer.job.output_folder import OutputFolder, state_folder
     from producer.job.recount import recount
-    from producer.job.retry import retry_on_broker
     from worker.messages import JOB_NAME
 
     folder = OutputFolder(Path(target).absolute())

@@ -13,6 +13,7 @@ from producer.cli.options import (
     absolute,
     check_job_name,
     default_job_name,
+    follow_links_option,
     limit_side_option,
     out_option,
     overlays_option,
@@ -71,6 +72,7 @@ def _absolute_model(context: click.Context, parameter: click.Parameter, model: s
 @update_option
 @sniff_option
 @zip_encoding_option
+@follow_links_option
 @quiet_option
 def run(
     sources: tuple[str, ...],
@@ -86,6 +88,7 @@ def run(
     update: bool,
     sniff: bool,
     zip_encoding: str,
+    follow_links: bool,
     quiet: bool,
     **options: Any,
 ) -> ExitCode:
@@ -117,6 +120,7 @@ def run(
         options=PageOptions(**options),
         sniff=sniff,
         zip_encoding=zip_encoding,
+        follow_links=follow_links,
     )
     folder = OutputFolder(out.absolute())
     if folder.exists():

@@ -21,6 +21,7 @@ from types import TracebackType
 import msgspec
 from redis.exceptions import RedisError
 
+from detector.record import UNREADABLE
 from producer.job.collector_lock import AlreadyCollectingError, FileLock, JobLock
 from producer.job.results_file import Line, decode_line, keep_last_records, read_lines, truncate_torn_line
 from producer.job.results_owner import ResultsOwner, check_name, claim
@@ -241,7 +242,7 @@ class Collector:
         raw = fields.get(b"record")
         try:
             line = decode_line(raw or b"")
-        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        except UNREADABLE as error:
             self._refuse(entry, raw or repr(fields).encode(), f"not a record ({error})")
             return None
         if not 0 <= line.index < self.total or line.job not in ("", self._job) or b"\n" in (raw or b""):

@@ -12,8 +12,7 @@ import redis
 from celery import Celery
 
 from producer.job.manifest import ManifestLine
-from producer.job.refuse import refuse
-from producer.job.upload import BATCH_BYTES, BATCH_PAGES, CannotSendError, Parcel, Uploader
+from producer.job.upload import BATCH_BYTES, BATCH_PAGES, CannotSendError, Parcel, Uploader, refuse
 from worker.broker import queue
 from worker.ledger.ledger import Ledger
 from worker.messages import ImageTask

@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 
 from detector.atomic import atomic_write
+from detector.record import UNREADABLE
 from producer.errors import ProducerError
 from worker.page_options import PageOptions
 
@@ -45,6 +46,7 @@ class JobRequest(msgspec.Struct, frozen=True, kw_only=True):
         options: thresholds, tiles and memory that workers use instead of their own.
         sniff: in folders, also take files of unknown or no suffix that begin like an image or a PDF.
         zip_encoding: of names in zips that do not say theirs; empty to guess.
+        follow_links: take links that lead out of the folder they lie in.
     """
 
     job: str
@@ -63,6 +65,7 @@ class JobRequest(msgspec.Struct, frozen=True, kw_only=True):
     urgent: bool = False
     sniff: bool = False
     zip_encoding: str = ""
+    follow_links: bool = False
 
 
 class OutputFolder:
@@ -101,7 +104,7 @@ class OutputFolder:
         """
         try:
             return msgspec.json.decode(self.request_file.read_bytes(), type=JobRequest)
-        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        except UNREADABLE as error:
             raise DamagedFolderError(
                 f"{self.request_file} is damaged ({error}): remove it and give the first command again; "
                 "the manifest and what is done are kept"
@@ -139,7 +142,7 @@ class OutputFolder:
         """What the scan passed over, by kind."""
         try:
             return msgspec.json.decode(self.passed_over_file.read_bytes(), type=dict[str, int])
-        except (OSError, msgspec.MsgspecError):
+        except (OSError, *UNREADABLE):
             return {}
 
     def forget_pages(self) -> None:

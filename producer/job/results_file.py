@@ -9,6 +9,7 @@ import msgspec
 
 from detector.atomic import atomic_write
 from detector.errors import first_line
+from detector.record import UNREADABLE
 from producer.errors import ProducerError
 from worker.messages import ErrorRecord, ImageRecord, Seconds
 
@@ -62,7 +63,7 @@ def read_lines(results: Path) -> Iterator[tuple[bytes, Line | None]]:
         for raw in source:
             try:
                 yield raw, decode_line(raw)
-            except (msgspec.MsgspecError, UnicodeDecodeError):
+            except UNREADABLE:
                 yield raw, None
 
 
@@ -90,7 +91,7 @@ def iter_records(path: Path, damaged: Callable[[int], None] = lambda line: None)
                 return
             try:
                 yield decoder.decode(line)
-            except (msgspec.MsgspecError, UnicodeDecodeError):
+            except UNREADABLE:
                 damaged(number)
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import msgspec
 
+from detector.record import UNREADABLE
 from producer.errors import OtherJobError
 from producer.job.output_folder import write_atomically
 from worker.ledger.ledger import JobStatus
@@ -75,7 +76,7 @@ def _read(file: Path) -> ResultsOwner | None:
     """None where nothing was noted: a folder of an older version, or of `run`."""
     try:
         return msgspec.json.decode(file.read_bytes(), type=ResultsOwner)
-    except (FileNotFoundError, msgspec.MsgspecError, UnicodeDecodeError):
+    except (FileNotFoundError, *UNREADABLE):
         return None
 
 

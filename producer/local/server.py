@@ -62,7 +62,7 @@ class EmbeddedServer:
         self.data = data
         # Unix socket paths end at 108 bytes (unix(7)); an output folder's path may well be longer.
         roomy = len(tempfile.gettempdir()) < LONGEST_SOCKET - len("/ocrfleet-12345678/redis.sock")
-        self._run_dir = Path(tempfile.mkdtemp(prefix="ocrfleet-", dir=None if roomy else "/tmp"))
+        self._run_dir = Path(tempfile.mkdtemp(prefix="ocrfleet-", dir=None if roomy else "/tmp"))  # nosec B108: mode 0700
         self.socket = self._run_dir / "redis.sock"
         self._process: subprocess.Popen[bytes] | None = None
 

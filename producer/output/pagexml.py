@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 import time
-from xml.sax.saxutils import escape, quoteattr
+from xml.sax.saxutils import escape, quoteattr  # nosec B406: writes XML, reads none
 
 from worker.messages import BoxRecord, ImageRecord
 

@@ -9,7 +9,7 @@ from urllib.parse import quote, unquote, urlsplit
 from detector.errors import first_line
 from detector.images.suffixes import PDF_SUFFIXES, TIFF_SUFFIXES, is_taken
 from producer.errors import CannotCountError
-from producer.sources.archive import archive_kind
+from producer.sources.archive import ListMembers, archive_kind, members
 from producer.sources.page_count import CountPdf, count_pages
 from producer.sources.passed_over import PassedOver
 from producer.sources.scan import FoundPage, Problem, SourceMissingError, scan
@@ -30,6 +30,8 @@ def scan_everything(
     count_pdf: CountPdf | None = None,
     sniff: bool = False,
     zip_encoding: str = "",
+    list_members: ListMembers = members,
+    follow_links: bool = False,
 ) -> Iterator[FoundPage]:
     """:func:`producer.sources.scan.scan` for paths, then what lies behind addresses, in the order given.
 
@@ -40,8 +42,17 @@ def scan_everything(
     passed = passed or PassedOver()
     local = [source for source in named if not is_remote(source)]
     if local:
-        settings = {"passed": passed, "count_pdf": count_pdf, "sniff": sniff, "zip_encoding": zip_encoding}
-        yield from scan(local, exclude=exclude, warn=warn, **settings)  # type: ignore[arg-type]
+        yield from scan(
+            local,
+            exclude=exclude,
+            warn=warn,
+            passed=passed,
+            count_pdf=count_pdf,
+            sniff=sniff,
+            zip_encoding=zip_encoding,
+            list_members=list_members,
+            follow_links=follow_links,
+        )
     for source in named:
         if source.startswith("s3://"):
             yield from _bucket(source, warn, passed)

@@ -15,10 +15,10 @@ from redis import RedisError
 
 from detector.record import worker_name
 from worker.broker.connection import impatient
+from worker.ledger.dead_letters import ABORTED
 from worker.ledger.ledger import Ledger
 from worker.ledger.patient import open_ledger
 from worker.messages import (
-    ErrorType,
     ImageTask,
     MessageError,
     decode_task,
@@ -56,7 +56,8 @@ class ImageRequest(Request):
         error = getattr(exc_info.exception, "exc", exc_info.exception)
         # By name: billiard and celery each have a WorkerLostError, and both arrive here.
         if type(error).__name__ == "WorkerLostError":
-            self._note_loss("OutOfMemory" if _oom_witness.killed_since_last_look() or _aborted(error) else "WorkerLost")
+            killed = _oom_witness.killed_since_last_look()
+            self._note_loss(ABORTED if _aborted(error) else "OutOfMemory" if killed else "WorkerLost")
         elif isinstance(error, TimeLimitExceeded):
             self._note_loss("TimedOut")
         super().on_failure(exc_info, send_failed_event=send_failed_event, return_ok=return_ok)
@@ -110,7 +111,7 @@ class ImageRequest(Request):
         except MessageError:
             return page_named_in(message)
 
-    def _note_loss(self, cause: ErrorType) -> None:
+    def _note_loss(self, cause: str) -> None:
         page, task = split_task_id(self.id), self._task_of()
         if page is None:
             return

@@ -18,6 +18,8 @@ from worker.ledger import reconcile
 
 logger = get_logger(__name__)
 EVERY_S = 10.0
+# After an error: what answers late must not hold up the event loop each time; what refuses may stop soon.
+SLOW_S = 5.0
 
 
 class SelfCare:
@@ -68,6 +70,6 @@ class SelfCare:
         try:
             step()
         except (RedisError, OperationalError, OSError) as error:
-            # It answers late, or refuses: another worker, or this one in a minute.
+            # It answers late, or refuses: another worker does it, or this one a little later.
             logger.warning("could not look for stranded pages: %s", error)
-            self._slow_until = time.monotonic() + 60
+            self._slow_until = time.monotonic() + SLOW_S

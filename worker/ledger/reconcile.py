@@ -18,6 +18,7 @@ import time
 import msgspec
 from celery import Celery
 
+from detector.record import UNREADABLE
 from worker.broker import queue
 from worker.ledger.ledger import Ledger
 from worker.messages import page_named_in, task_id
@@ -93,7 +94,7 @@ def send_again(app: Celery, ledger: Ledger, job: str, indices: list[int]) -> int
 def _json(data: bytes) -> object:
     try:
         message: object = msgspec.json.decode(data)
-    except (msgspec.MsgspecError, UnicodeDecodeError):
+    except UNREADABLE:
         return None
     return message
 

@@ -10,9 +10,11 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
+import msgspec
 import redis
 from redis.exceptions import NoPermissionError, OutOfMemoryError
 
+from detector.record import UNREADABLE
 from worker.broker import queue
 from worker.ledger import Ledger
 from worker.ledger.dead_letters import DEAD_KEY
@@ -150,5 +152,14 @@ def remember_report(ledger: Ledger, report: dict[str, int]) -> None:
 
 
 def last_reports(client: redis.Redis) -> dict[str, dict[str, int]]:
-    """Each machine's last cleanup report: host -> files, bytes, at (Unix time), and jobs, keys where it did Redis."""
-    return {host.decode(): json.loads(entry) for host, entry in client.hgetall(REPORTS_KEY).items()}
+    """Each machine's last cleanup report: host -> files, bytes, at (Unix time), and jobs, keys where it did Redis.
+
+    What a stranger wrote there, and is no report, is left out.
+    """
+    reports = {}
+    for host, entry in client.hgetall(REPORTS_KEY).items():
+        with suppress(*UNREADABLE):
+            report = msgspec.json.decode(entry, type=dict[str, int])
+            if {"files", "bytes", "at"} <= report.keys() and abs(report["at"]) < 1 << 40:
+                reports[host.decode("utf-8", "backslashreplace")] = report
+    return reports

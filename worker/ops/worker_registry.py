@@ -18,6 +18,7 @@ from typing import TypeVar
 import msgspec
 import redis
 
+from detector.record import UNREADABLE
 from worker.broker.clock import redis_now
 
 logger = logging.getLogger(__name__)
@@ -126,7 +127,7 @@ def _notes(client: redis.Redis, key: str, kind: type[Note]) -> dict[str, Note]:
     for name, data in client.hgetall(key).items():
         try:
             notes[name.decode()] = msgspec.json.decode(data, type=kind)
-        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        except UNREADABLE as error:
             logger.warning("%s: the note of %r cannot be read (%s)", key, name, error)
     return notes
 

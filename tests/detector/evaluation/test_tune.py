@@ -167,7 +167,7 @@ def test_tune_measures_writes_and_detect_follows(tiny_model: Path, tmp_path: Pat
     done = run("tune", *common, "--seconds", 0.01, "--threads", 1)
     assert done.returncode == 0, done.stderr
     heading, *rows = done.stdout.splitlines()
-    assert heading.split() == ["runtime", "threads", "ms/page", "peak", "MB", "same", "boxes"]
+    assert heading.split() == ["runtime", "threads", "ms/page", "peak", "MiB", "same", "boxes"]
     assert [row.split()[0] for row in rows[:3]] == ["onnxruntime", "openvino", "torch"]
     assert rows[0].split()[4] == rows[1].split()[4] == "100.0%"
     assert "torch reads .safetensors" in rows[2]

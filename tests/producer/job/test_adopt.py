@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from producer.errors import OtherJobError
-from producer.job.adopt import adopt
+from producer.job.begin_again import adopt
 from producer.job.collect import Collector
 from producer.job.manifest import write_manifest
 from producer.job.results_owner import owner_of

@@ -1,15 +1,18 @@
-"""Records on disk of a job whose broker lost it: they count as done in the job that is begun again in its place."""
+"""What is done again and what is not: records on disk of a job whose broker lost it, failed pages of a job."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
+from detector.record import UNREADABLE
 from producer.errors import OtherJobError
 from producer.job.manifest import ManifestIndex
-from producer.job.results_file import Line, read_lines
+from producer.job.results_file import Line, decode_line, read_lines
 from producer.job.results_owner import ResultsOwner, replace_owner
 from worker.ledger.ledger import Ledger, chunked
+from worker.redis_keys import JobKeys
 
 
 def adopt(ledger: Ledger, results: Path, manifest: Path, owner: ResultsOwner) -> int:
@@ -45,3 +48,14 @@ def adopt(ledger: Ledger, results: Path, manifest: Path, owner: ResultsOwner) ->
 
 def _lines(results: Path) -> Iterator[Line]:
     return (line for _, line in read_lines(results) if line is not None)
+
+
+def retry_on_broker(ledger: Ledger, job: str) -> int:
+    """Failed pages of a job become unfed and their uncollected records go, in one step. Returns how many pages."""
+    entries = {}
+    for entry, fields in ledger.client.xrange(JobKeys.of(job).results):
+        with suppress(*UNREADABLE, KeyError):  # the collector puts such entries aside
+            line = decode_line(fields[b"record"])
+            if line.status != "ok":
+                entries[line.index] = entry
+    return sum(ledger.retry(job, indices, entries) for indices in chunked(ledger.pages_in_state(job, b"f")))
