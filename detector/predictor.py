@@ -132,7 +132,7 @@ class TextDetector:
     ) -> None:
         self.card, self._runtime, threads = _load(model, runtime, threads, limit_side, tiled, memory_limit)
         self.threads = threads
-        self._normalise = Normaliser(self.card.mean, self.card.std)
+        self._normalise = Normaliser(self.card.mean, self.card.std, self.card.channels)
         self.thresholds = thresholds or self.card.thresholds
         self.limit_side = limit_side
         self.tiled = tiled

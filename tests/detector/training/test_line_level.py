@@ -16,7 +16,7 @@ from detector.network.build import build_network, load_network, recognise, save_
 from detector.predictor import TextDetector
 from detector.thresholds import Thresholds
 from detector.training import line_level
-from detector.training import pypi_files as wheel
+from detector import pypi_files as wheel
 from detector.training.choose_thresholds import (
     BINARIZE,
     BOX_THRESHOLD,
@@ -29,7 +29,7 @@ from detector.training.choose_thresholds import (
 )
 from detector.training.dataset import Batch, BatchSource
 from detector.training.line_level import RECIPES, RecipeError, first_weights, parse_phases, start_file
-from detector.training.pypi_files import WheelError, WheelFile, fetch
+from detector.pypi_files import WheelError, WheelFile, fetch
 from detector.training.trainer import Phase, TrainConfig, Trainer
 from tests.detector.test_predictor import page_with_bright_line
 from tests.detector.tiny_model import write_tiny_model
