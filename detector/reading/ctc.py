@@ -96,7 +96,5 @@ def words(line: Decoded) -> list[Span]:
 def _half_width(line: Decoded) -> float:
     """Half a character's width, as a fraction of the line's."""
     pairs = zip(range(len(line.text)), range(1, len(line.text)), strict=False)
-    gaps = [
-        line.places[b] - line.places[a] for a, b in pairs if not (line.text[a].isspace() or line.text[b].isspace())
-    ]
+    gaps = [line.places[b] - line.places[a] for a, b in pairs if not (line.text[a].isspace() or line.text[b].isspace())]
     return float(np.median(gaps)) / 2 if gaps else 0.5 / max(1, len(line.text))

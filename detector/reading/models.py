@@ -8,9 +8,7 @@ from pathlib import Path
 
 from detector.errors import ModelError
 from detector.models import card_file, is_file_name, read_card, registered_folders
-from detector.public_models import fetched_folder, how_to_fetch
-
-DEFAULT_READER = "ppocr-v6-rec-small"
+from detector.public_models import DEFAULT_READER, fetched_folder, how_to_fetch
 
 Three = tuple[float, float, float]
 

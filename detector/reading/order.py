@@ -14,6 +14,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from statistics import median
 from typing import Literal
 
@@ -104,7 +105,7 @@ def _tilt(quads: list[list[tuple[float, float]]]) -> float:
     """The angle of most of the page's text, radians: the median over the long sides of long boxes, by their length."""
     sides = []
     for quad in quads:
-        for (x0, y0), (x1, y1) in zip(quad[:2], quad[1:3], strict=True):
+        for (x0, y0), (x1, y1) in pairwise(quad[:3]):
             length, across = math.hypot(x1 - x0, y1 - y0), _other_side(quad, (x0, y0) == quad[0])
             angle = math.atan2(y1 - y0, x1 - x0)
             angle -= math.pi * round(angle / math.pi)  # a mirrored or turned side runs backwards
@@ -240,10 +241,7 @@ def _rows(items: list[_Item]) -> list[list[_Item]]:
 
 def _paragraphs(rows: list[list[_Item]]) -> Blocks:
     """Rows as blocks: a new one begins after a gap that is more than half as large again as the usual one."""
-    gaps = [
-        min(item.top for item in lower) - max(item.bottom for item in upper)
-        for upper, lower in zip(rows, rows[1:], strict=False)
-    ]
+    gaps = [min(item.top for item in lower) - max(item.bottom for item in upper) for upper, lower in pairwise(rows)]
     height = median(item.height for row in rows for item in row)
     most = max(1.5 * median(gaps), height) if gaps else 0.0
     blocks: Blocks = []

@@ -37,11 +37,12 @@ class LineReader:
 
     Attributes:
         name: of the recogniser.
+        source: the name or path that it was asked by.
     """
 
     def __init__(self, reader: str | Path, threads: int = 1) -> None:
         card = load_reader_card(reader)
-        self.name = card.name
+        self.name, self.source = card.name, str(reader)
         self._recogniser = Recogniser(card, threads)
 
     def side(self, boxes: Sequence[Sequence[Point]], width: int, height: int) -> int:

@@ -10,13 +10,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from detector import pypi_files as wheel
 from detector.evaluation.annotations import read_split
 from detector.models import load_card, weights_path
 from detector.network.build import build_network, load_network, recognise, save_half
 from detector.predictor import TextDetector
+from detector.pypi_files import WheelError, WheelFile, fetch
 from detector.thresholds import Thresholds
 from detector.training import line_level
-from detector import pypi_files as wheel
 from detector.training.choose_thresholds import (
     BINARIZE,
     BOX_THRESHOLD,
@@ -29,7 +30,6 @@ from detector.training.choose_thresholds import (
 )
 from detector.training.dataset import Batch, BatchSource
 from detector.training.line_level import RECIPES, RecipeError, first_weights, parse_phases, start_file
-from detector.pypi_files import WheelError, WheelFile, fetch
 from detector.training.trainer import Phase, TrainConfig, Trainer
 from tests.detector.test_predictor import page_with_bright_line
 from tests.detector.tiny_model import write_tiny_model
