@@ -24,13 +24,13 @@ from detector.models import DEFAULT_MODEL, ModelCard, load_card
 from detector.postprocess import Box, Map, find_boxes
 from detector.preprocess import Normaliser, normalise
 from detector.reading.detection import DetectionViews
-from detector.reading.line import Line
 from detector.runtimes import Runtime, file_kind, load_runtime
 from detector.runtimes.tuned import RUNTIMES, Candidate, tuned
 from detector.thresholds import Thresholds
 from detector.tiling import WholePage, blend_overview, merged_map
 
 if TYPE_CHECKING:
+    from detector.reading.line import Line
     from detector.reading.reader import LineReader
 
 __all__ = ["Box", "Detection", "ModelInfo", "TextDetector", "normalise"]
@@ -170,7 +170,8 @@ class TextDetector:
         Raises:
             ModelError: it is not on this machine, or cannot be loaded.
         """
-        from detector.reading.reader import LineReader
+        from detector.reading.line import Line
+    from detector.reading.reader import LineReader
 
         if self._reader is None or str(reader) not in (self._reader.name, self._reader.source):
             self._reader = LineReader(reader, self.threads)

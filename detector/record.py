@@ -168,8 +168,14 @@ def seconds_record(spent: Mapping[str, float], fetch_s: float, total_s: float) -
         fetch_s: until the page's bytes were here.
         total_s: wall time of the page.
     """
-    values = (round(value, 4) for value in (fetch_s, spent["open"], spent["infer"], spent["post"], total_s))
-    return Seconds(*values, round(spent["read"], 4) if "read" in spent else msgspec.UNSET)
+    return Seconds(
+        fetch=round(fetch_s, 4),
+        open=round(spent["open"], 4),
+        infer=round(spent["infer"], 4),
+        post=round(spent["post"], 4),
+        total=round(total_s, 4),
+        read=round(spent["read"], 4) if "read" in spent else msgspec.UNSET,
+    )
 
 
 def ok_record(index: int, path: Path, page: int, detection: Detection, model: ModelInfo, total_s: float) -> ImageRecord:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
@@ -95,6 +96,6 @@ def words(line: Decoded) -> list[Span]:
 
 def _half_width(line: Decoded) -> float:
     """Half a character's width, as a fraction of the line's."""
-    pairs = zip(range(len(line.text)), range(1, len(line.text)), strict=False)
-    gaps = [line.places[b] - line.places[a] for a, b in pairs if not (line.text[a].isspace() or line.text[b].isspace())]
+    placed = list(zip(line.text, line.places, strict=True))
+    gaps = [b - a for (one, a), (other, b) in pairwise(placed) if not (one.isspace() or other.isspace())]
     return float(np.median(gaps)) / 2 if gaps else 0.5 / max(1, len(line.text))

@@ -52,7 +52,8 @@ class LineReader:
 
         Args:
             boxes: corners in original pixels.
-            width, height: the original page, pixels.
+            width: of the original page, pixels.
+            height: likewise.
         """
         heights = [size_of(reading_quad(np.array(box, np.float64)))[1] for box in boxes]
         low = float(np.quantile(heights, BY_HEIGHT)) if heights else float(self._recogniser.height)
@@ -66,7 +67,8 @@ class LineReader:
         Args:
             pixels: (H, W, 3) uint8 RGB, the page at any size.
             boxes: corners clockwise from top-left, in original pixels.
-            width, height: the original page, pixels.
+            width: of the original page, pixels.
+            height: likewise.
         """
         scale = np.array([pixels.shape[1] / width, pixels.shape[0] / height])
         quads = [reading_quad(np.array(box, np.float64)) for box in boxes]
