@@ -170,8 +170,7 @@ class TextDetector:
         Raises:
             ModelError: it is not on this machine, or cannot be loaded.
         """
-        from detector.reading.line import Line
-    from detector.reading.reader import LineReader
+        from detector.reading.reader import LineReader
 
         if self._reader is None or str(reader) not in (self._reader.name, self._reader.source):
             self._reader = LineReader(reader, self.threads)

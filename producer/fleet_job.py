@@ -104,7 +104,9 @@ def choose_shrinking(request: JobRequest, wanted: bool | None) -> JobRequest:
     current = read_settings(os.environ)
     if wanted and not can_shrink():
         raise CannotShrinkError("--shrink needs an image library on this machine: pip install 'ocrfleet[worker]'")
-    if wanted is None:
+    if wanted and request.read:
+        raise CannotShrinkError("--shrink and --read: small pages cannot be read; leave one of them out")
+    if wanted is None and not request.read:
         wanted = current.profile.name == "low" and can_shrink()
     if not wanted:
         return request
@@ -160,7 +162,9 @@ def feed_job(
                 ledger.reopen(job)
                 uploader = stack.enter_context(_uploader(ledger, request))
                 lines = read_manifest(folder.manifest)
-                feeder = Feeder(app, ledger, job, lines, limit_side=request.limit_side, uploader=uploader)
+                feeder = Feeder(
+                    app, ledger, job, lines, limit_side=request.limit_side, read=request.read, uploader=uploader
+                )
                 collector = None
                 if request.output:
                     owner = owner_of(get_job(ledger, job))
@@ -180,7 +184,9 @@ def _uploader(ledger: Ledger, request: JobRequest) -> Iterator[Uploader | None]:
     if request.transfer != "redis":
         yield None
         return
-    with Uploader(ledger, request.job, limit_side=request.limit_side, shrink=request.shrink) as uploader:
+    with Uploader(
+        ledger, request.job, limit_side=request.limit_side, shrink=request.shrink, read=request.read
+    ) as uploader:
         yield uploader
 
 

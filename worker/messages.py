@@ -12,6 +12,7 @@ from worker.errors import WorkerError
 
 __all__ = [
     "JOB_NAME",
+    "READER_NAME",
     "SCHEMA",
     "BoxRecord",
     "ErrorRecord",
@@ -30,6 +31,8 @@ __all__ = [
 ]
 
 JOB_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z")
+READER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}(?<!\.onnx)\Z")
+"""A recogniser's name. Never a path: who may send tasks may not choose which files of a worker's disk are loaded."""
 
 
 class MessageError(WorkerError):
@@ -63,6 +66,7 @@ class ImageTask(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         limit_side: the long side the network sees at most, pixels; 0 means the worker's own setting.
         blob_page: page inside the bytes, where the producer sent less than the whole file; -1: the same as ``page``.
         original: the page before the producer made it smaller; None: the bytes are as they were.
+        read: name of the recogniser that reads the page's boxes; empty: only boxes are wanted.
     """
 
     schema: int = SCHEMA
@@ -74,6 +78,7 @@ class ImageTask(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     limit_side: int = 0
     blob_page: int = -1
     original: Original | None = None
+    read: str = ""
 
     @property
     def page_in_bytes(self) -> int:
@@ -122,6 +127,8 @@ def decode_task(data: bytes | dict[str, Any]) -> ImageTask:
         raise MessageError(f"ImageTask of schema {task.schema}; this worker speaks {SCHEMA}: update the older side")
     if not JOB_NAME.match(task.job) or task.index < 0 or task.page < 0 or task.limit_side < 0:
         raise MessageError(f"ImageTask with a bad job name, index, page or limit: {task.job!r} {task.index}")
+    if task.read and not READER_NAME.match(task.read):
+        raise MessageError(f"ImageTask that names no recogniser: {task.job!r} {task.index} {task.read!r}")
     if task.original is not None and min(task.original.width, task.original.height) < 1:
         raise MessageError(f"ImageTask with an original of no size: {task.job!r} {task.index}")
     return task

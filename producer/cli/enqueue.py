@@ -7,7 +7,14 @@ from typing import TYPE_CHECKING
 import click
 
 from detector.exit_codes import ExitCode
-from producer.cli.options import absolute, check_job_name, limit_side_option, quiet_option, sources_argument
+from producer.cli.options import (
+    absolute,
+    check_job_name,
+    limit_side_option,
+    quiet_option,
+    read_option,
+    sources_argument,
+)
 
 if TYPE_CHECKING:
     from producer.fleet_job import Fed
@@ -31,6 +38,7 @@ if TYPE_CHECKING:
 )
 @click.option("--output", default="", metavar="s3://…", help="With --watch: collect, and put results.jsonl there.")
 @limit_side_option
+@read_option
 @click.option("--watch", "watching", is_flag=True, help="Stay until every image is done, showing progress.")
 @quiet_option
 def enqueue(
@@ -40,6 +48,7 @@ def enqueue(
     shrink: bool | None,
     output: str,
     limit_side: int | None,
+    read: str,
     watching: bool,
     quiet: bool,
 ) -> ExitCode:
@@ -60,7 +69,14 @@ def enqueue(
     if shrink and transfer != "redis":
         raise click.UsageError("--shrink makes sense with --transfer redis only")
     request = choose_shrinking(
-        JobRequest(job=job, sources=absolute(sources), limit_side=limit_side or 0, transfer=transfer, output=output),
+        JobRequest(
+            job=job,
+            sources=absolute(sources),
+            limit_side=limit_side or 0,
+            transfer=transfer,
+            output=output,
+            read=read,
+        ),
         shrink,
     )
     app, ledger = connect_fleet()

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import click
 
-from worker.messages import JOB_NAME
+from detector.public_models import DEFAULT_READER
+from worker.messages import JOB_NAME, READER_NAME
 
 
 def check_job_name(context: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
@@ -15,6 +16,13 @@ def check_job_name(context: click.Context, parameter: click.Parameter, value: st
     if value is not None and not JOB_NAME.match(value):
         raise click.BadParameter("use 1 to 64 of letters, digits, '.', '_', '-', beginning with a letter or digit")
     return value
+
+
+def check_reader(context: click.Context, parameter: click.Parameter, value: str | None) -> str:
+    """Click callback for ``--read``: a name, since a file's path means nothing to other machines."""
+    if value and not READER_NAME.match(value):
+        raise click.BadParameter("give a recogniser's name; your own NAME.onnx goes into a folder of OCRFLEET_MODELS")
+    return value or ""
 
 
 def default_job_name() -> str:
@@ -34,6 +42,14 @@ limit_side_option = click.option(
     "--limit-side",
     type=click.IntRange(32, 8192),
     help="Long side the network sees at most, pixels. Images only shrink.",
+)
+read_option = click.option(
+    "--read",
+    is_flag=False,
+    flag_value=DEFAULT_READER,
+    callback=check_reader,
+    metavar="[NAME]",
+    help=f"Read the text too, with this recogniser. [without NAME: {DEFAULT_READER}]",
 )
 out_option = click.option(
     "-o", "--out", "out", type=click.Path(path_type=Path, file_okay=False), required=True, help="Output folder."

@@ -16,6 +16,7 @@ from producer.cli.options import (
     limit_side_option,
     out_option,
     quiet_option,
+    read_option,
     sources_argument,
 )
 from producer.errors import OtherJobError
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from producer.job.output_folder import JobRequest
 
 # Options that all pages of a job must share, and those that may differ from one run of it to the next.
-_FIXED = ("job", "limit_side", "profile", "model", "runtime")
+_FIXED = ("job", "limit_side", "profile", "model", "runtime", "read")
 _FREE = ("workers", "overlays", "report")
 
 
@@ -58,6 +59,7 @@ def _absolute_model(context: click.Context, parameter: click.Parameter, model: s
     show_default=True,
     help="Inference engine.",
 )
+@read_option
 @click.option("--overlays", is_flag=True, help="Draw the boxes of every image into OUT/overlays.")
 @click.option("--report/--no-report", default=True, show_default=True, help="Write OUT/report.html.")
 @quiet_option
@@ -70,6 +72,7 @@ def run(
     workers: int,
     model: str,
     runtime: str,
+    read: str,
     overlays: bool,
     report: bool,
     quiet: bool,
@@ -83,6 +86,7 @@ def run(
     Examples:
       ocr-producer run scans/ -o out
       ocr-producer run 'inbox/*.pdf' photos.zip -o out --overlays
+      ocr-producer run letters/ -o out --read && ocr-producer export out --format pdf
       find /archive -name '*.tif' -print0 | ocr-producer run - -o out --profile low
     """
     from producer.job.output_folder import JobRequest, OutputFolder
@@ -96,6 +100,7 @@ def run(
         model=model,
         runtime=runtime,
         workers=workers,
+        read=read,
         overlays=overlays,
         report=report,
     )

@@ -70,6 +70,7 @@ class Feeder:
         manifest: Iterable[ManifestLine],
         *,
         limit_side: int = 0,
+        read: str = "",
         window: Window | None = None,
         uploader: Uploader | None = None,
     ) -> None:
@@ -81,6 +82,7 @@ class Feeder:
             job: the job's name.
             manifest: its pages.
             limit_side: long side the network sees at most, pixels; 0 leaves it to the workers.
+            read: name of the recogniser that reads the boxes; empty for none.
             window: how much may wait in Redis.
             uploader: sends the pages' bytes too; None if workers open the pages themselves.
         """
@@ -89,6 +91,7 @@ class Feeder:
         self._job = job
         self._lines: Iterator[ManifestLine] = iter(manifest)
         self._limit_side = limit_side
+        self._reader = read
         self._window = window or Window()
         self._uploader = uploader
         self._unsent: deque[ManifestLine] = deque()
@@ -198,6 +201,7 @@ class Feeder:
                 uri=line.uri,
                 page=line.page,
                 limit_side=self._limit_side,
+                read=self._reader,
             )
             for line in lines
         ]

@@ -35,6 +35,7 @@ class JobRequest(msgspec.Struct, frozen=True, kw_only=True):
         report: write report.html.
         transfer: ``uri`` (workers open the same address) or ``redis`` (the bytes travel through the broker).
         shrink: with ``redis``: make pages no larger than ``limit_side`` before they travel.
+        read: name of the recogniser that reads the boxes; empty: only boxes are wanted.
         output: an ``s3://`` prefix that gets ``results.jsonl`` at the end; empty for none.
     """
 
@@ -49,6 +50,7 @@ class JobRequest(msgspec.Struct, frozen=True, kw_only=True):
     report: bool = True
     transfer: str = "uri"
     shrink: bool = False
+    read: str = ""
     output: str = ""
 
 

@@ -65,7 +65,7 @@ class Uploader:
         sent_bytes: uploaded by this object.
     """
 
-    def __init__(self, ledger: Ledger, job: str, *, limit_side: int, shrink: bool) -> None:
+    def __init__(self, ledger: Ledger, job: str, *, limit_side: int, shrink: bool, read: str = "") -> None:
         """Start nothing yet.
 
         Args:
@@ -73,12 +73,14 @@ class Uploader:
             job: the job's name.
             limit_side: long side the network sees at most, pixels; 0 leaves it to the workers.
             shrink: make pages no larger than ``limit_side`` before they travel.
+            read: name of the recogniser that reads the boxes; empty for none.
         """
         if shrink and not limit_side:
             raise ValueError("shrinking needs a limit")
         self._ledger = ledger
         self._job = job
         self.limit_side = limit_side
+        self._reader = read
         self._shrinker = Shrinker(limit_side, settings().max_pixels) if shrink else None
         self._folder = tempfile.TemporaryDirectory(prefix="ocrfleet-upload-")
         self._storage = Storage((), Path(self._folder.name), {"s3": Remote((), s3_open=True).fetch})
@@ -144,6 +146,7 @@ class Uploader:
             page=line.page,
             blob_page=page if page != line.page else -1,
             limit_side=self.limit_side,
+            read=self._reader,
             original=original,
         )
 

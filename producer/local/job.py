@@ -80,7 +80,7 @@ def run_job(folder: OutputFolder, request: JobRequest, view: View) -> Ending:
             _recover(app, ledger, request.job, collector)
             before = collector.count
             pages = read_manifest(folder.manifest)
-            feeder = Feeder(app, ledger, request.job, pages, limit_side=request.limit_side)
+            feeder = Feeder(app, ledger, request.job, pages, limit_side=request.limit_side, read=request.read)
 
             def look_after_workers() -> None:
                 if fleet.revive():
