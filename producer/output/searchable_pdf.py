@@ -195,7 +195,10 @@ def _place(page: pikepdf.Page, record: ImageRecord) -> Place:
 
 
 def _words(boxes: list[BoxRecord], place: Place, font: str) -> Iterator[str]:
-    """Text operators: every word as wide and high as it is, along its line, whatever its direction."""
+    """Text operators: every word as wide and high as it is, along its line, whatever its direction.
+
+    A space follows each: readers of PDFs then need not guess where words end, and PDFium passes over lone characters.
+    """
     for box in boxes:
         for word in box.words or ():
             (tx, ty), _, (rx, ry), (ox, oy) = (place(x, y) for x, y in word.points)
@@ -208,5 +211,5 @@ def _words(boxes: list[BoxRecord], place: Place, font: str) -> Iterator[str]:
             up = ((tx - ox) / high, (ty - oy) / high)
             yield (
                 f"{font} {high:.3f} Tf {stretch:.2f} Tz "
-                f"{along[0]:.5f} {along[1]:.5f} {up[0]:.5f} {up[1]:.5f} {ox:.3f} {oy:.3f} Tm <{codes}> Tj\n"
+                f"{along[0]:.5f} {along[1]:.5f} {up[0]:.5f} {up[1]:.5f} {ox:.3f} {oy:.3f} Tm <{codes}0020> Tj\n"
             )
