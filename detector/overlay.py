@@ -30,7 +30,7 @@ from detector.atomic import atomic_write
 from detector.errors import DetectorError, first_line, is_out_of_memory
 from detector.images.page import Page, open_page
 from detector.memory import configure_process, limit_memory
-from detector.shrink import memory_limit
+from detector.profile import memory_limit
 
 Boxes = Sequence[Sequence[Sequence[float]]] | Sequence[npt.NDArray[np.float64]] | npt.NDArray[np.float64]
 """Polygons, (N, 2) corners each."""

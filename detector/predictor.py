@@ -17,13 +17,14 @@ from PIL import Image
 from detector.errors import ModelError, NotFound, is_out_of_memory
 from detector.images.page import DEFAULT_MAX_BYTES, DEFAULT_MAX_PIXELS, MakeRoom, Page, open_page, open_strips
 from detector.images.picture import Channels, Picture, picture_page
-from detector.images.sizes import TILE, needs_tiles, overview_side, target_size
+from detector.images.sizes import TILE, needs_tiles, overview_limit, target_size
 from detector.images.source import Source, reopenable
 from detector.memory import decode_budget, resident_bytes
 from detector.models import DEFAULT_MODEL, ModelCard, load_card
 from detector.postprocess import Box, Map, find_boxes
 from detector.preprocess import Normaliser, normalise
 from detector.reading.detection import DetectionViews
+from detector.remarks import is_blank, remarks
 from detector.runtimes import Runtime, file_kind, load_runtime
 from detector.runtimes.tuned import RUNTIMES, Candidate, tuned
 from detector.thresholds import Thresholds
@@ -67,9 +68,11 @@ class Detection(DetectionViews):
         width, height: original upright size, pixels (PDF page: at 200 dpi).
         boxes: in those pixels.
         input_size: (height, width) at which the network saw the page, before padding.
-        flags: of "downscaled", "exif_rotated", "page_rendered", "degraded", "tiled".
+        flags: of "downscaled", "exif_rotated", "page_rendered", "degraded", "tiled", "attachments", "damaged",
+            "blank", "small_text_lost".
         seconds: wall time of "open" (read, decode, shrink), "infer" (normalise, network; of a page in
             strips decoding too), "post" (boxes) and, if the page was read, "read".
+        share: of its rows that could be read, of a damaged page.
         lines: what stands in the boxes, in their order; None if the page was not read.
     """
 
@@ -79,6 +82,7 @@ class Detection(DetectionViews):
     input_size: tuple[int, int]
     flags: tuple[str, ...]
     seconds: dict[str, float]
+    share: float | None = None
     lines: list[Line] | None = None
 
 
@@ -97,6 +101,8 @@ class _Seen:
     height: int
     flags: tuple[str, ...]
     ready: float
+    share: float | None = None
+    blank: bool = False
 
 
 class TextDetector:
@@ -217,7 +223,8 @@ class TextDetector:
         seconds = {"open": seen.ready - started, "infer": inferred - seen.ready, "post": done - inferred}
         if lines is not None:
             seconds["read"] = time.perf_counter() - done
-        return Detection(seen.width, seen.height, boxes, seen.map.shape, seen.flags, seconds, lines)
+        flags = (*seen.flags, *remarks(seen.map.shape, (seen.width, seen.height), blank=seen.blank and not boxes))
+        return Detection(seen.width, seen.height, boxes, seen.map.shape, flags, seconds, seen.share, lines)
 
     def _lines(
         self, name: str | Path, source: Source | Picture, page: int, boxes: list[Box], seen: _Seen, channels: Channels
@@ -238,16 +245,18 @@ class TextDetector:
             and not isinstance(source, np.ndarray | Image.Image)
             and (seen := self._see_strips(source, page, limit_side))
         ):
-            side = overview_side(*seen.map.shape)
-            if side < limit_side:
-                blend_overview(cast("npt.NDArray[np.uint8]", seen.map), self._see(source, page, side, channels).map)
+            smaller = overview_limit(*seen.map.shape)
+            if smaller is not None and smaller < limit_side:
+                overview = self._see(source, page, smaller, channels).map
+                blend_overview(cast("npt.NDArray[np.uint8]", seen.map), overview)
             return seen
         opened = self._open(source, page, limit_side, channels)
         ready = time.perf_counter()
+        rest = (ready, opened.share, is_blank(opened.pixels))
         if self._in_tiles(*opened.pixels.shape[:2]):
             merged = self._tiled(opened.pixels)
-            return _Seen(merged, opened.width, opened.height, (*opened.flags, "tiled"), ready)
-        return _Seen(self.probability(opened.pixels), opened.width, opened.height, opened.flags, ready)
+            return _Seen(merged, opened.width, opened.height, (*opened.flags, "tiled"), *rest)
+        return _Seen(self.probability(opened.pixels), opened.width, opened.height, opened.flags, *rest)
 
     def _in_tiles(self, height: int, width: int) -> bool:
         """Whether a page is run in tiles: as asked, or because the network would need too much memory for it whole."""
@@ -267,7 +276,8 @@ class TextDetector:
         """(H, W, 3) uint8 RGB, larger than a tile -> (H, W) uint8: its tiles and its overview."""
         height, width = pixels.shape[:2]
         merged = merged_map(WholePage(pixels), self.probability)
-        smaller = target_size(width, height, overview_side(height, width))
+        limit = overview_limit(height, width)
+        smaller = target_size(width, height, limit) if limit else (width, height)
         if smaller != (width, height):
             small = np.asarray(cv2.resize(pixels, smaller, interpolation=cv2.INTER_AREA), np.uint8)
             blend_overview(merged, self._tiled(small) if needs_tiles(*small.shape[:2]) else self.probability(small))

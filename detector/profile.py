@@ -5,6 +5,7 @@ Standard library only: the producer and the Celery main process read it too.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from detector.errors import ProfileError
@@ -87,3 +88,22 @@ def _worker_share(machine: Machine) -> int:
     if machine.limited_by == "cgroup":
         return max(machine.memory_mb * 3 // 4, machine.memory_mb - PARENT_MB)
     return machine.memory_mb * 3 // 4
+
+
+def memory_limit(settings: Mapping[str, str]) -> int | None:
+    """Bytes that this process may use, from OCRFLEET_MEMORY_LIMIT_MB or the profile; None for no limit.
+
+    Args:
+        settings: usually ``os.environ``.
+
+    Raises:
+        ProfileError: a profile that is not there, or a limit that is no number.
+    """
+    given = settings.get("OCRFLEET_MEMORY_LIMIT_MB")
+    try:
+        limit_mb = int(float(given)) if given else None
+    except ValueError:
+        raise ProfileError(f"OCRFLEET_MEMORY_LIMIT_MB={given!r} is not a number") from None
+    if limit_mb is None:
+        limit_mb = choose_profile(settings.get("OCRFLEET_PROFILE") or "auto")[0].memory_limit_mb
+    return limit_mb << 20 if limit_mb else None

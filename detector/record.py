@@ -108,6 +108,8 @@ class ImageRecord(msgspec.Struct, frozen=True, kw_only=True):
         worker: ``host:pid`` of the process.
         model: which network made the boxes; None if none was loaded.
         error: why it failed.
+        pages: how many its file has; only in the record of page 0 of a PDF or TIFF.
+        share: of its rows that could be read, where ``flags`` has "damaged".
     """
 
     schema: int = SCHEMA
@@ -127,6 +129,8 @@ class ImageRecord(msgspec.Struct, frozen=True, kw_only=True):
     worker: str = ""
     model: ModelRecord | None = None
     error: ErrorRecord | None = None
+    pages: int | msgspec.UnsetType = msgspec.UNSET
+    share: float | msgspec.UnsetType = msgspec.UNSET
 
 
 def worker_name(pid: int | None = None) -> str:

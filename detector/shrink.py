@@ -17,7 +17,6 @@ import json
 import os
 import sys
 import traceback
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TextIO
 from urllib.parse import unquote_to_bytes
@@ -28,7 +27,7 @@ import msgspec
 from detector.errors import ImageError, first_line, is_out_of_memory
 from detector.images.page import DEFAULT_MAX_BYTES, DEFAULT_MAX_PIXELS, open_page
 from detector.memory import configure_process, decode_budget, limit_memory, resident_bytes
-from detector.profile import choose_profile
+from detector.profile import memory_limit
 
 JPEG_QUALITY = 92
 """Boxes from a page at this quality are those of the original to a fraction of a pixel; 95 doubles the bytes."""
@@ -78,19 +77,6 @@ def shrink(
             raise OSError(f"cannot encode {opened.pixels.shape} pixels as JPEG")
         out.write_bytes(data.tobytes())
     return {"smaller": smaller, "width": opened.width, "height": opened.height, "flags": list(opened.flags)}
-
-
-def memory_limit(settings: Mapping[str, str]) -> int | None:
-    """Bytes that this process may use, from OCRFLEET_MEMORY_LIMIT_MB or the profile; None for no limit.
-
-    Raises:
-        ValueError: a setting that makes no sense.
-    """
-    given = settings.get("OCRFLEET_MEMORY_LIMIT_MB")
-    limit_mb = (
-        int(float(given)) if given else choose_profile(settings.get("OCRFLEET_PROFILE") or "auto")[0].memory_limit_mb
-    )
-    return limit_mb << 20 if limit_mb else None
 
 
 class Job(msgspec.Struct, frozen=True):

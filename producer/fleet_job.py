@@ -16,9 +16,10 @@ from producer.detector_process.shrink import CannotShrinkError, can_shrink
 from producer.errors import JobInterruptedError, NoSuchJobError, OtherJobError
 from producer.job.collect import Collector
 from producer.job.feed import Feeder
+from producer.job.growth import Growth
 from producer.job.interrupt import terminated_like_ctrl_c
 from producer.job.loop import JobLoop
-from producer.job.manifest import make_manifest, read_manifest
+from producer.job.manifest import count_manifest, make_manifest, read_manifest
 from producer.job.output_folder import JobRequest, OutputFolder, state_folder
 from producer.job.results_file import decode_line, send_results
 from producer.job.results_owner import owner_of
@@ -159,6 +160,7 @@ def feed_job(
             with Progress(quiet=quiet) as progress, ExitStack() as stack:
                 progress.total = total = make_manifest(folder, request, progress)
                 ledger.create(job, total, {"manifest": str(folder.manifest), "version": program_version()})
+                ledger.grow(job, total)
                 ledger.reopen(job)
                 uploader = stack.enter_context(_uploader(ledger, request))
                 lines = read_manifest(folder.manifest)
@@ -166,16 +168,42 @@ def feed_job(
                     app, ledger, job, lines, limit_side=request.limit_side, read=request.read, uploader=uploader
                 )
                 collector = None
+                growth = Growth(folder.manifest, ledger, job, total)
+                stack.callback(growth.close)
                 if request.output:
                     owner = owner_of(get_job(ledger, job))
-                    collector = stack.enter_context(Collector(ledger, job, folder.results, total, owner=owner))
-                status = JobLoop(app, ledger, job, progress, feeder, collector, until_fed=not watching).run()
+                    collector = stack.enter_context(
+                        Collector(ledger, job, folder.results, total, owner=owner, on_disk=growth.note)
+                    )
+                    growth.write()
+                status = JobLoop(
+                    app, ledger, job, progress, feeder, collector, until_fed=not watching, growth=growth
+                ).run()
         except KeyboardInterrupt:
             raise JobInterruptedError(f"interrupted: go on with `ocr-producer resume {job}`") from None
         except MachineFault as error:  # of a worker's page it says "failed"; here it is the disk of the user's machine
             raise OSError(error.errno, error.strerror, error.filename) from error
         sent_to = send_results(folder.results, request.output) if request.output else ""
     return Fed(status, feeder.sent, sent_to)
+
+
+@contextmanager
+def _missed_pages(app: Celery, ledger: Ledger, job: str, total: int) -> Iterator[tuple[Growth, Feeder] | None]:
+    """What adds pages that the scan missed to a job that is only collected here, and what feeds them.
+
+    None on a machine that did not enqueue the job: it does not know where the files are.
+    """
+    folder = state_folder(job)
+    if not (folder.exists() and folder.manifest.exists() and count_manifest(folder.manifest) == total):
+        yield None
+        return
+    request = folder.request()
+    growth = Growth(folder.manifest, ledger, job, total)
+    try:
+        with _uploader(ledger, request) as uploader:
+            yield growth, Feeder(app, ledger, job, (), limit_side=request.limit_side, uploader=uploader)
+    finally:
+        growth.close()
 
 
 @contextmanager
@@ -223,20 +251,31 @@ def collect_job(app: Celery, ledger: Ledger, job: str, results: Path, *, follow:
         JobInterruptedError: Ctrl-C.
     """
     status = get_job(ledger, job)
-    with Collector(ledger, job, results, status.total, owner=owner_of(status)) as collector:
+    with ExitStack() as stack:
+        missed = stack.enter_context(_missed_pages(app, ledger, job, status.total))
+        growth, feeder = missed or (None, None)
+        on_disk = growth.note if growth else lambda line: None
+        collector = stack.enter_context(
+            Collector(ledger, job, results, status.total, owner=owner_of(status), on_disk=on_disk)
+        )
         try:
             with Progress(quiet=quiet) as progress:
                 progress.total = status.total
+                loop = JobLoop(app, ledger, job, progress, feeder, collector, growth=growth)
+                loop.grow([])  # by what was collected before an interruption
                 if follow:
-                    JobLoop(app, ledger, job, progress, collector=collector).run()
+                    loop.run()
                 else:
-                    while collector.step(block_ms=0):
+                    while lines := collector.step(block_ms=0):
+                        loop.grow(lines)
                         progress.update(collector.count, collector.failed, 0.0, "collecting")
+                    if feeder:
+                        feeder.step()
         except KeyboardInterrupt:
             raise JobInterruptedError(
                 f"interrupted: {collector.count} records are in {results}; repeat to go on"
             ) from None
-        return Collected(status.total, collector.count, collector.failed)
+        return Collected(growth.total if growth else status.total, collector.count, collector.failed)
 
 
 def retry_on_broker(ledger: Ledger, job: str) -> int:

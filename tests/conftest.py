@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import signal
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -99,3 +100,14 @@ def environment(server: EmbeddedServer, tmp_path: Path) -> dict[str, str]:
         "OCRFLEET_NICE": "0",
         "XDG_STATE_HOME": str(tmp_path / "state"),
     }
+
+
+@pytest.fixture(autouse=True)
+def memory_limit_ends_with_the_test() -> Iterator[None]:
+    """Workers and commands limit the memory of their process (`limit_memory`); called in this one, that must not stay.
+
+    Without this the tests after such a one have what it left: 32 MiB could not be had in one run.
+    """
+    limits = resource.getrlimit(resource.RLIMIT_DATA)
+    yield
+    resource.setrlimit(resource.RLIMIT_DATA, limits)

@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import redis
+from msgspec import UNSET, UnsetType
+from msgspec.structs import replace as replace_fields
 
 from detector.errors import ImageError, ModelError, is_out_of_memory
 from detector.images.budget import SMALLEST_LIMIT_SIDE
@@ -106,14 +108,16 @@ class ImageRunner:
         if self.settings.memory_limit_mb:
             limit_memory(self.settings.memory_limit_mb << 20)
         limit_side = degraded_limit_side(task.limit_side or self.settings.limit_side, losses)
+        pages: int | UnsetType = UNSET
         try:
             with self.storage.open(task.uri) as path:
                 fetched = time.perf_counter()
+                pages = _true_pages(task, path)
                 detection = self.detector().detect(
                     path, task.page_in_bytes, limit_side=limit_side, read=task.read or None
                 )
         except ImageError as error:
-            return self._failed(task, error, attempts)
+            return replace_fields(self._failed(task, error, attempts), pages=pages)
         except ModelError as error:
             if not task.read:
                 raise
@@ -128,7 +132,9 @@ class ImageRunner:
             detection = at_original_size(detection, task.original)
         # Once, though the page may also have been opened smaller for want of memory.
         flags = list(dict.fromkeys([*detection.flags, *(["degraded"] if losses else [])]))
-        return self._ok(task, detection, flags, attempts, fetched - started, time.perf_counter() - started)
+        record = self._ok(task, detection, flags, attempts, fetched - started, time.perf_counter() - started)
+        share = UNSET if detection.share is None else round(detection.share, 4)
+        return replace_fields(record, pages=pages, share=share)
 
     def _ok(
         self, task: ImageTask, detection: Detection, flags: list[str], attempts: int, fetch_s: float, total_s: float
@@ -162,6 +168,18 @@ class ImageRunner:
             worker=worker_name(),
             peak_rss_mb=round(peak_rss_mb(), 1),
         )
+
+
+def _true_pages(task: ImageTask, path: Path) -> int | UnsetType:
+    """How many pages a PDF or TIFF has, where this is its first page and the whole file is here."""
+    if task.page or task.blob_page >= 0 or task.original is not None:
+        return UNSET
+    from detector.images.page import count_paged
+
+    try:
+        return count_paged(path) or UNSET
+    except ImageError:  # what is wrong with it is said when it is opened
+        return UNSET
 
 
 def at_original_size(detection: Detection, original: Original) -> Detection:

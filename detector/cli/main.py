@@ -25,7 +25,7 @@ _EXIT_CODES = (
     "Exit codes: 0 all good; 1 some images failed; 2 usage; 4 nothing to do or input missing; "
     "70 a bug; 130 interrupted."
 )
-_TORCH_EXTRA = ("torch", "torchvision", "torch_pruning", "safetensors", "onnx", "matplotlib")
+_TORCH_EXTRA = ("torch", "torchvision", "torch_pruning", "safetensors", "onnx", "matplotlib", "pyclipper")
 
 
 def explain(error: Exception) -> Explained | None:
@@ -50,6 +50,7 @@ def _missing(error: ModuleNotFoundError) -> Explained | None:
 
 
 @click.group(
+    "ocr-detector",  # also where a test runs it, not only as a program
     cls=Program,
     commands=COMMANDS,
     explain=explain,

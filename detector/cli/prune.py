@@ -13,6 +13,7 @@ from detector.atomic import atomic_write
 from detector.cli.options import refuse_beside_resume, say
 from detector.cli.train import FOLDER, can_be_trained_on, fine_tunable
 from detector.exit_codes import ExitCode
+from detector.memory import configure_process
 from detector.models import DEFAULT_MODEL
 
 if TYPE_CHECKING:
@@ -149,15 +150,13 @@ def _write_card(path: Path, network: DBNet, source: Path, ratio: float) -> None:
 
 def _finish(run: Path, going_on: bool) -> None:
     """Fine-tunes from START, writes the result and the table."""
-    import cv2
-
     from detector.convert.prune import PruneError, compare, table
     from detector.convert.quantize import CALIBRATION_IMAGES, spread
     from detector.evaluation.annotations import held_out_split, read_split
     from detector.network.build import load_network, save_half
     from detector.training import fit as fitting
 
-    cv2.setNumThreads(1)
+    configure_process()
     try:
         plan = json.loads((run / PLAN).read_text(encoding="utf-8"))
         options = fitting.FitOptions(**plan["training"])

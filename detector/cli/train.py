@@ -10,6 +10,7 @@ import click
 from detector.cli.options import refuse_beside_resume, say
 from detector.errors import ModelError
 from detector.exit_codes import ExitCode
+from detector.memory import configure_process
 from detector.models import DEFAULT_MODEL, WEIGHTS_FOLDER, list_models, load_card, weights_path
 
 _FRESH = {"none": "", "imagenet": "imagenet"}
@@ -112,13 +113,11 @@ def train(
 
     RUN/best.pt is the checkpoint with the best validation hmean: `ocr-detector export RUN/best.pt`.
     """
-    import cv2
-
     from detector.training import fit as fitting
     from detector.training.dataset import describe_data
 
     refuse_beside_resume(resume)
-    cv2.setNumThreads(1)
+    configure_process()
     if resume is not None:
         saved = resume / fitting.CONFIG
         if not saved.is_file():

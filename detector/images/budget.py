@@ -34,8 +34,10 @@ _PILLOW_BYTES_PER_PIXEL = {"gif": 10, "jp2": 20, "avif": 14}  # others: the pict
 
 
 def by_vips(header: Header) -> bool:
-    """Whether libvips opens this page: every TIFF, large PNG and WebP, and WebP that is not plain."""
-    if header.kind == "tiff" or (header.kind == "webp" and header.channels != 3):
+    """Whether libvips opens this page: every TIFF it can, large PNG and WebP, and WebP that is not plain."""
+    if header.kind == "tiff":
+        return header.streams
+    if header.kind == "webp" and header.channels != 3:
         return True
     return header.kind in ("png", "webp") and header.width * header.height >= VIPS_FROM_PIXELS
 

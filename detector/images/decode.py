@@ -11,54 +11,14 @@ import numpy.typing as npt
 
 from detector.errors import CorruptImage, is_out_of_memory
 from detector.images.header import PARSE_ERRORS, Header, open_pillow
+from detector.images.paper import on_paper, premultiplied
 from detector.images.sizes import box_reduction, jpeg_reduction
 
 Pixels = npt.NDArray[np.uint8]
 
 DECODE_ERRORS = (*PARSE_ERRORS, cv2.error)
 
-# OpenCV needs the whole file in memory, Pillow reads it in pieces; OpenCV is faster on small files only.
-_WHOLE_FILE_BYTES = 4 * 2**20
 _ROWS = 256
-_REDUCED = {
-    1: cv2.IMREAD_COLOR,
-    2: cv2.IMREAD_REDUCED_COLOR_2,
-    4: cv2.IMREAD_REDUCED_COLOR_4,
-    8: cv2.IMREAD_REDUCED_COLOR_8,
-}
-
-
-def decode_jpeg(file: BinaryIO, header: Header, target: tuple[int, int], name: str) -> Pixels:
-    """A JPEG, scaled by 1/2, 1/4 or 1/8 while it is decoded so that it stays no smaller than `target`.
-
-    libjpeg paints what is missing of a cut file grey and calls it a success. OpenCV hides even the warning, so it only
-    gets files that have an end-of-image marker after their first scan; the others go to Pillow, which reports the cut.
-
-    Args:
-        file: the open file.
-        header: its header.
-        target: (width, height) in stored orientation, pixels.
-        name: for messages.
-
-    Returns:
-        (H, W, 3) uint8 RGB in stored orientation.
-
-    Raises:
-        CorruptImage: damaged or cut off.
-    """
-    factor = jpeg_reduction(header.width, header.height, target)
-    file.seek(0)
-    data = file.read(_WHOLE_FILE_BYTES + 1)
-    if len(data) <= _WHOLE_FILE_BYTES and header.channels in (1, 3) and data.rfind(b"\xff\xd9") > header.data_start:
-        try:
-            pixels = cv2.imdecode(np.frombuffer(data, np.uint8), _REDUCED[factor] | cv2.IMREAD_IGNORE_ORIENTATION)
-        except cv2.error as error:
-            raise_if_out_of_memory(error)
-            pixels = None  # Pillow may still read it, or say better what is wrong
-        if pixels is not None and pixels.dtype == np.uint8:
-            return cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB, dst=pixels)  # type: ignore[return-value]
-    del data
-    return decode_pillow(file, header, target, name)
 
 
 def decode_webp(file: BinaryIO, header: Header, name: str) -> Pixels:
@@ -83,7 +43,7 @@ def decode_webp(file: BinaryIO, header: Header, name: str) -> Pixels:
 
 
 def decode_pillow(file: BinaryIO, header: Header, target: tuple[int, int], name: str) -> Pixels:
-    """Anything Pillow reads (but TIFF: it would turn that upright itself), averaged down before it becomes an array.
+    """Anything Pillow reads, averaged down before it becomes an array; a TIFF it turns upright by itself.
 
     Returns:
         (H, W, 3) uint8 RGB in stored orientation.
@@ -97,6 +57,8 @@ def decode_pillow(file: BinaryIO, header: Header, target: tuple[int, int], name:
             image: Any = open_pillow(file, header.kind)
             if header.kind == "jpeg":
                 image.draft(None, _draft_size(header, target))
+            if header.directory:
+                image.seek(header.directory)
             image.load()
             return to_rgb(image, target)
     except DECODE_ERRORS as error:
@@ -172,18 +134,10 @@ def to_rgb(image: Any, target: tuple[int, int]) -> Pixels:
     factor = box_reduction(image.width, image.height, target)
     if factor > 1:
         image = image.reduce(factor)  # premultiplies alpha itself
-    if image.mode == "RGBA":
-        image = on_white(image)
     pixels = np.array(image)
+    if image.mode == "RGBA":
+        alpha = np.ascontiguousarray(pixels[:, :, 3])
+        return on_paper(premultiplied(np.ascontiguousarray(pixels[:, :, :3]), alpha), alpha)
     if pixels.ndim == 2:
         return cv2.cvtColor(pixels, cv2.COLOR_GRAY2RGB)  # type: ignore[return-value]
     return pixels
-
-
-def on_white(image: Any) -> Any:
-    """An RGBA picture as it looks on white paper."""
-    from PIL import Image
-
-    paper = Image.new("RGB", image.size, (255, 255, 255))
-    paper.paste(image, mask=image.getchannel("A"))
-    return paper

@@ -12,9 +12,10 @@ from typing import Any, BinaryIO
 from PIL import Image, UnidentifiedImageError
 
 from detector.errors import CorruptImage, NotFound, UnsupportedFormat
+from detector.images import tiff
+from detector.images.sniff import READABLE, SNIFFED_BYTES, kind_of, known_but_unread
 
 ORIENTATION_TAG = 274  # EXIF 2.3, tag 0x0112
-READABLE = "JPEG, PNG, TIFF, WebP, GIF, BMP, PPM, JPEG 2000, AVIF or PDF"
 
 PARSE_ERRORS = (
     *(OSError, SyntaxError, ValueError, KeyError, IndexError, EOFError, TypeError, AttributeError),
@@ -32,29 +33,12 @@ _PILLOW = {  # kind -> (Pillow's format name, plugin); one plugin is imported, n
     "avif": ("AVIF", "AvifImagePlugin"),
     "png": ("PNG", "PngImagePlugin"),
     "webp": ("WEBP", "WebPImagePlugin"),
+    "dib": ("DIB", "BmpImagePlugin"),
+    "tga": ("TGA", "TgaImagePlugin"),
+    "pcx": ("PCX", "PcxImagePlugin"),
 }
-_MAGIC = (
-    (b"\xff\xd8\xff", "jpeg"),
-    (b"\x89PNG\r\n\x1a\n", "png"),
-    (b"II*\0", "tiff"),
-    (b"MM\0*", "tiff"),
-    (b"II+\0", "tiff"),
-    (b"MM\0+", "tiff"),
-    (b"GIF87a", "gif"),
-    (b"GIF89a", "gif"),
-    (b"\0\0\0\x0cjP  \r\n\x87\n", "jp2"),
-    (b"\xff\x4f\xff\x51", "jp2"),
-)
-_KNOWN_BUT_UNREAD = (
-    (b"PK\x03\x04", "a zip archive (or an office document)"),
-    (b"8BPS", "a Photoshop file"),
-    (b"AT&TFORM", "a DjVu file"),
-    (b"\xff\x0a", "a JPEG XL image"),
-    (b"\0\0\0\x0cJXL ", "a JPEG XL image"),
-    (b"<svg", "an SVG drawing"),
-    (b"<?xml", "an XML file"),
-    (b"%!PS", "a PostScript file"),
-)
+_VIPS_LACKS = {6: "old-style JPEG", 34887: "LERC", 34925: "LZMA", 50000: "Zstandard", 50001: "WebP", 50002: "JPEG XL"}
+"""TIFF compressions that the libvips wheel was built without; Pillow has most of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,14 +46,18 @@ class Header:
     """One page's header.
 
     Attributes:
-        kind: jpeg, png, tiff, webp, gif, bmp, ppm, jp2, avif or pdf.
+        kind: jpeg, png, tiff, webp, gif, bmp, dib, ppm, jp2, avif, heif, tga, pcx or pdf.
         width, height: size in pixels as stored, before the orientation is applied.
         orientation: EXIF value, 1 to 8 (1 = upright).
         channels: samples per pixel, alpha included.
         bytes_per_pixel: of the decoded, unshrunk picture.
-        streams: whether a decoder can hand it out row by row.
+        streams: whether a decoder can hand it out row by row; of a TIFF, whether libvips reads it at all.
         held_bytes: memory that the decoder needs besides the rows (JPEG coefficients, a whole interlaced PNG).
         data_start: JPEG only: where the first scan begins.
+        directory: TIFF only: the page's number among all of the file's pictures, as libtiff counts them.
+        place: TIFF only: where its directory begins, bytes.
+        compression: TIFF only: as its tag 259 says.
+        extra: TIFF only: extra samples that are not transparency.
         description: what to call it in a message, such as "progressive JPEG".
     """
 
@@ -82,6 +70,10 @@ class Header:
     streams: bool = False
     held_bytes: int = 0
     data_start: int = 0
+    directory: int = 0
+    place: int = 0
+    compression: int = 0
+    extra: int = 0
     description: str = ""
 
     @property
@@ -98,28 +90,15 @@ def sniff(file: BinaryIO, name: str) -> str:
         UnsupportedFormat: it is nothing this program reads.
     """
     file.seek(0)
-    start = file.read(1024)
+    start = file.read(SNIFFED_BYTES)
     file.seek(0)
     if not start:
         raise CorruptImage(f"{name}: the file is empty (0 bytes)")
-    for magic, kind in _MAGIC:
-        if start.startswith(magic):
-            return kind
-    if start[:4] == b"RIFF" and start[8:12] == b"WEBP":
-        return "webp"
-    if start[4:8] == b"ftyp" and start[8:12] in (b"avif", b"avis"):
-        return "avif"
-    if start[4:8] == b"ftyp":
-        raise UnsupportedFormat(f"{name}: a HEIC/HEIF picture or a video; convert it to JPEG first")
-    if start[:2] == b"BM" and len(start) >= 26 and start[6:10] == b"\0\0\0\0":
-        return "bmp"
-    if start[:1] == b"P" and start[1:2] in b"123456" and start[2:3].isspace():
-        return "ppm"
-    if b"%PDF-" in start:
-        return "pdf"
-    for magic, what in _KNOWN_BUT_UNREAD:
-        if start.lstrip().startswith(magic):
-            raise UnsupportedFormat(f"{name}: {what}; convert it to one of {READABLE}")
+    if (kind := kind_of(start, name)) is not None:
+        return kind
+    if (known := known_but_unread(start)) is not None:
+        what, remedy = known
+        raise UnsupportedFormat(f"{name}: {what}; {remedy or f'convert it to one of {READABLE}'}")
     raise UnsupportedFormat(f"{name}: not an image; expected {READABLE}")  # never a byte of it: records travel
 
 
@@ -138,10 +117,16 @@ def read_header(file: BinaryIO, kind: str, name: str, page: int = 0) -> Header:
             header = _png(file)
         elif kind == "webp":
             header = _webp(file)
+        elif kind == "tiff":
+            header = _tiff(file, page, name)
+        elif kind == "heif":
+            from detector.images.heif import heif_header
+
+            header = heif_header(file, name)
         else:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # "Corrupt EXIF data": we answer by ourselves, not on stderr
-                header = _pillow(file, kind, page, name)
+                header = _pillow(file, kind)
     except PARSE_ERRORS as error:
         if isinstance(error, OSError) and error.errno:  # the disk or the network, not the picture
             raise NotFound(f"{name}: cannot be read: {error.strerror}") from error
@@ -183,24 +168,43 @@ def count_frames(file: BinaryIO, name: str) -> int:
     """Pages of a TIFF (directories are walked, no pixel is decoded).
 
     Raises:
-        CorruptImage: the chain of directories is broken.
+        CorruptImage: not even the first directory can be read.
     """
+    return len(_directories(file, name).pages)
+
+
+def _directories(file: BinaryIO, name: str) -> tiff.Directories:
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            return int(getattr(open_pillow(file, "tiff"), "n_frames", 1))
-    except PARSE_ERRORS as error:
-        raise CorruptImage(f"{name}: the TIFF directory is damaged ({_reason(error)})") from error
+        return tiff.read_directories(file)
+    except tiff.BrokenTiffError as error:
+        raise CorruptImage(f"{name}: the TIFF directory is damaged ({error})") from error
 
 
-def _pillow(file: BinaryIO, kind: str, page: int, name: str) -> Header:
+def _tiff(file: BinaryIO, page: int, name: str) -> Header:
+    directories = _directories(file, name)
+    if not 0 <= page < len(directories.pages):
+        said = f"; the rest cannot be read: {directories.broken}" if directories.broken else ""
+        count = len(directories.pages)
+        raise NotFound(f"{name}: has {count} pages, page {page} (counted from 0) was asked for{said}")
+    found = directories.pages[page]
+    size = found.samples * max(1, (found.bits + 7) // 8)
+    if found.photometric == 3:  # a palette becomes colours
+        size = 3 * size
+    lacks = found.compression in _VIPS_LACKS or (found.tiled and found.planar)
+    lacks = lacks or found.bits not in (1, 2, 4, 8, 16, 32, 64)
+    width, height, orientation = found.width, found.height, found.orientation
+    if lacks and orientation != 1:  # Pillow turns a TIFF upright by itself
+        width, height, orientation = (height, width, 1) if orientation >= 5 else (width, height, 1)
+    # Uncompressed and JPEG data are read line by line; of others a strip or tile is unpacked whole.
+    held = 0 if found.compression in (1, 7) else found.rows_at_once * found.width * size
+    colours = {2: 3, 5: 4, 6: 3, 8: 3}.get(found.photometric, 1)
+    extra = 0 if found.alpha else max(0, found.samples - colours)
+    header = Header("tiff", width, height, orientation, found.samples, size, streams=not lacks, held_bytes=held)
+    return replace(header, directory=found.number, place=found.place, compression=found.compression, extra=extra)
+
+
+def _pillow(file: BinaryIO, kind: str) -> Header:
     image: Any = open_pillow(file, kind)
-    if page:
-        try:
-            image.seek(page)
-        except EOFError as error:
-            count = count_frames(file, name)  # not image.n_frames: a failed seek leaves it one too many
-            raise NotFound(f"{name}: has {count} pages, page {page} (counted from 0) was asked for") from error
     data_start = file.tell()
     width, height = image.size
     channels = len(image.getbands())
@@ -208,14 +212,6 @@ def _pillow(file: BinaryIO, kind: str, page: int, name: str) -> Header:
     header = Header(kind, width, height, channels=channels, bytes_per_pixel=bytes_per_pixel)
     if kind == "jpeg":
         return _jpeg(image, replace(header, orientation=_orientation(image.getexif)), data_start)
-    if kind == "tiff":
-        _check_tiff_strips(image.tag_v2, file)
-        orientation = _orientation(lambda: image.tag_v2)
-        if orientation >= 5:  # Pillow announces the turned size; ours is the stored one
-            header = replace(header, width=height, height=width)
-        size = max(bytes_per_pixel, channels)
-        held = _tiff_strip_rows(image.tag_v2, header.height) * header.width * size
-        return replace(header, orientation=orientation, streams=True, bytes_per_pixel=size, held_bytes=held)
     if kind == "avif":
         return replace(header, orientation=_orientation(image.getexif))
     return header
@@ -231,24 +227,6 @@ def _jpeg(image: Any, header: Header, data_start: int) -> Header:
         held = 2 * header.width * header.height * sum(h * v for h, v in factors) // most
     description = "progressive JPEG" if progressive else "JPEG"
     return replace(header, held_bytes=held, data_start=data_start, streams=not progressive, description=description)
-
-
-def _check_tiff_strips(tags: Any, file: BinaryIO) -> None:
-    """libtiff silently re-guesses the TIFF strips of a cut uncompressed file and repeats what it has."""
-    if tags.get(259, 1) != 1:
-        return  # compressed data that is cut off fails in its decoder
-    end = file.seek(0, os.SEEK_END)
-    for offsets, counts in ((273, 279), (324, 325)):  # TIFF strips, tiles (TIFF 6.0, sections 8 and 15)
-        pairs = zip(tags.get(offsets, ()), tags.get(counts, ()), strict=False)
-        if any(offset + count > end for offset, count in pairs):
-            raise ValueError("the file is cut off: its pixels would lie behind its end")
-
-
-def _tiff_strip_rows(tags: Any, height: int) -> int:
-    """Rows that libtiff must unpack at once: a TIFF strip is decoded whole, and some writers make the page one."""
-    if tags.get(259, 1) in (1, 7):  # uncompressed and JPEG are read line by line
-        return 0
-    return min(int(tags.get(323) or tags.get(278) or height), height)  # tile length or rows per TIFF strip
 
 
 def _png(file: BinaryIO) -> Header:

@@ -19,10 +19,14 @@ from detector.images.budget import (
     estimate_strip_bytes,
     in_strips,
 )
-from detector.images.decode import Pixels, decode_jpeg, decode_pillow, decode_webp
+from detector.images.damage import Decoded
+from detector.images.decode import Pixels, decode_pillow, decode_webp
 from detector.images.header import Header, count_frames, read_header, sniff
+from detector.images.jpeg_decode import decode_jpeg
 from detector.images.sizes import target_size
+from detector.images.sniff import PAGED_KINDS, SNIFFED_BYTES, kind_of
 from detector.images.source import Source, opened
+from detector.images.tiff_decode import decode_tiff, is_whole
 
 if TYPE_CHECKING:
     from detector.images.vips import VipsStrips
@@ -32,6 +36,7 @@ __all__ = [
     "DEFAULT_MAX_PIXELS",
     "Page",
     "StripPage",
+    "count_paged",
     "count_pages",
     "open_page",
     "open_strips",
@@ -49,13 +54,16 @@ class Page:
         pixels: (H, W, 3) uint8 RGB, C-contiguous, upright, already shrunk.
         width, height: the original upright size in pixels; of a PDF page, its size at 200 dpi.
         flags: of "downscaled" (pixels are fewer than the original), "exif_rotated" (turned upright as the file's
-            orientation tag asks), "page_rendered" (a PDF page), "degraded" (smaller than asked, to fit into memory).
+            orientation tag asks), "page_rendered" (a PDF page), "degraded" (smaller than asked, to fit into memory),
+            "attachments" (a PDF that carries files; they are not read), "damaged" (rows are missing, see `share`).
+        share: of its rows that could be read, of a damaged page.
     """
 
     pixels: Pixels
     width: int
     height: int
     flags: tuple[str, ...] = ()
+    share: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,14 +120,17 @@ def open_page(
         if make_room:
             make_room(estimate_bytes(header, affordable))
         target = target_size(header.width, header.height, affordable)
-        pixels = shrink_to(_decode(file, header, page, target, name), target)
+        decoded = _decode(file, header, target, name, max_bytes)
+        pixels = shrink_to(decoded.pixels, target)
     width, height = header.upright_size
     flags = ["downscaled"] if target != (header.width, header.height) else []
     if header.orientation != 1:
         flags.append("exif_rotated")
     if affordable < limit_side:
         flags.append("degraded")
-    return Page(turn_upright(pixels, header.orientation), width, height, tuple(flags))
+    if decoded.share is not None:
+        flags.append("damaged")
+    return Page(turn_upright(pixels, header.orientation), width, height, tuple(flags), decoded.share)
 
 
 @contextmanager
@@ -140,7 +151,7 @@ def open_strips(
     with opened(source) as (file, name):
         kind = sniff(file, name)
         header = None if kind == "pdf" else read_header(file, kind, name, page)
-        if header is None or not in_strips(header, limit_side):
+        if header is None or not in_strips(header, limit_side) or not is_whole(file, header):
             yield None
             return
         from detector.images.vips import VipsStrips
@@ -149,7 +160,7 @@ def open_strips(
         if make_room:
             make_room(estimate_strip_bytes(header, affordable))
         target = target_size(header.width, header.height, affordable)
-        strips = VipsStrips(file, header, page, target, name)
+        strips = VipsStrips(file, header, target, name)
         flags = ["downscaled"] if target != (header.width, header.height) else []
         if affordable < limit_side:
             flags.append("degraded")
@@ -170,6 +181,17 @@ def page_header(source: Source, page: int = 0) -> Header:
 
         with PdfPage(file, page, name) as pdf_page:
             return pdf_page.header
+
+
+def count_paged(source: Source) -> int:
+    """Pages of a TIFF or PDF; 0 for anything else.
+
+    Raises:
+        NotFound, CorruptImage, UnsupportedFormat: as `open_page`.
+    """
+    with opened(source) as (file, name):
+        kind = kind_of(file.read(SNIFFED_BYTES), name)
+    return count_pages(source) if kind in PAGED_KINDS else 0
 
 
 def count_pages(source: Source) -> int:
@@ -201,23 +223,32 @@ def _open_pdf(
             make_room(estimate_bytes(header, affordable))
         target = target_size(header.width, header.height, affordable)
         pixels = shrink_to(pdf_page.render(target), target)
+        attachments = pdf_page.attachments
     flags = ["downscaled"] if target != (header.width, header.height) else []
     flags.append("page_rendered")
+    if attachments:
+        flags.append("attachments")
     if affordable < limit_side:
         flags.append("degraded")
     return Page(np.ascontiguousarray(pixels), header.width, header.height, tuple(flags))
 
 
-def _decode(file: BinaryIO, header: Header, page: int, target: tuple[int, int], name: str) -> Pixels:
+def _decode(file: BinaryIO, header: Header, target: tuple[int, int], name: str, max_bytes: int) -> Decoded:
     if header.kind == "jpeg":
         return decode_jpeg(file, header, target, name)
+    if header.kind == "tiff":
+        return decode_tiff(file, header, target, name, max_bytes)
+    if header.kind == "heif":
+        from detector.images.heif import decode_heif
+
+        return Decoded(decode_heif(file, header, target, name))
     if by_vips(header):
         from detector.images.vips import decode_vips
 
-        return decode_vips(file, header, page, target, name)
+        return Decoded(decode_vips(file, header, target, name))
     if header.kind == "webp":
-        return decode_webp(file, header, name)
-    return decode_pillow(file, header, target, name)
+        return Decoded(decode_webp(file, header, name))
+    return Decoded(decode_pillow(file, header, target, name))
 
 
 def shrink_to(pixels: Pixels, target: tuple[int, int]) -> Pixels:

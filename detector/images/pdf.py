@@ -56,13 +56,24 @@ class PdfPage:
                 raise NotFound(f"{name}: has {pages} pages, page {page} (counted from 0) was asked for")
             self._document.init_forms()  # so that filled-in form fields are drawn
             self._page = self._document[page]
-            self._points = self._page.get_size()  # (width, height) in pt, the page's rotation applied
+            self._points = self._size()  # (width, height) in pt, the page's rotation applied
+            self.attachments = self._document.count_attachments() if page == 0 else 0
         except _pdfium().PdfiumError as error:
             self._document.close()
             raise CorruptImage(f"{name}: page {page} of the PDF is damaged ({error})") from error
-        except NotFound:
+        except (NotFound, CorruptImage):
             self._document.close()
             raise
+
+    def _size(self) -> tuple[float, float]:
+        """The page's size; where its boxes do not meet, a crop box beside the media box, that of the media box."""
+        width, height = self._page.get_size()
+        if min(width, height) <= 0:
+            self._page.set_cropbox(*self._page.get_mediabox())
+            width, height = self._page.get_size()
+        if min(width, height) <= 0:
+            raise CorruptImage(f"{self.name}: the PDF page has no area ({width:g}x{height:g} pt)")
+        return width, height
 
     def __enter__(self) -> PdfPage:
         return self

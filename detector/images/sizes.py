@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 
-THIN_ASPECT = 10
-"""Pictures longer than this many times their short side are thin pages (`target_size`)."""
+LONG_ASPECT = 2
+"""Up to this many times its short side the long side of a page counts (`target_size`)."""
 
 
-THIN_SHORT_SIDE = 64
-"""A thin page's short side is not shrunk below this many pixels as long as the picture's area stays within limit²."""
+THIN_ASPECT = 4
+"""From this many times its short side on the area of a page counts, and between the two something in between."""
 
 
 STRIDE = 32
@@ -19,9 +19,10 @@ STRIDE = 32
 def target_size(width: int, height: int, limit_side: int) -> tuple[int, int]:
     """The size at which a page is shown to the network: never larger than it is, never stretched.
 
-    The long side becomes at most `limit_side`. Thin pages are the exception: one of 20000x50 at 640 would be
-    640x2, and nobody could read it; so it keeps a short side of up to 64 px while its (padded) area stays within
-    limit_side², the area of a square picture, so that it costs no more memory than any other page.
+    The long side of an ordinary page becomes at most `limit_side`. Of a long page (receipts, screenshots of chats, web
+    pages) nobody could read anything then: of 600x7484 pixels 77x960 would be left. So its area may become that of a
+    square page, limit_side², which takes the same memory; its short side then is a multiple of 32, so that none of it
+    is padding.
 
     Args:
         width: of the page, pixels, in either orientation.
@@ -32,12 +33,24 @@ def target_size(width: int, height: int, limit_side: int) -> tuple[int, int]:
         (width, height) in pixels, each at least 1.
     """
     long, short = max(width, height), min(width, height)
-    scale = min(1.0, limit_side / long)
-    if long > THIN_ASPECT * short and short * scale < THIN_SHORT_SIDE:
-        # The short side is padded to 32 or 64; with either, the padded area stays within limit².
-        for padded in (STRIDE, THIN_SHORT_SIDE):
-            scale = max(scale, min(1.0, padded / short, limit_side * limit_side / padded / long))
+    if long <= LONG_ASPECT * short:
+        scale = limit_side / long
+    else:
+        wanted = math.sqrt(_area_share(long / short) * short / long) * limit_side  # of the short side
+        fits = -(-short // STRIDE) * STRIDE * long <= limit_side * limit_side
+        if long >= THIN_ASPECT * short and not fits:
+            wanted = max(STRIDE, min(wanted, short) // STRIDE * STRIDE)
+            # Thinner than 32 it is padded to 32: then the long side decides.
+            wanted = min(wanted, limit_side * limit_side / STRIDE * short / long)
+        scale = wanted / short
+    scale = min(1.0, scale)
     return max(1, round(width * scale)), max(1, round(height * scale))
+
+
+def _area_share(aspect: float) -> float:
+    """The share of limit_side² that a page of this aspect (2 or more) may have."""
+    blend = min(1.0, (aspect - LONG_ASPECT) / (THIN_ASPECT - LONG_ASPECT))
+    return (1.0 - blend) / aspect + blend
 
 
 def jpeg_reduction(width: int, height: int, target: tuple[int, int]) -> int:
@@ -119,7 +132,18 @@ def starts(length: int, side: int) -> list[int]:
     return [round(index * (length - side) / (count - 1)) for index in range(count)]
 
 
-def overview_side(height: int, width: int) -> int:
-    """The longest side, pixels, of a page's overview: that of one tile if OVERVIEW_RATIO allows it."""
+def overview_limit(height: int, width: int) -> int | None:
+    """The `limit_side` at which a page's overview is opened: that of one tile if OVERVIEW_RATIO allows it.
+
+    None for thin pages: a tile sees them from edge to edge, so no lettering is too large for it.
+
+    Args:
+        height: of the page as its tiles see it, pixels.
+        width: likewise.
+    """
+    long, short = max(height, width), min(height, width)
+    if long >= THIN_ASPECT * short:
+        return None
     ratio = min(OVERVIEW_RATIO, math.sqrt(height * width) / (0.99 * TILE))  # a little less: sides are rounded
-    return math.floor(max(height, width) / max(1.0, ratio))
+    whole = long if long <= LONG_ASPECT * short else math.sqrt(long * short / _area_share(long / short))
+    return math.floor(whole / ratio) if ratio > 1.0 else None

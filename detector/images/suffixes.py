@@ -1,4 +1,4 @@
-"""Names of files that may hold pages. What a file really is, its first bytes decide (`images.header.sniff`)."""
+"""Names of files that may hold pages. What a file really is, its first bytes decide (`sniff.kind_of`)."""
 
 from pathlib import PurePath
 
@@ -6,8 +6,15 @@ PDF_SUFFIXES = frozenset({".pdf"})
 TIFF_SUFFIXES = frozenset({".tif", ".tiff"})
 PAGED_SUFFIXES = PDF_SUFFIXES | TIFF_SUFFIXES
 IMAGE_SUFFIXES = PAGED_SUFFIXES | frozenset(
-    (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".gif", ".avif", ".jp2", ".ppm", ".pgm", ".pbm", ".pnm")
+    (
+        *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".gif", ".avif", ".jp2", ".ppm", ".pgm", ".pbm"),
+        *(".pnm", ".mpo", ".j2k", ".j2c", ".jpc", ".jpx", ".jpf", ".dib", ".tga", ".pcx", ".heic", ".heif", ".hif"),
+    )
 )
+UNREAD_SUFFIXES = frozenset(
+    (".jxl", ".djvu", ".djv", ".7z", ".rar", ".cbr", ".cb7", ".zst", ".tzst", ".psd", ".psb", ".svg")
+)
+"""Pictures, documents and archives that are known but not read: each becomes a failed record that says what to do."""
 
 
 def is_page(name: PurePath) -> bool:

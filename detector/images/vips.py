@@ -13,14 +13,24 @@ from typing import Any, BinaryIO
 
 import cv2
 import numpy as np
+import numpy.typing as npt
 
 from detector.errors import CorruptImage
 from detector.images.decode import Pixels, eight_bit, raise_if_out_of_memory
 from detector.images.header import Header
+from detector.images.paper import on_paper
 from detector.images.sizes import box_reduction, jpeg_reduction
 
 FETCHED_ROWS = 64
 """Rows taken from libvips at a time."""
+
+SALVAGED_ROWS = 8
+"""The same of a damaged page: its last good rows are wanted."""
+
+ERROR_BUFFER_BYTES = 10_000
+"""libvips' error buffer holds 10 KB; with more in it than this something may not have found room."""
+
+_SAMPLES = {"uchar": np.uint8, "ushort": np.uint16, "uint": np.uint32, "float": np.float32, "double": np.float64}
 
 
 @functools.cache
@@ -47,28 +57,72 @@ def _knows_unlimited() -> bool:
     return "unlimited" in _vips().Introspect.get("tiffload_source").optional_input
 
 
-def decode_vips(file: BinaryIO, header: Header, page: int, target: tuple[int, int], name: str) -> Pixels:
+def decode_vips(file: BinaryIO, header: Header, target: tuple[int, int], name: str) -> Pixels:
     """One page, averaged down by a whole factor so that it stays no smaller than `target`.
 
     Args:
         file: the open file: in memory, or with a descriptor.
         header: its header (of this page).
-        page: counted from 0; only TIFF has others.
         target: (width, height) in stored orientation, pixels.
         name: for messages.
 
     Returns:
-        (H, W, 3) uint8 RGB in stored orientation, transparent parts on white.
+        (H, W, 3) uint8 RGB in stored orientation.
 
     Raises:
         CorruptImage: damaged or cut off.
     """
     with _damage_named(header, name):
-        array = _load(file, header, page, target).numpy()
+        array = _load(file, header, target, keep_alpha=True).numpy()
+    return _rgb(array)
+
+
+def _rgb(array: npt.NDArray[Any]) -> Pixels:
     pixels = eight_bit(array)
     if pixels.ndim == 2 or pixels.shape[2] == 1:
         return cv2.cvtColor(pixels, cv2.COLOR_GRAY2RGB)  # type: ignore[return-value]
+    if pixels.shape[2] in (2, 4):
+        return on_paper(np.ascontiguousarray(pixels[:, :, :-1]), np.ascontiguousarray(pixels[:, :, -1]))
     return pixels[:, :, :3]
+
+
+def decode_leniently(file: BinaryIO, header: Header, target: tuple[int, int]) -> tuple[Pixels | None, list[str], bool]:
+    """Whatever libvips makes of a damaged page, and what it remarks on it.
+
+    Returns:
+        (H, W, 3) uint8 RGB with rows of whatever colour where data is missing, or None; the remarks; and whether there
+        may be more of those (libvips keeps 10 KB).
+    """
+    vips = _vips()
+    vips.vips_lib.vips_error_clear()
+    try:
+        pixels = _rgb(_load(file, header, target, keep_alpha=True, fail_on="none").numpy())
+    except vips.Error as error:
+        raise_if_out_of_memory(error)
+        return None, str(error).splitlines(), False
+    text = vips.ffi.string(vips.vips_lib.vips_error_buffer()).decode(errors="replace")
+    vips.vips_lib.vips_error_clear()
+    return pixels, [line for line in text.splitlines() if line.strip()], len(text) > ERROR_BUFFER_BYTES
+
+
+def readable_rows(file: BinaryIO, header: Header, target: tuple[int, int]) -> tuple[Pixels, int]:
+    """A damaged page's rows above its first fault, (H, W, 3) uint8 RGB, and how many there should be."""
+    vips = _vips()
+    found: list[npt.NDArray[Any]] = []
+    height = 1
+    try:
+        image = _load(file, header, target, keep_alpha=True)
+        height = image.height
+        region = vips.Region.new(image)
+        for row in range(0, height, SALVAGED_ROWS):
+            count = min(SALVAGED_ROWS, height - row)
+            samples = np.frombuffer(region.fetch(0, row, image.width, count), _SAMPLES[image.format])
+            found.append(samples.reshape(count, image.width, image.bands))
+    except vips.Error as error:
+        raise_if_out_of_memory(error)
+    if not found:
+        return np.empty((0, 1, 3), np.uint8), height
+    return _rgb(np.concatenate(found)), height
 
 
 class VipsStrips:
@@ -77,7 +131,6 @@ class VipsStrips:
     Args:
         file: the open file: in memory, or with a descriptor; must stay open.
         header: its header (of this page).
-        page: counted from 0; only TIFF has others.
         target: (width, height), pixels.
         name: for messages.
 
@@ -89,11 +142,11 @@ class VipsStrips:
         CorruptImage: damaged or cut off; also raised by `rows`.
     """
 
-    def __init__(self, file: BinaryIO, header: Header, page: int, target: tuple[int, int], name: str) -> None:
+    def __init__(self, file: BinaryIO, header: Header, target: tuple[int, int], name: str) -> None:
         self._header, self._name = header, name
         self.width, self.height = target
         with _damage_named(header, name):
-            image = _load(file, header, page, target)
+            image = _load(file, header, target)
             self.eight_bit = image.format == "uchar"
             # Over the last factor of less than two a triangle kernel is as good as averaging.
             size = (image.width, image.height)
@@ -121,12 +174,14 @@ class VipsStrips:
         return np.frombuffer(fetched, np.uint8).reshape(count, self.width, self._bands)
 
 
-def _load(file: BinaryIO, header: Header, page: int, target: tuple[int, int]) -> Any:
+def _load(
+    file: BinaryIO, header: Header, target: tuple[int, int], *, keep_alpha: bool = False, fail_on: str = "error"
+) -> Any:
     """The lazy image, averaged down by a whole factor so that it stays no smaller than `target`."""
     vips = _vips()
     options: dict[str, Any] = {}
     if header.kind == "tiff":
-        options["page"] = page
+        options["page"] = header.directory
         if _knows_unlimited():
             options["unlimited"] = True  # libvips allows libtiff 50 MB; images.budget has weighed this page already
     factor = box_reduction(header.width, header.height, target)
@@ -141,7 +196,8 @@ def _load(file: BinaryIO, header: Header, page: int, target: tuple[int, int]) ->
         source = vips.Source.new_from_memory(file.getvalue())
     else:
         source = vips.Source.new_from_descriptor(file.fileno())
-    return _shrunk(vips.Image.new_from_source(source, "", access="sequential", fail_on="truncated", **options), factor)
+    image = vips.Image.new_from_source(source, "", access="sequential", fail_on=fail_on, **options)
+    return _shrunk(image, factor, header.extra, keep_alpha=keep_alpha)
 
 
 @contextmanager
@@ -159,12 +215,38 @@ def _damage_named(header: Header, name: str) -> Iterator[None]:
         raise CorruptImage(f"{name}: the {header.description} data is damaged or cut off ({reason})") from error
 
 
-def _shrunk(image: Any, factor: int) -> Any:
-    """sRGB or grey of the file's own depth, without alpha, averaged over factor x factor boxes."""
+def _shrunk(image: Any, factor: int, extra: int, *, keep_alpha: bool) -> Any:
+    """sRGB or grey of the file's own depth, averaged over factor x factor boxes.
+
+    With `keep_alpha` colours are multiplied by it, and it stays as the last band; else it is put on white.
+    """
+    if 0 < extra < image.bands:
+        image = image.extract_band(0, n=image.bands - extra)
     if image.interpretation in ("cmyk", "lab", "labs", "labq", "xyz", "scrgb", "hsv", "lch"):
         image = image.colourspace("srgb")
-    if image.hasalpha():
-        image = image.flatten(background=65535 if image.format == "ushort" else 255)
-    if image.bands == 2 or image.bands > 3:
-        image = image.extract_band(0, n=1 if image.bands == 2 else 3)
+    colours = 1 if image.bands <= 2 else 3
+    if image.hasalpha() and image.bands > colours:
+        if keep_alpha:
+            deep = image.format
+            image = image.extract_band(0, n=colours + 1).premultiply().cast(deep)
+        else:
+            image = image.flatten(background=65535 if image.format == "ushort" else 255)
+    elif image.bands > colours:
+        image = image.extract_band(0, n=colours)
     return image.shrink(factor, factor) if factor > 1 else image
+
+
+def jpeg_warning(data: bytes, height: int) -> str:
+    """What libjpeg first warns of in a JPEG of this height; empty if nothing.
+
+    It is decoded as small as can be with 200 rows left: libvips looks for warnings every 8 rows only.
+    """
+    vips = _vips()
+    shrink = next((factor for factor in (8, 4, 2) if height >= 200 * factor), 1)
+    try:
+        image = vips.Image.jpegload_buffer(data, access="sequential", fail_on="warning", shrink=shrink)
+        image.avg()
+    except vips.Error as error:
+        raise_if_out_of_memory(error)
+        return str(error)
+    return ""

@@ -13,7 +13,9 @@ from producer.cli.options import (
     limit_side_option,
     quiet_option,
     read_option,
+    sniff_option,
     sources_argument,
+    zip_encoding_option,
 )
 
 if TYPE_CHECKING:
@@ -39,6 +41,8 @@ if TYPE_CHECKING:
 @click.option("--output", default="", metavar="s3://…", help="With --watch: collect, and put results.jsonl there.")
 @limit_side_option
 @read_option
+@sniff_option
+@zip_encoding_option
 @click.option("--watch", "watching", is_flag=True, help="Stay until every image is done, showing progress.")
 @quiet_option
 def enqueue(
@@ -49,6 +53,8 @@ def enqueue(
     output: str,
     limit_side: int | None,
     read: str,
+    sniff: bool,
+    zip_encoding: str,
     watching: bool,
     quiet: bool,
 ) -> ExitCode:
@@ -76,6 +82,8 @@ def enqueue(
             transfer=transfer,
             output=output,
             read=read,
+            sniff=sniff,
+            zip_encoding=zip_encoding,
         ),
         shrink,
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import time
 from pathlib import Path
 
@@ -53,4 +54,23 @@ read_option = click.option(
 )
 out_option = click.option(
     "-o", "--out", "out", type=click.Path(path_type=Path, file_okay=False), required=True, help="Output folder."
+)
+sniff_option = click.option(
+    "--sniff", is_flag=True, help="In folders, also take files of unknown or no suffix that begin like an image or PDF."
+)
+
+
+def _check_encoding(context: click.Context, parameter: click.Parameter, value: str) -> str:
+    try:
+        return codecs.lookup(value).name if value else ""
+    except LookupError:
+        raise click.BadParameter(f"no such encoding: {value}; try utf-8, gb18030, cp932, cp1252 or cp437") from None
+
+
+zip_encoding_option = click.option(
+    "--zip-encoding",
+    default="",
+    metavar="NAME",
+    callback=_check_encoding,
+    help="Of names in zips that do not say theirs, such as gb18030 or cp932. Default: guessed.",
 )

@@ -17,7 +17,9 @@ from producer.cli.options import (
     out_option,
     quiet_option,
     read_option,
+    sniff_option,
     sources_argument,
+    zip_encoding_option,
 )
 from producer.errors import OtherJobError
 
@@ -61,6 +63,8 @@ def _absolute_model(context: click.Context, parameter: click.Parameter, model: s
 )
 @read_option
 @click.option("--overlays", is_flag=True, help="Draw the boxes of every image into OUT/overlays.")
+@sniff_option
+@zip_encoding_option
 @click.option("--report/--no-report", default=True, show_default=True, help="Write OUT/report.html.")
 @quiet_option
 def run(
@@ -75,6 +79,8 @@ def run(
     read: str,
     overlays: bool,
     report: bool,
+    sniff: bool,
+    zip_encoding: str,
     quiet: bool,
 ) -> ExitCode:
     """Detect text in PATH... on this machine: starts a private server and workers, and stops them again.
@@ -103,6 +109,8 @@ def run(
         read=read,
         overlays=overlays,
         report=report,
+        sniff=sniff,
+        zip_encoding=zip_encoding,
     )
     folder = OutputFolder(out.absolute())
     if folder.exists():

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import nullcontext, suppress
 from io import FileIO
 from pathlib import Path
@@ -43,7 +43,14 @@ class Collector:
     """
 
     def __init__(
-        self, ledger: Ledger, job: str, results: Path, total: int, *, owner: ResultsOwner | None = None
+        self,
+        ledger: Ledger,
+        job: str,
+        results: Path,
+        total: int,
+        *,
+        owner: ResultsOwner | None = None,
+        on_disk: Callable[[Line], None] = lambda line: None,
     ) -> None:
         """Touch nothing yet.
 
@@ -54,10 +61,12 @@ class Collector:
             total: pages of the job.
             owner: which job of that name; None for `run`, whose private server may have lost its data and been
                 started again empty, while the records in the file are still the job's own.
+            on_disk: told of each record that was on disk before.
         """
         self._ledger = ledger
         self._job = job
         self._owner = owner
+        self._on_disk = on_disk
         self._keys = JobKeys.of(job)
         self._lock_key = f"{self._keys.job}:collector"
         self._me = worker_name().encode()
@@ -103,6 +112,7 @@ class Collector:
                 # Two of one page: an earlier collector was killed before it dropped what a retry made good.
                 self._superseded |= self._marked(line.index) != _UNSEEN
                 self._mark(line)
+                self._on_disk(line)
 
     def __exit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None

@@ -12,6 +12,7 @@ import redis
 from celery import Celery
 
 from producer.job.manifest import ManifestLine
+from producer.job.refuse import refuse
 from producer.job.upload import BATCH_BYTES, BATCH_PAGES, CannotSendError, Parcel, Uploader
 from worker.broker import queue
 from worker.ledger.ledger import Ledger
@@ -90,6 +91,8 @@ class Feeder:
         self._ledger = ledger
         self._job = job
         self._lines: Iterator[ManifestLine] = iter(manifest)
+        self._drained = False
+        self._added: deque[ManifestLine] = deque()
         self._limit_side = limit_side
         self._reader = read
         self._window = window or Window()
@@ -119,13 +122,27 @@ class Feeder:
             return sent
         sent = 0
         while sent < room:
-            lines = list(islice(self._lines, min(room - sent, 64)))
+            lines = self._take(min(room - sent, 64))
             if not lines:
                 self.exhausted = True
                 break
             sent += self._feed(lines)
         self.sent += sent
         return sent
+
+    def go_on(self, added: Iterable[ManifestLine]) -> None:
+        """Feed pages too that were added to the end of the manifest's file meanwhile."""
+        if self._drained:  # else its reader comes to them by itself
+            self._added.extend(added)
+            self.exhausted = False
+
+    def _take(self, count: int) -> list[ManifestLine]:
+        """The next lines, fewer at the end."""
+        lines = [] if self._drained else list(islice(self._lines, count))
+        self._drained = self._drained or len(lines) < count
+        while self._added and len(lines) < count:
+            lines.append(self._added.popleft())
+        return lines
 
     def _reason_to_wait(self) -> str:
         if self._too_many_uncollected():
@@ -181,7 +198,7 @@ class Feeder:
     def _next_parcel(self, uploader: Uploader) -> Parcel | None:
         while True:
             while not self._unsent:
-                lines = list(islice(self._lines, LOOK_AHEAD))
+                lines = self._take(LOOK_AHEAD)
                 if not lines:
                     self.exhausted = True
                     return None
@@ -193,25 +210,28 @@ class Feeder:
                 uploader.refuse(line, reason)
 
     def _feed(self, lines: list[ManifestLine]) -> int:
-        tasks = [
-            ImageTask(
-                job=self._job,
-                index=line.index,
-                image=line.image,
-                uri=line.uri,
-                page=line.page,
-                limit_side=self._limit_side,
-                read=self._reader,
-            )
-            for line in lines
-        ]
+        for line in lines:
+            if line.problem is not None:
+                refuse(self._ledger, self._task(line), line.problem.type, line.problem.message)
+        tasks = [self._task(line) for line in lines if line.problem is None]
         # First the ledger, then the queue: a crash in between leaves a page the reconciler finds, never a page that
         # is sent twice by us.
         fresh = set(self._ledger.feed(tasks))
         for task in tasks:
             if task.index in fresh:
                 queue.send(self._app, task)
-        return len(fresh)
+        return len(lines) - len(tasks) + len(fresh)
+
+    def _task(self, line: ManifestLine) -> ImageTask:
+        return ImageTask(
+            job=self._job,
+            index=line.index,
+            image=line.image,
+            uri=line.uri,
+            page=line.page,
+            limit_side=self._limit_side,
+            read=self._reader,
+        )
 
 
 def mean_record_bytes(client: redis.Redis, results: str) -> float:

@@ -14,6 +14,8 @@ from detector.exit_codes import ExitCode
 from producer.errors import ProducerError
 from producer.job.collect import Collector
 from producer.job.feed import Feeder
+from producer.job.growth import Growth
+from producer.job.results_file import Line
 from producer.job.view import View
 from worker.broker.connection import is_full
 from worker.ledger.ledger import JobStatus, Ledger
@@ -61,6 +63,7 @@ class JobLoop:
         collector: takes records to disk; None for ``enqueue`` and ``watch``.
         until_fed: stop as soon as every page is on the queue.
         on_tick: called several times a second (``run`` looks after its workers there).
+        growth: adds pages that the scan missed, if this process has the job's manifest and a feeder.
         peak_rss_mb: the largest peak memory of a worker so far, MiB.
     """
 
@@ -72,6 +75,7 @@ class JobLoop:
     collector: Collector | None = None
     until_fed: bool = False
     on_tick: Callable[[], None] = lambda: None
+    growth: Growth | None = None
     peak_rss_mb: float = 0.0
     _last_reconcile: float = field(default_factory=time.monotonic)
 
@@ -89,6 +93,7 @@ class JobLoop:
             lines = self.collector.step(block_ms=0 if sent else 100) if self.collector else []
             for line in lines:
                 self.peak_rss_mb = max(self.peak_rss_mb, line.peak_rss_mb)
+            self.grow(lines)
             now = time.monotonic()
             if lines or now - looked > STATUS_EVERY_S:
                 looked, status = now, self._status()
@@ -99,6 +104,17 @@ class JobLoop:
                 self._last_reconcile = now
                 self._reconcile()
             time.sleep(pause_s(sent, len(lines), collecting=self.collector is not None))
+
+    def grow(self, lines: list[Line]) -> None:
+        """Add the pages that these records say are missing, and those noted before."""
+        if self.growth is None:
+            return
+        for line in lines:
+            self.growth.note(line)
+        if added := self.growth.write():
+            self.view.total = self.growth.total
+            if self.feeder:
+                self.feeder.go_on(added)
 
     def _reconcile(self) -> None:
         try:

@@ -16,16 +16,19 @@ from pathlib import Path
 import msgspec
 
 from detector.atomic import atomic_write
+from producer.detector_process.page_counter import PageCounter, can_count
 from producer.errors import NothingToDoError, ProducerError
 from producer.job.output_folder import JobRequest, OutputFolder
+from producer.job.results_file import truncate_torn_line
 from producer.job.view import View
+from producer.sources.passed_over import PassedOver, in_words
 from producer.sources.remote import scan_everything
-from producer.sources.scan import FoundPage
+from producer.sources.scan import FoundPage, Problem
 
 FLUSH_EVERY = 1000  # lines between two reports of progress
 
 
-class ManifestLine(msgspec.Struct, frozen=True):
+class ManifestLine(msgspec.Struct, frozen=True, omit_defaults=True):
     """One page of a job.
 
     Attributes:
@@ -33,12 +36,16 @@ class ManifestLine(msgspec.Struct, frozen=True):
         image: the name people see.
         uri: where a worker gets its bytes.
         page: 0-based page inside a PDF or TIFF.
+        problem: why it fails, if that was known when it was found; no worker is asked.
+        of: index of the file's first page, of a page that its worker found later (growth.py); else -1.
     """
 
     index: int
     image: str
     uri: str
     page: int
+    problem: Problem | None = None
+    of: int = -1
 
 
 class ManifestError(ProducerError):
@@ -61,7 +68,8 @@ def write_manifest(pages: Iterable[FoundPage], path: Path, progress: Callable[[i
     total = 0
     with atomic_write(path, sync=True) as part, part.open("wb") as stream:
         for total, found in enumerate(pages, 1):
-            stream.write(encoder.encode(ManifestLine(total - 1, found.image, found.uri, found.page)) + b"\n")
+            line = ManifestLine(total - 1, found.image, found.uri, found.page, found.problem)
+            stream.write(encoder.encode(line) + b"\n")
             if progress and total % FLUSH_EVERY == 0:
                 progress(total)
     if progress:
@@ -162,10 +170,28 @@ def make_manifest(folder: OutputFolder, request: JobRequest, view: View) -> int:
         SourceMissingError: a named source does not exist.
     """
     if folder.manifest.exists():
+        truncate_torn_line(folder.manifest)  # a page added later (growth.py), half written
         return count_manifest(folder.manifest)
-    pages = scan_everything(request.sources, exclude=folder.root, warn=view.warn)
-    total = write_manifest(pages, folder.manifest, progress=lambda count: view.update(0, 0, 0.0, f"found {count}"))
+    passed = PassedOver()
+    counter = PageCounter() if can_count() else None
+    try:
+        pages = scan_everything(
+            request.sources,
+            exclude=folder.root,
+            warn=view.warn,
+            passed=passed,
+            count_pdf=counter.count if counter else None,
+            sniff=request.sniff,
+            zip_encoding=request.zip_encoding,
+        )
+        total = write_manifest(pages, folder.manifest, progress=lambda count: view.update(0, 0, 0.0, f"found {count}"))
+    finally:
+        if counter:
+            counter.close()
+    folder.save_passed_over(passed.counts)
+    if said := in_words(passed.counts):
+        view.note(said)
     if total == 0:
         folder.manifest.unlink()
-        raise NothingToDoError(f"no images in {', '.join(request.sources)}")
+        raise NothingToDoError(f"no images in {', '.join(request.sources)}" + (f" ({said})" if said else ""))
     return total

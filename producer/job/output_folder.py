@@ -37,6 +37,8 @@ class JobRequest(msgspec.Struct, frozen=True, kw_only=True):
         shrink: with ``redis``: make pages no larger than ``limit_side`` before they travel.
         read: name of the recogniser that reads the boxes; empty: only boxes are wanted.
         output: an ``s3://`` prefix that gets ``results.jsonl`` at the end; empty for none.
+        sniff: in folders, also take files of unknown or no suffix that begin like an image or a PDF.
+        zip_encoding: of names in zips that do not say theirs; empty to guess.
     """
 
     job: str
@@ -52,6 +54,8 @@ class JobRequest(msgspec.Struct, frozen=True, kw_only=True):
     shrink: bool = False
     read: str = ""
     output: str = ""
+    sniff: bool = False
+    zip_encoding: str = ""
 
 
 class OutputFolder:
@@ -66,6 +70,7 @@ class OutputFolder:
         self.private = root / ".ocrfleet"
         self.request_file = self.private / "request.json"
         self.server_data = self.private / "server"
+        self.passed_over_file = self.private / "passed-over.json"
 
     def exists(self) -> bool:
         """Whether a job was ever started here."""
@@ -85,6 +90,18 @@ class OutputFolder:
         """Remember what was asked for."""
         self._make()
         write_atomically(self.request_file, msgspec.json.encode(request))
+
+    def save_passed_over(self, counts: dict[str, int]) -> None:
+        """Remember what the scan passed over, by kind."""
+        self.private.mkdir(parents=True, exist_ok=True)
+        write_atomically(self.passed_over_file, msgspec.json.encode(dict(counts)))
+
+    def passed_over(self) -> dict[str, int]:
+        """What the scan passed over, by kind."""
+        try:
+            return msgspec.json.decode(self.passed_over_file.read_bytes(), type=dict[str, int])
+        except (OSError, msgspec.MsgspecError):
+            return {}
 
     def forget_pages(self) -> None:
         """Remove the list of pages and the records made from it: their indices mean nothing to a new list."""

@@ -22,6 +22,7 @@ class Line(msgspec.Struct, frozen=True):
     job: str = ""
     peak_rss_mb: float = 0.0
     error: ErrorRecord | None = None
+    pages: int = 0
 
 
 decode_line = msgspec.json.Decoder(Line).decode

@@ -9,17 +9,17 @@ import io
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple, cast, get_args
+from typing import NamedTuple
 
 from detector.images.suffixes import PDF_SUFFIXES
-from detector.record import worker_name
 from producer.detector_process.shrink import Shrinker, ShrinkerLostError
 from producer.errors import ProducerError
 from producer.job.manifest import ManifestLine
+from producer.job.refuse import known_type, refuse
 from producer.sources.page_count import paged_suffix_of
 from worker.broker import blobs
 from worker.ledger.ledger import Ledger
-from worker.messages import ErrorType, ImageTask, Original, encode, failed_record
+from worker.messages import ErrorType, ImageTask, Original
 from worker.redis_keys import JobKeys
 from worker.settings import settings
 from worker.storage.files import Storage
@@ -132,10 +132,7 @@ class Uploader:
 
     def refuse(self, line: ManifestLine, reason: CannotSendError) -> None:
         """Write the failed record of a page that cannot be sent."""
-        task = self._task(line, line.page, None)
-        self._ledger.feed([task])
-        record = failed_record(task, reason.type, str(reason), worker=worker_name())
-        self._ledger.finish(self._job, line.index, ok=False, record=encode(record))
+        refuse(self._ledger, self._task(line, line.page, None), reason.type, str(reason))
 
     def _task(self, line: ManifestLine, page: int, original: Original | None) -> ImageTask:
         return ImageTask(
@@ -159,11 +156,13 @@ class Uploader:
         """
         from detector.errors import ImageError
 
+        if line.problem is not None:
+            raise CannotSendError(known_type(line.problem.type), line.problem.message)
         try:
             with self._storage.open(line.uri) as path:
                 return self._shrunk(line, path) or self._whole(line, path)
         except ImageError as error:
-            raise CannotSendError(_error_type(error.type), str(error)) from None
+            raise CannotSendError(known_type(error.type), str(error)) from None
         except MachineFault:
             raise
         except OSError as error:
@@ -178,7 +177,7 @@ class Uploader:
         except ShrinkerLostError:
             return None  # more than this machine can take; the workers have a ladder for such pages
         if not answer.ok:
-            raise CannotSendError(_error_type(answer.type), answer.error)
+            raise CannotSendError(known_type(answer.type), answer.error)
         if not answer.smaller:
             return None
         data = out.read_bytes()
@@ -198,10 +197,6 @@ class Uploader:
                 "Redis; use --shrink, or --transfer uri with a shared folder or s3://",
             )
         return Parcel(line, path.read_bytes(), line.page, None)
-
-
-def _error_type(name: str) -> ErrorType:
-    return cast(ErrorType, name) if name in get_args(ErrorType) else "Internal"
 
 
 def _single_pdf_page(path: Path, page: int) -> bytes | None:

@@ -22,3 +22,6 @@ class View(Protocol):
 
     def warn(self, line: str) -> None:
         """Say something that is not an error but must be seen."""
+
+    def note(self, line: str) -> None:
+        """Say something once, however much was said before."""

@@ -48,7 +48,7 @@ class LocalFleetError(ProducerError):
 
 def check_installed() -> None:
     """Raises LocalFleetError unless the worker's libraries are installed here (looked up, not imported)."""
-    missing = [name for name in ("numpy", "cv2", "onnxruntime", "pyclipper") if find_spec(name) is None]
+    missing = [name for name in ("numpy", "cv2", "onnxruntime") if find_spec(name) is None]
     if missing:
         raise LocalFleetError(
             f"this machine cannot run workers ({', '.join(missing)} missing): pip install 'ocrfleet[local]', "

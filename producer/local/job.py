@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from contextlib import closing
 from dataclasses import replace
 
 from celery import Celery
@@ -11,6 +12,7 @@ from celery import Celery
 from producer.errors import JobInterruptedError, NothingToDoError
 from producer.job.collect import Collector
 from producer.job.feed import Feeder
+from producer.job.growth import Growth
 from producer.job.interrupt import terminated_like_ctrl_c
 from producer.job.loop import JobLoop
 from producer.job.manifest import make_manifest, read_manifest
@@ -76,7 +78,14 @@ def run_job(folder: OutputFolder, request: JobRequest, view: View) -> Ending:
         app = app_for(current)
         ledger = open_ledger(current)
         ledger.create(request.job, total, {"out": str(folder.root)})
-        with Collector(ledger, request.job, folder.results, total) as collector:
+        growth = Growth(folder.manifest, ledger, request.job, total)
+        with (
+            closing(growth),
+            Collector(ledger, request.job, folder.results, total, on_disk=growth.note) as collector,
+        ):
+            growth.write()  # what an interrupted run had not come to
+            ledger.grow(request.job, growth.total)
+            view.total = growth.total
             _recover(app, ledger, request.job, collector)
             before = collector.count
             pages = read_manifest(folder.manifest)
@@ -88,7 +97,7 @@ def run_job(folder: OutputFolder, request: JobRequest, view: View) -> Ending:
                     # twice is harmless, waiting half a minute for a dead one's lease is not.
                     ledger.expire_leases(request.job)
 
-            loop = JobLoop(app, ledger, request.job, view, feeder, collector, on_tick=look_after_workers)
+            loop = JobLoop(app, ledger, request.job, view, feeder, collector, on_tick=look_after_workers, growth=growth)
             interrupted = False
             with BeatThread(app):
                 fleet.start_workers()
@@ -102,6 +111,7 @@ def run_job(folder: OutputFolder, request: JobRequest, view: View) -> Ending:
                 pass
             ok, failed = collector.count - collector.failed, collector.failed
             fresh = collector.count - before
+            total = growth.total
     if not interrupted and ok + failed == total:
         folder.forget_server()
     return Ending(total, ok, failed, fresh, time.monotonic() - started, interrupted)

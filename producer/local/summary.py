@@ -11,6 +11,7 @@ from producer.job.output_folder import JobRequest, OutputFolder, write_json
 from producer.local.ending import Ending
 from producer.output.terminal import print_summary
 from producer.output.totals import summarise
+from producer.sources.passed_over import in_words
 
 
 def _pace(folder: OutputFolder, ending: Ending) -> dict[str, Any]:
@@ -26,6 +27,7 @@ def _pace(folder: OutputFolder, ending: Ending) -> dict[str, Any]:
 def finish(folder: OutputFolder, request: JobRequest, ending: Ending, *, quiet: bool) -> None:
     """Write everything a finished job leaves behind, and say what it was."""
     totals = summarise(folder.results)
+    passed_over = folder.passed_over()
     write_json(
         folder.job_json,
         {
@@ -45,6 +47,7 @@ def finish(folder: OutputFolder, request: JobRequest, ending: Ending, *, quiet: 
                 "workers": request.workers,
             },
             **totals.as_json(),
+            "passed_over": passed_over,
         },
     )
     if request.overlays:
@@ -55,4 +58,5 @@ def finish(folder: OutputFolder, request: JobRequest, ending: Ending, *, quiet: 
         from producer.output.report import write_report
 
         write_report(folder.root)
-    print_summary(folder.root, totals, fresh=ending.fresh, seconds=ending.seconds, quiet=quiet)
+    said = in_words(passed_over)
+    print_summary(folder.root, totals, fresh=ending.fresh, seconds=ending.seconds, quiet=quiet, passed_over=said)

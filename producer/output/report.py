@@ -25,8 +25,9 @@ from producer.job.manifest import ManifestIndex
 from producer.job.results_file import iter_records
 from producer.output.charts import histogram_svg
 from producer.output.naming import page_label, printable
-from producer.output.terminal import duration
+from producer.output.terminal import FLAG_WORDS, duration
 from producer.output.totals import Totals
+from producer.sources.passed_over import in_words
 from worker.messages import ImageRecord
 
 PICTURES = 200  # at about 30 KB each, 8 MB
@@ -130,6 +131,11 @@ def _tiles(totals: Totals, job: dict[str, Any]) -> Iterator[str]:
     yield tile(f"{totals.boxes:,}", "text boxes")
     if totals.without_text:
         yield tile(f"{totals.without_text:,}", "without text")
+    for flag in ("damaged", "blank", "small_text_lost"):
+        if totals.flags[flag]:
+            yield tile(f"{totals.flags[flag]:,}", FLAG_WORDS[flag])
+    if totals.uncertain:
+        yield tile(f"{totals.uncertain:,}", "files with pages that could not be counted", " bad")
     if job.get("images_per_second"):
         yield tile(f"{float(job['images_per_second']):,.2f}", "images a second")
     yield tile(f"{totals.seconds.quantile(0.5):.3f} s", "an image, median")
@@ -196,6 +202,7 @@ def _figure(record: ImageRecord, picture: str) -> str:
         f"{record.width:,} × {record.height:,}",
         f"{record.seconds.total:.2f} s",
         *(["at reduced size"] if "degraded" in record.flags else []),
+        *(FLAG_WORDS[flag] for flag in record.flags if flag in FLAG_WORDS),
     ]
     return (
         f'<figure class="card"><div class="picture">{picture}</div><figcaption>'
@@ -204,6 +211,9 @@ def _figure(record: ImageRecord, picture: str) -> str:
 
 
 def _settings(totals: Totals, job: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    passed_over = job.get("passed_over")
+    if isinstance(passed_over, dict) and passed_over:
+        yield "passed over", printable(in_words(passed_over, most=100).removeprefix("passed over: "))
     settings = job.get("settings")
     for name, value in settings.items() if isinstance(settings, dict) else ():
         shown = ", ".join(map(str, value)) if isinstance(value, list) else "" if value is None else str(value)

@@ -22,6 +22,12 @@ SAMPLE_S = 0.5
 LINE_EVERY_S = 5.0  # where there is no terminal
 FAILURES_SHOWN = 20
 WARNINGS_SHOWN = 20
+FLAG_WORDS = {
+    "damaged": "damaged but read",
+    "blank": "blank",
+    "small_text_lost": "with small print lost at this size",
+    "attachments": "with attachments, not read",
+}
 WIDE = 80  # columns; on a narrower terminal the numbers get the bar's room
 
 
@@ -166,6 +172,10 @@ class Progress:
         elif self._warned == WARNINGS_SHOWN + 1:
             self._console.print("…and more of the same", style="yellow")
 
+    def note(self, line: str) -> None:
+        """Says something once, above the bar; quiet or not."""
+        self._console.print(printable(line), style="yellow", markup=False, highlight=False, soft_wrap=True)
+
     def facts(self, done: int, failed: int, peak_rss_mb: float) -> list[str]:
         """What is known, in short phrases."""
         rate = self._rate.per_second(done)
@@ -186,7 +196,14 @@ class Progress:
 
 
 def print_summary(
-    out: Path, totals: Totals, *, fresh: int, seconds: float, quiet: bool = False, console: Console | None = None
+    out: Path,
+    totals: Totals,
+    *,
+    fresh: int,
+    seconds: float,
+    quiet: bool = False,
+    console: Console | None = None,
+    passed_over: str = "",
 ) -> None:
     """The end of a job: what failed and why, the totals, and where things are.
 
@@ -196,6 +213,7 @@ def print_summary(
         fresh: pages that were done now; the others were there before an interruption or a retry.
         seconds: how long these took on the wall clock.
         quiet: one line for the totals instead of a table; failures are listed all the same.
+        passed_over: what the scan passed over, in words.
         console: where to; default stderr, where the progress was.
     """
     console = console or Console(stderr=True)
@@ -207,6 +225,8 @@ def print_summary(
     if totals.failed > FAILURES_SHOWN:
         more = totals.failed - FAILURES_SHOWN
         console.print(f"…and {more:,} more failed; all are in {out / 'results.jsonl'}", markup=False, soft_wrap=True)
+    if passed_over:
+        console.print(printable(passed_over), style="yellow", markup=False, highlight=False, soft_wrap=True)
     if quiet:
         console.print(
             f"{totals.images:,} images: {totals.ok:,} ok, {totals.failed:,} failed, {totals.boxes:,} boxes, "
@@ -250,5 +270,6 @@ def _of_those(totals: Totals) -> str:
         *([f"{totals.without_text:,} without text"] if totals.without_text else []),
         *([f"{totals.flags['degraded']:,} at reduced size"] if totals.flags["degraded"] else []),
         *([f"{totals.retried:,} after a retry"] if totals.retried else []),
+        *(f"{totals.flags[flag]:,} {words}" for flag, words in FLAG_WORDS.items() if totals.flags[flag]),
     ]
     return f" ({', '.join(notes)})" if notes else ""

@@ -15,6 +15,7 @@ from producer.job.results_file import iter_records
 from worker.messages import ImageRecord
 
 FAILURES_KEPT = 500
+UNCOUNTED = "could not be counted"  # as scan.py says it
 # 20 bins a decade from 1 ms to 1000 s: a median is right to about 6 %.
 SECONDS_EDGES = tuple(10 ** (step / 20 - 3) for step in range(121))
 # 4 MiB bins up to 4 GiB.
@@ -98,6 +99,7 @@ class Totals:
         hosts: pages by worker machine.
         failures: the first `FAILURES_KEPT` failed pages.
         damaged: lines that are no record.
+        uncertain: files of which some pages could not even be counted; each has one failed record.
     """
 
     ok: int = 0
@@ -106,6 +108,7 @@ class Totals:
     without_text: int = 0
     retried: int = 0
     damaged: int = 0
+    uncertain: int = 0
     errors: Counter[str] = field(default_factory=Counter)
     flags: Counter[str] = field(default_factory=Counter)
     stages: Counter[str] = field(default_factory=Counter)
@@ -133,6 +136,7 @@ class Totals:
             self.failed += 1
             kind = record.error.type if record.error else "Internal"
             self.errors[kind] += 1
+            self.uncertain += record.error is not None and UNCOUNTED in record.error.message
             if len(self.failures) < FAILURES_KEPT:
                 message = record.error.message if record.error else "no reason was recorded"
                 self.failures.append(Failure(record.image, record.page, kind, message))
@@ -163,6 +167,7 @@ class Totals:
             ],
             "hosts": dict(self.hosts.most_common(100)),
             "damaged_lines": self.damaged,
+            "uncertain_files": self.uncertain,
         }
 
 

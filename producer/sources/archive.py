@@ -1,6 +1,7 @@
-"""What is inside a zip or tar: names only, nothing is unpacked to disk under a member's name."""
+"""What is inside a zip or tar: names and first bytes only, nothing is unpacked to disk under a member's name."""
 
 import lzma
+import posixpath
 import stat
 import tarfile
 import tempfile
@@ -13,13 +14,18 @@ from pathlib import Path
 from typing import IO, BinaryIO, Literal, NamedTuple, cast
 
 from detector.errors import first_line
+from detector.images.sniff import PAGED_KINDS, SNIFFED_BYTES, kind_of
 from producer.errors import ProducerError
-from producer.sources.page_count import CannotCountError, count_pages
+from producer.sources.page_count import CannotCountError, CountPdf, PageCount, count_pages
+from producer.sources.passed_over import LINKS, PassedOver, is_junk, junk_kind
+from producer.sources.zip_names import ZipNames
 
 ZIP_SUFFIXES = (".zip", ".cbz")
 TAR_SUFFIXES = (".tar", ".tar.gz", ".tgz", ".tar.xz", ".txz", ".tar.bz2", ".tbz2")
 # A PDF or TIFF inside an archive is copied to a temporary file to count its pages, up to this many bytes.
 COUNT_LIMIT = 256 << 20
+# Page counts of members that later links of the same tar may point to.
+KEPT_COUNTS = 10_000
 BROKEN = (
     OSError,
     EOFError,
@@ -43,13 +49,14 @@ class Member(NamedTuple):
     """One visible file in an archive.
 
     Attributes:
-        name: as stored, for the worker to ask for; bytes, because tar names are.
-        count_pages: pages of a PDF or TIFF member with the given suffix; raises `CannotCountError`. Only valid until
-            the next member is asked for.
+        name: as stored, for the worker to ask for; bytes, because tar names are. Of a link, its target's.
+        shown: the name people see.
+        look: counts its pages, by what it holds; raises `CannotCountError`. Valid until the next member is asked for.
     """
 
     name: bytes
-    count_pages: Callable[[str], int]
+    shown: bytes
+    look: Callable[[], PageCount]
 
 
 def archive_kind(name: str) -> Kind | None:
@@ -60,62 +67,131 @@ def archive_kind(name: str) -> Kind | None:
     return "tar" if lower.endswith(TAR_SUFFIXES) else None
 
 
-def members(archive: Path, kind: Kind) -> Iterator[Member]:
-    """The visible files in an archive, in its own order; folders, links and hidden names are passed over.
+def members(
+    archive: Path,
+    kind: Kind,
+    *,
+    passed: PassedOver | None = None,
+    count_pdf: CountPdf | None = None,
+    zip_encoding: str = "",
+) -> Iterator[Member]:
+    """The visible files in an archive, in its own order; folders and hidden names are passed over.
 
     A tar is read as a stream and costs no memory; a zip costs its table of contents.
 
     Raises:
         BrokenArchiveError: at the point where reading fails, perhaps after some members.
     """
+    passed = passed or PassedOver()
+    found = _zip_members(archive, passed, count_pdf, zip_encoding) if kind == "zip" else None
+    done = 0
     try:
-        yield from _zip_members(archive) if kind == "zip" else _tar_members(archive)
+        for member in found or _tar_members(archive, passed, count_pdf):
+            yield member
+            done += 1
     except BROKEN as error:
-        raise BrokenArchiveError(f"{type(error).__name__}: {first_line(error, 200)}") from error
+        reason = f"{type(error).__name__}: {first_line(error, 200)}"
+        if kind == "zip" and not done:
+            done, reason = _local_headers(archive), "its table of contents is missing; zip -FF may put it back"
+        raise BrokenArchiveError(f"after {done} members: {reason}") from error
 
 
-def _zip_members(archive: Path) -> Iterator[Member]:
+def _zip_members(archive: Path, passed: PassedOver, count_pdf: CountPdf | None, zip_encoding: str) -> Iterator[Member]:
     with zipfile.ZipFile(archive) as bundle:
+        names = ZipNames(bundle.infolist(), zip_encoding)
         for info in bundle.infolist():
             # A name stored twice means its last copy, which is also the one a worker gets when it asks by name.
-            if info.is_dir() or _hidden(info.filename) or bundle.getinfo(info.filename) is not info:
+            if info.is_dir() or _hidden(info.filename, passed) or bundle.getinfo(info.filename) is not info:
                 continue
             if stat.S_ISLNK(info.external_attr >> 16):
+                passed.add(LINKS)
                 continue
+            count = partial(_count_member, partial(bundle.open, info), info.filename, count_pdf)
+            yield Member(_bytes(info.filename), _bytes(names.shown(info)), count)
 
-            yield Member(_bytes(info.filename), partial(_count_spooled, partial(bundle.open, info)))
 
-
-def _tar_members(archive: Path) -> Iterator[Member]:
+def _tar_members(archive: Path, passed: PassedOver, count_pdf: CountPdf | None) -> Iterator[Member]:
+    counted: dict[str, PageCount] = {}
     with tarfile.open(archive, "r|*") as bundle:
         for info in bundle:
             bundle.members = []  # type: ignore[attr-defined]  # tarfile keeps every header it has seen otherwise
-            if not info.isfile() or _hidden(info.name):
+            if not (info.isfile() or info.islnk() or info.issym()) or _hidden(info.name, passed):
                 continue
+            shown = _bytes(info.name)
+            if info.isfile():
+                count = partial(_count_tar_member, partial(bundle.extractfile, info), info.name, count_pdf, counted)
+                yield Member(shown, shown, count)
+            else:
+                target = _target(info)
+                yield Member(_bytes(target), shown, partial(_known, counted, target))
 
-            yield Member(_bytes(info.name), partial(_count_spooled, partial(bundle.extractfile, info)))
+
+def _known(counted: dict[str, PageCount], name: str) -> PageCount:
+    return counted.get(name, PageCount(1))
+
+
+def _target(link: tarfile.TarInfo) -> str:
+    """The member that a link means: hard links name it from the archive's root, symbolic ones from their own folder."""
+    if link.islnk():
+        return link.linkname
+    return posixpath.normpath(posixpath.join(posixpath.dirname(link.name), link.linkname))
 
 
 def _bytes(name: str) -> bytes:
     return name.encode("utf-8", "surrogateescape")
 
 
-def _count_spooled(open_member: Callable[[], IO[bytes] | None], suffix: str) -> int:
-    with tempfile.TemporaryFile(prefix="ocrfleet-count-") as spool:
+def _count_tar_member(
+    open_member: Callable[[], IO[bytes] | None], name: str, count_pdf: CountPdf | None, counted: dict[str, PageCount]
+) -> PageCount:
+    count = _count_member(open_member, name, count_pdf)
+    if count.pages > 1 and len(counted) < KEPT_COUNTS:
+        counted[name] = count
+    return count
+
+
+def _count_member(open_member: Callable[[], IO[bytes] | None], name: str, count_pdf: CountPdf | None) -> PageCount:
+    with tempfile.NamedTemporaryFile(prefix="ocrfleet-count-") as spool:
         try:
             with open_member() or BytesIO() as source:
-                copied = 0
+                start = source.read(SNIFFED_BYTES)
+                kind = kind_of(start, name)
+                if kind not in PAGED_KINDS:
+                    return PageCount(1)
+                spool.write(start)
+                copied = len(start)
                 while block := source.read(1 << 20):
                     copied += len(block)  # counted, not believed: a member's stated size may lie
                     if copied > COUNT_LIMIT:
-                        raise CannotCountError(f"it is larger than {COUNT_LIMIT >> 20} MB; unpack it to get every page")
+                        break
                     spool.write(block)
+                if copied > COUNT_LIMIT:
+                    raise CannotCountError(f"it is larger than {COUNT_LIMIT >> 20} MB; its worker counts them")
         except BROKEN as error:
             raise CannotCountError(f"{type(error).__name__}: {first_line(error, 200)}") from error
+        spool.flush()
         spool.seek(0)
-        return count_pages(cast("BinaryIO", spool), suffix)
+        return count_pages(cast("BinaryIO", spool), kind, Path(spool.name), count_pdf)
 
 
-def _hidden(name: str) -> bool:
+def _hidden(name: str, passed: PassedOver) -> bool:
     parts = name.replace("\\", "/").split("/")
-    return "__MACOSX" in parts or any(part.startswith(".") and part not in (".", "..") for part in parts)
+    for part in parts:
+        if is_junk(part):
+            passed.add(junk_kind(part))
+            return True
+    return any(part.startswith(".") and part not in (".", "..") for part in parts)
+
+
+def _local_headers(archive: Path) -> int:
+    """Members of a zip whose table of contents is lost, counted by the headers before their data."""
+    count, rest = 0, b""
+    try:
+        with archive.open("rb") as stream:
+            while block := stream.read(1 << 20):
+                data = rest + block
+                count += data.count(b"PK\x03\x04")
+                rest = data[-3:]
+    except OSError:
+        pass
+    return count

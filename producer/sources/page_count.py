@@ -1,76 +1,117 @@
-"""How many pages a PDF or TIFF has, without decoding any of them."""
+"""How many pages a PDF or TIFF has, without decoding any of them.
+
+TIFF directories are read here. PDFs are counted by pdfium, which the workers open them with, in a process of its own;
+where that is not installed (a bare producer) by pypdf. What either gets wrong, the workers put right: the record of
+page 0 says how many pages there are (growth.py).
+"""
 
 import logging
-import warnings
+import os
+import stat
+from collections.abc import Callable
 from pathlib import Path
-from typing import IO, BinaryIO, cast
+from typing import IO, BinaryIO, NamedTuple, cast
 
-from PIL import TiffImagePlugin
 from pypdf import PdfReader
 
 from detector.errors import first_line
-from detector.images.suffixes import PDF_SUFFIXES
+from detector.images.sniff import PAGED_KINDS, SNIFFED_BYTES, kind_of
+from detector.images.suffixes import PAGED_SUFFIXES
+from detector.images.tiff import BrokenTiffError, read_directories
 from producer.errors import ProducerError
-
-TIFF_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")  # classic and BigTIFF, little- and big-endian
 
 # pypdf reports every oddity of a sloppy PDF; what cannot be counted ends as a failed record that says so.
 logging.getLogger("pypdf").setLevel(logging.CRITICAL)
-logging.getLogger("PIL.TiffImagePlugin").setLevel(logging.CRITICAL)
+
+CountPdf = Callable[[Path], int]
 
 
 class CannotCountError(ProducerError):
     """The file's pages cannot be counted: damaged, encrypted, or not what its name says."""
 
 
-def count_pages(stream: BinaryIO, suffix: str) -> int:
+class PageCount(NamedTuple):
+    """What is known of a file's pages.
+
+    Attributes:
+        pages: how many there are at least; 1 or more.
+        broken: why there may be more; empty if that is all.
+    """
+
+    pages: int
+    broken: str = ""
+
+
+def count_pages(stream: BinaryIO, kind: str, path: Path | None = None, count_pdf: CountPdf | None = None) -> PageCount:
     """Counts the pages of an open, seekable PDF or TIFF.
 
     Args:
-        stream: the file, at its start.
-        suffix: the lower-case file name suffix, one of `PAGED_SUFFIXES`.
-
-    Returns:
-        At least 1.
+        stream: the file.
+        kind: what it is, ``pdf`` or ``tiff``.
+        path: where it is, for ``count_pdf``.
+        count_pdf: what counts the pages of the PDF at a path, if there is such a thing here.
 
     Raises:
         CannotCountError: with one line that says why.
     """
     try:
-        pages = _count_pdf(stream) if suffix in PDF_SUFFIXES else _count_tiff(stream)
+        if kind == "tiff":
+            directories = read_directories(stream)
+            return PageCount(len(directories.pages), directories.broken)
+        pages = count_pdf(path) if count_pdf and path else _count_pdf(stream)
     except CannotCountError:
         raise
+    except BrokenTiffError as error:
+        raise CannotCountError(str(error)) from error
     # Parsers of hostile files raise whatever they like: struct.error, KeyError, RecursionError, pypdf's own classes.
     except Exception as error:
         raise CannotCountError(f"{type(error).__name__}: {first_line(error, 200)}") from error
     if pages < 1:
         raise CannotCountError("it has no pages")
-    return pages
+    return PageCount(pages)
+
+
+def count_file(path: Path, count_pdf: CountPdf | None = None) -> PageCount:
+    """Counts the pages of a file of any kind; one that is no PDF or TIFF, or no file, has one.
+
+    Raises:
+        CannotCountError: with one line that says why.
+    """
+    try:
+        kind = kind_of_file(path)
+        if not kind and path.suffix.lower() in PAGED_SUFFIXES:
+            raise CannotCountError("it is neither a PDF nor a TIFF")
+        if kind not in PAGED_KINDS:
+            return PageCount(1)
+        with path.open("rb") as stream:
+            return count_pages(stream, kind, path, count_pdf)
+    except OSError as error:
+        raise CannotCountError(error.strerror or str(error)) from error
+
+
+def kind_of_file(path: Path) -> str:
+    """What a file is by its first bytes, empty if nothing known; pipes, sockets and devices are never opened.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    if not stat.S_ISREG(path.stat().st_mode):
+        return ""
+    with path.open("rb", buffering=0) as stream:
+        return kind_of(stream.read(SNIFFED_BYTES), path.name) or ""
 
 
 def _count_pdf(stream: BinaryIO) -> int:
+    stream.seek(0, os.SEEK_SET)
     reader = PdfReader(cast("IO[bytes]", stream), strict=False)  # a stream: given a path, pypdf reads all into memory
     if reader.is_encrypted and not reader.decrypt(""):
         raise CannotCountError("it is encrypted and needs a password")
     return len(reader.pages)
 
 
-def _count_tiff(stream: BinaryIO) -> int:
-    # The plugin itself rather than Image.open: nothing is decoded here, so the decompression-bomb limit of
-    # Image.open would only hide the pages of a large scan.
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # "Corrupt EXIF data": the worker opens the page and says what is wrong
-        with TiffImagePlugin.TiffImageFile(stream) as image:
-            return image.n_frames
-
-
 def paged_suffix_of(path: Path) -> str:
     """`.pdf` or `.tif` if the file starts like one, whatever its name; else an empty string."""
     try:
-        with path.open("rb") as stream:
-            start = stream.read(5)
+        return {"pdf": ".pdf", "tiff": ".tif"}.get(kind_of_file(path), "")
     except OSError:
         return ""
-    if start == b"%PDF-":
-        return ".pdf"
-    return ".tif" if start[:4] in TIFF_STARTS else ""

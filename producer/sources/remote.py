@@ -6,10 +6,11 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
 from urllib.parse import quote, unquote, urlsplit
 
-from detector.images.suffixes import IMAGE_SUFFIXES, PAGED_SUFFIXES
+from detector.images.suffixes import IMAGE_SUFFIXES, PDF_SUFFIXES, TIFF_SUFFIXES, UNREAD_SUFFIXES
 from producer.sources.archive import archive_kind
-from producer.sources.page_count import CannotCountError, count_pages
-from producer.sources.scan import FoundPage, SourceMissingError, scan
+from producer.sources.page_count import CannotCountError, CountPdf, count_pages
+from producer.sources.passed_over import PassedOver
+from producer.sources.scan import FoundPage, Problem, SourceMissingError, scan
 from producer.sources.walk import Warn
 
 
@@ -19,7 +20,14 @@ def is_remote(source: str) -> bool:
 
 
 def scan_everything(
-    sources: Iterable[str], *, exclude: Path | None, warn: Warn = lambda line: None
+    sources: Iterable[str],
+    *,
+    exclude: Path | None,
+    warn: Warn = lambda line: None,
+    passed: PassedOver | None = None,
+    count_pdf: CountPdf | None = None,
+    sniff: bool = False,
+    zip_encoding: str = "",
 ) -> Iterator[FoundPage]:
     """:func:`producer.sources.scan.scan` for paths, then what lies behind addresses, in the order given.
 
@@ -27,17 +35,19 @@ def scan_everything(
         SourceMissingError: a path or an address that is not there.
     """
     named = list(sources)
+    passed = passed or PassedOver()
     local = [source for source in named if not is_remote(source)]
     if local:
-        yield from scan(local, exclude=exclude, warn=warn)
+        settings = {"passed": passed, "count_pdf": count_pdf, "sniff": sniff, "zip_encoding": zip_encoding}
+        yield from scan(local, exclude=exclude, warn=warn, **settings)  # type: ignore[arg-type]
     for source in named:
         if source.startswith("s3://"):
-            yield from _bucket(source, warn)
+            yield from _bucket(source, warn, passed)
         elif is_remote(source):
             yield FoundPage(PurePosixPath(unquote(urlsplit(source).path)).name or source, source, 0)
 
 
-def _bucket(source: str, warn: Warn) -> Iterator[FoundPage]:
+def _bucket(source: str, warn: Warn, passed: PassedOver) -> Iterator[FoundPage]:
     """Every image below a prefix. One listing of a folder is held at a time: about 1 KB an object of that folder."""
     from worker.storage.remote import s3
 
@@ -52,11 +62,17 @@ def _bucket(source: str, warn: Warn) -> Iterator[FoundPage]:
         for folder, _, names in files.walk(root):
             found = found or bool(names)
             for name in sorted(names):
-                if PurePosixPath(name).suffix.lower() in IMAGE_SUFFIXES:
-                    path = f"{folder}/{name}"
+                path = f"{folder}/{name}"
+                suffix = PurePosixPath(name).suffix.lower()
+                if suffix in IMAGE_SUFFIXES or suffix in UNREAD_SUFFIXES:
                     yield from _object(files, path, path.removeprefix(f"{root}/"), warn)
                 elif archive_kind(name):
-                    warn(f"s3://{folder}/{name}: skipped, archives in buckets are not opened; unpack it first")
+                    said = "archives in buckets are not opened; unpack it first"
+                    warn(f"s3://{folder}/{name}: skipped, {said}")
+                    shown = path.removeprefix(f"{root}/")
+                    yield FoundPage(shown, f"s3://{quote(path)}", 0, Problem("UnsupportedFormat", f"{shown}: {said}"))
+                else:
+                    passed.file(PurePosixPath(name))
             files.invalidate_cache(folder)
     except (OSError, ValueError) as error:  # ValueError: s3fs, about a bucket's name that cannot be one
         raise SourceMissingError(f"{source}: {error}") from None
@@ -65,13 +81,15 @@ def _bucket(source: str, warn: Warn) -> Iterator[FoundPage]:
 
 
 def _object(files: object, path: str, shown: str, warn: Warn) -> Iterator[FoundPage]:
+    # By its name: the first bytes of every object would be a request each. Where a name lies, its worker counts.
     suffix = PurePosixPath(path).suffix.lower()
+    kind = "pdf" if suffix in PDF_SUFFIXES else "tiff" if suffix in TIFF_SUFFIXES else ""
     total = 1
-    if suffix in PAGED_SUFFIXES:
+    if kind:
         try:
             with files.open(path, "rb") as stream:  # type: ignore[attr-defined]
-                total = count_pages(stream, suffix)
+                total = count_pages(stream, kind).pages
         except CannotCountError as error:
-            warn(f"{shown}: its pages cannot be counted, only the first is taken ({error})")
+            warn(f"{shown}: its pages cannot be counted ({error})")
     for page in range(total):
         yield FoundPage(shown, f"s3://{quote(path)}", page)

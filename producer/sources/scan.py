@@ -4,8 +4,8 @@ Nothing here holds a list of all images: a job of ten million costs the same mem
 
 Names: one source alone gives names relative to it; several give names relative to the folder they have in common.
 A page of a PDF or TIFF shares its file's name and differs in `page`; a member of `a.zip` is `a.zip/member.jpg`.
-What cannot be opened or counted still becomes one page, so that a worker records why it failed: nothing is dropped
-in silence.
+What cannot be opened or counted still becomes one page, so that a worker records why it failed; what no worker could
+say becomes a page with its `Problem`. What is passed over is counted. Nothing is dropped in silence.
 """
 
 import os
@@ -15,20 +15,28 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from functools import partial
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import BinaryIO
 from urllib.parse import quote
 
 import msgspec
 
 from detector.exit_codes import ExitCode
-from detector.images.suffixes import IMAGE_SUFFIXES, PAGED_SUFFIXES
+from detector.images.suffixes import IMAGE_SUFFIXES, UNREAD_SUFFIXES
 from producer.errors import ProducerError
 from producer.sources.archive import BrokenArchiveError, Kind, archive_kind, members
-from producer.sources.page_count import CannotCountError, count_pages, paged_suffix_of
+from producer.sources.page_count import CannotCountError, CountPdf, PageCount, count_file, kind_of_file
+from producer.sources.passed_over import UNREADABLE, PassedOver, is_junk, junk_kind
 from producer.sources.walk import FoundFile, Warn, display, walk
 
 STDIN = "-"
+
+
+class Problem(msgspec.Struct, frozen=True):
+    """Why a page is known to fail before any worker sees it: an error type of records, and one line."""
+
+    type: str
+    message: str
 
 
 class FoundPage(msgspec.Struct, frozen=True):
@@ -38,11 +46,13 @@ class FoundPage(msgspec.Struct, frozen=True):
         image: the name people see; valid Unicode, bytes that are not UTF-8 shown as backslash escapes.
         uri: `file:///…`, `zip+file:///a.zip#member` or `tar+file:///a.tar.gz#member`, percent-encoded bytes.
         page: 0-based.
+        problem: why it fails, if that is known.
     """
 
     image: str
     uri: str
     page: int
+    problem: Problem | None = None
 
 
 class SourceMissingError(ProducerError):
@@ -68,6 +78,10 @@ def scan(
     stdin: BinaryIO | None = None,
     exclude: Path | None = None,
     warn: Warn = lambda line: None,
+    passed: PassedOver | None = None,
+    count_pdf: CountPdf | None = None,
+    sniff: bool = False,
+    zip_encoding: str = "",
 ) -> Iterator[FoundPage]:
     """Finds every page in files, folders, globs, archives and lists.
 
@@ -80,6 +94,10 @@ def scan(
         stdin: the list for `-`; default: this process's own.
         exclude: the job's output folder, so that its own pictures are not taken for input.
         warn: told in one line about what was skipped or could not be counted.
+        passed: counts what is passed over.
+        count_pdf: what counts the pages of a PDF; default: pypdf, in this process.
+        sniff: in folders, also take files of unknown or no suffix that begin like an image or a PDF.
+        zip_encoding: of zip members' names that do not say theirs; empty to guess.
 
     Raises:
         SourceMissingError: at once, before the first page, if a named source does not exist.
@@ -87,7 +105,8 @@ def scan(
     named = list(dict.fromkeys(sources))
     resolved = {name: _resolve(name) for name in named if name != STDIN}
     common = Path(os.path.commonpath([source.home for source in resolved.values()])) if resolved else Path("/")
-    scanner = _Scanner(Path(os.path.realpath(exclude)) if exclude else None, warn)
+    closed = Path(os.path.realpath(exclude)) if exclude else None
+    scanner = _Scanner(closed, warn, passed or PassedOver(), count_pdf, sniff, zip_encoding)
 
     def pages() -> Iterator[FoundPage]:
         for name in named:
@@ -145,6 +164,10 @@ class _Scanner:
 
     exclude: Path | None
     warn: Warn
+    passed: PassedOver
+    count_pdf: CountPdf | None
+    sniff: bool
+    zip_encoding: str
 
     def source(self, source: _Source, prefix: bytes) -> Iterator[FoundPage]:
         if source.pattern:
@@ -163,65 +186,97 @@ class _Scanner:
             yield from self.file(path, name, named=True)
 
     def folder(self, folder: Path, prefix: bytes) -> Iterator[FoundPage]:
-        for found in walk(folder, enter=self._gate(folder), warn=self.warn):
+        for found in walk(folder, enter=self._gate(folder), warn=self._unreadable):
             yield from self.file(found.path, _join(prefix, found.name), named=False)
 
     def glob(self, source: _Source, prefix: bytes) -> Iterator[FoundPage]:
         # `*.scan` names a file type and is obeyed; `scans/*` may match anything and keeps to image types.
         named = re.search(r"\.\w+$", source.pattern[-1]) is not None
-        for found in _glob_walk(source, self._gate(source.path), self.warn):
+        for found in _glob_walk(source, self._gate(source.path), self._unreadable):
             yield from self.file(found.path, _join(prefix, found.name), named=named)
 
     def file(self, path: Path, name: bytes, *, named: bool) -> Iterator[FoundPage]:
         kind = archive_kind(path.name)
-        suffix = path.suffix.lower()
-        if kind:
+        if not named and not self._wanted(path, kind):
+            return
+        if kind and not (path.is_file() and _kind(path)):  # photos.zip may be one photo
             yield from self.archive(path, name, kind)
-        elif named or suffix in IMAGE_SUFFIXES:
-            paged = suffix if suffix in PAGED_SUFFIXES else ""
-            if named and suffix not in IMAGE_SUFFIXES:
-                paged = paged_suffix_of(path)  # a PDF without its ending, say
-            counted = partial(_count_file, path, paged) if paged else None
-            yield from self.pages(display(name), file_uri(path), counted)
+        else:
+            yield from self.pages(display(name), file_uri(path), partial(count_file, path, self.count_pdf))
+
+    def _wanted(self, path: Path, kind: Kind | None) -> bool:
+        """Whether a file met in a folder may hold pages; counts those that do not."""
+        if is_junk(path.name):
+            self.passed.add(junk_kind(path.name))
+            return False
+        suffix = path.suffix.lower()
+        if kind or suffix in IMAGE_SUFFIXES or suffix in UNREAD_SUFFIXES or (self.sniff and _kind(path)):
+            return True
+        self.passed.file(PurePath(path.name))
+        return False
 
     def archive(self, path: Path, name: bytes, kind: Kind) -> Iterator[FoundPage]:
-        try:
-            for member in members(path, kind):
-                shown = display(_join(name, _harmless(member.name)))
-                suffix = Path(os.fsdecode(member.name)).suffix.lower()
-                if archive_kind(os.fsdecode(member.name)):
-                    self.warn(f"{shown}: skipped, an archive inside an archive is not opened; unpack it first")
-                elif suffix in IMAGE_SUFFIXES:
-                    counted = partial(member.count_pages, suffix) if suffix in PAGED_SUFFIXES else None
-                    yield from self.pages(shown, file_uri(path, f"{kind}+file", member.name), counted)
-        except BrokenArchiveError as error:
-            self.warn(f"{display(name)}: the archive cannot be read to its end ({error})")
+        if path.exists() and not path.is_file():  # a pipe would block us for ever; a worker says what it is
             yield FoundPage(display(name), file_uri(path), 0)
+            return
+        settings = {"passed": self.passed, "count_pdf": self.count_pdf, "zip_encoding": self.zip_encoding}
+        try:
+            for member in members(path, kind, **settings):  # type: ignore[arg-type]
+                shown = display(_join(name, _harmless(member.shown)))
+                uri = file_uri(path, f"{kind}+file", member.name)
+                stored = os.fsdecode(member.shown)
+                suffix = Path(stored).suffix.lower()
+                if archive_kind(stored):
+                    said = "an archive inside an archive is not opened; unpack it first"
+                    self.warn(f"{shown}: skipped, {said}")
+                    yield FoundPage(shown, uri, 0, Problem("UnsupportedFormat", f"{shown}: {said}"))
+                elif suffix in IMAGE_SUFFIXES or suffix in UNREAD_SUFFIXES:
+                    yield from self.pages(shown, uri, member.look)
+                else:
+                    self.passed.file(PurePath(stored))
+        except BrokenArchiveError as error:
+            said = f"the archive cannot be read to its end ({error})"
+            self.warn(f"{display(name)}: {said}")
+            yield FoundPage(display(name), file_uri(path), 0, Problem("CorruptImage", f"{display(name)}: {said}"))
 
-    def pages(self, shown: str, uri: str, count: Callable[[], int] | None) -> Iterator[FoundPage]:
-        total = 1
-        if count:
-            try:
-                total = count()
-            except CannotCountError as error:
-                self.warn(f"{shown}: its pages cannot be counted, only the first is taken ({error})")
-        for page in range(total):
+    def pages(self, shown: str, uri: str, count: Callable[[], PageCount]) -> Iterator[FoundPage]:
+        counted = PageCount(1)
+        try:
+            counted = count()
+        except CannotCountError as error:  # its worker opens it, and says what is wrong or how many pages there are
+            self.warn(f"{shown}: its pages cannot be counted ({error})")
+        for page in range(counted.pages):
             yield FoundPage(shown, uri, page)
+        if counted.broken:
+            said = f"pages {counted.pages + 1}-? could not be counted ({counted.broken})"
+            self.warn(f"{shown}: {said}")
+            problem = Problem("CorruptImage", f"{shown}: {said}; repair the file and `retry`")
+            yield FoundPage(shown, uri, counted.pages, problem)
+
+    def _unreadable(self, line: str) -> None:
+        self.passed.add(UNREADABLE)
+        self.warn(line)
 
     def _gate(self, root: Path) -> Callable[[Path, int], bool]:
         """Which folders below `root` to enter: not the job's own output."""
         closed = self.exclude
         if closed and closed == Path(os.path.realpath(root)):
             closed = closed / "overlays"  # photos and results share one folder: leave out the pictures we drew
-        return lambda folder, depth: closed is None or Path(os.path.realpath(folder)) != closed
+
+        def enter(folder: Path, depth: int) -> bool:
+            if is_junk(folder.name):
+                self.passed.add(junk_kind(folder.name))
+                return False
+            return closed is None or Path(os.path.realpath(folder)) != closed
+
+        return enter
 
 
-def _count_file(path: Path, suffix: str) -> int:
+def _kind(path: Path) -> str:
     try:
-        with path.open("rb") as stream:
-            return count_pages(stream, suffix)
-    except OSError as error:
-        raise CannotCountError(error.strerror or str(error)) from error
+        return kind_of_file(path)
+    except OSError:
+        return ""
 
 
 def _glob_walk(source: _Source, gate: Callable[[Path, int], bool], warn: Warn) -> Iterator[FoundFile]:

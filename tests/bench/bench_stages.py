@@ -25,6 +25,7 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from detector.images.page import open_page, page_header
+from detector.memory import configure_process
 from detector.postprocess import find_boxes
 from detector.predictor import TextDetector, normalise
 from tests.bench.pictures import draw
@@ -77,6 +78,7 @@ def main() -> None:
             images = [Path(temporary) / f"{number}.jpg" for number in range(4)]
             for number, path in enumerate(images):
                 cv2.imwrite(str(path), draw(*[(1280, 960), (1600, 1200), (4000, 3000), (640, 480)][number], number))
+        configure_process()
         detector = TextDetector(arguments.model, runtime=arguments.runtime, limit_side=arguments.limit_side)
         run_once(detector, images[0], arguments.limit_side, defaultdict(list))
         times: Times = defaultdict(list)

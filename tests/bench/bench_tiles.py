@@ -30,6 +30,7 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from detector.evaluation.annotations import read_split
 from detector.evaluation.evaluate import score_image, summarise
+from detector.memory import configure_process
 from detector.predictor import TextDetector
 from detector.profile import PROFILES
 from tests.bench.peak import own_peak_mb
@@ -103,6 +104,7 @@ def write_a4(folder: Path, count: int) -> Path:
 
 def run_row(row: Row, data: Path, model: str, images: int) -> dict[str, Any]:
     """What one row of the table says, measured in this process."""
+    configure_process()
     detector = TextDetector(model, limit_side=row.limit_side, tiled=row.tiled)
     samples = list(read_split(data, "val"))[:images]
     detector.detect(samples[0].image)

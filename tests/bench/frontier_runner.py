@@ -23,8 +23,10 @@ Find = Callable[[Path], tuple[list[Box], float]]
 
 
 def ours(model: str, limit_side: int) -> Find:
+    from detector.memory import configure_process
     from detector.predictor import TextDetector
 
+    configure_process()
     detector = TextDetector(model, runtime="onnxruntime", limit_side=limit_side, threads=1)
 
     def find(image: Path) -> tuple[list[Box], float]:

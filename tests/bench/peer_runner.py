@@ -24,8 +24,10 @@ Find = Callable[[str], list[list[list[float]]]]
 
 
 def ours(model: str, limit_side: int) -> Find:
+    from detector.memory import configure_process
     from detector.predictor import TextDetector
 
+    configure_process()
     detector = TextDetector(model, runtime="onnxruntime", limit_side=limit_side, threads=1)
     return lambda name: [[list(point) for point in box.points] for box in detector.detect(Path(name)).boxes]
 

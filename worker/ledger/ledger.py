@@ -94,7 +94,7 @@ class Ledger:
         self.max_attempts = max_attempts
         self._scripts = {
             name: client.register_script(getattr(scripts, name))
-            for name in ("FEED", "BEGIN", "RENEW", "FINISH", "LOSE", "RECLAIM", "RETRY", "ADOPT", "UNFEED")
+            for name in ("FEED", "BEGIN", "RENEW", "FINISH", "LOSE", "RECLAIM", "RETRY", "ADOPT", "UNFEED", "GROW")
         }
 
     def _call(self, script: str, job: str, *args: Any) -> Any:
@@ -125,6 +125,10 @@ class Ledger:
             except redis.WatchError:
                 return False
         return True
+
+    def grow(self, job: str, total: int) -> None:
+        """A job has at least ``total`` pages: some files have more than were counted. Never makes it smaller."""
+        self._call("GROW", job, total)
 
     def feed(self, tasks: Sequence[ImageTask]) -> list[int]:
         """Mark pages as queued. Returns the indices that were not fed before: only those may be sent."""

@@ -199,3 +199,12 @@ end
 return count
 """
 )
+
+# ARGV: total.  A job that has more pages than were counted is not finished yet.
+GROW = """
+local total = tonumber(redis.call('HGET', KEYS[1], 'total') or '-1')
+if total < 0 or total >= tonumber(ARGV[1]) then return 0 end
+redis.call('HSET', KEYS[1], 'total', ARGV[1])
+redis.call('HDEL', KEYS[1], 'finished_ms')
+return 1
+"""

@@ -15,14 +15,14 @@ import shutil
 import tarfile
 import tempfile
 import zipfile
-import zlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 from urllib.parse import unquote_to_bytes, urlsplit
 
-from detector.errors import CorruptImage, NotFound, TooLarge, UnsupportedFormat
+from detector.errors import NotFound, TooLarge, UnsupportedFormat
+from worker.storage.archive_errors import BROKEN_ARCHIVE, member_error
 from worker.storage.spool import SPOOL_PREFIX, machine_faults, make_private, raise_machine_fault, write_chunks
 
 # A zip bomb must not fill the disk of a 10 GB machine. 80 MP of 16-bit RGB are 480 MB.
@@ -90,9 +90,9 @@ class Storage:
             try:
                 try:
                     self._extract(scheme, archive, os.fsdecode(member), copy)
-                except (zipfile.BadZipFile, tarfile.TarError, zlib.error, EOFError, OSError, RuntimeError) as error:
+                except BROKEN_ARCHIVE as error:
                     raise_machine_fault(error, archive)
-                    raise CorruptImage(f"cannot take {os.fsdecode(member)!r} out of {archive}: {error}") from None
+                    raise member_error(error, os.fsdecode(member), archive) from None
                 yield copy
             finally:
                 copy.unlink(missing_ok=True)

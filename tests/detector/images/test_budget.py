@@ -28,8 +28,10 @@ def test_target_is_never_larger_and_never_costs_more_than_a_square(width: int, h
     assert 1 <= wide <= width
     assert 1 <= high <= height
     assert max(wide, STRIDE) * max(high, STRIDE) <= limit * limit * 1.05 + 2 * limit
-    if max(width, height) <= 10 * min(width, height):
+    if max(width, height) <= 2 * min(width, height):
         assert max(wide, high) <= limit
+    elif max(width, height) >= 4 * min(width, height) and width * height > limit * limit:
+        assert max(wide, STRIDE) * max(high, STRIDE) >= limit * limit / 4  # a long page is not starved
 
 
 @given(st.integers(100, 20_000), st.integers(100, 20_000), st.integers(320, 2048))
@@ -50,9 +52,10 @@ def test_target_turns_with_the_page(width: int, height: int, limit: int) -> None
         ((1280, 960), 640, (640, 480)),
         ((640, 480), 640, (640, 480)),
         ((30, 20), 640, (30, 20)),
-        ((20000, 50), 640, (12800, 32)),  # not 640x2: a strip keeps what a square picture may cost
+        ((600, 7484), 960, (256, 3193)),  # not 77x960: a long page keeps what a square picture may cost
+        ((20000, 50), 640, (12800, 32)),
         ((50, 20000), 640, (32, 12800)),
-        ((8000, 400), 640, (1280, 64)),
+        ((8000, 400), 640, (2560, 128)),
         ((1_000_000, 1), 640, (12800, 1)),
     ],
 )

@@ -142,7 +142,8 @@ def test_48_megapixels_at_full_size_in_a_fraction_of_their_memory(tmp_path: Path
     program = """
 import sys
 from pathlib import Path
-from detector.predictor import TextDetector
+from detector import TextDetector, configure_process
+configure_process()
 def memory(field):
     return next(int(line.split()[1]) for line in Path("/proc/self/status").open() if line.startswith(field)) / 1024
 detector = TextDetector(Path(sys.argv[1]), limit_side=8192, tiled=True)

@@ -100,6 +100,7 @@ def test_signs_of_pictures_have_no_lines() -> None:
     assert sum(ink is not None and ink.dtype == np.uint8 for ink in inks) > 20
 
 
+@pytest.mark.slow
 def test_boxes_of_a_scene_hold_the_ink() -> None:
     photo = np.full((480, 640, 3), 127, np.uint8)
     found = 0
@@ -116,6 +117,7 @@ def test_boxes_of_a_scene_hold_the_ink() -> None:
     assert found >= 7
 
 
+@pytest.mark.slow
 def test_some_lettering_is_huge() -> None:
     """A third of all pages has a line higher than an eighth of the picture, as in MSRA-TD500."""
     photo, tall = np.full((480, 640, 3), 90, np.uint8), 0

@@ -32,6 +32,8 @@ class Silent:
 
     def warn(self, line: str) -> None: ...
 
+    def note(self, line: str) -> None: ...
+
 
 @dataclass
 class OneAtATime:

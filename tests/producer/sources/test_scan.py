@@ -57,7 +57,7 @@ def test_a_folder_is_searched_in_order_for_images_only(tmp_path: Path) -> None:
     touch(
         tmp_path, "b.JPG", "a.png", "sub/c.webp", "sub/deep/d.tiff", "notes.txt", ".hidden.jpg", ".git/e.jpg", "z.heic"
     )
-    assert names(tmp_path) == ["a.png", "b.JPG", "sub/c.webp", "sub/deep/d.tiff"]
+    assert names(tmp_path) == ["a.png", "b.JPG", "sub/c.webp", "sub/deep/d.tiff", "z.heic"]
 
 
 def test_a_named_file_is_taken_whatever_its_name(tmp_path: Path) -> None:
@@ -232,14 +232,18 @@ def test_members_that_want_out_stay_harmless(tmp_path: Path) -> None:
 def test_an_archive_in_an_archive_is_said(tmp_path: Path) -> None:
     zipped(tmp_path / "a.zip", {"inner.zip": b"PK", "a.jpg": b"x"})
     said: list[str] = []
-    assert names(tmp_path, warn=said.append) == ["a.zip/a.jpg"]
+    inner, page = found(tmp_path, warn=said.append)
+    assert page == FoundPage("a.zip/a.jpg", file_uri(tmp_path / "a.zip", "zip+file", b"a.jpg"), 0)
+    assert inner.problem and inner.problem.type == "UnsupportedFormat"  # a failed record, not only a warning
     assert said == ["a.zip/inner.zip: skipped, an archive inside an archive is not opened; unpack it first"]
 
 
 def test_a_broken_archive_becomes_one_page_that_will_fail(tmp_path: Path) -> None:
     (tmp_path / "broken.zip").write_bytes(b"PK\3\4 and then nothing")
     said: list[str] = []
-    assert found(tmp_path, warn=said.append) == [FoundPage("broken.zip", file_uri(tmp_path / "broken.zip"), 0)]
+    (page,) = found(tmp_path, warn=said.append)
+    assert (page.image, page.uri, page.page) == ("broken.zip", file_uri(tmp_path / "broken.zip"), 0)
+    assert page.problem and page.problem.type == "CorruptImage" and "after 1 members" in page.problem.message
     assert said[0].startswith("broken.zip: the archive cannot be read to its end")
 
 

@@ -1,0 +1,126 @@
+"""Pages that a scan missed are added to manifest and ledger once, whatever dies in between."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import msgspec
+
+from producer.job.feed import Feeder
+from producer.job.growth import Growth
+from producer.job.manifest import count_manifest, read_manifest, write_manifest
+from producer.job.results_file import Line, truncate_torn_line
+from producer.sources.scan import FoundPage, Problem
+from worker.app import app_for
+from worker.ledger.ledger import Ledger
+from worker.messages import Seconds
+from worker.settings import Settings
+
+JOB = "grown"
+FOUND = [FoundPage("a.pdf", "file:///a.pdf", 0), FoundPage("b.tif", "file:///b.tif", 0)]
+FOUND += [FoundPage("b.tif", "file:///b.tif", 1), FoundPage("c.png", "file:///c.png", 0)]
+
+
+def record(index: int, pages: int, page: int = 0) -> Line:
+    return Line(index=index, image="x", page=page, status="ok", seconds=Seconds(), pages=pages)
+
+
+def begin(path: Path, ledger: Ledger, found: Sequence[FoundPage] = FOUND) -> Growth:
+    total = write_manifest(iter(found), path)
+    ledger.create(JOB, total, {})
+    return Growth(path, ledger, JOB, total)
+
+
+def test_missed_pages_are_added_once(tmp_path: Path, ledger: Ledger) -> None:
+    path = tmp_path / "manifest.jsonl"
+    growth = begin(path, ledger)
+    for line in (record(0, 3), record(1, 2), record(3, 0)):
+        growth.note(line)
+    assert [(line.index, line.image, line.page, line.of) for line in growth.write()] == [
+        (4, "a.pdf", 1, 0),
+        (5, "a.pdf", 2, 0),
+    ]
+    status = ledger.status(JOB)
+    assert status and status.total == growth.total == count_manifest(path) == 6
+    growth.note(record(0, 3))
+    assert growth.write() == []
+    growth.close()
+    # A process that goes on reads the same records again.
+    again = Growth(path, ledger, JOB, count_manifest(path))
+    for line in (record(0, 3), record(1, 2), record(4, 3, page=1)):
+        again.note(line)
+    assert again.write() == [] and again.total == 6
+    again.close()
+    assert [line.index for line in read_manifest(path)] == list(range(6))
+
+
+def test_half_of_what_was_added_is_added_again(tmp_path: Path, ledger: Ledger) -> None:
+    path = tmp_path / "manifest.jsonl"
+    growth = begin(path, ledger)
+    growth.note(record(0, 4))
+    growth.write()
+    growth.close()
+    # Killed while it wrote: one line is whole, the next torn.
+    lines = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(b"".join(lines[:5]) + lines[5][:20])
+    truncate_torn_line(path)
+    again = Growth(path, ledger, JOB, count_manifest(path))
+    again.note(record(0, 4))
+    assert [(line.index, line.page) for line in again.write()] == [(5, 2), (6, 3)]
+    again.close()
+    status = ledger.status(JOB)
+    assert status and status.total == 7
+
+
+def test_fewer_pages_than_listed_change_nothing(tmp_path: Path, ledger: Ledger) -> None:
+    growth = begin(tmp_path / "manifest.jsonl", ledger)
+    growth.note(record(1, 1))
+    assert growth.write() == [] and growth.total == 4
+    growth.close()
+
+
+def test_a_job_that_grows_is_fed_to_its_end(tmp_path: Path, ledger: Ledger, settings: Settings) -> None:
+    path = tmp_path / "manifest.jsonl"
+    growth = begin(path, ledger)
+    feeder = Feeder(app_for(settings), ledger, JOB, read_manifest(path))
+    while not feeder.exhausted:
+        feeder.step()
+    assert feeder.sent == 4
+    for index in range(4):
+        ledger.begin(JOB, index, redelivered=False)
+        ledger.finish(JOB, index, ok=True, record=b"{}")
+    status = ledger.status(JOB)
+    assert status and status.finished
+    growth.note(record(0, 3))
+    feeder.go_on(growth.write())
+    status = ledger.status(JOB)
+    assert status and not status.finished and status.finished_s is None
+    while not feeder.exhausted:
+        feeder.step()
+    assert feeder.sent == 6 and sorted(ledger.in_flight(JOB)) == [4, 5]
+    growth.close()
+
+
+def test_a_known_problem_is_a_failed_record_without_a_worker(
+    tmp_path: Path, ledger: Ledger, settings: Settings
+) -> None:
+    path = tmp_path / "manifest.jsonl"
+    problem = Problem("CorruptImage", "a.tif: pages 2-? could not be counted")
+    found = [FoundPage("a.tif", "file:///a.tif", 0), FoundPage("a.tif", "file:///a.tif", 1, problem)]
+    begin(path, ledger, found).close()
+    feeder = Feeder(app_for(settings), ledger, JOB, read_manifest(path))
+    while not feeder.exhausted:
+        feeder.step()
+    status = ledger.status(JOB)
+    assert status and (status.failed, status.in_flight) == (1, 1)
+    (entry,) = ledger.client.xrange(f"ocrfleet:job:{JOB}:results")
+    written = msgspec.json.decode(entry[1][b"record"])
+    assert written["error"] == {"type": "CorruptImage", "message": problem.message} and written["page"] == 1
+    # A retry writes it again: nothing has changed.
+    assert ledger.retry(JOB, [1]) == 1
+    again = Feeder(app_for(settings), ledger, JOB, read_manifest(path))
+    while not again.exhausted:
+        again.step()
+    status = ledger.status(JOB)
+    assert status and status.failed == 1

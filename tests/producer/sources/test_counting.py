@@ -1,0 +1,170 @@
+"""Pages are counted as the libraries count them that open them, in little time and memory."""
+
+from __future__ import annotations
+
+import io
+import os
+import random
+import subprocess
+import sys
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path, PurePath
+
+import pypdfium2
+import pytest
+import pyvips
+from PIL import Image
+
+from detector.images.page import count_pages, open_page
+from detector.images.paper import on_paper, premultiplied
+from detector.images.tiff import BrokenTiffError, read_directories
+from producer.detector_process.page_counter import PageCounter
+from producer.sources.page_count import CannotCountError, count_file
+from producer.sources.passed_over import MOST_KINDS, OTHERS, PassedOver, in_words
+from producer.sources.zip_names import ZipNames, guess
+from tests.nasty_pages import ZIP_NAMES, locked_pdf, named_zip, pdf
+from tests.raw_tiff import BOTTOM, Picture, raw_tiff
+
+
+@pytest.fixture
+def counter() -> Iterator[PageCounter]:
+    counting = PageCounter()
+    yield counting
+    counting.close()
+
+
+def test_tiffs_are_counted_as_libtiff_and_pillow_count_them(tmp_path: Path) -> None:
+    rng, path = random.Random(7), tmp_path / "a.tif"
+    agreed = 0
+    for _ in range(200):
+        pictures = [Picture(rng.randint(8, 40), rng.randint(8, 40)) for _ in range(rng.randint(1, 6))]
+        data = bytearray(raw_tiff(pictures, order=rng.choice("<>"), last=rng.choice((0, 0, 0, BOTTOM))))
+        faults = rng.choice((0, 0, 1, 2))
+        for _ in range(faults):
+            data[rng.randrange(len(data))] = rng.randrange(256)
+        data = data[: rng.choice((len(data), len(data), rng.randrange(8, len(data))))]
+        path.write_bytes(data)
+        try:
+            with path.open("rb") as stream:
+                ours = read_directories(stream)
+        except BrokenTiffError:
+            with pytest.raises(Exception):  # noqa: B017  # whatever Pillow says of it
+                Image.open(path).seek(1)
+            continue
+        try:
+            theirs = pyvips.Image.tiffload_buffer(bytes(data), fail_on="none").get("n-pages")
+        except pyvips.Error:
+            continue  # the first directory lacks what libvips needs; opening it says so
+        if any(page.reduced for page in ours.pages):
+            continue  # a flipped byte in tag 254
+        # libtiff stops at a directory with a spoilt tag; the pages behind it exist, and each gets its record.
+        assert theirs == len(ours.pages) or ours.broken or (faults and theirs < len(ours.pages)), (theirs, ours)
+        agreed += theirs == len(ours.pages)
+    assert agreed > 120
+
+
+def test_reduced_pictures_are_no_pages(tmp_path: Path) -> None:
+    path = tmp_path / "a.tif"
+    path.write_bytes(raw_tiff([Picture(16, 12, 1), Picture(64, 48), Picture(32, 24, 1), Picture(80, 60)]))
+    assert count_pages(path) == count_file(path).pages == 2
+    assert [open_page(path, page, limit_side=100).width for page in range(2)] == [64, 80]
+    path.write_bytes(raw_tiff([Picture(64, 48), Picture(64, 48, 1)]))  # as large: called reduced by mistake
+    assert count_pages(path) == 2
+
+
+def test_pdfs_are_counted_by_pdfium(tmp_path: Path, counter: PageCounter) -> None:
+    for name, data, pages in (("a", pdf(3), 3), ("b", locked_pdf(5, ""), 5), ("c", pdf(4).partition(b"xref")[0], 4)):
+        path = tmp_path / f"{name}.jpg"
+        path.write_bytes(data)
+        try:
+            true = len(pypdfium2.PdfDocument(path))
+        except pypdfium2.PdfiumError:
+            with pytest.raises(CannotCountError):
+                counter.count(path)
+            continue
+        assert counter.count(path) == true == pages == count_file(path, counter.count).pages
+    with pytest.raises(CannotCountError, match="password"):
+        (tmp_path / "locked.pdf").write_bytes(locked_pdf(2, "secret"))
+        counter.count(tmp_path / "locked.pdf")
+    (tmp_path / "no.pdf").write_bytes(b"%PDF-1.7 and then nothing")
+    with pytest.raises(CannotCountError):
+        counter.count(tmp_path / "no.pdf")
+
+
+def test_encrypted_pdfs_are_counted_without_pdfium_too(tmp_path: Path) -> None:
+    (tmp_path / "a.pdf").write_bytes(locked_pdf(5, ""))
+    assert count_file(tmp_path / "a.pdf").pages == 5  # pypdf[crypto]
+
+
+def big_pdf(path: Path, pages: int, filler: int) -> None:
+    """A PDF with `filler` bytes of zeros before its pages, and without its last 20 bytes."""
+    places = []
+    with path.open("wb") as stream:
+        stream.write(b"%PDF-1.4\n1 0 obj\n<</Length " + str(filler).encode() + b">>\nstream\n")
+        stream.seek(filler, os.SEEK_CUR)
+        stream.write(b"\nendstream\nendobj\n")
+        kids = b" ".join(b"%d 0 R" % (number + 4) for number in range(pages))
+        objects = [(2, b"<</Type/Catalog/Pages 3 0 R>>"), (3, b"<</Type/Pages/Count %d/Kids[%s]>>" % (pages, kids))]
+        objects += [(n + 4, b"<</Type/Page/Parent 3 0 R/MediaBox[0 0 200 200]>>") for n in range(pages)]
+        for number, body in objects:
+            places.append(stream.tell())
+            stream.write(b"%d 0 obj\n%s\nendobj\n" % (number, body))
+        table = stream.tell()
+        stream.write(b"xref\n2 %d\n" % len(places) + b"".join(b"%010d 00000 n \n" % place for place in places))
+        stream.write(b"trailer\n<</Size %d/Root 2 0 R>>\nstartxref\n%d\n%%%%EO" % (pages + 4, table))
+
+
+COUNT_AND_MEASURE = """
+import resource, sys, time
+from pathlib import Path
+from producer.detector_process.page_counter import PageCounter
+from producer.sources.page_count import count_file
+begun = time.perf_counter()
+counter = PageCounter()
+pages = count_file(Path(sys.argv[1]), counter.count).pages
+seconds = time.perf_counter() - begun
+counter.close()
+# Not ru_maxrss of this process: that begins with the size of the one that started it.
+own = next(int(line.split()[1]) // 1024 for line in open("/proc/self/status") if line.startswith("VmHWM"))
+print(pages, seconds, own, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss // 1024)
+"""
+
+
+@pytest.mark.parametrize(("pages", "filler"), [(40, 400_000_000), (10_000, 1000)])
+def test_large_pdfs_cost_the_producer_little(tmp_path: Path, pages: int, filler: int) -> None:
+    big_pdf(tmp_path / "big.pdf", pages, filler)
+    command = [sys.executable, "-c", COUNT_AND_MEASURE, str(tmp_path / "big.pdf")]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
+    counted, seconds, own_mb, child_mb = done.stdout.split()
+    assert int(counted) == pages
+    assert float(seconds) < 5  # 2 on a machine that does nothing else
+    assert int(own_mb) < 100 and int(child_mb) < 100
+
+
+def test_names_in_zips_are_shown_as_they_were_meant() -> None:
+    for name, encoding in ZIP_NAMES.items():
+        with zipfile.ZipFile(io.BytesIO(named_zip(name, encoding))) as bundle:
+            (info,) = bundle.infolist()
+            assert ZipNames([info]).shown(info) == name, encoding
+    assert guess([b"plain.png"]) == "utf-8"
+    assert guess([b"\xff\xfe\x81"]) in ("cp437", "cp1252", "gb18030", "cp932")  # never an error
+
+
+def test_what_is_passed_over_is_counted_in_bounds() -> None:
+    passed = PassedOver()
+    for number in range(3 * MOST_KINDS):
+        passed.file(PurePath(f"a.x{number}"))
+    passed.file(PurePath("README"))
+    assert len(passed.counts) == MOST_KINDS + 1 and passed.counts[OTHERS] == 2 * MOST_KINDS + 1
+    assert in_words({".txt": 2, ".doc": 30}) == "passed over: 30 .doc, 2 .txt" and in_words({}) == ""
+
+
+@pytest.mark.parametrize(("ink", "paper"), [(255, 0), (0, 255)])
+def test_paper_is_what_the_ink_stands_out_from(ink: int, paper: int) -> None:
+    import numpy as np
+
+    colours, alpha = np.full((40, 40, 3), ink, np.uint8), np.zeros((40, 40), np.uint8)
+    alpha[10:12, 5:30] = 255
+    seen = on_paper(premultiplied(colours, alpha), alpha)
+    assert seen[0, 0].tolist() == [paper] * 3 and seen[10, 10].tolist() == [ink] * 3

@@ -1,0 +1,28 @@
+"""What can be wrong with a member of an archive, as people should read it."""
+
+from __future__ import annotations
+
+import lzma
+import tarfile
+import zipfile
+import zlib
+from pathlib import Path
+
+from detector.errors import CorruptImage, UnsupportedFormat
+
+BROKEN_ARCHIVE = (
+    *(zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError),
+    *(EOFError, OSError, ValueError, RuntimeError, NotImplementedError),
+)
+"""What zipfile, tarfile and their decompressors raise; bz2 raises OSError and ValueError."""
+
+
+def member_error(error: Exception, member: str, archive: Path) -> CorruptImage | UnsupportedFormat:
+    """The error of a page whose member cannot be taken out of its archive."""
+    where = f"{member!r} in {archive}"
+    if isinstance(error, NotImplementedError):  # zipfile: deflate64, PPMd, strong encryption, a newer version
+        return UnsupportedFormat(f"{where} is compressed in a way not read here ({error}); unpack it with 7z x")
+    if isinstance(error, RuntimeError) and "encrypted" in str(error):
+        return UnsupportedFormat(f"{where} is locked by a password; unpack the archive with it first")
+    reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+    return CorruptImage(f"{where} is damaged or cut off ({reason})")
