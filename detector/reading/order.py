@@ -36,8 +36,12 @@ COLUMN_WIDTH = 7.0
 """Lines of a column are, in the median, at least this many heights wide; narrower ones are cells of a table, which is
 read row by row."""
 
-SAME_ROW = 0.5
-"""Boxes stand in a row if their middles are less than this many of the smaller one's heights apart."""
+SAME_ROW = 1.0
+"""Boxes stand in a row if their middles are less than this many of the smaller one's shrunk heights apart (.4 of a
+line's height), and neither is above the other."""
+
+LAST_ROWS = 3
+"""A box is compared with the rows above it: on a curled page rows interleave."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,16 +231,21 @@ def _rows(items: list[_Item]) -> list[list[_Item]]:
     """Boxes beside each other, from top to bottom; each row from left to right."""
     rows: list[list[_Item]] = []
     for item in sorted(items, key=lambda item: item.middle):
-        if rows:
-            last = rows[-1]
-            apart = abs(item.middle - sum(other.middle for other in last) / len(last))
-            if apart < SAME_ROW * min(item.height, *(other.height for other in last)):
-                last.append(item)
-                continue
-        rows.append([item])
+        row = next((row for row in reversed(rows[-LAST_ROWS:]) if _stands_in(item, row)), None)
+        if row is None:
+            rows.append([item])
+        else:
+            row.append(item)
     for row in rows:
         row.sort(key=lambda item: item.left)
     return rows
+
+
+def _stands_in(item: _Item, row: list[_Item]) -> bool:
+    """Whether a box goes on with a row: beside all of its boxes, and as high as the nearest of them."""
+    gaps = [max(other.left - item.right, item.left - other.right) for other in row]
+    nearest = row[gaps.index(min(gaps))]
+    return min(gaps) >= 0 and abs(item.middle - nearest.middle) < SAME_ROW * min(item.height, nearest.height)
 
 
 def _paragraphs(rows: list[list[_Item]]) -> Blocks:

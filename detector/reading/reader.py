@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from detector.reading.crop import Quad, cut, reading_quad, size_of, strip_width, turned
+from detector.reading.crop import Quad, cut, margin_share, reading_quad, size_of, strip_width, turned, with_margin
 from detector.reading.ctc import Decoded, words
 from detector.reading.line import Line, Point, Word
 from detector.reading.models import load_reader_card
@@ -86,15 +86,18 @@ class LineReader:
         """Text of lines in pixels of the page as given. One batch of strips is in memory at a time."""
         height = self._recogniser.height
         found = dict[int, Decoded]()
-        for batch in self._recogniser.batches([strip_width(quad, height) for quad in quads]):
-            strips = [cut(pixels, quads[number], height) for number in batch]
+        wider = [with_margin(quad) for quad in quads]
+        for batch in self._recogniser.batches([strip_width(quad, height) for quad in wider]):
+            strips = [cut(pixels, wider[number], height) for number in batch]
             found.update(zip(batch, self._recogniser.read(strips), strict=True))
         return [found[number] for number in range(len(quads))]
 
 
 def _line(quad: Quad, decoded: Decoded) -> Line:
     along = quad[1] - quad[0]
-    spans = words(decoded)
+    margin = margin_share(quad)
+    places = (min(1.0, max(0.0, (place - margin) / (1 - 2 * margin))) for place in decoded.places)
+    spans = words(replace(decoded, places=tuple(places)))
     return Line(
         " ".join(span.text for span in spans),
         round(decoded.score, 4),
