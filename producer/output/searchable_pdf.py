@@ -21,12 +21,12 @@ from worker.messages import BoxRecord, ImageRecord
 if TYPE_CHECKING:
     import pikepdf
 
-# A TrueType font whose one glyph is empty and half an em wide, made with fontTools: readers want a font, and the text
-# is never painted.
+# A TrueType font whose one glyph is a box half an em wide, made with fontTools: readers want a font, and find text by
+# the size of its glyphs (PDFium passes over upright empty ones). It is never painted: text rendering mode 3.
 _FONT = (
-    "eNpjYGRgYOBgaGBgZmBIzk0sYOBhcGNgYBQAiuqk51SmMYABowuIyEhNTIkXc3gAZPcAsVkGUID5JeM3IPsIEKtk5JZUMH4Bq+cAEmw5+cmJUP02"
-    "IH5uYkUB0B4mIPsFECsU5BeXgOwFynuA+AwgtwDxTJddu+P5bb4yMDO/YMANICYxQPRAVEJsh4igAEawCBOcz4RuGFwnRA7kKhEgyQimWRgkwOJg"
-    "Xf//gzEjhmvwAgAIKCKv"
+    "eNp9T7sOAUEUPXcHEdkEiUJJolAoaFRK0fsCGc8tbGxii9X5AL/jD0T8hF5DhUrCmVkUhEnOnXPOnfsYCIA0llDAwNcBXHQAydGtTaaLcXfbr1"
+    "K3qeveSA91pr0jXxFNj0ZyL1fyDVHx/DCSMxkkzZCazgYaRXaEtIz2dRQggRT5gSgFs3lo5jIfGg2zC3Fcn0q9bOsCpcy7ryNn6ys4L4PiEGee"
+    "UT5LrONwepxxvnu+qWN7AwVGsXeCvzC+rbrfLeI+rs3IeyvWNfLlvOG34k9f4e95ALQIMqA="
 )
 _WIDTH = 500  # of every character, thousandths of its size
 _TO_UNICODE = b"""/CIDInit /ProcSet findresource begin
@@ -152,7 +152,7 @@ def _font(pdf: pikepdf.Pdf) -> pikepdf.Object:
         CIDSystemInfo=Dictionary(Registry=String("Adobe"), Ordering=String("Identity"), Supplement=0),
         FontDescriptor=pdf.make_indirect(descriptor),
         DW=_WIDTH,
-        CIDToGIDMap=pdf.make_stream(b"\0\1" * 65536),  # every character is the empty glyph
+        CIDToGIDMap=pdf.make_stream(b"\0\1" * 65536),  # every character is the box
     )
     return pdf.make_indirect(
         Dictionary(

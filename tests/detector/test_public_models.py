@@ -166,4 +166,4 @@ def test_real_models_read_a_drawn_page(tmp_path: Path, monkeypatch: pytest.Monke
         draw.text((60, 50 + 110 * number), line, "black", ImageFont.load_default(44))
     found = TextDetector("ppocr-v6-small", read="ppocr-v6-rec-small").detect(page)
     assert "".join(found.text.split()) == "".join("".join(lines).split())
-    assert [word.text for word in found.words][0] == "Searchable"
+    assert found.words[0].text == "Searchable"
