@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from detector.errors import ModelError
-from detector.public_models import fetched_folder, how_to_fetch
+from detector.public.models import fetched_folder, how_to_fetch
 from detector.thresholds import Thresholds
 
 WEIGHTS_FOLDER = Path(__file__).parent / "weights"

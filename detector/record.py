@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -14,7 +14,9 @@ from detector.errors import ImageError, show
 from detector.memory import peak_rss_mb
 
 if TYPE_CHECKING:
+    from detector.postprocess import Box
     from detector.predictor import Detection, ModelInfo
+    from detector.reading.line import Line
 
 SCHEMA = 1
 JOB = "detect"
@@ -138,18 +140,17 @@ def worker_name(pid: int | None = None) -> str:
     return f"{socket.gethostname()}:{os.getpid() if pid is None else pid}"
 
 
-def box_records(detection: Detection, digits: int = 2) -> list[BoxRecord]:
+def box_records(boxes: Sequence[Box], lines: Sequence[Line] | None, digits: int = 2) -> list[BoxRecord]:
     """The boxes of a page, with their text if it was read.
 
     Args:
-        detection: what was found.
+        boxes: of the page.
+        lines: what stands in them; None if the page was not read.
         digits: of the corners, behind the point.
     """
-    corners = [[(round(float(x), digits), round(float(y), digits)) for x, y in box.points] for box in detection.boxes]
-    if detection.lines is None:
-        return [
-            BoxRecord(points, round(float(box.score), 4)) for points, box in zip(corners, detection.boxes, strict=True)
-        ]
+    corners = [[(round(float(x), digits), round(float(y), digits)) for x, y in box.points] for box in boxes]
+    if lines is None:
+        return [BoxRecord(points, round(float(box.score), 4)) for points, box in zip(corners, boxes, strict=True)]
     return [
         BoxRecord(
             points,
@@ -160,7 +161,7 @@ def box_records(detection: Detection, digits: int = 2) -> list[BoxRecord]:
             line.angle,
             line.order,
         )
-        for points, box, line in zip(corners, detection.boxes, detection.lines, strict=True)
+        for points, box, line in zip(corners, boxes, lines, strict=True)
     ]
 
 
@@ -202,7 +203,7 @@ def ok_record(index: int, path: Path, page: int, detection: Detection, model: Mo
         status="ok",
         width=detection.width,
         height=detection.height,
-        boxes=box_records(detection),
+        boxes=box_records(detection.boxes, detection.lines),
         input_size=detection.input_size,
         flags=list(detection.flags),
         seconds=seconds_record(spent, 0.0, total_s),

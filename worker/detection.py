@@ -148,7 +148,7 @@ class ImageRunner:
             status="ok",
             width=detection.width,
             height=detection.height,
-            boxes=box_records(detection, digits=1),
+            boxes=box_records(detection.boxes, detection.lines, digits=1),
             input_size=(int(detection.input_size[0]), int(detection.input_size[1])),
             flags=flags,
             seconds=seconds_record(detection.seconds, fetch_s, total_s),

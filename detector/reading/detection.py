@@ -22,6 +22,7 @@ class DetectionViews:
     width: int
     height: int
     boxes: list[Box]
+    input_size: tuple[int, int]
     flags: tuple[str, ...]
     seconds: dict[str, float]
     lines: list[Line] | None
@@ -85,14 +86,12 @@ class DetectionViews:
         """What a record of `ocr-detector detect` has of it, ready for JSON: size, boxes with their text, flags."""
         import msgspec
 
-        from detector.predictor import Detection
         from detector.record import box_records
 
-        assert isinstance(self, Detection)
         return {
             "width": self.width,
             "height": self.height,
-            "boxes": msgspec.to_builtins(box_records(self)),
+            "boxes": msgspec.to_builtins(box_records(self.boxes, self.lines)),
             "input_size": list(self.input_size),
             "flags": list(self.flags),
             "seconds": dict(self.seconds),

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from detector.errors import ModelError
 from detector.models import card_file, is_file_name, read_card, registered_folders
-from detector.public_models import DEFAULT_READER, fetched_folder, how_to_fetch
+from detector.public.models import DEFAULT_READER, fetched_folder, how_to_fetch
 
 Three = tuple[float, float, float]
 

@@ -18,7 +18,7 @@ from detector.errors import CorruptImage
 from detector.evaluation.annotations import Sample, has_split, read_split
 from detector.images.suffixes import is_page
 from detector.postprocess import find_boxes
-from detector.pypi_files import WheelFile
+from detector.public.pypi_files import WheelFile
 from detector.thresholds import Thresholds
 from detector.training.dataset import TrainingPage, page_from_sample
 from detector.training.teacher import CachedPage, Teacher, cache_page, check_names

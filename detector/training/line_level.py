@@ -30,7 +30,7 @@ from detector.evaluation.annotations import has_split, read_split
 from detector.models import weights_path
 from detector.network.build import load_network, read_state
 from detector.predictor import TextDetector
-from detector.pypi_files import fetch
+from detector.public.pypi_files import fetch
 from detector.thresholds import Thresholds
 from detector.training.choose_thresholds import ValidationSet, choose_thresholds, count
 from detector.training.data_mix import TEACHER, calibration_images, collect, counts, text_free_photos

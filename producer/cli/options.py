@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from detector.public_models import DEFAULT_READER
+from detector.public.models import DEFAULT_READER
 from worker.messages import JOB_NAME, READER_NAME
 
 

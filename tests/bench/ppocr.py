@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 
 from detector.postprocess import Box, find_boxes
-from detector.pypi_files import WheelFile
+from detector.public.pypi_files import WheelFile
 from detector.thresholds import Thresholds
 
 # PaddleOCR's mean and std are ImageNet's, in RGB order, though its pictures are BGR; trained so, hence used so.

@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from detector import public_models
 from detector.cli.main import cli
 from detector.errors import ModelError
 from detector.models import list_models, load_card, weights_path
 from detector.predictor import TextDetector
-from detector.public_models import fetch_model, public_model, public_names
-from detector.pypi_files import WheelError
+from detector.public import models as public_models
+from detector.public.models import fetch_model, public_model, public_names
+from detector.public.pypi_files import WheelError
 from detector.reading.models import list_readers, load_reader_card
 from detector.reading.reader import LineReader
 from tests.detector.reading.tiny_reader import write_tiny_reader

@@ -177,7 +177,7 @@ def test_detect_and_read(red_is_text: Path, tiny_reader: Path) -> None:
     drawn = found.draw(page)
     assert drawn.shape == page.shape
     assert (drawn != page).any()
-    record = box_records(found)[0]
+    record = box_records(found.boxes, found.lines)[0]
     assert (record.text, record.order, record.angle) == ("a", 0, 0.0)
 
 

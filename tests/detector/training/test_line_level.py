@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from detector import pypi_files as wheel
 from detector.evaluation.annotations import read_split
 from detector.models import load_card, weights_path
 from detector.network.build import build_network, load_network, recognise, save_half
 from detector.predictor import TextDetector
-from detector.pypi_files import WheelError, WheelFile, fetch
+from detector.public import pypi_files as wheel
+from detector.public.pypi_files import WheelError, WheelFile, fetch
 from detector.thresholds import Thresholds
 from detector.training import line_level
 from detector.training.choose_thresholds import (

