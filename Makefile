@@ -1,8 +1,10 @@
-# Two commands: `make run` (a folder of images in, boxes out) and `make test`. They need git, make and Python >= 3.11.
+# Three commands: `make run` (a folder of images in, boxes out), `make web` (a page for it) and `make test`.
+# They need git, make and Python >= 3.11.
 PYTHON ?= python3
 VENV ?= .venv
 IMAGES ?= examples/images
 OUT ?= out
+ROUNDS ?= 20
 MODEL ?= dbnet-resnet18
 RUN ?= runs/$(MODEL)
 BIN = $(VENV)/bin
@@ -16,10 +18,13 @@ LOCKED = $(BIN)/python -m pip --disable-pip-version-check --quiet install --requ
 JOBS ?= $(shell nproc)
 PARALLEL = --dist=loadfile --no-loadscope-reorder --numprocesses
 
-.PHONY: run quick test lint lock bench train .data-given clean
+.PHONY: run web quick test lint bandit audit lock bench faults train .data-given clean
 
 run: $(VENV)/.run-ready ## detect text in IMAGES, results in OUT
 	$(BIN)/ocr-producer run "$(IMAGES)" -o "$(OUT)" --overlays
+
+web: $(VENV)/.web-ready ## a page on http://127.0.0.1:8600: drop pictures, see boxes
+	$(BIN)/ocr-producer serve --local
 
 quick: $(VENV)/.test-ready lint ## lint, types, and the tests without server, training or a second: under a minute on 2 cores
 	$(BIN)/python -m pytest -q -m quick $(PARALLEL)=$(JOBS) --durations=5
@@ -34,6 +39,14 @@ lint: $(VENV)/.test-ready
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+bandit: $(VENV)/.test-ready ## unsafe Python, in seconds; what is passed over and why: pyproject.toml
+	$(PIP) bandit==1.9.4
+	$(BIN)/bandit --quiet --configfile pyproject.toml --recursive detector producer worker
+
+audit: bandit ## known holes in what requirements/ installs; asks PyPI's advisories, and fails where it cannot
+	$(PIP) pip-audit==2.10.1
+	for lock in build local fleet; do $(BIN)/pip-audit --strict --require-hashes --disable-pip --requirement requirements/$$lock.txt || exit 1; done
+
 lock: $(VENV)/bin/python ## requirements/*.txt anew from pyproject.toml and constraints.txt, with hashes
 	$(PIP) uv
 	for lock in 'build requirements/build.in' 'local pyproject.toml --extra local' 'fleet pyproject.toml --extra worker --extra flower --extra s3'; do \
@@ -43,6 +56,9 @@ lock: $(VENV)/bin/python ## requirements/*.txt anew from pyproject.toml and cons
 bench: $(VENV)/.test-ready ## tables of speed and memory; takes minutes, wants a quiet machine
 	failed=; for script in tests/bench/bench_*.py; do echo "== $$script"; $(BIN)/python $$script || failed="$$failed $$script"; done; \
 	test -z "$$failed" || { echo "not measured, or not good:$$failed"; exit 1; }
+
+faults: $(VENV)/.test-ready ## every kind of fault ROUNDS times over real jobs, and a table; about two hours for 20
+	OCRFLEET_FAULTS_STOP_S=45 $(BIN)/python -m tests.faults --rounds $(ROUNDS)
 
 train: .data-given $(VENV)/.test-ready ## the shipped weights from the folders in DATA; goes on where it stopped
 	$(BIN)/python -m detector.training.line_level "$(DATA)" "$(RUN)" --model "$(MODEL)" $(if $(TEACHER),--teacher "$(TEACHER)") $(FLAGS)
@@ -60,10 +76,14 @@ $(VENV)/.run-ready: $(VENV)/bin/python pyproject.toml requirements/build.txt req
 	$(PIP) --no-deps --no-build-isolation --editable .
 	@touch $@
 
+$(VENV)/.web-ready: $(VENV)/.run-ready constraints.txt
+	$(PIP) --no-build-isolation --editable '.[web]'
+	@touch $@
+
 $(VENV)/.test-ready: $(VENV)/bin/python pyproject.toml constraints.txt
 	$(PIP) torch==2.13.0
 	$(PIP) --editable '.[all]'
-	@touch $@ $(VENV)/.run-ready
+	@touch $@ $(VENV)/.run-ready $(VENV)/.web-ready
 
 clean:
 	rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .pytest_cache

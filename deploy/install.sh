@@ -13,6 +13,7 @@ Usage: deploy/install.sh [--role worker|hub] [--workers N] [--files-only]
   --files-only    only write units and the settings file, install and start nothing (for machine images)
 
 Settings: /etc/ocrfleet/env (made at the first run; put OCRFLEET_REDIS_URL there, or in the environment of the first run).
+OCRFLEET_CA: the hub's certificate authority in base64, as deploy/hub.sh prints it; becomes /etc/ocrfleet/ca.pem.
 DESTDIR=/some/root writes below that folder (implies --files-only).
 END
 }
@@ -83,6 +84,13 @@ write_files() {
   for unit in "$here"/systemd/*.service; do
     install -m 0644 "$unit" "$root/etc/systemd/system/"
   done
+  if [ -n "${OCRFLEET_CA:-}" ]; then
+    base64 -d <<<"$OCRFLEET_CA" >"$root/etc/ocrfleet/ca.pem" || {
+      echo "install.sh: OCRFLEET_CA is not base64; copy the whole line that hub.sh printed" >&2
+      exit 2
+    }
+    chmod 0644 "$root/etc/ocrfleet/ca.pem"
+  fi
   if [ ! -e "$root/etc/ocrfleet/env" ]; then
     # Made with its final mode: the password must not be readable for a moment either.
     # Not sed: a URL may hold any character.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
@@ -67,10 +68,24 @@ class ProfileError(DetectorError):
     """There is no profile of this name."""
 
 
+# C0 and C1 controls (ESC and CSI among them), line and paragraph separators, what turns text around, lone surrogates.
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+
+
+def printable(text: str) -> str:
+    r"""One line without control characters: a newline is shown as `\x0a`, so a stranger's name fools no terminal."""
+    return _CONTROL.sub(lambda match: f"\\x{ord(match[0]):02x}", text)
+
+
+def printable_lines(text: str) -> str:
+    """Several lines, each `printable`."""
+    return "\n".join(map(printable, text.split("\n")))
+
+
 def show(path: str | os.PathLike[str]) -> str:
     r"""The path as one printable line: ``b'\xe9.jpg'`` becomes ``\xe9.jpg``, a newline ``\n``."""
     text = os.fsencode(Path(path)).decode("utf-8", "backslashreplace")
-    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
+    return printable(text.replace("\n", r"\n"))
 
 
 def first_line(error: BaseException, longest: int = 300) -> str:

@@ -112,6 +112,17 @@ def decode_budget(memory_limit: int, held: int) -> int:
     return max(SMALLEST_BUDGET_BYTES, memory_limit - held - RESERVE_BYTES)
 
 
+_limit_in_force: int | None = None
+
+
+def limit_in_force() -> int | None:
+    """The limit (bytes) that `limit_memory` last set here; None if it never did, or could not.
+
+    Some libraries hide why they failed. Under a limit, want of memory is one of the reasons.
+    """
+    return _limit_in_force
+
+
 def limit_memory(limit: int) -> None:
     """Lets this process allocate no more than its limit leaves, from now on; may be called again for each page.
 
@@ -124,6 +135,7 @@ def limit_memory(limit: int) -> None:
     Args:
         limit: of resident memory of this process, bytes.
     """
+    global _limit_in_force  # one process, one limit
     allocated = _allocated_bytes()
     if allocated is None:
         return
@@ -134,6 +146,7 @@ def limit_memory(limit: int) -> None:
         wanted = min(wanted, hard)
     with suppress(OSError, ValueError):  # a sandbox that forbids it has a limit of its own
         resource.setrlimit(resource.RLIMIT_DATA, (wanted, hard))
+        _limit_in_force = limit
 
 
 def _allocated_bytes() -> int | None:

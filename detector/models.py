@@ -103,7 +103,14 @@ def weights_path(name: str, kind: str = "int8_onnx", folder: Path | None = None)
     if path is None:
         known = ", ".join(list_models(folder)) or "none"
         if name in list_models(folder):
-            raise ModelError(f"model {name!r} has no file {name}{_ENDINGS[kind][0]}")
+            missing = f"{name}{_ENDINGS[kind][0]}"
+            remedy = ""
+            if kind == "fp16_safetensors" and (WEIGHTS_FOLDER / f"{name}.json").is_file():
+                remedy = (
+                    " here, it is not in the wheel: copy it and its .json from detector/weights/ of a checkout of this "
+                    f"version into a folder, and name that in {MODELS_VARIABLE}"
+                )
+            raise ModelError(f"model {name!r} has no file {missing}{remedy}")
         if public := how_to_fetch(name):
             raise ModelError(public)
         raise ModelError(f"no model {name!r} (known: {known}); give one of these names or the path of an .onnx file")

@@ -17,6 +17,7 @@ from PIL import Image
 from detector.errors import ModelError, NotFound, is_out_of_memory
 from detector.images.page import DEFAULT_MAX_BYTES, DEFAULT_MAX_PIXELS, MakeRoom, Page, open_page, open_strips
 from detector.images.picture import Channels, Picture, picture_page
+from detector.images.remarks import is_blank, remarks
 from detector.images.sizes import TILE, needs_tiles, overview_limit, target_size
 from detector.images.source import Source, reopenable
 from detector.memory import decode_budget, resident_bytes
@@ -24,7 +25,6 @@ from detector.models import DEFAULT_MODEL, ModelCard, load_card
 from detector.postprocess import Box, Map, find_boxes
 from detector.preprocess import Normaliser, normalise
 from detector.reading.detection import DetectionViews
-from detector.remarks import is_blank, remarks
 from detector.runtimes import Runtime, file_kind, load_runtime
 from detector.runtimes.tuned import RUNTIMES, Candidate, tuned
 from detector.thresholds import Thresholds
@@ -41,6 +41,8 @@ NETWORK_BYTES_PER_PIXEL = 70
 
 READING_BYTES = 64 * 2**20
 """What reading takes beside page and networks: ONNX Runtime's memory for one batch of lines (ppocr-v6-rec-small)."""
+THIN_MARGIN = 1.1
+"""A page of this many times limit_side² pixels (a long one, see `target_size`) is run in tiles; sides are rounded."""
 
 _log = logging.getLogger("detector")
 
@@ -253,14 +255,16 @@ class TextDetector:
         opened = self._open(source, page, limit_side, channels)
         ready = time.perf_counter()
         rest = (ready, opened.share, is_blank(opened.pixels))
-        if self._in_tiles(*opened.pixels.shape[:2]):
+        height, width = opened.pixels.shape[:2]
+        if self._in_tiles(height, width, limit_side):
             merged = self._tiled(opened.pixels)
             return _Seen(merged, opened.width, opened.height, (*opened.flags, "tiled"), *rest)
         return _Seen(self.probability(opened.pixels), opened.width, opened.height, opened.flags, *rest)
 
-    def _in_tiles(self, height: int, width: int) -> bool:
+    def _in_tiles(self, height: int, width: int, limit_side: int) -> bool:
         """Whether a page is run in tiles: as asked, or because the network would need too much memory for it whole."""
-        too_large = self.memory_limit is not None and height * width * NETWORK_BYTES_PER_PIXEL > self.max_bytes
+        too_large = height * width > THIN_MARGIN * limit_side * limit_side
+        too_large |= self.memory_limit is not None and height * width * NETWORK_BYTES_PER_PIXEL > self.max_bytes
         return (self.tiled or too_large) and needs_tiles(height, width)
 
     def _see_strips(self, source: Source, page: int, limit_side: int) -> _Seen | None:

@@ -22,6 +22,9 @@ SCHEMA = 1
 JOB = "detect"
 """The job's name in records of `ocr-detector detect`, which knows no jobs."""
 
+UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
+"""What decoding raises for what is no JSON of ours; the last one for a thousand nested brackets."""
+
 ErrorType = Literal[
     "CorruptImage",
     "UnsupportedFormat",
@@ -210,6 +213,7 @@ def ok_record(index: int, path: Path, page: int, detection: Detection, model: Mo
         peak_rss_mb=round(peak_rss_mb(), 1),
         worker=worker_name(),
         model=ModelRecord(model.name, model.sha256, model.runtime),
+        share=msgspec.UNSET if detection.share is None else round(detection.share, 4),
     )
 
 

@@ -37,3 +37,7 @@ class JobInterruptedError(ProducerError):
     """Ctrl-C or SIGTERM. The message says how to go on."""
 
     exit_code = ExitCode.INTERRUPTED
+
+
+class CannotCountError(ProducerError):
+    """A file's pages cannot be counted: damaged, encrypted, or not what its name says."""

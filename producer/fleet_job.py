@@ -7,28 +7,31 @@ import shutil
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
-import msgspec
 from celery import Celery
 
-from producer.detector_process.shrink import CannotShrinkError, can_shrink
 from producer.errors import JobInterruptedError, NoSuchJobError, OtherJobError
+from producer.fleet_request import remembered
+from producer.growing.new_pages import look_for_new
+from producer.job.begin_again import adopt
 from producer.job.collect import Collector
 from producer.job.feed import Feeder
 from producer.job.growth import Growth
 from producer.job.interrupt import terminated_like_ctrl_c
+from producer.job.job_epoch import open_job
 from producer.job.loop import JobLoop
 from producer.job.manifest import count_manifest, make_manifest, read_manifest
 from producer.job.output_folder import JobRequest, OutputFolder, state_folder
-from producer.job.results_file import decode_line, send_results
+from producer.job.results_file import send_results
 from producer.job.results_owner import owner_of
 from producer.job.upload import Uploader
 from producer.output.terminal import Progress
-from worker.broker.queue import drop_job
+from worker.broker.fitness import refuse_unfit
+from worker.broker.queue import drop_in_hand, drop_job
 from worker.ledger.ledger import JobStatus, Ledger, chunked
-from worker.ops.worker_registry import program_version
-from worker.redis_keys import JobKeys
+from worker.ops.diagnosis import diagnosis, look_around
 from worker.settings import read_settings
 from worker.storage.spool import MachineFault
 
@@ -56,11 +59,17 @@ class Collected:
         total: pages of the job.
         count: pages with a record in the file, failed ones included.
         failed: of these, failed.
+        status: of the job at the end.
+        refused: entries in Redis that were no records of this job; they are kept beside the file.
+        why: what keeps the job from being complete, if that is known.
     """
 
     total: int
     count: int
     failed: int
+    status: JobStatus
+    refused: int = 0
+    why: str = ""
 
 
 def connect_fleet() -> tuple[Celery, Ledger]:
@@ -90,31 +99,7 @@ def get_job(ledger: Ledger, job: str) -> JobStatus:
     return status
 
 
-def choose_shrinking(request: JobRequest, wanted: bool | None) -> JobRequest:
-    """Decide whether this machine makes pages small before they travel, and to what size.
-
-    Args:
-        request: the job.
-        wanted: what the user said; None leaves it to the profile.
-
-    Raises:
-        CannotShrinkError: it is wanted, but this machine has no image library.
-    """
-    if request.transfer != "redis":
-        return request
-    current = read_settings(os.environ)
-    if wanted and not can_shrink():
-        raise CannotShrinkError("--shrink needs an image library on this machine: pip install 'ocrfleet[worker]'")
-    if wanted and request.read:
-        raise CannotShrinkError("--shrink and --read: small pages cannot be read; leave one of them out")
-    if wanted is None and not request.read:
-        wanted = current.profile.name == "low" and can_shrink()
-    if not wanted:
-        return request
-    return msgspec.structs.replace(request, shrink=True, limit_side=request.limit_side or current.limit_side)
-
-
-def begin_or_continue(folder: OutputFolder, request: JobRequest, ledger: Ledger) -> None:
+def begin_or_continue(folder: OutputFolder, request: JobRequest, ledger: Ledger, *, adopting: bool = False) -> None:
     """Check that ``folder`` and the broker mean the same job by this name, or that both know none.
 
     Raises:
@@ -127,16 +112,28 @@ def begin_or_continue(folder: OutputFolder, request: JobRequest, ledger: Ledger)
             raise OtherJobError(
                 f"job {job} was enqueued from another machine: choose another --job, or forget it first"
             )
-    elif not on_broker:
+    elif not on_broker and not adopting:  # else the pages must keep their numbers
         # The broker forgot the job (expired, or another broker): the sources are scanned again for a new one.
         with folder.locked():
             folder.forget_pages()
     elif folder.request().sources != request.sources:
         raise OtherJobError(f"job {job} has other inputs: choose another --job, or `ocr-producer forget {job}`")
+    elif folder.request().options != request.options:
+        raise OtherJobError(
+            f"job {job} was enqueued with other thresholds, tiles or memory limit: give the same, or another --job"
+        )
 
 
 def feed_job(
-    folder: OutputFolder, request: JobRequest, app: Celery, ledger: Ledger, *, watching: bool, quiet: bool
+    folder: OutputFolder,
+    request: JobRequest,
+    app: Celery,
+    ledger: Ledger,
+    *,
+    watching: bool,
+    quiet: bool,
+    update: bool | None = None,
+    adopted: Path | None = None,
 ) -> Fed:
     """Feed what is not fed yet.
 
@@ -146,10 +143,13 @@ def feed_job(
         app: sends the messages.
         ledger: of the same broker.
         watching: stay until every page has its record.
+        update: as for `producer.local.job.run_local_job`.
         quiet: show no progress.
+        adopted: results.jsonl of this job from before the broker lost it: its records count as done.
 
     Raises:
         JobInterruptedError: Ctrl-C or SIGTERM.
+        OtherJobError: ``adopted`` is another job's.
         FolderBusyError: another process feeds this job.
         OSError: this machine's disk is full or broken.
     """
@@ -158,14 +158,30 @@ def feed_job(
         folder.save_request(request)
         try:
             with Progress(quiet=quiet) as progress, ExitStack() as stack:
-                progress.total = total = make_manifest(folder, request, progress)
-                ledger.create(job, total, {"manifest": str(folder.manifest), "version": program_version()})
+                known = folder.manifest.exists()
+                total = make_manifest(folder, request, progress)
+                if known and update is not None:
+                    total += look_for_new(folder, request, progress, update=update)
+                progress.total = total
+                refuse_unfit(ledger.client)
+                epoch = open_job(folder, ledger, job, total, remembered(request))
                 ledger.grow(job, total)
+                if adopted is not None:
+                    adopt(ledger, adopted, folder.manifest, owner_of(get_job(ledger, job)))
                 ledger.reopen(job)
-                uploader = stack.enter_context(_uploader(ledger, request))
-                lines = read_manifest(folder.manifest)
+                uploader = stack.enter_context(_uploader(ledger, request, epoch))
+                again = partial(read_manifest, folder.manifest)
                 feeder = Feeder(
-                    app, ledger, job, lines, limit_side=request.limit_side, read=request.read, uploader=uploader
+                    app,
+                    ledger,
+                    job,
+                    again(),
+                    limit_side=request.limit_side,
+                    options=request.options,
+                    uploader=uploader,
+                    epoch=epoch,
+                    again=again,
+                    urgent=request.urgent,
                 )
                 collector = None
                 growth = Growth(folder.manifest, ledger, job, total)
@@ -188,32 +204,42 @@ def feed_job(
 
 
 @contextmanager
-def _missed_pages(app: Celery, ledger: Ledger, job: str, total: int) -> Iterator[tuple[Growth, Feeder] | None]:
+def _missed_pages(app: Celery, ledger: Ledger, status: JobStatus) -> Iterator[tuple[Growth, Feeder] | None]:
     """What adds pages that the scan missed to a job that is only collected here, and what feeds them.
 
     None on a machine that did not enqueue the job: it does not know where the files are.
     """
+    job, total = status.job, status.total
     folder = state_folder(job)
     if not (folder.exists() and folder.manifest.exists() and count_manifest(folder.manifest) == total):
+        yield None
+        return
+    if folder.epoch != status.epoch:
         yield None
         return
     request = folder.request()
     growth = Growth(folder.manifest, ledger, job, total)
     try:
-        with _uploader(ledger, request) as uploader:
-            yield growth, Feeder(app, ledger, job, (), limit_side=request.limit_side, uploader=uploader)
+        with _uploader(ledger, request, status.epoch) as uploader:
+            limit_side = request.limit_side
+            yield growth, Feeder(app, ledger, job, (), limit_side=limit_side, uploader=uploader, epoch=status.epoch)
     finally:
         growth.close()
 
 
 @contextmanager
-def _uploader(ledger: Ledger, request: JobRequest) -> Iterator[Uploader | None]:
+def _uploader(ledger: Ledger, request: JobRequest, epoch: str) -> Iterator[Uploader | None]:
     """What uploads the job's pages, None if workers open them themselves."""
     if request.transfer != "redis":
         yield None
         return
     with Uploader(
-        ledger, request.job, limit_side=request.limit_side, shrink=request.shrink, read=request.read
+        ledger,
+        request.job,
+        limit_side=request.limit_side,
+        shrink=request.shrink,
+        options=request.options,
+        epoch=epoch,
     ) as uploader:
         yield uploader
 
@@ -252,7 +278,7 @@ def collect_job(app: Celery, ledger: Ledger, job: str, results: Path, *, follow:
     """
     status = get_job(ledger, job)
     with ExitStack() as stack:
-        missed = stack.enter_context(_missed_pages(app, ledger, job, status.total))
+        missed = stack.enter_context(_missed_pages(app, ledger, status))
         growth, feeder = missed or (None, None)
         on_disk = growth.note if growth else lambda line: None
         collector = stack.enter_context(
@@ -275,16 +301,19 @@ def collect_job(app: Celery, ledger: Ledger, job: str, results: Path, *, follow:
             raise JobInterruptedError(
                 f"interrupted: {collector.count} records are in {results}; repeat to go on"
             ) from None
-        return Collected(growth.total if growth else status.total, collector.count, collector.failed)
+        count, failed = collector.count, collector.failed
+        total = growth.total if growth else max(status.total, collector.total)
+        why = "" if count == total else _why_incomplete(ledger, job)
+        return Collected(total, count, failed, get_job(ledger, job), collector.refused, why)
 
 
-def retry_on_broker(ledger: Ledger, job: str) -> int:
-    """Failed pages of a job become unfed; their uncollected records go. Returns how many pages."""
-    results = JobKeys.of(job).results
-    stale = [key for key, fields in ledger.client.xrange(results) if decode_line(fields[b"record"]).status != "ok"]
-    for keys in (stale[start : start + 1000] for start in range(0, len(stale), 1000)):
-        ledger.client.xdel(results, *keys)
-    return sum(ledger.retry(job, indices) for indices in chunked(ledger.pages_in_state(job, b"f")))
+def _why_incomplete(ledger: Ledger, job: str) -> str:
+    status = ledger.status(job)
+    if status is None:
+        return "the job was forgotten meanwhile"
+    if status.finished and not status.uncollected:
+        return "the other records were collected elsewhere, or lost: `enqueue` the job again under another name"
+    return diagnosis(status, look_around(ledger)) or "the job is not done yet: collect again, or use --follow"
 
 
 def cancel_job(ledger: Ledger, job: str) -> int:
@@ -305,5 +334,6 @@ def forget_job(ledger: Ledger, job: str) -> int:
     """
     keys = ledger.forget(job)
     drop_job(ledger.client, job)
+    drop_in_hand(ledger.client, job)
     shutil.rmtree(state_folder(job).root, ignore_errors=True)
     return keys

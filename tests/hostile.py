@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import lzma
 import struct
 import tarfile
 import zipfile
@@ -87,18 +88,45 @@ HOSTILE_IMAGES: dict[str, Callable[[], bytes]] = {
 }
 
 
+def xz_of(head: bytes, zeros: int) -> bytes:
+    """An .xz of some bytes and then so many zeros, which nobody has to hold: one block, whose pieces repeat (LZMA2)."""
+    filters = [{"id": lzma.FILTER_LZMA2, "preset": 0}]
+    start = lzma.compress(b"x", check=lzma.CHECK_NONE, filters=filters)
+    start = start[: 12 + 4 * (start[12] + 1)]  # the headers of stream and block
+
+    def piece(data: bytes) -> bytes:
+        return lzma.compress(data, lzma.FORMAT_RAW, filters=filters)[:-1]  # without its end
+
+    return start + piece(head) + piece(bytes(16 << 20)) * (zeros >> 24)
+
+
 def long_name_tar(length: int = 1_500_000_000) -> bytes:
-    """A GNU long-name record that claims a name of 1.5 GB and holds none of it: tarfile reads it whole."""
+    """A .tar.xz of 220 KB with a GNU long-name record of 1.5 GB: tarfile reads a name whole."""
     header = tarfile.TarInfo("././@LongLink")
     header.type, header.size = tarfile.GNUTYPE_LONGNAME, length
-    return header.tobuf(tarfile.GNU_FORMAT) + b"a" * 512
+    return xz_of(header.tobuf(tarfile.GNU_FORMAT), length)
+
+
+def slow_tar_xz(unpacked: int = 512 << 30) -> bytes:
+    """One member of so many zero bytes: 7,000 times smaller, and every one must be unpacked to pass over it."""
+    header = tarfile.TarInfo("a.bin")
+    header.size = unpacked
+    return xz_of(header.tobuf(tarfile.GNU_FORMAT), min(unpacked, 32 << 30))
 
 
 def many_entries_zip(path: Path, count: int = 1_000_000) -> None:
-    """Writes a zip of so many empty members: Python's zipfile keeps about 500 bytes for each."""
-    with zipfile.ZipFile(path, "w") as bundle:
+    """Writes a zip of so many empty members, by hand: Python's zipfile keeps about 500 bytes for each."""
+    entry = struct.Struct("<4s6H3L5H2L")
+    with path.open("wb") as file:
+        file.write(struct.pack("<4s5H3L2H", b"PK\x03\x04", 20, 0, 0, 0, 0, 0, 0, 0, 5, 0) + b"0.jpg")  # shared by all
+        start = file.tell()
         for number in range(count):
-            bundle.writestr(zipfile.ZipInfo(f"{number}.jpg"), b"")
+            name = b"%d.jpg" % number
+            file.write(entry.pack(b"PK\x01\x02", 20, 20, *[0] * 7, len(name), *[0] * 6) + name)
+        size = file.tell() - start
+        file.write(struct.pack("<4sQ2H2L4Q", b"PK\x06\x06", 44, 45, 45, 0, 0, count, count, size, start))
+        file.write(struct.pack("<4sLQL", b"PK\x06\x07", 0, start + size, 1))
+        file.write(struct.pack("<4s4H2LH", b"PK\x05\x06", 0, 0, 0xFFFF, 0xFFFF, 0xFFFFFFFF, 0xFFFFFFFF, 0))
 
 
 def nameless_zip() -> bytes:

@@ -16,6 +16,7 @@ import pytest
 
 from tests.nasty_pages import FILES, HEIC, ZIP_NAMES, Case, named_zip, page, pdf, saved, tiff
 from tests.processes import command
+from tests.raw_tiff import BOTTOM, Picture, raw_tiff
 
 
 def run(environment: dict[str, str], out: Path, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
@@ -153,6 +154,20 @@ def test_pages_that_the_producer_missed_join_the_job(environment: dict[str, str]
     # What is done stays done.
     again = command(environment, "ocr-producer", "resume", out, "--quiet")
     assert again.returncode == 0 and len(records(out)) == 8, again.stderr
+
+
+def test_a_repaired_file_is_counted_again(environment: dict[str, str], tmp_path: Path) -> None:
+    scan, out = tmp_path / "scan.tif", tmp_path / "out"
+    scan.write_bytes(raw_tiff([Picture()] * 3, last=BOTTOM))
+    assert run(environment, out, "--no-report", scan).returncode == 1
+    (failed,) = [record for record in records(out) if record["status"] == "failed"]
+    assert failed["page"] == 3 and "pages 4-? could not be counted" in failed["error"]["message"]
+    still = command(environment, "ocr-producer", "retry", out, "--quiet")
+    assert still.returncode == 1 and len(records(out)) == 4
+    scan.write_bytes(raw_tiff([Picture()] * 6))
+    mended = command(environment, "ocr-producer", "retry", out, "--quiet")
+    assert mended.returncode == 0, mended.stderr
+    assert sorted((record["page"], record["status"]) for record in records(out)) == [(page, "ok") for page in range(6)]
 
 
 def test_heic_says_what_is_missing(environment: dict[str, str], tmp_path: Path) -> None:

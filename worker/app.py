@@ -20,6 +20,9 @@ DETECT_TASK = "ocrfleet.detect_image"
 CLEANUP_TASK = "ocrfleet.cleanup"
 RECONCILE_TASK = "ocrfleet.reconcile"
 RECONCILE_EVERY_S = 30
+# kombu's own names are "unacked" and so on, the same for every Celery app on the database: our workers would put
+# another app's messages on its queue again, by our timeout, and the other way round.
+UNACKED, UNACKED_INDEX, UNACKED_MUTEX = "ocrfleet:unacked", "ocrfleet:unacked_index", "ocrfleet:unacked_mutex"
 # A child with the largest of our networks loaded, and one ordinary page, peaks at 125 to 140 MB.
 SMALLEST_RECYCLE_MB = 192
 
@@ -63,6 +66,9 @@ def configuration(current: Settings) -> dict[str, Any]:
         # kombu looks for expired messages every 10 s * 10 by default; every 5 s costs one ZRANGE.
         "unacked_restore_interval": 5,
         "unacked_restore_throttle": 1,
+        "unacked_key": UNACKED,
+        "unacked_index_key": UNACKED_INDEX,
+        "unacked_mutex_key": UNACKED_MUTEX,
         # The NAT of a cheap provider forgets idle connections: keepalive keeps them, the health check finds dead ones.
         "socket_keepalive": True,
         "health_check_interval": 30,

@@ -18,6 +18,7 @@ from detector.memory import limit_memory, peak_rss_mb
 from detector.record import box_records, seconds_record, worker_name
 from worker.broker import blobs, connect
 from worker.messages import ImageRecord, ImageTask, ModelRecord, Original, failed_record
+from worker.page_options import adjusted
 from worker.process import reset_peak_rss
 from worker.settings import Settings
 from worker.storage import Fetch, Storage
@@ -109,19 +110,22 @@ class ImageRunner:
             limit_memory(self.settings.memory_limit_mb << 20)
         limit_side = degraded_limit_side(task.limit_side or self.settings.limit_side, losses)
         pages: int | UnsetType = UNSET
+        opened = ""
         try:
             with self.storage.open(task.uri) as path:
+                opened = str(path)
                 fetched = time.perf_counter()
                 pages = _true_pages(task, path)
-                detection = self.detector().detect(
-                    path, task.page_in_bytes, limit_side=limit_side, read=task.read or None
-                )
+                with adjusted(self.detector(), task.options, self.settings.memory_limit_mb):
+                    detection = self.detector().detect(
+                        path, task.page_in_bytes, limit_side=limit_side, read=task.options.read or None
+                    )
         except ImageError as error:
-            return replace_fields(self._failed(task, error, attempts), pages=pages)
+            return replace_fields(self._failed(task, error, attempts, opened), pages=pages)
         except ModelError as error:
-            if not task.read:
+            if not task.options.read:
                 raise
-            raise MachineFault(errno.ENOENT, str(error), f"recogniser {task.read}") from error
+            raise MachineFault(errno.ENOENT, str(error), f"recogniser {task.options.read}") from error
         except MemoryError:
             raise
         except Exception as error:
@@ -158,8 +162,10 @@ class ImageRunner:
             model=ModelRecord(info.name, info.sha256, info.runtime),
         )
 
-    def _failed(self, task: ImageTask, error: ImageError, attempts: int) -> ImageRecord:
+    def _failed(self, task: ImageTask, error: ImageError, attempts: int, opened: str) -> ImageRecord:
         message = str(error) or type(error).__name__
+        if opened and not task.uri.startswith("file:"):  # a copy in our spool, whose name tells nobody anything
+            message = message.replace(opened, task.image)
         return failed_record(
             task,
             error.type,
@@ -196,7 +202,10 @@ def at_original_size(detection: Detection, original: Original) -> Detection:
         replace(line, words=tuple(replace(word, points=enlarged(word.points)) for word in line.words))
         for line in detection.lines
     ]
-    flags = tuple(dict.fromkeys((*original.flags, *detection.flags)))
+    from detector.images.remarks import remarks
+
+    lost = remarks(detection.input_size, (original.width, original.height), blank=False)
+    flags = tuple(dict.fromkeys((*original.flags, *detection.flags, *lost)))
     return replace(detection, width=original.width, height=original.height, boxes=boxes, flags=flags, lines=lines)
 
 

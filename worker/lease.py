@@ -28,13 +28,13 @@ class LeaseKeeper:
         """Starts no thread yet: after a fork it would be gone."""
         self._ledger = ledger
         self._every_s = every_s
-        self._page: tuple[str, int] | None = None
+        self._page: tuple[str, int, str] | None = None
         self._thread: threading.Thread | None = None
 
     @contextmanager
-    def hold(self, job: str, index: int) -> Iterator[None]:
+    def hold(self, job: str, index: int, epoch: str = "") -> Iterator[None]:
         """Beat for this page, whose lease was taken (``Ledger.begin``), until the block is left."""
-        self._page = (job, index)
+        self._page = (job, index, epoch)
         try:
             if self._thread is None:
                 thread = threading.Thread(target=self._beat, name="lease", daemon=True)
@@ -50,7 +50,8 @@ class LeaseKeeper:
             # The page may end at any moment from here on: the ledger renews nothing that is not running.
             if (page := self._page) is None:
                 continue
+            job, index, epoch = page
             try:
-                self._ledger.renew(*page)
+                self._ledger.renew(job, index, epoch=epoch)
             except redis.RedisError as error:
-                logger.warning("could not renew the lease of %s:%d: %s", *page, error)
+                logger.warning("could not renew the lease of %s:%d: %s", job, index, error)

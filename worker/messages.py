@@ -7,12 +7,12 @@ from typing import Any
 
 import msgspec
 
-from detector.record import SCHEMA, BoxRecord, ErrorRecord, ErrorType, ImageRecord, ModelRecord, Seconds
+from detector.record import SCHEMA, UNREADABLE, BoxRecord, ErrorRecord, ErrorType, ImageRecord, ModelRecord, Seconds
 from worker.errors import WorkerError
+from worker.page_options import NO_OPTIONS, PageOptions
 
 __all__ = [
     "JOB_NAME",
-    "READER_NAME",
     "SCHEMA",
     "BoxRecord",
     "ErrorRecord",
@@ -31,8 +31,6 @@ __all__ = [
 ]
 
 JOB_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z")
-READER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}(?<!\.onnx)\Z")
-"""A recogniser's name. Never a path: who may send tasks may not choose which files of a worker's disk are loaded."""
 
 
 class MessageError(WorkerError):
@@ -66,10 +64,12 @@ class ImageTask(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         limit_side: the long side the network sees at most, pixels; 0 means the worker's own setting.
         blob_page: page inside the bytes, where the producer sent less than the whole file; -1: the same as ``page``.
         original: the page before the producer made it smaller; None: the bytes are as they were.
-        read: name of the recogniser that reads the page's boxes; empty: only boxes are wanted.
+        options: thresholds and the like that the job asks for.
+        epoch: which job of that name; "" in messages of versions that did not have it.
     """
 
-    schema: int = SCHEMA
+    # By a factory: what equals a plain default is left out on the wire, and a version that nobody sends helps nobody.
+    schema: int = msgspec.field(default_factory=lambda: SCHEMA)
     job: str
     index: int
     image: str
@@ -78,7 +78,8 @@ class ImageTask(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     limit_side: int = 0
     blob_page: int = -1
     original: Original | None = None
-    read: str = ""
+    options: PageOptions = NO_OPTIONS
+    epoch: str = ""
 
     @property
     def page_in_bytes(self) -> int:
@@ -121,17 +122,32 @@ def decode_task(data: bytes | dict[str, Any]) -> ImageTask:
     """
     try:
         task = _task_decoder.decode(data) if isinstance(data, bytes) else msgspec.convert(data, ImageTask)
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+    except UNREADABLE as error:
         raise MessageError(f"not an ImageTask: {error}") from None
     if task.schema != SCHEMA:
         raise MessageError(f"ImageTask of schema {task.schema}; this worker speaks {SCHEMA}: update the older side")
     if not JOB_NAME.match(task.job) or task.index < 0 or task.page < 0 or task.limit_side < 0:
         raise MessageError(f"ImageTask with a bad job name, index, page or limit: {task.job!r} {task.index}")
-    if task.read and not READER_NAME.match(task.read):
-        raise MessageError(f"ImageTask that names no recogniser: {task.job!r} {task.index} {task.read!r}")
     if task.original is not None and min(task.original.width, task.original.height) < 1:
         raise MessageError(f"ImageTask with an original of no size: {task.job!r} {task.index}")
     return task
+
+
+def page_named_in(message: object) -> ImageTask | None:
+    """The page a message is about, though it is not an ImageTask of this version; None if it names none."""
+    if not isinstance(message, dict):
+        return None
+    job, index, image, page, epoch = (message.get(name) for name in ("job", "index", "image", "page", "epoch"))
+    if not isinstance(job, str) or not JOB_NAME.match(job) or not isinstance(index, int) or not 0 <= index < 2**31:
+        return None
+    return ImageTask(
+        job=job,
+        index=index,
+        image=image if isinstance(image, str) else "",
+        uri="",
+        page=page if isinstance(page, int) and page >= 0 else 0,
+        epoch=epoch if isinstance(epoch, str) else "",
+    )
 
 
 def failed_record(task: ImageTask, error_type: ErrorType, message: str, **fields: Any) -> ImageRecord:

@@ -6,11 +6,17 @@ import contextlib
 import ctypes
 import os
 import signal
+import sys
 from pathlib import Path
 
 from detector import memory
 
 _CLEAR_PEAK = b"5"  # proc(5), /proc/pid/clear_refs: resets VmHWM
+
+
+def celery_command(*arguments: str) -> list[str]:
+    """The command line of ``celery -A worker.app ARGUMENTS`` that imports nothing from the current folder."""
+    return [sys.executable, "-P", "-m", "worker.celery_main", *arguments]
 
 
 def reset_peak_rss() -> None:

@@ -29,7 +29,7 @@ class JobKeys(NamedTuple):
 
 
 def now_ms() -> int:
-    """Wall-clock time in milliseconds: leases are compared across machines, so their clocks must roughly agree."""
+    """This machine's time in milliseconds. What machines compare is told by Redis' clock (broker/clock.py)."""
     return int(time.time() * 1000)
 
 

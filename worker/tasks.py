@@ -20,14 +20,16 @@ from detector.errors import ModelError
 from detector.record import worker_name
 from detector.runtimes import usable_card
 from worker import process
+from worker.admission import shared_memory, unfit_broker, unusable_pool
 from worker.app import CLEANUP_TASK, DETECT_TASK, RECONCILE_TASK, app
 from worker.broker import takes_no_writes
 from worker.detection import ImageRunner
 from worker.lease import LeaseKeeper
 from worker.ledger import Ledger, open_ledger
-from worker.ledger.dead_letters import MACHINE_FAULT, dead_record, record_dead_letter
+from worker.ledger.dead_letters import MACHINE_FAULT, dead_record, is_hopeless, record_dead_letter, steps_down
 from worker.ledger.reconcile import reconcile_all_once
-from worker.messages import ImageRecord, ImageTask, MessageError, decode_task, encode, failed_record
+from worker.log_format import configure_logging
+from worker.messages import ImageRecord, ImageTask, MessageError, decode_task, encode, failed_record, page_named_in
 from worker.ops.cleanup import clean_redis_once, clean_spool, remember_report, report_line
 from worker.ops.heartbeat import image_done
 from worker.settings import settings
@@ -43,13 +45,19 @@ NO_WRITES = "the broker does not answer, or takes no writes"
 def _configure_logging(loglevel: int | None = None, **_: Any) -> None:
     """Plain lines on stderr; Celery's per-task INFO lines stay out unless asked for."""
     level = loglevel or logging.INFO
-    logging.basicConfig(level=level, format="%(asctime)s %(levelname)s %(message)s")
+    configure_logging(level)
     logging.getLogger("celery.worker.strategy").setLevel(max(level, logging.WARNING))
     logging.getLogger("celery.app.trace").setLevel(max(level, logging.WARNING))
 
 
 @worker_init.connect
-def _prepare_main_process(**_: Any) -> None:
+def _prepare_main_process(sender: Any = None, **_: Any) -> None:
+    if reason := unusable_pool(getattr(sender, "pool_cls", None)):
+        raise SystemExit(f"ocr-worker: {reason}")
+    if several := shared_memory(getattr(sender, "concurrency", 1), getattr(sender, "autoscale", None)):
+        logger.warning(several)
+    if reason := unfit_broker():
+        raise SystemExit(f"ocr-worker: {reason}")
     try:
         usable_card(settings().model, settings().runtime)
     except ModelError as error:
@@ -115,7 +123,7 @@ def _line(record: ImageRecord) -> str:
 def _run(task: ImageTask, attempts: int, losses: tuple[str, ...]) -> ImageRecord:
     try:
         # Running a page smaller helps against too little memory or time, not against a full disk.
-        return _runner().run(task, attempts=attempts, losses=sum(loss != MACHINE_FAULT for loss in losses))
+        return _runner().run(task, attempts=attempts, losses=steps_down(losses))
     except MemoryError:
         cause = "OutOfMemory"
     except SoftTimeLimitExceeded:
@@ -128,7 +136,7 @@ def _run(task: ImageTask, attempts: int, losses: tuple[str, ...]) -> ImageRecord
         message = f"{type(error).__name__}: {error}"
         return failed_record(task, "Internal", message, attempts=attempts, worker=worker_name())
     # MemoryError must not reach Celery's main process (it would take it down). Back to the queue; the ledger counts.
-    _ledger().lose(task.job, task.index, cause)
+    _ledger().lose(task.job, task.index, cause, epoch=task.epoch)
     raise Reject(cause, requeue=True)
 
 
@@ -141,12 +149,32 @@ def _leave_to_another(task: ImageTask, error: MachineFault) -> str:
     """
     reason = f"{error.filename}: {error.strerror}"
     logger.error("%s page %d of job %s left to another machine: %s", task.image, task.page, task.job, reason)
-    _ledger().lose(task.job, task.index, MACHINE_FAULT)
+    _ledger().lose(task.job, task.index, MACHINE_FAULT, epoch=task.epoch)
     time.sleep(FAULT_PAUSE_S)
     return f"left to another machine: {reason}"
 
 
-@app.task(name=DETECT_TASK, bind=True, Request="worker.celery_ext.consumer:ImageRequest")
+def _refuse(message: Any, error: MessageError) -> str:
+    """A message this version does not understand, of a version to come or of a stranger. Returns one line for Flower.
+
+    If it names a page, that counts as a try: another worker may be newer. When every try was refused the page gets a
+    failed record, or its job would wait for it for ever.
+    """
+    logger.error("refused a message: %s", error)
+    task = page_named_in(message)
+    if task is None:
+        return f"refused: {error}"
+    begin = _ledger().begin(task.job, task.index, redelivered=False, epoch=task.epoch)
+    if begin.verdict == "exhausted":
+        reason = f"no worker understands it ({error}), {begin.attempts} tried: update them, then `retry`"
+        record = failed_record(task, "Internal", reason, attempts=begin.attempts, worker=worker_name())
+        record_dead_letter(_ledger(), record, epoch=task.epoch)
+    elif begin.verdict == "run":
+        _ledger().lose(task.job, task.index, MACHINE_FAULT, epoch=task.epoch)
+    return f"refused: {error}"
+
+
+@app.task(name=DETECT_TASK, bind=True, Request="worker.celery_ext.request:ImageRequest")
 def detect_image(self: Task, message: Any) -> str:
     """Run one page and write its record. Returns one line for Flower.
 
@@ -157,8 +185,7 @@ def detect_image(self: Task, message: Any) -> str:
     try:
         task = decode_task(message)
     except MessageError as error:
-        logger.error("refused a message: %s", error)
-        return f"refused: {error}"
+        return _refuse(message, error)
     redelivered = bool((self.request.delivery_info or {}).get("redelivered"))
     try:
         return _detect(task, redelivered)
@@ -174,20 +201,23 @@ def detect_image(self: Task, message: Any) -> str:
 
 def _detect(task: ImageTask, redelivered: bool) -> str:
     ledger = _ledger()
-    begin = ledger.begin(task.job, task.index, redelivered=redelivered)
-    if begin.verdict == "exhausted":
-        record = dead_record(task, begin.attempts, begin.losses, worker_name())
-        record_dead_letter(ledger, record)
+    begin = ledger.begin(task.job, task.index, redelivered=redelivered, epoch=task.epoch)
+    hopeless = begin.verdict == "run" and is_hopeless(begin.losses)
+    if begin.verdict == "exhausted" or hopeless:
+        tries = begin.attempts - hopeless  # of which `begin` has counted this one
+        record = dead_record(task, tries, begin.losses, worker_name())
+        record_dead_letter(ledger, record, epoch=task.epoch)
         return _line(record)
     if begin.verdict != "run":
         image_done(ledger.client, None)
         return f"dropped: {begin.verdict}"
-    with _leases().hold(task.job, task.index):
+    with _leases().hold(task.job, task.index, task.epoch):
         try:
             record = _run(task, begin.attempts, begin.losses)
         except MachineFault as error:
             return _leave_to_another(task, error)
-        taken = ledger.finish(task.job, task.index, ok=record.status == "ok", record=encode(record))
+        ok = record.status == "ok"
+        taken = ledger.finish(task.job, task.index, ok=ok, record=encode(record), epoch=task.epoch)
     image_done(ledger.client, record.model)
     return _line(record) if taken else "dropped: already recorded"
 

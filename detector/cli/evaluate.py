@@ -55,7 +55,9 @@ def evaluate(
 ) -> int:
     """Precision, recall and hmean against ground truth (ICDAR 2015 protocol, IoU 0.5, "###" ignored).
 
-    Each row runs in a process of its own; "peak MB" is the most that process ever held.
+    Each row runs in a process of its own; "peak MB" is the most that process ever held. Behind it stands where the
+    hmean of other such images would lie 95 times in 100 (bootstrap over images), and, from the second row on, the gain
+    over the first row with its interval (the same images drawn for both): a gain whose interval holds 0 may be luck.
 
     \b
     Examples:
@@ -99,7 +101,10 @@ def evaluate(
     if not as_json:
         click.echo(evaluation.HEADING)
     several = len(runtimes) * len(limits or (0,)) > 1
-    for summary, found in rows(samples):
+    first: Summary | None = None
+    for row, found in rows(samples):
+        summary = evaluation.compare(first, row) if first else row
+        first = first or row
         click.echo(json.dumps(summary.plain()) if as_json else evaluation.table_line(summary))
         if output:
             _draw_worst(found, output / f"{summary.runtime}-{summary.label}" if several else output)

@@ -11,6 +11,8 @@ from detector.cli.options import say
 from detector.errors import show
 from detector.exit_codes import ExitCode
 
+COLUMNS = 80
+
 
 @click.command()
 @click.option("--json", "as_json", is_flag=True, help="The whole cards, one JSON object a line.")
@@ -76,7 +78,7 @@ def _fetch(names: tuple[str, ...], wheel: Path | None, to: Path | None, data: Pa
 
 def _list(as_json: bool) -> int:
     from detector.models import list_models, load_card
-    from detector.public.models import public_model, public_names
+    from detector.public.models import public_names
     from detector.reading.models import list_readers
 
     names = list_models()
@@ -84,7 +86,7 @@ def _list(as_json: bool) -> int:
         say("no model is installed; install the package again, or train one with: ocr-detector train")
         return ExitCode.NOTHING
     if not as_json:
-        click.echo(f"{'name':24} {'':5} {'MB':>6}  {'sha256':12}  scores (hmean)")
+        click.echo(f"{'name':24} {'':5} {'MB':>5}  {'sha256':12}  a score (hmean; all: --json)")
     for name in names:
         card = load_card(name)
         size = card.path.stat().st_size
@@ -93,14 +95,15 @@ def _list(as_json: bool) -> int:
             click.echo(json.dumps({**card.details, **facts, "sha256": card.sha256}, ensure_ascii=False))
         else:
             known = card.details.get("scores")
-            scores = "; ".join(f"{on} {value}" for on, value in known.items()) if isinstance(known, dict) else ""
-            click.echo(f"{name:24} {card.precision:5} {size / 1e6:6.1f}  {card.sha256[:12]}  {scores or '–'}")
+            scores = [f"{on} {value}" for on, value in known.items()] if isinstance(known, dict) else []
+            score = scores[0] if scores else "–"
+            line = f"{name:24} {card.precision:5} {size / 1e6:5.1f}  {card.sha256[:12]}  {score}"
+            click.echo(line if len(line) <= COLUMNS else f"{line[: COLUMNS - 1]}…")
     readers = list_readers()
     if not as_json:
         for name in readers:
             click.echo(f"{name:24} reads text: --read {name}")
         for name in public_names():
             if name not in (*names, *readers):
-                model = public_model(name)
-                click.echo(f"{name:24} not here yet: ocr-detector models --fetch {name}  ({model.title})")
+                click.echo(f"{name:24} not here yet: ocr-detector models --fetch {name}")
     return ExitCode.OK

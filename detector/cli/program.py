@@ -12,6 +12,8 @@ from typing import Any
 
 import click
 
+from detector.cli.environment import unknown_names
+from detector.errors import printable_lines
 from detector.exit_codes import ExitCode
 
 Explained = tuple[str, ExitCode]
@@ -87,6 +89,8 @@ class Program(click.Group):
 
         if not standalone_mode:
             return run()
+        if wrong := unknown_names(os.environ):
+            click.echo(f"warning: {wrong}", err=True)
         sys.exit(run_to_exit_code(run, f"{name} {' '.join(words)}".strip(), self._explain, self._prefix))
 
 
@@ -124,7 +128,7 @@ def run_to_exit_code(run: Callable[[], Any], doing: str, explain: Explain, prefi
 
 
 def _say(line: str, code: int) -> int:
-    click.echo(line, err=True)
+    click.echo(printable_lines(line), err=True)  # a name in it may be a stranger's
     return code
 
 

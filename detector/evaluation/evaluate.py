@@ -6,7 +6,7 @@ import json
 import time
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from detector.errors import DetectorError
 from detector.evaluation.annotations import Sample
+from detector.evaluation.intervals import Table, hmean_interval, paired_gain
 from detector.evaluation.isolated_run import Found, IsolatedRun, run_isolated
 from detector.evaluation.metrics import Counts, evaluate_image
 from detector.exit_codes import ExitCode
@@ -57,6 +58,9 @@ class Summary:
         median_ms: median time of an image, milliseconds; 0 when unknown.
         runtime: what ran the network, such as "onnxruntime-int8"; "" when unknown.
         peak_mb: largest resident memory of the process that ran it, MiB; 0 when unknown.
+        interval: of the hmean, see `detector.evaluation.intervals`; None without images.
+        gain: in hmean over another summary of the same images, and its interval; see `compare`.
+        by_image: (N, 3) counts of each image.
     """
 
     label: str
@@ -65,15 +69,21 @@ class Summary:
     median_ms: float
     runtime: str = ""
     peak_mb: float = 0.0
+    interval: tuple[float, float] | None = None
+    gain: tuple[float, float, float] | None = None
+    by_image: Table | None = field(default=None, compare=False, repr=False)
 
     def plain(self) -> dict[str, Any]:
         """As an object for JSON; what is unknown is null."""
         names = ("matched", "gt", "det", "precision", "recall", "hmean")
+        gain = {"gain": [round(value, 4) for value in self.gain]} if self.gain else {}
         return {
             "label": self.label,
             "runtime": self.runtime or None,
             "images": self.images,
             **{name: round(getattr(self.counts, name), 4) for name in names},
+            "hmean_95": [round(value, 4) for value in self.interval] if self.interval else None,
+            **gain,
             "median_ms": round(self.median_ms, 1) or None,
             "peak_rss_mb": round(self.peak_mb, 1) or None,
         }
@@ -90,18 +100,28 @@ class Tally:
         self.worst: list[ImageScore] = []
         self._keep = keep
         self._counts = Counts()
+        self._by_image = array("q")
         self._seconds = array("d")
 
     def add(self, score: ImageScore) -> None:
         """Takes one image's result."""
         self._counts += score.counts
+        self._by_image.extend((score.counts.matched, score.counts.gt, score.counts.det))
         self._seconds.append(score.seconds)
         self.worst = worst([*self.worst, score], self._keep)
 
     def summary(self, label: str, runtime: str = "", peak_mb: float = 0.0) -> Summary:
         """The sum so far; precision and recall are over all boxes of all images, as the protocol has it."""
         median = float(np.median(self._seconds)) * 1000 if self._seconds else 0.0
-        return Summary(label, len(self._seconds), self._counts, median, runtime, peak_mb)
+        by_image = np.array(self._by_image, np.int64).reshape(-1, 3)
+        interval = hmean_interval(by_image) if len(by_image) else None
+        return Summary(label, len(by_image), self._counts, median, runtime, peak_mb, interval, by_image=by_image)
+
+
+def compare(first: Summary, other: Summary) -> Summary:
+    """``other`` with its gain over ``first``, two summaries of the same images in the same order."""
+    assert first.by_image is not None and other.by_image is not None
+    return replace(other, gain=paired_gain(first.by_image, other.by_image))
 
 
 def score_isolated(
@@ -184,8 +204,17 @@ def table_line(item: Summary) -> str:
     peak_mb = f"{item.peak_mb:7.0f}" if item.peak_mb else "      –"
     return (
         f"{item.runtime or '–':16}  {item.label:>7}  {item.images:6}  {counts.gt:6}  {counts.det:6}"
-        f"  {counts.precision:9.3f}  {counts.recall:6.3f}  {counts.hmean:6.3f}  {time_ms}  {peak_mb}"
+        f"  {counts.precision:9.3f}  {counts.recall:6.3f}  {counts.hmean:6.3f}  {time_ms}  {peak_mb}{_intervals(item)}"
     )
+
+
+def _intervals(item: Summary) -> str:
+    """What a row says after its numbers: how far the hmean may be off, and whether it differs from the first row's."""
+    words = f"  hmean {item.interval[0]:.3f} to {item.interval[1]:.3f} (95 %)" if item.interval else ""
+    if item.gain:
+        gain, low, high = item.gain
+        words += f", {gain:+.3f} on the first row ({low:+.3f} to {high:+.3f})"
+    return words
 
 
 def read_results(path: Path) -> Callable[[Path], Quads]:

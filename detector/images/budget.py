@@ -30,7 +30,9 @@ the page itself takes less memory than libvips does."""
 # All measured, as growth of a fresh process's peak.
 _BASE_BYTES = 6 * 2**20  # imports of a decoder, a whole JPEG file of up to 4 MB
 _VIPS_BASE_BYTES = 36 * 2**20  # import, thread pool and line caches of an 80 MP PNG
-_PILLOW_BYTES_PER_PIXEL = {"gif": 10, "jp2": 20, "avif": 14}  # others: the picture, and what is averaged from it
+_VIPS_CACHED_ROWS = 650  # whatever the page's height; of a panorama 393,536 wide that is 733 MiB
+_VIPS_CACHE_IN_BASE_BYTES = 12 * 2**20
+_PILLOW_BYTES_PER_PIXEL = {"gif": 14, "jp2": 20, "avif": 14, "heif": 14}  # others: picture and average
 
 
 def by_vips(header: Header) -> bool:
@@ -59,10 +61,17 @@ def estimate_bytes(header: Header, limit_side: int) -> int:
         return result + 7 * math.ceil(width / factor) * math.ceil(height / factor) + header.held_bytes
     if by_vips(header):
         factor = box_reduction(width, height, target)
+        # Transparency (of animations too) stays until its paper is chosen, and the canvas is then held once more.
+        result += 4 * width * height if header.kind == "webp" and (header.channels == 4 or header.held_bytes) else 0
         averaged = 9 * math.ceil(width / factor) * math.ceil(height / factor)  # 16-bit samples, and those as 8 bits
-        return result + _VIPS_BASE_BYTES + averaged + 512 * width * header.bytes_per_pixel // 8 + header.held_bytes
+        return result + _VIPS_BASE_BYTES + averaged + _line_cache_bytes(header) + header.held_bytes
     per_pixel = _PILLOW_BYTES_PER_PIXEL.get(header.kind, max(4, header.bytes_per_pixel) + 3)
     return result + width * height * per_pixel
+
+
+def _line_cache_bytes(header: Header) -> int:
+    """What libvips keeps of the rows it has read, beyond what _VIPS_BASE_BYTES holds: much for very wide pages."""
+    return max(0, _VIPS_CACHED_ROWS * header.width * header.bytes_per_pixel - _VIPS_CACHE_IN_BASE_BYTES)
 
 
 def decoded_bytes(header: Header, limit_side: int) -> int:
@@ -96,7 +105,7 @@ def estimate_strip_bytes(header: Header, limit_side: int) -> int:
     width, height = target_size(header.width, header.height, limit_side)
     rows = tile_size(height, width)[0]
     result = _BASE_BYTES + _VIPS_BASE_BYTES + 3 * width * height + (2 * 3 + 4) * rows * width
-    return result + 512 * header.width * header.bytes_per_pixel // 8 + header.held_bytes
+    return result + _line_cache_bytes(header) + header.held_bytes
 
 
 def check_budget(

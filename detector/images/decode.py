@@ -10,9 +10,10 @@ import numpy as np
 import numpy.typing as npt
 
 from detector.errors import CorruptImage, is_out_of_memory
+from detector.images.decoders.paper import on_paper, premultiplied
 from detector.images.header import PARSE_ERRORS, Header, open_pillow
-from detector.images.paper import on_paper, premultiplied
 from detector.images.sizes import box_reduction, jpeg_reduction
+from detector.memory import limit_in_force
 
 Pixels = npt.NDArray[np.uint8]
 
@@ -63,6 +64,12 @@ def decode_pillow(file: BinaryIO, header: Header, target: tuple[int, int], name:
             return to_rgb(image, target)
     except DECODE_ERRORS as error:
         raise_if_out_of_memory(error)
+        limit = limit_in_force()
+        if header.kind == "jp2" and limit:  # OpenJPEG says "broken data stream" for either
+            raise CorruptImage(
+                f"{name}: the {header.description} data is damaged, or cannot be decoded within {limit >> 20} MiB "
+                f"(OCRFLEET_MEMORY_LIMIT_MB); save it again as PNG if it opens elsewhere ({error})"
+            ) from error
         raise CorruptImage(f"{name}: the {header.description} data is damaged or cut off ({error})") from error
 
 
@@ -136,8 +143,10 @@ def to_rgb(image: Any, target: tuple[int, int]) -> Pixels:
         image = image.reduce(factor)  # premultiplies alpha itself
     pixels = np.array(image)
     if image.mode == "RGBA":
-        alpha = np.ascontiguousarray(pixels[:, :, 3])
-        return on_paper(premultiplied(np.ascontiguousarray(pixels[:, :, :3]), alpha), alpha)
+        del image  # all that is held at once counts: the budget has weighed it
+        alpha, colours = np.ascontiguousarray(pixels[:, :, 3]), np.ascontiguousarray(pixels[:, :, :3])
+        del pixels
+        return colours if alpha.min() == 255 else on_paper(premultiplied(colours, alpha), alpha)
     if pixels.ndim == 2:
         return cv2.cvtColor(pixels, cv2.COLOR_GRAY2RGB)  # type: ignore[return-value]
     return pixels

@@ -119,10 +119,6 @@ def read_header(file: BinaryIO, kind: str, name: str, page: int = 0) -> Header:
             header = _webp(file)
         elif kind == "tiff":
             header = _tiff(file, page, name)
-        elif kind == "heif":
-            from detector.images.heif import heif_header
-
-            header = heif_header(file, name)
         else:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # "Corrupt EXIF data": we answer by ourselves, not on stderr
@@ -262,7 +258,8 @@ def _webp(file: BinaryIO) -> Header:
     _, riff_size, _ = struct.unpack("<4sI4s", file.read(12))
     end = riff_size + 8
     size: tuple[int, int] | None = None
-    alpha = lossless = False
+    alpha = lossless = animated = False
+    alpha_bytes = 0
     orientation = 1
     has_exif = False
     while file.tell() < end:
@@ -274,7 +271,9 @@ def _webp(file: BinaryIO) -> Header:
         if kind == b"VP8X":
             body = file.read(10)
             size = 1 + int.from_bytes(body[4:7], "little"), 1 + int.from_bytes(body[7:10], "little")
-            alpha, has_exif = bool(body[0] & 0x10), bool(body[0] & 0x08)
+            alpha, has_exif, animated = bool(body[0] & 0x10), bool(body[0] & 0x08), bool(body[0] & 0x02)
+        elif kind == b"ALPH":
+            alpha_bytes = 2  # a pixel: libwebp unpacks the whole transparency before the first row
         elif kind == b"VP8L":
             bits = struct.unpack("<xI", file.read(5))[0]
             size = size or (1 + (bits & 0x3FFF), 1 + (bits >> 14 & 0x3FFF))
@@ -291,8 +290,11 @@ def _webp(file: BinaryIO) -> Header:
     if size is None:
         raise ValueError("no picture in it")
     channels = 4 if alpha else 3
-    held = 5 * size[0] * size[1] if lossless else 0  # lossy WebP is decoded and rescaled row by row
-    text = "lossless WebP" if lossless else "WebP"
+    # Lossy WebP is decoded and rescaled row by row. Of an animation libwebp holds two canvases, unscaled, however small
+    # its frames are; those may be lossless.
+    per_pixel = 9 if animated else 5 if lossless else alpha_bytes
+    held = per_pixel * size[0] * size[1]
+    text = "animated WebP" if animated else "lossless WebP" if lossless else "WebP"
     return Header("webp", *size, orientation, channels, channels, True, held, description=text)
 
 

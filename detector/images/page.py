@@ -19,14 +19,14 @@ from detector.images.budget import (
     estimate_strip_bytes,
     in_strips,
 )
-from detector.images.damage import Decoded
 from detector.images.decode import Pixels, decode_pillow, decode_webp
+from detector.images.decoders.damage import Decoded
+from detector.images.decoders.jpeg import decode_jpeg
+from detector.images.decoders.tiff import decode_tiff, is_whole
 from detector.images.header import Header, count_frames, read_header, sniff
-from detector.images.jpeg_decode import decode_jpeg
 from detector.images.sizes import target_size
 from detector.images.sniff import PAGED_KINDS, SNIFFED_BYTES, kind_of
 from detector.images.source import Source, opened
-from detector.images.tiff_decode import decode_tiff, is_whole
 
 if TYPE_CHECKING:
     from detector.images.vips import VipsStrips
@@ -115,7 +115,7 @@ def open_page(
         kind = sniff(file, name)
         if kind == "pdf":
             return _open_pdf(file, page, name, limit_side, max_pixels, max_bytes, make_room)
-        header = read_header(file, kind, name, page)
+        header = _header(file, kind, name, page)
         affordable = check_budget(header, name, limit_side, max_pixels, max_bytes)
         if make_room:
             make_room(estimate_bytes(header, affordable))
@@ -150,7 +150,7 @@ def open_strips(
     """
     with opened(source) as (file, name):
         kind = sniff(file, name)
-        header = None if kind == "pdf" else read_header(file, kind, name, page)
+        header = None if kind == "pdf" else _header(file, kind, name, page)
         if header is None or not in_strips(header, limit_side) or not is_whole(file, header):
             yield None
             return
@@ -176,7 +176,7 @@ def page_header(source: Source, page: int = 0) -> Header:
     with opened(source) as (file, name):
         kind = sniff(file, name)
         if kind != "pdf":
-            return read_header(file, kind, name, page)
+            return _header(file, kind, name, page)
         from detector.images.pdf import PdfPage
 
         with PdfPage(file, page, name) as pdf_page:
@@ -233,13 +233,21 @@ def _open_pdf(
     return Page(np.ascontiguousarray(pixels), header.width, header.height, tuple(flags))
 
 
+def _header(file: BinaryIO, kind: str, name: str, page: int) -> Header:
+    if kind != "heif" or page:
+        return read_header(file, kind, name, page)
+    from detector.images.decoders.heif import heif_header
+
+    return heif_header(file, name)
+
+
 def _decode(file: BinaryIO, header: Header, target: tuple[int, int], name: str, max_bytes: int) -> Decoded:
     if header.kind == "jpeg":
         return decode_jpeg(file, header, target, name)
     if header.kind == "tiff":
         return decode_tiff(file, header, target, name, max_bytes)
     if header.kind == "heif":
-        from detector.images.heif import decode_heif
+        from detector.images.decoders.heif import decode_heif
 
         return Decoded(decode_heif(file, header, target, name))
     if by_vips(header):

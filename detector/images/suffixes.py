@@ -11,10 +11,14 @@ IMAGE_SUFFIXES = PAGED_SUFFIXES | frozenset(
         *(".pnm", ".mpo", ".j2k", ".j2c", ".jpc", ".jpx", ".jpf", ".dib", ".tga", ".pcx", ".heic", ".heif", ".hif"),
     )
 )
-UNREAD_SUFFIXES = frozenset(
-    (".jxl", ".djvu", ".djv", ".7z", ".rar", ".cbr", ".cb7", ".zst", ".tzst", ".psd", ".psb", ".svg")
-)
+UNREAD_SUFFIXES = frozenset((".jxl", ".djvu", ".djv", ".7z", ".rar", ".cbr", ".cb7", ".tzst", ".psd", ".psb", ".svg"))
 """Pictures, documents and archives that are known but not read: each becomes a failed record that says what to do."""
+
+
+def is_taken(name: PurePath) -> bool:
+    """Whether a file of this name, met in a folder or an archive, becomes a page: one that is read, or a failed one."""
+    suffix = name.suffix.lower()
+    return suffix in IMAGE_SUFFIXES or suffix in UNREAD_SUFFIXES or name.name.lower().endswith(".tar.zst")
 
 
 def is_page(name: PurePath) -> bool:

@@ -17,8 +17,8 @@ import numpy.typing as npt
 
 from detector.errors import CorruptImage
 from detector.images.decode import Pixels, eight_bit, raise_if_out_of_memory
+from detector.images.decoders.paper import on_paper
 from detector.images.header import Header
-from detector.images.paper import on_paper
 from detector.images.sizes import box_reduction, jpeg_reduction
 
 FETCHED_ROWS = 64

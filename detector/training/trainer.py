@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import math
-import time
 from collections.abc import Iterator
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
@@ -45,6 +44,7 @@ class TrainConfig:
         schedule: 'poly' (power 0.9, as in the paper) or 'flat' (then a cosine fall over the last ``cooldown``).
         cooldown: fraction of the steps.
         warmup: steps.
+        first: step that the run begins with: it goes on in the plan of another run from that one's averaged weights.
         clip: largest gradient norm.
         ema: decay of the averaged weights, reached gradually.
         amp: bfloat16 (CPU) or float16 (CUDA) autocast.
@@ -67,6 +67,7 @@ class TrainConfig:
     schedule: str = "flat"
     cooldown: float = 0.3
     warmup: int = 100
+    first: int = 0
     clip: float = 5.0
     ema: float = 0.999
     amp: bool = True
@@ -86,7 +87,7 @@ class TrainConfig:
 
     def rate_at(self, step: int) -> float:
         """Learning rate of a step."""
-        warm = min(1.0, (step + 1) / max(self.warmup, 1))
+        warm = min(1.0, (step - self.first + 1) / max(self.warmup, 1))
         done = step / max(self.steps, 1)
         if self.schedule == "poly":
             return float(self.lr * warm * (1 - done) ** 0.9)
@@ -106,7 +107,6 @@ class Progress:
     loss: float
     terms: dict[str, float]
     rate: float
-    crops_per_second: float
 
 
 class Trainer:
@@ -153,7 +153,7 @@ class Trainer:
             self.distillation = FeatureDistillation(self.network.width, teacher_network).to(self.device)
         self.optimizer = _make_optimizer(config, self.network, self.distillation)
         self.scaler = torch.amp.GradScaler("cuda", enabled=config.amp and self.device.type == "cuda")
-        self.step = 0
+        self.step = config.first
         self.notes: dict[str, Any] = {}  # the caller's own record (best score, history); saved with the checkpoint
 
     def run(self, source: BatchSource, until: int | None = None) -> Iterator[Progress]:
@@ -168,14 +168,10 @@ class Trainer:
         for step in range(self.step, end):
             phase = self.config.phase_at(step)
             plan.append((step, phase.crop, phase.batch))
-        started = time.perf_counter()
         for batch in source.stream(plan):
             loss, terms = self._train_step(batch)
             self.step += 1
-            now = time.perf_counter()
-            rate = self.config.rate_at(self.step - 1)
-            yield Progress(self.step, loss, terms, rate, len(batch.image) / max(now - started, 1e-9))
-            started = time.perf_counter()
+            yield Progress(self.step, loss, terms, self.config.rate_at(self.step - 1))
 
     def _train_step(self, batch: Batch) -> tuple[float, dict[str, float]]:
         config = self.config

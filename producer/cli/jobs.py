@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from detector.errors import printable
 from detector.exit_codes import ExitCode
 from producer.cli.options import check_job_name, job_argument, quiet_option
 
@@ -25,14 +26,16 @@ def status(job: str | None, as_json: bool) -> None:
 
     from producer.fleet_job import connect_fleet, get_job
     from producer.job.status import StatusRow
+    from worker.ops.diagnosis import look_around
 
     _, ledger = connect_fleet()
-    rows = [StatusRow.of(get_job(ledger, name)) for name in ([job] if job else ledger.jobs())]
+    around = look_around(ledger)
+    rows = [StatusRow.of(get_job(ledger, name), around) for name in ([job] if job else ledger.jobs())]
     if as_json:
         found = [asdict(row) for row in rows]
         click.echo(json.dumps(found[0] if job else found))
     else:
-        click.echo("\n".join(map(str, rows)) or "no jobs")
+        click.echo("\n".join(printable(str(row)) for row in rows) or "no jobs")
 
 
 @click.command()
@@ -53,8 +56,8 @@ def watch(job: str, quiet: bool) -> ExitCode:
 
     app, ledger = connect_fleet()
     last = watch_job(app, ledger, job, quiet=quiet)
-    click.echo(str(StatusRow.of(last)), err=True)
-    return ExitCode.FAILED if last.failed else ExitCode.OK
+    click.echo(printable(str(StatusRow.of(last))), err=True)
+    return ExitCode.FAILED if last.failed or not last.finished else ExitCode.OK
 
 
 @click.command()

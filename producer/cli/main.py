@@ -11,6 +11,7 @@ COMMANDS = {
     "run": ("producer.cli.run:run", "Detect text in PATH... on this machine, with workers of its own."),
     "enqueue": ("producer.cli.enqueue:enqueue", "Scan PATH... and feed it to the workers of OCRFLEET_REDIS_URL."),
     "watch": ("producer.cli.jobs:watch", "Show JOB's progress until it is done."),
+    "watch-folder": ("producer.cli.watch_folder:watch_folder", "Detect text in what comes into DIR, each file once."),
     "collect": ("producer.cli.collect:collect", "Write JOB's results to OUT/results.jsonl."),
     "resume": ("producer.cli.resume:resume", "Go on with an interrupted job: an OUT folder, or a JOB."),
     "retry": ("producer.cli.resume:retry", "Do the failed images of OUT or JOB again."),
@@ -18,6 +19,7 @@ COMMANDS = {
     "jobs": ("producer.cli.jobs:jobs", "All jobs this broker knows, oldest first."),
     "cancel": ("producer.cli.jobs:cancel", "Stop JOB: what waits is dropped, what is done stays."),
     "forget": ("producer.cli.jobs:forget", "Remove all of JOB's keys from Redis."),
+    "serve": ("producer.cli.serve:serve", "A web page and an HTTP API for this machine or a fleet."),
     "export": ("producer.cli.export:export", "Convert OUT/results.jsonl to another program's format."),
     "report": ("producer.cli.export:report", "Write OUT/report.html from OUT/results.jsonl."),
 }

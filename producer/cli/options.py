@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import codecs
+import re
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import click
 
 from detector.public.models import DEFAULT_READER
-from worker.messages import JOB_NAME, READER_NAME
+from worker.messages import JOB_NAME
+from worker.page_options import READER_NAME
 
 
 def check_job_name(context: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
@@ -21,7 +25,7 @@ def check_job_name(context: click.Context, parameter: click.Parameter, value: st
 
 def check_reader(context: click.Context, parameter: click.Parameter, value: str | None) -> str:
     """Click callback for ``--read``: a name, since a file's path means nothing to other machines."""
-    if value and not READER_NAME.match(value):
+    if value and not re.match(READER_NAME, value):
         raise click.BadParameter("give a recogniser's name; your own NAME.onnx goes into a folder of OCRFLEET_MODELS")
     return value or ""
 
@@ -44,6 +48,7 @@ limit_side_option = click.option(
     type=click.IntRange(32, 8192),
     help="Long side the network sees at most, pixels. Images only shrink.",
 )
+
 read_option = click.option(
     "--read",
     is_flag=False,
@@ -52,11 +57,46 @@ read_option = click.option(
     metavar="[NAME]",
     help=f"Read the text too, with this recogniser. [without NAME: {DEFAULT_READER}]",
 )
+
+
+def page_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The options that travel with every page (`worker.page_options.PageOptions`)."""
+    for option in (
+        read_option,
+        click.option(
+            "--memory-limit-mb",
+            type=click.IntRange(64, 1 << 20),
+            help="Of one worker process, MiB; pages that need more are opened smaller or refused. Workers elsewhere "
+            "take it where it is less than their own.",
+        ),
+        click.option(
+            "--tiled/--untiled", default=None, help="Large pages in overlapping tiles.  [default: as the profile]"
+        ),
+        click.option("--binarize", type=click.FloatRange(0.01, 0.99), help="Pixels from this probability on are text."),
+        click.option("--unclip-ratio", type=click.FloatRange(0, 10), help="How much the found regions grow."),
+        click.option(
+            "--box-threshold",
+            type=click.FloatRange(0, 1),
+            help="Drop boxes with a lower score.  [default of all three: on the model's card]",
+        ),
+    ):
+        function = option(function)
+    return function
+
+
+update_option = click.option(
+    "--update", is_flag=True, help="Add images that are new in PATH... since the job began. Without it: say how many."
+)
+overlays_option = click.option("--overlays", is_flag=True, help="Draw the boxes of every image into OUT/overlays.")
+report_option = click.option("--report/--no-report", default=True, show_default=True, help="Write OUT/report.html.")
 out_option = click.option(
     "-o", "--out", "out", type=click.Path(path_type=Path, file_okay=False), required=True, help="Output folder."
 )
 sniff_option = click.option(
     "--sniff", is_flag=True, help="In folders, also take files of unknown or no suffix that begin like an image or PDF."
+)
+follow_links_option = click.option(
+    "--follow-links", is_flag=True, help="In folders, also take links that lead out of them."
 )
 
 

@@ -43,8 +43,10 @@ def retry(target: str, quiet: bool) -> ExitCode:
 
 
 def _resume_or_retry(target: str, *, quiet: bool, retry: bool) -> ExitCode:
-    from producer.fleet_job import connect_fleet, feed_job, get_job, retry_on_broker
+    from producer.fleet_job import connect_fleet, feed_job, get_job
+    from producer.job.begin_again import retry_on_broker
     from producer.job.output_folder import OutputFolder, state_folder
+    from producer.job.recount import recount
     from worker.messages import JOB_NAME
 
     folder = OutputFolder(Path(target).absolute())
@@ -61,6 +63,8 @@ def _resume_or_retry(target: str, *, quiet: bool, retry: bool) -> ExitCode:
         raise NoSuchJobError(
             f"{target} was enqueued on another machine: {'retry' if retry else 'resume'} it there",
         )
+    if retry and folder.manifest.exists():
+        recount(folder.manifest, ledger.pages_in_state(target, b"f"))
     if retry and retry_on_broker(ledger, target) == 0:
         raise NothingToDoError(f"job {target} has no failed images")
     watching = sys.stderr.isatty()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 from click.core import ParameterSource
@@ -13,12 +13,16 @@ from producer.cli.options import (
     absolute,
     check_job_name,
     default_job_name,
+    follow_links_option,
     limit_side_option,
     out_option,
+    overlays_option,
+    page_options,
     quiet_option,
-    read_option,
+    report_option,
     sniff_option,
     sources_argument,
+    update_option,
     zip_encoding_option,
 )
 from producer.errors import OtherJobError
@@ -26,8 +30,9 @@ from producer.errors import OtherJobError
 if TYPE_CHECKING:
     from producer.job.output_folder import JobRequest
 
+PAGE_OPTIONS = ("box_threshold", "unclip_ratio", "binarize", "tiled", "memory_limit_mb", "read")
 # Options that all pages of a job must share, and those that may differ from one run of it to the next.
-_FIXED = ("job", "limit_side", "profile", "model", "runtime", "read")
+_FIXED = ("job", "limit_side", "profile", "model", "runtime", *PAGE_OPTIONS)
 _FREE = ("workers", "overlays", "report")
 
 
@@ -52,6 +57,7 @@ def _absolute_model(context: click.Context, parameter: click.Parameter, model: s
     help="Limits for this machine; `low` is the low-spec switch.",
 )
 @limit_side_option
+@page_options
 @click.option("--workers", type=click.IntRange(1, 64), default=1, show_default=True, help="Worker processes to start.")
 @click.option("--model", callback=_absolute_model, help="A model's name, or an .onnx file.  [default: dbnet-resnet18]")
 @click.option(
@@ -61,11 +67,12 @@ def _absolute_model(context: click.Context, parameter: click.Parameter, model: s
     show_default=True,
     help="Inference engine.",
 )
-@read_option
-@click.option("--overlays", is_flag=True, help="Draw the boxes of every image into OUT/overlays.")
+@overlays_option
+@report_option
+@update_option
 @sniff_option
 @zip_encoding_option
-@click.option("--report/--no-report", default=True, show_default=True, help="Write OUT/report.html.")
+@follow_links_option
 @quiet_option
 def run(
     sources: tuple[str, ...],
@@ -76,12 +83,14 @@ def run(
     workers: int,
     model: str,
     runtime: str,
-    read: str,
     overlays: bool,
     report: bool,
+    update: bool,
     sniff: bool,
     zip_encoding: str,
+    follow_links: bool,
     quiet: bool,
+    **options: Any,
 ) -> ExitCode:
     """Detect text in PATH... on this machine: starts a private server and workers, and stops them again.
 
@@ -97,6 +106,7 @@ def run(
     """
     from producer.job.output_folder import JobRequest, OutputFolder
     from producer.local.job import run_local_job
+    from worker.page_options import PageOptions
 
     request = JobRequest(
         job=job or default_job_name(),
@@ -106,19 +116,22 @@ def run(
         model=model,
         runtime=runtime,
         workers=workers,
-        read=read,
         overlays=overlays,
         report=report,
+        options=PageOptions(**options),
         sniff=sniff,
         zip_encoding=zip_encoding,
+        follow_links=follow_links,
     )
     folder = OutputFolder(out.absolute())
     if folder.exists():
         request = _going_on(folder.request(), request, out)
         click.echo(f"going on with job {request.job} in {out}", err=True)
+    elif folder.manifest.exists() and folder.private.is_dir() and not folder.results.exists():
+        folder.manifest.unlink()  # a run was killed just before it took this folder for its own
     elif folder.results.exists() or folder.manifest.exists():
         raise OtherJobError(f"{out} holds results of something else: choose another -o")
-    return run_local_job(folder, request, quiet=quiet).exit_code
+    return run_local_job(folder, request, quiet=quiet, update=update).exit_code
 
 
 def _going_on(begun: JobRequest, given: JobRequest, out: Path) -> JobRequest:
@@ -138,10 +151,16 @@ def _going_on(begun: JobRequest, given: JobRequest, out: Path) -> JobRequest:
         )
     source = click.get_current_context().get_parameter_source
     typed = {name for name in (*_FIXED, *_FREE) if source(name) is ParameterSource.COMMANDLINE}
-    for name in _FIXED:
-        if name in typed and getattr(given, name) != getattr(begun, name):
-            was, option = getattr(begun, name) or "its default", f"--{name.replace('_', '-')}"
+    for name in typed - set(_FREE):
+        was, now = (_asked(request, name) for request in (begun, given))
+        if now != was:
+            was, option = was or "its default", f"--{name.replace('_', '-')}"
             raise OtherJobError(
                 f"{out} holds a job begun with {option} {was}: leave {option} out, or choose another -o"
             )
     return msgspec.structs.replace(begun, **{name: getattr(given, name) for name in _FREE if name in typed})
+
+
+def _asked(request: JobRequest, name: str) -> object:
+    """What a request says of one option of this command."""
+    return getattr(request.options if name in PAGE_OPTIONS else request, name)

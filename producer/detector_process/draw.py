@@ -22,6 +22,7 @@ from detector.errors import ImageError
 from producer.detector_process.line_process import ANSWER_TIMEOUT_S, LineProcess
 from worker.messages import BoxRecord
 from worker.storage.files import Storage
+from worker.storage.remote import SCHEMES, Remote
 
 
 class _Answer(msgspec.Struct):
@@ -64,7 +65,9 @@ class OverlayProcess:
         """
         self._child = LineProcess("detector.overlay", timeout_s)
         self._spool = tempfile.TemporaryDirectory(prefix="ocrfleet-draw-", ignore_cleanup_errors=True)
-        self._storage = Storage((), Path(self._spool.name))
+        # The manifest is of this user's own scan: what it names may be fetched.
+        remote = Remote(("https:/",), s3_open=True)
+        self._storage = Storage((), Path(self._spool.name), dict.fromkeys(SCHEMES, remote.fetch))
 
     def __enter__(self) -> OverlayProcess:
         """Nothing runs before the first picture."""
@@ -81,12 +84,14 @@ class OverlayProcess:
         """Writes one JPEG; its folder must exist.
 
         Args:
-            uri: the page's file or archive member, as in the manifest.
+            uri: the page's file, archive member or address, as in the manifest; empty where nobody knows it.
             page: 0-based page.
             boxes: in original upright pixels.
             out: the JPEG to write.
             max_side: its longer side at most, pixels.
         """
+        if not uri:
+            return Drawn(False, error="the image is on the machine that enqueued the job")
         drawn_to = Path(self._spool.name) / "drawn.jpg"  # `out` may have a name JSON cannot carry
         try:
             with self._storage.open(uri) as path:

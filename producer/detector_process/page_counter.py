@@ -10,13 +10,13 @@ from urllib.parse import quote
 import msgspec
 
 from producer.detector_process.line_process import LineProcess
-from producer.sources.page_count import CannotCountError
+from producer.errors import CannotCountError
 
 COUNT_TIMEOUT_S = 20.0
 
 
 class CountAnswer(msgspec.Struct, frozen=True):
-    """One line of ``python -m detector.count_pages``; see there."""
+    """One line of ``python -m detector.images.count_pages``; see there."""
 
     ok: bool
     pages: int = 0
@@ -29,10 +29,10 @@ def can_count() -> bool:
 
 
 class PageCounter:
-    """A ``python -m detector.count_pages`` process, started at the first PDF and again after it died."""
+    """A ``python -m detector.images.count_pages`` process, started at the first PDF and again after it died."""
 
     def __init__(self, timeout_s: float = COUNT_TIMEOUT_S) -> None:
-        self._child = LineProcess("detector.count_pages", timeout_s)
+        self._child = LineProcess("detector.images.count_pages", timeout_s)
 
     def close(self) -> None:
         """End the process. Safe to call twice."""

@@ -2,44 +2,46 @@
 
 Order of things: read from the stream, append to ``results.jsonl``, fsync, remove from the stream. A crash before the
 removal makes the same records come again; they are recognised by their index, since the file is read once at start.
-A file of another job is refused before anything is read from Redis (results_owner.py).
+A file of another job is refused before anything is read from Redis (results_owner.py), and a job that was forgotten and
+enqueued again meanwhile is another job. What is no record of this job goes to a quarantine file, and the rest goes on.
 
 All it needs of a broker whose memory is full is what such a broker still allows: reading and removing.
 """
 
 from __future__ import annotations
 
+import logging
 import os
-import socket
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext, suppress
 from io import FileIO
 from pathlib import Path
 from types import TracebackType
-from typing import Any
 
-from redis.exceptions import OutOfMemoryError, RedisError
+import msgspec
+from redis.exceptions import RedisError
 
-from detector.record import worker_name
-from producer.errors import ProducerError
+from detector.record import UNREADABLE
+from producer.job.collector_lock import AlreadyCollectingError, FileLock, JobLock
 from producer.job.results_file import Line, decode_line, keep_last_records, read_lines, truncate_torn_line
 from producer.job.results_owner import ResultsOwner, check_name, claim
-from worker.ledger.ledger import Ledger
+from worker.ledger.ledger import JobReplacedError, Ledger
 from worker.redis_keys import JobKeys
 
+logger = logging.getLogger(__name__)
 BATCH = 256
-LOCK_S = 30
+# How often the lock is renewed while a large file is read.
+LOCK_EVERY_LINES = 100_000
 _UNSEEN, _OK, _FAILED = 0, 1, 2
-
-
-class AlreadyCollectingError(ProducerError):
-    """Another process collects this job. The message names it."""
 
 
 class Collector:
     """Collects one job into one ``results.jsonl``. Use as a context manager, call :meth:`step` often.
 
     Memory: one byte a page of the job.
+
+    Attributes:
+        refused: entries that were no records of this job.
     """
 
     def __init__(
@@ -68,9 +70,11 @@ class Collector:
         self._owner = owner
         self._on_disk = on_disk
         self._keys = JobKeys.of(job)
-        self._lock_key = f"{self._keys.job}:collector"
-        self._me = worker_name().encode()
+        self._lock = JobLock(ledger.client, f"{self._keys.job}:collector", job)
+        self._file_lock = FileLock(results)
+        self._identity: tuple[bytes, bytes] | None = None
         self.results = results
+        self.refused = 0
         self._seen = bytearray(total)
         self._superseded = False
         self._file: FileIO | None = None
@@ -83,10 +87,13 @@ class Collector:
             AlreadyCollectingError: another process collects this job.
         """
         self._refuse_another_jobs()
-        self._take_lock()
+        self._lock.take()
         try:
+            self._identity = self._identity_now()
+            self._reach(self._ledger.client.hget(self._keys.job, "total"))
             if self._owner is not None:
                 claim(self.results, self._owner)
+            self._file_lock.take()
             self.results.parent.mkdir(parents=True, exist_ok=True)
             if self.results.exists():
                 truncate_torn_line(self.results)
@@ -106,8 +113,10 @@ class Collector:
                     return
 
     def _read_what_is_there(self) -> None:
-        for _, line in read_lines(self.results):
-            if line is not None:
+        for number, (_, line) in enumerate(read_lines(self.results), 1):
+            if number % LOCK_EVERY_LINES == 0:
+                self._lock.keep()
+            if line is not None and 0 <= line.index < self.total:
                 check_name(self.results, line.job or self._job, self._job)
                 # Two of one page: an earlier collector was killed before it dropped what a retry made good.
                 self._superseded |= self._marked(line.index) != _UNSEEN
@@ -127,34 +136,39 @@ class Collector:
         finally:
             self._release_lock(failed=exc is not None)
 
-    def _take_lock(self) -> None:
-        client = self._ledger.client
-        with suppress(OutOfMemoryError):  # a full broker: see who holds it, and go on without it if nobody does
-            if client.set(self._lock_key, self._me, nx=True, ex=LOCK_S):
-                return
-        holder = client.get(self._lock_key)
-        if holder not in (None, self._me) and not _is_dead_neighbour(holder):
-            raise AlreadyCollectingError(
-                f"job {self._job} is being collected by {holder.decode()}; two collectors would share its records"
-            )
-        self._keep_lock()
+    @property
+    def _me(self) -> bytes:
+        return self._lock.me
+
+    @_me.setter
+    def _me(self, value: bytes) -> None:
+        self._lock.me = value
 
     def _release_lock(self, *, failed: bool) -> None:
+        self._file_lock.release()
         # A broker on the disk that is full refuses this too; what is to be said is that the disk is full.
         with suppress(RedisError) if failed else nullcontext():
-            self._ledger.client.delete(self._lock_key)
+            self._lock.release()
 
-    def _keep_lock(self) -> None:
-        # Emptying a full broker comes first; a second collector, should there be one, would lose no record either.
-        with suppress(OutOfMemoryError):
-            self._ledger.client.set(self._lock_key, self._me, ex=LOCK_S)
+    def _identity_now(self) -> tuple[bytes, bytes] | None:
+        """What tells this job from others of its name; None while there is no such job."""
+        created, epoch = (self._ledger.client.hget(self._keys.job, name) for name in ("created_ms", "epoch"))
+        return None if created is None else (created, epoch or b"")
+
+    def _reach(self, total: bytes | None) -> None:
+        """The job grew: files have more pages than were counted."""
+        if total is not None and total.isdigit() and int(total) > self.total:
+            self._seen.extend(bytes(int(total) - self.total))
+
+    @property
+    def total(self) -> int:
+        """Pages of the job, as far as is known here."""
+        return len(self._seen)
 
     def _marked(self, index: int) -> int:
         return self._seen[index] if index < len(self._seen) else _UNSEEN
 
     def _mark(self, line: Line) -> None:
-        if line.index >= len(self._seen):
-            self._seen.extend(bytes(line.index + 1 - len(self._seen)))
         self._seen[line.index] = _OK if line.status == "ok" else _FAILED
 
     def on_disk(self, *, ok: bool) -> Iterator[int]:
@@ -180,30 +194,78 @@ class Collector:
         """
         assert self._file is not None, "use the collector as a context manager"
         client = self._ledger.client
-        self._keep_lock()
-        answer: Any = client.xread({self._keys.results: "0"}, count=BATCH, block=block_ms or None)
-        if not answer:
-            return []
-        # redis-py answers a list of pairs in RESP2 and a dict of lists in RESP3.
-        entries = next(iter(answer.values()))[0] if isinstance(answer, dict) else answer[0][1]
+        entries = self._waiting()
+        if not entries and block_ms and client.xread({self._keys.results: "0"}, count=1, block=block_ms):
+            entries = self._waiting()
+        self._lock.keep()
         new = []
         fresh = bytearray()
-        for _, fields in entries:
-            raw = fields[b"record"]
-            line = decode_line(raw)
+        for entry, fields in entries:
+            line = self._record_in(entry, fields)
+            if line is None:
+                continue
             before = self._marked(line.index)
             if before == _OK or (before == _FAILED and line.status == "failed"):
                 continue  # came again after a crash between fsync and removal
             self._superseded |= before == _FAILED  # a retry made it good
             self._mark(line)
-            fresh += raw + b"\n"
+            fresh += fields[b"record"] + b"\n"
             new.append(line)
         self._append(fresh)
-        client.xdel(self._keys.results, *(entry_id for entry_id, _ in entries))
+        if entries:
+            client.xdel(self._keys.results, *(entry for entry, _ in entries))
         return new
+
+    def _waiting(self) -> list[tuple[bytes, dict[bytes, bytes]]]:
+        """The next entries of the stream, surely of this job.
+
+        Raises:
+            JobReplacedError: the job of this name is another one by now.
+        """
+        pipe = self._ledger.client.pipeline(transaction=False)
+        pipe.xrange(self._keys.results, count=BATCH)
+        # Asked after: had another job of this name begun before the entries were read, it would be there now.
+        pipe.hget(self._keys.job, "created_ms")
+        pipe.hget(self._keys.job, "epoch")
+        pipe.hget(self._keys.job, "total")
+        entries, created, epoch, total = pipe.execute()
+        if created is not None:
+            self._reach(total)
+            now = (created, epoch or b"")
+            if self._identity is not None and now != self._identity:
+                raise JobReplacedError(self._job)
+            self._identity = now
+        return list(entries)
+
+    def _record_in(self, entry: bytes, fields: dict[bytes, bytes]) -> Line | None:
+        """The record of an entry; None, and the entry kept for people, if it is none of this job's."""
+        raw = fields.get(b"record")
+        try:
+            line = decode_line(raw or b"")
+        except UNREADABLE as error:
+            self._refuse(entry, raw or repr(fields).encode(), f"not a record ({error})")
+            return None
+        if not 0 <= line.index < self.total or line.job not in ("", self._job) or b"\n" in (raw or b""):
+            self._refuse(entry, raw or b"", f"not a record of job {self._job} with {self.total} pages")
+            return None
+        return line
+
+    def _refuse(self, entry: bytes, raw: bytes, reason: str) -> None:
+        self.refused += 1
+        with self.quarantine.open("ab") as file:
+            kept = {"entry": entry.decode(), "reason": reason, "raw": raw.decode(errors="backslashreplace")}
+            file.write(msgspec.json.encode(kept) + b"\n")
+        logger.warning("an entry of job %s is %s: kept in %s", self._job, reason, self.quarantine)
+
+    @property
+    def quarantine(self) -> Path:
+        """Where entries that are no records of this job are kept."""
+        return self.results.parent / ".ocrfleet" / "quarantine.jsonl"
 
     def _append(self, lines: bytearray) -> None:
         assert self._file is not None
+        if not lines:
+            return
         try:
             # Unbuffered: what a full disk did not take must not be tried again when the file is closed.
             left = memoryview(lines)
@@ -214,7 +276,4 @@ class Collector:
             raise OSError(error.errno, error.strerror, str(self.results)) from None
 
 
-def _is_dead_neighbour(holder: bytes) -> bool:
-    """Whether the lock's holder was a process of this machine that is gone."""
-    host, _, pid = holder.decode().rpartition(":")
-    return host == socket.gethostname() and pid.isdigit() and not Path(f"/proc/{pid}").exists()
+__all__ = ["AlreadyCollectingError", "Collector"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 
@@ -12,11 +12,11 @@ import redis
 from celery import Celery
 
 from producer.job.manifest import ManifestLine
-from producer.job.refuse import refuse
-from producer.job.upload import BATCH_BYTES, BATCH_PAGES, CannotSendError, Parcel, Uploader
+from producer.job.upload import BATCH_BYTES, BATCH_PAGES, CannotSendError, Parcel, Uploader, refuse
 from worker.broker import queue
 from worker.ledger.ledger import Ledger
 from worker.messages import ImageTask
+from worker.page_options import NO_OPTIONS, PageOptions
 from worker.redis_keys import JobKeys, now_ms
 
 
@@ -48,6 +48,9 @@ class Window:
 # An upload over a slow line must not keep the caller from collecting and showing progress.
 STEP_S = 1.0
 LOOK_AHEAD = 64
+LOOK_AGAIN_S = 5.0
+# So many pages of an urgent job may be on their way whatever else waits.
+URGENT_PAGES = 32
 # With fewer records than UNWEIGHED their size does not matter; else WEIGHED records are measured at each of two places
 # of the stream.
 UNWEIGHED = 256
@@ -71,9 +74,12 @@ class Feeder:
         manifest: Iterable[ManifestLine],
         *,
         limit_side: int = 0,
-        read: str = "",
+        options: PageOptions = NO_OPTIONS,
         window: Window | None = None,
         uploader: Uploader | None = None,
+        epoch: str = "",
+        again: Callable[[int], Iterator[ManifestLine]] | None = None,
+        urgent: bool = False,
     ) -> None:
         """Send nothing yet.
 
@@ -83,9 +89,12 @@ class Feeder:
             job: the job's name.
             manifest: its pages.
             limit_side: long side the network sees at most, pixels; 0 leaves it to the workers.
-            read: name of the recogniser that reads the boxes; empty for none.
+            options: what else the job asks of the workers.
             window: how much may wait in Redis.
             uploader: sends the pages' bytes too; None if workers open the pages themselves.
+            epoch: which job of that name.
+            again: the manifest's lines from an index on, for pages that a broker forgot having been fed.
+            urgent: workers take these pages next, and a window that others have filled does not hold them up.
         """
         self._app = app
         self._ledger = ledger
@@ -94,9 +103,14 @@ class Feeder:
         self._drained = False
         self._added: deque[ManifestLine] = deque()
         self._limit_side = limit_side
-        self._reader = read
+        self._options = options
         self._window = window or Window()
         self._uploader = uploader
+        self._epoch = epoch
+        self._again = again
+        self._urgent = urgent
+        self._fed_since_look = False
+        self._looked_at = 0.0
         self._unsent: deque[ManifestLine] = deque()
         self._packed: Parcel | None = None
         self._weighed_at = 0
@@ -112,23 +126,66 @@ class Feeder:
         client = self._ledger.client
         room = self._window.high - sum(queue.depth(client))
         if room < self._window.high - self._window.low:
+            room = self._urgent_room()
+        if room <= 0:
             return 0
         self.waiting = self._reason_to_wait()
         if self.waiting:
             return 0
         if self._uploader is not None:
             sent = self._step_uploading(self._uploader, room)
-            self.sent += sent
+            self._count(sent)
             return sent
         sent = 0
         while sent < room:
             lines = self._take(min(room - sent, 64))
             if not lines:
-                self.exhausted = True
+                self._at_the_end(sent)
                 break
             sent += self._feed(lines)
-        self.sent += sent
+        self._count(sent)
         return sent
+
+    @property
+    def feeds_all(self) -> bool:
+        """Whether this is the job's producer, not a collector that only adds what the scan missed."""
+        return self._again is not None
+
+    def _urgent_room(self) -> int:
+        """What an urgent job may send though the window is full."""
+        if not self._urgent:
+            return 0
+        in_flight: int = self._ledger.client.hlen(JobKeys.of(self._job).tasks)
+        return URGENT_PAGES - in_flight
+
+    def _count(self, sent: int) -> None:
+        self.sent += sent
+        self._fed_since_look |= bool(sent)
+
+    def _at_the_end(self, sent: int) -> None:
+        """All of the manifest was fed, unless the broker lost its last seconds meanwhile: then what it forgot is next.
+
+        A pass that sent nothing ends it: the job was cancelled, say.
+        """
+        self.exhausted = True
+        if self._fed_since_look or sent:
+            self._fed_since_look = False
+            self._begin_again()
+
+    def look_again(self) -> None:
+        """The ledger has pages that nobody fed: if they are still there, feed them. Looks every ``LOOK_AGAIN_S``."""
+        now = time.monotonic()
+        if self.exhausted and now - self._looked_at > LOOK_AGAIN_S:
+            self._looked_at = now
+            self._begin_again()
+
+    def _begin_again(self) -> None:
+        first = next(self._ledger.pages_in_state(self._job, b"\0"), None)
+        if first is not None and self._again is not None:
+            self._lines = self._again(first)
+            self._drained = False
+            self._added.clear()  # they are at the manifest's end
+            self.exhausted = False
 
     def go_on(self, added: Iterable[ManifestLine]) -> None:
         """Feed pages too that were added to the end of the manifest's file meanwhile."""
@@ -174,7 +231,7 @@ class Feeder:
                 break
             # First the bytes, then the ledger, then the queue: whoever gets the message finds the bytes.
             for task in uploader.send(batch):
-                queue.send(self._app, task)
+                queue.send(self._app, task, urgent=self._urgent)
                 sent += 1
             waiting += sum(len(parcel.data) for parcel in batch)
         return sent
@@ -200,7 +257,7 @@ class Feeder:
             while not self._unsent:
                 lines = self._take(LOOK_AHEAD)
                 if not lines:
-                    self.exhausted = True
+                    self._at_the_end(0)
                     return None
                 self._unsent.extend(uploader.unsent(lines))
             line = self._unsent.popleft()
@@ -219,7 +276,7 @@ class Feeder:
         fresh = set(self._ledger.feed(tasks))
         for task in tasks:
             if task.index in fresh:
-                queue.send(self._app, task)
+                queue.send(self._app, task, urgent=self._urgent)
         return len(lines) - len(tasks) + len(fresh)
 
     def _task(self, line: ManifestLine) -> ImageTask:
@@ -230,7 +287,7 @@ class Feeder:
             uri=line.uri,
             page=line.page,
             limit_side=self._limit_side,
-            read=self._reader,
+            epoch=self._epoch,
         )
 
 

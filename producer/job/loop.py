@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+import redis
 from celery import Celery
 from kombu.exceptions import OperationalError
 from redis import ResponseError
@@ -16,14 +18,25 @@ from producer.job.collect import Collector
 from producer.job.feed import Feeder
 from producer.job.growth import Growth
 from producer.job.results_file import Line
-from producer.job.view import View
-from worker.broker.connection import is_full
+from producer.job.view import COLLECTING, FEEDING, WAITING, WORKING, View
+from worker.broker.connection import is_full, takes_no_writes
 from worker.ledger.ledger import JobStatus, Ledger
 from worker.ledger.reconcile import reconcile
+from worker.ops import worker_registry
+from worker.ops.diagnosis import diagnosis, look_around
+from worker.settings import LEASE_S
 
 # How often the ledger is asked for stranded pages while this process lives; beat does it for orphaned jobs.
 RECONCILE_EVERY_S = 10.0
 STATUS_EVERY_S = 0.5
+PRESENCE_EVERY_S = 2.0
+# A job that is fed, collected or watched lives on, however slow it is.
+TOUCH_EVERY_S = 5.0
+# A job that has not moved for so long is worth asking why, and how often.
+STILL_S = 10.0
+# A broker that is restarted or moved is back within minutes, and its producer goes on as its workers do.
+BROKER_PATIENCE_S = 600.0
+BROKER_PAUSE_S = 1.0
 # Records are taken in bundles. Woken by each, the producer would be busy (file, flush, ledger, window) just when the
 # worker beside it wants its next page: half a millisecond an image. A fleet takes less than half a window meanwhile.
 PAUSE_S = 0.1
@@ -65,6 +78,7 @@ class JobLoop:
         on_tick: called several times a second (``run`` looks after its workers there).
         growth: adds pages that the scan missed, if this process has the job's manifest and a feeder.
         peak_rss_mb: the largest peak memory of a worker so far, MiB.
+        patience_s: how long a broker may be away before that is an error.
     """
 
     app: Celery
@@ -77,33 +91,69 @@ class JobLoop:
     on_tick: Callable[[], None] = lambda: None
     growth: Growth | None = None
     peak_rss_mb: float = 0.0
+    patience_s: float = BROKER_PATIENCE_S
     _last_reconcile: float = field(default_factory=time.monotonic)
+    _done: int | None = None
+    _progress_at: float = 0.0
+    _presence_at: float = -math.inf
+    _present: bool = False
+    _last_touch: float = 0.0
+    _looked: float = 0.0
+    _last_why: float = 0.0
+    _why: str = ""
+    _last: JobStatus = field(init=False)
 
     def run(self) -> JobStatus:
         """Go on until the end of the job (or, with ``until_fed``, until all is fed). Returns its last status.
 
         Raises:
             JobGoneError: the job's keys are no longer there.
+            redis.ConnectionError: the broker was away for longer than ``patience_s``.
         """
-        looked = 0.0
-        status = self._status()
+        self._last = self._status()
+        gone_since: float | None = None
         while True:
-            self.on_tick()
-            sent = self.feeder.step() if self.feeder else 0
-            lines = self.collector.step(block_ms=0 if sent else 100) if self.collector else []
-            for line in lines:
-                self.peak_rss_mb = max(self.peak_rss_mb, line.peak_rss_mb)
-            self.grow(lines)
-            now = time.monotonic()
-            if lines or now - looked > STATUS_EVERY_S:
-                looked, status = now, self._status()
-                self.view.update(status.done, status.failed, self.peak_rss_mb, self._phase(status))
-                if self._at_end(status):
-                    return status
-            if now - self._last_reconcile > RECONCILE_EVERY_S and status.state == "open":
-                self._last_reconcile = now
-                self._reconcile()
-            time.sleep(pause_s(sent, len(lines), collecting=self.collector is not None))
+            try:
+                self.on_tick()
+                ended = self._turn()
+                gone_since = None
+            except (redis.ConnectionError, redis.TimeoutError, OperationalError) as error:
+                if is_full(error) or takes_no_writes(error):
+                    raise
+                now = time.monotonic()
+                gone_since = gone_since or now
+                if now - gone_since > self.patience_s:
+                    raise
+                self.view.update(self._last.done, self._last.failed, self.peak_rss_mb, "waiting for the broker")
+                time.sleep(BROKER_PAUSE_S)
+                continue
+            if ended is not None:
+                return ended
+
+    def _turn(self) -> JobStatus | None:
+        """Feed and collect once. Returns the job's status if that was the last time."""
+        sent = self.feeder.step() if self.feeder else 0
+        lines = self.collector.step(block_ms=0 if sent else 100) if self.collector else []
+        for line in lines:
+            self.peak_rss_mb = max(self.peak_rss_mb, line.peak_rss_mb)
+        self.grow(lines)
+        now = time.monotonic()
+        if lines or now - self._looked > STATUS_EVERY_S:
+            self._looked, self._last = now, self._status()
+            status = self._last
+            self.view.update(status.done, status.failed, self.peak_rss_mb, self._phase(status))
+            if self._at_end(status):
+                return status
+            if self.feeder and status.unfed and status.state == "open":
+                self.feeder.look_again()
+        if now - self._last_touch > TOUCH_EVERY_S:
+            self._last_touch = now
+            self.ledger.touch(self.job, feeding=self.feeder is not None and self.feeder.feeds_all)
+        if now - self._last_reconcile > RECONCILE_EVERY_S and self._last.state == "open":
+            self._last_reconcile = now
+            self._reconcile()
+        time.sleep(pause_s(sent, len(lines), collecting=self.collector is not None))
+        return None
 
     def grow(self, lines: list[Line]) -> None:
         """Add the pages that these records say are missing, and those noted before."""
@@ -137,13 +187,36 @@ class JobLoop:
             return status.uncollected == 0 or self.collector is None
         return status.finished and (self.collector is None or status.uncollected == 0)
 
+    def _why_still(self, status: JobStatus) -> str:
+        """What keeps the job from moving; looked for only while it does not, and not at every turn."""
+        now = time.monotonic()
+        if status.now_s - max(status.progress_s, status.created_s) < STILL_S:
+            self._why = ""
+        elif now - self._last_why > STILL_S:
+            self._last_why, self._why = now, diagnosis(status, look_around(self.ledger))
+        return self._why
+
     def _phase(self, status: JobStatus) -> str:
         if status.state == "cancelled":
             return "cancelled"
         if self.feeder and self.feeder.waiting:
             return self.feeder.waiting
-        if status.done == 0:
-            return "waiting for workers"
+        if why := self._why_still(status):
+            return why
+        if not status.finished and not self._workers_alive(status):
+            return WAITING
         if self.feeder and not self.feeder.exhausted:
-            return "feeding"
-        return "collecting" if status.finished else "working"
+            return FEEDING
+        return COLLECTING if status.finished else WORKING
+
+    def _workers_alive(self, status: JobStatus) -> bool:
+        """Whether records came of late, or a worker has reported. Asked of the broker now and then only."""
+        now = time.monotonic()
+        if status.done != self._done:
+            # The first look only says how many there were before.
+            self._done, self._progress_at = status.done, self._progress_at if self._done is None else now
+        if self._progress_at and now - self._progress_at < LEASE_S:
+            return True
+        if now - self._presence_at >= PRESENCE_EVERY_S:
+            self._presence_at, self._present = now, worker_registry.alive(self.ledger.client, self.ledger.now()) > 0
+        return self._present

@@ -16,6 +16,8 @@ from pathlib import Path
 import msgspec
 
 from detector.atomic import atomic_write
+from detector.record import UNREADABLE
+from producer.archive_process.lister import ArchiveLister
 from producer.detector_process.page_counter import PageCounter, can_count
 from producer.errors import NothingToDoError, ProducerError
 from producer.job.output_folder import JobRequest, OutputFolder
@@ -89,7 +91,7 @@ def read_manifest(path: Path, start: int = 0) -> Iterator[ManifestLine]:
         for number, line in enumerate(islice(stream, start, None), start):
             try:
                 entry = decoder.decode(line)
-            except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+            except UNREADABLE as error:
                 raise ManifestError(f"{path}:{number + 1}: not a manifest line ({error}); scan again") from error
             if entry.index != number:
                 raise ManifestError(f"{path}:{number + 1}: holds index {entry.index}, not {number}; scan again")
@@ -151,7 +153,7 @@ class ManifestIndex:
             self._blocks.popitem(last=False)
         try:
             return msgspec.json.decode(block[offset], type=ManifestLine)
-        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        except UNREADABLE as error:
             raise ManifestError(f"{self._path}:{index + 1}: not a manifest line ({error}); scan again") from error
 
     def is_paged(self, index: int, image: str, page: int) -> bool:
@@ -174,6 +176,7 @@ def make_manifest(folder: OutputFolder, request: JobRequest, view: View) -> int:
         return count_manifest(folder.manifest)
     passed = PassedOver()
     counter = PageCounter() if can_count() else None
+    lister = ArchiveLister()
     try:
         pages = scan_everything(
             request.sources,
@@ -183,9 +186,12 @@ def make_manifest(folder: OutputFolder, request: JobRequest, view: View) -> int:
             count_pdf=counter.count if counter else None,
             sniff=request.sniff,
             zip_encoding=request.zip_encoding,
+            list_members=lister.members,
+            follow_links=request.follow_links,
         )
         total = write_manifest(pages, folder.manifest, progress=lambda count: view.update(0, 0, 0.0, f"found {count}"))
     finally:
+        lister.stop()
         if counter:
             counter.close()
     folder.save_passed_over(passed.counts)

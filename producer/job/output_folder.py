@@ -6,18 +6,24 @@ import fcntl
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from detector.atomic import atomic_write
+from detector.record import UNREADABLE
 from producer.errors import ProducerError
+from worker.page_options import PageOptions
 
 
 class FolderBusyError(ProducerError):
     """Another process works in this output folder."""
+
+
+class DamagedFolderError(ProducerError):
+    """A file of a job's folder cannot be read. The message names it and the remedy."""
 
 
 class JobRequest(msgspec.Struct, frozen=True, kw_only=True):
@@ -35,10 +41,12 @@ class JobRequest(msgspec.Struct, frozen=True, kw_only=True):
         report: write report.html.
         transfer: ``uri`` (workers open the same address) or ``redis`` (the bytes travel through the broker).
         shrink: with ``redis``: make pages no larger than ``limit_side`` before they travel.
-        read: name of the recogniser that reads the boxes; empty: only boxes are wanted.
+        urgent: its pages are taken before those of other jobs.
         output: an ``s3://`` prefix that gets ``results.jsonl`` at the end; empty for none.
+        options: thresholds, tiles and memory that workers use instead of their own.
         sniff: in folders, also take files of unknown or no suffix that begin like an image or a PDF.
         zip_encoding: of names in zips that do not say theirs; empty to guess.
+        follow_links: take links that lead out of the folder they lie in.
     """
 
     job: str
@@ -52,10 +60,12 @@ class JobRequest(msgspec.Struct, frozen=True, kw_only=True):
     report: bool = True
     transfer: str = "uri"
     shrink: bool = False
-    read: str = ""
     output: str = ""
+    options: PageOptions = PageOptions()
+    urgent: bool = False
     sniff: bool = False
     zip_encoding: str = ""
+    follow_links: bool = False
 
 
 class OutputFolder:
@@ -69,27 +79,59 @@ class OutputFolder:
         self.job_json = root / "job.json"
         self.private = root / ".ocrfleet"
         self.request_file = self.private / "request.json"
+        self.epoch_file = self.private / "epoch"
         self.server_data = self.private / "server"
+        self._made_root = False
         self.passed_over_file = self.private / "passed-over.json"
+
+    @property
+    def epoch(self) -> str:
+        """Which job of its name this folder's is; "" for one of a version that did not have epochs."""
+        try:
+            return self.epoch_file.read_text(encoding="ascii").strip()
+        except (FileNotFoundError, UnicodeDecodeError):
+            return ""
 
     def exists(self) -> bool:
         """Whether a job was ever started here."""
         return self.request_file.is_file()
 
     def request(self) -> JobRequest:
-        """What was asked for."""
-        return msgspec.json.decode(self.request_file.read_bytes(), type=JobRequest)
+        """What was asked for.
+
+        Raises:
+            DamagedFolderError: the file holds something else; a power cut may have left it empty.
+        """
+        try:
+            return msgspec.json.decode(self.request_file.read_bytes(), type=JobRequest)
+        except UNREADABLE as error:
+            raise DamagedFolderError(
+                f"{self.request_file} is damaged ({error}): remove it and give the first command again; "
+                "the manifest and what is done are kept"
+            ) from None
 
     def _make(self) -> None:
         """New folders are this user's alone: results name other people's files, `.ocrfleet` holds a server's data."""
         if not self.root.exists():
             self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._made_root = True
         self.private.mkdir(mode=0o700, exist_ok=True)
 
     def save_request(self, request: JobRequest) -> None:
         """Remember what was asked for."""
         self._make()
         write_atomically(self.request_file, msgspec.json.encode(request))
+
+    def leave_unused(self) -> None:
+        """Remove what `locked` made where no job was begun, and nothing else."""
+        if self.exists():
+            return
+        with suppress(OSError):  # anything else of somebody's is in there
+            for file in (self.private / "lock", self.passed_over_file):
+                file.unlink(missing_ok=True)
+            self.private.rmdir()
+            if self._made_root:
+                self.root.rmdir()
 
     def save_passed_over(self, counts: dict[str, int]) -> None:
         """Remember what the scan passed over, by kind."""
@@ -100,7 +142,7 @@ class OutputFolder:
         """What the scan passed over, by kind."""
         try:
             return msgspec.json.decode(self.passed_over_file.read_bytes(), type=dict[str, int])
-        except (OSError, msgspec.MsgspecError):
+        except (OSError, *UNREADABLE):
             return {}
 
     def forget_pages(self) -> None:
@@ -148,5 +190,8 @@ def write_json(path: Path, value: Any) -> None:
 
 def state_folder(job: str) -> OutputFolder:
     """Where ``enqueue`` keeps a job's manifest on the producer's machine (XDG base directory specification)."""
-    base = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
-    return OutputFolder(Path(base) / "ocrfleet" / job)
+    try:
+        base = Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state")
+    except RuntimeError:  # neither HOME nor an entry in passwd, as in some containers
+        raise ProducerError("no home folder to keep the job's manifest in: set HOME or XDG_STATE_HOME") from None
+    return OutputFolder(base / "ocrfleet" / job)

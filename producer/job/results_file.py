@@ -8,6 +8,9 @@ from pathlib import Path
 import msgspec
 
 from detector.atomic import atomic_write
+from detector.errors import first_line
+from detector.record import UNREADABLE
+from producer.errors import ProducerError
 from worker.messages import ErrorRecord, ImageRecord, Seconds
 
 
@@ -23,6 +26,10 @@ class Line(msgspec.Struct, frozen=True):
     peak_rss_mb: float = 0.0
     error: ErrorRecord | None = None
     pages: int = 0
+
+
+class CannotSendResultsError(ProducerError):
+    """The bucket does not take the results. The message says where they are."""
 
 
 decode_line = msgspec.json.Decoder(Line).decode
@@ -56,7 +63,7 @@ def read_lines(results: Path) -> Iterator[tuple[bytes, Line | None]]:
         for raw in source:
             try:
                 yield raw, decode_line(raw)
-            except (msgspec.MsgspecError, UnicodeDecodeError):
+            except UNREADABLE:
                 yield raw, None
 
 
@@ -84,7 +91,7 @@ def iter_records(path: Path, damaged: Callable[[int], None] = lambda line: None)
                 return
             try:
                 yield decoder.decode(line)
-            except (msgspec.MsgspecError, UnicodeDecodeError):
+            except UNREADABLE:
                 damaged(number)
 
 
@@ -110,8 +117,14 @@ def send_results(results: Path, target: str) -> str:
 
     An object appears whole or not at all, so a reader never sees half a file.
     """
-    from worker.storage.remote import s3
+    from worker.storage.remote import s3, s3_errors
 
     address = f"{target.rstrip('/')}/{results.name}"
-    s3().put_file(str(results), address.removeprefix("s3://"))
+    files = s3()
+    try:
+        files.put_file(str(results), address.removeprefix("s3://"))
+    except s3_errors() as error:
+        raise CannotSendResultsError(
+            f"{address}: {first_line(error)}; the results are in {results}, the same command again sends them"
+        ) from None
     return address

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import msgspec
 
+from detector.record import UNREADABLE
 from producer.errors import OtherJobError
 from producer.job.output_folder import write_atomically
 from worker.ledger.ledger import JobStatus
@@ -64,11 +65,18 @@ def claim(results: Path, owner: ResultsOwner) -> None:
     write_atomically(file, msgspec.json.encode(owner))
 
 
+def replace_owner(results: Path, owner: ResultsOwner) -> None:
+    """Note whose records the file holds, whoever had it before: the caller has looked at every record."""
+    file = owner_file(results)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(file, msgspec.json.encode(owner))
+
+
 def _read(file: Path) -> ResultsOwner | None:
     """None where nothing was noted: a folder of an older version, or of `run`."""
     try:
         return msgspec.json.decode(file.read_bytes(), type=ResultsOwner)
-    except (FileNotFoundError, msgspec.MsgspecError, UnicodeDecodeError):
+    except (FileNotFoundError, *UNREADABLE):
         return None
 
 

@@ -9,17 +9,19 @@ import io
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, cast, get_args
 
+from detector.images.sniff import READABLE, SNIFFED_BYTES, kind_of, known_but_unread
 from detector.images.suffixes import PDF_SUFFIXES
+from detector.record import worker_name
 from producer.detector_process.shrink import Shrinker, ShrinkerLostError
 from producer.errors import ProducerError
 from producer.job.manifest import ManifestLine
-from producer.job.refuse import known_type, refuse
 from producer.sources.page_count import paged_suffix_of
 from worker.broker import blobs
 from worker.ledger.ledger import Ledger
-from worker.messages import ErrorType, ImageTask, Original
+from worker.messages import ErrorType, ImageTask, Original, encode, failed_record
+from worker.page_options import NO_OPTIONS, PageOptions
 from worker.redis_keys import JobKeys
 from worker.settings import settings
 from worker.storage.files import Storage
@@ -65,7 +67,16 @@ class Uploader:
         sent_bytes: uploaded by this object.
     """
 
-    def __init__(self, ledger: Ledger, job: str, *, limit_side: int, shrink: bool, read: str = "") -> None:
+    def __init__(
+        self,
+        ledger: Ledger,
+        job: str,
+        *,
+        limit_side: int,
+        shrink: bool,
+        options: PageOptions = NO_OPTIONS,
+        epoch: str = "",
+    ) -> None:
         """Start nothing yet.
 
         Args:
@@ -73,14 +84,16 @@ class Uploader:
             job: the job's name.
             limit_side: long side the network sees at most, pixels; 0 leaves it to the workers.
             shrink: make pages no larger than ``limit_side`` before they travel.
-            read: name of the recogniser that reads the boxes; empty for none.
+            options: what else the job asks of the workers.
+            epoch: which job of that name.
         """
         if shrink and not limit_side:
             raise ValueError("shrinking needs a limit")
         self._ledger = ledger
         self._job = job
+        self._epoch = epoch
         self.limit_side = limit_side
-        self._reader = read
+        self._options = options
         self._shrinker = Shrinker(limit_side, settings().max_pixels) if shrink else None
         self._folder = tempfile.TemporaryDirectory(prefix="ocrfleet-upload-")
         self._storage = Storage((), Path(self._folder.name), {"s3": Remote((), s3_open=True).fetch})
@@ -143,8 +156,9 @@ class Uploader:
             page=line.page,
             blob_page=page if page != line.page else -1,
             limit_side=self.limit_side,
-            read=self._reader,
             original=original,
+            options=self._options,
+            epoch=self._epoch,
         )
 
     def pack(self, line: ManifestLine) -> Parcel:
@@ -160,6 +174,7 @@ class Uploader:
             raise CannotSendError(known_type(line.problem.type), line.problem.message)
         try:
             with self._storage.open(line.uri) as path:
+                _refuse_others(path, line.image)
                 return self._shrunk(line, path) or self._whole(line, path)
         except ImageError as error:
             raise CannotSendError(known_type(error.type), str(error)) from None
@@ -199,6 +214,22 @@ class Uploader:
         return Parcel(line, path.read_bytes(), line.page, None)
 
 
+def _refuse_others(path: Path, name: str) -> None:
+    """Only what begins like a picture or a PDF leaves this machine, whatever it is called.
+
+    Raises:
+        CannotSendError: it does not.
+    """
+    with path.open("rb") as stream:
+        start = stream.read(SNIFFED_BYTES)
+    if not start:
+        raise CannotSendError("CorruptImage", f"{name}: the file is empty (0 bytes)")
+    if kind_of(start, path.name) is None:
+        what, remedy = known_but_unread(start) or ("not an image", "")
+        said = remedy or f"expected {READABLE}"
+        raise CannotSendError("UnsupportedFormat", f"{name}: {what}; {said}. It was not sent")
+
+
 def _single_pdf_page(path: Path, page: int) -> bytes | None:
     """One page of a PDF as a PDF, None if it cannot be taken out: the file then travels whole, page by page."""
     from pypdf import PdfReader, PdfWriter
@@ -213,3 +244,16 @@ def _single_pdf_page(path: Path, page: int) -> bytes | None:
         return None
     data = buffer.getvalue()
     return data if len(data) <= blobs.MAX_BLOB_BYTES else None
+
+
+def refuse(ledger: Ledger, task: ImageTask, error_type: str, message: str) -> None:
+    """Write a page's one record; nothing happens if it has one."""
+    if not ledger.feed([task]):
+        return
+    record = failed_record(task, known_type(error_type), message, worker=worker_name())
+    ledger.finish(task.job, task.index, ok=False, record=encode(record), epoch=task.epoch)
+
+
+def known_type(name: str) -> ErrorType:
+    """The error type of this name, Internal if it is none."""
+    return cast(ErrorType, name) if name in get_args(ErrorType) else "Internal"

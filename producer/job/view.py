@@ -4,6 +4,16 @@ from __future__ import annotations
 
 from typing import Protocol
 
+WAITING = "waiting for workers"
+"""The state of a job whose pages wait while no worker is alive."""
+
+COLLECTING = "collecting"
+"""The state of a finished job whose records are being taken to disk: their number says nothing of workers."""
+
+
+FEEDING, WORKING = "feeding", "working"
+"""States in which the rate of late says when the job will be done."""
+
 
 class View(Protocol):
     """What shows a job's progress. ``total`` is None while the pages are being counted."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Mapping
 from dataclasses import replace
@@ -21,7 +20,7 @@ from detector.runtimes import usable_card
 from producer.errors import ProducerError
 from producer.job.output_folder import JobRequest, OutputFolder
 from producer.local.server import EmbeddedServer
-from worker.process import MALLOC_ENVIRONMENT, set_parent_death_signal
+from worker.process import MALLOC_ENVIRONMENT, celery_command, set_parent_death_signal
 from worker.settings import read_settings, settings
 
 # A worker that dies this soon after its start will die again.
@@ -63,11 +62,11 @@ def check_model(request: JobRequest) -> None:
         usable_card(request.model or settings().model, runtime)
     except ModelError as error:
         raise LocalFleetError(f"{error} (--model, OCRFLEET_MODEL)") from None
-    if request.read:
+    if request.options.read:
         from detector.reading.models import reader_path
 
         try:
-            reader_path(request.read)
+            reader_path(request.options.read)
         except ModelError as error:
             raise LocalFleetError(f"{error} (--read)") from None
 
@@ -103,9 +102,8 @@ class _Worker:
         with self._log.open("ab") as log:
             self.process = subprocess.Popen(
                 # Plain settings: what `celery -A worker.app worker` gives, under a name of its own and with a log.
-                [*(sys.executable, "-m", "celery", "-A", "worker.app", "worker"), *self._flags],
+                celery_command("worker", *self._flags),
                 env=self._environment,
-                # `python -m` puts the current folder first on the path: a user's folder named `worker` must not win.
                 cwd=self._log.parent,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -154,6 +152,8 @@ class LocalFleet:
         # "auto" leaves the choice to the environment, and there to the machine.
         if request.profile != "auto":
             environment["OCRFLEET_PROFILE"] = request.profile
+        if request.options.memory_limit_mb:
+            environment["OCRFLEET_MEMORY_LIMIT_MB"] = str(request.options.memory_limit_mb)
         if not environment.get("OCRFLEET_MEMORY_LIMIT_MB"):
             name = environment.get("OCRFLEET_PROFILE", "").strip() or "auto"
             environment["OCRFLEET_MEMORY_LIMIT_MB"] = str(memory_share_mb(name, request.workers, read_machine()))
@@ -173,6 +173,15 @@ class LocalFleet:
         """
         self.server.start()
         return self.server.url
+
+    def revive_server(self) -> None:
+        """Start the server again if it died: its data is on the disk, and workers and producer wait for it.
+
+        Raises:
+            NoEmbeddedServerError: it does not start any more.
+        """
+        if not self.server.running:
+            self.server.start()
 
     def start_workers(self) -> None:
         """Start the workers."""

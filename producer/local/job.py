@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import os
+import secrets
 import time
 from contextlib import closing
 from dataclasses import replace
+from functools import partial
 
 from celery import Celery
 
 from producer.errors import JobInterruptedError, NothingToDoError
+from producer.growing.new_pages import look_for_new
 from producer.job.collect import Collector
 from producer.job.feed import Feeder
 from producer.job.growth import Growth
@@ -17,13 +20,15 @@ from producer.job.interrupt import terminated_like_ctrl_c
 from producer.job.loop import JobLoop
 from producer.job.manifest import make_manifest, read_manifest
 from producer.job.output_folder import JobRequest, OutputFolder
+from producer.job.recount import recount
 from producer.job.results_file import drop_failed
 from producer.job.view import View
 from producer.local.beat import BeatThread
-from producer.local.ending import Ending
 from producer.local.fleet import LocalFleet, check_installed, check_model
-from producer.local.summary import finish
+from producer.output.ending import Ending
+from producer.output.summary import finish
 from producer.output.terminal import Progress
+from producer.sources.scan import SourceMissingError
 from worker.app import app_for
 from worker.broker import queue
 from worker.ledger.ledger import Ledger, chunked
@@ -32,7 +37,9 @@ from worker.messages import decode_task
 from worker.settings import read_settings
 
 
-def run_local_job(folder: OutputFolder, request: JobRequest, *, quiet: bool, retry: bool = False) -> Ending:
+def run_local_job(
+    folder: OutputFolder, request: JobRequest, *, quiet: bool, retry: bool = False, update: bool | None = None
+) -> Ending:
     """Run or go on with a job on this machine: show it, and write its summary.
 
     Args:
@@ -40,6 +47,7 @@ def run_local_job(folder: OutputFolder, request: JobRequest, *, quiet: bool, ret
         request: the job.
         quiet: show no progress.
         retry: do the failed pages again.
+        update: add pages that are new in the sources; False only says how many there are, None does not look.
 
     Raises:
         JobInterruptedError: Ctrl-C or SIGTERM; what was done is safe.
@@ -51,33 +59,44 @@ def run_local_job(folder: OutputFolder, request: JobRequest, *, quiet: bool, ret
     check_model(request)
     ending = None
     with folder.locked(), terminated_like_ctrl_c():
-        folder.save_request(request)
         if retry and drop_failed_pages(folder) == 0:
             raise NothingToDoError(f"no failed images in {folder.root}")
         try:
             with Progress(quiet=quiet) as progress:
-                ending = run_job(folder, request, progress)
+                ending = run_job(folder, request, progress, update)
             if not ending.interrupted:
                 finish(folder, request, ending, quiet=quiet)
                 return ending
         except KeyboardInterrupt:  # while scanning or writing the report
             ending = None
+        except (NothingToDoError, SourceMissingError):
+            folder.leave_unused()
+            raise
+    if not folder.exists():
+        raise JobInterruptedError("interrupted while the images were counted: give the same command again")
     done = f"{ending.ok + ending.failed} of {ending.total} images are done and safe; " if ending else ""
     raise JobInterruptedError(f"interrupted: {done}go on with `ocr-producer resume {folder.root}`")
 
 
-def run_job(folder: OutputFolder, request: JobRequest, view: View) -> Ending:
+def run_job(folder: OutputFolder, request: JobRequest, view: View, update: bool | None = None) -> Ending:
     """Do what is left of the job. The folder must be locked by the caller.
 
     Ctrl-C (KeyboardInterrupt) stops the workers after their image, saves what they made, and returns.
     """
     started = time.monotonic()
-    view.total = total = make_manifest(folder, request, view)
+    begun = folder.exists()
+    total = make_manifest(folder, request, view)
+    if begun and update is not None:
+        total += look_for_new(folder, request, view, update=update)
+    view.total = total
+    folder.save_request(request)  # not before: a mistyped path must not make this the folder of another job
     with LocalFleet(folder, request) as fleet:
         current = replace(read_settings(os.environ), redis_url=fleet.start_server())
         app = app_for(current)
         ledger = open_ledger(current)
-        ledger.create(request.job, total, {"out": str(folder.root)})
+        ledger.create(request.job, total, {"out": str(folder.root)}, epoch=secrets.token_hex(8))
+        status = ledger.status(request.job)
+        epoch = status.epoch if status else ""
         growth = Growth(folder.manifest, ledger, request.job, total)
         with (
             closing(growth),
@@ -88,10 +107,20 @@ def run_job(folder: OutputFolder, request: JobRequest, view: View) -> Ending:
             view.total = growth.total
             _recover(app, ledger, request.job, collector)
             before = collector.count
-            pages = read_manifest(folder.manifest)
-            feeder = Feeder(app, ledger, request.job, pages, limit_side=request.limit_side, read=request.read)
+            again = partial(read_manifest, folder.manifest)
+            feeder = Feeder(
+                app,
+                ledger,
+                request.job,
+                again(),
+                limit_side=request.limit_side,
+                options=request.options,
+                epoch=epoch,
+                again=again,
+            )
 
             def look_after_workers() -> None:
+                fleet.revive_server()
                 if fleet.revive():
                     # Nobody else can hold a lease here but the others of this machine; running one of their images
                     # twice is harmless, waiting half a minute for a dead one's lease is not.
@@ -141,4 +170,7 @@ def drop_failed_pages(folder: OutputFolder) -> int:
         return 0
     # The private server's ledger, if it still exists, says "failed": it is rebuilt from what is on disk.
     folder.forget_server()
-    return len(drop_failed(folder.results))
+    dropped = drop_failed(folder.results)
+    if dropped and folder.manifest.exists():
+        recount(folder.manifest, dropped)
+    return len(dropped)

@@ -5,6 +5,7 @@ Only the binary of the package is used: its Python side knows TCP ports, and a p
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 import signal
@@ -19,6 +20,10 @@ from producer.errors import ProducerError
 from worker.process import set_parent_death_signal
 
 START_TIMEOUT_S = 20
+LONGEST_SOCKET = 107  # bytes of a Unix socket's path (unix(7))
+# What Redis and Valkey say of an append-only file they cannot read.
+_DAMAGED = ("Bad file format", "Unexpected end of file", "AOF loading", "Error opening", "Unrecoverable error reading")
+logger = logging.getLogger(__name__)
 STOP_TIMEOUT_S = 10
 
 
@@ -56,7 +61,8 @@ class EmbeddedServer:
         """Make a folder for the socket; start nothing yet."""
         self.data = data
         # Unix socket paths end at 108 bytes (unix(7)); an output folder's path may well be longer.
-        self._run_dir = Path(tempfile.mkdtemp(prefix="ocrfleet-"))
+        roomy = len(tempfile.gettempdir()) < LONGEST_SOCKET - len("/ocrfleet-12345678/redis.sock")
+        self._run_dir = Path(tempfile.mkdtemp(prefix="ocrfleet-", dir=None if roomy else "/tmp"))  # nosec B108: mode 0700
         self.socket = self._run_dir / "redis.sock"
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -70,12 +76,38 @@ class EmbeddedServer:
         """Process id of the running server."""
         return self._process.pid if self._process else None
 
+    @property
+    def running(self) -> bool:
+        """Whether its process lives."""
+        return self._process is not None and self._process.poll() is None
+
     def start(self) -> None:
         """Start and wait until it answers.
+
+        Where its append-only file is damaged (a power cut leaves zeros at the end of files) it starts empty, with what
+        was there moved aside: the records that were collected are on the disk, and the job is adopted from there.
 
         Raises:
             NoEmbeddedServerError: no binary, or it exits at once; the message holds its last words.
         """
+        try:
+            self._start_once()
+        except NoEmbeddedServerError:
+            if not self._is_damaged():
+                raise
+            aside = self.data.with_name(f"{self.data.name}-damaged-{time.strftime('%Y%m%d-%H%M%S')}")
+            self.data.rename(aside)
+            logger.warning("the local server's data is damaged: moved to %s; the job goes on from the results", aside)
+            self._start_once()
+
+    def _is_damaged(self) -> bool:
+        """Whether the server said that it cannot read its append-only file."""
+        log = self.data / "server.log"
+        tail = log.read_text(errors="replace")[-4096:] if log.exists() else ""
+        return any(phrase in tail for phrase in _DAMAGED)
+
+    def _start_once(self) -> None:
+        self._run_dir.mkdir(mode=0o700, exist_ok=True)
         self.data.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._wait_for_predecessor()
         log = self.data / "server.log"

@@ -1,18 +1,14 @@
-r"""Image names, which may hold anything, made safe for terminals and for file names of our own."""
+"""Image names, which may hold anything, made safe for file names of our own."""
 
 import hashlib
 import re
 from pathlib import PurePosixPath
 
+from detector.errors import printable
+
 PAGE_OF_PDF = ".pdf"
 NAME_BYTES = 180  # below the 255 of every common file system, with room for endings
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 _UNSAFE = re.compile(r'[\x00-\x1f\x7f-\x9f\u2028\u2029\\:*?"<>|]')
-
-
-def printable(name: str) -> str:
-    r"""One line of text without control characters: a newline is shown as `\x0a`, so a name cannot fool a terminal."""
-    return _CONTROL.sub(lambda match: f"\\x{ord(match[0]):02x}", name)
 
 
 def page_label(image: str, page: int) -> str:

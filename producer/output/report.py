@@ -20,11 +20,13 @@ from typing import Any
 import msgspec
 
 from detector.atomic import atomic_write
+from detector.errors import printable
+from detector.record import UNREADABLE
 from producer.detector_process.draw import OverlayProcess, can_draw
 from producer.job.manifest import ManifestIndex
 from producer.job.results_file import iter_records
 from producer.output.charts import histogram_svg
-from producer.output.naming import page_label, printable
+from producer.output.naming import page_label
 from producer.output.terminal import FLAG_WORDS, duration
 from producer.output.totals import Totals
 from producer.sources.passed_over import in_words
@@ -82,7 +84,7 @@ def _read(results: Path, pictures: int) -> tuple[Totals, list[ImageRecord]]:
 
     The same results give the same choice.
     """
-    totals, chosen, lot = Totals(), list[ImageRecord](), random.Random(0)
+    totals, chosen, lot = Totals(), list[ImageRecord](), random.Random(0)  # nosec B311: which pictures to show
 
     def damaged(line: int) -> None:
         totals.damaged += 1
@@ -102,7 +104,7 @@ def _job(path: Path) -> dict[str, Any]:
     """job.json, or nothing: a report can be made of collected results too."""
     try:
         job = msgspec.json.decode(path.read_bytes())
-    except (OSError, msgspec.MsgspecError, UnicodeDecodeError):
+    except (OSError, *UNREADABLE):
         return {}
     return job if isinstance(job, dict) else {}
 

@@ -14,11 +14,14 @@ from rich.progress import Progress as Bars
 from rich.table import Column, Table
 from rich.text import Text
 
-from producer.output.naming import page_label, printable
+from detector.errors import printable
+from producer.job.view import COLLECTING, FEEDING, WORKING
+from producer.output.naming import page_label
 from producer.output.totals import Totals
 
 WINDOW_S = 30.0  # the rate is that of the last half minute
 SAMPLE_S = 0.5
+SHORTEST_S = 1.0  # less than this is no basis for a rate
 LINE_EVERY_S = 5.0  # where there is no terminal
 FAILURES_SHOWN = 20
 WARNINGS_SHOWN = 20
@@ -53,7 +56,12 @@ class Rate:
             return 0.0
         since, before = self._samples[0]
         passed = self._clock() - since
-        return max(0, done - before) / passed if passed > 0 else 0.0
+        # The first bundle of records comes milliseconds after the first look.
+        return max(0, done - before) / passed if passed >= SHORTEST_S else 0.0
+
+    def forget(self) -> None:
+        """Begin again: what comes next is not comparable with what was."""
+        self._samples.clear()
 
 
 def duration(seconds: float) -> str:
@@ -109,6 +117,7 @@ class Progress:
         self._console = console or Console(stderr=True)
         self._clock = clock
         self._rate = Rate(clock)
+        self._counting = True
         self._said_at = clock()
         self._said = ""
         self._warned = 0
@@ -153,8 +162,11 @@ class Progress:
             state: what is going on, in a word or two.
         """
         self.failed = failed
+        if state == COLLECTING or (self._counting and done):
+            self._rate.forget()  # records that are only fetched, or were there when pages had been counted: no speed
+        self._counting = self.total is None
         self._rate.add(done)
-        facts = self.facts(done, failed, peak_rss_mb)
+        facts = self.facts(done, failed, peak_rss_mb, waiting=state not in (FEEDING, WORKING))
         if self._bars:
             self._bars.update(self._task, completed=done, total=self.total or None, description=state, facts=facts)
         elif self._plain:
@@ -176,9 +188,9 @@ class Progress:
         """Says something once, above the bar; quiet or not."""
         self._console.print(printable(line), style="yellow", markup=False, highlight=False, soft_wrap=True)
 
-    def facts(self, done: int, failed: int, peak_rss_mb: float) -> list[str]:
-        """What is known, in short phrases."""
-        rate = self._rate.per_second(done)
+    def facts(self, done: int, failed: int, peak_rss_mb: float, *, waiting: bool = False) -> list[str]:
+        """What is known, in short phrases. While nobody works the rate of before promises nothing."""
+        rate = 0.0 if waiting else self._rate.per_second(done)
         left = (self.total or 0) - done
         return [
             *([f"{done:,}/{self.total:,}"] if self.total else []),

@@ -1,23 +1,21 @@
 """What is inside a zip or tar: names and first bytes only, nothing is unpacked to disk under a member's name."""
 
-import lzma
 import posixpath
 import stat
 import tarfile
 import tempfile
 import zipfile
-import zlib
 from collections.abc import Callable, Iterator
 from functools import partial
 from io import BytesIO
 from pathlib import Path
-from typing import IO, BinaryIO, Literal, NamedTuple, cast
+from typing import IO, BinaryIO, Literal, NamedTuple, Protocol, cast
 
 from detector.errors import first_line
 from detector.images.sniff import PAGED_KINDS, SNIFFED_BYTES, kind_of
-from producer.errors import ProducerError
-from producer.sources.page_count import CannotCountError, CountPdf, PageCount, count_pages
-from producer.sources.passed_over import LINKS, PassedOver, is_junk, junk_kind
+from producer.errors import CannotCountError, ProducerError
+from producer.sources.page_count import CountPdf, PageCount, count_pages
+from producer.sources.passed_over import LINKS, NAMELESS, PassedOver, is_junk, junk_kind
 from producer.sources.zip_names import ZipNames
 
 ZIP_SUFFIXES = (".zip", ".cbz")
@@ -26,18 +24,6 @@ TAR_SUFFIXES = (".tar", ".tar.gz", ".tgz", ".tar.xz", ".txz", ".tar.bz2", ".tbz2
 COUNT_LIMIT = 256 << 20
 # Page counts of members that later links of the same tar may point to.
 KEPT_COUNTS = 10_000
-BROKEN = (
-    OSError,
-    EOFError,
-    ValueError,  # also UnicodeDecodeError, for a member name that breaks its own flag
-    NotImplementedError,
-    RuntimeError,  # zipfile: an encrypted member
-    zipfile.BadZipFile,
-    tarfile.TarError,
-    zlib.error,
-    lzma.LZMAError,
-)
-
 Kind = Literal["zip", "tar"]
 
 
@@ -59,6 +45,21 @@ class Member(NamedTuple):
     look: Callable[[], PageCount]
 
 
+class ListMembers(Protocol):
+    """What lists an archive: `members` in this process, `producer.archive_process.lister` in one with limits."""
+
+    def __call__(
+        self,
+        archive: Path,
+        kind: Kind,
+        *,
+        passed: PassedOver | None = None,
+        count_pdf: CountPdf | None = None,
+        zip_encoding: str = "",
+    ) -> Iterator[Member]:
+        """See `members`."""
+
+
 def archive_kind(name: str) -> Kind | None:
     """`zip`, `tar` or None, by the file's name."""
     lower = name.lower()
@@ -74,32 +75,52 @@ def members(
     passed: PassedOver | None = None,
     count_pdf: CountPdf | None = None,
     zip_encoding: str = "",
+    stream: BinaryIO | None = None,
 ) -> Iterator[Member]:
     """The visible files in an archive, in its own order; folders and hidden names are passed over.
 
     A tar is read as a stream and costs no memory; a zip costs its table of contents.
 
+    Args:
+        archive: the file.
+        kind: what it is.
+        passed: counts what is passed over.
+        count_pdf: what counts the pages of a PDF; default: pypdf, in this process.
+        zip_encoding: of names that do not say theirs; empty to guess.
+        stream: the open file, to be read instead of opening it again.
+
     Raises:
         BrokenArchiveError: at the point where reading fails, perhaps after some members.
+        MemoryError: there is not enough for it.
     """
-    passed = passed or PassedOver()
-    found = _zip_members(archive, passed, count_pdf, zip_encoding) if kind == "zip" else None
+    passed = passed if passed is not None else PassedOver()
+    opened = stream or archive
+    found = _zip_members(opened, passed, count_pdf, zip_encoding) if kind == "zip" else None
     done = 0
     try:
-        for member in found or _tar_members(archive, passed, count_pdf):
+        for member in found or _tar_members(opened, passed, count_pdf):
             yield member
             done += 1
-    except BROKEN as error:
+    except MemoryError:
+        raise
+    # Three bytes of .gz are a TypeError, a zip member without a name is an IndexError: readers of hostile files raise
+    # whatever they like.
+    except Exception as error:
         reason = f"{type(error).__name__}: {first_line(error, 200)}"
-        if kind == "zip" and not done:
+        if isinstance(error, zipfile.BadZipFile) and not done:
             done, reason = _local_headers(archive), "its table of contents is missing; zip -FF may put it back"
         raise BrokenArchiveError(f"after {done} members: {reason}") from error
 
 
-def _zip_members(archive: Path, passed: PassedOver, count_pdf: CountPdf | None, zip_encoding: str) -> Iterator[Member]:
+def _zip_members(
+    archive: Path | BinaryIO, passed: PassedOver, count_pdf: CountPdf | None, zip_encoding: str
+) -> Iterator[Member]:
     with zipfile.ZipFile(archive) as bundle:
         names = ZipNames(bundle.infolist(), zip_encoding)
         for info in bundle.infolist():
+            if not info.filename:
+                passed.add(NAMELESS)
+                continue
             # A name stored twice means its last copy, which is also the one a worker gets when it asks by name.
             if info.is_dir() or _hidden(info.filename, passed) or bundle.getinfo(info.filename) is not info:
                 continue
@@ -110,9 +131,9 @@ def _zip_members(archive: Path, passed: PassedOver, count_pdf: CountPdf | None, 
             yield Member(_bytes(info.filename), _bytes(names.shown(info)), count)
 
 
-def _tar_members(archive: Path, passed: PassedOver, count_pdf: CountPdf | None) -> Iterator[Member]:
+def _tar_members(archive: Path | BinaryIO, passed: PassedOver, count_pdf: CountPdf | None) -> Iterator[Member]:
     counted: dict[str, PageCount] = {}
-    with tarfile.open(archive, "r|*") as bundle:
+    with _open_tar(archive) as bundle:
         for info in bundle:
             bundle.members = []  # type: ignore[attr-defined]  # tarfile keeps every header it has seen otherwise
             if not (info.isfile() or info.islnk() or info.issym()) or _hidden(info.name, passed):
@@ -124,6 +145,12 @@ def _tar_members(archive: Path, passed: PassedOver, count_pdf: CountPdf | None) 
             else:
                 target = _target(info)
                 yield Member(_bytes(target), shown, partial(_known, counted, target))
+
+
+def _open_tar(archive: Path | BinaryIO) -> tarfile.TarFile:
+    if isinstance(archive, Path):
+        return tarfile.open(archive, "r|*")
+    return tarfile.open(fileobj=archive, mode="r|*")
 
 
 def _known(counted: dict[str, PageCount], name: str) -> PageCount:
@@ -167,7 +194,9 @@ def _count_member(open_member: Callable[[], IO[bytes] | None], name: str, count_
                     spool.write(block)
                 if copied > COUNT_LIMIT:
                     raise CannotCountError(f"it is larger than {COUNT_LIMIT >> 20} MB; its worker counts them")
-        except BROKEN as error:
+        except (CannotCountError, MemoryError):
+            raise
+        except Exception as error:  # as in `members`
             raise CannotCountError(f"{type(error).__name__}: {first_line(error, 200)}") from error
         spool.flush()
         spool.seek(0)

@@ -18,16 +18,12 @@ from detector.errors import first_line
 from detector.images.sniff import PAGED_KINDS, SNIFFED_BYTES, kind_of
 from detector.images.suffixes import PAGED_SUFFIXES
 from detector.images.tiff import BrokenTiffError, read_directories
-from producer.errors import ProducerError
+from producer.errors import CannotCountError
 
 # pypdf reports every oddity of a sloppy PDF; what cannot be counted ends as a failed record that says so.
 logging.getLogger("pypdf").setLevel(logging.CRITICAL)
 
 CountPdf = Callable[[Path], int]
-
-
-class CannotCountError(ProducerError):
-    """The file's pages cannot be counted: damaged, encrypted, or not what its name says."""
 
 
 class PageCount(NamedTuple):

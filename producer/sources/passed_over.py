@@ -10,7 +10,9 @@ MOST_KINDS = 100
 OTHERS = "of other kinds"
 WITHOUT_SUFFIX = "without a suffix"
 UNREADABLE = "unreadable folders"
+NAMELESS = "without a name in archives"
 LINKS = "links in archives"
+OUTSIDE = "links that lead out of the folder (--follow-links takes them)"
 JUNK_FOLDERS = frozenset(("@eaDir", "#recycle", "$RECYCLE.BIN", "__MACOSX", "System Volume Information"))
 """Folders that systems keep beside people's files: Synology's previews, recycle bins, what macOS puts into zips."""
 

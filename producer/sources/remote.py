@@ -6,9 +6,11 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
 from urllib.parse import quote, unquote, urlsplit
 
-from detector.images.suffixes import IMAGE_SUFFIXES, PDF_SUFFIXES, TIFF_SUFFIXES, UNREAD_SUFFIXES
-from producer.sources.archive import archive_kind
-from producer.sources.page_count import CannotCountError, CountPdf, count_pages
+from detector.errors import first_line
+from detector.images.suffixes import PDF_SUFFIXES, TIFF_SUFFIXES, is_taken
+from producer.errors import CannotCountError
+from producer.sources.archive import ListMembers, archive_kind, members
+from producer.sources.page_count import CountPdf, count_pages
 from producer.sources.passed_over import PassedOver
 from producer.sources.scan import FoundPage, Problem, SourceMissingError, scan
 from producer.sources.walk import Warn
@@ -28,6 +30,8 @@ def scan_everything(
     count_pdf: CountPdf | None = None,
     sniff: bool = False,
     zip_encoding: str = "",
+    list_members: ListMembers = members,
+    follow_links: bool = False,
 ) -> Iterator[FoundPage]:
     """:func:`producer.sources.scan.scan` for paths, then what lies behind addresses, in the order given.
 
@@ -38,8 +42,17 @@ def scan_everything(
     passed = passed or PassedOver()
     local = [source for source in named if not is_remote(source)]
     if local:
-        settings = {"passed": passed, "count_pdf": count_pdf, "sniff": sniff, "zip_encoding": zip_encoding}
-        yield from scan(local, exclude=exclude, warn=warn, **settings)  # type: ignore[arg-type]
+        yield from scan(
+            local,
+            exclude=exclude,
+            warn=warn,
+            passed=passed,
+            count_pdf=count_pdf,
+            sniff=sniff,
+            zip_encoding=zip_encoding,
+            list_members=list_members,
+            follow_links=follow_links,
+        )
     for source in named:
         if source.startswith("s3://"):
             yield from _bucket(source, warn, passed)
@@ -47,9 +60,14 @@ def scan_everything(
             yield FoundPage(PurePosixPath(unquote(urlsplit(source).path)).name or source, source, 0)
 
 
+def check_sources(sources: Iterable[str]) -> None:
+    """Raises SourceMissingError for a path that is not there: no server need be asked to know that."""
+    scan([source for source in sources if not is_remote(source)])
+
+
 def _bucket(source: str, warn: Warn, passed: PassedOver) -> Iterator[FoundPage]:
     """Every image below a prefix. One listing of a folder is held at a time: about 1 KB an object of that folder."""
-    from worker.storage.remote import s3
+    from worker.storage.remote import s3, s3_errors
 
     files = s3()
     # As typed, not percent-decoded: people copy keys from `aws s3 ls`.
@@ -63,8 +81,7 @@ def _bucket(source: str, warn: Warn, passed: PassedOver) -> Iterator[FoundPage]:
             found = found or bool(names)
             for name in sorted(names):
                 path = f"{folder}/{name}"
-                suffix = PurePosixPath(name).suffix.lower()
-                if suffix in IMAGE_SUFFIXES or suffix in UNREAD_SUFFIXES:
+                if is_taken(PurePosixPath(name)):
                     yield from _object(files, path, path.removeprefix(f"{root}/"), warn)
                 elif archive_kind(name):
                     said = "archives in buckets are not opened; unpack it first"
@@ -74,8 +91,8 @@ def _bucket(source: str, warn: Warn, passed: PassedOver) -> Iterator[FoundPage]:
                 else:
                     passed.file(PurePosixPath(name))
             files.invalidate_cache(folder)
-    except (OSError, ValueError) as error:  # ValueError: s3fs, about a bucket's name that cannot be one
-        raise SourceMissingError(f"{source}: {error}") from None
+    except s3_errors() as error:
+        raise SourceMissingError(f"{source}: {first_line(error)} (check the address and the AWS_* variables)") from None
     if not found:
         raise SourceMissingError(f"{source}: nothing there; check bucket, prefix and AWS_* variables")
 

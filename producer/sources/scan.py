@@ -22,11 +22,11 @@ from urllib.parse import quote
 import msgspec
 
 from detector.exit_codes import ExitCode
-from detector.images.suffixes import IMAGE_SUFFIXES, UNREAD_SUFFIXES
-from producer.errors import ProducerError
-from producer.sources.archive import BrokenArchiveError, Kind, archive_kind, members
-from producer.sources.page_count import CannotCountError, CountPdf, PageCount, count_file, kind_of_file
-from producer.sources.passed_over import UNREADABLE, PassedOver, is_junk, junk_kind
+from detector.images.suffixes import is_taken
+from producer.errors import CannotCountError, ProducerError
+from producer.sources.archive import BrokenArchiveError, Kind, ListMembers, archive_kind, members
+from producer.sources.page_count import CountPdf, PageCount, count_file, kind_of_file
+from producer.sources.passed_over import OUTSIDE, UNREADABLE, PassedOver, is_junk, junk_kind
 from producer.sources.walk import FoundFile, Warn, display, walk
 
 STDIN = "-"
@@ -82,6 +82,8 @@ def scan(
     count_pdf: CountPdf | None = None,
     sniff: bool = False,
     zip_encoding: str = "",
+    list_members: ListMembers = members,
+    follow_links: bool = False,
 ) -> Iterator[FoundPage]:
     """Finds every page in files, folders, globs, archives and lists.
 
@@ -98,6 +100,9 @@ def scan(
         count_pdf: what counts the pages of a PDF; default: pypdf, in this process.
         sniff: in folders, also take files of unknown or no suffix that begin like an image or a PDF.
         zip_encoding: of zip members' names that do not say theirs; empty to guess.
+        list_members: what lists archives; default: this process.
+        follow_links: take links that lead out of the source they lie in. A stranger's folder may hold one called
+            holiday.jpg that leads to a private key.
 
     Raises:
         SourceMissingError: at once, before the first page, if a named source does not exist.
@@ -106,7 +111,7 @@ def scan(
     resolved = {name: _resolve(name) for name in named if name != STDIN}
     common = Path(os.path.commonpath([source.home for source in resolved.values()])) if resolved else Path("/")
     closed = Path(os.path.realpath(exclude)) if exclude else None
-    scanner = _Scanner(closed, warn, passed or PassedOver(), count_pdf, sniff, zip_encoding)
+    scanner = _Scanner(closed, warn, passed or PassedOver(), count_pdf, sniff, zip_encoding, list_members, follow_links)
 
     def pages() -> Iterator[FoundPage]:
         for name in named:
@@ -120,6 +125,17 @@ def scan(
             yield from scanner.source(source, prefix)
 
     return pages()
+
+
+def scan_file(path: Path, name: bytes, warn: Warn = lambda line: None) -> Iterator[FoundPage]:
+    """The pages of one file as a scan of its folder finds them; none if it is no image and no archive.
+
+    Args:
+        path: absolute.
+        name: as people are to see it.
+        warn: told in one line about what was skipped or could not be counted.
+    """
+    return _Scanner(None, warn, PassedOver(), None, False, "", members, False).file(path, name, named=False)
 
 
 def read_list(stream: BinaryIO, block: int = 1 << 16) -> Iterator[bytes]:
@@ -168,6 +184,8 @@ class _Scanner:
     count_pdf: CountPdf | None
     sniff: bool
     zip_encoding: str
+    list_members: ListMembers
+    follow_links: bool
 
     def source(self, source: _Source, prefix: bytes) -> Iterator[FoundPage]:
         if source.pattern:
@@ -186,13 +204,13 @@ class _Scanner:
             yield from self.file(path, name, named=True)
 
     def folder(self, folder: Path, prefix: bytes) -> Iterator[FoundPage]:
-        for found in walk(folder, enter=self._gate(folder), warn=self._unreadable):
+        for found in walk(folder, enter=self._gate(folder), warn=self._unreadable, outside=self._outside):
             yield from self.file(found.path, _join(prefix, found.name), named=False)
 
     def glob(self, source: _Source, prefix: bytes) -> Iterator[FoundPage]:
         # `*.scan` names a file type and is obeyed; `scans/*` may match anything and keeps to image types.
         named = re.search(r"\.\w+$", source.pattern[-1]) is not None
-        for found in _glob_walk(source, self._gate(source.path), self._unreadable):
+        for found in _glob_walk(source, self._gate(source.path), self._unreadable, self._outside):
             yield from self.file(found.path, _join(prefix, found.name), named=named)
 
     def file(self, path: Path, name: bytes, *, named: bool) -> Iterator[FoundPage]:
@@ -209,8 +227,7 @@ class _Scanner:
         if is_junk(path.name):
             self.passed.add(junk_kind(path.name))
             return False
-        suffix = path.suffix.lower()
-        if kind or suffix in IMAGE_SUFFIXES or suffix in UNREAD_SUFFIXES or (self.sniff and _kind(path)):
+        if kind or is_taken(path) or (self.sniff and _kind(path)):
             return True
         self.passed.file(PurePath(path.name))
         return False
@@ -219,18 +236,19 @@ class _Scanner:
         if path.exists() and not path.is_file():  # a pipe would block us for ever; a worker says what it is
             yield FoundPage(display(name), file_uri(path), 0)
             return
-        settings = {"passed": self.passed, "count_pdf": self.count_pdf, "zip_encoding": self.zip_encoding}
+        found = self.list_members(
+            path, kind, passed=self.passed, count_pdf=self.count_pdf, zip_encoding=self.zip_encoding
+        )
         try:
-            for member in members(path, kind, **settings):  # type: ignore[arg-type]
+            for member in found:
                 shown = display(_join(name, _harmless(member.shown)))
                 uri = file_uri(path, f"{kind}+file", member.name)
                 stored = os.fsdecode(member.shown)
-                suffix = Path(stored).suffix.lower()
                 if archive_kind(stored):
                     said = "an archive inside an archive is not opened; unpack it first"
                     self.warn(f"{shown}: skipped, {said}")
                     yield FoundPage(shown, uri, 0, Problem("UnsupportedFormat", f"{shown}: {said}"))
-                elif suffix in IMAGE_SUFFIXES or suffix in UNREAD_SUFFIXES:
+                elif is_taken(PurePath(stored)):
                     yield from self.pages(shown, uri, member.look)
                 else:
                     self.passed.file(PurePath(stored))
@@ -257,6 +275,12 @@ class _Scanner:
         self.passed.add(UNREADABLE)
         self.warn(line)
 
+    def _outside(self, link: Path) -> bool:
+        """Whether to take a link that leads out of its source; counts those that are not taken."""
+        if not self.follow_links:
+            self.passed.add(OUTSIDE)
+        return self.follow_links
+
     def _gate(self, root: Path) -> Callable[[Path, int], bool]:
         """Which folders below `root` to enter: not the job's own output."""
         closed = self.exclude
@@ -279,7 +303,9 @@ def _kind(path: Path) -> str:
         return ""
 
 
-def _glob_walk(source: _Source, gate: Callable[[Path, int], bool], warn: Warn) -> Iterator[FoundFile]:
+def _glob_walk(
+    source: _Source, gate: Callable[[Path, int], bool], warn: Warn, outside: Callable[[Path], bool]
+) -> Iterator[FoundFile]:
     """The files a glob matches, and all files in the folders it matches, as `walk` gives them."""
     deep = "**" in source.pattern
 
@@ -289,7 +315,7 @@ def _glob_walk(source: _Source, gate: Callable[[Path, int], bool], warn: Warn) -
         fits = deep or all(map(fnmatchcase, parts, source.pattern[:depth]))
         return fits and gate(folder, depth)
 
-    for found in walk(source.path, enter=enter, warn=warn):
+    for found in walk(source.path, enter=enter, warn=warn, outside=outside):
         parts = os.fsdecode(found.name).split("/")
         if any(_matches(tuple(parts[:n]), source.pattern) for n in range(1, len(parts) + 1)):
             yield found

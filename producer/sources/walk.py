@@ -89,6 +89,7 @@ def walk(
     *,
     enter: Callable[[Path, int], bool] = lambda folder, depth: True,
     warn: Warn = lambda line: None,
+    outside: Callable[[Path], bool] = lambda link: True,
 ) -> Iterator[FoundFile]:
     """All files below `root`, folder by folder in sorted order.
 
@@ -99,6 +100,7 @@ def walk(
         root: an existing folder.
         enter: asked before each folder below the root with its path and depth (root's own children: 1).
         warn: told in one line about each folder that cannot be read.
+        outside: asked before each link, to a file or a folder, that leads out of `root`.
     """
     walked = [_real(root)]
     stack: list[tuple[Path, bytes, Iterator[Entry]]] = [(root, b"", list_folder(root))]
@@ -114,6 +116,8 @@ def walk(
             continue
         path = folder / os.fsdecode(entry.name)
         name = prefix + entry.name
+        if entry.is_link and not _real(path).is_relative_to(walked[0]) and not outside(path):
+            continue
         if not entry.is_dir:
             yield FoundFile(path, name)
         elif enter(path, len(stack)) and (not entry.is_link or _leads_elsewhere(path, walked)):

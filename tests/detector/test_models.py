@@ -22,6 +22,7 @@ def test_shipped_models_are_listed() -> None:
     (line,) = [line for line in lines if line.split()[0] == "dbnet-resnet18"]
     assert card.sha256[:12] in line
     assert "td500 val" in line
+    assert max(map(len, done.stdout.splitlines())) <= 80
     cards = [json.loads(line) for line in run("models", "--json").stdout.splitlines()]
     (shipped,) = [listed for listed in cards if listed["name"] == "dbnet-resnet18"]
     assert (shipped["sha256"], shipped["bytes"]) == (card.sha256, card.path.stat().st_size)

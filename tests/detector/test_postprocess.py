@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from detector.geometry import rectangle_corners, unclip_distance
-from detector.postprocess import MAX_CANDIDATES, find_boxes, means_inside
+from detector.geometry import unclip_distance
+from detector.postprocess import MAX_CANDIDATES, find_boxes, outlines, region_means
 from detector.thresholds import Thresholds
 
 THRESHOLDS = Thresholds()
@@ -21,10 +21,10 @@ def blank(height: int = 200, width: int = 300) -> np.ndarray:
 
 def test_a_bright_rectangle_becomes_its_unclipped_box() -> None:
     probability = blank()
-    probability[50:71, 100:201] = 0.9  # pixels 100..200 and 50..70: 100 x 20 between pixel centres
+    probability[50:70, 100:200] = 0.9  # pixels 100..199 and 50..69
     (box,) = find_boxes(probability, (1, 1), (300, 200), THRESHOLDS)
     grow = unclip_distance(100, 20, 1.5)
-    left, top, right, bottom = 100.5 - grow, 50.5 - grow, 200.5 + grow, 70.5 + grow
+    left, top, right, bottom = 100 - grow, 50 - grow, 200 + grow, 70 + grow
     expected = [(left, top), (right, top), (right, bottom), (left, bottom)]
     assert np.array(box.points) == pytest.approx(np.array(expected), abs=0.02)
     assert box.score == pytest.approx(0.9, abs=1e-3)
@@ -96,11 +96,38 @@ def test_same_map_same_boxes_all_inside_all_scored(seed: int) -> None:
         assert all(0 <= x <= 480 and 0 <= y <= 360 for x, y in box.points)
 
 
-def test_means_inside_ignore_what_is_outside() -> None:
+def test_a_region_is_judged_by_its_own_pixels() -> None:
     probability = blank()
-    probability[90:111, 100:201] = 0.8
-    rectangles = np.array([(150, 100, 100, 20, 0), (150, 100, 20, 100, 0), (290, 195, 40, 40, 45)], np.float64)
-    along, across, outside = means_inside(probability, rectangle_corners(rectangles))
-    assert along == pytest.approx(0.8, abs=1e-3)
-    assert across < 0.3
-    assert outside == 0
+    probability[90:110, 100:200] = 0.8
+    probability[95:105, 120:180] = 0.1  # a hole
+    probability[98:102, 140:160] = 0.6  # and a region in it
+    binary = (probability >= 0.3).view(np.uint8)
+    means = region_means(probability, binary, outlines(binary))
+    assert sorted(means.tolist()) == [pytest.approx(0.6, abs=1e-3), pytest.approx(0.8, abs=0.02)]
+
+
+def test_a_bent_line_scores_as_well_as_a_straight_one() -> None:
+    probability = blank()
+    x = np.arange(40, 260)
+    arc = np.column_stack([x, 100 - 30 * np.cos((x - 150) / 90)]).round().astype(np.int32)
+    cv2.polylines(probability, [arc], False, 0.9, 8)  # fills a third of its rectangle
+    (box,) = find_boxes(probability, (1, 1), (300, 200), Thresholds(box_threshold=0.7))
+    assert box.score == pytest.approx(0.9, abs=0.01)
+
+
+def test_a_frame_is_no_box_inside_itself() -> None:
+    probability = blank()
+    cv2.rectangle(probability, (20, 20), (280, 180), 0.9, 6)
+    probability[80:100, 60:200] = 0.8
+    boxes = find_boxes(probability, (1, 1), (300, 200), THRESHOLDS)
+    assert len(boxes) == 2, "the frame and the text, not the frame's hole"
+    assert boxes[1].score == pytest.approx(0.8, abs=0.01) and boxes[1].points[0][1] > 60
+
+
+def test_bytes_give_the_same_boxes_as_floats() -> None:
+    rng = np.random.default_rng(5)
+    levels = np.round(cv2.resize(rng.random((12, 16), dtype=np.float32), (160, 120)) * 255)
+    floats = find_boxes((levels / 255).astype(np.float32), (1, 1), (160, 120), THRESHOLDS)
+    whole = find_boxes(levels.astype(np.uint8), (1, 1), (160, 120), THRESHOLDS)
+    assert [box.points for box in whole] == [box.points for box in floats]
+    assert [box.score for box in whole] == pytest.approx([box.score for box in floats], abs=1e-3)

@@ -29,10 +29,9 @@ def page_with_bright_line(width: int = 1700, height: int = 1100) -> Image.Image:
 
 
 def expected_box(scale: float) -> np.ndarray:
-    """The bright rectangle as the map shows it (pixel centres), unclipped, in original pixels."""
+    """The bright rectangle, unclipped, in original pixels."""
     left, top, right, bottom = BRIGHT
-    wide, high = (right - left) * scale - 1, (bottom - top) * scale - 1
-    grow = (unclip_distance(wide, high, 1.5) - 0.5) / scale
+    grow = unclip_distance((right - left) * scale, (bottom - top) * scale, 1.5) / scale
     return np.array(
         [
             (left - grow, top - grow),

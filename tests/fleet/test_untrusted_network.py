@@ -6,6 +6,8 @@ import base64
 import json
 import os
 import pickle
+import subprocess
+import sys
 import uuid
 from collections import Counter
 from collections.abc import Iterator
@@ -57,6 +59,10 @@ def test_a_whole_job_with_the_shipped_users(secure: SecureServer, base: dict[str
         assert told.returncode == 0, told.stderr
         lines = [json.loads(line) for line in (tmp_path / "out" / "results.jsonl").read_text().splitlines()]
         assert Counter(line["index"] for line in lines) == Counter(range(COUNT))
+        nightly = "from worker.tasks import cleanup; print(cleanup())"
+        environment = secure.environment(base, "worker")
+        cleaned = subprocess.run([sys.executable, "-c", nightly], env=environment, capture_output=True, text=True)
+        assert cleaned.returncode == 0 and "old jobs" in cleaned.stdout, cleaned.stderr
         for name, *arguments in (("ocr-worker", "cleanup"), ("ocr-worker", "cleanup", "--report")):
             assert command(hub, name, *arguments).returncode == 0
         checked = command(hub, "ocr-worker", "doctor", "--json")
@@ -69,9 +75,12 @@ def test_a_whole_job_with_the_shipped_users(secure: SecureServer, base: dict[str
     assert refusals(secure) == []
 
 
-def test_users_cannot_do_more(secure: SecureServer) -> None:
-    client = redis.Redis.from_url(secure.url("worker"))
-    for forbidden in ("FLUSHALL", "CONFIG GET *", "KEYS *", "GET secret", "ACL LIST", "EVAL 0 0", "CLIENT LIST"):
+@pytest.mark.parametrize("user", ["worker", "producer"])
+def test_users_cannot_do_more(secure: SecureServer, user: str) -> None:
+    """SCAN, before: both could read the names of all keys of other programs in the same database."""
+    client = redis.Redis.from_url(secure.url(user))
+    administration = ("FLUSHALL", "CONFIG GET *", "KEYS *", "GET secret", "ACL LIST", "EVAL 0 0", "CLIENT LIST")
+    for forbidden in (*administration, "SCAN 0", "RANDOMKEY", "DUMP ocrfleet:jobs"):
         with pytest.raises(redis.exceptions.NoPermissionError):
             client.execute_command(*forbidden.split())
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import time
+from functools import cache
 
 import redis
 from redis.backoff import ExponentialBackoff
@@ -29,6 +31,8 @@ class BrokerUnreachable(WorkerError, ConnectionError):
     exit_code = ExitCode.BROKER
 
 
+ANSWER_S = 2.0
+CONNECTIONS_OF_A_WORKER = 9
 # A broker that restarts is back within half a minute; every step of the ledger may be repeated without harm.
 PATIENCE = Retry(ExponentialBackoff(cap=5.0, base=0.2), retries=10)
 
@@ -53,11 +57,46 @@ def connect(settings: Settings, *, patient: bool = False) -> redis.Redis:
         )
         _ask(client)
     except (redis.RedisError, OSError, ValueError) as error:  # ValueError: redis-py cannot read the URL
+        remedy = "is it running? set OCRFLEET_REDIS_URL=redis://:PASSWORD@HOST:6379/0"
+        if "max number of clients" in str(error):
+            remedy = f"raise its maxclients, or run fewer workers: each takes {CONNECTIONS_OF_A_WORKER} connections"
         raise BrokerUnreachable(
-            f"cannot use the broker at {redacted(settings.redis_url)}: {first_line(error)} "
-            "(is it running? set OCRFLEET_REDIS_URL=redis://:PASSWORD@HOST:6379/0)"
+            f"cannot use the broker at {redacted(settings.redis_url)}: {first_line(error)} ({remedy})"
         ) from None
     return client
+
+
+def connect_within(settings: Settings, seconds: float) -> redis.Redis:
+    """:func:`connect`, tried again while nothing listens there.
+
+    Args:
+        settings: where the broker is.
+        seconds: how long; 0 tries once.
+
+    Raises:
+        BrokerUnreachable: still not.
+    """
+    give_up = time.monotonic() + seconds
+    said = False
+    while True:
+        try:
+            return connect(settings)
+        except BrokerUnreachable as error:
+            if time.monotonic() >= give_up:
+                raise
+            if not said:
+                said = True
+                logger.warning("waiting %.0f s for the broker: %s", seconds, error)
+            time.sleep(1.0)
+
+
+@cache
+def impatient(url: str) -> redis.Redis:
+    """The one connection of Celery's main process for all it has to say besides messages; it has an event loop to keep.
+
+    Unchecked: it connects when it is first used. Every call ends within ``ANSWER_S``.
+    """
+    return redis.Redis.from_url(url, socket_connect_timeout=ANSWER_S, socket_timeout=ANSWER_S)
 
 
 def _ask(client: redis.Redis) -> None:

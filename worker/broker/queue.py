@@ -10,25 +10,37 @@ import redis
 from celery import Celery
 from kombu.transport.redis import PRIORITY_STEPS, Channel
 
-from worker.app import DETECT_TASK, IMAGE_QUEUE
-from worker.messages import ImageTask
+from worker.app import DETECT_TASK, IMAGE_QUEUE, UNACKED, UNACKED_INDEX
+from worker.broker.urgent import next_producer
+from worker.messages import ImageTask, split_task_id
 
 # kombu keeps one list per priority step: the name alone for 0, then name + separator + step.
 QUEUE_LISTS = [IMAGE_QUEUE, *(f"{IMAGE_QUEUE}{Channel.sep}{step}" for step in PRIORITY_STEPS if step)]
-UNACKED = Channel.unacked_key
-UNACKED_INDEX = Channel.unacked_index_key
 
 
-def send(app: Celery, task: ImageTask) -> None:
-    """Put one page on the queue. Its arguments are what Flower shows."""
+def send(app: Celery, task: ImageTask, *, urgent: bool = False) -> None:
+    """Put one page on the queue; an urgent one is taken next. Its arguments are what Flower shows."""
+    send_as_it_is(app, task, msgspec.to_builtins(task), urgent=urgent)
+
+
+def send_as_it_is(app: Celery, task: ImageTask, message: object, *, urgent: bool = False) -> None:
+    """Put a page on the queue whose message may be of another version; a worker of that version understands it.
+
+    Args:
+        app: sends it.
+        task: what this version knows of the page.
+        message: what is sent.
+        urgent: before what waits.
+    """
     app.send_task(
         DETECT_TASK,
-        args=[msgspec.to_builtins(task)],
+        args=[message],
         task_id=task.task_id,
         queue=IMAGE_QUEUE,
         argsrepr=f"{task.image!a} page {task.page} of job {task.job}",
         kwargsrepr="",
         ignore_result=True,
+        producer=next_producer(app, app.conf.broker_url) if urgent else None,
     )
 
 
@@ -47,7 +59,7 @@ def queued_ids(client: redis.Redis) -> set[str]:
     pipe = client.pipeline(transaction=False)
     for name in QUEUE_LISTS:
         pipe.lrange(name, 0, -1)
-    return {identifier for messages in pipe.execute() for raw in messages if (identifier := _id_of(json.loads(raw)))}
+    return {identifier for messages in pipe.execute() for raw in messages if (identifier := _id_of(_read(raw)))}
 
 
 def unacked_ids(client: redis.Redis) -> dict[str, float]:
@@ -59,7 +71,7 @@ def unacked_ids(client: redis.Redis) -> dict[str, float]:
     since = dict(index)
     held = {}
     for tag, raw in messages.items():
-        if identifier := _id_of(json.loads(raw)[0]):
+        if identifier := _id_in_hand(raw):
             held[identifier] = float(since.get(tag, 0))
     return held
 
@@ -74,9 +86,48 @@ def drop_job(client: redis.Redis, job: str) -> int:
     dropped = 0
     for name in QUEUE_LISTS:
         for raw in client.lrange(name, 0, -1):
-            if _id_of(json.loads(raw)).rpartition(":")[0] == job:
+            if _id_of(_read(raw)).rpartition(":")[0] == job:
                 dropped += client.lrem(name, 1, raw)
     return dropped
+
+
+def drop_in_hand(client: redis.Redis, job: str) -> int:
+    """Take a forgotten job's messages from the list of what workers hold: nobody is to deliver them again.
+
+    Returns how many.
+    """
+    tags = [tag for tag, raw in client.hgetall(UNACKED).items() if _id_in_hand(raw).rpartition(":")[0] == job]
+    for tag in tags:
+        client.zrem(UNACKED_INDEX, tag)
+        client.hdel(UNACKED, tag)
+    return len(tags)
+
+
+def drop_left_by_old_versions(client: redis.Redis, older_than_s: float) -> int:
+    """Remove our messages from kombu's global ``unacked``, where versions before kept them. Returns how many.
+
+    Their pages were sent again by the reconciler long ago. Another app's messages are none of our business.
+    """
+    now = client.time()[0]
+    old = client.zrangebyscore("unacked_index", 0, now - older_than_s)
+    tags = [tag for tag in old if split_task_id(_id_in_hand(client.hget("unacked", tag) or b"null"))]
+    for tag in tags:
+        client.zrem("unacked_index", tag)
+        client.hdel("unacked", tag)
+    return len(tags)
+
+
+def _read(raw: bytes) -> Any:
+    """The JSON of a message; None for what is none: whoever finds it when its turn comes refuses it (channel.py)."""
+    try:
+        return json.loads(raw)
+    except (ValueError, RecursionError):
+        return None
+
+
+def _id_in_hand(raw: bytes) -> str:
+    entry = _read(raw)
+    return _id_of(entry[0]) if isinstance(entry, list) and entry else ""
 
 
 def _id_of(message: Any) -> str:

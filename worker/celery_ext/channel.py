@@ -1,16 +1,31 @@
-"""kombu's Redis channel as a worker's main process needs it: quick, and not killed by a Redis that takes no writes."""
+"""kombu's Redis channel as a worker's main process needs it: quick, and hard to kill.
+
+Neither a Redis that takes no writes, or restarts, nor a message that is none ends the process.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import json
+import logging
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cached_property, partial
+from queue import Empty
 from typing import Any
 
 from kombu.transport import redis as kombu_redis
 from kombu.transport import virtual
+from kombu.utils.json import loads
+from redis import ConnectionError as RedisConnectionError
 from redis import Redis, ResponseError
+from redis.commands.core import Script
 
 from worker.broker import takes_no_writes
+from worker.broker.clock import redis_now
+from worker.broker.quarantine import quarantine
+from worker.celery_ext.message_shape import wrong_shape
+
+logger = logging.getLogger(__name__)
 
 
 @contextmanager
@@ -23,8 +38,21 @@ def unless_refused() -> Iterator[None]:
             raise
 
 
+# Takes a message into ``unacked``: kombu's own two commands, but the time is Redis'. A worker whose clock is a day
+# ahead would keep its messages for a day after its death.
+_TAKE = """
+if redis.replicate_commands then redis.replicate_commands() end
+local now = redis.call('TIME')
+redis.call('ZADD', KEYS[1], now[1] + now[2] / 1e6, ARGV[1])
+redis.call('HSET', KEYS[2], ARGV[1], ARGV[2])
+return 1
+"""
+# More than this many at once wait for the next sweep, seconds later.
+RESTORE_AT_ONCE = 100
+
+
 class FleetQoS(kombu_redis.QoS):
-    """kombu's list of messages in hand (``unacked``), kept as far as Redis allows.
+    """kombu's list of messages in hand (``unacked``), kept as far as Redis allows, by Redis' clock.
 
     A full Redis refuses whatever may grow, and every transaction; one whose disk is full refuses every change. To
     Celery that is an "unrecoverable error": the worker would end, and its successors one by one. The ledger knows of
@@ -33,11 +61,18 @@ class FleetQoS(kombu_redis.QoS):
     """
 
     def append(self, message: Any, delivery_tag: str) -> None:
-        with unless_refused():
-            return super().append(message, delivery_tag)
+        info = message.delivery_info
+        entry = json.dumps([message._raw, info["exchange"], info["routing_key"]])
+        with unless_refused(), self.channel.conn_or_acquire() as client:
+            _settle_late(self, client)
+            self.channel.take(
+                keys=[self.unacked_index_key, self.unacked_key], args=[delivery_tag, entry], client=client
+            )
         virtual.QoS.append(self, message, delivery_tag)
 
     def ack(self, delivery_tag: str) -> None:
+        if self.channel.lost:
+            return self._settle_later(delivery_tag)
         with unless_refused():
             return super().ack(delivery_tag)
         with unless_refused(), self.channel.conn_or_acquire() as client:
@@ -46,13 +81,59 @@ class FleetQoS(kombu_redis.QoS):
             client.hdel(self.unacked_key, delivery_tag)
         virtual.QoS.ack(self, delivery_tag)
 
+    def reject(self, delivery_tag: str, requeue: bool = False) -> None:
+        if self.channel.lost:
+            # To be put back: its page has no lease, so the reconciler sends it again within half a minute.
+            return self._settle_later(delivery_tag)
+        super().reject(delivery_tag, requeue)
+
+    def _settle_later(self, delivery_tag: str) -> None:
+        """The connection this message came by is gone, and its image is done with: the next one removes it."""
+        _settled_late.append(delivery_tag)
+        virtual.QoS.ack(self, delivery_tag)
+
     def restore_by_tag(self, tag: str, client: Redis | None = None, leftmost: bool = False) -> None:
         with unless_refused():  # it stays in ``unacked``, until its visibility timeout at most
-            super().restore_by_tag(tag, client, leftmost)
+            try:
+                super().restore_by_tag(tag, client, leftmost)
+            except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+                # No message: it would end every worker that comes across it.
+                self._drop_garbage(tag, error)
 
-    def restore_visible(self, start: int = 0, num: int = 10, interval: int = 10) -> None:
-        with unless_refused():  # the lock it takes; it comes again in seconds
-            super().restore_visible(start, num, interval)
+    def _drop_garbage(self, tag: str | bytes, error: Exception) -> None:
+        with self.channel.conn_or_acquire() as client:
+            raw = client.hget(self.unacked_key, tag) or b""
+            quarantine(client, raw, self.unacked_key, f"not a message ({type(error).__name__}: {error})")
+            client.zrem(self.unacked_index_key, tag)
+            client.hdel(self.unacked_key, tag)
+
+    def restore_visible(self, start: int = 0, num: int | None = None, interval: int = 10) -> None:
+        """kombu's own, by Redis' clock, and put off while the connection is lost."""
+        self._vrestore_count += 1
+        if (self._vrestore_count - 1) % (interval or 1) or self.channel.lost:
+            return
+        with unless_refused(), self.channel.conn_or_acquire() as client:  # refused: the lock; it comes again in seconds
+            ceiling = redis_now(client) - self.visibility_timeout
+            try:
+                with kombu_redis.Mutex(client, self.unacked_mutex_key, self.unacked_mutex_expire):
+                    visible = client.zrangebyscore(
+                        self.unacked_index_key, 0, ceiling, start=0, num=num or RESTORE_AT_ONCE
+                    )
+                    for tag in visible:
+                        self.restore_by_tag(tag, client)
+            except kombu_redis.MutexHeld:
+                pass
+
+
+# Messages that were done with while their connection was lost; of this process, whose next channel removes them.
+_settled_late: list[str] = []
+
+
+def _settle_late(qos: FleetQoS, client: Redis) -> None:
+    if _settled_late:
+        client.zrem(qos.unacked_index_key, *_settled_late)
+        client.hdel(qos.unacked_key, *_settled_late)
+        _settled_late.clear()
 
 
 class FleetChannel(kombu_redis.Channel):
@@ -65,9 +146,24 @@ class FleetChannel(kombu_redis.Channel):
     QoS = FleetQoS
     _own_client: Redis | None = None
 
+    @cached_property
+    def take(self) -> Script:
+        """Puts a message in ``unacked``."""
+        return self.client.register_script(_TAKE)
+
+    @property
+    def lost(self) -> bool:
+        """Whether Celery has closed the connection this channel belonged to."""
+        return self.connection is None or self.connection.client is None
+
     @contextmanager
     def conn_or_acquire(self, client: Redis | None = None) -> Iterator[Redis]:
         if client is None:
+            # After a lost broker Celery closes the connection, and kombu then takes this channel's transport apart.
+            # A message of before that is acknowledged or put back over it now would ask None for its host name:
+            # an AttributeError, which ends the main process. A lost connection is what it is, and what Celery expects.
+            if self.lost:
+                raise RedisConnectionError("this channel's connection was lost; the broker keeps its messages")
             # kombu drops its pool when it loses the broker.
             if self._own_client is None or self._own_client.connection_pool is not self.pool:
                 self._own_client = self._create_client()
@@ -77,3 +173,52 @@ class FleetChannel(kombu_redis.Channel):
     def maybe_refresh_binding_expiry(self) -> None:
         with unless_refused():  # of the broadcast queue; kombu would log a traceback and try again too
             super().maybe_refresh_binding_expiry()
+
+    def basic_consume(self, queue: str, *args: Any, **kwargs: Any) -> Any:
+        result = super().basic_consume(queue, *args, **kwargs)
+        callbacks = self.connection._callbacks
+        callbacks[queue] = partial(self._deliver_checked, queue, callbacks[queue])
+        return result
+
+    def _deliver_checked(self, queue: str, deliver: Callable[[Any], Any], raw: Any) -> Any:
+        """Give a message to Celery, unless it is none; whatever it raises there ends the message, not the worker."""
+        if reason := "" if queue in self._fanout_queues else wrong_shape(raw):
+            return self._refuse(queue, json.dumps(raw).encode(), reason)
+        try:
+            return deliver(raw)
+        except (*self.connection_errors, *self.connection.channel_errors):
+            raise
+        except Exception as error:
+            logger.exception("a message from %s raised in Celery", queue)
+            tag = raw["properties"]["delivery_tag"] if not wrong_shape(raw) else None
+            if tag is not None and tag in self.qos._delivered and tag not in self.qos._dirty:
+                self.qos.reject(tag)
+            return self._refuse(queue, json.dumps(raw).encode(), f"{type(error).__name__}: {error}")
+
+    def _refuse(self, queue: str, raw: bytes, reason: str) -> None:
+        with self.conn_or_acquire() as client:
+            quarantine(client, raw, queue, reason)
+
+    def _brpop_read(self, **options: Any) -> bool:
+        """kombu's own; what is no JSON is refused."""
+        try:
+            try:
+                found = self.client.parse_response(self.client.connection, "BRPOP", **options)
+            except self.connection_errors:
+                self.client.connection.disconnect()
+                raise
+            if not found:
+                raise Empty
+            name, item = found
+            queue = name.decode().rsplit(self.sep, 1)[0]
+            self._queue_cycle.rotate(queue)
+            try:
+                message = loads(item.decode())
+            except (ValueError, TypeError, RecursionError) as error:
+                self._refuse(queue, item, f"not JSON ({type(error).__name__})")
+                return True
+            self.connection._deliver(message, queue)
+            return True
+        finally:
+            self._in_poll = False
+            self._flush_brpop_reauth()

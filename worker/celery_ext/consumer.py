@@ -3,34 +3,30 @@
 from __future__ import annotations
 
 import contextlib
-import signal
 import time
 import warnings
+from functools import partial
 from typing import Any
 
-from billiard.einfo import ExceptionInfo
 from celery.apps.worker import Worker
-from celery.exceptions import CPendingDeprecationWarning, TimeLimitExceeded
+from celery.exceptions import CPendingDeprecationWarning
 from celery.utils.log import get_logger
 from celery.worker.consumer import Consumer
 from celery.worker.control import Panel
-from celery.worker.request import Request
 from kombu.connection import Connection
-from redis import RedisError, ResponseError
+from redis import ResponseError
 
-from worker.broker.connection import BrokerUnreachable, why_waiting
+from worker.broker.connection import why_waiting
 from worker.celery_ext.channel import FleetChannel
-from worker.ledger import open_ledger
-from worker.messages import ErrorType, split_task_id
-from worker.oom import OomWitness
+from worker.celery_ext.self_care import EVERY_S, SelfCare
 from worker.settings import settings
 
 logger = get_logger(__name__)
 EVENTS_EVERY_S = 0.5
 REFUSED_PAUSE_S = 5.0
+RETRY_AT_MOST_S = 5.0
 # Of the commands that change something: Flower asks for events when it starts, and a person may take a page back.
 OBEYED = ("revoke", "terminate", "enable_events", "heartbeat")
-_oom_witness = OomWitness()
 
 
 class FleetWorker(Worker):
@@ -80,6 +76,11 @@ class FleetConsumer(Consumer):
     def connection_for_read(self, heartbeat: float | None = None) -> Connection:
         connection = self.app.connection_for_read(heartbeat=heartbeat)
         connection.transport.Channel = FleetChannel
+        # kombu waits 2, 4, ... up to 30 s between two tries: after an outage of minutes half a minute too long.
+        retry = partial(
+            connection.ensure_connection, interval_start=0.5, interval_step=0.5, interval_max=RETRY_AT_MOST_S
+        )
+        connection.ensure_connection = retry
         return self.ensure_connected(connection)
 
     def on_connection_error_after_connected(self, exc: Exception) -> None:
@@ -103,39 +104,7 @@ class FleetConsumer(Consumer):
             self._flush_events()
         super().stop()
 
-
-def _aborted(lost: BaseException) -> bool:
-    """Whether a library gave up for want of memory: at a hard limit (`memory.limit_memory`) C++ ends in abort()."""
-    return settings().memory_limit_mb is not None and f"signal {int(signal.SIGABRT)} " in str(lost)
-
-
-class ImageRequest(Request):
-    """One delivered message, seen from the Celery main process, which survives its child.
-
-    Celery on Redis does not count deliveries, nor their reasons. So the main process notes in the ledger why a child
-    was lost over an image before the message goes back to the queue.
-    """
-
-    def on_failure(self, exc_info: ExceptionInfo, send_failed_event: bool = True, return_ok: bool = False) -> None:
-        error = getattr(exc_info.exception, "exc", exc_info.exception)
-        # By name: billiard and celery each have a WorkerLostError, and both arrive here.
-        if type(error).__name__ == "WorkerLostError":
-            self._note_loss("OutOfMemory" if _oom_witness.killed_since_last_look() or _aborted(error) else "WorkerLost")
-        elif isinstance(error, TimeLimitExceeded):
-            self._note_loss("TimedOut")
-        super().on_failure(exc_info, send_failed_event=send_failed_event, return_ok=return_ok)
-
-    def on_timeout(self, soft: bool, timeout: float) -> None:
-        if not soft:
-            self._note_loss("TimedOut")
-        super().on_timeout(soft, timeout)
-
-    def _note_loss(self, cause: ErrorType) -> None:
-        page = split_task_id(self.id)
-        if page is None:
-            return
-        try:
-            open_ledger(settings()).lose(*page, cause)
-        except (BrokerUnreachable, RedisError) as error:
-            # Gone, or full. The lease lapses by itself; only the reason is lost.
-            logger.warning("could not note that %s was lost (%s): %s", self.id, cause, error)
+    def register_with_event_loop(self, hub: Any) -> None:
+        super().register_with_event_loop(hub)
+        care = SelfCare(self.app, hub.call_later)
+        hub.call_repeatedly(EVERY_S, care.look)

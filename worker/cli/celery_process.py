@@ -6,15 +6,26 @@ import os
 import sys
 from typing import NoReturn
 
-from worker.process import MALLOC_ENVIRONMENT
+import click
+
+from worker.process import MALLOC_ENVIRONMENT, celery_command
+
+wait_option = click.option(
+    "--wait",
+    "wait_s",
+    default=0.0,
+    envvar="OCRFLEET_WAIT_S",
+    metavar="SECONDS",
+    help="Wait so long for Redis, which may start after this machine.",
+)
 
 
 def replace_by_celery(*arguments: str) -> NoReturn:
-    """Become ``celery -A worker.app ...``: signals then reach Celery itself.
+    """Become ``celery -A worker.app ...`` (`worker.celery_main`): signals then reach Celery itself.
 
     Args:
         arguments: of ``celery``: the name of its program, then options.
     """
     environment = {**MALLOC_ENVIRONMENT, **os.environ}
     sys.stdout.flush()
-    os.execve(sys.executable, [sys.executable, "-m", "celery", "-A", "worker.app", *arguments], environment)
+    os.execve(sys.executable, celery_command(*arguments), environment)

@@ -7,6 +7,7 @@ import time
 
 import click
 
+from detector.errors import printable
 from worker.settings import read_settings
 
 
@@ -30,7 +31,7 @@ def cleanup(dry_run: bool, report: bool) -> None:
         for host, entry in sorted(last_reports(ledger.client).items()):
             when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(entry["at"]))
             jobs = f", {entry['jobs']} jobs, {entry['keys']} keys" if "jobs" in entry else ""
-            click.echo(f"{host}  {when}  {entry['files']} files, {entry['bytes'] / 1e6:.1f} MB{jobs}")
+            click.echo(f"{printable(host)}  {when}  {entry['files']} files, {entry['bytes'] / 1e6:.1f} MB{jobs}")
         return
     result = {**clean_spool(current, dry_run=dry_run), **clean_redis(ledger, current, dry_run=dry_run)}
     if not dry_run:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 
 import click
 
+from detector.errors import printable
+from detector.record import UNREADABLE
 from worker.settings import read_settings
 
 
@@ -26,6 +29,11 @@ def dead_letters(count: int, as_json: bool) -> None:
     from worker.messages import ImageRecord
 
     for data in latest_dead_letters(connect(read_settings(os.environ)), count):
-        record = msgspec.json.decode(data, type=ImageRecord)
+        try:
+            record = msgspec.json.decode(data, type=ImageRecord)
+        except UNREADABLE as error:  # a stranger's, or of a version to come
+            click.echo(f"an entry that is no record ({printable(str(error))})", err=True)
+            continue
         reason = record.error.message if record.error else ""
-        click.echo(data.decode() if as_json else f"{record.job}  {record.image!a} page {record.page}  {reason}")
+        line = f"{record.job}  {record.image!a} page {record.page}  {reason}"
+        click.echo(json.dumps(json.loads(data)) if as_json else printable(line))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -42,6 +43,21 @@ def check_basic_auth(pairs: str | None, address: str) -> None:
             )
 
 
+def check_port(address: str, port: int) -> None:
+    """Raises click.UsageError where Flower could not listen: its own end would be a traceback."""
+    try:
+        family, kind, protocol, _, where = socket.getaddrinfo(
+            address or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        with socket.socket(family, kind, protocol) as trial:
+            trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as Tornado does
+            trial.bind(where)
+    except OSError as error:
+        raise click.UsageError(
+            f"cannot listen on {address}:{port}: {error.strerror}; choose another --port or --address"
+        ) from None
+
+
 @click.command()
 @click.option("--address", default="127.0.0.1", show_default=True, help="Address to listen on.")
 @click.option("--port", default=5555, show_default=True, help="Port to listen on.")
@@ -60,9 +76,12 @@ def flower(address: str, port: int, basic_auth: str | None, db: Path | None) -> 
         raise click.UsageError("Flower is not installed: pip install 'ocrfleet[flower]'")
     check_basic_auth(basic_auth, address)
     connect(read_settings(os.environ)).close()
+    check_port(address, port)
     arguments = [
         f"--address={address}",
         f"--port={port}",
+        # Flower runs a flowerconfig.py of the current folder as code, whoever put it there.
+        f"--conf={os.devnull}",
         # Arguments are the image's name, results "12 boxes 0.04 s 171 MB": what one wants to see at once.
         "--tasks_columns=name,state,args,result,received,runtime,worker",
         "--natural_time=true",

@@ -6,7 +6,7 @@ import os
 
 import click
 
-from worker.cli.celery_process import replace_by_celery
+from worker.cli.celery_process import replace_by_celery, wait_option
 from worker.redis_url import redacted
 from worker.settings import PREFIX, read_settings
 
@@ -25,7 +25,8 @@ def export(**options: object) -> None:
 @click.option("--runtime", type=click.Choice(["auto", "onnxruntime", "openvino", "torch"]), help="Inference engine.")
 @click.option("--name", help="Node name; default: w<pid>@<host>, so that several fit on one host.")
 @click.option("--loglevel", default="INFO", show_default=True, help="Celery's log level.")
-def start(name: str | None, loglevel: str, **options: object) -> None:
+@wait_option
+def start(name: str | None, loglevel: str, wait_s: float, **options: object) -> None:
     """Start one worker: one process, one image in memory at a time.
 
     \b
@@ -34,12 +35,14 @@ def start(name: str | None, loglevel: str, **options: object) -> None:
       ocr-worker start --profile low --model dbnet-resnet18-slim
     """
     from detector.runtimes import usable_card
-    from worker.broker import connect
+    from worker.broker.connection import connect_within
+    from worker.broker.fitness import refuse_unfit
 
     export(**options)
     current = read_settings(os.environ)
     usable_card(current.model, current.runtime)  # no worker is better than one that can do nothing but fail images
-    connect(current).close()
+    with connect_within(current, wait_s) as client:
+        refuse_unfit(client, writing=False)
     if not (current.opens_anything or current.roots or current.url_roots):
         click.echo("ocr-worker: opens only pages sent through Redis, no files: OCRFLEET_ROOTS is not set", err=True)
     click.echo(f"ocr-worker: {current.profile_reason}; broker {redacted(current.redis_url)}", err=True)

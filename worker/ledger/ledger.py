@@ -6,8 +6,9 @@ Key schema (``J`` is the job's name; every key carries a TTL of ``RESULT_TTL_H``
 key                                   type    holds
 ====================================  ======  =================================================================
 ``ocrfleet:jobs``                     zset    job name -> time of creation (s)
-``ocrfleet:job:J``                    hash    total, ok, failed, state (open | cancelled), created_ms,
-                                              progress_ms, finished_ms, and what the producer wants remembered
+``ocrfleet:job:J``                    hash    total, ok, failed, state (open | cancelled), epoch, created_ms,
+                                              progress_ms, finished_ms, fed_ms (a producer was at work), kept_ms
+                                              (the TTLs were renewed), and what the producer wants remembered
 ``ocrfleet:job:J:state``              string  one byte a page: ``\0`` unfed, ``q`` queued, ``r`` running,
                                               ``o`` ok, ``f`` failed. All that stays of a page once collected.
 ``ocrfleet:job:J:tasks``              hash    index -> "queued_ms ImageTask-JSON"; pages in flight only
@@ -24,24 +25,58 @@ key                                   type    holds
 A page's way: unfed -> q (``feed``) -> r (``begin``) -> o | f (``finish``); r -> q when its process was lost
 (``lose``) or stopped renewing its lease (``reclaim``); f -> unfed (``retry``);
 q -> unfed (``unfeed``) when its job is cancelled.
+
+A job's name may be used again (forgotten and enqueued anew; two producers). What tells the jobs apart is the *epoch*,
+a random word that its producer chooses: it is in the hash and in every task, and a step of another epoch does nothing.
+All times are of Redis' clock.
 """
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
 import redis
 
+from detector.exit_codes import ExitCode
 from worker.broker import blobs
+from worker.broker.clock import redis_now
+from worker.errors import WorkerError
 from worker.ledger import scripts
 from worker.messages import ImageTask, encode
-from worker.redis_keys import JOBS_KEY, JobKeys, now_ms
+from worker.redis_keys import JOBS_KEY, JobKeys
 from worker.settings import LEASE_S
 
 STATE_CHUNK = 1 << 20
-Verdict = Literal["run", "done", "cancelled", "unknown", "busy", "exhausted"]
+_SCRIPTS = (
+    "CREATE",
+    "FEED",
+    "BEGIN",
+    "RENEW",
+    "FINISH",
+    "LOSE",
+    "RECLAIM",
+    "RETRY",
+    "ADOPT",
+    "UNFEED",
+    "TOUCH",
+    "GROW",
+)
+Verdict = Literal["run", "done", "cancelled", "unknown", "busy", "exhausted", "stale"]
+# For those who do not know a job's epoch, and act on whichever job has the name now.
+ANY_EPOCH = "*"
+
+
+class JobReplacedError(WorkerError):
+    """The job of this name on the broker is another one than the caller's. The message says what to do."""
+
+    exit_code = ExitCode.USAGE
+
+    def __init__(self, job: str) -> None:
+        super().__init__(
+            f"the job {job} on this broker is another one of that name (forgotten and enqueued again, or another "
+            "producer's): choose another --job, or `ocr-producer forget` it first"
+        )
 
 
 class Begin(NamedTuple):
@@ -66,6 +101,9 @@ class JobStatus(NamedTuple):
     progress_s: float
     finished_s: float | None
     extra: dict[str, str]
+    epoch: str = ""
+    fed_s: float = 0.0
+    now_s: float = 0.0
 
     @property
     def done(self) -> int:
@@ -76,6 +114,11 @@ class JobStatus(NamedTuple):
     def finished(self) -> bool:
         """Whether every page has its record."""
         return self.done >= self.total
+
+    @property
+    def unfed(self) -> int:
+        """Pages that are neither done nor on their way: a producer still has to feed them."""
+        return max(0, self.total - self.done - self.in_flight)
 
 
 class Ledger:
@@ -92,60 +135,76 @@ class Ledger:
         self.client = client
         self.ttl_s = ttl_s
         self.max_attempts = max_attempts
-        self._scripts = {
-            name: client.register_script(getattr(scripts, name))
-            for name in ("FEED", "BEGIN", "RENEW", "FINISH", "LOSE", "RECLAIM", "RETRY", "ADOPT", "UNFEED", "GROW")
-        }
+        self._scripts = {name: client.register_script(getattr(scripts, name)) for name in _SCRIPTS}
 
     def _call(self, script: str, job: str, *args: Any) -> Any:
         return self._scripts[script](keys=list(JobKeys.of(job)), args=list(args))
 
+    def _step(self, script: str, job: str, epoch: str, *args: Any) -> Any:
+        """A script with what all of them take first."""
+        return self._call(script, job, epoch, self.ttl_s, *args)
+
     # --- the producer's steps -----------------------------------------------------------------------------------
 
-    def create(self, job: str, total: int, extra: Mapping[str, str]) -> bool:
-        """Open a job of ``total`` pages. Returns False, changing nothing, if it already exists."""
-        keys = JobKeys.of(job)
-        with self.client.pipeline(transaction=True) as pipe:
-            # In one transaction, watched: a crash or a twin in between leaves all of a job or nothing.
-            pipe.watch(keys.job)
-            if pipe.exists(keys.job):
-                return False
-            pipe.multi()
-            counts: dict[str, Any] = {"total": total, "state": "open", "ok": 0, "failed": 0, "created_ms": now_ms()}
-            pipe.hset(keys.job, mapping={**extra, **counts})
-            pipe.zadd(JOBS_KEY, {job: time.time()})
-            pipe.expire(JOBS_KEY, self.ttl_s)
-            # Reserve the state bytes at once: Redis fills with zero bytes = unfed.
-            if total:
-                pipe.setrange(keys.state, total - 1, b"\0")
-            for key in keys:
-                pipe.expire(key, self.ttl_s)
-            try:
-                pipe.execute()
-            except redis.WatchError:
-                return False
-        return True
+    def create(self, job: str, total: int, extra: Mapping[str, str], *, epoch: str = "") -> bool:
+        """Open a job of ``total`` pages. Returns False, changing nothing, if it already exists.
+
+        Args:
+            job: its name.
+            total: pages.
+            extra: what the producer wants remembered.
+            epoch: what tells it from other jobs of that name.
+        """
+        pairs = [word for pair in extra.items() for word in pair]
+        return bool(self._step("CREATE", job, epoch, total, *pairs))
 
     def grow(self, job: str, total: int) -> None:
         """A job has at least ``total`` pages: some files have more than were counted. Never makes it smaller."""
         self._call("GROW", job, total)
 
     def feed(self, tasks: Sequence[ImageTask]) -> list[int]:
-        """Mark pages as queued. Returns the indices that were not fed before: only those may be sent."""
+        """Mark pages as queued. Returns the indices that were not fed before: only those may be sent.
+
+        Raises:
+            JobReplacedError: the job of this name is not the tasks' any more.
+        """
         if not tasks:
             return []
-        args: list[Any] = [self.ttl_s, now_ms()]
+        args: list[Any] = []
         for task in tasks:
             args += [task.index, encode(task)]
-        return [int(index) for index in self._call("FEED", tasks[0].job, *args)]
+        fresh = self._step("FEED", tasks[0].job, tasks[0].epoch, *args)
+        if fresh is None:
+            raise JobReplacedError(tasks[0].job)
+        return [int(index) for index in fresh]
 
-    def retry(self, job: str, indices: Sequence[int]) -> int:
-        """Failed pages become unfed again. Returns how many."""
-        return int(self._call("RETRY", job, self.ttl_s, *indices))
+    def touch(self, job: str, *, epoch: str = ANY_EPOCH, feeding: bool = False) -> bool:
+        """Somebody looks after the job, so it lives on. False if there is no such job (of this epoch).
+
+        Args:
+            job: its name.
+            epoch: the caller's.
+            feeding: the caller is the job's producer.
+        """
+        return bool(self._step("TOUCH", job, epoch, int(feeding)))
+
+    def retry(self, job: str, indices: Sequence[int], entries: Mapping[int, bytes] | None = None) -> int:
+        """Failed pages become unfed again, and their uncollected records go, in one step. Returns how many.
+
+        Args:
+            job: its name.
+            indices: the pages.
+            entries: index -> entry of its failed record in the results stream, where it was not collected yet.
+        """
+        known = entries or {}
+        args: list[Any] = []
+        for index in indices:
+            args += [index, known.get(index, b"")]
+        return int(self._step("RETRY", job, ANY_EPOCH, *args))
 
     def adopt(self, job: str, indices: Sequence[int], *, ok: bool) -> int:
         """Pages whose records are safely on disk count as done. Returns how many the ledger did not know of."""
-        return int(self._call("ADOPT", job, "o" if ok else "f", *indices)) if indices else 0
+        return int(self._step("ADOPT", job, ANY_EPOCH, "o" if ok else "f", *indices)) if indices else 0
 
     def cancel(self, job: str) -> bool:
         """Stop a job: its queued messages are dropped as workers meet them. False if there is no such job."""
@@ -157,7 +216,7 @@ class Ledger:
 
     def unfeed(self, job: str, indices: Sequence[int]) -> int:
         """Queued pages nobody has begun become unfed again, and their blobs go. Returns how many."""
-        return int(self._call("UNFEED", job, *indices)) if indices else 0
+        return int(self._step("UNFEED", job, ANY_EPOCH, *indices)) if indices else 0
 
     def reopen(self, job: str) -> None:
         """A cancelled job may be fed again (resume)."""
@@ -166,42 +225,49 @@ class Ledger:
     def forget(self, job: str) -> int:
         """Delete every key of a job. Returns how many keys there were."""
         keys = JobKeys.of(job)
+        # The hash first: a worker that finishes a page in between must not begin a stream of a job that is gone.
+        count = int(self.client.delete(keys.job))
         blobs.discard(self.client, job)
         self.client.zrem(JOBS_KEY, job)
-        return int(self.client.delete(*keys, f"{keys.job}:collector"))
+        return count + int(self.client.delete(*keys, f"{keys.job}:collector"))
 
     # --- the worker's steps -------------------------------------------------------------------------------------
 
-    def begin(self, job: str, index: int, *, redelivered: bool) -> Begin:
+    def begin(self, job: str, index: int, *, redelivered: bool, epoch: str = "") -> Begin:
         """Ask whether to run a page, and take its lease.
 
         A message that was handed out before (``redelivered``) takes the lease over: its first holder is known to
-        be gone. A plain duplicate of a page that is running elsewhere is ``busy``.
+        be gone. A plain duplicate of a page that is running elsewhere is ``busy``; a message of another job of this
+        name is ``stale``.
         """
-        verdict, attempts, losses = self._call(
-            "BEGIN", job, index, now_ms(), LEASE_S * 1000, self.max_attempts, int(redelivered), self.ttl_s
+        verdict, attempts, losses = self._step(
+            "BEGIN", job, epoch, index, int(LEASE_S * 1000), self.max_attempts, int(redelivered)
         )
         text = losses.decode()
         return Begin(verdict.decode(), int(attempts), tuple(text.split(",")) if text else ())
 
-    def renew(self, job: str, index: int) -> bool:
+    def renew(self, job: str, index: int, *, epoch: str = "") -> bool:
         """Heartbeat of a running page, every ``HEARTBEAT_S`` seconds. False: somebody else finished or holds it."""
-        return bool(self._call("RENEW", job, index, now_ms() + LEASE_S * 1000))
+        return bool(self._step("RENEW", job, epoch, index, int(LEASE_S * 1000)))
 
-    def finish(self, job: str, index: int, *, ok: bool, record: bytes) -> bool:
-        """Write a page's one record. Returns False if it already had one: the first writer wins."""
-        return bool(self._call("FINISH", job, index, "o" if ok else "f", record, self.ttl_s, now_ms()))
+    def finish(self, job: str, index: int, *, ok: bool, record: bytes, epoch: str = "") -> bool:
+        """Write a page's one record. Returns False if it already had one, or its job is gone: first writer wins."""
+        return bool(self._step("FINISH", job, epoch, index, "o" if ok else "f", record))
 
-    def lose(self, job: str, index: int, cause: str) -> bool:
+    def lose(self, job: str, index: int, cause: str, *, epoch: str = "") -> bool:
         """Note that a process was lost (or ran out of memory or time) over a page, and end its lease."""
-        return bool(self._call("LOSE", job, index, cause))
+        return bool(self._step("LOSE", job, epoch, index, cause))
 
     # --- anybody's questions ------------------------------------------------------------------------------------
 
+    def now(self) -> float:
+        """Unix time by the broker's clock, seconds."""
+        return redis_now(self.client)
+
     def reclaim(self, job: str, index: int) -> bytes | None:
         """Claim the right to send a stranded page again: its task JSON, or None if it is alive or done."""
-        claimed: bytes | None = self._call("RECLAIM", job, index, now_ms())
-        return claimed
+        data: bytes | None = self._step("RECLAIM", job, ANY_EPOCH, index)
+        return data
 
     def expire_leases(self, job: str) -> None:
         """No worker of before is alive (the caller knows): all running pages may be claimed at once."""
@@ -216,25 +282,31 @@ class Ledger:
         pipe.hgetall(keys.job)
         pipe.hlen(keys.tasks)
         pipe.xlen(keys.results)
-        raw, in_flight, uncollected = pipe.execute()
+        pipe.time()
+        raw, in_flight, uncollected, (seconds, micros) = pipe.execute()
         if not raw:
             return None
-        fields = {key.decode(): value.decode() for key, value in raw.items()}
+        fields = {key.decode(errors="replace"): value.decode(errors="replace") for key, value in raw.items()}
 
         def take(name: str) -> float:
-            return float(fields.pop(name, 0) or 0)
+            try:
+                return float(fields.pop(name, 0) or 0)
+            except ValueError:  # not ours: whoever may write there wrote it
+                return 0.0
 
         total, ok, failed = int(take("total")), int(take("ok")), int(take("failed"))
         created, progress, finished = take("created_ms"), take("progress_ms"), take("finished_ms")
-        state = fields.pop("state", "open")
+        state, epoch = fields.pop("state", "open"), fields.pop("epoch", "")
+        fed, _ = take("fed_ms"), take("kept_ms")
         return JobStatus(
             job, state, total, ok, failed, in_flight, uncollected,
             created / 1000, progress / 1000, finished / 1000 or None, fields,
+            epoch, fed / 1000, seconds + micros / 1e6,
         )  # fmt: skip
 
     def jobs(self) -> list[str]:
         """Names of all jobs whose keys still live, oldest first."""
-        names = [name.decode() for name in self.client.zrange(JOBS_KEY, 0, -1)]
+        names = [name.decode(errors="replace") for name in self.client.zrange(JOBS_KEY, 0, -1)]
         return [name for name in names if self.client.exists(JobKeys.of(name).job)]
 
     def pages_in_state(self, job: str, letters: bytes) -> Iterator[int]:
@@ -249,16 +321,21 @@ class Ledger:
 
     def in_flight(self, job: str) -> dict[int, int]:
         """Pages that are queued or running -> when they were (last) sent, ms. Bounded by the feed window."""
-        tasks = self.client.hgetall(JobKeys.of(job).tasks)
-        return {int(index): int(entry.split(b" ", 1)[0]) for index, entry in tasks.items()}
+        pages = {}
+        for index, entry in self.client.hgetall(JobKeys.of(job).tasks).items():
+            sent = entry.split(b" ", 1)[0]
+            if index.isdigit() and sent.isdigit():  # else not ours
+                pages[int(index)] = int(sent)
+        return pages
 
     def lapsed(self, job: str) -> list[int]:
         """Running pages whose worker has not renewed its lease in time."""
-        return [int(index) for index in self.client.zrangebyscore(JobKeys.of(job).leases, "-inf", now_ms())]
+        lapsed = self.client.zrangebyscore(JobKeys.of(job).leases, "-inf", self.now() * 1000)
+        return [int(index) for index in lapsed if index.isdigit()]
 
     def leased(self, job: str) -> set[int]:
         """Pages some worker holds a lease on, live or lapsed."""
-        return {int(index) for index in self.client.zrange(JobKeys.of(job).leases, 0, -1)}
+        return {int(index) for index in self.client.zrange(JobKeys.of(job).leases, 0, -1) if index.isdigit()}
 
 
 def chunked(indices: Iterable[int], size: int = 1000) -> Iterator[list[int]]:

@@ -12,19 +12,22 @@ A wrong guess only costs a second run, since the ledger records the first finish
 
 from __future__ import annotations
 
+import logging
 import time
 
+import msgspec
 from celery import Celery
 
+from detector.record import UNREADABLE
 from worker.broker import queue
 from worker.ledger.ledger import Ledger
-from worker.messages import decode_task, task_id
-from worker.redis_keys import now_ms
+from worker.messages import page_named_in, task_id
 from worker.settings import LEASE_S
 
+logger = logging.getLogger(__name__)
 LOCK_KEY = "ocrfleet:lock:reconcile"
-# One pass of the fleet per this many seconds is enough.
-LOCK_S = 20
+# One pass of the fleet per this many seconds is enough; every worker tries every 10 s (celery_ext/self_care.py).
+LOCK_S = 8
 # A page that was sent this recently may still be between two steps.
 GRACE_S = 10
 # Between looking at the queue and at the unacknowledged messages: longer than kombu's pop-to-unacked gap, also over a
@@ -32,44 +35,82 @@ GRACE_S = 10
 GAP_S = 1.0
 
 
+def suspects(ledger: Ledger, job: str) -> tuple[list[int], list[int]]:
+    """Pages whose lease lapsed, and pages that are in no queue though nobody holds a lease on them.
+
+    The latter may be between two steps: :func:`held_by_nobody` tells, ``GAP_S`` later.
+    """
+    lapsed = ledger.lapsed(job)
+    leased = ledger.leased(job)
+    old_ms = (ledger.now() - GRACE_S) * 1000
+    candidates = [index for index, sent in ledger.in_flight(job).items() if sent < old_ms and index not in leased]
+    waiting = queue.queued_ids(ledger.client) if candidates else set()
+    return lapsed, [index for index in candidates if task_id(job, index) not in waiting]
+
+
+def held_by_nobody(ledger: Ledger, job: str, indices: list[int]) -> list[int]:
+    """Of these pages those whose message no worker took lately: taken, but not begun, for ``LEASE_S`` is lost too."""
+    held = queue.unacked_ids(ledger.client)
+    fresh = ledger.now() - LEASE_S
+    return [index for index in indices if held.get(task_id(job, index), 0) < fresh]
+
+
 def stranded(ledger: Ledger, job: str) -> list[int]:
     """Pages of a job that nobody will run unless they are sent again.
 
     Sleeps ``GAP_S`` if, and only if, there are candidates that must be looked for in the queue.
     """
-    lapsed = ledger.lapsed(job)
-    leased = ledger.leased(job)
-    old_ms = now_ms() - GRACE_S * 1000
-    candidates = [index for index, sent in ledger.in_flight(job).items() if sent < old_ms and index not in leased]
-    if candidates:
-        waiting = queue.queued_ids(ledger.client)
-        missing = [index for index in candidates if task_id(job, index) not in waiting]
-        if missing:
-            time.sleep(GAP_S)
-            held = queue.unacked_ids(ledger.client)
-            fresh = time.time() - LEASE_S
-            lapsed += [index for index in missing if held.get(task_id(job, index), 0) < fresh]
+    lapsed, missing = suspects(ledger, job)
+    if missing:
+        time.sleep(GAP_S)
+        lapsed += held_by_nobody(ledger, job, missing)
     return sorted(set(lapsed))
 
 
 def reconcile(app: Celery, ledger: Ledger, job: str) -> int:
     """Send a job's stranded pages again. Returns how many."""
+    return send_again(app, ledger, job, stranded(ledger, job))
+
+
+def send_again(app: Celery, ledger: Ledger, job: str, indices: list[int]) -> int:
+    """Send these pages again, unless they woke up. Returns how many."""
     sent = 0
-    for index in stranded(ledger, job):
+    for index in indices:
         # The claim is atomic and looks again: two reconcilers do not both send, and a page that woke up is left alone.
-        if (data := ledger.reclaim(job, index)) is not None:
-            queue.send(app, decode_task(data))
-            sent += 1
+        if (data := ledger.reclaim(job, index)) is None:
+            continue
+        # As it is: its producer may be of a version to come, and so may be a worker. One that does not understand it
+        # counts the try (tasks.py), so it is not sent for ever.
+        message = _json(data)
+        task = page_named_in(message)
+        if task is None or (task.job, task.index) != (job, index):
+            logger.error("page %d of job %s cannot be sent again: its task is damaged", index, job)
+            continue
+        queue.send_as_it_is(app, task, message)
+        sent += 1
     return sent
+
+
+def _json(data: bytes) -> object:
+    try:
+        message: object = msgspec.json.decode(data)
+    except UNREADABLE:
+        return None
+    return message
+
+
+def open_jobs(ledger: Ledger) -> list[str]:
+    """Jobs that have pages to be done."""
+    names = []
+    for job in ledger.jobs():
+        status = ledger.status(job)
+        if status is not None and status.state == "open" and not status.finished:
+            names.append(job)
+    return names
 
 
 def reconcile_all_once(app: Celery, ledger: Ledger) -> int | None:
     """Reconcile every open job, on one worker of the fleet. None when another one is at it."""
     if not ledger.client.set(LOCK_KEY, 1, nx=True, ex=LOCK_S):
         return None
-    sent = 0
-    for job in ledger.jobs():
-        status = ledger.status(job)
-        if status is not None and status.state == "open" and not status.finished:
-            sent += reconcile(app, ledger, job)
-    return sent
+    return sum(reconcile(app, ledger, job) for job in open_jobs(ledger))

@@ -1,18 +1,34 @@
 """The ledger's atomic steps, as Lua that Redis runs in one piece. ``ledger.py`` documents the keys they touch.
 
 All scripts take the same KEYS, in the order of ``redis_keys.JobKeys``:
-1 job hash, 2 state bytes, 3 tasks, 4 attempts, 5 losses, 6 leases, 7 results stream, 8 sizes of blobs.
+1 job hash, 2 state bytes, 3 tasks, 4 attempts, 5 losses, 6 leases, 7 results stream, 8 sizes of blobs;
+and begin with the same two ARGV: 1 the job's epoch as the caller knows it (``*``: whichever), 2 ttl_s.
+
+Time is Redis' own (``TIME``): leases and lifetimes are compared across machines, whose clocks may be a day apart.
 """
 
-# One byte a page. 0x00 = not fed yet.
+# One byte a page. 0x00 = not fed yet. Redis 6.2 replicates what a script did, not the script, only if asked to: it
+# refuses writes after TIME otherwise; 7.0 always does.
 _STATE = """
+if redis.replicate_commands then redis.replicate_commands() end
+local EPOCH, TTL = ARGV[1], tonumber(ARGV[2])
+local clock = redis.call('TIME')
+local NOW = clock[1] * 1000 + math.floor(clock[2] / 1000)
+local function text(number) return string.format('%.0f', number) end
+-- 14: what follows "ocrfleet:job:" in KEYS[1] is the job's name.
+local NAME = string.sub(KEYS[1], 14)
 local function state_of(index) return redis.call('GETRANGE', KEYS[2], index, index) end
 local function set_state(index, letter) redis.call('SETRANGE', KEYS[2], index, letter) end
--- redis_keys.py: blob_key. 14: what follows "ocrfleet:job:" in KEYS[1] is the job's name.
+local function exists() return redis.call('EXISTS', KEYS[1]) == 1 end
+-- Another job of the same name: forgotten and enqueued again, or another producer's. Of the version before, neither
+-- the job nor its messages have an epoch.
+local function is_other()
+  return EPOCH ~= '*' and (redis.call('HGET', KEYS[1], 'epoch') or '') ~= EPOCH
+end
+-- redis_keys.py: blob_key.
+local function blob(index) return 'ocrfleet:blob:' .. NAME .. ':' .. index end
 local function drop_blob(index)
-  if redis.call('HDEL', KEYS[8], index) == 1 then
-    redis.call('UNLINK', 'ocrfleet:blob:' .. string.sub(KEYS[1], 14) .. ':' .. index)
-  end
+  if redis.call('HDEL', KEYS[8], index) == 1 then redis.call('UNLINK', blob(index)) end
 end
 -- What is kept of a page only while it is queued or running.
 local function leave_flight(index)
@@ -20,120 +36,166 @@ local function leave_flight(index)
   redis.call('ZREM', KEYS[6], index)
   drop_blob(index)
 end
-local function keep(ttl) for _, key in ipairs(KEYS) do redis.call('EXPIRE', key, ttl) end end
+-- Every key of the job lives TTL seconds from now, and the index of jobs names it.
+local function keep()
+  for _, key in ipairs(KEYS) do redis.call('EXPIRE', key, TTL) end
+  for _, index in ipairs(redis.call('HKEYS', KEYS[8])) do redis.call('EXPIRE', blob(index), TTL) end
+  redis.call('ZADD', 'ocrfleet:jobs', 'NX', math.floor((redis.call('HGET', KEYS[1], 'created_ms') or NOW) / 1000), NAME)
+  if redis.call('TTL', 'ocrfleet:jobs') < TTL then redis.call('EXPIRE', 'ocrfleet:jobs', TTL) end
+end
+-- Any activity does that, but no more often than once in a tenth of the TTL, or a minute: it costs a dozen commands.
+local function keep_now_and_then()
+  local kept = tonumber(redis.call('HGET', KEYS[1], 'kept_ms') or '0')
+  if NOW - kept >= math.min(60000, TTL * 100) or kept > NOW then
+    redis.call('HSET', KEYS[1], 'kept_ms', text(NOW))
+    keep()
+  end
+end
 """
 
-# ARGV: ttl_s, now_ms, then index, task JSON, index, task JSON, ...  Returns the indices that are newly queued.
+# ARGV 3: total, then name, value, ... of the job's hash.  Returns 1, or 0 if there is such a job.
+CREATE = (
+    _STATE
+    + """
+if exists() then return 0 end
+-- What an expired job of this name may have left must not be taken for this one's.
+for key = 2, 8 do redis.call('UNLINK', KEYS[key]) end
+local total = tonumber(ARGV[3])
+for i = 4, #ARGV, 2 do redis.call('HSET', KEYS[1], ARGV[i], ARGV[i + 1]) end
+redis.call('HSET', KEYS[1], 'total', ARGV[3], 'state', 'open', 'ok', 0, 'failed', 0, 'created_ms', text(NOW))
+redis.call('HSET', KEYS[1], 'kept_ms', text(NOW))
+if EPOCH ~= '' and EPOCH ~= '*' then redis.call('HSET', KEYS[1], 'epoch', EPOCH) end
+-- All state bytes at once: Redis fills with zero bytes = unfed.
+if total > 0 then redis.call('SETRANGE', KEYS[2], total - 1, '\\0') end
+redis.call('ZADD', 'ocrfleet:jobs', clock[1] + clock[2] / 1e6, NAME)
+keep()
+return 1
+"""
+)
+
+# ARGV 3: index, task JSON, index, task JSON, ...  Returns the indices that are newly queued, false for another job.
 FEED = (
     _STATE
     + """
+if is_other() then return false end
 if redis.call('HGET', KEYS[1], 'state') ~= 'open' then return {} end
+local total = tonumber(redis.call('HGET', KEYS[1], 'total'))
 local fresh = {}
 for i = 3, #ARGV, 2 do
   local index = ARGV[i]
   local state = state_of(index)
-  if state == '\\0' or state == '' then
+  if (state == '\\0' or state == '') and tonumber(index) < total then
     set_state(index, 'q')
-    redis.call('HSET', KEYS[3], index, ARGV[2] .. ' ' .. ARGV[i + 1])
+    redis.call('HSET', KEYS[3], index, text(NOW) .. ' ' .. ARGV[i + 1])
     fresh[#fresh + 1] = index
   end
 end
-keep(ARGV[1])
+redis.call('HSET', KEYS[1], 'fed_ms', text(NOW))
+redis.call('EXPIRE', KEYS[3], TTL)
+keep_now_and_then()
 return fresh
 """
 )
 
-# ARGV: index, now_ms, lease_ms, max_attempts, redelivered (0/1), ttl_s.
-# Returns {verdict, attempts, losses}: run | done | cancelled | unknown | busy | exhausted.
+# ARGV 3: index, lease_ms, max_attempts, redelivered (0/1).
+# Returns {verdict, attempts, losses}: run | done | cancelled | unknown | busy | exhausted | stale.
 BEGIN = (
     _STATE
     + """
 local job = redis.call('HGET', KEYS[1], 'state')
 if not job then return {'unknown', 0, ''} end
+if is_other() then return {'stale', 0, ''} end
 if job == 'cancelled' then return {'cancelled', 0, ''} end
-local index = ARGV[1]
+local index = ARGV[3]
 local state = state_of(index)
 if state ~= 'q' and state ~= 'r' then return {'done', 0, ''} end
-if ARGV[5] == '0' then
+if ARGV[6] == '0' then
   local lease = redis.call('ZSCORE', KEYS[6], index)
-  if lease and tonumber(lease) > tonumber(ARGV[2]) then return {'busy', 0, ''} end
+  if lease and tonumber(lease) > NOW then return {'busy', 0, ''} end
 end
 local tried = tonumber(redis.call('HGET', KEYS[4], index) or '0')
 local losses = redis.call('HGET', KEYS[5], index) or ''
 set_state(index, 'r')
-redis.call('ZADD', KEYS[6], tonumber(ARGV[2]) + tonumber(ARGV[3]), index)
-redis.call('EXPIRE', KEYS[6], ARGV[6])
-if tried >= tonumber(ARGV[4]) then return {'exhausted', tried, losses} end
+redis.call('ZADD', KEYS[6], NOW + tonumber(ARGV[4]), index)
+redis.call('EXPIRE', KEYS[6], TTL)
+keep_now_and_then()
+if tried >= tonumber(ARGV[5]) then return {'exhausted', tried, losses} end
 redis.call('HSET', KEYS[4], index, tried + 1)
-redis.call('EXPIRE', KEYS[4], ARGV[6])
+redis.call('EXPIRE', KEYS[4], TTL)
 return {'run', tried + 1, losses}
 """
 )
 
-# ARGV: index, lease_end_ms.  Returns 1 while the page is still ours to run.
+# ARGV 3: index, lease_ms.  Returns 1 while the page is still ours to run.
 RENEW = (
     _STATE
     + """
-if state_of(ARGV[1]) ~= 'r' or not redis.call('ZSCORE', KEYS[6], ARGV[1]) then return 0 end
-redis.call('ZADD', KEYS[6], ARGV[2], ARGV[1])
+if is_other() then return 0 end
+if state_of(ARGV[3]) ~= 'r' or not redis.call('ZSCORE', KEYS[6], ARGV[3]) then return 0 end
+redis.call('ZADD', KEYS[6], NOW + tonumber(ARGV[4]), ARGV[3])
+keep_now_and_then()
 return 1
 """
 )
 
-# ARGV: index, letter (o/f), record JSON, ttl_s, now_ms.  First writer wins: returns 1 if this record was taken.
+# ARGV 3: index, letter (o/f), record JSON.  First writer wins: returns 1 if this record was taken.
 FINISH = (
     _STATE
     + """
-local index = ARGV[1]
+local index = ARGV[3]
 local state = state_of(index)
 if state ~= 'q' and state ~= 'r' then return 0 end
-if not redis.call('HGET', KEYS[1], 'state') then return 0 end
-set_state(index, ARGV[2])
+if not redis.call('HGET', KEYS[1], 'state') or is_other() then return 0 end
+set_state(index, ARGV[4])
 leave_flight(index)
 local counter = 'ok'
-if ARGV[2] == 'f' then
-  local readable, record = pcall(cjson.decode, ARGV[3])
+if ARGV[4] == 'f' then
+  local readable, record = pcall(cjson.decode, ARGV[5])
   local error = readable and type(record) == 'table' and record.error
   counter = 'failed:' .. tostring(type(error) == 'table' and error.type or 'Internal')
 end
 redis.call('HINCRBY', 'ocrfleet:counters', counter, 1)
-redis.call('XADD', KEYS[7], '*', 'record', ARGV[3])
-local ok = tonumber(redis.call('HINCRBY', KEYS[1], 'ok', ARGV[2] == 'o' and 1 or 0))
-local failed = tonumber(redis.call('HINCRBY', KEYS[1], 'failed', ARGV[2] == 'f' and 1 or 0))
-redis.call('HSET', KEYS[1], 'progress_ms', ARGV[5])
+redis.call('XADD', KEYS[7], '*', 'record', ARGV[5])
+redis.call('EXPIRE', KEYS[7], TTL)
+local ok = tonumber(redis.call('HINCRBY', KEYS[1], 'ok', ARGV[4] == 'o' and 1 or 0))
+local failed = tonumber(redis.call('HINCRBY', KEYS[1], 'failed', ARGV[4] == 'f' and 1 or 0))
+redis.call('HSET', KEYS[1], 'progress_ms', text(NOW))
 local done = ok + failed
-if done >= tonumber(redis.call('HGET', KEYS[1], 'total')) then redis.call('HSET', KEYS[1], 'finished_ms', ARGV[5]) end
-if done % 64 == 1 or redis.call('HEXISTS', KEYS[1], 'finished_ms') == 1 then
-  keep(ARGV[4])
+if done >= tonumber(redis.call('HGET', KEYS[1], 'total')) then
+  redis.call('HSET', KEYS[1], 'finished_ms', text(NOW))
+  redis.call('EXPIRE', 'ocrfleet:counters', 2592000)
+  keep()
+elseif done % 64 == 1 then
   redis.call('EXPIRE', 'ocrfleet:counters', 2592000)
 end
+keep_now_and_then()
 return 1
 """
 )
 
-# ARGV: index, cause.  A process was lost over this page; its lease ends now.
+# ARGV 3: index, cause.  A process was lost over this page; its lease ends now.
 LOSE = (
     _STATE
     + """
-if state_of(ARGV[1]) ~= 'r' then return 0 end
-local losses = redis.call('HGET', KEYS[5], ARGV[1])
-redis.call('HSET', KEYS[5], ARGV[1], losses and (losses .. ',' .. ARGV[2]) or ARGV[2])
-redis.call('EXPIRE', KEYS[5], redis.call('TTL', KEYS[1]))
-redis.call('ZREM', KEYS[6], ARGV[1])
-set_state(ARGV[1], 'q')
+if is_other() or state_of(ARGV[3]) ~= 'r' then return 0 end
+local losses = redis.call('HGET', KEYS[5], ARGV[3])
+redis.call('HSET', KEYS[5], ARGV[3], losses and (losses .. ',' .. ARGV[4]) or ARGV[4])
+redis.call('EXPIRE', KEYS[5], TTL)
+redis.call('ZREM', KEYS[6], ARGV[3])
+set_state(ARGV[3], 'q')
 return 1
 """
 )
 
-# ARGV: index, now_ms.  Claims the right to send a stranded page again; returns its task JSON, or false if it is alive.
+# ARGV 3: index.  Claims the right to send a stranded page again; returns its task JSON, or false if it is alive.
 RECLAIM = (
     _STATE
     + """
-local index = ARGV[1]
+local index = ARGV[3]
 local state = state_of(index)
 local lease = redis.call('ZSCORE', KEYS[6], index)
 if state == 'r' then
-  if lease and tonumber(lease) > tonumber(ARGV[2]) then return false end
+  if lease and tonumber(lease) > NOW then return false end
 elseif state ~= 'q' then
   return false
 end
@@ -142,64 +204,101 @@ if not entry then return false end
 redis.call('ZREM', KEYS[6], index)
 set_state(index, 'q')
 local task = string.sub(entry, string.find(entry, ' ', 1, true) + 1)
-redis.call('HSET', KEYS[3], index, ARGV[2] .. ' ' .. task)
+redis.call('HSET', KEYS[3], index, text(NOW) .. ' ' .. task)
+keep_now_and_then()
 return task
 """
 )
 
-# ARGV: ttl_s, index, index, ...  Failed pages become unfed again. Returns how many.
+# ARGV 3: index, entry of its failed record in the results stream ('' if it was collected), index, entry, ...
+# Failed pages become unfed again, and their uncollected records go, in one step. Returns how many.
 RETRY = (
     _STATE
     + """
 local count = 0
-for i = 2, #ARGV do
+for i = 3, #ARGV, 2 do
   if state_of(ARGV[i]) == 'f' then
     set_state(ARGV[i], '\\0')
+    if ARGV[i + 1] ~= '' then redis.call('XDEL', KEYS[7], ARGV[i + 1]) end
     count = count + 1
   end
 end
 redis.call('HINCRBY', KEYS[1], 'failed', -count)
 redis.call('HSET', KEYS[1], 'state', 'open')
 redis.call('HDEL', KEYS[1], 'finished_ms')
-keep(ARGV[1])
+keep()
 return count
 """
 )
 
-# ARGV: letter (o/f), index, index, ...  Pages whose record is already on disk (resume). Returns how many were news.
+# ARGV 3: letter (o/f), index, index, ...  Pages whose record is already on disk (resume). Returns how many were news.
 ADOPT = (
     _STATE
     + """
+if not exists() or is_other() then return 0 end
 local count = 0
-for i = 2, #ARGV do
+for i = 4, #ARGV do
   local state = state_of(ARGV[i])
   if state ~= 'o' and state ~= 'f' then
-    set_state(ARGV[i], ARGV[1])
+    set_state(ARGV[i], ARGV[3])
     leave_flight(ARGV[i])
     count = count + 1
   end
 end
-redis.call('HINCRBY', KEYS[1], ARGV[1] == 'o' and 'ok' or 'failed', count)
+redis.call('HINCRBY', KEYS[1], ARGV[3] == 'o' and 'ok' or 'failed', count)
+local done = redis.call('HGET', KEYS[1], 'ok') + redis.call('HGET', KEYS[1], 'failed')
+if count > 0 and done >= tonumber(redis.call('HGET', KEYS[1], 'total')) then
+  redis.call('HSET', KEYS[1], 'finished_ms', text(NOW))
+end
+keep_now_and_then()
 return count
 """
 )
 
-# ARGV: index, index, ...  Queued pages become unfed again (cancel: their messages are dropped). Returns how many.
+# ARGV 3: index, index, ...  Queued pages become unfed again (cancel: their messages are dropped). Returns how many.
 UNFEED = (
     _STATE
     + """
 local count = 0
-for i = 1, #ARGV do
+for i = 3, #ARGV do
   if state_of(ARGV[i]) == 'q' then
     set_state(ARGV[i], '\\0')
     leave_flight(ARGV[i])
     count = count + 1
   end
 end
+keep_now_and_then()
 return count
 """
 )
 
+# ARGV 3: 1 if the caller feeds the job.  Somebody looks after the job: it lives on. Returns 0 if there is none.
+TOUCH = (
+    _STATE
+    + """
+if not exists() or is_other() then return 0 end
+if ARGV[3] == '1' then redis.call('HSET', KEYS[1], 'fed_ms', text(NOW)) end
+keep_now_and_then()
+return 1
+"""
+)
+
+# KEYS 1: a lock.  ARGV: who wants it, seconds.  Returns who holds it now; it is renewed for its holder only.
+HOLD = """
+local holder = redis.call('GET', KEYS[1])
+if not holder then
+  redis.call('SET', KEYS[1], ARGV[1], 'EX', ARGV[2])
+  return ARGV[1]
+end
+if holder == ARGV[1] then redis.call('EXPIRE', KEYS[1], ARGV[2]) end
+return holder
+"""
+
+# KEYS 1: a lock.  ARGV: who gives it back. Somebody else's lock stays.
+RELEASE = """
+if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('DEL', KEYS[1]) end
+return 0
+"""
 # ARGV: total.  A job that has more pages than were counted is not finished yet.
 GROW = """
 local total = tonumber(redis.call('HGET', KEYS[1], 'total') or '-1')

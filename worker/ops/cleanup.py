@@ -10,9 +10,12 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
+import msgspec
 import redis
-from redis.exceptions import OutOfMemoryError
+from redis.exceptions import NoPermissionError, OutOfMemoryError
 
+from detector.record import UNREADABLE
+from worker.broker import queue
 from worker.ledger import Ledger
 from worker.ledger.dead_letters import DEAD_KEY
 from worker.ops import worker_registry
@@ -63,38 +66,62 @@ def clean_spool(settings: Settings, *, dry_run: bool = False) -> dict[str, int]:
 
 
 def expired_jobs(ledger: Ledger, older_than_s: float, now: float | None = None) -> list[str]:
-    """Jobs with no activity for so long, and names whose keys are already gone."""
-    limit = (time.time() if now is None else now) - older_than_s
+    """Jobs with no activity for so long, by the broker's clock, and names whose keys are already gone."""
+    limit = (ledger.now() if now is None else now) - older_than_s
     expired = []
     for raw in ledger.client.zrange(JOBS_KEY, 0, -1):
         name = raw.decode()
         status = ledger.status(name)
-        if status is None or max(status.created_s, status.progress_s, status.finished_s or 0) < limit:
+        if status is None or max(status.created_s, status.progress_s, status.finished_s or 0, status.fed_s) < limit:
             expired.append(name)
     return expired
 
 
-def orphan_keys(client: redis.Redis) -> Iterator[bytes]:
-    """Job keys without their job hash, or without a TTL: left by a crash between two steps."""
+def keys_of_known_jobs(client: redis.Redis) -> Iterator[bytes]:
+    """The keys that jobs of the index may have, whether they exist or not."""
+    for name in client.zrange(JOBS_KEY, 0, -1):
+        keys = JobKeys.of(name.decode(errors="replace"))
+        yield from (key.encode() for key in (*keys, f"{keys.job}:collector"))
+
+
+def orphan_keys(client: redis.Redis, *, sweep: bool) -> Iterator[bytes]:
+    """Job keys without their job hash, or without a TTL: left by a crash between two steps.
+
+    Args:
+        client: connection to the broker.
+        sweep: look at all keys (SCAN), not only at those of jobs in the index. A user that may SCAN reads the names of
+            other programs' keys, so workers may not; `ocr-worker cleanup` on the hub may.
+    """
     base = JobKeys.of("").job
-    for key in client.scan_iter(match=f"{base}*", count=500):
-        name, _, part = key.decode().removeprefix(base).partition(":")
-        if (part and not client.exists(JobKeys.of(name).job)) or client.ttl(key) == -1:
+    for key in client.scan_iter(match=f"{base}*", count=500) if sweep else keys_of_known_jobs(client):
+        name, _, part = key.decode(errors="replace").removeprefix(base).partition(":")
+        left = client.ttl(key)  # -1: for ever, -2: no such key
+        if left == -1 or (left >= 0 and part and not client.exists(JobKeys.of(name).job)):
             yield key
 
 
-def clean_redis(ledger: Ledger, settings: Settings, *, dry_run: bool = False) -> dict[str, int]:
-    """Remove finished jobs past their TTL with their results, and stray keys. Returns ``{"jobs": n, "keys": n}``."""
+def clean_redis(ledger: Ledger, settings: Settings, *, dry_run: bool = False, sweep: bool = True) -> dict[str, int]:
+    """Remove finished jobs past their TTL with their results, and stray keys. Returns ``{"jobs": n, "keys": n}``.
+
+    Args:
+        ledger: of the broker.
+        settings: how old is too old.
+        dry_run: only count.
+        sweep: see `orphan_keys`.
+    """
     jobs = expired_jobs(ledger, settings.result_ttl_h * 3600)
     keys = 0
     for job in jobs:
-        keys += len(list(ledger.client.scan_iter(match=f"{JobKeys.of(job).job}*"))) if dry_run else ledger.forget(job)
-    for key in orphan_keys(ledger.client):
+        names = JobKeys.of(job)
+        keys += int(ledger.client.exists(*names, f"{names.job}:collector")) if dry_run else ledger.forget(job)
+    for key in orphan_keys(ledger.client, sweep=sweep):
         keys += 1
         if not dry_run:
             ledger.client.expire(key, ledger.ttl_s)
     if not dry_run:
         worker_registry.forget_gone(ledger.client)
+        with suppress(NoPermissionError):  # an ACL of this version does not let us look there: nothing of ours is there
+            queue.drop_left_by_old_versions(ledger.client, 2 * settings.visibility_timeout_s)
     if not dry_run and ledger.client.ttl(DEAD_KEY) == -1:
         ledger.client.expire(DEAD_KEY, ledger.ttl_s)
     return {"jobs": len(jobs), "keys": keys}
@@ -105,7 +132,7 @@ def clean_redis_once(ledger: Ledger, settings: Settings) -> dict[str, int]:
     with suppress(OutOfMemoryError):  # a full broker needs the pass most; several at once do no harm
         if not ledger.client.set(LOCK_KEY, socket.gethostname(), nx=True, ex=LOCK_S):
             return {}
-    return clean_redis(ledger, settings)
+    return clean_redis(ledger, settings, sweep=False)
 
 
 def report_line(report: dict[str, int]) -> str:
@@ -118,12 +145,21 @@ def report_line(report: dict[str, int]) -> str:
 
 def remember_report(ledger: Ledger, report: dict[str, int]) -> None:
     """Keep this machine's last report where ``ocr-worker cleanup --report`` and a dashboard find it."""
-    entry = json.dumps({**report, "at": round(time.time())})
+    entry = json.dumps({**report, "at": round(ledger.now())})
     with suppress(OutOfMemoryError):  # the broker is full: no report, but the cleanup itself was done
         ledger.client.hset(REPORTS_KEY, socket.gethostname(), entry)
     ledger.client.expire(REPORTS_KEY, 30 * 24 * 3600)
 
 
 def last_reports(client: redis.Redis) -> dict[str, dict[str, int]]:
-    """Each machine's last cleanup report: host -> files, bytes, at (Unix time), and jobs, keys where it did Redis."""
-    return {host.decode(): json.loads(entry) for host, entry in client.hgetall(REPORTS_KEY).items()}
+    """Each machine's last cleanup report: host -> files, bytes, at (Unix time), and jobs, keys where it did Redis.
+
+    What a stranger wrote there, and is no report, is left out.
+    """
+    reports = {}
+    for host, entry in client.hgetall(REPORTS_KEY).items():
+        with suppress(*UNREADABLE):
+            report = msgspec.json.decode(entry, type=dict[str, int])
+            if {"files", "bytes", "at"} <= report.keys() and abs(report["at"]) < 1 << 40:
+                reports[host.decode("utf-8", "backslashreplace")] = report
+    return reports

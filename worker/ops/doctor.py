@@ -7,16 +7,18 @@ import statistics
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 from urllib.parse import urlsplit
 
 from detector.errors import ModelError
 from detector.machine import Machine, read_machine
 from detector.runtimes import usable_card
+from worker.broker.fitness import why_read_only, why_unfit
 from worker.ledger import Ledger
 from worker.ops import worker_registry
 from worker.ops.cleanup import last_reports
+from worker.ops.diagnosis import diagnosis, look_around
 from worker.redis_url import is_local
 from worker.settings import LEASE_S, Settings
 from worker.storage.files import free_bytes
@@ -55,6 +57,7 @@ class BrokerFacts:
     models: Mapping[str, str]
     producers: Mapping[str, str]
     last_cleanup: float | None
+    diagnoses: Mapping[str, str] = field(default_factory=dict)
 
 
 def ask_broker(ledger: Ledger) -> BrokerFacts:
@@ -72,6 +75,7 @@ def ask_broker(ledger: Ledger) -> BrokerFacts:
         pings.append(after - before)
         skews.append((before + after) / 2 - (seconds + micros / 1e6))
     reports = last_reports(client)
+    around = look_around(ledger)
     jobs = {name: status for name in ledger.jobs() if (status := ledger.status(name)) is not None}
     return BrokerFacts(
         # ACLs may forbid CONFIG; INFO tells the same.
@@ -82,6 +86,7 @@ def ask_broker(ledger: Ledger) -> BrokerFacts:
         models={name: note.model for name, note in worker_registry.images(client).items() if note.model},
         producers={name: status.extra["version"] for name, status in jobs.items() if "version" in status.extra},
         last_cleanup=max((report["at"] for report in reports.values()), default=None),
+        diagnoses={name: why for name, status in jobs.items() if (why := diagnosis(status, around))},
     )
 
 
@@ -118,6 +123,10 @@ def judge_broker(facts: BrokerFacts, now: float) -> Iterator[Finding]:
     yield Finding(
         "broker memory", "warn" if full else "ok", room + ("; collect results, or raise maxmemory" if full else "")
     )
+    unfit = why_unfit(info) if info.get("redis_mode") == "cluster" else why_read_only(info)
+    yield Finding("role", "bad" if unfit else "ok", unfit or "takes writes")
+    for job, why in facts.diagnoses.items():
+        yield Finding(f"job {job}", "warn", why)
     off = abs(facts.clock_ahead_s)
     yield Finding(
         "clock",
@@ -216,8 +225,8 @@ def examine(ledger: Ledger, settings: Settings) -> list[Finding]:
     Raises:
         redis.RedisError: the broker stopped answering.
     """
-    now = time.time()
     facts = ask_broker(ledger)
+    now = time.time() - facts.clock_ahead_s  # by the broker's clock, as all that is judged was noted
     model, sha256 = judge_model(settings)
     return [
         *judge_broker(facts, now),

@@ -16,6 +16,8 @@ from prometheus_client import CollectorRegistry, start_http_server
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from detector.errors import printable
+from worker.app import UNACKED_INDEX
 from worker.broker import blobs, queue
 from worker.ledger import Ledger
 from worker.ledger.dead_letters import DEAD_KEY
@@ -52,7 +54,7 @@ def take_sample(ledger: Ledger, now: float) -> Sample:
     names = ledger.jobs()
     states = [status for name in names if (status := ledger.status(name)) is not None]
     waiting, unacked = queue.depth(client)
-    oldest = client.zrange(queue.UNACKED_INDEX, 0, 0, withscores=True)
+    oldest = client.zrange(UNACKED_INDEX, 0, 0, withscores=True)
     counters = client.hgetall(COUNTERS_KEY)
     return Sample(
         counters={name.decode(): int(value) for name, value in counters.items()},
@@ -80,7 +82,7 @@ def metrics(sample: Sample, now: float) -> Iterator[Metric]:
     done = CounterMetricFamily("ocrfleet_images", "Images done.", labels=["status", "type"])
     for name, value in sorted(sample.counters.items()):
         status, _, error_type = name.partition(":")
-        done.add_metric([status, error_type], value)
+        done.add_metric([printable(status), printable(error_type)], value)
     yield done
     yield _gauge("queue_waiting", "Messages no worker has taken.", sample.waiting)
     yield _gauge("queue_unacked", "Messages that workers hold.", sample.unacked)
@@ -95,8 +97,9 @@ def metrics(sample: Sample, now: float) -> Iterator[Metric]:
     up = GaugeMetricFamily("ocrfleet_worker_up", "1 while the worker reports.", labels=["worker", "version", "profile"])
     temp = GaugeMetricFamily("ocrfleet_temp_bytes", "Temporary files of a worker.", labels=["worker"])
     for name, note in sorted(sample.workers.items()):
-        up.add_metric([name, note.version, note.profile], float(now - note.at <= worker_registry.GONE_S))
-        temp.add_metric([name], note.temp_bytes)
+        labels = [printable(text) for text in (name, note.version, note.profile)]
+        up.add_metric(labels, float(now - note.at <= worker_registry.GONE_S))
+        temp.add_metric(labels[:1], note.temp_bytes)
     yield up
     yield temp
     peak = GaugeMetricFamily("ocrfleet_peak_rss_bytes", "Peak memory over a worker's last image.", labels=["worker"])
@@ -104,8 +107,8 @@ def metrics(sample: Sample, now: float) -> Iterator[Metric]:
         "ocrfleet_worker_progress_timestamp_seconds", "When a worker last finished an image.", labels=["worker"]
     )
     for name, image in sorted(sample.images.items()):
-        peak.add_metric([name], image.peak_rss_mb * 1024 * 1024)
-        progress.add_metric([name], image.at)
+        peak.add_metric([printable(name)], image.peak_rss_mb * 1024 * 1024)
+        progress.add_metric([printable(name)], image.at)
     yield peak
     yield progress
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import os
 import time
-from functools import cache
 from typing import Any
 
 import redis
@@ -13,21 +12,22 @@ from celery.signals import heartbeat_sent, worker_ready, worker_shutdown
 
 from detector.memory import peak_rss_mb
 from detector.record import worker_name
+from worker.broker.clock import redis_now
+from worker.broker.connection import impatient
 from worker.messages import ModelRecord
 from worker.ops import worker_registry
 from worker.settings import settings
 from worker.storage.files import spool_usage
 
 logger = logging.getLogger(__name__)
-_started = time.time()
+_started = time.monotonic()
 _last_beat = 0.0
 _last_image = 0.0
 
 
-@cache
 def _client() -> redis.Redis:
-    """The main process's own connection. Impatient: it must not hold up Celery's event loop."""
-    return redis.Redis.from_url(settings().redis_url, socket_connect_timeout=2, socket_timeout=2)
+    """The main process's own connection."""
+    return impatient(settings().redis_url)
 
 
 @worker_ready.connect
@@ -38,14 +38,15 @@ def _beat(**_: Any) -> None:
         return
     _last_beat = time.monotonic()
     current = settings()
-    note = worker_registry.WorkerNote(
-        at=time.time(),
-        started=_started,
-        version=worker_registry.program_version(),
-        profile=current.profile.name,
-        temp_bytes=spool_usage(current.spool),
-    )
     try:
+        now = redis_now(_client())
+        note = worker_registry.WorkerNote(
+            at=now,
+            started=now - (time.monotonic() - _started),
+            version=worker_registry.program_version(),
+            profile=current.profile.name,
+            temp_bytes=spool_usage(current.spool),
+        )
         worker_registry.note_worker(_client(), worker_name(), note)
     except redis.RedisError as error:
         logger.warning("could not report to the broker: %s", error)
@@ -71,8 +72,8 @@ def image_done(client: redis.Redis, model: ModelRecord | None) -> None:
     if _last_image and now - _last_image < worker_registry.IMAGE_NOTE_S:
         return
     _last_image = now
-    note = worker_registry.ImageNote(time.time(), round(peak_rss_mb(), 1), model.sha256 if model else "")
     try:
+        note = worker_registry.ImageNote(redis_now(client), round(peak_rss_mb(), 1), model.sha256 if model else "")
         worker_registry.note_image(client, worker_name(os.getppid()), note)
     except redis.RedisError as error:  # the image's record is safe; only doctor and Flower miss it
         logger.warning("could not report to the broker: %s", error)

@@ -8,15 +8,20 @@ Liveness is progress: a worker whose main process still beats while images wait 
 
 from __future__ import annotations
 
+import logging
 import socket
-import time
 from importlib.metadata import PackageNotFoundError
 from importlib.metadata import version as package_version
 from pathlib import Path
+from typing import TypeVar
 
 import msgspec
 import redis
 
+from detector.record import UNREADABLE
+from worker.broker.clock import redis_now
+
+logger = logging.getLogger(__name__)
 WORKERS_KEY = "ocrfleet:workers"
 IMAGES_KEY = "ocrfleet:workers:images"
 BEAT_S = 15
@@ -30,8 +35,8 @@ class WorkerNote(msgspec.Struct, frozen=True):
     """A worker's main process.
 
     Attributes:
-        at: when it said so, Unix time.
-        started: Unix time.
+        at: when it said so, Unix time by the broker's clock.
+        started: likewise.
         version: of ocrfleet.
         profile: name of the profile in force.
         temp_bytes: temporary files in its machine's spool.
@@ -48,7 +53,7 @@ class ImageNote(msgspec.Struct, frozen=True):
     """A worker's last image.
 
     Attributes:
-        at: when its message was done with, Unix time.
+        at: when its message was done with, Unix time by the broker's clock.
         peak_rss_mb: of the child over that image.
         model: sha256 of the network, "" while none was loaded.
     """
@@ -91,7 +96,7 @@ def leave(client: redis.Redis, name: str) -> None:
 
 def forget_gone(client: redis.Redis, now: float | None = None) -> int:
     """Remove notes of workers that vanished long ago. Returns how many."""
-    limit = (time.time() if now is None else now) - FORGET_S
+    limit = (redis_now(client) if now is None else now) - FORGET_S
     old = [name for name, note in workers(client).items() if note.at < limit]
     for name in old:
         leave(client, name)
@@ -100,14 +105,31 @@ def forget_gone(client: redis.Redis, now: float | None = None) -> int:
 
 def workers(client: redis.Redis) -> dict[str, WorkerNote]:
     """host:pid -> its last note, vanished ones too."""
-    notes = client.hgetall(WORKERS_KEY)
-    return {name.decode(): msgspec.json.decode(data, type=WorkerNote) for name, data in notes.items()}
+    return _notes(client, WORKERS_KEY, WorkerNote)
+
+
+def alive(client: redis.Redis, now: float) -> int:
+    """How many workers have reported within the last minute, by the broker's clock (``Ledger.now``)."""
+    return sum(now - note.at <= GONE_S for note in workers(client).values())
 
 
 def images(client: redis.Redis) -> dict[str, ImageNote]:
     """host:pid -> its last image."""
-    notes = client.hgetall(IMAGES_KEY)
-    return {name.decode(): msgspec.json.decode(data, type=ImageNote) for name, data in notes.items()}
+    return _notes(client, IMAGES_KEY, ImageNote)
+
+
+Note = TypeVar("Note", WorkerNote, ImageNote)
+
+
+def _notes(client: redis.Redis, key: str, kind: type[Note]) -> dict[str, Note]:
+    """What can be read: a worker of another version, or a stranger, must not hide all the others."""
+    notes: dict[str, Note] = {}
+    for name, data in client.hgetall(key).items():
+        try:
+            notes[name.decode()] = msgspec.json.decode(data, type=kind)
+        except UNREADABLE as error:
+            logger.warning("%s: the note of %r cannot be read (%s)", key, name, error)
+    return notes
 
 
 def why_not_alive(client: redis.Redis, *, waiting: int, patience_s: float, host: str | None = None) -> str | None:
@@ -120,7 +142,7 @@ def why_not_alive(client: redis.Redis, *, waiting: int, patience_s: float, host:
         host: name of the machine; this one by default.
     """
     prefix = f"{host or socket.gethostname()}:"
-    now = time.time()
+    now = redis_now(client)
     # A note outlives a process that was killed, and cheap machines share host names: only running processes count.
     mine = {
         name: note

@@ -106,6 +106,15 @@ def s3() -> Any:
         raise UnsupportedFormat("s3:// needs the s3 extra on this machine: pip install 'ocrfleet[s3]'") from None
 
 
+def s3_errors() -> tuple[type[Exception], ...]:
+    """What s3fs and the libraries below it raise about a bucket, a key, credentials or a server that cannot be had."""
+    from aiohttp import ClientError as HttpError
+    from botocore.exceptions import BotoCoreError, ClientError
+
+    # ValueError: s3fs, about a bucket's name that cannot be one
+    return OSError, ValueError, BotoCoreError, ClientError, HttpError
+
+
 def s3_path(uri: str) -> str:
     """``s3://bucket/percent%20encoded`` as fsspec wants it."""
     parts = urlsplit(uri)

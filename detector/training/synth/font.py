@@ -40,6 +40,8 @@ PACKAGES = {
     "fonts-dseg": "DSEG",
     "fonts-ocr-b": "OCRB",
     "fonts-symbola": "Symbola",
+    "fonts-courier-prime": "Courier Prime",
+    "fonts-freefont-ttf": "FreeMono",
 }
 _NOT_LETTERS = re.compile(
     r"emoji|symbol|math|opens___|dingbat|music|braille|glyphicons|d050000l|weather|segg|"
@@ -51,6 +53,7 @@ _BODY = re.compile(
     r"NotoS\w+CJK|wqy|SmileySans|Droid|cw|IPA|ipa|uming|ukai|gbsn|gkai|LXGW|Liberation|DejaVu|Nimbus|Roboto|OpenSans|"
     r"Lato|Tinos|Arimo|Cousine|Free|C059|P052|NotoS|texgyre|Inter|Cantarell|OCR|EBGaramond|LinLib|Inconsolata|Mplus|Hack"
 )
+_TYPEWRITER = re.compile(r"Courier|LiberationMono|NimbusMono|FreeMono|texgyrecursor|Cousine|DejaVuSansMono")
 _CJK_CODE_PAGES = 1 << 17 | 1 << 18 | 1 << 20  # OS/2 ulCodePageRange1: Japanese, simplified and traditional Chinese
 # Pictures in fonts: arrows, shapes, weather, chess, maps, dingbats, animals, transport, the web's icons. Left out is
 # what looks like letters or digits: planets and zodiac, circled digits, typography's icons.
@@ -183,6 +186,12 @@ def pick_face(rng: np.random.Generator, chinese: bool, *, text: bool = False) ->
         # What find_faces took on trust is looked at here.
         if face.has_all("中" if chinese else "A0") or len(groups) == 1:
             return face
+
+
+def pick_typewriter(rng: np.random.Generator) -> Face:
+    """A face whose letters are all equally wide, as typewriters and old printers have; another where there is none."""
+    faces = [face for face in find_faces()[0] if _TYPEWRITER.match(face.path.name)]
+    return faces[int(rng.integers(len(faces)))] if faces else pick_face(rng, False, text=True)
 
 
 @lru_cache(maxsize=384)

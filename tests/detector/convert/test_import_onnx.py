@@ -121,7 +121,7 @@ def test_the_card_holds_the_networks_own_mean_and_thresholds_in_rgb(tmp_path: Pa
     imported = import_onnx(source, tmp_path / "pp.fp32.onnx", "pp-det")
     card = load_card(imported.path)
     assert (card.name, card.mean, card.std) == ("pp-det", (0.406, 0.456, 0.485), (0.225, 0.224, 0.229))
-    assert (card.thresholds.binarize, card.thresholds.box_threshold, card.thresholds.unclip_ratio) == (0.3, 0.6, 1.5)
+    assert (card.thresholds.binarize, card.thresholds.box_threshold, card.thresholds.unclip_ratio) == (0.4, 0.7, 1.2)
     origin = card.details["imported"]
     assert (origin["file"], origin["layout"], origin["channels"]) == ("det.onnx", "PP-OCR", "bgr")
     assert origin["mean"] == [0.485, 0.456, 0.406]

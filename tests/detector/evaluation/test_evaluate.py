@@ -43,6 +43,8 @@ def test_a_row_per_runtime_and_limit(data: Path, tiny_model: Path, monkeypatch: 
         for runtime in ("onnxruntime-fp32", "openvino-fp32")
         for limit in ("640", "320")
     ]
+    assert all("hmean 0.000 to 1.000 (95 %)" in row for row in rows)
+    assert all(("+0.000 on the first row (+0.000 to +0.000)" in row) == (row != rows[0]) for row in rows)
     assert all(40 < int(row.split()[9]) < 1000 for row in rows)  # a process's own memory, not this one's
     assert sorted(folder.name for folder in (data / "worst").iterdir()) == [
         f"{runtime}-fp32-{limit}" for runtime in ("onnxruntime", "openvino") for limit in (320, 640)
@@ -57,6 +59,7 @@ def test_rows_as_json(data: Path, tiny_model: Path) -> None:
     done = run("evaluate", "--data", data, "--model", tiny_model, "--json", "--worst", 5, "-o", data / "worst")
     row = json.loads(done.stdout)
     assert (row["label"], row["runtime"], row["images"], row["hmean"]) == ("640", "onnxruntime-fp32", 2, 0.5)
+    assert row["hmean_95"] == [0, 1] and "gain" not in row
     assert row["median_ms"] > 0
     assert row["peak_rss_mb"] > 40
     assert len(list((data / "worst").glob("*.jpg"))) == 2  # one row: no folder of its own

@@ -173,7 +173,7 @@ def test_a_jpeg_with_previews_is_one_page(tmp_path: Path) -> None:
 def test_large_jpeg_files_take_the_way_that_reads_in_pieces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = save_oriented(asymmetric(960, 640), 6, tmp_path / "a.jpg")
     at_once = open_page(path, limit_side=120)
-    monkeypatch.setattr("detector.images.jpeg_decode._WHOLE_FILE_BYTES", 100)
+    monkeypatch.setattr("detector.images.decoders.jpeg._WHOLE_FILE_BYTES", 100)
     in_pieces = open_page(path, limit_side=120)
     assert np.abs(at_once.pixels.astype(int) - in_pieces.pixels).mean() < 2
     assert (at_once.width, at_once.height, at_once.flags) == (in_pieces.width, in_pieces.height, in_pieces.flags)

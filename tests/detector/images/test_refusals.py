@@ -107,7 +107,7 @@ def test_a_cut_file_is_corrupt_when_streamed(tmp_path: Path, name: str, monkeypa
 
 
 def test_jpeg_cut_in_pieces_mode(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("detector.images.jpeg_decode._WHOLE_FILE_BYTES", 100)
+    monkeypatch.setattr("detector.images.decoders.jpeg._WHOLE_FILE_BYTES", 100)
     data = CUT["baseline.jpg"]()
     assert refused(write(tmp_path / "a.jpg", data[: len(data) // 2])).type == "CorruptImage"
 

@@ -18,7 +18,9 @@ from detector.public import pypi_files as wheel
 from detector.public.pypi_files import WheelError, WheelFile, fetch
 from detector.thresholds import Thresholds
 from detector.training import line_level
-from detector.training.choose_thresholds import (
+from detector.training.dataset import Batch, BatchSource
+from detector.training.line_level import RECIPES, RecipeError, first_weights, parse_phases, start_file
+from detector.training.recipe.choose_thresholds import (
     BINARIZE,
     BOX_THRESHOLD,
     UNCLIP,
@@ -28,8 +30,6 @@ from detector.training.choose_thresholds import (
     count,
     count_false,
 )
-from detector.training.dataset import Batch, BatchSource
-from detector.training.line_level import RECIPES, RecipeError, first_weights, parse_phases, start_file
 from detector.training.trainer import Phase, TrainConfig, Trainer
 from tests.detector.test_predictor import page_with_bright_line
 from tests.detector.tiny_model import write_tiny_model
@@ -81,6 +81,7 @@ def test_one_command_goes_on_after_an_interruption_and_makes_a_release(
     card = load_card(int8)  # checks the sha256
     assert card.thresholds.binarize in BINARIZE and card.thresholds.box_threshold in BOX_THRESHOLD
     assert card.thresholds.unclip_ratio in UNCLIP
+    assert card.details["chosen_on"] == "1 sroie train @640, 1 sroie train @1280", "no validation page"
     assert set(card.details["scores"]) == {"td500 val @640 int8", "td500 val @960 int8", "td500 val @640 fp32"}
     assert "4 steps" in card.details["recipe"]
     used = [source["use"] for source in card.details["data"]]

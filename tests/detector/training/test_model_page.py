@@ -79,3 +79,25 @@ def test_the_page_in_docs_is_that_of_the_shipped_models() -> None:
         assert card.sha256 in text and card.details["recipe"] in text, f"docs/models.md is old: {COMMAND}"
     for picture in re.findall('src="([^"]+)"', text):
         assert (ROOT / "docs" / picture).is_file(), picture
+
+
+def test_the_page_says_what_was_held_out_and_what_thresholds_were_chosen_on(tmp_path: Path) -> None:
+    changes = {
+        "unseen": {"td500 test @640 int8": 0.781},
+        "unseen_thresholds": {"binarize": 0.4, "box_threshold": 0.7},
+        "held_out": {"90 photos @640": [0.84, 0.79, 0.89]},
+        "chosen_on": "90 photos.",
+    }
+    write_page(write_toy(tmp_path, **changes), tmp_path / "docs/models.md", tmp_path)
+    text = (tmp_path / "docs/models.md").read_text()
+    assert "toy was measured there with binarize, box and unclip 0.4 / 0.7. It comes with 0.3 / 0.5," in text
+    for part in ("| 0.781 | – | – |", "| 90 photos @640 | 0.840 | 0.790 to 0.890 |", "chosen on: 90 photos."):
+        assert part in text
+
+
+def test_scores_of_the_thresholds_a_model_comes_with_need_no_words(tmp_path: Path) -> None:
+    changes = {"unseen_thresholds": {"binarize": 0.4}, "binarize": 0.4, "scores": {"funsd val @640 int8": 0.5}}
+    write_page(write_toy(tmp_path, **changes), tmp_path / "docs/models.md", tmp_path)
+    text = (tmp_path / "docs/models.md").read_text()
+    assert "was measured there" not in text
+    assert "| set | size | int8 |\n" in text, "no empty column for fp32"

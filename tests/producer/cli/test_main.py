@@ -86,7 +86,8 @@ def test_exit_codes() -> None:
     assert {name for name, code in codes.items() if code == ExitCode.INTERRUPTED} == {"JobInterruptedError"}
     usage = {"ProducerError", "FolderBusyError", "AlreadyCollectingError", "OtherJobError", "ManifestError"}
     usage |= {"NoEmbeddedServerError", "LocalFleetError", "CannotSendError", "CannotCountError", "BrokenArchiveError"}
-    usage |= {"ShrinkerLostError", "CannotShrinkError", "UnknownFormatError"}
+    usage |= {"ShrinkerLostError", "CannotShrinkError", "UnknownFormatError", "DamagedFolderError"}
+    usage |= {"CannotSendResultsError"}
     assert {name for name, code in codes.items() if code == ExitCode.USAGE} == usage
 
 

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from producer.output.naming import page_label, printable, safe_name
+from detector.errors import printable
+from producer.output.naming import page_label, safe_name
 
 
 @given(st.text(), st.integers(0, 99_999), st.booleans(), st.booleans())

@@ -16,11 +16,12 @@ import pytest
 import pyvips
 from PIL import Image
 
+from detector.images.decoders.paper import on_paper, premultiplied
 from detector.images.page import count_pages, open_page
-from detector.images.paper import on_paper, premultiplied
 from detector.images.tiff import BrokenTiffError, read_directories
 from producer.detector_process.page_counter import PageCounter
-from producer.sources.page_count import CannotCountError, count_file
+from producer.errors import CannotCountError
+from producer.sources.page_count import count_file
 from producer.sources.passed_over import MOST_KINDS, OTHERS, PassedOver, in_words
 from producer.sources.zip_names import ZipNames, guess
 from tests.nasty_pages import ZIP_NAMES, locked_pdf, named_zip, pdf

@@ -80,7 +80,7 @@ def two_jobs(ledger: Ledger) -> Ledger:
         ledger.begin(job, 0, redelivered=False)
         ledger.finish(job, 0, ok=True, record=b"{}")
     long_ago = int((time.time() - 7200) * 1000)
-    fields = dict.fromkeys(("created_ms", "progress_ms", "finished_ms"), long_ago)
+    fields = dict.fromkeys(("created_ms", "progress_ms", "finished_ms", "fed_ms"), long_ago)
     ledger.client.hset(JobKeys.of("old").job, mapping=fields)
     return ledger
 

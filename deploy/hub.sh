@@ -1,0 +1,138 @@
+#!/usr/bin/env bash
+# Make a hub's Redis for an untrusted network: a CA, the server's certificate, users with passwords, redis.conf; and print
+# the line that makes a worker and the one that makes a producer. Safe to run again: what is there stays, so the lines of
+# before go on to work; only a certificate for other names is made anew.
+set -euo pipefail
+
+usage() {
+  cat <<'USAGE'
+Usage: deploy/hub.sh [--dir FOLDER] [--port N] [--systemd] NAME_OR_ADDRESS...
+
+  NAME_OR_ADDRESS  how workers and producers reach this machine: host names and IP addresses, the first is printed
+  --dir FOLDER     where everything is kept; default /etc/ocrfleet-hub. Holds the CA's key: back it up, show nobody.
+  --port N         of Redis with TLS; default 6380. Open it in the firewall.
+  --systemd        also write and start ocrfleet-redis.service (needs root and redis-server)
+
+Example: sudo deploy/hub.sh --systemd hub.example.org 203.0.113.7
+USAGE
+}
+
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+folder=/etc/ocrfleet-hub
+port=6380
+systemd=
+names=()
+while [ $# -gt 0 ]; do
+  case $1 in
+    --dir) folder=${2:?--dir needs a folder}; shift 2 ;;
+    --port) port=${2:?--port needs a number}; shift 2 ;;
+    --systemd) systemd=yes; shift ;;
+    -h | --help) usage; exit 0 ;;
+    -*) usage >&2; exit 2 ;;
+    *) names+=("$1"); shift ;;
+  esac
+done
+[ ${#names[@]} -gt 0 ] || { usage >&2; exit 2; }
+case $port in *[!0-9]* | '') echo "hub.sh: --port needs a number, not $port" >&2; exit 2 ;; esac
+command -v openssl >/dev/null || { echo "hub.sh: needs openssl: apt-get install openssl" >&2; exit 2; }
+if [ -n "$systemd" ]; then
+  [ "$(id -u)" = 0 ] || { echo "hub.sh: --systemd needs root" >&2; exit 2; }
+  command -v redis-server >/dev/null || { echo "hub.sh: needs redis-server: apt-get install redis-server" >&2; exit 2; }
+fi
+
+quietly() { # openssl talks on stderr also when all is well
+  local said
+  said=$("$@" 2>&1) || { echo "$said" >&2; echo "hub.sh: failed: $*" >&2; exit 1; }
+}
+
+alternatives() { # DNS:hub.example.org,IP:203.0.113.7
+  local name list=
+  for name in "${names[@]}"; do
+    case $name in
+      *[!0-9.]*:* | *:*) list+=,IP:$name ;;
+      *[!0-9.]*) list+=,DNS:$name ;;
+      *) list+=,IP:$name ;;
+    esac
+  done
+  echo "${list#,}"
+}
+
+umask 077
+mkdir -p "$folder/data"
+folder=$(cd "$folder" && pwd)
+cd "$folder"
+curve=(-pkeyopt ec_paramgen_curve:P-256)
+if [ ! -e ca.key ]; then
+  quietly openssl req -x509 -newkey ec "${curve[@]}" -nodes -days 3650 -subj '/CN=ocrfleet CA' \
+    -addext 'keyUsage=critical,keyCertSign,cRLSign' -keyout ca.key.part -out ca.pem
+  mv ca.key.part ca.key
+fi
+wanted="subjectAltName=$(alternatives)"
+if [ ! -e server.pem ] || [ "$(cat names 2>/dev/null)" != "$wanted" ]; then
+  echo "$wanted" >names
+  quietly openssl req -newkey ec "${curve[@]}" -nodes -subj '/CN=ocrfleet hub' -keyout server.key -out server.csr
+  # 825 days is the most that some TLS libraries take; run this again after two years.
+  rm -f server.pem
+  quietly openssl x509 -req -in server.csr -CA ca.pem -CAkey ca.key -CAcreateserial -days 825 -extfile names -out server.pem
+  rm -f server.csr
+fi
+for user in worker producer hub; do
+  [ -s "$user.password" ] || openssl rand -hex 24 >"$user.password"
+done
+# A comment is an error to Redis in an ACL file; passwords are hex, so no character of theirs means anything to sed.
+sed -e '/^#/d' -e '/^$/d' -e "s/>WORKER_PASSWORD/>$(cat worker.password)/" -e "s/>PRODUCER_PASSWORD/>$(cat producer.password)/" \
+  -e "s/>HUB_PASSWORD/>$(cat hub.password)/" "$here/redis/users.acl" >users.acl
+sed -e "s|/etc/redis/users.acl|$folder/users.acl|" -e "s|/etc/redis/tls/|$folder/|" -e "s/^tls-port .*/tls-port $port/" \
+  "$here/redis/redis.conf" >redis.conf
+echo "dir $folder/data" >>redis.conf
+if [ "$(id -u)" = 0 ] && getent passwd redis >/dev/null; then
+  chgrp redis . ca.pem server.pem server.key users.acl redis.conf
+  chmod 0750 .
+  chmod 0640 ca.pem server.pem server.key users.acl redis.conf
+  chown -R redis:redis data
+fi
+
+if [ -n "$systemd" ]; then
+  cat >/etc/systemd/system/ocrfleet-redis.service <<UNIT
+[Unit]
+Description=Redis of the ocrfleet hub (TLS)
+After=network-online.target
+Wants=network-online.target
+
+[Service]
+ExecStart=$(command -v redis-server) $folder/redis.conf
+User=redis
+Group=redis
+Restart=always
+RestartSec=2
+LimitNOFILE=65536
+NoNewPrivileges=yes
+ProtectSystem=strict
+ProtectHome=yes
+PrivateTmp=yes
+PrivateDevices=yes
+ReadWritePaths=$folder/data
+UMask=0077
+
+[Install]
+WantedBy=multi-user.target
+UNIT
+  chmod 0644 /etc/systemd/system/ocrfleet-redis.service
+  systemctl daemon-reload
+  systemctl enable --quiet ocrfleet-redis.service
+  systemctl restart ocrfleet-redis.service
+fi
+
+host=${names[0]}
+case $host in *:*) host="[$host]" ;; esac
+url() { echo "rediss://$1:$(cat "$1.password")@$host:$port/0?ssl_ca_certs=$2"; }
+authority=$(base64 <ca.pem | tr -d '\n')
+[ -n "$systemd" ] || printf 'Start Redis:\n  redis-server %s/redis.conf\n' "$folder"
+cat <<LINES
+Hub (beat, Flower, exporter), in a checkout on this machine:
+  sudo OCRFLEET_CA=$authority OCRFLEET_REDIS_URL='$(url hub /etc/ocrfleet/ca.pem)' deploy/install.sh --role hub
+Worker, in a checkout on each machine:
+  sudo OCRFLEET_CA=$authority OCRFLEET_REDIS_URL='$(url worker /etc/ocrfleet/ca.pem)' deploy/install.sh
+Producer, in the shell that will run ocr-producer:
+  mkdir -p ~/.config/ocrfleet && echo $authority | base64 -d > ~/.config/ocrfleet/ca.pem && export OCRFLEET_REDIS_URL="$(url producer '')\$HOME/.config/ocrfleet/ca.pem"
+LINES

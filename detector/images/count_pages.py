@@ -1,0 +1,47 @@
+"""Counts the pages of PDFs as the workers will see them; as a program, one file per line.
+
+``python -m detector.images.count_pages`` reads JSON lines on stdin::
+
+    {"path": "/data/a%20b.pdf"}
+
+(`path` is the percent-encoded file name) and answers each with one line on stdout: ``{"ok": true, "pages": 12}`` or
+``{"ok": false, "error": "..."}``. It ends with its input. pdfium reads the file in pieces; what it may allocate is
+bounded, so that a hostile file costs this process, not the producer.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import sys
+from pathlib import Path
+from typing import TextIO
+from urllib.parse import unquote_to_bytes
+
+from detector.errors import ImageError, show
+from detector.images.pdf import count_pdf_pages
+
+MEMORY_BYTES = 1 << 30
+"""Address space, of which Python, its libraries and pdfium map about 200 MB before the first file."""
+
+
+def serve(lines: TextIO, answers: TextIO) -> None:
+    """Answers one line per line until the input ends."""
+    for line in lines:
+        answer: dict[str, object]
+        try:
+            path = Path(os.fsdecode(unquote_to_bytes(json.loads(line)["path"])))
+            with path.open("rb") as file:
+                answer = {"ok": True, "pages": count_pdf_pages(file, show(path))}
+        except ImageError as error:
+            answer = {"ok": False, "error": str(error)}
+        except (OSError, ValueError, KeyError, TypeError, MemoryError) as error:
+            answer = {"ok": False, "error": f"{type(error).__name__}: {error}"}
+        answers.write(json.dumps(answer) + "\n")
+        answers.flush()
+
+
+if __name__ == "__main__":
+    resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
+    serve(sys.stdin, sys.stdout)

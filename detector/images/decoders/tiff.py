@@ -1,0 +1,121 @@
+"""A TIFF page through libvips, else through Pillow, else what of it can be read; never black rows called a success.
+
+libtiff calls a page whose data ends early a success with a remark, and leaves the missing rows black. libvips 8.17 and
+later pass that on unless asked for `fail_on="error"`.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import BinaryIO
+
+import numpy as np
+
+from detector.errors import CorruptImage, UnsupportedFormat
+from detector.images.decode import decode_pillow
+from detector.images.decoders.damage import Decoded, Pixels, refuse_unless_most
+from detector.images.header import Header
+from detector.images.tiff import Directory, missing_share
+
+_UNCOMPRESSED, _GROUP_3 = 1, 3
+_BEHIND_THE_END = "its data would lie behind the end of the file"
+_TOLERANT = (_GROUP_3, 4, 7)  # fax and JPEG: Pillow hides what libtiff could not make out
+_LINE = re.compile(r"at line (\d+) of strip (\d+)")
+_LACKING = ("not configured", "not supported", "unsupported", "unknown compression")
+_OF_DIRECTORIES = ("bad seek to", "accessing TIFF directory", "read directory", "Unknown field", "Null count")
+
+
+def is_whole(file: BinaryIO, header: Header) -> bool:
+    """Whether all data of a page is there, as far as its directory tells; True of any other format."""
+    return header.kind != "tiff" or not missing_share(file, _directory(header))
+
+
+def _directory(header: Header) -> Directory:
+    return Directory(header.directory, header.place, {})
+
+
+def decode_tiff(file: BinaryIO, header: Header, target: tuple[int, int], name: str, max_bytes: int) -> Decoded:
+    """One page, averaged down by a whole factor so that it stays no smaller than `target`.
+
+    Args:
+        file: the open file; needs a descriptor.
+        header: its header (of this page).
+        target: (width, height) in stored orientation, pixels.
+        name: for messages.
+        max_bytes: memory that Pillow may use where libvips fails; it holds the picture whole.
+
+    Raises:
+        CorruptImage: less than `LEAST_SHARE` of it can be read.
+        UnsupportedFormat: of a kind that neither library reads.
+    """
+    from detector.images.vips import decode_vips
+
+    missing = missing_share(file, _directory(header))
+    if header.compression == _UNCOMPRESSED:
+        refuse_unless_most(1.0 - missing, header.description, name, _BEHIND_THE_END)
+    else:
+        missing = 0.0  # some writers state more bytes than there are; if any are missing, decoding fails
+    affordable = header.width * header.height * max(7, header.bytes_per_pixel + 3) <= max_bytes
+    if not header.streams:
+        try:
+            return _cut(decode_pillow(file, header, target, name), missing)
+        except CorruptImage as error:
+            raise _in_words(error, header, name, str(error)) from error
+    try:
+        return _cut(decode_vips(file, header, target, name), missing)
+    except CorruptImage as error:
+        refuse_unless_most(1.0 - missing_share(file, _directory(header)), header.description, name, _BEHIND_THE_END)
+        return _salvage(file, header, target, name, missing, affordable, error)
+
+
+def _cut(pixels: Pixels, missing: float) -> Decoded:
+    """White where libtiff repeats or guesses what is not there."""
+    if not missing:
+        return Decoded(pixels)
+    pixels[int(len(pixels) * (1.0 - missing)) :] = 255
+    return Decoded(pixels, 1.0 - missing)
+
+
+def _salvage(
+    file: BinaryIO,
+    header: Header,
+    target: tuple[int, int],
+    name: str,
+    missing: float,
+    affordable: bool,
+    error: CorruptImage,
+) -> Decoded:
+    from detector.images.vips import decode_leniently, readable_rows
+
+    pixels, remarks, full = decode_leniently(file, header, target)
+    lacking = any(sign in remark for remark in (*remarks, str(error)) for sign in _LACKING)
+    of_data = [remark for remark in remarks if not any(sign in remark for sign in _OF_DIRECTORIES)]
+    if pixels is not None and not of_data:
+        return _cut(pixels, missing)  # only the chain of pages is broken, further on; whoever counts pages says so
+    if affordable and header.compression not in _TOLERANT:
+        try:
+            return Decoded(decode_pillow(file, header, target, name), None if lacking else 1.0)
+        except CorruptImage:
+            pass
+    if lacking:
+        raise _in_words(error, header, name, "; ".join(of_data[:1]) or str(error)) from error
+    bad_lines = {match.groups() for remark in of_data if (match := _LINE.search(remark))}
+    if header.compression == _GROUP_3 and pixels is not None and not full and len(bad_lines) == len(set(of_data)):
+        share = 1.0 - len(bad_lines) / header.height  # group 3 finds its place again at the next line
+        refuse_unless_most(share, header.description, name, of_data[0])
+        return Decoded(pixels, share)
+    rows, height = readable_rows(file, header, target)
+    refuse_unless_most(len(rows) / height, header.description, name, _reason(of_data, error))
+    whole = np.full((height, *rows.shape[1:]), 255, np.uint8)
+    whole[: len(rows)] = rows
+    return Decoded(whole, len(rows) / height)
+
+
+def _reason(remarks: list[str], error: CorruptImage) -> str:
+    return remarks[0] if remarks else str(error.__cause__ or error)
+
+
+def _in_words(error: CorruptImage, header: Header, name: str, reason: str) -> CorruptImage | UnsupportedFormat:
+    if any(sign in reason for sign in _LACKING):
+        return UnsupportedFormat(f"{name}: a TIFF of a kind not read here ({reason}); save it again as LZW or PNG")
+    return error

@@ -1,0 +1,1 @@
+"""Strangers' archives are listed in a process of their own, with limits."""

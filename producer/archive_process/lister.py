@@ -1,0 +1,136 @@
+"""The members of archives, listed by a process that may be lost: whatever an archive does to it, the scan goes on."""
+
+from __future__ import annotations
+
+import os
+import selectors
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import quote, unquote_to_bytes
+
+import msgspec
+
+from producer.archive_process.messages import AliveLine, EndLine, Line, MemberLine, Question
+from producer.errors import CannotCountError
+from producer.sources.archive import BrokenArchiveError, Kind, Member
+from producer.sources.page_count import CountPdf, PageCount
+from producer.sources.passed_over import PassedOver
+
+PATIENCE_S = 60.0
+"""Without a member, and without a MiB of the archive that was read."""
+
+MOST_LINE_BYTES = 1 << 20
+_BLOCK = 1 << 16
+
+
+class ArchiveLister:
+    """A ``python -m producer.archive_process.program``, started at the first archive and again after it was lost."""
+
+    def __init__(self, patience_s: float = PATIENCE_S) -> None:
+        """Start nothing yet.
+
+        Args:
+            patience_s: how long an archive may be read without progress, seconds.
+        """
+        self._patience_s = patience_s
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def members(
+        self,
+        archive: Path,
+        kind: Kind,
+        *,
+        passed: PassedOver | None = None,
+        count_pdf: CountPdf | None = None,
+        zip_encoding: str = "",
+    ) -> Iterator[Member]:
+        """As `producer.sources.archive.members`; `count_pdf` is not asked, the process counts by itself.
+
+        Raises:
+            BrokenArchiveError: it is damaged, or asks for too much memory or time; perhaps after some members.
+        """
+        question = Question(quote(os.fsencode(archive)), kind, zip_encoding)
+        done, ended = 0, False
+        try:
+            for line in self._answers(msgspec.json.encode(question)):
+                if isinstance(line, MemberLine):
+                    yield _member(line)
+                    done += 1
+                elif isinstance(line, EndLine):
+                    ended = True
+                    if passed is not None:
+                        for what, count in line.passed.items():
+                            passed.add(what, count)
+                    if line.broken:
+                        raise BrokenArchiveError(line.broken)
+        finally:
+            if not ended:  # given up in the middle, by us or by the caller
+                self.stop(kill=True)
+        if not ended:
+            raise BrokenArchiveError(
+                f"after {done} members: the listing process was lost over it, or came no further for "
+                f"{self._patience_s:.0f} s; unpack it first"
+            )
+
+    def stop(self, *, kill: bool = False) -> None:
+        """End the process. Safe to call twice."""
+        process, self.process = self.process, None
+        if process is None:
+            return
+        assert process.stdin and process.stdout
+        if kill:
+            process.kill()
+        process.stdin.close()
+        process.stdout.close()
+        try:
+            process.wait(5)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+    def _answers(self, question: bytes) -> Iterator[Line]:
+        """The lines of one answer, up to its end or to the loss of the process."""
+        process = self._running()
+        assert process.stdin and process.stdout
+        decoder: msgspec.json.Decoder[Line] = msgspec.json.Decoder(MemberLine | AliveLine | EndLine)
+        rest = b""
+        try:
+            process.stdin.write(question + b"\n")
+            process.stdin.flush()
+            with selectors.DefaultSelector() as selector:
+                selector.register(process.stdout, selectors.EVENT_READ)
+                while len(rest) < MOST_LINE_BYTES and selector.select(self._patience_s):
+                    block = os.read(process.stdout.fileno(), _BLOCK)
+                    if not block:
+                        return
+                    *lines, rest = (rest + block).split(b"\n")
+                    yield from map(decoder.decode, lines)
+                    if not rest and lines and lines[-1].startswith(b'{"type":"end"'):
+                        return
+        except (BrokenPipeError, msgspec.MsgspecError, UnicodeDecodeError):
+            return
+
+    def _running(self) -> subprocess.Popen[bytes]:
+        if self.process is None or self.process.poll() is not None:
+            self.stop(kill=True)
+            self.process = subprocess.Popen(
+                # -P: a folder named `producer` where the user happens to stand must not be taken for ours.
+                [sys.executable, "-P", "-m", "producer.archive_process.program"],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                env={**os.environ, "MALLOC_ARENA_MAX": "2"},
+                start_new_session=True,  # Ctrl-C reaches the producer, which then ends this in order
+            )
+        return self.process
+
+
+def _member(line: MemberLine) -> Member:
+    def look() -> PageCount:
+        if line.uncounted:
+            raise CannotCountError(line.uncounted)
+        return PageCount(line.pages, line.broken)
+
+    return Member(unquote_to_bytes(line.name), unquote_to_bytes(line.shown), look)

@@ -1,0 +1,58 @@
+"""What the producer and the listing process say to each other: one JSON object a line."""
+
+from __future__ import annotations
+
+import msgspec
+
+from producer.sources.archive import Kind
+
+
+class Question(msgspec.Struct, frozen=True):
+    """List this archive.
+
+    Attributes:
+        path: percent-encoded file name.
+        kind: what it is.
+        zip_encoding: of names that do not say theirs; empty to guess.
+    """
+
+    path: str
+    kind: Kind
+    zip_encoding: str = ""
+
+
+class MemberLine(msgspec.Struct, frozen=True, tag="member"):
+    """One member. Names are percent-encoded bytes, as in URIs.
+
+    Attributes:
+        name: as stored.
+        shown: for people.
+        pages: how many it has at least.
+        broken: why there may be more.
+        uncounted: why its pages cannot be counted.
+    """
+
+    name: str
+    shown: str
+    pages: int = 1
+    broken: str = ""
+    uncounted: str = ""
+
+
+class AliveLine(msgspec.Struct, frozen=True, tag="alive"):
+    """The process has read on in the archive."""
+
+
+class EndLine(msgspec.Struct, frozen=True, tag="end"):
+    """The last line of an answer.
+
+    Attributes:
+        passed: what was passed over, by kind.
+        broken: why the archive cannot be read to its end; empty if it can.
+    """
+
+    passed: dict[str, int]
+    broken: str = ""
+
+
+Line = MemberLine | AliveLine | EndLine

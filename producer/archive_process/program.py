@@ -1,0 +1,116 @@
+"""Lists archives; as a program, one a line: ``python -m producer.archive_process.program``.
+
+Answers each `messages.Question` on stdin with lines on stdout, the last of which is an `EndLine`; ends with its input.
+What an archive may have it allocate is bounded, so that a hostile one costs itself, and never the job.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import BinaryIO
+from urllib.parse import quote, unquote_to_bytes
+
+import msgspec
+
+from detector.memory import limit_memory
+from producer.archive_process.messages import AliveLine, EndLine, Line, MemberLine, Question
+from producer.detector_process.page_counter import PageCounter, can_count
+from producer.errors import CannotCountError
+from producer.sources.archive import BrokenArchiveError, Member, members
+from producer.sources.page_count import CountPdf
+from producer.sources.passed_over import PassedOver
+
+MEMORY_BYTES = 256 << 20
+"""Of which Python and its modules take 40 MiB. A zip's table of contents costs 500 bytes a member: 500,000 fit."""
+
+ALIVE_BYTES = 1 << 20
+"""Of the archive (as it lies on disk) that were read since the last sign of life. Not time: a few KB of .xz may unpack
+for hours."""
+
+TOO_MUCH = f"it cannot be listed within {MEMORY_BYTES >> 20} MiB; unpack it, or split it"
+
+
+def serve(questions: BinaryIO, answers: BinaryIO) -> None:
+    """Answers one line after the other until the input ends."""
+
+    def say(line: Line) -> None:
+        answers.write(msgspec.json.encode(line) + b"\n")
+        answers.flush()
+
+    counter = PageCounter() if can_count() else None
+    try:
+        for question in questions:
+            limit_memory(MEMORY_BYTES)
+            say(_listed(msgspec.json.decode(question, type=Question), say, counter.count if counter else None))
+    finally:
+        if counter:
+            counter.close()
+
+
+def _listed(question: Question, say: Callable[[Line], None], count_pdf: CountPdf | None) -> EndLine:
+    passed = PassedOver()
+    path = Path(os.fsdecode(unquote_to_bytes(question.path)))
+    broken = ""
+    try:
+        with _Watched(path, lambda: say(AliveLine())) as stream:
+            found = members(
+                path,
+                question.kind,
+                passed=passed,
+                count_pdf=count_pdf,
+                zip_encoding=question.zip_encoding,
+                stream=stream,
+            )
+            for member in found:
+                say(_member_line(member))
+    except BrokenArchiveError as error:
+        broken = str(error)
+    except MemoryError:
+        broken = TOO_MUCH
+    except OSError as error:
+        broken = error.strerror or type(error).__name__
+    return EndLine(dict(passed.counts), broken)
+
+
+def _member_line(member: Member) -> MemberLine:
+    name, shown = quote(member.name), quote(member.shown)
+    try:
+        count = member.look()
+    except CannotCountError as error:
+        return MemberLine(name, shown, uncounted=str(error))
+    return MemberLine(name, shown, count.pages, count.broken)
+
+
+class _Watched(io.FileIO):
+    """An archive that tells when it was read on."""
+
+    def __init__(self, path: Path, on_progress: Callable[[], None]) -> None:
+        super().__init__(path)
+        self._on_progress = on_progress
+        self._read_bytes = 0
+
+    def _note(self, count: int) -> None:
+        before = self._read_bytes // ALIVE_BYTES
+        self._read_bytes += count
+        if self._read_bytes // ALIVE_BYTES > before:
+            self._on_progress()
+
+    def read(self, size: int | None = -1) -> bytes:
+        """As `io.FileIO.read`."""
+        data = super().read(-1 if size is None else size)
+        self._note(len(data))
+        return data
+
+    def readinto(self, buffer: bytearray | memoryview) -> int:  # type: ignore[override]
+        """As `io.FileIO.readinto`."""
+        count = super().readinto(buffer)
+        self._note(count)
+        return count
+
+
+if __name__ == "__main__":
+    serve(sys.stdin.buffer, sys.stdout.buffer)

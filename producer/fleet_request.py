@@ -1,0 +1,53 @@
+"""What is asked of a fleet: on this machine's terms, and as the broker keeps it for whoever collects."""
+
+from __future__ import annotations
+
+import os
+
+import msgspec
+
+from producer.detector_process.shrink import CannotShrinkError, can_shrink
+from producer.job.output_folder import JobRequest
+from worker.ledger.ledger import JobStatus
+from worker.settings import read_settings
+
+SOURCES_REMEMBERED = 100
+
+
+def remembered(request: JobRequest) -> str:
+    """The request as the broker keeps it for whoever collects: small, however many sources were named."""
+    more = len(request.sources) - SOURCES_REMEMBERED
+    sources = [*request.sources[:SOURCES_REMEMBERED], *([f"and {more} more"] if more > 0 else [])]
+    return msgspec.json.encode(msgspec.structs.replace(request, sources=sources)).decode()
+
+
+def request_of(status: JobStatus) -> JobRequest:
+    """What was asked for, as far as the broker knows (jobs of older versions: the name alone)."""
+    try:
+        return msgspec.json.decode(status.extra.get("request", ""), type=JobRequest)
+    except msgspec.MsgspecError:
+        return JobRequest(job=status.job, sources=[])
+
+
+def choose_shrinking(request: JobRequest, wanted: bool | None) -> JobRequest:
+    """Decide whether this machine makes pages small before they travel, and to what size.
+
+    Args:
+        request: the job.
+        wanted: what the user said; None leaves it to the profile.
+
+    Raises:
+        CannotShrinkError: it is wanted, but this machine has no image library.
+    """
+    if request.transfer != "redis":
+        return request
+    current = read_settings(os.environ)
+    if wanted and not can_shrink():
+        raise CannotShrinkError("--shrink needs an image library on this machine: pip install 'ocrfleet[worker]'")
+    if wanted and request.options.read:
+        raise CannotShrinkError("--shrink and --read: small pages cannot be read; leave one of them out")
+    if wanted is None and not request.options.read:
+        wanted = current.profile.name == "low" and can_shrink()
+    if not wanted:
+        return request
+    return msgspec.structs.replace(request, shrink=True, limit_side=request.limit_side or current.limit_side)

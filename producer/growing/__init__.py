@@ -1,0 +1,1 @@
+"""Jobs that grow: new files in their sources."""

@@ -1,0 +1,97 @@
+"""A job that grows: pages found later go behind those of its manifest, which keep their indices."""
+
+from __future__ import annotations
+
+import shutil
+from array import array
+from bisect import bisect_left
+from collections.abc import Iterable, Iterator
+from contextlib import closing, nullcontext
+from hashlib import blake2b
+from pathlib import Path
+
+import msgspec
+
+from detector.atomic import atomic_write
+from producer.detector_process.page_counter import PageCounter, can_count
+from producer.job.manifest import ManifestLine, count_manifest, read_manifest
+from producer.job.output_folder import JobRequest, OutputFolder
+from producer.job.view import View
+from producer.sources.remote import scan_everything
+from producer.sources.scan import FoundPage
+
+
+class KnownPages:
+    """Which pages a manifest lists. 8 bytes of memory each; two of 2**32 pages in a million jobs look alike."""
+
+    def __init__(self, manifest: Path) -> None:
+        """Read the whole manifest; none is there: no page is known."""
+        lines = read_manifest(manifest) if manifest.exists() else iter(())
+        self._marks = array("Q", sorted(_mark(line.uri, line.page) for line in lines))
+
+    def __contains__(self, page: FoundPage) -> bool:
+        """Whether the manifest lists it."""
+        mark = _mark(page.uri, page.page)
+        place = bisect_left(self._marks, mark)
+        return place < len(self._marks) and self._marks[place] == mark
+
+
+def _mark(uri: str, page: int) -> int:
+    return int.from_bytes(blake2b(f"{page} {uri}".encode(), digest_size=8).digest())
+
+
+def new_pages(folder: OutputFolder, request: JobRequest, view: View) -> Iterator[FoundPage]:
+    """Pages in the job's sources that its manifest does not list."""
+    known = KnownPages(folder.manifest)
+    # As `make_manifest` scans: another way of counting would find other pages.
+    with closing(PageCounter()) if can_count() else nullcontext() as counter:
+        for page in scan_everything(
+            request.sources,
+            exclude=folder.root,
+            warn=view.warn,
+            count_pdf=counter.count if counter else None,
+            sniff=request.sniff,
+            zip_encoding=request.zip_encoding,
+        ):
+            if page not in known:
+                yield page
+
+
+def append_pages(manifest: Path, pages: Iterable[FoundPage]) -> int:
+    """Put pages behind those that are there; the file is the old one or the new one. Returns how many were added."""
+    manifest.parent.mkdir(parents=True, exist_ok=True)
+    before = count_manifest(manifest) if manifest.exists() else 0
+    encoder = msgspec.json.Encoder()
+    added = 0
+    with atomic_write(manifest, sync=True) as part:
+        if before:
+            shutil.copyfile(manifest, part)
+        with part.open("ab") as stream:
+            for added, page in enumerate(pages, 1):
+                line = ManifestLine(before + added - 1, page.image, page.uri, page.page, page.problem)
+                stream.write(encoder.encode(line) + b"\n")
+    return added
+
+
+def look_for_new(folder: OutputFolder, request: JobRequest, view: View, *, update: bool) -> int:
+    """Look whether the job's sources have grown: add the new pages, or only say how many there are.
+
+    Files that were changed or removed since are the old pages still.
+
+    Args:
+        folder: with the job's manifest; locked by the caller.
+        request: the job. A list on stdin (``-``) cannot be looked at again.
+        view: is told.
+        update: add them.
+
+    Returns:
+        How many pages were added.
+    """
+    if "-" in request.sources:
+        return 0
+    found = new_pages(folder, request, view)
+    if update:
+        return append_pages(folder.manifest, found)
+    if count := sum(1 for _ in found):
+        view.warn(f"{count} new images are there that this job does not have: --update adds them")
+    return 0

@@ -1,0 +1,61 @@
+"""What is done again and what is not: records on disk of a job whose broker lost it, failed pages of a job."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+from detector.record import UNREADABLE
+from producer.errors import OtherJobError
+from producer.job.manifest import ManifestIndex
+from producer.job.results_file import Line, decode_line, read_lines
+from producer.job.results_owner import ResultsOwner, replace_owner
+from worker.ledger.ledger import Ledger, chunked
+from worker.redis_keys import JobKeys
+
+
+def adopt(ledger: Ledger, results: Path, manifest: Path, owner: ResultsOwner) -> int:
+    """Count what ``results`` holds as done, and make the file this job's. Returns how many pages were news.
+
+    Args:
+        ledger: of the broker, where the job is open.
+        results: the file.
+        manifest: the job's pages; a record whose image or page is another than there is another job's.
+        owner: the job.
+
+    Raises:
+        OtherJobError: the file holds a record of a page that is not the job's.
+        FileNotFoundError: there is no such file.
+    """
+    with ManifestIndex(manifest) as pages:
+        last: dict[int, bool] = {}
+        for line in _lines(results):
+            page = pages.line(line.index)
+            if page is None or (page.image, page.page) != (line.image, line.page):
+                raise OtherJobError(
+                    f"{results} is not of this job: it holds page {line.page} of {line.image} as number {line.index}; "
+                    "leave --adopt out, and collect into another folder"
+                )
+            last[line.index] = line.status == "ok"
+    replace_owner(results, owner)
+    count = 0
+    for ok in (True, False):
+        for indices in chunked(index for index, fine in last.items() if fine is ok):
+            count += ledger.adopt(owner.job, indices, ok=ok)
+    return count
+
+
+def _lines(results: Path) -> Iterator[Line]:
+    return (line for _, line in read_lines(results) if line is not None)
+
+
+def retry_on_broker(ledger: Ledger, job: str) -> int:
+    """Failed pages of a job become unfed and their uncollected records go, in one step. Returns how many pages."""
+    entries = {}
+    for entry, fields in ledger.client.xrange(JobKeys.of(job).results):
+        with suppress(*UNREADABLE, KeyError):  # the collector puts such entries aside
+            line = decode_line(fields[b"record"])
+            if line.status != "ok":
+                entries[line.index] = entry
+    return sum(ledger.retry(job, indices, entries) for indices in chunked(ledger.pages_in_state(job, b"f")))

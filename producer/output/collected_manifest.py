@@ -1,0 +1,55 @@
+"""The manifest of a collected job: exports and pictures need it, and `collect` may run on another machine."""
+
+from __future__ import annotations
+
+import shutil
+from array import array
+from pathlib import Path
+
+import msgspec
+
+from detector.atomic import atomic_write
+from producer.job.manifest import ManifestLine, count_manifest
+from producer.job.results_file import decode_line, read_lines
+
+_NONE = (1 << 64) - 1
+
+
+def bring_manifest(kept: Path, results: Path, manifest: Path, total: int) -> bool:
+    """Make ``manifest`` of what is on this machine, replacing one that is there.
+
+    Args:
+        kept: where `enqueue` would have kept it.
+        results: the job's records.
+        manifest: the file to write.
+        total: pages of the job.
+
+    Returns:
+        Whether it says where the originals are. False: the job was enqueued elsewhere, and the manifest has only names
+        and pages, from the records; or, while records are missing, there is none.
+    """
+    if kept.is_file() and count_manifest(kept) == total:
+        with atomic_write(manifest, sync=True) as part:
+            shutil.copyfile(kept, part)
+        return True
+    _rebuild(results, manifest, total)
+    return False
+
+
+def _rebuild(results: Path, manifest: Path, total: int) -> None:
+    """From the records, which come in any order; 8 bytes of memory a page. Nothing unless every page has its record."""
+    places = array("Q", [_NONE]) * total
+    offset = 0
+    for raw, line in read_lines(results):
+        if line is not None and line.index < total:
+            places[line.index] = offset
+        offset += len(raw)
+    manifest.unlink(missing_ok=True)  # of another job, or of these pages before
+    if _NONE in places:
+        return
+    encoder = msgspec.json.Encoder()
+    with results.open("rb") as source, atomic_write(manifest, sync=True) as part, part.open("wb") as target:
+        for index, place in enumerate(places):
+            source.seek(place)
+            line = decode_line(source.readline())
+            target.write(encoder.encode(ManifestLine(index, line.image, "", line.page)) + b"\n")

@@ -1,0 +1,108 @@
+"""After the last record: job.json, overlays, report.html, and the summary on the screen."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import click
+import msgspec
+
+from producer.job.output_folder import JobRequest, OutputFolder, write_json
+from producer.output.ending import Ending
+from producer.output.terminal import print_summary
+from producer.output.totals import Totals, summarise
+from producer.sources.passed_over import in_words
+
+
+def _pace(folder: OutputFolder, ending: Ending) -> dict[str, Any]:
+    """How fast the last run was that did something: the time belongs to ``images_this_run``, not to all images."""
+    names = ("images_this_run", "wall_seconds", "images_per_second")
+    if not ending.fresh and folder.job_json.is_file():
+        before = msgspec.json.decode(folder.job_json.read_bytes(), type=dict[str, Any])
+        return {name: before.get(name) for name in names}
+    rate = round(ending.fresh / ending.seconds, 3) if ending.seconds else None
+    return dict(zip(names, (ending.fresh, round(ending.seconds, 3), rate), strict=True))
+
+
+def _settings(request: JobRequest, *, fleet: bool) -> dict[str, Any]:
+    own: dict[str, Any] = {"transfer": request.transfer} if fleet else {"workers": request.workers}
+    return {
+        "sources": request.sources,
+        "profile": None if fleet else request.profile,  # a fleet's machines choose for themselves
+        "limit_side": request.limit_side or None,
+        "model": request.model or None,
+        "runtime": None if fleet else request.runtime,
+        **own,
+        **{name: getattr(request.options, name) for name in request.options.__struct_fields__},
+    }
+
+
+def write_job_json(
+    folder: OutputFolder, request: JobRequest, ending: Ending, *, state: str = "finished", fleet: bool = False
+) -> Totals:
+    """Write job.json. Returns what the results amount to.
+
+    Args:
+        folder: with results.jsonl.
+        request: the job.
+        ending: how it stands.
+        state: ``finished``, ``cancelled`` or ``open``.
+        fleet: whether its workers were others than those of `run`.
+    """
+    totals = summarise(folder.results)
+    write_json(
+        folder.job_json,
+        {
+            "schema": 1,
+            "job": request.job,
+            "images": ending.total,
+            "ok": ending.ok,
+            "failed": ending.failed,
+            "state": state,
+            "finished_at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+            **_pace(folder, ending),
+            "settings": _settings(request, fleet=fleet),
+            **totals.as_json(),
+            "passed_over": folder.passed_over(),
+        },
+    )
+    return totals
+
+
+def finish(
+    folder: OutputFolder,
+    request: JobRequest,
+    ending: Ending,
+    *,
+    quiet: bool,
+    state: str = "finished",
+    fleet: bool = False,
+    originals: str = "",
+) -> None:
+    """Write everything a finished job leaves behind, and say what it was.
+
+    Args:
+        folder: with results.jsonl and, for pictures, manifest.jsonl.
+        request: the job; its ``overlays`` and ``report`` say what is wanted.
+        ending: how it ended.
+        quiet: one line.
+        state: ``finished`` or ``cancelled``.
+        fleet: see `write_job_json`.
+        originals: why the images cannot be had here; empty if they may.
+    """
+    totals = write_job_json(folder, request, ending, state=state, fleet=fleet)
+    if request.overlays and originals:
+        click.echo(f"no overlays: {originals}", err=True)
+    elif request.overlays:
+        from producer.output.overlays import write_overlays
+
+        drawn = write_overlays(folder.root)
+        if drawn.not_drawn:
+            click.echo(f"overlays: {drawn.not_drawn} pages could not be opened from here and drawn", err=True)
+    if request.report:
+        from producer.output.report import write_report
+
+        write_report(folder.root)
+    said = in_words(folder.passed_over())
+    print_summary(folder.root, totals, fresh=ending.fresh, seconds=ending.seconds, quiet=quiet, passed_over=said)

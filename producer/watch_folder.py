@@ -1,0 +1,123 @@
+"""A job that never ends: what comes into a folder is detected, each file once, across restarts."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from itertools import chain
+from pathlib import Path
+
+import click
+
+from producer.errors import JobInterruptedError, OtherJobError
+from producer.fleet_job import connect_fleet, feed_job
+from producer.growing.new_pages import append_pages
+from producer.growing.settling import Settling, files_of
+from producer.job.interrupt import terminated_like_ctrl_c
+from producer.job.job_epoch import open_job
+from producer.job.manifest import count_manifest
+from producer.job.output_folder import JobRequest, OutputFolder, state_folder, write_atomically
+from producer.local.job import run_local_job
+from producer.sources.scan import scan_file
+from producer.sources.walk import FoundFile
+from worker.ledger.ledger import Ledger, chunked
+
+KEEP_ALIVE_S = 600.0
+
+
+def watch_into_folder(root: Path, out: Path, request: JobRequest, *, poll_s: float, settle_s: float) -> None:
+    """Detect on this machine; server and workers run while there is something to do.
+
+    Raises:
+        OtherJobError: ``out`` holds another job.
+        JobInterruptedError: Ctrl-C or SIGTERM.
+    """
+    folder = OutputFolder(out)
+
+    def detect() -> None:
+        run_local_job(folder, request, quiet=True)
+
+    _watch(root, folder, request, detect, lambda: None, poll_s=poll_s, settle_s=settle_s)
+
+
+def watch_into_job(root: Path, request: JobRequest, *, poll_s: float, settle_s: float) -> None:
+    """Feed the workers of OCRFLEET_REDIS_URL.
+
+    Raises:
+        OtherJobError: the broker or this machine knows another job of this name.
+        JobInterruptedError: Ctrl-C or SIGTERM.
+    """
+    folder = state_folder(request.job)
+    app, ledger = connect_fleet()
+    if not folder.exists() and not folder.manifest.exists() and ledger.status(request.job) is not None:
+        raise OtherJobError(f"job {request.job} was enqueued from another machine: choose another --job")
+
+    fed_file = folder.private / "fed"  # pages that were put on the queue, for the day the broker has forgotten the job
+
+    def fed() -> int:
+        return int(fed_file.read_text()) if fed_file.exists() else 0
+
+    def feed() -> None:
+        status = ledger.status(request.job)
+        if status is None and folder.exists():
+            _begin_again(folder, ledger, request.job, fed())
+        feed_job(folder, request, app, ledger, watching=False, quiet=True)
+        write_atomically(fed_file, str(count_manifest(folder.manifest)).encode())
+
+    def live_on() -> None:
+        ledger.touch(request.job, feeding=True)
+
+    _watch(root, folder, request, feed, live_on, poll_s=poll_s, settle_s=settle_s)
+
+
+def _begin_again(folder: OutputFolder, ledger: Ledger, job: str, fed: int) -> None:
+    """The broker forgot a job that was idle for too long: what was fed before is not sent again."""
+    open_job(folder, ledger, job, count_manifest(folder.manifest))
+    for indices in chunked(range(fed)):
+        ledger.adopt(job, indices, ok=True)
+
+
+def _watch(
+    root: Path,
+    folder: OutputFolder,
+    request: JobRequest,
+    work: Callable[[], None],
+    live_on: Callable[[], None],
+    *,
+    poll_s: float,
+    settle_s: float,
+) -> None:
+    """Every ``poll_s`` seconds: put what has settled for ``settle_s`` into the manifest, then do what is left."""
+    if folder.exists() and folder.request().sources != request.sources:
+        raise OtherJobError(f"{folder.root} holds the job {folder.request().job} of other inputs: choose another")
+    if not folder.exists() and folder.results.exists():
+        raise OtherJobError(f"{folder.root} holds results of something else: choose another -o")
+    inside = folder.root / "overlays" if folder.root == root else folder.root
+    settling = Settling(root, files_of(folder.manifest), settle_s=settle_s, exclude=inside)
+    try:
+        with terminated_like_ctrl_c():
+            if folder.manifest.exists():  # what an interruption left
+                work()
+            lived_on = time.monotonic()
+            while True:
+                ready = settling.ready()
+                if ready and (added := _add(folder, ready)):
+                    click.echo(f"{request.job}: {added} new images from {len(ready)} files", err=True)
+                    work()
+                settling.take(ready)
+                if time.monotonic() - lived_on > KEEP_ALIVE_S:
+                    lived_on = time.monotonic()
+                    live_on()
+                time.sleep(poll_s)
+    except (KeyboardInterrupt, JobInterruptedError):
+        raise JobInterruptedError(f"stopped watching {root}: the same command goes on") from None
+
+
+def _add(folder: OutputFolder, files: Sequence[FoundFile]) -> int:
+    """Put the files' pages into the manifest. Returns how many."""
+    with folder.locked():
+        return append_pages(folder.manifest, chain.from_iterable(scan_file(*found, _warn) for found in files))
+
+
+def _warn(line: str) -> None:
+    click.echo(f"warning {line}", err=True)

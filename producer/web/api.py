@@ -1,0 +1,299 @@
+"""The API's requests, /api/v1. What each takes and gives is in openapi.py."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import shutil
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+from starlette.background import BackgroundTask
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.routing import Route
+
+from detector.models import list_models, load_card
+from producer.web.openapi import document
+from producer.web.problem import Problem
+from producer.web.results import ALL_FORMATS, results_response
+from producer.web.service import Service
+from producer.web.store import WebJob
+from producer.web.upload import Intake
+
+BASE = "/api/v1"
+MOST_LISTED = 1000
+EVENT_S = 0.5
+HEARTBEAT_S = 15.0
+MOST_WATCHERS = 64
+MOST_JSON_BYTES = 1 << 18
+
+
+def service_of(request: Request) -> Service:
+    """The one service of this process."""
+    service: Service = request.app.state.service
+    return service
+
+
+def _number(request: Request, name: str, default: int, least: int, most: int) -> int:
+    text = request.query_params.get(name, str(default))
+    return _whole(name, text, least, most)
+
+
+def _whole(name: str, text: str, least: int, most: int) -> int:
+    if not text.isascii() or not text.isdecimal() or len(text) > 18 or not least <= int(text) <= most:
+        raise Problem(400, f"{name} is not a whole number from {least} to {most}", f"leave {name} out, or mend it")
+    return int(text)
+
+
+def _limit_side(text: str) -> int:
+    return _whole("limit_side", text, 32, 8192) if text.strip() else 0
+
+
+async def _receive(request: Request, *, archives: bool, most_files: int, name: str, quick: bool) -> tuple[str, bool]:
+    """Take an upload and make a job of it. Returns its name, and whether it is new."""
+    service = service_of(request)
+    slots: asyncio.Semaphore = request.app.state.upload_slots
+    if slots.locked():
+        raise Problem(429, "too many uploads at a time", "try again in a moment", retry_after_s=2)
+    async with slots:
+        room = await run_in_threadpool(service.check_room)
+        folder = await run_in_threadpool(service.store.new_upload)
+        accepted = False
+        try:
+            intake = Intake(folder / "upload", service.web, room, archives=archives, most_files=most_files)
+            received = await intake.read(request)
+            if not received.files:
+                reasons = "; ".join(received.skipped.values())
+                raise Problem(415, reasons[:500], "send JPEG, PNG, TIFF, WebP, GIF, BMP, PPM, JPEG 2000, AVIF or PDF")
+            side = received.fields.get("limit_side", "") or request.query_params.get("limit_side", "")
+            job = WebJob(
+                created=time.time(),
+                files=len(received.files),
+                title=str(received.files[0]),
+                skipped=received.skipped,
+                limit_side=_limit_side(side),
+                quick=quick,
+            )
+            accepted = True  # from here on the folder is the service's
+            return name, await run_in_threadpool(service.accept, folder, name, job)
+        finally:
+            if not accepted:
+                await run_in_threadpool(shutil.rmtree, folder, True)
+
+
+async def detect(request: Request) -> Response:
+    """POST /detect: one image; its record, or 202 if that takes longer than 30 s."""
+    service = service_of(request)
+    name = service.new_name(quick=True)
+    await _receive(request, archives=False, most_files=1, name=name, quick=True)
+    future = asyncio.wrap_future(service.runner.start(name))
+    await asyncio.wait([future], timeout=service.web.answer_s)
+    job = await run_in_threadpool(service.store.read, name)
+    if job.state == "refused":
+        raise Problem(422, job.reason, "send another file")
+    if job.state != "done":
+        return _accepted(request, name, await run_in_threadpool(service.status, name))
+    records = await run_in_threadpool(_first_records, service.store.folder(name).results)
+    if len(records) != 1:  # a PDF or TIFF of several pages
+        return _accepted(request, name, await run_in_threadpool(service.status, name))
+    return JSONResponse(records[0], background=BackgroundTask(service.delete, name))
+
+
+def _first_records(results: Path) -> list[dict[str, Any]]:
+    with results.open("rb") as stream:
+        lines = [line for line, _ in zip(stream, range(2), strict=False)]
+    hidden = f"{results.parent / 'upload'}/"
+    records = [json.loads(line) for line in lines]
+    for record in records:
+        if record.get("error"):
+            record["error"]["message"] = record["error"]["message"].replace(hidden, "")
+    return records
+
+
+def _accepted(request: Request, name: str, status: dict[str, Any], code: int = 202) -> Response:
+    return JSONResponse(status, code, headers={"Location": f"{BASE}/jobs/{name}"})
+
+
+async def create_job(request: Request) -> Response:
+    """POST /jobs: files, a zip, a PDF, or addresses under OCRFLEET_ROOTS."""
+    service = service_of(request)
+    name = service.new_name(request.headers.get("idempotency-key", ""))
+    if service.store.has(name):
+        return _accepted(request, name, await run_in_threadpool(service.status, name), 200)
+    if request.headers.get("content-type", "").partition(";")[0].strip().lower() == "application/json":
+        new = await _create_from_addresses(request, name)
+    else:
+        _, new = await _receive(request, archives=True, most_files=service.web.max_files, name=name, quick=False)
+    return _accepted(request, name, await run_in_threadpool(service.status, name), 202 if new else 200)
+
+
+async def _create_from_addresses(request: Request, name: str) -> bool:
+    service = service_of(request)
+    body = bytearray()
+    try:
+        async with asyncio.timeout(service.web.idle_s):
+            async for chunk in request.stream():
+                body += chunk
+                if len(body) > MOST_JSON_BYTES:
+                    raise Problem(413, "more than 256 KiB of JSON", "name the folder the files lie in")
+        given = json.loads(body)
+    except TimeoutError:
+        raise Problem(408, "the request came too slowly", "send it again") from None
+    except ValueError:
+        raise Problem(400, "the body is not JSON", 'send {"uris": ["file:///scans/2026"]}') from None
+    if not isinstance(given, dict) or set(given) - {"uris", "limit_side"}:
+        raise Problem(400, "the body is not an object with uris", 'send {"uris": [...], "limit_side": 960}')
+    sources = await run_in_threadpool(service.check_sources, given.get("uris"))
+    await run_in_threadpool(service.check_room)
+    side = _limit_side(str(given.get("limit_side") or ""))
+    folder = await run_in_threadpool(service.store.new_upload)
+    job = WebJob(created=time.time(), title=sources[0], sources=sources, limit_side=side)
+    return await run_in_threadpool(service.accept, folder, name, job)
+
+
+def list_jobs(request: Request) -> Response:
+    """GET /jobs."""
+    return JSONResponse({"jobs": service_of(request).jobs(_number(request, "limit", 100, 1, MOST_LISTED))})
+
+
+def show_job(request: Request) -> Response:
+    """GET /jobs/{job}."""
+    return JSONResponse(service_of(request).status(request.path_params["job"]))
+
+
+def job_pages(request: Request) -> Response:
+    """GET /jobs/{job}/pages."""
+    offset = _number(request, "offset", 0, 0, 1 << 40)
+    limit = _number(request, "limit", 200, 1, MOST_LISTED)
+    return JSONResponse({"pages": service_of(request).pages(request.path_params["job"], offset, limit)})
+
+
+def job_failures(request: Request) -> Response:
+    """GET /jobs/{job}/failures."""
+    limit = _number(request, "limit", MOST_LISTED, 1, 100_000)
+    return JSONResponse({"failures": list(service_of(request).failures(request.path_params["job"], limit))})
+
+
+def job_results(request: Request) -> Response:
+    """GET /jobs/{job}/results."""
+    service, name = service_of(request), request.path_params["job"]
+    wanted = request.query_params.get("format", "jsonl")
+    if wanted not in ALL_FORMATS:
+        raise Problem(400, f"there is no format {wanted[:40]!r}", f"use one of {', '.join(ALL_FORMATS)}")
+    start = _number(request, "from", 0, 0, 1 << 50)
+    folder = service.store.folder(name)
+    return results_response(name, folder, wanted, service.store.new_export(), start)
+
+
+async def job_events(request: Request) -> Response:
+    """GET /jobs/{job}/events: server-sent events until the job ends."""
+    service, name = service_of(request), request.path_params["job"]
+    await run_in_threadpool(service.store.read, name)
+    watchers: asyncio.Semaphore = request.app.state.watchers
+    if watchers.locked():
+        raise Problem(
+            429, f"more than {MOST_WATCHERS} watch already", "ask GET /jobs/{job} now and then", retry_after_s=5
+        )
+
+    async def events() -> AsyncIterator[str]:
+        async with watchers:
+            last, said = "", time.monotonic()
+            while not service.stopping:
+                try:
+                    status = await run_in_threadpool(service.status, name)
+                except Problem:
+                    yield "event: gone\ndata: {}\n\n"
+                    return
+                line = json.dumps(status, ensure_ascii=False)
+                if line != last:
+                    last, said = line, time.monotonic()
+                    yield f"data: {line}\n\n"
+                elif time.monotonic() - said > HEARTBEAT_S:  # proxies close a connection that is still
+                    said = time.monotonic()
+                    yield ": still here\n\n"
+                if status["state"] not in ("open", "preparing"):
+                    yield "event: end\ndata: {}\n\n"
+                    return
+                await asyncio.sleep(EVENT_S)
+
+    return StreamingResponse(
+        events(), media_type="text/event-stream", headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+    )
+
+
+def retry_job(request: Request) -> Response:
+    """POST /jobs/{job}/retry."""
+    service, name = service_of(request), request.path_params["job"]
+    service.store.folder(name)
+    service.check_room()
+    count = service.retry(name)
+    return JSONResponse({"retried": count, **service.status(name)}, 202)
+
+
+def cancel_job(request: Request) -> Response:
+    """POST /jobs/{job}/cancel."""
+    service, name = service_of(request), request.path_params["job"]
+    dropped = service.cancel(name)
+    return JSONResponse({"dropped": dropped, **service.status(name)}, 202)
+
+
+def delete_job(request: Request) -> Response:
+    """DELETE /jobs/{job}."""
+    service_of(request).delete(request.path_params["job"])
+    return Response(status_code=204)
+
+
+def models(request: Request) -> Response:
+    """GET /models: what is installed on this machine, and the limits of uploads."""
+    service = service_of(request)
+    found = []
+    for name in list_models():
+        card = load_card(name)
+        scores = card.details.get("scores")
+        found.append(
+            {
+                "name": name, "precision": card.precision, "bytes": card.path.stat().st_size, "sha256": card.sha256,
+                "scores": scores if isinstance(scores, dict) else {}, "chosen": name == service.settings.model,
+            }
+        )  # fmt: skip
+    web = service.web
+    return JSONResponse(
+        {
+            "models": found,
+            "limit_side": service.settings.limit_side,
+            "profile": service.settings.profile.name,
+            "limits": {"files": web.max_files, "file_mb": web.max_file_mb, "quota_mb": web.quota_mb},
+        }
+    )
+
+
+def workers(request: Request) -> Response:
+    """GET /workers: who has reported lately."""
+    return JSONResponse({"workers": service_of(request).workers()})
+
+
+def openapi(request: Request) -> Response:
+    """GET /openapi.json."""
+    return JSONResponse(document())
+
+
+ROUTES = [
+    Route(f"{BASE}/detect", detect, methods=["POST"]),
+    Route(f"{BASE}/jobs", list_jobs, methods=["GET"]),
+    Route(f"{BASE}/jobs", create_job, methods=["POST"]),
+    Route(f"{BASE}/jobs/{{job}}", show_job, methods=["GET"]),
+    Route(f"{BASE}/jobs/{{job}}", delete_job, methods=["DELETE"]),
+    Route(f"{BASE}/jobs/{{job}}/events", job_events, methods=["GET"]),
+    Route(f"{BASE}/jobs/{{job}}/pages", job_pages, methods=["GET"]),
+    Route(f"{BASE}/jobs/{{job}}/results", job_results, methods=["GET"]),
+    Route(f"{BASE}/jobs/{{job}}/failures", job_failures, methods=["GET"]),
+    Route(f"{BASE}/jobs/{{job}}/retry", retry_job, methods=["POST"]),
+    Route(f"{BASE}/jobs/{{job}}/cancel", cancel_job, methods=["POST"]),
+    Route(f"{BASE}/workers", workers, methods=["GET"]),
+    Route(f"{BASE}/models", models, methods=["GET"]),
+    Route(f"{BASE}/openapi.json", openapi, methods=["GET"]),
+]

@@ -1,0 +1,133 @@
+"""Who may come in: the Host header, the bearer token or the page's cookie, and requests that other sites make."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import time
+from urllib.parse import urlsplit
+
+from starlette.datastructures import Headers
+from starlette.requests import HTTPConnection
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from producer.web.problem import Problem
+from producer.web.settings import WebSettings
+
+COOKIE = "ocrfleet"
+COOKIE_S = 12 * 3600
+# The way in, and what a load balancer asks.
+OPEN = ("/login", "/healthz", "/readyz", "/static/login.js", "/static/page.css", "/static/i18n.js", "/static/icon.svg")
+SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
+SECURITY_HEADERS = {
+    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; "
+    "connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "same-origin",  # with no-referrer, browsers say "Origin: null" of our own login form
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+}
+
+
+def sign(token: str, until: int) -> str:
+    """A cookie's value: how long it holds, and a signature that only who knows the token can make."""
+    return f"{until}.{hmac.new(token.encode(), f'ocrfleet-web:{until}'.encode(), hashlib.sha256).hexdigest()}"
+
+
+def is_signed(token: str, value: str, now: float) -> bool:
+    """Whether a cookie is ours, and still holds."""
+    until = value.partition(".")[0]
+    return (
+        until.isascii()
+        and until.isdecimal()
+        and len(until) < 12
+        and int(until) > now
+        and hmac.compare_digest(value.encode(), sign(token, int(until)).encode())
+    )
+
+
+def same_text(given: str, wanted: str) -> bool:
+    """Compared in a time that does not tell how much of it is right."""
+    return hmac.compare_digest(given.encode(), wanted.encode())
+
+
+class Guard:
+    """ASGI middleware around everything."""
+
+    def __init__(self, app: ASGIApp, settings: WebSettings) -> None:
+        self._app = app
+        self._settings = settings
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Let a request pass, or answer it."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+
+        async def send_safely(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                known = {name.lower() for name, _ in message["headers"]}
+                message["headers"] = [
+                    *message["headers"],
+                    *(
+                        (name.lower().encode(), value.encode())
+                        for name, value in SECURITY_HEADERS.items()
+                        if name.lower().encode() not in known
+                    ),
+                ]
+            await send(message)
+
+        try:
+            wants_login = self._check(scope)
+        except Problem as problem:
+            await problem.response(close=True)(scope, receive, send_safely)
+            return
+        if wants_login:
+            from starlette.responses import RedirectResponse
+
+            await RedirectResponse("/login", 303)(scope, receive, send_safely)
+            return
+        await self._app(scope, receive, send_safely)
+
+    def _check(self, scope: Scope) -> bool:
+        """Whether the visitor of the page must log in first.
+
+        Raises:
+            Problem: the request is refused.
+        """
+        headers = Headers(scope=scope)
+        host = headers.get("host", "")
+        name = (urlsplit(f"//{host}").hostname or "") if _is_plain(host) else ""
+        if self._settings.hosts and name not in self._settings.hosts and f"[{name}]" not in self._settings.hosts:
+            raise Problem(421, "the Host header names a host that is not this one", "add it to OCRFLEET_WEB_HOSTS")
+        if bearer := _bearer(headers):
+            if self._settings.token and not same_text(bearer, self._settings.token):
+                raise Problem(401, "the bearer token is wrong", "send: Authorization: Bearer OCRFLEET_WEB_TOKEN")
+            return False  # no browser adds that header by itself: no other site can have made this request
+        if scope["method"] not in SAFE_METHODS and not _is_same_site(headers, host):
+            raise Problem(403, "this request was made by a page of another site", "use the page of this service")
+        if not self._settings.token or scope["path"] in OPEN:
+            return False
+        cookie = HTTPConnection(scope).cookies.get(COOKIE, "")
+        if is_signed(self._settings.token, cookie, time.time()):
+            return False
+        if scope["path"] == "/" and scope["method"] in SAFE_METHODS:
+            return True
+        raise Problem(401, "this service wants a token", "send: Authorization: Bearer OCRFLEET_WEB_TOKEN")
+
+
+def _is_plain(host: str) -> bool:
+    return bool(host) and not set(host) & set("/?#@\\ ")
+
+
+def _bearer(headers: Headers) -> str:
+    scheme, _, token = headers.get("authorization", "").partition(" ")
+    return token.strip() if scheme.lower() == "bearer" else ""
+
+
+def _is_same_site(headers: Headers, host: str) -> bool:
+    """By what browsers add to a request and no script can change; programs such as curl send neither header."""
+    if headers.get("sec-fetch-site", "same-origin") not in ("same-origin", "none"):
+        return False
+    origin = headers.get("origin")
+    return origin is None or urlsplit(origin).netloc.lower() == host.lower()

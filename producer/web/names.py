@@ -1,0 +1,55 @@
+"""Names that uploads get on our disk: inside their folder, never hidden, with an ending that fits their bytes."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path, PurePosixPath
+
+from detector.images.header import sniff
+from detector.images.suffixes import IMAGE_SUFFIXES
+from producer.sources.archive import archive_kind
+
+MOST_PARTS = 8
+LONGEST_PART = 120  # bytes; file systems take 255
+_UNSAFE = re.compile(r'[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\\:*?"<>|\[\]]')
+_ENDINGS = {"jpeg": ".jpg", "tiff": ".tif", "heif": ".heic"}  # others are called like their kind
+
+
+def safe_upload_name(name: str) -> PurePosixPath:
+    """The relative path for a file that a client calls so."""
+    parts = []
+    for part in name.replace("\\", "/").split("/"):
+        clean = _UNSAFE.sub("_", part).strip().encode("utf-8", "replace")[-LONGEST_PART:].decode("utf-8", "ignore")
+        if clean.strip("."):
+            parts.append(re.sub(r"^\.", "_", clean))
+    return PurePosixPath(*parts[-MOST_PARTS:]) if parts else PurePosixPath("upload")
+
+
+def fitting_name(path: Path, name: PurePosixPath, *, archives: bool) -> PurePosixPath:
+    """The name with an ending that says what its bytes are.
+
+    Args:
+        path: the uploaded bytes.
+        name: see `safe_upload_name`.
+        archives: whether a zip is welcome.
+
+    Raises:
+        detector.errors.ImageError: the bytes are nothing that can be read.
+    """
+    with path.open("rb") as stream:
+        if archives and stream.read(4) in (b"PK\x03\x04", b"PK\x05\x06"):
+            return name if archive_kind(name.name) == "zip" else name.with_name(f"{name.name}.zip")
+        kind = sniff(stream, str(name))
+    # `scan.jpg` that is a PNG keeps its name: workers look at the bytes, and so does who counts pages.
+    if name.suffix.lower() in IMAGE_SUFFIXES:
+        return name
+    return name.with_name(name.name + _ENDINGS.get(kind, f".{kind}"))
+
+
+def free_name(folder: Path, name: PurePosixPath) -> PurePosixPath:
+    """The name, or with `-2`, `-3`... where it is taken."""
+    candidate, number = name, 1
+    while (folder / candidate).exists():
+        number += 1
+        candidate = name.with_name(f"{name.stem}-{number}{name.suffix}")
+    return candidate

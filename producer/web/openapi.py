@@ -1,0 +1,251 @@
+"""The OpenAPI 3.1 document. A test holds it against the routes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from producer.output.formats import FORMATS
+from worker.ops.worker_registry import program_version
+
+Json = dict[str, Any]
+_NUMBER: Json = {"type": "number"}
+_COUNT: Json = {"type": "integer", "minimum": 0}
+_TEXT: Json = {"type": "string"}
+_SIDE: Json = {"type": "integer", "minimum": 32, "maximum": 8192}
+
+
+def _ref(name: str) -> Json:
+    return {"$ref": f"#/components/schemas/{name}"}
+
+
+def _or_null(schema: Json) -> Json:
+    return {**schema, "type": [schema["type"], "null"]}
+
+
+def _object(required: str, **properties: Json) -> Json:
+    return {"type": "object", "properties": properties, "required": required.split()}
+
+
+def _schemas() -> Json:
+    job = _object(
+        "job title state total ok failed own",
+        job=_TEXT,
+        title=_TEXT,
+        state={"enum": ["preparing", "open", "done", "finished", "cancelled", "refused"]},
+        reason=_TEXT,
+        created=_NUMBER,
+        finished=_or_null(_NUMBER),
+        files=_COUNT,
+        skipped={"type": "object", "additionalProperties": _TEXT},
+        limit_side=_COUNT,
+        total=_or_null(_COUNT),
+        ok=_COUNT,
+        failed=_COUNT,
+        in_flight=_COUNT,
+        images_per_second=_NUMBER,
+        eta_seconds=_or_null(_NUMBER),
+        workers_alive=_COUNT,
+        phase=_TEXT,
+        warnings={"type": "array", "items": _TEXT},
+        results_bytes=_COUNT,
+        results_file=_TEXT,
+        own={"type": "boolean", "description": "false: another program's job on the same broker, counts only"},
+    )
+    point: Json = {"type": "array", "items": _NUMBER, "minItems": 2, "maxItems": 2}
+    box = _object("points score", points={"type": "array", "items": point}, score=_NUMBER)
+    record = _object(
+        "schema job index image page status width height boxes",
+        schema={"const": 1},
+        job=_TEXT,
+        index=_COUNT,
+        image=_TEXT,
+        page=_COUNT,
+        status={"enum": ["ok", "failed"]},
+        width=_COUNT,
+        height=_COUNT,
+        boxes={"type": "array", "items": box},
+        flags={"type": "array", "items": _TEXT},
+        error={"oneOf": [{"type": "null"}, _object("type message", type=_TEXT, message=_TEXT)]},
+    )
+    page = _object(
+        "index image page state",
+        index=_COUNT,
+        image=_TEXT,
+        page=_COUNT,
+        state={"enum": ["waiting", "queued", "running", "ok", "failed"]},
+    )
+    failure = _object(
+        "index image page type message", index=_or_null(_COUNT), image=_TEXT, page=_COUNT, type=_TEXT, message=_TEXT
+    )
+    problem = _object("title status detail remedy", type=_TEXT, title=_TEXT, status=_COUNT, detail=_TEXT, remedy=_TEXT)
+    return {"Job": job, "Record": record, "Page": page, "Failure": failure, "Problem": problem}
+
+
+def _answer(text: str, schema: Json | None = None, media: str = "application/json") -> Json:
+    return {"description": text} | ({"content": {media: {"schema": schema}}} if schema else {})
+
+
+def _problems(*codes: int) -> Json:
+    said = {
+        400: "Not understood.", 403: "Not allowed.", 404: "No such job.", 408: "Too slow.", 409: "Not in this state.",
+        413: "Too large, too many, or the quota is used up.", 415: "Nothing that can be read.", 422: "No page in it.",
+        429: "Too many at a time; see Retry-After.", 503: "The broker is away or full; see Retry-After.",
+        401: "The token is missing or wrong.", 421: "The Host header names another host.", 507: "The disk is full.",
+    }  # fmt: skip
+    return {str(code): _answer(said[code], _ref("Problem"), "application/problem+json") for code in (401, 421, *codes)}
+
+
+def _query(name: str, text: str, schema: Json) -> Json:
+    return {"name": name, "in": "query", "description": text, "schema": schema}
+
+
+def _operation(summary: str, answers: Json, *, parameters: list[Json] | None = None, body: Json | None = None) -> Json:
+    found: Json = {"summary": summary, "responses": answers}
+    if parameters:
+        found["parameters"] = parameters
+    if body:
+        found["requestBody"] = {"required": True, "content": body}
+    return found
+
+
+def _raw(*types: str) -> Json:
+    return {name: {"schema": {"type": "string", "format": "binary"}} for name in types}
+
+
+def _form(several: bool) -> Json:
+    file: Json = {"type": "string", "format": "binary"}
+    files: Json = {"type": "array", "items": file} if several else file
+    return {"multipart/form-data": {"schema": _object("files", files=files, limit_side=_SIDE)}}
+
+
+def document() -> Json:
+    """The whole document."""
+    side = _query("limit_side", "Long side the network sees at most, pixels.", _SIDE)
+    name = _query("name", "Name of a file that is sent raw.", _TEXT)
+    job_path: Json = {"name": "job", "in": "path", "required": True, "schema": {"type": "string", "maxLength": 64}}
+    job = _answer("The job.", _ref("Job"))
+    accepted = _answer("Accepted: nothing that is accepted is lost. Location says where.", _ref("Job"))
+    limit = _query("limit", "At most so many.", {"type": "integer", "minimum": 1, "maximum": 1000})
+    upload = (400, 403, 404, 408, 413, 415, 429, 503, 507)
+    addresses = _object("uris", uris={"type": "array", "items": _TEXT}, limit_side=_SIDE)
+    key: Json = {"name": "Idempotency-Key", "in": "header", "schema": {"type": "string", "maxLength": 255}}
+
+    def listed(name: str, schema: str) -> Json:
+        return _answer("A list.", _object(name, **{name: {"type": "array", "items": _ref(schema)}}))
+
+    paths: Json = {
+        "/detect": {
+            "post": _operation(
+                "Detect the text of one image. Answers within 30 s: its record, or 202 and where to ask.",
+                {"200": _answer("The record.", _ref("Record")), "202": accepted, **_problems(*upload, 422)},
+                parameters=[side, name],
+                body={**_form(False), **_raw("image/*", "application/octet-stream", "application/pdf")},
+            )
+        },
+        "/jobs": {
+            "get": _operation(
+                "All jobs, newest first.", {"200": listed("jobs", "Job"), **_problems(400)}, parameters=[limit]
+            ),
+            "post": _operation(
+                "A job of many files, a zip, a PDF, or of addresses under OCRFLEET_ROOTS.",
+                {"200": _answer("There is one with this Idempotency-Key.", _ref("Job")), "202": accepted}
+                | _problems(*upload),
+                parameters=[key, side, name],
+                body={
+                    **_form(True),
+                    **_raw("application/zip", "application/pdf", "image/*", "application/octet-stream"),
+                    "application/json": {"schema": addresses},
+                },
+            ),
+        },
+        "/jobs/{job}": {
+            "parameters": [job_path],
+            "get": _operation("How it stands.", {"200": job, **_problems(404)}),
+            "delete": _operation(
+                "Remove it: uploads, results, keys.", {"204": _answer("It is gone."), **_problems(404, 503)}
+            ),
+        },
+        "/jobs/{job}/events": {
+            "parameters": [job_path],
+            "get": _operation(
+                "Server-sent events: the job, at each change, until it ends (event: end).",
+                {"200": _answer("Events.", _TEXT, "text/event-stream"), **_problems(404, 429)},
+            ),
+        },
+        "/jobs/{job}/pages": {
+            "parameters": [job_path],
+            "get": _operation(
+                "Its pages and where each is on its way.",
+                {"200": listed("pages", "Page"), **_problems(400, 404)},
+                parameters=[limit, _query("offset", "First page.", {"type": "integer", "minimum": 0})],
+            ),
+        },
+        "/jobs/{job}/results": {
+            "parameters": [job_path],
+            "get": _operation(
+                "Its results so far. icdar and pagexml come as a zip.",
+                {
+                    "200": {
+                        "description": "The file.",
+                        "content": {
+                            media: {"schema": _TEXT}
+                            for media in ("application/jsonl", "application/json", "text/csv", "application/zip")
+                        },
+                    },
+                    **_problems(400, 404, 507),
+                },
+                parameters=[
+                    _query("format", "Which.", {"enum": ["jsonl", *FORMATS], "default": "jsonl"}),
+                    _query("from", "jsonl: first byte; the last answer's Ocrfleet-Next.", _COUNT),
+                ],
+            ),
+        },
+        "/jobs/{job}/failures": {
+            "parameters": [job_path],
+            "get": _operation(
+                "What failed, and why.",
+                {"200": listed("failures", "Failure"), **_problems(400, 404)},
+                parameters=[_query("limit", "At most so many.", {"type": "integer", "minimum": 1, "maximum": 100000})],
+            ),
+        },
+        "/jobs/{job}/retry": {
+            "parameters": [job_path],
+            "post": _operation(
+                "Do its failed pages again; go on with a cancelled one.",
+                {"202": job, **_problems(403, 404, 409, 413, 503)},
+            ),
+        },
+        "/jobs/{job}/cancel": {
+            "parameters": [job_path],
+            "post": _operation("Stop it; what is done stays.", {"202": job, **_problems(403, 404, 503)}),
+        },
+        "/workers": {
+            "get": _operation(
+                "Workers that are alive.", {"200": _answer("Workers.", {"type": "object"})} | _problems(503)
+            )
+        },
+        "/models": {
+            "get": _operation(
+                "What is installed, and the limits.", {"200": _answer("Models.", {"type": "object"}), **_problems()}
+            )
+        },
+        "/openapi.json": {
+            "get": _operation("This document.", {"200": _answer("OpenAPI 3.1.", {"type": "object"}), **_problems()})
+        },
+    }
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "ocrfleet",
+            "version": program_version(),
+            "description": "Finds the text in images. Errors are RFC 9457 problem details with a remedy.",
+            "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
+        },
+        "servers": [{"url": "/api/v1"}],
+        "security": [{}, {"token": []}],
+        "paths": paths,
+        "components": {
+            "schemas": _schemas(),
+            "securitySchemes": {"token": {"type": "http", "scheme": "bearer"}},
+        },
+    }

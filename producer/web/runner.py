@@ -1,0 +1,321 @@
+"""Runs the service's open jobs in the background: scan, feed, collect. A thread a job, the same loop as `enqueue`."""
+
+from __future__ import annotations
+
+import logging
+import secrets
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing, contextmanager
+from functools import partial
+from pathlib import Path
+from urllib.parse import unquote_to_bytes, urlsplit
+
+import redis
+from celery import Celery
+from kombu.exceptions import OperationalError
+
+from producer.detector_process.page_counter import PageCounter, can_count
+from producer.errors import ProducerError
+from producer.job.collect import AlreadyCollectingError, Collector
+from producer.job.feed import Feeder, Window
+from producer.job.growth import Growth
+from producer.job.loop import JobGoneError, JobLoop
+from producer.job.manifest import count_manifest, read_manifest, write_manifest
+from producer.job.output_folder import FolderBusyError, JobRequest, OutputFolder
+from producer.job.results_file import truncate_torn_line
+from producer.job.upload import Uploader
+from producer.sources.passed_over import PassedOver, in_words
+from producer.sources.remote import scan_everything
+from producer.sources.scan import FoundPage
+from producer.web.store import Store, WebJob
+from worker.errors import WorkerError
+from worker.ledger.ledger import Ledger, chunked
+from worker.ops import worker_registry
+from worker.storage.spool import MachineFault
+
+logger = logging.getLogger("ocrfleet.web")
+JOBS_AT_A_TIME = 16
+QUICK_JOBS_AT_A_TIME = 32
+AGAIN_AFTER_S = 3.0
+WORKERS_LOOK_S = 2.0
+
+
+class _Stopped(Exception):  # noqa: N818  # nothing is wrong
+    """The service ends, or the job is deleted: the loop is left where it is, and goes on from there another time."""
+
+
+class Progress:
+    """What a job's thread knows and the ledger does not (a `producer.job.view.View`)."""
+
+    def __init__(self) -> None:
+        self.total: int | None = None
+        self.phase = "waiting for its turn"
+        self.peak_rss_mb = 0.0
+        self.warnings: list[str] = []
+
+    def update(self, done: int, failed: int, peak_rss_mb: float, state: str) -> None:
+        """See View."""
+        self.phase, self.peak_rss_mb = state, peak_rss_mb
+
+    def note(self, line: str) -> None:
+        """See View."""
+        self.warnings.insert(0, line)
+
+    def warn(self, line: str) -> None:
+        """See View."""
+        if len(self.warnings) < 100:
+            self.warnings.append(line)
+
+
+class Running:
+    """One job on its way."""
+
+    def __init__(self) -> None:
+        self.stop = threading.Event()
+        self.progress = Progress()
+        self.future: Future[None] | None = None
+
+
+class Runner:
+    """All open jobs."""
+
+    def __init__(self, app: Celery, ledger: Ledger, store: Store, *, transfer: str, roots: tuple[Path, ...]) -> None:
+        """Start nothing yet.
+
+        Args:
+            app: sends the messages.
+            ledger: of the same broker.
+            store: holds the jobs.
+            transfer: ``uri`` or ``redis``.
+            roots: folders that jobs given by address may read.
+        """
+        self._app = app
+        self._ledger = ledger
+        self._store = store
+        self._transfer = transfer
+        self._roots = roots
+        self._lock = threading.Lock()
+        self._running: dict[str, Running] = {}
+        self._stopping = threading.Event()
+        self._pools = {
+            False: ThreadPoolExecutor(JOBS_AT_A_TIME, "job"),
+            True: ThreadPoolExecutor(QUICK_JOBS_AT_A_TIME, "quick-job"),
+        }
+        # A zip of 10,000 files costs 6 MB while it is read; eight at a time took 50 MB more than one after the other.
+        self._scanning = threading.Semaphore()
+        self._alive, self._alive_at = 0, float("-inf")
+
+    def start(self, name: str) -> Future[None]:
+        """Run a job unless it runs already. The future ends when the job does, or when the service stops."""
+        with self._lock:
+            running = self._running.get(name)
+            if running is None or running.future is None or running.future.done():
+                running = self._running[name] = Running()
+                running.future = self._pools[self._store.read(name).quick].submit(self._run, name, running)
+            return running.future
+
+    def running(self, name: str) -> Running | None:
+        """The job's thread, None if it has none."""
+        return self._running.get(name)
+
+    def count(self) -> int:
+        """Jobs that run or wait for their turn."""
+        return len(self._running)
+
+    def leave(self, name: str, timeout_s: float = 10.0) -> None:
+        """Stop looking after a job. Returns when its thread is out of its files."""
+        running = self._running.get(name)
+        if running is None or running.future is None:
+            return
+        running.stop.set()
+        if not running.future.cancel():
+            try:
+                running.future.exception(timeout_s)
+            except TimeoutError:
+                logger.warning("%s: its thread does not stop", name)
+        with self._lock:
+            if self._running.get(name) is running:
+                del self._running[name]
+
+    def stop(self) -> None:
+        """Leave all jobs as they are, for the next start."""
+        self._stopping.set()
+        for pool in self._pools.values():
+            pool.shutdown(wait=False, cancel_futures=True)
+        for pool in self._pools.values():
+            pool.shutdown(wait=True)
+
+    def workers_alive(self) -> int:
+        """Workers that have reported lately."""
+        now = time.monotonic()
+        if now - self._alive_at > WORKERS_LOOK_S:
+            notes = worker_registry.workers(self._ledger.client).values()
+            self._alive = sum(time.time() - note.at <= worker_registry.GONE_S for note in notes)
+            self._alive_at = now
+        return self._alive
+
+    def _run(self, name: str, running: Running) -> None:
+        try:
+            while not self._should_stop(running):
+                try:
+                    self._run_once(name, running)
+                    return
+                except JobGoneError:  # the broker was emptied, or the time of its keys is up: begin from our own disk
+                    logger.warning("%s: the broker does not know it any more; fed again", name)
+                except (redis.RedisError, OperationalError, WorkerError) as error:
+                    running.progress.phase = "waiting for the broker"
+                    logger.warning("%s: waiting for the broker (%s)", name, str(error).split("\n")[0])
+                except (AlreadyCollectingError, FolderBusyError) as error:
+                    running.progress.phase = "waiting for another collector"
+                    logger.warning("%s: %s", name, error)
+                except (MachineFault, OSError) as error:
+                    running.progress.phase = f"waiting: {error.strerror or error}"
+                    logger.error("%s: %s", name, error)
+                running.stop.wait(AGAIN_AFTER_S)
+        except _Stopped:
+            pass
+        except ProducerError as error:
+            self._store.change(name, state="refused", reason=str(error), finished=time.time())
+        except Exception as error:
+            logger.exception("%s: a bug in ocrfleet", name)
+            self._store.change(name, state="refused", reason=f"a bug in ocrfleet: {error!r}", finished=time.time())
+        finally:
+            with self._lock:
+                if self._running.get(name) is running:
+                    del self._running[name]
+
+    def _should_stop(self, running: Running) -> bool:
+        return running.stop.is_set() or self._stopping.is_set()
+
+    def _run_once(self, name: str, running: Running) -> None:
+        job, folder = self._store.read(name), self._store.folder(name)
+        if job.state != "open":
+            return
+
+        def look_up() -> None:
+            if self._should_stop(running):
+                raise _Stopped
+
+        with folder.locked():
+            total = self._manifest(name, folder, running)
+            if total == 0:
+                reason = "no page could be taken from it" if not job.sources else "no image there"
+                self._store.change(name, state="refused", reason=reason, finished=time.time())
+                return
+            running.progress.total = total
+            origin = {"manifest": str(folder.manifest), "host": socket.gethostname()}
+            is_new = self._ledger.create(name, total, origin, epoch=secrets.token_hex(8))
+            known = self._ledger.status(name)
+            epoch = known.epoch if known else ""
+            self._ledger.reopen(name)
+            with (
+                closing(Growth(folder.manifest, self._ledger, name, total)) as growth,
+                self._uploader(name, job, epoch) as uploader,
+                Collector(self._ledger, name, folder.results, total, on_disk=growth.note) as collector,
+            ):
+                growth.write()  # what an interrupted run had not come to
+                self._ledger.grow(name, growth.total)
+                if is_new:
+                    for ok in (True, False):
+                        for indices in chunked(collector.on_disk(ok=ok)):
+                            self._ledger.adopt(name, indices, ok=ok)
+                again = partial(read_manifest, folder.manifest)
+                feeder = Feeder(
+                    self._app,
+                    self._ledger,
+                    name,
+                    again(),
+                    limit_side=job.limit_side,
+                    window=self._window(quick=job.quick),
+                    uploader=uploader,
+                    epoch=epoch,
+                    again=again,
+                    urgent=job.quick,
+                )
+                status = JobLoop(
+                    self._app,
+                    self._ledger,
+                    name,
+                    running.progress,
+                    feeder,
+                    collector,
+                    on_tick=look_up,
+                    growth=growth,
+                ).run()
+        self._store.change(name, state="cancelled" if status.state == "cancelled" else "done", finished=time.time())
+
+    def _manifest(self, name: str, folder: OutputFolder, running: Running) -> int:
+        if folder.manifest.exists():
+            truncate_torn_line(folder.manifest)  # a page added later (growth.py), half written
+            return count_manifest(folder.manifest)
+        job = self._store.read(name)
+        sources = job.sources or [str(self._store.uploads(name))]
+        folder.save_request(
+            JobRequest(job=name, sources=sources, limit_side=job.limit_side, transfer=self._transfer, report=False)
+        )
+
+        passed = PassedOver()
+        counter = PageCounter() if can_count() else None
+
+        def pages() -> Iterator[FoundPage]:
+            count_pdf = counter.count if counter else None
+            warn = running.progress.warn
+            for found in scan_everything(sources, exclude=None, warn=warn, passed=passed, count_pdf=count_pdf):
+                if self._should_stop(running):
+                    raise _Stopped
+                if not job.sources or self._may_read(found.uri):
+                    yield found
+
+        try:
+            with self._turn(running, quick=job.quick):
+                running.progress.phase = "counting pages"
+                total = write_manifest(pages(), folder.manifest)
+        finally:
+            if counter:
+                counter.close()
+        folder.save_passed_over(passed.counts)
+        if said := in_words(passed.counts):
+            running.progress.note(said)
+        return total
+
+    @contextmanager
+    def _turn(self, running: Running, *, quick: bool) -> Iterator[None]:
+        """One long scan at a time."""
+        if quick:
+            yield
+            return
+        while not self._scanning.acquire(timeout=0.5):
+            if self._should_stop(running):
+                raise _Stopped
+        try:
+            yield
+        finally:
+            self._scanning.release()
+
+    def _may_read(self, uri: str) -> bool:
+        """Whether what a folder of the roots holds does not lead out of them by a link."""
+        parts = urlsplit(uri)
+        if not parts.scheme.endswith("file"):
+            return True
+        real = Path(unquote_to_bytes(parts.path).decode("utf-8", "surrogateescape")).resolve()
+        return any(real.is_relative_to(root) for root in self._roots)
+
+    def _window(self, *, quick: bool) -> Window:
+        """Little of a long job waits on the queue, so that a picture sent to /detect is soon at its front."""
+        if quick:
+            return Window(low=10_000, high=10_100)
+        alive = max(1, self.workers_alive())
+        return Window(low=4 + 2 * alive, high=8 + 4 * alive)
+
+    @contextmanager
+    def _uploader(self, name: str, job: WebJob, epoch: str) -> Iterator[Uploader | None]:
+        """What sends the pages' bytes; None if workers open them by their address."""
+        if self._transfer == "uri" or job.sources:
+            yield None
+            return
+        with Uploader(self._ledger, name, limit_side=job.limit_side, shrink=False, epoch=epoch) as uploader:
+            yield uploader

@@ -1,0 +1,154 @@
+"""Runs the service: uvicorn in the main thread; with ``--local`` a private server and workers beside it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+from collections.abc import Callable
+from contextlib import ExitStack, suppress
+from dataclasses import replace
+
+import uvicorn
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from detector.memory import configure_malloc
+from producer.job.interrupt import terminated_like_ctrl_c
+from producer.job.output_folder import JobRequest, OutputFolder
+from producer.local.beat import BeatThread
+from producer.local.fleet import LocalFleet, LocalFleetError, check_installed, check_model
+from producer.web.app import make_app
+from producer.web.service import Service
+from producer.web.settings import WebSettings
+from worker.settings import Settings, read_settings
+
+logger = logging.getLogger("ocrfleet.web")
+HEADERS_S = 10.0
+MOST_CONNECTIONS = 256
+GRACE_S = 3
+REVIVE_EVERY_S = 1.0
+
+
+class PatientProtocol(H11Protocol):
+    """HTTP/1.1 that does not wait for ever for a request's header lines ("slow loris")."""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Begin to wait."""
+        super().connection_made(transport)
+        self.loop.call_later(HEADERS_S, self._give_up)
+
+    def _give_up(self) -> None:
+        if self.cycle is None and self.transport is not None and not self.transport.is_closing():
+            self.send_400_response("the request did not come in time")
+
+
+def serve(web: WebSettings, *, local: bool, workers: int, ready: Callable[[str], None]) -> None:
+    """Serve until Ctrl-C or SIGTERM. Open jobs go on at the next start.
+
+    Args:
+        web: where to listen, and the limits.
+        local: start a private server and workers, else use OCRFLEET_REDIS_URL.
+        workers: how many.
+        ready: told the address once requests are answered.
+
+    Raises:
+        BrokerUnreachable: no answer from OCRFLEET_REDIS_URL.
+        LocalFleetError: workers cannot run here.
+        FolderBusyError: another service works in that folder.
+        OSError: the address is taken.
+    """
+    state = OutputFolder(web.folder)
+    configure_malloc(arenas=2)  # forty threads would each keep a heap of their own, and what it once held
+    with terminated_like_ctrl_c(), state.locked(), ExitStack() as stack:
+        fleet = stack.enter_context(_fleet(state, web, workers)) if local else None
+        settings = read_settings(os.environ)
+        if fleet is not None:
+            settings = replace(settings, redis_url=fleet.start_server())
+        service = _service(settings, web)
+        if fleet is not None:
+            stack.enter_context(BeatThread(service.app))
+            fleet.start_workers()
+        server = _Server(service, fleet, ready)
+        with suppress(KeyboardInterrupt):  # uvicorn raises the signal again when it has stopped in order
+            server.run()
+        if server.broken is not None:
+            raise server.broken
+
+
+def _fleet(state: OutputFolder, web: WebSettings, workers: int) -> LocalFleet:
+    request = JobRequest(job="web", sources=[], workers=workers)
+    check_installed()
+    check_model(request)
+    if roots := os.environ.get("OCRFLEET_ROOTS", "").strip():  # workers must be able to open what is uploaded
+        os.environ["OCRFLEET_ROOTS"] = f"{roots}:{web.folder}"
+    return LocalFleet(state, request)
+
+
+def _service(settings: Settings, web: WebSettings) -> Service:
+    from worker.app import app_for
+    from worker.ledger.patient import open_ledger
+
+    return Service(app_for(settings), open_ledger(settings), settings, web)
+
+
+class _Server(uvicorn.Server):
+    """Uvicorn, which also looks after the local workers and says when it is ready."""
+
+    def __init__(self, service: Service, fleet: LocalFleet | None, ready: Callable[[str], None]) -> None:
+        config = uvicorn.Config(
+            make_app(service, is_private=fleet is not None),
+            host=service.web.host,
+            port=service.web.port,
+            http=PatientProtocol,
+            ws="none",
+            loop="asyncio",
+            access_log=False,
+            log_level="warning",
+            server_header=False,
+            proxy_headers=False,
+            limit_concurrency=MOST_CONNECTIONS,
+            timeout_keep_alive=5,
+            timeout_graceful_shutdown=GRACE_S,
+        )
+        super().__init__(config)
+        self.broken: Exception | None = None
+        self._service = service
+        self._fleet = fleet
+        self._ready = ready
+        self._revived_at = 0.0
+
+    async def startup(self, sockets: object = None) -> None:
+        """Say when it is ready."""
+        await super().startup()
+        if self.started:
+            host = f"[{self.config.host}]" if ":" in self.config.host else self.config.host
+            self._ready(f"http://{host}:{self.config.port}")
+
+    async def on_tick(self, counter: int) -> bool:
+        """Ten times a second: start workers again that died. In the main thread, since they die with their parent."""
+        if self._fleet is not None and self._revived_at + REVIVE_EVERY_S < self._now():
+            self._revived_at = self._now()
+            try:
+                self._fleet.revive_server()
+                if self._fleet.revive():
+                    for name in self._service.ledger.jobs():
+                        self._service.ledger.expire_leases(name)
+            except LocalFleetError as error:
+                self.broken = error
+                return True
+        return await super().on_tick(counter)
+
+    def _now(self) -> float:
+        return asyncio.get_running_loop().time()
+
+    def handle_exit(self, sig: int, frame: object) -> None:
+        """Let event streams end: they would hold the shutdown up."""
+        self._service.stopping = True
+        super().handle_exit(signal.Signals(sig), frame)  # type: ignore[arg-type]
+
+
+def log_to_stderr() -> None:
+    """Warnings of the service go to stderr, one line each."""
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
+    logging.getLogger("ocrfleet.web").setLevel(logging.INFO)

@@ -1,0 +1,303 @@
+"""What the service does with jobs, without HTTP: accept, tell, retry, cancel, delete."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import time
+from collections.abc import Iterator
+from dataclasses import asdict
+from itertools import islice
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+import redis
+from celery import Celery
+
+from producer.fleet_job import cancel_job
+from producer.job.begin_again import retry_on_broker
+from producer.job.manifest import read_manifest
+from producer.job.results_file import drop_failed, iter_records, read_lines
+from producer.job.status import StatusRow
+from producer.web.problem import Problem
+from producer.web.results import file_name
+from producer.web.runner import Runner
+from producer.web.settings import MIB, WebSettings
+from producer.web.store import Store, WebJob
+from worker.broker import queue
+from worker.ledger.ledger import Ledger, chunked
+from worker.ops import worker_registry
+from worker.redis_keys import JobKeys
+from worker.redis_url import is_local
+from worker.settings import Settings
+
+STATE_NAMES = {0: "waiting", ord("q"): "queued", ord("r"): "running", ord("o"): "ok", ord("f"): "failed"}
+BUSY_MEMORY = 0.8  # of Redis's maxmemory: the feeder stops there too
+
+
+class Service:
+    """All of it: the broker, the folders, the threads."""
+
+    def __init__(self, app: Celery, ledger: Ledger, settings: Settings, web: WebSettings) -> None:
+        """Connect nothing; make the folders."""
+        self.app = app
+        self.ledger = ledger
+        self.settings = settings
+        self.web = web
+        self.store = Store(web.folder)
+        transfer = web.transfer if web.transfer != "auto" else "uri" if is_local(settings.redis_url) else "redis"
+        self.runner = Runner(app, ledger, self.store, transfer=transfer, roots=settings.roots)
+        self.stopping = False
+
+    def resume(self) -> int:
+        """After a start: end deletions that were begun, go on with all open jobs. Returns how many."""
+        for name in self.store.clean():
+            self._forget(name)
+            self.store.throw_away(name)
+        waiting = [name for name in reversed(self.store.names()) if self.store.read(name).state == "open"]
+        for name in waiting:
+            self.runner.start(name)
+        return len(waiting)
+
+    def check_room(self) -> int:
+        """Bytes that may still be uploaded.
+
+        Raises:
+            Problem: 503 while the broker is away or full, 413 when the quota is used up.
+        """
+        try:
+            memory = self.ledger.client.info("memory")
+        except (redis.RedisError, OSError):
+            raise Problem(503, "the broker does not answer", "try again; see /readyz", retry_after_s=10) from None
+        used, most = memory["used_memory"], memory.get("maxmemory", 0)
+        if most and used > BUSY_MEMORY * most:
+            raise Problem(503, "the broker's memory is full", "try again when results are collected", retry_after_s=30)
+        left = self.web.quota_mb * MIB - self.store.used_bytes()
+        if left <= 0:
+            raise Problem(
+                413, f"the quota of {self.web.quota_mb} MiB is used up", "delete finished jobs", retry_after_s=600
+            )
+        return left
+
+    def new_name(self, idempotency_key: str = "", *, quick: bool = False) -> str:
+        """A job's name; the same for the same key."""
+        if idempotency_key:
+            if len(idempotency_key) > 255:
+                raise Problem(400, "the Idempotency-Key has more than 255 characters", "send a UUID")
+            return f"web-{hashlib.sha256(idempotency_key.encode()).hexdigest()[:32]}"
+        kind = "detect" if quick else "web"
+        return f"{kind}-{time.strftime('%Y%m%d-%H%M%S')}-{os.urandom(4).hex()}"
+
+    def check_sources(self, addresses: object) -> list[str]:
+        """Addresses of a job, as the scan takes them.
+
+        Raises:
+            Problem: not below OCRFLEET_ROOTS.
+        """
+        if not isinstance(addresses, list) or not addresses or not all(isinstance(one, str) for one in addresses):
+            raise Problem(400, "uris is not a list of addresses", 'send {"uris": ["file:///scans/2026"]}')
+        if len(addresses) > 1000:
+            raise Problem(413, "more than 1000 addresses in one request", "name the folder they lie in")
+        return [self._check_source(one) for one in addresses]
+
+    def _check_source(self, address: str) -> str:
+        refused = Problem(
+            403, f"{address[:200]} does not lie below OCRFLEET_ROOTS", "name a folder or file below it, or upload it"
+        )
+        if address.startswith(("s3://", "https://")):
+            if any(address.startswith(root.rstrip("/") + "/") for root in self.settings.url_roots) and (
+                ".." not in urlsplit(unquote(address)).path.split("/")
+            ):
+                return address
+            raise refused
+        if "\0" in address or not address.startswith(("/", "file:///")):
+            raise refused
+        path = Path(unquote(address.removeprefix("file://")) if address.startswith("file:") else address).resolve()
+        if not any(path.is_relative_to(root) for root in self.settings.roots):
+            raise refused
+        if not path.exists():  # only said of what may be read: nobody can ask which other files there are
+            raise Problem(404, f"{address[:200]}: no such file or folder", "check the path")
+        return str(path)
+
+    def accept(self, folder: Path, name: str, job: WebJob) -> bool:
+        """Make a job of an upload and start it. False: there was one of this name (the upload is removed)."""
+        if not self.store.accept(folder, name, job):
+            shutil.rmtree(folder, ignore_errors=True)
+            return False
+        self.runner.start(name)
+        return True
+
+    def status(self, name: str) -> dict[str, Any]:
+        """How a job stands, as the API tells it.
+
+        Raises:
+            Problem: 404.
+        """
+        job, folder = self.store.read(name), self.store.folder(name)
+        running = self.runner.running(name)
+        row = self._row(name)
+        alive = self._alive()
+        state = job.state
+        if state == "open" and row is None:
+            state = "preparing"
+        size = folder.results.stat().st_size if folder.results.exists() else 0
+        answer: dict[str, Any] = {
+            "job": name, "title": job.title, "state": state, "reason": job.reason, "created": job.created,
+            "finished": job.finished or None, "files": job.files, "skipped": job.skipped, "limit_side": job.limit_side,
+            "total": None, "ok": 0, "failed": 0, "in_flight": 0, "images_per_second": 0.0, "eta_seconds": None,
+            "workers_alive": alive, "phase": running.progress.phase if running and job.state == "open" else "",
+            "warnings": running.progress.warnings if running else [], "results_bytes": size,
+            "results_file": file_name(folder.results), "own": True,
+        }  # fmt: skip
+        if row is not None:
+            counts = asdict(row)
+            answer |= {key: counts[key] for key in ("total", "ok", "failed", "in_flight", "images_per_second")}
+            answer["eta_seconds"] = row.eta_seconds if alive and job.state == "open" else None
+        elif job.state in ("done", "cancelled"):
+            answer |= self._counted(folder.results)
+        if job.state == "open" and not alive and state != "preparing":
+            answer["phase"] = "waiting for workers: none is alive"
+        return answer
+
+    def _counted(self, results: Path) -> dict[str, int]:
+        """The counts of a job that the broker has forgotten, from its results."""
+        if not results.exists():
+            return {"total": 0}
+        states = [line.status for _, line in read_lines(results) if line is not None]
+        return {"total": len(states), "ok": states.count("ok"), "failed": states.count("failed")}
+
+    def _row(self, name: str) -> StatusRow | None:
+        try:
+            status = self.ledger.status(name)
+        except (redis.RedisError, OSError):
+            return None
+        return None if status is None else StatusRow.of(status)
+
+    def _alive(self) -> int:
+        try:
+            return self.runner.workers_alive()
+        except (redis.RedisError, OSError):
+            return 0
+
+    def jobs(self, limit: int) -> list[dict[str, Any]]:
+        """Our jobs, newest first, then those that others enqueued on the same broker."""
+        names = self.store.names()
+        found = [self.status(name) for name in names[:limit] if self.store.has(name)]
+        try:
+            others = [name for name in reversed(self.ledger.jobs()) if name not in set(names)]
+        except (redis.RedisError, OSError):
+            others = []
+        for name in others[: limit - len(found)]:
+            if (row := self._row(name)) is not None:
+                found.append({**asdict(row), "title": name, "own": False})
+        return found
+
+    def workers(self) -> list[dict[str, Any]]:
+        """Workers that are alive, with their memory and their last page."""
+        now, client = time.time(), self.ledger.client
+        images = worker_registry.images(client)
+        return [
+            {
+                "worker": name, "profile": note.profile, "version": note.version,
+                "peak_rss_mb": images[name].peak_rss_mb if name in images else None,
+                "seconds_since_page": round(now - images[name].at, 1) if name in images else None,
+            }
+            for name, note in sorted(worker_registry.workers(client).items())
+            if now - note.at <= worker_registry.GONE_S
+        ]  # fmt: skip
+
+    def pages(self, name: str, offset: int, limit: int) -> list[dict[str, Any]]:
+        """Pages of a job and where each is on its way."""
+        folder = self.store.folder(name)
+        if not folder.manifest.exists():
+            return []
+        try:
+            states = self.ledger.client.getrange(JobKeys.of(name).state, offset, offset + limit - 1)
+        except (redis.RedisError, OSError):
+            states = b""
+        lines = list(islice(read_manifest(folder.manifest, offset), limit))
+        return [
+            {"index": line.index, "image": line.image, "page": line.page, "state": STATE_NAMES.get(state, "waiting")}
+            for line, state in zip(lines, states.ljust(len(lines), b"\0"), strict=False)
+        ]
+
+    def failures(self, name: str, limit: int) -> Iterator[dict[str, Any]]:
+        """Uploads that were not taken, then failed pages."""
+        for image, reason in self.store.read(name).skipped.items():
+            yield {"index": None, "image": image, "page": 0, "type": "NotTaken", "message": reason}
+        results = self.store.folder(name).results
+        if not results.exists():
+            return
+        uploads = f"{self.store.uploads(name)}/"
+        failed = (record for record in iter_records(results) if record.error is not None)
+        for record in islice(failed, limit):
+            assert record.error is not None
+            yield {
+                "index": record.index, "image": record.image, "page": record.page,
+                "type": record.error.type, "message": record.error.message.replace(uploads, ""),
+            }  # fmt: skip
+
+    def retry(self, name: str) -> int:
+        """Do the failed pages again, and those that a cancelled job left. Returns how many failed ones.
+
+        Each step may be repeated: the job is marked open first, and an open job is gone on with at the next start.
+        """
+        if self.store.read(name).state == "refused":
+            raise Problem(409, f"job {name} was refused: {self.store.read(name).reason}", "send its files again")
+        self.runner.leave(name)
+        self.store.change(name, state="open", finished=0.0)
+        if self.ledger.status(name) is None:
+            folder = self.store.folder(name)
+            with folder.locked():
+                count = len(drop_failed(folder.results)) if folder.results.exists() else 0
+        else:
+            self.ledger.reopen(name)
+            count = retry_on_broker(self.ledger, name)
+        self.runner.start(name)
+        return count
+
+    def cancel(self, name: str) -> int:
+        """What waits is dropped, what runs is finished, what is done stays. Returns how many pages were dropped."""
+        if self.store.read(name).state != "open":
+            return 0
+        if self.ledger.status(name) is None:  # still counting its pages
+            self.runner.leave(name)
+            self.store.change(name, state="cancelled", finished=time.time())
+            return 0
+        return cancel_job(self.ledger, name)
+
+    def delete(self, name: str) -> None:
+        """Remove a job: its uploads, its results, its keys."""
+        self.store.folder(name)
+        self.runner.leave(name)
+        self.ledger.cancel(name)
+        self._forget(name)
+        self.store.throw_away(name)
+
+    def _forget(self, name: str) -> None:
+        self.ledger.forget(name)
+        queue.drop_job(self.ledger.client, name)
+
+    def expire(self, now: float) -> int:
+        """Delete jobs whose time is up. Returns how many."""
+        old = [name for name in self.store.names() if 0 < self.store.read(name).finished < self._oldest(now)]
+        for name in old:
+            self.delete(name)
+        return len(old)
+
+    def _oldest(self, now: float) -> float:
+        return now - self.settings.result_ttl_h * 3600
+
+    def recover_private(self) -> None:
+        """After a start of a private server: its queue holds messages of workers that are gone."""
+        from worker.messages import decode_task
+
+        queue.purge(self.ledger.client)
+        for name in self.ledger.jobs():
+            self.ledger.expire_leases(name)
+            for indices in chunked(self.ledger.in_flight(name)):
+                for index in indices:
+                    if (data := self.ledger.reclaim(name, index)) is not None:
+                        queue.send(self.app, decode_task(data))

@@ -1,0 +1,55 @@
+// The API, as the page uses it.
+import { t } from "/static/i18n.js";
+
+export const BASE = "/api/v1";
+
+/** Shows an error's line and remedy; without one hides them. */
+export function say(problem) {
+  const line = document.getElementById("problem");
+  line.hidden = !problem;
+  if (problem) line.textContent = [problem.detail || problem.message || String(problem), problem.remedy].filter(Boolean).join(": ");
+}
+
+async function answer(response) {
+  if (response.status === 401) location.assign("/login");
+  if (response.ok) return response;
+  throw await response.json().catch(() => ({ detail: `HTTP ${response.status}` }));
+}
+
+export async function get(path) {
+  return (await answer(await fetch(BASE + path))).json();
+}
+
+export async function call(method, path) {
+  const response = await answer(await fetch(BASE + path, { method }));
+  return response.status === 204 ? {} : response.json();
+}
+
+/** New lines of a job's results since a place in them, and which file they are of: a retry writes a new one. */
+export async function linesFrom(job, place) {
+  const response = await fetch(`${BASE}/jobs/${job}/results?format=jsonl&from=${place}`);
+  if (!response.ok) return { lines: [], place, file: "" };
+  const next = Number(response.headers.get("Ocrfleet-Next"));
+  const lines = (await response.text()).split("\n").filter(Boolean);
+  return { lines, place: next, file: response.headers.get("Ocrfleet-File") };
+}
+
+/** Sends files (name -> File) and tells how far it is; fetch cannot tell. */
+export function upload(files, side, progress) {
+  const form = new FormData();
+  if (side) form.append("limit_side", side);
+  for (const [name, file] of files) form.append("files", file, name);
+  return new Promise((resolve, reject) => {
+    const request = new XMLHttpRequest();
+    request.open("POST", `${BASE}/jobs`);
+    request.responseType = "json";
+    request.upload.onprogress = (event) => progress(event.loaded / event.total);
+    request.onload = () => {
+      if (request.status === 401) location.assign("/login");
+      if (request.status < 300) resolve(request.response);
+      else reject(request.response ?? { detail: `HTTP ${request.status}` });
+    };
+    request.onerror = () => reject({ detail: t("no_answer") });
+    request.send(form);
+  });
+}

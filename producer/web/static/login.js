@@ -1,0 +1,4 @@
+import { translate } from "/static/i18n.js";
+
+translate();
+document.getElementById("wrong").hidden = !location.search.includes("wrong");

@@ -1,0 +1,39 @@
+// The page: its tabs, its language, and what belongs together.
+import { get, say } from "/static/api.js";
+import { onFiles } from "/static/choose.js";
+import { nextLanguageName, otherLanguage, translate } from "/static/i18n.js";
+import { begin, openJob } from "/static/job.js";
+import { drawJobs, drawLimits, drawModels } from "/static/lists.js";
+
+const JOBS_EVERY_MS = 3000;
+const language = document.getElementById("language");
+let refreshing = 0;
+
+function showTab() {
+  const [tab] = (location.hash.slice(1) || "detect").split("/");
+  for (const main of document.querySelectorAll(".tab")) main.hidden = main.id !== tab;
+  for (const anchor of document.querySelectorAll("nav a")) {
+    if (anchor.hash === `#${tab}`) anchor.setAttribute("aria-current", "page");
+    else anchor.removeAttribute("aria-current");
+  }
+  clearInterval(refreshing);
+  if (tab === "jobs") {
+    drawJobs().catch(say);
+    refreshing = setInterval(() => document.hidden || drawJobs().catch(say), JOBS_EVERY_MS);
+  }
+  if (tab === "models") drawModels().catch(say);
+}
+
+function speak() {
+  language.textContent = nextLanguageName();
+  drawLimits().catch(say);
+}
+
+language.addEventListener("click", () => { otherLanguage(); speak(); showTab(); });
+window.addEventListener("hashchange", showTab);
+onFiles((files) => { location.hash = "detect"; begin(files); });
+translate();
+speak();
+const [, wanted] = location.hash.split("/");
+if (wanted) get(`/jobs/${wanted}`).then(openJob, say);
+showTab();

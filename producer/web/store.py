@@ -1,0 +1,175 @@
+"""The service's folder: one sub folder a job, which appears whole or not at all.
+
+``incoming/``  uploads that have not been accepted; removed at start
+``jobs/NAME``  accepted: ``upload/``, ``web.json``, and what every output folder holds (results.jsonl, manifest.jsonl)
+``trash/``     deleted jobs on their way out; removed at start
+``exports/``   results on their way to a client in another format; removed at start
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+
+from producer.job.output_folder import OutputFolder, write_atomically
+from producer.web.problem import no_such_job
+from worker.messages import JOB_NAME
+
+USAGE_EVERY_S = 5.0
+
+
+class WebJob(msgspec.Struct, frozen=True, kw_only=True):
+    """What the service keeps of a job, in ``web.json``.
+
+    Attributes:
+        created: Unix time.
+        files: how many were uploaded.
+        title: for people: the first file's name.
+        sources: addresses, where nothing was uploaded.
+        skipped: name -> why an upload was not taken.
+        limit_side: long side the network sees at most, pixels; 0 leaves it to the workers.
+        quick: it was sent to /detect.
+        state: ``open``, ``done``, ``cancelled``, or ``refused`` with a reason.
+        reason: one line.
+        finished: Unix time, 0 before.
+    """
+
+    created: float
+    files: int = 0
+    title: str = ""
+    sources: list[str] = []
+    skipped: dict[str, str] = {}
+    limit_side: int = 0
+    quick: bool = False
+    state: str = "open"
+    reason: str = ""
+    finished: float = 0.0
+
+
+class Store:
+    """The folders of all jobs."""
+
+    def __init__(self, root: Path) -> None:
+        """Make the folders, for this user alone."""
+        self.root = root
+        root.mkdir(mode=0o700, parents=True, exist_ok=True)
+        root.chmod(0o700)
+        self._incoming, self._jobs, self._trash, self._exports = (
+            root / name for name in ("incoming", "jobs", "trash", "exports")
+        )
+        for folder in (self._incoming, self._jobs, self._trash, self._exports):
+            folder.mkdir(mode=0o700, exist_ok=True)
+        self._lock = threading.Lock()
+        self._usage, self._usage_at = 0, float("-inf")
+
+    def clean(self) -> list[str]:
+        """Remove what a killed service left half done. Returns the names of jobs that were being deleted."""
+        for folder in (self._incoming, self._exports):
+            for left in folder.iterdir():
+                shutil.rmtree(left, ignore_errors=True)
+        return [path.name for path in self._trash.iterdir()]
+
+    def new_upload(self) -> Path:
+        """A fresh folder for one request's files: `upload` inside it."""
+        folder = self._incoming / os.urandom(8).hex()
+        (folder / "upload").mkdir(mode=0o700, parents=True)
+        return folder
+
+    def new_export(self) -> Path:
+        """A fresh folder for one converted results file."""
+        folder = self._exports / os.urandom(8).hex()
+        folder.mkdir(mode=0o700)
+        return folder
+
+    def accept(self, folder: Path, name: str, job: WebJob) -> bool:
+        """An upload becomes a job: from here on it survives everything. False: there is one of this name."""
+        write_atomically(folder / "web.json", msgspec.json.encode(job))
+        try:
+            folder.rename(self._jobs / name)
+        except OSError:
+            if (self._jobs / name).exists():
+                return False
+            raise
+        descriptor = os.open(self._jobs, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+        return True
+
+    def has(self, name: str) -> bool:
+        """Whether there is such a job."""
+        return JOB_NAME.match(name) is not None and (self._jobs / name / "web.json").is_file()
+
+    def folder(self, name: str) -> OutputFolder:
+        """A job's output folder.
+
+        Raises:
+            Problem: 404.
+        """
+        if not self.has(name):
+            raise no_such_job(name if JOB_NAME.match(name) else "of that name")
+        return OutputFolder(self._jobs / name)
+
+    def uploads(self, name: str) -> Path:
+        """The folder of a job's files."""
+        return self._jobs / name / "upload"
+
+    def read(self, name: str) -> WebJob:
+        """What is kept of a job.
+
+        Raises:
+            Problem: 404.
+        """
+        try:
+            return msgspec.json.decode((self.folder(name).root / "web.json").read_bytes(), type=WebJob)
+        except FileNotFoundError:
+            raise no_such_job(name) from None
+
+    def change(self, name: str, **fields: object) -> WebJob:
+        """Write some fields of a job."""
+        with self._lock:
+            job = msgspec.structs.replace(self.read(name), **fields)
+            write_atomically(self.folder(name).root / "web.json", msgspec.json.encode(job))
+        return job
+
+    def names(self) -> list[str]:
+        """All jobs, newest first."""
+        return [name for _, name in sorted(self._aged(), reverse=True)]
+
+    def _aged(self) -> Iterator[tuple[float, str]]:
+        for path in self._jobs.iterdir():
+            if self.has(path.name):
+                yield self.read(path.name).created, path.name
+
+    def throw_away(self, name: str) -> None:
+        """A job's files go: at once out of sight, then off the disk."""
+        target = self._trash / name
+        if (self._jobs / name).exists():
+            shutil.rmtree(target, ignore_errors=True)
+            (self._jobs / name).rename(target)
+        shutil.rmtree(target, ignore_errors=True)
+        self._usage_at = float("-inf")
+
+    def used_bytes(self) -> int:
+        """What all folders take, at most a few seconds old."""
+        with self._lock:
+            if time.monotonic() - self._usage_at > USAGE_EVERY_S:
+                self._usage = sum(
+                    _size(Path(folder) / file) for folder, _, files in os.walk(self.root) for file in files
+                )
+                self._usage_at = time.monotonic()
+            return self._usage
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.lstat().st_size
+    except OSError:
+        return 0

@@ -1,0 +1,273 @@
+"""Uploads: streamed to a folder in small pieces, checked by size and first bytes. Nothing is held in memory."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import AsyncIterator
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, BinaryIO
+
+import anyio
+from python_multipart.exceptions import FormParserError
+from python_multipart.multipart import MultipartParser, parse_options_header
+from starlette.requests import ClientDisconnect, Request
+
+from detector.errors import ImageError
+from producer.web.names import fitting_name, free_name, safe_upload_name
+from producer.web.problem import Problem
+from producer.web.settings import WebSettings
+
+if TYPE_CHECKING:
+    from python_multipart.multipart import MultipartCallbacks
+
+SLOWEST_BYTES_S = 1024  # a client that sends less, over all its request, only holds a place
+MOST_FIELD_BYTES = 4096
+PASS_OVER_S, PASS_OVER_BYTES = 2.0, 64 << 20
+
+
+@dataclass
+class Received:
+    """What a request brought.
+
+    Attributes:
+        files: names below the folder, in order of arrival.
+        skipped: name -> why a file was not taken.
+        fields: the form's other fields.
+    """
+
+    files: list[PurePosixPath] = field(default_factory=list)
+    skipped: dict[str, str] = field(default_factory=dict)
+    fields: dict[str, str] = field(default_factory=dict)
+
+
+class Intake:
+    """Takes the files of one request into ``folder``."""
+
+    def __init__(
+        self, folder: Path, settings: WebSettings, room_bytes: int, *, archives: bool, most_files: int
+    ) -> None:
+        """Make nothing yet.
+
+        Args:
+            folder: exists and is empty.
+            settings: the limits.
+            room_bytes: what is left of the quota.
+            archives: whether a zip is welcome.
+            most_files: files that are taken.
+        """
+        self.received = Received()
+        self._folder = folder
+        self._settings = settings
+        self._room = room_bytes
+        self._archives = archives
+        self._most_files = most_files
+        self._name = ""
+        self._file: BinaryIO | None = None
+        self._size = 0
+
+    async def read(self, request: Request) -> Received:
+        """Read the request's body to its end.
+
+        Raises:
+            Problem: too large, too many, too slow, not what its type says, or nothing in it.
+        """
+        kind, options = parse_options_header(request.headers.get("content-type"))
+        try:
+            if kind == b"multipart/form-data":
+                await self._read_form(request, options.get(b"boundary", b""))
+            elif kind.startswith(b"image/") or kind in (
+                b"application/octet-stream",
+                b"application/pdf",
+                b"application/zip",
+            ):
+                await self._read_raw(request)
+            else:
+                raise Problem(
+                    415,
+                    f"the request's Content-Type is {kind.decode('latin-1') or 'missing'}",
+                    "send multipart/form-data, image/*, application/pdf, application/zip or application/octet-stream",
+                )
+        except Problem:
+            await self._pass_over(request)
+            raise
+        except ClientDisconnect:
+            raise Problem(400, "the connection ended before the request did", "send it again") from None
+        finally:
+            if self._file is not None:
+                self._file.close()
+        if not self.received.files and not self.received.skipped:
+            raise Problem(400, "the request holds no file", "send files in a form field named files")
+        return self.received
+
+    async def _pass_over(self, request: Request) -> None:
+        """Read a little more of what is refused: a client that still sends would not see our answer (TCP reset)."""
+        passed = 0
+        with anyio.move_on_after(PASS_OVER_S), suppress(RuntimeError, ClientDisconnect):
+            while passed < PASS_OVER_BYTES:
+                message = await request.receive()
+                passed += len(message.get("body", b""))
+                if not message.get("more_body", False):
+                    return
+
+    async def _chunks(self, request: Request) -> AsyncIterator[bytes]:
+        began, total = time.monotonic(), 0
+        stream = request.stream()
+        while True:
+            try:
+                with anyio.fail_after(self._settings.idle_s):
+                    chunk = await anext(stream)
+            except StopAsyncIteration:
+                return
+            except TimeoutError:
+                raise _too_slow() from None
+            total += len(chunk)
+            if time.monotonic() - began > self._settings.idle_s + total / SLOWEST_BYTES_S:
+                raise _too_slow()
+            if chunk:
+                yield chunk
+
+    async def _read_raw(self, request: Request) -> None:
+        self._begin(request.query_params.get("name", "") or request.headers.get("x-file-name", "") or "upload")
+        async for chunk in self._chunks(request):
+            self._write(chunk)
+        self._end()
+
+    async def _read_form(self, request: Request, boundary: bytes) -> None:
+        form = _Form(self)
+        try:
+            if not boundary:
+                raise FormParserError("no boundary")
+            parser = MultipartParser(boundary, form.callbacks(), max_header_size=4096)
+            async for chunk in self._chunks(request):
+                parser.write(chunk)
+            parser.finalize()
+        except FormParserError as error:
+            raise Problem(
+                400, f"not multipart/form-data: {error}", "send the form as browsers and curl -F do"
+            ) from None
+        if not form.ended:
+            raise Problem(400, "the form is cut off", "send it again")
+
+    def _begin(self, name: str) -> None:
+        if len(self.received.files) + len(self.received.skipped) >= self._most_files:
+            raise Problem(
+                413,
+                f"more than {self._most_files} file{'s' * (self._most_files != 1)} in one request",
+                "send several requests, or one zip" if self._archives else "send the others to POST /api/v1/jobs",
+            )
+        self._name, self._size = name, 0
+        self._file = (self._folder / ".part").open("wb", buffering=1 << 18)
+
+    def _write(self, data: bytes) -> None:
+        assert self._file is not None
+        self._size += len(data)
+        self._room -= len(data)
+        if self._size > self._settings.max_file_bytes:
+            raise Problem(413, f"{_shown(self._name)}: larger than {self._settings.max_file_mb} MiB", _RAISE_FILE)
+        if self._room < 0:
+            raise Problem(
+                413, f"the quota of {self._settings.quota_mb} MiB is used up", "delete finished jobs", retry_after_s=600
+            )
+        self._file.write(data)
+
+    def _end(self) -> None:
+        """Keep the file under a name of its own if its bytes can be read, else remember why not."""
+        assert self._file is not None
+        self._file.flush()
+        os.fsync(self._file.fileno())
+        self._file.close()
+        self._file = None
+        part = self._folder / ".part"
+        try:
+            name = fitting_name(part, safe_upload_name(self._name), archives=self._archives)
+        except ImageError as error:
+            self.received.skipped[_shown(self._name)] = str(error)
+            part.unlink()
+            return
+        name = free_name(self._folder, name)
+        target = self._folder / name
+        try:
+            target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            part.rename(target)
+        except OSError:  # a folder has the name of a file that came before
+            name = free_name(self._folder, PurePosixPath(name.name))
+            part.rename(self._folder / name)
+        self.received.files.append(name)
+
+
+class _Form:
+    """The callbacks of python-multipart: parts with a file name go to the intake, others are short fields."""
+
+    def __init__(self, intake: Intake) -> None:
+        self._intake = intake
+        self._header = self._value = b""
+        self._disposition = b""
+        self._field: tuple[str, bytearray] | None = None
+        self.ended = False
+
+    def callbacks(self) -> MultipartCallbacks:
+        return {
+            "on_part_begin": self._part_begin,
+            "on_header_field": self._header_field,
+            "on_header_value": self._header_value,
+            "on_header_end": self._header_end,
+            "on_headers_finished": self._headers_finished,
+            "on_part_data": self._part_data,
+            "on_part_end": self._part_end,
+            "on_end": self._end,
+        }
+
+    def _part_begin(self) -> None:
+        self._header = self._value = self._disposition = b""
+        self._field = None
+
+    def _header_field(self, data: bytes, start: int, end: int) -> None:
+        self._header += data[start:end]
+
+    def _header_value(self, data: bytes, start: int, end: int) -> None:
+        self._value += data[start:end]
+
+    def _header_end(self) -> None:
+        if self._header.lower() == b"content-disposition":
+            self._disposition = self._value
+        self._header = self._value = b""
+
+    def _headers_finished(self) -> None:
+        _, options = parse_options_header(self._disposition)
+        if b"filename" in options:
+            self._intake._begin(options[b"filename"].decode("utf-8", "replace"))
+        else:
+            if len(self._intake.received.fields) >= 32:
+                raise Problem(400, "the form has more than 32 fields", "send files and limit_side only")
+            self._field = (options.get(b"name", b"").decode("utf-8", "replace"), bytearray())
+
+    def _part_data(self, data: bytes, start: int, end: int) -> None:
+        if self._field is None:
+            self._intake._write(data[start:end])
+            return
+        self._field[1].extend(data[start:end])
+        if len(self._field[1]) > MOST_FIELD_BYTES:
+            raise Problem(413, f"the field {_shown(self._field[0])} is too long", "send files with a file name")
+
+    def _part_end(self) -> None:
+        if self._field is None:
+            self._intake._end()
+        else:
+            self._intake.received.fields[self._field[0]] = self._field[1].decode("utf-8", "replace")
+
+    def _end(self) -> None:
+        self.ended = True
+
+
+def _shown(name: str) -> str:
+    return str(safe_upload_name(name))
+
+
+def _too_slow() -> Problem:
+    return Problem(408, "the request came too slowly", "send it again over a better line, in smaller parts")
+
+
+_RAISE_FILE = "send a smaller file, or raise OCRFLEET_WEB_MAX_FILE_MB"

@@ -1,0 +1,87 @@
+"""A real Redis or Valkey on a TCP port that can be killed, stopped, frozen, emptied and started again at that port."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import signal
+import socket
+import subprocess
+import time
+from pathlib import Path
+
+import redis
+
+from producer.local.server import server_binary
+
+START_S = 20.0
+
+
+def free_port() -> int:
+    """A TCP port nobody listens on."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        return int(taken.getsockname()[1])
+
+
+class FaultyServer:
+    """One server, the same address for its whole life, whatever happens to its process."""
+
+    def __init__(self, data: Path, *, appendonly: bool = True, binary: Path | None = None) -> None:
+        self.data = data
+        self.port = free_port()
+        self.url = f"redis://127.0.0.1:{self.port}/0"
+        self.client = redis.Redis(port=self.port, socket_timeout=10)
+        self._appendonly = appendonly
+        self._binary = binary or server_binary()
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self, *extra: str) -> None:
+        """Start, and wait until it answers."""
+        self.data.mkdir(parents=True, exist_ok=True)
+        command = [
+            *(str(self._binary), "--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(self.data)),
+            *("--appendonly", "yes" if self._appendonly else "no", "--save", "", "--maxmemory-policy", "noeviction"),
+            *("--logfile", str(self.data / "server.log"), "--enable-debug-command", "yes", *extra),
+        ]
+        self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, start_new_session=True)
+        deadline = time.monotonic() + START_S
+        while True:
+            with contextlib.suppress(redis.RedisError):
+                if self.client.ping():
+                    return
+            if time.monotonic() > deadline or self._process.poll() is not None:
+                raise AssertionError((self.data / "server.log").read_text()[-2000:])
+            time.sleep(0.02)
+
+    @property
+    def running(self) -> bool:
+        return self._process is not None
+
+    def send(self, number: signal.Signals) -> None:
+        """A signal to the server's process."""
+        assert self._process is not None
+        self._process.send_signal(number)
+
+    def kill(self) -> None:
+        """SIGKILL, as a power cut would end it."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+            self._process = None
+
+    def shutdown(self) -> None:
+        """SHUTDOWN, as an upgrade would end it."""
+        if self._process is not None:
+            self._process.terminate()
+            self._process.wait()
+            self._process = None
+
+    def wipe(self) -> None:
+        """Its disk is lost. Only while it is down."""
+        shutil.rmtree(self.data, ignore_errors=True)
+
+    def close(self) -> None:
+        """End it, and the connection."""
+        self.client.close()
+        self.kill()

@@ -1,0 +1,45 @@
+"""Redis goes away and comes back: every worker lives on, as the same process, and every page has one record."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from tests.faults.rig import JOB, Rig
+
+pytestmark = pytest.mark.chaos
+
+
+@pytest.mark.parametrize("how", ["kill", "shutdown"])
+def test_busy_workers_outlive_a_restart(rig: Rig, how: str) -> None:
+    """Before: 9 of 9 main processes died (AttributeError: NoneType has no attribute hostname): an acknowledgement
+    over the connection that Celery had closed."""
+    count = 60
+    workers = [rig.start_worker() for _ in range(2)]
+    assert rig.command("ocr-producer", "enqueue", rig.images(count), "--job", JOB, "--quiet").returncode == 0
+    collector = rig.begin("collect", JOB, "-o", rig.out, "--follow", "--quiet")
+    rig.wait_done(3, seconds=90)
+    getattr(rig.server, how)()
+    time.sleep(1.0)
+    rig.server.start()
+    assert collector.wait(90) == 0, collector.stderr and collector.stderr.read()
+    assert [worker.alive for worker in workers] == [True, True]
+    assert rig.indices() == dict.fromkeys(range(count), 1)
+    rig.command("ocr-producer", "forget", JOB, "--yes")
+    assert rig.command("ocr-producer", "enqueue", rig.images(6), "--job", JOB, "--quiet").returncode == 0
+    rig.wait_done(6, seconds=30)  # by the same processes
+
+
+def test_idle_workers_outlive_a_restart(rig: Rig) -> None:
+    workers = [rig.start_worker() for _ in range(2)]
+    assert rig.command("ocr-producer", "enqueue", rig.images(3), "--job", JOB, "--quiet").returncode == 0
+    rig.wait_done(3, seconds=90)
+    rig.server.kill()
+    time.sleep(3.0)
+    rig.server.start()
+    time.sleep(8.0)
+    assert [worker.alive for worker in workers] == [True, True]
+    rig.command("ocr-producer", "forget", JOB, "--yes")
+    assert rig.command("ocr-producer", "enqueue", rig.images(3), "--job", JOB, "--quiet").returncode == 0
+    rig.wait_done(3, seconds=30)

@@ -1,0 +1,59 @@
+"""Machines that lack something say so in one line, with the remedy."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from producer.errors import ProducerError
+from producer.job.output_folder import DamagedFolderError, OutputFolder, state_folder
+from producer.local.server import EmbeddedServer
+from tests.faults.server import FaultyServer
+from worker.broker import BrokerUnreachable, connect
+from worker.settings import read_settings
+
+
+def test_a_damaged_request(tmp_path: Path) -> None:
+    """Before: a traceback."""
+    folder = OutputFolder(tmp_path)
+    folder.private.mkdir()
+    for data in (b"", b"\0" * 100, b"{", b"[]"):
+        folder.request_file.write_bytes(data)
+        with pytest.raises(DamagedFolderError, match="remove it"):
+            folder.request()
+
+
+def test_no_home(monkeypatch: pytest.MonkeyPatch) -> None:
+    def nowhere() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.delenv("XDG_STATE_HOME", raising=False)
+    monkeypatch.setattr(Path, "home", nowhere)
+    with pytest.raises(ProducerError, match="XDG_STATE_HOME"):
+        state_folder("job")
+
+
+def test_a_long_temporary_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before: "Address already in use", or a path cut off: a Unix socket's path ends at 107 bytes."""
+    long = tmp_path / ("x" * 100)
+    long.mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(long))
+    server = EmbeddedServer(tmp_path / "server")
+    try:
+        server.start()
+        assert len(os.fsencode(server.socket)) <= 107
+    finally:
+        server.stop()
+
+
+def test_a_broker_with_too_few_connections(tmp_path: Path) -> None:
+    server = FaultyServer(tmp_path / "redis")
+    server.start()
+    try:
+        server.client.config_set("maxclients", "1")
+        with pytest.raises(BrokerUnreachable, match="raise its maxclients"):
+            connect(read_settings({"OCRFLEET_REDIS_URL": server.url}))
+    finally:
+        server.close()

@@ -1,0 +1,95 @@
+"""deploy/hub.sh: with the lines it prints a worker and a producer find each other over TLS."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.pictures import write_images
+from tests.ports import free_port
+from tests.processes import WorkerProcess, command, wait_until
+from tests.tools import tool
+
+DEPLOY = Path(__file__).parents[2] / "deploy"
+
+
+def hub(folder: Path, port: int, *names: str) -> str:
+    told = subprocess.run(
+        [DEPLOY / "hub.sh", "--dir", folder, "--port", str(port), *names], capture_output=True, text=True
+    )
+    assert told.returncode == 0 and told.stderr == "", told.stderr
+    return told.stdout
+
+
+def line_after(printed: str, heading: str) -> str:
+    lines = printed.splitlines()
+    [place] = [number for number, line in enumerate(lines) if line.startswith(heading)]
+    return lines[place + 1].strip()
+
+
+def test_the_printed_lines_join_up(environment: dict[str, str], tmp_path: Path) -> None:
+    binary, port, folder = tool("redis-server", "apt-get install redis-server"), free_port(), tmp_path / "hub"
+    printed = hub(folder, port, "127.0.0.1", "localhost")
+    assert hub(folder, port, "127.0.0.1", "localhost") == printed, "a second run changes nothing"
+    assert {file.stat().st_mode & 0o007 for file in folder.iterdir()} == {0}, "nobody else may read the keys"
+
+    machine = tmp_path / "machine"
+    line = line_after(printed, "Worker").replace("sudo ", f"DESTDIR={machine} ")
+    subprocess.run(["bash", "-c", line], cwd=DEPLOY.parent, check=True, capture_output=True)
+    settings = (machine / "etc/ocrfleet/env").read_text()
+    [url] = re.findall(r"^OCRFLEET_REDIS_URL=(.*)$", settings, re.MULTILINE)
+    assert url.startswith("rediss://worker:") and url.endswith("?ssl_ca_certs=/etc/ocrfleet/ca.pem")
+    ours = url.replace("/etc/ocrfleet", f"{machine}/etc/ocrfleet")
+
+    home = tmp_path / "home"
+    home.mkdir()
+    script = f'{line_after(printed, "Producer")} && printf %s "$OCRFLEET_REDIS_URL"'
+    told = subprocess.run(
+        ["bash", "-c", script], env={**os.environ, "HOME": str(home)}, check=True, capture_output=True, text=True
+    )
+    producer = environment | {"OCRFLEET_REDIS_URL": told.stdout}
+    write_images(tmp_path / "in", 2)
+    with (tmp_path / "redis.log").open("wb") as log:
+        server = subprocess.Popen([binary, folder / "redis.conf", "--bind", "127.0.0.1"], stdout=log, stderr=log)
+    worker = None
+    try:
+        wait_until(lambda: command(producer, "ocr-producer", "jobs").returncode == 0, seconds=30, what="redis-server")
+        worker = WorkerProcess(
+            environment | {"OCRFLEET_REDIS_URL": ours, "OCRFLEET_ROOTS": "/nonexistent"}, tmp_path / "worker.log"
+        )
+        enqueue = ("ocr-producer", "enqueue", tmp_path / "in", "--job", "far", "--transfer", "redis", "--watch", "-q")
+        told_job = command(producer, *enqueue)
+        assert told_job.returncode == 0 and "2 done, 0 failed" in told_job.stderr, told_job.stderr
+        assert command(producer, "ocr-producer", "collect", "far", "-o", tmp_path / "out", "-q").returncode == 0
+        assert (tmp_path / "out" / "report.html").exists()
+        plain = producer | {"OCRFLEET_REDIS_URL": told.stdout.split("?", 1)[0]}
+        assert command(plain, "ocr-producer", "jobs").returncode == 3, "without our CA there is no trust"
+    finally:
+        if worker:
+            worker.stop()
+        server.terminate()
+        server.wait()
+
+
+def test_another_name_gets_another_certificate_of_the_same_authority(tmp_path: Path) -> None:
+    hub(tmp_path, 6380, "hub.example.org")
+    before = {name: (tmp_path / name).read_bytes() for name in ("ca.pem", "server.pem", "worker.password")}
+    hub(tmp_path, 6380, "hub.example.org", "2001:db8::7")
+    assert (tmp_path / "ca.pem").read_bytes() == before["ca.pem"]
+    assert (tmp_path / "worker.password").read_bytes() == before["worker.password"]
+    assert (tmp_path / "server.pem").read_bytes() != before["server.pem"]
+    shown = subprocess.run(
+        ["openssl", "x509", "-in", tmp_path / "server.pem", "-noout", "-ext", "subjectAltName"],
+        capture_output=True, text=True, check=True,
+    ).stdout  # fmt: skip
+    assert "DNS:hub.example.org" in shown and "IP Address:2001:DB8:0:0:0:0:0:7" in shown
+
+
+@pytest.mark.parametrize("arguments", [(), ("--port", "x", "hub"), ("--nonsense",)])
+def test_mistakes(arguments: tuple[str, ...], tmp_path: Path) -> None:
+    told = subprocess.run([DEPLOY / "hub.sh", "--dir", tmp_path, *arguments], capture_output=True, text=True)
+    assert told.returncode == 2 and list(tmp_path.iterdir()) == []

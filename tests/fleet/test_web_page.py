@@ -1,0 +1,161 @@
+"""The page in a real browser, as a person uses it: the service, a worker, and the system's Chromium.
+
+With OCRFLEET_PICTURES=docs it also takes the pictures of docs/web.md.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from PIL import Image
+from playwright.sync_api import Browser, Page, expect, sync_playwright
+
+from tests.pictures import write_images
+from tests.tools import tool
+from tests.web_service import Served
+
+EXAMPLES = Path(__file__).parents[2] / "examples" / "images"
+CHOSEN = ("letter.jpg", "programme.pdf", "receipt.jpg")
+OWN_COLOURS = bytes.fromhex("0b63ce 1a7f37 c0262d ff2d55 596673 d5dbe1 f4f6f8 17202a ffffff 8bb4e6 8cbf9b ff96aa")
+TOKEN = "a-token-of-enough-characters"
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with sync_playwright() as playwright:
+        started = playwright.chromium.launch(
+            executable_path=tool("chromium", "apt-get install chromium"),
+            args=["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"],
+        )
+        yield started
+        started.close()
+
+
+@pytest.fixture
+def page(browser: Browser, served: Served) -> Iterator[Page]:  # closed before the service: it listens to events
+    opened = browser.new_page(viewport={"width": 1280, "height": 800}, locale="en-US")
+    said: list[str] = []
+    opened.on("console", lambda message: said.append(message.text) if message.type == "error" else None)
+    opened.on("pageerror", lambda error: said.append(str(error)))
+    yield opened
+    opened.close()
+    assert said == []  # no script failed, nothing was refused by the content security policy
+
+
+@pytest.fixture
+def served(environment: dict[str, str], tmp_path: Path) -> Iterator[Served]:
+    service = Served(environment, tmp_path / "web", "--local", TOKEN=TOKEN)
+    yield service
+    assert service.stop() == 0
+
+
+def log_in(page: Page, served: Served) -> None:
+    page.goto(served.url)
+    expect(page).to_have_url(f"{served.url}/login")
+    page.get_by_label("Token").fill("not the token at all")
+    page.get_by_role("button", name="Log in").click()
+    expect(page.get_by_role("alert")).to_have_text("That is not the token.")
+    page.get_by_label("Token").fill(TOKEN)
+    page.get_by_role("button", name="Log in").click()
+    expect(page.locator("#limits")).to_contain_text("10 files")  # its scripts are there
+
+
+def take_picture(page: Page, name: str, tmp_path: Path) -> None:
+    """At both widths; a picture in the documentation must stay small."""
+    to = Path(os.environ.get("OCRFLEET_PICTURES", tmp_path))
+    for width, height in ((1280, 800), (390, 844)):
+        page.set_viewport_size({"width": width, "height": height})
+        assert page.evaluate("document.documentElement.scrollWidth") <= width  # nothing sticks out to the right
+        target = to / f"{name}-{width}.png"
+        page.screenshot(path=target)
+        with Image.open(target) as picture, Image.new("P", (1, 1)) as palette:
+            # The page's own colours, which cover little of it, and forty of the photograph.
+            flat = picture.convert("RGB")
+            palette.putpalette([*OWN_COLOURS, *flat.quantize(40, dither=Image.Dither.NONE).getpalette()[:120]])
+            flat.quantize(palette=palette, dither=Image.Dither.NONE).save(target, optimize=True)
+        assert 10_000 < target.stat().st_size < 200_000
+    page.set_viewport_size({"width": 1280, "height": 800})
+
+
+def test_a_person_finds_text(page: Page, served: Served, tmp_path: Path) -> None:
+    torn = tmp_path / "torn.jpg"
+    torn.write_bytes(b"\xff\xd8\xff\xe0 torn")
+    log_in(page, served)
+    page.set_input_files("#files", [*(EXAMPLES / name for name in CHOSEN), torn])
+    rows = page.locator("#rows tr")
+    expect(page.locator("#job-state")).to_have_text("done", timeout=90_000)
+    expect(rows).to_have_count(6)  # the PDF has three pages
+    expect(rows.first).to_contain_text("torn.jpg")  # failures first, with their reason
+    expect(rows.first).to_contain_text("header is damaged")
+    assert "/jobs/" not in rows.first.inner_text()
+
+    page.get_by_role("button", name="letter.jpg").click()
+    boxes = page.locator("#stage polygon")
+    count = boxes.count()
+    assert count >= 15
+    width = page.locator("#stage img").evaluate("image => image.decode().then(() => image.naturalWidth)")
+    assert width == int(page.locator("#stage svg").get_attribute("viewBox").split()[2])  # boxes lie on their picture
+    boxes.first.hover()
+    expect(page.locator("#box-text")).to_contain_text("score 0.")
+    take_picture(page, "web", tmp_path)
+
+    scores = sorted(float(score) for score in boxes.evaluate_all("all => all.map(one => one.dataset.score)"))
+    least = scores[len(scores) // 2]
+    page.locator("#score").fill(f"{least:.2f}")
+    left = sum(score >= float(f"{least:.2f}") for score in scores)
+    assert 0 < left < count
+    expect(page.locator("#stage polygon:not(.low)")).to_have_count(left)
+    expect(page.locator("#box-text")).to_have_text(f"{left} of {count} boxes")
+    page.locator("#score").fill("0")
+
+    page.get_by_role("button", name="+", exact=True).click()
+    assert page.locator("#stage .sheet").evaluate("sheet => sheet.style.width") == "125%"
+
+    page.get_by_text("Download", exact=True).click()
+    with page.expect_download() as waiting:
+        page.get_by_role("link", name="coco").click()
+    coco = json.loads(waiting.value.path().read_text())
+    assert len(coco["images"]) == 5 and coco["annotations"]
+
+    (job,) = served.client(TOKEN).jobs()
+    (served.folder / "jobs" / job["job"] / "upload" / "torn.jpg").write_bytes((EXAMPLES / "receipt.jpg").read_bytes())
+    rows.first.get_by_role("button", name="Retry").click()
+    expect(page.locator("#rows td.ok")).to_have_count(6, timeout=60_000)
+
+    page.locator("#side").select_option("320")
+    page.get_by_role("button", name="Run again").click()
+    expect(page.locator("#rows .reason")).to_have_count(1, timeout=60_000)  # the browser sends its own torn file
+    newest = served.client(TOKEN).jobs()[0]
+    assert newest["job"] != job["job"] and newest["limit_side"] == 320
+
+
+def test_jobs_models_and_chinese(page: Page, served: Served, tmp_path: Path) -> None:
+    log_in(page, served)
+    job = served.client(TOKEN).submit(write_images(tmp_path / "in", 3))
+    job.wait(90)
+    page.get_by_role("link", name="Jobs").click()
+    row = page.locator("#all-jobs tr")
+    expect(row).to_contain_text("3 / 3")
+    expect(page.locator("#all-workers")).to_contain_text("MB")
+    row.get_by_role("button", name="Open").click()
+    expect(page.locator("#rows tr")).to_have_count(3)
+    expect(page.locator("#viewer-note")).to_contain_text("uploaded from another page")  # never a pixel from the server
+    assert page.locator("#stage polygon").count() > 0
+
+    page.get_by_role("link", name="Models").click()
+    expect(page.locator("#all-models")).to_contain_text("✓ dbnet-resnet18")
+    page.get_by_role("button", name="中文").click()
+    expect(page.get_by_role("heading", name="模型")).to_be_visible()
+    assert page.evaluate("document.documentElement.lang") == "zh-Hans"
+    page.get_by_role("button", name="English").click()
+
+    page.get_by_role("link", name="Jobs").click()
+    page.on("dialog", lambda dialog: dialog.accept())
+    row.get_by_role("button", name="Delete").click()
+    expect(row).to_have_text("No jobs yet.")
+    page.goto(f"{served.url}/api/v1/docs")
+    expect(page.get_by_role("heading", name="POST /api/v1/detect")).to_be_visible()

@@ -1,0 +1,49 @@
+"""Urgent pages are next, however much of another job waits."""
+
+from __future__ import annotations
+
+import json
+
+from producer.job.feed import URGENT_PAGES, Feeder
+from producer.job.manifest import ManifestLine
+from worker.app import IMAGE_QUEUE, app_for
+from worker.broker import queue
+from worker.ledger import Ledger
+from worker.settings import Settings
+
+
+def lines(count: int) -> list[ManifestLine]:
+    return [ManifestLine(index, f"{index}.jpg", "file:///a.jpg", 0) for index in range(count)]
+
+
+def taken(ledger: Ledger) -> str:
+    """The task that a worker would be given now."""
+    raw = ledger.client.rpop(IMAGE_QUEUE)
+    return str(json.loads(raw)["headers"]["id"])
+
+
+def test_urgent_pages_pass_those_that_wait(ledger: Ledger, settings: Settings) -> None:
+    """Before: 5 urgent pages waited for 200 to 330 pages of a big job."""
+    app = app_for(settings)
+    ledger.create("big", 1000, {})
+    ledger.create("soon", 5, {})
+    big = Feeder(app, ledger, "big", lines(1000))
+    big.step()
+    assert sum(queue.depth(ledger.client)) == 256
+    late = Feeder(app, ledger, "soon", lines(5))
+    assert late.step() == 0, "not urgent: the window is full"
+    soon = Feeder(app, ledger, "soon", lines(5), urgent=True)
+    assert soon.step() == 5
+    assert {taken(ledger) for _ in range(5)} == {f"soon:{index}" for index in range(5)}
+    assert taken(ledger) == "big:0"
+
+
+def test_an_urgent_job_does_not_fill_redis(ledger: Ledger, settings: Settings) -> None:
+    app = app_for(settings)
+    ledger.create("big", 1000, {})
+    ledger.create("soon", 1000, {})
+    Feeder(app, ledger, "big", lines(1000)).step()
+    soon = Feeder(app, ledger, "soon", lines(1000), urgent=True)
+    for _ in range(5):
+        soon.step()
+    assert soon.sent == URGENT_PAGES

@@ -1,0 +1,152 @@
+"""Archives that a scan must survive: each costs a failed record, in bounded memory and time, and the job goes on."""
+
+from __future__ import annotations
+
+import io
+import tarfile
+import time
+import zipfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from threading import Event, Thread
+
+import pytest
+
+from producer.archive_process.lister import ArchiveLister
+from producer.archive_process.program import MEMORY_BYTES
+from producer.sources.archive import members
+from producer.sources.passed_over import LINKS, PassedOver
+from producer.sources.scan import FoundPage, scan
+from tests.hostile import long_name_tar, many_entries_zip, nameless_zip, slow_tar_xz
+from tests.pictures import write_images
+
+ALLOWED_MB = (MEMORY_BYTES >> 20) + 150
+
+
+class Watched:
+    """A lister, and the largest memory of its process."""
+
+    def __init__(self, patience_s: float) -> None:
+        self.lister = ArchiveLister(patience_s)
+        self.peak_mb = 0.0
+        self._over = Event()
+        self._thread = Thread(target=self._watch)
+        self._thread.start()
+
+    def _watch(self) -> None:
+        while not self._over.wait(0.02):
+            try:
+                process = self.lister.process
+                status = Path(f"/proc/{process.pid}/status").read_text() if process else ""
+            except OSError:
+                continue
+            peaks = [int(line.split()[1]) / 1024 for line in status.splitlines() if line.startswith("VmHWM")]
+            self.peak_mb = max([self.peak_mb, *peaks])
+
+    def stop(self) -> None:
+        self._over.set()
+        self._thread.join()
+        self.lister.stop()
+
+
+@pytest.fixture
+def watched() -> Iterator[Watched]:
+    watching = Watched(patience_s=20.0)
+    yield watching
+    watching.stop()
+
+
+def scanned(folder: Path, lister: ArchiveLister) -> list[FoundPage]:
+    return list(scan([str(folder)], list_members=lister.members))
+
+
+def truncated_gz(path: Path) -> None:
+    path.write_bytes(b"\x1f\x8b\x08")
+
+
+def no_name(path: Path) -> None:
+    path.write_bytes(nameless_zip())
+
+
+def long_name(path: Path) -> None:
+    path.write_bytes(long_name_tar())
+
+
+def many(path: Path) -> None:
+    many_entries_zip(path)
+
+
+def slow(path: Path) -> None:
+    path.write_bytes(slow_tar_xz())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "make"),
+    [
+        ("b.tar.gz", truncated_gz),
+        ("c.zip", no_name),
+        ("b.txz", long_name),
+        ("b.tar.xz", slow),
+        ("b.zip", many),
+    ],
+    ids=["3 bytes of gz", "no name", "a name of 1.5 GB", "slow xz", "a million members"],
+)
+def test_a_hostile_archive_is_a_failed_record(
+    name: str, make: Callable[[Path], None], watched: Watched, tmp_path: Path
+) -> None:
+    """Before: TypeError, IndexError, > 3 GB, minutes, and 496 MB in the producer itself, and the scan was over."""
+    write_images(tmp_path, 2)
+    make(tmp_path / name)
+    began = time.monotonic()
+    pages = scanned(tmp_path, watched.lister)
+    seconds = time.monotonic() - began
+    failed = [page for page in pages if page.problem]
+    assert sum(page.image.startswith("image-") for page in pages) == 2
+    if make is not no_name:  # which has no other members; what has a name is taken
+        assert [(page.image, page.problem.type) for page in failed if page.problem] == [(name, "CorruptImage")]
+    print(f"{name}: {watched.peak_mb:.0f} MB, {seconds:.1f} s, {failed[-1].problem if failed else None}")
+    assert watched.peak_mb < ALLOWED_MB
+    assert seconds < 40
+
+
+def test_the_process_lists_what_this_one_lists(tmp_path: Path, watched: Watched) -> None:
+    photo = next(write_images(tmp_path / "in", 1)[0].parent.iterdir()).read_bytes()
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as bundle:
+        for member in ("a/b.jpg", "ü.jpg", "__MACOSX/x.jpg", ".hidden.jpg", "notes.txt"):
+            bundle.writestr(member, photo)
+    with tarfile.open(tmp_path / "a.tar.gz", "w:gz") as tar:
+        for member in ("b.jpg", b"\xe9.jpg".decode("utf-8", "surrogateescape"), "c.tif"):
+            info = tarfile.TarInfo(member)
+            info.size = len(photo)
+            tar.addfile(info, io.BytesIO(photo))
+    for name, kind in (("a.zip", "zip"), ("a.tar.gz", "tar")):
+        here, there = PassedOver(), PassedOver()
+        ours = [(m.name, m.shown, m.look()) for m in members(tmp_path / name, kind, passed=here)]  # type: ignore[arg-type]
+        found = watched.lister.members(tmp_path / name, kind, passed=there)  # type: ignore[arg-type]
+        assert [(m.name, m.shown, m.look()) for m in found] == ours and len(ours) >= 3
+        assert there.counts == here.counts and LINKS not in there.counts
+
+
+def test_a_lost_process_is_started_again(tmp_path: Path, watched: Watched) -> None:
+    for name in ("a.zip", "b.zip"):
+        with zipfile.ZipFile(tmp_path / name, "w") as bundle:
+            bundle.writestr("x.jpg", b"\xff\xd8\xff")
+    assert len(scanned(tmp_path, watched.lister)) == 2
+    assert watched.lister.process
+    first = watched.lister.process
+    assert len(scanned(tmp_path, watched.lister)) == 2 and watched.lister.process is first, "one process for all"
+    first.kill()
+    first.wait()
+    assert len(scanned(tmp_path, watched.lister)) == 2
+
+
+def test_a_list_that_is_left_in_the_middle_leaves_no_process(tmp_path: Path, watched: Watched) -> None:
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as bundle:
+        for number in range(1000):
+            bundle.writestr(f"{number}.jpg", b"\xff\xd8\xff")
+    found = watched.lister.members(tmp_path / "a.zip", "zip")
+    next(found)
+    process = watched.lister.process
+    found.close()  # type: ignore[attr-defined]
+    assert process is not None and process.poll() is not None and watched.lister.process is None

@@ -1,0 +1,64 @@
+from __future__ import annotations
+
+from pathlib import Path, PurePosixPath
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from detector.errors import ImageError
+from producer.web.names import fitting_name, free_name, safe_upload_name
+
+STARTS = {"a.jpg": b"\xff\xd8\xff\xe0", "a.png": b"\x89PNG\r\n\x1a\n", "a.pdf": b"%PDF-1.7\n", "a.tif": b"II*\0"}
+
+
+@given(st.text(max_size=200))
+def test_no_name_leads_out_of_its_folder(name: str) -> None:
+    path = safe_upload_name(name)
+    assert not path.is_absolute() and path.parts
+    assert all(part not in ("", ".", "..") and not part.startswith(".") and "\0" not in part for part in path.parts)
+    assert all(len(part.encode()) <= 255 for part in path.parts)
+
+
+@pytest.mark.parametrize(
+    ("name", "safe"),
+    [
+        ("../../etc/passwd", "etc/passwd"),
+        ("/abs/a.jpg", "abs/a.jpg"),
+        ("C:\\scans\\a.jpg", "C_/scans/a.jpg"),
+        (".hidden.jpg", "_hidden.jpg"),
+        ("", "upload"),
+        ("..", "upload"),
+        ("a\nb.jpg", "a_b.jpg"),
+    ],
+)
+def test_names(name: str, safe: str) -> None:
+    assert safe_upload_name(name) == PurePosixPath(safe)
+
+
+@pytest.mark.parametrize(("name", "start"), STARTS.items())
+def test_the_ending_says_what_the_bytes_are(tmp_path: Path, name: str, start: bytes) -> None:
+    file = tmp_path / "x"
+    file.write_bytes(start.ljust(64, b"\0"))
+    assert fitting_name(file, PurePosixPath(name), archives=False) == PurePosixPath(name)
+    wanted = f"photo{Path(name).suffix}"
+    assert fitting_name(file, PurePosixPath("photo"), archives=False) == PurePosixPath(wanted)
+
+
+@pytest.mark.parametrize("data", [b"", b"hello", b"<html>", b"PK\x03\x04 zip", b"MZ\x90"])
+def test_what_is_no_image_is_refused(tmp_path: Path, data: bytes) -> None:
+    file = tmp_path / "x"
+    file.write_bytes(data)
+    with pytest.raises(ImageError):
+        fitting_name(file, PurePosixPath("a.jpg"), archives=False)
+
+
+def test_a_zip_is_one_where_it_is_welcome(tmp_path: Path) -> None:
+    file = tmp_path / "x"
+    file.write_bytes(b"PK\x03\x04 zip")
+    assert fitting_name(file, PurePosixPath("scans"), archives=True) == PurePosixPath("scans.zip")
+
+
+def test_two_of_one_name_are_both_kept(tmp_path: Path) -> None:
+    (tmp_path / "a.jpg").touch()
+    assert free_name(tmp_path, PurePosixPath("a.jpg")) == PurePosixPath("a-2.jpg")

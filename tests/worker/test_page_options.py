@@ -1,0 +1,50 @@
+"""What a job asks of its pages: in the message, on the detector, and not after it."""
+
+from __future__ import annotations
+
+import json
+import resource
+
+import pytest
+
+from detector.predictor import TextDetector
+from worker.messages import ImageTask, MessageError, decode_task, encode
+from worker.page_options import PageOptions, adjusted
+
+
+def test_options_travel_and_cost_nothing_where_there_are_none() -> None:
+    options = PageOptions(box_threshold=0.7, tiled=False, memory_limit_mb=200)
+    task = ImageTask(job="j", index=0, image="a", uri="file:///a", options=options)
+    assert decode_task(encode(task)).options == options
+    assert json.loads(encode(task))["options"] == {"box_threshold": 0.7, "tiled": False, "memory_limit_mb": 200}
+    assert b"options" not in encode(ImageTask(job="j", index=0, image="a", uri="file:///a"))
+
+
+@pytest.mark.parametrize(
+    "options",
+    ['{"box_threshold":2}', '{"unclip_ratio":-1}', '{"binarize":"x"}', '{"memory_limit_mb":0}', '{"tiled":1}'],
+)
+def test_unusable_options_are_refused(options: str) -> None:
+    with pytest.raises(MessageError):
+        decode_task(f'{{"job":"j","index":0,"image":"a","uri":"u","options":{options}}}'.encode())
+
+
+@pytest.mark.parametrize(
+    ("own", "asked", "mb"), [(256, 100, 100), (256, 1024, 256), (None, 100, 100), (256, None, 256)]
+)
+def test_a_message_can_only_lower_a_workers_limit(own: int | None, asked: int | None, mb: int) -> None:
+    assert PageOptions(memory_limit_mb=asked).memory_limit(own) == mb << 20
+    assert PageOptions().memory_limit(None) is None
+
+
+def test_the_detector_is_as_before_after_the_page() -> None:
+    detector = TextDetector("dbnet-mobilenet-v3-small")
+    before = detector.thresholds, detector.tiled, detector.memory_limit, detector.max_bytes
+    rlimit = resource.getrlimit(resource.RLIMIT_DATA)
+    with adjusted(detector, PageOptions(binarize=0.4, unclip_ratio=2, tiled=True, memory_limit_mb=500), None):
+        assert (detector.thresholds.binarize, detector.thresholds.unclip_ratio) == (0.4, 2)
+        assert detector.thresholds.box_threshold == before[0].box_threshold
+        assert detector.tiled and detector.memory_limit == 500 << 20 and detector.max_bytes <= 500 << 20
+        assert resource.getrlimit(resource.RLIMIT_DATA) != rlimit
+    assert (detector.thresholds, detector.tiled, detector.memory_limit, detector.max_bytes) == before
+    assert resource.getrlimit(resource.RLIMIT_DATA) == rlimit

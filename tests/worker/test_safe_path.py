@@ -1,0 +1,82 @@
+"""Programs started in a folder of strangers' files import nothing from it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.pictures import write_images
+from tests.ports import free_port
+from tests.processes import command, wait_until
+
+TRAPS = ("worker", "celery", "kombu", "redis", "numpy", "cv2", "detector", "producer", "flowerconfig", "billiard")
+
+
+@pytest.fixture
+def strange(tmp_path: Path) -> Path:
+    """A folder whose files, imported, leave a mark."""
+    folder = tmp_path / "strange"
+    folder.mkdir()
+    for name in TRAPS:
+        (folder / f"{name}.py").write_text(f"open({str(tmp_path / 'taken')!r}, 'a').write('{name}\\n')\n")
+    return folder
+
+
+def taken(strange: Path) -> str:
+    mark = strange.parent / "taken"
+    return mark.read_text() if mark.exists() else ""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "ready"),
+    [
+        (("start",), " ready."),
+        (("beat",), "beat: Starting"),
+        (("flower", "--port", "PORT"), "Visit me at"),
+    ],
+)
+def test_worker_programs(
+    environment: dict[str, str], strange: Path, arguments: tuple[str, ...], ready: str, tmp_path: Path
+) -> None:
+    words = [str(free_port()) if word == "PORT" else word for word in arguments]
+    log = tmp_path / "log"
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            [Path(sys.executable).parent / "ocr-worker", *words],
+            env=environment, cwd=strange, stdout=output, stderr=output, start_new_session=True,
+        )  # fmt: skip
+    try:
+        wait_until(lambda: ready in log.read_text() or process.poll() is not None, seconds=60, what=ready)
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+    assert ready in log.read_text() and taken(strange) == ""
+
+
+def test_run_beside_strange_files(environment: dict[str, str], strange: Path) -> None:
+    """The output folder, in which workers start, and the images' folder hold such files."""
+    write_images(strange, 1)
+    (strange / ".ocrfleet").mkdir()
+    for name in TRAPS:
+        (strange / ".ocrfleet" / f"{name}.py").write_text((strange / f"{name}.py").read_text())
+    program = Path(sys.executable).parent / "ocr-producer"
+    told = subprocess.run([program, "run", ".", "-o", ".", "-q"], env=environment, cwd=strange, capture_output=True)
+    assert told.returncode == 0, told.stderr
+    assert taken(strange) == ""
+
+
+def test_flower_on_a_taken_port_is_one_line(environment: dict[str, str]) -> None:
+    import socket
+
+    with socket.socket() as taken_port:
+        taken_port.bind(("127.0.0.1", 0))
+        taken_port.listen()
+        port = taken_port.getsockname()[1]
+        told = command(environment, "ocr-worker", "flower", "--port", str(port))
+    assert told.returncode == 2 and told.stderr.count("\n") == 1
+    assert f"cannot listen on 127.0.0.1:{port}: Address already in use; choose another --port" in told.stderr

@@ -1,0 +1,123 @@
+"""Whether what came off a queue is a Celery message such as ours: what is not can end Celery's main process.
+
+Celery trusts whoever may write to the broker: a time limit that is a word, an id that is a list or a body that is no
+base64 raises where nobody catches it, and the message goes back to the queue, for the next worker to die of.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+from collections.abc import Mapping
+
+from celery.utils.time import maybe_iso8601
+
+# Celery's own headers (protocol 2) that are text or absent.
+_TEXT_OR_NONE = (
+    *("lang", "root_id", "parent_id", "group", "shadow", "origin", "argsrepr", "kwargsrepr", "eta", "expires"),
+)
+_TIMES = ("eta", "expires")
+_CHECKED_BODY_BYTES = 1 << 20
+
+
+def wrong_shape(raw: object) -> str:
+    """Why this is not a message a worker may be given; empty if it is one.
+
+    Args:
+        raw: what the JSON on the queue says.
+    """
+    if not isinstance(raw, dict):
+        return f"a {type(raw).__name__}, not an object"
+    properties, headers = raw.get("properties"), raw.get("headers")
+    return _wrong_properties(properties) or _wrong_headers(headers) or _wrong_body(raw, properties)
+
+
+def _wrong_properties(properties: object) -> str:
+    if not isinstance(properties, dict):
+        return "no properties"
+    tag, delivery = properties.get("delivery_tag"), properties.get("delivery_info")
+    if not isinstance(tag, str) or not tag:
+        return "no delivery_tag"
+    if not isinstance(delivery, dict):
+        return "no delivery_info"
+    if not isinstance(delivery.get("exchange"), str) or not isinstance(delivery.get("routing_key"), str):
+        return "delivery_info without exchange and routing_key"
+    for name in ("reply_to", "correlation_id"):
+        if not isinstance(properties.get(name), str | None):
+            return f"{name} is no text"
+    priority = properties.get("priority")
+    if priority is not None and not _is_count(priority):
+        return "priority is no number"
+    return ""
+
+
+def _wrong_headers(headers: object) -> str:
+    if not isinstance(headers, dict):
+        return "no headers"
+    for name in ("task", "id"):
+        if not isinstance(headers.get(name), str) or not headers[name]:
+            return f"no {name}"
+    for name in _TEXT_OR_NONE:
+        if not isinstance(headers.get(name), str | None):
+            return f"{name} is no text"
+    if any(not _is_time(headers[name]) for name in _TIMES if headers.get(name)):
+        return "eta or expires is no time"
+    if headers.get("compression") is not None:
+        return "compressed"
+    retries = headers.get("retries")
+    if retries is not None and not _is_count(retries):
+        return "retries is no number"
+    return _wrong_limits(headers) or _wrong_stamps(headers)
+
+
+def _wrong_limits(headers: Mapping[str, object]) -> str:
+    limits = headers.get("timelimit")
+    if limits is None:
+        return ""
+    if not isinstance(limits, list) or len(limits) != 2:
+        return "timelimit is no pair"
+    numbers = [limit for limit in limits if limit is not None]
+    return "" if all(_is_count(limit) for limit in numbers) else "timelimit is no number"
+
+
+def _wrong_stamps(headers: Mapping[str, object]) -> str:
+    stamps, names = headers.get("stamps"), headers.get("stamped_headers")
+    if not isinstance(stamps, dict | None) or not isinstance(names, list | None):
+        return "stamps"
+    return "" if all(isinstance(name, str) for name in names or []) else "stamps"
+
+
+def _wrong_body(raw: Mapping[str, object], properties: object) -> str:
+    assert isinstance(properties, dict)
+    if raw.get("content-type") != "application/json":
+        return f"ContentDisallowed: content-type {raw.get('content-type')!r:.40}; ours are JSON"
+    if not isinstance(raw.get("content-encoding"), str) or raw["content-encoding"] != "utf-8":
+        return "content-encoding is not utf-8"
+    body, encoding = raw.get("body"), properties.get("body_encoding")
+    if not isinstance(body, str) or len(body) > _CHECKED_BODY_BYTES:
+        return "no body, or a body of over 1 MB"
+    if encoding not in ("base64", "utf-8", None):
+        return f"body_encoding {encoding!r:.40}"
+    try:
+        value = json.loads(base64.b64decode(body, validate=True) if encoding == "base64" else body)
+    except (binascii.Error, ValueError, RecursionError):
+        return "the body is no JSON"
+    if not isinstance(value, list) or len(value) != 3:
+        return "the body is not [args, kwargs, embed]"
+    args, kwargs, embed = value
+    if not isinstance(args, list) or not isinstance(kwargs, dict) or not isinstance(embed, dict | None):
+        return "the body is not [args, kwargs, embed]"
+    # Ours have no callbacks, chains or chords: what a stranger asks to be sent on is not.
+    return "it asks for callbacks" if any((embed or {}).values()) else ""
+
+
+def _is_count(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < 1e9
+
+
+def _is_time(value: str) -> bool:
+    try:
+        return maybe_iso8601(value) is not None
+    except (ValueError, TypeError, OverflowError):
+        return False

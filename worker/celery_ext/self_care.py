@@ -1,0 +1,75 @@
+"""What every worker's main process does for the fleet, one of them at a time: send stranded pages again.
+
+Beat asks for it too, but a fleet whose beat is gone must lose no page by that, only the nightly cleanup.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from celery import Celery
+from celery.utils.log import get_logger
+from kombu.exceptions import OperationalError
+from redis import RedisError
+
+from worker.celery_ext.request import main_ledger
+from worker.ledger import reconcile
+
+logger = get_logger(__name__)
+EVERY_S = 10.0
+# After an error: what answers late must not hold up the event loop each time; what refuses may stop soon.
+SLOW_S = 5.0
+
+
+class SelfCare:
+    """Looks for stranded pages from the event loop, in two short steps instead of one that sleeps in between."""
+
+    def __init__(self, app: Celery, call_later: Callable[[float, Callable[[], None]], object]) -> None:
+        """Look for nothing yet.
+
+        Args:
+            app: sends the messages.
+            call_later: of the event loop.
+        """
+        self._app = app
+        self._call_later = call_later
+        self._missing: dict[str, list[int]] = {}
+        self._slow_until = 0.0
+
+    def look(self) -> None:
+        """First step: send what has lapsed; what is in no queue is looked for among what workers hold, later."""
+        if time.monotonic() < self._slow_until:
+            return
+        self._guarded(self._look)
+
+    def _look(self) -> None:
+        ledger = main_ledger()
+        if not ledger.client.set(reconcile.LOCK_KEY, 1, nx=True, ex=reconcile.LOCK_S):
+            return
+        self._missing = {}
+        for job in reconcile.open_jobs(ledger):
+            lapsed, missing = reconcile.suspects(ledger, job)
+            reconcile.send_again(self._app, ledger, job, lapsed)
+            if missing:
+                self._missing[job] = missing
+        if self._missing:
+            self._call_later(reconcile.GAP_S, self.confirm)
+
+    def confirm(self) -> None:
+        """Second step: send what no worker holds either."""
+        self._guarded(self._confirm)
+
+    def _confirm(self) -> None:
+        missing, self._missing = self._missing, {}
+        for job, indices in missing.items():
+            ledger = main_ledger()
+            reconcile.send_again(self._app, ledger, job, reconcile.held_by_nobody(ledger, job, indices))
+
+    def _guarded(self, step: Callable[[], None]) -> None:
+        try:
+            step()
+        except (RedisError, OperationalError, OSError) as error:
+            # It answers late, or refuses: another worker does it, or this one a little later.
+            logger.warning("could not look for stranded pages: %s", error)
+            self._slow_until = time.monotonic() + SLOW_S
