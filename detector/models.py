@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from detector.errors import ModelError
+from detector.public.models import fetched_folder, how_to_fetch
 from detector.thresholds import Thresholds
 
 WEIGHTS_FOLDER = Path(__file__).parent / "weights"
@@ -22,6 +23,9 @@ IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 """RGB, of values in [0, 1]; what ImageNet-trained backbones expect (torchvision documentation)."""
 
+TENSORS = ("image", "probability")
+"""Input and output of our own networks; a fetched model's card names its own."""
+
 
 @dataclass(frozen=True, slots=True)
 class ModelCard:
@@ -32,8 +36,10 @@ class ModelCard:
         path: the .onnx or .safetensors file.
         sha256: of that file, hex.
         precision: "int8", "fp16" or "fp32".
-        mean, std: of the RGB input in [0, 1].
+        mean, std: of the input in [0, 1].
         thresholds: of the post-processing.
+        channels: order in which the network takes the pixels, "rgb" or "bgr"; mean and std are in that order.
+        tensors: names of the network's input and of its output.
         details: the whole card as written (scores, data, recipe).
     """
 
@@ -44,6 +50,8 @@ class ModelCard:
     mean: tuple[float, float, float] = IMAGENET_MEAN
     std: tuple[float, float, float] = IMAGENET_STD
     thresholds: Thresholds = field(default_factory=Thresholds)
+    channels: str = "rgb"
+    tensors: tuple[str, str] = TENSORS
     details: dict[str, Any] = field(default_factory=dict)
 
 
@@ -51,9 +59,14 @@ _ENDINGS = {"int8_onnx": (".int8.onnx", ".onnx", ".fp32.onnx"), "fp16_safetensor
 
 
 def model_folders() -> list[Path]:
-    """Where models are looked for by name: the shipped ones, then the folders of OCRFLEET_MODELS (colons between)."""
+    """Where models are looked for by name: shipped, in the folders of OCRFLEET_MODELS (colons between), fetched."""
+    return [WEIGHTS_FOLDER, *registered_folders(), fetched_folder("detector")]
+
+
+def registered_folders() -> list[Path]:
+    """The folders of OCRFLEET_MODELS."""
     registered = os.environ.get(MODELS_VARIABLE, "").split(os.pathsep)
-    return [WEIGHTS_FOLDER, *(Path(folder).expanduser() for folder in registered if folder)]
+    return [Path(folder).expanduser() for folder in registered if folder]
 
 
 def _find(name: str, kind: str, folders: list[Path]) -> Path | None:
@@ -98,6 +111,8 @@ def weights_path(name: str, kind: str = "int8_onnx", folder: Path | None = None)
                     f"version into a folder, and name that in {MODELS_VARIABLE}"
                 )
             raise ModelError(f"model {name!r} has no file {missing}{remedy}")
+        if public := how_to_fetch(name):
+            raise ModelError(public)
         raise ModelError(f"no model {name!r} (known: {known}); give one of these names or the path of an .onnx file")
     return path
 
@@ -147,9 +162,12 @@ def load_card(model: str | Path, kind: str = "int8_onnx", folder: Path | None = 
     try:
         thresholds = _thresholds(details)
         mean, std = (_triple(details.get(key, value)) for key, value in _NORMALISATION)
+        given, found = map(str, details.get("tensors", TENSORS))
     except (TypeError, ValueError) as error:
         raise ModelError(f"{written}: thresholds are numbers, mean and std three numbers each ({error})") from error
-    return ModelCard(str(details.get("name", stem)), path, sha256, precision, mean, std, thresholds, details)
+    channels = str(details.get("channels", "rgb"))
+    name = str(details.get("name", stem))
+    return ModelCard(name, path, sha256, precision, mean, std, thresholds, channels, (given, found), details)
 
 
 def _thresholds(details: dict[str, Any]) -> Thresholds:

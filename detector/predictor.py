@@ -7,7 +7,7 @@ import os
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypedDict, cast
+from typing import TYPE_CHECKING, TypedDict, cast
 
 import cv2
 import numpy as np
@@ -24,16 +24,23 @@ from detector.memory import decode_budget, resident_bytes
 from detector.models import DEFAULT_MODEL, ModelCard, load_card
 from detector.postprocess import Box, Map, find_boxes
 from detector.preprocess import Normaliser, normalise
+from detector.reading.detection import DetectionViews
 from detector.runtimes import Runtime, file_kind, load_runtime
 from detector.runtimes.tuned import RUNTIMES, Candidate, tuned
 from detector.thresholds import Thresholds
 from detector.tiling import WholePage, blend_overview, merged_map
+
+if TYPE_CHECKING:
+    from detector.reading.line import Line
+    from detector.reading.reader import LineReader
 
 __all__ = ["Box", "Detection", "ModelInfo", "TextDetector", "normalise"]
 
 NETWORK_BYTES_PER_PIXEL = 70
 """What a run of dbnet-resnet18 takes beside the page (ONNX Runtime, measured at 1280 to 2048); smaller ones less."""
 
+READING_BYTES = 64 * 2**20
+"""What reading takes beside page and networks: ONNX Runtime's memory for one batch of lines (ppocr-v6-rec-small)."""
 THIN_MARGIN = 1.1
 """A page of this many times limit_side² pixels (a long one, see `target_size`) is run in tiles; sides are rounded."""
 
@@ -56,7 +63,7 @@ class ModelInfo:
 
 
 @dataclass(frozen=True, slots=True)
-class Detection:
+class Detection(DetectionViews):
     """What was found on one page.
 
     Attributes:
@@ -66,8 +73,9 @@ class Detection:
         flags: of "downscaled", "exif_rotated", "page_rendered", "degraded", "tiled", "attachments", "damaged",
             "blank", "small_text_lost".
         seconds: wall time of "open" (read, decode, shrink), "infer" (normalise, network; of a page in
-            strips decoding too) and "post" (boxes).
+            strips decoding too), "post" (boxes) and, if the page was read, "read".
         share: of its rows that could be read, of a damaged page.
+        lines: what stands in the boxes, in their order; None if the page was not read.
     """
 
     width: int
@@ -77,6 +85,7 @@ class Detection:
     flags: tuple[str, ...]
     seconds: dict[str, float]
     share: float | None = None
+    lines: list[Line] | None = None
 
 
 class _Budget(TypedDict):
@@ -117,6 +126,7 @@ class TextDetector:
         thresholds: of the post-processing, instead of those on the model's card.
         tiled: pages larger than a tile of 672x672 are run in overlapping tiles (detector.tiling); `limit_side` then
             costs time and a few megabytes of map, not memory of the network.
+        read: name of a recogniser on this machine, or path of its .onnx file: the boxes of every page are read too.
 
     Raises:
         ModelError: no such model or runtime, or it cannot be loaded.
@@ -138,24 +148,53 @@ class TextDetector:
         memory_limit: int | None = None,
         thresholds: Thresholds | None = None,
         tiled: bool = False,
+        read: str | Path | None = None,
     ) -> None:
         self.card, self._runtime, threads = _load(model, runtime, threads, limit_side, tiled, memory_limit)
         self.threads = threads
-        self._normalise = Normaliser(self.card.mean, self.card.std)
+        self._normalise = Normaliser(self.card.mean, self.card.std, self.card.channels)
         self.thresholds = thresholds or self.card.thresholds
         self.limit_side = limit_side
         self.tiled = tiled
         self.max_pixels = max_pixels
         self.memory_limit = memory_limit
-        self.max_bytes = max_bytes
-        if memory_limit is not None:
-            self.max_bytes = min(max_bytes, decode_budget(memory_limit, resident_bytes()))
+        self.max_bytes = self._most_bytes = max_bytes
+        self._reader: LineReader | None = None
+        self._read = read
+        if read is not None:
+            self.load_reader(read)
+        self._fit_memory()
         self.info = ModelInfo(self.card.name, self.card.sha256, self._runtime.name)
 
+    def _fit_memory(self) -> None:
+        """What a page may take: what the limit leaves beside the networks, and a batch of lines if they are read."""
+        if self.memory_limit is not None:
+            held = resident_bytes() + (READING_BYTES if self._reader else 0)
+            self.max_bytes = min(self._most_bytes, decode_budget(self.memory_limit, held))
+
+    def load_reader(self, reader: str | Path) -> LineReader:
+        """The recogniser, loaded now unless it is the one that is loaded already.
+
+        Raises:
+            ModelError: it is not on this machine, or cannot be loaded.
+        """
+        from detector.reading.reader import LineReader
+
+        if self._reader is None or str(reader) not in (self._reader.name, self._reader.source):
+            self._reader = LineReader(reader, self.threads)
+            self._fit_memory()
+        return self._reader
+
     def detect(
-        self, source: Source | Picture, page: int = 0, *, limit_side: int | None = None, channels: Channels = "rgb"
+        self,
+        source: Source | Picture,
+        page: int = 0,
+        *,
+        limit_side: int | None = None,
+        channels: Channels = "rgb",
+        read: str | Path | None = None,
     ) -> Detection:
-        """Finds the text on one page.
+        """Finds the text on one page, and reads it if the detector or this call names a recogniser.
 
         Args:
             source: path of an image, TIFF or PDF; such a file's content as bytes; a binary file object; a numpy array,
@@ -163,6 +202,7 @@ class TextDetector:
             page: of a TIFF or PDF, counted from 0.
             limit_side: instead of the detector's own.
             channels: of an array's last axis: "rgb", or "bgr" as OpenCV has it.
+            read: a recogniser instead of the detector's own.
 
         Raises:
             ImageError: NotFound, CorruptImage, UnsupportedFormat or TooLarge.
@@ -175,14 +215,30 @@ class TextDetector:
             seen = self._see(source, page, limit_side or self.limit_side, channels)
             inferred = time.perf_counter()
             boxes = self._boxes(seen.map, seen.width, seen.height)
+            done = time.perf_counter()
+            reader = self._read if read is None else read
+            lines = None if reader is None else self._lines(reader, source, page, boxes, seen, channels)
         except Exception as error:
             if is_out_of_memory(error) and not isinstance(error, MemoryError):
                 raise MemoryError(str(error)) from error
             raise
-        done = time.perf_counter()
         seconds = {"open": seen.ready - started, "infer": inferred - seen.ready, "post": done - inferred}
+        if lines is not None:
+            seconds["read"] = time.perf_counter() - done
         flags = (*seen.flags, *remarks(seen.map.shape, (seen.width, seen.height), blank=seen.blank and not boxes))
-        return Detection(seen.width, seen.height, boxes, seen.map.shape, flags, seconds, seen.share)
+        return Detection(seen.width, seen.height, boxes, seen.map.shape, flags, seconds, seen.share, lines)
+
+    def _lines(
+        self, name: str | Path, source: Source | Picture, page: int, boxes: list[Box], seen: _Seen, channels: Channels
+    ) -> list[Line]:
+        """Reads the boxes on the page opened again, as large as its lines need to be; detection is left as it was."""
+        reader = self.load_reader(name)
+        if not boxes:
+            return []
+        corners = [box.points for box in boxes]
+        side = reader.side(corners, seen.width, seen.height)
+        pixels = self._open(source, page, side, channels).pixels
+        return reader.read(pixels, corners, seen.width, seen.height)
 
     def _see(self, source: Source | Picture, page: int, limit_side: int, channels: Channels) -> _Seen:
         """The page's map: of a page in memory, or, where tiles allow it, of one read in strips."""

@@ -22,12 +22,14 @@ class Normaliser:
     """Makes the network's input.
 
     Args:
-        mean, std: of the RGB channels in [0, 1], as the model's card says.
+        mean, std: of the channels in [0, 1], in the network's order, as the model's card says.
+        channels: that order, "rgb" or "bgr".
     """
 
-    def __init__(self, mean: Three, std: Three) -> None:
+    def __init__(self, mean: Three, std: Three, channels: str = "rgb") -> None:
         values = np.arange(256, dtype=np.float32) / np.float32(255)
         self._tables = [(values - np.float32(m)) / np.float32(s) for m, s in zip(mean, std, strict=True)]
+        self._order = (2, 1, 0) if channels == "bgr" else (0, 1, 2)
         self._kept = np.empty(0, np.float32)
         self._kept_plane = np.empty(0, np.uint8)
 
@@ -49,7 +51,7 @@ class Normaliser:
         batch[:, :, height:] = 0
         batch[:, :, :height, width:] = 0
         for channel, table in enumerate(self._tables):
-            cv2.extractChannel(pixels, channel, dst=plane)
+            cv2.extractChannel(pixels, self._order[channel], dst=plane)
             cv2.LUT(plane, table, dst=batch[0, channel, :height, :width])
         return batch
 

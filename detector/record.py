@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -13,7 +14,9 @@ from detector.errors import ImageError, show
 from detector.memory import peak_rss_mb
 
 if TYPE_CHECKING:
+    from detector.postprocess import Box
     from detector.predictor import Detection, ModelInfo
+    from detector.reading.line import Line
 
 SCHEMA = 1
 JOB = "detect"
@@ -34,11 +37,34 @@ ErrorType = Literal[
 ]
 
 
-class BoxRecord(msgspec.Struct, frozen=True):
-    """One text box: four corners clockwise from top-left in original upright pixels, and its score in [0, 1]."""
+class WordRecord(msgspec.Struct, frozen=True):
+    """A word of a read box: four corners from where it begins, in the direction of reading, and its score in [0, 1]."""
+
+    text: str
+    points: list[tuple[float, float]]
+    score: float
+
+
+class BoxRecord(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One text box: four corners clockwise from top-left in original upright pixels, and its score in [0, 1].
+
+    What follows is there only if the page was read:
+
+    Attributes:
+        text: "" if nothing could be read.
+        text_score: mean probability of its characters.
+        words: of the text.
+        angle: of the reading direction, degrees clockwise from left-to-right.
+        order: its place on the page as a person would read it, from 0.
+    """
 
     points: list[tuple[float, float]]
     score: float
+    text: str | None = None
+    text_score: float | None = None
+    words: list[WordRecord] | None = None
+    angle: float | None = None
+    order: int | None = None
 
 
 class ErrorRecord(msgspec.Struct, frozen=True):
@@ -49,13 +75,14 @@ class ErrorRecord(msgspec.Struct, frozen=True):
 
 
 class Seconds(msgspec.Struct, frozen=True):
-    """Where the time of one image went, seconds."""
+    """Where the time of one image went, seconds. ``read`` is there only if the page was read."""
 
     fetch: float = 0.0
     open: float = 0.0
     infer: float = 0.0
     post: float = 0.0
     total: float = 0.0
+    read: float | msgspec.UnsetType = msgspec.UNSET
 
 
 class ModelRecord(msgspec.Struct, frozen=True):
@@ -116,6 +143,49 @@ def worker_name(pid: int | None = None) -> str:
     return f"{socket.gethostname()}:{os.getpid() if pid is None else pid}"
 
 
+def box_records(boxes: Sequence[Box], lines: Sequence[Line] | None, digits: int = 2) -> list[BoxRecord]:
+    """The boxes of a page, with their text if it was read.
+
+    Args:
+        boxes: of the page.
+        lines: what stands in them; None if the page was not read.
+        digits: of the corners, behind the point.
+    """
+    corners = [[(round(float(x), digits), round(float(y), digits)) for x, y in box.points] for box in boxes]
+    if lines is None:
+        return [BoxRecord(points, round(float(box.score), 4)) for points, box in zip(corners, boxes, strict=True)]
+    return [
+        BoxRecord(
+            points,
+            round(float(box.score), 4),
+            line.text,
+            line.score,
+            [WordRecord(word.text, list(word.points), word.score) for word in line.words],
+            line.angle,
+            line.order,
+        )
+        for points, box, line in zip(corners, boxes, lines, strict=True)
+    ]
+
+
+def seconds_record(spent: Mapping[str, float], fetch_s: float, total_s: float) -> Seconds:
+    """Where a page's time went, rounded.
+
+    Args:
+        spent: seconds of "open", "infer", "post" and, if the page was read, "read".
+        fetch_s: until the page's bytes were here.
+        total_s: wall time of the page.
+    """
+    return Seconds(
+        fetch=round(fetch_s, 4),
+        open=round(spent["open"], 4),
+        infer=round(spent["infer"], 4),
+        post=round(spent["post"], 4),
+        total=round(total_s, 4),
+        read=round(spent["read"], 4) if "read" in spent else msgspec.UNSET,
+    )
+
+
 def ok_record(index: int, path: Path, page: int, detection: Detection, model: ModelInfo, total_s: float) -> ImageRecord:
     """The record of a page that was run here, without a queue.
 
@@ -136,10 +206,10 @@ def ok_record(index: int, path: Path, page: int, detection: Detection, model: Mo
         status="ok",
         width=detection.width,
         height=detection.height,
-        boxes=[BoxRecord(list(box.points), box.score) for box in detection.boxes],
+        boxes=box_records(detection.boxes, detection.lines),
         input_size=detection.input_size,
         flags=list(detection.flags),
-        seconds=Seconds(0.0, *(round(value, 4) for value in (spent["open"], spent["infer"], spent["post"], total_s))),
+        seconds=seconds_record(spent, 0.0, total_s),
         peak_rss_mb=round(peak_rss_mb(), 1),
         worker=worker_name(),
         model=ModelRecord(model.name, model.sha256, model.runtime),

@@ -44,7 +44,9 @@ def choose_shrinking(request: JobRequest, wanted: bool | None) -> JobRequest:
     current = read_settings(os.environ)
     if wanted and not can_shrink():
         raise CannotShrinkError("--shrink needs an image library on this machine: pip install 'ocrfleet[worker]'")
-    if wanted is None:
+    if wanted and request.options.read:
+        raise CannotShrinkError("--shrink and --read: small pages cannot be read; leave one of them out")
+    if wanted is None and not request.options.read:
         wanted = current.profile.name == "low" and can_shrink()
     if not wanted:
         return request

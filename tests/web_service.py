@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 from producer import Client
@@ -18,9 +19,18 @@ from tests.processes import wait_until
 class Served:
     """The service on a port of this machine."""
 
-    def __init__(self, environment: dict[str, str], folder: Path, *arguments: str, **settings: str) -> None:
+    def __init__(
+        self,
+        environment: dict[str, str],
+        folder: Path,
+        *arguments: str,
+        inside: Callable[[], None] | None = None,
+        **settings: str,
+    ) -> None:
+        """Start it. ``inside`` runs in the new process first, to put it into a cgroup."""
         self._environment = {**environment, **{f"OCRFLEET_WEB_{name}": value for name, value in settings.items()}}
         self._arguments = arguments
+        self._inside = inside
         self.folder = folder
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
@@ -31,7 +41,12 @@ class Served:
         command = [sys.executable, "-m", "producer.cli", "serve", "--port", str(self.port), "--folder", self.folder]
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                [*command, *self._arguments], env=self._environment, stdout=log, stderr=log, stdin=subprocess.DEVNULL
+                [*command, *self._arguments],
+                env=self._environment,
+                stdout=log,
+                stderr=log,
+                stdin=subprocess.DEVNULL,
+                preexec_fn=self._inside,
             )
         wait_until(self.answers, seconds=60, what=f"the service to listen: {self.log.read_text()[-2000:]}")
 

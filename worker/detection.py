@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -11,18 +12,18 @@ import redis
 from msgspec import UNSET, UnsetType
 from msgspec.structs import replace as replace_fields
 
-from detector.errors import ImageError, is_out_of_memory
+from detector.errors import ImageError, ModelError, is_out_of_memory
 from detector.images.budget import SMALLEST_LIMIT_SIDE
 from detector.memory import limit_memory, peak_rss_mb
-from detector.record import worker_name
+from detector.record import box_records, seconds_record, worker_name
 from worker.broker import blobs, connect
-from worker.messages import BoxRecord, ImageRecord, ImageTask, ModelRecord, Original, Seconds, failed_record
+from worker.messages import ImageRecord, ImageTask, ModelRecord, Original, failed_record
 from worker.page_options import adjusted
 from worker.process import reset_peak_rss
 from worker.settings import Settings
 from worker.storage import Fetch, Storage
 from worker.storage.remote import SCHEMES, Remote
-from worker.storage.spool import open_spool
+from worker.storage.spool import MachineFault, open_spool
 
 if TYPE_CHECKING:
     from detector.predictor import Detection, TextDetector
@@ -116,9 +117,15 @@ class ImageRunner:
                 fetched = time.perf_counter()
                 pages = _true_pages(task, path)
                 with adjusted(self.detector(), task.options, self.settings.memory_limit_mb):
-                    detection = self.detector().detect(path, task.page_in_bytes, limit_side=limit_side)
+                    detection = self.detector().detect(
+                        path, task.page_in_bytes, limit_side=limit_side, read=task.options.read or None
+                    )
         except ImageError as error:
             return replace_fields(self._failed(task, error, attempts, opened), pages=pages)
+        except ModelError as error:
+            if not task.options.read:
+                raise
+            raise MachineFault(errno.ENOENT, str(error), f"recogniser {task.options.read}") from error
         except MemoryError:
             raise
         except Exception as error:
@@ -137,7 +144,6 @@ class ImageRunner:
         self, task: ImageTask, detection: Detection, flags: list[str], attempts: int, fetch_s: float, total_s: float
     ) -> ImageRecord:
         info = self.detector().info
-        spent = detection.seconds
         return ImageRecord(
             job=task.job,
             index=task.index,
@@ -146,15 +152,10 @@ class ImageRunner:
             status="ok",
             width=detection.width,
             height=detection.height,
-            boxes=[
-                BoxRecord([(round(float(x), 1), round(float(y), 1)) for x, y in box.points], round(float(box.score), 4))
-                for box in detection.boxes
-            ],
+            boxes=box_records(detection.boxes, detection.lines, digits=1),
             input_size=(int(detection.input_size[0]), int(detection.input_size[1])),
             flags=flags,
-            seconds=Seconds(
-                *(round(value, 4) for value in (fetch_s, spent["open"], spent["infer"], spent["post"], total_s))
-            ),
+            seconds=seconds_record(detection.seconds, fetch_s, total_s),
             peak_rss_mb=round(peak_rss_mb(), 1),
             attempts=attempts,
             worker=worker_name(),
@@ -190,21 +191,22 @@ def _true_pages(task: ImageTask, path: Path) -> int | UnsetType:
 def at_original_size(detection: Detection, original: Original) -> Detection:
     """The detection on a page that the producer had shrunk for sending, in pixels of the original page."""
     x_scale, y_scale = original.width / detection.width, original.height / detection.height
-    boxes = [
-        replace(
-            box,
-            points=tuple(
-                (min(float(x) * x_scale, original.width), min(float(y) * y_scale, original.height))
-                for x, y in box.points
-            ),
+
+    def enlarged(points: tuple[tuple[float, float], ...]) -> tuple[tuple[float, float], ...]:
+        return tuple(
+            (min(float(x) * x_scale, original.width), min(float(y) * y_scale, original.height)) for x, y in points
         )
-        for box in detection.boxes
+
+    boxes = [replace(box, points=enlarged(box.points)) for box in detection.boxes]
+    lines = detection.lines and [
+        replace(line, words=tuple(replace(word, points=enlarged(word.points)) for word in line.words))
+        for line in detection.lines
     ]
     from detector.images.remarks import remarks
 
     lost = remarks(detection.input_size, (original.width, original.height), blank=False)
     flags = tuple(dict.fromkeys((*original.flags, *detection.flags, *lost)))
-    return replace(detection, width=original.width, height=original.height, boxes=boxes, flags=flags)
+    return replace(detection, width=original.width, height=original.height, boxes=boxes, flags=flags, lines=lines)
 
 
 # Of the page's own limit, after 0, 1, 2 and more tries that ended in a lost process, no memory or no time: a smaller

@@ -13,6 +13,9 @@ import msgspec
 if TYPE_CHECKING:
     from detector.predictor import TextDetector
 
+READER_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}(?<!\.onnx)$"
+"""A recogniser's name. Never a path: who may send tasks may not choose which files of a worker's disk are loaded."""
+
 _Probability = Annotated[float, msgspec.Meta(ge=0, le=1)]
 
 
@@ -25,6 +28,7 @@ class PageOptions(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
         binarize: pixels at or above this probability are text, 0 to 1.
         tiled: run large pages in overlapping tiles.
         memory_limit_mb: of the worker process, MiB. Can only lower what the worker allows itself.
+        read: name of the recogniser that reads the boxes; empty: only boxes are wanted.
     """
 
     box_threshold: _Probability | None = None
@@ -32,6 +36,7 @@ class PageOptions(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     binarize: _Probability | None = None
     tiled: bool | None = None
     memory_limit_mb: Annotated[int, msgspec.Meta(ge=1, le=1 << 20)] | None = None
+    read: Annotated[str, msgspec.Meta(pattern=rf"{READER_NAME}|^$")] = ""
 
     def memory_limit(self, own_mb: int | None) -> int | None:
         """Bytes for a page of this job on a worker that allows itself ``own_mb`` MiB (None: any amount).

@@ -17,6 +17,7 @@ from detector.exit_codes import ExitCode
 from detector.images.suffixes import is_page
 from detector.memory import configure_process, limit_memory
 from detector.profile import choose_profile
+from detector.public.models import DEFAULT_READER
 
 if TYPE_CHECKING:
     from detector.predictor import TextDetector
@@ -44,6 +45,13 @@ LONGEST_STEM = 60  # characters, of an overlay's name: file systems take 255 byt
     help="Of this process; pages that need more are opened smaller or refused. The profile's if not given.",
 )
 @click.option("--overlays", type=click.Path(path_type=Path, file_okay=False), help="Draw the boxes into this folder.")
+@click.option(
+    "--read",
+    is_flag=False,
+    flag_value=DEFAULT_READER,
+    metavar="[NAME]",
+    help=f"Read the text too, with this recogniser. [without NAME: {DEFAULT_READER}]",
+)
 @click.option("--runtime", default="auto", envvar="OCRFLEET_RUNTIME", show_default=True, help=RUNTIME_HELP)
 @detector_options
 def detect(
@@ -54,6 +62,7 @@ def detect(
     max_pixels: int | None,
     memory_limit_mb: int | None,
     overlays: Path | None,
+    read: str | None,
     model: str,
     runtime: str,
     threads: int | None,
@@ -69,6 +78,7 @@ def detect(
     Examples:
       ocr-detector detect photo.jpg
       ocr-detector detect scans/ letter.pdf -o boxes.jsonl --overlays seen/
+      ocr-detector detect letter.pdf --read | jq -r '.boxes[].text'
       ocr-detector detect small-print.tif --limit-side 1280 | jq '.boxes | length'
     """
     from detector.predictor import TextDetector
@@ -87,6 +97,7 @@ def detect(
         max_pixels=max_pixels or settings.max_pixels,
         memory_limit=limit_mb << 20 if limit_mb else None,
         tiled=settings.tiled if tiled is None else tiled,
+        read=read,
     )
     configure_process(threads=detector.threads)
     failed = count = 0

@@ -9,7 +9,7 @@ PREFIX = "OCRFLEET_"
 SETTINGS = (
     "REDIS_URL", "PROFILE", "LIMIT_SIDE", "MODEL", "MODELS", "RUNTIME", "TUNE_FILE", "THREADS", "MEMORY_LIMIT_MB",
     "MAX_PIXELS", "ROOTS", "SPOOL_DIR", "RESULT_TTL_H", "TEMP_TTL_H", "CLEANUP_CRON", "MAX_ATTEMPTS",
-    "TASK_TIMEOUT_S", "NICE", "MAX_TASKS_PER_CHILD",
+    "TASK_TIMEOUT_S", "NICE", "MAX_TASKS_PER_CHILD", "WAIT_S",
 )  # fmt: skip
 """What the programs read."""
 
@@ -34,6 +34,6 @@ def unknown_names(names: Iterable[str]) -> str:
     told = []
     for name in sorted(names):
         if name.startswith(PREFIX) and name not in known and not name.startswith(families):
-            near = get_close_matches(name, known, n=1, cutoff=0.7)
-            told.append(f"{name} (did you mean {near[0]}?)" if near else name)
+            near = get_close_matches(name.removeprefix(PREFIX), (*SETTINGS, *DEPLOYMENT), n=1)
+            told.append(f"{name} (did you mean {PREFIX}{near[0]}?)" if near else name)
     return f"no such setting: {', '.join(told)}" if told else ""

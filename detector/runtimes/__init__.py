@@ -82,11 +82,11 @@ def load_runtime(runtime: str, card: ModelCard, threads: int) -> Runtime:
     if runtime == "openvino":
         from detector.runtimes.openvino import OpenVinoRuntime
 
-        return OpenVinoRuntime(card.path, card.precision, card.sha256, threads)
+        return OpenVinoRuntime(card.path, card.precision, card.sha256, threads, card.tensors)
     if runtime == "torch":
         from detector.runtimes.torch import TorchRuntime
 
         return TorchRuntime(card.path, threads)
     from detector.runtimes.onnx import OnnxRuntime
 
-    return OnnxRuntime(card.path, card.precision, threads)
+    return OnnxRuntime(card.path, card.precision, threads, card.tensors)

@@ -11,6 +11,7 @@ import onnxruntime as ort
 
 from detector.errors import ModelError, first_line
 from detector.images.sizes import THIN_ASPECT
+from detector.models import TENSORS
 from detector.runtimes.input_shape import check_free_sides
 
 _SAME_AS_REQUESTED = 1  # arena_extend_strategy of OrtArenaCfg, onnxruntime_c_api.h
@@ -20,35 +21,27 @@ class OnnxRuntime:
     """A network in ONNX Runtime; see `detector.runtimes.Runtime`.
 
     Args:
-        model: .onnx file, input "image" (N, 3, H, W) float32, output "probability" (N, 1, H, W) float32.
+        model: .onnx file, input (N, 3, H, W) float32, output (N, 1, H, W) float32.
         precision: for the name.
         threads: of one inference.
+        tensors: names of the input and of the output.
 
     Raises:
         ModelError: the file cannot be loaded, has other inputs and outputs, or takes one size alone.
     """
 
-    def __init__(self, model: Path, precision: str, threads: int = 1) -> None:
+    def __init__(self, model: Path, precision: str, threads: int = 1, tensors: tuple[str, str] = TENSORS) -> None:
         self.name = f"onnxruntime-{precision}"
-        ort.disable_telemetry_events()
-        _register_arena()
-        try:
-            self._session = ort.InferenceSession(_source(model), _options(threads), ["CPUExecutionProvider"])
-        except OSError as error:
-            raise ModelError(f"{model}: cannot be read: {error.strerror}") from error
-        except Exception as error:
-            # onnxruntime's own exceptions have no public base class; a time limit of the worker's is not one of them.
-            if not (type(error).__module__.startswith("onnxruntime") or isinstance(error, (RuntimeError, ValueError))):
-                raise
-            raise ModelError(f"{model}: ONNX Runtime cannot load it: {first_line(error)}") from error
+        self._session = open_session(model, threads)
         self._largest = 0  # input area in pixels since the arena was last empty
         self._shrinking = ort.RunOptions()
         self._shrinking.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
         inputs = [node.name for node in self._session.get_inputs()]
         outputs = [node.name for node in self._session.get_outputs()]
-        if inputs != ["image"] or "probability" not in outputs:
+        self._given, self._found = tensors
+        if inputs != [self._given] or self._found not in outputs:
             raise ModelError(
-                f"{model}: expected input 'image' and output 'probability', found {inputs} and {outputs}; "
+                f"{model}: expected input {self._given!r} and output {self._found!r}, found {inputs} and {outputs}; "
                 "ocr-detector import-weights takes over other projects' files"
             )
         check_free_sides(model, self._session.get_inputs()[0].shape[2:])
@@ -63,7 +56,7 @@ class OnnxRuntime:
         # Blocks of a thin page fit nothing else. Other pages' are used again: 4,000 pages of random sizes leave the
         # arena as the first hundred made it, so it is not emptied from time to time, and the process stays flat.
         shrink = max(batch.shape[2:]) > THIN_ASPECT * min(batch.shape[2:])
-        (output,) = self._session.run(["probability"], {"image": batch}, self._shrinking if shrink else None)
+        (output,) = self._session.run([self._found], {self._given: batch}, self._shrinking if shrink else None)
         if shrink:
             self._largest = 0
         found: npt.NDArray[np.float32] = output[0, 0]
@@ -72,7 +65,30 @@ class OnnxRuntime:
     def release(self) -> None:
         """Gives the arena's memory back (55 MB at 640x640); the next run takes it again, in some 30 ms more."""
         self._largest = 0
-        self._session.run(["probability"], {"image": np.zeros((1, 3, 32, 32), np.float32)}, self._shrinking)
+        self._session.run([self._found], {self._given: np.zeros((1, 3, 32, 32), np.float32)}, self._shrinking)
+
+
+def open_session(model: Path, threads: int) -> ort.InferenceSession:
+    """A session for any .onnx file, set for small and steady memory.
+
+    Args:
+        model: the file.
+        threads: of one inference.
+
+    Raises:
+        ModelError: it cannot be read or loaded.
+    """
+    ort.disable_telemetry_events()
+    _register_arena()
+    try:
+        return ort.InferenceSession(_source(model), _options(threads), ["CPUExecutionProvider"])
+    except OSError as error:
+        raise ModelError(f"{model}: cannot be read: {error.strerror}") from error
+    except Exception as error:
+        # onnxruntime's own exceptions have no public base class; a time limit of the worker's is not one of them.
+        if not (type(error).__module__.startswith("onnxruntime") or isinstance(error, (RuntimeError, ValueError))):
+            raise
+        raise ModelError(f"{model}: ONNX Runtime cannot load it: {first_line(error)}") from error
 
 
 def _source(model: Path) -> str | bytes:

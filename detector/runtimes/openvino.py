@@ -14,6 +14,7 @@ import openvino
 
 from detector.cache import cache_folder
 from detector.errors import ModelError, first_line
+from detector.models import TENSORS
 from detector.runtimes.input_shape import check_free_sides
 
 BUCKET = 128
@@ -27,16 +28,19 @@ class OpenVinoRuntime:
     """A network in OpenVINO; see `detector.runtimes.Runtime`.
 
     Args:
-        model: .onnx file, input "image" (N, 3, H, W) float32, output "probability" (N, 1, H, W) float32.
+        model: .onnx file, input (N, 3, H, W) float32, output (N, 1, H, W) float32.
         precision: for the name; "fp32" is then really computed in, also by CPUs with bf16.
         sha256: of the model, names its file in the cache.
         threads: of one inference.
+        tensors: names of the input and of the output.
 
     Raises:
         ModelError: the file cannot be loaded, has other inputs and outputs, or takes one size alone.
     """
 
-    def __init__(self, model: Path, precision: str, sha256: str, threads: int = 1) -> None:
+    def __init__(
+        self, model: Path, precision: str, sha256: str, threads: int = 1, tensors: tuple[str, str] = TENSORS
+    ) -> None:
         self.name = f"openvino-{precision}"
         self._source = _cached(model, sha256)
         self._options = _options(precision, threads)
@@ -45,14 +49,15 @@ class OpenVinoRuntime:
         self._compile(model)
         inputs = [port.names for port in self._compiled.inputs]  # OpenVINO gives a tensor several names
         outputs = [port.names for port in self._compiled.outputs]
-        if len(inputs) != 1 or "image" not in inputs[0] or not any("probability" in names for names in outputs):
+        given, found = tensors
+        if len(inputs) != 1 or given not in inputs[0] or not any(found in names for names in outputs):
             raise ModelError(
-                f"{model}: expected input 'image' and output 'probability', found {inputs} and {outputs}; "
+                f"{model}: expected input {given!r} and output {found!r}, found {inputs} and {outputs}; "
                 "ocr-detector import-weights takes over other projects' files"
             )
         sides = list(self._compiled.inputs[0].partial_shape)[2:]
         check_free_sides(model, [side.get_length() if side.is_static else None for side in sides])
-        self._output = next(index for index, names in enumerate(outputs) if "probability" in names)
+        self._output = next(index for index, names in enumerate(outputs) if found in names)
 
     def probability(self, batch: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         """(1, 3, H, W) float32 -> (H, W) float32 in [0, 1]."""

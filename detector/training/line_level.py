@@ -30,9 +30,9 @@ from detector.evaluation.annotations import has_split, read_split
 from detector.models import weights_path
 from detector.network.build import load_network, read_state
 from detector.predictor import TextDetector
+from detector.public.pypi_files import fetch
 from detector.thresholds import Thresholds
 from detector.training.dataset import BatchSource
-from detector.training.pypi_files import fetch
 from detector.training.recipe.checkpoint import checkpoint_step
 from detector.training.recipe.choose_thresholds import ValidationSet, choose_thresholds, count
 from detector.training.recipe.data_mix import TEACHER, calibration_images, collect, counts, text_free_photos

@@ -8,6 +8,10 @@ import click
 
 from producer.errors import NothingToDoError
 
+FORMATS = (
+    "icdar", "coco", "labelstudio", "pagexml", "csv", "txt", "hocr", "alto", "pdf", "crops", "yolo-obb",
+)  # fmt: skip
+
 folder_argument = click.argument("out", type=click.Path(path_type=Path, file_okay=False))
 
 
@@ -21,7 +25,7 @@ def _check_results(out: Path) -> None:
 @click.option(
     "--format",
     "format_name",
-    type=click.Choice(["icdar", "coco", "labelstudio", "pagexml", "csv"]),
+    type=click.Choice(FORMATS),
     required=True,
     help="What to write.",
 )
@@ -32,11 +36,14 @@ def export(out: Path, format_name: str, to: Path | None) -> None:
     \b
     Example:
       ocr-producer export out --format pagexml
+      ocr-producer export out --format pdf --to searchable
+
+    Text (txt, hocr, alto, pdf) is in the results of jobs that were run with --read. pdf needs ocrfleet[pdf].
     """
     from producer.output.formats import export_results
 
     _check_results(out)
-    click.echo(str(export_results(out, format_name, to)))
+    click.echo(str(export_results(out, format_name, to, lambda line: click.echo(line, err=True))))
 
 
 @click.command()

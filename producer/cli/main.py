@@ -19,7 +19,7 @@ COMMANDS = {
     "jobs": ("producer.cli.jobs:jobs", "All jobs this broker knows, oldest first."),
     "cancel": ("producer.cli.jobs:cancel", "Stop JOB: what waits is dropped, what is done stays."),
     "forget": ("producer.cli.jobs:forget", "Remove all of JOB's keys from Redis."),
-    "serve": ("producer.cli.serve:serve", "A web page and an HTTP API for this machine or a fleet."),
+    "serve": ("producer.cli.serve:serve", "Serve a web page and an HTTP API, for this machine or a fleet."),
     "export": ("producer.cli.export:export", "Convert OUT/results.jsonl to another program's format."),
     "report": ("producer.cli.export:report", "Write OUT/report.html from OUT/results.jsonl."),
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import re
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -10,7 +11,9 @@ from typing import Any
 
 import click
 
+from detector.public.models import DEFAULT_READER
 from worker.messages import JOB_NAME
+from worker.page_options import READER_NAME
 
 
 def check_job_name(context: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
@@ -18,6 +21,13 @@ def check_job_name(context: click.Context, parameter: click.Parameter, value: st
     if value is not None and not JOB_NAME.match(value):
         raise click.BadParameter("use 1 to 64 of letters, digits, '.', '_', '-', beginning with a letter or digit")
     return value
+
+
+def check_reader(context: click.Context, parameter: click.Parameter, value: str | None) -> str:
+    """Click callback for ``--read``: a name, since a file's path means nothing to other machines."""
+    if value and not re.match(READER_NAME, value):
+        raise click.BadParameter("give a recogniser's name; your own NAME.onnx goes into a folder of OCRFLEET_MODELS")
+    return value or ""
 
 
 def default_job_name() -> str:
@@ -39,10 +49,20 @@ limit_side_option = click.option(
     help="Long side the network sees at most, pixels. Images only shrink.",
 )
 
+read_option = click.option(
+    "--read",
+    is_flag=False,
+    flag_value=DEFAULT_READER,
+    callback=check_reader,
+    metavar="[NAME]",
+    help=f"Read the text too, with this recogniser. [without NAME: {DEFAULT_READER}]",
+)
+
 
 def page_options(function: Callable[..., Any]) -> Callable[..., Any]:
     """The options that travel with every page (`worker.page_options.PageOptions`)."""
     for option in (
+        read_option,
         click.option(
             "--memory-limit-mb",
             type=click.IntRange(64, 1 << 20),

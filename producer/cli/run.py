@@ -30,7 +30,7 @@ from producer.errors import OtherJobError
 if TYPE_CHECKING:
     from producer.job.output_folder import JobRequest
 
-PAGE_OPTIONS = ("box_threshold", "unclip_ratio", "binarize", "tiled", "memory_limit_mb")
+PAGE_OPTIONS = ("box_threshold", "unclip_ratio", "binarize", "tiled", "memory_limit_mb", "read")
 # Options that all pages of a job must share, and those that may differ from one run of it to the next.
 _FIXED = ("job", "limit_side", "profile", "model", "runtime", *PAGE_OPTIONS)
 _FREE = ("workers", "overlays", "report")
@@ -101,6 +101,7 @@ def run(
     Examples:
       ocr-producer run scans/ -o out
       ocr-producer run 'inbox/*.pdf' photos.zip -o out --overlays
+      ocr-producer run letters/ -o out --read && ocr-producer export out --format pdf
       find /archive -name '*.tif' -print0 | ocr-producer run - -o out --profile low
     """
     from producer.job.output_folder import JobRequest, OutputFolder

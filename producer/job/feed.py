@@ -287,6 +287,7 @@ class Feeder:
             uri=line.uri,
             page=line.page,
             limit_side=self._limit_side,
+            options=self._options,
             epoch=self._epoch,
         )
 

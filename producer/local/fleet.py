@@ -62,6 +62,13 @@ def check_model(request: JobRequest) -> None:
         usable_card(request.model or settings().model, runtime)
     except ModelError as error:
         raise LocalFleetError(f"{error} (--model, OCRFLEET_MODEL)") from None
+    if request.options.read:
+        from detector.reading.models import reader_path
+
+        try:
+            reader_path(request.options.read)
+        except ModelError as error:
+            raise LocalFleetError(f"{error} (--read)") from None
 
 
 def absolute_paths(environ: Mapping[str, str]) -> dict[str, str]:

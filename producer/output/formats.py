@@ -5,6 +5,7 @@
 - labelstudio: tasks with predictions to import, https://labelstud.io/guide/predictions, and the labelling setup
 - pagexml: a folder of PAGE 2019-07-15 files, https://github.com/PRImA-Research-Lab/PAGE-XML
 - csv: a row a box; pages without boxes and failed ones have one row too
+- txt, hocr, alto, pdf, crops, yolo-obb: folders, see `producer.output.documents`
 
 Failed pages are in the CSV only: the other formats have no field for them.
 """
@@ -16,7 +17,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from pathlib import Path, PurePosixPath
 from typing import IO, Any
 from urllib.parse import quote, unquote_to_bytes, urlsplit
@@ -25,17 +26,19 @@ from detector.atomic import atomic_write
 from producer.errors import ProducerError
 from producer.job.manifest import ManifestIndex
 from producer.job.results_file import iter_records
+from producer.output import documents
 from producer.output.naming import safe_name
 from producer.output.pagexml import page_xml
 from worker.messages import BoxRecord, ImageRecord
 
-FORMATS = ("icdar", "coco", "labelstudio", "pagexml", "csv")
+FORMATS = ("icdar", "coco", "labelstudio", "pagexml", "csv", *documents.FORMATS)
 _IN_OUT = {
     "icdar": "export-icdar",
     "coco": "export-coco.json",
     "labelstudio": "export-labelstudio.json",
     "pagexml": "export-pagexml",
     "csv": "export.csv",
+    **{name: f"export-{name}" for name in documents.FORMATS},
 }
 LABEL_CONFIG = """<View>
   <Image name="image" value="$image"/>
@@ -48,13 +51,16 @@ class UnknownFormatError(ProducerError):
     """No such format; the message lists those there are."""
 
 
-def export_results(out: Path, format_name: str, destination: Path | None = None) -> Path:
+def export_results(
+    out: Path, format_name: str, destination: Path | None = None, tell: documents.Tell = lambda line: None
+) -> Path:
     """Converts a job's results.
 
     Args:
         out: the output folder with `results.jsonl`, and `manifest.jsonl` if there is one.
         format_name: one of `FORMATS`.
         destination: file or folder to write; default: a name inside `out`, replaced if it is there.
+        tell: is given a line about each document that could not be written.
 
     Returns:
         The file or folder written. It appears when it is complete.
@@ -70,14 +76,17 @@ def export_results(out: Path, format_name: str, destination: Path | None = None)
     target = destination or out / _IN_OUT[format_name]
     with results.open("rb"):  # before anything is written
         pass
-    in_folder = format_name in ("icdar", "pagexml")
+    in_folder = format_name in ("icdar", "pagexml", *documents.FORMATS)
     if destination is not None:
         target = _named(destination, folder=in_folder)
     with ExitStack() as stack:
         listed = out / "manifest.jsonl"
         manifest = stack.enter_context(ManifestIndex(listed)) if listed.is_file() else None
         source = _Source(results, manifest)
-        if in_folder:
+        if format_name in documents.FORMATS:
+            with _new_folder(target, replace=destination is None) as part:
+                documents.write_documents(results, manifest, format_name, part, tell)
+        elif in_folder:
             ending, render = (".txt", icdar_text) if format_name == "icdar" else (".xml", page_xml)
             _write_folder(source, target, ending, render, replace=destination is None)
         else:
@@ -133,17 +142,30 @@ def _write_folder(
     source: _Source, target: Path, ending: str, render: Callable[[ImageRecord], str], *, replace: bool
 ) -> None:
     """One file a page, in sub folders like the images'. `names.csv` says which file is whose."""
-    if target.exists() and not replace and (not target.is_dir() or any(target.iterdir())):
-        raise FileExistsError(17, "is there already and not empty; choose another folder", str(target))
-    part = target.with_name(target.name + ".part")
-    shutil.rmtree(part, ignore_errors=True)
-    part.mkdir(parents=True)
-    with (part / "names.csv").open("w", encoding="utf-8", newline="") as names:
+    with (
+        _new_folder(target, replace=replace) as part,
+        (part / "names.csv").open("w", encoding="utf-8", newline="") as names,
+    ):
         table = csv.writer(names)
         table.writerow(("file", "image", "page", "index"))
         for record in source.ok():
             name = _write_new(part, record, source.is_paged(record), ending, render(record))
             table.writerow((csv_text(str(name)), csv_text(record.image), record.page, record.index))
+
+
+@contextmanager
+def _new_folder(target: Path, *, replace: bool) -> Iterator[Path]:
+    """A folder to fill, which becomes ``target`` when the block ends well.
+
+    Raises:
+        FileExistsError: the target is there and not empty, and not to be replaced.
+    """
+    if target.exists() and not replace and (not target.is_dir() or any(target.iterdir())):
+        raise FileExistsError(17, "is there already and not empty; choose another folder", str(target))
+    part = target.with_name(target.name + ".part")
+    shutil.rmtree(part, ignore_errors=True)
+    part.mkdir(parents=True)
+    yield part
     if target.exists():
         shutil.rmtree(target)
     part.replace(target)

@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
-from starlette.background import BackgroundTask
 from starlette.responses import Response, StreamingResponse
 
 from producer.job.output_folder import OutputFolder
@@ -48,7 +47,6 @@ def results_response(name: str, folder: OutputFolder, format_name: str, exports:
             media_type="application/jsonl",
             headers=place | _attachment(f"{name}.jsonl"),
         )
-    gone = BackgroundTask(shutil.rmtree, exports, ignore_errors=True)
     try:
         target = export_results(folder.root, format_name, exports / format_name)
     except BaseException:
@@ -56,10 +54,12 @@ def results_response(name: str, folder: OutputFolder, format_name: str, exports:
         raise
     if target.is_dir():
         headers = _attachment(f"{name}-{format_name}.zip")
-        return StreamingResponse(zip_blocks(target), media_type="application/zip", headers=headers, background=gone)
+        return StreamingResponse(
+            then_remove(exports, zip_blocks(target)), media_type="application/zip", headers=headers
+        )
     headers = {"Content-Length": str(target.stat().st_size), **_attachment(f"{name}.{_ENDINGS[format_name]}")}
-    blocks = file_blocks(target, 0, target.stat().st_size)
-    return StreamingResponse(blocks, media_type=_MEDIA[format_name], headers=headers, background=gone)
+    blocks = then_remove(exports, file_blocks(target, 0, target.stat().st_size))
+    return StreamingResponse(blocks, media_type=_MEDIA[format_name], headers=headers)
 
 
 def file_name(results: Path) -> str:
@@ -85,6 +85,14 @@ def _end_of_lines(path: Path) -> int:
                 return begin + newline + 1
             end = begin
     return 0
+
+
+def then_remove(folder: Path, blocks: Iterator[bytes]) -> Iterator[bytes]:
+    """The blocks; the folder goes after the last one, or when the client has gone."""
+    try:
+        yield from blocks
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def file_blocks(path: Path, start: int, end: int) -> Iterator[bytes]:

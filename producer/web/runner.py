@@ -22,7 +22,7 @@ from producer.archive_process.lister import ArchiveLister
 from producer.detector_process.page_counter import PageCounter, can_count
 from producer.errors import ProducerError
 from producer.job.collect import AlreadyCollectingError, Collector
-from producer.job.feed import Feeder, Window
+from producer.job.feed import Feeder
 from producer.job.growth import Growth
 from producer.job.loop import JobGoneError, JobLoop
 from producer.job.manifest import count_manifest, read_manifest, write_manifest
@@ -72,6 +72,21 @@ class Progress:
             self.warnings.append(line)
 
 
+class PoliteFeeder(Feeder):
+    """Feeds when no other job does: up to 4 MB of pages are in memory while they go to Redis."""
+
+    turn: threading.Lock
+
+    def step(self) -> int:
+        """See Feeder; 0 too while it is another job's turn."""
+        if not self.turn.acquire(blocking=False):
+            return 0
+        try:
+            return super().step()
+        finally:
+            self.turn.release()
+
+
 class Running:
     """One job on its way."""
 
@@ -108,6 +123,7 @@ class Runner:
         }
         # A zip of 10,000 files costs 6 MB while it is read; eight at a time took 50 MB more than one after the other.
         self._scanning = threading.Semaphore()
+        self._feeding = threading.Lock()
         self._alive, self._alive_at = 0, float("-inf")
 
     def start(self, name: str) -> Future[None]:
@@ -225,18 +241,18 @@ class Runner:
                         for indices in chunked(collector.on_disk(ok=ok)):
                             self._ledger.adopt(name, indices, ok=ok)
                 again = partial(read_manifest, folder.manifest)
-                feeder = Feeder(
+                feeder = PoliteFeeder(
                     self._app,
                     self._ledger,
                     name,
                     again(),
                     limit_side=job.limit_side,
-                    window=self._window(quick=job.quick),
                     uploader=uploader,
                     epoch=epoch,
                     again=again,
                     urgent=job.quick,
                 )
+                feeder.turn = self._feeding
                 status = JobLoop(
                     self._app,
                     self._ledger,
@@ -311,13 +327,6 @@ class Runner:
             return True
         real = Path(unquote_to_bytes(parts.path).decode("utf-8", "surrogateescape")).resolve()
         return any(real.is_relative_to(root) for root in self._roots)
-
-    def _window(self, *, quick: bool) -> Window:
-        """Little of a long job waits on the queue, so that a picture sent to /detect is soon at its front."""
-        if quick:
-            return Window(low=10_000, high=10_100)
-        alive = max(1, self.workers_alive())
-        return Window(low=4 + 2 * alive, high=8 + 4 * alive)
 
     @contextmanager
     def _uploader(self, name: str, job: WebJob, epoch: str) -> Iterator[Uploader | None]:

@@ -10,14 +10,16 @@ from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from dataclasses import replace
 
+import redis
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from detector.memory import configure_malloc
+from producer.errors import ProducerError
 from producer.job.interrupt import terminated_like_ctrl_c
 from producer.job.output_folder import JobRequest, OutputFolder
 from producer.local.beat import BeatThread
-from producer.local.fleet import LocalFleet, LocalFleetError, check_installed, check_model
+from producer.local.fleet import LocalFleet, check_installed, check_model
 from producer.web.app import make_app
 from producer.web.service import Service
 from producer.web.settings import WebSettings
@@ -27,6 +29,7 @@ logger = logging.getLogger("ocrfleet.web")
 HEADERS_S = 10.0
 MOST_CONNECTIONS = 256
 GRACE_S = 3
+PIECE_BYTES = 1 << 15
 REVIVE_EVERY_S = 1.0
 
 
@@ -36,6 +39,8 @@ class PatientProtocol(H11Protocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Begin to wait."""
         super().connection_made(transport)
+        # asyncio takes 256 KB at a time, which h11 copies twice: with 50 uploads that is what memory goes to.
+        transport.max_size = PIECE_BYTES  # type: ignore[attr-defined]
         self.loop.call_later(HEADERS_S, self._give_up)
 
     def _give_up(self) -> None:
@@ -134,7 +139,9 @@ class _Server(uvicorn.Server):
                 if self._fleet.revive():
                     for name in self._service.ledger.jobs():
                         self._service.ledger.expire_leases(name)
-            except LocalFleetError as error:
+            except redis.RedisError as error:  # the next look, a second later, finds out what is wrong
+                logger.warning("the local server: %s", error)
+            except ProducerError as error:
                 self.broken = error
                 return True
         return await super().on_tick(counter)

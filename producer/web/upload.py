@@ -7,8 +7,9 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import suppress
 from dataclasses import dataclass, field
+from io import FileIO
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING
 
 import anyio
 from python_multipart.exceptions import FormParserError
@@ -65,7 +66,7 @@ class Intake:
         self._archives = archives
         self._most_files = most_files
         self._name = ""
-        self._file: BinaryIO | None = None
+        self._file: FileIO | None = None
         self._size = 0
 
     async def read(self, request: Request) -> Received:
@@ -159,7 +160,7 @@ class Intake:
                 "send several requests, or one zip" if self._archives else "send the others to POST /api/v1/jobs",
             )
         self._name, self._size = name, 0
-        self._file = (self._folder / ".part").open("wb", buffering=1 << 18)
+        self._file = (self._folder / ".part").open("wb", buffering=0)
 
     def _write(self, data: bytes) -> None:
         assert self._file is not None
@@ -171,12 +172,13 @@ class Intake:
             raise Problem(
                 413, f"the quota of {self._settings.quota_mb} MiB is used up", "delete finished jobs", retry_after_s=600
             )
-        self._file.write(data)
+        left = memoryview(data)
+        while left:
+            left = left[self._file.write(left) :]
 
     def _end(self) -> None:
         """Keep the file under a name of its own if its bytes can be read, else remember why not."""
         assert self._file is not None
-        self._file.flush()
         os.fsync(self._file.fileno())
         self._file.close()
         self._file = None

@@ -31,7 +31,7 @@ from detector.convert.quantize import spread
 from detector.evaluation.annotations import Sample, read_split
 from detector.evaluation.evaluate import score_image, summarise
 from detector.models import list_models
-from detector.training.pypi_files import WheelError, fetch
+from detector.public.pypi_files import WheelError, fetch
 from tests.bench.chart import Point, draw_frontier
 from tests.bench.ppocr import PEERS
 

@@ -21,7 +21,7 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from detector.predictor import TextDetector
 from detector.profile import PROFILES
-from detector.training.pypi_files import fetch
+from detector.public.pypi_files import fetch
 from tests.bench.ppocr import PADDLE_THRESHOLDS, PEERS, PeerNetwork
 from tests.long_pages import Line, chat, newspaper, recall, receipt
 

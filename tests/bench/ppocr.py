@@ -10,8 +10,8 @@ import cv2
 import numpy as np
 
 from detector.postprocess import Box, find_boxes
+from detector.public.pypi_files import WheelFile
 from detector.thresholds import Thresholds
-from detector.training.pypi_files import WheelFile
 
 # PaddleOCR's mean and std are ImageNet's, in RGB order, though its pictures are BGR; trained so, hence used so.
 MEAN = np.array((0.485, 0.456, 0.406), np.float32)

@@ -81,7 +81,8 @@ def test_from_upload_to_download(served: Served, worker: WorkerProcess, tmp_path
         with zipfile.ZipFile(job.download(name, tmp_path / "x.zip")) as bundle:
             assert bundle.testzip() is None
             assert sum(entry.endswith(ending) for entry in bundle.namelist()) == 5
-    assert list((served.folder / "exports").iterdir()) == []
+    exports = served.folder / "exports"
+    wait_until(lambda: list(exports.iterdir()) == [], seconds=5, what="converted files to be removed")
 
     (served.folder / "jobs" / job.name / "upload" / "torn.jpg").write_bytes(picture())  # as if a disk had been mended
     assert job.retry()["retried"] == 1

@@ -35,6 +35,8 @@ def test_tasks_survive_json(image: str, index: int) -> None:
         b'{"schema":2,"job":"j","index":0,"image":"a","uri":"u"}',
         b'{"job":"../../etc","index":0,"image":"a","uri":"u"}',
         b'{"job":"j","index":-1,"image":"a","uri":"u"}',
+        b'{"job":"j","index":0,"image":"a","uri":"u","options":{"read":"/tmp/evil.onnx"}}',
+        b'{"job":"j","index":0,"image":"a","uri":"u","options":{"read":"evil.onnx"}}',
     ],
 )
 def test_strangers_are_refused(message: bytes) -> None:

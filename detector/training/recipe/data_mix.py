@@ -21,10 +21,10 @@ from detector.errors import CorruptImage
 from detector.evaluation.annotations import Sample, has_split, read_split
 from detector.images.suffixes import is_page
 from detector.postprocess import find_boxes
+from detector.public.pypi_files import WheelFile
 from detector.thresholds import Thresholds
 from detector.training.dataset import TrainingPage, page_from_sample
 from detector.training.held_out import is_held_out, source_of, split_series
-from detector.training.pypi_files import WheelFile
 from detector.training.teacher import CachedPage, Maps, cache_page, cached_page, check_names
 
 TEACHER = WheelFile(

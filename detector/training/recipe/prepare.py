@@ -16,7 +16,7 @@ from pathlib import Path
 import cv2
 
 from detector.errors import DetectorError
-from detector.training.pypi_files import fetch
+from detector.public.pypi_files import fetch
 from detector.training.recipe.data_mix import (
     LABELLED,
     TEACHER,

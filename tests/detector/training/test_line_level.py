@@ -14,12 +14,12 @@ from detector.evaluation.annotations import read_split
 from detector.models import load_card, weights_path
 from detector.network.build import build_network, load_network, recognise, save_half
 from detector.predictor import TextDetector
+from detector.public import pypi_files as wheel
+from detector.public.pypi_files import WheelError, WheelFile, fetch
 from detector.thresholds import Thresholds
 from detector.training import line_level
-from detector.training import pypi_files as wheel
 from detector.training.dataset import Batch, BatchSource
 from detector.training.line_level import RECIPES, RecipeError, first_weights, parse_phases, start_file
-from detector.training.pypi_files import WheelError, WheelFile, fetch
 from detector.training.recipe.choose_thresholds import (
     BINARIZE,
     BOX_THRESHOLD,

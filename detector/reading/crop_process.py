@@ -1,0 +1,71 @@
+"""``python -m detector.reading.crop_process``: cuts the boxes of pages out, one JSON line a page.
+
+In: {"path": percent-encoded file, "page": 0, "boxes": [[[x, y], ...], ...], "out": folder, "names": [...]}, boxes in
+original upright pixels, in reading direction or clockwise from top-left. Out: {"ok": true}, or false and an "error".
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+from urllib.parse import unquote_to_bytes
+
+import cv2
+import msgspec
+import numpy as np
+
+from detector.errors import DetectorError, first_line, is_out_of_memory
+from detector.images.page import open_page
+from detector.memory import configure_process
+from detector.overlay import write_jpeg
+from detector.reading.crop import cut, reading_quad
+
+
+class CropJob(msgspec.Struct, frozen=True):
+    """One line."""
+
+    path: str
+    page: int
+    boxes: list[list[tuple[float, float]]]
+    out: str
+    names: list[str]
+
+
+def write_crops(job: CropJob) -> None:
+    """Opens a page at its full size and writes every box as an upright JPEG.
+
+    Raises:
+        ImageError: the page cannot be opened.
+        OSError: a file cannot be written.
+    """
+    page = open_page(Path(os.fsdecode(unquote_to_bytes(job.path))), job.page, limit_side=sys.maxsize)
+    scale = np.array([page.pixels.shape[1] / page.width, page.pixels.shape[0] / page.height])
+    for box, name in zip(job.boxes, job.names, strict=True):
+        strip = cut(page.pixels, reading_quad(np.array(box, np.float64) * scale))
+        write_jpeg(np.ascontiguousarray(strip), Path(job.out) / name)
+
+
+def answer(line: str) -> dict[str, object]:
+    """Does one line; whatever goes wrong is in the answer."""
+    try:
+        write_crops(msgspec.json.decode(line, type=CropJob))
+    except (msgspec.MsgspecError, DetectorError, OSError, MemoryError, cv2.error) as error:
+        reason = "not enough memory" if is_out_of_memory(error) else first_line(error)
+        return {"ok": False, "error": reason}
+    return {"ok": True}
+
+
+def main() -> int:
+    """Answers lines until they end."""
+    configure_process()
+    for line in sys.stdin:
+        if line.strip():
+            sys.stdout.write(json.dumps(answer(line)) + "\n")
+            sys.stdout.flush()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,66 @@
+"""results.jsonl in the order of the pages: workers finish in any order, and a book is read from its first page on."""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Iterator
+from contextlib import suppress
+from itertools import groupby
+from pathlib import Path
+from typing import Annotated
+
+import msgspec
+
+from worker.messages import ImageRecord
+
+_NONE = (1 << 64) - 1
+
+
+class _Index(msgspec.Struct, frozen=True):
+    index: Annotated[int, msgspec.Meta(ge=0, lt=1_000_000_000)]
+
+
+class PageOrder:
+    """Reads single records of a results file. Memory: 8 bytes a page."""
+
+    def __init__(self, results: Path) -> None:
+        """Read the file once, to know where its records are. A page's last record counts; damaged lines do not.
+
+        Raises:
+            FileNotFoundError: there are no results.
+        """
+        self._results = results
+        self._places = array("Q")
+        place = 0
+        decode = msgspec.json.Decoder(_Index).decode
+        with results.open("rb") as stream:
+            for line in stream:
+                if line.endswith(b"\n"):
+                    with suppress(msgspec.MsgspecError, UnicodeDecodeError):
+                        self._put(decode(line).index, place)
+                place += len(line)
+
+    def _put(self, index: int, place: int) -> None:
+        if index >= len(self._places):
+            self._places.extend([_NONE] * (index + 1 - len(self._places)))
+        self._places[index] = place
+
+    def records(self) -> Iterator[ImageRecord]:
+        """All records, page by page."""
+        decoder = msgspec.json.Decoder(ImageRecord)
+        with self._results.open("rb") as stream:
+            for place in self._places:
+                if place != _NONE:
+                    stream.seek(place)
+                    try:
+                        yield decoder.decode(stream.readline())
+                    except (msgspec.MsgspecError, UnicodeDecodeError):
+                        continue
+
+    def documents(self) -> Iterator[Iterator[ImageRecord]]:
+        """The fine pages of one file after the other. A file's pages must be taken before the next file is asked for.
+
+        Pages of a file follow each other in the manifest, and so do their indices.
+        """
+        fine = (record for record in self.records() if record.status == "ok")
+        return (pages for _, pages in groupby(fine, key=lambda record: record.image))

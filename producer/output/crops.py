@@ -1,0 +1,108 @@
+"""A folder of line images with their labels: what people feed their own recogniser, or a labelling tool, with.
+
+`images/…jpg` for every box, cut out and upright; `rec_gt.txt` (PaddleOCR: path, tab, text) and `gt.txt` (ICDAR 2015
+task 4.3: `name.jpg, "text"`). Boxes that were not read have an empty text.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Callable, Iterable
+from pathlib import Path, PurePosixPath
+from urllib.parse import quote
+
+import msgspec
+
+from detector.errors import ImageError
+from producer.detector_process.line_process import LineProcess
+from producer.output.layout import boxes_in_order
+from worker.messages import ImageRecord
+from worker.storage.files import Storage
+
+CROP_TIMEOUT_S = 120.0
+
+
+class _Answer(msgspec.Struct):
+    ok: bool
+    error: str = ""
+
+
+class Cutter:
+    """Cuts pages up in a process of the detector: the producer itself never decodes. A context manager."""
+
+    def __init__(self) -> None:
+        """Start nothing yet."""
+        self._child = LineProcess("detector.reading.crop_process", CROP_TIMEOUT_S)
+        self._spool = tempfile.TemporaryDirectory(prefix="ocrfleet-crops-", ignore_cleanup_errors=True)
+        self._storage = Storage((), Path(self._spool.name))
+
+    def __enter__(self) -> Cutter:
+        """Nothing runs before the first page."""
+        return self
+
+    def __exit__(self, *details: object) -> None:
+        """End the process and remove temporary files."""
+        self._child.stop(kill=details[0] is not None)
+        self._spool.cleanup()
+
+    def cut(self, uri: str, record: ImageRecord, folder: Path, names: list[str]) -> str:
+        """Writes a page's boxes, in reading order, as files of these names. Returns what went wrong, or nothing."""
+        try:
+            with self._storage.open(uri) as path:
+                job = {
+                    "path": quote(os.fsencode(path)),
+                    "page": record.page,
+                    "boxes": [box.points for box in boxes_in_order(record)],
+                    "out": os.fsencode(folder).decode(),
+                    "names": names,
+                }
+                line = self._child.ask(msgspec.json.encode(job))
+        except (ImageError, OSError) as error:
+            return str(error)
+        if not line:
+            return "the cutting process was lost on this page, or took too long"
+        answer = msgspec.json.decode(line, type=_Answer)
+        return "" if answer.ok else answer.error
+
+
+def write_crops(
+    records: Iterable[ImageRecord],
+    uri_of: Callable[[ImageRecord], str],
+    name_of: Callable[[ImageRecord], PurePosixPath],
+    folder: Path,
+    failed: Callable[[ImageRecord, str], None],
+) -> None:
+    """Writes the folder.
+
+    Args:
+        records: the pages, in their order.
+        uri_of: where a page's file is.
+        name_of: a page's name, without ending.
+        folder: exists, and is empty.
+        failed: told about each page that could not be cut, and why.
+    """
+    (folder / "images").mkdir()
+    with (
+        Cutter() as cutter,
+        (folder / "rec_gt.txt").open("w", encoding="utf-8") as paddle,
+        (folder / "gt.txt").open("w", encoding="utf-8") as icdar,
+    ):
+        for record in records:
+            boxes = boxes_in_order(record)
+            if not boxes:
+                continue
+            page = f"{str(name_of(record)).replace('/', '__')}_{record.index}"
+            names = [f"{page}_{number:04d}.jpg" for number in range(len(boxes))]
+            if problem := cutter.cut(uri_of(record), record, folder / "images", names):
+                failed(record, problem)
+                continue
+            for name, box in zip(names, boxes, strict=True):
+                text = _one_line(box.text or "")
+                paddle.write(f"images/{name}\t{text}\n")
+                quoted = text.replace("\\", "\\\\").replace('"', '\\"')
+                icdar.write(f'{name}, "{quoted}"\n')
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())

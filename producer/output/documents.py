@@ -1,0 +1,156 @@
+"""Formats that hold whole documents, pages in their order: text, hOCR, searchable PDF, and folders for training.
+
+- txt: a text file a document; a form feed between pages, as pdftotext has it
+- hocr: an hOCR file a document
+- alto: an ALTO 4 file a page
+- pdf: the document itself with an invisible text layer; needs ocrfleet[pdf]
+- crops: `producer.output.crops`
+- yolo-obb: a label file a page for Ultralytics' oriented boxes, https://docs.ultralytics.com/datasets/obb/
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Iterable, Iterator
+from itertools import chain
+from pathlib import Path, PurePosixPath
+
+from detector.atomic import atomic_write
+from producer.errors import NothingToDoError
+from producer.job.manifest import ManifestIndex
+from producer.job.page_order import PageOrder
+from producer.output import searchable_pdf
+from producer.output.alto import alto_xml
+from producer.output.crops import write_crops
+from producer.output.hocr import hocr
+from producer.output.layout import is_read, page_text
+from producer.output.naming import safe_name
+from worker.messages import ImageRecord
+from worker.storage.files import Storage
+
+NEED_TEXT = ("txt", "hocr", "alto", "pdf")
+NEED_IMAGES = ("pdf", "crops")
+FORMATS = (*NEED_TEXT, "crops", "yolo-obb")
+
+Tell = Callable[[str], None]
+
+
+def write_documents(results: Path, manifest: ManifestIndex | None, format_name: str, folder: Path, tell: Tell) -> None:
+    """Writes a format into an empty folder.
+
+    Args:
+        results: the job's records.
+        manifest: of the job; None if it has none.
+        format_name: one of `FORMATS`.
+        folder: to write into.
+        tell: is given a line about each document that could not be written.
+
+    Raises:
+        NothingToDoError: the pages were not read, or it is not known where they are.
+        NoPdfLibraryError: pdf needs a library that is not installed.
+    """
+    order = PageOrder(results)
+    if format_name in NEED_TEXT and not all(map(is_read, order.records())):
+        raise NothingToDoError(f"{results}: was not read, only boxes are in it; run the job with --read")
+    if format_name in NEED_IMAGES and manifest is None:
+        raise NothingToDoError(f"{results}: no manifest.jsonl beside it says where the images are")
+    if format_name == "pdf":
+        searchable_pdf.check_library()
+    writer = _Writer(manifest, folder, tell)
+    if format_name == "crops":
+        fine = (record for record in order.records() if record.status == "ok")
+        write_crops(fine, writer.uri, writer.page_name, folder, writer.failed)
+        return
+    for pages in order.documents():
+        first = next(pages)
+        _WRITERS[format_name](writer, first, chain([first], pages))
+    if format_name == "yolo-obb":
+        (folder / "data.yaml").write_text("names:\n  0: text\n", encoding="utf-8")
+
+
+class _Writer:
+    """Where things go, and come from."""
+
+    def __init__(self, manifest: ManifestIndex | None, folder: Path, tell: Tell) -> None:
+        self._manifest, self._folder, self._tell = manifest, folder, tell
+
+    def uri(self, record: ImageRecord) -> str:
+        """Where a page's file is; empty if the manifest does not say."""
+        line = self._manifest.line(record.index) if self._manifest else None
+        return line.uri if line else ""
+
+    def page_name(self, record: ImageRecord) -> PurePosixPath:
+        """A page's name without ending."""
+        paged = record.page > 0
+        if self._manifest is not None:
+            paged = self._manifest.is_paged(record.index, record.image, record.page)
+        return safe_name(record.image, record.page, paged=paged)
+
+    def failed(self, record: ImageRecord, reason: str) -> None:
+        """Says what could not be written."""
+        self._tell(f"left out: {record.image}: {reason}")
+
+    def document(self, record: ImageRecord, ending: str) -> Path:
+        """A free file for a document."""
+        return self._free(safe_name(record.image, 0, paged=False), record, ending)
+
+    def page(self, record: ImageRecord, ending: str) -> Path:
+        """A free file for a page."""
+        return self._free(self.page_name(record), record, ending)
+
+    def _free(self, name: PurePosixPath, record: ImageRecord, ending: str) -> Path:
+        path = self._folder / name.with_name(name.name + ending)
+        if path.exists():  # a.jpg beside a.png
+            path = path.with_name(f"{name.name}_{record.index}{ending}")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return path
+
+
+def _write_txt(writer: _Writer, first: ImageRecord, pages: Iterable[ImageRecord]) -> None:
+    with writer.document(first, ".txt").open("w", encoding="utf-8", newline="\n") as stream:
+        for number, record in enumerate(pages):
+            stream.write(("\f" if number else "") + page_text(record))
+
+
+def _write_hocr(writer: _Writer, first: ImageRecord, pages: Iterable[ImageRecord]) -> None:
+    with writer.document(first, ".hocr").open("w", encoding="utf-8", newline="\n") as stream:
+        stream.writelines(hocr(pages))
+
+
+def _write_alto(writer: _Writer, first: ImageRecord, pages: Iterable[ImageRecord]) -> None:
+    for record in pages:
+        writer.page(record, ".xml").write_text(alto_xml(record), encoding="utf-8")
+
+
+def _write_yolo(writer: _Writer, first: ImageRecord, pages: Iterable[ImageRecord]) -> None:
+    for record in pages:
+        writer.page(record, ".txt").write_text("".join(_yolo_lines(record)), encoding="utf-8")
+
+
+def _yolo_lines(record: ImageRecord) -> Iterator[str]:
+    """``class x1 y1 x2 y2 x3 y3 x4 y4``, shares of the page's width and height."""
+    for box in record.boxes:
+        shares = ((x / max(1, record.width), y / max(1, record.height)) for x, y in box.points)
+        yield " ".join(["0", *(f"{min(max(value, 0), 1):.6f}" for point in shares for value in point)]) + "\n"
+
+
+def _write_pdf(writer: _Writer, first: ImageRecord, pages: Iterable[ImageRecord]) -> None:
+    target = writer.document(first, ".pdf")
+    try:
+        with (
+            tempfile.TemporaryDirectory(prefix="ocrfleet-pdf-") as spool,
+            Storage((), Path(spool)).open(writer.uri(first)) as source,
+            atomic_write(target) as unfinished,
+        ):
+            searchable_pdf.write_pdf(source, pages, unfinished)
+    except (searchable_pdf.PageNotInPdfError, OSError) as error:
+        writer.failed(first, str(error))
+
+
+_WRITERS: dict[str, Callable[[_Writer, ImageRecord, Iterable[ImageRecord]], None]] = {
+    "txt": _write_txt,
+    "hocr": _write_hocr,
+    "alto": _write_alto,
+    "yolo-obb": _write_yolo,
+    "pdf": _write_pdf,
+}

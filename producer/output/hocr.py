@@ -1,0 +1,69 @@
+"""A document as hOCR 1.2, https://kba.github.io/hocr-spec/1.2/: what Tesseract writes, and OCRmyPDF reads."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from xml.sax.saxutils import escape, quoteattr
+
+from producer.output.layout import Block, Rectangle, around, blocks_of, boxes_of, clean, rectangle
+from worker.messages import BoxRecord, ImageRecord
+
+HEAD = """<?xml version="1.0" encoding="UTF-8"?>
+<!DOCTYPE html PUBLIC "-//W3C//DTD XHTML 1.0 Transitional//EN" "http://www.w3.org/TR/xhtml1/DTD/xhtml1-transitional.dtd">
+<html xmlns="http://www.w3.org/1999/xhtml" xml:lang="en" lang="en">
+<head>
+<title></title>
+<meta http-equiv="Content-Type" content="text/html;charset=utf-8" />
+<meta name="ocr-system" content="ocrfleet" />
+<meta name="ocr-capabilities" content="ocr_page ocr_carea ocr_par ocr_line ocrx_word" />
+</head>
+<body>
+"""
+TAIL = "</body>\n</html>\n"
+
+
+def hocr(pages: Iterable[ImageRecord]) -> Iterator[str]:
+    """The pieces of one document's hOCR, page by page."""
+    yield HEAD
+    for number, record in enumerate(pages, 1):
+        yield page_hocr(record, number)
+    yield TAIL
+
+
+def page_hocr(record: ImageRecord, number: int) -> str:
+    """One page: areas, in each a paragraph, lines, words.
+
+    Args:
+        record: a page that is fine.
+        number: of the page in its document, from 1; ids begin with it.
+    """
+    name = clean(record.image).replace('"', "'")
+    title = f'image "{name}"; bbox 0 0 {record.width} {record.height}; ppageno {record.page}'
+    areas = "".join(_area(block, record, f"{number}_{count}") for count, block in enumerate(blocks_of(record), 1))
+    return f'<div class="ocr_page" id="page_{number}" title={quoteattr(title)}>\n{areas}</div>\n'
+
+
+def _area(block: Block, record: ImageRecord, number: str) -> str:
+    box = _bbox(around(boxes_of(block), record))
+    lines = "".join(_line(line, record, f"{number}_{count}") for count, line in enumerate(boxes_of(block), 1))
+    return (
+        f'<div class="ocr_carea" id="block_{number}" title="{box}">\n'
+        f'<p class="ocr_par" id="par_{number}" title="{box}">\n{lines}</p>\n</div>\n'
+    )
+
+
+def _line(box: BoxRecord, record: ImageRecord, number: str) -> str:
+    title = _bbox(rectangle(box.points, record))
+    if box.angle:  # hOCR counts counter-clockwise
+        title += f"; textangle {-box.angle % 360:g}"
+    words = " ".join(
+        f'<span class="ocrx_word" id="word_{number}_{count}" '
+        f'title="{_bbox(rectangle(word.points, record))}; x_wconf {round(100 * word.score)}">'
+        f"{escape(clean(word.text))}</span>"
+        for count, word in enumerate(box.words or (), 1)
+    )
+    return f'<span class="ocr_line" id="line_{number}" title="{title}">{words}</span>\n'
+
+
+def _bbox(box: Rectangle) -> str:
+    return f"bbox {box.left} {box.top} {box.right} {box.bottom}"

@@ -1,0 +1,121 @@
+"""Reading order on drawn pages: 1, 2 and 3 columns, headings across, tables, tilted by up to 3 degrees."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import random
+
+import pytest
+
+from detector.reading.order import reading_blocks, reading_order
+from detector.reading.text import page_text
+
+Quad = list[tuple[float, float]]
+WIDTH, MARGIN, HEIGHT, PITCH = 1000, 60, 18, 27
+
+
+def box(left: float, top: float, width: float, height: float = HEIGHT) -> Quad:
+    return [(left, top), (left + width, top), (left + width, top + height), (left, top + height)]
+
+
+def columns(rng: random.Random, count: int, top: float, rows: int, staggered: bool) -> list[Quad]:
+    """Columns of text in reading order; some lines are short, as those that end a paragraph are."""
+    gutter = 34
+    wide = (WIDTH - 2 * MARGIN - (count - 1) * gutter) / count
+    quads = []
+    for column in range(count):
+        offset = column * 9 if staggered else 0
+        for row in range(rows - rng.randrange(3)):
+            length = wide * (rng.uniform(0.25, 0.8) if rng.random() < 0.15 else rng.uniform(0.95, 1))
+            quads.append(box(MARGIN + column * (wide + gutter), top + offset + row * PITCH, length))
+    return quads
+
+
+def heading(top: float) -> list[Quad]:
+    return [box(150, top, 700, 34)]
+
+
+def table(rng: random.Random, top: float, rows: int) -> list[Quad]:
+    """Rows of a label and numbers, in reading order."""
+    places = [(MARGIN, 110), (420, 70), (640, 70), (850, 80)]
+    return [
+        box(left, top + row * PITCH + rng.uniform(-1, 1), wide * rng.uniform(0.6, 1))
+        for row in range(rows)
+        for left, wide in places
+    ]
+
+
+def tilted(quads: list[Quad], degrees: float) -> list[Quad]:
+    cos, sin = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
+    return [[(x * cos - y * sin + 100, x * sin + y * cos + 100) for x, y in quad] for quad in quads]
+
+
+def page(rng: random.Random, kind: str) -> list[Quad]:
+    """A page's lines as a person reads them."""
+    staggered = rng.random() < 0.5
+    if kind == "headings":
+        first = columns(rng, 2, 120, 12, staggered)
+        return [*heading(50), *first, *heading(520), *columns(rng, 3, 590, 12, staggered)]
+    if kind == "table":
+        return [*heading(50), *columns(rng, 1, 120, 6, False), *table(rng, 340, 10), *columns(rng, 1, 660, 5, False)]
+    return [*heading(50), *columns(rng, int(kind), 120, 25, staggered)]
+
+
+def kendall(places: list[int]) -> float:
+    """Share of pairs in the right order, as Kendall's tau: 1 all, -1 none."""
+    pairs = list(itertools.combinations(places, 2))
+    return sum(1 if a < b else -1 for a, b in pairs) / len(pairs)
+
+
+@pytest.mark.parametrize("kind", ["1", "2", "3", "headings", "table"])
+@pytest.mark.parametrize("tilt", [-3.0, -2.0, -0.5, 0.0, 1.0, 2.0, 3.0])
+def test_drawn_pages(kind: str, tilt: float) -> None:
+    rng = random.Random(f"{kind}{tilt}")
+    scores = []
+    for _ in range(8):
+        quads = tilted(page(rng, kind), tilt)
+        shuffled = rng.sample(range(len(quads)), len(quads))
+        places = reading_order([quads[number] for number in shuffled])
+        found = [place for _, place in sorted(zip(shuffled, places, strict=True))]
+        assert sorted(found) == list(range(len(quads)))
+        scores.append(kendall(found))
+    assert sum(scores) / len(scores) >= 0.98, scores
+
+
+def test_a_pixel_of_tilt_reorders_nothing() -> None:
+    rng = random.Random(0)
+    quads = page(rng, "2")
+    before = reading_order(quads)
+    moved = [[(x, y + rng.choice((-1, 0, 1))) for x, y in quad] for quad in quads]
+    assert reading_order(moved) == before
+
+
+def test_right_to_left() -> None:
+    rng = random.Random(1)
+    quads = page(rng, "2")
+    mirrored = [[(WIDTH - x, y) for x, y in (quad[1], quad[0], quad[3], quad[2])] for quad in quads]
+    assert reading_order(mirrored, "rtl") == list(range(len(quads)))
+    assert reading_order([box(100, 10, 50), box(300, 10, 50)], "rtl") == [1, 0]
+
+
+def test_vertical() -> None:
+    lines = [box(300, 10, 20, 400), box(260, 10, 20, 400), box(220, 10, 20, 300)]
+    assert reading_order(list(reversed(lines)), "vertical") == [2, 1, 0]
+
+
+def test_text_of_blocks() -> None:
+    quads = [box(60, 100, 300), box(400, 101, 80), box(60, 130, 300), box(60, 300, 300)]
+    assert page_text(quads, ["left", "right", "below", "far"]) == "left right\nbelow\n\nfar"
+    assert page_text(quads[:2], ["", ""]) == ""
+    assert page_text([], []) == ""
+
+
+def test_nothing_and_specks() -> None:
+    assert reading_blocks([]) == []
+    assert reading_order([box(5, 5, 0, 0), box(5, 5, 0, 0)]) == [0, 1]
+
+
+def test_thousands_of_boxes_in_a_second_or_two() -> None:
+    quads = [quad for column in range(6) for quad in columns(random.Random(column), 3, 40 + column * 7000, 160, False)]
+    assert sorted(reading_order(quads)) == list(range(len(quads)))
