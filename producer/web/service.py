@@ -20,7 +20,6 @@ from producer.fleet_job import cancel_job
 from producer.job.begin_again import retry_on_broker
 from producer.job.manifest import read_manifest
 from producer.job.results_file import drop_failed, iter_records, read_lines
-from producer.job.retry import retry_on_broker
 from producer.job.status import StatusRow
 from producer.web.problem import Problem
 from producer.web.results import file_name
