@@ -6,10 +6,11 @@ import asyncio
 import json
 import shutil
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import msgspec
 from starlette.background import BackgroundTask
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
@@ -23,6 +24,7 @@ from producer.web.results import ALL_FORMATS, results_response
 from producer.web.service import Service
 from producer.web.store import WebJob
 from producer.web.upload import Intake
+from worker.page_options import PageOptions
 
 BASE = "/api/v1"
 MOST_LISTED = 1000
@@ -30,6 +32,7 @@ EVENT_S = 0.5
 HEARTBEAT_S = 15.0
 MOST_WATCHERS = 64
 MOST_JSON_BYTES = 1 << 18
+OPTIONS = ("box_threshold", "unclip_ratio", "binarize", "tiled")
 
 
 def service_of(request: Request) -> Service:
@@ -53,6 +56,17 @@ def _limit_side(text: str) -> int:
     return _whole("limit_side", text, 32, 8192) if text.strip() else 0
 
 
+def _options(asked: Mapping[str, str]) -> PageOptions:
+    """Thresholds among the fields of a form or of an address."""
+    given = {name: asked[name].strip() for name in OPTIONS if asked.get(name, "").strip()}
+    try:
+        return msgspec.convert(given, PageOptions, strict=False)
+    except msgspec.ValidationError as error:
+        raise Problem(
+            400, f"{', '.join(given)}: {error}", "box_threshold and binarize: 0 to 1; unclip_ratio: 0 to 10"
+        ) from None
+
+
 async def _receive(request: Request, *, archives: bool, most_files: int, name: str, quick: bool) -> tuple[str, bool]:
     """Take an upload and make a job of it. Returns its name, and whether it is new."""
     service = service_of(request)
@@ -69,13 +83,14 @@ async def _receive(request: Request, *, archives: bool, most_files: int, name: s
             if not received.files:
                 reasons = "; ".join(received.skipped.values())
                 raise Problem(415, reasons[:500], "send JPEG, PNG, TIFF, WebP, GIF, BMP, PPM, JPEG 2000, AVIF or PDF")
-            side = received.fields.get("limit_side", "") or request.query_params.get("limit_side", "")
+            asked = {**request.query_params, **received.fields}
             job = WebJob(
                 created=time.time(),
                 files=len(received.files),
                 title=str(received.files[0]),
                 skipped=received.skipped,
-                limit_side=_limit_side(side),
+                limit_side=_limit_side(asked.get("limit_side", "")),
+                options=_options(asked),
                 quick=quick,
             )
             accepted = True  # from here on the folder is the service's
@@ -145,13 +160,14 @@ async def _create_from_addresses(request: Request, name: str) -> bool:
         raise Problem(408, "the request came too slowly", "send it again") from None
     except ValueError:
         raise Problem(400, "the body is not JSON", 'send {"uris": ["file:///scans/2026"]}') from None
-    if not isinstance(given, dict) or set(given) - {"uris", "limit_side"}:
+    if not isinstance(given, dict) or set(given) - {"uris", "limit_side", *OPTIONS}:
         raise Problem(400, "the body is not an object with uris", 'send {"uris": [...], "limit_side": 960}')
     sources = await run_in_threadpool(service.check_sources, given.get("uris"))
     await run_in_threadpool(service.check_room)
     side = _limit_side(str(given.get("limit_side") or ""))
+    options = _options({name: str(given[name]) for name in OPTIONS if given.get(name) is not None})
     folder = await run_in_threadpool(service.store.new_upload)
-    job = WebJob(created=time.time(), title=sources[0], sources=sources, limit_side=side)
+    job = WebJob(created=time.time(), title=sources[0], sources=sources, limit_side=side, options=options)
     return await run_in_threadpool(service.accept, folder, name, job)
 
 

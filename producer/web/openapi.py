@@ -112,22 +112,31 @@ def _raw(*types: str) -> Json:
     return {name: {"schema": {"type": "string", "format": "binary"}} for name in types}
 
 
+_OPTIONS: Json = {
+    "limit_side": _SIDE,
+    "box_threshold": {"type": "number", "minimum": 0, "maximum": 1},
+    "unclip_ratio": {"type": "number", "minimum": 0, "maximum": 10},
+    "binarize": {"type": "number", "minimum": 0, "maximum": 1},
+    "tiled": {"type": "boolean"},
+}
+
+
 def _form(several: bool) -> Json:
     file: Json = {"type": "string", "format": "binary"}
     files: Json = {"type": "array", "items": file} if several else file
-    return {"multipart/form-data": {"schema": _object("files", files=files, limit_side=_SIDE)}}
+    return {"multipart/form-data": {"schema": _object("files", files=files, **_OPTIONS)}}
 
 
 def document() -> Json:
     """The whole document."""
-    side = _query("limit_side", "Long side the network sees at most, pixels.", _SIDE)
+    options = [_query(name, "Instead of the workers' own.", schema) for name, schema in _OPTIONS.items()]
     name = _query("name", "Name of a file that is sent raw.", _TEXT)
     job_path: Json = {"name": "job", "in": "path", "required": True, "schema": {"type": "string", "maxLength": 64}}
     job = _answer("The job.", _ref("Job"))
     accepted = _answer("Accepted: nothing that is accepted is lost. Location says where.", _ref("Job"))
     limit = _query("limit", "At most so many.", {"type": "integer", "minimum": 1, "maximum": 1000})
     upload = (400, 403, 404, 408, 413, 415, 429, 503, 507)
-    addresses = _object("uris", uris={"type": "array", "items": _TEXT}, limit_side=_SIDE)
+    addresses = _object("uris", uris={"type": "array", "items": _TEXT}, **_OPTIONS)
     key: Json = {"name": "Idempotency-Key", "in": "header", "schema": {"type": "string", "maxLength": 255}}
 
     def listed(name: str, schema: str) -> Json:
@@ -138,7 +147,7 @@ def document() -> Json:
             "post": _operation(
                 "Detect the text of one image. Answers within 30 s: its record, or 202 and where to ask.",
                 {"200": _answer("The record.", _ref("Record")), "202": accepted, **_problems(*upload, 422)},
-                parameters=[side, name],
+                parameters=[*options, name],
                 body={**_form(False), **_raw("image/*", "application/octet-stream", "application/pdf")},
             )
         },
@@ -150,7 +159,7 @@ def document() -> Json:
                 "A job of many files, a zip, a PDF, or of addresses under OCRFLEET_ROOTS.",
                 {"200": _answer("There is one with this Idempotency-Key.", _ref("Job")), "202": accepted}
                 | _problems(*upload),
-                parameters=[key, side, name],
+                parameters=[key, *options, name],
                 body={
                     **_form(True),
                     **_raw("application/zip", "application/pdf", "image/*", "application/octet-stream"),

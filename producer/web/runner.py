@@ -247,6 +247,7 @@ class Runner:
                     name,
                     again(),
                     limit_side=job.limit_side,
+                    options=job.options,
                     uploader=uploader,
                     epoch=epoch,
                     again=again,
@@ -334,5 +335,8 @@ class Runner:
         if self._transfer == "uri" or job.sources:
             yield None
             return
-        with Uploader(self._ledger, name, limit_side=job.limit_side, shrink=False, epoch=epoch) as uploader:
+        uploader = Uploader(
+            self._ledger, name, limit_side=job.limit_side, shrink=False, epoch=epoch, options=job.options
+        )
+        with uploader:
             yield uploader

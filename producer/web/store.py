@@ -20,6 +20,7 @@ import msgspec
 from producer.job.output_folder import OutputFolder, write_atomically
 from producer.web.problem import no_such_job
 from worker.messages import JOB_NAME
+from worker.page_options import NO_OPTIONS, PageOptions
 
 USAGE_EVERY_S = 5.0
 
@@ -34,6 +35,7 @@ class WebJob(msgspec.Struct, frozen=True, kw_only=True):
         sources: addresses, where nothing was uploaded.
         skipped: name -> why an upload was not taken.
         limit_side: long side the network sees at most, pixels; 0 leaves it to the workers.
+        options: thresholds that workers use instead of their own.
         quick: it was sent to /detect.
         state: ``open``, ``done``, ``cancelled``, or ``refused`` with a reason.
         reason: one line.
@@ -46,6 +48,7 @@ class WebJob(msgspec.Struct, frozen=True, kw_only=True):
     sources: list[str] = []
     skipped: dict[str, str] = {}
     limit_side: int = 0
+    options: PageOptions = NO_OPTIONS
     quick: bool = False
     state: str = "open"
     reason: str = ""

@@ -127,10 +127,13 @@ def test_a_person_finds_text(page: Page, served: Served, tmp_path: Path) -> None
     expect(page.locator("#rows td.ok")).to_have_count(6, timeout=60_000)
 
     page.locator("#side").select_option("320")
+    page.locator("#box_threshold").fill("0.75")
     page.get_by_role("button", name="Run again").click()
     expect(page.locator("#rows .reason")).to_have_count(1, timeout=60_000)  # the browser sends its own torn file
     newest = served.client(TOKEN).jobs()[0]
     assert newest["job"] != job["job"] and newest["limit_side"] == 320
+    again = (served.folder / "jobs" / newest["job"] / "results.jsonl").read_text().splitlines()
+    assert all(box["score"] >= 0.75 for line in again for box in json.loads(line)["boxes"])
 
 
 def test_jobs_models_and_chinese(page: Page, served: Served, tmp_path: Path) -> None:

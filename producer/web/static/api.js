@@ -35,9 +35,9 @@ export async function linesFrom(job, place) {
 }
 
 /** Sends files (name -> File) and tells how far it is; fetch cannot tell. */
-export function upload(files, side, progress) {
+export function upload(files, options, progress) {
   const form = new FormData();
-  if (side) form.append("limit_side", side);
+  for (const [name, value] of Object.entries(options)) if (value) form.append(name, value);
   for (const [name, file] of files) form.append("files", file, name);
   return new Promise((resolve, reject) => {
     const request = new XMLHttpRequest();

@@ -13,7 +13,7 @@ const WORDS = {
   },
   zh: {
     detect: "检测文字", jobs: "任务", models: "模型", drop: "将图片、PDF 或 zip 拖放到这里，或粘贴图片", choose: "选择文件",
-    folder: "选择文件夹", camera: "拍照", score: "最低置信度", side: "尺寸", "side-default": "默认", again: "重新检测",
+    folder: "选择文件夹", camera: "拍照", score: "最低置信度", side: "尺寸", threshold: "阈值", unclip: "扩展比例", "side-default": "默认", again: "重新检测",
     retry: "重试失败项", cancel: "取消", download: "下载", page: "页面", state: "状态", boxes: "文本框", fit: "适合窗口",
     job: "任务", done: "完成", failed: "失败", workers: "工作进程", worker: "工作进程", profile: "配置", memory: "内存峰值",
     last: "最近页面", flower: "查看工作进程和任务详情：ocr-worker flower", model: "模型", precision: "精度", scores: "指标",

@@ -27,12 +27,18 @@ export async function begin(chosen) {
   by("job-title").textContent = [...files.keys()][0];
   setState("upload", 0);
   try {
-    follow(await upload(files, by("side").value, (part) => setState("upload", part)));
+    follow(await upload(files, chosenOptions(), (part) => setState("upload", part)));
   } catch (problem) {
     setState("refused", 0);
     say(problem);
   }
 }
+
+const chosenOptions = () => ({
+  limit_side: by("side").value,
+  box_threshold: by("box_threshold").value,
+  unclip_ratio: by("unclip_ratio").value,
+});
 
 /** Shows a job that is there already. */
 export function openJob(status) {
