@@ -19,7 +19,7 @@ DEPLOYMENT = (
 )  # fmt: skip
 """What compose's .env and our tests read; often exported in the same shell."""
 
-FAMILIES = ("WEB_",)
+FAMILIES = ("WEB",)
 """Beginnings of names that a part of the product reads by itself."""
 
 
