@@ -32,7 +32,7 @@ SHRINK = 0.3
 GUTTER = 2.0
 """Columns stand at least this many heights of shrunk boxes apart: .8 of a line's height between its text."""
 
-COLUMN_WIDTH = 7.0
+COLUMN_WIDTH = 10.0
 """Lines of a column are, in the median, at least this many heights wide; narrower ones are cells of a table, which is
 read row by row."""
 
