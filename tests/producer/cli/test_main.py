@@ -87,7 +87,7 @@ def test_exit_codes() -> None:
     usage = {"ProducerError", "FolderBusyError", "AlreadyCollectingError", "OtherJobError", "ManifestError"}
     usage |= {"NoEmbeddedServerError", "LocalFleetError", "CannotSendError", "CannotCountError", "BrokenArchiveError"}
     usage |= {"ShrinkerLostError", "CannotShrinkError", "UnknownFormatError", "DamagedFolderError"}
-    usage |= {"CannotSendResultsError"}
+    usage |= {"CannotSendResultsError", "NoPdfLibraryError", "PageNotInPdfError"}
     assert {name for name, code in codes.items() if code == ExitCode.USAGE} == usage
 
 
