@@ -105,5 +105,5 @@ def _list(as_json: bool) -> int:
             click.echo(f"{name:24} reads text: --read {name}")
         for name in public_names():
             if name not in (*names, *readers):
-                click.echo(f"{name:24} not here yet: ocr-detector models --fetch {name}")
+                click.echo(f"{name:24} not here yet: --fetch {name}")
     return ExitCode.OK

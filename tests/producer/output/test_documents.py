@@ -17,6 +17,7 @@ from detector.record import WordRecord
 from producer.cli import main
 from producer.errors import NothingToDoError
 from producer.job.manifest import write_manifest
+from producer.output.documents import FORMATS
 from producer.output.formats import export_results
 from producer.output.pagexml import NAMESPACE as PAGE
 from producer.sources.scan import FoundPage
@@ -182,6 +183,14 @@ def test_yolo(out: Path) -> None:
     assert values[0] == "0"
     assert list(map(float, values[1:])) == pytest.approx([0.5, 0.5, 0.9, 0.5, 0.9, 0.6, 0.5, 0.6])
     assert "text" in (folder / "data.yaml").read_text()
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+def test_again_replaces_and_leaves_nothing_behind(out: Path, kind: str) -> None:
+    target = export_results(out, kind)
+    before = sorted(path.name for path in out.rglob("*"))
+    assert export_results(out, kind) == target
+    assert sorted(path.name for path in out.rglob("*")) == before
 
 
 @pytest.mark.parametrize("kind", ["txt", "hocr", "alto", "pdf"])
