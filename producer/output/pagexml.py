@@ -6,7 +6,7 @@ Schema: https://schema.primaresearch.org/PAGE/gts/pagecontent/2019-07-15/pagecon
 from __future__ import annotations
 
 import time
-from xml.sax.saxutils import escape, quoteattr  # nosec B406: writes XML, reads none
+from xml.sax.saxutils import escape, quoteattr
 
 from producer.output.layout import Block, blocks_of, boxes_of, clean, is_read
 from worker.messages import BoxRecord, ImageRecord

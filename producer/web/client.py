@@ -46,7 +46,7 @@ class Client:
             print(record.image, record.page, len(record.boxes))
     """
 
-    def __init__(self, url: str = "http://127.0.0.1:8600", token: str = "") -> None:
+    def __init__(self, url: str = "http://127.0.0.1:8600", token: str = "") -> None:  # nosec B107: none
         """Connect nothing yet.
 
         Args:

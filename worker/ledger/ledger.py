@@ -290,9 +290,8 @@ class Ledger:
 
         def take(name: str) -> float:
             try:
-                value = float(fields.pop(name, 0) or 0)
-                return value if abs(value) < 1e18 else 0.0  # neither infinite nor "nan"
-            except ValueError:  # not ours: whoever may write there wrote it
+                return float(int(float(fields.pop(name, 0) or 0)))  # int refuses what is not finite
+            except (ValueError, OverflowError):  # not ours: whoever may write there wrote it
                 return 0.0
 
         total, ok, failed = int(take("total")), int(take("ok")), int(take("failed"))
