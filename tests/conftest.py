@@ -90,8 +90,8 @@ def settings(server: EmbeddedServer, tmp_path: Path) -> Settings:
 
 
 @pytest.fixture
-def environment(server: EmbeddedServer, tmp_path: Path) -> dict[str, str]:
-    """Environment for our commands and workers in processes of their own."""
+def environment(server: EmbeddedServer, client: redis.Redis, tmp_path: Path) -> dict[str, str]:
+    """Environment for our commands and workers in processes of their own; the server is empty (``client``)."""
     return {
         **os.environ,
         "OCRFLEET_REDIS_URL": server.url,
