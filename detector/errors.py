@@ -107,5 +107,5 @@ def is_out_of_memory(error: BaseException) -> bool:
     """Whether an exception, of whatever library, means that memory ran out."""
     if isinstance(error, DetectorError):  # its text holds a user's file name
         return False
-    text = str(error).lower()
+    text = str(error).lower().replace("failed to allocate memory for to read tiff directory (0 elements", "")  # damage
     return isinstance(error, MemoryError) or any(sign in text for sign in _OUT_OF_MEMORY)

@@ -7,6 +7,7 @@ import time
 import pytest
 
 from tests.faults.rig import JOB, Rig
+from tests.processes import wait_until
 
 pytestmark = pytest.mark.chaos
 
@@ -20,6 +21,7 @@ def test_busy_workers_outlive_a_restart(rig: Rig, how: str) -> None:
     assert rig.command("ocr-producer", "enqueue", rig.images(count), "--job", JOB, "--quiet").returncode == 0
     collector = rig.begin("collect", JOB, "-o", rig.out, "--follow", "--quiet")
     rig.wait_done(3, seconds=90)
+    wait_until(rig.indices, seconds=30, what="the collector")  # which must have met the broker before it goes
     getattr(rig.server, how)()
     time.sleep(1.0)
     rig.server.start()
