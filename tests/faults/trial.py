@@ -199,7 +199,6 @@ def _supervise(trial: Trial) -> None:
         return
     if trial.producer.poll() is not None and rig.done() < trial.count:
         trial.producer = rig.begin(*(trial.again or ["resume", JOB]), "--quiet")
-        trial.producer.wait(60)
     if trial.collector.poll() is not None and rig.server.client.exists(f"ocrfleet:job:{JOB}"):
         trial.collect()
 
