@@ -288,15 +288,25 @@ def said(text: str) -> Callable[[subprocess.Popen[str]], None]:
 
 
 def loaded(library: str) -> Callable[[subprocess.Popen[str]], None]:
-    """Waits until the process has a shared library, and a moment more."""
+    """Waits until the process has a shared library, and a moment more of its own CPU time: where its C++ starts up, an
+    interrupt ends in abort(), and on a busy machine that takes longer by the clock."""
 
     def wait(process: subprocess.Popen[str]) -> None:
         while library not in Path(f"/proc/{process.pid}/maps").read_text():
             assert process.poll() is None
             time.sleep(0.02)
-        time.sleep(0.3)
+        ready = cpu_s(process.pid) + 0.3
+        while cpu_s(process.pid) < ready:
+            assert process.poll() is None
+            time.sleep(0.02)
 
     return wait
+
+
+def cpu_s(pid: int) -> float:
+    """CPU time that a process has used, seconds (utime and stime of proc(5))."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 TRAINING = "train --data data --init none --backbone mobilenet_v3_small --crop 64 --limit-side 64 --batch-size 1"
