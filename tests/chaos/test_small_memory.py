@@ -58,7 +58,7 @@ def test_an_oom_kill_costs_the_page_not_the_worker(folder: Path, tmp_path: Path)
     few = tmp_path / "in"
     few.mkdir()
     for path in (folder / PROGRESSIVE, *sorted(folder.glob("image-*"))[:3]):
-        (few / path.name).symlink_to(path)
+        (few / path.name).hardlink_to(path)
     more = {"OCRFLEET_MEMORY_LIMIT_MB": "2000", "OCRFLEET_MAX_ATTEMPTS": "2"}
     outcome = run_worker(few, 256, tmp_path, **more)
     print(outcome.usage, outcome.log[-4000:])
