@@ -95,7 +95,7 @@ def worker(folder: Path, scratch: Path) -> Looks:
     )
     settings = read_settings(environment)
     ledger = Ledger(connect(settings), ttl_s=3600)
-    feed = ("enqueue", folder, "--job", JOB, "--quiet")
+    feed = ("enqueue", folder, "--job", JOB, "--quiet", "--follow-links")
     collect = ("collect", JOB, "-o", scratch / "out", "--follow", "--quiet")
     with (
         contextlib.ExitStack() as stack,

@@ -83,7 +83,18 @@ class Measured:
 def run_pipeline(folder: Path, out: Path, count: int, recycle: int | None = None) -> Measured:
     """``ocr-producer run`` with one worker; ``recycle``: images a child, instead of the profile's."""
     environment = ENVIRONMENT | ({"OCRFLEET_MAX_TASKS_PER_CHILD": str(recycle)} if recycle else {})
-    arguments = [sys.executable, "-m", "producer.cli", "run", str(folder), "-o", str(out), "--quiet", "--no-report"]
+    arguments = [
+        sys.executable,
+        "-m",
+        "producer.cli",
+        "run",
+        str(folder),
+        "-o",
+        str(out),
+        "--quiet",
+        "--no-report",
+        "--follow-links",
+    ]
     process = subprocess.Popen([*arguments, "--profile", "low"], env=environment)
     producer = psutil.Process(process.pid)
     marks, samples = list(MARKS), list[tuple[float, float, float, float]]()

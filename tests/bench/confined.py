@@ -88,7 +88,7 @@ def run_worker(folder: Path, limit_mb: int, scratch: Path, **more: str) -> Outco
             environment = environment_of(scratch, OCRFLEET_REDIS_URL=server.url, **more)
             started = time.perf_counter()
             with process_of("worker.cli", "start", environment=environment, log=log, cgroup=cgroup):
-                arguments = ("--job", "small", "--quiet")
+                arguments = ("--job", "small", "--quiet", "--follow-links")
                 fed = _run("producer.cli", "enqueue", folder, *arguments, environment=environment, log=log)
                 collect = ("small", "-o", scratch / "out", "--follow", "--quiet")
                 code = fed or _run("producer.cli", "collect", *collect, environment=environment, log=log)
@@ -108,7 +108,7 @@ def run_all_in_one(folder: Path, limit_mb: int, scratch: Path) -> Outcome:
     forget_cached(folder)
     with MemoryCgroup(limit_mb) as cgroup:
         started = time.perf_counter()
-        arguments = ("run", folder, "-o", out, "--quiet", "--no-report")
+        arguments = ("run", folder, "-o", out, "--quiet", "--no-report", "--follow-links")
         code = _run("producer.cli", *arguments, environment=environment_of(scratch), log=log, cgroup=cgroup)
         seconds = time.perf_counter() - started
         with log.open("ab") as together:
