@@ -44,6 +44,7 @@ class ModelCard:
         thresholds: of the post-processing.
         channels: order in which the network takes the pixels, "rgb" or "bgr"; mean and std are in that order.
         tensors: names of the network's input and of its output.
+        stretch: pages are shrunk to sides that are multiples of 32, not padded; for networks that learnt so.
         details: the whole card as written (scores, data, recipe).
     """
 
@@ -56,6 +57,7 @@ class ModelCard:
     thresholds: Thresholds = field(default_factory=Thresholds)
     channels: str = "rgb"
     tensors: tuple[str, str] = TENSORS
+    stretch: bool = False
     details: dict[str, Any] = field(default_factory=dict)
 
 
@@ -189,7 +191,8 @@ def load_card(model: str | Path, kind: str = "int8_onnx", folder: Path | None = 
         raise ModelError(f"{written}: thresholds are numbers, mean and std three numbers each ({error})") from error
     channels = str(details.get("channels", "rgb"))
     name = str(details.get("name", stem))
-    return ModelCard(name, path, sha256, precision, mean, std, thresholds, channels, (given, found), details)
+    stretch = details.get("stretch") is True
+    return ModelCard(name, path, sha256, precision, mean, std, thresholds, channels, (given, found), stretch, details)
 
 
 def _thresholds(details: dict[str, Any]) -> Thresholds:
