@@ -54,6 +54,23 @@ def nested_pdf_forms(depth: int = 10, copies: int = 4, side: int = 600) -> bytes
     return bytes(out + f"trailer\n<< /Size {len(objects) + 1} /Root 1 0 R >>\nstartxref\n{start}\n%%EOF\n".encode())
 
 
+def unpacking_pdf(unpacked: int = 2 << 30) -> bytes:
+    """2 MB whose catalogue lies in an object stream of 2 GB of spaces: who only counts the pages unpacks it too."""
+    packer = zlib.compressobj(9)
+    head = packer.compress(b"2 0 ") + packer.flush(zlib.Z_FULL_FLUSH)
+    piece = packer.compress(b" " * (1 << 20)) + packer.flush(zlib.Z_FULL_FLUSH)  # means the same wherever it stands
+    packed = head + piece * (unpacked >> 20)
+    out = b"%PDF-1.5\n"
+    first = len(out)
+    out += b"1 0 obj\n<</Type/ObjStm/N 1/First 4/Filter/FlateDecode/Length %d>>stream\n" % len(packed)
+    out += packed + b"\nendstream endobj\n"
+    second = len(out)
+    places = ((0, 0), (1, first), (2, 1), (1, second))
+    table = b"".join(bytes([kind]) + place.to_bytes(3, "big") + b"\0" for kind, place in places)
+    out += b"3 0 obj\n<</Type/XRef/Size 4/W[1 3 1]/Root 2 0 R/Length %d>>stream\n" % len(table)
+    return out + table + b"\nendstream endobj\nstartxref\n%d\n%%%%EOF\n" % second
+
+
 def jpeg2000(side: int = 2000, layers: int = 65535) -> bytes:
     """A code stream that claims many pixels, one tile, precincts of one sample: OpenJPEG records each."""
 
