@@ -131,6 +131,17 @@ def slow_tar_xz(unpacked: int = 512 << 30) -> bytes:
     return xz_of(header.tobuf(tarfile.GNU_FORMAT), min(unpacked, 32 << 30))
 
 
+def dictionary_tar_xz(code: int = 39) -> bytes:
+    """A .tar.xz of 76 bytes whose header asks for a dictionary of 3 GiB: liblzma allocates that before anything else."""
+    header = tarfile.TarInfo("a.jpg")
+    packed = bytearray(xz_of(header.tobuf(tarfile.GNU_FORMAT), 0))
+    length = 4 * (packed[12] + 1)  # of the block's header: size, flags, filter, size of its options, dictionary, CRC32
+    assert packed[14] == 0x21, "LZMA2"
+    packed[16] = code
+    packed[12 + length - 4 : 12 + length] = struct.pack("<I", zlib.crc32(packed[12 : 12 + length - 4]))
+    return bytes(packed)
+
+
 def many_entries_zip(path: Path, count: int = 1_000_000) -> None:
     """Writes a zip of so many empty members, by hand: Python's zipfile keeps about 500 bytes for each."""
     entry = struct.Struct("<4s6H3L5H2L")

@@ -66,7 +66,8 @@ CASES = {
     "three-bytes.tar.gz": Case(lambda path: path.write_bytes(b"\x1f\x8b\x08"), "TypeError, the scan is over", True),
     "nameless.zip": Case(_bytes(hostile.nameless_zip), "IndexError, the scan is over", True, empty=True),
     "long-name.tar.xz": Case(_bytes(hostile.long_name_tar), "3,000 MB in the producer", True),
-    "dictionary.tar.xz": Case(_bytes(hostile.slow_tar_xz), "more than 300 s", True),
+    "dictionary.tar.xz": Case(_bytes(hostile.dictionary_tar_xz), "3,000 MB asked for in the producer", True),
+    "slow.tar.xz": Case(_bytes(hostile.slow_tar_xz), "more than 300 s", True),
     "million.zip": Case(hostile.many_entries_zip, "496 MB in the producer", True),
 }
 

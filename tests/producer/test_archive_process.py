@@ -17,7 +17,7 @@ from producer.archive_process.program import MEMORY_BYTES
 from producer.sources.archive import members
 from producer.sources.passed_over import LINKS, PassedOver
 from producer.sources.scan import FoundPage, scan
-from tests.hostile import long_name_tar, many_entries_zip, nameless_zip, slow_tar_xz
+from tests.hostile import dictionary_tar_xz, long_name_tar, many_entries_zip, nameless_zip, slow_tar_xz
 from tests.pictures import write_images
 from tests.producer.records import IN_PROCESS
 
@@ -81,6 +81,10 @@ def slow(path: Path) -> None:
     path.write_bytes(slow_tar_xz())
 
 
+def dictionary(path: Path) -> None:
+    path.write_bytes(dictionary_tar_xz())
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "make", "watched"),
@@ -89,9 +93,10 @@ def slow(path: Path) -> None:
         ("c.zip", no_name, 20.0),
         ("b.txz", long_name, 20.0),
         ("b.tar.xz", slow, 5.0),
+        ("d.tar.xz", dictionary, 20.0),
         ("b.zip", many, 20.0),
     ],
-    ids=["3 bytes of gz", "no name", "a name of 1.5 GB", "slow xz", "a million members"],
+    ids=["3 bytes of gz", "no name", "a name of 1.5 GB", "slow xz", "a dictionary of 3 GiB", "a million members"],
     indirect=["watched"],
 )
 def test_a_hostile_archive_is_a_failed_record(
