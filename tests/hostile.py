@@ -132,7 +132,7 @@ def slow_tar_xz(unpacked: int = 512 << 30) -> bytes:
 
 
 def dictionary_tar_xz(code: int = 39) -> bytes:
-    """A .tar.xz of 76 bytes whose header asks for a dictionary of 3 GiB: liblzma allocates that before anything else."""
+    """A .tar.xz of 76 bytes that asks for a dictionary of 3 GiB: liblzma allocates that before anything else."""
     header = tarfile.TarInfo("a.jpg")
     packed = bytearray(xz_of(header.tobuf(tarfile.GNU_FORMAT), 0))
     length = 4 * (packed[12] + 1)  # of the block's header: size, flags, filter, size of its options, dictionary, CRC32
