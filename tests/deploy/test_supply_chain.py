@@ -20,6 +20,17 @@ def locked(lock: str) -> set[tuple[str, str]]:
     return set(re.findall(r"^([a-z0-9.-]+)==(\S+)", (ROOT / "requirements" / f"{lock}.txt").read_text(), re.MULTILINE))
 
 
+def test_what_is_installed_is_checked_by_hash() -> None:
+    """By README's `make run`, by the image and by install.sh; and secrets stay out of the repository."""
+    for name in ("Makefile", "Dockerfile", "deploy/install.sh"):
+        text = (ROOT / name).read_text()
+        assert "--require-hashes" in text and "requirements/build.txt" in text, name
+    for lock in ("build", "local", "fleet"):
+        blocks = re.split(r"\n(?=[a-z0-9])", (ROOT / "requirements" / f"{lock}.txt").read_text())
+        assert all("--hash=sha256:" in block for block in blocks if "==" in block.splitlines()[0])
+    assert ".env" in (ROOT / ".gitignore").read_text().splitlines()
+
+
 def test_the_bill_of_materials_is_valid_and_names_every_locked_package(tmp_path: Path) -> None:
     programs = Path(tool("cyclonedx-py", "make sbom")).parent
     # The recipe as it stands, which validates what it writes; only the tool is not installed again.
