@@ -61,7 +61,7 @@ def is_ambiguous(redis_url: str) -> bool:
         _ = parts.port
     except ValueError:
         return True
-    return "@" in parts.path + parts.fragment or bool(parts.query and not _OPTION.match(parts.query))
+    return "@" in parts.path + parts.fragment or ("@" in parts.query and not _OPTION.match(parts.query))
 
 
 def redacted(redis_url: str) -> str:

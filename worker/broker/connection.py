@@ -13,7 +13,7 @@ from redis.retry import Retry
 from detector.errors import first_line
 from detector.exit_codes import ExitCode
 from worker.errors import WorkerError
-from worker.redis_url import is_ambiguous, redacted
+from worker.redis_url import redacted
 from worker.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -60,10 +60,8 @@ def connect(settings: Settings, *, patient: bool = False) -> redis.Redis:
         remedy = "is it running? set OCRFLEET_REDIS_URL=redis://:PASSWORD@HOST:6379/0"
         if "max number of clients" in str(error):
             remedy = f"raise its maxclients, or run fewer workers: each takes {CONNECTIONS_OF_A_WORKER} connections"
-        said = first_line(error)
-        if isinstance(error, ValueError) or is_ambiguous(settings.redis_url):
-            # The error's text may hold a part of the password, as the name of a host or as a port.
-            said, remedy = "this address cannot be read", "in a password write / as %2F, ? as %3F, # as %23, @ as %40"
+        # A ValueError's text may hold any part of the address, and of a password in it.
+        said = "this address cannot be read" if isinstance(error, ValueError) else first_line(error)
         raise BrokerUnreachable(f"cannot use the broker at {redacted(settings.redis_url)}: {said} ({remedy})") from None
     return client
 
