@@ -65,7 +65,8 @@ while time.monotonic() < end:
         raise RuntimeError(f"{name}: {type(error).__name__}: {error}") from error
     outcomes[outcome] = outcomes.get(outcome, 0) + 1
     slowest, count = max(slowest, time.monotonic() - begun), count + 1
-print(json.dumps({"outcomes": outcomes, "slowest": slowest, "count": count, "peak_mb": peak_rss_mb()}))
+peak = peak_rss_mb()  # not ru_maxrss, which begins with the size of the process that started this one
+print(json.dumps({"outcomes": outcomes, "slowest": slowest, "count": count, "peak_mb": peak}))
 """
 
 
