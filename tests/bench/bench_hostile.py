@@ -5,7 +5,7 @@
 Every file is made here (tests/hostile.py) and goes through `ocr-producer run` beside one sound photo. Peaks are VmHWM
 of each process of the job, read every 20 ms: of the largest one; and the sum of all their own memory. A row is good
 if the photo is ok, the hostile file has a record of an error type, no process took more than its limit and 150 MB, and
-nothing took longer than a page may. Exit code 1 if a row is not. The column `before` is what was found of each before it was mended.
+nothing took longer than a page may. Exit code 1 if a row is not. The column `before`: as each was found.
 """
 
 from __future__ import annotations

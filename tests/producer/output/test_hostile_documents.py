@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from producer.detector_process.pdf_pages import PdfPages
 from producer.job.manifest import write_manifest
 from producer.output.searchable_pdf import MEMORY_BYTES
@@ -25,6 +27,7 @@ print(peak_rss_mb(), resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 10
 """
 
 
+@pytest.mark.slow
 def test_what_unpacks_is_left_out(tmp_path: Path) -> None:
     """Before: the PDF of a WebP of 94 bytes took 1.4 GB in the producer, and in the web service."""
     out = tmp_path / "out"
@@ -43,6 +46,7 @@ def test_what_unpacks_is_left_out(tmp_path: Path) -> None:
     assert own_mb < 150 and child_mb < (MEMORY_BYTES >> 20) + 150
 
 
+@pytest.mark.slow
 def test_single_pages_are_taken_out_within_limits(tmp_path: Path) -> None:
     """For --transfer redis. Before: pypdf did it in the producer, without a limit."""
     pages = PdfPages()

@@ -116,6 +116,7 @@ def test_a_bare_producer_counts_in_a_process_too(module: str, tmp_path: Path) ->
 HOSTILE_MB = 256 + 150
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("module", [PDFIUM, PYPDF])
 def test_a_pdf_that_unpacks_is_counted_within_the_limit(module: str, tmp_path: Path) -> None:
     """Before: pdfium took 788 MB over it, and pypdf what it liked, in the producer."""
