@@ -41,3 +41,15 @@ class JobInterruptedError(ProducerError):
 
 class CannotCountError(ProducerError):
     """A file's pages cannot be counted: damaged, encrypted, or not what its name says."""
+
+
+class MissingPagesError(CannotCountError):
+    """A file has more pages than can be opened.
+
+    Attributes:
+        pages: that can be opened.
+    """
+
+    def __init__(self, pages: int, message: str) -> None:
+        super().__init__(message)
+        self.pages = pages

@@ -10,7 +10,7 @@ from urllib.parse import quote
 import msgspec
 
 from producer.detector_process.line_process import LineProcess
-from producer.errors import CannotCountError
+from producer.errors import CannotCountError, MissingPagesError
 
 COUNT_TIMEOUT_S = 20.0
 
@@ -20,6 +20,7 @@ class CountAnswer(msgspec.Struct, frozen=True):
 
     ok: bool
     pages: int = 0
+    listed: int = 0
     error: str = ""
 
 
@@ -42,6 +43,7 @@ class PageCounter:
         """The pages of a PDF.
 
         Raises:
+            MissingPagesError: it lists more pages than any worker can open.
             CannotCountError: it is damaged or locked, or the process died over it or took too long.
         """
         line = self._child.ask(msgspec.json.encode({"path": quote(os.fsencode(path))}))
@@ -54,4 +56,9 @@ class PageCounter:
             raise CannotCountError("the counting process gave no readable answer") from None
         if not answer.ok:
             raise CannotCountError(answer.error)
+        if answer.listed > answer.pages >= 1:
+            raise MissingPagesError(
+                answer.pages,
+                f"its page tree lists more than the {answer.pages} it says it has; `qpdf in.pdf out.pdf` may repair it",
+            )
         return answer.pages

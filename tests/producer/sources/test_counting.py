@@ -24,6 +24,7 @@ from producer.errors import CannotCountError
 from producer.sources.page_count import count_file
 from producer.sources.passed_over import MOST_KINDS, OTHERS, PassedOver, in_words
 from producer.sources.zip_names import ZipNames, guess
+from tests.faulty import count_faulty_pdfs
 from tests.nasty_pages import ZIP_NAMES, locked_pdf, named_zip, pdf
 from tests.raw_tiff import BOTTOM, Picture, raw_tiff
 
@@ -91,6 +92,12 @@ def test_pdfs_are_counted_by_pdfium(tmp_path: Path, counter: PageCounter) -> Non
     (tmp_path / "no.pdf").write_bytes(b"%PDF-1.7 and then nothing")
     with pytest.raises(CannotCountError):
         counter.count(tmp_path / "no.pdf")
+
+
+def test_faulty_pdfs_are_counted_as_pdfium_and_qpdf_count_them(tmp_path: Path, counter: PageCounter) -> None:
+    """No page vanishes: what pdfium cannot open, of what qpdf sees, is said. The large form: tests/bench."""
+    trial = count_faulty_pdfs(range(60), tmp_path / "a.pdf", counter.count)
+    assert trial.wrong == [] and trial.agreed > 30 and trial.told > 5
 
 
 def test_encrypted_pdfs_are_counted_without_pdfium_too(tmp_path: Path) -> None:
