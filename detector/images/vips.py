@@ -236,6 +236,16 @@ def _shrunk(image: Any, factor: int, extra: int, *, keep_alpha: bool) -> Any:
     return image.shrink(factor, factor) if factor > 1 else image
 
 
+def decode_strictly(file: BinaryIO, header: Header, target: tuple[int, int]) -> tuple[Pixels | None, str]:
+    """A picture, scaled as `decode_vips` does, on which the decoder has no remark; else None and its first remark."""
+    vips = _vips()
+    try:
+        return _rgb(_load(file, header, target, keep_alpha=True, fail_on="warning").numpy()), ""
+    except vips.Error as error:
+        raise_if_out_of_memory(error)
+        return None, str(error)
+
+
 def jpeg_warning(data: bytes, height: int) -> str:
     """What libjpeg first warns of in a JPEG of this height; empty if nothing.
 
