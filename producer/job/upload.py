@@ -178,7 +178,13 @@ class Uploader:
         try:
             with self._storage.open(line.uri) as path:
                 _refuse_others(path, line.image)
-                return self._shrunk(line, path) or self._whole(line, path)
+                try:
+                    return self._shrunk(line, path) or self._whole(line, path)
+                except CannotSendError as error:
+                    if line.uri.startswith("file:"):
+                        raise
+                    # A copy in the spool, whose name tells nobody anything.
+                    raise CannotSendError(error.type, str(error).replace(str(path), line.image)) from None
         except ImageError as error:
             raise CannotSendError(known_type(error.type), str(error)) from None
         except MachineFault:

@@ -219,7 +219,10 @@ def _count_member(open_member: Callable[[], IO[bytes] | None], name: str, count_
             raise CannotCountError(f"{type(error).__name__}: {first_line(error, 200)}") from error
         spool.flush()
         spool.seek(0)
-        return count_pages(cast("BinaryIO", spool), kind, Path(spool.name), count_pdf)
+        try:
+            return count_pages(cast("BinaryIO", spool), kind, Path(spool.name), count_pdf)
+        except CannotCountError as error:  # the temporary file's name would tell nobody anything
+            raise CannotCountError(str(error).replace(spool.name, name)) from None
 
 
 def _hidden(name: str, passed: PassedOver) -> bool:

@@ -6,6 +6,7 @@ import json
 import resource
 import subprocess
 import sys
+import zipfile
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,7 +18,7 @@ from PIL import Image
 from producer.detector_process.shrink import Shrinker, ShrinkerLostError
 from producer.job.feed import Feeder, Window
 from producer.job.manifest import ManifestLine
-from producer.job.upload import Uploader
+from producer.job.upload import CannotSendError, Uploader
 from producer.sources.scan import file_uri
 from tests.nasty_pages import pdf
 from tests.pictures import text_image, write_images
@@ -283,6 +284,17 @@ def test_through_a_real_worker_that_sees_no_folder(
         assert len(small["boxes"]) == len(whole["boxes"]) > 0, key  # type: ignore[arg-type]
         for one, other in zip(_centres(small), _centres(whole), strict=True):
             assert abs(one[0] - other[0]) < 12 and abs(one[1] - other[1]) < 12, (key, one, other)
+
+
+def test_what_cannot_be_sent_is_called_by_its_name(ledger: Ledger, tmp_path: Path) -> None:
+    """Of a member of an archive, a copy in the spool is sent; the message names the member."""
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as bundle:
+        bundle.writestr("torn.png", b"\x89PNG\r\n\x1a\n and nothing else")
+    line = ManifestLine(0, "a.zip/torn.png", file_uri(tmp_path / "a.zip", "zip+file", b"torn.png"), 0)
+    with Uploader(ledger, JOB, limit_side=640, shrink=True) as shrinking:
+        with pytest.raises(CannotSendError, match=r"^a\.zip/torn\.png: ") as caught:
+            shrinking.pack(line)
+        assert "ocrfleet-upload" not in str(caught.value)
 
 
 WITHOUT_PDFIUM = """

@@ -7,6 +7,7 @@ libjpeg-turbo), and the cost is 2 ms a page. What it warns of is decoded again b
 
 from __future__ import annotations
 
+import re
 from typing import BinaryIO
 
 import cv2
@@ -27,7 +28,8 @@ _END, _SCAN = b"\xff\xd9", b"\xff\xda"
 _GREY = 128
 _PREMATURE = "premature end"  # libjpeg's JWRN_HIT_MARKER
 _DAMAGE = ("corrupt jpeg data", "inconsistent progression", _PREMATURE)  # other remarks are about odd headers
-_TOO_MUCH = "before marker 0xd9"  # bytes too many at the very end
+_TOO_MUCH = re.compile(r"(\d+) extraneous bytes before marker 0xd9")  # some cameras leave a few at the very end
+_A_FEW = 100
 _MANY_ROWS = 200  # libvips looks for warnings every 8 rows; of so many, the last ones are no loss
 _MANY_EVEN = 0.1  # of all rows: looked at again, since a spoilt page may be black or white from somewhere on
 _NEARLY = 2  # colours are rounded on their way from YCbCr, and the last rows smoothed
@@ -54,7 +56,8 @@ def decode_jpeg(file: BinaryIO, header: Header, target: tuple[int, int], name: s
     """
     plain = header.channels in (1, 3)
     sound, warning = _strictly(file, header, target) if plain else (None, "")
-    warned = any(sign in warning for sign in _DAMAGE) and _TOO_MUCH not in warning
+    few = (match := _TOO_MUCH.search(warning)) is not None and int(match[1]) <= _A_FEW
+    warned = any(sign in warning for sign in _DAMAGE) and not few
     file.seek(0)
     data = file.read(_WHOLE_FILE_BYTES + 1)
     if len(data) <= _WHOLE_FILE_BYTES and plain:

@@ -21,6 +21,7 @@ from producer.detector_process.page_counter import PageCounter
 from producer.errors import CannotCountError
 from producer.sources.page_count import count_file
 from producer.sources.passed_over import MOST_KINDS, OTHERS, PassedOver, in_words
+from producer.sources.scan import scan
 from producer.sources.zip_names import ZipNames, guess
 from tests.big_pdf import big_pdf, enqueue_cost
 from tests.faulty import count_faulty_pdfs
@@ -98,6 +99,14 @@ def test_faulty_pdfs_are_counted_as_pdfium_and_qpdf_count_them(tmp_path: Path, c
     """No page vanishes: what pdfium cannot open, of what qpdf sees, is said. The large form: tests/bench."""
     trial = count_faulty_pdfs(range(60), tmp_path / "a.pdf", counter.count)
     assert trial.wrong == [] and trial.agreed > 30 and trial.told > 5
+
+
+def test_what_is_said_of_a_member_names_the_member(tmp_path: Path, counter: PageCounter) -> None:
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as bundle:
+        bundle.writestr("locked.pdf", locked_pdf(2, "secret"))
+    told: list[str] = []
+    assert len(list(scan([str(tmp_path / "a.zip")], warn=told.append, count_pdf=counter.count))) == 1
+    assert "ocrfleet-count" not in told[0] and "a.zip/locked.pdf" in told[0] and "password" in told[0]
 
 
 def test_encrypted_pdfs_are_counted_without_pdfium_too(tmp_path: Path) -> None:
