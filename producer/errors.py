@@ -6,6 +6,9 @@ from typing import ClassVar
 
 from detector.exit_codes import ExitCode
 
+UNCOUNTED = "could not be counted"
+"""By these words the failed record of a file's pages of unknown number is known (sources/scan.py)."""
+
 
 class ProducerError(Exception):
     """Something the user can put right. The message is one line that says what, and how.

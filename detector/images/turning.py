@@ -12,8 +12,10 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from statistics import fmean
+from typing import TYPE_CHECKING
 
-from detector.postprocess import Box
+if TYPE_CHECKING:
+    from detector.postprocess import Box
 
 ELONGATED = 1.5
 """A box this much longer one way than the other has a direction."""

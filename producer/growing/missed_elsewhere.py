@@ -13,11 +13,11 @@ from pathlib import Path
 
 import msgspec
 
+from producer.errors import UNCOUNTED
 from producer.job.collect import Collector
 from producer.job.manifest import ManifestIndex, ManifestLine, count_manifest
 from producer.job.results_file import read_lines
 from producer.job.upload import refuse
-from producer.output.totals import UNCOUNTED
 from worker.ledger.ledger import JobStatus, Ledger
 from worker.messages import ImageTask
 from worker.redis_keys import JobKeys
