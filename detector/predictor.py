@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TypedDict, cast
 
@@ -14,19 +13,19 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from detector.errors import ModelError, NotFound, is_out_of_memory
+from detector.errors import NotFound, TooLarge, is_out_of_memory
 from detector.images.page import DEFAULT_MAX_BYTES, DEFAULT_MAX_PIXELS, MakeRoom, Page, open_page, open_strips
 from detector.images.picture import Channels, Picture, picture_page
 from detector.images.remarks import is_blank, remarks
-from detector.images.sizes import TILE, needs_tiles, overview_limit, target_size
+from detector.images.sizes import needs_tiles, overview_limit, target_size
 from detector.images.source import Source, reopenable
+from detector.images.turning import lies_on_its_side, reads_better
 from detector.memory import decode_budget, resident_bytes
-from detector.models import DEFAULT_MODEL, ModelCard, load_card
+from detector.models import DEFAULT_MODEL
 from detector.postprocess import Box, Map, find_boxes
 from detector.preprocess import Normaliser, normalise
 from detector.reading.detection import DetectionViews
-from detector.runtimes import Runtime, file_kind, load_runtime
-from detector.runtimes.tuned import RUNTIMES, Candidate, tuned
+from detector.runtimes.loading import auto_runtime, load_network
 from detector.thresholds import Thresholds
 from detector.tiling import WholePage, blend_overview, merged_map
 
@@ -34,7 +33,7 @@ if TYPE_CHECKING:
     from detector.reading.line import Line
     from detector.reading.reader import LineReader
 
-__all__ = ["Box", "Detection", "ModelInfo", "TextDetector", "normalise"]
+__all__ = ["Box", "Detection", "ModelInfo", "TextDetector", "auto_runtime", "normalise"]
 
 NETWORK_BYTES_PER_PIXEL = 70
 """What a run of dbnet-resnet18 takes beside the page (ONNX Runtime, measured at 1280 to 2048); smaller ones less."""
@@ -43,8 +42,6 @@ READING_BYTES = 64 * 2**20
 """What reading takes beside page and networks: ONNX Runtime's memory for one batch of lines (ppocr-v6-rec-small)."""
 THIN_MARGIN = 1.1
 """A page of this many times limit_side² pixels (a long one, see `target_size`) is run in tiles; sides are rounded."""
-
-_log = logging.getLogger("detector")
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,9 +68,10 @@ class Detection(DetectionViews):
         boxes: in those pixels.
         input_size: (height, width) at which the network saw the page, before padding.
         flags: of "downscaled", "exif_rotated", "page_rendered", "degraded", "tiled", "attachments", "damaged",
-            "blank", "small_text_lost".
+            "turned", "blank", "small_text_lost".
         seconds: wall time of "open" (read, decode, shrink), "infer" (normalise, network; of a page in
-            strips decoding too), "post" (boxes) and, if the page was read, "read".
+            strips decoding too), "post" (boxes), if the page lay on its side "turn" (a second look), and if it was
+            read "read".
         share: of its rows that could be read, of a damaged page.
         lines: what stands in the boxes, in their order; None if the page was not read.
     """
@@ -150,7 +148,7 @@ class TextDetector:
         tiled: bool = False,
         read: str | Path | None = None,
     ) -> None:
-        self.card, self._runtime, threads = _load(model, runtime, threads, limit_side, tiled, memory_limit)
+        self.card, self._runtime, threads = load_network(model, runtime, threads, limit_side, tiled, memory_limit)
         self.threads = threads
         self._normalise = Normaliser(self.card.mean, self.card.std, self.card.channels, stretch=self.card.stretch)
         self.thresholds = thresholds or self.card.thresholds
@@ -215,7 +213,10 @@ class TextDetector:
             seen = self._see(source, page, limit_side or self.limit_side, channels)
             inferred = time.perf_counter()
             boxes = self._boxes(seen.map, seen.width, seen.height)
-            done = time.perf_counter()
+            done = turned = time.perf_counter()
+            if lies_on_its_side(boxes):
+                seen, boxes = self._look_again(source, page, limit_side or self.limit_side, channels, seen, boxes)
+                turned = time.perf_counter()
             reader = self._read if read is None else read
             lines = None if reader is None else self._lines(reader, source, page, boxes, seen, channels)
         except Exception as error:
@@ -223,8 +224,10 @@ class TextDetector:
                 raise MemoryError(str(error)) from error
             raise
         seconds = {"open": seen.ready - started, "infer": inferred - seen.ready, "post": done - inferred}
+        if turned != done:
+            seconds["turn"] = turned - done
         if lines is not None:
-            seconds["read"] = time.perf_counter() - done
+            seconds["read"] = time.perf_counter() - turned
         flags = (*seen.flags, *remarks(seen.map.shape, (seen.width, seen.height), blank=seen.blank and not boxes))
         return Detection(seen.width, seen.height, boxes, seen.map.shape, flags, seconds, seen.share, lines)
 
@@ -239,6 +242,22 @@ class TextDetector:
         side = reader.side(corners, seen.width, seen.height)
         pixels = self._open(source, page, side, channels).pixels
         return reader.read(pixels, corners, seen.width, seen.height)
+
+    def _look_again(
+        self, source: Source | Picture, page: int, limit_side: int, channels: Channels, first: _Seen, boxes: list[Box]
+    ) -> tuple[_Seen, list[Box]]:
+        """The page turned upright, if it reads better so; its map is turned back before boxes are made of it."""
+        try:
+            opened = self._open(source, page, limit_side, channels)
+        except TooLarge:  # it was read in strips, and cannot be held whole
+            return first, boxes
+        pixels = np.ascontiguousarray(np.rot90(opened.pixels))
+        height, width = pixels.shape[:2]
+        turned: Map = self._tiled(pixels) if self._in_tiles(height, width, limit_side) else self.probability(pixels)
+        upright = cast("Map", np.ascontiguousarray(np.rot90(turned, -1)))
+        seen = replace(first, map=upright, flags=(*first.flags, "turned"))
+        again = self._boxes(seen.map, seen.width, seen.height)
+        return (seen, again) if reads_better(again, boxes) else (first, boxes)
 
     def _see(self, source: Source | Picture, page: int, limit_side: int, channels: Channels) -> _Seen:
         """The page's map: of a page in memory, or, where tiles allow it, of one read in strips."""
@@ -316,35 +335,3 @@ class TextDetector:
         map_height, map_width = probability.shape
         scale = (width / map_width, height / map_height)
         return find_boxes(probability, scale, (width, height), self.thresholds)
-
-
-def _tuned(
-    card: ModelCard, threads: int | None, limit_side: int, tiled: bool, memory_limit: int | None
-) -> Candidate | None:
-    # With tiles the network never sees more than a tile.
-    seen_side = min(limit_side, TILE) if tiled else limit_side
-    return tuned(card.sha256, seen_side, threads, memory_limit / 2**20 if memory_limit else None)
-
-
-def auto_runtime(model: str | Path, *, threads: int, limit_side: int, tiled: bool, memory_limit: int | None) -> str:
-    """The runtime that "auto" would be in a TextDetector of these settings; loads none.
-
-    Raises:
-        ModelError: no such model.
-    """
-    candidate = _tuned(load_card(model), threads, limit_side, tiled, memory_limit)
-    return candidate.runtime if candidate else RUNTIMES[0]
-
-
-def _load(
-    model: str | Path, runtime: str, threads: int | None, limit_side: int, tiled: bool, memory_limit: int | None
-) -> tuple[ModelCard, Runtime, int]:
-    """The model's card, the runtime holding it, and its threads. What "auto" means is `detector.runtimes.tuned`."""
-    card = load_card(model, file_kind(runtime))
-    if runtime == "auto" and (candidate := _tuned(card, threads, limit_side, tiled, memory_limit)):
-        try:
-            chosen = load_card(model, file_kind(candidate.runtime))
-            return chosen, load_runtime(candidate.runtime, chosen, candidate.threads), candidate.threads
-        except (ModelError, ImportError) as error:
-            _log.warning("the tuned runtime %s does not load (%s); using the default", candidate.runtime, error)
-    return card, load_runtime(runtime, card, threads or 1), threads or 1

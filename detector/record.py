@@ -75,13 +75,17 @@ class ErrorRecord(msgspec.Struct, frozen=True):
 
 
 class Seconds(msgspec.Struct, frozen=True):
-    """Where the time of one image went, seconds. ``read`` is there only if the page was read."""
+    """Where the time of one image went, seconds.
+
+    ``turn`` is there only if the page lay on its side and was looked at once more, ``read`` only if it was read.
+    """
 
     fetch: float = 0.0
     open: float = 0.0
     infer: float = 0.0
     post: float = 0.0
     total: float = 0.0
+    turn: float | msgspec.UnsetType = msgspec.UNSET
     read: float | msgspec.UnsetType = msgspec.UNSET
 
 
@@ -106,7 +110,8 @@ class ImageRecord(msgspec.Struct, frozen=True, kw_only=True):
         width, height: the original upright page, pixels.
         boxes: in those pixels, inside the page.
         input_size: (height, width) at which the network saw the page.
-        flags: of "downscaled", "exif_rotated", "page_rendered", "degraded", "tiled".
+        flags: of "downscaled", "exif_rotated", "page_rendered", "degraded", "tiled", "turned", "damaged", "blank",
+            "small_text_lost", "attachments".
         seconds: where the time went.
         peak_rss_mb: largest resident memory of the process on this page, MiB.
         attempts: tries that this page took.
@@ -172,7 +177,7 @@ def seconds_record(spent: Mapping[str, float], fetch_s: float, total_s: float) -
     """Where a page's time went, rounded.
 
     Args:
-        spent: seconds of "open", "infer", "post" and, if the page was read, "read".
+        spent: seconds of "open", "infer", "post" and, as far as it was done, "turn" and "read".
         fetch_s: until the page's bytes were here.
         total_s: wall time of the page.
     """
@@ -182,6 +187,7 @@ def seconds_record(spent: Mapping[str, float], fetch_s: float, total_s: float) -
         infer=round(spent["infer"], 4),
         post=round(spent["post"], 4),
         total=round(total_s, 4),
+        turn=round(spent["turn"], 4) if "turn" in spent else msgspec.UNSET,
         read=round(spent["read"], 4) if "read" in spent else msgspec.UNSET,
     )
 

@@ -6,6 +6,9 @@ from typing import ClassVar
 
 from detector.exit_codes import ExitCode
 
+UNCOUNTED = "could not be counted"
+"""By these words the failed record of a file's pages of unknown number is known (sources/scan.py)."""
+
 
 class ProducerError(Exception):
     """Something the user can put right. The message is one line that says what, and how.
@@ -41,3 +44,15 @@ class JobInterruptedError(ProducerError):
 
 class CannotCountError(ProducerError):
     """A file's pages cannot be counted: damaged, encrypted, or not what its name says."""
+
+
+class MissingPagesError(CannotCountError):
+    """A file has more pages than can be opened.
+
+    Attributes:
+        pages: that can be opened.
+    """
+
+    def __init__(self, pages: int, message: str) -> None:
+        super().__init__(message)
+        self.pages = pages

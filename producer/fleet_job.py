@@ -14,6 +14,7 @@ from celery import Celery
 
 from producer.errors import JobInterruptedError, NoSuchJobError, OtherJobError
 from producer.fleet_request import remembered
+from producer.growing.missed_elsewhere import close_gaps, take_over
 from producer.growing.new_pages import look_for_new
 from producer.job.begin_again import adopt
 from producer.job.collect import Collector
@@ -159,6 +160,7 @@ def feed_job(
         try:
             with Progress(quiet=quiet) as progress, ExitStack() as stack:
                 known = folder.manifest.exists()
+                take_over(folder.manifest, ledger, job)
                 total = make_manifest(folder, request, progress)
                 if known and update is not None:
                     total += look_for_new(folder, request, progress, update=update)
@@ -211,6 +213,8 @@ def _missed_pages(app: Celery, ledger: Ledger, status: JobStatus) -> Iterator[tu
     """
     job, total = status.job, status.total
     folder = state_folder(job)
+    if folder.epoch == status.epoch:
+        take_over(folder.manifest, ledger, job)
     if not (folder.exists() and folder.manifest.exists() and count_manifest(folder.manifest) == total):
         yield None
         return
@@ -297,13 +301,14 @@ def collect_job(app: Celery, ledger: Ledger, job: str, results: Path, *, follow:
                         progress.update(collector.count, collector.failed, 0.0, "collecting")
                     if feeder:
                         feeder.step()
+                said = [] if growth else close_gaps(ledger, job, collector)
         except KeyboardInterrupt:
             raise JobInterruptedError(
                 f"interrupted: {collector.count} records are in {results}; repeat to go on"
             ) from None
         count, failed = collector.count, collector.failed
         total = growth.total if growth else max(status.total, collector.total)
-        why = "" if count == total else _why_incomplete(ledger, job)
+        why = "; ".join(said) if said or count == total else _why_incomplete(ledger, job)
         return Collected(total, count, failed, get_job(ledger, job), collector.refused, why)
 
 

@@ -4,9 +4,9 @@
 
     {"path": "/data/a%20b.pdf"}
 
-(`path` is the percent-encoded file name) and answers each with one line on stdout: ``{"ok": true, "pages": 12}`` or
-``{"ok": false, "error": "..."}``. It ends with its input. pdfium reads the file in pieces; what it may allocate is
-bounded, so that a hostile file costs this process, not the producer.
+(`path` is the percent-encoded file name) and answers each with one line on stdout:
+``{"ok": true, "pages": 12, "listed": 12}`` or ``{"ok": false, "error": "..."}``. It ends with its input. pdfium reads
+the file in pieces; what it may allocate is bounded, so that a hostile file costs this process, not the producer.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from urllib.parse import unquote_to_bytes
 
 from detector.errors import ImageError, show
 from detector.images.pdf import count_pdf_pages
+from detector.images.pdf_tree import listed_pages
 from detector.memory import limit_memory
 
 MEMORY_BYTES = 256 << 20
@@ -34,7 +35,8 @@ def serve(lines: TextIO, answers: TextIO) -> None:
         try:
             path = Path(os.fsdecode(unquote_to_bytes(json.loads(line)["path"])))
             with path.open("rb") as file:
-                answer = {"ok": True, "pages": count_pdf_pages(file, show(path))}
+                pages = count_pdf_pages(file, show(path))
+                answer = {"ok": True, "pages": pages, "listed": listed_pages(file, pages)}
         except ImageError as error:
             answer = {"ok": False, "error": str(error)}
         except MemoryError:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, BinaryIO
 import cv2
 import numpy as np
 
+from detector.errors import CorruptImage
 from detector.images.budget import (
     DEFAULT_MAX_BYTES,
     DEFAULT_MAX_PIXELS,
@@ -256,7 +257,13 @@ def _decode(file: BinaryIO, header: Header, target: tuple[int, int], name: str, 
         return Decoded(decode_vips(file, header, target, name))
     if header.kind == "webp":
         return Decoded(decode_webp(file, header, name))
-    return Decoded(decode_pillow(file, header, target, name))
+    pixels = decode_pillow(file, header, target, name)
+    if header.kind == "avif":
+        from detector.images.vips import avif_damage
+
+        if damage := avif_damage(file):
+            raise CorruptImage(f"{name}: the {header.description} data is damaged or cut off ({damage})")
+    return Decoded(pixels)
 
 
 def shrink_to(pixels: Pixels, target: tuple[int, int]) -> Pixels:

@@ -60,7 +60,7 @@ class PdfPage:
             self.attachments = self._document.count_attachments() if page == 0 else 0
         except _pdfium().PdfiumError as error:
             self._document.close()
-            raise CorruptImage(f"{name}: page {page} of the PDF is damaged ({error})") from error
+            raise CorruptImage(f"{name}: page {page + 1} of {pages} of the PDF is damaged ({error})") from error
         except (NotFound, CorruptImage):
             self._document.close()
             raise
@@ -117,4 +117,4 @@ def _open(file: BinaryIO, name: str) -> Any:
             raise UnsupportedFormat(
                 f"{name}: the PDF is locked by a password; unlock it first, for example: qpdf --decrypt in.pdf out.pdf"
             ) from error
-        raise CorruptImage(f"{name}: the PDF is damaged ({error})") from error
+        raise CorruptImage(f"{name}: the PDF is damaged ({error}); `qpdf in.pdf out.pdf` may repair it") from error

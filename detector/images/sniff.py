@@ -24,12 +24,13 @@ _MAGIC = (
     (b"\0\0\0\x0cjP  \r\n\x87\n", "jp2"),
     (b"\xff\x4f\xff\x51", "jp2"),
 )
+_EXTRA = "or pip install 'ocrfleet[archives]' on all machines"
 _KNOWN_BUT_UNREAD = (
     (b"PK\x03\x04", "a zip archive (or an office document)", "unpack it, or name it .zip"),
     (b"PK\x05\x06", "an empty zip archive", ""),
-    (b"7z\xbc\xaf\x27\x1c", "a 7z archive", "unpack it first: 7z x FILE"),
+    (b"7z\xbc\xaf\x27\x1c", "a 7z archive", f"unpack it first (7z x FILE), {_EXTRA}"),
     (b"Rar!\x1a\x07", "a RAR archive", "unpack it first: unrar x FILE"),
-    (b"\x28\xb5\x2f\xfd", "a Zstandard archive", "unpack it first: tar --zstd -xf FILE"),
+    (b"\x28\xb5\x2f\xfd", "a Zstandard archive", f"unpack it first (tar --zstd -xf FILE), {_EXTRA}"),
     (b"\x1f\x8b", "a gzip file", "unpack it first: gunzip FILE"),
     (b"\xfd7zXZ\0", "an xz file", "unpack it first: unxz FILE"),
     (b"BZh", "a bzip2 file", "unpack it first: bunzip2 FILE"),

@@ -191,13 +191,15 @@ def _load(
     if header.kind == "jpeg":
         options["shrink"] = jpeg_reduction(header.width, header.height, target)  # so does libjpeg
         factor = 1
+    image = vips.Image.new_from_source(_source(file), "", access="sequential", fail_on=fail_on, **options)
+    return _shrunk(image, factor, header.extra, keep_alpha=keep_alpha)
+
+
+def _source(file: BinaryIO) -> Any:
     file.seek(0)
     if isinstance(file, io.BytesIO):
-        source = vips.Source.new_from_memory(file.getvalue())
-    else:
-        source = vips.Source.new_from_descriptor(file.fileno())
-    image = vips.Image.new_from_source(source, "", access="sequential", fail_on=fail_on, **options)
-    return _shrunk(image, factor, header.extra, keep_alpha=keep_alpha)
+        return _vips().Source.new_from_memory(file.getvalue())
+    return _vips().Source.new_from_descriptor(file.fileno())
 
 
 @contextmanager
@@ -234,6 +236,52 @@ def _shrunk(image: Any, factor: int, extra: int, *, keep_alpha: bool) -> Any:
     elif image.bands > colours:
         image = image.extract_band(0, n=colours)
     return image.shrink(factor, factor) if factor > 1 else image
+
+
+def decode_strictly(file: BinaryIO, header: Header, target: tuple[int, int]) -> tuple[Pixels | None, str]:
+    """A picture, scaled as `decode_vips` does, on whose data the decoder has no remark.
+
+    Returns:
+        (H, W, 3) uint8 RGB in stored orientation, or None; and the first remark on the data. Both are empty if the
+        header is remarked on already (odd tags, mostly): then nothing is known of the data.
+    """
+    vips = _vips()
+    with _place_kept(file):
+        try:
+            image = _load(file, header, target, keep_alpha=True, fail_on="warning")
+        except vips.Error as error:
+            raise_if_out_of_memory(error)
+            return None, ""
+        try:
+            return _rgb(image.numpy()), ""
+        except vips.Error as error:
+            raise_if_out_of_memory(error)
+            return None, str(error)
+
+
+@contextmanager
+def _place_kept(file: BinaryIO) -> Iterator[None]:
+    """libvips moves the descriptor behind the back of Python's buffer, which would then read from elsewhere."""
+    if isinstance(file, io.BytesIO):
+        yield
+        return
+    place = os.lseek(file.fileno(), 0, os.SEEK_CUR)
+    try:
+        yield
+    finally:
+        os.lseek(file.fileno(), place, os.SEEK_SET)
+
+
+def avif_damage(file: BinaryIO) -> str:
+    """What libheif says of an AVIF whose data are corrupt, which libavif hides; empty if it says nothing of that."""
+    vips = _vips()
+    with _place_kept(file):
+        try:
+            vips.Image.new_from_source(_source(file), "", access="sequential").avg()
+        except vips.Error as error:
+            raise_if_out_of_memory(error)
+            return " ".join(str(error).split()) if "orrupt" in str(error) else ""
+    return ""
 
 
 def jpeg_warning(data: bytes, height: int) -> str:

@@ -44,6 +44,7 @@ def retry(target: str, quiet: bool) -> ExitCode:
 
 def _resume_or_retry(target: str, *, quiet: bool, retry: bool) -> ExitCode:
     from producer.fleet_job import connect_fleet, feed_job, get_job
+    from producer.growing.missed_elsewhere import take_over
     from producer.job.begin_again import retry_on_broker
     from producer.job.output_folder import OutputFolder, state_folder
     from producer.job.recount import recount
@@ -63,6 +64,7 @@ def _resume_or_retry(target: str, *, quiet: bool, retry: bool) -> ExitCode:
         raise NoSuchJobError(
             f"{target} was enqueued on another machine: {'retry' if retry else 'resume'} it there",
         )
+    take_over(folder.manifest, ledger, target)
     if retry and folder.manifest.exists():
         recount(folder.manifest, ledger.pages_in_state(target, b"f"))
     if retry and retry_on_broker(ledger, target) == 0:

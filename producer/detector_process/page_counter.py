@@ -10,7 +10,7 @@ from urllib.parse import quote
 import msgspec
 
 from producer.detector_process.line_process import LineProcess
-from producer.errors import CannotCountError
+from producer.errors import CannotCountError, MissingPagesError
 from producer.sources.count_pages import CountAnswer, Question
 from producer.sources.page_count import PageCount
 
@@ -18,9 +18,14 @@ COUNT_TIMEOUT_S = 20.0
 PDFIUM, PYPDF = "detector.images.count_pages", "producer.sources.count_pages"
 
 
+def can_count() -> bool:
+    """Whether this machine has pdfium (the ``worker`` extra), found out without loading it."""
+    return find_spec("pypdfium2") is not None
+
+
 def program() -> str:
-    """What counts PDFs on this machine: pdfium where the ``worker`` extra is, found out without loading it."""
-    return PDFIUM if find_spec("pypdfium2") else PYPDF
+    """What counts PDFs on this machine."""
+    return PDFIUM if can_count() else PYPDF
 
 
 class PageCounter:
@@ -43,9 +48,13 @@ class PageCounter:
         """The pages of a PDF.
 
         Raises:
+            MissingPagesError: it lists more pages than any worker can open.
             CannotCountError: it is damaged or locked, or the process died over it or took too long.
         """
-        return self._ask(Question(path=quote(os.fsencode(path)))).pages
+        found = self._ask(Question(path=quote(os.fsencode(path))))
+        if found.broken:
+            raise MissingPagesError(found.pages, found.broken)
+        return found.pages
 
     def count_object(self, key: str, kind: str) -> PageCount:
         """The pages of a PDF or TIFF in a bucket; only `PYPDF` can tell.
@@ -70,4 +79,9 @@ class PageCounter:
             raise CannotCountError("the counting process gave no readable answer") from None
         if not answer.ok:
             raise CannotCountError(answer.error)
+        if answer.listed > answer.pages >= 1:
+            return PageCount(
+                answer.pages,
+                f"its page tree lists more than the {answer.pages} it says it has; `qpdf in.pdf out.pdf` may repair it",
+            )
         return PageCount(answer.pages, answer.broken)

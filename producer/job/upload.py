@@ -13,6 +13,7 @@ from typing import NamedTuple, cast, get_args
 from detector.images.sniff import READABLE, SNIFFED_BYTES, kind_of, known_but_unread
 from detector.images.suffixes import PDF_SUFFIXES
 from detector.record import worker_name
+from producer.detector_process.page_counter import can_count
 from producer.detector_process.pdf_pages import PdfPages
 from producer.detector_process.shrink import Shrinker, ShrinkerLostError
 from producer.errors import ProducerError
@@ -42,12 +43,14 @@ class Parcel(NamedTuple):
         data: what is uploaded.
         page: page inside ``data``.
         original: what it was before it was made smaller; None if it was not.
+        alone: taken out of its file, so that its worker cannot tell how many pages that has.
     """
 
     line: ManifestLine
     data: bytes
     page: int
     original: Original | None
+    alone: bool = False
 
 
 class CannotSendError(ProducerError):
@@ -134,7 +137,7 @@ class Uploader:
         data = {parcel.line.index: parcel.data for parcel in parcels}
         blobs.put(self._ledger.client, self._job, data, self._ledger.ttl_s)
         self.sent_bytes += sum(map(len, data.values()))
-        tasks = [self._task(parcel.line, parcel.page, parcel.original) for parcel in parcels]
+        tasks = [self._task(parcel.line, parcel.page, parcel.original, alone=parcel.alone) for parcel in parcels]
         fresh = set(self._ledger.feed(tasks))
         if len(fresh) < len(tasks) and self._is_stopped():
             blobs.remove(self._ledger.client, self._job, [task.index for task in tasks if task.index not in fresh])
@@ -149,14 +152,14 @@ class Uploader:
         """Write the failed record of a page that cannot be sent."""
         refuse(self._ledger, self._task(line, line.page, None), reason.type, str(reason))
 
-    def _task(self, line: ManifestLine, page: int, original: Original | None) -> ImageTask:
+    def _task(self, line: ManifestLine, page: int, original: Original | None, *, alone: bool = False) -> ImageTask:
         return ImageTask(
             job=self._job,
             index=line.index,
             image=line.image,
             uri=blobs.blob_uri(self._job, line.index),
             page=line.page,
-            blob_page=page if page != line.page else -1,
+            blob_page=page if alone or page != line.page else -1,
             limit_side=self.limit_side,
             original=original,
             options=self._options,
@@ -177,7 +180,13 @@ class Uploader:
         try:
             with self._storage.open(line.uri) as path:
                 _refuse_others(path, line.image)
-                return self._shrunk(line, path) or self._whole(line, path)
+                try:
+                    return self._shrunk(line, path) or self._whole(line, path)
+                except CannotSendError as error:
+                    if line.uri.startswith("file:"):
+                        raise
+                    # A copy in the spool, whose name tells nobody anything.
+                    raise CannotSendError(error.type, str(error).replace(str(path), line.image)) from None
         except ImageError as error:
             raise CannotSendError(known_type(error.type), str(error)) from None
         except MachineFault:
@@ -204,13 +213,16 @@ class Uploader:
         return Parcel(line, data, 0, Original(answer.width, answer.height, answer.flags))
 
     def _whole(self, line: ManifestLine, path: Path) -> Parcel:
+        size = path.stat().st_size
+        # Counted by pypdf here, a PDF's first page travels in the whole file: its worker says how many there are.
+        uncertain = line.page == 0 and size <= blobs.MAX_BLOB_BYTES and not can_count()
         single = Path(self._folder.name) / "page.pdf"
-        if paged_suffix_of(path) in PDF_SUFFIXES and self._pdf_pages.take(path, line.page, single):
+        is_pdf = paged_suffix_of(path) in PDF_SUFFIXES
+        if is_pdf and not uncertain and self._pdf_pages.take(path, line.page, single):
             data = single.read_bytes() if single.stat().st_size <= blobs.MAX_BLOB_BYTES else None
             single.unlink()
             if data is not None:
-                return Parcel(line, data, 0, None)
-        size = path.stat().st_size
+                return Parcel(line, data, 0, None, alone=True)
         if size > blobs.MAX_BLOB_BYTES:
             raise CannotSendError(
                 "TooLarge",

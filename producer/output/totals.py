@@ -11,11 +11,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from producer.errors import UNCOUNTED
 from producer.job.results_file import iter_records
 from worker.messages import ImageRecord
 
 FAILURES_KEPT = 500
-UNCOUNTED = "could not be counted"  # as scan.py says it
 # 20 bins a decade from 1 ms to 1000 s: a median is right to about 6 %.
 SECONDS_EDGES = tuple(10 ** (step / 20 - 3) for step in range(121))
 # 4 MiB bins up to 4 GiB.
@@ -132,6 +132,9 @@ class Totals:
             self.seconds.add(record.seconds.total)
             for stage in ("fetch", "open", "infer", "post"):
                 self.stages[stage] += getattr(record.seconds, stage)
+            turn: Any = record.seconds.turn
+            if turn:  # it lay on its side
+                self.stages["turn"] += turn
         else:
             self.failed += 1
             kind = record.error.type if record.error else "Internal"

@@ -1,4 +1,4 @@
-"""What is inside a zip or tar: names and first bytes only, nothing is unpacked to disk under a member's name."""
+"""What is inside a zip, tar or 7z: names and first bytes only, nothing is unpacked to disk under a member's name."""
 
 import posixpath
 import stat
@@ -6,6 +6,7 @@ import tarfile
 import tempfile
 import zipfile
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from functools import partial
 from io import BytesIO
 from pathlib import Path
@@ -17,14 +18,20 @@ from producer.errors import CannotCountError, ProducerError
 from producer.sources.page_count import CountPdf, PageCount, count_pages
 from producer.sources.passed_over import LINKS, NAMELESS, PassedOver, is_junk, junk_kind
 from producer.sources.zip_names import ZipNames
+from worker.storage import sevenzip
+from worker.storage.tars import can_open_zstd, open_tar
 
 ZIP_SUFFIXES = (".zip", ".cbz")
+SEVENZIP_SUFFIXES = (".7z", ".cb7")
 TAR_SUFFIXES = (".tar", ".tar.gz", ".tgz", ".tar.xz", ".txz", ".tar.bz2", ".tbz2")
+ZSTD_SUFFIXES = (".tar.zst", ".tzst")
 # A PDF or TIFF inside an archive is copied to a temporary file to count its pages, up to this many bytes.
 COUNT_LIMIT = 256 << 20
 # Page counts of members that later links of the same tar may point to.
 KEPT_COUNTS = 10_000
-Kind = Literal["zip", "tar"]
+Kind = Literal["zip", "tar", "7z"]
+SCHEMES: dict[Kind, str] = {"zip": "zip+file", "tar": "tar+file", "7z": "sevenzip+file"}
+"""Of the URIs of members; a scheme must begin with a letter."""
 
 
 class BrokenArchiveError(ProducerError):
@@ -61,11 +68,13 @@ class ListMembers(Protocol):
 
 
 def archive_kind(name: str) -> Kind | None:
-    """`zip`, `tar` or None, by the file's name."""
+    """`zip`, `tar`, `7z` or None, by the file's name; None also of what needs an extra that is not installed here."""
     lower = name.lower()
     if lower.endswith(ZIP_SUFFIXES):
         return "zip"
-    return "tar" if lower.endswith(TAR_SUFFIXES) else None
+    if lower.endswith(TAR_SUFFIXES) or (lower.endswith(ZSTD_SUFFIXES) and can_open_zstd()):
+        return "tar"
+    return "7z" if lower.endswith(SEVENZIP_SUFFIXES) and sevenzip.can_open() else None
 
 
 def members(
@@ -79,7 +88,7 @@ def members(
 ) -> Iterator[Member]:
     """The visible files in an archive, in its own order; folders and hidden names are passed over.
 
-    A tar is read as a stream and costs no memory; a zip costs its table of contents.
+    A tar is read as a stream and costs no memory; a zip or 7z costs its table of contents.
 
     Args:
         archive: the file.
@@ -94,13 +103,16 @@ def members(
         MemoryError: there is not enough for it.
     """
     passed = passed if passed is not None else PassedOver()
-    opened = stream or archive
-    found = _zip_members(opened, passed, count_pdf, zip_encoding) if kind == "zip" else None
     done = 0
     try:
-        for member in found or _tar_members(opened, passed, count_pdf):
-            yield member
-            done += 1
+        with nullcontext(stream) if stream else archive.open("rb") as opened:
+            if kind == "zip":
+                found = _zip_members(opened, passed, count_pdf, zip_encoding)
+            else:
+                found = (_tar_members if kind == "tar" else _sevenzip_members)(opened, passed, count_pdf)
+            for member in found:
+                yield member
+                done += 1
     except MemoryError:
         raise
     # Three bytes of .gz are a TypeError, a zip member without a name is an IndexError: readers of hostile files raise
@@ -113,7 +125,7 @@ def members(
 
 
 def _zip_members(
-    archive: Path | BinaryIO, passed: PassedOver, count_pdf: CountPdf | None, zip_encoding: str
+    archive: BinaryIO, passed: PassedOver, count_pdf: CountPdf | None, zip_encoding: str
 ) -> Iterator[Member]:
     with zipfile.ZipFile(archive) as bundle:
         names = ZipNames(bundle.infolist(), zip_encoding)
@@ -131,9 +143,9 @@ def _zip_members(
             yield Member(_bytes(info.filename), _bytes(names.shown(info)), count)
 
 
-def _tar_members(archive: Path | BinaryIO, passed: PassedOver, count_pdf: CountPdf | None) -> Iterator[Member]:
+def _tar_members(archive: BinaryIO, passed: PassedOver, count_pdf: CountPdf | None) -> Iterator[Member]:
     counted: dict[str, PageCount] = {}
-    with _open_tar(archive) as bundle:
+    with open_tar(archive, "|") as bundle:
         for info in bundle:
             bundle.members = []  # type: ignore[attr-defined]  # tarfile keeps every header it has seen otherwise
             if not (info.isfile() or info.islnk() or info.issym()) or _hidden(info.name, passed):
@@ -147,10 +159,17 @@ def _tar_members(archive: Path | BinaryIO, passed: PassedOver, count_pdf: CountP
                 yield Member(_bytes(target), shown, partial(_known, counted, target))
 
 
-def _open_tar(archive: Path | BinaryIO) -> tarfile.TarFile:
-    if isinstance(archive, Path):
-        return tarfile.open(archive, "r|*")
-    return tarfile.open(fileobj=archive, mode="r|*")
+def _sevenzip_members(archive: BinaryIO, passed: PassedOver, count_pdf: CountPdf | None) -> Iterator[Member]:
+    for entry in sevenzip.SevenZip(archive).members():
+        if entry.is_file and not _hidden(entry.name, passed):
+            name = _bytes(entry.name)
+            yield Member(name, name, partial(_count_member, partial(_itself, entry.content), entry.name, count_pdf))
+        elif entry.is_link:
+            passed.add(LINKS)
+
+
+def _itself(content: IO[bytes]) -> IO[bytes]:
+    return content
 
 
 def _known(counted: dict[str, PageCount], name: str) -> PageCount:
@@ -200,7 +219,10 @@ def _count_member(open_member: Callable[[], IO[bytes] | None], name: str, count_
             raise CannotCountError(f"{type(error).__name__}: {first_line(error, 200)}") from error
         spool.flush()
         spool.seek(0)
-        return count_pages(cast("BinaryIO", spool), kind, Path(spool.name), count_pdf)
+        try:
+            return count_pages(cast("BinaryIO", spool), kind, Path(spool.name), count_pdf)
+        except CannotCountError as error:  # the temporary file's name would tell nobody anything
+            raise CannotCountError(str(error).replace(spool.name, name)) from None
 
 
 def _hidden(name: str, passed: PassedOver) -> bool:

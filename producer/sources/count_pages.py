@@ -40,6 +40,7 @@ class CountAnswer(msgspec.Struct, frozen=True):
 
     ok: bool
     pages: int = 0
+    listed: int = 0
     broken: str = ""
     error: str = ""
 
@@ -50,7 +51,7 @@ def serve(questions: BinaryIO, answers: BinaryIO) -> None:
         limit_memory(MEMORY_BYTES)
         try:
             count = _count(msgspec.json.decode(line, type=Question))
-            answer = CountAnswer(True, count.pages, count.broken)
+            answer = CountAnswer(True, count.pages, broken=count.broken)
         except CannotCountError as error:
             answer = CountAnswer(False, error=str(error))
         except MemoryError:

@@ -18,7 +18,7 @@ from detector.errors import first_line
 from detector.images.sniff import PAGED_KINDS, SNIFFED_BYTES, kind_of
 from detector.images.suffixes import PAGED_SUFFIXES
 from detector.images.tiff import BrokenTiffError, read_directories
-from producer.errors import CannotCountError
+from producer.errors import CannotCountError, MissingPagesError
 
 # pypdf reports every oddity of a sloppy PDF; what cannot be counted ends as a failed record that says so.
 logging.getLogger("pypdf").setLevel(logging.CRITICAL)
@@ -55,6 +55,8 @@ def count_pages(stream: BinaryIO, kind: str, path: Path | None = None, count_pdf
             directories = read_directories(stream)
             return PageCount(len(directories.pages), directories.broken)
         pages = count_pdf(path) if count_pdf and path else _count_pdf(stream)
+    except MissingPagesError as error:
+        return PageCount(error.pages, str(error))
     except (CannotCountError, MemoryError):
         raise
     except BrokenTiffError as error:

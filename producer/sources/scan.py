@@ -24,7 +24,7 @@ import msgspec
 from detector.exit_codes import ExitCode
 from detector.images.suffixes import is_taken
 from producer.errors import CannotCountError, ProducerError
-from producer.sources.archive import BrokenArchiveError, Kind, archive_kind
+from producer.sources.archive import SCHEMES, BrokenArchiveError, Kind, archive_kind
 from producer.sources.page_count import PageCount, count_file, kind_of_file
 from producer.sources.passed_over import OUTSIDE, UNREADABLE, PassedOver, is_junk, junk_kind
 from producer.sources.readers import Readers
@@ -45,7 +45,7 @@ class FoundPage(msgspec.Struct, frozen=True):
 
     Attributes:
         image: the name people see; valid Unicode, bytes that are not UTF-8 shown as backslash escapes.
-        uri: `file:///…`, `zip+file:///a.zip#member` or `tar+file:///a.tar.gz#member`, percent-encoded bytes.
+        uri: `file:///…`, or of a member of an archive as `zip+file:///a.zip#member`, percent-encoded bytes.
         page: 0-based.
         problem: why it fails, if that is known.
     """
@@ -253,7 +253,7 @@ class _Scanner:
         try:
             for member in found:
                 shown = display(_join(name, _harmless(member.shown)))
-                uri = file_uri(path, f"{kind}+file", member.name)
+                uri = file_uri(path, SCHEMES[kind], member.name)
                 stored = os.fsdecode(member.shown)
                 if archive_kind(stored):
                     said = "an archive inside an archive is not opened; unpack it first"

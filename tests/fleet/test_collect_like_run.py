@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import json
+import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
+from tests.nasty_pages import pdf
 from tests.pictures import text_image, write_images
 from tests.processes import WorkerProcess, command
 from worker.ledger import Ledger
@@ -136,3 +140,40 @@ def test_run_takes_thresholds_and_refuses_others_later(environment: dict[str, st
     assert command(environment, *run).returncode == 0
     told = command(environment, *run, "--box-threshold", "0.5")
     assert told.returncode == 2 and "leave --box-threshold out" in told.stderr
+
+
+COUNTS_ONE = """
+import sys
+import producer.sources.scan as scan
+from producer.sources.page_count import PageCount
+scan.count_file = lambda path, count_pdf: PageCount(1)  # a producer that counts wrongly
+from producer.cli.main import main
+sys.exit(main())
+"""
+
+
+def test_a_collector_elsewhere_says_who_must_add_missed_pages(
+    worker: WorkerProcess, environment: dict[str, str], tmp_path: Path
+) -> None:
+    """Before: "1 of 1 records, 0 failed", exit 0, and four pages never read."""
+    folder, out = tmp_path / "in", tmp_path / "out"
+    folder.mkdir()
+    (folder / "a.pdf").write_bytes(pdf(5))
+    write_images(folder, 1)
+    arguments = [sys.executable, "-c", COUNTS_ONE, "enqueue", str(folder), "--job", "missed", "--quiet"]
+    subprocess.run(arguments, env=environment, check=True, capture_output=True, timeout=60)
+    away = environment | {"XDG_STATE_HOME": str(tmp_path / "another")}
+    for _ in range(2):  # the second time they are known
+        told = command(away, "ocr-producer", "collect", "missed", "-o", out, "--follow", "--quiet")
+        assert told.returncode == 1, told.stderr
+        assert f"run `ocr-producer retry missed` on {socket.gethostname()}" in told.stderr
+        found = records(out)
+        failed = sorted((found[index]["image"], found[index]["page"]) for index in found if found[index]["error"])
+        assert failed == [("a.pdf", page) for page in range(1, 5)] and len(found) == 6
+    assert "4 pages of a.pdf were not counted" in told.stderr or "a.pdf: page 2 of 5 was not counted" in told.stderr
+    told = command(environment, "ocr-producer", "retry", "missed", "--quiet")
+    assert told.returncode == 0, told.stderr
+    told = command(away, "ocr-producer", "collect", "missed", "-o", out, "--follow", "--quiet")
+    assert told.returncode == 0, told.stderr
+    pages = sorted((record["image"], record["page"], record["status"]) for record in records(out).values())
+    assert pages[:5] == [("a.pdf", page, "ok") for page in range(5)] and len(pages) == 6

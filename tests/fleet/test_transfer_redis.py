@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import resource
+import subprocess
+import sys
+import zipfile
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,8 +18,9 @@ from PIL import Image
 from producer.detector_process.shrink import Shrinker, ShrinkerLostError
 from producer.job.feed import Feeder, Window
 from producer.job.manifest import ManifestLine
-from producer.job.upload import Uploader
+from producer.job.upload import CannotSendError, Uploader
 from producer.sources.scan import file_uri
+from tests.nasty_pages import pdf
 from tests.pictures import text_image, write_images
 from tests.processes import WorkerProcess, command
 from worker.app import app_for
@@ -280,6 +284,54 @@ def test_through_a_real_worker_that_sees_no_folder(
         assert len(small["boxes"]) == len(whole["boxes"]) > 0, key  # type: ignore[arg-type]
         for one, other in zip(_centres(small), _centres(whole), strict=True):
             assert abs(one[0] - other[0]) < 12 and abs(one[1] - other[1]) < 12, (key, one, other)
+
+
+def test_what_cannot_be_sent_is_called_by_its_name(ledger: Ledger, tmp_path: Path) -> None:
+    """Of a member of an archive, a copy in the spool is sent; the message names the member."""
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as bundle:
+        bundle.writestr("torn.png", b"\x89PNG\r\n\x1a\n and nothing else")
+    line = ManifestLine(0, "a.zip/torn.png", file_uri(tmp_path / "a.zip", "zip+file", b"torn.png"), 0)
+    with Uploader(ledger, JOB, limit_side=640, shrink=True) as shrinking:
+        with pytest.raises(CannotSendError, match=r"^a\.zip/torn\.png: ") as caught:
+            shrinking.pack(line)
+        assert "ocrfleet-upload" not in str(caught.value)
+
+
+WITHOUT_PDFIUM = """
+import sys
+import producer.job.manifest as manifest
+import producer.job.upload as upload
+import producer.sources.page_count as page_count
+manifest.can_count = upload.can_count = lambda: False  # as where only the producer is installed
+page_count._count_pdf = lambda stream: 2  # pypdf counts wrongly
+from producer.cli.main import main
+sys.exit(main())
+"""
+
+
+def test_a_bare_producer_that_counts_wrongly_is_put_right(environment: dict[str, str], tmp_path: Path) -> None:
+    """Before: the first page travelled alone, so nobody could tell that two of the four were never sent."""
+    (tmp_path / "a.pdf").write_bytes(pdf(4))
+    worker = WorkerProcess(environment, tmp_path / "worker.log")
+    try:
+        told = subprocess.run(
+            [
+                *(sys.executable, "-c", WITHOUT_PDFIUM, "enqueue", str(tmp_path / "a.pdf"), "--job", "bare"),
+                *("--transfer", "redis", "--no-shrink", "--watch", "--quiet"),
+            ],
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
+        assert told.returncode == 0, told.stderr
+        collected = command(environment, "ocr-producer", "collect", "bare", "-o", tmp_path / "out", "--follow")
+        assert collected.returncode == 0, collected.stderr
+    finally:
+        worker.stop()
+    found = [json.loads(line) for line in (tmp_path / "out" / "results.jsonl").read_text().splitlines()]
+    assert sorted((record["page"], record["status"]) for record in found) == [(page, "ok") for page in range(4)]
+    assert {record.get("pages") for record in found} == {4, None}
 
 
 def _centres(record: dict[str, object]) -> list[tuple[float, float]]:

@@ -17,6 +17,7 @@ from producer.archive_process.program import MEMORY_BYTES
 from producer.sources.archive import members
 from producer.sources.passed_over import LINKS, PassedOver
 from producer.sources.scan import FoundPage, scan
+from tests.archives import header_bomb, wide_zst, write_7z, write_zst
 from tests.hostile import dictionary_tar_xz, long_name_tar, many_entries_zip, nameless_zip, slow_tar_xz
 from tests.pictures import write_images
 from tests.producer.records import IN_PROCESS
@@ -95,8 +96,13 @@ def dictionary(path: Path) -> None:
         ("b.tar.xz", slow, 5.0),
         ("d.tar.xz", dictionary, 20.0),
         ("b.zip", many, 20.0),
+        ("b.7z", header_bomb, 20.0),
+        ("b.tzst", wide_zst, 20.0),
     ],
-    ids=["3 bytes of gz", "no name", "a name of 1.5 GB", "slow xz", "a dictionary of 3 GiB", "a million members"],
+    ids=[
+        *("3 bytes of gz", "no name", "a name of 1.5 GB", "slow xz", "a dictionary of 3 GiB", "a million members"),
+        *("a table of contents of 300 MB", "a window of 1 GB"),
+    ],
     indirect=["watched"],
 )
 def test_a_hostile_archive_is_a_failed_record(
@@ -127,7 +133,9 @@ def test_the_process_lists_what_this_one_lists(tmp_path: Path, watched: Watched)
             info = tarfile.TarInfo(member)
             info.size = len(photo)
             tar.addfile(info, io.BytesIO(photo))
-    for name, kind in (("a.zip", "zip"), ("a.tar.gz", "tar")):
+    write_7z(tmp_path / "a.7z", dict.fromkeys(("a/b.jpg", "ü.jpg", "__MACOSX/x.jpg", "c.tif"), photo))
+    write_zst(tmp_path / "a.tar.zst", dict.fromkeys(("b.jpg", "ü.jpg", "c.tif"), photo))
+    for name, kind in (("a.zip", "zip"), ("a.tar.gz", "tar"), ("a.7z", "7z"), ("a.tar.zst", "tar")):
         here, there = PassedOver(), PassedOver()
         ours = [(m.name, m.shown, m.look()) for m in members(tmp_path / name, kind, passed=here)]  # type: ignore[arg-type]
         found = watched.lister.members(tmp_path / name, kind, passed=there)  # type: ignore[arg-type]

@@ -2,17 +2,37 @@
 
 from __future__ import annotations
 
+import importlib
 import lzma
 import tarfile
 import zipfile
 import zlib
 from pathlib import Path
+from types import ModuleType
 
 from detector.errors import CorruptImage, UnsupportedFormat
 
-BROKEN_ARCHIVE = (
+MOST_WINDOW_BYTES = 64 << 20
+"""Of a dictionary (7z) or window (Zstandard) that unpacking must keep in memory. 7-Zip's default is 16 or 32 MiB, and
+64 MiB its "ultra" until version 22; zstd's is 8 MiB at level 19."""
+
+
+def _zstd() -> ModuleType | None:
+    """Zstandard: of Python 3.14, or its backport, which the extra `archives` brings."""
+    for name in ("compression.zstd", "backports.zstd"):
+        try:
+            return importlib.import_module(name)
+        except ImportError:
+            continue
+    return None
+
+
+zstd = _zstd()
+
+BROKEN_ARCHIVE: tuple[type[Exception], ...] = (
     *(zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError),
     *(EOFError, OSError, ValueError, RuntimeError, NotImplementedError),
+    *([zstd.ZstdError] if zstd else []),
 )
 """What zipfile, tarfile and their decompressors raise; bz2 raises OSError and ValueError."""
 

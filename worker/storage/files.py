@@ -2,7 +2,8 @@
 
 ``file:///path``                     the file itself, nothing is copied
 ``zip+file:///archive.zip#member``   the member, copied to the spool
-``tar+file:///archive.tar.gz#member``  likewise; any compression ``tarfile`` knows
+``tar+file:///archive.tar.gz#member``  likewise; of any compression (tars.py)
+``sevenzip+file:///archive.7z#member``  likewise, with the extra `archives` (sevenzip.py)
 ``redis-blob://job/index``, ``s3://``, ``https://``  copied to the spool by a fetcher (broker/blobs.py, remote.py)
 
 Paths and members are percent-encoded bytes (``os.fsencode``), so that any name a file system allows survives JSON.
@@ -18,16 +19,19 @@ import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
+from typing import IO, BinaryIO, Protocol
 from urllib.parse import unquote_to_bytes, urlsplit
 
 from detector.errors import NotFound, TooLarge, UnsupportedFormat
 from worker.storage.archive_errors import BROKEN_ARCHIVE, member_error
+from worker.storage.sevenzip import SevenZipCursor
 from worker.storage.spool import SPOOL_PREFIX, machine_faults, make_private, raise_machine_fault, write_chunks
+from worker.storage.tars import open_tar
 
 # A zip bomb must not fill the disk of a 10 GB machine. 80 MP of 16-bit RGB are 480 MB.
 MAX_MEMBER_BYTES = 1 << 30
 _COPY_CHUNK = 1 << 20
+_ARCHIVES = ("zip+file", "tar+file", "sevenzip+file")
 
 
 # Copies what is at a URI to a file, or raises an ImageError.
@@ -66,8 +70,11 @@ class Storage:
         self.fetchers = dict(fetchers or {})
         self.any_path = any_path
         self.make_spool = make_spool
-        self._tar = _TarCursor()
-        self._zip = _ZipCursor()
+        self._cursors: dict[str, _Cursor] = {
+            "zip+file": _ZipCursor(),
+            "tar+file": _TarCursor(),
+            "sevenzip+file": SevenZipCursor(MAX_MEMBER_BYTES),
+        }
 
     @contextmanager
     def open(self, uri: str) -> Iterator[Path]:
@@ -83,7 +90,7 @@ class Storage:
         scheme = uri.partition("://")[0]
         if scheme == "file":
             yield self._allowed(uri)
-        elif scheme in ("zip+file", "tar+file"):
+        elif scheme in _ARCHIVES:
             archive = self._allowed(uri)
             member = unquote_to_bytes(urlsplit(uri).fragment)
             copy = self._spool_file(member)
@@ -104,7 +111,7 @@ class Storage:
             finally:
                 copy.unlink(missing_ok=True)
         else:
-            known = ", ".join(("file", "zip+file", "tar+file", *self.fetchers))
+            known = ", ".join(("file", *_ARCHIVES, *self.fetchers))
             raise UnsupportedFormat(f"cannot open {scheme}:// (known: {known})")
 
     def _allowed(self, uri: str) -> Path:
@@ -134,7 +141,7 @@ class Storage:
         return Path(name)
 
     def _extract(self, scheme: str, archive: Path, member: str, copy: Path) -> None:
-        cursor = self._zip if scheme == "zip+file" else self._tar
+        cursor = self._cursors[scheme]
         try:
             with cursor.open_member(archive, member) as source:
                 write_chunks(_bounded(source, member), copy)
@@ -155,6 +162,14 @@ def _bounded(source: IO[bytes], member: str) -> Iterator[bytes]:
 def _identity(archive: Path) -> _Identity:
     status = archive.stat()
     return archive, status.st_mtime_ns, status.st_size
+
+
+class _Cursor(Protocol):
+    """What takes members out of archives, and keeps the last archive open."""
+
+    def open_member(self, archive: Path, member: str) -> IO[bytes]: ...
+
+    def close(self) -> None: ...
 
 
 class _ZipCursor:
@@ -194,13 +209,15 @@ class _TarCursor:
     def __init__(self) -> None:
         self._identity: _Identity | None = None
         self._tar: tarfile.TarFile | None = None
+        self._file: BinaryIO | None = None
 
     def open_member(self, archive: Path, member: str) -> IO[bytes]:
         identity = _identity(archive)
         for fresh_start in (False, True):
             if self._tar is None or self._identity != identity or fresh_start:
                 self.close()
-                self._tar, self._identity = tarfile.open(archive, "r:*"), identity  # noqa: SIM115 stays open on purpose
+                self._file = archive.open("rb")
+                self._tar, self._identity = open_tar(self._file), identity
             if (source := self._seek(member)) is not None:
                 return source
         raise NotFound(f"no member {member!r} in {archive}")
@@ -208,7 +225,9 @@ class _TarCursor:
     def close(self) -> None:
         if self._tar is not None:
             self._tar.close()
-            self._tar = None
+        if self._file is not None:
+            self._file.close()
+        self._tar = self._file = None
 
     def _seek(self, member: str) -> IO[bytes] | None:
         assert self._tar is not None

@@ -20,6 +20,7 @@ from detector.images.tiff import Directory, missing_share
 _UNCOMPRESSED, _GROUP_3 = 1, 3
 _BEHIND_THE_END = "its data would lie behind the end of the file"
 _TOLERANT = (_GROUP_3, 4, 7)  # fax and JPEG: Pillow hides what libtiff could not make out
+_REMARKED = (2, _GROUP_3, 4, 7, 32773)  # fax, JPEG, PackBits: no check sum, but libtiff remarks on what is spoilt
 _LINE = re.compile(r"at line (\d+) of strip (\d+)")
 _LACKING = ("not configured", "not supported", "unsupported", "unknown compression")
 _OF_DIRECTORIES = ("bad seek to", "accessing TIFF directory", "read directory", "Unknown field", "Null count")
@@ -48,7 +49,7 @@ def decode_tiff(file: BinaryIO, header: Header, target: tuple[int, int], name: s
         CorruptImage: less than `LEAST_SHARE` of it can be read.
         UnsupportedFormat: of a kind that neither library reads.
     """
-    from detector.images.vips import decode_vips
+    from detector.images.vips import decode_strictly, decode_vips
 
     missing = missing_share(file, _directory(header))
     if header.compression == _UNCOMPRESSED:
@@ -61,8 +62,15 @@ def decode_tiff(file: BinaryIO, header: Header, target: tuple[int, int], name: s
             return _cut(decode_pillow(file, header, target, name), missing)
         except CorruptImage as error:
             raise _in_words(error, header, name, str(error)) from error
+    warned = False
+    if header.compression in _REMARKED:
+        sound, remark = decode_strictly(file, header, target)
+        if sound is not None:
+            return _cut(sound, missing)
+        warned = bool(remark)
     try:
-        return _cut(decode_vips(file, header, target, name), missing)
+        decoded = _cut(decode_vips(file, header, target, name), missing)
+        return Decoded(decoded.pixels, 1.0) if warned and decoded.share is None else decoded
     except CorruptImage as error:
         refuse_unless_most(1.0 - missing_share(file, _directory(header)), header.description, name, _BEHIND_THE_END)
         return _salvage(file, header, target, name, missing, affordable, error)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import struct
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -107,3 +108,56 @@ def test_what_is_missing_is_never_ok(name: str, tmp_path: Path) -> None:
         if page.share is not None:
             assert 0.9 <= page.share <= 1.0, damage
     assert refused >= 3, "the header alone, and a tenth and a half of the file, are no page"
+
+
+TOLD = ("progressive.jpg", "restart.jpg", "plain.avif", "jpeg.tif", "group3.tif", "one-strip.tif")
+
+
+@pytest.mark.parametrize("name", TOLD)
+def test_what_a_decoder_remarks_on_is_flagged(name: str, tmp_path: Path) -> None:
+    """Before: every row was there, garbled from somewhere on, and no flag (AVIF: 40 of 40 such files)."""
+    path, sound = tmp_path / name, SOUND[name]()
+    path.write_bytes(sound)
+    whole = open_page(path, limit_side=WIDTH).pixels.astype(int)
+    rng = np.random.default_rng(1)
+    told = 0
+    for _ in range(15):
+        place = int(rng.integers(len(sound) // 5, len(sound) - FLIPPED_BYTES))
+        flipped = bytes(rng.integers(0, 256, FLIPPED_BYTES, dtype=np.uint8))
+        path.write_bytes(sound[:place] + flipped + sound[place + FLIPPED_BYTES :])
+        try:
+            page = open_page(path, limit_side=WIDTH)
+        except ImageError:
+            told += 1
+            continue
+        told += "damaged" in page.flags
+        garbled = (np.abs(page.pixels - whole).max(axis=2) > 40).any(axis=1).mean()
+        assert garbled <= 0.1 or "damaged" in page.flags, place
+    assert told >= 10
+
+
+def test_harmless_oddities_are_no_damage(tmp_path: Path) -> None:
+    """Bytes too many before a JPEG's end marker, and a tag that nobody knows in a fax."""
+    jpeg = SOUND["baseline.jpg"]()
+    (tmp_path / "a.jpg").write_bytes(jpeg[:-2] + b"\0\0\0\0" + jpeg[-2:])
+    (tmp_path / "a.tif").write_bytes(saved("TIFF", "1", compression="group3", tiffinfo={65000: "ours"}))
+    for name in ("a.jpg", "a.tif"):
+        assert "damaged" not in open_page(tmp_path / name, limit_side=WIDTH).flags
+
+
+@pytest.mark.parametrize("compression", ["tiff_lzw", "zstd"])  # through libvips, and through Pillow
+def test_associated_alpha_is_multiplied_once(compression: str, tmp_path: Path) -> None:
+    """TIFF tag ExtraSamples: 2 is plain alpha, with 1 the colours are multiplied by it already."""
+    colours = np.zeros((60, 80, 4), np.uint8)
+    colours[...] = (200, 100, 40, 128)
+    colours[20:40, 10:40] = (10, 10, 10, 255)
+    seen = []
+    for value, mode in ((2, "RGBA"), (1, "RGBa")):
+        stored = Image.fromarray(colours).convert(mode)
+        buffer = io.BytesIO()
+        Image.frombytes("RGBA", stored.size, stored.tobytes()).save(buffer, "TIFF", compression=compression)
+        tag = [struct.pack("<HHIHH", 338, 3, 1, kind, 0) for kind in (2, value)]
+        assert buffer.getvalue().count(tag[0]) == 1
+        (tmp_path / "a.tif").write_bytes(buffer.getvalue().replace(*tag))
+        seen.append(open_page(tmp_path / "a.tif", limit_side=WIDTH).pixels.astype(int))
+    assert np.abs(seen[0] - seen[1]).max() <= 2 and seen[0][0, 0].tolist() == [227, 177, 147]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import io
-import os
 import random
 import subprocess
 import sys
@@ -15,6 +14,7 @@ from pathlib import Path, PurePath
 import pypdfium2
 import pytest
 import pyvips
+import redis
 from PIL import Image
 
 from detector.images.decoders.paper import on_paper, premultiplied
@@ -24,10 +24,15 @@ from producer.detector_process.page_counter import PDFIUM, PYPDF, PageCounter
 from producer.errors import CannotCountError
 from producer.sources.page_count import count_file
 from producer.sources.passed_over import MOST_KINDS, OTHERS, PassedOver, in_words
+from producer.sources.scan import scan
 from producer.sources.zip_names import ZipNames, guess
+from tests.big_pdf import big_pdf, enqueue_cost
+from tests.faulty import count_faulty_pdfs
 from tests.hostile import unpacking_pdf
 from tests.nasty_pages import ZIP_NAMES, locked_pdf, named_zip, pdf
+from tests.producer.records import IN_PROCESS
 from tests.raw_tiff import BOTTOM, Picture, raw_tiff
+from worker.ledger import Ledger
 
 
 @pytest.fixture
@@ -95,6 +100,21 @@ def test_pdfs_are_counted_by_pdfium(tmp_path: Path, counter: PageCounter) -> Non
         counter.count(tmp_path / "no.pdf")
 
 
+def test_faulty_pdfs_are_counted_as_pdfium_and_qpdf_count_them(tmp_path: Path, counter: PageCounter) -> None:
+    """No page vanishes: what pdfium cannot open, of what qpdf sees, is said. The large form: tests/bench."""
+    trial = count_faulty_pdfs(range(60), tmp_path / "a.pdf", counter.count)
+    assert trial.wrong == [] and trial.agreed > 30 and trial.told > 5
+
+
+def test_what_is_said_of_a_member_names_the_member(tmp_path: Path, counter: PageCounter) -> None:
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as bundle:
+        bundle.writestr("locked.pdf", locked_pdf(2, "secret"))
+    told: list[str] = []
+    readers = IN_PROCESS._replace(count_pdf=counter.count)
+    assert len(list(scan([str(tmp_path / "a.zip")], readers, warn=told.append))) == 1
+    assert "ocrfleet-count" not in told[0] and "a.zip/locked.pdf" in told[0] and "password" in told[0]
+
+
 def test_encrypted_pdfs_are_counted_without_pdfium_too(tmp_path: Path) -> None:
     (tmp_path / "a.pdf").write_bytes(locked_pdf(5, ""))
     assert count_file(tmp_path / "a.pdf").pages == 5  # pypdf[crypto]
@@ -146,49 +166,17 @@ print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss // 1024)
 """
 
 
-def big_pdf(path: Path, pages: int, filler: int) -> None:
-    """A PDF with `filler` bytes of zeros before its pages, and without its last 20 bytes."""
-    places = []
-    with path.open("wb") as stream:
-        stream.write(b"%PDF-1.4\n1 0 obj\n<</Length " + str(filler).encode() + b">>\nstream\n")
-        stream.seek(filler, os.SEEK_CUR)
-        stream.write(b"\nendstream\nendobj\n")
-        kids = b" ".join(b"%d 0 R" % (number + 4) for number in range(pages))
-        objects = [(2, b"<</Type/Catalog/Pages 3 0 R>>"), (3, b"<</Type/Pages/Count %d/Kids[%s]>>" % (pages, kids))]
-        objects += [(n + 4, b"<</Type/Page/Parent 3 0 R/MediaBox[0 0 200 200]>>") for n in range(pages)]
-        for number, body in objects:
-            places.append(stream.tell())
-            stream.write(b"%d 0 obj\n%s\nendobj\n" % (number, body))
-        table = stream.tell()
-        stream.write(b"xref\n2 %d\n" % len(places) + b"".join(b"%010d 00000 n \n" % place for place in places))
-        stream.write(b"trailer\n<</Size %d/Root 2 0 R>>\nstartxref\n%d\n%%%%EO" % (pages + 4, table))
-
-
-COUNT_AND_MEASURE = """
-import resource, sys, time
-from pathlib import Path
-from producer.detector_process.page_counter import PDFIUM, PYPDF, PageCounter
-from producer.sources.page_count import count_file
-begun = time.perf_counter()
-counter = PageCounter()
-pages = count_file(Path(sys.argv[1]), counter.count).pages
-seconds = time.perf_counter() - begun
-counter.close()
-# Not ru_maxrss of this process: that begins with the size of the one that started it.
-own = next(int(line.split()[1]) // 1024 for line in open("/proc/self/status") if line.startswith("VmHWM"))
-print(pages, seconds, own, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss // 1024)
-"""
-
-
 @pytest.mark.parametrize(("pages", "filler"), [(40, 400_000_000), (10_000, 1000)])
-def test_large_pdfs_cost_the_producer_little(tmp_path: Path, pages: int, filler: int) -> None:
+def test_large_pdfs_cost_the_producer_little(
+    tmp_path: Path, pages: int, filler: int, environment: dict[str, str], client: redis.Redis
+) -> None:
+    """Before: 48 s and 834 MB for the 400 MB without a tail."""
     big_pdf(tmp_path / "big.pdf", pages, filler)
-    command = [sys.executable, "-c", COUNT_AND_MEASURE, str(tmp_path / "big.pdf")]
-    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
-    counted, seconds, own_mb, child_mb = done.stdout.split()
-    assert int(counted) == pages
-    assert float(seconds) < 5  # 2 on a machine that does nothing else
-    assert int(own_mb) < 100 and int(child_mb) < 100
+    cost = enqueue_cost(environment, client, tmp_path / "big.pdf", "large")
+    status = Ledger(client, ttl_s=3600).status("large")
+    assert status is not None and status.total == pages
+    assert cost.first_s < 10  # 1 on a machine that does nothing else: tests/bench/bench_counting.py
+    assert cost.own_mb < 110 and cost.child_mb < 100
 
 
 def test_names_in_zips_are_shown_as_they_were_meant() -> None:

@@ -1,0 +1,127 @@
+"""Members of 7z and tar.zst: in any order, a solid block once, and nothing that its header lies about is unpacked."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+from py7zr.compressor import SevenZipDecompressor
+
+from detector.errors import CorruptImage, ImageError, NotFound, TooLarge, UnsupportedFormat
+from tests.archives import other_method, wide_zst, write_7z, write_zst
+from tests.worker.storage.test_files import uri
+from worker.storage import Storage, sevenzip, tars
+
+MEMBERS = {f"{number}.jpg": bytes([number]) * 100_000 for number in range(20)}
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Storage:
+    return Storage((), tmp_path / "spool")
+
+
+def read(store: Storage, path: Path, name: str, scheme: str = "sevenzip+file") -> bytes:
+    with store.open(uri(path, scheme, name.encode())) as opened:
+        return opened.read_bytes()
+
+
+def refused(store: Storage, path: Path, name: str = "3.jpg", scheme: str = "sevenzip+file") -> ImageError:
+    with pytest.raises(ImageError) as caught:
+        read(store, path, name, scheme)
+    assert not list(store.spool.iterdir())
+    return caught.value
+
+
+@pytest.mark.parametrize(("write", "scheme"), [(write_7z, "sevenzip+file"), (write_zst, "tar+file")])
+def test_members_in_any_order(store: Storage, tmp_path: Path, write: object, scheme: str) -> None:
+    path = tmp_path / "a.archive"
+    write(path, MEMBERS)  # type: ignore[operator]
+    for name in ("0.jpg", "1.jpg", "7.jpg", "7.jpg", "2.jpg", "19.jpg"):
+        assert read(store, path, name, scheme) == MEMBERS[name]
+    assert isinstance(refused(store, path, "nobody.jpg", scheme), NotFound)
+    assert read(store, path, "5.jpg", scheme) == MEMBERS["5.jpg"], "and goes on after it"
+
+
+def test_a_solid_block_is_unpacked_once(store: Storage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_7z(tmp_path / "a.7z", MEMBERS)
+    unpacked = 0
+    step = SevenZipDecompressor.decompress
+
+    def counted(self: SevenZipDecompressor, *arguments: object, **options: object) -> bytes:
+        nonlocal unpacked
+        data: bytes = step(self, *arguments, **options)
+        unpacked += len(data)
+        return data
+
+    monkeypatch.setattr(SevenZipDecompressor, "decompress", counted)
+    for name, content in MEMBERS.items():
+        assert read(store, tmp_path / "a.7z", name) == content
+    assert unpacked < 1.1 * sum(map(len, MEMBERS.values())), "from the front for each it would be ten times as much"
+
+
+def test_a_large_dictionary_is_refused_before_anything_is_unpacked(store: Storage, tmp_path: Path) -> None:
+    other_method(tmp_path / "a.7z", MEMBERS, b"\x21\x01\x20")
+    error = refused(store, tmp_path / "a.7z")
+    assert isinstance(error, UnsupportedFormat) and "256 MiB" in str(error) and "7z x" in str(error)
+    other_method(tmp_path / "a.7z", MEMBERS, b"\x21\x01\x1c")  # 64 MiB, "ultra": allowed
+    assert read(store, tmp_path / "a.7z", "3.jpg") == MEMBERS["3.jpg"]
+    wide_zst(tmp_path / "a.tar.zst")
+    assert isinstance(refused(store, tmp_path / "a.tar.zst", scheme="tar+file"), CorruptImage)
+
+
+def test_an_unknown_method_is_named(store: Storage, tmp_path: Path) -> None:
+    other_method(tmp_path / "a.7z", MEMBERS, b"\x7f\x01\x18")
+    error = refused(store, tmp_path / "a.7z")
+    assert isinstance(error, UnsupportedFormat) and "7f" in str(error)
+
+
+def test_a_bomb_is_refused_before_anything_is_unpacked(
+    store: Storage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sevenzip, "FREE_BYTES", 1 << 20)
+    monkeypatch.setattr(sevenzip, "MOST_RATIO", 1000)
+    write_7z(tmp_path / "a.7z", {"3.jpg": bytes(2 << 20)})
+    error = refused(store, tmp_path / "a.7z")
+    assert isinstance(error, CorruptImage) and "2 MiB would come out of" in str(error)
+
+
+def test_a_member_that_says_it_is_too_large_is_not_unpacked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_7z(tmp_path / "a.7z", MEMBERS)
+    monkeypatch.setattr("worker.storage.files.MAX_MEMBER_BYTES", 1000)
+    assert isinstance(refused(Storage((), tmp_path / "spool"), tmp_path / "a.7z", "0.jpg"), TooLarge)
+
+
+def test_a_password_is_said(store: Storage, tmp_path: Path) -> None:
+    write_7z(tmp_path / "a.7z", MEMBERS, password="secret")
+    error = refused(store, tmp_path / "a.7z")
+    assert isinstance(error, UnsupportedFormat) and "locked by a password" in str(error)
+
+
+def test_flipped_bytes_and_lost_ends_are_typed_errors(store: Storage, tmp_path: Path) -> None:
+    path, content = tmp_path / "a.7z", bytes(range(256)) * 40 + b"end"
+    write_7z(path, {"3.jpg": content})
+    whole = path.read_bytes()
+    told = 0
+    for place in range(0, len(whole), 7):
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 0x55]) + whole[place + 1 :])
+        try:
+            assert read(store, path, "3.jpg") == content, "a byte that means nothing"
+        except ImageError:
+            told += 1
+    assert told > len(whole) // 7 * 0.7
+    for length in (0, 5, 31, 40, len(whole) // 2, len(whole) - 1):
+        path.write_bytes(whole[:length])
+        assert isinstance(refused(store, path), CorruptImage)
+
+
+def test_without_the_extra_it_says_what_is_missing(
+    store: Storage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_7z(tmp_path / "a.7z", MEMBERS)
+    write_zst(tmp_path / "a.tar.zst", MEMBERS)
+    monkeypatch.setitem(sys.modules, "py7zr", None)
+    monkeypatch.setattr(tars, "zstd", None)
+    for name, scheme in (("a.7z", "sevenzip+file"), ("a.tar.zst", "tar+file")):
+        error = refused(store, tmp_path / name, scheme=scheme)
+        assert isinstance(error, UnsupportedFormat) and "ocrfleet[archives]" in str(error)
