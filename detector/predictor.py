@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import time
 from dataclasses import dataclass
@@ -14,20 +13,19 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from detector.errors import ModelError, NotFound, is_out_of_memory
+from detector.errors import NotFound, is_out_of_memory
 from detector.images.page import DEFAULT_MAX_BYTES, DEFAULT_MAX_PIXELS, MakeRoom, Page, open_page, open_strips
 from detector.images.picture import Channels, Picture, picture_page
 from detector.images.remarks import is_blank, remarks
-from detector.images.sizes import TILE, needs_tiles, overview_limit, target_size
+from detector.images.sizes import needs_tiles, overview_limit, target_size
 from detector.images.source import Source, reopenable
 from detector.memory import decode_budget, resident_bytes
-from detector.models import DEFAULT_MODEL, ModelCard, load_card
+from detector.models import DEFAULT_MODEL
 from detector.postprocess import Box, Map, find_boxes
 from detector.preprocess import Normaliser, normalise
 from detector.reading.detection import DetectionViews
-from detector.runtimes import Runtime, file_kind, load_runtime
-from detector.runtimes.tuned import RUNTIMES, Candidate, tuned
-from detector.thresholds import Thresholds
+from detector.runtimes.choice import load_model
+from detector.thresholds import Shape, Thresholds, check_shape
 from detector.tiling import WholePage, blend_overview, merged_map
 
 if TYPE_CHECKING:
@@ -43,8 +41,6 @@ READING_BYTES = 64 * 2**20
 """What reading takes beside page and networks: ONNX Runtime's memory for one batch of lines (ppocr-v6-rec-small)."""
 THIN_MARGIN = 1.1
 """A page of this many times limit_side² pixels (a long one, see `target_size`) is run in tiles; sides are rounded."""
-
-_log = logging.getLogger("detector")
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,9 +123,12 @@ class TextDetector:
         tiled: pages larger than a tile of 672x672 are run in overlapping tiles (detector.tiling); `limit_side` then
             costs time and a few megabytes of map, not memory of the network.
         read: name of a recogniser on this machine, or path of its .onnx file: the boxes of every page are read too.
+        shape: of the boxes: "quad" (tilted rectangles), "rect" (along the page's axes), or "polygon" (quads that also
+            have an outline, which follows curved lettering).
 
     Raises:
         ModelError: no such model or runtime, or it cannot be loaded.
+        ValueError: no such shape.
 
     Attributes:
         info: which network it is.
@@ -149,11 +148,13 @@ class TextDetector:
         thresholds: Thresholds | None = None,
         tiled: bool = False,
         read: str | Path | None = None,
+        shape: Shape = "quad",
     ) -> None:
-        self.card, self._runtime, threads = _load(model, runtime, threads, limit_side, tiled, memory_limit)
+        self.card, self._runtime, threads = load_model(model, runtime, threads, limit_side, tiled, memory_limit)
         self.threads = threads
         self._normalise = Normaliser(self.card.mean, self.card.std, self.card.channels)
         self.thresholds = thresholds or self.card.thresholds
+        self.shape = check_shape(shape)
         self.limit_side = limit_side
         self.tiled = tiled
         self.max_pixels = max_pixels
@@ -315,36 +316,4 @@ class TextDetector:
     def _boxes(self, probability: Map, width: int, height: int) -> list[Box]:
         map_height, map_width = probability.shape
         scale = (width / map_width, height / map_height)
-        return find_boxes(probability, scale, (width, height), self.thresholds)
-
-
-def _tuned(
-    card: ModelCard, threads: int | None, limit_side: int, tiled: bool, memory_limit: int | None
-) -> Candidate | None:
-    # With tiles the network never sees more than a tile.
-    seen_side = min(limit_side, TILE) if tiled else limit_side
-    return tuned(card.sha256, seen_side, threads, memory_limit / 2**20 if memory_limit else None)
-
-
-def auto_runtime(model: str | Path, *, threads: int, limit_side: int, tiled: bool, memory_limit: int | None) -> str:
-    """The runtime that "auto" would be in a TextDetector of these settings; loads none.
-
-    Raises:
-        ModelError: no such model.
-    """
-    candidate = _tuned(load_card(model), threads, limit_side, tiled, memory_limit)
-    return candidate.runtime if candidate else RUNTIMES[0]
-
-
-def _load(
-    model: str | Path, runtime: str, threads: int | None, limit_side: int, tiled: bool, memory_limit: int | None
-) -> tuple[ModelCard, Runtime, int]:
-    """The model's card, the runtime holding it, and its threads. What "auto" means is `detector.runtimes.tuned`."""
-    card = load_card(model, file_kind(runtime))
-    if runtime == "auto" and (candidate := _tuned(card, threads, limit_side, tiled, memory_limit)):
-        try:
-            chosen = load_card(model, file_kind(candidate.runtime))
-            return chosen, load_runtime(candidate.runtime, chosen, candidate.threads), candidate.threads
-        except (ModelError, ImportError) as error:
-            _log.warning("the tuned runtime %s does not load (%s); using the default", candidate.runtime, error)
-    return card, load_runtime(runtime, card, threads or 1), threads or 1
+        return find_boxes(probability, scale, (width, height), self.thresholds, self.shape)

@@ -7,6 +7,7 @@
 - csv: a row a box; pages without boxes and failed ones have one row too
 - txt, hocr, alto, pdf, crops, yolo-obb: folders, see `producer.output.documents`
 
+Where boxes have polygons, icdar, coco, labelstudio and pagexml have these; csv and yolo-obb have four corners always.
 Failed pages are in the CSV only: the other formats have no field for them.
 """
 
@@ -190,9 +191,12 @@ def _write_new(folder: Path, record: ImageRecord, paged: bool, ending: str, text
 
 
 def icdar_text(record: ImageRecord) -> str:
-    """The lines of one page; empty if it holds no text. Whole pixels, as the ICDAR evaluation reads them."""
+    """The lines of one page; empty if it holds no text. Whole pixels, as the ICDAR evaluation reads them.
+
+    A polygon has as many corners as it has, as in the files of Total-Text and CTW1500.
+    """
     return "".join(
-        ",".join(str(round(value)) for point in box.points for value in point) + "\n" for box in record.boxes
+        ",".join(str(round(value)) for point in box.outline for value in point) + "\n" for box in record.boxes
     )
 
 
@@ -231,13 +235,13 @@ def coco_annotations(records: Iterator[ImageRecord]) -> Iterator[dict[str, Any]]
     for record in records:
         for box in record.boxes:
             number += 1
-            xs, ys = [x for x, _ in box.points], [y for _, y in box.points]
+            xs, ys = [x for x, _ in box.outline], [y for _, y in box.outline]
             yield {
                 "id": number,
                 "image_id": record.index + 1,
                 "category_id": 1,
-                "segmentation": [[round(value, 2) for point in box.points for value in point]],
-                "area": round(polygon_area(box.points), 2),
+                "segmentation": [[round(value, 2) for point in box.outline for value in point]],
+                "area": round(polygon_area(box.outline), 2),
                 "bbox": [round(v, 2) for v in (min(xs), min(ys), max(xs) - min(xs), max(ys) - min(ys))],
                 "iscrowd": 0,
                 "score": round(box.score, 4),
@@ -289,7 +293,7 @@ def _labelstudio_region(record: ImageRecord, number: int, box: BoxRecord) -> dic
         "image_rotation": 0,
         "score": round(box.score, 4),
         "value": {  # percent of the page's width and height
-            "points": [[round(x * 100 / record.width, 4), round(y * 100 / record.height, 4)] for x, y in box.points],
+            "points": [[round(x * 100 / record.width, 4), round(y * 100 / record.height, 4)] for x, y in box.outline],
             "closed": True,
             "polygonlabels": ["Text"],
         },

@@ -18,6 +18,7 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from detector.models import list_models, load_card
+from detector.thresholds import SHAPES
 from producer.web.openapi import document
 from producer.web.problem import Problem
 from producer.web.results import ALL_FORMATS, results_response
@@ -32,7 +33,7 @@ EVENT_S = 0.5
 HEARTBEAT_S = 15.0
 MOST_WATCHERS = 64
 MOST_JSON_BYTES = 1 << 18
-OPTIONS = ("box_threshold", "unclip_ratio", "binarize", "tiled")
+OPTIONS = ("box_threshold", "unclip_ratio", "binarize", "tiled", "shape")
 
 
 def service_of(request: Request) -> Service:
@@ -63,7 +64,9 @@ def _options(asked: Mapping[str, str]) -> PageOptions:
         return msgspec.convert(given, PageOptions, strict=False)
     except msgspec.ValidationError as error:
         raise Problem(
-            400, f"{', '.join(given)}: {error}", "box_threshold and binarize: 0 to 1; unclip_ratio: 0 to 10"
+            400,
+            f"{', '.join(given)}: {error}",
+            f"box_threshold and binarize: 0 to 1; unclip_ratio: 0 to 10; shape: {', '.join(SHAPES)}",
         ) from None
 
 
