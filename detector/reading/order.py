@@ -150,10 +150,28 @@ def _columns(items: list[LineBox]) -> tuple[list[LineBox], list[LineBox]] | None
     for number, item in enumerate(ordered):
         if number and item.left - reach >= gap:
             sides = ordered[:number], ordered[number:]
-            if all(_is_column(side) for side in sides) or _are_lists(*sides):
+            edges = _edge(sides[0], 1), _edge(sides[1], -1)
+            if all(map(_is_column, sides)) or all(map(_is_column, edges)) or _are_lists(*edges):
                 best, gap = sides, item.left - reach
         reach = max(reach, item.right)
     return best
+
+
+def _edge(side: list[LineBox], towards: int) -> list[LineBox]:
+    """The boxes of one side of a gutter that stand at it: beyond a column of text there may be a table.
+
+    Args:
+        side: the boxes.
+        towards: 1 if the gutter is on their right, -1 if on their left.
+    """
+    ordered = sorted(side, key=lambda item: item.top)
+    tops, tall = [item.top for item in ordered], max(item.height for item in side)
+    edge = []
+    for item in ordered:
+        beside = ordered[bisect_left(tops, item.top - tall) : bisect_left(tops, item.bottom)]
+        if not any(towards * (other.left - item.left) > 0 and other.bottom > item.top for other in beside):
+            edge.append(item)
+    return edge
 
 
 def _is_column(items: list[LineBox]) -> bool:
