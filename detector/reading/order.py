@@ -28,12 +28,15 @@ COLUMN_WIDTH = 10.0
 """Lines of a column are, in the median, at least this many heights wide; narrower ones are cells of a table, which is
 read row by row."""
 
-UNALIGNED = 0.7
+UNALIGNED = 0.6
 """Narrower ones are columns too if fewer than this share of their lines have one beside them in the other column: lists
 and narrow newspaper columns, whose lines stand at heights of their own."""
 
-LIST_WIDTH, LIST_LINES = 3.0, 5
+LIST_WIDTH, LIST_LINES = 3.0, 10
 """Such columns have at least so many lines of at least this many heights, in the median."""
+
+LIST_PITCH, LIST_SHARE = 4.0, 0.6
+"""So many heights of shrunk boxes apart, at most, are this share of their lines; fields of a form stand farther."""
 
 SAME_ROW = 1.0
 """Boxes stand in a row if their middles are less than this many of the smaller one's shrunk heights apart (.4 of a
@@ -185,7 +188,9 @@ def _is_column(items: list[LineBox]) -> bool:
 def _are_lists(first: list[LineBox], second: list[LineBox]) -> bool:
     """Whether these are narrow columns, whose lines do not stand beside each other as the cells of a table do."""
     fewer, more = sorted((first, second), key=len)
-    if len(fewer) < LIST_LINES or any(
+    if len(fewer) < LIST_LINES or not _is_running(fewer) or not _is_running(more):
+        return False
+    if any(
         median((item.right - item.left) / max(item.height, 1e-6) for item in side) * (1 - 2 * SHRINK) < LIST_WIDTH
         for side in (fewer, more)
     ):
@@ -197,6 +202,13 @@ def _are_lists(first: list[LineBox], second: list[LineBox]) -> bool:
         nearest = min(abs(middle - item.middle) for middle in middles[max(0, place - 1) : place + 1])
         beside += nearest < SAME_ROW * item.height / 2
     return beside < UNALIGNED * len(fewer)
+
+
+def _is_running(column: list[LineBox]) -> bool:
+    """Whether most lines of a column follow each other closely."""
+    middles, height = sorted(item.middle for item in column), median(item.height for item in column)
+    close = sum(below - above <= LIST_PITCH * height for above, below in pairwise(middles))
+    return close >= LIST_SHARE * (len(middles) - 1)
 
 
 def _rows(items: list[LineBox]) -> list[list[LineBox]]:
