@@ -18,6 +18,7 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from detector.models import list_models, load_card
+from detector.reading.models import list_readers, reader_path
 from detector.thresholds import SHAPES
 from producer.web.openapi import document
 from producer.web.problem import Problem
@@ -283,6 +284,7 @@ def models(request: Request) -> Response:
     return JSONResponse(
         {
             "models": found,
+            "readers": [{"name": name, "bytes": reader_path(name).stat().st_size} for name in list_readers()],
             "limit_side": service.settings.limit_side,
             "profile": service.settings.profile.name,
             "limits": {"files": web.max_files, "file_mb": web.max_file_mb, "quota_mb": web.quota_mb},
