@@ -29,6 +29,7 @@ from producer.job.manifest import ManifestIndex
 from producer.job.results_file import iter_records
 from producer.output import documents
 from producer.output.naming import safe_name
+from producer.output.overlays import PageImages
 from producer.output.pagexml import page_xml
 from worker.messages import BoxRecord, ImageRecord
 
@@ -53,7 +54,12 @@ class UnknownFormatError(ProducerError):
 
 
 def export_results(
-    out: Path, format_name: str, destination: Path | None = None, tell: documents.Tell = lambda line: None
+    out: Path,
+    format_name: str,
+    destination: Path | None = None,
+    tell: documents.Tell = lambda line: None,
+    *,
+    page_images: bool = False,
 ) -> Path:
     """Converts a job's results.
 
@@ -62,6 +68,7 @@ def export_results(
         format_name: one of `FORMATS`.
         destination: file or folder to write; default: a name inside `out`, replaced if it is there.
         tell: is given a line about each document that could not be written.
+        page_images: also write the pages of PDFs and TIFFs as JPEGs into `out/page-images`, and name these.
 
     Returns:
         The file or folder written. It appears when it is complete.
@@ -83,7 +90,11 @@ def export_results(
     with ExitStack() as stack:
         listed = out / "manifest.jsonl"
         manifest = stack.enter_context(ManifestIndex(listed)) if listed.is_file() else None
-        source = _Source(results, manifest)
+        pictures = PageImages(out) if page_images and manifest is not None else None
+        source = _Source(results, manifest, pictures)
+        if pictures is not None and manifest is not None:
+            for problem in pictures.write(source.ok(), manifest):
+                tell(problem)
         if format_name in documents.FORMATS:
             with _new_folder(target, replace=destination is None) as part:
                 documents.write_documents(results, manifest, format_name, part, tell)
@@ -116,23 +127,29 @@ def _named(destination: Path, *, folder: bool) -> Path:
 class _Source:
     """A job's records, as often as a writer needs them."""
 
-    def __init__(self, results: Path, manifest: ManifestIndex | None) -> None:
+    def __init__(self, results: Path, manifest: ManifestIndex | None, pictures: PageImages | None) -> None:
         self._results = results
         self._manifest = manifest
+        self._pictures = pictures
 
     def all(self) -> Iterator[ImageRecord]:
-        return iter_records(self._results)
+        records = iter_records(self._results)
+        return map(self._pictures.renamed, records) if self._pictures else records
 
     def ok(self) -> Iterator[ImageRecord]:
         return (record for record in self.all() if record.status == "ok")
 
     def is_paged(self, record: ImageRecord) -> bool:
+        if self._pictures and self._pictures.path(record):
+            return False
         if self._manifest is None:
             return record.page > 0 or record.image.lower().endswith((".pdf", ".tif", ".tiff"))
         return self._manifest.is_paged(record.index, record.image, record.page)
 
     def path(self, record: ImageRecord) -> str:
         """The page's file as an absolute path where it is one, else its image name; percent-encoded."""
+        if self._pictures and (picture := self._pictures.path(record)):
+            return quote(str(picture.absolute()))
         line = self._manifest.line(record.index) if self._manifest else None
         if line is None or not line.uri.startswith("file://"):
             return quote(record.image)
