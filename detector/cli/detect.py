@@ -60,7 +60,9 @@ LONGEST_STEM = 60  # characters, of an overlay's name: file systems take 255 byt
     show_default=True,
     help="Of the boxes: tilted rectangles, those with an outline that follows curved lettering, or upright rectangles.",
 )
-@click.option("--runtime", default="auto", envvar="OCRFLEET_RUNTIME", show_default=True, help=RUNTIME_HELP)
+@click.option(
+    "--runtime", default="auto", is_eager=True, envvar="OCRFLEET_RUNTIME", show_default=True, help=RUNTIME_HELP
+)
 @detector_options
 def detect(
     images: tuple[Path, ...],
