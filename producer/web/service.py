@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
+import threading
 import time
 from collections.abc import Iterator
 from dataclasses import asdict
@@ -34,6 +35,8 @@ from worker.redis_url import is_local
 from worker.settings import Settings
 
 STATE_NAMES = {0: "waiting", ord("q"): "queued", ord("r"): "running", ord("o"): "ok", ord("f"): "failed"}
+# Results that need the pictures again: a process with up to 800 MiB for each request.
+OPENING_AT_ONCE = 2
 BUSY_MEMORY = 0.8  # of Redis's maxmemory: the feeder stops there too
 
 
@@ -49,6 +52,7 @@ class Service:
         self.store = Store(web.folder)
         transfer = web.transfer if web.transfer != "auto" else "uri" if is_local(settings.redis_url) else "redis"
         self.runner = Runner(app, ledger, self.store, transfer=transfer, roots=settings.roots)
+        self.opening = threading.Semaphore(OPENING_AT_ONCE)
         self.stopping = False
 
     def resume(self) -> int:
