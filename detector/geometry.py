@@ -1,4 +1,4 @@
-"""Quadrilaterals: order of corners, growing, clipping, overlap. Pure functions on small arrays."""
+"""Quadrilaterals and outlines: order of corners, growing, clipping. Pure functions on small arrays."""
 
 from __future__ import annotations
 
@@ -63,6 +63,51 @@ def unclip(rectangles: Rectangles, ratio: float) -> npt.NDArray[np.float64]:
     grown = np.array(rectangles, np.float64)
     grown[..., 2:4] += 2.0 * unclip_distance(grown[..., 2], grown[..., 3], ratio)[..., None]
     return grown
+
+
+DETAIL = 0.3
+"""Outlines leave out points that lie less than this many widths (area / perimeter of a region, about half of a line's
+thickness) beside the line of their neighbours. A word on a half circle keeps some 30 points, a straight line 4. On
+words drawn along arcs IoU with what was drawn is .84; 52 points at .2 give no more, 20 points at .6 1.5 points less."""
+
+MITRE = 1.5
+"""Corners sharper than 84 degrees are cut off: a spike of the contour must not grow."""
+
+
+def grown_outline(
+    outline: Points, width: float, ratio: float, scale: tuple[float, float], page_size: tuple[int, int]
+) -> npt.NDArray[np.float64]:
+    """A region's outline, moved out as `unclip_distance` has it.
+
+    Shapely (GEOS), which workers have, moves the outline; pyclipper, which other implementations take, would do the
+    same and be one more package to install.
+
+    Args:
+        outline: (N, 2) contour of the region, through the centres of its outermost map pixels.
+        width: area / perimeter of the region, map pixels.
+        ratio: the outline moves out by this many widths.
+        scale: (x, y) page pixels per map pixel.
+        page_size: (width, height) in pixels; the outline is cut off there.
+
+    Returns:
+        (M, 2) float64, clockwise on screen, M at least 3; (0, 2) if nothing of it is on the page.
+    """
+    import shapely
+
+    # The line buffered, not the area: whatever a contour that touches itself does, the outer border is right.
+    line = shapely.linestrings(np.concatenate([outline, outline[:1]]).astype(np.float64))
+    # Pixels cover half a pixel more on every side than their centres.
+    grown = line.simplify(DETAIL * width).buffer(0.5 + ratio * width, join_style="mitre", mitre_limit=MITRE)
+    region = shapely.Polygon(grown.exterior).simplify(DETAIL / 2 * width)
+    points = (shapely.get_coordinates(region) + 0.5) * scale  # pixel i of the map covers [i, i + 1]
+    if (points < 0).any() or (points > page_size).any():
+        parts = shapely.get_parts(shapely.Polygon(points).buffer(0).intersection(shapely.box(0, 0, *page_size)))
+        region = max(parts, key=lambda part: float(part.area), default=None)
+        points = np.zeros((0, 2)) if region is None else shapely.get_coordinates(region.exterior)
+    points = points[:-1]  # the last one is the first one
+    x, y = points[:, 0], points[:, 1]
+    clockwise = (x * np.roll(y, -1) - y * np.roll(x, -1)).sum() >= 0  # y points down
+    return np.asarray(points if clockwise else points[::-1], np.float64)
 
 
 def clip_to_page(points: Points, width: float, height: float) -> npt.NDArray[np.float64]:

@@ -25,15 +25,15 @@ from detector.models import DEFAULT_MODEL
 from detector.postprocess import Box, Map, find_boxes
 from detector.preprocess import Normaliser, normalise
 from detector.reading.detection import DetectionViews
-from detector.runtimes.loading import auto_runtime, load_network
-from detector.thresholds import Thresholds
+from detector.runtimes.choice import load_model
+from detector.thresholds import Shape, Thresholds, check_shape
 from detector.tiling import WholePage, blend_overview, merged_map
 
 if TYPE_CHECKING:
     from detector.reading.line import Line
     from detector.reading.reader import LineReader
 
-__all__ = ["Box", "Detection", "ModelInfo", "TextDetector", "auto_runtime", "normalise"]
+__all__ = ["Box", "Detection", "ModelInfo", "TextDetector", "normalise"]
 
 NETWORK_BYTES_PER_PIXEL = 70
 """What a run of dbnet-resnet18 takes beside the page (ONNX Runtime, measured at 1280 to 2048); smaller ones less."""
@@ -125,9 +125,12 @@ class TextDetector:
         tiled: pages larger than a tile of 672x672 are run in overlapping tiles (detector.tiling); `limit_side` then
             costs time and a few megabytes of map, not memory of the network.
         read: name of a recogniser on this machine, or path of its .onnx file: the boxes of every page are read too.
+        shape: of the boxes: "quad" (tilted rectangles), "rect" (along the page's axes), or "polygon" (quads that also
+            have an outline, which follows curved lettering).
 
     Raises:
         ModelError: no such model or runtime, or it cannot be loaded.
+        ValueError: no such shape.
 
     Attributes:
         info: which network it is.
@@ -147,11 +150,13 @@ class TextDetector:
         thresholds: Thresholds | None = None,
         tiled: bool = False,
         read: str | Path | None = None,
+        shape: Shape = "quad",
     ) -> None:
-        self.card, self._runtime, threads = load_network(model, runtime, threads, limit_side, tiled, memory_limit)
+        self.card, self._runtime, threads = load_model(model, runtime, threads, limit_side, tiled, memory_limit)
         self.threads = threads
         self._normalise = Normaliser(self.card.mean, self.card.std, self.card.channels, stretch=self.card.stretch)
         self.thresholds = thresholds or self.card.thresholds
+        self.shape = check_shape(shape)
         self.limit_side = limit_side
         self.tiled = tiled
         self.max_pixels = max_pixels
@@ -334,4 +339,4 @@ class TextDetector:
     def _boxes(self, probability: Map, width: int, height: int) -> list[Box]:
         map_height, map_width = probability.shape
         scale = (width / map_width, height / map_height)
-        return find_boxes(probability, scale, (width, height), self.thresholds)
+        return find_boxes(probability, scale, (width, height), self.thresholds, self.shape)

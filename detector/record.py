@@ -48,7 +48,7 @@ class WordRecord(msgspec.Struct, frozen=True):
 class BoxRecord(msgspec.Struct, frozen=True, omit_defaults=True):
     """One text box: four corners clockwise from top-left in original upright pixels, and its score in [0, 1].
 
-    What follows is there only if the page was read:
+    Text, words, angle and order are there only if the page was read, a polygon only if one was asked for.
 
     Attributes:
         text: "" if nothing could be read.
@@ -56,6 +56,7 @@ class BoxRecord(msgspec.Struct, frozen=True, omit_defaults=True):
         words: of the text.
         angle: of the reading direction, degrees clockwise from left-to-right.
         order: its place on the page as a person would read it, from 0.
+        polygon: its outline, clockwise, 3 points or more.
     """
 
     points: list[tuple[float, float]]
@@ -65,6 +66,12 @@ class BoxRecord(msgspec.Struct, frozen=True, omit_defaults=True):
     words: list[WordRecord] | None = None
     angle: float | None = None
     order: int | None = None
+    polygon: list[tuple[float, float]] | None = None
+
+    @property
+    def outline(self) -> list[tuple[float, float]]:
+        """The polygon, or the corners if there is none."""
+        return self.polygon or self.points
 
 
 class ErrorRecord(msgspec.Struct, frozen=True):
@@ -156,9 +163,17 @@ def box_records(boxes: Sequence[Box], lines: Sequence[Line] | None, digits: int 
         lines: what stands in them; None if the page was not read.
         digits: of the corners, behind the point.
     """
-    corners = [[(round(float(x), digits), round(float(y), digits)) for x, y in box.points] for box in boxes]
+
+    def rounded(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
+        return [(round(float(x), digits), round(float(y), digits)) for x, y in points]
+
+    corners = [rounded(box.points) for box in boxes]
+    polygons = [rounded(box.polygon) if box.polygon else None for box in boxes]
     if lines is None:
-        return [BoxRecord(points, round(float(box.score), 4)) for points, box in zip(corners, boxes, strict=True)]
+        return [
+            BoxRecord(points, round(float(box.score), 4), polygon=polygon)
+            for points, box, polygon in zip(corners, boxes, polygons, strict=True)
+        ]
     return [
         BoxRecord(
             points,
@@ -168,8 +183,9 @@ def box_records(boxes: Sequence[Box], lines: Sequence[Line] | None, digits: int 
             [WordRecord(word.text, list(word.points), word.score) for word in line.words],
             line.angle,
             line.order,
+            polygon,
         )
-        for points, box, line in zip(corners, boxes, lines, strict=True)
+        for points, box, line, polygon in zip(corners, boxes, lines, polygons, strict=True)
     ]
 
 

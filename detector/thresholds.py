@@ -1,8 +1,25 @@
-"""The thresholds of the post-processing. Imports nothing heavy, since cards are read everywhere."""
+"""The settings of the post-processing. Imports nothing heavy, since cards are read everywhere."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal, get_args
+
+Shape = Literal["quad", "polygon", "rect"]
+"""What is drawn around a piece of text: the smallest rectangle, its outline too, or a rectangle along the axes."""
+
+SHAPES: tuple[Shape, ...] = get_args(Shape)
+
+
+def check_shape(shape: Shape) -> Shape:
+    """The shape, if there is such a one.
+
+    Raises:
+        ValueError: there is none.
+    """
+    if shape not in SHAPES:
+        raise ValueError(f"no shape {shape!r}; there are {', '.join(SHAPES)}")
+    return shape
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pypdfium2
 import pytest
 from PIL import Image
@@ -42,12 +43,15 @@ def test_run_read_export(models: Path, environment: dict[str, str], tmp_path: Pa
     page(pages / "two.png", "c")
     environment = {**environment, "OCRFLEET_MODELS": str(models)}
     run = ("ocr-producer", "run", pages, "-o", out, "--quiet", "--no-report", "--model", "bright", "--read", "colours")
+    run += ("--shape", "polygon")
     done = command(environment, *run)
     assert done.returncode == 0, done.stderr
     records = {r["image"]: r for r in map(json.loads, (out / "results.jsonl").read_text().splitlines())}
     found = [(box["text"], box["order"], box["angle"]) for box in records["one.png"]["boxes"]]
     assert found == [("a", 0, 0.0), ("b", 1, 0.0)]
     assert records["two.png"]["seconds"]["read"] > 0
+    outline = records["two.png"]["boxes"][0]["polygon"]
+    assert np.array(outline) == pytest.approx(np.array(records["two.png"]["boxes"][0]["points"]), abs=2)
     word = records["two.png"]["boxes"][0]["words"][0]
     assert word["text"] == "c"
     assert all(0 <= x <= 400 and 0 <= y <= 300 for x, y in word["points"])

@@ -81,7 +81,7 @@ class ImageRunner:
         settings = self.settings
         if settings.threads != 1 or settings.runtime not in ("auto", "onnxruntime"):
             return False
-        from detector.predictor import auto_runtime
+        from detector.runtimes.choice import auto_runtime
 
         limit_mb = settings.memory_limit_mb
         auto = auto_runtime(
@@ -197,7 +197,10 @@ def at_original_size(detection: Detection, original: Original) -> Detection:
             (min(float(x) * x_scale, original.width), min(float(y) * y_scale, original.height)) for x, y in points
         )
 
-    boxes = [replace(box, points=enlarged(box.points)) for box in detection.boxes]
+    boxes = [
+        replace(box, points=enlarged(box.points), polygon=box.polygon and enlarged(box.polygon))
+        for box in detection.boxes
+    ]
     lines = detection.lines and [
         replace(line, words=tuple(replace(word, points=enlarged(word.points)) for word in line.words))
         for line in detection.lines

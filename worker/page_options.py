@@ -1,4 +1,4 @@
-"""What a job may ask of the workers for its pages: thresholds, tiles, less memory. Travels in every task."""
+"""What a job may ask of the workers for its pages: thresholds, shape, less memory. Travels in every task."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated
 
 import msgspec
+
+from detector.thresholds import Shape
 
 if TYPE_CHECKING:
     from detector.predictor import TextDetector
@@ -28,6 +30,7 @@ class PageOptions(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
         binarize: pixels at or above this probability are text, 0 to 1.
         tiled: run large pages in overlapping tiles.
         memory_limit_mb: of the worker process, MiB. Can only lower what the worker allows itself.
+        shape: of the boxes.
         read: name of the recogniser that reads the boxes; empty: only boxes are wanted.
     """
 
@@ -36,6 +39,7 @@ class PageOptions(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     binarize: _Probability | None = None
     tiled: bool | None = None
     memory_limit_mb: Annotated[int, msgspec.Meta(ge=1, le=1 << 20)] | None = None
+    shape: Shape | None = None
     read: Annotated[str, msgspec.Meta(pattern=rf"{READER_NAME}|^$")] = ""
 
     def memory_limit(self, own_mb: int | None) -> int | None:
@@ -61,7 +65,7 @@ def adjusted(detector: TextDetector, options: PageOptions, own_mb: int | None) -
     """
     from detector.memory import decode_budget, limit_memory, resident_bytes
 
-    before = detector.thresholds, detector.tiled, detector.memory_limit, detector.max_bytes
+    before = detector.thresholds, detector.tiled, detector.shape, detector.memory_limit, detector.max_bytes
     rlimit = resource.getrlimit(resource.RLIMIT_DATA)
     changes = {name: getattr(options, name) for name in ("box_threshold", "unclip_ratio", "binarize")}
     try:
@@ -69,12 +73,13 @@ def adjusted(detector: TextDetector, options: PageOptions, own_mb: int | None) -
             detector.thresholds, **{name: value for name, value in changes.items() if value is not None}
         )
         detector.tiled = detector.tiled if options.tiled is None else options.tiled
+        detector.shape = options.shape or detector.shape
         if options.memory_limit_mb is not None and (memory_limit := options.memory_limit(own_mb)):
             limit_memory(memory_limit)
             detector.memory_limit = memory_limit
             detector.max_bytes = min(detector.max_bytes, decode_budget(memory_limit, resident_bytes()))
         yield
     finally:
-        detector.thresholds, detector.tiled, detector.memory_limit, detector.max_bytes = before
+        detector.thresholds, detector.tiled, detector.shape, detector.memory_limit, detector.max_bytes = before
         if options.memory_limit_mb is not None:  # the next page may be another job's, on a worker without a limit
             resource.setrlimit(resource.RLIMIT_DATA, rlimit)

@@ -18,6 +18,7 @@ from detector.images.suffixes import is_page
 from detector.memory import configure_process, limit_memory
 from detector.profile import choose_profile
 from detector.public.models import DEFAULT_READER
+from detector.thresholds import SHAPES, Shape
 
 if TYPE_CHECKING:
     from detector.predictor import TextDetector
@@ -53,6 +54,13 @@ LONGEST_STEM = 60  # characters, of an overlay's name: file systems take 255 byt
     help=f"Read the text too, with this recogniser. [without NAME: {DEFAULT_READER}]",
 )
 @click.option(
+    "--shape",
+    type=click.Choice(SHAPES),
+    default="quad",
+    show_default=True,
+    help="Of the boxes: tilted rectangles, those with an outline that follows curved lettering, or upright rectangles.",
+)
+@click.option(
     "--runtime", default="auto", is_eager=True, envvar="OCRFLEET_RUNTIME", show_default=True, help=RUNTIME_HELP
 )
 @detector_options
@@ -65,6 +73,7 @@ def detect(
     memory_limit_mb: int | None,
     overlays: Path | None,
     read: str | None,
+    shape: Shape,
     model: str,
     runtime: str,
     threads: int | None,
@@ -100,6 +109,7 @@ def detect(
         memory_limit=limit_mb << 20 if limit_mb else None,
         tiled=settings.tiled if tiled is None else tiled,
         read=read,
+        shape=shape,
     )
     configure_process(threads=detector.threads)
     failed = count = 0
@@ -145,7 +155,7 @@ def _records(
                 if overlays:  # numbered, because names repeat across folders and pages
                     out = overlays / f"{index:05}-{path.stem[:LONGEST_STEM]}.jpg"
                     try:
-                        write_overlay(path, page, [box.points for box in found.boxes], out)
+                        write_overlay(path, page, [box.outline for box in found.boxes], out)
                     except (ImageError, MemoryError, OSError) as error:
                         say(f"no overlay of {show(path)}: {error or 'not enough memory'}")
             index += 1

@@ -63,7 +63,7 @@ class DetectionViews:
 
         drawn = pixels.copy()
         scale = (pixels.shape[1] / self.width, pixels.shape[0] / self.height)
-        corners = [np.round(np.array(box.points) * scale).astype(np.int32) for box in self.boxes]
+        corners = [np.round(np.array(box.outline) * scale).astype(np.int32) for box in self.boxes]
         cv2.polylines(drawn, corners, True, (255, 45, 85), max(1, round(max(pixels.shape) / 800)), cv2.LINE_AA)
         return drawn
 

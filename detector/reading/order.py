@@ -4,7 +4,8 @@ Sources: G. Nagy, S. Seth: "Hierarchical representation of optically scanned doc
 R. Haralick, I. Phillips: "Recursive X-Y cut using bounding boxes of connected components" (ICDAR 1995). Two things are
 added. The page's tilt is taken off before anything is compared, so that no cut and no row depends on a pixel of it. And
 horizontal strips are joined as long as the same gutter runs through them, before they are cut into columns: lines of
-two columns often stand at equal heights, and cutting between them would read across.
+two columns often stand at equal heights, and cutting between them would read across. Boxes that were found across a
+gutter, a line of each column in one, are cut in two there first.
 
 Pure Python on a few hundred boxes, because exports run where numpy is not installed.
 """
@@ -12,29 +13,30 @@ Pure Python on a few hundred boxes, because exports run where numpy is not insta
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
 from collections.abc import Sequence
-from dataclasses import dataclass
 from itertools import pairwise
 from statistics import median
-from typing import Literal
 
-Quad = Sequence[Sequence[float]]
-Direction = Literal["ltr", "rtl", "vertical"]
+from detector.reading.bridges import GUTTER, free_of, without_bridges
+from detector.reading.line_box import SHRINK, Direction, LineBox, Quad, upright
+
 Blocks = list[list[list[int]]]
 """Blocks of rows of numbers of boxes."""
-
-LONG = 2.5
-"""Boxes this much longer than high tell the page's tilt; others are too short for it."""
-
-SHRINK = 0.3
-"""Boxes are larger than their text on every side: this share of the height is taken off before gaps are looked for."""
-
-GUTTER = 2.0
-"""Columns stand at least this many heights of shrunk boxes apart: .8 of a line's height between its text."""
 
 COLUMN_WIDTH = 10.0
 """Lines of a column are, in the median, at least this many heights wide; narrower ones are cells of a table, which is
 read row by row."""
+
+UNALIGNED = 0.6
+"""Narrower ones are columns too if fewer than this share of their lines have one beside them in the other column: lists
+and narrow newspaper columns, whose lines stand at heights of their own."""
+
+LIST_WIDTH, LIST_LINES = 3.0, 10
+"""Such columns have at least so many lines of at least this many heights, in the median."""
+
+LIST_PITCH, LIST_SHARE = 4.0, 0.6
+"""So many heights of shrunk boxes apart, at most, are this share of their lines; fields of a form stand farther."""
 
 SAME_ROW = 1.0
 """Boxes stand in a row if their middles are less than this many of the smaller one's shrunk heights apart (.4 of a
@@ -42,25 +44,6 @@ line's height), and neither is above the other."""
 
 LAST_ROWS = 3
 """A box is compared with the rows above it: on a curled page rows interleave."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Item:
-    """An upright box: its number, and its sides."""
-
-    number: int
-    left: float
-    top: float
-    right: float
-    bottom: float
-
-    @property
-    def height(self) -> float:
-        return self.bottom - self.top
-
-    @property
-    def middle(self) -> float:
-        return (self.top + self.bottom) / 2
 
 
 def reading_order(quads: Sequence[Quad], direction: Direction = "ltr") -> list[int]:
@@ -80,56 +63,20 @@ def reading_order(quads: Sequence[Quad], direction: Direction = "ltr") -> list[i
 
 def reading_blocks(quads: Sequence[Quad], direction: Direction = "ltr") -> Blocks:
     """The boxes as blocks of rows, in reading order. See `reading_order`."""
-    items = _upright(quads, direction)
-    return _cut(items) if items else []
+    items = upright(quads, direction)
+    seen: set[int] = set()
+    blocks = _cut(without_bridges(items)) if items else []
+    # A box that was cut in two is read where its first part is.
+    return [rows for block in blocks if (rows := [new for row in block if (new := _new(row, seen))])]
 
 
-def _upright(quads: Sequence[Quad], direction: Direction) -> list[_Item]:
-    """The boxes with the page's tilt taken off, shrunk to their text, mirrored or turned as the direction asks."""
-    corners = [[_turn(float(x), float(y), direction) for x, y in quad] for quad in quads]
-    tilt = _tilt(corners)
-    cos, sin = math.cos(tilt), math.sin(tilt)
-    items = []
-    for number, quad in enumerate(corners):
-        xs = [x * cos + y * sin for x, y in quad]
-        ys = [y * cos - x * sin for x, y in quad]
-        left, right, top, bottom = min(xs), max(xs), min(ys), max(ys)
-        margin = SHRINK * min(right - left, bottom - top)
-        items.append(_Item(number, left + margin, top + margin, right - margin, bottom - margin))
-    return items
+def _new(row: list[int], seen: set[int]) -> list[int]:
+    new = [number for number in row if number not in seen]
+    seen.update(new)
+    return new
 
 
-def _turn(x: float, y: float, direction: Direction) -> tuple[float, float]:
-    if direction == "rtl":
-        return -x, y
-    return (y, -x) if direction == "vertical" else (x, y)
-
-
-def _tilt(quads: list[list[tuple[float, float]]]) -> float:
-    """The angle of most of the page's text, radians: the median over the long sides of long boxes, by their length."""
-    sides = []
-    for quad in quads:
-        for (x0, y0), (x1, y1) in pairwise(quad[:3]):
-            length, across = math.hypot(x1 - x0, y1 - y0), _other_side(quad, (x0, y0) == quad[0])
-            angle = math.atan2(y1 - y0, x1 - x0)
-            angle -= math.pi * round(angle / math.pi)  # a mirrored or turned side runs backwards
-            if length > LONG * across and abs(angle) < math.pi / 4:
-                sides.append((angle, length))
-    sides.sort()
-    half, seen = sum(length for _, length in sides) / 2, 0.0
-    for angle, length in sides:
-        seen += length
-        if seen >= half:
-            return angle
-    return 0.0
-
-
-def _other_side(quad: list[tuple[float, float]], first: bool) -> float:
-    (x0, y0), (x1, y1) = (quad[1], quad[2]) if first else (quad[0], quad[1])
-    return math.hypot(x1 - x0, y1 - y0)
-
-
-def _cut(items: list[_Item]) -> Blocks:
+def _cut(items: list[LineBox]) -> Blocks:
     """Strips of a region, joined along gutters, then columns of these, recursively; what has no columns is a block."""
     blocks: Blocks = []
     for group in _groups(_strips(items), items):
@@ -142,9 +89,9 @@ def _cut(items: list[_Item]) -> Blocks:
     return blocks
 
 
-def _strips(items: list[_Item]) -> list[list[_Item]]:
+def _strips(items: list[LineBox]) -> list[list[LineBox]]:
     """The region cut at every horizontal gap."""
-    strips: list[list[_Item]] = []
+    strips: list[list[LineBox]] = []
     bottom = -math.inf
     for item in sorted(items, key=lambda item: item.top):
         if item.top >= bottom:
@@ -154,21 +101,22 @@ def _strips(items: list[_Item]) -> list[list[_Item]]:
     return strips
 
 
-def _groups(strips: list[list[_Item]], region: list[_Item]) -> list[list[_Item]]:
+def _groups(strips: list[list[LineBox]], region: list[LineBox]) -> list[list[LineBox]]:
     """Neighbouring strips through which one gutter runs, together; each other strip with the others around it."""
     left, right = min(item.left for item in region), max(item.right for item in region)
     wide = GUTTER * median(item.height for item in region)
-    groups: list[list[_Item]] = []
+    groups: list[list[LineBox]] = []
     plain = False  # whether the last group is one of strips without a gutter
     start = 0
     while start < len(strips):
         free, end = [(left, right)], start
-        group: list[_Item] = []
-        best: tuple[int, list[_Item]] | None = None
+        group: list[LineBox] = []
+        best: tuple[int, list[LineBox]] | None = None
         while free:
-            left_over = _without(free, strips[end], wide) if end < len(strips) else []
+            left_over = free_of(free, strips[end], wide) if end < len(strips) else []
             # Only where a gutter ends, or the region does, is it worth looking for columns.
-            if group and any(_ends(gutter, left_over) for gutter in free) and _columns(group) is not None:
+            ended = (gutter for gutter in free if _ends(gutter, left_over) and _is_between(gutter, group))
+            if any(ended) and _columns(group) is not None:
                 best = end, list(group)
             free = left_over
             if free:
@@ -186,25 +134,17 @@ def _groups(strips: list[list[_Item]], region: list[_Item]) -> list[list[_Item]]
     return groups
 
 
+def _is_between(gutter: tuple[float, float], items: list[LineBox]) -> bool:
+    """Whether a gutter has boxes on both sides, and is no margin."""
+    return any(item.right <= gutter[0] for item in items) and any(item.left >= gutter[1] for item in items)
+
+
 def _ends(gutter: tuple[float, float], free: list[tuple[float, float]]) -> bool:
     """Whether nothing of a gutter is left."""
     return not any(left < gutter[1] and right > gutter[0] for left, right in free)
 
 
-def _without(free: list[tuple[float, float]], strip: list[_Item], wide: float) -> list[tuple[float, float]]:
-    """The free intervals of x without what the strip's boxes cover, if they are wide enough."""
-    for item in strip:
-        parts = []
-        for left, right in free:
-            if item.left >= right or item.right <= left:
-                parts.append((left, right))
-            else:
-                parts += [(left, item.left), (item.right, right)]
-        free = [(left, right) for left, right in parts if right - left >= wide]
-    return free
-
-
-def _columns(items: list[_Item]) -> tuple[list[_Item], list[_Item]] | None:
+def _columns(items: list[LineBox]) -> tuple[list[LineBox], list[LineBox]] | None:
     """The region cut along its widest gutter with columns of text on both sides; None if there is none."""
     ordered = sorted(items, key=lambda item: item.left)
     wide = GUTTER * median(item.height for item in items)
@@ -213,13 +153,31 @@ def _columns(items: list[_Item]) -> tuple[list[_Item], list[_Item]] | None:
     for number, item in enumerate(ordered):
         if number and item.left - reach >= gap:
             sides = ordered[:number], ordered[number:]
-            if all(_is_column(side) for side in sides):
+            edges = _edge(sides[0], 1), _edge(sides[1], -1)
+            if all(map(_is_column, sides)) or all(map(_is_column, edges)) or _are_lists(*edges):
                 best, gap = sides, item.left - reach
         reach = max(reach, item.right)
     return best
 
 
-def _is_column(items: list[_Item]) -> bool:
+def _edge(side: list[LineBox], towards: int) -> list[LineBox]:
+    """The boxes of one side of a gutter that stand at it: beyond a column of text there may be a table.
+
+    Args:
+        side: the boxes.
+        towards: 1 if the gutter is on their right, -1 if on their left.
+    """
+    ordered = sorted(side, key=lambda item: item.top)
+    tops, tall = [item.top for item in ordered], max(item.height for item in side)
+    edge = []
+    for item in ordered:
+        beside = ordered[bisect_left(tops, item.top - tall) : bisect_left(tops, item.bottom)]
+        if not any(towards * (other.left - item.left) > 0 and other.bottom > item.top for other in beside):
+            edge.append(item)
+    return edge
+
+
+def _is_column(items: list[LineBox]) -> bool:
     """Whether these are lines of running text one below the other, not cells."""
     if len(items) < 2 or len(_strips(items)) < 2:
         return False
@@ -227,9 +185,35 @@ def _is_column(items: list[_Item]) -> bool:
     return widths * (1 - 2 * SHRINK) >= COLUMN_WIDTH
 
 
-def _rows(items: list[_Item]) -> list[list[_Item]]:
+def _are_lists(first: list[LineBox], second: list[LineBox]) -> bool:
+    """Whether these are narrow columns, whose lines do not stand beside each other as the cells of a table do."""
+    fewer, more = sorted((first, second), key=len)
+    if len(fewer) < LIST_LINES or not _is_running(fewer) or not _is_running(more):
+        return False
+    if any(
+        median((item.right - item.left) / max(item.height, 1e-6) for item in side) * (1 - 2 * SHRINK) < LIST_WIDTH
+        for side in (fewer, more)
+    ):
+        return False
+    middles = sorted(item.middle for item in more)
+    beside = 0
+    for item in fewer:
+        place = bisect_left(middles, item.middle)
+        nearest = min(abs(middle - item.middle) for middle in middles[max(0, place - 1) : place + 1])
+        beside += nearest < SAME_ROW * item.height / 2
+    return beside < UNALIGNED * len(fewer)
+
+
+def _is_running(column: list[LineBox]) -> bool:
+    """Whether most lines of a column follow each other closely."""
+    middles, height = sorted(item.middle for item in column), median(item.height for item in column)
+    close = sum(below - above <= LIST_PITCH * height for above, below in pairwise(middles))
+    return close >= LIST_SHARE * (len(middles) - 1)
+
+
+def _rows(items: list[LineBox]) -> list[list[LineBox]]:
     """Boxes beside each other, from top to bottom; each row from left to right."""
-    rows: list[list[_Item]] = []
+    rows: list[list[LineBox]] = []
     for item in sorted(items, key=lambda item: item.middle):
         row = next((row for row in reversed(rows[-LAST_ROWS:]) if _stands_in(item, row)), None)
         if row is None:
@@ -241,14 +225,14 @@ def _rows(items: list[_Item]) -> list[list[_Item]]:
     return rows
 
 
-def _stands_in(item: _Item, row: list[_Item]) -> bool:
+def _stands_in(item: LineBox, row: list[LineBox]) -> bool:
     """Whether a box goes on with a row: beside all of its boxes, and as high as the nearest of them."""
     gaps = [max(other.left - item.right, item.left - other.right) for other in row]
     nearest = row[gaps.index(min(gaps))]
     return min(gaps) >= 0 and abs(item.middle - nearest.middle) < SAME_ROW * min(item.height, nearest.height)
 
 
-def _paragraphs(rows: list[list[_Item]]) -> Blocks:
+def _paragraphs(rows: list[list[LineBox]]) -> Blocks:
     """Rows as blocks: a new one begins after a gap that is more than half as large again as the usual one."""
     gaps = [min(item.top for item in lower) - max(item.bottom for item in upper) for upper, lower in pairwise(rows)]
     height = median(item.height for row in rows for item in row)

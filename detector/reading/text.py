@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from detector.reading.order import Direction, Quad, reading_blocks
+from detector.reading.line_box import Direction, Quad
+from detector.reading.order import reading_blocks
 
 
 def page_text(quads: Sequence[Quad], texts: Sequence[str], direction: Direction = "ltr") -> str:

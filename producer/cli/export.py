@@ -30,20 +30,30 @@ def _check_results(out: Path) -> None:
     help="What to write.",
 )
 @click.option("--to", type=click.Path(path_type=Path), help="Where to; default: a name inside OUT.")
-def export(out: Path, format_name: str, to: Path | None) -> None:
+@click.option(
+    "--page-images",
+    is_flag=True,
+    help="Write pages of PDFs and TIFFs as JPEGs into OUT/page-images and name these: annotation tools open no PDF.",
+)
+def export(out: Path, format_name: str, to: Path | None, page_images: bool) -> None:
     """Convert OUT/results.jsonl to another program's format.
 
     \b
     Example:
       ocr-producer export out --format pagexml
       ocr-producer export out --format pdf --to searchable
+      ocr-producer export out --format labelstudio --page-images
 
     Text (txt, hocr, alto, pdf) is in the results of jobs that were run with --read. pdf needs ocrfleet[pdf].
     """
     from producer.output.formats import export_results
 
     _check_results(out)
-    click.echo(str(export_results(out, format_name, to, lambda line: click.echo(line, err=True))))
+
+    def tell(line: str) -> None:
+        click.echo(line, err=True)
+
+    click.echo(str(export_results(out, format_name, to, tell, page_images=page_images)))
 
 
 @click.command()

@@ -12,6 +12,7 @@ from typing import Any
 import click
 
 from detector.public.models import DEFAULT_READER
+from detector.thresholds import SHAPES
 from worker.messages import JOB_NAME
 from worker.page_options import READER_NAME
 
@@ -63,6 +64,12 @@ def page_options(function: Callable[..., Any]) -> Callable[..., Any]:
     """The options that travel with every page (`worker.page_options.PageOptions`)."""
     for option in (
         read_option,
+        click.option(
+            "--shape",
+            type=click.Choice(SHAPES),
+            help="Of the boxes: tilted rectangles, those with an outline that follows curved lettering, or upright "
+            "rectangles.  [default: quad]",
+        ),
         click.option(
             "--memory-limit-mb",
             type=click.IntRange(64, 1 << 20),

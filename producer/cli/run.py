@@ -30,7 +30,7 @@ from producer.errors import OtherJobError
 if TYPE_CHECKING:
     from producer.job.output_folder import JobRequest
 
-PAGE_OPTIONS = ("box_threshold", "unclip_ratio", "binarize", "tiled", "memory_limit_mb", "read")
+PAGE_OPTIONS = ("box_threshold", "unclip_ratio", "binarize", "tiled", "memory_limit_mb", "shape", "read")
 # Options that all pages of a job must share, and those that may differ from one run of it to the next.
 _FIXED = ("job", "limit_side", "profile", "model", "runtime", *PAGE_OPTIONS)
 _FREE = ("workers", "overlays", "report")

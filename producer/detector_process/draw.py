@@ -98,7 +98,7 @@ class OverlayProcess:
                 job = {
                     "path": quote(os.fsencode(path)),
                     "page": page,
-                    "boxes": [box.points for box in boxes],
+                    "boxes": [box.outline for box in boxes],
                     "out": str(drawn_to),
                     "max_side": max_side,
                 }

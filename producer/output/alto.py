@@ -42,13 +42,13 @@ def _block(block: Block, record: ImageRecord, number: int) -> str:
 
 def _line(box: BoxRecord, record: ImageRecord, number: str) -> str:
     """A line. The schema wants a word in each, so a line without text has an empty one."""
-    place = _place(rectangle(box.points, record))
+    place = _place(rectangle(box.outline, record))
     words = [
         f'<String ID="word_{number}_{count}" {_place(rectangle(word.points, record))} '
         f'WC="{min(max(word.score, 0), 1):.4f}" CONTENT={_attribute(word.text)}/>'
         for count, word in enumerate(box.words or (), 1)
     ] or [f'<String ID="word_{number}_1" {place} CONTENT=""/>']
-    corners = " ".join(f"{x:g},{y:g}" for x, y in box.points)
+    corners = " ".join(f"{x:g},{y:g}" for x, y in box.outline)
     shape = f'<Shape><Polygon POINTS="{corners}"/></Shape>'
     return f'<TextLine ID="line_{number}" {place}>{shape}{"<SP/>".join(words)}</TextLine>\n'
 

@@ -7,6 +7,7 @@
 - csv: a row a box; pages without boxes and failed ones have one row too
 - txt, hocr, alto, pdf, crops, yolo-obb: folders, see `producer.output.documents`
 
+Where boxes have polygons, icdar, coco, labelstudio and pagexml have these; csv and yolo-obb have four corners always.
 Failed pages are in the CSV only: the other formats have no field for them.
 """
 
@@ -28,6 +29,7 @@ from producer.job.manifest import ManifestIndex
 from producer.job.results_file import iter_records
 from producer.output import documents
 from producer.output.naming import safe_name
+from producer.output.overlays import PageImages
 from producer.output.pagexml import page_xml
 from worker.messages import BoxRecord, ImageRecord
 
@@ -52,7 +54,12 @@ class UnknownFormatError(ProducerError):
 
 
 def export_results(
-    out: Path, format_name: str, destination: Path | None = None, tell: documents.Tell = lambda line: None
+    out: Path,
+    format_name: str,
+    destination: Path | None = None,
+    tell: documents.Tell = lambda line: None,
+    *,
+    page_images: bool = False,
 ) -> Path:
     """Converts a job's results.
 
@@ -61,6 +68,7 @@ def export_results(
         format_name: one of `FORMATS`.
         destination: file or folder to write; default: a name inside `out`, replaced if it is there.
         tell: is given a line about each document that could not be written.
+        page_images: also write the pages of PDFs and TIFFs as JPEGs into `out/page-images`, and name these.
 
     Returns:
         The file or folder written. It appears when it is complete.
@@ -82,7 +90,11 @@ def export_results(
     with ExitStack() as stack:
         listed = out / "manifest.jsonl"
         manifest = stack.enter_context(ManifestIndex(listed)) if listed.is_file() else None
-        source = _Source(results, manifest)
+        pictures = PageImages(out) if page_images and manifest is not None else None
+        source = _Source(results, manifest, pictures)
+        if pictures is not None and manifest is not None:
+            for problem in pictures.write(source.ok(), manifest):
+                tell(problem)
         if format_name in documents.FORMATS:
             with _new_folder(target, replace=destination is None) as part:
                 documents.write_documents(results, manifest, format_name, part, tell)
@@ -115,23 +127,29 @@ def _named(destination: Path, *, folder: bool) -> Path:
 class _Source:
     """A job's records, as often as a writer needs them."""
 
-    def __init__(self, results: Path, manifest: ManifestIndex | None) -> None:
+    def __init__(self, results: Path, manifest: ManifestIndex | None, pictures: PageImages | None) -> None:
         self._results = results
         self._manifest = manifest
+        self._pictures = pictures
 
     def all(self) -> Iterator[ImageRecord]:
-        return iter_records(self._results)
+        records = iter_records(self._results)
+        return map(self._pictures.renamed, records) if self._pictures else records
 
     def ok(self) -> Iterator[ImageRecord]:
         return (record for record in self.all() if record.status == "ok")
 
     def is_paged(self, record: ImageRecord) -> bool:
+        if self._pictures and self._pictures.path(record):
+            return False
         if self._manifest is None:
             return record.page > 0 or record.image.lower().endswith((".pdf", ".tif", ".tiff"))
         return self._manifest.is_paged(record.index, record.image, record.page)
 
     def path(self, record: ImageRecord) -> str:
         """The page's file as an absolute path where it is one, else its image name; percent-encoded."""
+        if self._pictures and (picture := self._pictures.path(record)):
+            return quote(str(picture.absolute()))
         line = self._manifest.line(record.index) if self._manifest else None
         if line is None or not line.uri.startswith("file://"):
             return quote(record.image)
@@ -190,9 +208,12 @@ def _write_new(folder: Path, record: ImageRecord, paged: bool, ending: str, text
 
 
 def icdar_text(record: ImageRecord) -> str:
-    """The lines of one page; empty if it holds no text. Whole pixels, as the ICDAR evaluation reads them."""
+    """The lines of one page; empty if it holds no text. Whole pixels, as the ICDAR evaluation reads them.
+
+    A polygon has as many corners as it has, as in the files of Total-Text and CTW1500.
+    """
     return "".join(
-        ",".join(str(round(value)) for point in box.points for value in point) + "\n" for box in record.boxes
+        ",".join(str(round(value)) for point in box.outline for value in point) + "\n" for box in record.boxes
     )
 
 
@@ -231,13 +252,13 @@ def coco_annotations(records: Iterator[ImageRecord]) -> Iterator[dict[str, Any]]
     for record in records:
         for box in record.boxes:
             number += 1
-            xs, ys = [x for x, _ in box.points], [y for _, y in box.points]
+            xs, ys = [x for x, _ in box.outline], [y for _, y in box.outline]
             yield {
                 "id": number,
                 "image_id": record.index + 1,
                 "category_id": 1,
-                "segmentation": [[round(value, 2) for point in box.points for value in point]],
-                "area": round(polygon_area(box.points), 2),
+                "segmentation": [[round(value, 2) for point in box.outline for value in point]],
+                "area": round(polygon_area(box.outline), 2),
                 "bbox": [round(v, 2) for v in (min(xs), min(ys), max(xs) - min(xs), max(ys) - min(ys))],
                 "iscrowd": 0,
                 "score": round(box.score, 4),
@@ -289,7 +310,7 @@ def _labelstudio_region(record: ImageRecord, number: int, box: BoxRecord) -> dic
         "image_rotation": 0,
         "score": round(box.score, 4),
         "value": {  # percent of the page's width and height
-            "points": [[round(x * 100 / record.width, 4), round(y * 100 / record.height, 4)] for x, y in box.points],
+            "points": [[round(x * 100 / record.width, 4), round(y * 100 / record.height, 4)] for x, y in box.outline],
             "closed": True,
             "polygonlabels": ["Text"],
         },

@@ -53,7 +53,7 @@ def _area(block: Block, record: ImageRecord, number: str) -> str:
 
 
 def _line(box: BoxRecord, record: ImageRecord, number: str) -> str:
-    title = _bbox(rectangle(box.points, record))
+    title = _bbox(rectangle(box.outline, record))
     if box.angle:  # hOCR counts counter-clockwise
         title += f"; textangle {-box.angle % 360:g}"
     words = " ".join(

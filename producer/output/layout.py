@@ -64,7 +64,7 @@ def rectangle(points: Sequence[Point], record: ImageRecord) -> Rectangle:
 
 def around(boxes: Iterator[BoxRecord], record: ImageRecord) -> Rectangle:
     """The smallest rectangle around boxes."""
-    return rectangle([point for box in boxes for point in box.points], record)
+    return rectangle([point for box in boxes for point in box.outline], record)
 
 
 def is_read(record: ImageRecord) -> bool:

@@ -1,10 +1,12 @@
-"""`OUT/overlays`: every page of a job as a JPEG with its boxes."""
+"""Pages as JPEGs: `OUT/overlays`, all with their boxes, and `OUT/page-images`, those of PDFs and TIFFs as they are."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+
+from msgspec.structs import replace
 
 from detector.exit_codes import ExitCode
 from detector.images.suffixes import IMAGE_SUFFIXES
@@ -13,8 +15,14 @@ from producer.errors import ProducerError
 from producer.job.manifest import ManifestIndex
 from producer.job.results_file import iter_records
 from producer.output.naming import safe_name
+from worker.messages import ImageRecord
 
 MAX_SIDE = 1600
+
+FOLDER = "page-images"
+
+WHOLE = 1 << 16
+"""Longest side, pixels: page images are as large as their boxes' coordinates have them."""
 
 
 @dataclass
@@ -99,3 +107,60 @@ def write_overlays(
             count.not_drawn += not drawn.ok
             progress(count.written, count.not_drawn)
     return count
+
+
+class PageImages:
+    """Pictures of the pages of PDFs and TIFFs, since annotation tools open no documents.
+
+    Attributes:
+        folder: where the pictures are.
+    """
+
+    def __init__(self, out: Path) -> None:
+        """Nothing is written yet."""
+        self.folder = out / FOLDER
+        self._names: dict[int, str] = {}
+
+    def write(self, records: Iterable[ImageRecord], manifest: ManifestIndex) -> list[str]:
+        """Writes the pictures of pages in documents. Returns a line about each that could not be written.
+
+        Args:
+            records: of pages that are fine.
+            manifest: of the job.
+
+        Raises:
+            CannotDrawError: the drawing libraries are not installed.
+        """
+        if not can_draw():
+            raise CannotDrawError("no page images: this machine lacks OpenCV; pip install 'ocrfleet[worker]'")
+        problems, taken = [], set[PurePosixPath]()
+        with OverlayProcess() as process:
+            for record in records:
+                line = manifest.line(record.index)
+                if line is None or not manifest.is_paged(record.index, record.image, record.page):
+                    continue
+                name = safe_name(record.image, record.page, paged=True)
+                if name in taken:  # a.pdf beside a.tif
+                    name = name.with_name(f"{name.name}_{record.index}")
+                taken.add(name)
+                target = self.folder / f"{name}.jpg"
+                target.parent.mkdir(parents=True, exist_ok=True)
+                drawn = process.draw(line.uri, record.page, [], target, max_side=WHOLE)
+                if not drawn.ok:
+                    problems.append(f"no page image: {record.image}, page {record.page + 1}: {drawn.error}")
+                elif (drawn.width, drawn.height) != (record.width, record.height):
+                    problems.append(f"no page image: {record.image}, page {record.page + 1}: has another size by now")
+                    target.unlink()
+                else:
+                    self._names[record.index] = f"{name}.jpg"
+        return problems
+
+    def path(self, record: ImageRecord) -> Path | None:
+        """The picture of a page, if it has one of its own."""
+        name = self._names.get(record.index)
+        return self.folder / name if name else None
+
+    def renamed(self, record: ImageRecord) -> ImageRecord:
+        """The record as if its picture had been the image."""
+        name = self._names.get(record.index)
+        return replace(record, image=name, page=0) if name else record

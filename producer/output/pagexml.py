@@ -59,12 +59,12 @@ def _regions(record: ImageRecord) -> str:
 def _region(boxes: list[BoxRecord], record: ImageRecord, number: int, before: int) -> str:
     """One region with its lines, whose ids go on after those of the regions before it."""
     width, height = max(1, record.width), max(1, record.height)
-    xs = [x for box in boxes for x, _ in box.points]
-    ys = [y for box in boxes for _, y in box.points]
+    xs = [x for box in boxes for x, _ in box.outline]
+    ys = [y for box in boxes for _, y in box.outline]
     around = [(min(xs), min(ys)), (max(xs), min(ys)), (max(xs), max(ys)), (min(xs), max(ys))]
     lines = "".join(
         f'      <TextLine id="l{count}">\n'
-        f'        <Coords points="{_points(box.points, width, height)}" conf="{_share(box.score)}"/>\n'
+        f'        <Coords points="{_points(box.outline, width, height)}" conf="{_share(box.score)}"/>\n'
         f"{_text(box, count, width, height)}"
         "      </TextLine>\n"
         for count, box in enumerate(boxes, before + 1)

@@ -154,7 +154,7 @@ def _font(pdf: pikepdf.Pdf) -> pikepdf.Object:
         FontBBox=Array([0, 0, _WIDTH, 1000]),
         ItalicAngle=0,
         Ascent=1000,
-        Descent=0,
+        Descent=-1,  # not 0: poppler then takes -350, and its words reach a third of a line too far down
         CapHeight=1000,
         StemV=80,
         FontFile2=pdf.make_stream(zlib.decompress(base64.b64decode(_FONT))),

@@ -18,6 +18,8 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from detector.models import list_models, load_card
+from detector.reading.models import list_readers, reader_path
+from detector.thresholds import SHAPES
 from producer.output.documents import NEED_IMAGES
 from producer.web.openapi import document
 from producer.web.problem import Problem
@@ -33,7 +35,7 @@ EVENT_S = 0.5
 HEARTBEAT_S = 15.0
 MOST_WATCHERS = 64
 MOST_JSON_BYTES = 1 << 18
-OPTIONS = ("box_threshold", "unclip_ratio", "binarize", "tiled")
+OPTIONS = ("box_threshold", "unclip_ratio", "binarize", "tiled", "shape")
 
 
 def service_of(request: Request) -> Service:
@@ -64,7 +66,9 @@ def _options(asked: Mapping[str, str]) -> PageOptions:
         return msgspec.convert(given, PageOptions, strict=False)
     except msgspec.ValidationError as error:
         raise Problem(
-            400, f"{', '.join(given)}: {error}", "box_threshold and binarize: 0 to 1; unclip_ratio: 0 to 10"
+            400,
+            f"{', '.join(given)}: {error}",
+            f"box_threshold and binarize: 0 to 1; unclip_ratio: 0 to 10; shape: {', '.join(SHAPES)}",
         ) from None
 
 
@@ -288,6 +292,7 @@ def models(request: Request) -> Response:
     return JSONResponse(
         {
             "models": found,
+            "readers": [{"name": name, "bytes": reader_path(name).stat().st_size} for name in list_readers()],
             "limit_side": service.settings.limit_side,
             "profile": service.settings.profile.name,
             "limits": {"files": web.max_files, "file_mb": web.max_file_mb, "quota_mb": web.quota_mb},

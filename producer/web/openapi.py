@@ -118,6 +118,7 @@ _OPTIONS: Json = {
     "unclip_ratio": {"type": "number", "minimum": 0, "maximum": 10},
     "binarize": {"type": "number", "minimum": 0, "maximum": 1},
     "tiled": {"type": "boolean"},
+    "shape": {"type": "string", "enum": ["quad", "polygon", "rect"]},
 }
 
 

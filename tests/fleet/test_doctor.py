@@ -15,6 +15,7 @@ from worker.ledger import Ledger
 from worker.ops import worker_registry
 from worker.ops.doctor import (
     BrokerFacts,
+    Finding,
     ask_broker,
     judge_broker,
     judge_fleet,
@@ -73,6 +74,22 @@ def test_versions_and_models_of_the_fleet() -> None:
     assert found["versions"].verdict == "warn" and "0.0.9" in found["versions"].message
     assert found["fleet's model"].verdict == "warn" and "a:1" in found["fleet's model"].message
     assert found["workers"].message == "1 reporting; gone without signing off: gone:2"
+
+
+def test_recognisers_of_the_fleet() -> None:
+    note = worker_registry.WorkerNote(NOW, NOW, "1", "low", 0, ("ppocr-v6-rec-small",))
+
+    def of(**workers: worker_registry.WorkerNote) -> Finding:
+        found = judge_fleet(replace(GOOD, workers=workers), "1", "", NOW)
+        return next(finding for finding in found if finding.check == "recognisers")
+
+    assert of(a=note, b=note).message == "ppocr-v6-rec-small on every worker"
+    lacking = of(a=note, b=replace_struct(note, readers=()))
+    assert lacking.verdict == "warn"
+    assert lacking.message.startswith("ppocr-v6-rec-small is not on b: ")
+    assert of(a=replace_struct(note, readers=())).verdict == "ok"
+    # vanished workers count for nothing
+    assert of(a=note, gone=replace_struct(note, at=NOW - 9999, readers=())).verdict == "ok"
 
 
 def replace_struct(note: worker_registry.WorkerNote, **changes: object) -> worker_registry.WorkerNote:

@@ -54,6 +54,12 @@ def test_from_upload_to_download(served: Served, worker: WorkerProcess, tmp_path
     record = json.loads(body)
     assert status == 200 and record["status"] == "ok" and record["boxes"] and record["width"] == 480
     wait_until(lambda: served.client().jobs() == [], seconds=10, what="what was answered to be removed")
+    status, _, body = served.ask("POST", "/api/v1/detect?shape=polygon", picture(), JPEG)
+    assert status == 200 and all(len(box["polygon"]) >= 3 for box in json.loads(body)["boxes"])
+    assert served.problem("POST", "/api/v1/detect?shape=circle", picture(), JPEG)[0] == 400
+    installed = json.loads(served.ask("GET", "/api/v1/models")[2])
+    assert any(model["chosen"] for model in installed["models"])
+    assert isinstance(installed["readers"], list)
 
     paths = write_images(tmp_path / "in", 3)
     text_image(600, 800).save(tmp_path / "in" / "letter.pdf", save_all=True, append_images=[text_image(600, 800)])

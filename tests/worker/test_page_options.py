@@ -22,7 +22,14 @@ def test_options_travel_and_cost_nothing_where_there_are_none() -> None:
 
 @pytest.mark.parametrize(
     "options",
-    ['{"box_threshold":2}', '{"unclip_ratio":-1}', '{"binarize":"x"}', '{"memory_limit_mb":0}', '{"tiled":1}'],
+    [
+        '{"box_threshold":2}',
+        '{"unclip_ratio":-1}',
+        '{"binarize":"x"}',
+        '{"memory_limit_mb":0}',
+        '{"tiled":1}',
+        '{"shape":"circle"}',
+    ],
 )
 def test_unusable_options_are_refused(options: str) -> None:
     with pytest.raises(MessageError):
@@ -39,12 +46,20 @@ def test_a_message_can_only_lower_a_workers_limit(own: int | None, asked: int | 
 
 def test_the_detector_is_as_before_after_the_page() -> None:
     detector = TextDetector("dbnet-mobilenet-v3-small")
-    before = detector.thresholds, detector.tiled, detector.memory_limit, detector.max_bytes
+    before = detector.thresholds, detector.tiled, detector.shape, detector.memory_limit, detector.max_bytes
     rlimit = resource.getrlimit(resource.RLIMIT_DATA)
-    with adjusted(detector, PageOptions(binarize=0.4, unclip_ratio=2, tiled=True, memory_limit_mb=500), None):
+    options = PageOptions(binarize=0.4, unclip_ratio=2, tiled=True, shape="polygon", memory_limit_mb=500)
+    with adjusted(detector, options, None):
         assert (detector.thresholds.binarize, detector.thresholds.unclip_ratio) == (0.4, 2)
         assert detector.thresholds.box_threshold == before[0].box_threshold
+        assert detector.shape == "polygon"
         assert detector.tiled and detector.memory_limit == 500 << 20 and detector.max_bytes <= 500 << 20
         assert resource.getrlimit(resource.RLIMIT_DATA) != rlimit
-    assert (detector.thresholds, detector.tiled, detector.memory_limit, detector.max_bytes) == before
+    assert (
+        detector.thresholds,
+        detector.tiled,
+        detector.shape,
+        detector.memory_limit,
+        detector.max_bytes,
+    ) == before
     assert resource.getrlimit(resource.RLIMIT_DATA) == rlimit

@@ -19,6 +19,7 @@ from worker.ledger import Ledger
 from worker.ops import worker_registry
 from worker.ops.cleanup import last_reports
 from worker.ops.diagnosis import diagnosis, look_around
+from worker.ops.readers import lacking
 from worker.redis_url import is_local
 from worker.settings import LEASE_S, Settings
 from worker.storage.files import free_bytes
@@ -157,12 +158,23 @@ def judge_fleet(facts: BrokerFacts, version: str, sha256: str, now: float) -> It
         if different
         else "the same everywhere",
     )
+    yield _judge_readers({name: note.readers for name, note in here.items()})
     gone = sorted(facts.workers.keys() - here.keys())
     yield Finding(
         "workers",
         "warn" if gone else "ok",
         f"{len(here)} reporting" + (f"; gone without signing off: {', '.join(gone)}" if gone else ""),
     )
+
+
+def _judge_readers(readers: Mapping[str, tuple[str, ...]]) -> Finding:
+    """Whether every worker can read what any of them can: a page that asks for more waits for another worker."""
+    missing = lacking(readers)
+    if missing:
+        which = "; ".join(f"{name} is not on {', '.join(workers)}" for name, workers in missing.items())
+        return Finding("recognisers", "warn", f"{which}: ocr-detector models --fetch NAME there, or OCRFLEET_MODELS")
+    known = sorted({name for names in readers.values() for name in names})
+    return Finding("recognisers", "ok", f"{', '.join(known)} on every worker" if known else "none; --read needs one")
 
 
 def judge_machine(settings: Settings, machine: Machine) -> Iterator[Finding]:

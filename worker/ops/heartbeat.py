@@ -16,6 +16,7 @@ from worker.broker.clock import redis_now
 from worker.broker.connection import impatient
 from worker.messages import ModelRecord
 from worker.ops import worker_registry
+from worker.ops.readers import readers_here
 from worker.settings import settings
 from worker.storage.files import spool_usage
 
@@ -46,6 +47,7 @@ def _beat(**_: Any) -> None:
             version=worker_registry.program_version(),
             profile=current.profile.name,
             temp_bytes=spool_usage(current.spool),
+            readers=readers_here(),
         )
         worker_registry.note_worker(_client(), worker_name(), note)
     except redis.RedisError as error:

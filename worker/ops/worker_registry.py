@@ -40,6 +40,7 @@ class WorkerNote(msgspec.Struct, frozen=True):
         version: of ocrfleet.
         profile: name of the profile in force.
         temp_bytes: temporary files in its machine's spool.
+        readers: recognisers that are there for `--read`.
     """
 
     at: float
@@ -47,6 +48,7 @@ class WorkerNote(msgspec.Struct, frozen=True):
     version: str
     profile: str
     temp_bytes: int
+    readers: tuple[str, ...] = ()
 
 
 class ImageNote(msgspec.Struct, frozen=True):

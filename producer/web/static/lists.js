@@ -59,10 +59,12 @@ export async function drawJobs() {
 
 export async function drawModels() {
   const found = await get("/models");
-  by("all-models").replaceChildren(...found.models.map((model) => row(
+  const detectors = found.models.map((model) => row(
     (model.chosen ? "✓ " : "") + model.name, model.precision, (model.bytes / 1e6).toFixed(1),
     Object.entries(model.scores).map(([on, value]) => `${on} ${value}`).join("; ") || "–",
-  )));
+  ));
+  const readers = found.readers.map((one) => row(one.name, "fp32", (one.bytes / 1e6).toFixed(1), t("reads")));
+  by("all-models").replaceChildren(...detectors, ...readers);
   by("tune-command").textContent = "ocr-detector train --data my-pages --epochs 5 --batch-size 8 --lr 0.007 -o run\nocr-detector export run/best.pt";
 }
 

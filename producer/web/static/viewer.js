@@ -46,7 +46,7 @@ function drawBoxes(record) {
   drawing.setAttribute("preserveAspectRatio", "none");
   for (const box of record.boxes) {
     const shape = document.createElementNS(SVG, "polygon");
-    shape.setAttribute("points", box.points.map((point) => point.join(",")).join(" "));
+    shape.setAttribute("points", (box.polygon || box.points).map((point) => point.join(",")).join(" "));
     shape.setAttribute("tabindex", "0");
     shape.dataset.score = box.score;
     const [[x0, y0], [x1, y1], , [x3, y3]] = box.points;

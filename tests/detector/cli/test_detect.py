@@ -43,7 +43,18 @@ def folder(tmp_path: Path) -> Path:
 
 def test_detect_writes_a_record_per_page(folder: Path, tmp_path: Path, tiny_model: Path) -> None:
     (folder / os.fsdecode(b"caf\xe9\n.jpg")).write_bytes(b"")
-    done = run("detect", folder, "--model", tiny_model, "--limit-side", 640, "--overlays", tmp_path / "seen")
+    done = run(
+        "detect",
+        folder,
+        "--model",
+        tiny_model,
+        "--limit-side",
+        640,
+        "--overlays",
+        tmp_path / "seen",
+        "--shape",
+        "polygon",
+    )
     assert done.returncode == 1
     records = [msgspec.json.decode(line, type=ImageRecord) for line in done.stdout.splitlines()]
     assert [record.index for record in records] == list(range(6))
@@ -55,7 +66,7 @@ def test_detect_writes_a_record_per_page(folder: Path, tmp_path: Path, tiny_mode
         ("book.tif", 2, "ok"),
         ("letter.pdf", 0, "ok"),
     ]
-    assert records[0].boxes
+    assert records[0].boxes[0].polygon
     assert records[0].input_size == (414, 640)
     assert records[0].model is not None
     assert records[0].peak_rss_mb > 20

@@ -16,8 +16,9 @@ from detector.evaluation.isolated_run import Ended, IsolatedRun, IsolatedRunErro
 from detector.evaluation.tune import agreement, draw_pages, thread_counts
 from detector.images.sizes import TILE
 from detector.models import load_card
-from detector.predictor import TextDetector, auto_runtime
+from detector.predictor import TextDetector
 from detector.runtimes import tuned as tuned_runtime
+from detector.runtimes.choice import auto_runtime
 from detector.runtimes.tuned import Candidate, Tuning, best, machine_facts, tuned, tuning_file, write_tuning
 from tests.detector.cli.test_detect import run
 from worker.detection import ImageRunner

@@ -1,4 +1,4 @@
-"""Which network a detector holds, in which runtime: what "auto" means where `ocr-detector tune` has been run."""
+"""Which runtime holds a model: the one that was asked for, or what `ocr-detector tune` found best here."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def auto_runtime(model: str | Path, *, threads: int, limit_side: int, tiled: boo
     return candidate.runtime if candidate else RUNTIMES[0]
 
 
-def load_network(
+def load_model(
     model: str | Path, runtime: str, threads: int | None, limit_side: int, tiled: bool, memory_limit: int | None
 ) -> tuple[ModelCard, Runtime, int]:
     """The model's card, the runtime holding it, and its threads. What "auto" means is `detector.runtimes.tuned`."""

@@ -1,0 +1,64 @@
+"""Pages of documents as pictures of their own, and the names of these in exports."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from urllib.parse import unquote
+
+import pytest
+from click.testing import CliRunner
+from PIL import Image
+
+from producer.cli import main
+from producer.job.manifest import write_manifest
+from producer.sources.scan import FoundPage
+from tests.producer.records import ok, write_results
+
+
+@pytest.fixture
+def out(tmp_path: Path) -> Path:
+    """A photo, a TIFF of two pages, and a PDF that is gone."""
+    pages = [Image.new("RGB", (200, 100), colour) for colour in ("red", "blue")]
+    pages[0].save(tmp_path / "photo.png")
+    pages[0].save(tmp_path / "scan.tif", save_all=True, append_images=pages[1:])
+    records = [
+        ok(0, "photo.png"),
+        ok(1, "scan.tif", page=0),
+        ok(2, "scan.tif", page=1),
+        ok(3, "gone.pdf", page=0),
+        ok(4, "gone.pdf", page=1),
+    ]
+    write_results(tmp_path / "out", records)
+    found = (FoundPage(record.image, (tmp_path / record.image).as_uri(), record.page) for record in records)
+    write_manifest(found, tmp_path / "out" / "manifest.jsonl")
+    return tmp_path / "out"
+
+
+def export(out: Path, kind: str) -> str:
+    done = CliRunner().invoke(main, ["export", str(out), "--format", kind, "--page-images"])
+    assert done.exit_code == 0, done.output
+    return done.output
+
+
+def test_coco_names_the_pictures(out: Path) -> None:
+    told = export(out, "coco")
+    names = [image["file_name"] for image in json.loads((out / "export-coco.json").read_text())["images"]]
+    assert names == ["photo.png", "scan_p0001.jpg", "scan_p0002.jpg", "gone.pdf", "gone.pdf"]
+    with Image.open(out / "page-images" / "scan_p0002.jpg") as picture:
+        assert picture.size == (200, 100)
+        red, green, blue = picture.getpixel((100, 50))  # type: ignore[misc]
+        assert (red < 30, green < 30, blue > 220) == (True, True, True)
+    assert sorted(path.name for path in (out / "page-images").iterdir()) == ["scan_p0001.jpg", "scan_p0002.jpg"]
+    assert told.count("no page image: gone.pdf, page ") == 2
+
+
+def test_other_formats_too(out: Path) -> None:
+    export(out, "labelstudio")
+    tasks = json.loads((out / "export-labelstudio.json").read_text())
+    paths = [unquote(task["data"]["image"].partition("=")[2]) for task in tasks]
+    assert f"/{paths[2]}" == str(out / "page-images" / "scan_p0002.jpg")
+    export(out, "icdar")
+    assert {path.name for path in (out / "export-icdar").glob("scan*")} == {"scan_p0001.txt", "scan_p0002.txt"}
+    export(out, "yolo-obb")
+    assert (out / "export-yolo-obb" / "scan_p0002.txt").is_file()  # beside images/scan_p0002.jpg, as YOLO wants it
