@@ -22,6 +22,8 @@ from pathlib import Path, PurePosixPath
 from typing import IO, Any
 from urllib.parse import quote, unquote_to_bytes, urlsplit
 
+from msgspec import structs
+
 from detector.atomic import atomic_write
 from producer.errors import ProducerError
 from producer.job.manifest import ManifestIndex
@@ -52,7 +54,12 @@ class UnknownFormatError(ProducerError):
 
 
 def export_results(
-    out: Path, format_name: str, destination: Path | None = None, tell: documents.Tell = lambda line: None
+    out: Path,
+    format_name: str,
+    destination: Path | None = None,
+    tell: documents.Tell = lambda line: None,
+    *,
+    hide: str = "",
 ) -> Path:
     """Converts a job's results.
 
@@ -61,6 +68,7 @@ def export_results(
         format_name: one of `FORMATS`.
         destination: file or folder to write; default: a name inside `out`, replaced if it is there.
         tell: is given a line about each document that could not be written.
+        hide: a folder, with `/` at its end: files below it are named relative to it, also in reasons of failures.
 
     Returns:
         The file or folder written. It appears when it is complete.
@@ -82,7 +90,7 @@ def export_results(
     with ExitStack() as stack:
         listed = out / "manifest.jsonl"
         manifest = stack.enter_context(ManifestIndex(listed)) if listed.is_file() else None
-        source = _Source(results, manifest)
+        source = _Source(results, manifest, hide)
         if format_name in documents.FORMATS:
             with _new_folder(target, replace=destination is None) as part:
                 documents.write_documents(results, manifest, format_name, part, tell)
@@ -115,12 +123,17 @@ def _named(destination: Path, *, folder: bool) -> Path:
 class _Source:
     """A job's records, as often as a writer needs them."""
 
-    def __init__(self, results: Path, manifest: ManifestIndex | None) -> None:
+    def __init__(self, results: Path, manifest: ManifestIndex | None, hide: str) -> None:
         self._results = results
         self._manifest = manifest
+        self._hide = hide
 
     def all(self) -> Iterator[ImageRecord]:
-        return iter_records(self._results)
+        for record in iter_records(self._results):
+            if self._hide and record.error is not None:
+                error = structs.replace(record.error, message=record.error.message.replace(self._hide, ""))
+                record = structs.replace(record, error=error)
+            yield record
 
     def ok(self) -> Iterator[ImageRecord]:
         return (record for record in self.all() if record.status == "ok")
@@ -135,7 +148,7 @@ class _Source:
         line = self._manifest.line(record.index) if self._manifest else None
         if line is None or not line.uri.startswith("file://"):
             return quote(record.image)
-        return quote(unquote_to_bytes(urlsplit(line.uri).path))
+        return quote(unquote_to_bytes(urlsplit(line.uri).path).removeprefix(os.fsencode(self._hide)))
 
 
 def _write_folder(
@@ -268,31 +281,38 @@ def labelstudio_task(record: ImageRecord, path: str) -> dict[str, Any]:
             "name": record.image,
             "page": record.page,
         },
-        "predictions": [
-            {
-                "model_version": record.model.name if record.model else "ocrfleet",
-                "score": round(sum(box.score for box in record.boxes) / len(record.boxes), 4) if record.boxes else 0.0,
-                "result": [_labelstudio_region(record, number, box) for number, box in enumerate(record.boxes)],
-            }
-        ],
+        "predictions": [labelstudio_prediction(record)],
     }
 
 
-def _labelstudio_region(record: ImageRecord, number: int, box: BoxRecord) -> dict[str, Any]:
+def labelstudio_prediction(
+    record: ImageRecord, *, from_name: str = "label", to_name: str = "image", label: str = "Text"
+) -> dict[str, Any]:
+    """A page's boxes as polygons, for the tag ``from_name`` over the picture ``to_name``."""
+
+    def region(number: int, box: BoxRecord) -> dict[str, Any]:
+        return {
+            "id": f"{record.index}-{number}",
+            "type": "polygonlabels",
+            "from_name": from_name,
+            "to_name": to_name,
+            "original_width": record.width,
+            "original_height": record.height,
+            "image_rotation": 0,
+            "score": round(box.score, 4),
+            "value": {  # percent of the page's width and height
+                "points": [
+                    [round(x * 100 / record.width, 4), round(y * 100 / record.height, 4)] for x, y in box.points
+                ],
+                "closed": True,
+                "polygonlabels": [label],
+            },
+        }
+
     return {
-        "id": f"{record.index}-{number}",
-        "type": "polygonlabels",
-        "from_name": "label",
-        "to_name": "image",
-        "original_width": record.width,
-        "original_height": record.height,
-        "image_rotation": 0,
-        "score": round(box.score, 4),
-        "value": {  # percent of the page's width and height
-            "points": [[round(x * 100 / record.width, 4), round(y * 100 / record.height, 4)] for x, y in box.points],
-            "closed": True,
-            "polygonlabels": ["Text"],
-        },
+        "model_version": record.model.name if record.model else "ocrfleet",
+        "score": round(sum(box.score for box in record.boxes) / len(record.boxes), 4) if record.boxes else 0.0,
+        "result": [region(number, box) for number, box in enumerate(record.boxes)],
     }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import hmac
 import time
@@ -106,7 +107,7 @@ class Guard:
             return False  # no browser adds that header by itself: no other site can have made this request
         if scope["method"] not in SAFE_METHODS and not _is_same_site(headers, host):
             raise Problem(403, "this request was made by a page of another site", "use the page of this service")
-        if not self._settings.token or scope["path"] in OPEN:
+        if not self._settings.token or scope["path"] in OPEN or _knows_password(headers, self._settings.token):
             return False
         cookie = HTTPConnection(scope).cookies.get(COOKIE, "")
         if is_signed(self._settings.token, cookie, time.time()):
@@ -123,6 +124,18 @@ def _is_plain(host: str) -> bool:
 def _bearer(headers: Headers) -> str:
     scheme, _, token = headers.get("authorization", "").partition(" ")
     return token.strip() if scheme.lower() == "bearer" else ""
+
+
+def _knows_password(headers: Headers, token: str) -> bool:
+    """Basic authentication with any name: what Label Studio offers. Browsers may add it by themselves."""
+    scheme, _, value = headers.get("authorization", "").partition(" ")
+    if scheme.lower() != "basic":
+        return False
+    try:
+        password = base64.b64decode(value.strip(), validate=True).partition(b":")[2].decode()
+    except ValueError:
+        return False
+    return same_text(password, token)
 
 
 def _is_same_site(headers: Headers, host: str) -> bool:

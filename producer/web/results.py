@@ -48,7 +48,7 @@ def results_response(name: str, folder: OutputFolder, format_name: str, exports:
             headers=place | _attachment(f"{name}.jsonl"),
         )
     try:
-        target = export_results(folder.root, format_name, exports / format_name)
+        target = export_results(folder.root, format_name, exports / format_name, hide=f"{folder.root / 'upload'}/")
     except BaseException:
         shutil.rmtree(exports, ignore_errors=True)
         raise
