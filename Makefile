@@ -49,7 +49,7 @@ audit: bandit ## known holes in what requirements/ installs; asks PyPI's advisor
 
 lock: $(VENV)/bin/python ## requirements/*.txt anew from pyproject.toml and constraints.txt, with hashes
 	$(PIP) uv
-	for lock in 'build requirements/build.in' 'local pyproject.toml --extra local' 'fleet pyproject.toml --extra worker --extra flower --extra s3'; do \
+	for lock in 'build requirements/build.in' 'local pyproject.toml --extra local' 'fleet pyproject.toml --extra worker --extra web --extra flower --extra s3'; do \
 	  set -- $$lock; name=$$1; shift; $(BIN)/uv pip compile --quiet --generate-hashes --universal --python-version 3.11 --no-header \
 	    --constraint constraints.txt "$$@" --output-file requirements/$$name.txt || exit 1; done
 

@@ -117,7 +117,7 @@ looks_right worker pair
 install web "${wheel}[web]"
 helps web
 port=$("$python" -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])')
-web/bin/ocr-producer serve --port "$port" --folder "$work/pages" 2>web.log &
+OCRFLEET_WEB_TRANSFER=redis web/bin/ocr-producer serve --port "$port" --folder "$work/pages" 2>web.log &
 pids+=($!)
 for _ in $(seq 600); do grep -q '^ready at ' web.log && break; sleep 0.1; done
 base/bin/python -P - "$(sed -n 's/^ready at //p' web.log)" <<'PYTHON' || { tail -n 5 web.log worker.log; exit 1; }

@@ -17,8 +17,9 @@ from producer.web.settings import WebSettings
 
 COOKIE = "ocrfleet"
 COOKIE_S = 12 * 3600
-# The way in, and what a load balancer asks.
-OPEN = ("/login", "/healthz", "/readyz", "/static/login.js", "/static/page.css", "/static/i18n.js", "/static/icon.svg")
+# The way in.
+OPEN = ("/login", "/static/login.js", "/static/page.css", "/static/i18n.js", "/static/icon.svg")
+PROBES = ("/healthz", "/readyz")  # Kubernetes and compose ask by address, whatever OCRFLEET_WEB_HOSTS says
 SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
 SECURITY_HEADERS = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; "
@@ -96,6 +97,8 @@ class Guard:
         Raises:
             Problem: the request is refused.
         """
+        if scope["path"] in PROBES and scope["method"] in SAFE_METHODS:
+            return False
         headers = Headers(scope=scope)
         host = headers.get("host", "")
         name = (urlsplit(f"//{host}").hostname or "") if _is_plain(host) else ""

@@ -167,7 +167,7 @@ def test_a_receiver_that_never_ends_its_answer_is_cut_off(monkeypatch: pytest.Mo
 
         threading.Thread(target=drip, daemon=True).start()
         port, began = server.getsockname()[1], time.monotonic()
-        with pytest.raises(NotDelivered):
+        with pytest.raises(NotDelivered, match="did not end"):
             deliver(settings(f"127.0.0.1:{port}"), f"http://127.0.0.1:{port}/", "m", b"", 0)
         assert time.monotonic() - began < 5
 
