@@ -228,6 +228,9 @@ def document() -> Json:
     webhook = _query("webhook", "An address that is told when the job has ended; see OCRFLEET_WEBHOOK_HOSTS.", _TEXT)
     key: Json = {"name": "Idempotency-Key", "in": "header", "schema": {"type": "string", "maxLength": 255}}
 
+    # Of one event, as Schemathesis and OpenAPI 3.2 (itemSchema) see it; data holds a Job.
+    event = _object("data", data=_TEXT, event={"enum": ["message", "end", "gone"]})
+
     def listed(name: str, schema: str) -> Json:
         return _answer("A list.", _object(name, **{name: {"type": "array", "items": _ref(schema)}}))
 
@@ -267,7 +270,7 @@ def document() -> Json:
             "parameters": [job_path],
             "get": _operation(
                 "Server-sent events: the job, at each change, until it ends (event: end).",
-                {"200": _answer("Events.", _TEXT, "text/event-stream"), **_problems(404, 429)},
+                {"200": _answer("Events.", event, "text/event-stream"), **_problems(404, 429)},
             ),
         },
         "/jobs/{job}/pages": {
