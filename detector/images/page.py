@@ -254,7 +254,7 @@ def _decode(file: BinaryIO, header: Header, target: tuple[int, int], name: str, 
         from detector.images.vips import decode_vips
 
         return Decoded(decode_vips(file, header, target, name))
-    if header.kind == "webp":
+    if header.kind == "webp" and header.channels == 3:
         return Decoded(decode_webp(file, header, name))
     return Decoded(decode_pillow(file, header, target, name))
 

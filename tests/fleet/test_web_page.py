@@ -218,6 +218,16 @@ def test_jobs_models_and_chinese(page: Page, served: Served, tmp_path: Path) -> 
 
     page.get_by_role("link", name="Models").click()
     expect(page.locator("#all-models")).to_contain_text("✓ dbnet-resnet18")
+    size = page.locator("#export-size")
+    size.fill("330")
+    assert not size.evaluate("field => field.checkValidity()")  # not a multiple of 32
+    size.fill("320")
+    page.locator("#export-model").select_option("dbnet-mobilenet-v3-small")
+    page.get_by_role("button", name="Export", exact=True).click()
+    exports = page.locator("#all-exports tr")
+    expect(exports).to_contain_text("320 × 320")
+    exports.get_by_role("button", name="Delete").click()  # to its end: test_web_others.py
+    expect(exports).to_have_count(0)
     page.get_by_role("button", name="中文").click()
     expect(page.get_by_role("heading", name="模型")).to_be_visible()
     assert page.evaluate("document.documentElement.lang") == "zh-Hans"
