@@ -226,6 +226,7 @@ def test_jobs_models_and_chinese(page: Page, served: Served, tmp_path: Path) -> 
     page.get_by_role("button", name="Export", exact=True).click()
     exports = page.locator("#all-exports tr")
     expect(exports).to_contain_text("320 × 320")
+    take_picture(page, "web-models", tmp_path)
     exports.get_by_role("button", name="Delete").click()  # to its end: test_web_others.py
     expect(exports).to_have_count(0)
     page.get_by_role("button", name="中文").click()

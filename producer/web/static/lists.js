@@ -57,11 +57,21 @@ export async function drawJobs() {
   if (!workers.length) by("all-workers").replaceChildren(row(t("no_workers")));
 }
 
+/** The first line; the others when it is opened. */
+function folded(lines) {
+  if (lines.length < 2) return lines[0] ?? "–";
+  const details = document.createElement("details");
+  const first = document.createElement("summary");
+  first.textContent = lines[0];
+  details.append(first, ...lines.slice(1).flatMap((line) => [line, document.createElement("br")]));
+  return details;
+}
+
 export async function drawModels() {
   const found = await get("/models");
   by("all-models").replaceChildren(...found.models.map((model) => row(
     (model.chosen ? "✓ " : "") + model.name, model.precision, (model.bytes / 1e6).toFixed(1),
-    Object.entries(model.scores).map(([on, value]) => `${on} ${value}`).join("; ") || "–",
+    folded(Object.entries(model.scores).map(([on, value]) => `${on} ${value}`)),
   )));
   by("tune-command").textContent = "ocr-detector train --data my-pages --epochs 5 --batch-size 8 --lr 0.007 -o run\nocr-detector export run/best.pt";
 }
