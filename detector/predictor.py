@@ -152,7 +152,7 @@ class TextDetector:
     ) -> None:
         self.card, self._runtime, threads = _load(model, runtime, threads, limit_side, tiled, memory_limit)
         self.threads = threads
-        self._normalise = Normaliser(self.card.mean, self.card.std, self.card.channels)
+        self._normalise = Normaliser(self.card.mean, self.card.std, self.card.channels, stretch=self.card.stretch)
         self.thresholds = thresholds or self.card.thresholds
         self.limit_side = limit_side
         self.tiled = tiled
@@ -309,8 +309,8 @@ class TextDetector:
 
     def probability(self, pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
         """(H, W, 3) uint8 RGB -> (H, W) float32, the probability of text at every pixel."""
-        height, width = pixels.shape[:2]
-        return self._runtime.probability(self._normalise(pixels))[:height, :width]
+        found = self._runtime.probability(self._normalise(pixels))
+        return self._normalise.restore(found, *pixels.shape[:2])
 
     def _boxes(self, probability: Map, width: int, height: int) -> list[Box]:
         map_height, map_width = probability.shape

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from detector.errors import ProfileError
 from detector.exit_codes import ExitCode
-from detector.models import DEFAULT_MODEL
+from detector.models import AUTO_MODEL, choose_model
 from detector.profile import Profile, choose_profile
 from worker.errors import WorkerError
 from worker.redis_url import is_local
@@ -43,7 +43,7 @@ class Settings:
         profile: the machine profile in force (limits the environment did not override come from it).
         profile_reason: one line that says why this profile was chosen.
         limit_side: the long side the network sees at most, pixels.
-        model: name of a shipped or registered model, or path of an .onnx file.
+        model: name of a shipped, registered or fetched model, or path of an .onnx file; what "auto" chose.
         runtime: ``auto``, ``onnxruntime``, ``openvino`` or ``torch``.
         threads: intra-op threads of one worker child.
         memory_limit_mb: what one worker child may use, MiB; None when nothing limits it.
@@ -159,7 +159,7 @@ def read_settings(environ: Mapping[str, str]) -> Settings:
         profile=profile,
         profile_reason=reason,
         limit_side=int(_number(environ, "LIMIT_SIDE", profile.limit_side, low=32, high=8192)),
-        model=environ.get(PREFIX + "MODEL", "").strip() or DEFAULT_MODEL,
+        model=choose_model(environ.get(PREFIX + "MODEL", "").strip() or AUTO_MODEL, runtime),
         runtime=runtime,
         threads=int(_number(environ, "THREADS", profile.threads, low=1, high=256)),
         memory_limit_mb=int(limit_mb) or None,

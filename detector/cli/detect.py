@@ -52,7 +52,9 @@ LONGEST_STEM = 60  # characters, of an overlay's name: file systems take 255 byt
     metavar="[NAME]",
     help=f"Read the text too, with this recogniser. [without NAME: {DEFAULT_READER}]",
 )
-@click.option("--runtime", default="auto", envvar="OCRFLEET_RUNTIME", show_default=True, help=RUNTIME_HELP)
+@click.option(
+    "--runtime", default="auto", is_eager=True, envvar="OCRFLEET_RUNTIME", show_default=True, help=RUNTIME_HELP
+)
 @detector_options
 def detect(
     images: tuple[Path, ...],

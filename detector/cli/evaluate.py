@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     "--runtime",
     "runtimes",
     multiple=True,
+    is_eager=True,
     default=["auto"],
     envvar="OCRFLEET_RUNTIME",
     show_default=True,

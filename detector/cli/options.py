@@ -12,7 +12,7 @@ import click
 from click.core import ParameterSource
 
 from detector.errors import show
-from detector.models import DEFAULT_MODEL
+from detector.models import AUTO_MODEL, DEFAULT_MODEL, choose_model, why_not_ours
 
 if TYPE_CHECKING:
     from detector.thresholds import Thresholds
@@ -59,12 +59,23 @@ def refuse_beside_resume(resume: Path | None) -> None:
         raise click.UsageError(f"--resume goes on with the run's own settings; leave out {', '.join(given)}")
 
 
+def _chosen(context: click.Context, parameter: click.Parameter, model: str) -> str:
+    """The model that "auto" stands for; says so where it is not our own."""
+    # --runtime is eager, so it is known here: one word, or several of `evaluate`.
+    runtimes = context.params.get("runtime") or context.params.get("runtimes") or ()
+    chosen = choose_model(model, "torch" if "torch" in runtimes else "auto")
+    if model == AUTO_MODEL and chosen != DEFAULT_MODEL:
+        say(why_not_ours(chosen))
+    return chosen
+
+
 model_option = click.option(
     "--model",
-    default=DEFAULT_MODEL,
+    default=AUTO_MODEL,
     envvar="OCRFLEET_MODEL",
     show_default=True,
-    help="A model's name, or an .onnx file.",
+    callback=_chosen,
+    help=f"A model's name, or an .onnx file. auto: the best that was fetched, else {DEFAULT_MODEL}.",
 )
 
 

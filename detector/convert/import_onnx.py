@@ -46,6 +46,7 @@ class Convention:
         bgr: channel order of the input.
         mean, std: of values in [0, 1], in that channel order.
         binarize, box_threshold, unclip_ratio: see `detector.thresholds.Thresholds`.
+        stretch: see `detector.models.ModelCard`.
     """
 
     name: str
@@ -55,6 +56,7 @@ class Convention:
     binarize: float = 0.3
     box_threshold: float = 0.5
     unclip_ratio: float = 1.5
+    stretch: bool = False
 
     def rgb(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
         """Mean and std in the order R, G, B."""
@@ -66,7 +68,7 @@ CONVENTIONS = {
     # Its thresholds (0.3 / 0.6 / 1.5) are for scores over rectangles that are measured between pixel centres; ours are
     # over the region's pixels, and a pixel wider. PP-OCRv6 small on 81 photos, 94 receipts and 69 forms of training
     # sets: .878 .902 .861 as PaddleOCR does it, .841 .845 .827 with its numbers here, .887 .923 .868 with these.
-    "ppocr": Convention("PP-OCR", True, IMAGENET_MEAN, IMAGENET_STD, binarize=0.4, box_threshold=0.7, unclip_ratio=1.2),
+    "ppocr": Convention("PP-OCR", True, IMAGENET_MEAN, IMAGENET_STD, 0.4, 0.7, 1.2, stretch=True),
     # OpenCV's tutorial "TextDetectionModel and TextRecognitionModel", the same constants as MhLiao/DB's demo.py.
     "db": Convention(
         "MhLiao/DB, OpenCV, ModelScope",

@@ -139,6 +139,7 @@ def import_onnx(source: Path, target: Path, name: str = "", convention: Conventi
     details = {
         "name": name or split_name(target)[0],
         **_normalisation(*convention.rgb()),
+        **({"stretch": True} if convention.stretch else {}),
         **_thresholds(convention),
         "imported": _origin(source, convention),
     }

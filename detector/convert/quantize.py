@@ -66,6 +66,8 @@ def calibration_batches(
     mean: tuple[float, float, float] = IMAGENET_MEAN,
     std: tuple[float, float, float] = IMAGENET_STD,
     size: tuple[int, int] | None = None,
+    *,
+    stretch: bool = False,
 ) -> Iterator[dict[str, np.ndarray]]:
     """Inputs as the predictor makes them, one image each.
 
@@ -75,12 +77,13 @@ def calibration_batches(
         mean: of the model's card, as is std.
         std: of RGB in [0, 1].
         size: (height, width) of a model that takes no other; pages are shrunk and padded to it.
+        stretch: of the model's card.
     """
     from detector.images.page import open_page
     from detector.predictor import normalise
 
     for image in images:
-        batch = normalise(open_page(image, limit_side=min(size or (limit_side,))).pixels, mean, std)
+        batch = normalise(open_page(image, limit_side=min(size or (limit_side,))).pixels, mean, std, stretch=stretch)
         if size:  # the mean colour, which is what the predictor pads with, right and below
             batch = batch[:, :, : size[0], : size[1]]
             batch = np.pad(batch, ((0, 0), (0, 0), (0, size[0] - batch.shape[2]), (0, size[1] - batch.shape[3])))
@@ -119,7 +122,7 @@ def quantize_static(source: Path, target: Path, images: Sequence[Path], *, limit
 
     class Reader(quantization.CalibrationDataReader):  # type: ignore[misc]
         def __init__(self) -> None:
-            self._batches = calibration_batches(images, limit_side, card.mean, card.std, size)
+            self._batches = calibration_batches(images, limit_side, card.mean, card.std, size, stretch=card.stretch)
 
         def get_next(self) -> dict[str, np.ndarray] | None:
             return next(self._batches, None)

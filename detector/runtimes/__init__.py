@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from detector.errors import ModelError
+from detector.images.sizes import STRIDE
 from detector.models import ModelCard, load_card
 from detector.runtimes.tuned import RUNTIMES
 
@@ -80,9 +81,11 @@ def load_runtime(runtime: str, card: ModelCard, threads: int) -> Runtime:
     """
     check_suffix(card, runtime)
     if runtime == "openvino":
-        from detector.runtimes.openvino import OpenVinoRuntime
+        from detector.runtimes.openvino import BUCKET, OpenVinoRuntime
 
-        return OpenVinoRuntime(card.path, card.precision, card.sha256, threads, card.tensors)
+        # A network that wants no padding gets none here either: more shapes, and 0.5 s after every eighth.
+        multiple = STRIDE if card.stretch else BUCKET
+        return OpenVinoRuntime(card.path, card.precision, card.sha256, threads, card.tensors, multiple)
     if runtime == "torch":
         from detector.runtimes.torch import TorchRuntime
 

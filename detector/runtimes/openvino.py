@@ -33,14 +33,22 @@ class OpenVinoRuntime:
         sha256: of the model, names its file in the cache.
         threads: of one inference.
         tensors: names of the input and of the output.
+        multiple: input sides are padded to multiples of it, pixels.
 
     Raises:
         ModelError: the file cannot be loaded, has other inputs and outputs, or takes one size alone.
     """
 
     def __init__(
-        self, model: Path, precision: str, sha256: str, threads: int = 1, tensors: tuple[str, str] = TENSORS
+        self,
+        model: Path,
+        precision: str,
+        sha256: str,
+        threads: int = 1,
+        tensors: tuple[str, str] = TENSORS,
+        multiple: int = BUCKET,
     ) -> None:
+        self._multiple = multiple
         self.name = f"openvino-{precision}"
         self._source = _cached(model, sha256)
         self._options = _options(precision, threads)
@@ -63,8 +71,9 @@ class OpenVinoRuntime:
         """(1, 3, H, W) float32 -> (H, W) float32 in [0, 1]."""
         height, width = batch.shape[2:]
         padded = batch
-        if (height, width) != (bucket(height), bucket(width)):
-            padded = np.zeros((1, 3, bucket(height), bucket(width)), np.float32)
+        full = (bucket(height, self._multiple), bucket(width, self._multiple))
+        if (height, width) != full:
+            padded = np.zeros((1, 3, *full), np.float32)
             padded[:, :, :height, :width] = batch
         if padded.shape not in self._shapes:
             if len(self._shapes) >= MOST_SHAPES:
@@ -89,9 +98,9 @@ class OpenVinoRuntime:
         self._request = self._compiled.create_infer_request()
 
 
-def bucket(side: int) -> int:
-    """The side as it is run, pixels: the next multiple of 128."""
-    return -(-side // BUCKET) * BUCKET
+def bucket(side: int, multiple: int = BUCKET) -> int:
+    """The side as it is run, pixels: the next multiple."""
+    return -(-side // multiple) * multiple
 
 
 def _options(precision: str, threads: int) -> dict[str, Any]:

@@ -38,10 +38,10 @@ _FREE = ("workers", "overlays", "report")
 
 def _absolute_model(context: click.Context, parameter: click.Parameter, model: str | None) -> str:
     """The job's model, the environment's if none is given: resuming elsewhere must go on with the same one."""
-    from detector.models import is_file_name
+    from detector.models import choose_model, is_file_name
     from worker.settings import settings
 
-    model = model or settings().model
+    model = choose_model(model, context.params["runtime"]) if model else settings().model
     return str(Path(model).absolute()) if is_file_name(model) else model
 
 
@@ -59,9 +59,14 @@ def _absolute_model(context: click.Context, parameter: click.Parameter, model: s
 @limit_side_option
 @page_options
 @click.option("--workers", type=click.IntRange(1, 64), default=1, show_default=True, help="Worker processes to start.")
-@click.option("--model", callback=_absolute_model, help="A model's name, or an .onnx file.  [default: dbnet-resnet18]")
+@click.option(
+    "--model",
+    callback=_absolute_model,
+    help="A model's name, or an .onnx file.  [default: the best that was fetched, else dbnet-resnet18]",
+)
 @click.option(
     "--runtime",
+    is_eager=True,
     type=click.Choice(["auto", "onnxruntime", "openvino", "torch"]),
     default="auto",
     show_default=True,
@@ -104,6 +109,7 @@ def run(
       ocr-producer run letters/ -o out --read && ocr-producer export out --format pdf
       find /archive -name '*.tif' -print0 | ocr-producer run - -o out --profile low
     """
+    from detector.models import BEST_PUBLIC_MODEL, why_not_ours
     from producer.job.output_folder import JobRequest, OutputFolder
     from producer.local.job import run_local_job
     from worker.page_options import PageOptions
@@ -124,6 +130,9 @@ def run(
         follow_links=follow_links,
     )
     folder = OutputFolder(out.absolute())
+    typed = click.get_current_context().get_parameter_source("model") is ParameterSource.COMMANDLINE
+    if model == BEST_PUBLIC_MODEL and not (quiet or typed or folder.exists()):
+        click.echo(why_not_ours(model), err=True)
     if folder.exists():
         request = _going_on(folder.request(), request, out)
         click.echo(f"going on with job {request.job} in {out}", err=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
 from detector.models import IMAGENET_MEAN, IMAGENET_STD
 from detector.preprocess import KEPT_BYTES, Normaliser, normalise
@@ -33,3 +34,24 @@ def test_a_part_of_a_larger_picture() -> None:
     assert np.array_equal(
         normalise(part, IMAGENET_MEAN, IMAGENET_STD), normalise(part.copy(), IMAGENET_MEAN, IMAGENET_STD)
     )
+
+
+@pytest.mark.parametrize(
+    ("page", "seen", "given"),
+    [((427, 640), (416, 640), (416, 640)), ((64, 96), (64, 96), (64, 96)), ((20, 70), (20, 64), (32, 64))],
+)
+def test_sides_are_shrunk_where_the_network_learnt_so(
+    page: tuple[int, int], seen: tuple[int, int], given: tuple[int, int]
+) -> None:
+    """PP-OCRv6 takes a whole padded photo for text; before, every page was padded."""
+    make = Normaliser(IMAGENET_MEAN, IMAGENET_STD, stretch=True)
+    pixels = np.full((*page, 3), 255, np.uint8)
+    batch = make(pixels)
+    assert batch.shape[2:] == given
+    assert batch[0, :, : seen[0], : seen[1]].all()
+    assert not batch[0, :, seen[0] :].any()
+    rows = np.linspace(0, 1, given[0], dtype=np.float32)
+    found = make.restore(np.repeat(rows[:, None], given[1], axis=1), *page)
+    assert found.shape == page
+    assert np.all(np.diff(found[:, 0]) >= 0)
+    assert found[-1, 0] == rows[seen[0] - 1]

@@ -45,5 +45,6 @@ def start(name: str | None, loglevel: str, wait_s: float, **options: object) -> 
         refuse_unfit(client, writing=False)
     if not (current.opens_anything or current.roots or current.url_roots):
         click.echo("ocr-worker: opens only pages sent through Redis, no files: OCRFLEET_ROOTS is not set", err=True)
-    click.echo(f"ocr-worker: {current.profile_reason}; broker {redacted(current.redis_url)}", err=True)
+    said = f"{current.profile_reason}; model {current.model}; broker {redacted(current.redis_url)}"
+    click.echo(f"ocr-worker: {said}", err=True)
     replace_by_celery("worker", "-n", name or f"w{os.getpid()}@%h", "--loglevel", loglevel)

@@ -2,68 +2,14 @@
 
 from __future__ import annotations
 
-import os
-import signal
-import subprocess
-import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import pytest
-from PIL import Image
 
 from detector import models as weights
 from detector.cli.main import cli, main
-from tests.detector.tiny_model import write_tiny_model
 
 COMMANDS = cli.list_commands(None)  # type: ignore[arg-type]
-TORCH_EXTRA = ("torch", "torchvision", "torch_pruning", "safetensors", "onnx", "matplotlib")
-TRUTH = "10,10,90,10,90,40,10,40,text\n"
-
-
-def make_data(folder: Path, *, image: bool = True, truth: str = TRUTH) -> None:
-    for split in ("train", "val"):
-        (folder / f"{split}_images").mkdir(parents=True)
-        (folder / f"{split}_gts").mkdir()
-        (folder / f"{split}_gts" / "a.txt").write_text(truth)
-        if image:
-            Image.fromarray(np.full((64, 128, 3), 200, np.uint8)).save(folder / f"{split}_images" / "a.png")
-        else:
-            (folder / f"{split}_images" / "a.png").write_bytes(b"no image at all")
-
-
-@pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder of things to stumble over."""
-    import onnx
-    import torch
-
-    folder = tmp_path_factory.mktemp("place")
-    make_data(folder / "data")
-    make_data(folder / "bad-image", image=False)
-    make_data(folder / "bad-line", truth="1,2,3\n")
-    for name in ("empty", "broken-run", "cards"):
-        (folder / name).mkdir()
-    (folder / "broken-run" / "config.json").write_text('{"no": "settings"}')
-    (folder / "broken-run" / "prune.json").write_text('{"no": "plan"}')
-    (folder / "cards" / "mine.json").write_text("{")
-    (folder / "text.txt").write_text("hello\n")
-    for name in ("junk.onnx", "junk.pt", "junk.safetensors"):
-        (folder / name).write_bytes(b"junk" * 20)
-    torch.save({"backbone.stage.weight": torch.zeros(3)}, folder / "keys.pt")
-    write_tiny_model(folder / "model.onnx")
-    write_tiny_model(folder / "cards" / "mine.onnx")
-    write_tiny_model(folder / "input.onnx", input_name="x")
-    write_tiny_model(folder / "fixed.onnx", sides=(320, 320))
-    flat = onnx.load(str(folder / "fixed.onnx"))
-    del flat.graph.input[0].type.tensor_type.shape.dim[2:]
-    blind = onnx.load(str(folder / "model.onnx"))
-    del blind.graph.input[:]
-    (folder / "blind.onnx").write_bytes(blind.SerializeToString())
-    (folder / "flat.onnx").write_bytes(flat.SerializeToString())
-    return folder
 
 
 QUICK_TUNE = ("tune", "--limit-side", "64", "--seconds", "0.01", "--threads", "1", "-o", "t.json")
@@ -217,7 +163,6 @@ def test_data_folders_are_checked_in_full_before_training(
 
 def test_every_command_has_been_asked() -> None:
     assert {words.split()[0] for words, *_ in MISTAKES} == set(COMMANDS)
-    assert set(INTERRUPTED) | {"models"} == set(COMMANDS)
 
 
 @pytest.mark.parametrize("name", COMMANDS)
@@ -226,142 +171,6 @@ def test_help_shows_examples(name: str) -> None:
     assert command is not None
     assert "Examples:" in (command.help or "")
     assert f"ocr-detector {name}" in (command.help or "")
-
-
-@pytest.fixture(scope="module")
-def no_torch(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """An environment in which nothing of the extra "torch" can be imported."""
-    folder = tmp_path_factory.mktemp("site")
-    blocked = "".join(f"sys.modules[{name!r}] = None\n" for name in TORCH_EXTRA)
-    (folder / "sitecustomize.py").write_text("import sys\n" + blocked)
-    return {**os.environ, "PYTHONPATH": os.pathsep.join((str(folder), str(Path(__file__).parents[3])))}
-
-
-@pytest.mark.parametrize(
-    ("words", "package"),
-    [
-        ("train --data data -o run", "torch"),
-        ("export -o x.onnx", "torch"),
-        ("quantize model.onnx --images data/train_images -o x.onnx", "onnx"),
-        ("import-weights keys.pt -o x.safetensors", "torch"),
-        ("detect data/val_images --runtime torch", "torch"),
-        ("evaluate --data data --runtime torch", "torch"),
-    ],
-)
-def test_without_torch_the_extra_is_named(place: Path, no_torch: dict[str, str], words: str, package: str) -> None:
-    command = [sys.executable, "-m", "detector.cli", *words.split()]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=place, env=no_torch)
-    assert done.returncode == 2
-    (line,) = done.stderr.splitlines()
-    assert line == f"this needs {package}, which is not installed: pip install 'ocrfleet[torch]'"
-
-
-@pytest.mark.parametrize(
-    ("words", "says"),
-    [
-        ("detect data/val_images --model model.onnx", '"status": "ok"'),
-        ("evaluate --data data --model model.onnx", "onnxruntime-fp32"),
-        ("models", "dbnet-resnet18"),
-        ("tune --model model.onnx --limit-side 64 --seconds 0.01 --threads 1 -o t.json", "not installed"),
-        ("--help", "train"),
-    ],
-)
-def test_without_torch_the_rest_works(place: Path, no_torch: dict[str, str], words: str, says: str) -> None:
-    command = [sys.executable, "-m", "detector.cli", *words.split()]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=place, env=no_torch)
-    assert done.returncode == 0, done.stderr
-    assert says in done.stdout
-
-
-def said(text: str) -> Callable[[subprocess.Popen[str]], None]:
-    """Waits for a line that begins so, on stdout or (behind a bar) stderr."""
-
-    def wait(process: subprocess.Popen[str]) -> None:
-        stream = process.stderr if text.startswith("|") else process.stdout
-        assert stream is not None
-        for line in stream:
-            if line.startswith(text.removeprefix("|")):
-                return
-        raise AssertionError(f"it ended without saying {text}")
-
-    return wait
-
-
-def loaded(library: str) -> Callable[[subprocess.Popen[str]], None]:
-    """Waits until the process has a shared library, and a moment more of its own CPU time: where its C++ starts up, an
-    interrupt ends in abort(), and on a busy machine that takes longer by the clock."""
-
-    def wait(process: subprocess.Popen[str]) -> None:
-        while library not in Path(f"/proc/{process.pid}/maps").read_text():
-            assert process.poll() is None
-            time.sleep(0.02)
-        ready = cpu_s(process.pid) + 0.3
-        while cpu_s(process.pid) < ready:
-            assert process.poll() is None
-            time.sleep(0.02)
-
-    return wait
-
-
-def cpu_s(pid: int) -> float:
-    """CPU time that a process has used, seconds (utime and stime of proc(5))."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-
-TRAINING = "train --data data --init none --backbone mobilenet_v3_small --crop 64 --limit-side 64 --batch-size 1"
-INTERRUPTED: dict[str, tuple[str, Callable[[subprocess.Popen[str]], None], str]] = {
-    "detect": (f"detect {'large.png ' * 50}--model model.onnx", said("{"), "interrupted"),
-    "evaluate": ("evaluate --data many --split train --model model.onnx", said("runtime"), "interrupted"),
-    "tune": ("tune --model model.onnx --limit-side 640 --seconds 60 -o u.json", said("runtime"), "interrupted"),
-    "train": (
-        f"{TRAINING} --epochs 1000 --amp off -o long",
-        said("|epoch 2"),
-        "go on with: ocr-detector train --resume",
-    ),
-    "prune": ("prune --data data --epochs 500 -o slim", said("|epoch 0"), "go on with: ocr-detector prune --resume"),
-    "export": ("export -o y.onnx --size 1536", loaded("libtorch_cpu"), "interrupted"),
-    "quantize": ("quantize model.onnx --images many/train_images -o y.onnx", loaded("onnxruntime"), "interrupted"),
-    "import-weights": ("import-weights keys.pt -o y.onnx", loaded("libtorch_cpu"), "interrupted"),
-}
-
-
-@pytest.fixture(scope="module")
-def many(place: Path) -> Path:
-    """Enough work to be interrupted in: sixty large pages."""
-    folder = place / "many"
-    (folder / "train_images").mkdir(parents=True)
-    (folder / "train_gts").mkdir()
-    noise = np.random.default_rng(0).integers(0, 99, (1500, 2000, 3), dtype=np.uint8)
-    Image.fromarray(noise).save(place / "large.png", compress_level=1)
-    for number in range(60):
-        (folder / "train_images" / f"{number}.png").hardlink_to(place / "large.png")
-        (folder / "train_gts" / f"{number}.txt").write_text(TRUTH)
-    return place
-
-
-@pytest.mark.parametrize("command", INTERRUPTED)
-def test_interrupted(many: Path, tmp_path: Path, command: str) -> None:
-    words, wait, says = INTERRUPTED[command]
-    process = subprocess.Popen(
-        # The program as it is installed. `python -m` would end by the signal itself where it struck in an exec() of
-        # text, as dataclasses do at import, though it was caught (CPython's pymain_run_module).
-        [Path(sys.executable).with_name("ocr-detector"), *words.split()],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        cwd=many,
-        env={**os.environ, "XDG_CACHE_HOME": str(tmp_path), "OMP_NUM_THREADS": "1"},
-    )
-    wait(process)
-    process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=60)
-    lines = [line for line in errors.splitlines() if line.strip() and not line.startswith(("note:", "epoch", "step"))]
-    assert (process.returncode, len(lines)) == (130, 1), errors
-    assert says in lines[0]
-    assert not list(many.glob("y.*"))
-    if command == "train":
-        assert (many / "long" / "last.pt").is_file()  # and can be gone on with, see tests/training
 
 
 def test_interrupted_where_nothing_takes_time(
