@@ -123,6 +123,8 @@ def test_webhooks_outlive_the_service_and_keys_know_their_files(
             for url in ("http://127.0.0.1:1/", "https://evil.example/", "http://169.254.169.254/"):
                 status, said = served.problem("POST", f"/api/v1/jobs?webhook={url}", body, headers)
                 assert status == 403 and "OCRFLEET_WEBHOOK_HOSTS" in said
+            with pytest.raises(ClientError, match="OCRFLEET_WEBHOOK_HOSTS"):
+                served.client().submit([tmp_path / "in" / files[0][0]], webhook="https://evil.example/")
             keyed = {**headers, "Idempotency-Key": "monday"}
             place = f"/api/v1/jobs?webhook={listener.url.replace('?', '%3F')}"
             status, _, first = served.ask("POST", place, body, keyed)

@@ -6,6 +6,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 from producer.web.webhooks.delivery import TIMEOUT_S, NotDelivered, deliver
@@ -83,19 +84,28 @@ class Courier:
             due = self._due[name]
             try:
                 outcome = self._try(name)
-            except (NotDelivered, UnicodeError) as error:  # UnicodeError: a host name that DNS has no letters for
-                due.tries += 1
-                if not getattr(error, "for_good", False) and due.tries <= len(self._again_after_s):
-                    due.at = time.monotonic() + self._again_after_s[due.tries - 1]
-                    logger.warning("%s: webhook: %s; again in %.0f s", name, error, self._again_after_s[due.tries - 1])
+                if outcome:
+                    self._told(name, outcome)
+            except Exception as error:  # whatever it is: the thread must go on for the others
+                if not isinstance(error, NotDelivered | OSError | UnicodeError):
+                    logger.exception("%s: a bug in ocrfleet", name)
+                if self._is_tried_again(name, due, error):
                     continue
-                outcome = f"given up: {error}"
-                logger.error("%s: webhook %s", name, outcome)
             with self._changed:
                 if self._due.get(name) is due:  # else the job was tried again meanwhile, and has ended again
                     del self._due[name]
-            if outcome:
-                self._told(name, outcome)
+
+    def _is_tried_again(self, name: str, due: _Due, error: Exception) -> bool:
+        due.tries += 1
+        if not getattr(error, "for_good", False) and due.tries <= len(self._again_after_s):
+            wait = self._again_after_s[due.tries - 1]
+            due.at = time.monotonic() + wait
+            logger.warning("%s: webhook: %s; again in %.0f s", name, error, wait)
+            return True
+        logger.error("%s: webhook given up: %s", name, error)
+        with suppress(OSError):
+            self._told(name, f"given up: {error}")
+        return False
 
     def _try(self, name: str) -> str:
         letter = self._letter_of(name)

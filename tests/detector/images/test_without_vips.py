@@ -19,12 +19,11 @@ from tests.detector.images.test_strips import soft_picture
 
 WIDTH, HEIGHT = 1800, 1300
 SAVED = {
-    "page.png": {},
-    "interlaced.png": {"optimize": True},
+    "page.png": {"compress_level": 1},
     "page.tif": {"compression": "tiff_lzw"},
     "fax.tif": {"compression": "group4"},
-    "page.webp": {"lossless": True},
-    "clear.webp": {"quality": 90},
+    "page.webp": {"quality": 90, "method": 0},
+    "clear.webp": {"quality": 90, "method": 0},
     "page.jpg": {"quality": 95},
     "progressive.jpg": {"quality": 95, "progressive": True},
 }

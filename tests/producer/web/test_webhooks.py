@@ -178,21 +178,25 @@ def test_it_is_tried_again_until_it_is_heard_and_given_up_at_last(listener: List
 
     def note(name: str, outcome: str) -> None:
         told[name] = outcome
-        if len(told) == 2:
+        if len(told) == 3:
             done.set()
 
     def letter(name: str) -> tuple[str, str, bytes] | None:
+        if name == "broken":
+            raise ZeroDivisionError("a bug of ours, about one job")
         return None if name == "deleted" else (listener.url, f"msg_{name}", b"{}")
 
     listener.answers = [500, 500, 204, *[500] * 3]
     courier = Courier(settings(f"127.0.0.1:{listener.server_port}"), letter, note, again_after_s=(0.01, 0.01))
     courier.add("deleted")
+    courier.add("broken")
     courier.add("heard")
     while "heard" not in told:
         time.sleep(0.005)
     courier.add("deaf")
     assert done.wait(10)
     courier.stop()
+    assert told.pop("broken") == "given up: a bug of ours, about one job"
     assert told == {"heard": "sent", "deaf": "given up: 127.0.0.1 answered 500"}
     ids = [headers["webhook-id"] for _, headers, _ in listener.heard]
     assert ids == ["msg_heard"] * 3 + ["msg_deaf"] * 3  # the same id each time: a receiver can tell it is the same
