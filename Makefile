@@ -7,6 +7,8 @@ OUT ?= out
 ROUNDS ?= 20
 MODEL ?= dbnet-resnet18
 RUN ?= runs/$(MODEL)
+SBOM ?= build/sbom
+LOCKS ?= build local fleet
 BIN = $(VENV)/bin
 PIP = $(BIN)/python -m pip --disable-pip-version-check --quiet install --constraint constraints.txt
 
@@ -18,7 +20,7 @@ LOCKED = $(BIN)/python -m pip --disable-pip-version-check --quiet install --requ
 JOBS ?= $(shell nproc)
 PARALLEL = --dist=loadfile --no-loadscope-reorder --numprocesses
 
-.PHONY: run web quick test lint bandit audit lock release bench faults train .data-given clean
+.PHONY: run web quick test lint bandit audit sbom lock release bench faults train .data-given clean
 
 run: $(VENV)/.run-ready ## detect text in IMAGES, results in OUT
 	$(BIN)/ocr-producer run "$(IMAGES)" -o "$(OUT)" --overlays
@@ -45,7 +47,13 @@ bandit: $(VENV)/.test-ready ## unsafe Python, in seconds; what is passed over an
 
 audit: bandit ## known holes in what requirements/ installs; asks PyPI's advisories, and fails where it cannot
 	$(PIP) pip-audit==2.10.1
-	for lock in build local fleet; do $(BIN)/pip-audit --strict --require-hashes --disable-pip --requirement requirements/$$lock.txt || exit 1; done
+	for lock in $(LOCKS); do $(BIN)/pip-audit --strict --require-hashes --disable-pip --requirement requirements/$$lock.txt || exit 1; done
+
+sbom: $(VENV)/.test-ready ## what a release ships, in SBOM/*.cdx.json (CycloneDX 1.6): one a lock file, valid or an error
+	$(PIP) cyclonedx-bom==7.5.0
+	mkdir -p "$(SBOM)"
+	for lock in $(LOCKS); do $(BIN)/cyclonedx-py requirements requirements/$$lock.txt --pyproject pyproject.toml --mc-type application \
+	  --spec-version 1.6 --output-reproducible --validate --output-file "$(SBOM)/ocrfleet-$$lock.cdx.json" || exit 1; done
 
 lock: $(VENV)/bin/python ## requirements/*.txt anew from pyproject.toml and constraints.txt, with hashes
 	$(PIP) uv

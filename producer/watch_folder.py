@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from contextlib import closing, nullcontext
 from itertools import chain
 from pathlib import Path
 
 import click
 
-from producer.archive_process.lister import ArchiveLister
-from producer.detector_process.page_counter import PageCounter, can_count
+from producer.archive_process.limited_readers import limited_readers
 from producer.errors import JobInterruptedError, OtherJobError
 from producer.fleet_job import connect_fleet, feed_job
 from producer.growing.new_pages import append_pages
@@ -118,13 +116,8 @@ def _watch(
 
 def _add(folder: OutputFolder, files: Sequence[FoundFile]) -> int:
     """Put the files' pages into the manifest. Returns how many."""
-    with (
-        folder.locked(),
-        closing(PageCounter()) if can_count() else nullcontext() as counter,
-        closing(ArchiveLister()) as lister,
-    ):
-        count_pdf = counter.count if counter else None
-        pages = (scan_file(*found, _warn, count_pdf=count_pdf, list_members=lister.members) for found in files)
+    with folder.locked(), limited_readers() as readers:
+        pages = (scan_file(found.path, found.name, readers, _warn) for found in files)
         return append_pages(folder.manifest, chain.from_iterable(pages))
 
 

@@ -54,6 +54,23 @@ def nested_pdf_forms(depth: int = 10, copies: int = 4, side: int = 600) -> bytes
     return bytes(out + f"trailer\n<< /Size {len(objects) + 1} /Root 1 0 R >>\nstartxref\n{start}\n%%EOF\n".encode())
 
 
+def unpacking_pdf(unpacked: int = 2 << 30) -> bytes:
+    """2 MB whose catalogue lies in an object stream of 2 GB of spaces: who only counts the pages unpacks it too."""
+    packer = zlib.compressobj(9)
+    head = packer.compress(b"2 0 ") + packer.flush(zlib.Z_FULL_FLUSH)
+    piece = packer.compress(b" " * (1 << 20)) + packer.flush(zlib.Z_FULL_FLUSH)  # means the same wherever it stands
+    packed = head + piece * (unpacked >> 20)
+    out = b"%PDF-1.5\n"
+    first = len(out)
+    out += b"1 0 obj\n<</Type/ObjStm/N 1/First 4/Filter/FlateDecode/Length %d>>stream\n" % len(packed)
+    out += packed + b"\nendstream endobj\n"
+    second = len(out)
+    places = ((0, 0), (1, first), (2, 1), (1, second))
+    table = b"".join(bytes([kind]) + place.to_bytes(3, "big") + b"\0" for kind, place in places)
+    out += b"3 0 obj\n<</Type/XRef/Size 4/W[1 3 1]/Root 2 0 R/Length %d>>stream\n" % len(table)
+    return out + table + b"\nendstream endobj\nstartxref\n%d\n%%%%EOF\n" % second
+
+
 def jpeg2000(side: int = 2000, layers: int = 65535) -> bytes:
     """A code stream that claims many pixels, one tile, precincts of one sample: OpenJPEG records each."""
 
@@ -112,6 +129,17 @@ def slow_tar_xz(unpacked: int = 512 << 30) -> bytes:
     header = tarfile.TarInfo("a.bin")
     header.size = unpacked
     return xz_of(header.tobuf(tarfile.GNU_FORMAT), min(unpacked, 32 << 30))
+
+
+def dictionary_tar_xz(code: int = 39) -> bytes:
+    """A .tar.xz of 76 bytes that asks for a dictionary of 3 GiB: liblzma allocates that before anything else."""
+    header = tarfile.TarInfo("a.jpg")
+    packed = bytearray(xz_of(header.tobuf(tarfile.GNU_FORMAT), 0))
+    length = 4 * (packed[12] + 1)  # of the block's header: size, flags, filter, size of its options, dictionary, CRC32
+    assert packed[14] == 0x21, "LZMA2"
+    packed[16] = code
+    packed[12 + length - 4 : 12 + length] = struct.pack("<I", zlib.crc32(packed[12 : 12 + length - 4]))
+    return bytes(packed)
 
 
 def many_entries_zip(path: Path, count: int = 1_000_000) -> None:

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import ast
+import inspect
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from producer.sources.remote import scan_everything
+from producer.sources.scan import scan, scan_file
 
 ROOT = Path(__file__).parents[1]
 HEAVY = {"torch", "torchvision", "cv2", "onnxruntime", "openvino", "numpy"}
@@ -100,6 +105,21 @@ def test_nothing_unsafe() -> None:
             text = path.read_text().replace(only_to_catch, "")
             assert not top(imports_of(text)) & {"pickle", "shelve", "marshal", "dill", "joblib"}, path
             assert "weights_only=False" not in text and "shell=True" not in text, path
+
+
+def test_strangers_archives_are_listed_within_limits() -> None:
+    """A scan has no default for who opens archives and PDFs; only the processes with limits open them themselves."""
+    within = ("producer/archive_process/", "producer/sources/")
+    guilty = [
+        str(path.relative_to(ROOT))
+        for path in (ROOT / "producer").rglob("*.py")
+        if not str(path.relative_to(ROOT)).startswith(within)
+        and re.search(r"sources\.archive import .*\bmembers\b|import .*\bReaders\(|[^.]\bReaders\(", path.read_text())
+    ]
+    assert guilty == []
+    for scanning in (scan, scan_file, scan_everything):
+        readers = inspect.signature(scanning).parameters["readers"]
+        assert readers.default is readers.empty, scanning
 
 
 PACKAGES = ("detector", "worker", "producer")

@@ -158,9 +158,11 @@ def configuration(current: Settings) -> dict[str, Any]:
     }
 
 
-# `celery -A worker.app flower` alone would listen on every address, without a password, and can stop workers. Flower
-# reads its options from FLOWER_* first and from the command line after that.
+# `celery -A worker.app flower` alone would listen on every address, without a password, and run a flowerconfig.py of
+# the current folder, which may be one of somebody's images. Flower reads its options from FLOWER_* first and from the
+# command line after that.
 os.environ.setdefault("FLOWER_ADDRESS", "127.0.0.1")
+os.environ.setdefault("FLOWER_CONF", os.devnull)
 
 app = FleetApp("ocrfleet", set_as_current=True)
 app.conf.update(configuration(settings()))

@@ -5,10 +5,18 @@ from __future__ import annotations
 import re
 from ipaddress import ip_address
 from typing import Any
-from urllib.parse import parse_qsl, unquote, urlsplit
+from urllib.parse import parse_qsl, urlsplit
 
+_SCHEMES = ("redis", "rediss", "unix", "redis+socket")
 # Query fields that redis-py passes to a connection as keyword arguments and nobody else should read.
-_SECRET_FIELDS = ("password", "ssl_password", "credential_provider")
+_SECRET = re.compile(r"(ssl_|ssl_%5f)?pass(w|%77)ord=|credential_provider=", re.IGNORECASE)
+# Those that anybody may read; a value that looks like a password's remainder is not shown.
+_NAMES = (
+    "(db|virtual_host|username|protocol|client_name|timeout|max_connections|health_check_interval|(ssl|socket)_[a-z_]+)"
+)
+_OPTION = re.compile(rf"({_NAMES}=[\w./:%~+-]*|(ssl_)?pass(w|%77)ord=.*|credential_provider=.*)", re.IGNORECASE)
+_USER = re.compile(r"[\w.-]{1,64}:")
+_PLACE = re.compile(r"[\w.:\[\]/%~-]*")
 
 
 def broker_url(redis_url: str) -> str:
@@ -46,25 +54,46 @@ def is_local(redis_url: str) -> bool:
         return False
 
 
-def redacted(redis_url: str) -> str:
-    """The URL without a password, for messages and logs: whatever stands between a user's name and the host is hidden.
+def is_ambiguous(redis_url: str) -> bool:
+    """Whether a password in it ends what parsers take for its place: they then call parts of it a host or a port."""
+    try:
+        parts = urlsplit(redis_url)
+        _ = parts.port
+    except ValueError:
+        return True
+    return "@" in parts.path + parts.fragment or ("@" in parts.query and not _OPTION.match(parts.query))
 
-    Not by `urlsplit`: in ``redis://:Ab/c+x@host`` it takes ``Ab`` for a port and leaves the password in the path. What
-    cannot be parsed at all is not shown.
+
+def redacted(redis_url: str) -> str:
+    """The URL without a password, for messages and logs. Shown is what is known to be none; the rest is hidden.
+
+    Not by `urlsplit`: in ``redis://:Ab/c+x@host`` it takes ``Ab`` for a port and leaves the password in the path. A
+    password may hold each of ``/ ? # & = @ :``, in front of the host or as a field of the query.
     """
     scheme, separator, rest = redis_url.partition("://")
-    if not separator:
+    if not separator or scheme not in _SCHEMES:
         return "***"  # no URL; it may be anything, such as a password in the wrong variable
-    place, question, query = rest.partition("?")
+    place, _, query = rest.partition("?")
+    if not _OPTION.match(query):  # none, or a "?" of a password
+        place, query = rest, ""
+    elif "@" in query and not _SECRET.match(query):
+        return f"{scheme}://***"  # the "?" may be a password's: where it ends nobody can tell
     credentials, at, place = place.rpartition("@")
-    if "@" in query and not re.match(r"[\w%]+=", query):  # a password with a "?" in it: the host is behind the last "@"
-        credentials, at, place, question, query = "", "@", query.rpartition("@")[2], "", ""
-    user, colon, _ = credentials.partition(":")
-    hidden = f"{user if colon else ''}:***@" if at else ""
-    fields = [_hidden_field(field) for field in query.split("&")] if question else []
-    return f"{scheme}://{hidden}{place}{question}{'&'.join(fields)}"
+    user = credentials.partition(":")[0] if _USER.match(credentials) else ""
+    where = _PLACE.match(place)
+    shown = place[: where.end()] if where else ""
+    if shown != place:
+        return f"{scheme}://***" if not at else f"{scheme}://{user}:***@{shown}***"
+    hidden = f"{user}:***@" if at else ""
+    return f"{scheme}://{hidden}{shown}{_shown_fields(query)}"
 
 
-def _hidden_field(field: str) -> str:
-    name, equals, _ = field.partition("=")
-    return f"{name}=***" if equals and unquote(name).lower() in _SECRET_FIELDS else field
+def _shown_fields(query: str) -> str:
+    """The query up to the first field that may be secret: a password may hold what ends a field."""
+    shown = []
+    for field in filter(None, query.split("&")):
+        if _SECRET.match(field) or not _OPTION.fullmatch(field):
+            shown.append(field.partition("=")[0] + "=***" if _SECRET.match(field) else "***")
+            break
+        shown.append(field)
+    return f"?{'&'.join(shown)}" if shown else ""

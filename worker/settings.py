@@ -15,7 +15,7 @@ from detector.exit_codes import ExitCode
 from detector.models import AUTO_MODEL, choose_model
 from detector.profile import Profile, choose_profile
 from worker.errors import WorkerError
-from worker.redis_url import is_local
+from worker.redis_url import is_ambiguous, is_local, redacted
 
 PREFIX = "OCRFLEET_"
 DEFAULT_CRON = "17 3 * * *"
@@ -121,6 +121,14 @@ def _number(environ: Mapping[str, str], name: str, default: float, *, low: float
     return value
 
 
+def _redis_url(environ: Mapping[str, str]) -> str:
+    url = environ.get(PREFIX + "REDIS_URL", "").strip() or DEFAULT_REDIS_URL
+    if is_ambiguous(url):  # what is read of it would be shown as a host or a port: by Celery, by redis-py, in a log
+        remedy = "in a password write / as %2F, ? as %3F, # as %23, @ as %40"
+        raise SettingsError(f"{PREFIX}REDIS_URL: {redacted(url)} cannot be read; {remedy}")
+    return url
+
+
 def _check_cron(line: str) -> None:
     from worker.cron import parse_cron  # Celery's parser: not every program that reads settings needs it
 
@@ -155,7 +163,7 @@ def read_settings(environ: Mapping[str, str]) -> Settings:
     if cron != DEFAULT_CRON:
         _check_cron(cron)
     return Settings(
-        redis_url=environ.get(PREFIX + "REDIS_URL", "").strip() or DEFAULT_REDIS_URL,
+        redis_url=_redis_url(environ),
         profile=profile,
         profile_reason=reason,
         limit_side=int(_number(environ, "LIMIT_SIDE", profile.limit_side, low=32, high=8192)),

@@ -6,6 +6,7 @@ import functools
 import math
 from collections.abc import Callable
 from ctypes.util import find_library
+from dataclasses import replace
 from importlib.util import find_spec
 
 from detector.errors import TooLarge
@@ -22,6 +23,9 @@ DEFAULT_MAX_BYTES = 640 * 2**20
 SMALLEST_LIMIT_SIDE = 320
 """Pages that do not fit into memory are tried smaller down to this long side, pixels; less finds headlines only."""
 
+
+MOST_JPEG_SIDE = 65_500
+"""Pixels; libjpeg writes no longer ones."""
 
 VIPS_FROM_PIXELS = 2_000_000
 """From here on PNG and WebP are streamed by libvips (TIFF always is); below, decoding whole needs less memory."""
@@ -153,9 +157,22 @@ def check_budget(
     if needed > max_bytes:
         raise TooLarge(
             f"{name}: {header.description} of {size} needs about {needed >> 20} MiB to decode, {max_bytes >> 20} MiB "
-            f"are allowed; save it as baseline JPEG or plain PNG, or raise OCRFLEET_MEMORY_LIMIT_MB"
+            f"are allowed; {_remedy(header, limit_side, max_bytes)}raise OCRFLEET_MEMORY_LIMIT_MB"
         )
     return limit_side
+
+
+def _remedy(header: Header, limit_side: int, max_bytes: int) -> str:
+    """What else would help: another format, if the same picture needs little enough in it, or smaller pictures."""
+    if header.kind == "pdf":  # weighed by what is drawn of it, not by how it is saved
+        return ""
+    plain = replace(header, channels=3, bytes_per_pixel=3, streams=True, held_bytes=0)
+    as_jpeg = max(header.width, header.height) <= MOST_JPEG_SIDE
+    if as_jpeg and estimate_bytes(replace(plain, kind="jpeg"), limit_side) <= max_bytes:
+        return "save it as baseline JPEG, or "
+    if estimate_bytes(replace(plain, kind="png"), limit_side) <= max_bytes:
+        return "save it as 8-bit RGB PNG without interlacing, or "
+    return "cut it into smaller pictures, or "
 
 
 def _mega(pixels: int) -> str:

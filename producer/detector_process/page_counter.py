@@ -1,4 +1,4 @@
-"""PDF pages counted by a process of the detector, with the library that the workers open them with."""
+"""Pages counted by a process with limits, of PDFs with the library that the workers open them with."""
 
 from __future__ import annotations
 
@@ -11,28 +11,29 @@ import msgspec
 
 from producer.detector_process.line_process import LineProcess
 from producer.errors import CannotCountError
+from producer.sources.count_pages import CountAnswer, Question
+from producer.sources.page_count import PageCount
 
 COUNT_TIMEOUT_S = 20.0
+PDFIUM, PYPDF = "detector.images.count_pages", "producer.sources.count_pages"
 
 
-class CountAnswer(msgspec.Struct, frozen=True):
-    """One line of ``python -m detector.images.count_pages``; see there."""
-
-    ok: bool
-    pages: int = 0
-    error: str = ""
-
-
-def can_count() -> bool:
-    """Whether this machine has pdfium (the ``worker`` extra), found out without loading it."""
-    return find_spec("pypdfium2") is not None
+def program() -> str:
+    """What counts PDFs on this machine: pdfium where the ``worker`` extra is, found out without loading it."""
+    return PDFIUM if find_spec("pypdfium2") else PYPDF
 
 
 class PageCounter:
-    """A ``python -m detector.images.count_pages`` process, started at the first PDF and again after it died."""
+    """A counting process, started at the first file and again after it died."""
 
-    def __init__(self, timeout_s: float = COUNT_TIMEOUT_S) -> None:
-        self._child = LineProcess("detector.images.count_pages", timeout_s)
+    def __init__(self, timeout_s: float = COUNT_TIMEOUT_S, module: str = "") -> None:
+        """Start nothing yet.
+
+        Args:
+            timeout_s: how long one file may take, seconds.
+            module: the program; default: `program`'s.
+        """
+        self._child = LineProcess(module or program(), timeout_s)
 
     def close(self) -> None:
         """End the process. Safe to call twice."""
@@ -44,7 +45,22 @@ class PageCounter:
         Raises:
             CannotCountError: it is damaged or locked, or the process died over it or took too long.
         """
-        line = self._child.ask(msgspec.json.encode({"path": quote(os.fsencode(path))}))
+        return self._ask(Question(path=quote(os.fsencode(path)))).pages
+
+    def count_object(self, key: str, kind: str) -> PageCount:
+        """The pages of a PDF or TIFF in a bucket; only `PYPDF` can tell.
+
+        Args:
+            key: ``bucket/key``.
+            kind: ``pdf`` or ``tiff``.
+
+        Raises:
+            CannotCountError: as for `count`, or it cannot be had.
+        """
+        return self._ask(Question(object=key, kind=kind))
+
+    def _ask(self, question: Question) -> PageCount:
+        line = self._child.ask(msgspec.json.encode(question))
         if not line:
             raise CannotCountError("the counting process died over it, or took too long")
         try:
@@ -54,4 +70,4 @@ class PageCounter:
             raise CannotCountError("the counting process gave no readable answer") from None
         if not answer.ok:
             raise CannotCountError(answer.error)
-        return answer.pages
+        return PageCount(answer.pages, answer.broken)

@@ -6,15 +6,13 @@ import shutil
 from array import array
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator
-from contextlib import closing, nullcontext
 from hashlib import blake2b
 from pathlib import Path
 
 import msgspec
 
 from detector.atomic import atomic_write
-from producer.archive_process.lister import ArchiveLister
-from producer.detector_process.page_counter import PageCounter, can_count
+from producer.archive_process.limited_readers import limited_readers
 from producer.job.manifest import ManifestLine, count_manifest, read_manifest
 from producer.job.output_folder import JobRequest, OutputFolder
 from producer.job.view import View
@@ -45,18 +43,14 @@ def new_pages(folder: OutputFolder, request: JobRequest, view: View) -> Iterator
     """Pages in the job's sources that its manifest does not list."""
     known = KnownPages(folder.manifest)
     # As `make_manifest` scans: another way of counting would find other pages.
-    with (
-        closing(PageCounter()) if can_count() else nullcontext() as counter,
-        closing(ArchiveLister()) as lister,
-    ):
+    with limited_readers() as readers:
         for page in scan_everything(
             request.sources,
+            readers,
             exclude=folder.root,
             warn=view.warn,
-            count_pdf=counter.count if counter else None,
             sniff=request.sniff,
             zip_encoding=request.zip_encoding,
-            list_members=lister.members,
             follow_links=request.follow_links,
         ):
             if page not in known:

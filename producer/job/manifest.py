@@ -17,8 +17,7 @@ import msgspec
 
 from detector.atomic import atomic_write
 from detector.record import UNREADABLE
-from producer.archive_process.lister import ArchiveLister
-from producer.detector_process.page_counter import PageCounter, can_count
+from producer.archive_process.limited_readers import limited_readers
 from producer.errors import NothingToDoError, ProducerError
 from producer.job.output_folder import JobRequest, OutputFolder
 from producer.job.results_file import truncate_torn_line
@@ -175,25 +174,18 @@ def make_manifest(folder: OutputFolder, request: JobRequest, view: View) -> int:
         truncate_torn_line(folder.manifest)  # a page added later (growth.py), half written
         return count_manifest(folder.manifest)
     passed = PassedOver()
-    counter = PageCounter() if can_count() else None
-    lister = ArchiveLister()
-    try:
+    with limited_readers() as readers:
         pages = scan_everything(
             request.sources,
+            readers,
             exclude=folder.root,
             warn=view.warn,
             passed=passed,
-            count_pdf=counter.count if counter else None,
             sniff=request.sniff,
             zip_encoding=request.zip_encoding,
-            list_members=lister.members,
             follow_links=request.follow_links,
         )
         total = write_manifest(pages, folder.manifest, progress=lambda count: view.update(0, 0, 0.0, f"found {count}"))
-    finally:
-        lister.stop()
-        if counter:
-            counter.close()
     folder.save_passed_over(passed.counts)
     if said := in_words(passed.counts):
         view.note(said)

@@ -5,7 +5,6 @@ Workers then need no access to the producer's folders. A page that cannot be rea
 
 from __future__ import annotations
 
-import io
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import NamedTuple, cast, get_args
 from detector.images.sniff import READABLE, SNIFFED_BYTES, kind_of, known_but_unread
 from detector.images.suffixes import PDF_SUFFIXES
 from detector.record import worker_name
+from producer.detector_process.pdf_pages import PdfPages
 from producer.detector_process.shrink import Shrinker, ShrinkerLostError
 from producer.errors import ProducerError
 from producer.job.manifest import ManifestLine
@@ -95,6 +95,7 @@ class Uploader:
         self.limit_side = limit_side
         self._options = options
         self._shrinker = Shrinker(limit_side, settings().max_pixels) if shrink else None
+        self._pdf_pages = PdfPages()
         self._folder = tempfile.TemporaryDirectory(prefix="ocrfleet-upload-")
         self._storage = Storage((), Path(self._folder.name), {"s3": Remote((), s3_open=True).fetch})
         self.sent_bytes = 0
@@ -107,6 +108,7 @@ class Uploader:
         """End the shrinking process and remove temporary files."""
         if self._shrinker is not None:
             self._shrinker.__exit__(None, None, None)
+        self._pdf_pages.close()
         self._folder.cleanup()
 
     def unsent(self, lines: Sequence[ManifestLine]) -> list[ManifestLine]:
@@ -202,8 +204,12 @@ class Uploader:
         return Parcel(line, data, 0, Original(answer.width, answer.height, answer.flags))
 
     def _whole(self, line: ManifestLine, path: Path) -> Parcel:
-        if paged_suffix_of(path) in PDF_SUFFIXES and (single := _single_pdf_page(path, line.page)) is not None:
-            return Parcel(line, single, 0, None)
+        single = Path(self._folder.name) / "page.pdf"
+        if paged_suffix_of(path) in PDF_SUFFIXES and self._pdf_pages.take(path, line.page, single):
+            data = single.read_bytes() if single.stat().st_size <= blobs.MAX_BLOB_BYTES else None
+            single.unlink()
+            if data is not None:
+                return Parcel(line, data, 0, None)
         size = path.stat().st_size
         if size > blobs.MAX_BLOB_BYTES:
             raise CannotSendError(
@@ -228,22 +234,6 @@ def _refuse_others(path: Path, name: str) -> None:
         what, remedy = known_but_unread(start) or ("not an image", "")
         said = remedy or f"expected {READABLE}"
         raise CannotSendError("UnsupportedFormat", f"{name}: {what}; {said}. It was not sent")
-
-
-def _single_pdf_page(path: Path, page: int) -> bytes | None:
-    """One page of a PDF as a PDF, None if it cannot be taken out: the file then travels whole, page by page."""
-    from pypdf import PdfReader, PdfWriter
-
-    try:
-        with path.open("rb") as stream:
-            writer = PdfWriter()
-            writer.add_page(PdfReader(stream, strict=False).pages[page])
-            buffer = io.BytesIO()
-            writer.write(buffer)
-    except Exception:  # hostile and sloppy files raise any class; the worker will say what is wrong
-        return None
-    data = buffer.getvalue()
-    return data if len(data) <= blobs.MAX_BLOB_BYTES else None
 
 
 def refuse(ledger: Ledger, task: ImageTask, error_type: str, message: str) -> None:

@@ -10,21 +10,21 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from itertools import chain
 from pathlib import Path, PurePosixPath
 
 from detector.atomic import atomic_write
+from detector.errors import ImageError
 from producer.errors import NothingToDoError
 from producer.job.manifest import ManifestIndex
 from producer.job.page_order import PageOrder
-from producer.output import searchable_pdf
 from producer.output.alto import alto_xml
 from producer.output.crops import write_crops
 from producer.output.hocr import hocr
 from producer.output.layout import is_read, page_text
 from producer.output.naming import safe_name
+from producer.output.searchable_pdf import PageNotInPdfError, PdfWriter, check_library
 from worker.messages import ImageRecord
 from worker.storage.files import Storage
 
@@ -55,11 +55,14 @@ def write_documents(results: Path, manifest: ManifestIndex | None, format_name: 
     if format_name in NEED_IMAGES and manifest is None:
         raise NothingToDoError(f"{results}: no manifest.jsonl beside it says where the images are")
     if format_name == "pdf":
-        searchable_pdf.check_library()
+        check_library()
     writer = _Writer(manifest, folder, tell)
     if format_name == "crops":
         fine = (record for record in order.records() if record.status == "ok")
         write_crops(fine, writer.uri, writer.page_name, folder, writer.failed)
+        return
+    if format_name == "pdf":
+        _write_pdfs(writer, order.documents())
         return
     for pages in order.documents():
         first = next(pages)
@@ -134,17 +137,19 @@ def _yolo_lines(record: ImageRecord) -> Iterator[str]:
         yield " ".join(["0", *(f"{min(max(value, 0), 1):.6f}" for point in shares for value in point)]) + "\n"
 
 
-def _write_pdf(writer: _Writer, first: ImageRecord, pages: Iterable[ImageRecord]) -> None:
-    target = writer.document(first, ".pdf")
-    try:
-        with (
-            tempfile.TemporaryDirectory(prefix="ocrfleet-pdf-") as spool,
-            Storage((), Path(spool)).open(writer.uri(first)) as source,
-            atomic_write(target) as unfinished,
-        ):
-            searchable_pdf.write_pdf(source, pages, unfinished)
-    except (searchable_pdf.PageNotInPdfError, OSError) as error:
-        writer.failed(first, str(error))
+def _write_pdfs(writer: _Writer, documents: Iterable[Iterable[ImageRecord]]) -> None:
+    with PdfWriter() as process:
+        storage = Storage((), process.spool)
+        for pages in documents:
+            pages = iter(pages)
+            first = next(pages)
+            target = writer.document(first, ".pdf")
+            try:
+                with storage.open(writer.uri(first)) as source, atomic_write(target) as unfinished:
+                    if error := process.write(source, chain([first], pages), unfinished):
+                        raise PageNotInPdfError(error)
+            except (ImageError, PageNotInPdfError, OSError) as error:
+                writer.failed(first, str(error))
 
 
 _WRITERS: dict[str, Callable[[_Writer, ImageRecord, Iterable[ImageRecord]], None]] = {
@@ -152,5 +157,4 @@ _WRITERS: dict[str, Callable[[_Writer, ImageRecord, Iterable[ImageRecord]], None
     "hocr": _write_hocr,
     "alto": _write_alto,
     "yolo-obb": _write_yolo,
-    "pdf": _write_pdf,
 }

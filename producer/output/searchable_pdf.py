@@ -2,21 +2,35 @@
 
 A PDF's pages stay as they are. Images are put into a PDF by img2pdf, which copies JPEG, PNG, JPEG 2000 and CCITT data
 byte by byte; what PDF knows no such data for (WebP, BMP) is stored without loss. Needs the extra: ocrfleet[pdf].
+
+pikepdf, img2pdf and Pillow read strangers' files, so a process with limits does it: ``python -m
+producer.output.searchable_pdf`` reads JSON lines on stdin: ``{"source", "records", "target"}``, which are
+percent-encoded file names (``records``: the document's, one a line), and answers each with what went wrong, or nothing.
 """
 
 from __future__ import annotations
 
 import base64
 import io
+import os
+import sys
+import tempfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
+from urllib.parse import quote, unquote_to_bytes
 
+import msgspec
+
+from detector.errors import first_line, is_out_of_memory
+from detector.memory import limit_memory
+from producer.detector_process.line_process import LineProcess
 from producer.errors import ProducerError
+from producer.job.results_file import iter_records
 from producer.output.layout import boxes_in_order
-from worker.messages import BoxRecord, ImageRecord
+from worker.messages import BoxRecord, ImageRecord, encode
 
 if TYPE_CHECKING:
     import pikepdf
@@ -213,3 +227,77 @@ def _words(boxes: list[BoxRecord], place: Place, font: str) -> Iterator[str]:
                 f"{font} {high:.3f} Tf {stretch:.2f} Tz "
                 f"{along[0]:.5f} {along[1]:.5f} {up[0]:.5f} {up[1]:.5f} {ox:.3f} {oy:.3f} Tm <{codes}0020> Tj\n"
             )
+
+
+MEMORY_BYTES = 800 << 20
+"""A page is put into a PDF whole; what has transparency is held three times, so 50 megapixels of that fit."""
+
+DOCUMENT_TIMEOUT_S = 120.0
+
+
+class _Wanted(msgspec.Struct, frozen=True):
+    source: str
+    records: str
+    target: str
+
+
+class _Answer(msgspec.Struct, frozen=True):
+    error: str = ""
+
+
+class PdfWriter:
+    """The process, started at the first document and again after it was lost over one. A context manager."""
+
+    def __init__(self) -> None:
+        """Start nothing yet."""
+        self._child = LineProcess("producer.output.searchable_pdf", DOCUMENT_TIMEOUT_S)
+        self._spool = tempfile.TemporaryDirectory(prefix="ocrfleet-pdf-", ignore_cleanup_errors=True)
+        self.spool = Path(self._spool.name)
+
+    def __enter__(self) -> PdfWriter:
+        """Nothing runs before the first document."""
+        return self
+
+    def __exit__(self, *details: object) -> None:
+        """End the process and remove temporary files."""
+        self._child.stop(kill=details[0] is not None)
+        self._spool.cleanup()
+
+    def write(self, source: Path, records: Iterable[ImageRecord], target: Path) -> str:
+        """Writes one document, see `write_pdf`. Returns what went wrong, or nothing."""
+        pages = self.spool / "records.jsonl"
+        with pages.open("wb") as stream:
+            stream.writelines(encode(record) + b"\n" for record in records)
+        wanted = _Wanted(*(quote(os.fsencode(path)) for path in (source, pages, target)))
+        line = self._child.ask(msgspec.json.encode(wanted))
+        if not line:
+            return f"the PDF process was lost over it, or took longer than {DOCUMENT_TIMEOUT_S:.0f} s"
+        return msgspec.json.decode(line, type=_Answer).error
+
+
+def serve(lines: BinaryIO, answers: BinaryIO) -> None:
+    """Answers one line after the other until the input ends."""
+    for line in lines:
+        limit_memory(MEMORY_BYTES)
+        wanted = msgspec.json.decode(line, type=_Wanted)
+        source, records, target = (
+            Path(os.fsdecode(unquote_to_bytes(name))) for name in (wanted.source, wanted.records, wanted.target)
+        )
+        error = ""
+        try:
+            write_pdf(source, iter_records(records), target)
+        except (PageNotInPdfError, OSError) as reason:
+            error = str(reason)
+        except Exception as reason:  # Pillow, of a picture that unpacks to too much; whatever else a library raises
+            said = (
+                "needs too much memory"
+                if is_out_of_memory(reason)
+                else f"{type(reason).__name__}: {first_line(reason)}"
+            )
+            error = f"cannot be put into a PDF ({said})"
+        answers.write(msgspec.json.encode(_Answer(error)) + b"\n")
+        answers.flush()
+
+
+if __name__ == "__main__":
+    serve(sys.stdin.buffer, sys.stdout.buffer)

@@ -55,7 +55,7 @@ def count_pages(stream: BinaryIO, kind: str, path: Path | None = None, count_pdf
             directories = read_directories(stream)
             return PageCount(len(directories.pages), directories.broken)
         pages = count_pdf(path) if count_pdf and path else _count_pdf(stream)
-    except CannotCountError:
+    except (CannotCountError, MemoryError):
         raise
     except BrokenTiffError as error:
         raise CannotCountError(str(error)) from error

@@ -9,10 +9,11 @@ from urllib.parse import quote, unquote, urlsplit
 from detector.errors import first_line
 from detector.images.suffixes import PDF_SUFFIXES, TIFF_SUFFIXES, is_taken
 from producer.errors import CannotCountError
-from producer.sources.archive import ListMembers, archive_kind, members
-from producer.sources.page_count import CountPdf, count_pages
+from producer.sources.archive import archive_kind
+from producer.sources.page_count import PageCount
 from producer.sources.passed_over import PassedOver
-from producer.sources.scan import FoundPage, Problem, SourceMissingError, scan
+from producer.sources.readers import CountObject, Readers
+from producer.sources.scan import STDIN, FoundPage, Problem, SourceMissingError, resolve, scan
 from producer.sources.walk import Warn
 
 
@@ -23,14 +24,13 @@ def is_remote(source: str) -> bool:
 
 def scan_everything(
     sources: Iterable[str],
+    readers: Readers,
     *,
     exclude: Path | None,
     warn: Warn = lambda line: None,
     passed: PassedOver | None = None,
-    count_pdf: CountPdf | None = None,
     sniff: bool = False,
     zip_encoding: str = "",
-    list_members: ListMembers = members,
     follow_links: bool = False,
 ) -> Iterator[FoundPage]:
     """:func:`producer.sources.scan.scan` for paths, then what lies behind addresses, in the order given.
@@ -44,28 +44,29 @@ def scan_everything(
     if local:
         yield from scan(
             local,
+            readers,
             exclude=exclude,
             warn=warn,
             passed=passed,
-            count_pdf=count_pdf,
             sniff=sniff,
             zip_encoding=zip_encoding,
-            list_members=list_members,
             follow_links=follow_links,
         )
     for source in named:
         if source.startswith("s3://"):
-            yield from _bucket(source, warn, passed)
+            yield from _bucket(source, readers.count_object, warn, passed)
         elif is_remote(source):
             yield FoundPage(PurePosixPath(unquote(urlsplit(source).path)).name or source, source, 0)
 
 
 def check_sources(sources: Iterable[str]) -> None:
     """Raises SourceMissingError for a path that is not there: no server need be asked to know that."""
-    scan([source for source in sources if not is_remote(source)])
+    for source in sources:
+        if not is_remote(source) and source != STDIN:
+            resolve(source)
 
 
-def _bucket(source: str, warn: Warn, passed: PassedOver) -> Iterator[FoundPage]:
+def _bucket(source: str, count: CountObject, warn: Warn, passed: PassedOver) -> Iterator[FoundPage]:
     """Every image below a prefix. One listing of a folder is held at a time: about 1 KB an object of that folder."""
     from worker.storage.remote import s3, s3_errors
 
@@ -74,7 +75,7 @@ def _bucket(source: str, warn: Warn, passed: PassedOver) -> Iterator[FoundPage]:
     root = source.removeprefix("s3://").rstrip("/")
     try:
         if files.isfile(root):
-            yield from _object(files, root, PurePosixPath(root).name, warn)
+            yield from _object(root, PurePosixPath(root).name, count, warn)
             return
         found = False
         for folder, _, names in files.walk(root):
@@ -82,7 +83,7 @@ def _bucket(source: str, warn: Warn, passed: PassedOver) -> Iterator[FoundPage]:
             for name in sorted(names):
                 path = f"{folder}/{name}"
                 if is_taken(PurePosixPath(name)):
-                    yield from _object(files, path, path.removeprefix(f"{root}/"), warn)
+                    yield from _object(path, path.removeprefix(f"{root}/"), count, warn)
                 elif archive_kind(name):
                     said = "archives in buckets are not opened; unpack it first"
                     warn(f"s3://{folder}/{name}: skipped, {said}")
@@ -97,16 +98,15 @@ def _bucket(source: str, warn: Warn, passed: PassedOver) -> Iterator[FoundPage]:
         raise SourceMissingError(f"{source}: nothing there; check bucket, prefix and AWS_* variables")
 
 
-def _object(files: object, path: str, shown: str, warn: Warn) -> Iterator[FoundPage]:
+def _object(path: str, shown: str, count: CountObject, warn: Warn) -> Iterator[FoundPage]:
     # By its name: the first bytes of every object would be a request each. Where a name lies, its worker counts.
     suffix = PurePosixPath(path).suffix.lower()
     kind = "pdf" if suffix in PDF_SUFFIXES else "tiff" if suffix in TIFF_SUFFIXES else ""
-    total = 1
+    counted = PageCount(1)
     if kind:
         try:
-            with files.open(path, "rb") as stream:  # type: ignore[attr-defined]
-                total = count_pages(stream, kind).pages
+            counted = count(path, kind)
         except CannotCountError as error:
             warn(f"{shown}: its pages cannot be counted ({error})")
-    for page in range(total):
+    for page in range(counted.pages):
         yield FoundPage(shown, f"s3://{quote(path)}", page)

@@ -24,9 +24,10 @@ import msgspec
 from detector.exit_codes import ExitCode
 from detector.images.suffixes import is_taken
 from producer.errors import CannotCountError, ProducerError
-from producer.sources.archive import BrokenArchiveError, Kind, ListMembers, archive_kind, members
-from producer.sources.page_count import CountPdf, PageCount, count_file, kind_of_file
+from producer.sources.archive import BrokenArchiveError, Kind, archive_kind
+from producer.sources.page_count import PageCount, count_file, kind_of_file
 from producer.sources.passed_over import OUTSIDE, UNREADABLE, PassedOver, is_junk, junk_kind
+from producer.sources.readers import Readers
 from producer.sources.walk import FoundFile, Warn, display, walk
 
 STDIN = "-"
@@ -62,9 +63,16 @@ class SourceMissingError(ProducerError):
 
 
 @dataclass(frozen=True)
-class _Source:
-    path: Path  # absolute: a file, a folder, or the literal part of a glob
-    pattern: tuple[str, ...] = ()  # a glob below `path`, one part per folder level
+class Source:
+    """What one name means.
+
+    Attributes:
+        path: absolute: a file, a folder, or the literal part of a glob.
+        pattern: a glob below `path`, one part per folder level.
+    """
+
+    path: Path
+    pattern: tuple[str, ...] = ()
 
     @property
     def home(self) -> Path:
@@ -74,15 +82,14 @@ class _Source:
 
 def scan(
     sources: Iterable[str],
+    readers: Readers,
     *,
     stdin: BinaryIO | None = None,
     exclude: Path | None = None,
     warn: Warn = lambda line: None,
     passed: PassedOver | None = None,
-    count_pdf: CountPdf | None = None,
     sniff: bool = False,
     zip_encoding: str = "",
-    list_members: ListMembers = members,
     follow_links: bool = False,
 ) -> Iterator[FoundPage]:
     """Finds every page in files, folders, globs, archives and lists.
@@ -93,14 +100,13 @@ def scan(
 
     Args:
         sources: what the user named.
+        readers: what opens archives and PDFs.
         stdin: the list for `-`; default: this process's own.
         exclude: the job's output folder, so that its own pictures are not taken for input.
         warn: told in one line about what was skipped or could not be counted.
         passed: counts what is passed over.
-        count_pdf: what counts the pages of a PDF; default: pypdf, in this process.
         sniff: in folders, also take files of unknown or no suffix that begin like an image or a PDF.
         zip_encoding: of zip members' names that do not say theirs; empty to guess.
-        list_members: what lists archives; default: this process.
         follow_links: take links that lead out of the source they lie in. A stranger's folder may hold one called
             holiday.jpg that leads to a private key.
 
@@ -108,10 +114,10 @@ def scan(
         SourceMissingError: at once, before the first page, if a named source does not exist.
     """
     named = list(dict.fromkeys(sources))
-    resolved = {name: _resolve(name) for name in named if name != STDIN}
+    resolved = {name: resolve(name) for name in named if name != STDIN}
     common = Path(os.path.commonpath([source.home for source in resolved.values()])) if resolved else Path("/")
     closed = Path(os.path.realpath(exclude)) if exclude else None
-    scanner = _Scanner(closed, warn, passed or PassedOver(), count_pdf, sniff, zip_encoding, list_members, follow_links)
+    scanner = _Scanner(closed, warn, passed or PassedOver(), readers, sniff, zip_encoding, follow_links)
 
     def pages() -> Iterator[FoundPage]:
         for name in named:
@@ -127,24 +133,16 @@ def scan(
     return pages()
 
 
-def scan_file(
-    path: Path,
-    name: bytes,
-    warn: Warn = lambda line: None,
-    *,
-    count_pdf: CountPdf | None = None,
-    list_members: ListMembers = members,
-) -> Iterator[FoundPage]:
+def scan_file(path: Path, name: bytes, readers: Readers, warn: Warn = lambda line: None) -> Iterator[FoundPage]:
     """The pages of one file as a scan of its folder finds them; none if it is no image and no archive.
 
     Args:
         path: absolute.
         name: as people are to see it.
+        readers: as for `scan`.
         warn: told in one line about what was skipped or could not be counted.
-        count_pdf: as for `scan`.
-        list_members: as for `scan`.
     """
-    return _Scanner(None, warn, PassedOver(), count_pdf, False, "", list_members, False).file(path, name, named=False)
+    return _Scanner(None, warn, PassedOver(), readers, False, "", False).file(path, name, named=False)
 
 
 def read_list(stream: BinaryIO, block: int = 1 << 16) -> Iterator[bytes]:
@@ -170,17 +168,22 @@ def _absolute(name: str) -> Path:
     return Path(os.path.abspath(name))  # noqa: PTH100  # Path.absolute keeps `..`; resolve would follow links
 
 
-def _resolve(name: str) -> _Source:
+def resolve(name: str) -> Source:
+    """What a name means.
+
+    Raises:
+        SourceMissingError: nothing.
+    """
     path = _absolute(name)
     if os.path.lexists(path):
-        return _Source(path)
+        return Source(path)
     literal = next((i for i, part in enumerate(path.parts) if re.search(r"[*?[]", part)), None)
     if literal is None:
         raise SourceMissingError(f"{display(path)}: no such file or folder; check the path")
     base = Path(*path.parts[:literal])
     if not base.is_dir():
         raise SourceMissingError(f"{display(path)}: no folder {display(base)} to search; check the path")
-    return _Source(base, path.parts[literal:])
+    return Source(base, path.parts[literal:])
 
 
 @dataclass(frozen=True)
@@ -190,13 +193,12 @@ class _Scanner:
     exclude: Path | None
     warn: Warn
     passed: PassedOver
-    count_pdf: CountPdf | None
+    readers: Readers
     sniff: bool
     zip_encoding: str
-    list_members: ListMembers
     follow_links: bool
 
-    def source(self, source: _Source, prefix: bytes) -> Iterator[FoundPage]:
+    def source(self, source: Source, prefix: bytes) -> Iterator[FoundPage]:
         if source.pattern:
             yield from self.glob(source, prefix)
         elif source.path.is_dir():
@@ -216,7 +218,7 @@ class _Scanner:
         for found in walk(folder, enter=self._gate(folder), warn=self._unreadable, outside=self._outside):
             yield from self.file(found.path, _join(prefix, found.name), named=False)
 
-    def glob(self, source: _Source, prefix: bytes) -> Iterator[FoundPage]:
+    def glob(self, source: Source, prefix: bytes) -> Iterator[FoundPage]:
         # `*.scan` names a file type and is obeyed; `scans/*` may match anything and keeps to image types.
         named = re.search(r"\.\w+$", source.pattern[-1]) is not None
         for found in _glob_walk(source, self._gate(source.path), self._unreadable, self._outside):
@@ -229,7 +231,7 @@ class _Scanner:
         if kind and not (path.is_file() and _kind(path)):  # photos.zip may be one photo
             yield from self.archive(path, name, kind)
         else:
-            yield from self.pages(display(name), file_uri(path), partial(count_file, path, self.count_pdf))
+            yield from self.pages(display(name), file_uri(path), partial(count_file, path, self.readers.count_pdf))
 
     def _wanted(self, path: Path, kind: Kind | None) -> bool:
         """Whether a file met in a folder may hold pages; counts those that do not."""
@@ -245,8 +247,8 @@ class _Scanner:
         if path.exists() and not path.is_file():  # a pipe would block us for ever; a worker says what it is
             yield FoundPage(display(name), file_uri(path), 0)
             return
-        found = self.list_members(
-            path, kind, passed=self.passed, count_pdf=self.count_pdf, zip_encoding=self.zip_encoding
+        found = self.readers.list_members(
+            path, kind, passed=self.passed, count_pdf=self.readers.count_pdf, zip_encoding=self.zip_encoding
         )
         try:
             for member in found:
@@ -313,7 +315,7 @@ def _kind(path: Path) -> str:
 
 
 def _glob_walk(
-    source: _Source, gate: Callable[[Path, int], bool], warn: Warn, outside: Callable[[Path], bool]
+    source: Source, gate: Callable[[Path, int], bool], warn: Warn, outside: Callable[[Path], bool]
 ) -> Iterator[FoundFile]:
     """The files a glob matches, and all files in the folders it matches, as `walk` gives them."""
     deep = "**" in source.pattern

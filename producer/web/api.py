@@ -18,6 +18,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
+from producer.output.documents import NEED_IMAGES
 from producer.web.openapi import document
 from producer.web.problem import Problem
 from producer.web.results import ALL_FORMATS, results_response
@@ -224,7 +225,14 @@ def job_results(request: Request) -> Response:
         raise Problem(400, f"there is no format {wanted[:40]!r}", f"use one of {', '.join(ALL_FORMATS)}")
     start = _number(request, "from", 0, 0, 1 << 50)
     folder = service.store.folder(name)
-    return results_response(name, folder, wanted, service.store.new_export(), start)
+    if wanted not in NEED_IMAGES:
+        return results_response(name, folder, wanted, service.store.new_export(), start)
+    if not service.opening.acquire(blocking=False):
+        raise Problem(429, f"{wanted} is being made for somebody else", "try again in a moment", retry_after_s=5)
+    try:
+        return results_response(name, folder, wanted, service.store.new_export(), start)
+    finally:
+        service.opening.release()
 
 
 async def job_events(request: Request) -> Response:

@@ -13,7 +13,7 @@ import redis
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import FileResponse, JSONResponse, PlainTextResponse, RedirectResponse, Response
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
@@ -46,10 +46,14 @@ async def login(request: Request) -> Response:
     """POST /login: a cookie for who knows the token."""
     web = service_of(request).web
     body = bytearray()
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > 4096:
-            raise Problem(413, "too long", "send the token")
+    try:
+        async with asyncio.timeout(web.idle_s):
+            async for chunk in request.stream():
+                body += chunk
+                if len(body) > 4096:
+                    raise Problem(413, "too long", "send the token")
+    except TimeoutError:
+        raise Problem(408, "the request came too slowly", "send the token") from None
     from urllib.parse import parse_qs
 
     token = (parse_qs(body.decode("utf-8", "replace")).get("token") or [""])[0]
@@ -120,6 +124,11 @@ async def on_http_error(request: Request, error: Exception) -> Response:
     return response
 
 
+async def on_gone(request: Request, error: Exception) -> Response:
+    """Nobody is there to be told; without this each would be a traceback in the log."""
+    return Problem(400, "the connection ended before the request did", "send it again").response(close=True)
+
+
 async def on_our_error(request: Request, error: Exception) -> Response:
     """What ends a command with one line is, over HTTP, a conflict with the state of a job."""
     return Problem(409, str(error), "see GET /api/v1/jobs").response(close=request.method == "POST")
@@ -187,6 +196,7 @@ def make_app(service: Service, *, is_private: bool = False) -> ASGIApp:
         ],
         exception_handlers={
             Problem: on_problem,
+            ClientDisconnect: on_gone,
             HTTPException: on_http_error,
             ProducerError: on_our_error,
             WorkerError: on_broker_error,

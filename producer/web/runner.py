@@ -17,8 +17,7 @@ import redis
 from celery import Celery
 from kombu.exceptions import OperationalError
 
-from producer.archive_process.lister import ArchiveLister
-from producer.detector_process.page_counter import PageCounter, can_count
+from producer.archive_process.limited_readers import limited_readers
 from producer.errors import ProducerError
 from producer.job.collect import AlreadyCollectingError, Collector
 from producer.job.feed import Feeder
@@ -29,6 +28,7 @@ from producer.job.output_folder import FolderBusyError, JobRequest, OutputFolder
 from producer.job.results_file import truncate_torn_line
 from producer.job.upload import Uploader
 from producer.sources.passed_over import PassedOver, in_words
+from producer.sources.readers import Readers
 from producer.sources.remote import scan_everything
 from producer.sources.scan import FoundPage
 from producer.web.addresses import may_read
@@ -293,31 +293,23 @@ class Runner:
         )
 
         passed = PassedOver()
-        counter = PageCounter() if can_count() else None
-        lister = ArchiveLister()
 
-        def pages() -> Iterator[FoundPage]:
+        def pages(readers: Readers) -> Iterator[FoundPage]:
             for found in scan_everything(
                 sources,
+                readers,
                 exclude=None,
                 warn=running.progress.warn,
                 passed=passed,
-                count_pdf=counter.count if counter else None,
-                list_members=lister.members,
             ):
                 if self._should_stop(running):
                     raise _Stopped
                 if not job.sources or may_read(found.uri, self._roots):
                     yield found
 
-        try:
-            with self._turn(running, quick=job.quick):
-                running.progress.phase = "counting pages"
-                total = write_manifest(pages(), folder.manifest)
-        finally:
-            lister.close()
-            if counter:
-                counter.close()
+        with limited_readers() as readers, self._turn(running, quick=job.quick):
+            running.progress.phase = "counting pages"
+            total = write_manifest(pages(readers), folder.manifest)
         folder.save_passed_over(passed.counts)
         if said := in_words(passed.counts):
             running.progress.note(said)

@@ -34,18 +34,29 @@ REVIVE_EVERY_S = 1.0
 
 
 class PatientProtocol(H11Protocol):
-    """HTTP/1.1 that does not wait for ever for a request's header lines ("slow loris")."""
+    """HTTP/1.1 that does not wait for ever for a request's header lines ("slow loris"), be it the first or a later."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Begin to wait."""
         super().connection_made(transport)
         # asyncio takes 256 KB at a time, which h11 copies twice: with 50 uploads that is what memory goes to.
         transport.max_size = PIECE_BYTES  # type: ignore[attr-defined]
-        self.loop.call_later(HEADERS_S, self._give_up)
+        self.loop.call_later(HEADERS_S, self._give_up, None)
 
-    def _give_up(self) -> None:
-        if self.cycle is None and self.transport is not None and not self.transport.is_closing():
+    def on_response_complete(self) -> None:
+        """Begin to wait for the next request: the first byte of one ends uvicorn's own patience (keep-alive)."""
+        ended = self.cycle
+        super().on_response_complete()
+        self.loop.call_later(HEADERS_S, self._give_up, ended)
+
+    def _give_up(self, last: object) -> None:
+        """End the connection if there was no request since `last`."""
+        if self.cycle is not last or self.transport is None or self.transport.is_closing():
+            return
+        if last is None:
             self.send_400_response("the request did not come in time")
+        else:
+            self.transport.close()
 
 
 def serve(web: WebSettings, *, local: bool, workers: int, ready: Callable[[str], None]) -> None:

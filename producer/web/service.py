@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import suppress
@@ -38,6 +39,8 @@ from worker.settings import Settings
 
 STATE_NAMES = {0: "waiting", ord("q"): "queued", ord("r"): "running", ord("o"): "ok", ord("f"): "failed"}
 MOST_URL = 2048
+# Results that need the pictures again: a process with up to 800 MiB for each request.
+OPENING_AT_ONCE = 2
 BUSY_MEMORY = 0.8  # of Redis's maxmemory: the feeder stops there too
 
 
@@ -56,6 +59,7 @@ class Service:
         self.runner = Runner(
             app, ledger, self.store, transfer=transfer, roots=settings.roots, ended=self._tell_who_waits
         )
+        self.opening = threading.Semaphore(OPENING_AT_ONCE)
         self.stopping = False
 
     def resume(self) -> int:

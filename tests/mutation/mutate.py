@@ -7,8 +7,22 @@ import random
 import time
 from collections.abc import Iterator, Sequence
 
-SECONDS = float(os.environ.get("OCRFLEET_MUTATION_SECONDS", "6"))
-"""For each test here. The seed is fixed: a longer run begins with the inputs of a shorter one."""
+SECONDS = float(os.environ.get("OCRFLEET_MUTATION_SECONDS", "60"))
+"""For all of them together. The seed is fixed: a longer run begins with the inputs of a shorter one."""
+
+SHARES = {
+    **{"images": 16, "pdf": 6, "zip": 5, "tar": 5},  # openers, PDFs, archives
+    **{"tasks": 4, "queue": 3, "stream": 4, "notes": 3},  # messages
+    **{"results": 5, "manifest": 4, "annotations": 5},  # files that commands read again
+}
+"""Of 60 parts."""
+assert sum(SHARES.values()) == 60, SHARES
+
+
+def seconds_for(what: str) -> float:
+    """How long one kind is spoilt."""
+    return SECONDS * SHARES[what] / 60
+
 
 SEED = 20261125
 _WORDS = (
@@ -18,7 +32,7 @@ _WORDS = (
 )
 
 
-def mutated(seeds: Sequence[bytes], seconds: float = SECONDS) -> Iterator[bytes]:
+def mutated(seeds: Sequence[bytes], seconds: float) -> Iterator[bytes]:
     """Spoilt versions of some sound inputs, for so long."""
     rng, end = random.Random(SEED), time.monotonic() + seconds
     while time.monotonic() < end:

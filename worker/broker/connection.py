@@ -60,9 +60,9 @@ def connect(settings: Settings, *, patient: bool = False) -> redis.Redis:
         remedy = "is it running? set OCRFLEET_REDIS_URL=redis://:PASSWORD@HOST:6379/0"
         if "max number of clients" in str(error):
             remedy = f"raise its maxclients, or run fewer workers: each takes {CONNECTIONS_OF_A_WORKER} connections"
-        raise BrokerUnreachable(
-            f"cannot use the broker at {redacted(settings.redis_url)}: {first_line(error)} ({remedy})"
-        ) from None
+        # A ValueError's text may hold any part of the address, and of a password in it.
+        said = "this address cannot be read" if isinstance(error, ValueError) else first_line(error)
+        raise BrokerUnreachable(f"cannot use the broker at {redacted(settings.redis_url)}: {said} ({remedy})") from None
     return client
 
 

@@ -148,7 +148,7 @@ def _bounded(source: IO[bytes], member: str) -> Iterator[bytes]:
     while chunk := source.read(_COPY_CHUNK):
         left -= len(chunk)
         if left < 0:
-            raise TooLarge(f"archive member {member!r} is larger than {MAX_MEMBER_BYTES >> 20} MB unpacked")
+            raise TooLarge(f"archive member {member!r} is larger than {MAX_MEMBER_BYTES >> 20} MB; unpack the archive")
         yield chunk
 
 

@@ -137,5 +137,5 @@ def _bounded(source: Any, uri: str) -> Iterator[bytes]:
     while chunk := source.read(min(_CHUNK, left + 1)):
         left -= len(chunk)
         if left < 0:
-            raise TooLarge(f"{uri} is larger than {MAX_REMOTE_BYTES >> 20} MB")
+            raise TooLarge(f"{uri} is larger than {MAX_REMOTE_BYTES >> 20} MB; copy it to a folder first")
         yield chunk

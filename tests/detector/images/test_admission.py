@@ -13,8 +13,8 @@ import pytest
 from PIL import Image
 
 from detector.errors import TooLarge
-from detector.images.budget import estimate_bytes
-from detector.images.header import _orientation
+from detector.images.budget import check_budget, estimate_bytes
+from detector.images.header import Header, _orientation
 from detector.images.page import open_page, page_header
 from detector.memory import RESERVE_BYTES, SMALLEST_BUDGET_BYTES, decode_budget, resident_bytes
 from detector.predictor import TextDetector
@@ -46,6 +46,26 @@ def test_over_budget_names_the_setting(tmp_path: Path, tiny_model: Path) -> None
     with pytest.raises(TooLarge, match=r"scan\.jpg: progressive JPEG .* raise OCRFLEET_MEMORY_LIMIT_MB"):
         detector.detect(path)
     assert TextDetector(tiny_model, memory_limit=resident_bytes() + 300 * MB).detect(path).boxes
+
+
+@pytest.mark.parametrize(
+    ("header", "remedy"),
+    [
+        (Header("png", 393_536, 480, streams=True), "cut it into smaller pictures"),  # before: save it as plain PNG
+        (Header("png", 12_000, 9000, held_bytes=800 * MB), "save it as baseline JPEG"),
+        (Header("jpeg", 12_000, 9000, held_bytes=400 * MB), "save it as baseline JPEG"),
+        (Header("webp", 16_000, 12_000, channels=4), "save it as baseline JPEG"),
+        (Header("tiff", 100_000, 2000, channels=4, bytes_per_pixel=8, streams=True), "cut it into smaller pictures"),
+        (Header("gif", 66_000, 700), "save it as 8-bit RGB PNG"),  # no JPEG is so wide
+        (Header("pdf", 2000, 2000), ""),
+    ],
+)
+def test_the_remedy_is_one(header: Header, remedy: str) -> None:
+    """What a message advises is weighed as the page was, and would pass."""
+    with pytest.raises(TooLarge) as refused:
+        check_budget(header, "a", 640, 2**40, 160 * MB if header.kind != "pdf" else 16 * MB)
+    said = str(refused.value).partition("MiB are allowed; ")[2]
+    assert said.startswith(remedy) and said.endswith("raise OCRFLEET_MEMORY_LIMIT_MB")
 
 
 def test_what_the_network_cannot_hold_whole_is_run_in_tiles(tmp_path: Path, tiny_model: Path) -> None:

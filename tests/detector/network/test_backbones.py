@@ -34,7 +34,7 @@ pytestmark = [
 ]
 SIDE = 128
 RECIPES = {  # width of the pyramid, steps, learning rate: from random weights
-    "resnet18": (32, 130, 2e-3),
+    "resnet18": (32, 90, 2e-3),
     "mobilenet_v3_small": (48, 90, 3e-3),
     "shufflenet_v2_x1_0": (48, 90, 3e-3),
 }

@@ -1,4 +1,4 @@
-"""The output folder's lock."""
+"""The output folder's lock, and who may look into it."""
 
 from __future__ import annotations
 
@@ -17,6 +17,19 @@ def test_one_at_a_time(tmp_path: Path) -> None:
         assert folder.private.is_dir()
     with folder.locked():
         pass
+
+
+def test_new_folders_are_for_this_user_alone(tmp_path: Path) -> None:
+    """Before: 0755, with the names of all images. A folder that is there keeps its mode: its owner chose it."""
+    new, old = tmp_path / "new", tmp_path / "old"
+    old.mkdir()
+    old.chmod(0o755)
+    modes = []
+    for root in (new, old):
+        folder = OutputFolder(root)
+        with folder.locked():
+            modes.append([path.stat().st_mode & 0o777 for path in (root, folder.private)])
+    assert modes == [[0o700, 0o700], [0o755, 0o700]]
 
 
 def test_what_a_killed_scan_left_is_removed(tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ from producer.output.report import write_report
 from producer.output.totals import MEMORY_EDGES, Histogram
 from producer.sources.scan import FoundPage, scan
 from tests.pictures import write_images
-from tests.producer.records import BOX, failed, ok, tiff, write_results
+from tests.producer.records import BOX, IN_PROCESS, failed, ok, tiff, write_results
 
 
 class Page(HTMLParser):
@@ -64,7 +64,7 @@ def job(tmp_path: Path, count: int = 3) -> Path:
     write_images(images, count)
     (images / "three.tif").write_bytes(tiff(3))
     (images / "zero.jpg").touch()
-    total = write_manifest(scan([str(images)]), out / "manifest.jsonl")
+    total = write_manifest(scan([str(images)], IN_PROCESS), out / "manifest.jsonl")
     records = [ok(n, f"image-{n:04d}.jpg") for n in range(count)]
     records += [ok(count + page, "three.tif", page=page, boxes=()) for page in range(3)]
     write_results(out, [*records, failed(total - 1, "zero.jpg")])

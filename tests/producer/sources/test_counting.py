@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import random
@@ -19,11 +20,12 @@ from PIL import Image
 from detector.images.decoders.paper import on_paper, premultiplied
 from detector.images.page import count_pages, open_page
 from detector.images.tiff import BrokenTiffError, read_directories
-from producer.detector_process.page_counter import PageCounter
+from producer.detector_process.page_counter import PDFIUM, PYPDF, PageCounter
 from producer.errors import CannotCountError
 from producer.sources.page_count import count_file
 from producer.sources.passed_over import MOST_KINDS, OTHERS, PassedOver, in_words
 from producer.sources.zip_names import ZipNames, guess
+from tests.hostile import unpacking_pdf
 from tests.nasty_pages import ZIP_NAMES, locked_pdf, named_zip, pdf
 from tests.raw_tiff import BOTTOM, Picture, raw_tiff
 
@@ -98,6 +100,52 @@ def test_encrypted_pdfs_are_counted_without_pdfium_too(tmp_path: Path) -> None:
     assert count_file(tmp_path / "a.pdf").pages == 5  # pypdf[crypto]
 
 
+@pytest.mark.parametrize("module", [PDFIUM, PYPDF])
+def test_a_bare_producer_counts_in_a_process_too(module: str, tmp_path: Path) -> None:
+    """Before: pypdf counted in the producer itself."""
+    (tmp_path / "a.pdf").write_bytes(pdf(3))
+    (tmp_path / "no.pdf").write_bytes(b"%PDF-1.7 and then nothing")
+    with contextlib.closing(PageCounter(module=module)) as counting:
+        assert counting.count(tmp_path / "a.pdf") == 3
+        for name in ("no.pdf", "gone.pdf"):
+            with pytest.raises(CannotCountError):
+                counting.count(tmp_path / name)
+        assert counting.count(tmp_path / "a.pdf") == 3
+
+
+HOSTILE_MB = 256 + 150
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("module", [PDFIUM, PYPDF])
+def test_a_pdf_that_unpacks_is_counted_within_the_limit(module: str, tmp_path: Path) -> None:
+    """Before: pdfium took 788 MB over it, and pypdf what it liked, in the producer."""
+    (tmp_path / "a.pdf").write_bytes(unpacking_pdf())
+    (tmp_path / "b.pdf").write_bytes(pdf(2))
+    done = subprocess.run(
+        [sys.executable, "-c", COUNT_HOSTILE, module, str(tmp_path / "a.pdf"), str(tmp_path / "b.pdf")],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    refused, after, peak_mb = done.stdout.splitlines()
+    assert "Error" in refused and after == "2" and int(peak_mb) < HOSTILE_MB
+
+
+COUNT_HOSTILE = """
+import resource, sys
+from pathlib import Path
+from producer.detector_process.page_counter import PageCounter
+from producer.errors import CannotCountError
+counter = PageCounter(module=sys.argv[1])
+try:
+    print(counter.count(Path(sys.argv[2])))
+except CannotCountError as error:
+    print(repr(error))
+print(counter.count(Path(sys.argv[3])))
+counter.close()
+print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss // 1024)
+"""
+
+
 def big_pdf(path: Path, pages: int, filler: int) -> None:
     """A PDF with `filler` bytes of zeros before its pages, and without its last 20 bytes."""
     places = []
@@ -119,7 +167,7 @@ def big_pdf(path: Path, pages: int, filler: int) -> None:
 COUNT_AND_MEASURE = """
 import resource, sys, time
 from pathlib import Path
-from producer.detector_process.page_counter import PageCounter
+from producer.detector_process.page_counter import PDFIUM, PYPDF, PageCounter
 from producer.sources.page_count import count_file
 begun = time.perf_counter()
 counter = PageCounter()

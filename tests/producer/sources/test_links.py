@@ -13,6 +13,7 @@ from producer.sources.passed_over import OUTSIDE, PassedOver
 from producer.sources.scan import scan
 from tests.pictures import write_images
 from tests.processes import command
+from tests.producer.records import IN_PROCESS
 
 KEY = b"-----BEGIN OPENSSH PRIVATE KEY-----\n"
 
@@ -36,7 +37,7 @@ def folder(tmp_path: Path) -> Path:
 
 def names(source: str, **options: bool) -> tuple[list[str], int]:
     passed = PassedOver()
-    found = [Path(page.image).name for page in scan([source], passed=passed, **options)]  # type: ignore[arg-type]
+    found = [Path(page.image).name for page in scan([source], IN_PROCESS, passed=passed, **options)]  # type: ignore[arg-type]
     return found, passed.counts[OUTSIDE]
 
 

@@ -19,7 +19,7 @@ from producer.sources import archive
 from producer.sources import walk as listing
 from producer.sources.scan import FoundPage, SourceMissingError, file_uri, read_list, scan
 from producer.sources.walk import display, list_folder, sorted_lines
-from tests.producer.records import pdf, tiff
+from tests.producer.records import IN_PROCESS, pdf, tiff
 from worker.storage.files import Storage, path_of
 
 
@@ -30,7 +30,7 @@ def touch(folder: Path, *names: str) -> None:
 
 
 def found(*sources: Path | str, **options: object) -> list[FoundPage]:
-    return list(scan([os.fspath(source) for source in sources], **options))  # type: ignore[arg-type]
+    return list(scan([os.fspath(source) for source in sources], IN_PROCESS, **options))  # type: ignore[arg-type]
 
 
 def names(*sources: Path | str, **options: object) -> list[str]:
@@ -76,7 +76,7 @@ def test_several_sources_are_told_apart(tmp_path: Path) -> None:
 def test_a_missing_source_is_said_before_anything_is_found(tmp_path: Path) -> None:
     touch(tmp_path, "a.jpg")
     with pytest.raises(SourceMissingError, match=r"gone\.jpg: no such file or folder"):
-        scan([str(tmp_path), str(tmp_path / "gone.jpg")])
+        scan([str(tmp_path), str(tmp_path / "gone.jpg")], IN_PROCESS)
 
 
 def test_names_that_are_hard_to_write(tmp_path: Path) -> None:
@@ -115,7 +115,7 @@ def test_links_are_followed_once_and_loops_end(tmp_path: Path) -> None:
     (inside / "self").symlink_to("self")
     (inside / "stored").symlink_to(".store")
     (inside / "dangling.jpg").symlink_to("nowhere.jpg")
-    found = [page.image for page in scan([str(inside)], follow_links=True)]
+    found = [page.image for page in scan([str(inside)], IN_PROCESS, follow_links=True)]
     assert found == ["a.jpg", "dangling.jpg", "elsewhere/o.jpg", "stored/s.jpg"]
 
 
@@ -289,10 +289,11 @@ def test_lists_survive_any_block_size(entries: list[bytes], block: int) -> None:
 HOLDS_NO_LIST = """
 import io, tracemalloc
 from producer.sources.scan import scan
+from tests.producer.records import IN_PROCESS
 count = 30_000  # as a list, more than 12 MB
 listed = io.BytesIO(b"".join(b"/nowhere/%08d.jpg\\n" % number for number in range(count)))
 tracemalloc.start()
-total = sum(1 for _ in scan(["-"], stdin=listed))
+total = sum(1 for _ in scan(["-"], IN_PROCESS, stdin=listed))
 print(total, tracemalloc.get_traced_memory()[1])
 """
 

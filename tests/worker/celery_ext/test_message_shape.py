@@ -76,8 +76,11 @@ def malformed(good: dict[str, Any]) -> list[Any]:
             shapes.append(message)
     for body in bodies():
         shapes.append({**good, "body": body})
-    for limits in (["a", "b"], [1], [1, 2, 3], [[], {}], [-1, -1]):
+    for limits in (["a", "b"], [1], [1, 2, 3], [[], {}], [-1, -1], [1e8, 1e8], [None, 1]):
         shapes.append({**good, "headers": {**good["headers"], "timelimit": limits}})
+    # Before, a worker took 20,000 messages of the year 2030 from the queue, and held them in 180 MB.
+    for header in ({"eta": "2030-01-01T00:00:00+00:00"}, {"task": "celery.chunks"}, {"task": "celery.starmap"}):
+        shapes.append({**good, "headers": {**good["headers"], **header}})
     return shapes
 
 

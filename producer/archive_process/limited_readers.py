@@ -1,0 +1,24 @@
+"""What a scan opens strangers' files with: processes that may be lost, each with limits of memory and time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+
+from producer.archive_process.lister import ArchiveLister
+from producer.detector_process.page_counter import PYPDF, PageCounter
+from producer.sources.readers import Readers
+
+OBJECT_TIMEOUT_S = 60.0
+"""For one PDF or TIFF of a bucket: its directory is read over the network."""
+
+
+@contextmanager
+def limited_readers() -> Iterator[Readers]:
+    """Readers whose processes start when they are needed, and end with the block."""
+    with (
+        closing(ArchiveLister()) as lister,
+        closing(PageCounter()) as counter,
+        closing(PageCounter(OBJECT_TIMEOUT_S, PYPDF)) as objects,
+    ):
+        yield Readers(lister.members, counter.count, objects.count_object)

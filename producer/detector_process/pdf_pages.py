@@ -1,0 +1,90 @@
+"""Takes single pages out of PDFs, within limits; as a program, one page a line.
+
+``python -m producer.detector_process.pdf_pages`` reads JSON lines on stdin::
+
+    {"path": "/data/a%20b.pdf", "page": 3, "out": "/tmp/x/page.pdf"}
+
+and answers each with ``{"ok": true}``, or false where pypdf cannot do it within memory and time.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import BinaryIO
+from urllib.parse import quote, unquote_to_bytes
+
+import msgspec
+
+from detector.memory import limit_memory
+from producer.detector_process.line_process import LineProcess
+
+MEMORY_BYTES = 256 << 20
+"""Of which Python and pypdf take 30 MiB."""
+
+PAGE_TIMEOUT_S = 20.0
+
+
+class PageWanted(msgspec.Struct, frozen=True):
+    """One line: percent-encoded file names, and the page from 0."""
+
+    path: str
+    page: int
+    out: str
+
+
+class PageTaken(msgspec.Struct, frozen=True):
+    """Its answer."""
+
+    ok: bool
+
+
+class PdfPages:
+    """The process, started at the first PDF and again after it was lost over one."""
+
+    def __init__(self) -> None:
+        """Start nothing yet."""
+        self._child = LineProcess("producer.detector_process.pdf_pages", PAGE_TIMEOUT_S)
+
+    def close(self) -> None:
+        """End the process. Safe to call twice."""
+        self._child.stop()
+
+    def take(self, path: Path, page: int, out: Path) -> bool:
+        """Write one page as a PDF of its own. False: it cannot be taken out, and there is no such file."""
+        out.unlink(missing_ok=True)
+        question = PageWanted(quote(os.fsencode(path)), page, quote(os.fsencode(out)))
+        try:
+            taken = msgspec.json.decode(self._child.ask(msgspec.json.encode(question)), type=PageTaken).ok
+        except (msgspec.MsgspecError, UnicodeDecodeError):  # no answer is none
+            taken = False
+        if not taken:
+            out.unlink(missing_ok=True)
+        return taken
+
+
+def serve(lines: BinaryIO, answers: BinaryIO) -> None:
+    """Answers one line after the other until the input ends."""
+    for line in lines:
+        limit_memory(MEMORY_BYTES)
+        answers.write(msgspec.json.encode(PageTaken(_take(msgspec.json.decode(line, type=PageWanted)))) + b"\n")
+        answers.flush()
+
+
+def _take(wanted: PageWanted) -> bool:
+    from pypdf import PdfReader, PdfWriter
+
+    path, out = (Path(os.fsdecode(unquote_to_bytes(name))) for name in (wanted.path, wanted.out))
+    try:
+        with path.open("rb") as stream, out.open("wb") as target:
+            writer = PdfWriter()
+            writer.add_page(PdfReader(stream, strict=False).pages[wanted.page])
+            writer.write(target)
+    except Exception:  # hostile and sloppy files raise any class; the worker will say what is wrong
+        return False
+    return True
+
+
+if __name__ == "__main__":
+    serve(sys.stdin.buffer, sys.stdout.buffer)

@@ -1,0 +1,80 @@
+"""Counts pages with pypdf, within limits; as a program, one file a line: ``python -m producer.sources.count_pages``.
+
+For PDFs where pdfium is not installed (a bare producer), and for PDFs and TIFFs in buckets. Reads JSON lines on stdin::
+
+    {"path": "/data/a%20b.pdf"}
+    {"object": "bucket/key.tif", "kind": "tiff"}
+
+and answers each as ``detector.images.count_pages`` does, with ``broken`` (why there may be more pages) besides.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import BinaryIO
+from urllib.parse import unquote_to_bytes
+
+import msgspec
+
+from detector.errors import DetectorError, first_line
+from detector.memory import limit_memory
+from producer.errors import CannotCountError
+from producer.sources.page_count import PageCount, count_pages
+
+MEMORY_BYTES = 256 << 20
+"""Python, pypdf and s3fs take 90 MiB of it."""
+
+
+class Question(msgspec.Struct, frozen=True):
+    """What to count: a percent-encoded file name, or an object and its kind."""
+
+    path: str = ""
+    object: str = ""
+    kind: str = "pdf"
+
+
+class CountAnswer(msgspec.Struct, frozen=True):
+    """One line of this program, and of ``python -m detector.images.count_pages``."""
+
+    ok: bool
+    pages: int = 0
+    broken: str = ""
+    error: str = ""
+
+
+def serve(questions: BinaryIO, answers: BinaryIO) -> None:
+    """Answers one line after the other until the input ends."""
+    for line in questions:
+        limit_memory(MEMORY_BYTES)
+        try:
+            count = _count(msgspec.json.decode(line, type=Question))
+            answer = CountAnswer(True, count.pages, count.broken)
+        except CannotCountError as error:
+            answer = CountAnswer(False, error=str(error))
+        except MemoryError:
+            answer = CountAnswer(False, error=f"its pages cannot be counted within {MEMORY_BYTES >> 20} MiB")
+        answers.write(msgspec.json.encode(answer) + b"\n")
+        answers.flush()
+
+
+def _count(question: Question) -> PageCount:
+    if question.path:
+        try:
+            with Path(os.fsdecode(unquote_to_bytes(question.path))).open("rb") as stream:
+                return count_pages(stream, question.kind)
+        except OSError as error:
+            raise CannotCountError(error.strerror or str(error)) from error
+    from worker.storage.remote import s3, s3_errors
+
+    away: tuple[type[Exception], ...] = (DetectorError, *s3_errors())
+    try:
+        with s3().open(question.object, "rb") as stream:
+            return count_pages(stream, question.kind)
+    except away as error:
+        raise CannotCountError(first_line(error, 200)) from error
+
+
+if __name__ == "__main__":
+    serve(sys.stdin.buffer, sys.stdout.buffer)

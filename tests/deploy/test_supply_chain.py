@@ -1,0 +1,105 @@
+"""What a release ships is named: packages in a CycloneDX bill of materials, images of others by digest."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+from tests.tools import tool
+
+ROOT = Path(__file__).parents[2]
+
+
+def locked(lock: str) -> set[tuple[str, str]]:
+    """Names and versions in a lock file."""
+    return set(re.findall(r"^([a-z0-9.-]+)==(\S+)", (ROOT / "requirements" / f"{lock}.txt").read_text(), re.MULTILINE))
+
+
+def test_what_is_installed_is_checked_by_hash() -> None:
+    """By README's `make run`, by the image and by install.sh; and secrets stay out of the repository."""
+    for name in ("Makefile", "Dockerfile", "deploy/install.sh"):
+        text = (ROOT / name).read_text()
+        assert "--require-hashes" in text and "requirements/build.txt" in text, name
+    for lock in ("build", "local", "fleet"):
+        blocks = re.split(r"\n(?=[a-z0-9])", (ROOT / "requirements" / f"{lock}.txt").read_text())
+        assert all("--hash=sha256:" in block for block in blocks if "==" in block.splitlines()[0])
+    assert ".env" in (ROOT / ".gitignore").read_text().splitlines()
+
+
+def test_the_bill_of_materials_is_valid_and_names_every_locked_package(tmp_path: Path) -> None:
+    programs = Path(tool("cyclonedx-py", "make sbom")).parent
+    # The recipe as it stands, which validates what it writes; only the tool is not installed again.
+    words = [
+        "make",
+        "--silent",
+        "--old-file=.venv/.test-ready",
+        "VENV=.venv",
+        f"BIN={programs}",
+        "PIP=true",
+        "LOCKS=fleet",
+    ]
+    done = subprocess.run([*words, f"SBOM={tmp_path}", "sbom"], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    bill = json.loads((tmp_path / "ocrfleet-fleet.cdx.json").read_text())
+    assert bill["bomFormat"] == "CycloneDX" and bill["metadata"]["component"]["name"] == "ocrfleet"
+    listed = {(part["name"], part["version"]): part for part in bill["components"]}
+    assert listed.keys() == locked("fleet") and len(listed) > 40
+    for (name, version), part in listed.items():
+        assert part["purl"] == f"pkg:pypi/{name}@{version}"
+        assert part["externalReferences"][0]["hashes"], name
+
+
+DOCKER = """#!/bin/sh
+for image; do :; done
+test "$image" != "$DOCKER_LOST" || { echo "no route to $image" >&2; exit 1; }
+printf 'sha256:%s\\n' "$(printf %s "$image" | sha256sum | cut -c1-64)"
+"""
+
+
+def copied(folder: Path) -> Path:
+    for name in ("Dockerfile", "docker-compose.yml"):
+        shutil.copy(ROOT / name, folder)
+    shutil.copytree(ROOT / "deploy", folder / "deploy")
+    docker = folder / "bin" / "docker"
+    docker.parent.mkdir()
+    docker.write_text(DOCKER)
+    docker.chmod(0o755)
+    return folder
+
+
+def pin(folder: Path, *words: str, lost: str = "") -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "PATH": f"{folder / 'bin'}:{os.environ['PATH']}", "DOCKER_LOST": lost}
+    script = folder / "deploy" / "pin_images.sh"
+    return subprocess.run([script, *words], env=environment, capture_output=True, text=True)
+
+
+def text_of(folder: Path) -> str:
+    files = [folder / "Dockerfile", folder / "docker-compose.yml", *sorted(folder.glob("deploy/kubernetes/*.yaml"))]
+    return "".join(file.read_text() for file in files)
+
+
+def test_images_are_pinned_by_what_the_registry_says(tmp_path: Path) -> None:
+    folder = copied(tmp_path)
+    open_before = pin(folder, "--check")
+    assert open_before.returncode == 1 and "valkey/valkey:8" in open_before.stdout
+    before = text_of(folder)
+    unreachable = pin(folder, lost="redis:7.4-alpine")
+    assert unreachable.returncode == 1 and "nothing was changed" in unreachable.stderr
+    assert text_of(folder) == before, "all or nothing"
+    assert pin(folder).returncode == 0
+    once = text_of(folder)
+    pinned = re.findall(r"([a-z/]+[a-z]+:[\w.-]+)@sha256:([0-9a-f]{64})", once)
+    assert {"python", "dockerfile", "valkey", "prometheus", "redis"} <= {
+        name.partition(":")[0].split("/")[-1] for name, _ in pinned
+    }
+    assert all(hashlib.sha256(name.encode()).hexdigest() == digest for name, digest in pinned)
+    assert re.sub("@sha256:[0-9a-f]{64}", "", once) == re.sub("@sha256:[0-9a-f]{64}", "", before), (
+        "nothing else changes"
+    )
+    assert pin(folder).returncode == 0 and text_of(folder) == once, "twice is once"
+    assert pin(folder, "--check").returncode == 0
