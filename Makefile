@@ -20,7 +20,7 @@ LOCKED = $(BIN)/python -m pip --disable-pip-version-check --quiet install --requ
 JOBS ?= $(shell nproc)
 PARALLEL = --dist=loadfile --no-loadscope-reorder --numprocesses
 
-.PHONY: run web quick test lint bandit audit sbom lock bench faults train .data-given clean
+.PHONY: run web quick test lint bandit audit sbom lock release bench faults train .data-given clean
 
 run: $(VENV)/.run-ready ## detect text in IMAGES, results in OUT
 	$(BIN)/ocr-producer run "$(IMAGES)" -o "$(OUT)" --overlays
@@ -57,9 +57,14 @@ sbom: $(VENV)/.test-ready ## what a release ships, in SBOM/*.cdx.json (CycloneDX
 
 lock: $(VENV)/bin/python ## requirements/*.txt anew from pyproject.toml and constraints.txt, with hashes
 	$(PIP) uv
-	for lock in 'build requirements/build.in' 'local pyproject.toml --extra local' 'fleet pyproject.toml --extra worker --extra flower --extra s3'; do \
+	for lock in 'build requirements/build.in' 'local pyproject.toml --extra local' 'fleet pyproject.toml --extra worker --extra web --extra flower --extra s3'; do \
 	  set -- $$lock; name=$$1; shift; $(BIN)/uv pip compile --quiet --generate-hashes --universal --python-version 3.11 --no-header \
 	    --constraint constraints.txt "$$@" --output-file requirements/$$name.txt || exit 1; done
+
+release: $(VENV)/bin/python ## sdist and wheel in dist/, for an index: URL=https://... of the repository, REF=tag
+	@test -n "$(URL)" || { echo 'make release URL=https://github.com/OWNER/ocrfleet [REF=v0.1.0]'; exit 2; }
+	$(PIP) build twine
+	$(BIN)/python deploy/release.py "$(URL)" $(REF)
 
 bench: $(VENV)/.test-ready ## tables of speed and memory; takes minutes, wants a quiet machine
 	failed=; for script in tests/bench/bench_*.py; do echo "== $$script"; $(BIN)/python $$script || failed="$$failed $$script"; done; \

@@ -6,12 +6,13 @@ set -euo pipefail
 
 usage() {
   cat <<'USAGE'
-Usage: deploy/hub.sh [--dir FOLDER] [--port N] [--systemd] NAME_OR_ADDRESS...
+Usage: deploy/hub.sh [--dir FOLDER] [--port N] [--systemd | --compose] NAME_OR_ADDRESS...
 
   NAME_OR_ADDRESS  how workers and producers reach this machine: host names and IP addresses, the first is printed
   --dir FOLDER     where everything is kept; default /etc/ocrfleet-hub. Holds the CA's key: back it up, show nobody.
   --port N         of Redis with TLS; default 6380. Open it in the firewall.
   --systemd        also write and start ocrfleet-redis.service (needs root and redis-server)
+  --compose        also write compose.yaml and compose.env, and print the line that starts the hub with Docker Compose
 
 Example: sudo deploy/hub.sh --systemd hub.example.org 203.0.113.7
 USAGE
@@ -21,18 +22,21 @@ here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 folder=/etc/ocrfleet-hub
 port=6380
 systemd=
+compose=
 names=()
 while [ $# -gt 0 ]; do
   case $1 in
     --dir) folder=${2:?--dir needs a folder}; shift 2 ;;
     --port) port=${2:?--port needs a number}; shift 2 ;;
     --systemd) systemd=yes; shift ;;
+    --compose) compose=yes; shift ;;
     -h | --help) usage; exit 0 ;;
     -*) usage >&2; exit 2 ;;
     *) names+=("$1"); shift ;;
   esac
 done
 [ ${#names[@]} -gt 0 ] || { usage >&2; exit 2; }
+[ -z "$systemd$compose" ] || [ "$systemd$compose" = yes ] || { echo "hub.sh: --systemd or --compose, not both" >&2; exit 2; }
 case $port in *[!0-9]* | '') echo "hub.sh: --port needs a number, not $port" >&2; exit 2 ;; esac
 command -v openssl >/dev/null || { echo "hub.sh: needs openssl: apt-get install openssl" >&2; exit 2; }
 if [ -n "$systemd" ]; then
@@ -47,7 +51,8 @@ quietly() { # openssl talks on stderr also when all is well
 
 alternatives() { # DNS:hub.example.org,IP:203.0.113.7
   local name list=
-  for name in "${names[@]}"; do
+  # Compose's own services call it redis.
+  for name in "${names[@]}" ${compose:+redis}; do
     case $name in
       *[!0-9.]*:* | *:*) list+=,IP:$name ;;
       *[!0-9.]*) list+=,DNS:$name ;;
@@ -85,7 +90,15 @@ sed -e '/^#/d' -e '/^$/d' -e "s/>WORKER_PASSWORD/>$(cat worker.password)/" -e "s
 sed -e "s|/etc/redis/users.acl|$folder/users.acl|" -e "s|/etc/redis/tls/|$folder/|" -e "s/^tls-port .*/tls-port $port/" \
   "$here/redis/redis.conf" >redis.conf
 echo "dir $folder/data" >>redis.conf
-if [ "$(id -u)" = 0 ] && getent passwd redis >/dev/null; then
+if [ -n "$compose" ]; then
+  sed -i "s|^dir .*|dir /data|" redis.conf # the container's volume
+  if [ "$(id -u)" = 0 ]; then              # the containers' users: Redis' group 1000; everybody may read the CA
+    chgrp 1000 . ca.pem server.pem server.key users.acl redis.conf
+    chmod 0640 server.pem server.key users.acl redis.conf
+    chmod 0751 .
+    chmod 0644 ca.pem
+  fi
+elif [ "$(id -u)" = 0 ] && getent passwd redis >/dev/null; then
   chgrp redis . ca.pem server.pem server.key users.acl redis.conf
   chmod 0750 .
   chmod 0640 ca.pem server.pem server.key users.acl redis.conf
@@ -127,10 +140,41 @@ host=${names[0]}
 case $host in *:*) host="[$host]" ;; esac
 url() { echo "rediss://$1:$(cat "$1.password")@$host:$port/0?ssl_ca_certs=$2"; }
 authority=$(base64 <ca.pem | tr -d '\n')
-[ -n "$systemd" ] || printf 'Start Redis:\n  redis-server %s/redis.conf\n' "$folder"
-cat <<LINES
+if [ -n "$compose" ]; then
+  inside() { echo "rediss://$1:$(cat "$1.password")@redis:$port/0?ssl_ca_certs=$folder/ca.pem"; }
+  service() { # service NAME USER: its address, and the CA that the certificate is checked against
+    printf '  %s:\n    environment:\n      OCRFLEET_REDIS_URL: %s\n    volumes: ["%s/ca.pem:%s/ca.pem:ro"]\n' "$1" "$(inside "$2")" "$folder" "$folder"
+  }
+  for name in flower web; do
+    [ -s "$name.password" ] || openssl rand -hex 24 >"$name.password"
+  done
+  cat >compose.env <<SETTINGS
+OCRFLEET_REDIS_PASSWORD=of-no-use-here
+FLOWER_BASIC_AUTH=keeper:$(cat flower.password)
+OCRFLEET_WEB_TOKEN=$(cat web.password)
+SETTINGS
+  cat >compose.yaml <<COMPOSE
+# Made by deploy/hub.sh: Redis with TLS and users, on every address of this machine.
+services:
+  redis:
+    command: [valkey-server, "$folder/redis.conf"]
+    environment: {REDISCLI_AUTH: "$(cat hub.password)"}
+    healthcheck:
+      test: [CMD, valkey-cli, --tls, --cacert, "$folder/ca.pem", -h, localhost, -p, "$port", --user, hub, --no-auth-warning, ping]
+    ports: !override ["$port:$port"]
+    volumes: ["$folder:$folder:ro"]
+$(service worker worker)
+$(for name in beat flower exporter; do service "$name" hub; done)
+$(for name in producer watch web; do service "$name" producer; done)
+COMPOSE
+  printf 'Start the hub, with two workers, in a checkout on this machine:\n  docker compose --env-file %s/compose.env -f docker-compose.yml -f %s/compose.yaml up -d --build --scale worker=2\n' "$folder" "$folder"
+fi
+[ -n "$systemd$compose" ] || printf 'Start Redis:\n  redis-server %s/redis.conf\n' "$folder"
+[ -n "$compose" ] || cat <<LINES
 Hub (beat, Flower, exporter), in a checkout on this machine:
   sudo OCRFLEET_CA=$authority OCRFLEET_REDIS_URL='$(url hub /etc/ocrfleet/ca.pem)' deploy/install.sh --role hub
+LINES
+cat <<LINES
 Worker, in a checkout on each machine:
   sudo OCRFLEET_CA=$authority OCRFLEET_REDIS_URL='$(url worker /etc/ocrfleet/ca.pem)' deploy/install.sh
 Producer, in the shell that will run ocr-producer:

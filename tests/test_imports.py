@@ -38,6 +38,13 @@ def test_light_modules_load_nothing_heavy(statement: str) -> None:
     assert loaded_by(statement) & HEAVY == set()
 
 
+def test_the_page_needs_no_image_library() -> None:
+    """`ocrfleet[web]` installs none. (pypdf takes Pillow where it finds it, so it is hidden.)"""
+    hidden = sorted(HEAVY | {"PIL", "pyvips", "pypdfium2", "psutil"})
+    hide = f"sys.modules |= dict.fromkeys({hidden})"
+    assert "uvicorn" in loaded_by(f"{hide}; import producer.web.server, producer.web.app")
+
+
 def test_the_default_worker_never_imports_torch() -> None:
     loaded = loaded_by("import worker.tasks; from worker.tasks import _runner; _runner().detector()")
     assert {"cv2", "onnxruntime"} <= loaded

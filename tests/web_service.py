@@ -14,6 +14,7 @@ from pathlib import Path
 from producer import Client
 from tests.ports import free_port
 from tests.processes import wait_until
+from tests.web_schema import check_answer
 
 
 class Served:
@@ -63,11 +64,13 @@ class Served:
     def ask(
         self, method: str, path: str, body: bytes | None = None, headers: dict[str, str] | None = None
     ) -> tuple[int, dict[str, str], bytes]:
-        """Status, headers and body of an answer."""
+        """Status, headers and body of an answer, which is as the OpenAPI document has it."""
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
         connection.request(method, path, body, headers or {})
         answer = connection.getresponse()
-        return answer.status, {name.lower(): value for name, value in answer.getheaders()}, answer.read()
+        status, said, data = answer.status, {name.lower(): value for name, value in answer.getheaders()}, answer.read()
+        check_answer(method, path, status, said, data)
+        return status, said, data
 
     def problem(
         self, method: str, path: str, body: bytes | None = None, headers: dict[str, str] | None = None

@@ -2,6 +2,7 @@
 # The wheel as a user gets it: built, checked, installed in fresh environments outside the checkout, not editable.
 #   base      the producer: every command's --help, its size on disk
 #   [worker]  every command's --help; a job through a real redis-server, the producer in base and the worker in here
+#   [web]     every command's --help; a picture through the page's API, the service in here and the worker in [worker]
 #   [local]   a job on one machine
 # Takes the packages from PyPI, at the versions of constraints.txt. Usage: tests/wheel.sh
 set -euo pipefail
@@ -23,17 +24,18 @@ MOST_BASE_MB=60
 
 install() { # install ENVIRONMENT REQUIREMENT
   "$python" -m venv "$1"
-  "$1/bin/python" -m pip install --disable-pip-version-check --quiet --constraint "$checkout/constraints.txt" "$2"
+  # --no-compile: most of what pip would compile is never imported here.
+  "$1/bin/python" -m pip install --disable-pip-version-check --quiet --no-compile --constraint "$checkout/constraints.txt" "$2"
 }
 
 helps() { # helps ENVIRONMENT: every command of the three programs, and their versions, which are one
-  local program command versions
+  local program versions
   versions=$(for program in ocr-producer ocr-worker ocr-detector; do "$1/bin/$program" --version | sed 's/.* //'; done | sort -u)
   [ "$(echo "$versions" | wc -l)" = 1 ] || { echo "$1: several versions: $versions"; exit 1; }
   for program in producer worker detector; do
-    for command in $("$1/bin/python" -P -c "from $program.cli.main import COMMANDS; print(*COMMANDS)"); do
-      "$1/bin/ocr-$program" "$command" --help >said 2>&1 || { cat said; echo "$1: ocr-$program $command --help fails"; exit 1; }
-    done
+    # shellcheck disable=SC2016  # the inner bash expands
+    "$1/bin/python" -P -c "from $program.cli.main import COMMANDS; print(*COMMANDS, sep='\n')" | xargs -P 2 -I {} bash -c \
+      '"$1" "$2" --help >"said.$2" 2>&1 || { cat "said.$2"; echo "$1 $2 --help fails"; exit 1; }' - "$1/bin/ocr-$program" {} || exit 1
   done
   echo "$1: all commands' --help, version $versions"
 }
@@ -111,6 +113,25 @@ pids+=($!)
 base/bin/ocr-producer enqueue in --job pair --transfer redis --watch --quiet || { tail -5 worker.log; exit 1; }
 base/bin/ocr-producer collect pair -o pair --quiet
 looks_right worker pair
+
+install web "${wheel}[web]"
+helps web
+port=$("$python" -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])')
+OCRFLEET_WEB_TRANSFER=redis web/bin/ocr-producer serve --port "$port" --folder "$work/pages" 2>web.log &
+pids+=($!)
+for _ in $(seq 600); do grep -q '^ready at ' web.log && break; sleep 0.1; done
+base/bin/python -P - "$(sed -n 's/^ready at //p' web.log)" <<'PYTHON' || { tail -n 5 web.log worker.log; exit 1; }
+import sys
+
+from producer import Client
+
+client = Client(sys.argv[1])
+record = client.detect("in/0.jpg")
+assert record.status == "ok" and record.boxes, record
+job = client.submit(["in/sheets.tif"])
+assert [len(record.boxes) > 0 for record in job.results()] == [True] * 3
+print("web: a picture and a job of 3 pages through the API, boxes in each")
+PYTHON
 unset OCRFLEET_REDIS_URL
 
 install local "${wheel}[local]"

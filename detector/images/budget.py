@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable
+from ctypes.util import find_library
 from dataclasses import replace
+from importlib.util import find_spec
 
 from detector.errors import TooLarge
 from detector.images.header import Header
@@ -39,8 +42,18 @@ _VIPS_CACHE_IN_BASE_BYTES = 12 * 2**20
 _PILLOW_BYTES_PER_PIXEL = {"gif": 14, "jp2": 20, "avif": 14, "heif": 14}  # others: picture and average
 
 
+@functools.cache
+def has_vips() -> bool:
+    """Whether pyvips and a libvips are installed. Without them pages are held whole, and large ones are refused."""
+    return find_spec("pyvips") is not None and (
+        find_spec("_libvips") is not None or find_library("vips") is not None  # that of pyvips-binary, the system's
+    )
+
+
 def by_vips(header: Header) -> bool:
     """Whether libvips opens this page: every TIFF it can, large PNG and WebP, and WebP that is not plain."""
+    if not has_vips():
+        return False
     if header.kind == "tiff":
         return header.streams
     if header.kind == "webp" and header.channels != 3:
@@ -90,7 +103,8 @@ def decoded_bytes(header: Header, limit_side: int) -> int:
 def in_strips(header: Header, limit_side: int) -> bool:
     """Whether a page is better read in strips (`images.open_strips`) than whole: large, upright and row by row."""
     return (
-        (header.kind == "jpeg" or by_vips(header))
+        has_vips()
+        and (header.kind == "jpeg" or by_vips(header))
         and header.streams
         and header.orientation == 1
         and header.held_bytes <= STRIPS_FROM_BYTES

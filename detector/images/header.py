@@ -11,9 +11,8 @@ from typing import Any, BinaryIO
 
 from PIL import Image, UnidentifiedImageError
 
-from detector.errors import CorruptImage, NotFound, UnsupportedFormat
+from detector.errors import CorruptImage, NotFound
 from detector.images import tiff
-from detector.images.sniff import READABLE, SNIFFED_BYTES, kind_of, known_but_unread
 
 ORIENTATION_TAG = 274  # EXIF 2.3, tag 0x0112
 
@@ -80,26 +79,6 @@ class Header:
     def upright_size(self) -> tuple[int, int]:
         """(width, height) in pixels once the orientation is applied."""
         return (self.height, self.width) if self.orientation >= 5 else (self.width, self.height)
-
-
-def sniff(file: BinaryIO, name: str) -> str:
-    """The kind of a file by its first bytes; its name is not trusted.
-
-    Raises:
-        CorruptImage: the file is empty.
-        UnsupportedFormat: it is nothing this program reads.
-    """
-    file.seek(0)
-    start = file.read(SNIFFED_BYTES)
-    file.seek(0)
-    if not start:
-        raise CorruptImage(f"{name}: the file is empty (0 bytes)")
-    if (kind := kind_of(start, name)) is not None:
-        return kind
-    if (known := known_but_unread(start)) is not None:
-        what, remedy = known
-        raise UnsupportedFormat(f"{name}: {what}; {remedy or f'convert it to one of {READABLE}'}")
-    raise UnsupportedFormat(f"{name}: not an image; expected {READABLE}")  # never a byte of it: records travel
 
 
 def read_header(file: BinaryIO, kind: str, name: str, page: int = 0) -> Header:

@@ -24,9 +24,9 @@ from detector.images.decode import Pixels, decode_pillow, decode_webp
 from detector.images.decoders.damage import Decoded
 from detector.images.decoders.jpeg import decode_jpeg
 from detector.images.decoders.tiff import decode_tiff, is_whole
-from detector.images.header import Header, count_frames, read_header, sniff
+from detector.images.header import Header, count_frames, read_header
 from detector.images.sizes import target_size
-from detector.images.sniff import PAGED_KINDS, SNIFFED_BYTES, kind_of
+from detector.images.sniff import PAGED_KINDS, SNIFFED_BYTES, kind_of, sniff
 from detector.images.source import Source, opened
 
 if TYPE_CHECKING:
@@ -255,7 +255,7 @@ def _decode(file: BinaryIO, header: Header, target: tuple[int, int], name: str, 
         from detector.images.vips import decode_vips
 
         return Decoded(decode_vips(file, header, target, name))
-    if header.kind == "webp":
+    if header.kind == "webp" and header.channels == 3:
         return Decoded(decode_webp(file, header, name))
     pixels = decode_pillow(file, header, target, name)
     if header.kind == "avif":

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import struct
+from typing import BinaryIO
+
+from detector.errors import CorruptImage, UnsupportedFormat
 
 SNIFFED_BYTES = 1024
 """A PDF may begin this late in its file; everything else is known by its first 32 bytes."""
@@ -46,6 +49,26 @@ _ARCHIVES = (b"PK", b"7z\xbc\xaf", b"Rar!", b"\x28\xb5\x2f\xfd", b"\x1f\x8b", b"
 _HEIF_BRANDS = frozenset((b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"))
 _AVIF_BRANDS = frozenset((b"avif", b"avis"))
 _DIB_HEADERS = (40, 52, 56, 64, 108, 124)
+
+
+def sniff(file: BinaryIO, name: str) -> str:
+    """The kind of a file by its first bytes; its name is not trusted.
+
+    Raises:
+        CorruptImage: the file is empty.
+        UnsupportedFormat: it is nothing this program reads.
+    """
+    file.seek(0)
+    start = file.read(SNIFFED_BYTES)
+    file.seek(0)
+    if not start:
+        raise CorruptImage(f"{name}: the file is empty (0 bytes)")
+    if (kind := kind_of(start, name)) is not None:
+        return kind
+    if (known := known_but_unread(start)) is not None:
+        what, remedy = known
+        raise UnsupportedFormat(f"{name}: {what}; {remedy or f'convert it to one of {READABLE}'}")
+    raise UnsupportedFormat(f"{name}: not an image; expected {READABLE}")  # never a byte of it: records travel
 
 
 def kind_of(start: bytes, name: str = "") -> str | None:

@@ -19,16 +19,18 @@ import os
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import IO, Any
 from urllib.parse import quote, unquote_to_bytes, urlsplit
+
+from msgspec import structs
 
 from detector.atomic import atomic_write
 from producer.errors import ProducerError
 from producer.job.manifest import ManifestIndex
 from producer.job.results_file import iter_records
 from producer.output import documents
-from producer.output.naming import safe_name
+from producer.output.naming import write_new
 from producer.output.overlays import PageImages
 from producer.output.pagexml import page_xml
 from worker.messages import BoxRecord, ImageRecord
@@ -60,6 +62,7 @@ def export_results(
     tell: documents.Tell = lambda line: None,
     *,
     page_images: bool = False,
+    hide: str = "",
 ) -> Path:
     """Converts a job's results.
 
@@ -69,6 +72,7 @@ def export_results(
         destination: file or folder to write; default: a name inside `out`, replaced if it is there.
         tell: is given a line about each document that could not be written.
         page_images: also write the pages of PDFs and TIFFs as JPEGs into `out/page-images`, and name these.
+        hide: a folder, with `/` at its end: files below it are named relative to it, also in reasons of failures.
 
     Returns:
         The file or folder written. It appears when it is complete.
@@ -91,7 +95,7 @@ def export_results(
         listed = out / "manifest.jsonl"
         manifest = stack.enter_context(ManifestIndex(listed)) if listed.is_file() else None
         pictures = PageImages(out) if page_images and manifest is not None else None
-        source = _Source(results, manifest, pictures)
+        source = _Source(results, manifest, pictures, hide)
         if pictures is not None and manifest is not None:
             for problem in pictures.write(source.ok(), manifest):
                 tell(problem)
@@ -127,14 +131,18 @@ def _named(destination: Path, *, folder: bool) -> Path:
 class _Source:
     """A job's records, as often as a writer needs them."""
 
-    def __init__(self, results: Path, manifest: ManifestIndex | None, pictures: PageImages | None) -> None:
+    def __init__(self, results: Path, manifest: ManifestIndex | None, pictures: PageImages | None, hide: str) -> None:
         self._results = results
         self._manifest = manifest
         self._pictures = pictures
+        self._hide = hide
 
     def all(self) -> Iterator[ImageRecord]:
-        records = iter_records(self._results)
-        return map(self._pictures.renamed, records) if self._pictures else records
+        for record in iter_records(self._results):
+            if self._hide and record.error is not None:
+                error = structs.replace(record.error, message=record.error.message.replace(self._hide, ""))
+                record = structs.replace(record, error=error)
+            yield self._pictures.renamed(record) if self._pictures else record
 
     def ok(self) -> Iterator[ImageRecord]:
         return (record for record in self.all() if record.status == "ok")
@@ -153,7 +161,7 @@ class _Source:
         line = self._manifest.line(record.index) if self._manifest else None
         if line is None or not line.uri.startswith("file://"):
             return quote(record.image)
-        return quote(unquote_to_bytes(urlsplit(line.uri).path))
+        return quote(unquote_to_bytes(urlsplit(line.uri).path).removeprefix(os.fsencode(self._hide)))
 
 
 def _write_folder(
@@ -167,7 +175,7 @@ def _write_folder(
         table = csv.writer(names)
         table.writerow(("file", "image", "page", "index"))
         for record in source.ok():
-            name = _write_new(part, record, source.is_paged(record), ending, render(record))
+            name = write_new(part, record, source.is_paged(record), ending, render(record))
             table.writerow((csv_text(str(name)), csv_text(record.image), record.page, record.index))
 
 
@@ -187,24 +195,6 @@ def _new_folder(target: Path, *, replace: bool) -> Iterator[Path]:
     if target.exists():
         shutil.rmtree(target)
     part.replace(target)
-
-
-def _write_new(folder: Path, record: ImageRecord, paged: bool, ending: str, text: str) -> PurePosixPath:
-    """Writes `a.txt` for `a.jpg`; if `a.png` took that name, `a.jpg.txt`; if that is taken too, with the index."""
-    short = safe_name(record.image, record.page, paged=paged)
-    full = safe_name(record.image, record.page, paged=paged, suffix=True)
-    numbered = full.with_name(f"{full.name}_{record.index}")
-    for name in (short, full, numbered):
-        file = name.with_name(name.name + ending)
-        path = folder / file
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with path.open("x", encoding="utf-8") as stream:
-                stream.write(text)
-            return file
-        except FileExistsError:
-            continue
-    raise FileExistsError(17, f"two results for index {record.index}", str(folder / numbered))
 
 
 def icdar_text(record: ImageRecord) -> str:
@@ -289,31 +279,38 @@ def labelstudio_task(record: ImageRecord, path: str) -> dict[str, Any]:
             "name": record.image,
             "page": record.page,
         },
-        "predictions": [
-            {
-                "model_version": record.model.name if record.model else "ocrfleet",
-                "score": round(sum(box.score for box in record.boxes) / len(record.boxes), 4) if record.boxes else 0.0,
-                "result": [_labelstudio_region(record, number, box) for number, box in enumerate(record.boxes)],
-            }
-        ],
+        "predictions": [labelstudio_prediction(record)],
     }
 
 
-def _labelstudio_region(record: ImageRecord, number: int, box: BoxRecord) -> dict[str, Any]:
+def labelstudio_prediction(
+    record: ImageRecord, *, from_name: str = "label", to_name: str = "image", label: str = "Text"
+) -> dict[str, Any]:
+    """A page's boxes as polygons, for the tag ``from_name`` over the picture ``to_name``."""
+
+    def region(number: int, box: BoxRecord) -> dict[str, Any]:
+        return {
+            "id": f"{record.index}-{number}",
+            "type": "polygonlabels",
+            "from_name": from_name,
+            "to_name": to_name,
+            "original_width": record.width,
+            "original_height": record.height,
+            "image_rotation": 0,
+            "score": round(box.score, 4),
+            "value": {  # percent of the page's width and height
+                "points": [
+                    [round(x * 100 / record.width, 4), round(y * 100 / record.height, 4)] for x, y in box.outline
+                ],
+                "closed": True,
+                "polygonlabels": [label],
+            },
+        }
+
     return {
-        "id": f"{record.index}-{number}",
-        "type": "polygonlabels",
-        "from_name": "label",
-        "to_name": "image",
-        "original_width": record.width,
-        "original_height": record.height,
-        "image_rotation": 0,
-        "score": round(box.score, 4),
-        "value": {  # percent of the page's width and height
-            "points": [[round(x * 100 / record.width, 4), round(y * 100 / record.height, 4)] for x, y in box.outline],
-            "closed": True,
-            "polygonlabels": ["Text"],
-        },
+        "model_version": record.model.name if record.model else "ocrfleet",
+        "score": round(sum(box.score for box in record.boxes) / len(record.boxes), 4) if record.boxes else 0.0,
+        "result": [region(number, box) for number, box in enumerate(record.boxes)],
     }
 
 

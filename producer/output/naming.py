@@ -2,9 +2,10 @@
 
 import hashlib
 import re
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 
 from detector.errors import printable
+from worker.messages import ImageRecord
 
 PAGE_OF_PDF = ".pdf"
 NAME_BYTES = 180  # below the 255 of every common file system, with room for endings
@@ -30,6 +31,38 @@ def safe_name(image: str, page: int, *, paged: bool, suffix: bool = False) -> Pu
     stem, ending = _split(parts.pop())
     name = stem + (ending if suffix else "") + (f"_p{page + 1:04d}" if paged else "")
     return PurePosixPath(*parts, name)
+
+
+def write_new(folder: Path, record: ImageRecord, paged: bool, ending: str, text: str) -> PurePosixPath:
+    """Writes a text for a page: `a.txt` for `a.jpg`; if `a.png` took that name, `a.jpg.txt`; then with the index.
+
+    Args:
+        folder: where to.
+        record: of the page.
+        paged: its file has several.
+        ending: of the new file.
+        text: what goes into it.
+
+    Returns:
+        The new file's name below the folder.
+
+    Raises:
+        FileExistsError: there are two results of one index.
+    """
+    short = safe_name(record.image, record.page, paged=paged)
+    full = safe_name(record.image, record.page, paged=paged, suffix=True)
+    numbered = full.with_name(f"{full.name}_{record.index}")
+    for name in (short, full, numbered):
+        file = name.with_name(name.name + ending)
+        path = folder / file
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with path.open("x", encoding="utf-8") as stream:
+                stream.write(text)
+            return file
+        except FileExistsError:
+            continue
+    raise FileExistsError(17, f"two results for index {record.index}", str(folder / numbered))
 
 
 def _split(name: str) -> tuple[str, str]:

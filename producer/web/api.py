@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import json
 import shutil
 import time
@@ -17,8 +18,6 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-from detector.models import list_models, load_card
-from detector.reading.models import list_readers, reader_path
 from detector.thresholds import SHAPES
 from producer.output.documents import NEED_IMAGES
 from producer.web.openapi import document
@@ -46,17 +45,22 @@ def service_of(request: Request) -> Service:
 
 def _number(request: Request, name: str, default: int, least: int, most: int) -> int:
     text = request.query_params.get(name, str(default))
-    return _whole(name, text, least, most)
+    return whole_number(name, text, least, most)
 
 
-def _whole(name: str, text: str, least: int, most: int) -> int:
+def whole_number(name: str, text: str, least: int, most: int) -> int:
+    """A parameter of an address.
+
+    Raises:
+        Problem: 400.
+    """
     if not text.isascii() or not text.isdecimal() or len(text) > 18 or not least <= int(text) <= most:
         raise Problem(400, f"{name} is not a whole number from {least} to {most}", f"leave {name} out, or mend it")
     return int(text)
 
 
 def _limit_side(text: str) -> int:
-    return _whole("limit_side", text, 32, 8192) if text.strip() else 0
+    return whole_number("limit_side", text, 32, 8192) if text.strip() else 0
 
 
 def _options(asked: Mapping[str, str]) -> PageOptions:
@@ -97,6 +101,8 @@ async def _receive(request: Request, *, archives: bool, most_files: int, name: s
                 limit_side=_limit_side(asked.get("limit_side", "")),
                 options=_options(asked),
                 quick=quick,
+                fingerprint=received.fingerprint(asked),
+                webhook=service.check_webhook(asked.get("webhook", "").strip()),
             )
             accepted = True  # from here on the folder is the service's
             return name, await run_in_threadpool(service.accept, folder, name, job)
@@ -142,8 +148,6 @@ async def create_job(request: Request) -> Response:
     """POST /jobs: files, a zip, a PDF, or addresses under OCRFLEET_ROOTS."""
     service = service_of(request)
     name = service.new_name(request.headers.get("idempotency-key", ""))
-    if service.store.has(name):
-        return _accepted(request, name, await run_in_threadpool(service.status, name), 200)
     if request.headers.get("content-type", "").partition(";")[0].strip().lower() == "application/json":
         new = await _create_from_addresses(request, name)
     else:
@@ -151,28 +155,45 @@ async def create_job(request: Request) -> Response:
     return _accepted(request, name, await run_in_threadpool(service.status, name), 202 if new else 200)
 
 
-async def _create_from_addresses(request: Request, name: str) -> bool:
-    service = service_of(request)
+async def read_json(request: Request) -> Any:
+    """The body of a request.
+
+    Raises:
+        Problem: too large, too slow, or no JSON.
+    """
     body = bytearray()
     try:
-        async with asyncio.timeout(service.web.idle_s):
+        async with asyncio.timeout(service_of(request).web.idle_s):
             async for chunk in request.stream():
                 body += chunk
                 if len(body) > MOST_JSON_BYTES:
                     raise Problem(413, "more than 256 KiB of JSON", "name the folder the files lie in")
-        given = json.loads(body)
+        return json.loads(body)
     except TimeoutError:
         raise Problem(408, "the request came too slowly", "send it again") from None
-    except ValueError:
+    except (ValueError, RecursionError):
         raise Problem(400, "the body is not JSON", 'send {"uris": ["file:///scans/2026"]}') from None
-    if not isinstance(given, dict) or set(given) - {"uris", "limit_side", *OPTIONS}:
+
+
+async def _create_from_addresses(request: Request, name: str) -> bool:
+    service, given = service_of(request), await read_json(request)
+    if not isinstance(given, dict) or set(given) - {"uris", "limit_side", "webhook", *OPTIONS}:
         raise Problem(400, "the body is not an object with uris", 'send {"uris": [...], "limit_side": 960}')
     sources = await run_in_threadpool(service.check_sources, given.get("uris"))
     await run_in_threadpool(service.check_room)
     side = _limit_side(str(given.get("limit_side") or ""))
     options = _options({name: str(given[name]) for name in OPTIONS if given.get(name) is not None})
+    webhook = service.check_webhook(str(given.get("webhook") or ""))
     folder = await run_in_threadpool(service.store.new_upload)
-    job = WebJob(created=time.time(), title=sources[0], sources=sources, limit_side=side, options=options)
+    job = WebJob(
+        created=time.time(),
+        title=sources[0],
+        sources=sources,
+        limit_side=side,
+        options=options,
+        fingerprint=hashlib.sha256(msgspec.json.encode(given, order="deterministic")).hexdigest(),
+        webhook=webhook,
+    )
     return await run_in_threadpool(service.accept, folder, name, job)
 
 
@@ -275,31 +296,6 @@ def delete_job(request: Request) -> Response:
     return Response(status_code=204)
 
 
-def models(request: Request) -> Response:
-    """GET /models: what is installed on this machine, and the limits of uploads."""
-    service = service_of(request)
-    found = []
-    for name in list_models():
-        card = load_card(name)
-        scores = card.details.get("scores")
-        found.append(
-            {
-                "name": name, "precision": card.precision, "bytes": card.path.stat().st_size, "sha256": card.sha256,
-                "scores": scores if isinstance(scores, dict) else {}, "chosen": name == service.settings.model,
-            }
-        )  # fmt: skip
-    web = service.web
-    return JSONResponse(
-        {
-            "models": found,
-            "readers": [{"name": name, "bytes": reader_path(name).stat().st_size} for name in list_readers()],
-            "limit_side": service.settings.limit_side,
-            "profile": service.settings.profile.name,
-            "limits": {"files": web.max_files, "file_mb": web.max_file_mb, "quota_mb": web.quota_mb},
-        }
-    )
-
-
 def workers(request: Request) -> Response:
     """GET /workers: who has reported lately."""
     return JSONResponse({"workers": service_of(request).workers()})
@@ -323,6 +319,5 @@ ROUTES = [
     Route(f"{BASE}/jobs/{{job}}/retry", retry_job, methods=["POST"]),
     Route(f"{BASE}/jobs/{{job}}/cancel", cancel_job, methods=["POST"]),
     Route(f"{BASE}/workers", workers, methods=["GET"]),
-    Route(f"{BASE}/models", models, methods=["GET"]),
     Route(f"{BASE}/openapi.json", openapi, methods=["GET"]),
 ]

@@ -20,6 +20,7 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp
 
 from producer.errors import ProducerError
+from producer.web import labelstudio, models
 from producer.web.api import MOST_WATCHERS, ROUTES, service_of
 from producer.web.guard import COOKIE, COOKIE_S, Guard, same_text, sign
 from producer.web.problem import Problem
@@ -169,7 +170,8 @@ def make_app(service: Service, *, is_private: bool = False) -> ASGIApp:
         finally:
             expiring.cancel()
             service.stopping = True
-            await run_in_threadpool(service.runner.stop)
+            await run_in_threadpool(service.stop)
+            app.state.exporter.stop()
 
     async def expire() -> None:
         while True:
@@ -182,6 +184,8 @@ def make_app(service: Service, *, is_private: bool = False) -> ASGIApp:
     app = Starlette(
         routes=[
             *ROUTES,
+            *models.ROUTES,
+            *labelstudio.ROUTES,
             *(_file(name) for name in ("index.html", "login.html", "docs.html")),
             Route("/login", login, methods=["POST"]),
             Route("/logout", logout, methods=["POST"]),
@@ -203,6 +207,7 @@ def make_app(service: Service, *, is_private: bool = False) -> ASGIApp:
     )
     app.router.redirect_slashes = False  # a wrong address is told, not mended with the Host header that came
     app.state.service = service
+    app.state.exporter = models.Exporter(service.web.folder / "models")
     app.state.upload_slots = asyncio.Semaphore(service.web.max_requests)
     app.state.watchers = asyncio.Semaphore(MOST_WATCHERS)
     return Guard(app, service.web)

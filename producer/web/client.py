@@ -77,15 +77,17 @@ class Client:
         job.delete()
         return records[0]
 
-    def submit(self, paths: Iterable[str | Path], *, limit_side: int = 0, key: str = "") -> Job:
+    def submit(self, paths: Iterable[str | Path], *, limit_side: int = 0, key: str = "", webhook: str = "") -> Job:
         """Send files as one job. Sent again after a lost connection, they are still one job.
 
         Args:
             paths: images, PDFs, zips.
             limit_side: long side the network sees at most, pixels; 0 leaves it to the workers.
-            key: the same key gives the same job; default: a new one.
+            key: the same key with the same files gives the same job; default: a new one.
+            webhook: an address that the service tells when the job has ended (OCRFLEET_WEBHOOK_HOSTS).
         """
-        form = _Form([Path(path) for path in paths], {"limit_side": str(limit_side)} if limit_side else {})
+        fields = ({"limit_side": str(limit_side)} if limit_side else {}) | ({"webhook": webhook} if webhook else {})
+        form = _Form([Path(path) for path in paths], fields)
         headers = {"Content-Type": form.content_type, "Idempotency-Key": key or str(uuid.uuid4())}
         return Job(self, json.loads(self._send("POST", f"{BASE}/jobs", form.parts, headers=headers).read())["job"])
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import hmac
 import time
@@ -16,8 +17,9 @@ from producer.web.settings import WebSettings
 
 COOKIE = "ocrfleet"
 COOKIE_S = 12 * 3600
-# The way in, and what a load balancer asks.
-OPEN = ("/login", "/healthz", "/readyz", "/static/login.js", "/static/page.css", "/static/i18n.js", "/static/icon.svg")
+# The way in.
+OPEN = ("/login", "/static/login.js", "/static/page.css", "/static/i18n.js", "/static/icon.svg")
+PROBES = ("/healthz", "/readyz")  # Kubernetes and compose ask by address, whatever OCRFLEET_WEB_HOSTS says
 SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
 SECURITY_HEADERS = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; "
@@ -95,6 +97,8 @@ class Guard:
         Raises:
             Problem: the request is refused.
         """
+        if scope["path"] in PROBES and scope["method"] in SAFE_METHODS:
+            return False
         headers = Headers(scope=scope)
         host = headers.get("host", "")
         name = (urlsplit(f"//{host}").hostname or "") if _is_plain(host) else ""
@@ -106,7 +110,7 @@ class Guard:
             return False  # no browser adds that header by itself: no other site can have made this request
         if scope["method"] not in SAFE_METHODS and not _is_same_site(headers, host):
             raise Problem(403, "this request was made by a page of another site", "use the page of this service")
-        if not self._settings.token or scope["path"] in OPEN:
+        if not self._settings.token or scope["path"] in OPEN or _knows_password(headers, self._settings.token):
             return False
         cookie = HTTPConnection(scope).cookies.get(COOKIE, "")
         if is_signed(self._settings.token, cookie, time.time()):
@@ -123,6 +127,18 @@ def _is_plain(host: str) -> bool:
 def _bearer(headers: Headers) -> str:
     scheme, _, token = headers.get("authorization", "").partition(" ")
     return token.strip() if scheme.lower() == "bearer" else ""
+
+
+def _knows_password(headers: Headers, token: str) -> bool:
+    """Basic authentication with any name: what Label Studio offers. Browsers may add it by themselves."""
+    scheme, _, value = headers.get("authorization", "").partition(" ")
+    if scheme.lower() != "basic":
+        return False
+    try:
+        password = base64.b64decode(value.strip(), validate=True).partition(b":")[2].decode()
+    except ValueError:
+        return False
+    return same_text(password, token)
 
 
 def _is_same_site(headers: Headers, host: str) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path, PurePosixPath
 
-from detector.images.header import sniff
+from detector.images.sniff import sniff
 from detector.images.suffixes import IMAGE_SUFFIXES
 from producer.sources.archive import archive_kind
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from producer.output.formats import FORMATS
@@ -49,6 +50,8 @@ def _schemas() -> Json:
         warnings={"type": "array", "items": _TEXT},
         results_bytes=_COUNT,
         results_file=_TEXT,
+        webhook={"type": "string", "description": "Who is told when it has ended."},
+        told={"type": "string", "description": "sent, or why that was given up; empty while it is tried."},
         own={"type": "boolean", "description": "false: another program's job on the same broker, counts only"},
     )
     point: Json = {"type": "array", "items": _NUMBER, "minItems": 2, "maxItems": 2}
@@ -77,8 +80,38 @@ def _schemas() -> Json:
     failure = _object(
         "index image page type message", index=_or_null(_COUNT), image=_TEXT, page=_COUNT, type=_TEXT, message=_TEXT
     )
+    export = _object(
+        "export model size state seconds said bytes",
+        export=_TEXT,
+        model=_TEXT,
+        size=_COUNT,
+        state={"enum": ["running", "done", "failed"]},
+        seconds=_or_null(_NUMBER),
+        said={"type": "string", "description": "The last line of ocr-detector export."},
+        bytes=_COUNT,
+    )
+    worker = _object(
+        "worker profile version peak_rss_mb seconds_since_page",
+        worker=_TEXT,
+        profile=_TEXT,
+        version=_TEXT,
+        peak_rss_mb=_or_null(_NUMBER),
+        seconds_since_page=_or_null(_NUMBER),
+    )
+    model = _object(
+        "name precision bytes sha256 scores chosen",
+        name=_TEXT,
+        precision=_TEXT,
+        bytes=_COUNT,
+        sha256=_TEXT,
+        scores={"type": "object"},
+        chosen={"type": "boolean"},
+    )
     problem = _object("title status detail remedy", type=_TEXT, title=_TEXT, status=_COUNT, detail=_TEXT, remedy=_TEXT)
-    return {"Job": job, "Record": record, "Page": page, "Failure": failure, "Problem": problem}
+    return {
+        "Job": job, "Record": record, "Page": page, "Failure": failure, "Export": export, "Worker": worker,
+        "Model": model, "Problem": problem,
+    }  # fmt: skip
 
 
 def _answer(text: str, schema: Json | None = None, media: str = "application/json") -> Json:
@@ -88,7 +121,8 @@ def _answer(text: str, schema: Json | None = None, media: str = "application/jso
 def _problems(*codes: int) -> Json:
     said = {
         400: "Not understood.", 403: "Not allowed.", 404: "No such job.", 408: "Too slow.", 409: "Not in this state.",
-        413: "Too large, too many, or the quota is used up.", 415: "Nothing that can be read.", 422: "No page in it.",
+        413: "Too large, too many, or the quota is used up.", 415: "Nothing that can be read.",
+        422: "No page in it, or the Idempotency-Key was used with other files.",
         429: "Too many at a time; see Retry-After.", 503: "The broker is away or full; see Retry-After.",
         401: "The token is missing or wrong.", 421: "The Host header names another host.", 507: "The disk is full.",
     }  # fmt: skip
@@ -128,6 +162,61 @@ def _form(several: bool) -> Json:
     return {"multipart/form-data": {"schema": _object("files", files=files, **_OPTIONS)}}
 
 
+def _path(name: str) -> Json:
+    return {"name": name, "in": "path", "required": True, "schema": {"type": "string", "maxLength": 128}}
+
+
+def _model_paths(listed: Callable[[str, str], Json]) -> Json:
+    models = _object(
+        "models readers limit_side profile limits can_export",
+        models={"type": "array", "items": _ref("Model")},
+        readers={"type": "array", "items": _object("name bytes", name=_TEXT, bytes=_COUNT)},
+        limit_side=_COUNT,
+        profile=_TEXT,
+        limits=_object("files file_mb quota_mb", files=_COUNT, file_mb=_COUNT, quota_mb=_COUNT),
+        can_export={"type": "boolean"},
+    )
+    export = _answer("The export.", _ref("Export"))
+    size: Json = {"type": "integer", "minimum": 320, "maximum": 1536, "multipleOf": 32, "default": 800}
+    return {
+        "/models": {
+            "get": _operation("What is installed, and the limits.", {"200": _answer("Models.", models), **_problems()})
+        },
+        "/models/{model}/export": {
+            "parameters": [_path("model")],
+            "post": _operation(
+                "Export it to ONNX, height and width fixed. Needs torch beside the service.",
+                {"202": export, **_problems(400, 403, 404, 409, 413, 429, 507)},
+                parameters=[_query("size", "Height and width, pixels.", size)],
+            ),
+        },
+        "/exports": {"get": _operation("All exports.", {"200": listed("exports", "Export"), **_problems()})},
+        "/exports/{export}": {
+            "parameters": [_path("export")],
+            "get": _operation("How it stands.", {"200": export, **_problems(404)}),
+            "delete": _operation("Stop and remove it.", {"204": _answer("It is gone."), **_problems(403, 404)}),
+        },
+        "/exports/{export}/{kind}": {
+            "parameters": [
+                _path("export"),
+                {"name": "kind", "in": "path", "required": True, "schema": {"enum": ["onnx", "json"]}},
+            ],
+            "get": _operation(
+                "Its file: the network (onnx), or the card with its thresholds (json).",
+                {
+                    "200": {
+                        "description": "The file.",
+                        "content": {
+                            media: {"schema": {}} for media in ("application/octet-stream", "application/json")
+                        },
+                    },
+                    **_problems(404),
+                },
+            ),
+        },
+    }
+
+
 def document() -> Json:
     """The whole document."""
     options = [_query(name, "Instead of the workers' own.", schema) for name, schema in _OPTIONS.items()]
@@ -137,8 +226,12 @@ def document() -> Json:
     accepted = _answer("Accepted: nothing that is accepted is lost. Location says where.", _ref("Job"))
     limit = _query("limit", "At most so many.", {"type": "integer", "minimum": 1, "maximum": 1000})
     upload = (400, 403, 404, 408, 413, 415, 429, 503, 507)
-    addresses = _object("uris", uris={"type": "array", "items": _TEXT}, **_OPTIONS)
+    addresses = _object("uris", uris={"type": "array", "items": _TEXT}, webhook=_TEXT, **_OPTIONS)
+    webhook = _query("webhook", "An address that is told when the job has ended; see OCRFLEET_WEBHOOK_HOSTS.", _TEXT)
     key: Json = {"name": "Idempotency-Key", "in": "header", "schema": {"type": "string", "maxLength": 255}}
+
+    # Of one event, as Schemathesis and OpenAPI 3.2 (itemSchema) see it; data holds a Job.
+    event = _object("data", data=_TEXT, event={"enum": ["message", "end", "gone"]})
 
     def listed(name: str, schema: str) -> Json:
         return _answer("A list.", _object(name, **{name: {"type": "array", "items": _ref(schema)}}))
@@ -159,8 +252,8 @@ def document() -> Json:
             "post": _operation(
                 "A job of many files, a zip, a PDF, or of addresses under OCRFLEET_ROOTS.",
                 {"200": _answer("There is one with this Idempotency-Key.", _ref("Job")), "202": accepted}
-                | _problems(*upload),
-                parameters=[key, *options, name],
+                | _problems(*upload, 422),
+                parameters=[key, *options, name, webhook],
                 body={
                     **_form(True),
                     **_raw("application/zip", "application/pdf", "image/*", "application/octet-stream"),
@@ -179,7 +272,7 @@ def document() -> Json:
             "parameters": [job_path],
             "get": _operation(
                 "Server-sent events: the job, at each change, until it ends (event: end).",
-                {"200": _answer("Events.", _TEXT, "text/event-stream"), **_problems(404, 429)},
+                {"200": _answer("Events.", event, "text/event-stream"), **_problems(404, 429)},
             ),
         },
         "/jobs/{job}/pages": {
@@ -202,7 +295,7 @@ def document() -> Json:
                             for media in ("application/jsonl", "application/json", "text/csv", "application/zip")
                         },
                     },
-                    **_problems(400, 404, 507, 429),
+                    **_problems(400, 404, 409, 429, 507),
                 },
                 parameters=[
                     _query("format", "Which.", {"enum": ["jsonl", *FORMATS], "default": "jsonl"}),
@@ -222,7 +315,7 @@ def document() -> Json:
             "parameters": [job_path],
             "post": _operation(
                 "Do its failed pages again; go on with a cancelled one.",
-                {"202": job, **_problems(403, 404, 409, 413, 503)},
+                {"202": job, **_problems(403, 404, 409, 413, 503, 507)},
             ),
         },
         "/jobs/{job}/cancel": {
@@ -230,15 +323,9 @@ def document() -> Json:
             "post": _operation("Stop it; what is done stays.", {"202": job, **_problems(403, 404, 503)}),
         },
         "/workers": {
-            "get": _operation(
-                "Workers that are alive.", {"200": _answer("Workers.", {"type": "object"})} | _problems(503)
-            )
+            "get": _operation("Workers that are alive.", {"200": listed("workers", "Worker"), **_problems(503)})
         },
-        "/models": {
-            "get": _operation(
-                "What is installed, and the limits.", {"200": _answer("Models.", {"type": "object"}), **_problems()}
-            )
-        },
+        **_model_paths(listed),
         "/openapi.json": {
             "get": _operation("This document.", {"200": _answer("OpenAPI 3.1.", {"type": "object"}), **_problems()})
         },

@@ -11,6 +11,7 @@ from pathlib import Path
 import msgspec
 from starlette.responses import Response, StreamingResponse
 
+from producer.errors import ProducerError
 from producer.job.output_folder import OutputFolder
 from producer.output.formats import FORMATS, export_results
 from producer.web.problem import Problem
@@ -33,7 +34,7 @@ def results_response(name: str, folder: OutputFolder, format_name: str, exports:
         start: first byte, for `jsonl`: results that came since the last call.
 
     Raises:
-        Problem: 404, there are no results yet.
+        Problem: 404, there are no results yet; 409, this job cannot be had in that format.
     """
     if not folder.results.exists():
         shutil.rmtree(exports, ignore_errors=True)
@@ -48,9 +49,12 @@ def results_response(name: str, folder: OutputFolder, format_name: str, exports:
             headers=place | _attachment(f"{name}.jsonl"),
         )
     try:
-        target = export_results(folder.root, format_name, exports / format_name)
-    except BaseException:
+        target = export_results(folder.root, format_name, exports / format_name, hide=f"{folder.root / 'upload'}/")
+    except BaseException as error:
         shutil.rmtree(exports, ignore_errors=True)
+        if isinstance(error, ProducerError):  # texts of a job that was not read, a library that is not installed
+            said = str(error).replace(f"{folder.root}/", "")
+            raise Problem(409, f"{format_name}: {said}", "take another format") from None
         raise
     if target.is_dir():
         headers = _attachment(f"{name}-{format_name}.zip")

@@ -7,12 +7,11 @@ import secrets
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from functools import partial
 from pathlib import Path
-from urllib.parse import unquote_to_bytes, urlsplit
 
 import redis
 from celery import Celery
@@ -32,6 +31,7 @@ from producer.sources.passed_over import PassedOver, in_words
 from producer.sources.readers import Readers
 from producer.sources.remote import scan_everything
 from producer.sources.scan import FoundPage
+from producer.web.addresses import may_read
 from producer.web.store import Store, WebJob
 from worker.errors import WorkerError
 from worker.ledger.ledger import Ledger, chunked
@@ -99,7 +99,16 @@ class Running:
 class Runner:
     """All open jobs."""
 
-    def __init__(self, app: Celery, ledger: Ledger, store: Store, *, transfer: str, roots: tuple[Path, ...]) -> None:
+    def __init__(
+        self,
+        app: Celery,
+        ledger: Ledger,
+        store: Store,
+        *,
+        transfer: str,
+        roots: tuple[Path, ...],
+        ended: Callable[[str], None] = lambda name: None,
+    ) -> None:
         """Start nothing yet.
 
         Args:
@@ -108,12 +117,14 @@ class Runner:
             store: holds the jobs.
             transfer: ``uri`` or ``redis``.
             roots: folders that jobs given by address may read.
+            ended: told the name of each job that has ended.
         """
         self._app = app
         self._ledger = ledger
         self._store = store
         self._transfer = transfer
         self._roots = roots
+        self._ended = ended
         self._lock = threading.Lock()
         self._running: dict[str, Running] = {}
         self._stopping = threading.Event()
@@ -196,14 +207,19 @@ class Runner:
         except _Stopped:
             pass
         except ProducerError as error:
-            self._store.change(name, state="refused", reason=str(error), finished=time.time())
+            self.end(name, "refused", str(error))
         except Exception as error:
             logger.exception("%s: a bug in ocrfleet", name)
-            self._store.change(name, state="refused", reason=f"a bug in ocrfleet: {error!r}", finished=time.time())
+            self.end(name, "refused", f"a bug in ocrfleet: {error!r}")
         finally:
             with self._lock:
                 if self._running.get(name) is running:
                     del self._running[name]
+
+    def end(self, name: str, state: str, reason: str = "") -> None:
+        """A job is over."""
+        self._store.change(name, state=state, reason=reason, finished=time.time())
+        self._ended(name)
 
     def _should_stop(self, running: Running) -> bool:
         return running.stop.is_set() or self._stopping.is_set()
@@ -221,7 +237,7 @@ class Runner:
             total = self._manifest(name, folder, running)
             if total == 0:
                 reason = "no page could be taken from it" if not job.sources else "no image there"
-                self._store.change(name, state="refused", reason=reason, finished=time.time())
+                self.end(name, "refused", reason)
                 return
             running.progress.total = total
             origin = {"manifest": str(folder.manifest), "host": socket.gethostname()}
@@ -264,7 +280,7 @@ class Runner:
                     on_tick=look_up,
                     growth=growth,
                 ).run()
-        self._store.change(name, state="cancelled" if status.state == "cancelled" else "done", finished=time.time())
+        self.end(name, "cancelled" if status.state == "cancelled" else "done")
 
     def _manifest(self, name: str, folder: OutputFolder, running: Running) -> int:
         if folder.manifest.exists():
@@ -288,7 +304,7 @@ class Runner:
             ):
                 if self._should_stop(running):
                     raise _Stopped
-                if not job.sources or self._may_read(found.uri):
+                if not job.sources or may_read(found.uri, self._roots):
                     yield found
 
         with limited_readers() as readers, self._turn(running, quick=job.quick):
@@ -312,14 +328,6 @@ class Runner:
             yield
         finally:
             self._scanning.release()
-
-    def _may_read(self, uri: str) -> bool:
-        """Whether what a folder of the roots holds does not lead out of them by a link."""
-        parts = urlsplit(uri)
-        if not parts.scheme.endswith("file"):
-            return True
-        real = Path(unquote_to_bytes(parts.path).decode("utf-8", "surrogateescape")).resolve()
-        return any(real.is_relative_to(root) for root in self._roots)
 
     @contextmanager
     def _uploader(self, name: str, job: WebJob, epoch: str) -> Iterator[Uploader | None]:

@@ -8,12 +8,13 @@ import shutil
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote, urlsplit
 
+import msgspec
 import redis
 from celery import Celery
 
@@ -22,11 +23,13 @@ from producer.job.begin_again import retry_on_broker
 from producer.job.manifest import read_manifest
 from producer.job.results_file import drop_failed, iter_records, read_lines
 from producer.job.status import StatusRow
+from producer.web.addresses import check_addresses
 from producer.web.problem import Problem
 from producer.web.results import file_name
 from producer.web.runner import Runner
 from producer.web.settings import MIB, WebSettings
 from producer.web.store import Store, WebJob
+from producer.web.webhooks.courier import Courier
 from worker.broker import queue
 from worker.ledger.ledger import Ledger, chunked
 from worker.ops import worker_registry
@@ -35,6 +38,7 @@ from worker.redis_url import is_local
 from worker.settings import Settings
 
 STATE_NAMES = {0: "waiting", ord("q"): "queued", ord("r"): "running", ord("o"): "ok", ord("f"): "failed"}
+MOST_URL = 2048
 # Results that need the pictures again: a process with up to 800 MiB for each request.
 OPENING_AT_ONCE = 2
 BUSY_MEMORY = 0.8  # of Redis's maxmemory: the feeder stops there too
@@ -51,7 +55,10 @@ class Service:
         self.web = web
         self.store = Store(web.folder)
         transfer = web.transfer if web.transfer != "auto" else "uri" if is_local(settings.redis_url) else "redis"
-        self.runner = Runner(app, ledger, self.store, transfer=transfer, roots=settings.roots)
+        self.courier = Courier(web.webhooks, self._letter_of, self._note_told)
+        self.runner = Runner(
+            app, ledger, self.store, transfer=transfer, roots=settings.roots, ended=self._tell_who_waits
+        )
         self.opening = threading.Semaphore(OPENING_AT_ONCE)
         self.stopping = False
 
@@ -63,7 +70,50 @@ class Service:
         waiting = [name for name in reversed(self.store.names()) if self.store.read(name).state == "open"]
         for name in waiting:
             self.runner.start(name)
+        for name in self.store.names():
+            if self.store.read(name).finished:
+                self._tell_who_waits(name)
         return len(waiting)
+
+    def stop(self) -> None:
+        """Leave everything as it is, for the next start."""
+        self.runner.stop()
+        self.courier.stop()
+
+    def _tell_who_waits(self, name: str) -> None:
+        job = self.store.read(name)
+        if job.webhook and not job.told:
+            self.courier.add(name)
+
+    def _letter_of(self, name: str) -> tuple[str, str, bytes] | None:
+        """A job's webhook, an id that is the same for each try, and what it is told."""
+        try:
+            job = self.store.read(name)
+            if not job.finished or job.told:
+                return None
+            body = {"type": f"job.{job.state}", "timestamp": job.finished, "data": self.status(name)}
+        except Problem:  # deleted
+            return None
+        delivery = hashlib.sha256(f"{name} {job.finished}".encode()).hexdigest()[:32]
+        return job.webhook, f"msg_{delivery}", msgspec.json.encode(body)
+
+    def _note_told(self, name: str, outcome: str) -> None:
+        with suppress(Problem):  # deleted
+            self.store.change(name, told=outcome)
+
+    def check_webhook(self, url: str) -> str:
+        """An address that is told when a job has ended.
+
+        Raises:
+            Problem: its host is not one of OCRFLEET_WEBHOOK_HOSTS.
+        """
+        if url and (len(url) > MOST_URL or self.web.webhooks.receiver(url) is None):
+            raise Problem(
+                403,
+                "webhook: its host is not one of OCRFLEET_WEBHOOK_HOSTS, or it is not https",
+                "have the host added there, or wait for the job with GET /jobs/{job}/events",
+            )
+        return url
 
     def check_room(self) -> int:
         """Bytes that may still be uploaded.
@@ -78,6 +128,14 @@ class Service:
         used, most = memory["used_memory"], memory.get("maxmemory", 0)
         if most and used > BUSY_MEMORY * most:
             raise Problem(503, "the broker's memory is full", "try again when results are collected", retry_after_s=30)
+        return self.check_quota()
+
+    def check_quota(self) -> int:
+        """Bytes that are left of the quota.
+
+        Raises:
+            Problem: 413, none.
+        """
         left = self.web.quota_mb * MIB - self.store.used_bytes()
         if left <= 0:
             raise Problem(
@@ -95,40 +153,24 @@ class Service:
         return f"{kind}-{time.strftime('%Y%m%d-%H%M%S')}-{os.urandom(4).hex()}"
 
     def check_sources(self, addresses: object) -> list[str]:
-        """Addresses of a job, as the scan takes them.
-
-        Raises:
-            Problem: not below OCRFLEET_ROOTS.
-        """
-        if not isinstance(addresses, list) or not addresses or not all(isinstance(one, str) for one in addresses):
-            raise Problem(400, "uris is not a list of addresses", 'send {"uris": ["file:///scans/2026"]}')
-        if len(addresses) > 1000:
-            raise Problem(413, "more than 1000 addresses in one request", "name the folder they lie in")
-        return [self._check_source(one) for one in addresses]
-
-    def _check_source(self, address: str) -> str:
-        refused = Problem(
-            403, f"{address[:200]} does not lie below OCRFLEET_ROOTS", "name a folder or file below it, or upload it"
-        )
-        if address.startswith(("s3://", "https://")):
-            if any(address.startswith(root.rstrip("/") + "/") for root in self.settings.url_roots) and (
-                ".." not in urlsplit(unquote(address)).path.split("/")
-            ):
-                return address
-            raise refused
-        if "\0" in address or not address.startswith(("/", "file:///")):
-            raise refused
-        path = Path(unquote(address.removeprefix("file://")) if address.startswith("file:") else address).resolve()
-        if not any(path.is_relative_to(root) for root in self.settings.roots):
-            raise refused
-        if not path.exists():  # only said of what may be read: nobody can ask which other files there are
-            raise Problem(404, f"{address[:200]}: no such file or folder", "check the path")
-        return str(path)
+        """Addresses of a job, as the scan takes them (see `producer.web.addresses`)."""
+        return check_addresses(addresses, self.settings.roots, self.settings.url_roots)
 
     def accept(self, folder: Path, name: str, job: WebJob) -> bool:
-        """Make a job of an upload and start it. False: there was one of this name (the upload is removed)."""
+        """Make a job of an upload and start it. False: there was one of this name (the upload is removed).
+
+        Raises:
+            Problem: 422, something else was sent with the same Idempotency-Key.
+        """
         if not self.store.accept(folder, name, job):
             shutil.rmtree(folder, ignore_errors=True)
+            before = self.store.read(name).fingerprint
+            if before and before != job.fingerprint:  # empty: of a version that did not keep it
+                raise Problem(
+                    422,
+                    "this Idempotency-Key was used with other files or settings",
+                    "send each job with a key of its own; the same key only to send the same again",
+                )
             return False
         self.runner.start(name)
         return True
@@ -153,7 +195,7 @@ class Service:
             "total": None, "ok": 0, "failed": 0, "in_flight": 0, "images_per_second": 0.0, "eta_seconds": None,
             "workers_alive": alive, "phase": running.progress.phase if running and job.state == "open" else "",
             "warnings": running.progress.warnings if running else [], "results_bytes": size,
-            "results_file": file_name(folder.results), "own": True,
+            "results_file": file_name(folder.results), "own": True, "webhook": job.webhook, "told": job.told,
         }  # fmt: skip
         if row is not None:
             counts = asdict(row)
@@ -251,7 +293,7 @@ class Service:
         if self.store.read(name).state == "refused":
             raise Problem(409, f"job {name} was refused: {self.store.read(name).reason}", "send its files again")
         self.runner.leave(name)
-        self.store.change(name, state="open", finished=0.0)
+        self.store.change(name, state="open", finished=0.0, told="")
         if self.ledger.status(name) is None:
             folder = self.store.folder(name)
             with folder.locked():
@@ -268,7 +310,7 @@ class Service:
             return 0
         if self.ledger.status(name) is None:  # still counting its pages
             self.runner.leave(name)
-            self.store.change(name, state="cancelled", finished=time.time())
+            self.runner.end(name, "cancelled")
             return 0
         return cancel_job(self.ledger, name)
 

@@ -9,6 +9,7 @@ from ipaddress import ip_address
 from pathlib import Path
 
 from producer.errors import ProducerError
+from producer.web.webhooks.settings import WebhookSettings, read_webhook_settings
 
 PREFIX = "OCRFLEET_WEB_"
 MIB = 1 << 20
@@ -38,6 +39,7 @@ class WebSettings:
         answer_s: how long ``POST /detect`` waits for its record before it answers 202, seconds.
         idle_s: a client that sends nothing for so long is sent away, seconds.
         transfer: ``uri`` (workers open our folder), ``redis`` (bytes travel through the broker), or ``auto``.
+        webhooks: who may be told that a job has ended.
     """
 
     host: str
@@ -52,6 +54,7 @@ class WebSettings:
     answer_s: float
     idle_s: float
     transfer: str
+    webhooks: WebhookSettings
 
     @property
     def max_file_bytes(self) -> int:
@@ -120,6 +123,7 @@ def read_web_settings(
         answer_s=number("ANSWER_S", 30, 1, 300),
         idle_s=number("IDLE_S", 10, 1, 300),
         transfer=transfer,
+        webhooks=read_webhook_settings(environ),
     )
 
 

@@ -37,6 +37,9 @@ class WebJob(msgspec.Struct, frozen=True, kw_only=True):
         limit_side: long side the network sees at most, pixels; 0 leaves it to the workers.
         options: thresholds that workers use instead of their own.
         quick: it was sent to /detect.
+        fingerprint: of what was sent, to know it again under the same Idempotency-Key.
+        webhook: who is told when it has ended; empty: nobody.
+        told: what became of that: empty while it is not done, ``sent``, or why it was given up.
         state: ``open``, ``done``, ``cancelled``, or ``refused`` with a reason.
         reason: one line.
         finished: Unix time, 0 before.
@@ -50,6 +53,9 @@ class WebJob(msgspec.Struct, frozen=True, kw_only=True):
     limit_side: int = 0
     options: PageOptions = NO_OPTIONS
     quick: bool = False
+    fingerprint: str = ""
+    webhook: str = ""
+    told: str = ""
     state: str = "open"
     reason: str = ""
     finished: float = 0.0

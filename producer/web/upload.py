@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from io import FileIO
@@ -12,6 +13,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 import anyio
+import msgspec
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 from starlette.requests import ClientDisconnect, Request
@@ -37,11 +39,19 @@ class Received:
         files: names below the folder, in order of arrival.
         skipped: name -> why a file was not taken.
         fields: the form's other fields.
+        hashes: SHA-256 of each file that came, taken or not.
     """
 
     files: list[PurePosixPath] = field(default_factory=list)
     skipped: dict[str, str] = field(default_factory=dict)
     fields: dict[str, str] = field(default_factory=dict)
+    hashes: list[str] = field(default_factory=list)
+
+    def fingerprint(self, asked: Mapping[str, str]) -> str:
+        """Tells this request from one with other files, names or settings. ``asked``: the settings, all of them."""
+        names = [*map(str, self.files), *self.skipped]
+        what = msgspec.json.encode([self.hashes, names, sorted(asked.items())])
+        return hashlib.sha256(what).hexdigest()
 
 
 class Intake:
@@ -68,6 +78,7 @@ class Intake:
         self._name = ""
         self._file: FileIO | None = None
         self._size = 0
+        self._hash = hashlib.sha256()
 
     async def read(self, request: Request) -> Received:
         """Read the request's body to its end.
@@ -159,7 +170,7 @@ class Intake:
                 f"more than {self._most_files} file{'s' * (self._most_files != 1)} in one request",
                 "send several requests, or one zip" if self._archives else "send the others to POST /api/v1/jobs",
             )
-        self._name, self._size = name, 0
+        self._name, self._size, self._hash = name, 0, hashlib.sha256()
         self._file = (self._folder / ".part").open("wb", buffering=0)
 
     def _write(self, data: bytes) -> None:
@@ -172,6 +183,7 @@ class Intake:
             raise Problem(
                 413, f"the quota of {self._settings.quota_mb} MiB is used up", "delete finished jobs", retry_after_s=600
             )
+        self._hash.update(data)
         left = memoryview(data)
         while left:
             left = left[self._file.write(left) :]
@@ -182,6 +194,7 @@ class Intake:
         os.fsync(self._file.fileno())
         self._file.close()
         self._file = None
+        self.received.hashes.append(self._hash.hexdigest())
         part = self._folder / ".part"
         try:
             name = fitting_name(part, safe_upload_name(self._name), archives=self._archives)

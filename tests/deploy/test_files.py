@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 import yaml
 
+from producer.web.runner import JOBS_AT_A_TIME, QUICK_JOBS_AT_A_TIME
 from tests.tools import tool
 from worker.broker import queue
 from worker.ledger import Ledger
@@ -47,7 +48,7 @@ def test_compose_follows_its_specification() -> None:
 
 def test_compose_keeps_its_promises() -> None:
     services = yaml.safe_load(COMPOSE.read_text())["services"]
-    for name in ("worker", "beat", "flower", "producer", "exporter"):
+    for name in ("worker", "beat", "flower", "producer", "exporter", "web"):
         service = services[name]
         assert service["user"] == "10001:10001" and service["read_only"] and service["cap_drop"] == ["ALL"], name
         assert service["mem_limit"], name
@@ -64,6 +65,12 @@ def test_compose_keeps_its_promises() -> None:
     assert services["producer"]["depends_on"]["out"]["condition"] == "service_completed_successfully"
     watch = services["watch"]
     assert watch["user"] == "10001:10001" and watch["profiles"] == ["watch"] and "watch-folder" in watch["command"]
+    web = services["web"]
+    assert web["profiles"] == ["web"] and web["command"] == ["ocr-producer", "serve"] and web["mem_limit"] == "96m"
+    # Without a token the program refuses (tests/producer/web/test_settings.py); compose goes on, for who has no page.
+    assert web["environment"]["OCRFLEET_WEB_TOKEN"] == "${OCRFLEET_WEB_TOKEN:-}"
+    assert web["environment"]["OCRFLEET_WEB_HOST"] == "0.0.0.0" and "/healthz" in web["healthcheck"]["test"][-1]
+    assert web["pids_limit"] > 40 + JOBS_AT_A_TIME + QUICK_JOBS_AT_A_TIME
     redis_configuration = services["redis"]["command"][-1]
     for line in ("requirepass $$OCRFLEET_REDIS_PASSWORD", "appendonly yes", "maxmemory-policy noeviction"):
         assert line in redis_configuration
@@ -202,6 +209,9 @@ def names_in(text: str) -> set[str]:
 def test_environment_names_are_the_programs_own() -> None:
     source = (ROOT / "worker" / "settings.py").read_text()
     known = set(re.findall(r"\"([A-Z][A-Z_]+)\"", source))
+    web = (ROOT / "producer" / "web" / "settings.py").read_text()
+    known |= {f"WEB_{name}" for name in re.findall(r"\"([A-Z][A-Z_]+)\"", web)}
+    known |= names_in((ROOT / "producer" / "web" / "webhooks" / "settings.py").read_text())
     for file in ("runtimes/tuned.py", "models.py"):
         known |= set(re.findall(r"OCRFLEET_([A-Z_]+)", (ROOT / "detector" / file).read_text()))
     assert {"REDIS_URL", "ROOTS", "MAX_TASKS_PER_CHILD"} <= known
@@ -210,6 +220,7 @@ def test_environment_names_are_the_programs_own() -> None:
         "REDIS_PASSWORD",
         "REDIS_BIND",
         "FLOWER_BIND",
+        "WEB_BIND",
         "IMAGES",
         "OUT",
         "WORKER_MEM_LIMIT",

@@ -8,6 +8,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+import yaml
 
 from tests.pictures import write_images
 from tests.ports import free_port
@@ -89,7 +90,69 @@ def test_another_name_gets_another_certificate_of_the_same_authority(tmp_path: P
     assert "DNS:hub.example.org" in shown and "IP Address:2001:DB8:0:0:0:0:0:7" in shown
 
 
-@pytest.mark.parametrize("arguments", [(), ("--port", "x", "hub"), ("--nonsense",)])
+class _Loader(yaml.SafeLoader):
+    """Compose's own tags: a list that takes the place of another one."""
+
+
+_Loader.add_constructor("!override", lambda loader, node: loader.construct_sequence(node))
+
+
+def test_compose_gets_tls_and_users(tmp_path: Path) -> None:
+    folder, port = tmp_path / "hub", free_port()
+    told = hub(folder, port, "--compose", "hub.example.org")
+    assert f"--env-file {folder}/compose.env -f docker-compose.yml -f {folder}/compose.yaml up -d" in told
+    assert "install.sh --role hub" not in told and "rediss://worker:" in line_after(told, "Worker")
+    made = yaml.load((folder / "compose.yaml").read_text(), _Loader)
+    ours = yaml.safe_load((DEPLOY.parent / "docker-compose.yml").read_text())["services"]
+    assert set(made["services"]) <= set(ours)
+    needs = {name for name, one in ours.items() if "OCRFLEET_REDIS_URL" in one.get("environment", {})}
+    users = {
+        name: re.findall(r"rediss://(\w+):[0-9a-f]{48}@redis:", one["environment"]["OCRFLEET_REDIS_URL"])
+        for name, one in made["services"].items()
+        if name != "redis"
+    }
+    assert set(users) == needs, "every service that talks to Redis"
+    assert users["worker"] == ["worker"] and users["web"] == users["producer"] == ["producer"]
+    assert users["beat"] == users["flower"] == ["hub"]
+    names = set(re.findall(r"^(\w+)=\S", (folder / "compose.env").read_text(), re.MULTILINE))
+    wanted = set(re.findall(r"\$\{(\w+):\?", (DEPLOY.parent / "docker-compose.yml").read_text()))
+    assert wanted <= names and "OCRFLEET_WEB_TOKEN" in names
+    checked = tmp_path / "compose.yaml"
+    checked.write_text((folder / "compose.yaml").read_text().replace("!override ", ""))
+    checker = tool("check-jsonschema", "pip install check-jsonschema")
+    subprocess.run([checker, "--builtin-schema", "vendor.compose-spec", checked], check=True, capture_output=True)
+
+    # Its Redis, with its health check: the name `redis` is on the certificate, and the user may ping.
+    configuration = (folder / "redis.conf").read_text()
+    assert "\ndir /data\n" in configuration
+    (tmp_path / "data").mkdir()
+    (folder / "here.conf").write_text(configuration.replace("dir /data", f"dir {tmp_path}/data"))
+    binary = tool("redis-server", "apt-get install redis-server")
+    with (tmp_path / "redis.log").open("wb") as log:
+        server = subprocess.Popen([binary, folder / "here.conf", "--bind", "127.0.0.1"], stdout=log, stderr=log)
+    try:
+        check = made["services"]["redis"]["healthcheck"]["test"][2:]
+        environment = {**os.environ, **made["services"]["redis"]["environment"]}
+        cli = tool("redis-cli", "apt-get install redis-server")
+
+        def is_well() -> bool:
+            told = subprocess.run([cli, "--sni", "redis", *check], env=environment, capture_output=True, text=True)
+            return told.stdout == "PONG\n"
+
+        wait_until(is_well, seconds=20, what="the health check")
+    finally:
+        server.terminate()
+        server.wait()
+    shown = subprocess.run(
+        ["openssl", "x509", "-in", folder / "server.pem", "-noout", "-ext", "subjectAltName"],
+        capture_output=True, text=True, check=True,
+    ).stdout  # fmt: skip
+    assert "DNS:redis" in shown
+
+
+@pytest.mark.parametrize(
+    "arguments", [(), ("--port", "x", "hub"), ("--nonsense",), ("--systemd", "--compose", "hub.example.org")]
+)
 def test_mistakes(arguments: tuple[str, ...], tmp_path: Path) -> None:
     told = subprocess.run([DEPLOY / "hub.sh", "--dir", tmp_path, *arguments], capture_output=True, text=True)
     assert told.returncode == 2 and list(tmp_path.iterdir()) == []

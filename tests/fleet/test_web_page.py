@@ -5,14 +5,18 @@ With OCRFLEET_PICTURES=docs it also takes the pictures of docs/web.md.
 
 from __future__ import annotations
 
+import base64
 import json
 import os
-from collections.abc import Iterator
+import re
+import zipfile
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
 from PIL import Image
 from playwright.sync_api import Browser, Page, expect, sync_playwright
+from pycocotools.coco import COCO
 
 from tests.pictures import write_images
 from tests.tools import tool
@@ -35,8 +39,26 @@ def browser() -> Iterator[Browser]:
         started.close()
 
 
+@pytest.fixture(scope="module")
+def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    """One for all tests here: with its own server and worker it takes five seconds to start."""
+    folder = tmp_path_factory.mktemp("page")
+    own = {"OCRFLEET_PROFILE": "low", "OCRFLEET_NICE": "0", "OCRFLEET_SPOOL_DIR": str(folder / "spool")}
+    started = Served({**os.environ, **own, "XDG_STATE_HOME": str(folder)}, folder / "web", "--local", TOKEN=TOKEN)
+    yield started
+    assert started.stop() == 0
+
+
 @pytest.fixture
-def page(browser: Browser, served: Served) -> Iterator[Page]:  # closed before the service: it listens to events
+def served(service: Served) -> Iterator[Served]:
+    """Without the jobs of other tests."""
+    yield service
+    for job in service.client(TOKEN).jobs():
+        service.client(TOKEN).call("DELETE", f"/jobs/{job['job']}")
+
+
+@pytest.fixture
+def page(browser: Browser, served: Served) -> Iterator[Page]:
     opened = browser.new_page(viewport={"width": 1280, "height": 800}, locale="en-US")
     said: list[str] = []
     opened.on("console", lambda message: said.append(message.text) if message.type == "error" else None)
@@ -44,13 +66,6 @@ def page(browser: Browser, served: Served) -> Iterator[Page]:  # closed before t
     yield opened
     opened.close()
     assert said == []  # no script failed, nothing was refused by the content security policy
-
-
-@pytest.fixture
-def served(environment: dict[str, str], tmp_path: Path) -> Iterator[Served]:
-    service = Served(environment, tmp_path / "web", "--local", TOKEN=TOKEN)
-    yield service
-    assert service.stop() == 0
 
 
 def log_in(page: Page, served: Served) -> None:
@@ -62,6 +77,26 @@ def log_in(page: Page, served: Served) -> None:
     page.get_by_label("Token").fill(TOKEN)
     page.get_by_role("button", name="Log in").click()
     expect(page.locator("#limits")).to_contain_text("10 files")  # its scripts are there
+
+
+DROP = """files => {
+  const given = new DataTransfer();
+  for (const [name, data] of files) {
+    given.items.add(new File([Uint8Array.from(atob(data), (letter) => letter.charCodeAt(0))], name));
+  }
+  const happens = (what) => new DragEvent(what, { bubbles: true, cancelable: true, dataTransfer: given });
+  const area = document.getElementById("drop");
+  area.dispatchEvent(happens("dragover"));
+  const was = area.classList.contains("over");
+  area.dispatchEvent(happens("drop"));
+  return was;
+}"""
+
+
+def drop(page: Page, paths: Sequence[Path]) -> None:
+    """As if they had been dragged from a folder onto the page: the page's own handlers get the events."""
+    files = [(path.name, base64.b64encode(path.read_bytes()).decode()) for path in paths]
+    assert page.evaluate(DROP, files), "the area says that files may be dropped"
 
 
 def take_picture(page: Page, name: str, tmp_path: Path) -> None:
@@ -85,7 +120,7 @@ def test_a_person_finds_text(page: Page, served: Served, tmp_path: Path) -> None
     torn = tmp_path / "torn.jpg"
     torn.write_bytes(b"\xff\xd8\xff\xe0 torn")
     log_in(page, served)
-    page.set_input_files("#files", [*(EXAMPLES / name for name in CHOSEN), torn])
+    drop(page, [*(EXAMPLES / name for name in CHOSEN), torn])
     rows = page.locator("#rows tr")
     expect(page.locator("#job-state")).to_have_text("done", timeout=90_000)
     expect(rows).to_have_count(6)  # the PDF has three pages
@@ -118,8 +153,12 @@ def test_a_person_finds_text(page: Page, served: Served, tmp_path: Path) -> None
     page.get_by_text("Download", exact=True).click()
     with page.expect_download() as waiting:
         page.get_by_role("link", name="coco").click()
-    coco = json.loads(waiting.value.path().read_text())
-    assert len(coco["images"]) == 5 and coco["annotations"]
+    coco = COCO(waiting.value.path())  # as who trains on it opens it
+    (letter,) = (image for image in coco.loadImgs(coco.getImgIds()) if image["file_name"] == "letter.jpg")
+    found = coco.loadAnns(coco.getAnnIds(imgIds=[letter["id"]]))
+    assert len(coco.getImgIds()) == 5 and len(found) == count
+    mask = coco.annToMask(found[0])
+    assert mask.shape == (letter["height"], letter["width"]) and abs(mask.sum() - found[0]["area"]) < 0.1 * mask.sum()
 
     (job,) = served.client(TOKEN).jobs()
     (served.folder / "jobs" / job["job"] / "upload" / "torn.jpg").write_bytes((EXAMPLES / "receipt.jpg").read_bytes())
@@ -134,6 +173,34 @@ def test_a_person_finds_text(page: Page, served: Served, tmp_path: Path) -> None
     assert newest["job"] != job["job"] and newest["limit_side"] == 320
     again = (served.folder / "jobs" / newest["job"] / "results.jsonl").read_text().splitlines()
     assert all(box["score"] >= 0.75 for line in again for box in json.loads(line)["boxes"])
+
+
+WATCH = """() => {
+  window.told = [];
+  new MutationObserver(() => window.told.push(document.getElementById("job-numbers").textContent))
+    .observe(document.getElementById("job-numbers"), { childList: true });
+}"""
+
+
+def test_a_job_of_200_pages_is_seen_live(page: Page, served: Served, tmp_path: Path) -> None:
+    (small,) = write_images(tmp_path / "in", 1, width=160, height=96)
+    with zipfile.ZipFile(tmp_path / "pages.zip", "w") as bundle:
+        for number in range(200):
+            bundle.write(small, f"{number:03}.jpg")
+    log_in(page, served)
+    page.evaluate(WATCH)
+    page.set_input_files("#files", tmp_path / "pages.zip")
+    expect(page.locator("#job-state")).to_have_text("running", timeout=60_000)
+    expect(page.locator("#cancel")).to_be_visible()
+    expect(page.locator("#rows td.ok").first).to_be_visible(timeout=60_000)
+    expect(page.locator("#job-state")).to_have_text("done", timeout=90_000)
+    expect(page.locator("#rows td.ok")).to_have_count(200)
+    told = page.evaluate("window.told")
+    counts = [int(line.split(" / ")[0]) for line in told if line.split(" · ")[0].endswith("/ 200")]
+    assert counts == sorted(counts) and counts[-1] == 200
+    assert len({count for count in counts if 0 < count < 200}) >= 3, counts  # not only its beginning and its end
+    assert any(re.search(r"[0-9.]+ pages/s .* 1 workers", line) for line in told), told
+    assert page.locator("#job-progress").evaluate("bar => bar.value") == 1
 
 
 def test_jobs_models_and_chinese(page: Page, served: Served, tmp_path: Path) -> None:
@@ -151,6 +218,17 @@ def test_jobs_models_and_chinese(page: Page, served: Served, tmp_path: Path) -> 
 
     page.get_by_role("link", name="Models").click()
     expect(page.locator("#all-models")).to_contain_text("✓ dbnet-resnet18")
+    size = page.locator("#export-size")
+    size.fill("330")
+    assert not size.evaluate("field => field.checkValidity()")  # not a multiple of 32
+    size.fill("320")
+    page.locator("#export-model").select_option("dbnet-mobilenet-v3-small")
+    page.get_by_role("button", name="Export", exact=True).click()
+    exports = page.locator("#all-exports tr")
+    expect(exports).to_contain_text("320 × 320")
+    take_picture(page, "web-models", tmp_path)
+    exports.get_by_role("button", name="Delete").click()  # to its end: test_web_others.py
+    expect(exports).to_have_count(0)
     page.get_by_role("button", name="中文").click()
     expect(page.get_by_role("heading", name="模型")).to_be_visible()
     assert page.evaluate("document.documentElement.lang") == "zh-Hans"

@@ -81,8 +81,11 @@ def test_from_upload_to_download(served: Served, worker: WorkerProcess, tmp_path
 
     coco = json.loads(job.download("coco", tmp_path / "coco.json").read_text())
     assert len(coco["images"]) == 5 and len(coco["annotations"]) == sum(len(record.boxes) for record in records)
-    assert len(json.loads(job.download("labelstudio", tmp_path / "ls.json").read_text())) == 5
-    assert job.download("csv", tmp_path / "a.csv").read_text().count("torn.jpg") >= 1
+    tasks = json.loads(job.download("labelstudio", tmp_path / "ls.json").read_text())
+    pictures = {task["data"]["image"].removeprefix("/data/local-files/?d=") for task in tasks}
+    assert pictures == {*(path.name for path in paths), "letter.pdf"}  # as they were uploaded
+    table = job.download("csv", tmp_path / "a.csv").read_text()
+    assert table.count("torn.jpg") >= 1 and str(tmp_path) not in table
     for name, ending in (("icdar", ".txt"), ("pagexml", ".xml")):
         with zipfile.ZipFile(job.download(name, tmp_path / "x.zip")) as bundle:
             assert bundle.testzip() is None

@@ -1,4 +1,4 @@
-"""Messages that are taken next: put at the end of the queue from which workers take, before what waits there."""
+"""Messages that are taken next: before what waits in the queue, but after the urgent ones that came earlier."""
 
 from __future__ import annotations
 
@@ -10,13 +10,35 @@ from celery import Celery
 from kombu import Connection, Producer
 from kombu.transport.redis import Channel
 
+MARK = "ocrfleet_urgent"
+"""A property of urgent messages; kombu hands properties on that it does not know."""
+
+MOST_LOOKED_AT = 256
+
+# kombu puts at the left of a list and takes from its right, where the urgent ones are. Putting a new one at the very
+# right served the last first: of 60 requests by 20 clients the first 18 waited for all others (28 s, the others 1 s).
+# Only commands that deploy/redis/users.acl gives a producer.
+_PUT_LUA = """
+local tail = redis.call('LRANGE', KEYS[1], -tonumber(ARGV[2]), -1)
+local first = #tail + 1
+while first > 1 and string.find(tail[first - 1], ARGV[3], 1, true) do first = first - 1 end
+for place = #tail, first, -1 do redis.call('LREM', KEYS[1], -1, tail[place]) end
+redis.call('RPUSH', KEYS[1], ARGV[1])
+for place = first, #tail do redis.call('RPUSH', KEYS[1], tail[place]) end
+"""
+
 
 class NextChannel(Channel):
-    """kombu puts at the left of a list and takes from its right; so does this, but for new messages."""
+    """kombu's, but for where new messages are put."""
 
     def _put(self, queue: str, message: Mapping[str, object], **options: object) -> None:
+        properties = message["properties"]
+        assert isinstance(properties, dict)
+        marked = {**message, "properties": {**properties, MARK: True}}
         with self.conn_or_acquire() as client:
-            client.rpush(queue, json.dumps(message))
+            # The mark as json.dumps writes it; in a text its quotes would be escaped.
+            put = client.register_script(_PUT_LUA)
+            put(keys=[queue], args=[json.dumps(marked), MOST_LOOKED_AT, f'"{MARK}": true'])
 
 
 @cache

@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from detector.errors import CorruptImage
+from detector.images.budget import has_vips
 from detector.images.decode import decode_pillow, raise_if_out_of_memory
 from detector.images.decoders.damage import Decoded, Pixels, refuse_unless_most
 from detector.images.header import Header
@@ -112,7 +113,10 @@ def _judged(
     if ended and not lost and even <= _MANY_EVEN * len(pixels):
         return Decoded(pixels, 1.0 if warned else None)
     data = source if isinstance(source, bytes) else source.read()
-    ends_early = _PREMATURE in _warning(data if ended else data + _END, header.height)
+    if has_vips():
+        ends_early = _PREMATURE in _warning(data if ended else data + _END, header.height)
+    else:  # nobody can be asked; libjpeg leaves grey what did not come
+        ends_early = not ended or grey_rows(pixels) > 0
     if not ends_early:  # really of one colour; or only the end marker is missing
         return Decoded(pixels, None if ended and not warned else 1.0)
     scans = header.description.startswith("progressive") or data.count(_SCAN, max(0, header.data_start - 2)) > 1

@@ -12,6 +12,7 @@ from typing import BinaryIO
 import numpy as np
 
 from detector.errors import CorruptImage, UnsupportedFormat
+from detector.images.budget import by_vips
 from detector.images.decode import decode_pillow
 from detector.images.decoders.damage import Decoded, Pixels, refuse_unless_most
 from detector.images.header import Header
@@ -49,19 +50,19 @@ def decode_tiff(file: BinaryIO, header: Header, target: tuple[int, int], name: s
         CorruptImage: less than `LEAST_SHARE` of it can be read.
         UnsupportedFormat: of a kind that neither library reads.
     """
-    from detector.images.vips import decode_strictly, decode_vips
-
     missing = missing_share(file, _directory(header))
     if header.compression == _UNCOMPRESSED:
         refuse_unless_most(1.0 - missing, header.description, name, _BEHIND_THE_END)
     else:
         missing = 0.0  # some writers state more bytes than there are; if any are missing, decoding fails
     affordable = header.width * header.height * max(7, header.bytes_per_pixel + 3) <= max_bytes
-    if not header.streams:
+    if not by_vips(header):
         try:
             return _cut(decode_pillow(file, header, target, name), missing)
         except CorruptImage as error:
             raise _in_words(error, header, name, str(error)) from error
+    from detector.images.vips import decode_strictly, decode_vips
+
     warned = False
     if header.compression in _REMARKED:
         sound, remark = decode_strictly(file, header, target)

@@ -9,7 +9,8 @@ const WORDS = {
     limits: "Up to {files} files of {mb} MB at a time; a zip counts as one.", open_job: "Open", delete: "Delete",
     cancel: "Cancel", sure: "Delete {job}, with its results?", no_jobs: "No jobs yet.", no_workers: "No worker is alive.",
     other: "enqueued elsewhere", ago: "{s} s ago", score_box: "score {score}, {w} × {h} px", retry: "Try failed again",
-    nothing: "No text found.", state_done: "done", no_answer: "The service does not answer.", retry_one: "Retry", reads: "reads text",
+    nothing: "No text found.", state_done: "done", no_answer: "The service does not answer.", retry_one: "Retry",
+    in_s: "{s} s", no_torch: "Needs ocrfleet[torch] beside this service.", reads: "reads text",
   },
   zh: {
     detect: "检测文字", jobs: "任务", models: "模型", drop: "将图片、PDF 或 zip 拖放到这里，或粘贴图片", choose: "选择文件",
@@ -27,7 +28,8 @@ const WORDS = {
     limits: "每次最多 {files} 个文件，每个 {mb} MB；一个 zip 算一个文件。", open_job: "打开", delete: "删除",
     sure: "删除 {job} 及其结果？", no_jobs: "还没有任务。", no_workers: "没有可用的工作进程。", other: "由其他程序提交",
     ago: "{s} 秒前", score_box: "置信度 {score}，{w} × {h} 像素", nothing: "没有找到文字。", state_done: "完成",
-    no_answer: "服务没有响应。", retry_one: "重试", reads: "识别文字",
+    no_answer: "服务没有响应。", retry_one: "重试", export: "导出 ONNX", "export-start": "导出", in_s: "{s} 秒",
+    no_torch: "此服务需要安装 ocrfleet[torch]。", reads: "识别文字",
   },
 };
 

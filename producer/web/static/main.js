@@ -3,9 +3,10 @@ import { get, say } from "/static/api.js";
 import { onFiles } from "/static/choose.js";
 import { nextLanguageName, otherLanguage, translate } from "/static/i18n.js";
 import { begin, openJob } from "/static/job.js";
-import { drawJobs, drawLimits, drawModels } from "/static/lists.js";
+import { drawExports, drawJobs, drawLimits, drawModels, startExport } from "/static/lists.js";
 
 const JOBS_EVERY_MS = 3000;
+const EXPORTS_EVERY_MS = 1000;
 const language = document.getElementById("language");
 let refreshing = 0;
 
@@ -21,7 +22,19 @@ function showTab() {
     drawJobs().catch(say);
     refreshing = setInterval(() => document.hidden || drawJobs().catch(say), JOBS_EVERY_MS);
   }
-  if (tab === "models") drawModels().catch(say);
+  if (tab === "models") {
+    drawModels().catch(say);
+    watchExports();
+  }
+}
+
+/** Draws the exports again while one of them runs. */
+async function watchExports() {
+  try {
+    if (await drawExports()) setTimeout(() => location.hash === "#models" && watchExports(), EXPORTS_EVERY_MS);
+  } catch (problem) {
+    say(problem);
+  }
 }
 
 function speak() {
@@ -31,6 +44,10 @@ function speak() {
 
 language.addEventListener("click", () => { otherLanguage(); speak(); showTab(); });
 window.addEventListener("hashchange", showTab);
+document.getElementById("export-form").addEventListener("submit", (event) => {
+  event.preventDefault();
+  startExport().then(watchExports, say);
+});
 onFiles((files) => { location.hash = "detect"; begin(files); });
 translate();
 speak();

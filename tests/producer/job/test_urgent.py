@@ -34,7 +34,10 @@ def test_urgent_pages_pass_those_that_wait(ledger: Ledger, settings: Settings) -
     assert late.step() == 0, "not urgent: the window is full"
     soon = Feeder(app, ledger, "soon", lines(5), urgent=True)
     assert soon.step() == 5
-    assert {taken(ledger) for _ in range(5)} == {f"soon:{index}" for index in range(5)}
+    ledger.create("next", 2, {})
+    assert Feeder(app, ledger, "next", lines(2), urgent=True).step() == 2
+    order = [*(f"soon:{index}" for index in range(5)), "next:0", "next:1"]
+    assert [taken(ledger) for _ in range(7)] == order, "the first is served first, also among urgent ones"
     assert taken(ledger) == "big:0"
 
 

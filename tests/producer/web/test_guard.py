@@ -55,6 +55,8 @@ def test_everything_but_the_way_in_wants_the_token(path: str) -> None:
 def test_the_way_in() -> None:
     assert answer("GET", "/healthz") == answer("GET", "/login") == answer("GET", "/static/page.css") == 200
     assert answer("GET", "/") == 303
+    assert answer("GET", "/readyz", host="10.2.3.4:8600") == 200  # a probe asks by address
+    assert answer("GET", "/login", host="10.2.3.4:8600") == 421
 
 
 @pytest.mark.parametrize(

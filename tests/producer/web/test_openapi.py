@@ -7,7 +7,8 @@ from jsonschema import Draft202012Validator
 from starlette.routing import Route
 
 import producer.web
-from producer.web.api import BASE, ROUTES
+from producer.web import api, models
+from producer.web.api import BASE
 from producer.web.openapi import document
 
 
@@ -20,7 +21,7 @@ def test_each_route_is_described_and_nothing_else() -> None:
     }
     routes = {
         (route.path, method)
-        for route in ROUTES
+        for route in (*api.ROUTES, *models.ROUTES)
         if isinstance(route, Route)
         for method in route.methods or ()
         if method != "HEAD"

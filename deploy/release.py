@@ -1,0 +1,85 @@
+"""Build the sdist and the wheel of a release, with addresses that work on the index's page.
+
+    make release URL=https://github.com/OWNER/ocrfleet [REF=v0.1.0]
+
+The repository's own README and pyproject.toml name no address of it: a copy may live anywhere. An index shows the
+README outside of any repository, so pictures and links become addresses of that version, and [project.urls] is added,
+in a copy. The result is in dist/, checked by `twine check --strict`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import tomllib
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+_LINK = re.compile(r"(\]\(|\b(?:src|href)=\")([^)\"\s#]+)")
+_ELSEWHERE = re.compile(r"[a-z][a-z0-9+.-]*:|//")
+_PICTURES = (".png", ".jpg", ".svg", ".gif", ".webp")
+
+
+def absolute(text: str, url: str, ref: str) -> str:
+    """A README with every relative picture and link made an address of the repository at ``ref``.
+
+    Args:
+        text: Markdown; links inside the page (``#...``) stay.
+        url: of the repository, as GitHub, Gitea and Forgejo lay out their pages.
+        ref: tag or commit.
+    """
+
+    def replace(found: re.Match[str]) -> str:
+        begin, target = found.groups()
+        if _ELSEWHERE.match(target):
+            return found[0]
+        kind = "raw" if target.lower().endswith(_PICTURES) else "blob"
+        return f"{begin}{url}/{kind}/{ref}/{target.removeprefix('./')}"
+
+    return _LINK.sub(replace, text)
+
+
+def with_urls(pyproject: str, url: str, ref: str) -> str:
+    """A pyproject.toml with [project.urls]."""
+    table = {
+        "Homepage": url,
+        "Documentation": f"{url}/blob/{ref}/README.md",
+        "Changelog": f"{url}/blob/{ref}/CHANGELOG.md",
+        "Issues": f"{url}/issues",
+        "Source": url,
+    }
+    lines = "".join(f'{name} = "{address}"\n' for name, address in table.items())
+    return pyproject.rstrip("\n") + f"\n\n[project.urls]\n{lines}"
+
+
+def main() -> int:
+    """Build."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("url", help="of the repository, https://...")
+    parser.add_argument("ref", nargs="?", help="tag; default: v and the version")
+    parser.add_argument("--to", type=Path, default=ROOT / "dist")
+    arguments = parser.parse_args()
+    url = arguments.url.rstrip("/")
+    if not re.fullmatch(r"https://[\w.-]+(/[\w.~-]+)+", url):
+        parser.error(f"{url}: not the https:// address of a repository")
+    version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+    ref = arguments.ref or f"v{version}"
+    with tempfile.TemporaryDirectory() as temporary:
+        source = Path(temporary)
+        listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+        for name in filter(None, listed.split("\0")):
+            (source / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(ROOT / name, source / name)
+        for name, change in (("README.md", absolute), ("pyproject.toml", with_urls)):
+            (source / name).write_text(change((source / name).read_text(), url, ref))
+        subprocess.run([sys.executable, "-m", "build", "--outdir", arguments.to, source], check=True)
+    made = [str(path) for path in arguments.to.glob(f"ocrfleet-{version}*")]
+    return subprocess.run([sys.executable, "-m", "twine", "check", "--strict", *made], check=False).returncode
+
+
+if __name__ == "__main__":
+    sys.exit(main())

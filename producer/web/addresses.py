@@ -1,0 +1,57 @@
+"""Addresses that clients name: only what lies below OCRFLEET_ROOTS, also through a link."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from urllib.parse import unquote, unquote_to_bytes, urlsplit
+
+from producer.web.problem import Problem
+
+MOST_ADDRESSES = 1000
+
+
+def check_addresses(addresses: object, roots: tuple[Path, ...], url_roots: tuple[str, ...]) -> list[str]:
+    """Addresses of a job, as the scan takes them.
+
+    Args:
+        addresses: what a client sent.
+        roots: folders that may be read.
+        url_roots: the same for ``s3://`` and ``https://``.
+
+    Raises:
+        Problem: no list, or not below the roots.
+    """
+    if not isinstance(addresses, list) or not addresses or not all(isinstance(one, str) for one in addresses):
+        raise Problem(400, "uris is not a list of addresses", 'send {"uris": ["file:///scans/2026"]}')
+    if len(addresses) > MOST_ADDRESSES:
+        raise Problem(413, f"more than {MOST_ADDRESSES} addresses in one request", "name the folder they lie in")
+    return [_check(one, roots, url_roots) for one in addresses]
+
+
+def _check(address: str, roots: tuple[Path, ...], url_roots: tuple[str, ...]) -> str:
+    refused = Problem(
+        403, f"{address[:200]} does not lie below OCRFLEET_ROOTS", "name a folder or file below it, or upload it"
+    )
+    if address.startswith(("s3://", "https://")):
+        if any(address.startswith(root.rstrip("/") + "/") for root in url_roots) and (
+            ".." not in urlsplit(unquote(address)).path.split("/")
+        ):
+            return address
+        raise refused
+    if "\0" in address or not address.startswith(("/", "file:///")):
+        raise refused
+    path = Path(unquote(address.removeprefix("file://")) if address.startswith("file:") else address).resolve()
+    if not any(path.is_relative_to(root) for root in roots):
+        raise refused
+    if not path.exists():  # only said of what may be read: nobody can ask which other files there are
+        raise Problem(404, f"{address[:200]}: no such file or folder", "check the path")
+    return str(path)
+
+
+def may_read(uri: str, roots: tuple[Path, ...]) -> bool:
+    """Whether what a folder of the roots holds does not lead out of them by a link."""
+    parts = urlsplit(uri)
+    if not parts.scheme.endswith("file"):
+        return True
+    real = Path(unquote_to_bytes(parts.path).decode("utf-8", "surrogateescape")).resolve()
+    return any(real.is_relative_to(root) for root in roots)

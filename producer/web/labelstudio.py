@@ -1,0 +1,147 @@
+"""A Label Studio ML backend: its annotators get our boxes as predictions. No pixels pass here: workers open the files.
+
+Label Studio asks ``/health``, tells its project to ``/setup`` and sends tasks to ``/predict`` below the address it was
+given (label-studio-ml-backend, label_studio_ml/api.py). Where its pictures lie must be one of OCRFLEET_ROOTS.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs, unquote, urlsplit
+
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from producer.job.manifest import read_manifest
+from producer.job.results_file import iter_records
+from producer.output.formats import labelstudio_prediction
+from producer.sources.scan import file_uri
+from producer.web.api import read_json, service_of
+from producer.web.problem import Problem
+from producer.web.service import Service
+from producer.web.store import WebJob
+
+LABELSTUDIO = "/labelstudio"
+MOST_TASKS = 100
+_TAG = re.compile(r"<(PolygonLabels)\b([^>]*)>(.*?)(?:</\1>|\Z)", re.DOTALL)
+_ATTRIBUTE = re.compile(r'(\w+)\s*=\s*"([^"]*)"')
+
+
+@dataclass(frozen=True)
+class Control:
+    """Where boxes go in a labelling configuration: ``<PolygonLabels name="label" toName="image">``."""
+
+    from_name: str = "label"
+    to_name: str = "image"
+    label: str = "Text"
+    key: str = "image"
+
+
+def control_of(config: str) -> Control:
+    """The first tag of a configuration that takes polygons, and the field of tasks with the picture."""
+    found = _TAG.search(config)
+    if found is None:
+        return Control()
+    given = dict(_ATTRIBUTE.findall(found[2]))
+    labels = [dict(_ATTRIBUTE.findall(text)).get("value", "") for text in re.findall(r"<Label\b([^>]*)>", found[3])]
+    pictures = {
+        one.get("name"): one.get("value", "").lstrip("$")
+        for one in (dict(_ATTRIBUTE.findall(text)) for text in re.findall(r"<Image\b([^>]*)>", config))
+    }
+    to_name = given.get("toName", "image")
+    label = next((one for one in labels if one.lower() == "text"), labels[0] if labels else "Text")
+    return Control(given.get("name", "label"), to_name, label, pictures.get(to_name) or "image")
+
+
+def _places(address: str, roots: Sequence[Path]) -> Iterator[str]:
+    """Where a task's picture may lie: below the document root of Label Studio, or its media folder, if that is ours."""
+    parts = urlsplit(address)
+    inside = (parse_qs(parts.query).get("d") or [""])[0] if parts.path.startswith("/data/local-files") else ""
+    if not inside and parts.path.startswith("/data/upload/"):
+        inside = unquote(parts.path.removeprefix("/data/"))
+    if inside:
+        yield f"/{inside}"  # our own exports name whole paths
+        yield from (str(root / inside) for root in roots)
+    else:
+        yield address
+
+
+def _source_of(service: Service, task: object, key: str) -> str | None:
+    """What is scanned for a task; None if its picture is not below OCRFLEET_ROOTS."""
+    data = task.get("data") if isinstance(task, dict) else None
+    address = data.get(key) if isinstance(data, dict) else None
+    for place in _places(address, service.settings.roots) if isinstance(address, str) else ():
+        try:
+            return service.check_sources([place])[0]
+        except (Problem, OSError, ValueError):
+            continue
+    return None
+
+
+def _predictions(service: Service, name: str, control: Control, sources: list[str | None]) -> list[dict[str, Any]]:
+    folder, found = service.store.folder(name), {}
+    if folder.results.exists():
+        pages = {line.index: line.uri for line in read_manifest(folder.manifest) if line.page == 0}
+        names = {"from_name": control.from_name, "to_name": control.to_name, "label": control.label}
+        for record in iter_records(folder.results):
+            if record.status == "ok" and record.index in pages:
+                found[pages[record.index]] = labelstudio_prediction(record, **names)
+    empty = {"result": [], "score": 0.0, "model_version": service.settings.model}
+    uris = (source and (file_uri(Path(source)) if source.startswith("/") else source) for source in sources)
+    return [found.get(uri or "", empty) for uri in uris]
+
+
+async def predict(request: Request) -> Response:
+    """POST /predict: boxes of each task's picture; none where it cannot be had."""
+    service, given = service_of(request), await read_json(request)
+    tasks = given.get("tasks") if isinstance(given, dict) else None
+    if not isinstance(tasks, list) or len(tasks) > MOST_TASKS:
+        raise Problem(400, f"tasks is not a list of at most {MOST_TASKS}", "send what Label Studio sends")
+    config = given.get("label_config")
+    control = control_of(config if isinstance(config, str) else "")
+    sources = [await run_in_threadpool(_source_of, service, task, control.key) for task in tasks]
+    wanted = sorted({source for source in sources if source})
+    if tasks and not wanted:
+        raise Problem(403, f"no task's {control.key} lies below OCRFLEET_ROOTS", "see docs/web.md, Label Studio")
+    results: list[dict[str, Any]] = []
+    if wanted:
+        await run_in_threadpool(service.check_room)
+        name = service.new_name(quick=True)
+        job = WebJob(created=time.time(), title="Label Studio", sources=wanted, quick=True)
+        folder = await run_in_threadpool(service.store.new_upload)
+        await run_in_threadpool(service.accept, folder, name, job)
+        try:
+            await asyncio.wait([asyncio.wrap_future(service.runner.start(name))], timeout=service.web.answer_s)
+            results = await run_in_threadpool(_predictions, service, name, control, sources)
+        finally:
+            await run_in_threadpool(service.delete, name)
+    return JSONResponse({"results": results, "model_version": service.settings.model})
+
+
+async def setup(request: Request) -> Response:
+    """POST /setup: a project was connected, or its labelling configuration changed."""
+    given = await read_json(request)
+    config = given.get("schema") if isinstance(given, dict) else None
+    if isinstance(config, str) and config and _TAG.search(config) is None:
+        raise Problem(400, "the labelling configuration has no <PolygonLabels>", "add one over the <Image>")
+    return JSONResponse({"model_version": service_of(request).settings.model})
+
+
+async def health(request: Request) -> Response:
+    """GET /health."""
+    return JSONResponse({"status": "UP", "model_class": "ocrfleet"})
+
+
+ROUTES = [
+    Route(f"{LABELSTUDIO}/predict", predict, methods=["POST"]),
+    Route(f"{LABELSTUDIO}/setup", setup, methods=["POST"]),
+    Route(f"{LABELSTUDIO}/health", health, methods=["GET"]),
+]

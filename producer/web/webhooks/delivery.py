@@ -1,0 +1,106 @@
+"""One try to tell another server. The request is that of standardwebhooks.com.
+
+Its headers ``webhook-id``, ``webhook-timestamp`` and ``webhook-signature`` (HMAC-SHA256) can be checked with libraries
+that are there already.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+import http
+import http.client
+import socket
+import ssl
+import threading
+from contextlib import suppress
+from ipaddress import ip_address
+from urllib.parse import urlsplit
+
+from producer.web.webhooks.settings import Address, Receiver, WebhookSettings
+
+TIMEOUT_S = 10.0
+"""For one try as a whole: a receiver that answers a byte at a time must not hold the others up."""
+
+
+class NotDelivered(Exception):  # noqa: N818  # an answer of another server, not our error
+    """This try went wrong; the message says how.
+
+    Attributes:
+        for_good: trying again is useless.
+    """
+
+    def __init__(self, message: str, *, for_good: bool = False) -> None:
+        super().__init__(message)
+        self.for_good = for_good
+
+
+def sign(secret: bytes, delivery: str, at: int, body: bytes) -> str:
+    """The value of ``webhook-signature``."""
+    signed = f"{delivery}.{at}.".encode() + body
+    return "v1," + base64.b64encode(hmac.new(secret, signed, hashlib.sha256).digest()).decode()
+
+
+def deliver(settings: WebhookSettings, url: str, delivery: str, body: bytes, now: float) -> None:
+    """One try.
+
+    Raises:
+        NotDelivered: no connection that is allowed, or an answer other than 2xx. Redirects are not followed.
+    """
+    receiver = settings.receiver(url)
+    if receiver is None:
+        raise NotDelivered("its host is not in OCRFLEET_WEBHOOK_HOSTS any more", for_good=True)
+    parts = urlsplit(url)
+    port = parts.port or (443 if parts.scheme == "https" else 80)
+    headers = {
+        "Host": parts.netloc,
+        "Content-Type": "application/json",
+        "User-Agent": "ocrfleet",
+        "webhook-id": delivery,
+        "webhook-timestamp": str(int(now)),
+        "webhook-signature": sign(settings.secret, delivery, int(now), body),
+    }
+    connection = http.client.HTTPConnection(receiver.host, port)
+    overdue: threading.Timer | None = None
+    too_late = threading.Event()
+    try:
+        line = socket.create_connection((str(_address_of(receiver, port)), port), timeout=TIMEOUT_S)
+        overdue = threading.Timer(TIMEOUT_S, _cut, (line, too_late))
+        overdue.daemon = True
+        overdue.start()
+        if parts.scheme == "https":
+            line = ssl.create_default_context().wrap_socket(line, server_hostname=receiver.host)
+        connection.sock = line
+        path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+        connection.request("POST", path, body, headers)
+        status = connection.getresponse().status
+    except (OSError, http.client.HTTPException) as error:  # ssl's errors are OSErrors
+        raise NotDelivered(f"{receiver.host}: {str(error) or type(error).__name__}") from None
+    finally:
+        if overdue is not None:
+            overdue.cancel()
+        connection.close()
+    if too_late.is_set():  # http.client takes a line that was cut for the end of the headers
+        raise NotDelivered(f"{receiver.host} did not end its answer in {TIMEOUT_S:g} s")
+    if not 200 <= status < 300:
+        raise NotDelivered(f"{receiver.host} answered {status}", for_good=status == http.HTTPStatus.GONE)
+
+
+def _cut(line: socket.socket, too_late: threading.Event) -> None:
+    """Whatever the other thread waits for on this connection ends."""
+    too_late.set()
+    with suppress(OSError):
+        line.shutdown(socket.SHUT_RDWR)
+
+
+def _address_of(receiver: Receiver, port: int) -> Address:
+    """The address that is then connected to: a name that resolves to something else a moment later changes nothing."""
+    found = [ip_address(entry[4][0]) for entry in socket.getaddrinfo(receiver.host, port, type=socket.SOCK_STREAM)]
+    for address in found:
+        if not receiver.may_be_at(address):
+            raise NotDelivered(
+                f"{receiver.host} resolves to {address}, which is no public address: "
+                f"allow it with OCRFLEET_WEBHOOK_HOSTS={receiver.host}={address}"
+            )
+    return found[0]

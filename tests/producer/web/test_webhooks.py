@@ -1,0 +1,202 @@
+"""Webhooks: who may be told, how it is signed, and what a receiver may do to us. The receiver is a real one."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from ipaddress import ip_address
+
+import pytest
+
+from producer.web.webhooks import delivery
+from producer.web.webhooks.courier import Courier
+from producer.web.webhooks.delivery import NotDelivered, deliver
+from producer.web.webhooks.settings import WebhookSettings, WebhookSettingsError, read_webhook_settings
+
+KEY = bytes(range(32))
+SECRET = "whsec_" + base64.b64encode(KEY).decode()
+
+
+class Listener(ThreadingHTTPServer):
+    """Keeps what it was told; answers what it was told to answer."""
+
+    def __init__(self, *answers: int) -> None:
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.answers = list(answers)
+        self.heard: list[tuple[str, dict[str, str], bytes]] = []
+        threading.Thread(target=self.serve_forever, args=(0.01,), daemon=True).start()
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_port}/done?of=us"
+
+
+class Handler(BaseHTTPRequestHandler):
+    server: Listener
+
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        self.server.heard.append((self.path, {k.lower(): v for k, v in self.headers.items()}, body))
+        self.send_response(self.server.answers.pop(0) if self.server.answers else 204)
+        self.send_header("Location", f"http://127.0.0.1:{self.server.server_port}/elsewhere")
+        self.end_headers()
+
+    def log_message(self, *arguments: object) -> None:
+        """Nothing to stderr."""
+
+
+@pytest.fixture
+def listener() -> Iterator[Listener]:
+    with Listener() as listening:
+        yield listening
+        listening.shutdown()
+
+
+def settings(hosts: str) -> WebhookSettings:
+    return read_webhook_settings({"OCRFLEET_WEBHOOK_SECRET": SECRET, "OCRFLEET_WEBHOOK_HOSTS": hosts})
+
+
+def is_from_us(headers: dict[str, str], body: bytes) -> bool:
+    """What a receiver does, by the text of the Standard Webhooks specification."""
+    signed = f"{headers['webhook-id']}.{headers['webhook-timestamp']}.".encode() + body
+    wanted = base64.b64encode(hmac.new(KEY, signed, hashlib.sha256).digest()).decode()
+    return f"v1,{wanted}" in headers["webhook-signature"].split() and (
+        abs(time.time() - int(headers["webhook-timestamp"])) < 60
+    )
+
+
+@pytest.mark.parametrize(
+    ("url", "allowed"),
+    [
+        ("https://hooks.example.org/a", True),
+        ("https://HOOKS.example.org:443/a", True),
+        ("https://hooks.example.org:8443/a", False),
+        ("http://hooks.example.org/a", False),  # no TLS on the way
+        ("https://hooks.example.org.evil.example/a", False),
+        ("https://evil.example/hooks.example.org", False),
+        ("https://hooks.example.org@evil.example/", False),
+        ("https://evil.example\\@hooks.example.org/", False),
+        ("https://user@hooks.example.org/", False),
+        ("https://hooks.example.org/\r\nX: y", False),
+        ("https://hooks.example.org/ü", False),
+        ("https://[::1/", False),
+        ("ftp://hooks.example.org/", False),
+        ("http://10.0.0.7:9000/x", True),  # the owner wrote this address down
+        ("http://10.0.0.7/x", False),
+        ("http://ci.lan/x", True),
+        ("http://169.254.169.254/latest/meta-data", False),
+    ],
+)
+def test_only_hosts_of_the_list_are_told(url: str, allowed: bool) -> None:
+    listed = settings("hooks.example.org, 10.0.0.7:9000, ci.lan=10.0.0.0/8")
+    assert (listed.receiver(url) is not None) is allowed
+
+
+@pytest.mark.parametrize(
+    ("address", "allowed"),
+    [("93.184.216.34", True), ("2606:4700::1111", True), ("127.0.0.1", False), ("10.1.2.3", False), ("::1", False),
+     ("169.254.169.254", False), ("::ffff:127.0.0.1", False), ("fd00::1", False), ("0.0.0.0", False),
+     ("224.0.0.1", False), ("100.64.0.1", False), ("192.168.7.7", True)],
+)  # fmt: skip
+def test_a_name_may_not_lead_into_our_network(address: str, allowed: bool) -> None:
+    [receiver] = settings("hooks.example.org=192.168.7.0/24").receivers
+    assert receiver.may_be_at(ip_address(address)) is allowed
+
+
+@pytest.mark.parametrize(
+    ("environ", "said"),
+    [
+        ({"OCRFLEET_WEBHOOK_HOSTS": "a.example"}, "SECRET is not: make one"),
+        ({"OCRFLEET_WEBHOOK_SECRET": "secret"}, "whsec_"),
+        ({"OCRFLEET_WEBHOOK_SECRET": "whsec_c2hvcnQ="}, "24 bytes"),
+        ({"OCRFLEET_WEBHOOK_SECRET": SECRET, "OCRFLEET_WEBHOOK_HOSTS": "https://a.example/x"}, "HOST"),
+        ({"OCRFLEET_WEBHOOK_SECRET": SECRET, "OCRFLEET_WEBHOOK_HOSTS": "a.example=lan"}, "a.example=lan"),
+        ({"OCRFLEET_WEBHOOK_SECRET": SECRET, "OCRFLEET_WEBHOOK_HOSTS": "a.example:x"}, "a.example:x"),
+    ],
+)
+def test_unusable_settings_are_named(environ: dict[str, str], said: str) -> None:
+    with pytest.raises(WebhookSettingsError, match=said):
+        read_webhook_settings(environ)
+    assert read_webhook_settings({}).receivers == ()
+
+
+def test_a_delivery_is_signed_and_redirects_are_not_followed(listener: Listener) -> None:
+    allowed = settings(f"127.0.0.1:{listener.server_port}")
+    deliver(allowed, listener.url, "msg_1", b'{"a": 1}', time.time())
+    [(path, headers, body)] = listener.heard
+    assert path == "/done?of=us" and body == b'{"a": 1}' and headers["webhook-id"] == "msg_1"
+    assert is_from_us(headers, body) and not is_from_us(headers, body + b" ")
+    listener.answers = [302, 410]
+    with pytest.raises(NotDelivered, match="answered 302"):
+        deliver(allowed, listener.url, "msg_1", b"{}", time.time())
+    assert [heard[0] for heard in listener.heard] == ["/done?of=us"] * 2
+    with pytest.raises(NotDelivered) as gone:
+        deliver(allowed, listener.url, "msg_1", b"{}", time.time())
+    assert gone.value.for_good
+
+
+def test_what_a_name_resolves_to_is_checked_where_the_connection_is_made(listener: Listener) -> None:
+    """`localhost` stands for any name whose owner lets it point into our network."""
+    with pytest.raises(NotDelivered, match="no public address"):
+        deliver(
+            settings(f"localhost:{listener.server_port}"), f"https://localhost:{listener.server_port}/", "m", b"", 0
+        )
+    assert listener.heard == []
+
+
+def test_a_receiver_that_never_ends_its_answer_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(delivery, "TIMEOUT_S", 0.5)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def drip() -> None:
+            line, _ = server.accept()
+            with line:
+                line.sendall(b"HTTP/1.1 200 OK\r\nX: ")
+                try:
+                    while True:
+                        line.sendall(b"x")
+                        time.sleep(0.05)
+                except OSError:
+                    pass
+
+        threading.Thread(target=drip, daemon=True).start()
+        port, began = server.getsockname()[1], time.monotonic()
+        with pytest.raises(NotDelivered, match="did not end"):
+            deliver(settings(f"127.0.0.1:{port}"), f"http://127.0.0.1:{port}/", "m", b"", 0)
+        assert time.monotonic() - began < 5
+
+
+def test_it_is_tried_again_until_it_is_heard_and_given_up_at_last(listener: Listener) -> None:
+    told: dict[str, str] = {}
+    done = threading.Event()
+
+    def note(name: str, outcome: str) -> None:
+        told[name] = outcome
+        if len(told) == 3:
+            done.set()
+
+    def letter(name: str) -> tuple[str, str, bytes] | None:
+        if name == "broken":
+            raise ZeroDivisionError("a bug of ours, about one job")
+        return None if name == "deleted" else (listener.url, f"msg_{name}", b"{}")
+
+    listener.answers = [500, 500, 204, *[500] * 3]
+    courier = Courier(settings(f"127.0.0.1:{listener.server_port}"), letter, note, again_after_s=(0.01, 0.01))
+    courier.add("deleted")
+    courier.add("broken")
+    courier.add("heard")
+    while "heard" not in told:
+        time.sleep(0.005)
+    courier.add("deaf")
+    assert done.wait(10)
+    courier.stop()
+    assert told.pop("broken") == "given up: a bug of ours, about one job"
+    assert told == {"heard": "sent", "deaf": "given up: 127.0.0.1 answered 500"}
+    ids = [headers["webhook-id"] for _, headers, _ in listener.heard]
+    assert ids == ["msg_heard"] * 3 + ["msg_deaf"] * 3  # the same id each time: a receiver can tell it is the same
