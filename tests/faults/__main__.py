@@ -1,7 +1,7 @@
 """``python -m tests.faults --rounds 20``: every kind of fault so often, and the table of what became of the jobs.
 
-With ``--record FILE`` each outcome is a line of JSON, and what is in there already is not done again: an interrupted run
-goes on. ``--table FILE...`` only makes the table of such files.
+With ``--record FILE`` each outcome is a line of JSON, and what is in there already is not done again: an interrupted
+run goes on. ``--table FILE...`` only makes the table of such files.
 """
 
 from __future__ import annotations
