@@ -18,7 +18,8 @@ from redis import ResponseError
 
 from worker.broker.connection import why_waiting
 from worker.celery_ext.channel import FleetChannel
-from worker.celery_ext.self_care import EVERY_S, SelfCare
+from worker.celery_ext.self_care import SelfCare
+from worker.ledger.reconcile import every_s
 from worker.settings import settings
 
 logger = get_logger(__name__)
@@ -107,4 +108,5 @@ class FleetConsumer(Consumer):
     def register_with_event_loop(self, hub: Any) -> None:
         super().register_with_event_loop(hub)
         care = SelfCare(self.app, hub.call_later)
-        hub.call_repeatedly(EVERY_S, care.look)
+        care.begin()
+        hub.call_repeatedly(every_s(settings().lease_s), care.look)
