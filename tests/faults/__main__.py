@@ -9,13 +9,15 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import signal
 import statistics
 import sys
 import tempfile
 from dataclasses import asdict
 from pathlib import Path
 
-from tests.faults.kinds import KINDS
+from tests.faults.catalogue import KINDS
+from tests.faults.rig import Impossible
 from tests.faults.trial import Outcome, forget_folder, run_trial
 
 
@@ -74,6 +76,7 @@ def main() -> int:
     if given.table:
         sys.stdout.write(table(recorded(given.table)) + "\n")
         return 0
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that no process of a trial is left
     outcomes = recorded([given.record]) if given.record else []
     known = {(outcome.kind, outcome.seed) for outcome in outcomes}
     base = Path(tempfile.mkdtemp(prefix="ocrfleet-faults-"))
@@ -84,7 +87,11 @@ def main() -> int:
             folder = base / f"{kind.replace(' ', '-')}-{seed}"
             folder.mkdir()
             binary = given.server[seed % len(given.server)] if given.server else None
-            outcome = run_trial(kind, KINDS[kind], seed, folder, count=given.pages, binary=binary)
+            try:
+                outcome = run_trial(kind, KINDS[kind], seed, folder, count=given.pages, binary=binary)
+            except Impossible as reason:
+                sys.stderr.write(f"{kind}, seed {seed}: NOT MADE HERE: {reason}\n")
+                continue
             outcomes.append(outcome)
             record(given.record, outcome)
             verdict = "good" if outcome.good else f"BAD, see {folder}: {outcome}"

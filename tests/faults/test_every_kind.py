@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.kinds import KINDS
+from tests.faults.catalogue import KINDS
 from tests.faults.rig import JOB, Rig
 from tests.faults.trial import Trial, is_complete, judge, start, until
 
