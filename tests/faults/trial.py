@@ -234,7 +234,9 @@ def judge(kind: str, seed: int, trial: Trial, times: Times, *, seconds: float) -
     counts = rig.indices()
     failed = {record["index"] for record in records if record["status"] == "failed"}
     if failed != trial.poisoned and not hung:
-        wrong.append(f"failed pages {sorted(failed)}, not {sorted(trial.poisoned)}")
+        reasons = {record["index"]: record["error"] for record in records if record["error"]}
+        unasked = [f"{index}: {reasons[index]}" for index in sorted(failed - trial.poisoned)]
+        wrong.append(f"{len(unasked)} failed ({unasked[:3]}); not failed: {sorted(trial.poisoned - failed)}")
     if not hung and is_complete(trial):
         code = 1 if trial.poisoned else 0
         trial.check(trial.collector.returncode == code, f"collect ended with {trial.collector.returncode}, not {code}")
