@@ -44,7 +44,7 @@ REDIS = (
     ("redis emptied",),
 )
 # Pages: enough to outlast the faults on a quiet machine.
-COUNT = {PROCESSES: 130, REDIS: 90}
+COUNT = {PROCESSES: 80, REDIS: 65}
 # Prepared before the start. The poison is known by its file's name, which a page that travels through Redis has not.
 ALWAYS = {PROCESSES: ("broken image",), REDIS: ("poison", "broken image")}
 
@@ -73,7 +73,7 @@ def meet(rig: Rig, groups: tuple[tuple[str, ...], ...]) -> None:
         _inject(trial, group)
         met.append(group)
         on_disk = sum(rig.indices().values())
-        times = until(trial, lambda before=on_disk: sum(rig.indices().values()) >= before + 3 or is_complete(trial))
+        times = until(trial, lambda before=on_disk: sum(rig.indices().values()) >= before + 2 or is_complete(trial))
         print(
             f"{time.monotonic() - began:5.1f} s: {', '.join(group)}: next record {times.next_s:.1f} s, {on_disk} done"
         )
