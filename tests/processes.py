@@ -29,12 +29,21 @@ def wait_until(condition: Callable[[], object], *, seconds: float, what: str) ->
 class WorkerProcess:
     """``celery -A worker.app worker``, exactly as a user would start it."""
 
-    def __init__(self, environment: dict[str, str], log: Path, *arguments: str) -> None:
+    def __init__(
+        self,
+        environment: dict[str, str],
+        log: Path,
+        *arguments: str,
+        cwd: Path | None = None,
+        preexec: Callable[[], None] | None = None,
+    ) -> None:
         self.log = log
         with log.open("ab") as output:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "celery", "-A", "worker.app", "worker", "--loglevel", "INFO", *arguments],
                 env=environment,
+                cwd=cwd,
+                preexec_fn=preexec,
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,

@@ -139,7 +139,7 @@ LAYERS = (
     ("detector.cli",),
     ("worker.errors", "worker.page_options"),
     ("worker.redis_keys", "worker.redis_url", "worker.cron", "worker.storage", "worker.messages"),
-    ("worker.process", "worker.oom", "worker.settings", "worker.log_format"),
+    ("worker.process", "worker.process_identity", "worker.oom", "worker.settings", "worker.log_format"),
     ("worker.app",),
     ("worker.broker",),
     ("worker.ledger",),

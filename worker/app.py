@@ -80,6 +80,8 @@ def configuration(current: Settings) -> dict[str, Any]:
     }
     return {
         "broker_url": broker_url(current.redis_url),
+        # The same for redis-py: what a worker says beside messages goes over one connection (few_connections.py).
+        "ocrfleet_redis_url": current.redis_url,
         # kombu reads TLS from the URL; Flower's broker tab reads it here.
         "broker_use_ssl": tls_options(current.redis_url),
         "broker_transport_options": transport,

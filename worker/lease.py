@@ -11,23 +11,22 @@ from contextlib import contextmanager
 import redis
 
 from worker.ledger import Ledger
-from worker.settings import HEARTBEAT_S
 
 logger = logging.getLogger(__name__)
 
 
 class LeaseKeeper:
-    """Renews the lease of whatever page is held, every ``HEARTBEAT_S`` seconds, in a daemon thread. One per child.
+    """Renews the lease of whatever page is held, every third of it, in a daemon thread. One per child.
 
     OpenCV and ONNX Runtime release the GIL, so the thread beats while they work. A child that is stopped, or hardly
     runs because the machine swaps, does not beat, and its page goes to another worker. One thread for the child's whole
     life: most pages end long before their first beat, and a thread for each costs more than taking the lease.
     """
 
-    def __init__(self, ledger: Ledger, every_s: float = HEARTBEAT_S) -> None:
+    def __init__(self, ledger: Ledger, every_s: float | None = None) -> None:
         """Starts no thread yet: after a fork it would be gone."""
         self._ledger = ledger
-        self._every_s = every_s
+        self._every_s = every_s or ledger.lease_s / 3
         self._page: tuple[str, int, str] | None = None
         self._thread: threading.Thread | None = None
 

@@ -20,6 +20,7 @@ class JobKeys(NamedTuple):
     leases: str
     results: str
     blobs: str
+    holders: str
 
     @staticmethod
     def of(job: str) -> JobKeys:

@@ -21,8 +21,7 @@ PREFIX = "OCRFLEET_"
 DEFAULT_CRON = "17 3 * * *"
 DEFAULT_REDIS_URL = "redis://127.0.0.1:6379/0"
 # A worker that has not renewed its lease for this long counts as dead: three missed heartbeats (docs/architecture.md).
-LEASE_S = 30
-HEARTBEAT_S = 10
+LEASE_S = 30.0
 # The hard limit kills the child; the soft one, this much earlier, lets the task write its own TimedOut record.
 HARD_LIMIT_MARGIN_S = 15
 SPOOL_FOLDER = "ocrfleet-spool"  # inside OCRFLEET_SPOOL_DIR, which may hold files of the user's
@@ -56,6 +55,7 @@ class Settings:
         cleanup_cron: five-field cron line (UTC) of the nightly cleanup.
         max_attempts: how often one image may be tried before it becomes a dead letter.
         task_timeout_s: soft time limit of one image, seconds.
+        lease_s: seconds a worker may be silent over a page before another one gets it; it speaks every third of that.
         nice: how far a worker lowers its own priority (0-19).
         max_tasks_per_child: images after which the child process is recycled.
     """
@@ -77,6 +77,7 @@ class Settings:
     cleanup_cron: str
     max_attempts: int
     task_timeout_s: int
+    lease_s: float
     nice: int
     max_tasks_per_child: int
 
@@ -180,6 +181,7 @@ def read_settings(environ: Mapping[str, str]) -> Settings:
         cleanup_cron=cron,
         max_attempts=int(_number(environ, "MAX_ATTEMPTS", 3, low=1, high=100)),
         task_timeout_s=int(_number(environ, "TASK_TIMEOUT_S", 120, low=1, high=3600)),
+        lease_s=_number(environ, "LEASE_S", LEASE_S, low=1, high=3600),
         nice=int(_number(environ, "NICE", profile.nice, low=0, high=19)),
         max_tasks_per_child=int(_number(environ, "MAX_TASKS_PER_CHILD", profile.max_tasks_per_child, low=1, high=1e6)),
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import logging
+import os
 import signal
 import time
 from functools import cache
@@ -32,6 +33,7 @@ from worker.log_format import configure_logging
 from worker.messages import ImageRecord, ImageTask, MessageError, decode_task, encode, failed_record, page_named_in
 from worker.ops.cleanup import clean_redis_once, clean_spool, remember_report, report_line
 from worker.ops.heartbeat import image_done
+from worker.process_identity import identity
 from worker.settings import settings
 from worker.storage.spool import MachineFault
 
@@ -88,8 +90,13 @@ def _load_before_fork() -> None:
         logger.warning("could not load the network before the fork", exc_info=True)
 
 
+_holder = ""
+
+
 @worker_process_init.connect
 def _prepare_child(**_: Any) -> None:
+    global _holder
+    _holder = identity(os.getppid())  # Celery's main process: its successor gives the page back if it is killed
     process.configure_malloc()
     process.raise_oom_score()
     # A child whose Celery main process was killed must not go on using memory that its successor needs.
@@ -99,7 +106,9 @@ def _prepare_child(**_: Any) -> None:
 @cache
 def _ledger() -> Ledger:
     """This child's connection; made after the fork, since sockets must not be shared."""
-    return open_ledger(settings(), patient=True)
+    ledger = open_ledger(settings(), patient=True)
+    ledger.holder = _holder
+    return ledger
 
 
 @cache

@@ -21,7 +21,7 @@ from producer.job.results_file import Line
 from producer.job.view import COLLECTING, FEEDING, WAITING, WORKING, View
 from worker.broker.connection import is_full, takes_no_writes
 from worker.ledger.ledger import JobStatus, Ledger
-from worker.ledger.reconcile import reconcile
+from worker.ledger.reconcile import every_s, reconcile
 from worker.ops import worker_registry
 from worker.ops.diagnosis import diagnosis, look_around
 from worker.settings import LEASE_S
@@ -149,7 +149,8 @@ class JobLoop:
         if now - self._last_touch > TOUCH_EVERY_S:
             self._last_touch = now
             self.ledger.touch(self.job, feeding=self.feeder is not None and self.feeder.feeds_all)
-        if now - self._last_reconcile > RECONCILE_EVERY_S and self._last.state == "open":
+        every = min(RECONCILE_EVERY_S, every_s(self.ledger.lease_s))
+        if now - self._last_reconcile > every and self._last.state == "open":
             self._last_reconcile = now
             self._reconcile()
         time.sleep(pause_s(sent, len(lines), collecting=self.collector is not None))

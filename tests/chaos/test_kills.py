@@ -82,6 +82,8 @@ def test_worker_child_killed_mid_image(
 def test_celery_main_process_killed(
     environment: dict[str, str], images: Path, tmp_path: Path, ledger: Ledger, workers: list[WorkerProcess]
 ) -> None:
+    """Its successor on the same machine gives its page back: nobody waits for the lease, which here lasts an hour."""
+    environment |= {"OCRFLEET_LEASE_S": "3600"}
     collector = enqueue_and_collect(environment, images, tmp_path / "out")
     workers.append(WorkerProcess(environment, tmp_path / "worker.log"))
     wait_until(lambda: running(ledger), seconds=60, what="a first image to run")

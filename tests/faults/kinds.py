@@ -8,12 +8,11 @@ from __future__ import annotations
 import json
 import os
 import signal
-import sys
 import time
 from pathlib import Path
 
 from tests.faults.rig import JOB
-from tests.faults.trial import Inject, Trial
+from tests.faults.trial import Trial
 from tests.pictures import write_images
 from tests.processes import WorkerProcess
 from worker.app import IMAGE_QUEUE
@@ -113,7 +112,8 @@ def _begin_again(trial: Trial) -> None:
         process.wait(60)
     trial.rig.out.mkdir(exist_ok=True)
     (trial.rig.out / "results.jsonl").touch()
-    told = trial.rig.command("ocr-producer", "enqueue", trial.images, "--job", JOB, "--adopt", trial.rig.out, "--quiet")
+    again = ("--adopt", trial.rig.out, "--quiet", *trial.enqueue_flags)
+    told = trial.rig.command("ocr-producer", "enqueue", trial.images, "--job", JOB, *again)
     trial.check(told.returncode == 0, f"enqueue --adopt: {told.stderr}")
     trial.collect()
 
@@ -187,7 +187,8 @@ def two_collectors(trial: Trial) -> None:
     """A second collector is started, into the same folder and into another one: both are refused."""
     for out in (trial.rig.out, trial.rig.folder / "other"):
         told = trial.rig.command("ocr-producer", "collect", JOB, "-o", out, "--quiet")
-        refused = told.returncode == 2 or trial.collector.poll() is not None
+        # Once the job is done the first one's lock is free, while it still writes the report.
+        refused = told.returncode == 2 or trial.rig.done() >= trial.count
         trial.check(refused, f"a second collector ended with {told.returncode}")
 
 
@@ -216,6 +217,12 @@ def _prepare_poison(trial: Trial) -> None:
 poison.prepare = _prepare_poison  # type: ignore[attr-defined]
 
 
+def slowly(trial: Trial) -> None:
+    """The fault needs time: workers take half a second a page."""
+    trial.worker_flags = ["-I", "tests.faults.slow"]
+    trial.rig.environment["PYTHONPATH"] = str(Path(__file__).parents[2])
+
+
 def broken_image(trial: Trial) -> None:
     """One image is damaged: its record says so."""
 
@@ -226,17 +233,3 @@ def _prepare_broken(trial: Trial) -> None:
 
 
 broken_image.prepare = _prepare_broken  # type: ignore[attr-defined]
-
-KINDS: dict[str, Inject] = {
-    function.__name__.replace("_", " "): function
-    for function in (
-        *(kill_child, kill_main, terminate_worker, kill_producer, terminate_producer, kill_collector),
-        *(stop_worker, stop_collector, stop_producer, redis_killed, redis_shutdown, redis_stopped, redis_emptied),
-        *(flushall, client_pause, client_kill, memory_full, read_only, duplicates, messages_lost, rubbish),
-        *(two_collectors, two_producers, poison, broken_image),
-    )
-}
-
-
-if __name__ == "__main__":
-    sys.stdout.write("\n".join(KINDS) + "\n")

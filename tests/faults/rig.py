@@ -7,13 +7,40 @@ import os
 import subprocess
 import sys
 from collections import Counter
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass, field
 from pathlib import Path
 
+from tests.faults.proxy import Proxy
 from tests.faults.server import FaultyServer
 from tests.pictures import write_images
 from tests.processes import WorkerProcess, command, wait_until
 
 JOB = "faults"
+
+
+class Impossible(Exception):
+    """This kind of fault cannot be made here; one line that says what it needs."""
+
+
+@dataclass
+class Slot:
+    """What one of the workers has that the others have not; its successor has it too.
+
+    Attributes:
+        environment: over the rig's.
+        preexec: called in the process before the program starts (it joins a cgroup).
+    """
+
+    environment: dict[str, str] = field(default_factory=dict)
+    preexec: Callable[[], None] | None = None
+
+
+class SlotWorker(WorkerProcess):
+    """A worker that knows its slot."""
+
+    slot: Slot
 
 
 class Rig:
@@ -22,7 +49,10 @@ class Rig:
     def __init__(self, folder: Path, server: FaultyServer, **extra: str) -> None:
         self.folder, self.server = folder, server
         self.out = folder / "out"
-        self.workers: list[WorkerProcess] = []
+        self.workers: list[SlotWorker] = []
+        self._started = 0
+        self._proxy: Proxy | None = None
+        self.closing = ExitStack()
         self.commands: list[subprocess.Popen[str]] = []
         self.environment = {
             **os.environ,
@@ -39,24 +69,43 @@ class Rig:
         write_images(self.folder / "in", count)
         return self.folder / "in"
 
-    def start_worker(self, *arguments: str) -> WorkerProcess:
+    def start_worker(self, *arguments: str, slot: Slot | None = None, cwd: Path | None = None) -> SlotWorker:
         """One more worker."""
-        number = len(self.workers)
-        worker = WorkerProcess(
-            self.environment, self.folder / f"worker-{number}.log", "-n", f"w{number}@%h", *arguments
-        )
+        slot = slot or Slot()
+        number, self._started = self._started, self._started + 1
+        environment = {**self.environment, **slot.environment}
+        log = self.folder / f"worker-{number}.log"
+        worker = SlotWorker(environment, log, "-n", f"w{number}@%h", *arguments, cwd=cwd, preexec=slot.preexec)
+        worker.slot = slot
         self.workers.append(worker)
         return worker
+
+    @property
+    def proxy(self) -> Proxy:
+        """The network between the fleet and the server; asked for before anything starts."""
+        if self._proxy is None:
+            self._proxy = Proxy(self.server.port)
+            self.closing.callback(self._proxy.close)
+            self.environment["OCRFLEET_REDIS_URL"] = self._proxy.url
+        return self._proxy
+
+    def small_disk(self, folder: Path, megabytes: int) -> None:
+        """A disk of its own at this folder."""
+        if os.geteuid() != 0:
+            raise Impossible("needs root to mount a small disk (CI runs it)")
+        folder.mkdir(parents=True, exist_ok=True)
+        subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={megabytes}m", "tmpfs", folder], check=True)
+        self.closing.callback(subprocess.run, ["umount", "--lazy", folder], check=True)
 
     def command(self, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
         """A command to its end."""
         return command(self.environment, *arguments)
 
-    def begin(self, *arguments: str | Path) -> subprocess.Popen[str]:
-        """An ``ocr-producer`` command, running."""
+    def begin(self, *arguments: str | Path, program: str = "producer.cli", **environment: str) -> subprocess.Popen[str]:
+        """An ``ocr-producer`` command (or another one of ours), running."""
         process = subprocess.Popen(
-            [sys.executable, "-m", "producer.cli", *map(os.fspath, arguments)],
-            env=self.environment,
+            [sys.executable, "-m", program, *map(os.fspath, arguments)],
+            env={**self.environment, **environment},
             stderr=subprocess.PIPE,
             text=True,
             start_new_session=True,
@@ -73,10 +122,18 @@ class Rig:
         """Wait until so many pages have their record."""
         wait_until(lambda: self.done(job) >= count, seconds=seconds, what=f"{count} pages of {job}")
 
+    def lines(self) -> list[str]:
+        """The results on disk; one that is half written is none yet."""
+        file = self.out / "results.jsonl"
+        return (
+            [line for line in file.read_text().splitlines(keepends=True) if line.endswith("\n")]
+            if file.exists()
+            else []
+        )
+
     def indices(self) -> Counter[int]:
         """Page -> records on disk."""
-        lines = (self.out / "results.jsonl").read_text().splitlines() if (self.out / "results.jsonl").exists() else []
-        return Counter(json.loads(line)["index"] for line in lines)
+        return Counter(json.loads(line)["index"] for line in self.lines())
 
     def logs(self) -> str:
         """What the workers said last."""
@@ -95,3 +152,4 @@ class Rig:
                 worker.stop()
             elif worker.alive:
                 worker.kill_main()
+        self.closing.close()

@@ -33,14 +33,14 @@ class FaultyServer:
         self.url = f"redis://127.0.0.1:{self.port}/0"
         self.client = redis.Redis(port=self.port, socket_timeout=10)
         self._appendonly = appendonly
-        self._binary = binary or server_binary()
+        self.binary = binary or server_binary()
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self, *extra: str) -> None:
         """Start, and wait until it answers."""
         self.data.mkdir(parents=True, exist_ok=True)
         command = [
-            *(str(self._binary), "--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(self.data)),
+            *(str(self.binary), "--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(self.data)),
             *("--appendonly", "yes" if self._appendonly else "no", "--save", "", "--maxmemory-policy", "noeviction"),
             *("--logfile", str(self.data / "server.log"), "--enable-debug-command", "yes", *extra),
         ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 
 import pytest
@@ -33,11 +34,16 @@ def test_busy_workers_outlive_a_restart(rig: Rig, how: str) -> None:
     rig.wait_done(6, seconds=30)  # by the same processes
 
 
-def test_idle_workers_outlive_a_restart(rig: Rig) -> None:
+# CI: once; `make faults`: SHUTDOWN too.
+IDLE = ["kill", "shutdown"] if os.environ.get("OCRFLEET_FAULTS_STOP_S") else ["kill"]
+
+
+@pytest.mark.parametrize("how", IDLE)
+def test_idle_workers_outlive_a_restart(rig: Rig, how: str) -> None:
     workers = [rig.start_worker() for _ in range(2)]
     assert rig.command("ocr-producer", "enqueue", rig.images(3), "--job", JOB, "--quiet").returncode == 0
     rig.wait_done(3, seconds=90)
-    rig.server.kill()
+    getattr(rig.server, how)()
     time.sleep(3.0)
     rig.server.start()
     time.sleep(8.0)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 import shutil
+import subprocess
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -12,7 +13,9 @@ from pathlib import Path
 
 import psutil
 
-from tests.faults.rig import JOB, Rig
+from tests.bench.cgroup import MemoryCgroup
+from tests.faults.proxy import Proxy
+from tests.faults.rig import JOB, Impossible, Rig, Slot
 from tests.faults.server import FaultyServer
 
 # A trial in which nothing is lost ends far earlier.
@@ -34,6 +37,9 @@ class Trial:
         same_mains: process ids of the workers, which must outlive this fault.
         wrong: what was not as it ought to be.
         worker_flags: of every worker.
+        slots: one for each worker.
+        enqueue_flags: of the producer.
+        lines, replicas, cgroups, beats: what kinds of fault prepared for themselves.
     """
 
     rig: Rig
@@ -46,10 +52,16 @@ class Trial:
     same_mains: list[int] | None = None
     wrong: list[str] = field(default_factory=list)
     worker_flags: list[str] = field(default_factory=list)
+    slots: list[Slot] = field(default_factory=lambda: [Slot() for _ in range(WORKERS)])
+    enqueue_flags: list[str] = field(default_factory=list)
+    lines: list[Proxy] = field(default_factory=list)
+    replicas: list[FaultyServer] = field(default_factory=list)
+    cgroups: list[MemoryCgroup] = field(default_factory=list)
+    beats: list[subprocess.Popen[str]] = field(default_factory=list)
 
     def enqueue(self) -> None:
         """The producer, alive until the job is done."""
-        self.producer = self.rig.begin("enqueue", self.images, "--job", JOB, "--quiet", "--watch")
+        self.producer = self.rig.begin("enqueue", self.images, "--job", JOB, "--quiet", "--watch", *self.enqueue_flags)
 
     def collect(self) -> None:
         """The collector, alive until the job is done."""
@@ -108,37 +120,44 @@ def run_trial(kind: str, inject: Inject, seed: int, folder: Path, *, count: int,
         folder: of this trial, empty.
         count: pages.
         binary: the server's program; None for the one `run` uses.
+
+    Raises:
+        Impossible: this kind cannot be made here.
     """
     server = FaultyServer(folder / "redis", binary=binary)
     server.start()
     rig = Rig(folder, server)
     chance = random.Random(f"{kind}-{seed}")
     trial = Trial(rig, chance, count, rig.images(count))
-    prepare = getattr(inject, "prepare", None)
-    if prepare:
-        prepare(trial)
     began = time.monotonic()
     times = Times(LONGEST_S, LONGEST_S)
     try:
-        start(trial)
-        moment = chance.randint(1, max(1, count * 2 // 3))
-        _wait(lambda: rig.done() >= moment, 60)
-        time.sleep(chance.random() * 0.3)
-        inject(trial)
-        times = until(trial, lambda: is_complete(trial))
-    except Exception as error:
-        trial.wrong.append(f"{type(error).__name__}: {error}")
-    try:
+        try:
+            getattr(inject, "prepare", nothing)(trial)
+            start(trial)
+            moment = chance.randint(1, max(1, count * 2 // 3))
+            _wait(lambda: rig.done() >= moment, 60)
+            time.sleep(chance.random() * 0.3)
+            inject(trial)
+            times = until(trial, lambda: is_complete(trial))
+        except Impossible:
+            raise
+        except Exception as error:
+            trial.wrong.append(f"{type(error).__name__}: {error}")
         return judge(kind, seed, trial, times, seconds=time.monotonic() - began)
     finally:
         rig.close()
         server.close()
 
 
+def nothing(trial: Trial) -> None:
+    """What most kinds must prepare."""
+
+
 def start(trial: Trial) -> None:
     """Workers, a producer and a collector."""
-    for _ in range(WORKERS):
-        trial.rig.start_worker(*trial.worker_flags)
+    for slot in trial.slots:
+        trial.rig.start_worker(*trial.worker_flags, slot=slot)
     trial.enqueue()
     _wait(lambda: trial.rig.server.client.exists(f"ocrfleet:job:{JOB}") == 1, 30)
     trial.collect()
@@ -194,7 +213,7 @@ def _supervise(trial: Trial) -> None:
     if trial.restart_workers:
         for worker in [worker for worker in rig.workers if not worker.alive]:
             rig.workers.remove(worker)
-            rig.start_worker(*trial.worker_flags)
+            rig.start_worker(*trial.worker_flags, slot=worker.slot)
     if complete or not rig.server.running:
         return
     if trial.producer.poll() is not None and rig.done() < trial.count:
@@ -209,13 +228,15 @@ def judge(kind: str, seed: int, trial: Trial, times: Times, *, seconds: float) -
     if trial.same_mains is not None:
         alive = [worker.process.pid for worker in rig.workers if worker.alive]
         trial.check(alive == trial.same_mains, f"main processes {trial.same_mains} became {alive}")
-    records = [json.loads(line) for line in _lines(rig.out / "results.jsonl")]
+    records = [json.loads(line) for line in rig.lines()]
     wanted = {index: f"image-{index:04d}.jpg" for index in range(trial.count)}
     foreign = sum(wanted.get(record["index"]) != Path(record["image"]).name for record in records)
     counts = rig.indices()
     failed = {record["index"] for record in records if record["status"] == "failed"}
     if failed != trial.poisoned and not hung:
-        wrong.append(f"failed pages {sorted(failed)}, not {sorted(trial.poisoned)}")
+        reasons = {record["index"]: record["error"] for record in records if record["error"]}
+        unasked = [f"{index}: {reasons[index]}" for index in sorted(failed - trial.poisoned)]
+        wrong.append(f"{len(unasked)} failed ({unasked[:3]}); not failed: {sorted(trial.poisoned - failed)}")
     if not hung and is_complete(trial):
         code = 1 if trial.poisoned else 0
         trial.check(trial.collector.returncode == code, f"collect ended with {trial.collector.returncode}, not {code}")
@@ -234,10 +255,6 @@ def judge(kind: str, seed: int, trial: Trial, times: Times, *, seconds: float) -
     )
 
 
-def _lines(file: Path) -> list[str]:
-    return file.read_text().splitlines() if file.exists() else []
-
-
 def _look_for_leftovers(trial: Trial) -> None:
     """After `forget` and `cleanup`: no key of the job, no temporary file, no process of a worker that is gone."""
     rig = trial.rig
@@ -252,11 +269,20 @@ def _look_for_leftovers(trial: Trial) -> None:
         worker.stop()
     if rig.server.client.exists(f"ocrfleet:job:{JOB}"):
         rig.command("ocr-producer", "forget", JOB, "--yes")
-    left = rig.server.client.keys(f"ocrfleet:*{JOB}*")
-    trial.check(not left, f"keys left: {left}")
+    keys = rig.server.client.keys(f"ocrfleet:*{JOB}*")
+    trial.check(not keys, f"keys left: {keys}")
     trial.check(rig.server.client.llen("ocrfleet") == 0, "messages left on the queue")
-    spool = list((rig.folder / "spool").iterdir()) if (rig.folder / "spool").exists() else []
-    trial.check(not [file for file in spool if file.is_file()], f"temporary files left: {spool}")
+    spools = {rig.folder / "spool", *(Path(slot.environment.get("OCRFLEET_SPOOL_DIR", "")) for slot in trial.slots)}
+    left = [str(file) for spool in spools - {Path()} for file in spool.rglob("*") if file.is_file()]
+    left = [file for file in left if not file.endswith("CACHEDIR.TAG")]
+    if left:  # of a child that was killed over a page
+        time.sleep(1.0)
+        rig.environment["OCRFLEET_TEMP_TTL_H"] = "0.0001"
+        for spool in spools - {Path()}:
+            rig.environment["OCRFLEET_SPOOL_DIR"] = str(spool)
+            rig.command("ocr-worker", "cleanup")
+    left = [file for file in left if Path(file).exists()]
+    trial.check(not left, f"temporary files left: {left}")
     orphans = [pid for pid in mains if psutil.pid_exists(pid) and psutil.Process(pid).status() != "zombie"]
     trial.check(not orphans, f"processes left: {orphans}")
 

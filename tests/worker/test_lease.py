@@ -9,7 +9,6 @@ import pytest
 
 from worker.lease import LeaseKeeper
 from worker.ledger import Ledger
-from worker.ledger import ledger as ledger_module
 from worker.messages import ImageTask
 from worker.redis_keys import JobKeys
 
@@ -22,7 +21,7 @@ BEAT_S = 0.05
 
 @pytest.fixture
 def job(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> Ledger:
-    monkeypatch.setattr(ledger_module, "LEASE_S", LEASE_S)
+    ledger.lease_s = LEASE_S
     ledger.create(JOB, 2, {})
     ledger.feed([ImageTask(job=JOB, index=index, image="a", uri="file:///a") for index in range(2)])
     return ledger

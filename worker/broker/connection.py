@@ -31,8 +31,8 @@ class BrokerUnreachable(WorkerError, ConnectionError):
     exit_code = ExitCode.BROKER
 
 
-ANSWER_S = 2.0
-CONNECTIONS_OF_A_WORKER = 9
+ANSWER_S = 5.0
+CONNECTIONS_OF_A_WORKER = 4  # worker/celery_ext/few_connections.py
 # A broker that restarts is back within half a minute; every step of the ledger may be repeated without harm.
 PATIENCE = Retry(ExponentialBackoff(cap=5.0, base=0.2), retries=10)
 
@@ -92,11 +92,14 @@ def connect_within(settings: Settings, seconds: float) -> redis.Redis:
 
 @cache
 def impatient(url: str) -> redis.Redis:
-    """The one connection of Celery's main process for all it has to say besides messages; it has an event loop to keep.
+    """The one connection of Celery's main process for all it has to say; it has an event loop to keep.
 
-    Unchecked: it connects when it is first used. Every call ends within ``ANSWER_S``.
+    Unchecked: it connects when it is first used. Every call ends within ``ANSWER_S``: more than a failover's pause.
     """
-    return redis.Redis.from_url(url, socket_connect_timeout=ANSWER_S, socket_timeout=ANSWER_S)
+    keepalive = {} if url.startswith("unix:") else {"socket_keepalive": True}
+    return redis.Redis.from_url(
+        url, socket_connect_timeout=ANSWER_S, socket_timeout=ANSWER_S, health_check_interval=30, **keepalive
+    )
 
 
 def _ask(client: redis.Redis) -> None:

@@ -18,11 +18,13 @@ from kombu.transport import virtual
 from kombu.utils.json import loads
 from redis import ConnectionError as RedisConnectionError
 from redis import Redis, ResponseError
+from redis import TimeoutError as RedisTimeoutError
 from redis.commands.core import Script
 
 from worker.broker import takes_no_writes
 from worker.broker.clock import redis_now
 from worker.broker.quarantine import quarantine
+from worker.celery_ext.few_connections import ThriftyChannel
 from worker.celery_ext.message_shape import wrong_shape
 
 logger = logging.getLogger(__name__)
@@ -73,6 +75,14 @@ class FleetQoS(kombu_redis.QoS):
     def ack(self, delivery_tag: str) -> None:
         if self.channel.lost:
             return self._settle_later(delivery_tag)
+        try:
+            self._ack(delivery_tag)
+        except (RedisConnectionError, RedisTimeoutError):
+            # Celery logs it and goes on, and would wait for ever for the message it still believes to have in hand.
+            self._settle_later(delivery_tag)
+            raise
+
+    def _ack(self, delivery_tag: str) -> None:
         with unless_refused():
             return super().ack(delivery_tag)
         with unless_refused(), self.channel.conn_or_acquire() as client:
@@ -136,7 +146,7 @@ def _settle_late(qos: FleetQoS, client: Redis) -> None:
         _settled_late.clear()
 
 
-class FleetChannel(kombu_redis.Channel):
+class FleetChannel(ThriftyChannel):
     """With :class:`FleetQoS`, and one client object for the channel's life.
 
     kombu makes one for every message it takes and one for every acknowledgement, while the child waits: a quarter of

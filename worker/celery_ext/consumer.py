@@ -14,11 +14,14 @@ from celery.utils.log import get_logger
 from celery.worker.consumer import Consumer
 from celery.worker.control import Panel
 from kombu.connection import Connection
+from kombu.transport import redis as kombu_redis
 from redis import ResponseError
 
 from worker.broker.connection import why_waiting
 from worker.celery_ext.channel import FleetChannel
-from worker.celery_ext.self_care import EVERY_S, SelfCare
+from worker.celery_ext.few_connections import lend_channels
+from worker.celery_ext.self_care import SelfCare
+from worker.ledger.reconcile import every_s
 from worker.settings import settings
 
 logger = get_logger(__name__)
@@ -38,6 +41,8 @@ class FleetWorker(Worker):
 
     def setup_instance(self, **kwargs: Any) -> None:
         refuse_remote_control()
+        # For all that this process connects: also what sends events, and stranded pages again.
+        kombu_redis.Transport.Channel = FleetChannel
         kwargs.update(without_mingle=True, without_gossip=True)
         super().setup_instance(**kwargs)
 
@@ -76,6 +81,7 @@ class FleetConsumer(Consumer):
     def connection_for_read(self, heartbeat: float | None = None) -> Connection:
         connection = self.app.connection_for_read(heartbeat=heartbeat)
         connection.transport.Channel = FleetChannel
+        lend_channels(connection)
         # kombu waits 2, 4, ... up to 30 s between two tries: after an outage of minutes half a minute too long.
         retry = partial(
             connection.ensure_connection, interval_start=0.5, interval_step=0.5, interval_max=RETRY_AT_MOST_S
@@ -107,4 +113,5 @@ class FleetConsumer(Consumer):
     def register_with_event_loop(self, hub: Any) -> None:
         super().register_with_event_loop(hub)
         care = SelfCare(self.app, hub.call_later)
-        hub.call_repeatedly(EVERY_S, care.look)
+        care.begin()
+        hub.call_repeatedly(every_s(settings().lease_s), care.look)

@@ -17,7 +17,6 @@ from worker.celery_ext.request import main_ledger
 from worker.ledger import reconcile
 
 logger = get_logger(__name__)
-EVERY_S = 10.0
 # After an error: what answers late must not hold up the event loop each time; what refuses may stop soon.
 SLOW_S = 5.0
 
@@ -37,6 +36,14 @@ class SelfCare:
         self._missing: dict[str, list[int]] = {}
         self._slow_until = 0.0
 
+    def begin(self) -> None:
+        """At a start: what this machine's dead main processes held runs again."""
+        self._guarded(self._hand_back)
+
+    def _hand_back(self) -> None:
+        if sent := reconcile.hand_back(self._app, main_ledger()):
+            logger.info("a worker of this machine is gone: %d of its pages sent again", sent)
+
     def look(self) -> None:
         """First step: send what has lapsed; what is in no queue is looked for among what workers hold, later."""
         if time.monotonic() < self._slow_until:
@@ -45,7 +52,7 @@ class SelfCare:
 
     def _look(self) -> None:
         ledger = main_ledger()
-        if not ledger.client.set(reconcile.LOCK_KEY, 1, nx=True, ex=reconcile.LOCK_S):
+        if not reconcile.take_turn(ledger):
             return
         self._missing = {}
         for job in reconcile.open_jobs(ledger):

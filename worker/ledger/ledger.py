@@ -17,6 +17,7 @@ key                                   type    holds
 ``ocrfleet:job:J:leases``             zset    index -> until when (ms) its worker is presumed alive
 ``ocrfleet:job:J:results``            stream  records nobody has collected yet
 ``ocrfleet:job:J:blobs``              hash    index -> bytes of its blob (``--transfer redis``; blobs.py)
+``ocrfleet:job:J:holders``            hash    index -> which main process runs it (worker/process_identity.py)
 ``ocrfleet:job:J:collector``          string  who is collecting (a lock with a TTL)
 ``ocrfleet:counters``                 hash    "ok", "failed:TYPE" -> records of all jobs ever, for the exporter
 ``ocrfleet:dead``                     stream  the last 1000 dead letters, for people (dead_letters.py)
@@ -34,7 +35,7 @@ All times are of Redis' clock.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, Literal, NamedTuple
+from typing import Any
 
 import redis
 
@@ -43,9 +44,12 @@ from worker.broker import blobs
 from worker.broker.clock import redis_now
 from worker.errors import WorkerError
 from worker.ledger import scripts
+from worker.ledger.answers import Begin, JobStatus
 from worker.messages import ImageTask, encode
 from worker.redis_keys import JOBS_KEY, JobKeys
 from worker.settings import LEASE_S
+
+__all__ = ["ANY_EPOCH", "Begin", "JobReplacedError", "JobStatus", "Ledger", "chunked"]
 
 STATE_CHUNK = 1 << 20
 _SCRIPTS = (
@@ -62,7 +66,6 @@ _SCRIPTS = (
     "TOUCH",
     "GROW",
 )
-Verdict = Literal["run", "done", "cancelled", "unknown", "busy", "exhausted", "stale"]
 # For those who do not know a job's epoch, and act on whichever job has the name now.
 ANY_EPOCH = "*"
 
@@ -79,62 +82,26 @@ class JobReplacedError(WorkerError):
         )
 
 
-class Begin(NamedTuple):
-    """The ledger's answer to a worker that holds a message."""
-
-    verdict: Verdict
-    attempts: int
-    losses: tuple[str, ...]
-
-
-class JobStatus(NamedTuple):
-    """A job's counts at one moment."""
-
-    job: str
-    state: str
-    total: int
-    ok: int
-    failed: int
-    in_flight: int
-    uncollected: int
-    created_s: float
-    progress_s: float
-    finished_s: float | None
-    extra: dict[str, str]
-    epoch: str = ""
-    fed_s: float = 0.0
-    now_s: float = 0.0
-
-    @property
-    def done(self) -> int:
-        """Pages that have their record."""
-        return self.ok + self.failed
-
-    @property
-    def finished(self) -> bool:
-        """Whether every page has its record."""
-        return self.done >= self.total
-
-    @property
-    def unfed(self) -> int:
-        """Pages that are neither done nor on their way: a producer still has to feed them."""
-        return max(0, self.total - self.done - self.in_flight)
-
-
 class Ledger:
     """The atomic steps of all jobs on one Redis."""
 
-    def __init__(self, client: redis.Redis, *, ttl_s: int, max_attempts: int = 3) -> None:
+    def __init__(
+        self, client: redis.Redis, *, ttl_s: int, max_attempts: int = 3, lease_s: float = LEASE_S, holder: str = ""
+    ) -> None:
         """Does not connect yet.
 
         Args:
             client: connection with ``decode_responses=False``.
             ttl_s: seconds a job's keys live after its last activity.
             max_attempts: tries an image gets before it is a dead letter.
+            lease_s: seconds a page stays its worker's without a heartbeat.
+            holder: the process on whose behalf pages are begun; its successor gives them back (:meth:`reclaim`).
         """
         self.client = client
         self.ttl_s = ttl_s
         self.max_attempts = max_attempts
+        self.lease_s = lease_s
+        self.holder = holder
         self._scripts = {name: client.register_script(getattr(scripts, name)) for name in _SCRIPTS}
 
     def _call(self, script: str, job: str, *args: Any) -> Any:
@@ -241,14 +208,14 @@ class Ledger:
         name is ``stale``.
         """
         verdict, attempts, losses = self._step(
-            "BEGIN", job, epoch, index, int(LEASE_S * 1000), self.max_attempts, int(redelivered)
+            "BEGIN", job, epoch, index, int(self.lease_s * 1000), self.max_attempts, int(redelivered), self.holder
         )
         text = losses.decode()
         return Begin(verdict.decode(), int(attempts), tuple(text.split(",")) if text else ())
 
     def renew(self, job: str, index: int, *, epoch: str = "") -> bool:
-        """Heartbeat of a running page, every ``HEARTBEAT_S`` seconds. False: somebody else finished or holds it."""
-        return bool(self._step("RENEW", job, epoch, index, int(LEASE_S * 1000)))
+        """Heartbeat of a running page, every third of a lease. False: somebody else finished or holds it."""
+        return bool(self._step("RENEW", job, epoch, index, int(self.lease_s * 1000)))
 
     def finish(self, job: str, index: int, *, ok: bool, record: bytes, epoch: str = "") -> bool:
         """Write a page's one record. Returns False if it already had one, or its job is gone: first writer wins."""
@@ -264,10 +231,21 @@ class Ledger:
         """Unix time by the broker's clock, seconds."""
         return redis_now(self.client)
 
-    def reclaim(self, job: str, index: int) -> bytes | None:
-        """Claim the right to send a stranded page again: its task JSON, or None if it is alive or done."""
-        data: bytes | None = self._step("RECLAIM", job, ANY_EPOCH, index)
+    def reclaim(self, job: str, index: int, *, dead: str = "") -> bytes | None:
+        """Claim the right to send a stranded page again: its task JSON, or None if it is alive or done.
+
+        Args:
+            job: its name.
+            index: the page.
+            dead: a holder that is known to be gone: its lease does not count.
+        """
+        data: bytes | None = self._step("RECLAIM", job, ANY_EPOCH, index, dead)
         return data
+
+    def holders(self, job: str) -> dict[int, str]:
+        """Running pages -> the main process that runs each, where it said so."""
+        found = self.client.hgetall(JobKeys.of(job).holders)
+        return {int(index): holder.decode(errors="replace") for index, holder in found.items() if index.isdigit()}
 
     def expire_leases(self, job: str) -> None:
         """No worker of before is alive (the caller knows): all running pages may be claimed at once."""

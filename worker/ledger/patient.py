@@ -55,4 +55,5 @@ def open_ledger(settings: Settings, client: redis.Redis | None = None, *, patien
         client or connect(settings, patient=patient),
         ttl_s=max(1, int(settings.result_ttl_h * 3600)),
         max_attempts=settings.max_attempts,
+        lease_s=settings.lease_s,
     )

@@ -2,10 +2,11 @@
 
 What can strand a page, and what finds it:
 
-- its worker died or lost its network while running it: the lease lapses after ``LEASE_S``;
+- its worker died or lost its network while running it: the lease lapses. Where it starts again on
+  the same machine it gives the pages of its predecessor back at once (:func:`hand_back`);
 - the producer died between marking it queued and sending the message, or the message was lost between kombu's pop
   and its entry in ``unacked``: it is queued in the ledger, and neither waiting nor unacknowledged in Redis;
-- a worker died between taking the message and beginning: unacknowledged for longer than ``LEASE_S``, no lease.
+- a worker died between taking the message and beginning: unacknowledged for longer than a lease, no lease.
 
 A wrong guess only costs a second run, since the ledger records the first finisher alone.
 """
@@ -22,13 +23,13 @@ from detector.record import UNREADABLE
 from worker.broker import queue
 from worker.ledger.ledger import Ledger
 from worker.messages import page_named_in, task_id
-from worker.settings import LEASE_S
+from worker.process_identity import is_gone
 
 logger = logging.getLogger(__name__)
 LOCK_KEY = "ocrfleet:lock:reconcile"
 # One pass of the fleet per this many seconds is enough; every worker tries every 10 s (celery_ext/self_care.py).
 LOCK_S = 8
-# A page that was sent this recently may still be between two steps.
+# A page that was sent this recently may still be between two steps; no longer than a lease.
 GRACE_S = 10
 # Between looking at the queue and at the unacknowledged messages: longer than kombu's pop-to-unacked gap, also over a
 # slow line, so that a message on its way is seen in one of the two places.
@@ -42,16 +43,16 @@ def suspects(ledger: Ledger, job: str) -> tuple[list[int], list[int]]:
     """
     lapsed = ledger.lapsed(job)
     leased = ledger.leased(job)
-    old_ms = (ledger.now() - GRACE_S) * 1000
+    old_ms = (ledger.now() - min(GRACE_S, ledger.lease_s)) * 1000
     candidates = [index for index, sent in ledger.in_flight(job).items() if sent < old_ms and index not in leased]
     waiting = queue.queued_ids(ledger.client) if candidates else set()
     return lapsed, [index for index in candidates if task_id(job, index) not in waiting]
 
 
 def held_by_nobody(ledger: Ledger, job: str, indices: list[int]) -> list[int]:
-    """Of these pages those whose message no worker took lately: taken, but not begun, for ``LEASE_S`` is lost too."""
+    """Of these pages those whose message no worker took lately: taken, but not begun, for a lease is lost too."""
     held = queue.unacked_ids(ledger.client)
-    fresh = ledger.now() - LEASE_S
+    fresh = ledger.now() - ledger.lease_s
     return [index for index in indices if held.get(task_id(job, index), 0) < fresh]
 
 
@@ -72,12 +73,33 @@ def reconcile(app: Celery, ledger: Ledger, job: str) -> int:
     return send_again(app, ledger, job, stranded(ledger, job))
 
 
-def send_again(app: Celery, ledger: Ledger, job: str, indices: list[int]) -> int:
-    """Send these pages again, unless they woke up. Returns how many."""
+def hand_back(app: Celery, ledger: Ledger) -> int:
+    """Send again what dead main processes of this machine held, without waiting for their leases. Returns how many.
+
+    A worker that was killed is started again by its supervisor within seconds; its page need not wait for 30.
+    """
+    sent = 0
+    for job in open_jobs(ledger):
+        for index, holder in ledger.holders(job).items():
+            if is_gone(holder):
+                sent += send_again(app, ledger, job, [index], dead=holder)
+    return sent
+
+
+def send_again(app: Celery, ledger: Ledger, job: str, indices: list[int], *, dead: str = "") -> int:
+    """Send these pages again, unless they woke up. Returns how many.
+
+    Args:
+        app: sends them.
+        ledger: of the same broker.
+        job: their job.
+        indices: the pages.
+        dead: who held them, if that process is known to be gone.
+    """
     sent = 0
     for index in indices:
         # The claim is atomic and looks again: two reconcilers do not both send, and a page that woke up is left alone.
-        if (data := ledger.reclaim(job, index)) is None:
+        if (data := ledger.reclaim(job, index, dead=dead)) is None:
             continue
         # As it is: its producer may be of a version to come, and so may be a worker. One that does not understand it
         # counts the try (tasks.py), so it is not sent for ever.
@@ -109,8 +131,19 @@ def open_jobs(ledger: Ledger) -> list[str]:
     return names
 
 
+def take_turn(ledger: Ledger) -> bool:
+    """Whether it is this caller's turn to look for stranded pages: one of the fleet every ``LOCK_S``."""
+    most = min(LOCK_S, 0.8 * every_s(ledger.lease_s))
+    return bool(ledger.client.set(LOCK_KEY, 1, nx=True, px=int(most * 1000)))
+
+
+def every_s(lease_s: float) -> float:
+    """Seconds between two looks of a process: 10, or a third of a lease."""
+    return min(10.0, lease_s / 3)
+
+
 def reconcile_all_once(app: Celery, ledger: Ledger) -> int | None:
     """Reconcile every open job, on one worker of the fleet. None when another one is at it."""
-    if not ledger.client.set(LOCK_KEY, 1, nx=True, ex=LOCK_S):
+    if not take_turn(ledger):
         return None
     return sum(reconcile(app, ledger, job) for job in open_jobs(ledger))

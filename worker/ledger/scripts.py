@@ -1,7 +1,8 @@
 """The ledger's atomic steps, as Lua that Redis runs in one piece. ``ledger.py`` documents the keys they touch.
 
 All scripts take the same KEYS, in the order of ``redis_keys.JobKeys``:
-1 job hash, 2 state bytes, 3 tasks, 4 attempts, 5 losses, 6 leases, 7 results stream, 8 sizes of blobs;
+1 job hash, 2 state bytes, 3 tasks, 4 attempts, 5 losses, 6 leases, 7 results stream, 8 sizes of blobs,
+9 holders;
 and begin with the same two ARGV: 1 the job's epoch as the caller knows it (``*``: whichever), 2 ttl_s.
 
 Time is Redis' own (``TIME``): leases and lifetimes are compared across machines, whose clocks may be a day apart.
@@ -33,6 +34,7 @@ end
 -- What is kept of a page only while it is queued or running.
 local function leave_flight(index)
   for key = 3, 5 do redis.call('HDEL', KEYS[key], index) end
+  redis.call('HDEL', KEYS[9], index)
   redis.call('ZREM', KEYS[6], index)
   drop_blob(index)
 end
@@ -59,7 +61,7 @@ CREATE = (
     + """
 if exists() then return 0 end
 -- What an expired job of this name may have left must not be taken for this one's.
-for key = 2, 8 do redis.call('UNLINK', KEYS[key]) end
+for key = 2, 9 do redis.call('UNLINK', KEYS[key]) end
 local total = tonumber(ARGV[3])
 for i = 4, #ARGV, 2 do redis.call('HSET', KEYS[1], ARGV[i], ARGV[i + 1]) end
 redis.call('HSET', KEYS[1], 'total', ARGV[3], 'state', 'open', 'ok', 0, 'failed', 0, 'created_ms', text(NOW))
@@ -97,7 +99,7 @@ return fresh
 """
 )
 
-# ARGV 3: index, lease_ms, max_attempts, redelivered (0/1).
+# ARGV 3: index, lease_ms, max_attempts, redelivered (0/1), who runs it ('': does not say).
 # Returns {verdict, attempts, losses}: run | done | cancelled | unknown | busy | exhausted | stale.
 BEGIN = (
     _STATE
@@ -118,6 +120,12 @@ local losses = redis.call('HGET', KEYS[5], index) or ''
 set_state(index, 'r')
 redis.call('ZADD', KEYS[6], NOW + tonumber(ARGV[4]), index)
 redis.call('EXPIRE', KEYS[6], TTL)
+if ARGV[7] == '' then
+  redis.call('HDEL', KEYS[9], index)
+else
+  redis.call('HSET', KEYS[9], index, ARGV[7])
+  redis.call('EXPIRE', KEYS[9], TTL)
+end
 keep_now_and_then()
 if tried >= tonumber(ARGV[5]) then return {'exhausted', tried, losses} end
 redis.call('HSET', KEYS[4], index, tried + 1)
@@ -182,12 +190,14 @@ local losses = redis.call('HGET', KEYS[5], ARGV[3])
 redis.call('HSET', KEYS[5], ARGV[3], losses and (losses .. ',' .. ARGV[4]) or ARGV[4])
 redis.call('EXPIRE', KEYS[5], TTL)
 redis.call('ZREM', KEYS[6], ARGV[3])
+redis.call('HDEL', KEYS[9], ARGV[3])
 set_state(ARGV[3], 'q')
 return 1
 """
 )
 
-# ARGV 3: index.  Claims the right to send a stranded page again; returns its task JSON, or false if it is alive.
+# ARGV 3: index, a holder known to be dead ('': none).  Claims the right to send a stranded page again; returns its task
+# JSON, or false if it is alive.
 RECLAIM = (
     _STATE
     + """
@@ -195,13 +205,15 @@ local index = ARGV[3]
 local state = state_of(index)
 local lease = redis.call('ZSCORE', KEYS[6], index)
 if state == 'r' then
-  if lease and tonumber(lease) > NOW then return false end
+  local dead = ARGV[4] ~= '' and redis.call('HGET', KEYS[9], index) == ARGV[4]
+  if lease and tonumber(lease) > NOW and not dead then return false end
 elseif state ~= 'q' then
   return false
 end
 local entry = redis.call('HGET', KEYS[3], index)
 if not entry then return false end
 redis.call('ZREM', KEYS[6], index)
+redis.call('HDEL', KEYS[9], index)
 set_state(index, 'q')
 local task = string.sub(entry, string.find(entry, ' ', 1, true) + 1)
 redis.call('HSET', KEYS[3], index, text(NOW) .. ' ' .. task)

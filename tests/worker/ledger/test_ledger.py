@@ -8,7 +8,6 @@ import pytest
 from hypothesis import HealthCheck, given, strategies
 from hypothesis import settings as hypothesis_settings
 
-from worker.ledger import ledger as ledger_module
 from worker.ledger.ledger import Ledger, chunked
 from worker.messages import ImageTask
 from worker.redis_keys import JOBS_KEY, JobKeys
@@ -69,7 +68,7 @@ def test_tries_end_after_max_attempts_with_their_reasons(job: Ledger) -> None:
 
 
 def test_lease_lapses_is_reclaimed_once_and_renewal_fails_then(job: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ledger_module, "LEASE_S", 0.05)
+    job.lease_s = 0.05
     job.begin(JOB, 0, redelivered=False)
     assert job.renew(JOB, 0)
     assert job.lapsed(JOB) == []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import time
 
 import pytest
@@ -10,8 +11,8 @@ import pytest
 from worker.app import app_for
 from worker.broker import queue
 from worker.ledger import Ledger, reconcile
-from worker.ledger import ledger as ledger_module
 from worker.messages import ImageTask
+from worker.process_identity import identity
 from worker.redis_keys import JobKeys
 from worker.settings import Settings
 
@@ -64,7 +65,7 @@ def test_a_lapsed_lease(
     ledger.client.zadd(JobKeys.of(JOB).leases, {"2": 1})
     assert reconcile.reconcile(app, ledger, JOB) == 1
     assert queue.queued_ids(ledger.client) == {"job:2"}
-    monkeypatch.setattr(ledger_module, "LEASE_S", 30)
+    ledger.lease_s = 30
     assert ledger.begin(JOB, 2, redelivered=False).attempts == 2
 
 
@@ -81,3 +82,26 @@ def test_a_cancelled_job_leaves_the_queue(ledger: Ledger, settings: Settings, pa
     assert queue.depth(ledger.client) == (4, 0)
     assert queue.drop_job(ledger.client, JOB) == 3
     assert queue.queued_ids(ledger.client) == {"other:0"}
+
+
+def test_a_dead_main_process_of_this_machine_gives_its_page_back_at_once(
+    ledger: Ledger, settings: Settings, pages: list[ImageTask]
+) -> None:
+    """Three pages run: of a process that is gone, of one that lives, of another machine. Before, all waited 30 s."""
+    app = app_for(settings)
+    gone = subprocess.Popen(["sleep", "60"])
+    dead = identity(gone.pid)
+    for index, holder in enumerate((dead, identity(), "another-boot:1:1:1")):
+        ledger.holder = holder
+        assert ledger.begin(JOB, index, redelivered=False).verdict == "run"
+    assert reconcile.hand_back(app, ledger) == 0
+    gone.kill()
+    gone.wait()
+    assert reconcile.hand_back(app, ledger) == 1
+    assert queue.queued_ids(ledger.client) == {"job:0"}
+    assert reconcile.hand_back(app, ledger) == 0, "given back once"
+    assert ledger.reclaim(JOB, 1, dead=dead) is None, "its holder is another one"
+    ledger.holder = "next"
+    assert ledger.begin(JOB, 0, redelivered=False) == ("run", 2, ())
+    assert ledger.finish(JOB, 0, ok=True, record=b"{}")
+    assert set(ledger.holders(JOB)) == {1, 2}

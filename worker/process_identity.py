@@ -1,0 +1,52 @@
+"""Which process on which boot of which machine: what a successor must know to say that its predecessor is gone.
+
+``BOOT:NAMESPACE:PID:STARTED``: the kernel's boot id, its number of the namespace of process ids (a container's own
+processes have ids of their own), the id, and when the process started, in ticks since the boot, since ids are used
+again.
+"""
+
+from __future__ import annotations
+
+import os
+from functools import cache
+from pathlib import Path
+
+PROC = Path("/proc")
+
+
+def identity(pid: int | None = None) -> str:
+    """The identity of a process of this machine (this one by default), "" where the system does not tell."""
+    try:
+        return f"{_place()}:{_started(os.getpid() if pid is None else pid)}"
+    except (OSError, ValueError, IndexError):
+        return ""
+
+
+def is_gone(other: str) -> bool:
+    """Whether this process surely ran here, and runs no more. Of other machines and containers nothing is known."""
+    place, _, pid = other.rpartition(":")[0].rpartition(":")
+    try:
+        if not place or place != _place():
+            return False
+        os.kill(int(pid), 0)  # /proc may hide other users' processes
+        return f"{place}:{_started(int(pid))}" != other
+    except ProcessLookupError:
+        return True
+    except (OSError, ValueError, IndexError):
+        return False
+
+
+@cache
+def _place() -> str:
+    boot = (PROC / "sys/kernel/random/boot_id").read_text().strip()
+    namespace = str((PROC / "self/ns/pid").readlink()).strip("pid:[]")
+    return f"{boot}:{namespace}"
+
+
+def _started(pid: int) -> str:
+    """``PID:STARTED``; a zombie is no more."""
+    # The second field is the program's name, in parentheses, and may hold anything.
+    fields = (PROC / str(pid) / "stat").read_text().rpartition(")")[2].split()
+    if fields[0] in "ZX":
+        raise ProcessLookupError(pid)
+    return f"{pid}:{fields[19]}"
