@@ -34,8 +34,8 @@ MOST_TASKS = 100
 MOST_CONFIG = 1 << 16
 """Characters of a labelling configuration: a thousand labels."""
 
-# Each is linear in the length of a stranger's text: no two open repeats stand side by side, and none can begin anew at each
-# letter of what another one ran over. `(\w+)\s*=` took 14 s for 32 KB of one letter, with the GIL held.
+# Each takes a time linear in the length of a stranger's text: no two open repeats stand side by side, and none begins
+# anew at each letter that it ran over before. `(\w+)\s*=` took 14 s for 32 KB of one letter, with the GIL held.
 _TAG = re.compile(r"<(PolygonLabels)\b([^<>]*)>(.*?)(?:</\1>|\Z)", re.DOTALL)
 _LABEL = re.compile(r"<Label\b([^<>]*)>")
 _IMAGE = re.compile(r"<Image\b([^<>]*)>")

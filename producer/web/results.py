@@ -31,12 +31,12 @@ class LentResponse(StreamingResponse):
     def __init__(
         self, blocks: Iterator[bytes], done: Callable[[], None], *, media_type: str, headers: dict[str, str]
     ) -> None:
-        """``done`` is called once, in a thread."""
+        """Begin nothing. ``done`` is called once, in a thread, at the end."""
         super().__init__(blocks, media_type=media_type, headers=headers)
         self._done = done
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer. (A generator's own ``finally`` does not do: one that was never begun never comes to it.)"""
+        """Answer, and then call ``done``: the ``finally`` of a generator that was never begun is not run."""
         try:
             await super().__call__(scope, receive, send)
         finally:

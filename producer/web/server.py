@@ -23,6 +23,7 @@ from producer.local.fleet import LocalFleet, check_installed, check_model
 from producer.web.app import make_app
 from producer.web.service import Service
 from producer.web.settings import WebSettings
+from worker.log_format import configure_logging
 from worker.settings import Settings, read_settings
 
 logger = logging.getLogger("ocrfleet.web")
@@ -37,7 +38,7 @@ REVIVE_EVERY_S = 1.0
 class PatientProtocol(H11Protocol):
     """HTTP/1.1 that does not wait for ever.
 
-    Neither for a request's header lines ("slow loris"), be it the first or a later, nor for who does not read his answer.
+    Neither for a request's header lines ("slow loris"), be it the first or a later, nor for who reads no answer.
     """
 
     _stalled: asyncio.TimerHandle | None = None
@@ -145,6 +146,7 @@ class _Server(uvicorn.Server):
             ws="none",
             loop="asyncio",
             access_log=False,
+            log_config=None,  # its warnings go where ours go, and as printable
             log_level="warning",
             server_header=False,
             proxy_headers=False,
@@ -193,5 +195,5 @@ class _Server(uvicorn.Server):
 
 def log_to_stderr() -> None:
     """Warnings of the service go to stderr, one line each."""
-    logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
+    configure_logging(logging.WARNING, "%(levelname)s: %(message)s")
     logging.getLogger("ocrfleet.web").setLevel(logging.INFO)

@@ -58,9 +58,7 @@ class Received:
 class Intake:
     """Takes the files of one request into ``folder``."""
 
-    def __init__(
-        self, folder: Path, settings: WebSettings, room: Room, *, archives: bool, most_files: int
-    ) -> None:
+    def __init__(self, folder: Path, settings: WebSettings, room: Room, *, archives: bool, most_files: int) -> None:
         """Make nothing yet.
 
         Args:

@@ -30,7 +30,7 @@ class Room:
         self._claimed = 0  # promised to requests, and not yet written
 
     def used(self) -> int:
-        """What the folder takes, at most a few seconds old, and what is promised. Reads the folder: not for the event loop."""
+        """What the folder takes, and what is promised. It may look through the folder: not for the event loop."""
         with self._looking:
             if time.monotonic() - self._found_at > USAGE_EVERY_S:
                 with self._lock:
@@ -47,7 +47,7 @@ class Room:
         self._found_at = float("-inf")
 
     def claim(self, quota: int, size: int) -> Claim | None:
-        """Keep room for a request that says it has ``size`` bytes, 0 where it does not say. None: there is not so much."""
+        """Keep room for a request of ``size`` bytes, 0 where it does not say how many. None: there is not so much."""
         with self._lock:
             if self._found + self._written + self._claimed + size > quota:
                 return None
