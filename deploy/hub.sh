@@ -84,16 +84,20 @@ fi
 for user in worker producer hub; do
   [ -s "$user.password" ] || openssl rand -hex 24 >"$user.password"
 done
-# A comment is an error to Redis in an ACL file; passwords are hex, so no character of theirs means anything to sed.
-sed -e '/^#/d' -e '/^$/d' -e "s/>WORKER_PASSWORD/>$(cat worker.password)/" -e "s/>PRODUCER_PASSWORD/>$(cat producer.password)/" \
-  -e "s/>HUB_PASSWORD/>$(cat hub.password)/" "$here/redis/users.acl" >users.acl
+# Redis knows passwords by their SHA-256: who reads its files, or sed's command line, learns none.
+hashed() { tr -d '\n' <"$1.password" | openssl dgst -sha256 -r | cut -c 1-64; }
+# A comment is an error to Redis in an ACL file.
+sed -e '/^#/d' -e '/^$/d' -e "s/>WORKER_PASSWORD/#$(hashed worker)/" -e "s/>PRODUCER_PASSWORD/#$(hashed producer)/" \
+  -e "s/>HUB_PASSWORD/#$(hashed hub)/" "$here/redis/users.acl" >users.acl
 sed -e "s|/etc/redis/users.acl|$folder/users.acl|" -e "s|/etc/redis/tls/|$folder/|" -e "s/^tls-port .*/tls-port $port/" \
   "$here/redis/redis.conf" >redis.conf
 echo "dir $folder/data" >>redis.conf
 if [ -n "$compose" ]; then
   sed -i "s|^dir .*|dir /data|" redis.conf # the container's volume
-  if [ "$(id -u)" = 0 ]; then              # the containers' users: Redis' group 1000; everybody may read the CA
-    chgrp 1000 . ca.pem server.pem server.key users.acl redis.conf
+  gid=46380                                # of Redis in its container, and of nobody on this machine
+  while getent group "$gid" >/dev/null || getent passwd | cut -d: -f4 | grep -qx "$gid"; do gid=$((gid + 1)); done
+  if [ "$(id -u)" = 0 ]; then # everybody may read the CA
+    chgrp "$gid" . ca.pem server.pem server.key users.acl redis.conf
     chmod 0640 server.pem server.key users.acl redis.conf
     chmod 0751 .
     chmod 0644 ca.pem
@@ -140,6 +144,8 @@ host=${names[0]}
 case $host in *:*) host="[$host]" ;; esac
 url() { echo "rediss://$1:$(cat "$1.password")@$host:$port/0?ssl_ca_certs=$2"; }
 authority=$(base64 <ca.pem | tr -d '\n')
+# In the environment: arguments of sudo are in its log, and every user of the machine may read them while it runs.
+install='sudo --preserve-env=OCRFLEET_CA,OCRFLEET_REDIS_URL deploy/install.sh'
 if [ -n "$compose" ]; then
   inside() { echo "rediss://$1:$(cat "$1.password")@redis:$port/0?ssl_ca_certs=$folder/ca.pem"; }
   service() { # service NAME USER: its address, and the CA that the certificate is checked against
@@ -158,6 +164,7 @@ SETTINGS
 services:
   redis:
     command: [valkey-server, "$folder/redis.conf"]
+    user: "999:$gid"
     environment: {REDISCLI_AUTH: "$(cat hub.password)"}
     healthcheck:
       test: [CMD, valkey-cli, --tls, --cacert, "$folder/ca.pem", -h, localhost, -p, "$port", --user, hub, --no-auth-warning, ping]
@@ -172,11 +179,11 @@ fi
 [ -n "$systemd$compose" ] || printf 'Start Redis:\n  redis-server %s/redis.conf\n' "$folder"
 [ -n "$compose" ] || cat <<LINES
 Hub (beat, Flower, exporter), in a checkout on this machine:
-  sudo OCRFLEET_CA=$authority OCRFLEET_REDIS_URL='$(url hub /etc/ocrfleet/ca.pem)' deploy/install.sh --role hub
+  OCRFLEET_CA=$authority OCRFLEET_REDIS_URL='$(url hub /etc/ocrfleet/ca.pem)' $install --role hub
 LINES
 cat <<LINES
 Worker, in a checkout on each machine:
-  sudo OCRFLEET_CA=$authority OCRFLEET_REDIS_URL='$(url worker /etc/ocrfleet/ca.pem)' deploy/install.sh
+  OCRFLEET_CA=$authority OCRFLEET_REDIS_URL='$(url worker /etc/ocrfleet/ca.pem)' $install
 Producer, in the shell that will run ocr-producer:
   mkdir -p ~/.config/ocrfleet && echo $authority | base64 -d > ~/.config/ocrfleet/ca.pem && export OCRFLEET_REDIS_URL="$(url producer '')\$HOME/.config/ocrfleet/ca.pem"
 LINES

@@ -112,6 +112,24 @@ def decode_budget(memory_limit: int, held: int) -> int:
     return max(SMALLEST_BUDGET_BYTES, memory_limit - held - RESERVE_BYTES)
 
 
+OOM_SCORE = 500
+"""Of 1000: as if the process held half of what the machine, or its cgroup, may use."""
+
+
+def raise_oom_score(pid: int | None = None) -> None:
+    """If the kernel must kill for memory, this process goes, not the one that started it or the server beside it.
+
+    For processes that open strangers' files: one that is lost costs a page or a file, a lost main process the service
+    (proc(5), oom_score_adj; raising it needs no rights).
+
+    Args:
+        pid: of a child just started; None for this process. Those that it starts begin with the same score.
+    """
+    adjustment = Path("/proc") / ("self" if pid is None else str(pid)) / "oom_score_adj"
+    with suppress(OSError, ValueError):  # another system, or it has ended already
+        adjustment.write_text(str(min(1000, int(adjustment.read_text()) + OOM_SCORE)))
+
+
 _limit_in_force: int | None = None
 
 

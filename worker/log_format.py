@@ -10,18 +10,18 @@ FORMAT = "%(asctime)s %(levelname)s %(message)s"
 
 
 class PrintableFormatter(logging.Formatter):
-    """`FORMAT` without control characters; further lines are indented, so that none can pass for an entry."""
+    """Entries without control characters; further lines are indented, so that none can pass for an entry."""
 
-    def __init__(self) -> None:
-        super().__init__(FORMAT)
+    def __init__(self, form: str = FORMAT) -> None:
+        super().__init__(form)
 
     def format(self, record: logging.LogRecord) -> str:
         """The entry as text."""
         return "\n  ".join(map(printable, super().format(record).split("\n")))
 
 
-def configure_logging(level: int) -> None:
+def configure_logging(level: int, form: str = FORMAT) -> None:
     """Log to stderr from this level on."""
     handler = logging.StreamHandler()
-    handler.setFormatter(PrintableFormatter())
+    handler.setFormatter(PrintableFormatter(form))
     logging.basicConfig(level=level, handlers=[handler])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import ctypes
 import os
 import signal
@@ -46,17 +45,6 @@ def lower_priority(nice: int) -> None:
             psutil.Process().ionice(psutil.IOPRIO_CLASS_IDLE)
         except (ImportError, AttributeError, OSError):
             pass
-
-
-def raise_oom_score() -> None:
-    """If the kernel must kill for memory, this process goes, not Celery's main process or the server beside it.
-
-    The child shares most of the main process's memory, so both look the same size to the kernel (proc(5),
-    oom_score_adj; raising it needs no rights). A lost child costs one try of one page, a lost main process the worker.
-    """
-    adjustment = Path("/proc/self/oom_score_adj")
-    with contextlib.suppress(OSError, ValueError):
-        adjustment.write_text(str(min(1000, int(adjustment.read_text()) + 500)))
 
 
 _PR_SET_PDEATHSIG = 1  # prctl(2)

@@ -18,6 +18,7 @@ from celery.signals import setup_logging, worker_init, worker_process_init
 from kombu.exceptions import OperationalError
 
 from detector.errors import ModelError
+from detector.memory import raise_oom_score
 from detector.record import worker_name
 from detector.runtimes import usable_card
 from worker import process
@@ -98,7 +99,7 @@ def _prepare_child(**_: Any) -> None:
     global _holder
     _holder = identity(os.getppid())  # Celery's main process: its successor gives the page back if it is killed
     process.configure_malloc()
-    process.raise_oom_score()
+    raise_oom_score()  # Celery's main process shares most of its memory, so both look the same size to the kernel
     # A child whose Celery main process was killed must not go on using memory that its successor needs.
     process.set_parent_death_signal(signal.SIGKILL)
 

@@ -12,6 +12,7 @@ from urllib.parse import quote, unquote_to_bytes
 
 import msgspec
 
+from detector.memory import raise_oom_score
 from producer.archive_process.messages import AliveLine, EndLine, Line, MemberLine, Question
 from producer.errors import CannotCountError
 from producer.sources.archive import BrokenArchiveError, Kind, Member
@@ -128,6 +129,7 @@ class ArchiveLister:
                 env={**os.environ, "MALLOC_ARENA_MAX": "2"},
                 start_new_session=True,  # Ctrl-C reaches the producer, which then ends this in order
             )
+            raise_oom_score(self.process.pid)
         return self.process
 
 

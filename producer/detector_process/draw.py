@@ -20,8 +20,8 @@ import msgspec
 from detector.atomic import atomic_write
 from detector.errors import ImageError
 from producer.detector_process.line_process import ANSWER_TIMEOUT_S, LineProcess
+from producer.detector_process.originals import originals
 from worker.messages import BoxRecord
-from worker.storage.files import Storage
 from worker.storage.remote import SCHEMES, Remote
 
 
@@ -57,17 +57,18 @@ def can_draw() -> bool:
 class OverlayProcess:
     """Draws pages with their boxes as JPEGs. A context manager."""
 
-    def __init__(self, timeout_s: float = ANSWER_TIMEOUT_S) -> None:
+    def __init__(self, timeout_s: float = ANSWER_TIMEOUT_S, roots: tuple[Path, ...] = ()) -> None:
         """Start nothing yet.
 
         Args:
+            roots: see `originals`.
             timeout_s: how long one picture may take, seconds.
         """
         self._child = LineProcess("detector.overlay", timeout_s)
         self._spool = tempfile.TemporaryDirectory(prefix="ocrfleet-draw-", ignore_cleanup_errors=True)
         # The manifest is of this user's own scan: what it names may be fetched.
         remote = Remote(("https:/",), s3_open=True)
-        self._storage = Storage((), Path(self._spool.name), dict.fromkeys(SCHEMES, remote.fetch))
+        self._storage = originals(roots, Path(self._spool.name), dict.fromkeys(SCHEMES, remote.fetch))
 
     def __enter__(self) -> OverlayProcess:
         """Nothing runs before the first picture."""

@@ -10,6 +10,8 @@ import selectors
 import subprocess
 import sys
 
+from detector.memory import raise_oom_score
+
 ANSWER_TIMEOUT_S = 60.0  # an 80 MP progressive JPEG takes a few seconds on the slowest machine
 END_TIMEOUT_S = 5.0
 
@@ -61,6 +63,7 @@ class LineProcess:
                 env={**os.environ, "MALLOC_ARENA_MAX": "2", "OMP_NUM_THREADS": "1"},
                 start_new_session=True,  # Ctrl-C reaches the producer, which then ends this in order
             )
+            raise_oom_score(self.process.pid)
         return self.process
 
     def stop(self, *, kill: bool = False) -> None:

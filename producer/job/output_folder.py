@@ -15,6 +15,8 @@ import msgspec
 from detector.atomic import atomic_write
 from detector.record import UNREADABLE
 from producer.errors import ProducerError
+from producer.sources.remote import is_remote
+from producer.sources.scan import STDIN, SourceMissingError, resolve
 from worker.page_options import PageOptions
 
 
@@ -109,6 +111,24 @@ class OutputFolder:
                 f"{self.request_file} is damaged ({error}): remove it and give the first command again; "
                 "the manifest and what is done are kept"
             ) from None
+
+    def source_roots(self) -> tuple[Path, ...]:
+        """Where the job's files must lie, also through a link; empty: anywhere.
+
+        Nobody knows of a job that was collected on another machine, or whose files came as a list.
+        """
+        try:
+            request = self.request()
+        except (FileNotFoundError, DamagedFolderError):
+            return ()
+        local = [source for source in request.sources if not is_remote(source)]
+        if request.follow_links or STDIN in local:
+            return ()
+        roots = []
+        for source in local:
+            with suppress(SourceMissingError):
+                roots.append(Path(os.path.realpath(resolve(source).path)))
+        return tuple(roots)
 
     def _make(self) -> None:
         """New folders are this user's alone: results name other people's files, `.ocrfleet` holds a server's data."""

@@ -16,9 +16,9 @@ import msgspec
 
 from detector.errors import ImageError
 from producer.detector_process.line_process import LineProcess
+from producer.detector_process.originals import originals
 from producer.output.layout import boxes_in_order
 from worker.messages import ImageRecord
-from worker.storage.files import Storage
 
 CROP_TIMEOUT_S = 120.0
 
@@ -31,11 +31,11 @@ class _Answer(msgspec.Struct):
 class Cutter:
     """Cuts pages up in a process of the detector: the producer itself never decodes. A context manager."""
 
-    def __init__(self) -> None:
-        """Start nothing yet."""
+    def __init__(self, roots: tuple[Path, ...] = ()) -> None:
+        """Start nothing yet; ``roots`` as for `originals`."""
         self._child = LineProcess("detector.reading.crop_process", CROP_TIMEOUT_S)
         self._spool = tempfile.TemporaryDirectory(prefix="ocrfleet-crops-", ignore_cleanup_errors=True)
-        self._storage = Storage((), Path(self._spool.name))
+        self._storage = originals(roots, Path(self._spool.name))
 
     def __enter__(self) -> Cutter:
         """Nothing runs before the first page."""
@@ -72,6 +72,7 @@ def write_crops(
     name_of: Callable[[ImageRecord], PurePosixPath],
     folder: Path,
     failed: Callable[[ImageRecord, str], None],
+    roots: tuple[Path, ...] = (),
 ) -> None:
     """Writes the folder.
 
@@ -81,10 +82,11 @@ def write_crops(
         name_of: a page's name, without ending.
         folder: exists, and is empty.
         failed: told about each page that could not be cut, and why.
+        roots: where the pages' files must lie; empty: anywhere.
     """
     (folder / "images").mkdir()
     with (
-        Cutter() as cutter,
+        Cutter(roots) as cutter,
         (folder / "rec_gt.txt").open("w", encoding="utf-8") as paddle,
         (folder / "gt.txt").open("w", encoding="utf-8") as icdar,
     ):

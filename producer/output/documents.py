@@ -16,6 +16,7 @@ from pathlib import Path, PurePosixPath
 
 from detector.atomic import atomic_write
 from detector.errors import ImageError
+from producer.detector_process.originals import originals
 from producer.errors import NothingToDoError
 from producer.job.manifest import ManifestIndex
 from producer.job.page_order import PageOrder
@@ -26,7 +27,6 @@ from producer.output.layout import is_read, page_text
 from producer.output.naming import safe_name
 from producer.output.searchable_pdf import PageNotInPdfError, PdfWriter, check_library
 from worker.messages import ImageRecord
-from worker.storage.files import Storage
 
 NEED_TEXT = ("txt", "hocr", "alto", "pdf")
 NEED_IMAGES = ("pdf", "crops")
@@ -35,7 +35,14 @@ FORMATS = (*NEED_TEXT, "crops", "yolo-obb")
 Tell = Callable[[str], None]
 
 
-def write_documents(results: Path, manifest: ManifestIndex | None, format_name: str, folder: Path, tell: Tell) -> None:
+def write_documents(
+    results: Path,
+    manifest: ManifestIndex | None,
+    format_name: str,
+    folder: Path,
+    tell: Tell,
+    roots: tuple[Path, ...] = (),
+) -> None:
     """Writes a format into an empty folder.
 
     Args:
@@ -44,6 +51,7 @@ def write_documents(results: Path, manifest: ManifestIndex | None, format_name: 
         format_name: one of `FORMATS`.
         folder: to write into.
         tell: is given a line about each document that could not be written.
+        roots: where pictures that are opened again must lie; empty: anywhere.
 
     Raises:
         NothingToDoError: the pages were not read, or it is not known where they are.
@@ -59,10 +67,10 @@ def write_documents(results: Path, manifest: ManifestIndex | None, format_name: 
     writer = _Writer(manifest, folder, tell)
     if format_name == "crops":
         fine = (record for record in order.records() if record.status == "ok")
-        write_crops(fine, writer.uri, writer.page_name, folder, writer.failed)
+        write_crops(fine, writer.uri, writer.page_name, folder, writer.failed, roots)
         return
     if format_name == "pdf":
-        _write_pdfs(writer, order.documents())
+        _write_pdfs(writer, order.documents(), roots)
         return
     for pages in order.documents():
         first = next(pages)
@@ -137,9 +145,9 @@ def _yolo_lines(record: ImageRecord) -> Iterator[str]:
         yield " ".join(["0", *(f"{min(max(value, 0), 1):.6f}" for point in shares for value in point)]) + "\n"
 
 
-def _write_pdfs(writer: _Writer, documents: Iterable[Iterable[ImageRecord]]) -> None:
+def _write_pdfs(writer: _Writer, documents: Iterable[Iterable[ImageRecord]], roots: tuple[Path, ...]) -> None:
     with PdfWriter() as process:
-        storage = Storage((), process.spool)
+        storage = originals(roots, process.spool)
         for pages in documents:
             pages = iter(pages)
             first = next(pages)

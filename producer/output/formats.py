@@ -28,6 +28,7 @@ from msgspec import structs
 from detector.atomic import atomic_write
 from producer.errors import ProducerError
 from producer.job.manifest import ManifestIndex
+from producer.job.output_folder import OutputFolder
 from producer.job.results_file import iter_records
 from producer.output import documents
 from producer.output.naming import write_new
@@ -63,6 +64,7 @@ def export_results(
     *,
     page_images: bool = False,
     hide: str = "",
+    roots: tuple[Path, ...] = (),
 ) -> Path:
     """Converts a job's results.
 
@@ -73,6 +75,7 @@ def export_results(
         tell: is given a line about each document that could not be written.
         page_images: also write the pages of PDFs and TIFFs as JPEGs into `out/page-images`, and name these.
         hide: a folder, with `/` at its end: files below it are named relative to it, also in reasons of failures.
+        roots: where pictures that are opened again must lie; default: below the job's sources.
 
     Returns:
         The file or folder written. It appears when it is complete.
@@ -94,14 +97,15 @@ def export_results(
     with ExitStack() as stack:
         listed = out / "manifest.jsonl"
         manifest = stack.enter_context(ManifestIndex(listed)) if listed.is_file() else None
-        pictures = PageImages(out) if page_images and manifest is not None else None
+        roots = roots or OutputFolder(out).source_roots()
+        pictures = PageImages(out, roots) if page_images and manifest is not None else None
         source = _Source(results, manifest, pictures, hide)
         if pictures is not None and manifest is not None:
             for problem in pictures.write(source.ok(), manifest):
                 tell(problem)
         if format_name in documents.FORMATS:
             with _new_folder(target, replace=destination is None) as part:
-                documents.write_documents(results, manifest, format_name, part, tell)
+                documents.write_documents(results, manifest, format_name, part, tell, roots)
         elif in_folder:
             ending, render = (".txt", icdar_text) if format_name == "icdar" else (".xml", page_xml)
             _write_folder(source, target, ending, render, replace=destination is None)

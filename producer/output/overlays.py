@@ -13,6 +13,7 @@ from detector.images.suffixes import IMAGE_SUFFIXES
 from producer.detector_process.draw import OverlayProcess, can_draw
 from producer.errors import ProducerError
 from producer.job.manifest import ManifestIndex
+from producer.job.output_folder import OutputFolder
 from producer.job.results_file import iter_records
 from producer.output.naming import safe_name
 from worker.messages import ImageRecord
@@ -94,7 +95,8 @@ def write_overlays(
     if not can_draw():
         raise CannotDrawError("no overlays: this machine lacks OpenCV; pip install 'ocrfleet[worker]' and run again")
     count = OverlayCount()
-    with ManifestIndex(out / "manifest.jsonl") as manifest, OverlayProcess() as process:
+    roots = OutputFolder(out).source_roots()
+    with ManifestIndex(out / "manifest.jsonl") as manifest, OverlayProcess(roots=roots) as process:
         for record in iter_records(out / "results.jsonl"):
             line = manifest.line(record.index)
             if record.status != "ok" or line is None:
@@ -116,9 +118,10 @@ class PageImages:
         folder: where the pictures are.
     """
 
-    def __init__(self, out: Path) -> None:
-        """Nothing is written yet."""
+    def __init__(self, out: Path, roots: tuple[Path, ...] = ()) -> None:
+        """Nothing is written yet; ``roots``: where the documents must lie."""
         self.folder = out / FOLDER
+        self._roots = roots
         self._names: dict[int, str] = {}
 
     def write(self, records: Iterable[ImageRecord], manifest: ManifestIndex) -> list[str]:
@@ -134,7 +137,7 @@ class PageImages:
         if not can_draw():
             raise CannotDrawError("no page images: this machine lacks OpenCV; pip install 'ocrfleet[worker]'")
         problems, taken = [], set[PurePosixPath]()
-        with OverlayProcess() as process:
+        with OverlayProcess(roots=self._roots) as process:
             for record in records:
                 line = manifest.line(record.index)
                 if line is None or not manifest.is_paged(record.index, record.image, record.page):

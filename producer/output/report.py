@@ -24,6 +24,7 @@ from detector.errors import printable
 from detector.record import UNREADABLE
 from producer.detector_process.draw import OverlayProcess, can_draw
 from producer.job.manifest import ManifestIndex
+from producer.job.output_folder import OutputFolder
 from producer.job.results_file import iter_records
 from producer.output.charts import histogram_svg
 from producer.output.naming import page_label
@@ -177,7 +178,7 @@ def _gallery_note(totals: Totals, shown: int, drawable: bool, has_manifest: bool
 def _figures(out: Path, chosen: Sequence[ImageRecord]) -> Iterator[str]:
     with (
         ManifestIndex(out / "manifest.jsonl") as manifest,
-        OverlayProcess() as process,
+        OverlayProcess(roots=OutputFolder(out).source_roots()) as process,
         tempfile.TemporaryDirectory(prefix="ocrfleet-report-") as folder,
     ):
         thumbnail = Path(folder) / "thumbnail.jpg"

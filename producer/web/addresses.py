@@ -40,10 +40,14 @@ def _check(address: str, roots: tuple[Path, ...], url_roots: tuple[str, ...]) ->
         raise refused
     if "\0" in address or not address.startswith(("/", "file:///")):
         raise refused
-    path = Path(unquote(address.removeprefix("file://")) if address.startswith("file:") else address).resolve()
+    try:
+        path = Path(unquote(address.removeprefix("file://")) if address.startswith("file:") else address).resolve()
+        there = path.exists()
+    except (OSError, ValueError, RuntimeError):  # too long a name, half a character, links in a circle (Python 3.12)
+        raise refused from None
     if not any(path.is_relative_to(root) for root in roots):
         raise refused
-    if not path.exists():  # only said of what may be read: nobody can ask which other files there are
+    if not there:  # only said of what may be read: nobody can ask which other files there are
         raise Problem(404, f"{address[:200]}: no such file or folder", "check the path")
     return str(path)
 

@@ -7,7 +7,7 @@ import hashlib
 import json
 import shutil
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from detector.thresholds import SHAPES
 from producer.output.documents import NEED_IMAGES
 from producer.web.openapi import document
 from producer.web.problem import Problem
-from producer.web.results import ALL_FORMATS, results_response
+from producer.web.results import ALL_FORMATS, JSONL, converted_response, lines_response
 from producer.web.service import Service
 from producer.web.store import WebJob
 from producer.web.upload import Intake
@@ -83,11 +83,13 @@ async def _receive(request: Request, *, archives: bool, most_files: int, name: s
     if slots.locked():
         raise Problem(429, "too many uploads at a time", "try again in a moment", retry_after_s=2)
     async with slots:
-        room = await run_in_threadpool(service.check_room)
+        await run_in_threadpool(service.check_room)
         folder = await run_in_threadpool(service.store.new_upload)
         accepted = False
         try:
-            intake = Intake(folder / "upload", service.web, room, archives=archives, most_files=most_files)
+            intake = Intake(
+                folder / "upload", service.web, service.store.room, archives=archives, most_files=most_files
+            )
             received = await intake.read(request)
             if not received.files:
                 reasons = "; ".join(received.skipped.values())
@@ -109,6 +111,7 @@ async def _receive(request: Request, *, archives: bool, most_files: int, name: s
         finally:
             if not accepted:
                 await run_in_threadpool(shutil.rmtree, folder, True)
+                service.store.room.forget()
 
 
 async def detect(request: Request) -> Response:
@@ -168,7 +171,7 @@ async def read_json(request: Request) -> Any:
                 body += chunk
                 if len(body) > MOST_JSON_BYTES:
                     raise Problem(413, "more than 256 KiB of JSON", "name the folder the files lie in")
-        return json.loads(body)
+        return msgspec.json.decode(body)  # refuses half a surrogate pair, which no answer could name
     except TimeoutError:
         raise Problem(408, "the request came too slowly", "send it again") from None
     except (ValueError, RecursionError):
@@ -228,12 +231,34 @@ def job_results(request: Request) -> Response:
         raise Problem(400, f"there is no format {wanted[:40]!r}", f"use one of {', '.join(ALL_FORMATS)}")
     start = _number(request, "from", 0, 0, 1 << 50)
     folder = service.store.folder(name)
+    if wanted == JSONL:
+        return lines_response(name, folder, start)
+    service.check_quota()
+    if not service.exporting.acquire(blocking=False):
+        raise Problem(429, "too many results are being fetched", "try again in a moment", retry_after_s=5)
+    exports = service.store.new_export()
+
+    def done() -> None:
+        shutil.rmtree(exports, ignore_errors=True)
+        service.store.room.forget()
+        service.exporting.release()
+
+    try:
+        return _converted(service, name, wanted, exports, done)
+    except BaseException:
+        done()
+        raise
+
+
+def _converted(service: Service, name: str, wanted: str, exports: Path, done: Callable[[], None]) -> Response:
+    folder = service.store.folder(name)
     if wanted not in NEED_IMAGES:
-        return results_response(name, folder, wanted, service.store.new_export(), start)
+        return converted_response(name, folder, wanted, exports, done)
     if not service.opening.acquire(blocking=False):
         raise Problem(429, f"{wanted} is being made for somebody else", "try again in a moment", retry_after_s=5)
     try:
-        return results_response(name, folder, wanted, service.store.new_export(), start)
+        roots = (*service.settings.roots, service.store.uploads(name).resolve())
+        return converted_response(name, folder, wanted, exports, done, roots)
     finally:
         service.opening.release()
 

@@ -95,7 +95,7 @@ def metrics(request: Request) -> Response:
         alive, up = 0, 0
     numbers = {
         "web_jobs_running": service.runner.count(),
-        "web_folder_bytes": service.store.used_bytes(),
+        "web_folder_bytes": service.store.room.used(),
         "web_quota_bytes": service.web.quota_mb << 20,
         "workers_alive": alive,
         "broker_up": up,

@@ -31,8 +31,15 @@ from producer.web.store import WebJob
 
 LABELSTUDIO = "/labelstudio"
 MOST_TASKS = 100
-_TAG = re.compile(r"<(PolygonLabels)\b([^>]*)>(.*?)(?:</\1>|\Z)", re.DOTALL)
-_ATTRIBUTE = re.compile(r'(\w+)\s*=\s*"([^"]*)"')
+MOST_CONFIG = 1 << 16
+"""Characters of a labelling configuration: a thousand labels."""
+
+# Each takes a time linear in the length of a stranger's text: no two open repeats stand side by side, and none begins
+# anew at each letter that it ran over before. `(\w+)\s*=` took 14 s for 32 KB of one letter, with the GIL held.
+_TAG = re.compile(r"<(PolygonLabels)\b([^<>]*)>(.*?)(?:</\1>|\Z)", re.DOTALL)
+_LABEL = re.compile(r"<Label\b([^<>]*)>")
+_IMAGE = re.compile(r"<Image\b([^<>]*)>")
+_ATTRIBUTE = re.compile(r'\b(\w{1,64})\s{0,8}=\s{0,8}"([^"]*)"')
 
 
 @dataclass(frozen=True)
@@ -51,14 +58,28 @@ def control_of(config: str) -> Control:
     if found is None:
         return Control()
     given = dict(_ATTRIBUTE.findall(found[2]))
-    labels = [dict(_ATTRIBUTE.findall(text)).get("value", "") for text in re.findall(r"<Label\b([^>]*)>", found[3])]
+    labels = [dict(_ATTRIBUTE.findall(text)).get("value", "") for text in _LABEL.findall(found[3])]
     pictures = {
         one.get("name"): one.get("value", "").lstrip("$")
-        for one in (dict(_ATTRIBUTE.findall(text)) for text in re.findall(r"<Image\b([^>]*)>", config))
+        for one in (dict(_ATTRIBUTE.findall(text)) for text in _IMAGE.findall(config))
     }
     to_name = given.get("toName", "image")
     label = next((one for one in labels if one.lower() == "text"), labels[0] if labels else "Text")
     return Control(given.get("name", "label"), to_name, label, pictures.get(to_name) or "image")
+
+
+def _config(given: object, field: str) -> str:
+    """The labelling configuration of a request, empty where it has none.
+
+    Raises:
+        Problem: 413.
+    """
+    config = given.get(field) if isinstance(given, dict) else None
+    if not isinstance(config, str):
+        return ""
+    if len(config) > MOST_CONFIG:
+        raise Problem(413, f"the labelling configuration has more than {MOST_CONFIG} characters", "use fewer labels")
+    return config
 
 
 def _places(address: str, roots: Sequence[Path]) -> Iterator[str]:
@@ -105,8 +126,7 @@ async def predict(request: Request) -> Response:
     tasks = given.get("tasks") if isinstance(given, dict) else None
     if not isinstance(tasks, list) or len(tasks) > MOST_TASKS:
         raise Problem(400, f"tasks is not a list of at most {MOST_TASKS}", "send what Label Studio sends")
-    config = given.get("label_config")
-    control = control_of(config if isinstance(config, str) else "")
+    control = await run_in_threadpool(control_of, _config(given, "label_config"))
     sources = [await run_in_threadpool(_source_of, service, task, control.key) for task in tasks]
     wanted = sorted({source for source in sources if source})
     if tasks and not wanted:
@@ -128,9 +148,8 @@ async def predict(request: Request) -> Response:
 
 async def setup(request: Request) -> Response:
     """POST /setup: a project was connected, or its labelling configuration changed."""
-    given = await read_json(request)
-    config = given.get("schema") if isinstance(given, dict) else None
-    if isinstance(config, str) and config and _TAG.search(config) is None:
+    config = _config(await read_json(request), "schema")
+    if config and _TAG.search(config) is None:
         raise Problem(400, "the labelling configuration has no <PolygonLabels>", "add one over the <Image>")
     return JSONResponse({"model_version": service_of(request).settings.model})
 

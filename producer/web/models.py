@@ -20,6 +20,7 @@ from starlette.requests import Request
 from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.routing import Route
 
+from detector.memory import raise_oom_score
 from detector.models import list_models, load_card
 from detector.reading.models import list_readers, reader_path
 from producer.web.api import BASE, service_of, whole_number
@@ -33,7 +34,7 @@ MOST_MEMORY_BYTES = 4 << 30
 """Of an export. Measured: dbnet-resnet18 at 1536, 1.2 GB (torch, and the checks of what was written)."""
 
 MOST_SAID_BYTES = 4096
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}-[0-9]{3,4}")
 _KINDS = {"onnx": "application/octet-stream", "json": "application/json"}
 
 
@@ -115,6 +116,7 @@ class Exporter:
             env={**os.environ, "OMP_NUM_THREADS": "1", "MALLOC_ARENA_MAX": "2"},
             start_new_session=True,
         )
+        raise_oom_score(process.pid)
         with suppress(ProcessLookupError):  # it is over already; what it said is read all the same
             resource.prlimit(process.pid, resource.RLIMIT_DATA, (MOST_MEMORY_BYTES, MOST_MEMORY_BYTES))
             # Should this service be killed, it ends by itself.
@@ -175,7 +177,7 @@ class Exporter:
 
     def all(self) -> list[dict[str, Any]]:
         """All exports by name."""
-        names = {path.stem for path in self._folder.glob("*.onnx") if ".part" not in path.name}
+        names = {path.stem for path in self._folder.glob("*.onnx") if _NAME.fullmatch(path.stem)}
         return [self.status(name) for name in sorted(names | set(self._exports))]
 
     def file(self, name: str, kind: str) -> Path:

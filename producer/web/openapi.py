@@ -295,7 +295,7 @@ def document() -> Json:
                             for media in ("application/jsonl", "application/json", "text/csv", "application/zip")
                         },
                     },
-                    **_problems(400, 404, 409, 429, 507),
+                    **_problems(400, 404, 409, 413, 429, 507),
                 },
                 parameters=[
                     _query("format", "Which.", {"enum": ["jsonl", *FORMATS], "default": "jsonl"}),

@@ -46,3 +46,8 @@ class Problem(Exception):  # noqa: N818  # RFC 9457 calls it so
 def no_such_job(job: str) -> Problem:
     """For a job that this service does not hold."""
     return Problem(404, f"there is no job {job} here", "see GET /api/v1/jobs; jobs are removed when their time is up")
+
+
+def quota_is_used(quota_mb: int) -> Problem:
+    """413: the service's folder may not grow."""
+    return Problem(413, f"the quota of {quota_mb} MiB is used up", "delete finished jobs", retry_after_s=600)

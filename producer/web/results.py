@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
-import shutil
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import anyio
 import msgspec
+from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response, StreamingResponse
+from starlette.types import Receive, Scope, Send
 
 from producer.errors import ProducerError
 from producer.job.output_folder import OutputFolder
@@ -23,47 +25,85 @@ _MEDIA = {"coco": "application/json", "labelstudio": "application/json", "csv": 
 _ENDINGS = {"coco": "coco.json", "labelstudio": "labelstudio.json", "csv": "csv"}
 
 
-def results_response(name: str, folder: OutputFolder, format_name: str, exports: Path, start: int = 0) -> Response:
-    """The results in a format.
+class LentResponse(StreamingResponse):
+    """An answer from files that are removed when it ends, however it does: read to its end, cut off, never begun."""
+
+    def __init__(
+        self, blocks: Iterator[bytes], done: Callable[[], None], *, media_type: str, headers: dict[str, str]
+    ) -> None:
+        """Begin nothing. ``done`` is called once, in a thread, at the end."""
+        super().__init__(blocks, media_type=media_type, headers=headers)
+        self._done = done
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer, and then call ``done``: the ``finally`` of a generator that was never begun is not run."""
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            with anyio.CancelScope(shield=True):
+                await run_in_threadpool(self._done)
+
+
+def lines_response(name: str, folder: OutputFolder, start: int = 0) -> Response:
+    """The results as they are, JSON lines.
 
     Args:
         name: the job's.
         folder: the job's.
-        format_name: one of `ALL_FORMATS`; what is a folder of files comes as a zip.
-        exports: an empty folder for the converted file; removed when the client has it.
-        start: first byte, for `jsonl`: results that came since the last call.
+        start: first byte: results that came since the last call.
+
+    Raises:
+        Problem: 404, there are no results yet.
+    """
+    _check_results(name, folder)
+    end = _end_of_lines(folder.results)
+    place = {"Ocrfleet-Next": str(end), "Ocrfleet-File": file_name(folder.results)}
+    return StreamingResponse(
+        line_blocks(folder.results, start, end, hide=f"{folder.root / 'upload'}/"),
+        media_type="application/jsonl",
+        headers=place | _attachment(f"{name}.jsonl"),
+    )
+
+
+def converted_response(
+    name: str,
+    folder: OutputFolder,
+    format_name: str,
+    exports: Path,
+    done: Callable[[], None],
+    roots: tuple[Path, ...] = (),
+) -> Response:
+    """The results in another format.
+
+    Args:
+        name: the job's.
+        folder: the job's.
+        format_name: one of `FORMATS`; what is a folder of files comes as a zip.
+        exports: an empty folder for the converted file.
+        done: called when the client has it, or is gone; not if this raises.
+        roots: where pictures that are opened again must lie; empty: anywhere.
 
     Raises:
         Problem: 404, there are no results yet; 409, this job cannot be had in that format.
     """
-    if not folder.results.exists():
-        shutil.rmtree(exports, ignore_errors=True)
-        raise Problem(404, f"job {name} has no results yet", "wait for its events", retry_after_s=2)
-    if format_name == JSONL:
-        shutil.rmtree(exports, ignore_errors=True)
-        end = _end_of_lines(folder.results)
-        place = {"Ocrfleet-Next": str(end), "Ocrfleet-File": file_name(folder.results)}
-        return StreamingResponse(
-            line_blocks(folder.results, start, end, hide=f"{folder.root / 'upload'}/"),
-            media_type="application/jsonl",
-            headers=place | _attachment(f"{name}.jsonl"),
-        )
+    _check_results(name, folder)
+    hide = f"{folder.root / 'upload'}/"
     try:
-        target = export_results(folder.root, format_name, exports / format_name, hide=f"{folder.root / 'upload'}/")
-    except BaseException as error:
-        shutil.rmtree(exports, ignore_errors=True)
-        if isinstance(error, ProducerError):  # texts of a job that was not read, a library that is not installed
-            said = str(error).replace(f"{folder.root}/", "")
-            raise Problem(409, f"{format_name}: {said}", "take another format") from None
-        raise
+        target = export_results(folder.root, format_name, exports / format_name, hide=hide, roots=roots)
+    except ProducerError as error:  # texts of a job that was not read, a library that is not installed
+        said = str(error).replace(f"{folder.root}/", "")
+        raise Problem(409, f"{format_name}: {said}", "take another format") from None
     if target.is_dir():
         headers = _attachment(f"{name}-{format_name}.zip")
-        return StreamingResponse(
-            then_remove(exports, zip_blocks(target)), media_type="application/zip", headers=headers
-        )
-    headers = {"Content-Length": str(target.stat().st_size), **_attachment(f"{name}.{_ENDINGS[format_name]}")}
-    blocks = then_remove(exports, file_blocks(target, 0, target.stat().st_size))
-    return StreamingResponse(blocks, media_type=_MEDIA[format_name], headers=headers)
+        return LentResponse(zip_blocks(target), done, media_type="application/zip", headers=headers)
+    size = target.stat().st_size
+    headers = {"Content-Length": str(size), **_attachment(f"{name}.{_ENDINGS[format_name]}")}
+    return LentResponse(file_blocks(target, 0, size), done, media_type=_MEDIA[format_name], headers=headers)
+
+
+def _check_results(name: str, folder: OutputFolder) -> None:
+    if not folder.results.exists():
+        raise Problem(404, f"job {name} has no results yet", "wait for its events", retry_after_s=2)
 
 
 def file_name(results: Path) -> str:
@@ -89,14 +129,6 @@ def _end_of_lines(path: Path) -> int:
                 return begin + newline + 1
             end = begin
     return 0
-
-
-def then_remove(folder: Path, blocks: Iterator[bytes]) -> Iterator[bytes]:
-    """The blocks; the folder goes after the last one, or when the client has gone."""
-    try:
-        yield from blocks
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def file_blocks(path: Path, start: int, end: int) -> Iterator[bytes]:

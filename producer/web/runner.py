@@ -32,6 +32,7 @@ from producer.sources.readers import Readers
 from producer.sources.remote import scan_everything
 from producer.sources.scan import FoundPage
 from producer.web.addresses import may_read
+from producer.web.bounds.attempts import counted_attempt
 from producer.web.store import Store, WebJob
 from worker.errors import WorkerError
 from worker.ledger.ledger import Ledger, chunked
@@ -41,6 +42,8 @@ from worker.storage.spool import MachineFault
 logger = logging.getLogger("ocrfleet.web")
 JOBS_AT_A_TIME = 16
 QUICK_JOBS_AT_A_TIME = 32
+QUICK_SCANS_AT_A_TIME = 4  # a PDF's pages are counted by a process, 45 MB of an ordinary one
+SCANNING = "it looked for pages in these files"
 AGAIN_AFTER_S = 3.0
 WORKERS_LOOK_S = 2.0
 
@@ -133,7 +136,7 @@ class Runner:
             True: ThreadPoolExecutor(QUICK_JOBS_AT_A_TIME, "quick-job"),
         }
         # A zip of 10,000 files costs 6 MB while it is read; eight at a time took 50 MB more than one after the other.
-        self._scanning = threading.Semaphore()
+        self._scanning = {False: threading.Semaphore(), True: threading.Semaphore(QUICK_SCANS_AT_A_TIME)}
         self._feeding = threading.Lock()
         self._alive, self._alive_at = 0, float("-inf")
 
@@ -307,7 +310,11 @@ class Runner:
                 if not job.sources or may_read(found.uri, self._roots):
                     yield found
 
-        with limited_readers() as readers, self._turn(running, quick=job.quick):
+        with (
+            self._turn(running, quick=job.quick),
+            counted_attempt(folder.private / "scanning", SCANNING),
+            limited_readers() as readers,
+        ):
             running.progress.phase = "counting pages"
             total = write_manifest(pages(readers), folder.manifest)
         folder.save_passed_over(passed.counts)
@@ -317,17 +324,15 @@ class Runner:
 
     @contextmanager
     def _turn(self, running: Running, *, quick: bool) -> Iterator[None]:
-        """One long scan at a time."""
-        if quick:
-            yield
-            return
-        while not self._scanning.acquire(timeout=0.5):
+        """One long scan at a time, and a few quick ones."""
+        turns = self._scanning[quick]
+        while not turns.acquire(timeout=0.5):
             if self._should_stop(running):
                 raise _Stopped
         try:
             yield
         finally:
-            self._scanning.release()
+            turns.release()
 
     @contextmanager
     def _uploader(self, name: str, job: WebJob, epoch: str) -> Iterator[Uploader | None]:

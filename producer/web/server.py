@@ -23,18 +23,25 @@ from producer.local.fleet import LocalFleet, check_installed, check_model
 from producer.web.app import make_app
 from producer.web.service import Service
 from producer.web.settings import WebSettings
+from worker.log_format import configure_logging
 from worker.settings import Settings, read_settings
 
 logger = logging.getLogger("ocrfleet.web")
 HEADERS_S = 10.0
 MOST_CONNECTIONS = 256
+STALLED_S = 30.0  # a client that takes an answer more slowly than about 4 KB/s only holds files and memory
 GRACE_S = 3
 PIECE_BYTES = 1 << 15
 REVIVE_EVERY_S = 1.0
 
 
 class PatientProtocol(H11Protocol):
-    """HTTP/1.1 that does not wait for ever for a request's header lines ("slow loris"), be it the first or a later."""
+    """HTTP/1.1 that does not wait for ever.
+
+    Neither for a request's header lines ("slow loris"), be it the first or a later, nor for who reads no answer.
+    """
+
+    _stalled: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Begin to wait."""
@@ -42,6 +49,25 @@ class PatientProtocol(H11Protocol):
         # asyncio takes 256 KB at a time, which h11 copies twice: with 50 uploads that is what memory goes to.
         transport.max_size = PIECE_BYTES  # type: ignore[attr-defined]
         self.loop.call_later(HEADERS_S, self._give_up, None)
+
+    def pause_writing(self) -> None:
+        """The client does not read: begin to wait until it does."""
+        super().pause_writing()
+        self._stalled = self.loop.call_later(STALLED_S, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        """It reads."""
+        self._end_of_stall()
+        super().resume_writing()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """It is gone."""
+        self._end_of_stall()
+        super().connection_lost(exc)
+
+    def _end_of_stall(self) -> None:
+        if self._stalled is not None:
+            self._stalled.cancel()
 
     def on_response_complete(self) -> None:
         """Begin to wait for the next request: the first byte of one ends uvicorn's own patience (keep-alive)."""
@@ -120,6 +146,7 @@ class _Server(uvicorn.Server):
             ws="none",
             loop="asyncio",
             access_log=False,
+            log_config=None,  # its warnings go where ours go, and as printable
             log_level="warning",
             server_header=False,
             proxy_headers=False,
@@ -168,5 +195,5 @@ class _Server(uvicorn.Server):
 
 def log_to_stderr() -> None:
     """Warnings of the service go to stderr, one line each."""
-    logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
+    configure_logging(logging.WARNING, "%(levelname)s: %(message)s")
     logging.getLogger("ocrfleet.web").setLevel(logging.INFO)

@@ -24,10 +24,10 @@ from producer.job.manifest import read_manifest
 from producer.job.results_file import drop_failed, iter_records, read_lines
 from producer.job.status import StatusRow
 from producer.web.addresses import check_addresses
-from producer.web.problem import Problem
+from producer.web.problem import Problem, quota_is_used
 from producer.web.results import file_name
 from producer.web.runner import Runner
-from producer.web.settings import MIB, WebSettings
+from producer.web.settings import WebSettings
 from producer.web.store import Store, WebJob
 from producer.web.webhooks.courier import Courier
 from worker.broker import queue
@@ -41,6 +41,8 @@ STATE_NAMES = {0: "waiting", ord("q"): "queued", ord("r"): "running", ord("o"): 
 MOST_URL = 2048
 # Results that need the pictures again: a process with up to 800 MiB for each request.
 OPENING_AT_ONCE = 2
+# Converted results on their way to clients, which may read them slowly: each is a file, as large as the job's results.
+EXPORTS_AT_ONCE = 6
 BUSY_MEMORY = 0.8  # of Redis's maxmemory: the feeder stops there too
 
 
@@ -60,6 +62,7 @@ class Service:
             app, ledger, self.store, transfer=transfer, roots=settings.roots, ended=self._tell_who_waits
         )
         self.opening = threading.Semaphore(OPENING_AT_ONCE)
+        self.exporting = threading.Semaphore(EXPORTS_AT_ONCE)
         self.stopping = False
 
     def resume(self) -> int:
@@ -115,8 +118,8 @@ class Service:
             )
         return url
 
-    def check_room(self) -> int:
-        """Bytes that may still be uploaded.
+    def check_room(self) -> None:
+        """Whether something may be uploaded.
 
         Raises:
             Problem: 503 while the broker is away or full, 413 when the quota is used up.
@@ -128,20 +131,16 @@ class Service:
         used, most = memory["used_memory"], memory.get("maxmemory", 0)
         if most and used > BUSY_MEMORY * most:
             raise Problem(503, "the broker's memory is full", "try again when results are collected", retry_after_s=30)
-        return self.check_quota()
+        self.check_quota()
 
-    def check_quota(self) -> int:
-        """Bytes that are left of the quota.
+    def check_quota(self) -> None:
+        """Whether the folder may grow.
 
         Raises:
-            Problem: 413, none.
+            Problem: 413.
         """
-        left = self.web.quota_mb * MIB - self.store.used_bytes()
-        if left <= 0:
-            raise Problem(
-                413, f"the quota of {self.web.quota_mb} MiB is used up", "delete finished jobs", retry_after_s=600
-            )
-        return left
+        if self.store.room.used() >= self.web.quota_bytes:
+            raise quota_is_used(self.web.quota_mb)
 
     def new_name(self, idempotency_key: str = "", *, quick: bool = False) -> str:
         """A job's name; the same for the same key."""

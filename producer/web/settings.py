@@ -61,6 +61,11 @@ class WebSettings:
         """The largest file."""
         return self.max_file_mb * MIB
 
+    @property
+    def quota_bytes(self) -> int:
+        """All uploads and results."""
+        return self.quota_mb * MIB
+
 
 def is_loopback(host: str) -> bool:
     """Whether only this machine can reach an address."""

@@ -11,18 +11,16 @@ from __future__ import annotations
 import os
 import shutil
 import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
 
 from producer.job.output_folder import OutputFolder, write_atomically
+from producer.web.bounds.room import Room
 from producer.web.problem import no_such_job
 from worker.messages import JOB_NAME
 from worker.page_options import NO_OPTIONS, PageOptions
-
-USAGE_EVERY_S = 5.0
 
 
 class WebJob(msgspec.Struct, frozen=True, kw_only=True):
@@ -75,7 +73,7 @@ class Store:
         for folder in (self._incoming, self._jobs, self._trash, self._exports):
             folder.mkdir(mode=0o700, exist_ok=True)
         self._lock = threading.Lock()
-        self._usage, self._usage_at = 0, float("-inf")
+        self.room = Room(self._measure)
 
     def clean(self) -> list[str]:
         """Remove what a killed service left half done. Returns the names of jobs that were being deleted."""
@@ -164,17 +162,10 @@ class Store:
             shutil.rmtree(target, ignore_errors=True)
             (self._jobs / name).rename(target)
         shutil.rmtree(target, ignore_errors=True)
-        self._usage_at = float("-inf")
+        self.room.forget()
 
-    def used_bytes(self) -> int:
-        """What all folders take, at most a few seconds old."""
-        with self._lock:
-            if time.monotonic() - self._usage_at > USAGE_EVERY_S:
-                self._usage = sum(
-                    _size(Path(folder) / file) for folder, _, files in os.walk(self.root) for file in files
-                )
-                self._usage_at = time.monotonic()
-            return self._usage
+    def _measure(self) -> int:
+        return sum(_size(Path(folder) / file) for folder, _, files in os.walk(self.root) for file in files)
 
 
 def _size(path: Path) -> int:

@@ -19,8 +19,9 @@ from python_multipart.multipart import MultipartParser, parse_options_header
 from starlette.requests import ClientDisconnect, Request
 
 from detector.errors import ImageError
+from producer.web.bounds.room import Claim, Room
 from producer.web.names import fitting_name, free_name, safe_upload_name
-from producer.web.problem import Problem
+from producer.web.problem import Problem, quota_is_used
 from producer.web.settings import WebSettings
 
 if TYPE_CHECKING:
@@ -57,22 +58,21 @@ class Received:
 class Intake:
     """Takes the files of one request into ``folder``."""
 
-    def __init__(
-        self, folder: Path, settings: WebSettings, room_bytes: int, *, archives: bool, most_files: int
-    ) -> None:
+    def __init__(self, folder: Path, settings: WebSettings, room: Room, *, archives: bool, most_files: int) -> None:
         """Make nothing yet.
 
         Args:
             folder: exists and is empty.
             settings: the limits.
-            room_bytes: what is left of the quota.
+            room: what is left of the quota, for this and all other requests.
             archives: whether a zip is welcome.
             most_files: files that are taken.
         """
         self.received = Received()
         self._folder = folder
         self._settings = settings
-        self._room = room_bytes
+        self._room = room
+        self._claim: Claim | None = None
         self._archives = archives
         self._most_files = most_files
         self._name = ""
@@ -87,7 +87,13 @@ class Intake:
             Problem: too large, too many, too slow, not what its type says, or nothing in it.
         """
         kind, options = parse_options_header(request.headers.get("content-type"))
+        said = request.headers.get("content-length", "")
+        # One file's worth is kept at most: who says that much more comes, and sends it slowly, keeps nobody else out.
+        size = min(int(said), self._settings.max_file_bytes) if said.isdecimal() and len(said) < 20 else 0
         try:
+            self._claim = self._room.claim(self._settings.quota_bytes, size)
+            if self._claim is None:
+                raise quota_is_used(self._settings.quota_mb)
             if kind == b"multipart/form-data":
                 await self._read_form(request, options.get(b"boundary", b""))
             elif kind.startswith(b"image/") or kind in (
@@ -110,6 +116,8 @@ class Intake:
         finally:
             if self._file is not None:
                 self._file.close()
+            if self._claim is not None:
+                self._claim.close()
         if not self.received.files and not self.received.skipped:
             raise Problem(400, "the request holds no file", "send files in a form field named files")
         return self.received
@@ -174,15 +182,12 @@ class Intake:
         self._file = (self._folder / ".part").open("wb", buffering=0)
 
     def _write(self, data: bytes) -> None:
-        assert self._file is not None
+        assert self._file is not None and self._claim is not None
         self._size += len(data)
-        self._room -= len(data)
         if self._size > self._settings.max_file_bytes:
             raise Problem(413, f"{_shown(self._name)}: larger than {self._settings.max_file_mb} MiB", _RAISE_FILE)
-        if self._room < 0:
-            raise Problem(
-                413, f"the quota of {self._settings.quota_mb} MiB is used up", "delete finished jobs", retry_after_s=600
-            )
+        if not self._claim.write(len(data)):
+            raise quota_is_used(self._settings.quota_mb)
         self._hash.update(data)
         left = memoryview(data)
         while left:

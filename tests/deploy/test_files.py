@@ -66,7 +66,7 @@ def test_compose_keeps_its_promises() -> None:
     watch = services["watch"]
     assert watch["user"] == "10001:10001" and watch["profiles"] == ["watch"] and "watch-folder" in watch["command"]
     web = services["web"]
-    assert web["profiles"] == ["web"] and web["command"] == ["ocr-producer", "serve"] and web["mem_limit"] == "96m"
+    assert web["profiles"] == ["web"] and web["command"] == ["ocr-producer", "serve"] and web["mem_limit"] == "1g"
     # Without a token the program refuses (tests/producer/web/test_settings.py); compose goes on, for who has no page.
     assert web["environment"]["OCRFLEET_WEB_TOKEN"] == "${OCRFLEET_WEB_TOKEN:-}"
     assert web["environment"]["OCRFLEET_WEB_HOST"] == "0.0.0.0" and "/healthz" in web["healthcheck"]["test"][-1]

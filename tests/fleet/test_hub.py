@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import grp
+import hashlib
 import os
 import re
 import subprocess
@@ -32,6 +34,50 @@ def line_after(printed: str, heading: str) -> str:
     return lines[place + 1].strip()
 
 
+def run_with_a_sudo_that_tells(line: str, tmp_path: Path, **environment: str) -> str:
+    """Run a printed line. Returns sudo's arguments, which all users of a machine can read, and which are in its log."""
+    programs, told = tmp_path / "programs", tmp_path / "sudo.arguments"
+    programs.mkdir(exist_ok=True)
+    (programs / "sudo").write_text(f'#!/bin/sh\necho "$@" >{told}\nshift\nexec "$@"\n')
+    (programs / "sudo").chmod(0o755)
+    path = {"PATH": f"{programs}:{os.environ['PATH']}"}
+    subprocess.run(
+        ["bash", "-c", line],
+        cwd=DEPLOY.parent, check=True, capture_output=True, env={**os.environ, **path, **environment},
+    )  # fmt: skip
+    return told.read_text()
+
+
+@pytest.mark.parametrize("arguments", [(), ("--compose",)])
+def test_passwords_are_told_nobody(arguments: tuple[str, ...], tmp_path: Path) -> None:
+    """Before: in users.acl, for the host's first user to read, whose group is 1000; in sudo's arguments; in sed's."""
+    folder = tmp_path / "hub"
+    traced = subprocess.run(
+        ["bash", "-x", DEPLOY / "hub.sh", "--dir", folder, *arguments, "hub.example.org"],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    acl = (folder / "users.acl").read_text()
+    for user in ("worker", "producer", "hub"):
+        password = (folder / f"{user}.password").read_text().strip()
+        assert f"user {user} on #{hashlib.sha256(password.encode()).hexdigest()} " in acl
+        assert password not in acl and password not in (folder / "redis.conf").read_text()
+        ran = [line for line in traced.stderr.splitlines() if password in line]  # a builtin has no arguments to read
+        assert not [line for line in ran if re.match(r"\++ (?!echo|printf|cat)", line) and "=" not in line.split()[1]]
+    if arguments:
+        [user_of] = re.findall(r'^    user: "999:(\d+)"$', (folder / "compose.yaml").read_text(), re.MULTILINE)
+        with pytest.raises(KeyError):
+            grp.getgrgid(int(user_of))
+        if os.geteuid() == 0:
+            status = (folder / "users.acl").stat()
+            assert (status.st_uid, status.st_gid, status.st_mode & 0o777) == (0, int(user_of), 0o640)
+    told = traced.stdout.splitlines()
+    lines = [line for line in told if line.strip().startswith(("OCRFLEET_CA=", "sudo"))]
+    assert len(lines) == (1 if arguments else 2)
+    for line in lines:
+        seen = run_with_a_sudo_that_tells(line, tmp_path, DESTDIR=str(tmp_path / "machine"))
+        assert "rediss://" not in seen
+
+
 def test_the_printed_lines_join_up(environment: dict[str, str], tmp_path: Path) -> None:
     binary, port, folder = tool("redis-server", "apt-get install redis-server"), free_port(), tmp_path / "hub"
     printed = hub(folder, port, "127.0.0.1", "localhost")
@@ -39,8 +85,8 @@ def test_the_printed_lines_join_up(environment: dict[str, str], tmp_path: Path) 
     assert {file.stat().st_mode & 0o007 for file in folder.iterdir()} == {0}, "nobody else may read the keys"
 
     machine = tmp_path / "machine"
-    line = line_after(printed, "Worker").replace("sudo ", f"DESTDIR={machine} ")
-    subprocess.run(["bash", "-c", line], cwd=DEPLOY.parent, check=True, capture_output=True)
+    seen = run_with_a_sudo_that_tells(line_after(printed, "Worker"), tmp_path, DESTDIR=str(machine))
+    assert seen.split() == ["--preserve-env=OCRFLEET_CA,OCRFLEET_REDIS_URL", "deploy/install.sh"]
     settings = (machine / "etc/ocrfleet/env").read_text()
     [url] = re.findall(r"^OCRFLEET_REDIS_URL=(.*)$", settings, re.MULTILINE)
     assert url.startswith("rediss://worker:") and url.endswith("?ssl_ca_certs=/etc/ocrfleet/ca.pem")

@@ -95,7 +95,7 @@ def test_where_oom_kills_are_counted(tmp_path: Path, membership: str, files: lis
 
 def test_the_child_dies_first() -> None:
     code = (
-        "from worker.process import raise_oom_score; raise_oom_score(); print(open('/proc/self/oom_score_adj').read())"
+        "from detector.memory import raise_oom_score; raise_oom_score(); print(open('/proc/self/oom_score_adj').read())"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert int(done.stdout) == min(1000, int(Path("/proc/self/oom_score_adj").read_text()) + 500)

@@ -54,6 +54,7 @@ class Storage:
         fetchers: scheme -> what brings its bytes.
         any_path: whether files are open to everybody where ``roots`` is empty.
         make_spool: makes the spool before each copy, or refuses one that is not ours alone.
+        outside: what is said of a path outside ``roots``, beside that it is.
     """
 
     def __init__(
@@ -64,12 +65,14 @@ class Storage:
         *,
         any_path: bool = True,
         make_spool: Callable[[Path], None] = make_private,
+        outside: str = "add its folder to OCRFLEET_ROOTS on this worker",
     ) -> None:
         self.roots = roots
         self.spool = spool
         self.fetchers = dict(fetchers or {})
         self.any_path = any_path
         self.make_spool = make_spool
+        self.outside = outside
         self._cursors: dict[str, _Cursor] = {
             "zip+file": _ZipCursor(),
             "tar+file": _TarCursor(),
@@ -119,7 +122,7 @@ class Storage:
         real = Path(os.path.realpath(path))
         # First of all, and in the same words whether it is there or not: records must not tell what else a disk holds.
         if not (self.any_path and not self.roots) and not any(real.is_relative_to(root) for root in self.roots):
-            raise NotFound(f"{path} is outside the allowed roots (add its folder to OCRFLEET_ROOTS on this worker)")
+            raise NotFound(f"{path} is outside the allowed roots ({self.outside})")
         try:
             real.stat()
         except (OSError, ValueError):

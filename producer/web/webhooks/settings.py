@@ -19,6 +19,28 @@ class WebhookSettingsError(ProducerError):
     """OCRFLEET_WEBHOOK_SECRET or OCRFLEET_WEBHOOK_HOSTS holds something unusable."""
 
 
+# IPv6 addresses that stand for an IPv4 address and lead to it, and how far from their end it lies, bits: another name
+# of the same host, and what a gateway of the network (NAT64) or the machine itself (6to4) sends on.
+_INSIDE = (
+    (ip_network("::ffff:0:0/96"), 0),
+    (ip_network("64:ff9b::/96"), 0),
+    (ip_network("2002::/16"), 80),
+)
+_NEVER = (ip_network("::/96"), ip_network("fec0::/10"), ip_network("64:ff9b:1::/48"))
+"""IPv4-compatible, site-local, a network's own NAT64: Python calls some of them global."""
+
+
+def is_public(address: Address) -> bool:
+    """Whether an address, and the IPv4 address that it may stand for, belongs to the internet and to one host."""
+    if isinstance(address, IPv6Address):
+        for network, shift in _INSIDE:
+            if address in network:
+                return is_public(IPv4Address(int(address) >> shift & 0xFFFFFFFF))
+        if any(address in network for network in _NEVER):
+            return False
+    return address.is_global and not address.is_multicast
+
+
 @dataclass(frozen=True, slots=True)
 class Receiver:
     """An entry of OCRFLEET_WEBHOOK_HOSTS.
@@ -40,8 +62,7 @@ class Receiver:
         """
         if self.network is not None and address.version == self.network.version and address in self.network:
             return True
-        mapped = address.ipv4_mapped if isinstance(address, IPv6Address) else None
-        return (mapped or address).is_global and not (mapped or address).is_multicast
+        return is_public(address)
 
 
 @dataclass(frozen=True, slots=True)

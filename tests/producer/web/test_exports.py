@@ -1,38 +1,113 @@
-"""Results that need the pictures again take a process with up to 800 MiB each: only so many at a time."""
+"""Results in another format are files on our disk: few at a time, none over the quota, gone when their answer is."""
 
 from __future__ import annotations
 
+import asyncio
 import time
 from pathlib import Path
 from threading import Semaphore
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from starlette.requests import Request
 
 from producer.web.api import job_results
-from producer.web.problem import Problem
-from producer.web.service import OPENING_AT_ONCE
+from producer.web.problem import Problem, quota_is_used
+from producer.web.service import EXPORTS_AT_ONCE, OPENING_AT_ONCE
 from producer.web.store import Store, WebJob
 from tests.producer.records import ok, write_results
 
 
-@pytest.mark.parametrize("wanted", ["pdf", "crops"])
-def test_a_third_is_told_to_come_again(wanted: str, tmp_path: Path) -> None:
-    """Before: forty requests for crops were forty processes."""
+@pytest.fixture
+def service(tmp_path: Path) -> SimpleNamespace:
     store = Store(tmp_path)
     assert store.accept(store.new_upload(), "job", WebJob(created=time.time()))
     write_results(store.folder("job").root, [ok(0)])
-    service = SimpleNamespace(store=store, opening=Semaphore(0))
-    scope = {
+    return SimpleNamespace(
+        store=store,
+        opening=Semaphore(0),
+        exporting=Semaphore(1),
+        check_quota=lambda: None,
+        settings=SimpleNamespace(roots=()),
+    )
+
+
+def scope(service: SimpleNamespace, wanted: str) -> dict[str, Any]:
+    return {
         "type": "http",
+        "method": "GET",
         "path_params": {"job": "job"},
         "query_string": f"format={wanted}".encode(),
         "app": SimpleNamespace(state=SimpleNamespace(service=service)),
+        "asgi": {"spec_version": "2.3"},
     }
+
+
+def exports(service: SimpleNamespace) -> list[Path]:
+    return list((service.store.root / "exports").iterdir())
+
+
+@pytest.mark.parametrize("wanted", ["pdf", "crops"])
+def test_a_third_that_opens_pictures_is_told_to_come_again(wanted: str, service: SimpleNamespace) -> None:
+    """Before: forty requests for crops were forty processes, of up to 800 MiB each."""
     with pytest.raises(Problem) as refused:
-        job_results(Request(scope))
+        job_results(Request(scope(service, wanted)))
     assert refused.value.status == 429 and refused.value.retry_after_s
-    scope["query_string"] = b"format=csv"
-    assert job_results(Request(scope)).status_code == 200, "opens no picture"
+    assert exports(service) == [] and service.exporting.acquire(blocking=False)
+    service.exporting.release()
+    assert job_results(Request(scope(service, "csv"))).status_code == 200, "opens no picture"
     assert 1 <= OPENING_AT_ONCE <= 4
+
+
+@pytest.mark.parametrize("wanted", ["csv", "icdar"])
+@pytest.mark.parametrize("when", ["at once", "before the first byte", "at the first byte"])
+def test_nothing_is_left_of_what_nobody_took(wanted: str, when: str, service: SimpleNamespace) -> None:
+    """Before: a client that left before the answer began left its file until the next start, and the quota full."""
+    response = job_results(Request(scope(service, wanted)))
+    assert len(exports(service)) == 1
+    with pytest.raises(Problem) as refused:
+        job_results(Request(scope(service, "coco")))
+    assert refused.value.status == 429, "it has the one place until it ends"
+    assert job_results(Request(scope(service, "jsonl"))).status_code == 200, "needs no place"
+
+    async def receive() -> dict[str, object]:
+        if when != "at once":
+            await asyncio.Event().wait()
+        return {"type": "http.disconnect"}
+
+    async def send(message: dict[str, object]) -> None:
+        if when == "at once":
+            await asyncio.Event().wait()
+        if when == "before the first byte" or message["type"] == "http.response.body":
+            raise ConnectionResetError
+
+    async def answer() -> None:
+        try:
+            await response(scope(service, wanted), receive, send)  # type: ignore[arg-type]
+        except* ConnectionResetError:
+            pass
+
+    asyncio.run(answer())
+    assert exports(service) == []
+    assert job_results(Request(scope(service, "coco"))).status_code == 200
+    assert 1 <= EXPORTS_AT_ONCE <= 10
+
+
+def test_none_is_made_over_the_quota(service: SimpleNamespace) -> None:
+    def full() -> None:
+        raise quota_is_used(1)
+
+    service.check_quota = full
+    with pytest.raises(Problem) as refused:
+        job_results(Request(scope(service, "coco")))
+    assert refused.value.status == 413 and exports(service) == []
+    assert job_results(Request(scope(service, "jsonl"))).status_code == 200
+
+
+def test_a_job_without_results_takes_no_place(service: SimpleNamespace) -> None:
+    service.store.folder("job").results.unlink()
+    with pytest.raises(Problem) as refused:
+        job_results(Request(scope(service, "coco")))
+    assert refused.value.status == 404 and exports(service) == []
+    assert service.exporting.acquire(blocking=False)

@@ -102,7 +102,12 @@ def test_only_hosts_of_the_list_are_told(url: str, allowed: bool) -> None:
     ("address", "allowed"),
     [("93.184.216.34", True), ("2606:4700::1111", True), ("127.0.0.1", False), ("10.1.2.3", False), ("::1", False),
      ("169.254.169.254", False), ("::ffff:127.0.0.1", False), ("fd00::1", False), ("0.0.0.0", False),
-     ("224.0.0.1", False), ("100.64.0.1", False), ("192.168.7.7", True)],
+     ("224.0.0.1", False), ("100.64.0.1", False), ("192.168.7.7", True),
+     # IPv6 addresses that lead to an IPv4 one, by a gateway or by the machine itself.
+     ("64:ff9b::a9fe:a9fe", False), ("64:ff9b::5db8:d822", True), ("64:ff9b:1::5db8:d822", False),
+     ("2002:7f00:1::", False), ("2002:5db8:d822::1", True), ("2002:c0a8:101::1", False),
+     ("::ffff:93.184.216.34", True), ("::127.0.0.1", False), ("::93.184.216.34", False), ("fec0::1", False),
+     ("2001:0:7f00:1::1", False), ("ff0e::1", False), ("::ffff:192.168.7.7", False)],
 )  # fmt: skip
 def test_a_name_may_not_lead_into_our_network(address: str, allowed: bool) -> None:
     [receiver] = settings("hooks.example.org=192.168.7.0/24").receivers

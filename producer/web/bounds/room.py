@@ -1,0 +1,90 @@
+"""The quota as all requests share it: what each takes of it counts for the others at once."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+
+USAGE_EVERY_S = 5.0
+
+
+class Room:
+    """Bytes that the service's folder takes, and may take.
+
+    Looking through the folder takes long, so it is done now and then, by who asks `used`; what was taken since the last
+    look began is added, and counts twice for a moment rather than not at all.
+    """
+
+    def __init__(self, measure: Callable[[], int]) -> None:
+        """Measure nothing yet.
+
+        Args:
+            measure: looks through the folder.
+        """
+        self._measure = measure
+        self._looking = threading.Lock()
+        self._lock = threading.Lock()  # held for a few additions only: an upload takes it on the event loop
+        self._found, self._found_at = 0, float("-inf")
+        self._written = 0  # since that look began
+        self._claimed = 0  # promised to requests, and not yet written
+
+    def used(self) -> int:
+        """What the folder takes, and what is promised. It may look through the folder: not for the event loop."""
+        with self._looking:
+            if time.monotonic() - self._found_at > USAGE_EVERY_S:
+                with self._lock:
+                    before = self._written
+                found = self._measure()
+                with self._lock:
+                    self._found, self._found_at = found, time.monotonic()
+                    self._written -= before
+        with self._lock:
+            return self._found + self._written + self._claimed
+
+    def forget(self) -> None:
+        """Something was removed: the next who asks looks again."""
+        self._found_at = float("-inf")
+
+    def claim(self, quota: int, size: int) -> Claim | None:
+        """Keep room for a request of ``size`` bytes, 0 where it does not say how many. None: there is not so much."""
+        with self._lock:
+            if self._found + self._written + self._claimed + size > quota:
+                return None
+            self._claimed += size
+        return Claim(self, quota, size)
+
+    def _write(self, quota: int, fresh: int, claimed: int) -> bool:
+        with self._lock:
+            if fresh and self._found + self._written + self._claimed + fresh > quota:
+                return False
+            self._claimed -= claimed
+            self._written += fresh + claimed
+        return True
+
+    def _give_back(self, claimed: int) -> None:
+        with self._lock:
+            self._claimed -= claimed
+
+
+class Claim:
+    """What one request may write."""
+
+    def __init__(self, room: Room, quota: int, size: int) -> None:
+        """See `Room.claim`."""
+        self._room = room
+        self._quota = quota
+        self._left = size
+
+    def write(self, size: int) -> bool:
+        """Take so many bytes, of what was kept and then of what is left for all. False: there is no room for them."""
+        claimed = min(size, self._left)
+        if not self._room._write(self._quota, size - claimed, claimed):
+            return False
+        self._left -= claimed
+        return True
+
+    def close(self) -> None:
+        """Give back what was kept and not written. Safe to call twice."""
+        left, self._left = self._left, 0
+        self._room._give_back(left)

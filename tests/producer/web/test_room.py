@@ -1,0 +1,107 @@
+"""The quota is one for all: eight uploads at a time may not take it eight times over."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from pathlib import Path
+
+import pytest
+from starlette.requests import Request
+
+from producer.web.bounds.room import Room
+from producer.web.problem import Problem
+from producer.web.settings import read_web_settings
+from producer.web.store import Store
+from producer.web.upload import Intake
+
+MIB = 1 << 20
+SETTINGS = read_web_settings({"OCRFLEET_WEB_QUOTA_MB": "2", "OCRFLEET_WEB_MAX_FILE_MB": "1"})
+
+
+def upload(store: Store, size: int, *, says_length: bool) -> Request:
+    """A request with so many bytes, which come a piece at a time."""
+    sent = 0
+
+    async def receive() -> dict[str, object]:
+        nonlocal sent
+        await asyncio.sleep(0)  # the others' turn
+        piece = (b"\xff\xd8\xff" if not sent else b"").ljust(min(1 << 16, size - sent), b"\0")
+        sent += len(piece)
+        return {"type": "http.request", "body": piece, "more_body": sent < size}
+
+    headers = [(b"content-type", b"image/jpeg")]
+    if says_length:
+        headers.append((b"content-length", str(size).encode()))
+    return Request({"type": "http", "headers": headers, "query_string": b""}, receive)
+
+
+@pytest.mark.parametrize("says_length", [True, False])
+def test_uploads_at_a_time_share_the_quota(says_length: bool, tmp_path: Path) -> None:
+    """Before: each got all that was left; 8 of 15 MiB were all taken at a quota of 20 MiB."""
+    store = Store(tmp_path)
+    store.room.used()
+
+    async def take() -> bool:
+        folder = store.new_upload()
+        intake = Intake(folder / "upload", SETTINGS, store.room, archives=True, most_files=1)
+        try:
+            await intake.read(upload(store, 900 << 10, says_length=says_length))
+        except Problem as problem:
+            assert problem.status == 413 and "quota" in problem.detail
+            return False
+        return True
+
+    async def all_of_them() -> list[bool]:
+        return await asyncio.gather(*(take() for _ in range(8)))
+
+    taken = asyncio.run(all_of_them())
+    assert sum(path.stat().st_size for path in tmp_path.rglob("*") if path.is_file()) <= 2 * MIB
+    if says_length:
+        assert sum(taken) == 2, "what fits is kept for those who came first"
+    assert store.room._claimed == 0
+
+
+def test_what_is_written_counts_before_and_after_a_look() -> None:
+    there = 0
+    room = Room(lambda: there)
+    assert room.used() == 0
+    claim = room.claim(100, 60)
+    assert claim and room.used() == 60
+    assert room.claim(100, 50) is None
+    assert claim.write(40) and room.used() == 60
+    there = 40
+    room.forget()
+    assert room.used() == 60, "40 on the disk, 20 kept"
+    assert claim.write(30) and room.used() == 70, "10 more than it said"
+    assert not claim.write(31)
+    claim.close()
+    claim.close()
+    there = 0
+    room.forget()
+    assert room.used() == 0
+
+
+def test_a_look_that_takes_long_forgets_nothing() -> None:
+    def measure() -> int:
+        assert claim and claim.write(10)  # while the folder is looked through: perhaps seen, perhaps not
+        return 5
+
+    room = Room(measure)
+    claim = room.claim(100, 0)
+    assert room.used() == 15
+
+
+def test_who_says_much_keeps_a_file_at_most(tmp_path: Path) -> None:
+    store, began = Store(tmp_path), time.monotonic()
+
+    async def slow() -> dict[str, object]:
+        assert store.room._claimed == SETTINGS.max_file_bytes
+        return {"type": "http.disconnect"}
+
+    headers = [(b"content-type", b"image/jpeg"), (b"content-length", b"9" * 15)]
+    request = Request({"type": "http", "headers": headers, "query_string": b""}, slow)
+    folder = store.new_upload() / "upload"
+    with pytest.raises(Problem):
+        asyncio.run(Intake(folder, SETTINGS, store.room, archives=False, most_files=1).read(request))
+    assert store.room._claimed == 0 and time.monotonic() - began < 5

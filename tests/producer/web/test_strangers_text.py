@@ -1,0 +1,78 @@
+"""Text that strangers choose: half characters, names that no file system takes, ends of lines."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from starlette.requests import Request
+
+from producer.web.addresses import check_addresses
+from producer.web.api import read_json
+from producer.web.models import Exporter
+from producer.web.problem import Problem
+from worker.log_format import PrintableFormatter
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        rb'{"uris": ["\ud800"]}',
+        rb'{"uris": ["/roots/\udc80"]}',
+        rb'{"shape": "\ud800x"}',
+        rb'{"uris": ["\udc80\ud800"]}',
+    ],
+)
+def test_half_a_character_is_no_json(body: bytes) -> None:
+    """Before: 500 and a traceback, since no answer could name it."""
+
+    async def receive() -> dict[str, object]:
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    service = SimpleNamespace(web=SimpleNamespace(idle_s=5.0))
+    scope = {"type": "http", "app": SimpleNamespace(state=SimpleNamespace(service=service))}
+    with pytest.raises(Problem) as refused:
+        asyncio.run(read_json(Request(scope, receive)))
+    assert refused.value.status == 400
+
+
+@pytest.mark.parametrize("name", ["a" * 5000, "/".join(["a" * 200] * 50), "circle/a.png"])
+def test_a_name_that_no_file_system_takes_is_refused(name: str, tmp_path: Path) -> None:
+    (tmp_path / "circle").symlink_to(tmp_path / "circle")
+    with pytest.raises(Problem) as refused:
+        check_addresses([str(tmp_path / name)], (tmp_path,), ())
+    assert refused.value.status in (403, 404)
+
+
+@pytest.mark.parametrize("name", ["m-320.part", "m", "320", "m-", "m-a", "m-٣٢٠", ".-320"])
+def test_only_what_was_exported_is_an_export(name: str, tmp_path: Path) -> None:
+    """Before: `m-320.part`, asked for while m was exported, was a 500."""
+    exporter = Exporter(tmp_path)
+    for there in (name, "m-320", "m-320.part"):
+        (tmp_path / f"{there}.onnx").touch()
+    with pytest.raises(Problem) as refused:
+        exporter.status(name)
+    assert refused.value.status == 404
+    assert [export["export"] for export in exporter.all()] == ["m-320"]
+
+
+def test_no_log_line_can_pass_for_another() -> None:
+    """Before: the page's log, unlike the workers', wrote what came."""
+    code = (
+        "import logging; from producer.web.server import log_to_stderr; log_to_stderr();"
+        "logging.getLogger('ocrfleet.web').warning('%s: gone', 'a\\x1b[31m\\nERROR: all is lost');"
+        "logging.getLogger('uvicorn.error').warning('\\x9b2J')"
+    )
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stderr
+    assert "\x1b" not in said and "\x9b" not in said
+    assert said.startswith("WARNING: a") and "\nERROR" not in said and "gone" in said
+
+
+def test_the_same_format_as_before() -> None:
+    record = logging.LogRecord("a", logging.INFO, "", 0, "said %s", ("this",), None)
+    assert PrintableFormatter("%(levelname)s: %(message)s").format(record) == "INFO: said this"
