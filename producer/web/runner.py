@@ -248,7 +248,7 @@ class Runner:
             with (
                 closing(Growth(folder.manifest, self._ledger, name, total)) as growth,
                 self._uploader(name, job, epoch) as uploader,
-                Collector(self._ledger, name, folder.results, total, on_disk=growth.note) as collector,
+                Collector(self._ledger, name, folder.results, total, growth=growth) as collector,
             ):
                 growth.write()  # what an interrupted run had not come to
                 self._ledger.grow(name, growth.total)
