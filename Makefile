@@ -15,8 +15,12 @@ PIP = $(BIN)/python -m pip --disable-pip-version-check --quiet install --constra
 # What runs in production comes from lock files: every download must be the one that was looked at (its SHA-256).
 LOCKED = $(BIN)/python -m pip --disable-pip-version-check --quiet install --require-hashes
 
-# A file's tests stay in one process, which makes its fixtures once. JOBS=0 runs all tests in one. `make test` has one
-# process more than cores: there is always a test that waits for a worker to start or for a clock.
+# Where the shell forbids bytecode, as in many images, each of a thousand processes of a test run would compile our
+# modules again, and each of pytest's all tests.
+export PYTHONDONTWRITEBYTECODE =
+
+# A file's tests stay in one process, which makes its fixtures once. JOBS=0 runs all tests in one. `make test` has two
+# processes more than cores: there are always tests that wait for a worker to start or for a clock.
 JOBS ?= $(shell nproc)
 PARALLEL = --dist=loadfile --no-loadscope-reorder --numprocesses
 
@@ -33,7 +37,7 @@ quick: $(VENV)/.test-ready lint ## lint, types, and the tests without server, tr
 
 test: $(VENV)/.test-ready lint ## everything CI runs; what measures memory or rates comes last, with the machine for itself
 	rm -f .coverage .coverage.*
-	$(BIN)/python -m pytest -q -m "not serial" $(PARALLEL)=$$(($(JOBS) ? $(JOBS) + 1 : 0)) --durations=15 --cov --cov-report=
+	$(BIN)/python -m pytest -q -m "not serial" $(PARALLEL)=$$(($(JOBS) ? $(JOBS) + 2 : 0)) --durations=15 --cov --cov-report=
 	$(BIN)/python -m pytest -q -m serial --durations=15 --cov --cov-append --cov-report=term:skip-covered
 
 lint: $(VENV)/.test-ready

@@ -13,7 +13,7 @@ import pytest
 import redis
 
 from producer.local.server import EmbeddedServer
-from tests.tiers import is_quick
+from tests.tiers import in_good_order, is_quick
 from worker.ledger import Ledger
 from worker.settings import Settings, read_settings
 
@@ -32,12 +32,12 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.hookimpl(tryfirst=True)  # before pytest -m chooses
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark the quick tests; what takes long begins first."""
+    """Mark the quick tests; order the files."""
     for item in items:
         if is_quick(item):
             item.add_marker(pytest.mark.quick)
-    if "PYTEST_XDIST_WORKER" in os.environ:  # else a test that waits two minutes for a clock is the last, and alone
-        items.sort(key=lambda item: not any(item.get_closest_marker(mark) for mark in ("slow", "chaos")))
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        items[:] = in_good_order(items)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterator
+from itertools import zip_longest
+from pathlib import Path
 from types import CodeType, FunctionType, ModuleType
 
 import pytest
@@ -33,6 +35,26 @@ def is_quick(item: pytest.Item) -> bool:
         return False
     seen: set[object] = set()
     return not any(_reaches(function, seen) for function in _functions(item))
+
+
+def in_good_order(items: list[pytest.Item]) -> list[pytest.Item]:
+    """For several processes: long files first, those that wait (for servers, clocks) and those that compute in turn.
+
+    Otherwise a test that waits two minutes for a clock is the last, and alone; or all processes wait at the beginning
+    and compute at the end.
+    """
+    files: dict[Path, list[pytest.Item]] = {}
+    for item in items:
+        files.setdefault(item.path, []).append(item)
+    long = [name for name, tests in files.items() if any(_takes_long(item) for item in tests)]
+    computing = [name for name in long if "detector" in name.parts]
+    waiting = [name for name in long if "detector" not in name.parts]
+    mixed = [name for pair in zip_longest(waiting, computing) for name in pair if name is not None]
+    return [item for name in dict.fromkeys([*mixed, *files]) for item in files[name]]
+
+
+def _takes_long(item: pytest.Item) -> bool:
+    return any(item.get_closest_marker(mark) for mark in ("slow", "chaos"))
 
 
 def _functions(item: pytest.Item) -> Iterator[FunctionType]:

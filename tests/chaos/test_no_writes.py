@@ -20,7 +20,7 @@ from worker.ledger.patient import PatientLedger
 from worker.messages import ImageTask
 from worker.settings import Settings
 
-COUNT = 200
+COUNT = 100  # the worker does five while it is told
 WAITING = re.compile(": waiting |Trying again in")  # Celery's own words where even PING is refused
 NOISE = re.compile("Traceback|DeprecationWarning")
 

@@ -40,6 +40,9 @@ def send_as_it_is(app: Celery, task: ImageTask, message: object, *, urgent: bool
         argsrepr=f"{task.image!a} page {task.page} of job {task.job}",
         kwargsrepr="",
         ignore_result=True,
+        # A worker's own limits would travel with what it sends, and a worker with shorter ones refuses those.
+        time_limit=None,
+        soft_time_limit=None,
         producer=next_producer(app, app.conf.broker_url) if urgent else None,
     )
 

@@ -87,6 +87,8 @@ def decode_jpeg(file: BinaryIO, header: Header, target: tuple[int, int], name: s
 
 
 def _strictly(file: BinaryIO, header: Header, target: tuple[int, int]) -> tuple[Pixels | None, str]:
+    if not has_vips():
+        return None, ""
     from detector.images.vips import decode_strictly
 
     pixels, warning = decode_strictly(file, header, target)

@@ -20,7 +20,7 @@ from worker.broker.quarantine import QUARANTINE_KEY, REFUSED_COUNTER
 from worker.celery_ext.message_shape import wrong_shape
 from worker.messages import ImageTask
 from worker.redis_keys import COUNTERS_KEY
-from worker.settings import Settings
+from worker.settings import Settings, settings
 
 ODD = [None, 7, -1, 1.5, True, "word", "", [], [1], {}, {"a": 1}]
 # Fields of a message, and what each of them may well be.
@@ -89,6 +89,14 @@ def test_every_wrong_shape_is_told(good: dict[str, Any]) -> None:
     shapes = malformed(good)
     assert len(shapes) > 100
     assert [shape for shape in shapes if not wrong_shape(shape)] == []
+
+
+def test_what_a_worker_of_0_1_0_sent_again_is_taken(good: dict[str, Any]) -> None:
+    """Its own limits came with it; a page refused for them was lost until its lease ran out, and then again."""
+    own = [settings().hard_timeout_s, settings().task_timeout_s]
+    assert wrong_shape({**good, "headers": {**good["headers"], "timelimit": own}}) == ""
+    longer = [limit + 1 for limit in own]
+    assert wrong_shape({**good, "headers": {**good["headers"], "timelimit": longer}}) == "it sets time limits"
 
 
 def test_a_worker_outlives_a_hundred_of_them(
