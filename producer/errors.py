@@ -10,6 +10,11 @@ UNCOUNTED = "could not be counted"
 """By these words the failed record of a file's pages of unknown number is known (sources/scan.py)."""
 
 
+NO_MORE = "no more are taken"
+"""By these words the failed record of pages that a file says it has and that are not believed is known: a worker, which
+believes the file, does not bring them back (job/growth.py)."""
+
+
 class ProducerError(Exception):
     """Something the user can put right. The message is one line that says what, and how.
 

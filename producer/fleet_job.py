@@ -191,7 +191,7 @@ def feed_job(
                 if request.output:
                     owner = owner_of(get_job(ledger, job))
                     collector = stack.enter_context(
-                        Collector(ledger, job, folder.results, total, owner=owner, on_disk=growth.note)
+                        Collector(ledger, job, folder.results, total, owner=owner, growth=growth)
                     )
                     growth.write()
                 status = JobLoop(
@@ -284,9 +284,8 @@ def collect_job(app: Celery, ledger: Ledger, job: str, results: Path, *, follow:
     with ExitStack() as stack:
         missed = stack.enter_context(_missed_pages(app, ledger, status))
         growth, feeder = missed or (None, None)
-        on_disk = growth.note if growth else lambda line: None
         collector = stack.enter_context(
-            Collector(ledger, job, results, status.total, owner=owner_of(status), on_disk=on_disk)
+            Collector(ledger, job, results, status.total, owner=owner_of(status), growth=growth)
         )
         try:
             with Progress(quiet=quiet) as progress:

@@ -146,7 +146,7 @@ LAYERS = (
     ("worker.lease", "worker.ops", "worker.detection", "worker.admission"),
     ("worker.celery_ext",),
     ("worker.tasks", "worker.cli", "worker.celery_main"),
-    ("producer.errors",),
+    ("producer.errors", "producer.bounds"),
     ("producer.sources",),
     ("producer.detector_process",),
     ("producer.archive_process",),

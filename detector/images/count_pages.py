@@ -5,8 +5,9 @@
     {"path": "/data/a%20b.pdf"}
 
 (`path` is the percent-encoded file name) and answers each with one line on stdout:
-``{"ok": true, "pages": 12, "listed": 12}`` or ``{"ok": false, "error": "..."}``. It ends with its input. pdfium reads
-the file in pieces; what it may allocate is bounded, so that a hostile file costs this process, not the producer.
+``{"ok": true, "pages": 12, "listed": 12, "most": 12}`` (pdf_tree.py) or ``{"ok": false, "error": "..."}``. It ends with
+its input. pdfium reads the file in pieces; what it may allocate is bounded, so that a hostile file costs this process,
+not the producer.
 """
 
 from __future__ import annotations
@@ -36,7 +37,8 @@ def serve(lines: TextIO, answers: TextIO) -> None:
             path = Path(os.fsdecode(unquote_to_bytes(json.loads(line)["path"])))
             with path.open("rb") as file:
                 pages = count_pdf_pages(file, show(path))
-                answer = {"ok": True, "pages": pages, "listed": listed_pages(file, pages)}
+                listed = listed_pages(file, pages)
+                answer = {"ok": True, "pages": pages, "listed": listed.least, "most": listed.most}
         except ImageError as error:
             answer = {"ok": False, "error": str(error)}
         except MemoryError:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from typing import IO, Any, BinaryIO, cast
+from typing import IO, Any, BinaryIO, NamedTuple, cast
 
 MOST_BYTES = 64 << 20
 """Larger files are not looked at: the cost must stay below that of counting."""
@@ -16,8 +16,21 @@ MOST_OBJECTS = 300
 """Page tree entries that are read; of nodes with more than are left the entries are counted unread, as a page each."""
 
 
-def listed_pages(file: BinaryIO, counted: int) -> int:
-    """Pages in the tree, as far as that is soon known; 0 if that is not known.
+class Listed(NamedTuple):
+    """What the tree lists.
+
+    Attributes:
+        least: pages, as far as that is soon known; 0 if that is not known.
+        most: more there cannot be; 0 if that is not known. Where the tree is too large to be read, the number of
+            objects in the file: each page is one.
+    """
+
+    least: int = 0
+    most: int = 0
+
+
+def listed_pages(file: BinaryIO, counted: int) -> Listed:
+    """Pages in the tree.
 
     Args:
         file: the open PDF.
@@ -25,7 +38,7 @@ def listed_pages(file: BinaryIO, counted: int) -> int:
     """
     size = file.seek(0, os.SEEK_END)
     if size > MOST_BYTES:
-        return 0
+        return Listed()
     from pypdf import PdfReader
 
     logging.getLogger("pypdf").setLevel(logging.CRITICAL)
@@ -35,25 +48,29 @@ def listed_pages(file: BinaryIO, counted: int) -> int:
         if reader.is_encrypted:
             reader.decrypt("")
         root: Any = reader.trailer["/Root"]
-        return _leaves(root["/Pages"], counted)
+        objects = sum(map(len, reader.xref.values())) + len(reader.xref_objStm)
+        return _leaves(root["/Pages"], counted, objects)
     except Exception:  # hostile and sloppy files raise any class, MemoryError too; pdfium has read this one
-        return 0
+        return Listed()
 
 
-def _leaves(root: Any, counted: int) -> int:
+def _leaves(root: Any, counted: int, objects: int) -> Listed:
     stack, leaves, read = [root], 0, 0
+    missing, is_whole = 0, True
     while stack and leaves <= counted:
         kids = stack.pop().get("/Kids", ())
         if len(kids) + read > MOST_OBJECTS:
             leaves += len(kids)
+            is_whole = False
             continue
         for kid in kids:
             read += 1
             entry = kid.get_object()
             if entry is None:
+                missing += 1
                 continue
             if "/Kids" in entry:
                 stack.append(entry)
             else:
                 leaves += 1
-    return leaves
+    return Listed(leaves, leaves + missing if is_whole and not stack else objects)

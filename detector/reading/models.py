@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from detector.errors import ModelError
-from detector.models import card_file, is_file_name, read_card, registered_folders
+from detector.models import card_file, check_fetched, is_file_name, read_card, registered_folders
 from detector.public.models import DEFAULT_READER, fetched_folder, how_to_fetch
 
 Three = tuple[float, float, float]
@@ -89,6 +89,7 @@ def load_reader_card(reader: str | Path) -> ReaderCard:
         raise ModelError(f"{written}: mean and std are three numbers each, height one ({error})") from error
     with path.open("rb") as file:
         sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+    check_fetched(path, sha256, details)
     characters = path.with_suffix(".txt")
     return ReaderCard(
         str(details.get("name", path.stem)),

@@ -21,6 +21,7 @@ from detector.memory import limit_memory
 from producer.archive_process.messages import AliveLine, EndLine, Line, MemberLine, Question
 from producer.detector_process.page_counter import PageCounter
 from producer.errors import CannotCountError
+from producer.sources.allowance import Allowance
 from producer.sources.archive import BrokenArchiveError, Member, members
 from producer.sources.page_count import CountPdf
 from producer.sources.passed_over import PassedOver
@@ -53,7 +54,13 @@ def _listed(question: Question, say: Callable[[Line], None], count_pdf: CountPdf
     path = Path(os.fsdecode(unquote_to_bytes(question.path)))
     broken = ""
     try:
-        with _Watched(path, lambda: say(AliveLine())) as stream:
+        allowance = Allowance(path.stat().st_size)
+
+        def read_on() -> None:
+            say(AliveLine())
+            allowance.check()
+
+        with _Watched(path, read_on) as stream:
             found = members(
                 path,
                 question.kind,
@@ -61,6 +68,7 @@ def _listed(question: Question, say: Callable[[Line], None], count_pdf: CountPdf
                 count_pdf=count_pdf,
                 zip_encoding=question.zip_encoding,
                 stream=stream,
+                allowance=allowance,
             )
             for member in found:
                 say(_member_line(member))

@@ -9,10 +9,11 @@ from urllib.parse import quote
 
 import msgspec
 
+from producer.bounds import BELIEVED_PAGES
 from producer.detector_process.line_process import LineProcess
 from producer.errors import CannotCountError, MissingPagesError
 from producer.sources.count_pages import CountAnswer, Question
-from producer.sources.page_count import PageCount
+from producer.sources.page_count import PageCount, more_than_listed
 
 COUNT_TIMEOUT_S = 20.0
 PDFIUM, PYPDF = "detector.images.count_pages", "producer.sources.count_pages"
@@ -48,7 +49,7 @@ class PageCounter:
         """The pages of a PDF.
 
         Raises:
-            MissingPagesError: it lists more pages than any worker can open.
+            MissingPagesError: it lists more pages than any worker can open, or fewer than it says it has.
             CannotCountError: it is damaged or locked, or the process died over it or took too long.
         """
         found = self._ask(Question(path=quote(os.fsencode(path))))
@@ -79,6 +80,8 @@ class PageCounter:
             raise CannotCountError("the counting process gave no readable answer") from None
         if not answer.ok:
             raise CannotCountError(answer.error)
+        if answer.pages > BELIEVED_PAGES and 1 <= answer.most < answer.pages:
+            return PageCount(answer.most, more_than_listed(answer.pages, answer.most))
         if answer.listed > answer.pages >= 1:
             return PageCount(
                 answer.pages,

@@ -7,22 +7,28 @@ command. There the manifest takes them over, before anything else is done with i
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterable
 from pathlib import Path
 
 import msgspec
 
-from producer.errors import UNCOUNTED
+from producer.bounds import MOST_PAGES_OF_A_FILE, MOST_PAGES_OF_A_JOB
+from producer.errors import NO_MORE, UNCOUNTED
 from producer.job.collect import Collector
-from producer.job.manifest import ManifestIndex, ManifestLine, count_manifest
-from producer.job.results_file import read_lines
+from producer.job.manifest import ManifestIndex, ManifestLine, write_lines
+from producer.job.results_file import read_lines, truncate_torn_line
 from producer.job.upload import refuse
 from worker.ledger.ledger import JobStatus, Ledger
 from worker.messages import ImageTask
 from worker.redis_keys import JobKeys
 
+logger = logging.getLogger(__name__)
 FIELD = "missed"
+MOST_MISSED = 1_000_000
+"""Pages of a job that get a record here: 10,000 PDFs of 100 pages. Records come from Redis, where each may say any
+number, and nobody here can look at the files."""
 
 
 class Missed(msgspec.Struct, frozen=True):
@@ -46,12 +52,13 @@ class Missed(msgspec.Struct, frozen=True):
         return self.pages - self.known
 
 
-def find_missed(results: Path, total: int) -> list[tuple[Missed, str]]:
+def find_missed(results: Path, total: int, most: int = MOST_MISSED) -> list[tuple[Missed, str]]:
     """Files of which the records show fewer pages than their worker saw, and their names.
 
     Args:
         results: records of every page of the job, as far as it is known.
         total: pages of the job.
+        most: of these pages, in all of the files.
     """
     firsts: dict[int, tuple[str, int]] = {}
     for _, line in read_lines(results):
@@ -61,11 +68,19 @@ def find_missed(results: Path, total: int) -> list[tuple[Missed, str]]:
         return []
     known = dict.fromkeys((image for image, _ in firsts.values()), 1)
     for _, line in read_lines(results):
-        if line is not None and line.image in known and not (line.error and UNCOUNTED in line.error.message):
-            known[line.image] = max(known[line.image], line.page + 1)
+        if line is not None and line.image in known:
+            said = line.error.message if line.error else ""
+            if NO_MORE in said:
+                known[line.image] = MOST_PAGES_OF_A_FILE
+            elif UNCOUNTED not in said:
+                known[line.image] = max(known[line.image], line.page + 1)
     found = []
-    for first, (image, pages) in sorted(firsts.items()):
-        if known[image] < pages:
+    end = min(total + most, MOST_PAGES_OF_A_JOB)
+    for first, (image, says) in sorted(firsts.items()):
+        pages = min(says, MOST_PAGES_OF_A_FILE)
+        if known[image] < pages and total + pages - known[image] > end:
+            logger.error("%a has %d pages, the job %d of them; the rest is left out", image, says, known[image])
+        elif known[image] < pages:
             found.append((Missed(first, known[image], pages, total), image))
             total += pages - known[image]
     return found
@@ -80,7 +95,7 @@ def report_missed(ledger: Ledger, status: JobStatus, results: Path) -> list[str]
         results: the file.
     """
     told = _told(ledger, status.job)
-    missed = find_missed(results, status.total)
+    missed = find_missed(results, status.total, MOST_MISSED - sum(one.count for one in told))
     if missed:
         told += [one for one, _ in missed]
         ledger.client.hset(JobKeys.of(status.job).job, FIELD, msgspec.json.encode(told))
@@ -120,17 +135,21 @@ def take_over(manifest: Path, ledger: Ledger, job: str) -> int:
     told = _told(ledger, job)
     if not told or not manifest.is_file():
         return 0
-    total = count_manifest(manifest)
-    lines: list[ManifestLine] = []
-    with ManifestIndex(manifest) as index:
-        for one in told:
-            head = index.line(one.first)
-            if head is None or one.begin != total + len(lines):
-                continue  # taken over before
-            lines += _lines(one, head)
-    if lines:
-        _append(manifest, lines)
-    return len(lines)
+    truncate_torn_line(manifest)
+    with ManifestIndex(manifest) as index, manifest.open("ab") as stream:
+        count = write_lines(stream, _taken_over(told, index))
+        stream.flush()
+        os.fsync(stream.fileno())
+    return count
+
+
+def _taken_over(told: list[Missed], index: ManifestIndex) -> Iterable[ManifestLine]:
+    total = index.count
+    for one in told:
+        head = index.line(one.first)
+        if head is not None and one.begin == total:  # else taken over before
+            total += one.count
+            yield from _lines(one, head)
 
 
 def _lines(one: Missed, head: ManifestLine) -> Iterable[ManifestLine]:
@@ -140,17 +159,21 @@ def _lines(one: Missed, head: ManifestLine) -> Iterable[ManifestLine]:
     )
 
 
-def _append(manifest: Path, lines: list[ManifestLine]) -> None:
-    encoder = msgspec.json.Encoder()
-    with manifest.open("ab") as stream:
-        stream.write(b"".join(encoder.encode(line) + b"\n" for line in lines))
-        stream.flush()
-        os.fsync(stream.fileno())
-
-
 def _told(ledger: Ledger, job: str) -> list[Missed]:
     raw = ledger.client.hget(JobKeys.of(job).job, FIELD)
     try:
-        return msgspec.json.decode(raw, type=list[Missed]) if raw else []
+        told = msgspec.json.decode(raw, type=list[Missed]) if raw else []
     except msgspec.MsgspecError:  # not ours: whoever may write there wrote it
         return []
+    return told if _is_ours(told) else []
+
+
+def _is_ours(told: list[Missed]) -> bool:
+    """Whether it is what `report_missed` writes: one behind the other, within its bounds."""
+    ends = [one.begin + one.count for one in told]
+    return (
+        all(0 <= one.first < one.begin and 1 <= one.known < one.pages <= MOST_PAGES_OF_A_FILE for one in told)
+        and all(one.begin >= end for one, end in zip(told[1:], ends, strict=False))
+        and sum(one.count for one in told) <= MOST_MISSED
+        and max(ends, default=0) <= MOST_PAGES_OF_A_JOB
+    )

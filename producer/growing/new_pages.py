@@ -9,11 +9,9 @@ from collections.abc import Iterable, Iterator
 from hashlib import blake2b
 from pathlib import Path
 
-import msgspec
-
 from detector.atomic import atomic_write
 from producer.archive_process.limited_readers import limited_readers
-from producer.job.manifest import ManifestLine, count_manifest, read_manifest
+from producer.job.manifest import ManifestLine, count_manifest, read_manifest, write_lines
 from producer.job.output_folder import JobRequest, OutputFolder
 from producer.job.view import View
 from producer.sources.remote import scan_everything
@@ -61,16 +59,15 @@ def append_pages(manifest: Path, pages: Iterable[FoundPage]) -> int:
     """Put pages behind those that are there; the file is the old one or the new one. Returns how many were added."""
     manifest.parent.mkdir(parents=True, exist_ok=True)
     before = count_manifest(manifest) if manifest.exists() else 0
-    encoder = msgspec.json.Encoder()
-    added = 0
+    lines = (
+        ManifestLine(before + number, page.image, page.uri, page.page, page.problem)
+        for number, page in enumerate(pages)
+    )
     with atomic_write(manifest, sync=True) as part:
         if before:
             shutil.copyfile(manifest, part)
         with part.open("ab") as stream:
-            for added, page in enumerate(pages, 1):
-                line = ManifestLine(before + added - 1, page.image, page.uri, page.page, page.problem)
-                stream.write(encoder.encode(line) + b"\n")
-    return added
+            return write_lines(stream, lines)
 
 
 def look_for_new(folder: OutputFolder, request: JobRequest, view: View, *, update: bool) -> int:

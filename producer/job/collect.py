@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import nullcontext, suppress
 from io import FileIO
 from pathlib import Path
@@ -22,7 +22,9 @@ import msgspec
 from redis.exceptions import RedisError
 
 from detector.record import UNREADABLE
+from producer.bounds import MOST_PAGES_OF_A_JOB
 from producer.job.collector_lock import AlreadyCollectingError, FileLock, JobLock
+from producer.job.growth import Growth
 from producer.job.results_file import Line, decode_line, keep_last_records, read_lines, truncate_torn_line
 from producer.job.results_owner import ResultsOwner, check_name, claim
 from worker.ledger.ledger import JobReplacedError, Ledger
@@ -52,7 +54,7 @@ class Collector:
         total: int,
         *,
         owner: ResultsOwner | None = None,
-        on_disk: Callable[[Line], None] = lambda line: None,
+        growth: Growth | None = None,
     ) -> None:
         """Touch nothing yet.
 
@@ -63,19 +65,20 @@ class Collector:
             total: pages of the job.
             owner: which job of that name; None for `run`, whose private server may have lost its data and been
                 started again empty, while the records in the file are still the job's own.
-            on_disk: told of each record that was on disk before.
+            growth: of the job's manifest, where that is here: told of each record that was on disk before, and the
+                job has as many pages as it says, whatever Redis says.
         """
         self._ledger = ledger
         self._job = job
         self._owner = owner
-        self._on_disk = on_disk
+        self._growth = growth
         self._keys = JobKeys.of(job)
         self._lock = JobLock(ledger.client, f"{self._keys.job}:collector", job)
         self._file_lock = FileLock(results)
         self._identity: tuple[bytes, bytes] | None = None
         self.results = results
         self.refused = 0
-        self._seen = bytearray(total)
+        self._seen = bytearray(min(total, self._most))
         self._superseded = False
         self._file: FileIO | None = None
 
@@ -121,7 +124,8 @@ class Collector:
                 # Two of one page: an earlier collector was killed before it dropped what a retry made good.
                 self._superseded |= self._marked(line.index) != _UNSEEN
                 self._mark(line)
-                self._on_disk(line)
+                if self._growth is not None:
+                    self._growth.note(line)
 
     def __exit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
@@ -157,8 +161,13 @@ class Collector:
 
     def _reach(self, total: bytes | None) -> None:
         """The job grew: files have more pages than were counted."""
-        if total is not None and total.isdigit() and int(total) > self.total:
-            self._seen.extend(bytes(int(total) - self.total))
+        if total is not None and total.isdigit() and len(total) < 20:
+            self._seen.extend(bytes(max(0, min(int(total), self._most) - self.total)))
+
+    @property
+    def _most(self) -> int:
+        """How many pages the job can have by now."""
+        return MOST_PAGES_OF_A_JOB if self._growth is None else self._growth.total
 
     @property
     def total(self) -> int:

@@ -101,7 +101,7 @@ class Feeder:
         self._job = job
         self._lines: Iterator[ManifestLine] = iter(manifest)
         self._drained = False
-        self._added: deque[ManifestLine] = deque()
+        self._added: deque[Iterator[ManifestLine]] = deque()
         self._limit_side = limit_side
         self._options = options
         self._window = window or Window()
@@ -190,7 +190,7 @@ class Feeder:
     def go_on(self, added: Iterable[ManifestLine]) -> None:
         """Feed pages too that were added to the end of the manifest's file meanwhile."""
         if self._drained:  # else its reader comes to them by itself
-            self._added.extend(added)
+            self._added.append(iter(added))
             self.exhausted = False
 
     def _take(self, count: int) -> list[ManifestLine]:
@@ -198,7 +198,9 @@ class Feeder:
         lines = [] if self._drained else list(islice(self._lines, count))
         self._drained = self._drained or len(lines) < count
         while self._added and len(lines) < count:
-            lines.append(self._added.popleft())
+            lines += islice(self._added[0], count - len(lines))
+            if len(lines) < count:
+                self._added.popleft()
         return lines
 
     def _reason_to_wait(self) -> str:

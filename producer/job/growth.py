@@ -2,23 +2,57 @@
 
 The manifest grows at its end; what was added names the index of its file's first page. A crash between a record and
 the pages it brings loses nothing: whoever goes on reads the records on disk again, and adds what is not there.
+
+A record comes from Redis, and whoever may write there may write any number into it: the manifest, the file itself and
+two bounds (bounds.py) are asked before a line is written.
 """
 
 from __future__ import annotations
 
+import logging
 import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
 
-from producer.job.manifest import ManifestIndex, ManifestLine
+from detector.images.sniff import PAGED_KINDS
+from producer.bounds import MOST_PAGES_OF_A_FILE, MOST_PAGES_OF_A_JOB
+from producer.errors import NO_MORE
+from producer.job.manifest import Check, ManifestIndex, ManifestLine, write_lines
+from producer.sources.page_count import kind_of_file, more_than_taken
+from producer.sources.scan import Problem
+from worker.storage.files import path_of
 
 if TYPE_CHECKING:
     from producer.job.results_file import Line
     from worker.ledger.ledger import Ledger
 
+logger = logging.getLogger(__name__)
 _ADDED = b',"of":'
+
+
+@dataclass(frozen=True)
+class AddedLines:
+    """Lines at a place of the manifest; read, one at a time, when they are asked for."""
+
+    manifest: Path
+    place: int
+    count: int
+
+    def __len__(self) -> int:
+        """How many."""
+        return self.count
+
+    def __iter__(self) -> Iterator[ManifestLine]:
+        """From the first one on."""
+        decoder = msgspec.json.Decoder(ManifestLine)
+        with self.manifest.open("rb") as stream:
+            stream.seek(self.place)
+            yield from map(decoder.decode, islice(stream, self.count))
 
 
 class Growth:
@@ -30,11 +64,21 @@ class Growth:
         total: pages of the job.
     """
 
-    def __init__(self, manifest: Path, ledger: Ledger, job: str, total: int) -> None:
+    def __init__(self, manifest: Path, ledger: Ledger, job: str, total: int, check: Check | None = None) -> None:
+        """Read nothing yet.
+
+        Args:
+            manifest: of the job.
+            ledger: of the broker.
+            job: its name.
+            total: pages of the manifest.
+            check: whether there is room for more lines; what it raises ends the growing.
+        """
         self._manifest = manifest
         self._ledger = ledger
         self._job = job
         self.total = total
+        self._check = check
         self._index: ManifestIndex | None = None
         self._listed: dict[int, int] = {}
         self._noted: list[tuple[int, int]] = []
@@ -44,21 +88,30 @@ class Growth:
         if line.page == 0 and line.pages > 1 and not self._is_whole(line.index, line.pages):
             self._noted.append((line.index, line.pages))
 
-    def write(self) -> list[ManifestLine]:
-        """Add the pages noted: first to the manifest, then to the ledger. Returns their lines."""
-        new: list[ManifestLine] = []
-        for first, pages in self._noted:
-            new += self._missing(first, pages, self.total + len(new))
-        self._noted.clear()
-        if new:
-            encoder = msgspec.json.Encoder()
+    def write(self) -> AddedLines:
+        """Add the pages noted: first to the manifest, then to the ledger."""
+        place = self._manifest.stat().st_size if self._noted else 0
+        added = 0
+        if self._noted:
             with self._manifest.open("ab") as stream:
-                stream.write(b"".join(encoder.encode(line) + b"\n" for line in new))
+                added = write_lines(stream, self._new(), self._check)
                 stream.flush()
                 os.fsync(stream.fileno())
-            self.total += len(new)
+            self._noted.clear()
+        if added:
+            self.total += added
             self._ledger.grow(self._job, self.total)
-        return new
+        return AddedLines(self._manifest, place, added)
+
+    def _new(self) -> Iterator[ManifestLine]:
+        begin = self.total
+        for first, pages in self._noted:
+            for line in self._missing(first, pages, begin):
+                if begin >= MOST_PAGES_OF_A_JOB:
+                    logger.error("job %s has %d pages: %s", self._job, begin, NO_MORE)
+                    return
+                yield line
+                begin += 1
 
     def close(self) -> None:
         """Close the manifest."""
@@ -80,27 +133,42 @@ class Growth:
     def _is_whole(self, first: int, pages: int) -> bool:
         """Whether the last page is where it should be: one look, for the many files that were counted rightly."""
         index = self._opened()
+        pages = min(pages, MOST_PAGES_OF_A_FILE)
         head, last = index.line(first), index.line(first + pages - 1)
-        if head is None or self._listed.get(first, 0) >= pages:
+        if head is None or head.page or self._listed.get(first, 0) >= pages:
             return True
         return last is not None and last.uri == head.uri and last.page == pages - 1 and last.problem is None
 
-    def _missing(self, first: int, pages: int, begin: int) -> list[ManifestLine]:
+    def _missing(self, first: int, pages: int, begin: int) -> Iterator[ManifestLine]:
         index = self._opened()
         head = index.line(first)
         if head is None:
-            return []
+            return
         known = 1
         while (line := index.line(first + known)) is not None and _follows(line, head, known):
             known += 1
+        refused = line is not None and line.uri == head.uri and line.problem and NO_MORE in line.problem.message
         known = max(known, self._listed.get(first, 0))
-        if known < pages:
-            self._listed[first] = pages
-        return [
-            ManifestLine(begin + number, head.image, head.uri, page, None, first)
-            for number, page in enumerate(range(known, pages))
-        ]
+        end = min(pages, MOST_PAGES_OF_A_FILE)
+        if known >= end or refused or not _may_have_pages(head.uri):
+            return
+        self._listed[first] = end
+        for number, page in enumerate(range(known, end)):
+            yield ManifestLine(begin + number, head.image, head.uri, page, None, first)
+        if pages > end:
+            said = f"{head.image}: pages {end + 1}-? are left out: {more_than_taken(pages)}"
+            yield ManifestLine(begin + end - known, head.image, head.uri, end, Problem("TooLarge", said), first)
 
 
 def _follows(line: ManifestLine, head: ManifestLine, page: int) -> bool:
     return line.uri == head.uri and line.page == page and line.problem is None and line.of < 0
+
+
+def _may_have_pages(uri: str) -> bool:
+    """Whether a file is a PDF or TIFF, where that can be seen here: a record may say what it likes of a JPEG."""
+    if not uri.startswith("file://"):
+        return True
+    try:
+        return kind_of_file(path_of(uri)) in PAGED_KINDS
+    except OSError:
+        return True

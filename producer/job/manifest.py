@@ -12,12 +12,14 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from pathlib import Path
+from typing import BinaryIO
 
 import msgspec
 
 from detector.atomic import atomic_write
 from detector.record import UNREADABLE
 from producer.archive_process.limited_readers import limited_readers
+from producer.bounds import MOST_PAGES_OF_A_JOB
 from producer.errors import NothingToDoError, ProducerError
 from producer.job.output_folder import JobRequest, OutputFolder
 from producer.job.results_file import truncate_torn_line
@@ -27,6 +29,10 @@ from producer.sources.remote import scan_everything
 from producer.sources.scan import FoundPage, Problem
 
 FLUSH_EVERY = 1000  # lines between two reports of progress
+CHECK_EVERY = 1 << 20  # bytes
+
+Check = Callable[[int], None]
+"""Told every `CHECK_EVERY` bytes how many were written so far; what it raises ends the writing."""
 
 
 class ManifestLine(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -53,26 +59,59 @@ class ManifestError(ProducerError):
     """The manifest cannot be read; the message names file and line."""
 
 
-def write_manifest(pages: Iterable[FoundPage], path: Path, progress: Callable[[int], None] | None = None) -> int:
+class TooManyPagesError(ProducerError):
+    """More than a job may have; the message names the bound."""
+
+
+def write_lines(stream: BinaryIO, lines: Iterable[ManifestLine], check: Check | None = None) -> int:
+    """Writes lines as they are made, so that none but one is held. Returns how many.
+
+    Raises:
+        TooManyPagesError: there are more than a job may have.
+    """
+    encoder = msgspec.json.Encoder()
+    count = size = checked = 0
+    for line in lines:
+        if line.index >= MOST_PAGES_OF_A_JOB:
+            raise TooManyPagesError(f"more than {MOST_PAGES_OF_A_JOB:,} pages; make several jobs of them")
+        size += stream.write(encoder.encode(line) + b"\n")
+        count += 1
+        if check and size - checked >= CHECK_EVERY:
+            checked = size
+            check(size)
+    return count
+
+
+def write_manifest(
+    pages: Iterable[FoundPage],
+    path: Path,
+    progress: Callable[[int], None] | None = None,
+    check: Check | None = None,
+) -> int:
     """Writes the manifest as pages come; the file appears under its name only when complete.
 
     Args:
         pages: what the scan found, in the order that becomes the index.
         path: the manifest; its folder is made if need be.
         progress: told now and then how many pages were found so far, and once at the end.
+        check: whether there is room for more; if it raises, there is no manifest.
 
     Returns:
         The number of pages.
+
+    Raises:
+        TooManyPagesError: there are more than a job may have.
     """
+
+    def lines() -> Iterator[ManifestLine]:
+        for index, found in enumerate(pages):
+            yield ManifestLine(index, found.image, found.uri, found.page, found.problem)
+            if progress and (index + 1) % FLUSH_EVERY == 0:
+                progress(index + 1)
+
     path.parent.mkdir(parents=True, exist_ok=True)
-    encoder = msgspec.json.Encoder()
-    total = 0
     with atomic_write(path, sync=True) as part, part.open("wb") as stream:
-        for total, found in enumerate(pages, 1):
-            line = ManifestLine(total - 1, found.image, found.uri, found.page, found.problem)
-            stream.write(encoder.encode(line) + b"\n")
-            if progress and total % FLUSH_EVERY == 0:
-                progress(total)
+        total = write_lines(stream, lines(), check)
     if progress:
         progress(total)
     return total

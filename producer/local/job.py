@@ -100,7 +100,7 @@ def run_job(folder: OutputFolder, request: JobRequest, view: View, update: bool 
         growth = Growth(folder.manifest, ledger, request.job, total)
         with (
             closing(growth),
-            Collector(ledger, request.job, folder.results, total, on_disk=growth.note) as collector,
+            Collector(ledger, request.job, folder.results, total, growth=growth) as collector,
         ):
             growth.write()  # what an interrupted run had not come to
             ledger.grow(request.job, growth.total)

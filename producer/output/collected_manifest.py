@@ -38,14 +38,15 @@ def bring_manifest(kept: Path, results: Path, manifest: Path, total: int) -> boo
 
 def _rebuild(results: Path, manifest: Path, total: int) -> None:
     """From the records, which come in any order; 8 bytes of memory a page. Nothing unless every page has its record."""
-    places = array("Q", [_NONE]) * total
+    complete = count_manifest(results) >= total  # else a total that Redis made up would be memory, 8 bytes a page
+    places = array("Q", [_NONE]) * (total if complete else 0)
     offset = 0
     for raw, line in read_lines(results):
-        if line is not None and line.index < total:
+        if line is not None and line.index < len(places):
             places[line.index] = offset
         offset += len(raw)
     manifest.unlink(missing_ok=True)  # of another job, or of these pages before
-    if _NONE in places:
+    if not complete or _NONE in places:
         return
     encoder = msgspec.json.Encoder()
     with results.open("rb") as source, atomic_write(manifest, sync=True) as part, part.open("wb") as target:

@@ -15,6 +15,7 @@ from typing import IO, BinaryIO, Literal, NamedTuple, Protocol, cast
 from detector.errors import first_line
 from detector.images.sniff import PAGED_KINDS, SNIFFED_BYTES, kind_of
 from producer.errors import CannotCountError, ProducerError
+from producer.sources.allowance import Allowance, TooLongError
 from producer.sources.page_count import CountPdf, PageCount, count_pages
 from producer.sources.passed_over import LINKS, NAMELESS, PassedOver, is_junk, junk_kind
 from producer.sources.zip_names import ZipNames
@@ -29,6 +30,10 @@ ZSTD_SUFFIXES = (".tar.zst", ".tzst")
 COUNT_LIMIT = 256 << 20
 # Page counts of members that later links of the same tar may point to.
 KEPT_COUNTS = 10_000
+Open = Callable[[], IO[bytes] | None]
+CountMember = Callable[[Open, str], PageCount]
+"""What opens a member, and its name -> its pages."""
+
 Kind = Literal["zip", "tar", "7z"]
 SCHEMES: dict[Kind, str] = {"zip": "zip+file", "tar": "tar+file", "7z": "sevenzip+file"}
 """Of the URIs of members; a scheme must begin with a letter."""
@@ -85,6 +90,7 @@ def members(
     count_pdf: CountPdf | None = None,
     zip_encoding: str = "",
     stream: BinaryIO | None = None,
+    allowance: Allowance | None = None,
 ) -> Iterator[Member]:
     """The visible files in an archive, in its own order; folders and hidden names are passed over.
 
@@ -97,6 +103,7 @@ def members(
         count_pdf: what counts the pages of a PDF; default: pypdf, in this process.
         zip_encoding: of names that do not say theirs; empty to guess.
         stream: the open file, to be read instead of opening it again.
+        allowance: what it may cost; default: by its size.
 
     Raises:
         BrokenArchiveError: at the point where reading fails, perhaps after some members.
@@ -105,16 +112,21 @@ def members(
     passed = passed if passed is not None else PassedOver()
     done = 0
     try:
+        allowance = allowance or Allowance(archive.stat().st_size)
+        count = partial(_count_member, count_pdf, allowance)
         with nullcontext(stream) if stream else archive.open("rb") as opened:
             if kind == "zip":
-                found = _zip_members(opened, passed, count_pdf, zip_encoding)
+                found = _zip_members(opened, passed, count, zip_encoding)
             else:
-                found = (_tar_members if kind == "tar" else _sevenzip_members)(opened, passed, count_pdf)
+                found = (_tar_members if kind == "tar" else _sevenzip_members)(opened, passed, count)
             for member in found:
+                allowance.check()
                 yield member
                 done += 1
     except MemoryError:
         raise
+    except TooLongError as error:
+        raise BrokenArchiveError(f"after {done} members: {error}") from error
     # Three bytes of .gz are a TypeError, a zip member without a name is an IndexError: readers of hostile files raise
     # whatever they like.
     except Exception as error:
@@ -124,9 +136,7 @@ def members(
         raise BrokenArchiveError(f"after {done} members: {reason}") from error
 
 
-def _zip_members(
-    archive: BinaryIO, passed: PassedOver, count_pdf: CountPdf | None, zip_encoding: str
-) -> Iterator[Member]:
+def _zip_members(archive: BinaryIO, passed: PassedOver, count: CountMember, zip_encoding: str) -> Iterator[Member]:
     with zipfile.ZipFile(archive) as bundle:
         names = ZipNames(bundle.infolist(), zip_encoding)
         for info in bundle.infolist():
@@ -139,11 +149,11 @@ def _zip_members(
             if stat.S_ISLNK(info.external_attr >> 16):
                 passed.add(LINKS)
                 continue
-            count = partial(_count_member, partial(bundle.open, info), info.filename, count_pdf)
-            yield Member(_bytes(info.filename), _bytes(names.shown(info)), count)
+            look = partial(count, partial(bundle.open, info), info.filename)
+            yield Member(_bytes(info.filename), _bytes(names.shown(info)), look)
 
 
-def _tar_members(archive: BinaryIO, passed: PassedOver, count_pdf: CountPdf | None) -> Iterator[Member]:
+def _tar_members(archive: BinaryIO, passed: PassedOver, count: CountMember) -> Iterator[Member]:
     counted: dict[str, PageCount] = {}
     with open_tar(archive, "|") as bundle:
         for info in bundle:
@@ -152,18 +162,18 @@ def _tar_members(archive: BinaryIO, passed: PassedOver, count_pdf: CountPdf | No
                 continue
             shown = _bytes(info.name)
             if info.isfile():
-                count = partial(_count_tar_member, partial(bundle.extractfile, info), info.name, count_pdf, counted)
-                yield Member(shown, shown, count)
+                look = partial(_count_tar_member, count, partial(bundle.extractfile, info), info.name, counted)
+                yield Member(shown, shown, look)
             else:
                 target = _target(info)
                 yield Member(_bytes(target), shown, partial(_known, counted, target))
 
 
-def _sevenzip_members(archive: BinaryIO, passed: PassedOver, count_pdf: CountPdf | None) -> Iterator[Member]:
+def _sevenzip_members(archive: BinaryIO, passed: PassedOver, count: CountMember) -> Iterator[Member]:
     for entry in sevenzip.SevenZip(archive).members():
         if entry.is_file and not _hidden(entry.name, passed):
             name = _bytes(entry.name)
-            yield Member(name, name, partial(_count_member, partial(_itself, entry.content), entry.name, count_pdf))
+            yield Member(name, name, partial(count, partial(_itself, entry.content), entry.name))
         elif entry.is_link:
             passed.add(LINKS)
 
@@ -187,16 +197,21 @@ def _bytes(name: str) -> bytes:
     return name.encode("utf-8", "surrogateescape")
 
 
-def _count_tar_member(
-    open_member: Callable[[], IO[bytes] | None], name: str, count_pdf: CountPdf | None, counted: dict[str, PageCount]
-) -> PageCount:
-    count = _count_member(open_member, name, count_pdf)
-    if count.pages > 1 and len(counted) < KEPT_COUNTS:
-        counted[name] = count
-    return count
+def _count_tar_member(count: CountMember, open_member: Open, name: str, counted: dict[str, PageCount]) -> PageCount:
+    pages = count(open_member, name)
+    if pages.pages > 1 and len(counted) < KEPT_COUNTS:
+        counted[name] = pages
+    return pages
 
 
-def _count_member(open_member: Callable[[], IO[bytes] | None], name: str, count_pdf: CountPdf | None) -> PageCount:
+def _count_member(count_pdf: CountPdf | None, allowance: Allowance, open_member: Open, name: str) -> PageCount:
+    try:
+        return _count_copied(count_pdf, allowance, open_member, name)
+    finally:
+        allowance.end()
+
+
+def _count_copied(count_pdf: CountPdf | None, allowance: Allowance, open_member: Open, name: str) -> PageCount:
     with tempfile.NamedTemporaryFile(prefix="ocrfleet-count-") as spool:
         try:
             with open_member() or BytesIO() as source:
@@ -204,9 +219,11 @@ def _count_member(open_member: Callable[[], IO[bytes] | None], name: str, count_
                 kind = kind_of(start, name)
                 if kind not in PAGED_KINDS:
                     return PageCount(1)
+                allowance.begin()
                 spool.write(start)
                 copied = len(start)
                 while block := source.read(1 << 20):
+                    allowance.unpacked(len(block))
                     copied += len(block)  # counted, not believed: a member's stated size may lie
                     if copied > COUNT_LIMIT:
                         break

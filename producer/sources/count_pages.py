@@ -41,6 +41,7 @@ class CountAnswer(msgspec.Struct, frozen=True):
     ok: bool
     pages: int = 0
     listed: int = 0
+    most: int = 0
     broken: str = ""
     error: str = ""
 

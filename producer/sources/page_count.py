@@ -10,7 +10,7 @@ import os
 import stat
 from collections.abc import Callable
 from pathlib import Path
-from typing import IO, BinaryIO, NamedTuple, cast
+from typing import IO, Any, BinaryIO, NamedTuple, cast
 
 from pypdf import PdfReader
 
@@ -18,7 +18,8 @@ from detector.errors import first_line
 from detector.images.sniff import PAGED_KINDS, SNIFFED_BYTES, kind_of
 from detector.images.suffixes import PAGED_SUFFIXES
 from detector.images.tiff import BrokenTiffError, read_directories
-from producer.errors import CannotCountError, MissingPagesError
+from producer.bounds import BELIEVED_PAGES, MOST_PAGES_OF_A_FILE
+from producer.errors import NO_MORE, UNCOUNTED, CannotCountError, MissingPagesError
 
 # pypdf reports every oddity of a sloppy PDF; what cannot be counted ends as a failed record that says so.
 logging.getLogger("pypdf").setLevel(logging.CRITICAL)
@@ -53,10 +54,10 @@ def count_pages(stream: BinaryIO, kind: str, path: Path | None = None, count_pdf
     try:
         if kind == "tiff":
             directories = read_directories(stream)
-            return PageCount(len(directories.pages), directories.broken)
+            return _believable(PageCount(len(directories.pages), directories.broken))
         pages = count_pdf(path) if count_pdf and path else _count_pdf(stream)
     except MissingPagesError as error:
-        return PageCount(error.pages, str(error))
+        return _believable(PageCount(error.pages, str(error)))
     except (CannotCountError, MemoryError):
         raise
     except BrokenTiffError as error:
@@ -66,7 +67,60 @@ def count_pages(stream: BinaryIO, kind: str, path: Path | None = None, count_pdf
         raise CannotCountError(f"{type(error).__name__}: {first_line(error, 200)}") from error
     if pages < 1:
         raise CannotCountError("it has no pages")
-    return PageCount(pages)
+    return _believable(PageCount(pages))
+
+
+def _believable(count: PageCount) -> PageCount:
+    if count.pages <= MOST_PAGES_OF_A_FILE:
+        return count
+    return PageCount(MOST_PAGES_OF_A_FILE, more_than_taken(count.pages))
+
+
+def more_than_taken(said: int) -> str:
+    """Why the pages are not all of a file, which says it has more than are taken of any."""
+    return f"it says that it has {said:,} pages; of one file {NO_MORE} than {MOST_PAGES_OF_A_FILE:,}: split it"
+
+
+def more_than_listed(said: int, listed: int) -> str:
+    """Why the pages are not all of a PDF, which says it has more than its page tree lists."""
+    return (
+        f"it says that it has {said:,} pages, and can list only {listed:,}: {NO_MORE}; "
+        "`qpdf in.pdf out.pdf` may repair it"
+    )
+
+
+class Settled(NamedTuple):
+    """What a scan makes of a file.
+
+    Attributes:
+        pages: how many are taken.
+        problem: error type and message of the record of those that are not; None if that is all.
+    """
+
+    pages: int
+    problem: tuple[str, str] | None = None
+
+
+def settle(shown: str, count: Callable[[], PageCount], warn: Callable[[str], None]) -> Settled:
+    """Counts a file's pages; of one that cannot be counted the first is taken, and its worker says what is wrong.
+
+    Args:
+        shown: the file's name, for people.
+        count: counts.
+        warn: told in one line what was not counted.
+    """
+    try:
+        counted = count()
+    except CannotCountError as error:
+        warn(f"{shown}: its pages cannot be counted ({error})")
+        return Settled(1)
+    if not counted.broken:
+        return Settled(counted.pages)
+    said = f"pages {counted.pages + 1}-? {UNCOUNTED} ({counted.broken})"
+    warn(f"{shown}: {said}")
+    if counted.pages >= MOST_PAGES_OF_A_FILE:
+        return Settled(counted.pages, ("TooLarge", f"{shown}: {said}"))
+    return Settled(counted.pages, ("CorruptImage", f"{shown}: {said}; repair the file and `retry`"))
 
 
 def count_file(path: Path, count_pdf: CountPdf | None = None) -> PageCount:
@@ -104,7 +158,12 @@ def _count_pdf(stream: BinaryIO) -> int:
     reader = PdfReader(cast("IO[bytes]", stream), strict=False)  # a stream: given a path, pypdf reads all into memory
     if reader.is_encrypted and not reader.decrypt(""):
         raise CannotCountError("it is encrypted and needs a password")
-    return len(reader.pages)
+    pages = len(reader.pages)
+    root: Any = reader.trailer["/Root"]
+    said = root["/Pages"].get("/Count", 0)
+    if isinstance(said, int) and said > BELIEVED_PAGES and 1 <= pages < said:  # a worker's pdfium believes this number
+        raise MissingPagesError(pages, more_than_listed(said, pages))
+    return pages
 
 
 def paged_suffix_of(path: Path) -> str:

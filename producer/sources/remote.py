@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from functools import partial
 from pathlib import Path, PurePosixPath
 from urllib.parse import quote, unquote, urlsplit
 
 from detector.errors import first_line
 from detector.images.suffixes import PDF_SUFFIXES, TIFF_SUFFIXES, is_taken
-from producer.errors import CannotCountError
 from producer.sources.archive import archive_kind
-from producer.sources.page_count import PageCount
+from producer.sources.page_count import Settled, settle
 from producer.sources.passed_over import PassedOver
 from producer.sources.readers import CountObject, Readers
-from producer.sources.scan import STDIN, FoundPage, Problem, SourceMissingError, resolve, scan
+from producer.sources.scan import STDIN, FoundPage, Problem, SourceMissingError, found_pages, resolve, scan
 from producer.sources.walk import Warn
 
 
@@ -102,11 +102,5 @@ def _object(path: str, shown: str, count: CountObject, warn: Warn) -> Iterator[F
     # By its name: the first bytes of every object would be a request each. Where a name lies, its worker counts.
     suffix = PurePosixPath(path).suffix.lower()
     kind = "pdf" if suffix in PDF_SUFFIXES else "tiff" if suffix in TIFF_SUFFIXES else ""
-    counted = PageCount(1)
-    if kind:
-        try:
-            counted = count(path, kind)
-        except CannotCountError as error:
-            warn(f"{shown}: its pages cannot be counted ({error})")
-    for page in range(counted.pages):
-        yield FoundPage(shown, f"s3://{quote(path)}", page)
+    settled = settle(shown, partial(count, path, kind), warn) if kind else Settled(1)
+    yield from found_pages(shown, f"s3://{quote(path)}", settled)

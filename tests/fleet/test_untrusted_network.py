@@ -11,6 +11,7 @@ import sys
 import uuid
 from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -83,6 +84,34 @@ def test_users_cannot_do_more(secure: SecureServer, user: str) -> None:
     for forbidden in (*administration, "SCAN 0", "RANDOMKEY", "DUMP ocrfleet:jobs"):
         with pytest.raises(redis.exceptions.NoPermissionError):
             client.execute_command(*forbidden.split())
+
+
+def test_a_script_without_end_is_ended_by_the_hub(secure: SecureServer) -> None:
+    """`worker` may run scripts, and so one that never ends. Before, nobody but Redis' administrator could end it."""
+    administrator(secure).config_set("lua-time-limit", 50)
+    worker, stuck = (redis.Redis.from_url(secure.url("worker"), retry=None) for _ in range(2))
+    endless = worker.script_load("while true do end")
+    with ThreadPoolExecutor(1) as threads:
+        running = threads.submit(stuck.evalsha, endless, 0)
+        wait_until(lambda: _is_busy(worker), seconds=5, what="Redis to be busy")
+        with pytest.raises(redis.exceptions.NoPermissionError):
+            worker.script_kill()
+        try:
+            assert redis.Redis.from_url(secure.url("hub")).script_kill()
+        except redis.RedisError:
+            administrator(secure).script_kill()
+            raise
+        with pytest.raises(redis.ResponseError, match="killed by user"):
+            running.result(5)
+    assert worker.ping()
+
+
+def _is_busy(client: redis.Redis) -> bool:
+    try:
+        client.ping()
+    except redis.ResponseError as error:
+        return "BUSY" in str(error) or "busy" in str(error)
+    return False
 
 
 @pytest.mark.parametrize("program", ["ocr-producer", "ocr-worker"])

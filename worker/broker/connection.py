@@ -12,6 +12,7 @@ from redis.retry import Retry
 
 from detector.errors import first_line
 from detector.exit_codes import ExitCode
+from worker.broker.short_replies import short_replies
 from worker.errors import WorkerError
 from worker.redis_url import redacted
 from worker.settings import Settings
@@ -97,9 +98,11 @@ def impatient(url: str) -> redis.Redis:
     Unchecked: it connects when it is first used. Every call ends within ``ANSWER_S``: more than a failover's pause.
     """
     keepalive = {} if url.startswith("unix:") else {"socket_keepalive": True}
-    return redis.Redis.from_url(
+    client = redis.Redis.from_url(
         url, socket_connect_timeout=ANSWER_S, socket_timeout=ANSWER_S, health_check_interval=30, **keepalive
     )
+    client.connection_pool.connection_class = short_replies(client.connection_pool.connection_class)
+    return client
 
 
 def _ask(client: redis.Redis) -> None:

@@ -24,6 +24,7 @@ from redis.commands.core import Script
 from worker.broker import takes_no_writes
 from worker.broker.clock import redis_now
 from worker.broker.quarantine import quarantine
+from worker.broker.short_replies import MOST_BYTES, TooLong
 from worker.celery_ext.few_connections import ThriftyChannel
 from worker.celery_ext.message_shape import wrong_shape
 
@@ -210,7 +211,7 @@ class FleetChannel(ThriftyChannel):
             quarantine(client, raw, queue, reason)
 
     def _brpop_read(self, **options: Any) -> bool:
-        """kombu's own; what is no JSON is refused."""
+        """kombu's own; what is no JSON, or too long, is refused."""
         try:
             try:
                 found = self.client.parse_response(self.client.connection, "BRPOP", **options)
@@ -222,6 +223,9 @@ class FleetChannel(ThriftyChannel):
             name, item = found
             queue = name.decode().rsplit(self.sep, 1)[0]
             self._queue_cycle.rotate(queue)
+            if isinstance(item, TooLong):
+                self._refuse(queue, item, f"over {MOST_BYTES >> 10} KiB")
+                return True
             try:
                 message = loads(item.decode())
             except (ValueError, TypeError, RecursionError) as error:

@@ -16,6 +16,7 @@ from redis import ConnectionPool, Redis
 
 from worker.app import app
 from worker.broker.connection import impatient
+from worker.broker.short_replies import short_replies
 
 
 class ThriftyChannel(kombu_redis.Channel):
@@ -30,6 +31,11 @@ class ThriftyChannel(kombu_redis.Channel):
             # Where kombu makes a pool, it also does this.
             self.keyprefix_fanout = self.keyprefix_fanout.format(db=shared.connection_kwargs.get("db") or 0)
         return shared
+
+    def _connparams(self, asynchronous: bool = False) -> dict[str, Any]:
+        """For messages and broadcasts: what strangers wrote, of any length."""
+        params: dict[str, Any] = super()._connparams(asynchronous)
+        return {**params, "connection_class": short_replies(params["connection_class"])}
 
     @property
     def client(self) -> Redis:

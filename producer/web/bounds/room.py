@@ -6,7 +6,13 @@ import threading
 import time
 from collections.abc import Callable
 
+from producer.errors import ProducerError
+
 USAGE_EVERY_S = 5.0
+
+
+class QuotaUsedError(ProducerError):
+    """What a job would write does not fit. The message says what to do."""
 
 
 class Room:
@@ -45,6 +51,24 @@ class Room:
     def forget(self) -> None:
         """Something was removed: the next who asks looks again."""
         self._found_at = float("-inf")
+
+    def check(self, quota: int) -> Callable[[int], None]:
+        """What looks, while a manifest is written, whether so many more bytes fit.
+
+        A zip of a few KB may hold PDFs of 100,000 pages each, 20 MB of manifest a file.
+
+        Returns:
+            Raises QuotaUsedError where they do not fit.
+        """
+
+        def look(written: int) -> None:
+            if self.used() + written > quota:
+                raise QuotaUsedError(
+                    f"the quota of {quota >> 20} MiB is used up while its pages were listed; delete finished jobs, or "
+                    "send fewer files"
+                )
+
+        return look
 
     def claim(self, quota: int, size: int) -> Claim | None:
         """Keep room for a request of ``size`` bytes, 0 where it does not say how many. None: there is not so much."""

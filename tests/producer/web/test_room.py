@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from starlette.requests import Request
 
-from producer.web.bounds.room import Room
+from producer.web.bounds.room import QuotaUsedError, Room
 from producer.web.problem import Problem
 from producer.web.settings import read_web_settings
 from producer.web.store import Store
@@ -105,3 +105,12 @@ def test_who_says_much_keeps_a_file_at_most(tmp_path: Path) -> None:
     with pytest.raises(Problem):
         asyncio.run(Intake(folder, SETTINGS, store.room, archives=False, most_files=1).read(request))
     assert store.room._claimed == 0 and time.monotonic() - began < 5
+
+
+def test_what_a_job_lists_counts_too() -> None:
+    """Before: a zip of 55 KB wrote 625 MB of manifest at a quota of 20 MiB."""
+    room = Room(lambda: 15 << 20)
+    fits = room.check(20 << 20)
+    fits(4 << 20)
+    with pytest.raises(QuotaUsedError, match="quota of 20 MiB"):
+        fits(6 << 20)

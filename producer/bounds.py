@@ -1,0 +1,14 @@
+"""How much a job may grow to by what strangers' files and the broker say: one number each, asked wherever it counts."""
+
+from __future__ import annotations
+
+MOST_PAGES_OF_A_FILE = 100_000
+"""Ten times the thickest books there are as one PDF, and more than the 65,535 pages that TIFF readers go to. A file
+of 300 bytes can say that it has a million; 100,000 are 20 MB of manifest."""
+
+BELIEVED_PAGES = 1_000
+"""Up to so many a damaged PDF may say: pdfium opens pages whose place in the tree pypdf cannot read, and a record of
+each that cannot be opened is no great cost. Above, what the tree can list counts."""
+
+MOST_PAGES_OF_A_JOB = 50_000_000
+"""Five times the largest job that was run. A collector takes a byte of memory a page, Redis too."""

@@ -1,0 +1,190 @@
+"""What stands in Redis may be anybody's: no number of it makes a producer large, or fills a disk."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+import pytest
+import redis
+from PIL import Image
+
+from producer.bounds import MOST_PAGES_OF_A_FILE
+from producer.errors import NO_MORE
+from producer.growing.missed_elsewhere import FIELD, MOST_MISSED, Missed, find_missed, report_missed, take_over
+from producer.job.collect import Collector
+from producer.job.growth import Growth
+from producer.job.manifest import count_manifest, read_manifest, write_manifest
+from producer.job.results_file import Line
+from producer.output.collected_manifest import bring_manifest
+from producer.sources.scan import FoundPage, Problem
+from worker.ledger.ledger import Ledger
+from worker.messages import Seconds
+from worker.redis_keys import JobKeys
+
+JOB = "lied-to"
+A_PDF = FoundPage("a.pdf", "zip+file:///a.zip#a.pdf", 0)
+
+
+def record(index: int, pages: int, image: str = "x") -> Line:
+    return Line(index=index, image=image, page=0, status="ok", seconds=Seconds(), pages=pages)
+
+
+def begin(folder: Path, ledger: Ledger, *found: FoundPage) -> Growth:
+    total = write_manifest(found, folder / "manifest.jsonl")
+    ledger.create(JOB, total, {})
+    return Growth(folder / "manifest.jsonl", ledger, JOB, total)
+
+
+def set_total(ledger: Ledger, total: int) -> None:
+    ledger.client.hset(JobKeys.of(JOB).job, "total", total)
+
+
+def test_a_total_beyond_the_manifest_is_not_believed(tmp_path: Path, ledger: Ledger) -> None:
+    """Before: ``HSET total 1500000000`` took the page's process to 1.58 GB."""
+    growth = begin(tmp_path, ledger, A_PDF)
+    with Collector(ledger, JOB, tmp_path / "results.jsonl", 1, growth=growth) as collector:
+        set_total(ledger, 1_500_000_000)
+        collector.step(block_ms=0)
+        assert collector.total == 1
+        growth.note(record(0, 3))
+        assert len(growth.write()) == 2
+        collector.step(block_ms=0)
+        assert collector.total == 3
+    growth.close()
+    set_total(ledger, 1_500_000_000)  # and before it begins
+    with Collector(ledger, JOB, tmp_path / "results.jsonl", 3, growth=growth) as collector:
+        assert collector.total == 3
+
+
+@pytest.mark.parametrize("total", ["1500000000", "9" * 10_000])
+def test_without_a_manifest_there_is_a_bound(
+    total: str, tmp_path: Path, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("producer.job.collect.MOST_PAGES_OF_A_JOB", 5000)
+    ledger.create(JOB, 2, {})
+    with Collector(ledger, JOB, tmp_path / "results.jsonl", 10**12) as collector:
+        assert collector.total == 5000
+    with Collector(ledger, JOB, tmp_path / "results.jsonl", 2) as collector:
+        ledger.client.hset(JobKeys.of(JOB).job, "total", total)
+        collector.step(block_ms=0)
+        assert collector.total in (2, 5000)
+
+
+def test_a_record_of_millions_of_pages_adds_what_a_file_may_have(tmp_path: Path, ledger: Ledger) -> None:
+    """Before: ``pages: 3000000`` took a producer to 1.7 GB, and its manifest to 382 MB."""
+    growth = begin(tmp_path, ledger, A_PDF, FoundPage("b.png", "file:///b.png", 0))
+    growth.note(record(0, 3_000_000))
+    growth.note(record(0, 3_000_000))
+    added = growth.write()
+    assert len(added) == MOST_PAGES_OF_A_FILE and growth.total == count_manifest(tmp_path / "manifest.jsonl")
+    first = next(iter(added))
+    assert (first.index, first.page, first.of) == (2, 1, 0)
+    *_, last = read_manifest(tmp_path / "manifest.jsonl", growth.total - 2)
+    assert last.problem and last.problem.type == "TooLarge" and "3,000,000 pages" in last.problem.message
+    growth.note(record(0, 2_000_000))
+    assert not growth.write()
+    growth.close()
+    again = Growth(tmp_path / "manifest.jsonl", ledger, JOB, growth.total)
+    again.note(record(0, 3_000_000))
+    again.note(record(3, 3_000_000))  # of page 1 of a.pdf: no file begins there
+    assert not again.write()
+    again.close()
+
+
+def test_lines_are_read_again_one_at_a_time(tmp_path: Path, ledger: Ledger) -> None:
+    growth = begin(tmp_path, ledger, A_PDF)
+    growth.note(record(0, 4))
+    first = growth.write()
+    assert [line.index for line in first] == [line.page for line in first] == [1, 2, 3]
+    growth.close()
+
+
+def test_a_picture_gets_no_pages_by_a_record(tmp_path: Path, ledger: Ledger) -> None:
+    Image.new("L", (8, 8)).save(tmp_path / "a.png")
+    growth = begin(tmp_path, ledger, FoundPage("a.png", (tmp_path / "a.png").as_uri(), 0))
+    growth.note(record(0, 50))
+    assert not growth.write() and growth.total == 1
+    growth.close()
+
+
+def test_what_the_scan_did_not_take_does_not_come_back(tmp_path: Path, ledger: Ledger) -> None:
+    """pdfium believes a file's number of pages, and a worker's record says it."""
+    problem = Problem("CorruptImage", f"a.pdf: pages 2-? could not be counted ({NO_MORE})")
+    growth = begin(tmp_path, ledger, A_PDF, FoundPage(A_PDF.image, A_PDF.uri, 1, problem))
+    growth.note(record(0, 1_000_000))
+    assert not growth.write() and growth.total == 2
+    growth.close()
+
+
+def test_a_job_does_not_grow_for_ever(tmp_path: Path, ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("producer.job.growth.MOST_PAGES_OF_A_JOB", 1000)
+    growth = begin(tmp_path, ledger, *(FoundPage(f"{n}.pdf", f"zip+file:///a.zip#{n}.pdf", 0) for n in range(20)))
+    for index in range(20):
+        growth.note(record(index, 400))
+    growth.write()
+    assert growth.total == count_manifest(tmp_path / "manifest.jsonl") == 1000
+    growth.close()
+
+
+def test_growth_asks_for_room(tmp_path: Path, ledger: Ledger) -> None:
+    def check(size: int) -> None:
+        raise OSError(f"no room for {size} bytes")
+
+    begin(tmp_path, ledger, A_PDF)
+    growth = Growth(tmp_path / "manifest.jsonl", ledger, JOB, 1, check)
+    growth.note(record(0, 90_000))
+    with pytest.raises(OSError, match="no room"):
+        growth.write()
+    growth.close()
+    assert (tmp_path / "manifest.jsonl").stat().st_size < 2 << 20
+
+
+def test_pages_missed_elsewhere_are_bounded(tmp_path: Path, ledger: Ledger) -> None:
+    results = tmp_path / "results.jsonl"
+    lines = [record(index, 3_000_000, f"{index}.pdf") for index in range(30)]
+    results.write_bytes(b"".join(msgspec.json.encode(line) + b"\n" for line in lines))
+    found = find_missed(results, 30)
+    assert {one.pages for one, _ in found} == {MOST_PAGES_OF_A_FILE}
+    assert 0 < sum(one.count for one, _ in found) <= MOST_MISSED
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        [Missed(0, 1, 10**9, 1)],
+        [Missed(0, 1, 90_000, 1 + 89_999 * number) for number in range(500)],
+        [Missed(0, -(10**9), 5, 1)],
+        [Missed(0, 1, 5, 1), Missed(0, 1, 5, 2)],
+        [Missed(0, 1, 5, 10**12)],
+    ],
+    ids=["a file", "many files", "negative", "overlapping", "far away"],
+)
+def test_what_was_told_by_a_stranger_is_not_taken_over(
+    told: list[Missed], tmp_path: Path, ledger: Ledger, client: redis.Redis
+) -> None:
+    begin(tmp_path, ledger, A_PDF)
+    client.hset(JobKeys.of(JOB).job, FIELD, msgspec.json.encode(told))
+    assert take_over(tmp_path / "manifest.jsonl", ledger, JOB) == 0
+    assert count_manifest(tmp_path / "manifest.jsonl") == 1
+    (tmp_path / "results.jsonl").touch()
+    status = ledger.status(JOB)
+    assert status and report_missed(ledger, status, tmp_path / "results.jsonl") == []
+
+
+def test_what_a_collector_told_is_taken_over_once(tmp_path: Path, ledger: Ledger, client: redis.Redis) -> None:
+    begin(tmp_path, ledger, A_PDF, FoundPage("b.pdf", "zip+file:///a.zip#b.pdf", 0))
+    told = [Missed(0, 1, 3, 2), Missed(1, 1, 2, 4)]
+    client.hset(JobKeys.of(JOB).job, FIELD, msgspec.json.encode(told))
+    assert [take_over(tmp_path / "manifest.jsonl", ledger, JOB) for _ in range(2)] == [3, 0]
+    assert [(line.page, line.of) for line in read_manifest(tmp_path / "manifest.jsonl", 2)] == [(1, 0), (2, 0), (1, 1)]
+
+
+def test_a_manifest_of_a_made_up_total_is_not_rebuilt(tmp_path: Path) -> None:
+    """Before: 8 bytes of memory for each page that Redis named."""
+    results = tmp_path / "results.jsonl"
+    results.write_bytes(msgspec.json.encode(record(0, 1)) + b"\n")
+    assert not bring_manifest(tmp_path / "none", results, tmp_path / "manifest.jsonl", 10**12)
+    assert not (tmp_path / "manifest.jsonl").exists()
+    assert not bring_manifest(tmp_path / "none", results, tmp_path / "manifest.jsonl", 1)
+    assert count_manifest(tmp_path / "manifest.jsonl") == 1
