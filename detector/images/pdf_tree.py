@@ -9,6 +9,10 @@ from typing import IO, Any, BinaryIO, NamedTuple, cast
 MOST_BYTES = 64 << 20
 """Larger files are not looked at: the cost must stay below that of counting."""
 
+BYTES_A_PAGE = 8
+"""Less no page takes, packed together with others: a tree that cannot be read lists no more pages than this allows. 220
+bytes with ``/Count 1000000`` and ``/Kids 5`` were a million pages."""
+
 MENDED_BYTES = 1 << 20
 """Up to this size a damaged table of objects is made anew."""
 
@@ -37,8 +41,9 @@ def listed_pages(file: BinaryIO, counted: int) -> Listed:
         counted: what pdfium says; more than one above that is not looked for.
     """
     size = file.seek(0, os.SEEK_END)
+    unread = Listed(0, max(1, size // BYTES_A_PAGE))
     if size > MOST_BYTES:
-        return Listed()
+        return unread
     from pypdf import PdfReader
 
     logging.getLogger("pypdf").setLevel(logging.CRITICAL)
@@ -51,7 +56,7 @@ def listed_pages(file: BinaryIO, counted: int) -> Listed:
         objects = sum(map(len, reader.xref.values())) + len(reader.xref_objStm)
         return _leaves(root["/Pages"], counted, objects)
     except Exception:  # hostile and sloppy files raise any class, MemoryError too; pdfium has read this one
-        return Listed()
+        return unread
 
 
 def _leaves(root: Any, counted: int, objects: int) -> Listed:

@@ -11,9 +11,15 @@ import struct
 from dataclasses import dataclass
 from typing import BinaryIO
 
-MOST_DIRECTORIES = 1_000_000
+MOST_DIRECTORIES = 100_000
+"""Of a file: more pages are taken of none (producer/bounds.py)."""
+
 MOST_VALUES = 1_000_000
 """Of one tag, such as strip offsets: a page of a million strips is damage."""
+
+_KEPT_VALUES = 8
+"""Of tags that say what a page is: the first is asked for, and of extra samples any. Before, directories of 174 bytes
+could each name the same million values 14 times: 110 MB a directory."""
 
 _SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8, 17: 8, 18: 8}
 _CODES = {1: "B", 3: "H", 4: "I", 6: "b", 8: "h", 9: "i", 13: "I", 16: "Q", 17: "q", 18: "Q"}
@@ -27,6 +33,9 @@ _WANTED = frozenset(
         *(_PLANAR, _TILE_WIDTH, _TILE_LENGTH, _EXTRA),
     }
 )
+COUNTED = frozenset((_NEW_SUBFILE, _SUBFILE, _WIDTH, _LENGTH))
+"""What tells pages from thumbnails: half a KB a directory is held."""
+
 _PLACES = frozenset((_STRIPS, _COUNTS, _TILES, _TILE_COUNTS))
 
 
@@ -163,14 +172,16 @@ class _Reader:
         tags = {}
         for tag, kind, values, inline in struct.iter_unpack(self.order + entry, data):
             if tag in wanted and kind in _CODES and 0 < values <= MOST_VALUES:
-                read = self._values(kind, values, inline)
+                read = self._values(kind, values, inline, MOST_VALUES if wanted is _PLACES else _KEPT_VALUES)
                 if read:
                     tags[tag] = read
         return Directory(number, place, tags), struct.unpack(self.order + pointer, following)[0]
 
-    def _values(self, kind: int, count: int, inline: bytes) -> tuple[int, ...]:
+    def _values(self, kind: int, count: int, inline: bytes, most: int) -> tuple[int, ...]:
+        elsewhere = _SIZES[kind] * count > len(inline)
+        count = min(count, most)
         size = _SIZES[kind] * count
-        if size > len(inline):
+        if elsewhere:
             place = struct.unpack(self.order + ("Q" if self.big else "I"), inline)[0]
             try:
                 inline = self.at(place, size)
@@ -179,10 +190,14 @@ class _Reader:
         return struct.unpack(f"{self.order}{count}{_CODES[kind]}", inline[:size])
 
 
-def read_directories(file: BinaryIO) -> Directories:
+def read_directories(file: BinaryIO, wanted: frozenset[int] = _WANTED) -> Directories:
     """Walks the chain of directories; no pixel is read.
 
     A directory that calls itself reduced and is smaller than another one is a thumbnail or a pyramid level, no page.
+
+    Args:
+        file: the open TIFF.
+        wanted: tags to keep; `COUNTED` where pages are only counted.
 
     Raises:
         BrokenTiffError: not even the first directory can be read.
@@ -198,7 +213,7 @@ def read_directories(file: BinaryIO) -> Directories:
             if len(found) >= MOST_DIRECTORIES:
                 raise BrokenTiffError(f"more than {MOST_DIRECTORIES} directories")
             seen.add(place)
-            directory, place = reader.directory(len(found), place, _WANTED)
+            directory, place = reader.directory(len(found), place, wanted)
         except BrokenTiffError as error:
             if not found:
                 raise

@@ -32,6 +32,9 @@ from worker.redis_keys import JobKeys
 
 logger = logging.getLogger(__name__)
 BATCH = 256
+REFUSED_BYTES, QUARANTINE_BYTES = 8192, 16 << 20
+"""Of an entry that is no record, what is kept for people; and of all of them."""
+
 # How often the lock is renewed while a large file is read.
 LOCK_EVERY_LINES = 100_000
 _UNSEEN, _OK, _FAILED = 0, 1, 2
@@ -262,8 +265,9 @@ class Collector:
     def _refuse(self, entry: bytes, raw: bytes, reason: str) -> None:
         self.refused += 1
         with self.quarantine.open("ab") as file:
-            kept = {"entry": entry.decode(), "reason": reason, "raw": raw.decode(errors="backslashreplace")}
-            file.write(msgspec.json.encode(kept) + b"\n")
+            if file.tell() < QUARANTINE_BYTES:
+                text = raw[:REFUSED_BYTES].decode(errors="backslashreplace")
+                file.write(msgspec.json.encode({"entry": entry.decode(), "reason": reason, "raw": text}) + b"\n")
         logger.warning("an entry of job %s is %s: kept in %s", self._job, reason, self.quarantine)
 
     @property

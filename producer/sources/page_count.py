@@ -17,7 +17,7 @@ from pypdf import PdfReader
 from detector.errors import first_line
 from detector.images.sniff import PAGED_KINDS, SNIFFED_BYTES, kind_of
 from detector.images.suffixes import PAGED_SUFFIXES
-from detector.images.tiff import BrokenTiffError, read_directories
+from detector.images.tiff import COUNTED, BrokenTiffError, read_directories
 from producer.bounds import BELIEVED_PAGES, MOST_PAGES_OF_A_FILE
 from producer.errors import NO_MORE, UNCOUNTED, CannotCountError, MissingPagesError
 
@@ -53,7 +53,7 @@ def count_pages(stream: BinaryIO, kind: str, path: Path | None = None, count_pdf
     """
     try:
         if kind == "tiff":
-            directories = read_directories(stream)
+            directories = read_directories(stream, COUNTED)
             return _believable(PageCount(len(directories.pages), directories.broken))
         pages = count_pdf(path) if count_pdf and path else _count_pdf(stream)
     except MissingPagesError as error:

@@ -219,8 +219,9 @@ def job_pages(request: Request) -> Response:
 
 def job_failures(request: Request) -> Response:
     """GET /jobs/{job}/failures."""
-    limit = _number(request, "limit", MOST_LISTED, 1, 100_000)
-    return JSONResponse({"failures": list(service_of(request).failures(request.path_params["job"], limit))})
+    limit = _number(request, "limit", MOST_LISTED, 1, MOST_LISTED)
+    offset = _number(request, "offset", 0, 0, 1 << 40)
+    return JSONResponse({"failures": list(service_of(request).failures(request.path_params["job"], limit, offset))})
 
 
 def job_results(request: Request) -> Response:

@@ -308,7 +308,7 @@ def document() -> Json:
             "get": _operation(
                 "What failed, and why.",
                 {"200": listed("failures", "Failure"), **_problems(400, 404)},
-                parameters=[_query("limit", "At most so many.", {"type": "integer", "minimum": 1, "maximum": 100000})],
+                parameters=[limit, _query("offset", "First failed page.", {"type": "integer", "minimum": 0})],
             ),
         },
         "/jobs/{job}/retry": {

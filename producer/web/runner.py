@@ -213,6 +213,7 @@ class Runner:
         except _Stopped:
             pass
         except ProducerError as error:
+            self._ledger.cancel(name)  # its workers stop as well
             self.end(name, "refused", str(error))
         except Exception as error:
             logger.exception("%s: a bug in ocrfleet", name)
@@ -238,6 +239,7 @@ class Runner:
         def look_up() -> None:
             if self._should_stop(running):
                 raise _Stopped
+            self._check(0)  # results count too: a page may have 300 KB of boxes
 
         with folder.locked():
             total = self._manifest(name, folder, running)
@@ -277,14 +279,7 @@ class Runner:
                 )
                 feeder.turn = self._feeding
                 status = JobLoop(
-                    self._app,
-                    self._ledger,
-                    name,
-                    running.progress,
-                    feeder,
-                    collector,
-                    on_tick=look_up,
-                    growth=growth,
+                    self._app, self._ledger, name, running.progress, feeder, collector, on_tick=look_up, growth=growth
                 ).run()
         self.end(name, "cancelled" if status.state == "cancelled" else "done")
 

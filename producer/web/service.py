@@ -269,16 +269,16 @@ class Service:
             for line, state in zip(lines, states.ljust(len(lines), b"\0"), strict=False)
         ]
 
-    def failures(self, name: str, limit: int) -> Iterator[dict[str, Any]]:
-        """Uploads that were not taken, then failed pages."""
-        for image, reason in self.store.read(name).skipped.items():
+    def failures(self, name: str, limit: int, offset: int = 0) -> Iterator[dict[str, Any]]:
+        """Uploads that were not taken (with the first pages only), then failed pages."""
+        for image, reason in () if offset else self.store.read(name).skipped.items():
             yield {"index": None, "image": image, "page": 0, "type": "NotTaken", "message": reason}
         results = self.store.folder(name).results
         if not results.exists():
             return
         uploads = f"{self.store.uploads(name)}/"
         failed = (record for record in iter_records(results) if record.error is not None)
-        for record in islice(failed, limit):
+        for record in islice(failed, offset, offset + limit):
             assert record.error is not None
             yield {
                 "index": record.index, "image": record.image, "page": record.page,

@@ -64,8 +64,7 @@ class Room:
         def look(written: int) -> None:
             if self.used() + written > quota:
                 raise QuotaUsedError(
-                    f"the quota of {quota >> 20} MiB is used up while its pages were listed; delete finished jobs, or "
-                    "send fewer files"
+                    f"the quota of {quota >> 20} MiB is used up; delete finished jobs, or send fewer files at a time"
                 )
 
         return look
