@@ -129,7 +129,7 @@ class Machine:
             process.terminate()
         for process in self.processes:
             try:
-                process.wait(15)
+                process.wait(5)  # the one whose cable was pulled waits for its broker
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()

@@ -76,15 +76,19 @@ def deliver(settings: WebhookSettings, url: str, delivery: str, body: bytes, now
         connection.request("POST", path, body, headers)
         status = connection.getresponse().status
     except (OSError, http.client.HTTPException) as error:  # ssl's errors are OSErrors
-        raise NotDelivered(f"{receiver.host}: {str(error) or type(error).__name__}") from None
+        reason = f"{receiver.host}: {str(error) or type(error).__name__}"
+        raise NotDelivered(f"{receiver.host} {_TOO_LATE}" if too_late.is_set() else reason) from None
     finally:
         if overdue is not None:
             overdue.cancel()
         connection.close()
     if too_late.is_set():  # http.client takes a line that was cut for the end of the headers
-        raise NotDelivered(f"{receiver.host} did not end its answer in {TIMEOUT_S:g} s")
+        raise NotDelivered(f"{receiver.host} {_TOO_LATE}")
     if not 200 <= status < 300:
         raise NotDelivered(f"{receiver.host} answered {status}", for_good=status == http.HTTPStatus.GONE)
+
+
+_TOO_LATE = "did not end its answer in time"
 
 
 def _cut(line: socket.socket, too_late: threading.Event) -> None:
