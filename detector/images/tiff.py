@@ -159,8 +159,8 @@ class _Reader:
             raise BrokenTiffError("the file ends inside a directory")
         return data
 
-    def directory(self, number: int, place: int, wanted: frozenset[int]) -> tuple[Directory, int]:
-        """The directory there, and the place of the next."""
+    def directory(self, number: int, place: int, wanted: frozenset[int], most: int) -> tuple[Directory, int]:
+        """The directory there, with so many values of each tag at most, and the place of the next."""
         counter, entry, pointer = ("Q", "HHQ8s", "Q") if self.big else ("H", "HHI4s", "I")
         wide = struct.calcsize("=" + counter)
         count = struct.unpack(self.order + counter, self.at(place, wide))[0]
@@ -172,7 +172,7 @@ class _Reader:
         tags = {}
         for tag, kind, values, inline in struct.iter_unpack(self.order + entry, data):
             if tag in wanted and kind in _CODES and 0 < values <= MOST_VALUES:
-                read = self._values(kind, values, inline, MOST_VALUES if wanted is _PLACES else _KEPT_VALUES)
+                read = self._values(kind, values, inline, most)
                 if read:
                     tags[tag] = read
         return Directory(number, place, tags), struct.unpack(self.order + pointer, following)[0]
@@ -213,7 +213,7 @@ def read_directories(file: BinaryIO, wanted: frozenset[int] = _WANTED) -> Direct
             if len(found) >= MOST_DIRECTORIES:
                 raise BrokenTiffError(f"more than {MOST_DIRECTORIES} directories")
             seen.add(place)
-            directory, place = reader.directory(len(found), place, wanted)
+            directory, place = reader.directory(len(found), place, wanted, _KEPT_VALUES)
         except BrokenTiffError as error:
             if not found:
                 raise
@@ -236,7 +236,7 @@ def _pages(found: list[Directory]) -> list[Directory]:
 def missing_share(file: BinaryIO, directory: Directory) -> float:
     """The share of a page's strips or tiles whose data would lie behind the end of the file; 0 for a whole file."""
     reader = _Reader(file)
-    full, _ = reader.directory(directory.number, directory.place, _PLACES)
+    full, _ = reader.directory(directory.number, directory.place, _PLACES, MOST_VALUES)
     for places, sizes in ((_STRIPS, _COUNTS), (_TILES, _TILE_COUNTS)):
         begins, counts = full.tags.get(places, ()), full.tags.get(sizes, ())
         if begins and counts:

@@ -21,6 +21,12 @@ def no_torch(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": os.pathsep.join((str(folder), str(Path(__file__).parents[3])))}
 
 
+def detect_alone(place: Path, environment: dict[str, str], words: str) -> subprocess.CompletedProcess[str]:
+    """A command of `ocr-detector` in a process of its own."""
+    command = [sys.executable, "-m", "detector.cli", *words.split()]
+    return subprocess.run(command, capture_output=True, text=True, cwd=place, env=environment)
+
+
 @pytest.mark.parametrize(
     ("words", "package"),
     [
@@ -33,8 +39,7 @@ def no_torch(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     ],
 )
 def test_without_torch_the_extra_is_named(place: Path, no_torch: dict[str, str], words: str, package: str) -> None:
-    command = [sys.executable, "-m", "detector.cli", *words.split()]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=place, env=no_torch)
+    done = detect_alone(place, no_torch, words)
     assert done.returncode == 2
     (line,) = done.stderr.splitlines()
     assert line == f"this needs {package}, which is not installed: pip install 'ocrfleet[torch]'"
@@ -51,7 +56,6 @@ def test_without_torch_the_extra_is_named(place: Path, no_torch: dict[str, str],
     ],
 )
 def test_without_torch_the_rest_works(place: Path, no_torch: dict[str, str], words: str, says: str) -> None:
-    command = [sys.executable, "-m", "detector.cli", *words.split()]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=place, env=no_torch)
+    done = detect_alone(place, no_torch, words)
     assert done.returncode == 0, done.stderr
     assert says in done.stdout
