@@ -128,9 +128,9 @@ class Uploader:
             line for line, state in zip(lines, states, strict=True) if state == _UNFED[0] or line.index in lost
         ]  # fmt: skip
 
-    def waiting_bytes(self) -> int:
-        """Bytes of all jobs' blobs in Redis."""
-        return blobs.waiting_bytes(self._ledger.client, self._ledger.jobs())
+    def waiting_bytes(self, *, of_all: bool = True) -> int:
+        """Bytes of blobs in Redis: all jobs', or this job's."""
+        return blobs.waiting_bytes(self._ledger.client, self._ledger.jobs() if of_all else [self._job])
 
     def send(self, parcels: Sequence[Parcel]) -> list[ImageTask]:
         """Upload pages, then mark them as queued. Returns the tasks whose messages may be sent."""

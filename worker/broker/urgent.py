@@ -13,6 +13,9 @@ from kombu.transport.redis import Channel
 MARK = "ocrfleet_urgent"
 """A property of urgent messages; kombu hands properties on that it does not know."""
 
+MARKED = f'"{MARK}": true'
+"""The mark as json.dumps writes it; in a text its quotes would be escaped."""
+
 MOST_LOOKED_AT = 256
 
 # kombu puts at the left of a list and takes from its right, where the urgent ones are. Putting a new one at the very
@@ -36,12 +39,10 @@ class NextChannel(Channel):
         assert isinstance(properties, dict)
         marked = {**message, "properties": {**properties, MARK: True}}
         with self.conn_or_acquire() as client:
-            # The mark as json.dumps writes it; in a text its quotes would be escaped.
             put = client.register_script(_PUT_LUA)
-            put(keys=[queue], args=[json.dumps(marked), MOST_LOOKED_AT, f'"{MARK}": true'])
+            put(keys=[queue], args=[json.dumps(marked), MOST_LOOKED_AT, MARKED])
 
 
-@cache
 def next_producer(app: Celery, url: str) -> Producer:
     """What sends urgent messages; one connection, kept.
 
@@ -49,7 +50,13 @@ def next_producer(app: Celery, url: str) -> Producer:
         app: its settings are used.
         url: of the broker, so that another broker gets another producer.
     """
+    return producer_over(NextChannel, app, url)
+
+
+@cache
+def producer_over(channel: type[Channel], app: Celery, url: str) -> Producer:
+    """What sends over such a channel; one connection, kept."""
     connection: Connection = app.connection_for_write()
-    connection.transport.Channel = NextChannel
+    connection.transport.Channel = channel
     producer: Producer = app.amqp.Producer(connection)
     return producer

@@ -1,0 +1,71 @@
+"""Messages of several jobs take turns: the first waiting page of each job, then the second of each, and so on.
+
+A queue alone serves who came first. Five pages of a small job then waited for the 231 that a big one had put there.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+
+from celery import Celery
+from kombu import Producer
+from kombu.transport.redis import Channel
+
+from worker.broker.urgent import MARKED, MOST_LOOKED_AT, producer_over
+
+# kombu puts at the left of a list and takes from its right. The new message's place is behind its job's last one, and
+# there before the second message of any other job. Whichever side of that place has fewer messages is taken off and put
+# back. The first command only removes: a full Redis refuses a script before its first change, or not at all.
+# ARGV: message, how many are looked at, the mark of urgent ones, what the job's messages have in them and no other's.
+_PUT_LUA = """
+local all = redis.call('LRANGE', KEYS[1], -tonumber(ARGV[2]), -1)
+local place = #all + 1
+for i = 1, #all do
+  if string.find(all[i], ARGV[4], 1, true) then place = i break end
+end
+local seen = {}
+while place > 1 do
+  local ahead = all[place - 1]
+  if not string.find(ahead, ARGV[3], 1, true) then
+    local job = string.match(ahead, '"id": "([^"]*):%d+"') or ''
+    if seen[job] then break end
+    seen[job] = true
+  end
+  place = place - 1
+end
+if place - 1 <= #all / 2 and #all < tonumber(ARGV[2]) then
+  for i = 1, place - 1 do redis.call('LREM', KEYS[1], 1, all[i]) end
+  redis.call('LPUSH', KEYS[1], ARGV[1])
+  for i = place - 1, 1, -1 do redis.call('LPUSH', KEYS[1], all[i]) end
+elseif place == 1 then
+  redis.call('LPUSH', KEYS[1], ARGV[1])
+else
+  for i = #all, place, -1 do redis.call('LREM', KEYS[1], -1, all[i]) end
+  redis.call('RPUSH', KEYS[1], ARGV[1])
+  for i = place, #all do redis.call('RPUSH', KEYS[1], all[i]) end
+end
+"""
+
+
+class InTurnChannel(Channel):
+    """kombu's, but for where new messages are put."""
+
+    def _put(self, queue: str, message: Mapping[str, object], **options: object) -> None:
+        headers = message["headers"]
+        assert isinstance(headers, dict)
+        job = str(headers["id"]).rpartition(":")[0]
+        with self.conn_or_acquire() as client:
+            put = client.register_script(_PUT_LUA)
+            # As kombu's JSON has it; in a text its quotes would be escaped.
+            put(keys=[queue], args=[json.dumps(message), MOST_LOOKED_AT, MARKED, f'"id": "{job}:'])
+
+
+def in_turn_producer(app: Celery, url: str) -> Producer:
+    """What sends messages that take turns with those of other jobs; one connection, kept.
+
+    Args:
+        app: its settings are used.
+        url: of the broker, so that another broker gets another producer.
+    """
+    return producer_over(InTurnChannel, app, url)
