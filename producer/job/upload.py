@@ -6,7 +6,8 @@ Workers then need no access to the producer's folders. A page that cannot be rea
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple, cast, get_args
 
@@ -18,6 +19,7 @@ from producer.detector_process.pdf_pages import PdfPages
 from producer.detector_process.shrink import Shrinker, ShrinkerLostError
 from producer.errors import ProducerError
 from producer.job.manifest import ManifestLine
+from producer.job.output_folder import JobRequest
 from producer.sources.page_count import paged_suffix_of
 from worker.broker import blobs
 from worker.ledger.ledger import Ledger
@@ -230,6 +232,23 @@ class Uploader:
                 "Redis; use --shrink, or --transfer uri with a shared folder or s3://",
             )
         return Parcel(line, path.read_bytes(), line.page, None)
+
+
+@contextmanager
+def uploader_of(ledger: Ledger, request: JobRequest, epoch: str) -> Iterator[Uploader | None]:
+    """What uploads a job's pages, None if workers open them themselves."""
+    if request.transfer != "redis":
+        yield None
+        return
+    with Uploader(
+        ledger,
+        request.job,
+        limit_side=request.limit_side,
+        shrink=request.shrink,
+        options=request.options,
+        epoch=epoch,
+    ) as uploader:
+        yield uploader
 
 
 def _refuse_others(path: Path, name: str) -> None:
