@@ -79,6 +79,7 @@ def test_a_broker_that_evicts_is_refused(rig: Rig) -> None:
     assert rig.server.client.keys("ocrfleet:*") == []
     told = rig.command("ocr-worker", "start")
     assert told.returncode == 3 and "noeviction" in told.stderr
+    assert "ocr-worker: the broker cannot be used" in celery(rig, "worker"), "plain Celery's worker too"
 
 
 def test_a_read_only_replica_is_named(rig: Rig) -> None:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 
 from producer.job.feed import Feeder, Window
 from producer.job.manifest import ManifestLine
+from producer.job.upload import Uploader
 from worker.app import IMAGE_QUEUE, app_for
 from worker.broker import queue
 from worker.broker.urgent import MOST_LOOKED_AT
@@ -72,6 +74,23 @@ def test_urgent_pages_stay_before_those_that_take_turns(ledger: Ledger, settings
     feeder(settings, ledger, "soon", 3, urgent=True).step()
     feeder(settings, ledger, "small", 2).step()
     assert done(ledger, 7) == ["soon:0", "soon:1", "soon:2", "big:0", "small:0", "big:1", "small:1"]
+
+
+def test_bytes_are_shared_too(ledger: Ledger, settings: Settings, tmp_path: Path) -> None:
+    """``--transfer redis``: before, a big job's bytes filled their window, and a small job waited for them to go."""
+    image = tmp_path / "a.jpg"
+    image.write_bytes(b"\xff\xd8\xff" + bytes(10_000))
+    sent = {}
+    for job in ("big", "small"):
+        ledger.create(job, 20, {})
+        lines = [ManifestLine(index, "a.jpg", image.as_uri(), 0) for index in range(20)]
+        with Uploader(ledger, job, limit_side=0, shrink=False) as uploader:
+            window = Window(bytes=100_500)
+            each = Feeder(app_for(settings), ledger, job, lines, uploader=uploader, window=window)
+            while each.step():
+                pass
+            sent[job] = each.sent
+    assert sent == {"big": 10, "small": 5}
 
 
 def test_a_queue_longer_than_is_looked_at(ledger: Ledger, settings: Settings) -> None:
