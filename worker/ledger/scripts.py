@@ -235,7 +235,7 @@ for i = 3, #ARGV, 2 do
     count = count + 1
   end
 end
-redis.call('HINCRBY', KEYS[1], 'failed', -count)
+redis.call('HINCRBY', KEYS[1], 'failed', 0 - count)
 redis.call('HSET', KEYS[1], 'state', 'open')
 redis.call('HDEL', KEYS[1], 'finished_ms')
 keep()
@@ -247,6 +247,7 @@ return count
 REDO = (
     _STATE
     + """
+-- Below, 0 - x: Lua writes -0 for the negative of none, and Redis does not read that.
 local lost = {o = 0, f = 0}
 for i = 3, #ARGV do
   local state = state_of(ARGV[i])
@@ -255,8 +256,8 @@ for i = 3, #ARGV do
     lost[state] = lost[state] + 1
   end
 end
-redis.call('HINCRBY', KEYS[1], 'ok', -lost.o)
-redis.call('HINCRBY', KEYS[1], 'failed', -lost.f)
+redis.call('HINCRBY', KEYS[1], 'ok', 0 - lost.o)
+redis.call('HINCRBY', KEYS[1], 'failed', 0 - lost.f)
 if lost.o + lost.f > 0 then redis.call('HDEL', KEYS[1], 'finished_ms') end
 keep()
 return lost.o + lost.f
