@@ -305,4 +305,4 @@ def mean_record_bytes(client: redis.Redis, results: str) -> float:
     # An entry's id begins with its time, ms: half way from the oldest to now.
     middle = (int(oldest[0][0].split(b"-")[0]) + now_ms()) // 2
     sample = oldest + client.xrange(results, min=middle, count=WEIGHED)
-    return sum(len(fields[b"record"]) for _, fields in sample) / len(sample)
+    return sum(len(fields.get(b"record", b"")) for _, fields in sample) / len(sample)
