@@ -13,6 +13,7 @@ from typing import NamedTuple, cast, get_args
 from detector.images.sniff import READABLE, SNIFFED_BYTES, kind_of, known_but_unread
 from detector.images.suffixes import PDF_SUFFIXES
 from detector.record import worker_name
+from producer.detector_process.member_fetcher import NotYetError, ProducerStorage
 from producer.detector_process.page_counter import can_count
 from producer.detector_process.pdf_pages import PdfPages
 from producer.detector_process.shrink import Shrinker, ShrinkerLostError
@@ -25,13 +26,14 @@ from worker.messages import ErrorType, ImageTask, Original, encode, failed_recor
 from worker.page_options import NO_OPTIONS, PageOptions
 from worker.redis_keys import JobKeys
 from worker.settings import settings
-from worker.storage.files import Storage
 from worker.storage.remote import Remote
 from worker.storage.spool import MachineFault
 
 # Large enough that a round trip to a far-away broker does not dominate, small enough to fit in a 150 MB producer.
 BATCH_BYTES = 4 << 20
 BATCH_PAGES = 16
+# For a member of an archive; after it, others are served, and it is asked for again.
+MEMBER_PATIENCE_S = 0.5
 _UNFED, _IN_FLIGHT = b"\0", b"qr"
 
 
@@ -100,7 +102,8 @@ class Uploader:
         self._shrinker = Shrinker(limit_side, settings().max_pixels) if shrink else None
         self._pdf_pages = PdfPages()
         self._folder = tempfile.TemporaryDirectory(prefix="ocrfleet-upload-")
-        self._storage = Storage((), Path(self._folder.name), {"s3": Remote((), s3_open=True).fetch})
+        self._storage = ProducerStorage((), Path(self._folder.name), {"s3": Remote((), s3_open=True).fetch})
+        self._storage.patience_s = MEMBER_PATIENCE_S
         self.sent_bytes = 0
 
     def __enter__(self) -> Uploader:
@@ -112,6 +115,7 @@ class Uploader:
         if self._shrinker is not None:
             self._shrinker.__exit__(None, None, None)
         self._pdf_pages.close()
+        self._storage.close()
         self._folder.cleanup()
 
     def unsent(self, lines: Sequence[ManifestLine]) -> list[ManifestLine]:
@@ -172,6 +176,7 @@ class Uploader:
         Raises:
             CannotSendError: not there, damaged, or too large.
             MachineFault: this machine's disk is full or broken: no page can be sent.
+            NotYetError: it lies in an archive, and is not there yet: ask again.
         """
         from detector.errors import ImageError
 
@@ -189,7 +194,7 @@ class Uploader:
                     raise CannotSendError(error.type, str(error).replace(str(path), line.image)) from None
         except ImageError as error:
             raise CannotSendError(known_type(error.type), str(error)) from None
-        except MachineFault:
+        except (MachineFault, NotYetError):
             raise
         except OSError as error:
             raise CannotSendError("NotFound", f"{line.image}: {error.strerror or error}") from None
