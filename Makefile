@@ -19,6 +19,10 @@ LOCKED = $(BIN)/python -m pip --disable-pip-version-check --quiet install --requ
 # modules again, and each of pytest's all tests.
 export PYTHONDONTWRITEBYTECODE =
 
+# torch's idle threads spin by default, which takes the cores from the other tests: a run of the training recipe beside
+# three others took 15 s of CPU, and takes 8 s.
+quick test: export OMP_WAIT_POLICY = PASSIVE
+
 # A file's tests stay in one process, which makes its fixtures once. JOBS=0 runs all tests in one. `make test` has two
 # processes more than cores: there are always tests that wait for a worker to start or for a clock.
 JOBS ?= $(shell nproc)

@@ -8,9 +8,12 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from detector.convert.quantize import QuantizeError, fixed_size
+
+if TYPE_CHECKING:
+    from detector.evaluation.evaluate import Summary
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,11 +73,16 @@ def measure(path: Path, side: int = 640) -> Cost:
     return Cost(path.stat().st_size / 1e6, milliseconds, peak)
 
 
-def hmean(path: Path, data: Path, split: str, limit_side: int) -> float:
-    """hmean of a model on a split of a data folder."""
+def score(path: Path, data: Path, split: str, limit_side: int) -> Summary:
+    """How a model does on a split of a data folder."""
     from detector.evaluation.annotations import read_split
     from detector.evaluation.evaluate import score_detector, summarise
     from detector.predictor import TextDetector
 
     scores: list[Any] = list(score_detector(TextDetector(path), read_split(data, split), limit_side))
-    return summarise(path.name, scores).counts.hmean
+    return summarise(path.name, scores)
+
+
+def hmean(path: Path, data: Path, split: str, limit_side: int) -> float:
+    """hmean of a model on a split of a data folder."""
+    return score(path, data, split, limit_side).counts.hmean

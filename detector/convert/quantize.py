@@ -97,6 +97,11 @@ def spread(images: Sequence[Path], count: int) -> list[Path]:
     return [images[int(i)] for i in np.linspace(0, len(images) - 1, count)]
 
 
+def spread_evenly(sets: Sequence[Sequence[Path]], count: int) -> list[Path]:
+    """``count`` images, as many of each set as of any other, as far as it has them; sets are not empty."""
+    return [image for images in sets for image in spread(images, max(1, count // len(sets)))]
+
+
 def quantize_static(source: Path, target: Path, images: Sequence[Path], *, limit_side: int = 640) -> None:
     """Writes the int8 model.
 

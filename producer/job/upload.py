@@ -220,6 +220,7 @@ class Uploader:
     def _whole(self, line: ManifestLine, path: Path) -> Parcel:
         size = path.stat().st_size
         # Counted by pypdf here, a PDF's first page travels in the whole file: its worker says how many there are.
+        # Of a larger PDF pages travel alone, and its count was taken only where it can be relied upon (page_count.py).
         uncertain = line.page == 0 and size <= blobs.MAX_BLOB_BYTES and not can_count()
         single = Path(self._folder.name) / "page.pdf"
         is_pdf = paged_suffix_of(path) in PDF_SUFFIXES

@@ -20,11 +20,17 @@ from detector.images.suffixes import PAGED_SUFFIXES
 from detector.images.tiff import COUNTED, BrokenTiffError, read_directories
 from producer.bounds import BELIEVED_PAGES, MOST_PAGES_OF_A_FILE
 from producer.errors import NO_MORE, UNCOUNTED, CannotCountError, MissingPagesError
+from worker.broker.blobs import MAX_BLOB_BYTES
 
 # pypdf reports every oddity of a sloppy PDF; what cannot be counted ends as a failed record that says so.
 logging.getLogger("pypdf").setLevel(logging.CRITICAL)
 
 CountPdf = Callable[[Path], int]
+
+MAY_BE_MORE = (
+    "the PDF is damaged and pypdf may not see all of it; `qpdf in.pdf out.pdf` may repair it, and ocrfleet[pdf] counts "
+    "as the workers do"
+)
 
 
 class PageCount(NamedTuple):
@@ -154,16 +160,35 @@ def kind_of_file(path: Path) -> str:
 
 
 def _count_pdf(stream: BinaryIO) -> int:
-    stream.seek(0, os.SEEK_SET)
-    reader = PdfReader(cast("IO[bytes]", stream), strict=False)  # a stream: given a path, pypdf reads all into memory
-    if reader.is_encrypted and not reader.decrypt(""):
-        raise CannotCountError("it is encrypted and needs a password")
+    reader = _open_pdf(stream, strict=False)
     pages = len(reader.pages)
     root: Any = reader.trailer["/Root"]
     said = root["/Pages"].get("/Count", 0)
     if isinstance(said, int) and said > BELIEVED_PAGES and 1 <= pages < said:  # a worker's pdfium believes this number
         raise MissingPagesError(pages, more_than_listed(said, pages))
+    if pages and stream.seek(0, os.SEEK_END) > MAX_BLOB_BYTES and not (said == pages and _is_sound(stream)):
+        raise MissingPagesError(pages, MAY_BE_MORE)
     return pages
+
+
+def _open_pdf(stream: BinaryIO, *, strict: bool) -> PdfReader:
+    stream.seek(0, os.SEEK_SET)
+    reader = PdfReader(cast("IO[bytes]", stream), strict=strict)  # a stream: given a path, pypdf reads all into memory
+    if reader.is_encrypted and not reader.decrypt(""):
+        raise CannotCountError("it is encrypted and needs a password")
+    return reader
+
+
+def _is_sound(stream: BinaryIO) -> bool:
+    """Whether pypdf's count can be relied upon, for what no worker may see whole (`--transfer redis`).
+
+    Of 1,200 PDFs with faults (tests/faulty.py) pypdf missed pages of 102. In each of them strict reading met an error
+    or the page tree said another number, and in none of the sound ones.
+    """
+    try:
+        return len(_open_pdf(stream, strict=True).pages) > 0
+    except Exception:  # hostile and sloppy files raise any class
+        return False
 
 
 def paged_suffix_of(path: Path) -> str:

@@ -20,7 +20,7 @@ from worker.ledger.patient import PatientLedger
 from worker.messages import ImageTask
 from worker.settings import Settings
 
-COUNT = 100  # the worker does five while it is told
+COUNT = 50  # the worker does five while it is told
 WAITING = re.compile(": waiting |Trying again in")  # Celery's own words where even PING is refused
 NOISE = re.compile("Traceback|DeprecationWarning")
 

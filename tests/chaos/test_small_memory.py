@@ -14,7 +14,7 @@ from tests.bench.giants import PROGRESSIVE, write_giants_apart
 from tests.pictures import write_images
 from tests.tools import missing
 
-pytestmark = [pytest.mark.chaos, pytest.mark.serial]
+pytestmark = pytest.mark.chaos
 
 PAGES = 40
 PDF_PAGES = 6
@@ -59,7 +59,7 @@ def test_an_oom_kill_costs_the_page_not_the_worker(folder: Path, tmp_path: Path)
     few.mkdir()
     for path in (folder / PROGRESSIVE, *sorted(folder.glob("image-*"))[:3]):
         (few / path.name).hardlink_to(path)
-    more = {"OCRFLEET_MEMORY_LIMIT_MB": "2000", "OCRFLEET_MAX_ATTEMPTS": "2", "OCRFLEET_TASK_TIMEOUT_S": "20"}
+    more = {"OCRFLEET_MEMORY_LIMIT_MB": "2000", "OCRFLEET_MAX_ATTEMPTS": "2", "OCRFLEET_TASK_TIMEOUT_S": "10"}
     outcome = run_worker(few, 256, tmp_path, **more)
     print(outcome.usage, outcome.log[-4000:])
     refused = {record["image"]: record["error"]["type"] for record in outcome.records if record["error"]}

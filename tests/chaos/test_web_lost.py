@@ -23,7 +23,7 @@ DEPLOY = Path(__file__).parents[2] / "deploy"
 UNITS = {"m": 1, "M": 1, "Mi": 1, "g": 1024, "G": 1024}
 MEMBERS = 120_000
 
-pytestmark = [pytest.mark.chaos, pytest.mark.serial]
+pytestmark = pytest.mark.chaos
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="a memory cgroup needs root")
 
 

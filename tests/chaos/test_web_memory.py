@@ -18,7 +18,7 @@ from tests.web_service import Served, form
 LIMIT_MB = 96
 PAGES = 10_000
 
-pytestmark = [pytest.mark.chaos, pytest.mark.serial]
+pytestmark = pytest.mark.chaos
 
 
 def send_slowly(port: int, head: bytes, piece: bytes, times: int) -> bytes:

@@ -120,6 +120,7 @@ def test_prune_from_the_command_line(
 ) -> None:
     monkeypatch.setattr("detector.convert.prune.ROUNDS", 1)
     monkeypatch.setattr("detector.convert.prune.SIDE", 320)
+    monkeypatch.setattr("detector.training.history.draw_curve", lambda rows, path: None)  # half a second an epoch
     words = ["--crop", 64, "--batch-size", 2, "--limit-side", 160, "--device", "cpu", "--amp", "off"]
     out = tmp_path / "run"
     assert command("prune", weights, "--data", data, "--epochs", 2, *words, "-o", out) == 0

@@ -152,7 +152,7 @@ def undecided(scene: Scene) -> bool:
 
 
 @pytest.mark.slow
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(st.lists(scenes(), min_size=1, max_size=3))
 def test_random_scenes(drawn: list[Scene]) -> None:
     assume(not any(undecided(scene) for scene in drawn))

@@ -33,10 +33,12 @@ pytestmark = [
     pytest.mark.timeout(900),  # the training is in the first test's setup
 ]
 SIDE = 128
+SIZES = [(352, 640), (320, 320), (800, 800), (1536, 1536)]
+CHEAPEST = "mobilenet_v3_small"
 RECIPES = {  # width of the pyramid, steps, learning rate: from random weights
-    "resnet18": (32, 90, 2e-3),
-    "mobilenet_v3_small": (48, 90, 3e-3),
-    "shufflenet_v2_x1_0": (48, 90, 3e-3),
+    "resnet18": (32, 60, 3e-3),
+    "mobilenet_v3_small": (48, 80, 3e-3),
+    "shufflenet_v2_x1_0": (48, 80, 3e-3),
 }
 
 
@@ -88,13 +90,14 @@ def test_learns_eight_pages_by_heart(learnt: Learnt) -> None:
     assert validate(learnt.network, learnt.samples, SIDE).hmean > 0.95
 
 
-@pytest.mark.parametrize("size", [(320, 320), (800, 800), (1536, 1536), (352, 640)])
-def test_exports_at_every_size(learnt: Learnt, tmp_path: Path, size: tuple[int, int]) -> None:
-    parities = export_onnx(learnt.network, tmp_path / "m.onnx", size)
-    assert {item.runtime for item in parities} == {"onnxruntime", "openvino"}
-    assert all(item.size == size and item.difference < 1e-3 for item in parities)
-    shape = onnx.load(str(tmp_path / "m.onnx")).graph.input[0].type.tensor_type.shape.dim
-    assert [dim.dim_value for dim in shape] == [1, 3, *size]
+def test_exports_at_every_size(learnt: Learnt, tmp_path: Path) -> None:
+    """All sizes by the cheapest network: what a size may break is the pyramid, which all of them have."""
+    for size in SIZES if learnt.network.backbone == CHEAPEST else SIZES[:1]:
+        parities = export_onnx(learnt.network, tmp_path / "m.onnx", size)
+        assert {item.runtime for item in parities} == {"onnxruntime", "openvino"}
+        assert all(item.size == size and item.difference < 1e-3 for item in parities)
+        shape = onnx.load(str(tmp_path / "m.onnx")).graph.input[0].type.tensor_type.shape.dim
+        assert [dim.dim_value for dim in shape] == [1, 3, *size]
 
 
 def test_dynamic_export_takes_any_size_and_batch(learnt: Learnt) -> None:

@@ -27,7 +27,7 @@ from producer.sources.passed_over import MOST_KINDS, OTHERS, PassedOver, in_word
 from producer.sources.scan import scan
 from producer.sources.zip_names import ZipNames, guess
 from tests.big_pdf import big_pdf, enqueue_cost
-from tests.faulty import count_faulty_pdfs
+from tests.faulty import count_faulty_pdfs, faulty_pdf
 from tests.hostile import unpacking_pdf
 from tests.nasty_pages import ZIP_NAMES, locked_pdf, named_zip, pdf
 from tests.producer.records import IN_PROCESS
@@ -118,6 +118,34 @@ def test_what_is_said_of_a_member_names_the_member(tmp_path: Path, counter: Page
 def test_encrypted_pdfs_are_counted_without_pdfium_too(tmp_path: Path) -> None:
     (tmp_path / "a.pdf").write_bytes(locked_pdf(5, ""))
     assert count_file(tmp_path / "a.pdf").pages == 5  # pypdf[crypto]
+
+
+def test_what_no_worker_sees_whole_is_counted_or_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With `--transfer redis` pages of large PDFs travel alone, so nobody puts pypdf's count right."""
+    monkeypatch.setattr("producer.sources.page_count.MAX_BLOB_BYTES", 0)
+    path, missed, told = tmp_path / "a.pdf", 0, []
+    for seed in range(200):
+        fault, data = faulty_pdf(seed)
+        path.write_bytes(data)
+        with contextlib.suppress(CannotCountError, pypdfium2.PdfiumError):
+            pages, broken = count_file(path)
+            told += [fault] if broken else []
+            if pages < len(pypdfium2.PdfDocument(path)):
+                assert broken, f"{seed} ({fault})"
+                missed += 1
+    assert missed > 10 and "none" not in told
+
+
+def test_a_large_damaged_pdf_has_a_failed_record_for_what_pypdf_may_miss(tmp_path: Path) -> None:
+    big_pdf(tmp_path / "a.pdf", 3, 64 << 20)
+    sound = (tmp_path / "a.pdf").read_bytes() + b"F\n"
+    readers = IN_PROCESS._replace(count_pdf=None)
+    for data, pages in ((sound, 3), (sound.replace(b"5 0 R", b"9 0 R", 1), 2)):
+        (tmp_path / "a.pdf").write_bytes(data)
+        found = list(scan([str(tmp_path / "a.pdf")], readers))
+        problems = [each.problem.message for each in found if each.problem]
+        assert len(found) - len(problems) == pages
+        assert len(problems) == (pages < 3) and all("pages 3-? could not be counted" in each for each in problems)
 
 
 @pytest.mark.parametrize("module", [PDFIUM, PYPDF])
