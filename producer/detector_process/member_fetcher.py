@@ -18,8 +18,8 @@ import msgspec
 from detector.errors import CorruptImage, ImageError, NotFound, TooLarge, UnsupportedFormat
 from producer.detector_process.line_process import LineProcess
 from producer.detector_process.members import MemberTaken, MemberWanted
-from worker.storage.files import Fetch, Storage
-from worker.storage.spool import MachineFault, make_private
+from worker.storage.files import Fetch, Storage, suffix_of
+from worker.storage.spool import MachineFault, machine_faults, make_private
 
 AT_ONCE = 4
 """Processes of about 20 MB, at most `members.MEMORY_BYTES`."""
@@ -34,6 +34,7 @@ HOLD_S, ABANDONED_S = 2.0, 5.0
 """A process is not ended for another job before it has served so long; nor while somebody asks for its answer."""
 
 POLL_S = 0.05
+KEPT_BYTES = 1 << 20  # of a page that was opened: the next takes its place
 _ERRORS: dict[str, type[ImageError]] = {
     kind.type: kind for kind in (CorruptImage, NotFound, TooLarge, UnsupportedFormat)
 }
@@ -111,6 +112,11 @@ class _Members:
         self._asked: MemberWanted | None = None
         self._lost: dict[str, int] = {}
 
+    @property
+    def is_pending(self) -> bool:
+        """Whether a member was asked for that is not there yet."""
+        return self._asked is not None
+
     def is_idle(self, now: float) -> bool:
         """Whether its process may be ended for another's."""
         served = self._asked is None and now - self.since > HOLD_S
@@ -182,14 +188,24 @@ class ProducerStorage(Storage):
         self.patience_s: float | None = None
         self._members = _Members()
 
+    def _spool_file(self, member: bytes) -> Path:
+        """One file for all: a page at a time is open, and making and removing one for each takes a millisecond."""
+        with machine_faults(self.spool):
+            self.make_spool(self.spool)
+        return self.spool / f"member{suffix_of(member)}"
+
+    def _put_away(self, copy: Path) -> None:
+        # While it is being written it is asked for again.
+        if not self._members.is_pending and copy.exists() and copy.stat().st_size > KEPT_BYTES:
+            copy.unlink()
+
     def extract(self, scheme: str, archive: Path, member: str, copy: Path) -> None:
         """See `Storage.extract`.
 
         Raises:
             NotYetError: not within `patience_s`.
         """
-        unpacked = self.spool / "member"
-        wanted = MemberWanted(scheme, *(quote(os.fsencode(name)) for name in (archive, member, unpacked)))
+        wanted = MemberWanted(scheme, *(quote(os.fsencode(name)) for name in (archive, member, copy)))
         until = None if self.patience_s is None else time.monotonic() + self.patience_s
         timeout_s = MEMBER_S + MEMBER_S_PER_MIB * archive.stat().st_size / (1 << 20)
         taken = self._members.take(wanted, timeout_s, until)
@@ -197,7 +213,6 @@ class ProducerStorage(Storage):
             raise MachineFault(taken.errno, taken.error, _readable(taken.path))
         if taken.type:
             raise _ERRORS.get(taken.type, CorruptImage)(taken.error)
-        unpacked.replace(copy)
 
     def close(self) -> None:
         """End the process. Safe to call twice."""

@@ -75,7 +75,7 @@ def test_members_in_any_order_and_what_is_wrong_with_others(storage: ProducerSto
     (child,) = processes()
     storage.close()
     assert not child.is_running() or child.status() == psutil.STATUS_ZOMBIE
-    assert not [path for path in (tmp_path / "spool").iterdir() if path.name != "member"]
+    assert not [path for path in (tmp_path / "spool").iterdir() if path.stem != "member"]
 
 
 def link_then_long_name(path: Path) -> None:

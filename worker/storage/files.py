@@ -101,14 +101,14 @@ class Storage:
                 self.extract(scheme, archive, os.fsdecode(member), copy)
                 yield copy
             finally:
-                copy.unlink(missing_ok=True)
+                self._put_away(copy)
         elif scheme in self.fetchers:
             copy = self._spool_file(b"")
             try:
                 self.fetchers[scheme](uri, copy)
                 yield copy
             finally:
-                copy.unlink(missing_ok=True)
+                self._put_away(copy)
         else:
             known = ", ".join(("file", *_ARCHIVES, *self.fetchers))
             raise UnsupportedFormat(f"cannot open {scheme}:// (known: {known})")
@@ -130,14 +130,14 @@ class Storage:
         return real
 
     def _spool_file(self, member: bytes) -> Path:
-        suffix = Path(os.fsdecode(member)).suffix
-        if not (suffix.isascii() and suffix[1:].isalnum() and len(suffix) < 16):
-            suffix = ""  # a member may be called anything; no file system may be asked to take it
         with machine_faults(self.spool):
             self.make_spool(self.spool)
-            handle, name = tempfile.mkstemp(prefix=SPOOL_PREFIX, suffix=suffix, dir=self.spool)
+            handle, name = tempfile.mkstemp(prefix=SPOOL_PREFIX, suffix=suffix_of(member), dir=self.spool)
             os.close(handle)
         return Path(name)
+
+    def _put_away(self, copy: Path) -> None:
+        copy.unlink(missing_ok=True)
 
     def extract(self, scheme: str, archive: Path, member: str, copy: Path) -> None:
         """Copy a member of an archive to a file.
@@ -159,6 +159,12 @@ class Storage:
         """Let go of all archives."""
         for cursor in self._cursors.values():
             cursor.close()
+
+
+def suffix_of(member: bytes) -> str:
+    """The suffix that a copy of a member gets; a member may be called anything, and no file system must take that."""
+    suffix = Path(os.fsdecode(member)).suffix
+    return suffix if suffix.isascii() and suffix[1:].isalnum() and len(suffix) < 16 else ""
 
 
 def _bounded(source: IO[bytes], member: str) -> Iterator[bytes]:
