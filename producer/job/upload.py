@@ -13,7 +13,8 @@ from typing import NamedTuple, cast, get_args
 from detector.images.sniff import READABLE, SNIFFED_BYTES, kind_of, known_but_unread
 from detector.images.suffixes import PDF_SUFFIXES
 from detector.record import worker_name
-from producer.detector_process.member_fetcher import NotYetError, ProducerStorage
+from producer.detector_process.member_fetcher import NotYetError
+from producer.detector_process.originals import originals
 from producer.detector_process.page_counter import can_count
 from producer.detector_process.pdf_pages import PdfPages
 from producer.detector_process.shrink import Shrinker, ShrinkerLostError
@@ -81,6 +82,7 @@ class Uploader:
         shrink: bool,
         options: PageOptions = NO_OPTIONS,
         epoch: str = "",
+        roots: tuple[Path, ...] = (),
     ) -> None:
         """Start nothing yet.
 
@@ -91,6 +93,7 @@ class Uploader:
             shrink: make pages no larger than ``limit_side`` before they travel.
             options: what else the job asks of the workers.
             epoch: which job of that name.
+            roots: where the pages' files must lie; empty: anywhere.
         """
         if shrink and not limit_side:
             raise ValueError("shrinking needs a limit")
@@ -102,7 +105,7 @@ class Uploader:
         self._shrinker = Shrinker(limit_side, settings().max_pixels) if shrink else None
         self._pdf_pages = PdfPages()
         self._folder = tempfile.TemporaryDirectory(prefix="ocrfleet-upload-")
-        self._storage = ProducerStorage((), Path(self._folder.name), {"s3": Remote((), s3_open=True).fetch})
+        self._storage = originals(roots, Path(self._folder.name), {"s3": Remote((), s3_open=True).fetch})
         self._storage.patience_s = MEMBER_PATIENCE_S
         self.sent_bytes = 0
 

@@ -331,8 +331,13 @@ class Runner:
         if self._transfer == "uri" or job.sources:
             yield None
             return
-        uploader = Uploader(
-            self._ledger, name, limit_side=job.limit_side, shrink=False, epoch=epoch, options=job.options
-        )
-        with uploader:
+        with Uploader(
+            self._ledger,
+            name,
+            limit_side=job.limit_side,
+            shrink=False,
+            epoch=epoch,
+            options=job.options,
+            roots=self._store.folder(name).source_roots(),
+        ) as uploader:
             yield uploader
