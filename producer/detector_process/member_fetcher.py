@@ -27,8 +27,8 @@ AT_ONCE = 4
 MEMBER_S, MEMBER_S_PER_MIB = 30.0, 0.25
 """For one member, and for reading up to it: .tar.bz2, the slowest, is read at 5 MiB a second."""
 
-MOST_LOST = 2
-"""Members of one archive over which the process was lost: no other of it is asked for."""
+MOST_LOST, MOST_LOST_OF_A_JOB = 2, 8
+"""Members of one archive, and of a job, over which the process was lost: no other of it is asked for."""
 
 HOLD_S, ABANDONED_S = 2.0, 5.0
 """A process is not ended for another job before it has served so long; nor while somebody asks for its answer."""
@@ -128,8 +128,9 @@ class _Members:
         Raises:
             NotYetError: it is not there at that time (of `time.monotonic`).
         """
-        if self._lost.get(wanted.archive, 0) >= MOST_LOST:
-            return MemberTaken("TooLarge", f"{_readable(wanted.archive)} takes too long to unpack, or too much memory")
+        if self._lost.get(wanted.archive, 0) >= MOST_LOST or sum(self._lost.values()) >= MOST_LOST_OF_A_JOB:
+            which = _readable(wanted.archive) if wanted.archive in self._lost else "what the job's archives hold"
+            return MemberTaken("TooLarge", f"{which} takes too long to unpack, or too much memory; unpack it first")
         try:
             if not _turns.enter(self):
                 self._asked = None

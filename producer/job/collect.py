@@ -16,6 +16,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import nullcontext, suppress
 from io import FileIO
+from itertools import islice
 from pathlib import Path
 from types import TracebackType
 
@@ -30,6 +31,7 @@ from producer.job.results_file import Line, decode_line, keep_last_records, read
 from producer.job.results_owner import ResultsOwner, check_name, claim
 from worker.broker.short_replies import TooLong, that_fit
 from worker.ledger.ledger import JobReplacedError, Ledger
+from worker.messages import MOST_RECORD_BYTES
 from worker.redis_keys import JobKeys
 
 logger = logging.getLogger(__name__)
@@ -268,12 +270,12 @@ class Collector:
         """The record of an entry; None, and the entry kept for people, if it is none of this job's."""
         raw = fields.get(b"record")
         if isinstance(raw, TooLong):
-            self._refuse(entry, raw, f"longer than a record may be ({raw.size >> 10} KiB)")
+            self._refuse(entry, raw, f"longer than a record may be ({(raw.size or MOST_RECORD_BYTES) >> 10} KiB)")
             return None
         try:
             line = decode_line(raw or b"")
         except UNREADABLE as error:
-            self._refuse(entry, raw or repr(fields).encode(), f"not a record ({error})")
+            self._refuse(entry, raw or _shown(fields), f"not a record ({error})")
             return None
         if not 0 <= line.index < self.total or line.job not in ("", self._job) or b"\n" in (raw or b""):
             self._refuse(entry, raw or b"", f"not a record of job {self._job} with {self.total} pages")
@@ -305,6 +307,11 @@ class Collector:
             os.fsync(self._file.fileno())
         except OSError as error:  # which does not know its file's name
             raise OSError(error.errno, error.strerror, str(self.results)) from None
+
+
+def _shown(fields: dict[bytes, bytes]) -> bytes:
+    """The beginning of an entry without a record: it may have thousands of fields."""
+    return repr([(name[:100], value[:100]) for name, value in islice(fields.items(), 20)]).encode()
 
 
 __all__ = ["AlreadyCollectingError", "Collector"]

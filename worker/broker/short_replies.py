@@ -45,12 +45,16 @@ class TooLong(bytes):
     """The beginning of a value that was longer than its bound.
 
     Attributes:
-        size: of the whole value, bytes.
+        size: of the whole value, bytes; 0 of one that was crowded out.
         crowded_out: alone it would have been taken, but others of the same reply came before it: ask for fewer.
     """
 
-    size: int
-    crowded_out: bool
+    size: int = 0
+    crowded_out: bool = False
+
+
+_CROWDED_OUT = TooLong()  # one for all: a reply may have thousands
+_CROWDED_OUT.crowded_out = True
 
 
 class _ShortBuffer(SocketBuffer):  # type: ignore[misc]
@@ -99,11 +103,13 @@ class _ShortBuffer(SocketBuffer):  # type: ignore[misc]
             if length > _PIECE:
                 self._forget()
             return value
-        crowded_out = length <= self._bounds.value
+        if length <= self._bounds.value:
+            self._drop(length + 2)
+            return _CROWDED_OUT
         # super().read takes two bytes more than it gives: elsewhere the end of a line.
-        cut = TooLong(b"" if crowded_out else super().read(KEPT_BYTES - 2, *args, **kwargs))
-        cut.size, cut.crowded_out = length, crowded_out
-        self._drop(length + 2 - (0 if crowded_out else KEPT_BYTES))
+        cut = TooLong(super().read(KEPT_BYTES - 2, *args, **kwargs))
+        cut.size = length
+        self._drop(length + 2 - KEPT_BYTES)
         return cut
 
     def skip(self, count: int) -> None:
@@ -200,4 +206,5 @@ def that_fit(entries: Sequence[tuple[bytes, dict[bytes, bytes]]]) -> list[tuple[
 
 
 def _is_whole(entry: tuple[bytes, dict[bytes, bytes]]) -> bool:
-    return not any(isinstance(value, TooLong) and value.crowded_out for value in entry[1].values())
+    name, fields = entry
+    return not any(isinstance(value, TooLong) and value.crowded_out for value in (name, *fields, *fields.values()))

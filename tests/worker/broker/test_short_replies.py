@@ -78,6 +78,14 @@ def test_a_reply_has_a_bound_of_its_own(client: redis.Redis, short: redis.Redis)
     assert short.xrange("stream", count=1)[0][1][b"record"] == b"a" * 15_000
 
 
+def test_an_entry_whose_name_had_no_room_is_asked_for_again(client: redis.Redis, short: redis.Redis) -> None:
+    """Its id would be empty, and XDEL of that an error."""
+    client.xadd("stream", {"a": "x" * 19_990, "b": "x" * 19_990, "c": "x" * 10_005}, id="1-1")
+    client.xadd("stream", {"a": "b"}, id="1234567890123-1")
+    assert short.xrange("stream")[1][1] == {b"a": b"b"}
+    assert [name for name, _ in that_fit(short.xrange("stream"))] == [b"1-1"]
+
+
 def test_a_reply_given_up_in_the_middle_ends_the_connection(client: redis.Redis, short: redis.Redis) -> None:
     client.rpush("list", b"a" * 90_000, b"b")
     connection = short.connection_pool.get_connection()
