@@ -188,6 +188,7 @@ class ProducerStorage(Storage):
         super().__init__(roots, spool, fetchers, outside=outside, make_spool=make_spool)
         self.patience_s: float | None = None
         self._members = _Members()
+        self._there: tuple[MemberWanted, int, int] | None = None
 
     def _spool_file(self, member: bytes) -> Path:
         """One file for all: a page at a time is open, and making and removing one for each takes a millisecond."""
@@ -207,13 +208,19 @@ class ProducerStorage(Storage):
             NotYetError: not within `patience_s`.
         """
         wanted = MemberWanted(scheme, *(quote(os.fsencode(name)) for name in (archive, member, copy)))
+        status = archive.stat()
+        this = (wanted, status.st_mtime_ns, status.st_size)
+        if self._there == this and copy.exists():
+            return  # another page of the same PDF; perhaps it is being read at this moment
+        self._there = None
         until = None if self.patience_s is None else time.monotonic() + self.patience_s
-        timeout_s = MEMBER_S + MEMBER_S_PER_MIB * archive.stat().st_size / (1 << 20)
+        timeout_s = MEMBER_S + MEMBER_S_PER_MIB * status.st_size / (1 << 20)
         taken = self._members.take(wanted, timeout_s, until)
         if taken.errno:
             raise MachineFault(taken.errno, taken.error, _readable(taken.path))
         if taken.type:
             raise _ERRORS.get(taken.type, CorruptImage)(taken.error)
+        self._there = this
 
     def close(self) -> None:
         """End the process. Safe to call twice."""

@@ -33,8 +33,8 @@ from worker.storage.spool import MachineFault
 # Large enough that a round trip to a far-away broker does not dominate, small enough to fit in a 150 MB producer.
 BATCH_BYTES = 4 << 20
 BATCH_PAGES = 16
-# For a member of an archive; after it, others are served, and it is asked for again.
-MEMBER_PATIENCE_S = 0.5
+# For a member of an archive, or a page of a PDF; after it, others are served, and it is asked for again.
+PATIENCE_S = 0.5
 _UNFED, _IN_FLIGHT = b"\0", b"qr"
 
 
@@ -106,7 +106,7 @@ class Uploader:
         self._pdf_pages = PdfPages()
         self._folder = tempfile.TemporaryDirectory(prefix="ocrfleet-upload-")
         self._storage = originals(roots, Path(self._folder.name), {"s3": Remote((), s3_open=True).fetch})
-        self._storage.patience_s = MEMBER_PATIENCE_S
+        self._storage.patience_s = PATIENCE_S
         self.sent_bytes = 0
 
     def __enter__(self) -> Uploader:
@@ -179,7 +179,7 @@ class Uploader:
         Raises:
             CannotSendError: not there, damaged, or too large.
             MachineFault: this machine's disk is full or broken: no page can be sent.
-            NotYetError: it lies in an archive, and is not there yet: ask again.
+            NotYetError: it lies in an archive or a PDF, and is not there yet: ask again.
         """
         from detector.errors import ImageError
 
@@ -227,7 +227,7 @@ class Uploader:
         uncertain = line.page == 0 and size <= blobs.MAX_BLOB_BYTES and not can_count()
         single = Path(self._folder.name) / "page.pdf"
         is_pdf = paged_suffix_of(path) in PDF_SUFFIXES
-        if is_pdf and not uncertain and self._pdf_pages.take(path, line.page, single):
+        if is_pdf and not uncertain and self._pdf_pages.take(path, line.page, single, PATIENCE_S):
             data = single.read_bytes() if single.stat().st_size <= blobs.MAX_BLOB_BYTES else None
             single.unlink()
             if data is not None:

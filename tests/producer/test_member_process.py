@@ -14,14 +14,19 @@ from pathlib import Path
 
 import psutil
 import pytest
+from pypdf import PdfReader
 
 from detector.errors import CorruptImage, ImageError, NotFound, TooLarge, UnsupportedFormat
 from detector.memory import peak_rss_mb
 from producer.detector_process import member_fetcher
 from producer.detector_process.member_fetcher import AT_ONCE, NotYetError, ProducerStorage
+from producer.job import upload
+from producer.job.manifest import ManifestLine
 from tests.archives import write_7z
 from tests.hostile import long_name_tar, many_entries_zip, slow_tar_xz
+from tests.producer.records import pdf
 from tests.worker.storage.test_files import uri
+from worker.ledger.ledger import Ledger
 
 MEMBERS = {f"{number}.jpg": bytes([number]) * 50_000 for number in range(9)}
 
@@ -156,6 +161,28 @@ def test_a_slow_archive_keeps_nobody_waiting(tmp_path: Path, monkeypatch: pytest
             slow.patience_s = 0.1
         with pytest.raises(TooLarge, match="takes too long to unpack"):
             read(slow, tmp_path / "slow.tar.xz", "y.jpg", "tar+file")
+
+
+@pytest.mark.parametrize("in_a_zip", [False, True])
+def test_a_slow_page_of_a_pdf_keeps_nobody_waiting(
+    in_a_zip: bool, ledger: Ledger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before: 20 s a page, in its turn of all jobs."""
+    monkeypatch.setattr(upload, "PATIENCE_S", 0.0)
+    (tmp_path / "a.pdf").write_bytes(pdf(3))
+    write_zip(tmp_path / "a.zip", {"a.pdf": pdf(3)})
+    place = uri(tmp_path / "a.zip", "zip+file", b"a.pdf") if in_a_zip else (tmp_path / "a.pdf").as_uri()
+    with upload.Uploader(ledger, "j", limit_side=640, shrink=False) as uploader:
+        waited, parcels = 0, []
+        deadline = time.monotonic() + 20
+        while len(parcels) < 2 and time.monotonic() < deadline:
+            try:
+                parcels.append(uploader.pack(ManifestLine(len(parcels) + 1, "a.pdf", place, len(parcels) + 1)))
+            except NotYetError:
+                waited += 1
+                time.sleep(0.02)
+        assert waited and [(parcel.alone, parcel.page) for parcel in parcels] == [(True, 0)] * 2
+        assert all(len(PdfReader(io.BytesIO(parcel.data)).pages) == 1 for parcel in parcels)
 
 
 def test_more_jobs_than_processes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
