@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -211,17 +212,25 @@ def can_export() -> bool:
     return find_spec("torch") is not None
 
 
+def scores_of(details: Mapping[str, Any]) -> dict[str, float]:
+    """A card's scores, first those on images that took no part in development: thirty photos of `val` rank nothing."""
+    unseen, held_out, seen = (details.get(name) for name in ("unseen", "held_out", "scores"))
+    found = dict(unseen) if isinstance(unseen, dict) else {}
+    if isinstance(held_out, dict):
+        found |= {on: interval[0] for on, interval in held_out.items()}
+    return found | (seen if isinstance(seen, dict) else {})
+
+
 def models(request: Request) -> Response:
     """GET /models: what is installed on this machine, and the limits of uploads."""
     service = service_of(request)
     found = []
     for name in list_models():
         card = load_card(name)
-        scores = card.details.get("scores")
         found.append(
             {
                 "name": name, "precision": card.precision, "bytes": card.path.stat().st_size, "sha256": card.sha256,
-                "scores": scores if isinstance(scores, dict) else {}, "chosen": name == service.settings.model,
+                "scores": scores_of(card.details), "chosen": name == service.settings.model,
             }
         )  # fmt: skip
     web = service.web
