@@ -217,6 +217,7 @@ class ProducerStorage(Storage):
         timeout_s = MEMBER_S + MEMBER_S_PER_MIB * status.st_size / (1 << 20)
         taken = self._members.take(wanted, timeout_s, until)
         if taken.errno:
+            self._members.leave()  # the next begins anew: what it was told of the machine may have changed
             raise MachineFault(taken.errno, taken.error, _readable(taken.path))
         if taken.type:
             raise _ERRORS.get(taken.type, CorruptImage)(taken.error)
