@@ -151,7 +151,7 @@ class _Members:
             self.child.stop(kill=True)
             self._lost[wanted.archive] = self._lost.get(wanted.archive, 0) + 1
             where = f"{_readable(wanted.member)!r} in {_readable(wanted.archive)}"
-            said = f"{where} was not unpacked within {timeout_s:.0f} s, or took its process down; unpack it first"
+            said = f"{where} was not unpacked within {timeout_s:.3g} s, or took its process down; unpack it first"
             return MemberTaken("TooLarge", said)
 
     def _begin(self, wanted: MemberWanted, timeout_s: float, until: float | None) -> None:

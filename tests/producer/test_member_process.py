@@ -92,7 +92,7 @@ def link_then_long_name(path: Path) -> None:
     path.write_bytes(path.read_bytes() + long_name_tar())  # two streams are one
 
 
-def lzma_zip(path: Path, size: int = 400 << 20) -> None:
+def lzma_zip(path: Path, size: int = 300 << 20) -> None:
     """A member that asks for a dictionary as large as itself."""
     filters = [{"id": lzma.FILTER_LZMA1, "dict_size": 1 << 30, "preset": 0}]
     packer = lzma.LZMACompressor(lzma.FORMAT_RAW, filters=[{**filters[0], "dict_size": 1 << 16}])
@@ -127,22 +127,22 @@ def test_what_an_archive_allocates_is_not_ours(
 
 
 def test_many_jobs_with_huge_zips(tmp_path: Path) -> None:
-    """Before: 0.4 KB a member in this process for each, 600 MB here."""
-    many_entries_zip(tmp_path / "a.zip", 200_000)
+    """Before: 0.4 KB a member in this process for each, 100 MB here."""
+    many_entries_zip(tmp_path / "a.zip", 60_000)
     before = psutil.Process().memory_info().rss
     with ExitStack() as stack:
         jobs = [stack.enter_context(closing(ProducerStorage((), tmp_path / f"{number}"))) for number in range(AT_ONCE)]
         for storage in jobs:
             assert read(storage, tmp_path / "a.zip", "0.jpg") == b""
         held = [child.memory_info().rss >> 20 for child in processes()]
-        assert len(held) == AT_ONCE and max(held) < 48
+        assert len(held) == AT_ONCE and max(held) < 40
         assert psutil.Process().memory_info().rss - before < 8 << 20
     assert not processes()
 
 
 def test_a_slow_archive_keeps_nobody_waiting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Before: the thread that fed pages unpacked 512 GB, in its turn of all jobs."""
-    monkeypatch.setattr(member_fetcher, "MEMBER_S", 1.0)
+    monkeypatch.setattr(member_fetcher, "MEMBER_S", 0.5)
     monkeypatch.setattr(member_fetcher, "MEMBER_S_PER_MIB", 0.0)
     (tmp_path / "slow.tar.xz").write_bytes(slow_tar_xz())
     write_zip(tmp_path / "good.zip", MEMBERS)
@@ -156,7 +156,7 @@ def test_a_slow_archive_keeps_nobody_waiting(tmp_path: Path, monkeypatch: pytest
             assert time.monotonic() - began < 0.5
             assert read(good, tmp_path / "good.zip", "1.jpg") == MEMBERS["1.jpg"]
             slow.patience_s = 5.0
-            with pytest.raises(TooLarge, match="was not unpacked within 1 s"):
+            with pytest.raises(TooLarge, match=r"was not unpacked within 0\.5 s"):
                 read(slow, tmp_path / "slow.tar.xz", "x.jpg", "tar+file")
             slow.patience_s = 0.1
         with pytest.raises(TooLarge, match="takes too long to unpack"):
