@@ -30,6 +30,10 @@ __all__ = [
     "task_id",
 ]
 
+MAX_BLOB_BYTES = 64 << 20
+"""Of a page that travels through Redis, which takes 512 MB; but it and the producer hold a blob in memory at once. A
+scan of 80 MP as JPEG has 30 MB. Here, since processes that count pages ask for it, and must not load Redis' client."""
+
 MOST_RECORD_BYTES = 4 << 20
 """Of a record as JSON: 30,000 boxes, or 10,000 with text and words. What is longer in Redis is not read from there."""
 

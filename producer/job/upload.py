@@ -23,7 +23,7 @@ from producer.job.manifest import ManifestLine
 from producer.sources.page_count import paged_suffix_of
 from worker.broker import blobs
 from worker.ledger.ledger import Ledger
-from worker.messages import ErrorType, ImageTask, Original, encode, failed_record
+from worker.messages import MAX_BLOB_BYTES, ErrorType, ImageTask, Original, encode, failed_record
 from worker.page_options import NO_OPTIONS, PageOptions
 from worker.redis_keys import JobKeys
 from worker.settings import settings
@@ -224,18 +224,18 @@ class Uploader:
         size = path.stat().st_size
         # Counted by pypdf here, a PDF's first page travels in the whole file: its worker says how many there are.
         # Of a larger PDF pages travel alone, and its count was taken only where it can be relied upon (page_count.py).
-        uncertain = line.page == 0 and size <= blobs.MAX_BLOB_BYTES and not can_count()
+        uncertain = line.page == 0 and size <= MAX_BLOB_BYTES and not can_count()
         single = Path(self._folder.name) / "page.pdf"
         is_pdf = paged_suffix_of(path) in PDF_SUFFIXES
         if is_pdf and not uncertain and self._pdf_pages.take(path, line.page, single, PATIENCE_S):
-            data = single.read_bytes() if single.stat().st_size <= blobs.MAX_BLOB_BYTES else None
+            data = single.read_bytes() if single.stat().st_size <= MAX_BLOB_BYTES else None
             single.unlink()
             if data is not None:
                 return Parcel(line, data, 0, None, alone=True)
-        if size > blobs.MAX_BLOB_BYTES:
+        if size > MAX_BLOB_BYTES:
             raise CannotSendError(
                 "TooLarge",
-                f"{line.image}: {size / 1e6:.0f} MB, more than the {blobs.MAX_BLOB_BYTES >> 20} MB that travel through "
+                f"{line.image}: {size / 1e6:.0f} MB, more than the {MAX_BLOB_BYTES >> 20} MB that travel through "
                 "Redis; use --shrink, or --transfer uri with a shared folder or s3://",
             )
         return Parcel(line, path.read_bytes(), line.page, None)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 import lzma
 import struct
+import subprocess
+import sys
 import tarfile
 import time
 import zipfile
@@ -205,6 +207,17 @@ def test_more_jobs_than_processes(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
             job.patience_s = 5.0
             assert read(job, tmp_path / "good.zip", "2.jpg") == MEMBERS["2.jpg"]
             assert len(processes()) <= AT_ONCE
+
+
+@pytest.mark.parametrize(
+    "program",
+    ["producer.detector_process.members", "producer.archive_process.program", "producer.sources.count_pages"],
+)
+def test_no_process_that_opens_archives_loads_redis(program: str) -> None:
+    """10 MB each, several at a time beside the page: with them it was killed at 96 MB."""
+    code = f"import sys, {program}; print(sorted({{'redis', 'celery', 'kombu', 'numpy'}} & sys.modules.keys()))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
 
 
 def test_errors_have_their_kinds() -> None:
