@@ -171,7 +171,7 @@ def feed_job(
                 if adopted is not None:
                     adopt(ledger, adopted, folder.manifest, owner_of(get_job(ledger, job)))
                 ledger.reopen(job)
-                uploader = stack.enter_context(_uploader(ledger, request, epoch))
+                uploader = stack.enter_context(_uploader(ledger, folder, request, epoch))
                 again = partial(read_manifest, folder.manifest)
                 feeder = Feeder(
                     app,
@@ -224,7 +224,7 @@ def _missed_pages(app: Celery, ledger: Ledger, status: JobStatus) -> Iterator[tu
     request = folder.request()
     growth = Growth(folder.manifest, ledger, job, total)
     try:
-        with _uploader(ledger, request, status.epoch) as uploader:
+        with _uploader(ledger, folder, request, status.epoch) as uploader:
             limit_side = request.limit_side
             yield growth, Feeder(app, ledger, job, (), limit_side=limit_side, uploader=uploader, epoch=status.epoch)
     finally:
@@ -232,7 +232,7 @@ def _missed_pages(app: Celery, ledger: Ledger, status: JobStatus) -> Iterator[tu
 
 
 @contextmanager
-def _uploader(ledger: Ledger, request: JobRequest, epoch: str) -> Iterator[Uploader | None]:
+def _uploader(ledger: Ledger, folder: OutputFolder, request: JobRequest, epoch: str) -> Iterator[Uploader | None]:
     """What uploads the job's pages, None if workers open them themselves."""
     if request.transfer != "redis":
         yield None
@@ -244,6 +244,7 @@ def _uploader(ledger: Ledger, request: JobRequest, epoch: str) -> Iterator[Uploa
         shrink=request.shrink,
         options=request.options,
         epoch=epoch,
+        roots=folder.source_roots(),
     ) as uploader:
         yield uploader
 

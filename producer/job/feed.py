@@ -11,6 +11,7 @@ from itertools import islice
 import redis
 from celery import Celery
 
+from producer.detector_process.member_fetcher import NotYetError
 from producer.job.manifest import ManifestLine
 from producer.job.upload import BATCH_BYTES, BATCH_PAGES, CannotSendError, Parcel, Uploader, refuse
 from worker.broker import queue
@@ -267,6 +268,9 @@ class Feeder:
                 return uploader.pack(line)
             except CannotSendError as reason:
                 uploader.refuse(line, reason)
+            except NotYetError:
+                self._unsent.appendleft(line)
+                return None
 
     def _feed(self, lines: list[ManifestLine]) -> int:
         for line in lines:
@@ -305,4 +309,4 @@ def mean_record_bytes(client: redis.Redis, results: str) -> float:
     # An entry's id begins with its time, ms: half way from the oldest to now.
     middle = (int(oldest[0][0].split(b"-")[0]) + now_ms()) // 2
     sample = oldest + client.xrange(results, min=middle, count=WEIGHED)
-    return sum(len(fields[b"record"]) for _, fields in sample) / len(sample)
+    return sum(len(fields.get(b"record", b"")) for _, fields in sample) / len(sample)
