@@ -175,7 +175,7 @@ def feed_job(
                 ledger.reopen(job)
                 copy = copying(folder, request, ledger, get_job(ledger, job), progress.warn)
                 copy()  # before the first page: no job has pages on their way and half a list
-                uploader = stack.enter_context(uploader_of(ledger, request, epoch))
+                uploader = stack.enter_context(uploader_of(ledger, folder, request, epoch))
                 again = partial(read_manifest, folder.manifest)
                 feeder = Feeder(
                     app,
@@ -226,7 +226,7 @@ def _missed_pages(app: Celery, ledger: Ledger, status: JobStatus) -> Iterator[tu
     request = folder.request()
     growth = Growth(folder.manifest, ledger, job, total, heir=folder.heir)
     try:
-        with uploader_of(ledger, request, status.epoch) as uploader:
+        with uploader_of(ledger, folder, request, status.epoch) as uploader:
             limit_side = request.limit_side
             yield growth, Feeder(app, ledger, job, (), limit_side=limit_side, uploader=uploader, epoch=status.epoch)
     finally:

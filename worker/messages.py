@@ -30,6 +30,13 @@ __all__ = [
     "task_id",
 ]
 
+MAX_BLOB_BYTES = 64 << 20
+"""Of a page that travels through Redis, which takes 512 MB; but it and the producer hold a blob in memory at once. A
+scan of 80 MP as JPEG has 30 MB. Here, since processes that count pages ask for it, and must not load Redis' client."""
+
+MOST_RECORD_BYTES = 4 << 20
+"""Of a record as JSON: 30,000 boxes, or 10,000 with text and words. What is longer in Redis is not read from there."""
+
 JOB_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z")
 
 
@@ -112,6 +119,19 @@ def split_task_id(identifier: str) -> tuple[str, int] | None:
 def encode(message: ImageTask | ImageRecord) -> bytes:
     """The message as JSON bytes."""
     return _encoder.encode(message)
+
+
+def encode_record(record: ImageRecord) -> tuple[ImageRecord, bytes]:
+    """A record and its JSON; a failed one in its place if it is longer than `MOST_RECORD_BYTES`."""
+    data = encode(record)
+    if len(data) <= MOST_RECORD_BYTES:
+        return record, data
+    said = (
+        f"{len(record.boxes):,} boxes are a record of {len(data) >> 20} MiB, and no more than "
+        f"{MOST_RECORD_BYTES >> 20} are taken; lower --limit-side, or cut the page into several"
+    )
+    failed = msgspec.structs.replace(record, status="failed", boxes=[], error=ErrorRecord("TooLarge", said))
+    return failed, encode(failed)
 
 
 def decode_task(data: bytes | dict[str, Any]) -> ImageTask:

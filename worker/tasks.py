@@ -31,7 +31,15 @@ from worker.ledger import Ledger, open_ledger
 from worker.ledger.dead_letters import MACHINE_FAULT, dead_record, is_hopeless, record_dead_letter, steps_down
 from worker.ledger.reconcile import reconcile_all_once
 from worker.log_format import configure_logging
-from worker.messages import ImageRecord, ImageTask, MessageError, decode_task, encode, failed_record, page_named_in
+from worker.messages import (
+    ImageRecord,
+    ImageTask,
+    MessageError,
+    decode_task,
+    encode_record,
+    failed_record,
+    page_named_in,
+)
 from worker.ops.cleanup import clean_redis_once, clean_spool, remember_report, report_line
 from worker.ops.heartbeat import image_done
 from worker.process_identity import identity
@@ -228,8 +236,8 @@ def _detect(task: ImageTask, redelivered: bool) -> str:
             record = _run(task, begin.attempts, begin.losses)
         except MachineFault as error:
             return _leave_to_another(task, error)
-        ok = record.status == "ok"
-        taken = ledger.finish(task.job, task.index, ok=ok, record=encode(record), epoch=task.epoch)
+        record, data = encode_record(record)
+        taken = ledger.finish(task.job, task.index, ok=record.status == "ok", record=data, epoch=task.epoch)
     image_done(ledger.client, record.model)
     return _line(record) if taken else "dropped: already recorded"
 

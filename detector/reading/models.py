@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from detector.errors import ModelError
 from detector.models import card_file, check_fetched, is_file_name, read_card, registered_folders
@@ -91,6 +92,8 @@ def load_reader_card(reader: str | Path) -> ReaderCard:
         sha256 = hashlib.file_digest(file, "sha256").hexdigest()
     check_fetched(path, sha256, details)
     characters = path.with_suffix(".txt")
+    if characters.is_file():
+        _check_characters(characters, details)
     return ReaderCard(
         str(details.get("name", path.stem)),
         path,
@@ -101,6 +104,24 @@ def load_reader_card(reader: str | Path) -> ReaderCard:
         height,
         characters if characters.is_file() else None,
     )
+
+
+def _check_characters(path: Path, details: dict[str, Any]) -> None:
+    """Whether a fetched list of characters still is the one that its card pins: another says what nobody wrote.
+
+    Raises:
+        ModelError: it was changed or damaged since.
+    """
+    pinned = details.get("characters")
+    if "wheel" not in details or not isinstance(pinned, dict) or "sha256" not in pinned:
+        return
+    with path.open("rb") as file:
+        found = hashlib.file_digest(file, "sha256").hexdigest()
+    if found != pinned["sha256"]:
+        raise ModelError(
+            f"{path}: damaged, its sha256 is not the one in {card_file(path.with_suffix('.onnx')).name}; "
+            f"`ocr-detector models --fetch {path.stem}` brings it again"
+        )
 
 
 def _triple(values: object) -> Three:

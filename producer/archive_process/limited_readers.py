@@ -8,17 +8,23 @@ from contextlib import closing, contextmanager
 from producer.archive_process.lister import ArchiveLister
 from producer.detector_process.page_counter import PYPDF, PageCounter
 from producer.sources.readers import Readers
+from producer.sources.scan_time import ScanTime
 
 OBJECT_TIMEOUT_S = 60.0
 """For one PDF or TIFF of a bucket: its directory is read over the network."""
 
 
 @contextmanager
-def limited_readers() -> Iterator[Readers]:
-    """Readers whose processes start when they are needed, and end with the block."""
+def limited_readers(scan_time: ScanTime | None = None) -> Iterator[Readers]:
+    """Readers whose processes start when they are needed, and end with the block.
+
+    Args:
+        scan_time: what they may take for all files together; default: of one job.
+    """
+    scan_time = scan_time or ScanTime()
     with (
-        closing(ArchiveLister()) as lister,
-        closing(PageCounter()) as counter,
+        closing(ArchiveLister(scan_time=scan_time)) as lister,
+        closing(PageCounter(scan_time=scan_time)) as counter,
         closing(PageCounter(OBJECT_TIMEOUT_S, PYPDF)) as objects,
     ):
         yield Readers(lister.members, counter.count, objects.count_object)

@@ -18,24 +18,28 @@ from producer.errors import CannotCountError
 from producer.sources.archive import BrokenArchiveError, Kind, Member
 from producer.sources.page_count import CountPdf, PageCount
 from producer.sources.passed_over import PassedOver
+from producer.sources.scan_time import USED_UP, ScanTime
 
 PATIENCE_S = 60.0
 """Without a member, and without 8 MiB of the archive that were read."""
 
 MOST_LINE_BYTES = 1 << 20
 _BLOCK = 1 << 16
+_USED_UP = f"{USED_UP}; send it in a job of its own, or unpack it first"
 
 
 class ArchiveLister:
     """A ``python -m producer.archive_process.program``, started at the first archive and again after it was lost."""
 
-    def __init__(self, patience_s: float = PATIENCE_S) -> None:
+    def __init__(self, patience_s: float = PATIENCE_S, scan_time: ScanTime | None = None) -> None:
         """Start nothing yet.
 
         Args:
             patience_s: how long an archive may be read without progress, seconds.
+            scan_time: what all archives of the scan may take; default: they begin to use it with the first.
         """
         self._patience_s = patience_s
+        self._time = scan_time or ScanTime()
         self.process: subprocess.Popen[bytes] | None = None
 
     def members(
@@ -50,9 +54,13 @@ class ArchiveLister:
         """As `producer.sources.archive.members`; `count_pdf` is not asked, the process counts by itself.
 
         Raises:
-            BrokenArchiveError: it is damaged, or asks for too much memory or time; perhaps after some members.
+            BrokenArchiveError: it is damaged, or asks for too much memory or time, or the archives before it did;
+                perhaps after some members.
         """
-        question = Question(quote(os.fsencode(archive)), kind, zip_encoding)
+        self._time.grant(archive)
+        if not self._time.left_s():
+            raise BrokenArchiveError(f"after 0 members: {_USED_UP}")
+        question = Question(quote(os.fsencode(archive)), kind, zip_encoding, self._time.counting_s())
         done, ended = 0, False
         try:
             for line in self._answers(msgspec.json.encode(question)):
@@ -69,6 +77,8 @@ class ArchiveLister:
         finally:
             if not ended:  # given up in the middle, by us or by the caller
                 self.stop(kill=True)
+        if not ended and not self._time.left_s():
+            raise BrokenArchiveError(f"after {done} members: {_USED_UP}")
         if not ended:
             raise BrokenArchiveError(
                 f"after {done} members: the listing process was lost over it, or came no further for "
@@ -106,7 +116,7 @@ class ArchiveLister:
             process.stdin.flush()
             with selectors.DefaultSelector() as selector:
                 selector.register(process.stdout, selectors.EVENT_READ)
-                while len(rest) < MOST_LINE_BYTES and selector.select(self._patience_s):
+                while len(rest) < MOST_LINE_BYTES and self._is_answered(selector):
                     block = os.read(process.stdout.fileno(), _BLOCK)
                     if not block:
                         return
@@ -116,6 +126,15 @@ class ArchiveLister:
                         return
         except (BrokenPipeError, msgspec.MsgspecError, UnicodeDecodeError):
             return
+
+    def _is_answered(self, selector: selectors.BaseSelector) -> bool:
+        """Whether there is more to read, within our patience and what the scan has left."""
+        left = self._time.left_s()
+        with self._time.spending():
+            ready = selector.select(min(self._patience_s, left))
+        if not ready and left < self._patience_s:
+            self._time.use_up()
+        return bool(ready)
 
     def _running(self) -> subprocess.Popen[bytes]:
         if self.process is None or self.process.poll() is not None:

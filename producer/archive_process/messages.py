@@ -14,11 +14,13 @@ class Question(msgspec.Struct, frozen=True):
         path: percent-encoded file name.
         kind: what it is.
         zip_encoding: of names that do not say theirs; empty to guess.
+        counting_s: how long its members' pages may be counted at most.
     """
 
     path: str
     kind: Kind
     zip_encoding: str = ""
+    counting_s: float = 1e9
 
 
 class MemberLine(msgspec.Struct, frozen=True, tag="member"):

@@ -54,7 +54,7 @@ def _listed(question: Question, say: Callable[[Line], None], count_pdf: CountPdf
     path = Path(os.fsdecode(unquote_to_bytes(question.path)))
     broken = ""
     try:
-        allowance = Allowance(path.stat().st_size)
+        allowance = Allowance(path.stat().st_size, question.counting_s)
 
         def read_on() -> None:
             say(AliveLine())

@@ -79,6 +79,7 @@ class OverlayProcess:
     ) -> None:
         """End the process (in order, or at once after an error) and remove its temporary files."""
         self._child.stop(kill=exc_type is not None)
+        self._storage.close()
         self._spool.cleanup()
 
     def draw(self, uri: str, page: int, boxes: Sequence[BoxRecord], out: Path, *, max_side: int = 1600) -> Drawn:

@@ -9,6 +9,8 @@ import os
 import selectors
 import subprocess
 import sys
+import time
+from contextlib import suppress
 
 from detector.memory import raise_oom_score
 
@@ -28,28 +30,49 @@ class LineProcess:
         """
         self._module = module
         self._timeout_s = timeout_s
+        self._ends_at = 0.0
         self.process: subprocess.Popen[bytes] | None = None
 
     def ask(self, question: bytes) -> bytes:
         """The answer to one line, empty if the process died over it or took too long."""
+        self.begin(question, self._timeout_s)
+        return self.answer() or b""
+
+    def begin(self, question: bytes, timeout_s: float) -> None:
+        """Ask without waiting; `answer` must be called until there is one, before the next question.
+
+        Args:
+            question: one line, without its end.
+            timeout_s: how long its answer may take, seconds.
+        """
         process = self._running()
-        assert process.stdin and process.stdout
-        try:
+        assert process.stdin
+        self._ends_at = time.monotonic() + timeout_s
+        with suppress(BrokenPipeError):
             process.stdin.write(question + b"\n")
             process.stdin.flush()
-            answer = self._read_line(process)
-        except BrokenPipeError:
-            answer = b""
-        if not answer.endswith(b"\n"):
-            self.stop(kill=True)
-            return b""
-        return answer
 
-    def _read_line(self, process: subprocess.Popen[bytes]) -> bytes:
+    def answer(self, wait_s: float | None = None) -> bytes | None:
+        """The answer to what was asked last, empty if the process died over it or took too long.
+
+        Args:
+            wait_s: return None if there is none after so long, seconds; None waits for it.
+        """
+        process = self.process
+        if process is None:
+            return b""
         assert process.stdout
+        left = max(0.0, self._ends_at - time.monotonic())
         with selectors.DefaultSelector() as selector:
             selector.register(process.stdout, selectors.EVENT_READ)
-            return process.stdout.readline() if selector.select(self._timeout_s) else b""
+            ready = selector.select(left if wait_s is None else min(left, wait_s))
+        if not ready and time.monotonic() < self._ends_at:
+            return None
+        line = process.stdout.readline() if ready else b""
+        if not line.endswith(b"\n"):
+            self.stop(kill=True)
+            return b""
+        return line
 
     def _running(self) -> subprocess.Popen[bytes]:
         if self.process is None or self.process.poll() is not None:

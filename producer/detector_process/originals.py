@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from worker.storage.files import Fetch, Storage
+from producer.detector_process.member_fetcher import ProducerStorage
+from worker.storage.files import Fetch
 
 
-def originals(roots: tuple[Path, ...], spool: Path, fetchers: Mapping[str, Fetch] | None = None) -> Storage:
-    """What opens them.
+def originals(roots: tuple[Path, ...], spool: Path, fetchers: Mapping[str, Fetch] | None = None) -> ProducerStorage:
+    """What opens them; close it.
 
     Args:
         roots: where they must lie. The scan passed over links that lead elsewhere; a file may have become one since.
@@ -18,4 +19,4 @@ def originals(roots: tuple[Path, ...], spool: Path, fetchers: Mapping[str, Fetch
         fetchers: see `Storage`.
     """
     remedy = "it leads out of the job's sources by now: a link? Such are followed in jobs with --follow-links"
-    return Storage(roots, spool, fetchers, outside=remedy)
+    return ProducerStorage(roots, spool, fetchers, outside=remedy)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import nullcontext
 from importlib.util import find_spec
 from pathlib import Path
 from urllib.parse import quote
@@ -14,6 +15,7 @@ from producer.detector_process.line_process import LineProcess
 from producer.errors import CannotCountError, MissingPagesError
 from producer.sources.count_pages import CountAnswer, Question
 from producer.sources.page_count import PageCount, more_than_listed
+from producer.sources.scan_time import USED_UP, ScanTime
 
 COUNT_TIMEOUT_S = 20.0
 PDFIUM, PYPDF = "detector.images.count_pages", "producer.sources.count_pages"
@@ -32,13 +34,15 @@ def program() -> str:
 class PageCounter:
     """A counting process, started at the first file and again after it died."""
 
-    def __init__(self, timeout_s: float = COUNT_TIMEOUT_S, module: str = "") -> None:
+    def __init__(self, timeout_s: float = COUNT_TIMEOUT_S, module: str = "", scan_time: ScanTime | None = None) -> None:
         """Start nothing yet.
 
         Args:
             timeout_s: how long one file may take, seconds.
             module: the program; default: `program`'s.
+            scan_time: what all files of the scan may take; default: any number may take `timeout_s`.
         """
+        self._time = scan_time
         self._child = LineProcess(module or program(), timeout_s)
 
     def close(self) -> None:
@@ -50,9 +54,15 @@ class PageCounter:
 
         Raises:
             MissingPagesError: it lists more pages than any worker can open, or fewer than it says it has.
-            CannotCountError: it is damaged or locked, or the process died over it or took too long.
+            CannotCountError: it is damaged or locked, or the process died over it or took too long, or the files
+                before it did.
         """
-        found = self._ask(Question(path=quote(os.fsencode(path))))
+        if self._time is not None:
+            self._time.grant(path)
+            if not self._time.left_s():
+                raise CannotCountError(f"{USED_UP}; its worker counts them")
+        with self._time.spending() if self._time else nullcontext():
+            found = self._ask(Question(path=quote(os.fsencode(path))))
         if found.broken:
             raise MissingPagesError(found.pages, found.broken)
         return found.pages

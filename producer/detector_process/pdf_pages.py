@@ -19,6 +19,7 @@ import msgspec
 
 from detector.memory import limit_memory
 from producer.detector_process.line_process import LineProcess
+from producer.detector_process.member_fetcher import NotYetError
 
 MEMORY_BYTES = 256 << 20
 """Of which Python and pypdf take 30 MiB."""
@@ -46,17 +47,37 @@ class PdfPages:
     def __init__(self) -> None:
         """Start nothing yet."""
         self._child = LineProcess("producer.detector_process.pdf_pages", PAGE_TIMEOUT_S)
+        self._asked: PageWanted | None = None
 
     def close(self) -> None:
         """End the process. Safe to call twice."""
         self._child.stop()
 
-    def take(self, path: Path, page: int, out: Path) -> bool:
-        """Write one page as a PDF of its own. False: it cannot be taken out, and there is no such file."""
-        out.unlink(missing_ok=True)
+    def take(self, path: Path, page: int, out: Path, wait_s: float | None = None) -> bool:
+        """Write one page as a PDF of its own. False: it cannot be taken out, and there is no such file.
+
+        Args:
+            path: the PDF.
+            page: from 0.
+            out: the file to write.
+            wait_s: how long others may be kept waiting, seconds; None: until it is there.
+
+        Raises:
+            NotYetError: it is not there after so long; ask for the same again.
+        """
         question = PageWanted(quote(os.fsencode(path)), page, quote(os.fsencode(out)))
+        if self._asked != question:
+            if self._asked is not None:
+                self._child.stop(kill=True)
+            out.unlink(missing_ok=True)
+            self._child.begin(msgspec.json.encode(question), PAGE_TIMEOUT_S)
+            self._asked = question
+        line = self._child.answer(wait_s)
+        if line is None:
+            raise NotYetError
+        self._asked = None
         try:
-            taken = msgspec.json.decode(self._child.ask(msgspec.json.encode(question)), type=PageTaken).ok
+            taken = msgspec.json.decode(line, type=PageTaken).ok
         except (msgspec.MsgspecError, UnicodeDecodeError):  # no answer is none
             taken = False
         if not taken:

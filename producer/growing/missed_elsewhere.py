@@ -14,6 +14,7 @@ from pathlib import Path
 
 import msgspec
 
+from detector.record import UNREADABLE
 from producer.bounds import MOST_PAGES_OF_A_FILE, MOST_PAGES_OF_A_JOB
 from producer.errors import NO_MORE, UNCOUNTED
 from producer.job.collect import Collector
@@ -29,6 +30,9 @@ FIELD = "missed"
 MOST_MISSED = 1_000_000
 """Pages of a job that get a record here: 10,000 PDFs of 100 pages. Records come from Redis, where each may say any
 number, and nobody here can look at the files."""
+
+MOST_FILES = 10_000
+"""Of these: 700 KB in the job's hash. What is much longer is not read from there (worker/broker/short_replies.py)."""
 
 
 class Missed(msgspec.Struct, frozen=True):
@@ -96,6 +100,11 @@ def report_missed(ledger: Ledger, status: JobStatus, results: Path) -> list[str]
     """
     told = _told(ledger, status.job)
     missed = find_missed(results, status.total, MOST_MISSED - sum(one.count for one in told))
+    if len(told) + len(missed) > MOST_FILES:
+        logger.error(
+            "more than %d files of job %s have more pages than it; the rest is left out", MOST_FILES, status.job
+        )
+        missed = missed[: max(0, MOST_FILES - len(told))]
     if missed:
         told += [one for one, _ in missed]
         ledger.client.hset(JobKeys.of(status.job).job, FIELD, msgspec.json.encode(told))
@@ -163,7 +172,7 @@ def _told(ledger: Ledger, job: str) -> list[Missed]:
     raw = ledger.client.hget(JobKeys.of(job).job, FIELD)
     try:
         told = msgspec.json.decode(raw, type=list[Missed]) if raw else []
-    except msgspec.MsgspecError:  # not ours: whoever may write there wrote it
+    except UNREADABLE:  # not ours: whoever may write there wrote it
         return []
     return told if _is_ours(told) else []
 

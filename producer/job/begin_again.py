@@ -11,8 +11,11 @@ from producer.errors import OtherJobError
 from producer.job.manifest import ManifestIndex
 from producer.job.results_file import Line, decode_line, read_lines
 from producer.job.results_owner import ResultsOwner, replace_owner
+from worker.broker.short_replies import that_fit
 from worker.ledger.ledger import Ledger, chunked
 from worker.redis_keys import JobKeys
+
+READ_AT_ONCE = 64  # records
 
 
 def adopt(ledger: Ledger, results: Path, manifest: Path, owner: ResultsOwner) -> int:
@@ -53,9 +56,17 @@ def _lines(results: Path) -> Iterator[Line]:
 def retry_on_broker(ledger: Ledger, job: str) -> int:
     """Failed pages of a job become unfed and their uncollected records go, in one step. Returns how many pages."""
     entries = {}
-    for entry, fields in ledger.client.xrange(JobKeys.of(job).results):
+    for entry, fields in _uncollected(ledger, job):
         with suppress(*UNREADABLE, KeyError):  # the collector puts such entries aside
             line = decode_line(fields[b"record"])
             if line.status != "ok":
                 entries[line.index] = entry
     return sum(ledger.retry(job, indices, entries) for indices in chunked(ledger.pages_in_state(job, b"f")))
+
+
+def _uncollected(ledger: Ledger, job: str) -> Iterator[tuple[bytes, dict[bytes, bytes]]]:
+    """The entries of a job's results stream, a few at a time."""
+    after = "-"
+    while found := that_fit(ledger.client.xrange(JobKeys.of(job).results, min=after, count=READ_AT_ONCE)):
+        yield from found
+        after = "(" + found[-1][0].decode()

@@ -12,9 +12,11 @@ from __future__ import annotations
 
 import logging
 import os
+import threading
 from collections.abc import Iterator
 from contextlib import nullcontext, suppress
 from io import FileIO
+from itertools import islice
 from pathlib import Path
 from types import TracebackType
 
@@ -27,11 +29,16 @@ from producer.job.collector_lock import AlreadyCollectingError, FileLock, JobLoc
 from producer.job.growth import Growth
 from producer.job.results_file import Line, decode_line, keep_last_records, read_lines, truncate_torn_line
 from producer.job.results_owner import ResultsOwner, check_name, claim
+from worker.broker.short_replies import TooLong, that_fit
 from worker.ledger.ledger import JobReplacedError, Ledger
+from worker.messages import MOST_RECORD_BYTES
 from worker.redis_keys import JobKeys
 
 logger = logging.getLogger(__name__)
 BATCH = 256
+_READING = threading.Semaphore(2)
+"""Collectors of one process that hold a reply at a time: of the page's 48 jobs each could hold `Bounds.reply` of it."""
+
 REFUSED_BYTES, QUARANTINE_BYTES = 8192, 16 << 20
 """Of an entry that is no record, what is kept for people; and of all of them."""
 
@@ -79,6 +86,7 @@ class Collector:
         self._lock = JobLock(ledger.client, f"{self._keys.job}:collector", job)
         self._file_lock = FileLock(results)
         self._identity: tuple[bytes, bytes] | None = None
+        self._ask = BATCH
         self.results = results
         self.refused = 0
         self._seen = bytearray(min(total, self._most))
@@ -209,11 +217,19 @@ class Collector:
             block_ms: how long to wait for a first record, milliseconds; 0 returns at once.
         """
         assert self._file is not None, "use the collector as a context manager"
-        client = self._ledger.client
-        entries = self._waiting()
-        if not entries and block_ms and client.xread({self._keys.results: "0"}, count=1, block=block_ms):
+        new = self._take()
+        if new is None and block_ms and self._ledger.client.xread({self._keys.results: "0"}, count=1, block=block_ms):
+            new = self._take()
+        return new or []
+
+    def _take(self) -> list[Line] | None:
+        """What waits; None if nothing does."""
+        with _READING:
             entries = self._waiting()
-        self._lock.keep()
+            self._lock.keep()
+            return self._move(entries) if entries else None
+
+    def _move(self, entries: list[tuple[bytes, dict[bytes, bytes]]]) -> list[Line]:
         new = []
         fresh = bytearray()
         for entry, fields in entries:
@@ -228,8 +244,7 @@ class Collector:
             fresh += fields[b"record"] + b"\n"
             new.append(line)
         self._append(fresh)
-        if entries:
-            client.xdel(self._keys.results, *(entry for entry, _ in entries))
+        self._ledger.client.xdel(self._keys.results, *(entry for entry, _ in entries))
         return new
 
     def _waiting(self) -> list[tuple[bytes, dict[bytes, bytes]]]:
@@ -239,7 +254,7 @@ class Collector:
             JobReplacedError: the job of this name is another one by now.
         """
         pipe = self._ledger.client.pipeline(transaction=False)
-        pipe.xrange(self._keys.results, count=BATCH)
+        pipe.xrange(self._keys.results, count=self._ask)
         # Asked after: had another job of this name begun before the entries were read, it would be there now.
         pipe.hget(self._keys.job, "created_ms")
         pipe.hget(self._keys.job, "epoch")
@@ -251,15 +266,20 @@ class Collector:
             if self._identity is not None and now != self._identity:
                 raise JobReplacedError(self._job)
             self._identity = now
-        return list(entries)
+        fitting = that_fit(entries)
+        self._ask = min(BATCH, 2 * self._ask) if len(fitting) == len(entries) else len(fitting)
+        return fitting
 
     def _record_in(self, entry: bytes, fields: dict[bytes, bytes]) -> Line | None:
         """The record of an entry; None, and the entry kept for people, if it is none of this job's."""
         raw = fields.get(b"record")
+        if isinstance(raw, TooLong):
+            self._refuse(entry, raw, f"longer than a record may be ({(raw.size or MOST_RECORD_BYTES) >> 10} KiB)")
+            return None
         try:
             line = decode_line(raw or b"")
         except UNREADABLE as error:
-            self._refuse(entry, raw or repr(fields).encode(), f"not a record ({error})")
+            self._refuse(entry, raw or _shown(fields), f"not a record ({error})")
             return None
         if not 0 <= line.index < self.total or line.job not in ("", self._job) or b"\n" in (raw or b""):
             self._refuse(entry, raw or b"", f"not a record of job {self._job} with {self.total} pages")
@@ -291,6 +311,11 @@ class Collector:
             os.fsync(self._file.fileno())
         except OSError as error:  # which does not know its file's name
             raise OSError(error.errno, error.strerror, str(self.results)) from None
+
+
+def _shown(fields: dict[bytes, bytes]) -> bytes:
+    """The beginning of an entry without a record: it may have thousands of fields."""
+    return repr([(name[:100], value[:100]) for name, value in islice(fields.items(), 20)]).encode()
 
 
 __all__ = ["AlreadyCollectingError", "Collector"]

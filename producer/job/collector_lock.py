@@ -70,7 +70,7 @@ class JobLock:
 
     def _refuse(self, holder: bytes) -> None:
         if holder != self.me:
-            who = holder.decode(errors="replace").split(" ")[0]
+            who = holder.decode(errors="replace").split(" ")[0][:100]
             raise AlreadyCollectingError(
                 f"job {self._job} is being collected by {who}; two collectors would share its records"
             )

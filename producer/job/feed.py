@@ -11,6 +11,7 @@ from itertools import islice
 import redis
 from celery import Celery
 
+from producer.detector_process.member_fetcher import NotYetError
 from producer.job.manifest import ManifestLine
 from producer.job.upload import BATCH_BYTES, BATCH_PAGES, CannotSendError, Parcel, Uploader, refuse
 from worker.broker import queue
@@ -111,7 +112,7 @@ class Feeder:
         self._again = again
         self._urgent = urgent
         self._share = Share(ledger, job)
-        self._in_turn = False
+        self._jobs = 1
         self._fed_since_look = False
         self._looked_at = 0.0
         self._unsent: deque[ManifestLine] = deque()
@@ -154,17 +155,16 @@ class Feeder:
     def _room(self) -> int:
         """How many messages may be sent."""
         low, high = self._window.low, self._window.high
-        jobs = self._share.others() + 1
-        self._in_turn = jobs > 1
-        if self._in_turn and not self._urgent:
-            return room_in_share(self._share.in_flight(), jobs, low, high)
+        self._jobs = self._share.others() + 1
+        if self._jobs > 1 and not self._urgent:
+            return room_in_share(self._share.in_flight(), self._jobs, low, high)
         room = high - sum(queue.depth(self._ledger.client))
         if room >= high - low:
             return room
         return URGENT_PAGES - self._share.in_flight() if self._urgent else 0
 
     def _send(self, task: ImageTask) -> None:
-        queue.send(self._app, task, urgent=self._urgent, in_turn=self._in_turn)
+        queue.send(self._app, task, urgent=self._urgent, in_turn=self._jobs > 1)
 
     def _count(self, sent: int) -> None:
         self.sent += sent
@@ -234,8 +234,8 @@ class Feeder:
     def _step_uploading(self, uploader: Uploader, room: int) -> int:
         until = time.monotonic() + STEP_S
         # Of several jobs each has its part, so that none waits for another's bytes to go.
-        limit = self._window.bytes // (self._share.others() + 1)
-        waiting = uploader.waiting_bytes(of_all=not self._in_turn)
+        limit = self._window.bytes // self._jobs
+        waiting = uploader.waiting_bytes(of_all=self._jobs == 1)
         sent = 0
         while sent < room and time.monotonic() < until:
             batch = self._pack(uploader, min(room - sent, BATCH_PAGES), limit - waiting, waiting == 0)
@@ -277,6 +277,9 @@ class Feeder:
                 return uploader.pack(line)
             except CannotSendError as reason:
                 uploader.refuse(line, reason)
+            except NotYetError:
+                self._unsent.appendleft(line)
+                return None
 
     def _feed(self, lines: list[ManifestLine]) -> int:
         for line in lines:
@@ -315,4 +318,4 @@ def mean_record_bytes(client: redis.Redis, results: str) -> float:
     # An entry's id begins with its time, ms: half way from the oldest to now.
     middle = (int(oldest[0][0].split(b"-")[0]) + now_ms()) // 2
     sample = oldest + client.xrange(results, min=middle, count=WEIGHED)
-    return sum(len(fields[b"record"]) for _, fields in sample) / len(sample)
+    return sum(len(fields.get(b"record", b"")) for _, fields in sample) / len(sample)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator
+from functools import lru_cache
 from pathlib import Path
 
 import msgspec
@@ -65,6 +67,27 @@ def read_lines(results: Path) -> Iterator[tuple[bytes, Line | None]]:
                 yield raw, decode_line(raw)
             except UNREADABLE:
                 yield raw, None
+
+
+def counts_of(results: Path) -> dict[str, int]:
+    """How many records a file holds, by status: ``total``, ``ok``, ``failed``; ``total`` alone if there is no file."""
+    try:
+        status = results.stat()
+    except FileNotFoundError:
+        return {"total": 0}
+    return dict(_counts(results, status.st_mtime_ns, status.st_size))
+
+
+@lru_cache(maxsize=256)
+def _counts(results: Path, changed_ns: int, size: int) -> Counter[str]:
+    """Of a file as it was then: who asks for a list of jobs asks for each again, and ten million lines take 20 s."""
+    counts = Counter(total=0, ok=0, failed=0)
+    for _, line in read_lines(results):
+        if line is not None:
+            counts["total"] += 1
+            if line.status in ("ok", "failed"):
+                counts[line.status] += 1
+    return counts
 
 
 def rewrite(results: Path, keep: Callable[[int, Line], bool]) -> None:

@@ -14,26 +14,29 @@ from typing import NamedTuple, cast, get_args
 from detector.images.sniff import READABLE, SNIFFED_BYTES, kind_of, known_but_unread
 from detector.images.suffixes import PDF_SUFFIXES
 from detector.record import worker_name
+from producer.detector_process.member_fetcher import NotYetError
+from producer.detector_process.originals import originals
 from producer.detector_process.page_counter import can_count
 from producer.detector_process.pdf_pages import PdfPages
 from producer.detector_process.shrink import Shrinker, ShrinkerLostError
 from producer.errors import ProducerError
 from producer.job.manifest import ManifestLine
-from producer.job.output_folder import JobRequest
+from producer.job.output_folder import JobRequest, OutputFolder
 from producer.sources.page_count import paged_suffix_of
 from worker.broker import blobs
 from worker.ledger.ledger import Ledger
-from worker.messages import ErrorType, ImageTask, Original, encode, failed_record
+from worker.messages import MAX_BLOB_BYTES, ErrorType, ImageTask, Original, encode, failed_record
 from worker.page_options import NO_OPTIONS, PageOptions
 from worker.redis_keys import JobKeys
 from worker.settings import settings
-from worker.storage.files import Storage
 from worker.storage.remote import Remote
 from worker.storage.spool import MachineFault
 
 # Large enough that a round trip to a far-away broker does not dominate, small enough to fit in a 150 MB producer.
 BATCH_BYTES = 4 << 20
 BATCH_PAGES = 16
+# For a member of an archive, or a page of a PDF; after it, others are served, and it is asked for again.
+PATIENCE_S = 0.5
 _UNFED, _IN_FLIGHT = b"\0", b"qr"
 
 
@@ -81,6 +84,7 @@ class Uploader:
         shrink: bool,
         options: PageOptions = NO_OPTIONS,
         epoch: str = "",
+        roots: tuple[Path, ...] = (),
     ) -> None:
         """Start nothing yet.
 
@@ -91,6 +95,7 @@ class Uploader:
             shrink: make pages no larger than ``limit_side`` before they travel.
             options: what else the job asks of the workers.
             epoch: which job of that name.
+            roots: where the pages' files must lie; empty: anywhere.
         """
         if shrink and not limit_side:
             raise ValueError("shrinking needs a limit")
@@ -102,7 +107,8 @@ class Uploader:
         self._shrinker = Shrinker(limit_side, settings().max_pixels) if shrink else None
         self._pdf_pages = PdfPages()
         self._folder = tempfile.TemporaryDirectory(prefix="ocrfleet-upload-")
-        self._storage = Storage((), Path(self._folder.name), {"s3": Remote((), s3_open=True).fetch})
+        self._storage = originals(roots, Path(self._folder.name), {"s3": Remote((), s3_open=True).fetch})
+        self._storage.patience_s = PATIENCE_S
         self.sent_bytes = 0
 
     def __enter__(self) -> Uploader:
@@ -114,6 +120,7 @@ class Uploader:
         if self._shrinker is not None:
             self._shrinker.__exit__(None, None, None)
         self._pdf_pages.close()
+        self._storage.close()
         self._folder.cleanup()
 
     def unsent(self, lines: Sequence[ManifestLine]) -> list[ManifestLine]:
@@ -174,6 +181,7 @@ class Uploader:
         Raises:
             CannotSendError: not there, damaged, or too large.
             MachineFault: this machine's disk is full or broken: no page can be sent.
+            NotYetError: it lies in an archive or a PDF, and is not there yet: ask again.
         """
         from detector.errors import ImageError
 
@@ -191,7 +199,7 @@ class Uploader:
                     raise CannotSendError(error.type, str(error).replace(str(path), line.image)) from None
         except ImageError as error:
             raise CannotSendError(known_type(error.type), str(error)) from None
-        except MachineFault:
+        except (MachineFault, NotYetError):
             raise
         except OSError as error:
             raise CannotSendError("NotFound", f"{line.image}: {error.strerror or error}") from None
@@ -218,25 +226,25 @@ class Uploader:
         size = path.stat().st_size
         # Counted by pypdf here, a PDF's first page travels in the whole file: its worker says how many there are.
         # Of a larger PDF pages travel alone, and its count was taken only where it can be relied upon (page_count.py).
-        uncertain = line.page == 0 and size <= blobs.MAX_BLOB_BYTES and not can_count()
+        uncertain = line.page == 0 and size <= MAX_BLOB_BYTES and not can_count()
         single = Path(self._folder.name) / "page.pdf"
         is_pdf = paged_suffix_of(path) in PDF_SUFFIXES
-        if is_pdf and not uncertain and self._pdf_pages.take(path, line.page, single):
-            data = single.read_bytes() if single.stat().st_size <= blobs.MAX_BLOB_BYTES else None
+        if is_pdf and not uncertain and self._pdf_pages.take(path, line.page, single, PATIENCE_S):
+            data = single.read_bytes() if single.stat().st_size <= MAX_BLOB_BYTES else None
             single.unlink()
             if data is not None:
                 return Parcel(line, data, 0, None, alone=True)
-        if size > blobs.MAX_BLOB_BYTES:
+        if size > MAX_BLOB_BYTES:
             raise CannotSendError(
                 "TooLarge",
-                f"{line.image}: {size / 1e6:.0f} MB, more than the {blobs.MAX_BLOB_BYTES >> 20} MB that travel through "
+                f"{line.image}: {size / 1e6:.0f} MB, more than the {MAX_BLOB_BYTES >> 20} MB that travel through "
                 "Redis; use --shrink, or --transfer uri with a shared folder or s3://",
             )
         return Parcel(line, path.read_bytes(), line.page, None)
 
 
 @contextmanager
-def uploader_of(ledger: Ledger, request: JobRequest, epoch: str) -> Iterator[Uploader | None]:
+def uploader_of(ledger: Ledger, folder: OutputFolder, request: JobRequest, epoch: str) -> Iterator[Uploader | None]:
     """What uploads a job's pages, None if workers open them themselves."""
     if request.transfer != "redis":
         yield None
@@ -248,6 +256,7 @@ def uploader_of(ledger: Ledger, request: JobRequest, epoch: str) -> Iterator[Upl
         shrink=request.shrink,
         options=request.options,
         epoch=epoch,
+        roots=folder.source_roots(),
     ) as uploader:
         yield uploader
 

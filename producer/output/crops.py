@@ -44,6 +44,7 @@ class Cutter:
     def __exit__(self, *details: object) -> None:
         """End the process and remove temporary files."""
         self._child.stop(kill=details[0] is not None)
+        self._storage.close()
         self._spool.cleanup()
 
     def cut(self, uri: str, record: ImageRecord, folder: Path, names: list[str]) -> str:

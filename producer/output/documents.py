@@ -11,6 +11,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing
 from itertools import chain
 from pathlib import Path, PurePosixPath
 
@@ -146,8 +147,7 @@ def _yolo_lines(record: ImageRecord) -> Iterator[str]:
 
 
 def _write_pdfs(writer: _Writer, documents: Iterable[Iterable[ImageRecord]], roots: tuple[Path, ...]) -> None:
-    with PdfWriter() as process:
-        storage = originals(roots, process.spool)
+    with PdfWriter() as process, closing(originals(roots, process.spool)) as storage:
         for pages in documents:
             pages = iter(pages)
             first = next(pages)

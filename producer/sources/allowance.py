@@ -1,4 +1,4 @@
-"""What one archive may cost in all: without it, each of a million small members begins the patience with it anew.
+"""What one archive may cost in all (all of a job: `scan_time`). Else each of a million members began the patience anew.
 
 A member of 254 MB of zeros behind ``%PDF`` takes 260 KB of a zip, and three seconds to count. A zip of 1 GiB held 4,000
 of them, and all other scans of the page for three hours.
@@ -6,6 +6,7 @@ of them, and all other scans of the page for three hours.
 
 from __future__ import annotations
 
+import math
 import time
 
 from producer.errors import CannotCountError
@@ -34,14 +35,15 @@ class Allowance:
     be counted has: its worker says how many there are.
     """
 
-    def __init__(self, archive_bytes: int) -> None:
+    def __init__(self, archive_bytes: int, counting_s: float = math.inf) -> None:
         """Begin.
 
         Args:
             archive_bytes: its size.
+            counting_s: what its scan has left for counting.
         """
         mib = archive_bytes / (1 << 20)
-        self._counting_s = COUNTING_S + COUNTING_S_PER_MIB * mib
+        self._counting_s = min(counting_s, COUNTING_S + COUNTING_S_PER_MIB * mib)
         self._bytes = COUNTED_BYTES + COUNTED_RATIO * archive_bytes
         self._ends_at = time.process_time() + self._counting_s + READING_S + READING_S_PER_MIB * mib
         self._begun: float | None = None

@@ -20,7 +20,7 @@ from detector.images.suffixes import PAGED_SUFFIXES
 from detector.images.tiff import COUNTED, BrokenTiffError, read_directories
 from producer.bounds import BELIEVED_PAGES, MOST_PAGES_OF_A_FILE
 from producer.errors import NO_MORE, UNCOUNTED, CannotCountError, MissingPagesError
-from worker.broker.blobs import MAX_BLOB_BYTES
+from worker.messages import MAX_BLOB_BYTES
 
 # pypdf reports every oddity of a sloppy PDF; what cannot be counted ends as a failed record that says so.
 logging.getLogger("pypdf").setLevel(logging.CRITICAL)

@@ -17,7 +17,6 @@ import redis
 from celery import Celery
 from kombu.exceptions import OperationalError
 
-from producer.archive_process.limited_readers import limited_readers
 from producer.errors import ProducerError
 from producer.job.collect import AlreadyCollectingError, Collector
 from producer.job.feed import Feeder
@@ -31,8 +30,10 @@ from producer.sources.passed_over import PassedOver, in_words
 from producer.sources.readers import Readers
 from producer.sources.remote import scan_everything
 from producer.sources.scan import FoundPage
+from producer.sources.scan_time import ScanTime
 from producer.web.addresses import may_read
 from producer.web.bounds.attempts import counted_attempt
+from producer.web.bounds.scan_turns import ScanTurns
 from producer.web.store import Store, WebJob
 from worker.errors import WorkerError
 from worker.ledger.ledger import Ledger, chunked
@@ -42,7 +43,6 @@ from worker.storage.spool import MachineFault
 logger = logging.getLogger("ocrfleet.web")
 JOBS_AT_A_TIME = 16
 QUICK_JOBS_AT_A_TIME = 32
-QUICK_SCANS_AT_A_TIME = 4  # a PDF's pages are counted by a process, 45 MB of an ordinary one
 SCANNING = "it looked for pages in these files"
 AGAIN_AFTER_S = 3.0
 WORKERS_LOOK_S = 2.0
@@ -139,7 +139,7 @@ class Runner:
             True: ThreadPoolExecutor(QUICK_JOBS_AT_A_TIME, "quick-job"),
         }
         # A zip of 10,000 files costs 6 MB while it is read; eight at a time took 50 MB more than one after the other.
-        self._scanning = {False: threading.Semaphore(), True: threading.Semaphore(QUICK_SCANS_AT_A_TIME)}
+        self._scans = ScanTurns()
         self._feeding = threading.Lock()
         self._alive, self._alive_at = 0, float("-inf")
 
@@ -293,9 +293,13 @@ class Runner:
             JobRequest(job=name, sources=sources, limit_side=job.limit_side, transfer=self._transfer, report=False)
         )
 
-        passed = PassedOver()
+        passed, warnings = PassedOver(), list(running.progress.warnings)
 
-        def pages(readers: Readers) -> Iterator[FoundPage]:
+        def look_up() -> None:
+            if self._should_stop(running):
+                raise _Stopped
+
+        def pages(readers: Readers, scan_time: ScanTime) -> Iterator[FoundPage]:
             for found in scan_everything(
                 sources,
                 readers,
@@ -303,34 +307,23 @@ class Runner:
                 warn=running.progress.warn,
                 passed=passed,
             ):
-                if self._should_stop(running):
-                    raise _Stopped
+                look_up()
+                scan_time.check_turn()
                 if not job.sources or may_read(found.uri, self._roots):
                     yield found
 
-        with (
-            self._turn(running, quick=job.quick),
-            counted_attempt(folder.private / "scanning", SCANNING),
-            limited_readers() as readers,
-        ):
+        def scan(readers: Readers, scan_time: ScanTime) -> int:
+            passed.counts.clear()
+            running.progress.warnings[:] = warnings
             running.progress.phase = "counting pages"
-            total = write_manifest(pages(readers), folder.manifest, check=self._check)
+            with counted_attempt(folder.private / "scanning", SCANNING):
+                return write_manifest(pages(readers, scan_time), folder.manifest, check=self._check)
+
+        total = self._scans.run(scan, quick=job.quick, look_up=look_up)
         folder.save_passed_over(passed.counts)
         if said := in_words(passed.counts):
             running.progress.note(said)
         return total
-
-    @contextmanager
-    def _turn(self, running: Running, *, quick: bool) -> Iterator[None]:
-        """One long scan at a time, and a few quick ones."""
-        turns = self._scanning[quick]
-        while not turns.acquire(timeout=0.5):
-            if self._should_stop(running):
-                raise _Stopped
-        try:
-            yield
-        finally:
-            turns.release()
 
     @contextmanager
     def _uploader(self, name: str, job: WebJob, epoch: str) -> Iterator[Uploader | None]:
@@ -338,8 +331,13 @@ class Runner:
         if self._transfer == "uri" or job.sources:
             yield None
             return
-        uploader = Uploader(
-            self._ledger, name, limit_side=job.limit_side, shrink=False, epoch=epoch, options=job.options
-        )
-        with uploader:
+        with Uploader(
+            self._ledger,
+            name,
+            limit_side=job.limit_side,
+            shrink=False,
+            epoch=epoch,
+            options=job.options,
+            roots=self._store.folder(name).source_roots(),
+        ) as uploader:
             yield uploader

@@ -21,7 +21,7 @@ from celery import Celery
 from producer.fleet_job import cancel_job
 from producer.job.begin_again import retry_on_broker
 from producer.job.manifest import read_manifest
-from producer.job.results_file import drop_failed, iter_records, read_lines
+from producer.job.results_file import counts_of, drop_failed, iter_records
 from producer.job.status import StatusRow
 from producer.web.addresses import check_addresses
 from producer.web.problem import Problem, quota_is_used
@@ -202,17 +202,10 @@ class Service:
             answer |= {key: counts[key] for key in ("total", "ok", "failed", "in_flight", "images_per_second")}
             answer["eta_seconds"] = row.eta_seconds if alive and job.state == "open" else None
         elif job.state in ("done", "cancelled"):
-            answer |= self._counted(folder.results)
+            answer |= counts_of(folder.results)
         if job.state == "open" and not alive and state != "preparing":
             answer["phase"] = "waiting for workers: none is alive"
         return answer
-
-    def _counted(self, results: Path) -> dict[str, int]:
-        """The counts of a job that the broker has forgotten, from its results."""
-        if not results.exists():
-            return {"total": 0}
-        states = [line.status for _, line in read_lines(results) if line is not None]
-        return {"total": len(states), "ok": states.count("ok"), "failed": states.count("failed")}
 
     def _row(self, name: str) -> StatusRow | None:
         try:

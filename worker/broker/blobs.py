@@ -21,8 +21,6 @@ from worker.redis_keys import JobKeys, blob_key
 from worker.storage.spool import write_chunks
 
 SCHEME = "redis-blob"
-# Redis takes 512 MB, but it and the producer hold a blob in memory at once; a scan of 80 MP as JPEG has 30 MB.
-MAX_BLOB_BYTES = 64 << 20
 # Workers read piecewise: a 50 MB page must not cost a 256 MB worker 50 MB of Python bytes.
 _CHUNK = 1 << 20
 

@@ -12,8 +12,9 @@ from redis.retry import Retry
 
 from detector.errors import first_line
 from detector.exit_codes import ExitCode
-from worker.broker.short_replies import short_replies
+from worker.broker.short_replies import Bounds, short_replies
 from worker.errors import WorkerError
+from worker.messages import MOST_RECORD_BYTES
 from worker.redis_url import redacted
 from worker.settings import Settings
 
@@ -56,6 +57,7 @@ def connect(settings: Settings, *, patient: bool = False) -> redis.Redis:
             health_check_interval=30,  # NAT boxes of cheap providers drop idle connections silently
             retry=PATIENCE if patient else None,
         )
+        _bound(client, Bounds(value=MOST_RECORD_BYTES))
         _ask(client)
     except (redis.RedisError, OSError, ValueError) as error:  # ValueError: redis-py cannot read the URL
         remedy = "is it running? set OCRFLEET_REDIS_URL=redis://:PASSWORD@HOST:6379/0"
@@ -101,8 +103,14 @@ def impatient(url: str) -> redis.Redis:
     client = redis.Redis.from_url(
         url, socket_connect_timeout=ANSWER_S, socket_timeout=ANSWER_S, health_check_interval=30, **keepalive
     )
-    client.connection_pool.connection_class = short_replies(client.connection_pool.connection_class)
+    _bound(client, Bounds())
     return client
+
+
+def _bound(client: redis.Redis, bounds: Bounds) -> None:
+    """Before it connects: no reply takes more memory than this."""
+    pool = client.connection_pool
+    pool.connection_class = short_replies(pool.connection_class, bounds)
 
 
 def _ask(client: redis.Redis) -> None:

@@ -10,8 +10,8 @@ from collections.abc import Mapping
 
 from celery import Celery
 from kombu import Producer
-from kombu.transport.redis import Channel
 
+from worker.broker.sending import SendingChannel
 from worker.broker.urgent import MARKED, MOST_LOOKED_AT, producer_over
 
 # kombu puts at the left of a list and takes from its right. The new message's place is behind its job's last one, and
@@ -62,7 +62,7 @@ end
 """
 
 
-class InTurnChannel(Channel):
+class InTurnChannel(SendingChannel):
     """kombu's, but for where new messages are put."""
 
     def _put(self, queue: str, message: Mapping[str, object], **options: object) -> None:

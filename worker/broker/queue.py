@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from typing import Any
 
 import msgspec
@@ -14,6 +15,11 @@ from worker.app import DETECT_TASK, IMAGE_QUEUE, UNACKED, UNACKED_INDEX
 from worker.broker.in_turn import in_turn_producer
 from worker.broker.urgent import next_producer
 from worker.messages import ImageTask, split_task_id
+
+MOST_WAITING, LOOKED_AT_ONCE = 1 << 14, 256
+"""Of a queue's messages: looked at in all, where windows have a few hundred, and in one reply."""
+
+MOST_ID = 128  # ours are a job's name of 64 characters and a number
 
 # kombu keeps one list per priority step: the name alone for 0, then name + separator + step.
 QUEUE_LISTS = [IMAGE_QUEUE, *(f"{IMAGE_QUEUE}{Channel.sep}{step}" for step in PRIORITY_STEPS if step)]
@@ -65,11 +71,22 @@ def depth(client: redis.Redis) -> tuple[int, int]:
 
 
 def queued_ids(client: redis.Redis) -> set[str]:
-    """Task ids of all waiting messages. Bounded by the feed window."""
-    pipe = client.pipeline(transaction=False)
-    for name in QUEUE_LISTS:
-        pipe.lrange(name, 0, -1)
-    return {identifier for messages in pipe.execute() for raw in messages if (identifier := _id_of(_read(raw)))}
+    """Task ids of all waiting messages. Bounded by the feed window, and by `MOST_WAITING`."""
+    return {identifier for name in QUEUE_LISTS for raw in _waiting(client, name) if (identifier := _id_of(_read(raw)))}
+
+
+def _some(client: redis.Redis, name: str, start: int) -> list[bytes]:
+    messages: list[bytes] = client.lrange(name, start, start + LOOKED_AT_ONCE - 1)
+    return messages
+
+
+def _waiting(client: redis.Redis, name: str) -> Iterator[bytes]:
+    """The messages of a list. kombu takes from its end and adds at its beginning: none is missed meanwhile."""
+    for start in range(0, MOST_WAITING, LOOKED_AT_ONCE):
+        messages = _some(client, name, start)
+        yield from messages
+        if len(messages) < LOOKED_AT_ONCE:
+            return
 
 
 def unacked_ids(client: redis.Redis) -> dict[str, float]:
@@ -95,9 +112,14 @@ def drop_job(client: redis.Redis, job: str) -> int:
     """Take a cancelled job's waiting messages off the queue. Returns how many."""
     dropped = 0
     for name in QUEUE_LISTS:
-        for raw in client.lrange(name, 0, -1):
-            if _id_of(_read(raw)).rpartition(":")[0] == job:
-                dropped += client.lrem(name, 1, raw)
+        start = 0
+        while start < MOST_WAITING and (messages := _some(client, name, start)):
+            start += len(messages)
+            for raw in messages:
+                if _id_of(_read(raw)).rpartition(":")[0] == job:
+                    removed = client.lrem(name, 1, raw)
+                    dropped += removed
+                    start -= removed  # what follows moved up
     return dropped
 
 
@@ -143,6 +165,7 @@ def _id_in_hand(raw: bytes) -> str:
 def _id_of(message: Any) -> str:
     """The task id in a message's headers, "" for what is not a Celery message."""
     try:
-        return str(message["headers"].get("id") or "")
+        identifier = str(message["headers"].get("id") or "")
     except (TypeError, KeyError, AttributeError):
         return ""
+    return identifier if len(identifier) <= MOST_ID else ""

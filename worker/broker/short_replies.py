@@ -1,14 +1,18 @@
-"""Connections on which no single value that Redis sends takes more memory than a message may.
+"""Connections on which nothing that Redis sends takes more memory than it may: no value, no list, no whole reply.
 
 Whoever may write to a queue may write 512 MB into one element, and BRPOP, which waits, cannot be a script that looks
 first. So the length that stands before each value is looked at as it comes: what is longer is read from the socket in
-pieces and dropped, but for its beginning. It is popped all the same, in one step, and nothing is asked twice.
+pieces and dropped, but for its beginning. It is popped all the same, in one step, and nothing is asked twice. Likewise
+a list: what is beyond its bound is read and dropped, and the next reply is the next command's.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from itertools import takewhile
+from typing import Any, NamedTuple
 
+from redis import ConnectionError as RedisConnectionError
 from redis._parsers import _RESP2Parser, _RESP3Parser
 from redis._parsers.socket import SocketBuffer
 
@@ -16,29 +20,120 @@ MOST_BYTES = (1 << 20) + (128 << 10)
 """A body of 1 MiB (message_shape.py) and its headers; ours take 2 KB. As JSON it may take thirty times that."""
 
 KEPT_BYTES = 8192
+MOST_ENTRIES = 1 << 16
+"""Of a list or map: a window has 256 messages, a large fleet a thousand workers. An entry takes 100 bytes here."""
+
 _PIECE = 1 << 16
+_CUT_LISTS, _LISTS, _MAPS, _VALUES = b"*~", b"*~>", b"%|", b"$=!"
+
+
+class Bounds(NamedTuple):
+    """What one reply may hold.
+
+    Attributes:
+        value: bytes of one value.
+        reply: bytes of all its values together; not less than `value`.
+        entries: of one list or map; never less than a stream's entry has, which is 2.
+    """
+
+    value: int = MOST_BYTES
+    reply: int = (4 << 20) + (64 << 10)
+    entries: int = MOST_ENTRIES
 
 
 class TooLong(bytes):
-    """The first `KEPT_BYTES` of a value that was longer than `MOST_BYTES`."""
+    """The beginning of a value that was longer than its bound.
+
+    Attributes:
+        size: of the whole value, bytes; 0 of one that was crowded out.
+        crowded_out: alone it would have been taken, but others of the same reply came before it: ask for fewer.
+    """
+
+    size: int = 0
+    crowded_out: bool = False
+
+
+_CROWDED_OUT = TooLong()  # one for all: a reply may have thousands
+_CROWDED_OUT.crowded_out = True
 
 
 class _ShortBuffer(SocketBuffer):  # type: ignore[misc]
+    """Gives `TooLong` for a long value, and shorter lists than Redis sends.
+
+    Attributes:
+        surplus: values behind the list whose head was read last that are to be dropped.
+    """
+
+    def __init__(self, bounds: Bounds, *args: Any) -> None:
+        super().__init__(*args)
+        self._bounds = bounds
+        self._torn = False
+        self.begin_reply()
+
+    def begin_reply(self) -> None:
+        """What the reply before took counts no more.
+
+        Raises:
+            redis.ConnectionError: it was given up after some of it had been dropped: where this one begins, nobody
+                can tell.
+        """
+        if self._torn:
+            raise RedisConnectionError("a reply was given up in the middle")
+        self._left = self._bounds.reply
+        self._forgot = False
+        self.surplus = 0
+
+    def rewind(self, pos: int) -> None:
+        self._torn = self._forgot
+        super().rewind(0 if self._forgot else pos)
+
+    def readline(self, *args: Any, **kwargs: Any) -> bytes:
+        line: bytes = super().readline(*args, **kwargs)
+        head = line[:1]
+        if len(line) < 3 or head not in _CUT_LISTS + _MAPS or (count := int(line[1:])) <= self._bounds.entries:
+            return line
+        taken = self._bounds.entries & ~1  # pairs stay pairs
+        self.surplus = (count - taken) * (2 if head in _MAPS else 1)
+        return b"%b%d" % (head, taken)
+
     def read(self, length: int, *args: Any, **kwargs: Any) -> bytes:
-        if length <= MOST_BYTES:
+        if length <= min(self._bounds.value, self._left):
+            self._left -= length
             value: bytes = super().read(length, *args, **kwargs)
+            if length > _PIECE:
+                self._forget()
             return value
-        kept = super().read(KEPT_BYTES - 2, *args, **kwargs)  # which takes two bytes more, the end of a line elsewhere
-        left = length - KEPT_BYTES
+        if length <= self._bounds.value:
+            self._drop(length + 2)
+            return _CROWDED_OUT
+        # super().read takes two bytes more than it gives: elsewhere the end of a line.
+        cut = TooLong(super().read(KEPT_BYTES - 2, *args, **kwargs))
+        cut.size = length
+        self._drop(length + 2 - KEPT_BYTES)
+        return cut
+
+    def skip(self, count: int) -> None:
+        """Drop so many values, whatever is nested in them."""
+        while count:
+            line: bytes = super().readline()
+            head = line[:1]
+            count -= 1
+            if head in _LISTS + _MAPS:
+                count += max(0, int(line[1:])) * (2 if head in _MAPS else 1)
+            elif head in _VALUES:
+                self._drop(int(line[1:]) + 2 if line[1:2] != b"-" else 0)
+            if self._buffer.tell() >= _PIECE:
+                self._forget()
+
+    def _drop(self, left: int) -> None:
         while left > 0:
-            super().read(min(_PIECE, left) - 2, *args, **kwargs)
+            super().read(min(_PIECE, left) - 2)
             left -= min(_PIECE, left)
-            self._forget()
-        super().read(0, *args, **kwargs)
-        return TooLong(kept)
+            if self._buffer.tell() >= _PIECE:
+                self._forget()
 
     def _forget(self) -> None:
-        """Drop what was read; a failure in the middle ends the connection, which then begins anew."""
+        self._forgot = True
         rest = self._buffer.read()
         self._buffer.seek(0)
         self._buffer.truncate()
@@ -49,9 +144,31 @@ class _ShortBuffer(SocketBuffer):  # type: ignore[misc]
 class _Short:
     """Of a parser: its buffer is a `_ShortBuffer`."""
 
+    bounds = Bounds()
+
     def on_connect(self, connection: Any) -> None:
         super().on_connect(connection)  # type: ignore[misc]
-        self._buffer = _ShortBuffer(connection._sock, self.socket_read_size, connection.socket_timeout)  # type: ignore[attr-defined]
+        self._buffer = _ShortBuffer(
+            self.bounds,
+            connection._sock,
+            self.socket_read_size,  # type: ignore[attr-defined]
+            connection.socket_timeout,
+        )
+
+    def read_response(self, *args: Any, **kwargs: Any) -> Any:
+        if self._buffer is not None:
+            self._buffer.begin_reply()
+        return super().read_response(*args, **kwargs)  # type: ignore[misc]
+
+    def _read_response(self, *args: Any, **kwargs: Any) -> Any:
+        """A value and all that is nested in it."""
+        buffer = self._buffer
+        before, buffer.surplus = buffer.surplus, 0
+        value = super()._read_response(*args, **kwargs)  # type: ignore[misc]
+        if buffer.surplus:
+            buffer.skip(buffer.surplus)
+        buffer.surplus = before
+        return value
 
 
 class _Short2(_Short, _RESP2Parser):  # type: ignore[misc]
@@ -62,16 +179,32 @@ class _Short3(_Short, _RESP3Parser):  # type: ignore[misc]
     """Redis' protocol 3; also instead of hiredis, which reads a value whole."""
 
 
-def short_replies(connection_class: type[Any]) -> type[Any]:
-    """A class of connections that gives `TooLong` for a long value.
+def short_replies(connection_class: type[Any], bounds: Bounds | None = None) -> type[Any]:
+    """A class of connections that gives `TooLong` for a long value, and cuts long lists.
 
     Args:
         connection_class: redis-py's: TCP, TLS or socket.
+        bounds: what a reply may hold; default: of messages.
     """
+    taken = bounds or Bounds()
+    parsers = {is_3: type("Parser", (base,), {"bounds": taken}) for is_3, base in ((False, _Short2), (True, _Short3))}
 
     class Short(connection_class):  # type: ignore[misc]
         def set_parser(self, parser_class: type[Any]) -> None:
-            is_3 = self.protocol == 3 or issubclass(parser_class, _RESP3Parser)
-            super().set_parser(_Short3 if is_3 else _Short2)
+            super().set_parser(parsers[self.protocol == 3 or issubclass(parser_class, _RESP3Parser)])
 
     return Short
+
+
+def that_fit(entries: Sequence[tuple[bytes, dict[bytes, bytes]]]) -> list[tuple[bytes, dict[bytes, bytes]]]:
+    """Of a stream's entries those before the first that was left out for them; that one, if it is the very first.
+
+    The caller asks for the rest again, with fewer at a time.
+    """
+    fitting = list(takewhile(_is_whole, entries))
+    return fitting or list(entries[:1])
+
+
+def _is_whole(entry: tuple[bytes, dict[bytes, bytes]]) -> bool:
+    name, fields = entry
+    return not any(isinstance(value, TooLong) and value.crowded_out for value in (name, *fields, *fields.values()))

@@ -8,7 +8,8 @@ from functools import cache
 
 from celery import Celery
 from kombu import Connection, Producer
-from kombu.transport.redis import Channel
+
+from worker.broker.sending import SendingChannel
 
 MARK = "ocrfleet_urgent"
 """A property of urgent messages; kombu hands properties on that it does not know."""
@@ -31,7 +32,7 @@ for place = first, #tail do redis.call('RPUSH', KEYS[1], tail[place]) end
 """
 
 
-class NextChannel(Channel):
+class NextChannel(SendingChannel):
     """kombu's, but for where new messages are put."""
 
     def _put(self, queue: str, message: Mapping[str, object], **options: object) -> None:
@@ -54,7 +55,7 @@ def next_producer(app: Celery, url: str) -> Producer:
 
 
 @cache
-def producer_over(channel: type[Channel], app: Celery, url: str) -> Producer:
+def producer_over(channel: type[SendingChannel], app: Celery, url: str) -> Producer:
     """What sends over such a channel; one connection, kept."""
     connection: Connection = app.connection_for_write()
     connection.transport.Channel = channel

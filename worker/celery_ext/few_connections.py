@@ -11,15 +11,14 @@ from collections.abc import Callable
 from typing import Any
 
 from kombu import Connection
-from kombu.transport import redis as kombu_redis
 from redis import ConnectionPool, Redis
 
 from worker.app import app
 from worker.broker.connection import impatient
-from worker.broker.short_replies import short_replies
+from worker.broker.sending import SendingChannel
 
 
-class ThriftyChannel(kombu_redis.Channel):
+class ThriftyChannel(SendingChannel):
     """What is said over any channel of this process goes over one connection; only those that wait have their own."""
 
     @property
@@ -31,11 +30,6 @@ class ThriftyChannel(kombu_redis.Channel):
             # Where kombu makes a pool, it also does this.
             self.keyprefix_fanout = self.keyprefix_fanout.format(db=shared.connection_kwargs.get("db") or 0)
         return shared
-
-    def _connparams(self, asynchronous: bool = False) -> dict[str, Any]:
-        """For messages and broadcasts: what strangers wrote, of any length."""
-        params: dict[str, Any] = super()._connparams(asynchronous)
-        return {**params, "connection_class": short_replies(params["connection_class"])}
 
     @property
     def client(self) -> Redis:

@@ -75,4 +75,4 @@ def record_dead_letter(ledger: Ledger, record: ImageRecord, *, epoch: str = "") 
 
 def latest_dead_letters(client: redis.Redis, count: int = KEEP) -> list[bytes]:
     """The latest dead letters as record JSON, newest first."""
-    return [fields[b"record"] for _, fields in client.xrevrange(DEAD_KEY, count=count)]
+    return [fields.get(b"record", b"") for _, fields in client.xrevrange(DEAD_KEY, count=count)]

@@ -53,6 +53,7 @@ from worker.settings import LEASE_S
 __all__ = ["ANY_EPOCH", "Begin", "JobReplacedError", "JobStatus", "Ledger", "chunked"]
 
 STATE_CHUNK = 1 << 20
+MOST_JOBS = 50_000  # less than a reply may hold (short_replies.py)
 _SCRIPTS = (
     "CREATE",
     "FEED",
@@ -289,8 +290,8 @@ class Ledger:
         )  # fmt: skip
 
     def jobs(self) -> list[str]:
-        """Names of all jobs whose keys still live, oldest first."""
-        names = [name.decode(errors="replace") for name in self.client.zrange(JOBS_KEY, 0, -1)]
+        """Names of all jobs whose keys still live, oldest first; of the `MOST_JOBS` newest."""
+        names = [name.decode(errors="replace") for name in self.client.zrange(JOBS_KEY, -MOST_JOBS, -1)]
         return [name for name in names if self.client.exists(JobKeys.of(name).job)]
 
     def pages_in_state(self, job: str, letters: bytes) -> Iterator[int]:

@@ -126,11 +126,16 @@ Note = TypeVar("Note", WorkerNote, ImageNote)
 def _notes(client: redis.Redis, key: str, kind: type[Note]) -> dict[str, Note]:
     """What can be read: a worker of another version, or a stranger, must not hide all the others."""
     notes: dict[str, Note] = {}
+    unreadable = 0
     for name, data in client.hgetall(key).items():
         try:
             notes[name.decode()] = msgspec.json.decode(data, type=kind)
         except UNREADABLE as error:
-            logger.warning("%s: the note of %r cannot be read (%s)", key, name, error)
+            unreadable += 1
+            if unreadable <= 3:  # a stranger may leave thousands
+                logger.warning("%s: the note of %.100r cannot be read (%s)", key, name, error)
+    if unreadable > 3:
+        logger.warning("%s: %d notes cannot be read", key, unreadable)
     return notes
 
 

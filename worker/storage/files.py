@@ -15,7 +15,6 @@ import os
 import shutil
 import tarfile
 import tempfile
-import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -27,6 +26,7 @@ from worker.storage.archive_errors import BROKEN_ARCHIVE, member_error
 from worker.storage.sevenzip import SevenZipCursor
 from worker.storage.spool import SPOOL_PREFIX, machine_faults, make_private, raise_machine_fault, write_chunks
 from worker.storage.tars import open_tar
+from worker.storage.zips import ZipCursor
 
 # A zip bomb must not fill the disk of a 10 GB machine. 80 MP of 16-bit RGB are 480 MB.
 MAX_MEMBER_BYTES = 1 << 30
@@ -74,7 +74,7 @@ class Storage:
         self.make_spool = make_spool
         self.outside = outside
         self._cursors: dict[str, _Cursor] = {
-            "zip+file": _ZipCursor(),
+            "zip+file": ZipCursor(),
             "tar+file": _TarCursor(),
             "sevenzip+file": SevenZipCursor(MAX_MEMBER_BYTES),
         }
@@ -98,21 +98,17 @@ class Storage:
             member = unquote_to_bytes(urlsplit(uri).fragment)
             copy = self._spool_file(member)
             try:
-                try:
-                    self._extract(scheme, archive, os.fsdecode(member), copy)
-                except BROKEN_ARCHIVE as error:
-                    raise_machine_fault(error, archive)
-                    raise member_error(error, os.fsdecode(member), archive) from None
+                self.extract(scheme, archive, os.fsdecode(member), copy)
                 yield copy
             finally:
-                copy.unlink(missing_ok=True)
+                self._put_away(copy)
         elif scheme in self.fetchers:
             copy = self._spool_file(b"")
             try:
                 self.fetchers[scheme](uri, copy)
                 yield copy
             finally:
-                copy.unlink(missing_ok=True)
+                self._put_away(copy)
         else:
             known = ", ".join(("file", *_ARCHIVES, *self.fetchers))
             raise UnsupportedFormat(f"cannot open {scheme}:// (known: {known})")
@@ -134,23 +130,41 @@ class Storage:
         return real
 
     def _spool_file(self, member: bytes) -> Path:
-        suffix = Path(os.fsdecode(member)).suffix
-        if not (suffix.isascii() and suffix[1:].isalnum() and len(suffix) < 16):
-            suffix = ""  # a member may be called anything; no file system may be asked to take it
         with machine_faults(self.spool):
             self.make_spool(self.spool)
-            handle, name = tempfile.mkstemp(prefix=SPOOL_PREFIX, suffix=suffix, dir=self.spool)
+            handle, name = tempfile.mkstemp(prefix=SPOOL_PREFIX, suffix=suffix_of(member), dir=self.spool)
             os.close(handle)
         return Path(name)
 
-    def _extract(self, scheme: str, archive: Path, member: str, copy: Path) -> None:
+    def _put_away(self, copy: Path) -> None:
+        copy.unlink(missing_ok=True)
+
+    def extract(self, scheme: str, archive: Path, member: str, copy: Path) -> None:
+        """Copy a member of an archive to a file.
+
+        Raises:
+            NotFound, UnsupportedFormat, CorruptImage, TooLarge, MachineFault: as for `open`.
+        """
         cursor = self._cursors[scheme]
         try:
             with cursor.open_member(archive, member) as source:
                 write_chunks(_bounded(source, member), copy)
-        except OSError:
-            cursor.close()  # a handle that a network folder has given up must not be kept
-            raise
+        except BROKEN_ARCHIVE as error:
+            if isinstance(error, OSError):
+                cursor.close()  # a handle that a network folder has given up must not be kept
+            raise_machine_fault(error, archive)
+            raise member_error(error, member, archive) from None
+
+    def close(self) -> None:
+        """Let go of all archives."""
+        for cursor in self._cursors.values():
+            cursor.close()
+
+
+def suffix_of(member: bytes) -> str:
+    """The suffix that a copy of a member gets; a member may be called anything, and no file system must take that."""
+    suffix = Path(os.fsdecode(member)).suffix
+    return suffix if suffix.isascii() and suffix[1:].isalnum() and len(suffix) < 16 else ""
 
 
 def _bounded(source: IO[bytes], member: str) -> Iterator[bytes]:
@@ -173,33 +187,6 @@ class _Cursor(Protocol):
     def open_member(self, archive: Path, member: str) -> IO[bytes]: ...
 
     def close(self) -> None: ...
-
-
-class _ZipCursor:
-    """Keeps the last zip open: its directory, 600 bytes a member, is read once and not again for each page."""
-
-    def __init__(self) -> None:
-        self._identity: _Identity | None = None
-        self._zip: zipfile.ZipFile | None = None
-
-    def open_member(self, archive: Path, member: str) -> IO[bytes]:
-        opened = self._opened(archive)
-        try:
-            return opened.open(opened.getinfo(member))
-        except KeyError:
-            raise NotFound(f"no member {member!r} in {archive}") from None
-
-    def _opened(self, archive: Path) -> zipfile.ZipFile:
-        identity = _identity(archive)
-        if self._zip is None or self._identity != identity:
-            self.close()  # before the next: two directories at once would be twice the memory
-            self._zip, self._identity = zipfile.ZipFile(archive), identity
-        return self._zip
-
-    def close(self) -> None:
-        if self._zip is not None:
-            self._zip.close()
-            self._zip = None
 
 
 class _TarCursor:

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import msgspec
 import pytest
 from PIL import Image
 
 from producer.detector_process.draw import OverlayProcess
-from producer.job.manifest import write_manifest
+from producer.job.manifest import ManifestLine, write_manifest
 from producer.job.output_folder import JobRequest, OutputFolder
+from producer.job.upload import CannotSendError, Uploader
 from producer.output.formats import export_results
 from producer.sources.scan import FoundPage
+from tests.processes import command
 from tests.producer.records import BOX, ok, write_results
+from worker.ledger.ledger import Ledger
 from worker.messages import BoxRecord
+from worker.redis_keys import JobKeys
 
 
 def job(tmp_path: Path, *, follow_links: bool = False, sources: tuple[str, ...] = ("in",)) -> Path:
@@ -73,3 +78,35 @@ def test_roots(sources: list[str], roots: list[str], tmp_path: Path) -> None:
     assert out.source_roots() == ()
     out.save_request(JobRequest(job="j", sources=named))
     assert out.source_roots() == tuple(tmp_path / root for root in roots)
+
+
+@pytest.mark.parametrize("follow_links", [False, True])
+def test_none_is_sent(follow_links: bool, ledger: Ledger, tmp_path: Path) -> None:
+    """Before: `--transfer redis` sent it to whoever has the broker's password."""
+    out = OutputFolder(job(tmp_path, follow_links=follow_links))
+    line = ManifestLine(0, "a.png", (tmp_path / "in" / "a.png").as_uri(), 0)
+    with Uploader(ledger, "j", limit_side=640, shrink=False, roots=out.source_roots()) as uploader:
+        if follow_links:
+            assert uploader.pack(line).data == (tmp_path / "secret.png").read_bytes()
+        else:
+            with pytest.raises(CannotSendError, match=r"outside the allowed roots .*--follow-links") as refused:
+                uploader.pack(line)
+            assert refused.value.type == "NotFound"
+
+
+def test_a_fleets_job_knows_its_sources(environment: dict[str, str], ledger: Ledger, tmp_path: Path) -> None:
+    folder = tmp_path / "in"
+    folder.mkdir()
+    Image.new("RGB", (64, 64)).save(tmp_path / "secret.png")
+    Image.new("RGB", (64, 64)).save(folder / "a.png")
+    (folder / "b.png").write_bytes((folder / "a.png").read_bytes())
+    common = ("ocr-producer", "enqueue", folder, "--job", "j", "--transfer", "redis")
+    assert command(environment, *common).returncode == 0
+    assert command(environment, "ocr-producer", "cancel", "j").returncode == 0
+    (folder / "b.png").unlink()
+    (folder / "b.png").symlink_to(tmp_path / "secret.png")
+    assert command(environment, "ocr-producer", "resume", "j").returncode in (0, 1)
+    records = [msgspec.json.decode(fields[b"record"]) for _, fields in ledger.client.xrange(JobKeys.of("j").results)]
+    assert [record["index"] for record in records] == [1] and "outside the allowed roots" in records[0]["error"][
+        "message"
+    ]

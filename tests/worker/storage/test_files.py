@@ -13,7 +13,7 @@ from urllib.parse import quote
 import pytest
 
 from detector.errors import CorruptImage, NotFound, TooLarge, UnsupportedFormat
-from worker.storage import Storage
+from worker.storage import Storage, zips
 from worker.storage import files as storage_module
 
 
@@ -129,11 +129,11 @@ def test_a_whole_tar_in_order_is_read_once(store: Storage, inbox: Path, monkeypa
 
 def test_a_zips_directory_is_read_once(store: Storage, inbox: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     opened: list[str] = []
-    begin = zipfile.ZipFile.__init__
+    begin = zips._Index.__init__
 
-    def counted(self: zipfile.ZipFile, file: Path, *arguments: Any, **options: Any) -> None:
-        opened.append(Path(file).name)
-        begin(self, file, *arguments, **options)
+    def counted(self: Any, file: Any, archive: Path) -> None:
+        opened.append(archive.name)
+        begin(self, file, archive)
 
     def write(name: str, content: bytes) -> None:
         with zipfile.ZipFile(inbox / name, "w") as archive:
@@ -146,7 +146,7 @@ def test_a_zips_directory_is_read_once(store: Storage, inbox: Path, monkeypatch:
 
     write("a.zip", b"first")
     write("b.zip", b"second")
-    monkeypatch.setattr(zipfile.ZipFile, "__init__", counted)
+    monkeypatch.setattr(zips._Index, "__init__", counted)
     assert {read("a.zip", number) for number in range(5)} == {b"first"}
     assert opened == ["a.zip"]
     assert read("b.zip", 0) == b"second" and read("a.zip", 0) == b"first"

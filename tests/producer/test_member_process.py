@@ -1,0 +1,227 @@
+"""Members of strangers' archives are fetched by a few processes with limits, whoever opens the pages again."""
+
+from __future__ import annotations
+
+import io
+import lzma
+import struct
+import subprocess
+import sys
+import tarfile
+import time
+import zipfile
+from collections.abc import Iterator
+from contextlib import ExitStack, closing
+from pathlib import Path
+
+import psutil
+import pytest
+from pypdf import PdfReader
+
+from detector.errors import CorruptImage, ImageError, NotFound, TooLarge, UnsupportedFormat
+from detector.memory import peak_rss_mb
+from producer.detector_process import member_fetcher
+from producer.detector_process.member_fetcher import AT_ONCE, NotYetError, ProducerStorage
+from producer.job import upload
+from producer.job.manifest import ManifestLine
+from tests.archives import write_7z
+from tests.hostile import long_name_tar, many_entries_zip, slow_tar_xz
+from tests.producer.records import pdf
+from tests.worker.storage.test_files import uri
+from worker.ledger.ledger import Ledger
+
+MEMBERS = {f"{number}.jpg": bytes([number]) * 50_000 for number in range(9)}
+
+
+@pytest.fixture
+def storage(tmp_path: Path) -> Iterator[ProducerStorage]:
+    with closing(ProducerStorage((), tmp_path / "spool")) as opened:
+        yield opened
+
+
+def read(storage: ProducerStorage, path: Path, name: str, scheme: str = "zip+file") -> bytes:
+    with storage.open(uri(path, scheme, name.encode())) as opened:
+        return opened.read_bytes()
+
+
+def processes() -> list[psutil.Process]:
+    return [
+        child
+        for child in psutil.Process().children()
+        if child.status() != psutil.STATUS_ZOMBIE and "producer.detector_process.members" in child.cmdline()
+    ]
+
+
+def write_zip(path: Path, members: dict[str, bytes]) -> None:
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as bundle:
+        for name, data in members.items():
+            bundle.writestr(name, data)
+
+
+def write_tar(path: Path, members: dict[str, bytes]) -> None:
+    with tarfile.open(path, "w:gz") as bundle:
+        for name, data in members.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(data)
+            bundle.addfile(info, io.BytesIO(data))
+
+
+def test_members_in_any_order_and_what_is_wrong_with_others(storage: ProducerStorage, tmp_path: Path) -> None:
+    for write, scheme in ((write_zip, "zip+file"), (write_tar, "tar+file"), (write_7z, "sevenzip+file")):
+        path = tmp_path / f"a.{scheme}"
+        write(path, MEMBERS)
+        for name in ("0.jpg", "7.jpg", "7.jpg", "2.jpg", "8.jpg"):
+            assert read(storage, path, name, scheme) == MEMBERS[name]
+        with pytest.raises(NotFound, match=r"no member 'no\.jpg'"):
+            read(storage, path, "no.jpg", scheme)
+        path.write_bytes(path.read_bytes()[:-2000] if scheme != "zip+file" else b"PK")
+        with pytest.raises(CorruptImage):
+            read(storage, path, "8.jpg", scheme)
+    with pytest.raises(NotFound, match="no such file"):
+        read(storage, tmp_path / "gone.zip", "8.jpg")
+    (child,) = processes()
+    storage.close()
+    assert not child.is_running() or child.status() == psutil.STATUS_ZOMBIE
+    assert not [path for path in (tmp_path / "spool").iterdir() if path.stem != "member"]
+
+
+def link_then_long_name(path: Path) -> None:
+    """The link is listed before the name; looking for what it means, one reads on."""
+    link = tarfile.TarInfo("a.jpg")
+    link.type, link.linkname = tarfile.LNKTYPE, "missing.jpg"
+    with lzma.open(path, "wb") as file:
+        file.write(link.tobuf(tarfile.GNU_FORMAT))
+    path.write_bytes(path.read_bytes() + long_name_tar())  # two streams are one
+
+
+def lzma_zip(path: Path, size: int = 300 << 20) -> None:
+    """A member that asks for a dictionary as large as itself."""
+    filters = [{"id": lzma.FILTER_LZMA1, "dict_size": 1 << 30, "preset": 0}]
+    packer = lzma.LZMACompressor(lzma.FORMAT_RAW, filters=[{**filters[0], "dict_size": 1 << 16}])
+    data = b"".join(packer.compress(bytes(1 << 20)) for _ in range(size >> 20)) + packer.flush()
+    properties = bytes([0x5D]) + struct.pack("<L", 1 << 30)
+    body = struct.pack("<BBH", 9, 4, 5) + properties + data
+    head = struct.pack("<5H3L2H", 20, 0, 14, 0, 0, 0, len(body), size, 5, 0)
+    local = b"PK\3\4" + head + b"a.jpg" + body
+    entry = b"PK\1\2" + struct.pack("<H", 20) + head + struct.pack("<3H2L", 0, 0, 0, 0, 0) + b"a.jpg"
+    path.write_bytes(local + entry + struct.pack("<4s4H2LH", b"PK\5\6", 0, 0, 1, 1, len(entry), len(local), 0))
+
+
+@pytest.mark.parametrize(
+    ("make", "scheme", "member"),
+    [(link_then_long_name, "tar+file", "missing.jpg"), (lzma_zip, "zip+file", "a.jpg")],
+)
+def test_what_an_archive_allocates_is_not_ours(
+    make: object, scheme: str, member: str, storage: ProducerStorage, tmp_path: Path
+) -> None:
+    """Before: 1.5 GB and 0.4 GB in the page's or producer's own process."""
+    make(tmp_path / "a")  # type: ignore[operator]
+    before = psutil.Process().memory_info().rss
+    with pytest.raises(TooLarge, match="cannot be unpacked within 192 MiB"):
+        read(storage, tmp_path / "a", member, scheme)
+    assert psutil.Process().memory_info().rss - before < 8 << 20 and peak_rss_mb() < 2000
+    (child,) = processes()
+    status = Path(f"/proc/{child.pid}/status").read_text()
+    peak = next(int(line.split()[1]) >> 10 for line in status.splitlines() if line.startswith("VmHWM"))
+    assert peak < 192 + 64
+    write_zip(tmp_path / "good.zip", MEMBERS)
+    assert read(storage, tmp_path / "good.zip", "3.jpg") == MEMBERS["3.jpg"], "and it goes on"
+
+
+def test_many_jobs_with_huge_zips(tmp_path: Path) -> None:
+    """Before: 0.4 KB a member in this process for each, 100 MB here."""
+    many_entries_zip(tmp_path / "a.zip", 60_000)
+    before = psutil.Process().memory_info().rss
+    with ExitStack() as stack:
+        jobs = [stack.enter_context(closing(ProducerStorage((), tmp_path / f"{number}"))) for number in range(AT_ONCE)]
+        for storage in jobs:
+            assert read(storage, tmp_path / "a.zip", "0.jpg") == b""
+        held = [child.memory_info().rss >> 20 for child in processes()]
+        assert len(held) == AT_ONCE and max(held) < 40
+        assert psutil.Process().memory_info().rss - before < 8 << 20
+    assert not processes()
+
+
+def test_a_slow_archive_keeps_nobody_waiting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before: the thread that fed pages unpacked 512 GB, in its turn of all jobs."""
+    monkeypatch.setattr(member_fetcher, "MEMBER_S", 0.5)
+    monkeypatch.setattr(member_fetcher, "MEMBER_S_PER_MIB", 0.0)
+    (tmp_path / "slow.tar.xz").write_bytes(slow_tar_xz())
+    write_zip(tmp_path / "good.zip", MEMBERS)
+    with ExitStack() as stack:
+        slow, good = (stack.enter_context(closing(ProducerStorage((), tmp_path / name))) for name in "sg")
+        slow.patience_s = 0.1
+        for _ in range(2):  # times out, then is refused for good
+            began = time.monotonic()
+            with pytest.raises(NotYetError):
+                read(slow, tmp_path / "slow.tar.xz", "x.jpg", "tar+file")
+            assert time.monotonic() - began < 0.5
+            assert read(good, tmp_path / "good.zip", "1.jpg") == MEMBERS["1.jpg"]
+            slow.patience_s = 5.0
+            with pytest.raises(TooLarge, match=r"was not unpacked within 0\.5 s"):
+                read(slow, tmp_path / "slow.tar.xz", "x.jpg", "tar+file")
+            slow.patience_s = 0.1
+        with pytest.raises(TooLarge, match="takes too long to unpack"):
+            read(slow, tmp_path / "slow.tar.xz", "y.jpg", "tar+file")
+
+
+@pytest.mark.parametrize("in_a_zip", [False, True])
+def test_a_slow_page_of_a_pdf_keeps_nobody_waiting(
+    in_a_zip: bool, ledger: Ledger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before: 20 s a page, in its turn of all jobs."""
+    monkeypatch.setattr(upload, "PATIENCE_S", 0.0)
+    (tmp_path / "a.pdf").write_bytes(pdf(3))
+    write_zip(tmp_path / "a.zip", {"a.pdf": pdf(3)})
+    place = uri(tmp_path / "a.zip", "zip+file", b"a.pdf") if in_a_zip else (tmp_path / "a.pdf").as_uri()
+    with upload.Uploader(ledger, "j", limit_side=640, shrink=False) as uploader:
+        waited, parcels = 0, []
+        deadline = time.monotonic() + 20
+        while len(parcels) < 2 and time.monotonic() < deadline:
+            try:
+                parcels.append(uploader.pack(ManifestLine(len(parcels) + 1, "a.pdf", place, len(parcels) + 1)))
+            except NotYetError:
+                waited += 1
+                time.sleep(0.02)
+        assert waited and [(parcel.alone, parcel.page) for parcel in parcels] == [(True, 0)] * 2
+        assert all(len(PdfReader(io.BytesIO(parcel.data)).pages) == 1 for parcel in parcels)
+
+
+def test_more_jobs_than_processes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each is served in its turn, also where others have asked and do not come for the answer."""
+    monkeypatch.setattr(member_fetcher, "HOLD_S", 0.1)
+    monkeypatch.setattr(member_fetcher, "ABANDONED_S", 0.3)
+    (tmp_path / "slow.tar.xz").write_bytes(slow_tar_xz())
+    write_zip(tmp_path / "good.zip", MEMBERS)
+    with ExitStack() as stack:
+        jobs = [stack.enter_context(closing(ProducerStorage((), tmp_path / str(n)))) for n in range(AT_ONCE + 2)]
+        for job in jobs:
+            job.patience_s = 0.0
+        for job in jobs[:AT_ONCE]:
+            with pytest.raises(NotYetError):
+                read(job, tmp_path / "slow.tar.xz", "x.jpg", "tar+file")
+        with pytest.raises(NotYetError):
+            read(jobs[-1], tmp_path / "good.zip", "1.jpg")
+        time.sleep(0.35)
+        for job in (*jobs[-2:], jobs[0]):
+            job.patience_s = 5.0
+            assert read(job, tmp_path / "good.zip", "2.jpg") == MEMBERS["2.jpg"]
+            assert len(processes()) <= AT_ONCE
+
+
+@pytest.mark.parametrize(
+    "program",
+    ["producer.detector_process.members", "producer.archive_process.program", "producer.sources.count_pages"],
+)
+def test_no_process_that_opens_archives_loads_redis(program: str) -> None:
+    """10 MB each, several at a time beside the page: with them it was killed at 96 MB."""
+    code = f"import sys, {program}; print(sorted({{'redis', 'celery', 'kombu', 'numpy'}} & sys.modules.keys()))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_errors_have_their_kinds() -> None:
+    kinds = {CorruptImage, NotFound, TooLarge, UnsupportedFormat}
+    assert {kind.type for kind in kinds} == set(member_fetcher._ERRORS) and all(
+        issubclass(k, ImageError) for k in kinds
+    )

@@ -1,0 +1,35 @@
+"""kombu's Redis channel for whoever sends pages: what is in Redis neither fills its memory nor says where they go.
+
+kombu asks a set in Redis at each message which queues it goes to. Whoever has a password may add to it: a member of
+200 MB, or a hundred thousand queues of his own, each of which would get every page.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from kombu.transport import redis as kombu_redis
+
+from worker.app import IMAGE_QUEUE
+from worker.broker.short_replies import short_replies
+
+
+class SendingChannel(kombu_redis.Channel):
+    """Pages go to their one queue; replies are short."""
+
+    def _connparams(self, asynchronous: bool = False) -> dict[str, Any]:
+        """Of every connection kombu makes."""
+        params: dict[str, Any] = super()._connparams(asynchronous)  # type: ignore[no-untyped-call]
+        return {**params, "connection_class": short_replies(params["connection_class"])}
+
+    def _lookup(self, exchange: str, routing_key: str, default: str | None = None) -> list[str]:
+        """The queues of a message; of ours without a question to Redis."""
+        if exchange == routing_key == IMAGE_QUEUE:
+            return [IMAGE_QUEUE]
+        found: list[str] = super()._lookup(exchange, routing_key, default)  # type: ignore[no-untyped-call]
+        return found
+
+
+# For all that a process sends. A worker's main process puts its own in this place (celery_ext/consumer.py).
+if kombu_redis.Transport.Channel is kombu_redis.Channel:
+    kombu_redis.Transport.Channel = SendingChannel
