@@ -16,18 +16,19 @@ from producer.errors import JobInterruptedError, NoSuchJobError, OtherJobError
 from producer.fleet_request import remembered
 from producer.growing.missed_elsewhere import close_gaps, take_over
 from producer.growing.new_pages import look_for_new
+from producer.handover.list_copy import copying, drop_if_complete
 from producer.job.begin_again import adopt
 from producer.job.collect import Collector
 from producer.job.feed import Feeder
 from producer.job.growth import Growth
 from producer.job.interrupt import terminated_like_ctrl_c
-from producer.job.job_epoch import open_job
+from producer.job.job_epoch import is_ours, open_job
 from producer.job.loop import JobLoop
 from producer.job.manifest import count_manifest, make_manifest, read_manifest
 from producer.job.output_folder import JobRequest, OutputFolder, state_folder
 from producer.job.results_file import send_results
 from producer.job.results_owner import owner_of
-from producer.job.upload import Uploader
+from producer.job.upload import uploader_of
 from producer.output.terminal import Progress
 from worker.broker.fitness import refuse_unfit
 from worker.broker.queue import drop_in_hand, drop_job
@@ -111,7 +112,8 @@ def begin_or_continue(folder: OutputFolder, request: JobRequest, ledger: Ledger,
     if not folder.exists():
         if on_broker:
             raise OtherJobError(
-                f"job {job} was enqueued from another machine: choose another --job, or forget it first"
+                f"job {job} was enqueued from another machine: choose another --job, or forget it first; if that "
+                f"machine is lost, `ocr-producer resume {job}` here"
             )
     elif not on_broker and not adopting:  # else the pages must keep their numbers
         # The broker forgot the job (expired, or another broker): the sources are scanned again for a new one.
@@ -171,7 +173,9 @@ def feed_job(
                 if adopted is not None:
                     adopt(ledger, adopted, folder.manifest, owner_of(get_job(ledger, job)))
                 ledger.reopen(job)
-                uploader = stack.enter_context(_uploader(ledger, folder, request, epoch))
+                copy = copying(folder, request, ledger, get_job(ledger, job), progress.warn)
+                copy()  # before the first page: no job has pages on their way and half a list
+                uploader = stack.enter_context(uploader_of(ledger, folder, request, epoch))
                 again = partial(read_manifest, folder.manifest)
                 feeder = Feeder(
                     app,
@@ -186,7 +190,7 @@ def feed_job(
                     urgent=request.urgent,
                 )
                 collector = None
-                growth = Growth(folder.manifest, ledger, job, total)
+                growth = Growth(folder.manifest, ledger, job, total, heir=folder.heir)
                 stack.callback(growth.close)
                 if request.output:
                     owner = owner_of(get_job(ledger, job))
@@ -194,9 +198,9 @@ def feed_job(
                         Collector(ledger, job, folder.results, total, owner=owner, growth=growth)
                     )
                     growth.write()
-                status = JobLoop(
-                    app, ledger, job, progress, feeder, collector, until_fed=not watching, growth=growth
-                ).run()
+                status = JobLoop(app, ledger, job, progress, feeder, collector, not watching, copy, growth).run()
+                if collector is not None:
+                    drop_if_complete(ledger, status, collector.count)
         except KeyboardInterrupt:
             raise JobInterruptedError(f"interrupted: go on with `ocr-producer resume {job}`") from None
         except MachineFault as error:  # of a worker's page it says "failed"; here it is the disk of the user's machine
@@ -215,38 +219,18 @@ def _missed_pages(app: Celery, ledger: Ledger, status: JobStatus) -> Iterator[tu
     folder = state_folder(job)
     if folder.epoch == status.epoch:
         take_over(folder.manifest, ledger, job)
-    if not (folder.exists() and folder.manifest.exists() and count_manifest(folder.manifest) == total):
-        yield None
-        return
-    if folder.epoch != status.epoch:
+    known = folder.exists() and folder.manifest.exists() and count_manifest(folder.manifest) == total
+    if not known or not is_ours(folder, status):
         yield None
         return
     request = folder.request()
-    growth = Growth(folder.manifest, ledger, job, total)
+    growth = Growth(folder.manifest, ledger, job, total, heir=folder.heir)
     try:
-        with _uploader(ledger, folder, request, status.epoch) as uploader:
+        with uploader_of(ledger, folder, request, status.epoch) as uploader:
             limit_side = request.limit_side
             yield growth, Feeder(app, ledger, job, (), limit_side=limit_side, uploader=uploader, epoch=status.epoch)
     finally:
         growth.close()
-
-
-@contextmanager
-def _uploader(ledger: Ledger, folder: OutputFolder, request: JobRequest, epoch: str) -> Iterator[Uploader | None]:
-    """What uploads the job's pages, None if workers open them themselves."""
-    if request.transfer != "redis":
-        yield None
-        return
-    with Uploader(
-        ledger,
-        request.job,
-        limit_side=request.limit_side,
-        shrink=request.shrink,
-        options=request.options,
-        epoch=epoch,
-        roots=folder.source_roots(),
-    ) as uploader:
-        yield uploader
 
 
 def watch_job(app: Celery, ledger: Ledger, job: str, *, quiet: bool) -> JobStatus:
@@ -292,6 +276,9 @@ def collect_job(app: Celery, ledger: Ledger, job: str, results: Path, *, follow:
             with Progress(quiet=quiet) as progress:
                 progress.total = status.total
                 loop = JobLoop(app, ledger, job, progress, feeder, collector, growth=growth)
+                if growth:
+                    folder = state_folder(job)
+                    loop.on_tick = copying(folder, folder.request(), ledger, status, progress.warn)
                 loop.grow([])  # by what was collected before an interruption
                 if follow:
                     loop.run()
@@ -299,6 +286,7 @@ def collect_job(app: Celery, ledger: Ledger, job: str, results: Path, *, follow:
                     while lines := collector.step(block_ms=0):
                         loop.grow(lines)
                         progress.update(collector.count, collector.failed, 0.0, "collecting")
+                    loop.on_tick()
                     if feeder:
                         feeder.step()
                 said = [] if growth else close_gaps(ledger, job, collector)
@@ -308,6 +296,7 @@ def collect_job(app: Celery, ledger: Ledger, job: str, results: Path, *, follow:
             ) from None
         count, failed = collector.count, collector.failed
         total = growth.total if growth else max(status.total, collector.total)
+        drop_if_complete(ledger, get_job(ledger, job), count)
         why = "; ".join(said) if said or count == total else _why_incomplete(ledger, job)
         return Collected(total, count, failed, get_job(ledger, job), collector.refused, why)
 

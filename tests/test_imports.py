@@ -152,6 +152,7 @@ LAYERS = (
     ("producer.archive_process",),
     ("producer.job",),
     ("producer.output", "producer.growing", "producer.fleet_request"),
+    ("producer.handover",),
     ("producer.fleet_job", "producer.fleet_results", "producer.local"),
     ("producer.web", "producer.watch_folder"),
     ("producer.cli",),

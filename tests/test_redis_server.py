@@ -21,6 +21,7 @@ from tests.processes import WorkerProcess, command, wait_until
 from tests.tools import tool
 from worker.broker import queue
 from worker.ledger import Ledger
+from worker.messages import ImageTask
 from worker.settings import read_settings
 from worker.storage.spool import open_spool
 
@@ -64,6 +65,18 @@ def test_wrong_password_is_exit_3(fleet: dict[str, str]) -> None:
     result = command(fleet, "ocr-producer", "jobs")
     assert result.returncode == 3 and len(result.stderr.strip().splitlines()) == 1
     assert "hunter2" not in result.stderr
+
+
+def test_counting_down_by_none(redis_url: str) -> None:
+    """Where another ``retry`` came in between, Redis refused "-0", as its Lua writes it; Valkey's does not."""
+    ledger = Ledger(redis.Redis.from_url(redis_url), ttl_s=60)
+    ledger.create("job", 2, {})
+    assert ledger.retry("job", [0, 1]) == 0 and ledger.redo("job", [0, 1]) == 0
+    ledger.feed([ImageTask(job="job", index=0, image="a", uri="file:///a")])
+    ledger.finish("job", 0, ok=False, record=b"{}")
+    assert ledger.redo("job", [0, 1]) == 1
+    status = ledger.status("job")
+    assert status is not None and (status.ok, status.failed, status.unfed) == (0, 0, 2)
 
 
 def test_four_terminals(fleet: dict[str, str], redis_url: str, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import billiard
 import redis
 
 from worker.broker.connection import impatient
@@ -25,6 +26,24 @@ def unusable_pool(pool: object) -> str:
         return ""
     name = pool if isinstance(pool, str) else getattr(pool, "__module__", str(pool)).rpartition(".")[2]
     return f"pool {name}: images need a process each; leave -P out (prefork), or use -P solo"
+
+
+def no_semaphores(pool: object) -> str:
+    """Why this machine cannot run a pool of processes; empty if it can. Celery would end with thirty lines.
+
+    Args:
+        pool: Celery's class for it, or its name.
+    """
+    if "solo" in (pool if isinstance(pool, str) else getattr(pool, "__module__", "")):
+        return ""
+    try:
+        billiard.Lock()
+    except OSError as error:
+        return (
+            f"no semaphores can be made here, for want of a writable /dev/shm ({error.strerror}): mount a tmpfs there "
+            "(docker run --tmpfs /dev/shm), or start the worker with `celery -A worker.app worker -P solo`"
+        )
+    return ""
 
 
 def shared_memory(concurrency: object, autoscale: object) -> str:

@@ -21,6 +21,7 @@ class JobKeys(NamedTuple):
     results: str
     blobs: str
     holders: str
+    manifest: str
 
     @staticmethod
     def of(job: str) -> JobKeys:

@@ -22,7 +22,7 @@ from detector.memory import raise_oom_score
 from detector.record import worker_name
 from detector.runtimes import usable_card
 from worker import process
-from worker.admission import shared_memory, unfit_broker, unusable_pool
+from worker.admission import no_semaphores, shared_memory, unfit_broker, unusable_pool
 from worker.app import CLEANUP_TASK, DETECT_TASK, RECONCILE_TASK, app
 from worker.broker import takes_no_writes
 from worker.detection import ImageRunner
@@ -64,6 +64,8 @@ def _configure_logging(loglevel: int | None = None, **_: Any) -> None:
 @worker_init.connect
 def _prepare_main_process(sender: Any = None, **_: Any) -> None:
     if reason := unusable_pool(getattr(sender, "pool_cls", None)):
+        raise SystemExit(f"ocr-worker: {reason}")
+    if reason := no_semaphores(getattr(sender, "pool_cls", None)):
         raise SystemExit(f"ocr-worker: {reason}")
     if several := shared_memory(getattr(sender, "concurrency", 1), getattr(sender, "autoscale", None)):
         logger.warning(several)

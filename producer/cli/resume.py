@@ -17,16 +17,26 @@ target_argument = click.argument("target", metavar="OUT|JOB")
 
 @click.command()
 @target_argument
+@click.option(
+    "--adopt",
+    "adopted",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Of a JOB whose collected results are lost: what is in this output folder (none yet: nothing) counts as done, "
+    "all other images are done again.",
+)
 @quiet_option
-def resume(target: str, quiet: bool) -> ExitCode:
+def resume(target: str, adopted: Path | None, quiet: bool) -> ExitCode:
     """Go on with an interrupted job: an OUT folder of `run`, or a JOB of `enqueue`.
+
+    A JOB whose machine is lost goes on here, unless that machine sent its images (--transfer redis).
 
     \b
     Examples:
       ocr-producer resume out
       ocr-producer resume archive-7
+      ocr-producer resume archive-7 --adopt out
     """
-    return _resume_or_retry(target, quiet=quiet, retry=False)
+    return _resume_or_retry(target, quiet=quiet, retry=False, adopted=adopted)
 
 
 @click.command()
@@ -42,9 +52,10 @@ def retry(target: str, quiet: bool) -> ExitCode:
     return _resume_or_retry(target, quiet=quiet, retry=True)
 
 
-def _resume_or_retry(target: str, *, quiet: bool, retry: bool) -> ExitCode:
+def _resume_or_retry(target: str, *, quiet: bool, retry: bool, adopted: Path | None = None) -> ExitCode:
     from producer.fleet_job import connect_fleet, feed_job, get_job
     from producer.growing.missed_elsewhere import take_over
+    from producer.handover.inherit import do_lost_again, inherit
     from producer.job.begin_again import retry_on_broker
     from producer.job.output_folder import OutputFolder, state_folder
     from producer.job.recount import recount
@@ -52,20 +63,25 @@ def _resume_or_retry(target: str, *, quiet: bool, retry: bool) -> ExitCode:
 
     folder = OutputFolder(Path(target).absolute())
     if folder.exists():
+        if adopted is not None:
+            raise click.UsageError("--adopt is for a JOB of `enqueue`, not for an output folder of `run`")
         from producer.local.job import run_local_job
 
         return run_local_job(folder, folder.request(), quiet=quiet, retry=retry).exit_code
     if not JOB_NAME.match(target):
         raise NoSuchJobError(f"{target} is neither an output folder of `run` nor a job's name")
     app, ledger = connect_fleet()
-    get_job(ledger, target)
+    status = get_job(ledger, target)
     folder = state_folder(target)
     if not folder.exists():
-        raise NoSuchJobError(
-            f"{target} was enqueued on another machine: {'retry' if retry else 'resume'} it there",
-        )
+        if retry:
+            raise NoSuchJobError(f"{target} was enqueued on another machine: retry it there, or `resume` it here first")
+        count = inherit(ledger, status, folder)
+        click.echo(f"{target}: this machine goes on with it; its list of {count} images came from the broker", err=True)
+    if adopted is not None and (again := do_lost_again(ledger, status, OutputFolder(adopted.absolute()).results)):
+        click.echo(f"{target}: {again} images are done again, since {adopted} has no record of them", err=True)
     take_over(folder.manifest, ledger, target)
-    if retry and folder.manifest.exists():
+    if retry and folder.manifest.exists() and not folder.heir:  # which would open what the broker's list names
         recount(folder.manifest, ledger.pages_in_state(target, b"f"))
     if retry and retry_on_broker(ledger, target) == 0:
         raise NothingToDoError(f"job {target} has no failed images")

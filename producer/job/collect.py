@@ -191,6 +191,10 @@ class Collector:
     def _mark(self, line: Line) -> None:
         self._seen[line.index] = _OK if line.status == "ok" else _FAILED
 
+    def holds(self, index: int) -> bool:
+        """Whether a page's record is on disk."""
+        return self._marked(index) != _UNSEEN
+
     def on_disk(self, *, ok: bool) -> Iterator[int]:
         """Indices whose record is on disk with this status."""
         wanted = _OK if ok else _FAILED

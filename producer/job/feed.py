@@ -16,6 +16,7 @@ from producer.job.manifest import ManifestLine
 from producer.job.upload import BATCH_BYTES, BATCH_PAGES, CannotSendError, Parcel, Uploader, refuse
 from worker.broker import queue
 from worker.ledger.ledger import Ledger
+from worker.ledger.share import Share, room_in_share
 from worker.messages import ImageTask
 from worker.page_options import NO_OPTIONS, PageOptions
 from worker.redis_keys import JobKeys, now_ms
@@ -26,14 +27,14 @@ class Window:
     """How much may wait in Redis.
 
     Attributes:
-        low: below this many messages (waiting + unacknowledged, of all jobs), feed...
+        low: below this many messages (waiting + unacknowledged), feed... Jobs open at once share it (ledger/share.py).
         high: ...up to this many. Enough that no worker of a fleet of 50 waits for the producer; at about 1.5 KB a
             message, half a megabyte of Redis.
         uncollected: stop feeding while this many records wait to be collected: they, not the queue, are what would
             fill Redis.
         uncollected_bytes: likewise while they take this much: 1 KB for a page of a few words, 7 KB for a dense one.
-        bytes: stop uploading while blobs of this size, of all jobs, wait in Redis (``--transfer redis``). One page
-            always fits, however large.
+        bytes: stop uploading while blobs of this size wait in Redis (``--transfer redis``); shared likewise. One page
+            of a job always fits, however large.
         memory: stop feeding while this part of Redis's ``maxmemory`` is used, also by jobs that nobody collects or by
             other programs. Workers must always be able to write what they have done.
     """
@@ -110,6 +111,8 @@ class Feeder:
         self._epoch = epoch
         self._again = again
         self._urgent = urgent
+        self._share = Share(ledger, job)
+        self._jobs = 1
         self._fed_since_look = False
         self._looked_at = 0.0
         self._unsent: deque[ManifestLine] = deque()
@@ -124,10 +127,7 @@ class Feeder:
         """Send what the window has room for. Returns how many messages were sent."""
         if self.exhausted:
             return 0
-        client = self._ledger.client
-        room = self._window.high - sum(queue.depth(client))
-        if room < self._window.high - self._window.low:
-            room = self._urgent_room()
+        room = self._room()
         if room <= 0:
             return 0
         self.waiting = self._reason_to_wait()
@@ -152,12 +152,19 @@ class Feeder:
         """Whether this is the job's producer, not a collector that only adds what the scan missed."""
         return self._again is not None
 
-    def _urgent_room(self) -> int:
-        """What an urgent job may send though the window is full."""
-        if not self._urgent:
-            return 0
-        in_flight: int = self._ledger.client.hlen(JobKeys.of(self._job).tasks)
-        return URGENT_PAGES - in_flight
+    def _room(self) -> int:
+        """How many messages may be sent."""
+        low, high = self._window.low, self._window.high
+        self._jobs = self._share.others() + 1
+        if self._jobs > 1 and not self._urgent:
+            return room_in_share(self._share.in_flight(), self._jobs, low, high)
+        room = high - sum(queue.depth(self._ledger.client))
+        if room >= high - low:
+            return room
+        return URGENT_PAGES - self._share.in_flight() if self._urgent else 0
+
+    def _send(self, task: ImageTask) -> None:
+        queue.send(self._app, task, urgent=self._urgent, in_turn=self._jobs > 1)
 
     def _count(self, sent: int) -> None:
         self.sent += sent
@@ -226,15 +233,17 @@ class Feeder:
 
     def _step_uploading(self, uploader: Uploader, room: int) -> int:
         until = time.monotonic() + STEP_S
-        waiting = uploader.waiting_bytes()
+        # Of several jobs each has its part, so that none waits for another's bytes to go.
+        limit = self._window.bytes // self._jobs
+        waiting = uploader.waiting_bytes(of_all=self._jobs == 1)
         sent = 0
         while sent < room and time.monotonic() < until:
-            batch = self._pack(uploader, min(room - sent, BATCH_PAGES), self._window.bytes - waiting, waiting == 0)
+            batch = self._pack(uploader, min(room - sent, BATCH_PAGES), limit - waiting, waiting == 0)
             if not batch:
                 break
             # First the bytes, then the ledger, then the queue: whoever gets the message finds the bytes.
             for task in uploader.send(batch):
-                queue.send(self._app, task, urgent=self._urgent)
+                self._send(task)
                 sent += 1
             waiting += sum(len(parcel.data) for parcel in batch)
         return sent
@@ -282,7 +291,7 @@ class Feeder:
         fresh = set(self._ledger.feed(tasks))
         for task in tasks:
             if task.index in fresh:
-                queue.send(self._app, task, urgent=self._urgent)
+                self._send(task)
         return len(lines) - len(tasks) + len(fresh)
 
     def _task(self, line: ManifestLine) -> ImageTask:

@@ -20,8 +20,10 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from detector.images.sniff import PAGED_KINDS
+from detector.images.suffixes import PAGED_SUFFIXES
 from producer.bounds import MOST_PAGES_OF_A_FILE, MOST_PAGES_OF_A_JOB
 from producer.errors import NO_MORE
+from producer.job.job_epoch import refuse_if_inherited
 from producer.job.manifest import Check, ManifestIndex, ManifestLine, write_lines
 from producer.sources.page_count import kind_of_file, more_than_taken
 from producer.sources.scan import Problem
@@ -64,7 +66,16 @@ class Growth:
         total: pages of the job.
     """
 
-    def __init__(self, manifest: Path, ledger: Ledger, job: str, total: int, check: Check | None = None) -> None:
+    def __init__(
+        self,
+        manifest: Path,
+        ledger: Ledger,
+        job: str,
+        total: int,
+        check: Check | None = None,
+        *,
+        heir: str | None = None,
+    ) -> None:
         """Read nothing yet.
 
         Args:
@@ -73,12 +84,15 @@ class Growth:
             job: its name.
             total: pages of the manifest.
             check: whether there is room for more lines; what it raises ends the growing.
+            heir: the folder's (job_epoch.py): another machine may go on with the job, and this one then adds nothing.
+                Where it is not "" no file of the list is opened. None: nobody else can have it.
         """
         self._manifest = manifest
         self._ledger = ledger
         self._job = job
         self.total = total
         self._check = check
+        self._heir = heir
         self._index: ManifestIndex | None = None
         self._listed: dict[int, int] = {}
         self._noted: list[tuple[int, int]] = []
@@ -93,6 +107,8 @@ class Growth:
         place = self._manifest.stat().st_size if self._noted else 0
         added = 0
         if self._noted:
+            if self._heir is not None:
+                refuse_if_inherited(self._ledger, self._job, self._heir)
             with self._manifest.open("ab") as stream:
                 added = write_lines(stream, self._new(), self._check)
                 stream.flush()
@@ -150,7 +166,7 @@ class Growth:
         refused = line is not None and line.uri == head.uri and line.problem and NO_MORE in line.problem.message
         known = max(known, self._listed.get(first, 0))
         end = min(pages, MOST_PAGES_OF_A_FILE)
-        if known >= end or refused or not _may_have_pages(head.uri):
+        if known >= end or refused or not _may_have_pages(head.uri, opening=not self._heir):
             return
         self._listed[first] = end
         for number, page in enumerate(range(known, end)):
@@ -164,8 +180,10 @@ def _follows(line: ManifestLine, head: ManifestLine, page: int) -> bool:
     return line.uri == head.uri and line.page == page and line.problem is None and line.of < 0
 
 
-def _may_have_pages(uri: str) -> bool:
+def _may_have_pages(uri: str, *, opening: bool) -> bool:
     """Whether a file is a PDF or TIFF, where that can be seen here: a record may say what it likes of a JPEG."""
+    if not opening:
+        return uri.lower().endswith(tuple(PAGED_SUFFIXES))
     if not uri.startswith("file://"):
         return True
     try:

@@ -2,6 +2,9 @@
 
 Order of things: choose, write to the folder, create on the broker. Killed in between, the folder holds a word of no
 job, and the next try chooses another.
+
+A machine that goes on with another's job (producer/handover) is its *heir*: a second word, in the hash and its folder.
+The machine before it, should it come back, has another, or none, and is refused: two lists would grow apart.
 """
 
 from __future__ import annotations
@@ -9,9 +12,11 @@ from __future__ import annotations
 import secrets
 import socket
 
+from producer.errors import OtherJobError
 from producer.job.output_folder import OutputFolder, write_atomically
-from worker.ledger.ledger import JobReplacedError, Ledger
+from worker.ledger.ledger import JobReplacedError, JobStatus, Ledger
 from worker.ops.worker_registry import program_version
+from worker.redis_keys import JobKeys
 
 
 def open_job(folder: OutputFolder, ledger: Ledger, job: str, total: int, request: str = "") -> str:
@@ -26,6 +31,7 @@ def open_job(folder: OutputFolder, ledger: Ledger, job: str, total: int, request
 
     Raises:
         JobReplacedError: the broker's job of this name is another one.
+        OtherJobError: another machine has gone on with it.
     """
     status = ledger.status(job)
     if status is None:
@@ -33,6 +39,8 @@ def open_job(folder: OutputFolder, ledger: Ledger, job: str, total: int, request
         folder.private.mkdir(parents=True, exist_ok=True)
         write_atomically(folder.epoch_file, epoch.encode())
         extra = {"manifest": str(folder.manifest), "version": program_version(), "host": socket.gethostname()}
+        if folder.heir:
+            extra["heir"] = folder.heir
         if request:
             extra["request"] = request
         if not ledger.create(job, total, extra, epoch=epoch):
@@ -40,7 +48,39 @@ def open_job(folder: OutputFolder, ledger: Ledger, job: str, total: int, request
         return epoch
     if status.epoch != folder.epoch or (not status.epoch and not _is_of_before(folder, status.extra)):
         raise JobReplacedError(job)
+    if not is_ours(folder, status):
+        raise _inherited(job)
     return status.epoch
+
+
+def _inherited(job: str) -> OtherJobError:
+    return OtherJobError(
+        f"another machine took {job} over (`ocr-producer resume` was given there): go on with it there"
+    )
+
+
+def is_ours(folder: OutputFolder, status: JobStatus) -> bool:
+    """Whether this folder's machine is the one that feeds the job."""
+    return folder.epoch == status.epoch and folder.heir == status.extra.get("heir", "")
+
+
+def refuse_if_inherited(ledger: Ledger, job: str, heir: str) -> None:
+    """Ends a producer that slept while another machine took its job over.
+
+    Raises:
+        OtherJobError: it did.
+    """
+    if (ledger.client.hget(JobKeys.of(job).job, "heir") or b"") != heir.encode():
+        raise _inherited(job)
+
+
+def claim_inheritance(folder: OutputFolder, ledger: Ledger, status: JobStatus) -> None:
+    """From now on this folder's machine feeds the job, and no other."""
+    heir = secrets.token_hex(8)
+    write_atomically(folder.epoch_file, status.epoch.encode("ascii", "replace"))
+    write_atomically(folder.heir_file, heir.encode())
+    fields = {"heir": heir, "host": socket.gethostname(), "manifest": str(folder.manifest)}
+    ledger.client.hset(JobKeys.of(status.job).job, mapping=fields)
 
 
 def _is_of_before(folder: OutputFolder, extra: dict[str, str]) -> bool:

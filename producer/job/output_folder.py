@@ -82,6 +82,7 @@ class OutputFolder:
         self.private = root / ".ocrfleet"
         self.request_file = self.private / "request.json"
         self.epoch_file = self.private / "epoch"
+        self.heir_file = self.private / "heir"
         self.server_data = self.private / "server"
         self._made_root = False
         self.passed_over_file = self.private / "passed-over.json"
@@ -92,6 +93,14 @@ class OutputFolder:
         try:
             return self.epoch_file.read_text(encoding="ascii").strip()
         except (FileNotFoundError, UnicodeDecodeError):
+            return ""
+
+    @property
+    def heir(self) -> str:
+        """Not "" where the list of pages came from the broker: nothing that it names is opened on this machine."""
+        try:
+            return self.heir_file.read_text(encoding="ascii").strip()
+        except FileNotFoundError:
             return ""
 
     def exists(self) -> bool:
@@ -167,7 +176,7 @@ class OutputFolder:
 
     def forget_pages(self) -> None:
         """Remove the list of pages and the records made from it: their indices mean nothing to a new list."""
-        for file in (self.manifest, self.results):
+        for file in (self.manifest, self.results, self.heir_file):
             file.unlink(missing_ok=True)
 
     def worker_log(self, number: int) -> Path:

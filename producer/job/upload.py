@@ -6,7 +6,8 @@ Workers then need no access to the producer's folders. A page that cannot be rea
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple, cast, get_args
 
@@ -20,6 +21,7 @@ from producer.detector_process.pdf_pages import PdfPages
 from producer.detector_process.shrink import Shrinker, ShrinkerLostError
 from producer.errors import ProducerError
 from producer.job.manifest import ManifestLine
+from producer.job.output_folder import JobRequest, OutputFolder
 from producer.sources.page_count import paged_suffix_of
 from worker.broker import blobs
 from worker.ledger.ledger import Ledger
@@ -135,9 +137,9 @@ class Uploader:
             line for line, state in zip(lines, states, strict=True) if state == _UNFED[0] or line.index in lost
         ]  # fmt: skip
 
-    def waiting_bytes(self) -> int:
-        """Bytes of all jobs' blobs in Redis."""
-        return blobs.waiting_bytes(self._ledger.client, self._ledger.jobs())
+    def waiting_bytes(self, *, of_all: bool = True) -> int:
+        """Bytes of blobs in Redis: all jobs', or this job's."""
+        return blobs.waiting_bytes(self._ledger.client, self._ledger.jobs() if of_all else [self._job])
 
     def send(self, parcels: Sequence[Parcel]) -> list[ImageTask]:
         """Upload pages, then mark them as queued. Returns the tasks whose messages may be sent."""
@@ -239,6 +241,24 @@ class Uploader:
                 "Redis; use --shrink, or --transfer uri with a shared folder or s3://",
             )
         return Parcel(line, path.read_bytes(), line.page, None)
+
+
+@contextmanager
+def uploader_of(ledger: Ledger, folder: OutputFolder, request: JobRequest, epoch: str) -> Iterator[Uploader | None]:
+    """What uploads a job's pages, None if workers open them themselves."""
+    if request.transfer != "redis":
+        yield None
+        return
+    with Uploader(
+        ledger,
+        request.job,
+        limit_side=request.limit_side,
+        shrink=request.shrink,
+        options=request.options,
+        epoch=epoch,
+        roots=folder.source_roots(),
+    ) as uploader:
+        yield uploader
 
 
 def _refuse_others(path: Path, name: str) -> None:

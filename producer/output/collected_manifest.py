@@ -15,11 +15,11 @@ from producer.job.results_file import decode_line, read_lines
 _NONE = (1 << 64) - 1
 
 
-def bring_manifest(kept: Path, results: Path, manifest: Path, total: int) -> bool:
+def bring_manifest(kept: Path | None, results: Path, manifest: Path, total: int) -> bool:
     """Make ``manifest`` of what is on this machine, replacing one that is there.
 
     Args:
-        kept: where `enqueue` would have kept it.
+        kept: where `enqueue` would have kept it; None: what is there is not to be used.
         results: the job's records.
         manifest: the file to write.
         total: pages of the job.
@@ -28,7 +28,7 @@ def bring_manifest(kept: Path, results: Path, manifest: Path, total: int) -> boo
         Whether it says where the originals are. False: the job was enqueued elsewhere, and the manifest has only names
         and pages, from the records; or, while records are missing, there is none.
     """
-    if kept.is_file() and count_manifest(kept) == total:
+    if kept is not None and kept.is_file() and count_manifest(kept) == total:
         with atomic_write(manifest, sync=True) as part:
             shutil.copyfile(kept, part)
         return True

@@ -79,6 +79,7 @@ def test_a_broker_that_evicts_is_refused(rig: Rig) -> None:
     assert rig.server.client.keys("ocrfleet:*") == []
     told = rig.command("ocr-worker", "start")
     assert told.returncode == 3 and "noeviction" in told.stderr
+    assert "ocr-worker: the broker cannot be used" in celery(rig, "worker"), "plain Celery's worker too"
 
 
 def test_a_read_only_replica_is_named(rig: Rig) -> None:
@@ -117,8 +118,8 @@ def test_a_page_no_worker_understands_becomes_a_failed_record(rig: Rig) -> None:
     assert entry is not None and b'"schema":1' in entry
     rig.server.client.hset(key, 1, entry.replace(b'"schema":1', b'"schema":2'))
     rig.server.client.delete(IMAGE_QUEUE)  # lost: the reconciler sends both again, as they are
-    rig.environment["OCRFLEET_MAX_ATTEMPTS"] = "2"
+    rig.environment |= {"OCRFLEET_MAX_ATTEMPTS": "2", "OCRFLEET_LEASE_S": "3"}  # it looks every second
     rig.start_worker()
-    rig.wait_done(2, seconds=120)
+    rig.wait_done(2, seconds=60)
     assert rig.command("ocr-producer", "collect", JOB, "-o", rig.out, "--quiet").returncode == 1
     assert "no worker understands it" in str(records(rig)[1]["error"])

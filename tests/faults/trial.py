@@ -20,6 +20,8 @@ from tests.faults.server import FaultyServer
 
 # A trial in which nothing is lost ends far earlier.
 LONGEST_S = 180.0
+# The report of 120 small pages takes 4 to 7 s at a load of 14; over one picture its drawing process may take 60.
+LONGEST_END_S = 45.0
 WORKERS = 2
 
 
@@ -88,6 +90,7 @@ class Outcome:
         pause_s: the longest time without a new record, from the end of the fault on.
         seconds: the whole job.
         wrong: what else was not as it ought to be.
+        end_s: from the last record to the collector's end.
     """
 
     kind: str
@@ -100,6 +103,7 @@ class Outcome:
     pause_s: float
     seconds: float
     wrong: tuple[str, ...]
+    end_s: float = 0.0
 
     @property
     def good(self) -> bool:
@@ -165,10 +169,12 @@ def start(trial: Trial) -> None:
 
 @dataclass(frozen=True)
 class Times:
-    """How long the fleet needed: to the next record, and the longest time without one; ``LONGEST_S`` if it hung."""
+    """How long the fleet needed: to the next record, the longest time without one, and from the last one to the end
+    (the collector's report); ``LONGEST_S`` if it hung."""
 
     next_s: float
     pause_s: float
+    end_s: float = 0.0
 
     @property
     def hung(self) -> bool:
@@ -196,13 +202,14 @@ def until(trial: Trial, end: Callable[[], bool]) -> Times:
     pause = 0.0
     while time.monotonic() - began < LONGEST_S:
         found = sum(trial.rig.indices().values())
-        if found > on_disk or is_complete(trial):
-            now = time.monotonic()
+        now = time.monotonic()
+        if found > on_disk:
             first = first if first is not None else now - began
             pause, last, on_disk = max(pause, now - last), now, found
         _supervise(trial)
         if end():
-            return Times(first or 0.0, pause)
+            # None came: the others had ended the job while the fault lasted.
+            return Times(now - began if first is None else first, pause, now - last)
         time.sleep(0.1)
     return Times(LONGEST_S, LONGEST_S)
 
@@ -240,6 +247,7 @@ def judge(kind: str, seed: int, trial: Trial, times: Times, *, seconds: float) -
     if not hung and is_complete(trial):
         code = 1 if trial.poisoned else 0
         trial.check(trial.collector.returncode == code, f"collect ended with {trial.collector.returncode}, not {code}")
+    trial.check(hung or times.end_s < LONGEST_END_S, f"{times.end_s:.0f} s from the last record to the collector's end")
     _look_for_leftovers(trial)
     return Outcome(
         kind,
@@ -252,6 +260,7 @@ def judge(kind: str, seed: int, trial: Trial, times: Times, *, seconds: float) -
         pause_s=times.pause_s,
         seconds=seconds,
         wrong=tuple(wrong),
+        end_s=times.end_s,
     )
 
 

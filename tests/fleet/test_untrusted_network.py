@@ -51,6 +51,9 @@ def test_a_whole_job_with_the_shipped_users(secure: SecureServer, base: dict[str
     producer, hub = secure.environment(base, "producer"), secure.environment(base, "hub")
     fed = command(producer, "ocr-producer", "enqueue", tmp_path / "in", "--job", "far", "--transfer", "redis", "-q")
     assert fed.returncode == 0, fed.stderr
+    # Beside it: its pages take turns, and another machine goes on with it.
+    fed = command(producer, "ocr-producer", "enqueue", tmp_path / "in", "--job", "near", "-q")
+    assert fed.returncode == 0, fed.stderr
     ledger = Ledger(administrator(secure), ttl_s=60)
     worker = WorkerProcess(secure.environment(base, "worker"), tmp_path / "worker.log")
     try:
@@ -69,7 +72,14 @@ def test_a_whole_job_with_the_shipped_users(secure: SecureServer, base: dict[str
         checked = command(hub, "ocr-worker", "doctor", "--json")
         verdicts = {finding["check"]: finding["verdict"] for finding in json.loads(checked.stdout)}
         assert checked.returncode == 0 and verdicts["encryption"] == "ok", checked.stdout
-        assert command(producer, "ocr-producer", "forget", "far", "--yes").returncode == 0
+        wait_until(lambda: ledger.client.hget("ocrfleet:job:near", "failed") == b"10", seconds=30, what="no root")
+        ledger.client.hset("ocrfleet:job:near", "fed_ms", 1)
+        ledger.client.xtrim("ocrfleet:job:near:results", maxlen=5, approximate=False)  # collected on a lost machine
+        elsewhere = {**producer, "XDG_STATE_HOME": str(tmp_path / "elsewhere")}
+        told = command(elsewhere, "ocr-producer", "resume", "near", "--adopt", tmp_path / "near", "-q")
+        assert told.returncode == 0 and "5 images are done again" in told.stderr, told.stderr
+        for job in ("far", "near"):
+            assert command(producer, "ocr-producer", "forget", job, "--yes").returncode == 0
     finally:
         stopped = worker.stop()
     assert stopped == 0

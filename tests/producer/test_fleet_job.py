@@ -8,6 +8,9 @@ import subprocess
 import zipfile
 from pathlib import Path
 
+from detector.exit_codes import ExitCode
+from producer.cli.enqueue import say_fed
+from producer.fleet_job import Fed
 from tests.processes import command
 from worker.ledger.ledger import Ledger
 from worker.messages import ImageTask
@@ -38,6 +41,16 @@ def test_a_full_disk_of_the_producer_is_one_line(environment: dict[str, str], tm
     assert told.stderr.startswith("Error: ") and "File too large" in told.stderr and told.stderr.count("\n") == 1
     told = command(environment, *arguments, "--no-shrink")
     assert told.returncode == 0 and "1 images, 1 sent now, 0 done, 0 failed" in told.stderr
+
+
+def test_a_watched_job_that_was_cancelled_is_no_success(ledger: Ledger) -> None:
+    """Before: `enqueue --watch && next` went on with half a job."""
+    ledger.create("half", 2, {})
+    ledger.cancel("half")
+    status = ledger.status("half")
+    assert status is not None
+    assert say_fed(Fed(status, 0), watching=True) == ExitCode.FAILED
+    assert say_fed(Fed(status, 0), watching=False) == ExitCode.OK, "it was to feed, and did"
 
 
 def test_forget_without_a_yes_keeps_the_results(environment: dict[str, str], ledger: Ledger) -> None:

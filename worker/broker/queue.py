@@ -12,6 +12,7 @@ from celery import Celery
 from kombu.transport.redis import PRIORITY_STEPS, Channel
 
 from worker.app import DETECT_TASK, IMAGE_QUEUE, UNACKED, UNACKED_INDEX
+from worker.broker.in_turn import in_turn_producer
 from worker.broker.urgent import next_producer
 from worker.messages import ImageTask, split_task_id
 
@@ -24,12 +25,14 @@ MOST_ID = 128  # ours are a job's name of 64 characters and a number
 QUEUE_LISTS = [IMAGE_QUEUE, *(f"{IMAGE_QUEUE}{Channel.sep}{step}" for step in PRIORITY_STEPS if step)]
 
 
-def send(app: Celery, task: ImageTask, *, urgent: bool = False) -> None:
+def send(app: Celery, task: ImageTask, *, urgent: bool = False, in_turn: bool = False) -> None:
     """Put one page on the queue; an urgent one is taken next. Its arguments are what Flower shows."""
-    send_as_it_is(app, task, msgspec.to_builtins(task), urgent=urgent)
+    send_as_it_is(app, task, msgspec.to_builtins(task), urgent=urgent, in_turn=in_turn)
 
 
-def send_as_it_is(app: Celery, task: ImageTask, message: object, *, urgent: bool = False) -> None:
+def send_as_it_is(
+    app: Celery, task: ImageTask, message: object, *, urgent: bool = False, in_turn: bool = False
+) -> None:
     """Put a page on the queue whose message may be of another version; a worker of that version understands it.
 
     Args:
@@ -37,7 +40,11 @@ def send_as_it_is(app: Celery, task: ImageTask, message: object, *, urgent: bool
         task: what this version knows of the page.
         message: what is sent.
         urgent: before what waits.
+        in_turn: pages of other jobs wait too, or may: they and this job's alternate.
     """
+    producer = None
+    if urgent or in_turn:
+        producer = (next_producer if urgent else in_turn_producer)(app, app.conf.broker_url)
     app.send_task(
         DETECT_TASK,
         args=[message],
@@ -49,7 +56,7 @@ def send_as_it_is(app: Celery, task: ImageTask, message: object, *, urgent: bool
         # A worker's own limits would travel with what it sends, and a worker with shorter ones refuses those.
         time_limit=None,
         soft_time_limit=None,
-        producer=next_producer(app, app.conf.broker_url) if urgent else None,
+        producer=producer,
     )
 
 

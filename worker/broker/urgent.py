@@ -14,6 +14,9 @@ from worker.broker.sending import SendingChannel
 MARK = "ocrfleet_urgent"
 """A property of urgent messages; kombu hands properties on that it does not know."""
 
+MARKED = f'"{MARK}": true'
+"""The mark as json.dumps writes it; in a text its quotes would be escaped."""
+
 MOST_LOOKED_AT = 256
 
 # kombu puts at the left of a list and takes from its right, where the urgent ones are. Putting a new one at the very
@@ -37,12 +40,10 @@ class NextChannel(SendingChannel):
         assert isinstance(properties, dict)
         marked = {**message, "properties": {**properties, MARK: True}}
         with self.conn_or_acquire() as client:
-            # The mark as json.dumps writes it; in a text its quotes would be escaped.
             put = client.register_script(_PUT_LUA)
-            put(keys=[queue], args=[json.dumps(marked), MOST_LOOKED_AT, f'"{MARK}": true'])
+            put(keys=[queue], args=[json.dumps(marked), MOST_LOOKED_AT, MARKED])
 
 
-@cache
 def next_producer(app: Celery, url: str) -> Producer:
     """What sends urgent messages; one connection, kept.
 
@@ -50,7 +51,13 @@ def next_producer(app: Celery, url: str) -> Producer:
         app: its settings are used.
         url: of the broker, so that another broker gets another producer.
     """
+    return producer_over(NextChannel, app, url)
+
+
+@cache
+def producer_over(channel: type[SendingChannel], app: Celery, url: str) -> Producer:
+    """What sends over such a channel; one connection, kept."""
     connection: Connection = app.connection_for_write()
-    connection.transport.Channel = NextChannel
+    connection.transport.Channel = channel
     producer: Producer = app.amqp.Producer(connection)
     return producer

@@ -18,6 +18,7 @@ key                                   type    holds
 ``ocrfleet:job:J:results``            stream  records nobody has collected yet
 ``ocrfleet:job:J:blobs``              hash    index -> bytes of its blob (``--transfer redis``; blobs.py)
 ``ocrfleet:job:J:holders``            hash    index -> which main process runs it (worker/process_identity.py)
+``ocrfleet:job:J:manifest``           string  the list of pages, compressed, while the job is open (producer/handover)
 ``ocrfleet:job:J:collector``          string  who is collecting (a lock with a TTL)
 ``ocrfleet:counters``                 hash    "ok", "failed:TYPE" -> records of all jobs ever, for the exporter
 ``ocrfleet:dead``                     stream  the last 1000 dead letters, for people (dead_letters.py)
@@ -66,6 +67,7 @@ _SCRIPTS = (
     "UNFEED",
     "TOUCH",
     "GROW",
+    "REDO",
 )
 # For those who do not know a job's epoch, and act on whichever job has the name now.
 ANY_EPOCH = "*"
@@ -173,6 +175,10 @@ class Ledger:
     def adopt(self, job: str, indices: Sequence[int], *, ok: bool) -> int:
         """Pages whose records are safely on disk count as done. Returns how many the ledger did not know of."""
         return int(self._step("ADOPT", job, ANY_EPOCH, "o" if ok else "f", *indices)) if indices else 0
+
+    def redo(self, job: str, indices: Sequence[int]) -> int:
+        """Done pages whose record nobody has any more become unfed again. Returns how many."""
+        return int(self._step("REDO", job, ANY_EPOCH, *indices)) if indices else 0
 
     def cancel(self, job: str) -> bool:
         """Stop a job: its queued messages are dropped as workers meet them. False if there is no such job."""

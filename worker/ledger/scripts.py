@@ -2,7 +2,7 @@
 
 All scripts take the same KEYS, in the order of ``redis_keys.JobKeys``:
 1 job hash, 2 state bytes, 3 tasks, 4 attempts, 5 losses, 6 leases, 7 results stream, 8 sizes of blobs,
-9 holders;
+9 holders, 10 the list of pages (producers of versions to come may add more at the end);
 and begin with the same two ARGV: 1 the job's epoch as the caller knows it (``*``: whichever), 2 ttl_s.
 
 Time is Redis' own (``TIME``): leases and lifetimes are compared across machines, whose clocks may be a day apart.
@@ -61,7 +61,7 @@ CREATE = (
     + """
 if exists() then return 0 end
 -- What an expired job of this name may have left must not be taken for this one's.
-for key = 2, 9 do redis.call('UNLINK', KEYS[key]) end
+for key = 2, #KEYS do redis.call('UNLINK', KEYS[key]) end
 local total = tonumber(ARGV[3])
 for i = 4, #ARGV, 2 do redis.call('HSET', KEYS[1], ARGV[i], ARGV[i + 1]) end
 redis.call('HSET', KEYS[1], 'total', ARGV[3], 'state', 'open', 'ok', 0, 'failed', 0, 'created_ms', text(NOW))
@@ -235,11 +235,32 @@ for i = 3, #ARGV, 2 do
     count = count + 1
   end
 end
-redis.call('HINCRBY', KEYS[1], 'failed', -count)
+redis.call('HINCRBY', KEYS[1], 'failed', 0 - count)
 redis.call('HSET', KEYS[1], 'state', 'open')
 redis.call('HDEL', KEYS[1], 'finished_ms')
 keep()
 return count
+"""
+)
+
+# ARGV 3: index, index, ...  Done pages whose record nobody has any more become unfed again. Returns how many.
+REDO = (
+    _STATE
+    + """
+-- Below, 0 - x: Lua writes -0 for the negative of none, and Redis does not read that.
+local lost = {o = 0, f = 0}
+for i = 3, #ARGV do
+  local state = state_of(ARGV[i])
+  if lost[state] then
+    set_state(ARGV[i], '\\0')
+    lost[state] = lost[state] + 1
+  end
+end
+redis.call('HINCRBY', KEYS[1], 'ok', 0 - lost.o)
+redis.call('HINCRBY', KEYS[1], 'failed', 0 - lost.f)
+if lost.o + lost.f > 0 then redis.call('HDEL', KEYS[1], 'finished_ms') end
+keep()
+return lost.o + lost.f
 """
 )
 

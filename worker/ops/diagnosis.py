@@ -68,7 +68,8 @@ def _nobody_feeds(status: JobStatus) -> str:
     if not status.unfed or status.now_s - status.fed_s <= FED_S or status.now_s - status.created_s <= FED_S:
         return ""
     machine = status.extra.get("host") or "the machine it was enqueued on"
-    return f"{status.unfed} pages were never fed: `ocr-producer resume {status.job}` on {machine}"
+    elsewhere = ", or elsewhere if that machine is lost" if status.extra.get("list") else ""
+    return f"{status.unfed} pages were never fed: `ocr-producer resume {status.job}` on {machine}{elsewhere}"
 
 
 def _nobody_works(status: JobStatus, workers: int) -> str:

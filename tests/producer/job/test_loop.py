@@ -9,9 +9,11 @@ from typing import cast
 
 import pytest
 
-from producer.job import loop
+from producer.job import feed, loop
 from producer.job.collect import Collector
+from producer.job.feed import Feeder
 from producer.job.loop import MANY_RECORDS, PAUSE_S, JobLoop, pause_s
+from producer.job.manifest import ManifestLine
 from producer.job.results_file import Line
 from worker.app import app_for
 from worker.ledger.ledger import Ledger
@@ -80,3 +82,29 @@ def test_records_are_taken_in_bundles(ledger: Ledger, settings: Settings, monkey
     job_loop = JobLoop(app_for(settings), ledger, JOB, Silent(), collector=cast(Collector, collector))
     assert job_loop.run().finished
     assert slept == [PAUSE_S] * (STEPS - 1)
+
+
+def test_pages_that_the_broker_forgot_are_fed_while_it_is_watched(
+    ledger: Ledger, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before: the producer watched, and the job hung with unfed pages."""
+    monkeypatch.setattr(feed, "LOOK_AGAIN_S", 0)
+    monkeypatch.setattr(loop, "STATUS_EVERY_S", 0)
+    ledger.create(JOB, 3, {})
+    lines = [ManifestLine(index, "a", "file:///a", 0) for index in range(3)]
+    feeder = Feeder(app_for(settings), ledger, JOB, iter(lines), again=lambda first: iter(lines[first:]))
+    turns = 0
+
+    def broker() -> None:
+        nonlocal turns
+        turns += 1
+        assert turns < 50, "page 2 is nobody's"
+        if turns == 3:  # fed, and looked for once more
+            ledger.client.setrange(JobKeys.of(JOB).state, 2, b"\0")
+            ledger.client.hdel(JobKeys.of(JOB).tasks, "2")
+            for index in (0, 1):
+                ledger.finish(JOB, index, ok=True, record=b"{}")
+        if 2 in ledger.in_flight(JOB) and turns > 3:
+            ledger.finish(JOB, 2, ok=True, record=b"{}")
+
+    assert JobLoop(app_for(settings), ledger, JOB, Silent(), feeder, on_tick=broker).run().ok == 3

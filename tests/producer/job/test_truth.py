@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import time
 from pathlib import Path
 
@@ -76,6 +77,8 @@ def test_status_promises_nothing_without_workers(ledger: Ledger, environment: di
     assert row["eta_seconds"] is None and "no worker reports" in row["why"]
     status = ledger.status(JOB)
     assert status is not None and StatusRow.of(status, Situation(1, {})).eta_seconds is not None
+    row = StatusRow.of(status._replace(now_s=status.now_s + 61), Situation(1, {}))
+    assert row.eta_seconds is None and re.search("nothing was done for 6. s, though 1 workers report", row.why)
 
 
 def test_no_speed_from_records_that_were_there_before() -> None:

@@ -30,8 +30,6 @@ def test_urgent_pages_pass_those_that_wait(ledger: Ledger, settings: Settings) -
     big = Feeder(app, ledger, "big", lines(1000))
     big.step()
     assert sum(queue.depth(ledger.client)) == 256
-    late = Feeder(app, ledger, "soon", lines(5))
-    assert late.step() == 0, "not urgent: the window is full"
     soon = Feeder(app, ledger, "soon", lines(5), urgent=True)
     assert soon.step() == 5
     ledger.create("next", 2, {})

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
+from unittest import mock
 
 import pytest
 import redis
@@ -78,6 +80,26 @@ def test_messages_in_hand_while_the_broker_is_full(
         channel.qos.restore_visible(interval=1)
         set_full(False)
     assert len(taken) == 3
+
+
+@pytest.mark.parametrize("ahead_s", [86400, -86400])
+def test_messages_in_hand_by_the_brokers_clock(
+    connection: Connection, settings: Settings, client: redis.Redis, ahead_s: int
+) -> None:
+    """Before: a worker a day ahead, killed, kept its message for a day, and put back what others were at work on."""
+    real = time.time()
+    queue.send(app_for(settings), ImageTask(job="job", index=0, image="a", uri="file:///a"))
+    taken: list[Message] = []
+    with mock.patch("time.time", lambda: real + ahead_s), connection, connection.channel() as channel:
+        consumer = Consumer(channel, [Queue(IMAGE_QUEUE)], accept=["json"])
+        consumer.on_message = taken.append
+        consumer.consume()
+        connection.drain_events(timeout=2)
+        [(_, since)] = client.zrange(queue.UNACKED_INDEX, 0, -1, withscores=True)
+        assert abs(since - real) < 60
+        channel.qos.restore_visible(interval=1)
+        assert client.hlen(queue.UNACKED) == 1 and client.llen(IMAGE_QUEUE) == 0
+        taken[0].ack()
 
 
 def test_other_errors_of_the_broker_are_errors(connection: Connection, client: redis.Redis) -> None:

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import time
 from pathlib import Path
+from unittest import mock
 
 import pytest
 
 from producer.errors import OtherJobError
+from producer.fleet_job import forget_job
 from producer.job.collect import Collector
 from producer.job.job_epoch import open_job
 from producer.job.output_folder import OutputFolder
 from producer.job.results_owner import owner_of
+from worker.broker import queue
 from worker.ledger.ledger import JobReplacedError, Ledger
 from worker.messages import ImageRecord, ImageTask, encode
 from worker.redis_keys import JobKeys
@@ -71,6 +75,25 @@ def test_two_producers_with_one_name(ledger: Ledger, tmp_path: Path) -> None:
     with pytest.raises(JobReplacedError):
         ledger.feed([page(0, epoch)])
     assert ledger.in_flight(JOB) == {}
+
+
+def test_two_producers_at_the_same_moment(ledger: Ledger, tmp_path: Path) -> None:
+    """Before: create()'s answer was not looked at, so both fed the one job that there was."""
+    ledger.create(JOB, 2, {}, epoch="one")
+    with mock.patch.object(ledger, "status", return_value=None), pytest.raises(JobReplacedError):
+        open_job(OutputFolder(tmp_path), ledger, JOB, 2)
+
+
+def test_forgetting_takes_back_what_workers_hold(ledger: Ledger) -> None:
+    """Before: a dead worker's message was delivered again, to the next job of that name."""
+    for tag, job in (("mine", JOB), ("other", "another")):
+        entry = json.dumps([{"headers": {"id": f"{job}:0"}}, "", ""])
+        ledger.client.hset(queue.UNACKED, tag, entry)
+        ledger.client.zadd(queue.UNACKED_INDEX, {tag: 1.0})
+    ledger.create(JOB, 1, {})
+    forget_job(ledger, JOB)
+    assert ledger.client.hkeys(queue.UNACKED) == [b"other"]
+    assert ledger.client.zrange(queue.UNACKED_INDEX, 0, -1) == [b"other"]
 
 
 def test_a_folder_of_the_version_before(ledger: Ledger, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import time
 from collections.abc import Callable
@@ -104,6 +105,17 @@ def test_keys_without_a_ttl_get_one(two_jobs: Ledger, settings: Settings) -> Non
     clean_redis(two_jobs, settings)
     assert two_jobs.client.ttl("ocrfleet:job:ghost:state") > 0
     assert two_jobs.client.ttl(JobKeys.of("live").state) > 0
+
+
+def test_what_versions_before_left_in_kombus_own_list_goes(ledger: Ledger, settings: Settings) -> None:
+    """They used kombu's names, which another Celery app on the database may use too: its messages stay."""
+    now = ledger.now()
+    for tag, task, since in (("old", "job:0", 1.0), ("new", "job:1", now), ("theirs", "uuid", 1.0)):
+        ledger.client.hset("unacked", tag, json.dumps([{"headers": {"id": task}}, "", ""]))
+        ledger.client.zadd("unacked_index", {tag: since})
+    clean_redis(ledger, settings)
+    assert sorted(ledger.client.hkeys("unacked")) == [b"new", b"theirs"]
+    assert sorted(ledger.client.zrange("unacked_index", 0, -1)) == [b"new", b"theirs"]
 
 
 def test_one_worker_of_the_fleet_does_redis(ledger: Ledger, settings: Settings) -> None:

@@ -1,0 +1,1 @@
+"""A job that another machine goes on with: its list of pages travels through the broker."""

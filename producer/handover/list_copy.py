@@ -1,0 +1,185 @@
+"""A job's list of pages in Redis, compressed, while the job is open: another machine can resume it.
+
+``ocrfleet:job:J:manifest`` is a string of zlib streams, one behind the other, each of whole lines of the manifest. How
+far it goes is in the job's hash (``list``), written in the same step. Whoever reads asks for pieces of ``PIECE``, so no
+answer is larger, whatever stands there.
+"""
+
+from __future__ import annotations
+
+import time
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+import redis
+
+from producer.errors import ProducerError
+from producer.job.output_folder import JobRequest, OutputFolder
+from worker.broker.connection import takes_no_writes
+from worker.ledger.ledger import JobReplacedError, JobStatus, Ledger
+from worker.redis_keys import JobKeys
+
+FIELD = "list"
+MOST_BYTES = 8 << 20
+"""Compressed: 950,000 pages of numbered names (9 bytes each), 270,000 of random ones (30). A job of a million takes
+5 MB of Redis without it, and must stay below 20."""
+
+MOST_RAW = 256 << 20
+"""Of the manifest itself: what a machine that takes the list over writes to its disk at most."""
+
+BLOCK = 512 << 10
+PIECE = 256 << 10
+AGAIN_S = 5.0
+
+# KEYS: the job's hash, the copy.  ARGV: epoch, ttl_s, heir (job_epoch.py), place, data, how far it goes then.
+# Returns 1, or 0 for a job that is another one, or another machine's, by now.
+_WRITE = """
+if redis.call('EXISTS', KEYS[1]) == 0 then return 0 end
+if (redis.call('HGET', KEYS[1], 'epoch') or '') ~= ARGV[1] then return 0 end
+if (redis.call('HGET', KEYS[1], 'heir') or '') ~= ARGV[3] then return 0 end
+redis.call('SETRANGE', KEYS[2], ARGV[4], ARGV[5])
+redis.call('EXPIRE', KEYS[2], ARGV[2])
+redis.call('HSET', KEYS[1], 'list', ARGV[6])
+return 1
+"""
+
+
+class Extent(msgspec.Struct, frozen=True):
+    """How far a copy goes.
+
+    Attributes:
+        raw: bytes of the manifest that are in it.
+        size: bytes of it.
+        crc: CRC-32 of those of the manifest.
+    """
+
+    raw: int = 0
+    size: int = 0
+    crc: int = 0
+
+
+def extent(text: str | bytes) -> Extent:
+    """What the hash says; nothing, if that is none of ours."""
+    try:
+        found = msgspec.json.decode(text, type=Extent)
+    except msgspec.MsgspecError:
+        return Extent()
+    return found if 0 <= found.raw <= MOST_RAW and 0 <= found.size <= MOST_BYTES else Extent()
+
+
+def copying(
+    folder: OutputFolder, request: JobRequest, ledger: Ledger, status: JobStatus, warn: Callable[[str], None]
+) -> Callable[[], None]:
+    """What keeps a job's list on the broker up to date.
+
+    Args:
+        folder: of the job.
+        request: the job. Where its pages' bytes are sent from this machine no other could go on with it.
+        ledger: of the broker.
+        status: the job there.
+        warn: is told, once, if the list is too large to travel.
+    """
+    if request.transfer != "uri" or status.finished:
+        return lambda: None
+    copy = ListCopy(folder.manifest, ledger, request.job, epoch=status.epoch, heir=folder.heir, warn=warn)
+    return copy.step
+
+
+class ListCopy:
+    """Keeps the copy up to date. Call :meth:`step` before pages are fed, and often: it looks at the file's size."""
+
+    def __init__(
+        self, manifest: Path, ledger: Ledger, job: str, *, epoch: str, heir: str, warn: Callable[[str], None]
+    ) -> None:
+        """Write nothing yet.
+
+        Args:
+            manifest: of the job.
+            ledger: of the broker.
+            job: its name.
+            epoch: which job of that name.
+            heir: which machine goes on with it (job_epoch.py).
+            warn: is told, once, if the list is too large to travel.
+        """
+        self._manifest, self._ledger, self._job = manifest, ledger, job
+        self._epoch, self._heir, self._warn = epoch, heir, warn
+        self._keys = JobKeys.of(job)
+        self._write = ledger.client.register_script(_WRITE)
+        self._at: Extent | None = None
+        self._given_up = False
+        self._not_before = 0.0
+
+    def step(self) -> None:
+        """Copy what is new, if the broker takes it now.
+
+        Raises:
+            JobReplacedError: the job is another one, or another machine's, by now.
+        """
+        if self._given_up or time.monotonic() < self._not_before:
+            return
+        if self._at is None:
+            self._at = self._begin()
+        if self._manifest.stat().st_size <= self._at.raw:
+            return
+        try:
+            self._copy()
+        except redis.ResponseError as error:
+            if not takes_no_writes(error):
+                raise
+            self._not_before = time.monotonic() + AGAIN_S
+
+    def _begin(self) -> Extent:
+        """What of the file is there already; nothing, where it is of another list (counted again before a retry)."""
+        found = extent(self._ledger.client.hget(self._keys.job, FIELD) or b"")
+        crc, left = 0, found.raw
+        with self._manifest.open("rb") as stream:
+            while left and (data := stream.read(min(left, BLOCK))):
+                crc, left = zlib.crc32(data, crc), left - len(data)
+        return found if not left and crc == found.crc else Extent()
+
+    def _copy(self) -> None:
+        with self._manifest.open("rb") as stream:
+            while True:
+                assert self._at is not None
+                stream.seek(self._at.raw)
+                data = stream.read(BLOCK)
+                data = data[: data.rfind(b"\n") + 1]  # what is half written comes later
+                if not data:
+                    return
+                packed = zlib.compress(data)
+                raw, size = self._at.raw + len(data), self._at.size + len(packed)
+                if raw > MOST_RAW or size > MOST_BYTES:
+                    return self._give_up()
+                at = Extent(raw, size, zlib.crc32(data, self._at.crc))
+                mark = msgspec.json.encode(at)
+                args = [self._epoch, self._ledger.ttl_s, self._heir, self._at.size, packed, mark]
+                if not self._write(keys=[self._keys.job, self._keys.manifest], args=args):
+                    raise JobReplacedError(self._job)
+                self._at = at
+
+    def _give_up(self) -> None:
+        self._given_up = True
+        drop(self._ledger, self._job)
+        self._warn(
+            f"the list of pages takes over {MOST_BYTES >> 20} MB in Redis and stays here: only this machine can resume "
+            f"{self._job}"
+        )
+
+
+def drop(ledger: Ledger, job: str) -> None:
+    """The list is needed no more."""
+    keys = JobKeys.of(job)
+    ledger.client.hdel(keys.job, FIELD)
+    ledger.client.unlink(keys.manifest)
+
+
+def drop_if_complete(ledger: Ledger, status: JobStatus, collected: int) -> None:
+    """A job whose every record is on somebody's disk needs no list in Redis."""
+    if status.finished and not status.uncollected and collected >= status.total:
+        drop(ledger, status.job)
+
+
+class NoListError(ProducerError):
+    """A job's list of pages cannot be had from the broker. The message says why."""

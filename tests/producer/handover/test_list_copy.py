@@ -1,0 +1,233 @@
+"""A job's list of pages travels with it: copied as it grows, within bounds, and read by nobody's leave but its own."""
+
+from __future__ import annotations
+
+import zlib
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from producer.errors import OtherJobError, ProducerError
+from producer.fleet_request import remembered
+from producer.handover import list_copy
+from producer.handover.inherit import do_lost_again, inherit
+from producer.handover.list_copy import FIELD, Extent, copying, drop_if_complete, extent
+from producer.job import growth as growth_module
+from producer.job.growth import Growth
+from producer.job.job_epoch import is_ours, open_job
+from producer.job.manifest import ManifestLine, count_manifest, read_manifest, write_lines, write_manifest
+from producer.job.output_folder import JobRequest, OutputFolder
+from producer.job.results_file import Line
+from producer.sources.scan import FoundPage
+from worker.ledger.ledger import JobReplacedError, JobStatus, Ledger
+from worker.messages import ImageRecord, ImageTask, Seconds, encode
+from worker.redis_keys import JobKeys
+
+JOB = "lost"
+KEYS = JobKeys.of(JOB)
+
+
+def begin(root: Path, ledger: Ledger, pages: int, *, transfer: str = "uri") -> OutputFolder:
+    """A job of this machine, with its list on the broker, whose producer was last at work an hour ago."""
+    folder = OutputFolder(root)
+    request = JobRequest(job=JOB, sources=["/shared"], transfer=transfer, output="s3://bucket/out")
+    folder.save_request(request)
+    write_manifest((FoundPage(f"{i}.tif", f"file:///shared/{i}.tif", 0) for i in range(pages)), folder.manifest)
+    open_job(folder, ledger, JOB, pages, remembered(request))
+    copy(folder, ledger)
+    ledger.client.hset(KEYS.job, "fed_ms", 1)
+    return folder
+
+
+def status_of(ledger: Ledger) -> JobStatus:
+    status = ledger.status(JOB)
+    assert status is not None
+    return status
+
+
+def copy(folder: OutputFolder, ledger: Ledger) -> list[str]:
+    said: list[str] = []
+    copying(folder, folder.request(), ledger, status_of(ledger), said.append)()
+    return said
+
+
+def add_page(folder: OutputFolder, ledger: Ledger, page: ManifestLine) -> None:
+    with folder.manifest.open("ab") as stream:
+        write_lines(stream, [page])
+    ledger.grow(JOB, page.index + 1)
+
+
+def test_another_machine_has_the_same_list(tmp_path: Path, ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before: a lost producer cost its job: "was enqueued on another machine: resume it there"."""
+    monkeypatch.setattr(list_copy, "BLOCK", 5000)
+    monkeypatch.setattr("producer.handover.inherit.PIECE", 700)
+    first = begin(tmp_path / "first", ledger, 1000)
+    add_page(first, ledger, ManifestLine(1000, "7.tif", "file:///shared/7.tif", 1, None, 7))
+    copy(first, ledger)
+    assert ledger.client.ttl(KEYS.manifest) > 3000
+    ledger.client.expire(KEYS.manifest, 5)
+    ledger.client.hdel(KEYS.job, "kept_ms")
+    ledger.touch(JOB)
+    assert ledger.client.ttl(KEYS.manifest) > 3000, "it lives as long as the job's other keys"
+    second = OutputFolder(tmp_path / "second")
+    assert inherit(ledger, status_of(ledger), second) == 1001
+    assert second.manifest.read_bytes() == first.manifest.read_bytes()
+    assert (second.request().sources, second.request().output) == ([], ""), "nothing is scanned, nor sent to a bucket"
+    assert open_job(second, ledger, JOB, 1001) == first.epoch
+    ledger.forget(JOB)
+    assert ledger.client.keys(f"ocrfleet:*{JOB}*") == []
+
+
+def test_the_copy_goes_on_and_begins_again(tmp_path: Path, ledger: Ledger) -> None:
+    folder = begin(tmp_path, ledger, 50)
+    size = ledger.client.strlen(KEYS.manifest)
+    copy(folder, ledger)
+    assert ledger.client.strlen(KEYS.manifest) == size, "nothing is copied twice"
+    with folder.manifest.open("ab") as stream:
+        stream.write(b'{"index":50,"ima')
+    copy(folder, ledger)
+    assert ledger.client.strlen(KEYS.manifest) == size, "half a line is none"
+    # Counted again before a retry: the file is another one from its middle on.
+    write_manifest((FoundPage(f"{i}.png", f"file:///{i}.png", 0) for i in range(50)), folder.manifest)
+    copy(folder, ledger)
+    assert inherit(ledger, status_of(ledger), OutputFolder(tmp_path / "second")) == 50
+    lines = list(read_manifest(tmp_path / "second" / "manifest.jsonl"))
+    assert lines[49].image == "49.png"
+
+
+def test_a_list_too_large_stays_and_says_so(tmp_path: Path, ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(list_copy, "MOST_BYTES", 3000)
+    monkeypatch.setattr(list_copy, "BLOCK", 5000)
+    folder = begin(tmp_path / "first", ledger, 2000)
+    [said] = copy(folder, ledger)
+    assert "only this machine can resume" in said
+    assert not ledger.client.exists(KEYS.manifest)
+    with pytest.raises(ProducerError, match="not on the broker: resume it there"):
+        inherit(ledger, status_of(ledger), OutputFolder(tmp_path / "second"))
+
+
+def test_a_job_that_is_on_disk_needs_no_list(tmp_path: Path, ledger: Ledger) -> None:
+    begin(tmp_path, ledger, 1)
+    drop_if_complete(ledger, status_of(ledger), 0)
+    assert ledger.client.exists(KEYS.manifest)
+    ledger.adopt(JOB, [0], ok=True)
+    drop_if_complete(ledger, status_of(ledger), 1)
+    assert not ledger.client.exists(KEYS.manifest) and FIELD not in status_of(ledger).extra
+
+
+def packed(*lines: bytes) -> tuple[bytes, Extent]:
+    raw = b"".join(lines)
+    return zlib.compress(raw), Extent(len(raw), len(zlib.compress(raw)), zlib.crc32(raw))
+
+
+GOOD = b'{"index":0,"image":"a","uri":"file:///a","page":0}\n'
+BOMB = zlib.compress(bytes(64 << 20))
+
+
+@pytest.mark.parametrize(
+    ("data", "says", "told"),
+    [
+        (BOMB, Extent(100 << 10, len(BOMB), 0), "larger than it says"),
+        (BOMB, Extent(64 << 20, len(BOMB), zlib.crc32(bytes(64 << 20))), "damaged at page 0"),
+        (b"\0" * 100, Extent(100, 100, 0), "damaged"),
+        (packed(GOOD)[0], Extent(len(GOOD), 1 << 20, zlib.crc32(GOOD) + 1), "damaged"),
+        (*packed(GOOD, GOOD), "not this job's"),
+        (*packed(GOOD.replace(b'"page":0', b'"page":-1')), "not this job's"),
+        (*packed(GOOD.replace(b"0", b"5")), "not this job's"),
+        (*packed(b"[]\n"), "damaged"),
+        (*packed(b""), "0 of 1 pages"),
+    ],
+    ids=["bomb", "long line", "no zlib", "cut", "too many", "page", "index", "no line", "too few"],
+)
+def test_a_strangers_list_is_refused(tmp_path: Path, ledger: Ledger, data: bytes, says: Extent, told: str) -> None:
+    """Whoever has a worker's password may write there."""
+    begin(tmp_path / "first", ledger, 1)
+    ledger.client.set(KEYS.manifest, data)
+    ledger.client.hset(KEYS.job, FIELD, msgspec.json.encode(says))
+    second = OutputFolder(tmp_path / "second")
+    with pytest.raises(ProducerError, match=told):
+        inherit(ledger, status_of(ledger), second)
+    assert not second.manifest.exists() and not second.exists()
+    assert [file.name for file in second.root.rglob("*") if file.is_file()] == ["lock"]
+
+
+def test_what_is_no_extent_is_none() -> None:
+    for text in ("", "{}", "x", '{"raw":-1,"size":1}', '{"raw":1,"size":99999999999}', '{"raw":99999999999,"size":1}'):
+        assert extent(text) == Extent()
+
+
+def test_files_of_such_a_list_are_not_opened(tmp_path: Path, ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    begin(tmp_path / "first", ledger, 2)
+    second = OutputFolder(tmp_path / "second")
+    inherit(ledger, status_of(ledger), second)
+
+    def opened(path: Path) -> object:
+        raise AssertionError(f"{path} was opened")
+
+    monkeypatch.setattr(growth_module, "kind_of_file", opened)
+    growth = Growth(second.manifest, ledger, JOB, 2, heir=second.heir)
+    growth.note(Line(index=0, image="0.tif", page=0, status="ok", seconds=Seconds(), pages=3))
+    assert len(growth.write()) == 2, "a TIFF by its name"
+    growth.close()
+
+
+def test_pages_whose_bytes_are_sent_from_there_are_not_sent_from_here(tmp_path: Path, ledger: Ledger) -> None:
+    begin(tmp_path / "first", ledger, 1, transfer="redis")
+    assert not ledger.client.exists(KEYS.manifest)
+    with pytest.raises(OtherJobError, match="sends its pages' bytes"):
+        inherit(ledger, status_of(ledger), OutputFolder(tmp_path / "second"))
+
+
+def test_a_producer_at_work_keeps_its_job(tmp_path: Path, ledger: Ledger) -> None:
+    begin(tmp_path / "first", ledger, 1)
+    ledger.touch(JOB, feeding=True)
+    with pytest.raises(OtherJobError, match="fed 0 s ago"):
+        inherit(ledger, status_of(ledger), OutputFolder(tmp_path / "second"))
+
+
+def test_a_machine_that_comes_back_is_told(tmp_path: Path, ledger: Ledger) -> None:
+    """Its list and the other's would grow apart: two pages of one number."""
+    first = begin(tmp_path / "first", ledger, 2)
+    asleep = copying(first, first.request(), ledger, status_of(ledger), print)
+    growing = Growth(first.manifest, ledger, JOB, 2, heir=first.heir)
+    second = OutputFolder(tmp_path / "second")
+    inherit(ledger, status_of(ledger), second)
+    assert not is_ours(first, status_of(ledger)) and is_ours(second, status_of(ledger))
+    with pytest.raises(OtherJobError, match="took lost over"):
+        open_job(first, ledger, JOB, 2)
+    (tmp_path / "first" / "manifest.jsonl").write_bytes(first.manifest.read_bytes() + GOOD.replace(b":0", b":2"))
+    with pytest.raises(JobReplacedError):
+        asleep()
+    growing.note(Line(index=0, image="0.tif", page=0, status="ok", seconds=Seconds(), pages=3))
+    with pytest.raises(OtherJobError, match="took lost over"):
+        growing.write()
+    growing.close()
+    assert status_of(ledger).total == 2
+    third = OutputFolder(tmp_path / "third")
+    ledger.client.hset(KEYS.job, "fed_ms", 1)
+    assert inherit(ledger, status_of(ledger), third) == 2, "and so on"
+    with pytest.raises(OtherJobError):
+        open_job(second, ledger, JOB, 2)
+
+
+def test_what_was_collected_on_a_lost_disk_is_done_again(tmp_path: Path, ledger: Ledger) -> None:
+    begin(tmp_path / "first", ledger, 5)
+    epoch = status_of(ledger).epoch
+    for index in range(4):  # 0 was collected there, 1 here, 2 waits, 3 runs, 4 was never fed
+        task = ImageTask(job=JOB, index=index, image=f"{index}.tif", uri="file:///x", epoch=epoch)
+        ledger.feed([task])
+        ledger.begin(JOB, index, redelivered=False, epoch=epoch)
+        record = encode(ImageRecord(job=JOB, index=index, image=task.image, page=0, status="ok"))
+        if index < 3:
+            ledger.finish(JOB, index, ok=True, record=record, epoch=epoch)
+        if index == 1:
+            (tmp_path / "here").mkdir()
+            (tmp_path / "here" / "results.jsonl").write_bytes(record + b"\n")
+        if index < 2:
+            ledger.client.xtrim(KEYS.results, maxlen=0, approximate=False)
+    assert do_lost_again(ledger, status_of(ledger), tmp_path / "here" / "results.jsonl") == 1
+    status = status_of(ledger)
+    assert (status.ok, status.failed, status.unfed) == (2, 0, 2)
+    assert list(ledger.pages_in_state(JOB, b"\0")) == [0, 4]
+    assert count_manifest(tmp_path / "here" / "results.jsonl") == 2
