@@ -35,6 +35,15 @@ def now_ms() -> int:
     return int(time.time() * 1000)
 
 
+def number_in(raw: bytes) -> int | None:
+    """A whole number as the ledger writes it; None: it is none, so somebody else wrote it.
+
+    Whoever has a worker's password may put anything there. `int` raises for a word, and for 5,000 digits: one such
+    field ended every worker of a fleet, and every job of a page.
+    """
+    return int(raw) if len(raw) < 20 and raw.isdigit() else None
+
+
 def blob_key(job: str, index: int) -> str:
     """The Redis key of a page's bytes. The ledger's scripts spell it the same way."""
     return f"ocrfleet:blob:{job}:{index}"

@@ -35,6 +35,10 @@ MOST_FILES = 10_000
 """Of these: 700 KB in the job's hash. What is much longer is not read from there (worker/broker/short_replies.py)."""
 
 
+MOST_LIST_BYTES = 256 << 20
+"""Of the manifest's lines for these: a file's name of 16 KB, on a million of them, was 16 GB of disk."""
+
+
 class Missed(msgspec.Struct, frozen=True):
     """Pages of one file.
 
@@ -153,10 +157,14 @@ def take_over(manifest: Path, ledger: Ledger, job: str) -> int:
 
 
 def _taken_over(told: list[Missed], index: ManifestIndex) -> Iterable[ManifestLine]:
-    total = index.count
+    total, left = index.count, MOST_LIST_BYTES
     for one in told:
         head = index.line(one.first)
         if head is not None and one.begin == total:  # else taken over before
+            left -= one.count * len(msgspec.json.encode(head))
+            if left < 0:
+                logger.error("%a and what follows is left out: the list of pages is too long", head.image)
+                return
             total += one.count
             yield from _lines(one, head)
 

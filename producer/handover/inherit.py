@@ -115,6 +115,8 @@ def _checked(pieces: Iterator[bytes], total: int) -> Iterator[ManifestLine]:
     for piece in pieces:
         *lines, rest = (rest + piece).split(b"\n")
         for line in lines:
+            if len(line) > _LONGEST_LINE:
+                raise NoListError(f"the list of pages on the broker is damaged at page {number}")
             try:
                 entry = decoder.decode(line)
             except UNREADABLE as error:

@@ -36,6 +36,9 @@ from worker.redis_keys import JobKeys
 
 logger = logging.getLogger(__name__)
 BATCH = 256
+FIRST_BATCH = 16
+"""Asked for at first, then twice as many each time: what is crowded out of a reply (short_replies.py) is read too."""
+
 _READING = threading.Semaphore(2)
 """Collectors of one process that hold a reply at a time: of the page's 48 jobs each could hold `Bounds.reply` of it."""
 
@@ -86,7 +89,7 @@ class Collector:
         self._lock = JobLock(ledger.client, f"{self._keys.job}:collector", job)
         self._file_lock = FileLock(results)
         self._identity: tuple[bytes, bytes] | None = None
-        self._ask = BATCH
+        self._ask = FIRST_BATCH
         self.results = results
         self.refused = 0
         self._seen = bytearray(min(total, self._most))

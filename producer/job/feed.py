@@ -238,7 +238,7 @@ class Feeder:
         waiting = uploader.waiting_bytes(of_all=self._jobs == 1)
         sent = 0
         while sent < room and time.monotonic() < until:
-            batch = self._pack(uploader, min(room - sent, BATCH_PAGES), limit - waiting, waiting == 0)
+            batch = self._pack(uploader, min(room - sent, BATCH_PAGES), limit - waiting, waiting == 0, until)
             if not batch:
                 break
             # First the bytes, then the ledger, then the queue: whoever gets the message finds the bytes.
@@ -248,12 +248,15 @@ class Feeder:
             waiting += sum(len(parcel.data) for parcel in batch)
         return sent
 
-    def _pack(self, uploader: Uploader, pages: int, room_bytes: int, alone: bool) -> list[Parcel]:
-        """Pages that fit in ``room_bytes``; one that does not waits for the next call, unless it is ``alone``."""
+    def _pack(self, uploader: Uploader, pages: int, room_bytes: int, alone: bool, until: float) -> list[Parcel]:
+        """Pages that fit in ``room_bytes``; one that does not waits for the next call, unless it is ``alone``.
+
+        After ``until`` (of `time.monotonic`) no other is begun.
+        """
         batch: list[Parcel] = []
         size = 0
         while len(batch) < pages and size < BATCH_BYTES:
-            parcel = self._packed or self._next_parcel(uploader)
+            parcel = self._packed or self._next_parcel(uploader, until)
             if parcel is None:
                 break
             if size + len(parcel.data) > room_bytes and not (alone and not batch):
@@ -264,14 +267,16 @@ class Feeder:
             size += len(parcel.data)
         return batch
 
-    def _next_parcel(self, uploader: Uploader) -> Parcel | None:
-        while True:
-            while not self._unsent:
+    def _next_parcel(self, uploader: Uploader, until: float) -> Parcel | None:
+        # A job of pages that are all refused, or all done, must not keep others from being fed (producer/web).
+        while time.monotonic() < until:
+            if not self._unsent:
                 lines = self._take(LOOK_AHEAD)
                 if not lines:
                     self._at_the_end(0)
                     return None
                 self._unsent.extend(uploader.unsent(lines))
+                continue
             line = self._unsent.popleft()
             try:
                 return uploader.pack(line)
@@ -280,6 +285,7 @@ class Feeder:
             except NotYetError:
                 self._unsent.appendleft(line)
                 return None
+        return None
 
     def _feed(self, lines: list[ManifestLine]) -> int:
         for line in lines:

@@ -17,7 +17,7 @@ import redis
 
 from detector.errors import NotFound, UnsupportedFormat
 from worker.messages import JOB_NAME
-from worker.redis_keys import JobKeys, blob_key
+from worker.redis_keys import JobKeys, blob_key, number_in
 from worker.storage.spool import write_chunks
 
 SCHEME = "redis-blob"
@@ -69,7 +69,7 @@ def waiting_bytes(client: redis.Redis, jobs: Iterable[str]) -> int:
     pipe = client.pipeline(transaction=False)
     for job in jobs:
         pipe.hvals(JobKeys.of(job).blobs)
-    return sum(int(size) for sizes in pipe.execute() for size in sizes)
+    return sum(number_in(size) or 0 for sizes in pipe.execute() for size in sizes)
 
 
 def fetch(client: redis.Redis, uri: str, target: Path) -> None:
@@ -109,5 +109,7 @@ def discard(client: redis.Redis, job: str) -> int:
     """Remove all blobs of a job. Returns how many."""
     indices = client.hkeys(JobKeys.of(job).blobs)
     for start in range(0, len(indices), 1000):
-        client.unlink(*(blob_key(job, int(index)) for index in indices[start : start + 1000]))
+        pages = (number_in(index) for index in indices[start : start + 1000])
+        if keys := [blob_key(job, page) for page in pages if page is not None]:
+            client.unlink(*keys)
     return len(indices)

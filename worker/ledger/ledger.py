@@ -47,7 +47,7 @@ from worker.errors import WorkerError
 from worker.ledger import scripts
 from worker.ledger.answers import Begin, JobStatus
 from worker.messages import ImageTask, encode
-from worker.redis_keys import JOBS_KEY, JobKeys
+from worker.redis_keys import JOBS_KEY, JobKeys, number_in
 from worker.settings import LEASE_S
 
 __all__ = ["ANY_EPOCH", "Begin", "JobReplacedError", "JobStatus", "Ledger", "chunked"]
@@ -252,7 +252,11 @@ class Ledger:
     def holders(self, job: str) -> dict[int, str]:
         """Running pages -> the main process that runs each, where it said so."""
         found = self.client.hgetall(JobKeys.of(job).holders)
-        return {int(index): holder.decode(errors="replace") for index, holder in found.items() if index.isdigit()}
+        return {
+            index: holder.decode(errors="replace")
+            for raw, holder in found.items()
+            if (index := number_in(raw)) is not None
+        }
 
     def expire_leases(self, job: str) -> None:
         """No worker of before is alive (the caller knows): all running pages may be claimed at once."""
@@ -307,20 +311,21 @@ class Ledger:
     def in_flight(self, job: str) -> dict[int, int]:
         """Pages that are queued or running -> when they were (last) sent, ms. Bounded by the feed window."""
         pages = {}
-        for index, entry in self.client.hgetall(JobKeys.of(job).tasks).items():
-            sent = entry.split(b" ", 1)[0]
-            if index.isdigit() and sent.isdigit():  # else not ours
-                pages[int(index)] = int(sent)
+        for raw, entry in self.client.hgetall(JobKeys.of(job).tasks).items():
+            index, sent = number_in(raw), number_in(entry.split(b" ", 1)[0])
+            if index is not None and sent is not None:
+                pages[index] = sent
         return pages
 
     def lapsed(self, job: str) -> list[int]:
         """Running pages whose worker has not renewed its lease in time."""
         lapsed = self.client.zrangebyscore(JobKeys.of(job).leases, "-inf", self.now() * 1000)
-        return [int(index) for index in lapsed if index.isdigit()]
+        return [index for raw in lapsed if (index := number_in(raw)) is not None]
 
     def leased(self, job: str) -> set[int]:
         """Pages some worker holds a lease on, live or lapsed."""
-        return {int(index) for index in self.client.zrange(JobKeys.of(job).leases, 0, -1) if index.isdigit()}
+        members = self.client.zrange(JobKeys.of(job).leases, 0, -1)
+        return {index for raw in members if (index := number_in(raw)) is not None}
 
 
 def chunked(indices: Iterable[int], size: int = 1000) -> Iterator[list[int]]:

@@ -135,10 +135,11 @@ BOMB = zlib.compress(bytes(64 << 20))
         (*packed(GOOD, GOOD), "not this job's"),
         (*packed(GOOD.replace(b'"page":0', b'"page":-1')), "not this job's"),
         (*packed(GOOD.replace(b"0", b"5")), "not this job's"),
+        (*packed(GOOD.replace(b'"a"', b'"%b"' % (b"a" * 20_000))), "damaged at page 0"),
         (*packed(b"[]\n"), "damaged"),
         (*packed(b""), "0 of 1 pages"),
     ],
-    ids=["bomb", "long line", "no zlib", "cut", "too many", "page", "index", "no line", "too few"],
+    ids=["bomb", "long line", "no zlib", "cut", "too many", "page", "index", "long name", "no line", "too few"],
 )
 def test_a_strangers_list_is_refused(tmp_path: Path, ledger: Ledger, data: bytes, says: Extent, told: str) -> None:
     """Whoever has a worker's password may write there."""

@@ -194,6 +194,17 @@ def test_what_a_collector_told_is_taken_over_once(tmp_path: Path, ledger: Ledger
     assert [(line.page, line.of) for line in read_manifest(tmp_path / "manifest.jsonl", 2)] == [(1, 0), (2, 0), (1, 1)]
 
 
+def test_what_was_told_does_not_fill_the_disk(
+    tmp_path: Path, ledger: Ledger, client: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before: 335 bytes in Redis were 3.1 GB of manifest in 4 seconds: one long name, on each of a million pages."""
+    monkeypatch.setattr("producer.growing.missed_elsewhere.MOST_LIST_BYTES", 1 << 20)
+    begin(tmp_path, ledger, FoundPage("a.pdf", "zip+file:///a.zip#" + "a" * 10_000, 0))
+    client.hset(JobKeys.of(JOB).job, FIELD, msgspec.json.encode([Missed(0, 1, 90, 1), Missed(0, 1, 90_000, 90)]))
+    assert take_over(tmp_path / "manifest.jsonl", ledger, JOB) == 89
+    assert (tmp_path / "manifest.jsonl").stat().st_size < 1 << 20
+
+
 def test_a_manifest_of_a_made_up_total_is_not_rebuilt(tmp_path: Path) -> None:
     """Before: 8 bytes of memory for each page that Redis named."""
     results = tmp_path / "results.jsonl"

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import time
+from pathlib import Path
+
 import pytest
 
 from producer.job.feed import Feeder, Window, mean_record_bytes
 from producer.job.manifest import ManifestLine
+from producer.job.upload import Uploader
 from tests.processes import wait_until
 from worker.app import app_for
 from worker.broker import queue
@@ -121,3 +125,24 @@ def test_every_page_is_sent_once_and_feeding_again_sends_nothing(
     again = Feeder(app_for(settings), ledger, JOB, pages)
     while not again.exhausted:
         assert again.step() == 0
+
+
+def test_a_step_ends_in_time_though_every_page_is_refused(
+    ledger: Ledger, settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before: such a job kept its turn to its end, and no other job of the page was fed."""
+    monkeypatch.setattr("producer.job.feed.STEP_S", 0.1)
+    ledger.create(JOB, COUNT * 20, {})
+    (tmp_path / "text.jpg").write_bytes(b"no picture at all")
+    uri = (tmp_path / "text.jpg").as_uri()
+    pages = (ManifestLine(index, "text.jpg", uri, 0) for index in range(COUNT * 20))
+    with Uploader(ledger, JOB, limit_side=640, shrink=False) as uploader:
+        feeder = Feeder(app_for(settings), ledger, JOB, pages, uploader=uploader)
+        began = time.monotonic()
+        assert feeder.step() == 0 and not feeder.exhausted
+        assert time.monotonic() - began < 1
+        done = ledger.status(JOB)
+        assert done and 0 < done.failed < COUNT * 20
+        assert feeder.step() == 0
+        more = ledger.status(JOB)
+        assert more and more.failed > done.failed

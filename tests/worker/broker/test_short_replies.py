@@ -149,3 +149,17 @@ def test_a_record_longer_than_is_read_becomes_a_failed_one() -> None:
     assert failed.pages == 3 and len(data) < 1000
     assert len(encode_record(msg := record.__class__(job="j", index=0, image="a", page=0, status="ok"))[1]) < 500
     assert encode_record(msg)[0] is msg and Bounds().reply >= MOST_RECORD_BYTES
+
+
+def test_lists_within_lists_are_bounded_together(client: redis.Redis, short: redis.Redis) -> None:
+    """Before: 64 of 256 entries with 65,536 fields each took a collector 277 MB and 71 s."""
+    for number in range(6):
+        client.xadd("stream", {f"{number}-{field}": "v" for field in range(400)}, id=f"{number + 1}-0")
+    seen, ask = [], 6
+    while len(seen) < 6:
+        found = that_fit(short.xrange("stream", min=f"({seen[-1]}" if seen else "-", count=ask))
+        assert sum(len(fields) for _, fields in found) <= 10
+        seen += [name.decode() for name, _ in found]
+        ask = len(found)
+        assert short.ping()
+    assert seen == [f"{number + 1}-0" for number in range(6)]
