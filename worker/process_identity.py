@@ -32,7 +32,7 @@ def is_gone(other: str) -> bool:
         return f"{place}:{_started(int(pid))}" != other
     except ProcessLookupError:
         return True
-    except (OSError, ValueError, IndexError):
+    except (OSError, ValueError, IndexError, OverflowError):  # whoever may write to Redis wrote it
         return False
 
 

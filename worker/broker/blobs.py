@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 import redis
 
 from detector.errors import NotFound, UnsupportedFormat
+from worker.broker.damaged_keys import replies
 from worker.messages import JOB_NAME
 from worker.redis_keys import JobKeys, blob_key, number_in
 from worker.storage.spool import write_chunks
@@ -69,7 +70,7 @@ def waiting_bytes(client: redis.Redis, jobs: Iterable[str]) -> int:
     pipe = client.pipeline(transaction=False)
     for job in jobs:
         pipe.hvals(JobKeys.of(job).blobs)
-    return sum(number_in(size) or 0 for sizes in pipe.execute() for size in sizes)
+    return sum(number_in(size) or 0 for sizes in replies(pipe) for size in sizes or ())
 
 
 def fetch(client: redis.Redis, uri: str, target: Path) -> None:
@@ -107,7 +108,9 @@ def remove(client: redis.Redis, job: str, indices: Sequence[int]) -> None:
 
 def discard(client: redis.Redis, job: str) -> int:
     """Remove all blobs of a job. Returns how many."""
-    indices = client.hkeys(JobKeys.of(job).blobs)
+    pipe = client.pipeline(transaction=False)
+    pipe.hkeys(JobKeys.of(job).blobs)
+    indices = replies(pipe)[0] or []
     for start in range(0, len(indices), 1000):
         pages = (number_in(index) for index in indices[start : start + 1000])
         if keys := [blob_key(job, page) for page in pages if page is not None]:

@@ -43,6 +43,7 @@ import redis
 from detector.exit_codes import ExitCode
 from worker.broker import blobs
 from worker.broker.clock import redis_now
+from worker.broker.damaged_keys import replies
 from worker.errors import WorkerError
 from worker.ledger import scripts
 from worker.ledger.answers import Begin, JobStatus
@@ -272,7 +273,7 @@ class Ledger:
         pipe.hlen(keys.tasks)
         pipe.xlen(keys.results)
         pipe.time()
-        raw, in_flight, uncollected, (seconds, micros) = pipe.execute()
+        raw, in_flight, uncollected, (seconds, micros) = replies(pipe)
         if not raw:
             return None
         fields = {key.decode(errors="replace"): value.decode(errors="replace") for key, value in raw.items()}
@@ -288,7 +289,7 @@ class Ledger:
         state, epoch = fields.pop("state", "open"), fields.pop("epoch", "")
         fed, _ = take("fed_ms"), take("kept_ms")
         return JobStatus(
-            job, state, total, ok, failed, in_flight, uncollected,
+            job, state, total, ok, failed, in_flight or 0, uncollected or 0,
             created / 1000, progress / 1000, finished / 1000 or None, fields,
             epoch, fed / 1000, seconds + micros / 1e6,
         )  # fmt: skip

@@ -21,6 +21,7 @@ from celery import Celery
 
 from detector.record import UNREADABLE
 from worker.broker import queue
+from worker.broker.damaged_keys import damaged_key
 from worker.ledger.ledger import Ledger
 from worker.messages import page_named_in, task_id
 from worker.process_identity import is_gone
@@ -122,11 +123,15 @@ def _json(data: bytes) -> object:
 
 
 def open_jobs(ledger: Ledger) -> list[str]:
-    """Jobs that have pages to be done."""
+    """Jobs that have pages to be done, but for those whose keys cannot be read."""
     names = []
     for job in ledger.jobs():
         status = ledger.status(job)
-        if status is not None and status.state == "open" and not status.finished:
+        if status is None or status.state != "open" or status.finished:
+            continue
+        if key := damaged_key(ledger.client, job):
+            logger.error("%s is not what the ledger writes; `ocr-producer forget %s`", ascii(key), ascii(job))
+        else:
             names.append(job)
     return names
 

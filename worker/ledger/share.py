@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 
+from worker.broker.damaged_keys import replies
 from worker.ledger.ledger import Ledger
 from worker.redis_keys import JOBS_KEY, JobKeys
 
@@ -37,7 +38,7 @@ class Share:
             for name in names:
                 if name != self._job:
                     pipe.hlen(JobKeys.of(name).tasks)
-            self._others = sum(count > 0 for count in pipe.execute())
+            self._others = sum(bool(count) for count in replies(pipe))
         return self._others
 
     def in_flight(self) -> int:

@@ -1,0 +1,66 @@
+"""What whoever has a worker's password may write over a job's keys: it costs that job alone."""
+
+from __future__ import annotations
+
+import pytest
+import redis
+
+from worker.app import app_for
+from worker.broker import blobs
+from worker.ledger import Ledger, reconcile
+from worker.ledger.share import Share
+from worker.messages import ImageTask
+from worker.process_identity import identity, is_gone
+from worker.redis_keys import JobKeys
+from worker.settings import Settings
+
+STRANGE = ["x", "9" * 5000, "-1", "1e5", "٣"]
+
+
+@pytest.mark.parametrize("strange", STRANGE)
+def test_one_such_field_stops_nobody(ledger: Ledger, client: redis.Redis, strange: str) -> None:
+    """Before: int() raised in each worker's first look, at each start, and in every feeder of the page."""
+    ledger.create("job", 2, {})
+    ledger.feed([ImageTask(job="job", index=index, image="a", uri="file:///a") for index in range(2)])
+    ledger.begin("job", 1, redelivered=False)
+    keys = JobKeys.of("job")
+    client.hset(keys.tasks, strange, f"{strange} x")
+    client.hset(keys.holders, strange, "somebody")
+    client.zadd(keys.leases, {strange: 1})
+    client.hset(keys.blobs, mapping={strange: strange, "0": "7"})
+    client.hset(keys.job, mapping={"total": strange, "created_ms": strange})
+    assert ledger.in_flight("job").keys() == {0, 1}
+    assert ledger.holders("job").keys() <= {1}
+    assert ledger.lapsed("job") == [] and ledger.leased("job") == {1}
+    assert blobs.waiting_bytes(client, ["job"]) == 7
+    assert ledger.status("job") is not None
+    assert blobs.discard(client, "job") == 2
+
+
+@pytest.mark.parametrize("part", JobKeys._fields)
+def test_a_key_of_another_type_keeps_no_other_job_from_being_looked_after(
+    ledger: Ledger, client: redis.Redis, settings: Settings, part: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before: WRONGTYPE ended the look for stranded pages of all jobs, and each feeder's step."""
+    monkeypatch.setattr(reconcile, "GAP_S", 0)
+    for job in ("damaged", "sound"):
+        ledger.create(job, 1, {})
+        ledger.feed([ImageTask(job=job, index=0, image="a", uri="file:///a")])
+        ledger.begin(job, 0, redelivered=False)
+    ledger.expire_leases("sound")
+    key = getattr(JobKeys.of("damaged"), part)
+    client.delete(key)
+    client.sadd(key, "x")
+    assert reconcile.open_jobs(ledger) == ["sound"]
+    assert reconcile.reconcile_all_once(app_for(settings), ledger) == 1
+    assert [job for job in ledger.jobs() if ledger.status(job)][-1] == "sound"
+    assert blobs.waiting_bytes(client, ["damaged", "sound"]) == 0
+    assert Share(ledger, "other").others() >= 1
+    ledger.forget("damaged")
+    assert not client.exists(key)
+
+
+@pytest.mark.parametrize("strange", [*STRANGE[:-1], "9" * 19])
+def test_a_process_of_no_number_is_not_gone(strange: str) -> None:
+    place, _, _ = identity().rpartition(":")[0].rpartition(":")
+    assert not is_gone(f"{place}:{strange}:1")
