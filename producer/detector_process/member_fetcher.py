@@ -15,7 +15,7 @@ from urllib.parse import quote, unquote_to_bytes
 
 import msgspec
 
-from detector.errors import CorruptImage, ImageError, NotFound, TooLarge, UnsupportedFormat
+from detector.errors import CorruptImage, ImageError, NotFound, TooLarge, UnsupportedFormat, show
 from producer.detector_process.line_process import LineProcess
 from producer.detector_process.members import MemberTaken, MemberWanted
 from worker.storage.files import Fetch, Storage, suffix_of
@@ -129,7 +129,7 @@ class _Members:
             NotYetError: it is not there at that time (of `time.monotonic`).
         """
         if self._lost.get(wanted.archive, 0) >= MOST_LOST or sum(self._lost.values()) >= MOST_LOST_OF_A_JOB:
-            which = _readable(wanted.archive) if wanted.archive in self._lost else "what the job's archives hold"
+            which = show(_name(wanted.archive)) if wanted.archive in self._lost else "what the job's archives hold"
             return MemberTaken("TooLarge", f"{which} takes too long to unpack, or too much memory; unpack it first")
         try:
             if not _turns.enter(self):
@@ -150,7 +150,7 @@ class _Members:
         except (msgspec.MsgspecError, UnicodeDecodeError):  # lost, or worse
             self.child.stop(kill=True)
             self._lost[wanted.archive] = self._lost.get(wanted.archive, 0) + 1
-            where = f"{_readable(wanted.member)!r} in {_readable(wanted.archive)}"
+            where = f"{show(_name(wanted.member))!r} in {show(_name(wanted.archive))}"
             said = f"{where} was not unpacked within {timeout_s:.3g} s, or took its process down; unpack it first"
             return MemberTaken("TooLarge", said)
 
@@ -218,7 +218,7 @@ class ProducerStorage(Storage):
         taken = self._members.take(wanted, timeout_s, until)
         if taken.errno:
             self._members.leave()  # the next begins anew: what it was told of the machine may have changed
-            raise MachineFault(taken.errno, taken.error, _readable(taken.path))
+            raise MachineFault(taken.errno, taken.error, _name(taken.path))
         if taken.type:
             raise _ERRORS.get(taken.type, CorruptImage)(taken.error)
         self._there = this
@@ -229,5 +229,5 @@ class ProducerStorage(Storage):
         super().close()
 
 
-def _readable(quoted: str) -> str:
+def _name(quoted: str) -> str:
     return os.fsdecode(unquote_to_bytes(quoted))

@@ -15,7 +15,7 @@ from urllib.parse import quote, unquote_to_bytes
 
 import msgspec
 
-from detector.errors import ImageError, TooLarge
+from detector.errors import ImageError, TooLarge, show
 from detector.memory import limit_memory
 from worker.storage.files import Storage
 from worker.storage.spool import MachineFault
@@ -64,18 +64,23 @@ def _take(storage: Storage, wanted: MemberWanted) -> MemberTaken:
         storage.extract(wanted.scheme, Path(archive), member, Path(out))
     except MachineFault as error:
         return MemberTaken(
-            "Internal", error.strerror or str(error), error.errno or 5, quote(os.fsencode(error.filename or out))
+            "Internal", _utf8(error.strerror or error), error.errno or 5, quote(os.fsencode(error.filename or out))
         )
     except ImageError as error:
-        return MemberTaken(error.type, str(error))
+        return MemberTaken(error.type, _utf8(error))
     except MemoryError:
         storage.close()
-        said = f"{member!r} in {archive} cannot be unpacked within {MEMORY_BYTES >> 20} MiB; unpack the archive first"
-        return MemberTaken(TooLarge.type, said)
+        said = f"{member!r} in {show(archive)} cannot be unpacked within {MEMORY_BYTES >> 20} MiB"
+        return MemberTaken(TooLarge.type, f"{said}; unpack the archive first")
     except Exception as error:  # readers of hostile files raise whatever they like
         storage.close()
-        return MemberTaken("CorruptImage", f"{member!r} in {archive} is damaged ({type(error).__name__})")
+        return MemberTaken("CorruptImage", f"{member!r} in {show(archive)} is damaged ({type(error).__name__})")
     return MemberTaken()
+
+
+def _utf8(said: object) -> str:
+    r"""Names that are no UTF-8 can be in it, ``\udcff`` here, which no answer can hold: this process died of them."""
+    return str(said).encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import lzma
+import os
 import struct
 import subprocess
 import sys
@@ -13,6 +14,7 @@ import zipfile
 from collections.abc import Iterator
 from contextlib import ExitStack, closing
 from pathlib import Path
+from urllib.parse import quote
 
 import psutil
 import pytest
@@ -225,3 +227,19 @@ def test_errors_have_their_kinds() -> None:
     assert {kind.type for kind in kinds} == set(member_fetcher._ERRORS) and all(
         issubclass(k, ImageError) for k in kinds
     )
+
+
+def test_an_archive_whose_name_is_no_utf8(tmp_path: Path) -> None:
+    """Before: its process died of each answer that names it, and after two no member was taken."""
+    path = Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xff.zip"))
+    with zipfile.ZipFile(path, "w") as bundle:
+        bundle.writestr("good.jpg", b"good")
+    with closing(ProducerStorage((), tmp_path / "spool")) as opened:
+        for number in range(4):
+            with (
+                pytest.raises(NotFound, match=r"no member '\d.jpg' in .*\\xff\.zip"),
+                opened.open(f"zip+file://{quote(os.fsencode(path))}#{number}.jpg"),
+            ):
+                pass
+        with opened.open(f"zip+file://{quote(os.fsencode(path))}#good.jpg") as good:
+            assert good.read_bytes() == b"good"
