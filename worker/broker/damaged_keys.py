@@ -24,6 +24,11 @@ def damaged_key(client: redis.Redis, job: str) -> str:
     return next((key for key, kind, ours in zip(keys, found, _TYPES, strict=True) if kind not in ("none", ours)), "")
 
 
+def is_damage(error: redis.RedisError) -> bool:
+    """Whether a step failed over what stands in a key, and not over the broker's state."""
+    return any(words in str(error) for words in ("WRONGTYPE", "user_script", "not an integer", "not a valid float"))
+
+
 def replies(pipe: Any) -> list[Any]:
     """A pipeline's replies, None for each key of another type.
 

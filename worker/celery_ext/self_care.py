@@ -56,10 +56,11 @@ class SelfCare:
             return
         self._missing = {}
         for job in reconcile.open_jobs(ledger):
-            lapsed, missing = reconcile.suspects(ledger, job)
-            reconcile.send_again(self._app, ledger, job, lapsed)
-            if missing:
-                self._missing[job] = missing
+            with reconcile.despite_damage(job):
+                lapsed, missing = reconcile.suspects(ledger, job)
+                if missing:
+                    self._missing[job] = missing
+                reconcile.send_again(self._app, ledger, job, lapsed)
         if self._missing:
             self._call_later(reconcile.GAP_S, self.confirm)
 
@@ -71,7 +72,8 @@ class SelfCare:
         missing, self._missing = self._missing, {}
         for job, indices in missing.items():
             ledger = main_ledger()
-            reconcile.send_again(self._app, ledger, job, reconcile.held_by_nobody(ledger, job, indices))
+            with reconcile.despite_damage(job):
+                reconcile.send_again(self._app, ledger, job, reconcile.held_by_nobody(ledger, job, indices))
 
     def _guarded(self, step: Callable[[], None]) -> None:
         try:

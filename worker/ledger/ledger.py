@@ -36,7 +36,7 @@ All times are of Redis' clock.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import redis
 
@@ -53,6 +53,7 @@ from worker.settings import LEASE_S
 
 __all__ = ["ANY_EPOCH", "Begin", "JobReplacedError", "JobStatus", "Ledger", "chunked"]
 
+T = TypeVar("T")
 STATE_CHUNK = 1 << 20
 MOST_JOBS = 50_000  # less than a reply may hold (short_replies.py)
 _SCRIPTS = (
@@ -294,10 +295,16 @@ class Ledger:
             epoch, fed / 1000, seconds + micros / 1e6,
         )  # fmt: skip
 
-    def jobs(self) -> list[str]:
-        """Names of all jobs whose keys still live, oldest first; of the `MOST_JOBS` newest."""
-        names = [name.decode(errors="replace") for name in self.client.zrange(JOBS_KEY, -MOST_JOBS, -1)]
-        return [name for name in names if self.client.exists(JobKeys.of(name).job)]
+    def jobs(self, newest: int = MOST_JOBS) -> list[str]:
+        """Names of the newest jobs whose keys still live, oldest first."""
+        found = []
+        for names in chunked(self.client.zrange(JOBS_KEY, -newest, -1)):
+            pipe = self.client.pipeline(transaction=False)
+            jobs = [name.decode(errors="replace") for name in names]
+            for job in jobs:
+                pipe.exists(JobKeys.of(job).job)
+            found += [job for job, lives in zip(jobs, pipe.execute(), strict=True) if lives]
+        return found
 
     def pages_in_state(self, job: str, letters: bytes) -> Iterator[int]:
         """Indices whose state byte is one of ``letters``, read in chunks of 1 MB so that memory stays flat."""
@@ -329,11 +336,11 @@ class Ledger:
         return {index for raw in members if (index := number_in(raw)) is not None}
 
 
-def chunked(indices: Iterable[int], size: int = 1000) -> Iterator[list[int]]:
-    """Lists of at most ``size`` indices: Lua's argument list has a limit (about 8000 values)."""
-    batch: list[int] = []
-    for index in indices:
-        batch.append(index)
+def chunked(items: Iterable[T], size: int = 1000) -> Iterator[list[T]]:
+    """Lists of at most ``size`` items: Lua's argument list has a limit (about 8000 values)."""
+    batch: list[T] = []
+    for item in items:
+        batch.append(item)
         if len(batch) == size:
             yield batch
             batch = []

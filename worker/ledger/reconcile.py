@@ -16,16 +16,21 @@ from __future__ import annotations
 import logging
 import random
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import msgspec
+import redis
 from celery import Celery
 
+from detector.errors import first_line
 from detector.record import UNREADABLE
 from worker.broker import queue
-from worker.broker.damaged_keys import damaged_key
-from worker.ledger.ledger import Ledger
+from worker.broker.damaged_keys import damaged_key, is_damage
+from worker.ledger.ledger import MOST_JOBS, Ledger
 from worker.messages import page_named_in, task_id
 from worker.process_identity import is_gone
+from worker.redis_keys import JOBS_KEY
 
 logger = logging.getLogger(__name__)
 LOCK_KEY = "ocrfleet:lock:reconcile"
@@ -36,8 +41,8 @@ GRACE_S = 10
 # Between looking at the queue and at the unacknowledged messages: longer than kombu's pop-to-unacked gap, also over a
 # slow line, so that a message on its way is seen in one of the two places.
 GAP_S = 1.0
-# Jobs that one look is for.
-MOST_AT_ONCE = 500
+# So long one look may keep a main process from its messages.
+LOOK_S = 3.0
 
 
 def suspects(ledger: Ledger, job: str) -> tuple[list[int], list[int]]:
@@ -84,9 +89,10 @@ def hand_back(app: Celery, ledger: Ledger) -> int:
     """
     sent = 0
     for job in open_jobs(ledger):
-        for index, holder in ledger.holders(job).items():
-            if is_gone(holder):
-                sent += send_again(app, ledger, job, [index], dead=holder)
+        with despite_damage(job):
+            for index, holder in ledger.holders(job).items():
+                if is_gone(holder):
+                    sent += send_again(app, ledger, job, [index], dead=holder)
     return sent
 
 
@@ -125,23 +131,27 @@ def _json(data: bytes) -> object:
     return message
 
 
-def open_jobs(ledger: Ledger) -> list[str]:
-    """Jobs that have pages to be done, but for those whose keys cannot be read.
+def open_jobs(ledger: Ledger) -> Iterator[str]:
+    """Jobs that have pages to be done, in any order, for as long as a look may take.
 
-    Of very many jobs some, drawn anew each time: looking at 50,000, which anybody who may write can make up in a
-    second, kept each worker's main process from its messages for half a minute.
+    Whoever may write to Redis can make up 50,000 jobs in a second, which kept each worker's main process from its
+    messages for half a minute at each look, and 1,500 of them for minutes over a line of 20 ms. Those that this look
+    does not come to have their chance in the next.
     """
-    names = []
-    known = ledger.jobs()
-    for job in known if len(known) <= MOST_AT_ONCE else random.sample(known, MOST_AT_ONCE):
+    until = time.monotonic() + LOOK_S
+    names = ledger.client.zrange(JOBS_KEY, -MOST_JOBS, -1)
+    random.shuffle(names)
+    for name in names:
+        job = name.decode(errors="replace")
+        if time.monotonic() > until:
+            return
         status = ledger.status(job)
         if status is None or status.state != "open" or status.finished:
             continue
         if key := damaged_key(ledger.client, job):
             logger.error("%s is not what the ledger writes; `ocr-producer forget %s`", ascii(key), ascii(job))
         else:
-            names.append(job)
-    return names
+            yield job
 
 
 def take_turn(ledger: Ledger) -> bool:
@@ -159,4 +169,19 @@ def reconcile_all_once(app: Celery, ledger: Ledger) -> int | None:
     """Reconcile every open job, on one worker of the fleet. None when another one is at it."""
     if not take_turn(ledger):
         return None
-    return sum(reconcile(app, ledger, job) for job in open_jobs(ledger))
+    sent = 0
+    for job in open_jobs(ledger):
+        with despite_damage(job):
+            sent += reconcile(app, ledger, job)
+    return sent
+
+
+@contextmanager
+def despite_damage(job: str) -> Iterator[None]:
+    """One job whose fields are not the ledger's is told of, and keeps no other from being looked after."""
+    try:
+        yield
+    except redis.ResponseError as error:
+        if not is_damage(error):
+            raise
+        logger.error("job %s is damaged (%s); `ocr-producer forget` it", ascii(job), first_line(error))

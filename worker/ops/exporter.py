@@ -21,8 +21,9 @@ from worker.app import UNACKED_INDEX
 from worker.broker import blobs, queue
 from worker.ledger import Ledger
 from worker.ledger.dead_letters import DEAD_KEY
+from worker.ledger.share import MOST_JOBS
 from worker.ops import worker_registry
-from worker.redis_keys import COUNTERS_KEY
+from worker.redis_keys import COUNTERS_KEY, number_in
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,12 +58,12 @@ def take_sample(ledger: Ledger, now: float) -> Sample:
     oldest = client.zrange(UNACKED_INDEX, 0, 0, withscores=True)
     counters = client.hgetall(COUNTERS_KEY)
     return Sample(
-        counters={name.decode(): int(value) for name, value in counters.items()},
+        counters={name.decode(errors="replace"): number_in(value) or 0 for name, value in counters.items()},
         waiting=waiting,
         unacked=unacked,
         oldest_unacked_s=max(0.0, now - oldest[0][1]) if oldest else 0.0,
         uncollected=sum(state.uncollected for state in states),
-        blob_bytes=blobs.waiting_bytes(client, names),
+        blob_bytes=blobs.waiting_bytes(client, names[-MOST_JOBS:]),
         jobs_open=sum(not state.finished and state.state == "open" for state in states),
         jobs_finished=sum(state.finished for state in states),
         last_progress=max((state.progress_s for state in states), default=0.0),
