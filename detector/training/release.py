@@ -51,9 +51,17 @@ SOURCES = {
     "td500": DataSource("MSRA-TD500", "{} photos of signs, Chinese and English; lines", "no licence given"),
     "sroie": DataSource("SROIE 2019", "{} scanned receipts; lines", RRC_TERMS),
     "funsd": DataSource("FUNSD", "{} scanned forms; lines", "its own licence: non-commercial, research, educational"),
+    "lines/mtwi": DataSource(
+        "ICPR MTWI 2018", "{} pictures of shops, Chinese; lines", "its organisers' terms, research"
+    ),
+    "lines/kannada": DataSource("Kannada book pages", "{}; lines", "rights unknown"),
     "ic15": DataSource("ICDAR 2015 incidental text", "{} photos; the teacher's maps", RRC_TERMS),
     "mlt17": DataSource("ICDAR 2017 MLT", "{} photos, English and French; the teacher's maps", RRC_TERMS),
     "more": DataSource("varied photos with text", "{} of public repositories; the teacher's maps", "rights unknown"),
+    "scenes": DataSource("scenes with text", "{} photos of public repositories; the teacher's maps", "rights unknown"),
+    "docs": DataSource(
+        "scans and PDF pages", "{} of public repositories, in many scripts; the teacher's maps", "rights unknown"
+    ),
     "backgrounds": DataSource(
         "photos of ImageNet's classes", "{}, mostly text-free; the teacher's maps", "ImageNet: research"
     ),

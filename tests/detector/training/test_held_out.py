@@ -15,8 +15,9 @@ from detector.training import line_level
 from detector.training.dataset import BatchSource, page_from_sample
 from detector.training.held_out import NEAR, SOURCES, blocks, file_number, is_held_out, split_series
 from detector.training.recipe.checkpoint import checkpoint_step, main, write_checkpoint
-from detector.training.recipe.data_mix import FAVOURED, UNLABELLED, collect, images_in, source_weights
+from detector.training.recipe.data_mix import FAVOURED, LABELLED, UNLABELLED, collect, images_in, source_weights
 from detector.training.recipe.trend import agreement_photos, agreement_samples, make_trend
+from detector.training.release import sources
 from detector.training.teacher import Teacher
 from detector.training.trainer import Phase, TrainConfig, Trainer
 from tests.detector.tiny_model import write_tiny_model
@@ -127,3 +128,9 @@ def test_a_run_goes_on_from_such_a_file(
     said = capsys.readouterr().out
     assert "6/6" in said and "1/6" not in said
     assert released == ["dbnet-mobilenet-v3-small"]
+
+
+def test_a_card_can_name_whatever_is_trained_on() -> None:
+    """Before: after hours of training the release ended with KeyError: 'lines/mtwi'."""
+    everything = dict.fromkeys([*LABELLED, *UNLABELLED, "synthetic"], 7)
+    assert len(sources(everything)) == len(everything) + 1  # and the teacher
