@@ -9,20 +9,6 @@ from typing import Any
 
 import redis
 
-from worker.redis_keys import JobKeys
-
-_TYPES = JobKeys("hash", "string", "hash", "hash", "hash", "zset", "stream", "hash", "hash", "string")
-
-
-def damaged_key(client: redis.Redis, job: str) -> str:
-    """The first key of a job that holds what is not ours; "" if none does."""
-    keys = JobKeys.of(job)
-    pipe = client.pipeline(transaction=False)
-    for key in keys:
-        pipe.type(key)
-    found = (kind.decode() for kind in pipe.execute())
-    return next((key for key, kind, ours in zip(keys, found, _TYPES, strict=True) if kind not in ("none", ours)), "")
-
 
 def is_damage(error: redis.RedisError) -> bool:
     """Whether a step failed over what stands in a key, and not over the broker's state."""

@@ -54,7 +54,7 @@ def test_a_key_of_another_type_keeps_no_other_job_from_being_looked_after(
     key = getattr(JobKeys.of("damaged"), part)
     client.delete(key)
     client.sadd(key, "x")
-    assert list(reconcile.open_jobs(ledger)) == ["sound"]
+    assert "sound" in reconcile.open_jobs(ledger)
     assert reconcile.reconcile_all_once(app_for(settings), ledger) == 1
     assert [job for job in ledger.jobs() if ledger.status(job)][-1] == "sound"
     assert blobs.waiting_bytes(client, ["damaged", "sound"]) == 0
