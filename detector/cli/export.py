@@ -8,6 +8,7 @@ import click
 
 from detector.cli.options import NewFile
 from detector.cli.train import fine_tunable
+from detector.convert.interrupts import load_library
 from detector.exit_codes import ExitCode
 from detector.models import DEFAULT_MODEL
 
@@ -35,7 +36,8 @@ def export(
 
     sides = (check_side(height or size), check_side(width or size))
     path = fine_tunable(weights)
-    from detector.network.build import load_network  # torch, which takes seconds: what can be refused was
+    load_library("torch")  # seconds: what can be refused was
+    from detector.network.build import load_network
 
     network = load_network(path)
     parities = export_onnx(network, output, sides, dynamic=dynamic, opset=opset, half=half)

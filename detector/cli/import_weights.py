@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from detector.cli.options import NewFile, say
+from detector.convert.interrupts import load_library
 from detector.errors import show
 from detector.exit_codes import ExitCode
 
@@ -75,6 +76,7 @@ def import_weights(
             "--like, --channels, --mean and --std are for ONNX files; checkpoints tell by their keys"
         )
     else:
+        load_library("torch")
         imported = import_checkpoint(file, target, name)
     for line in imported.lines:
         click.echo(line)

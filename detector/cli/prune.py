@@ -12,6 +12,7 @@ import click
 from detector.atomic import atomic_write
 from detector.cli.options import refuse_beside_resume, say
 from detector.cli.train import FOLDER, can_be_trained_on, fine_tunable
+from detector.convert.interrupts import load_library
 from detector.exit_codes import ExitCode
 from detector.memory import configure_process
 from detector.models import DEFAULT_MODEL
@@ -114,6 +115,7 @@ def prune(
 
 def _start(source: Path, ratio: float, run: Path, training: dict[str, Any], int8: bool) -> None:
     """Prunes, and writes what a resumed run needs."""
+    load_library("torch")
     from detector.convert.prune import prune_network
     from detector.network.build import load_network, save_half
     from detector.training import fit as fitting

@@ -12,6 +12,7 @@ import click
 from detector.atomic import atomic_write
 from detector.cli.options import NewFile, say
 from detector.cli.train import FILE, FOLDER
+from detector.convert.interrupts import load_library
 from detector.errors import show
 from detector.exit_codes import ExitCode
 
@@ -61,6 +62,7 @@ def quantize(
     if not model.is_file():
         say(f"{show(model)}: no such file; give an fp32 .onnx file (ocr-detector export makes one)")
         return ExitCode.NOTHING
+    load_library("onnxruntime")
     quantizing.check_model(model)
     if dynamic:
         return _quantize_dynamic(model, output)

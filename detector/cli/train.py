@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from detector.cli.options import refuse_beside_resume, say
+from detector.convert.interrupts import load_library
 from detector.errors import ModelError
 from detector.exit_codes import ExitCode
 from detector.memory import configure_process
@@ -113,6 +114,7 @@ def train(
 
     RUN/best.pt is the checkpoint with the best validation hmean: `ocr-detector export RUN/best.pt`.
     """
+    load_library("torch")
     from detector.training import fit as fitting
     from detector.training.dataset import describe_data
 

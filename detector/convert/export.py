@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import json
-import signal
-import threading
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from detector.atomic import atomic_write
+from detector.convert.interrupts import interrupt_later
 from detector.errors import DetectorError
 from detector.exit_codes import ExitCode
 from detector.images.sizes import STRIDE
@@ -52,27 +50,6 @@ class Parity:
     runtime: str
     size: tuple[int, int]
     difference: float
-
-
-@contextmanager
-def _interrupt_later() -> Iterator[None]:
-    """Ctrl-C waits for the end of the block: a KeyboardInterrupt inside the exporter's C++ aborts the process."""
-    if threading.current_thread() is not threading.main_thread():  # which alone may set handlers, and gets them
-        yield
-        return
-    interrupted = False
-
-    def note(number: int, frame: object) -> None:
-        nonlocal interrupted
-        interrupted = True
-
-    before = signal.signal(signal.SIGINT, note)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
-    if interrupted:
-        raise KeyboardInterrupt
 
 
 def check_side(pixels: int) -> int:
@@ -124,7 +101,7 @@ def export_onnx(
     example = torch.zeros(1, 3, height, width)
     axes = {0: "batch", 2: "height", 3: "width"}
     with atomic_write(path, sync=True) as unfinished:
-        with torch.inference_mode(), _interrupt_later():
+        with torch.inference_mode(), interrupt_later():
             # The legacy exporter: it folds BatchNorm, needs no extra package, and keeps the graph small and plain.
             torch.onnx.export(
                 network,
