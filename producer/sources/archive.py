@@ -17,7 +17,7 @@ from detector.images.sniff import PAGED_KINDS, SNIFFED_BYTES, kind_of
 from producer.errors import CannotCountError, ProducerError
 from producer.sources.allowance import Allowance, TooLongError
 from producer.sources.page_count import CountPdf, PageCount, count_pages
-from producer.sources.passed_over import LINKS, NAMELESS, PassedOver, is_junk, junk_kind
+from producer.sources.passed_over import LINKS, LONG_NAMED, MOST_NAME_BYTES, NAMELESS, PassedOver, is_junk, junk_kind
 from producer.sources.zip_names import ZipNames
 from worker.storage import sevenzip
 from worker.storage.tars import can_open_zstd, open_tar
@@ -121,6 +121,9 @@ def members(
                 found = (_tar_members if kind == "tar" else _sevenzip_members)(opened, passed, count)
             for member in found:
                 allowance.check()
+                if max(len(member.name), len(member.shown)) > MOST_NAME_BYTES:
+                    passed.add(LONG_NAMED)
+                    continue
                 yield member
                 done += 1
     except MemoryError:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import base64
+import json
 import time
 from pathlib import Path
 
-from tests.processes import WorkerProcess, wait_until
-from worker.app import app_for
+from tests.pictures import write_images
+from tests.processes import WorkerProcess, command, wait_until
+from worker.app import BROADCAST_QUEUE, CLEANUP_TASK, IMAGE_QUEUE, app_for
+from worker.broker import connect
 from worker.settings import Settings
 
 
@@ -23,5 +27,41 @@ def test_a_worker_cannot_be_shut_down_or_grown(environment: dict[str, str], sett
         assert worker.alive and control.ping(timeout=2.0)
         pool = next(iter(control.inspect(timeout=2.0).stats().values()))["pool"]
         assert pool["max-concurrency"] == 1
+    finally:
+        assert worker.stop() == 0
+
+
+def test_what_is_no_broadcast_ends_no_worker(environment: dict[str, str], settings: Settings, tmp_path: Path) -> None:
+    """Before: one PUBLISH by the `worker` user ended every worker, another had it take no page for good, and whoever
+    may ask was told the password of the broker."""
+    worker = WorkerProcess(environment, tmp_path / "worker.log")
+    app = app_for(settings)
+    client = connect(settings)
+    headers = {"lang": "py", "task": CLEANUP_TASK, "id": "x", "root_id": None, "parent_id": None, "group": None}
+    good = {
+        "body": base64.b64encode(json.dumps([[], {}, {}]).encode()).decode(),
+        "content-encoding": "utf-8",
+        "content-type": "application/json",
+        "headers": headers,
+        "properties": {
+            "delivery_tag": "t",
+            "body_encoding": "base64",
+            "delivery_info": {"exchange": BROADCAST_QUEUE, "routing_key": IMAGE_QUEUE},
+        },
+    }
+    odd = [{"id": ["x"]}, {"timelimit": ["x", "x"]}, {"eta": "2099-01-01T00:00:00+00:00"}, {"retries": "x"}]
+    try:
+        wait_until(lambda: app.control.ping(timeout=1.0), seconds=60, what="the worker to answer")
+        for channel in ("/0.celery.pidbox", f"/0.{BROADCAST_QUEUE}/{IMAGE_QUEUE}"):
+            for data in ("[" * 100_000, "7", "null", "[]", "{}", '{"body":7}', "9" * 5000, b"\xff"):
+                assert client.publish(channel, data) == 1
+            for change in odd:
+                assert client.publish(channel, json.dumps({**good, "headers": headers | change})) == 1
+        wait_until(lambda: app.control.ping(timeout=1.0), seconds=20, what="the worker to answer again")
+        assert worker.alive
+        assert not app.control.inspect(timeout=1.0).conf() or "redis_url" not in str(app.control.inspect().conf())
+        write_images(tmp_path / "in", 2)
+        enqueued = command(environment, "ocr-producer", "enqueue", tmp_path / "in", "--job", "j", "--watch", "--quiet")
+        assert enqueued.returncode == 0, enqueued.stderr
     finally:
         assert worker.stop() == 0

@@ -21,12 +21,13 @@ from redis import Redis, ResponseError
 from redis import TimeoutError as RedisTimeoutError
 from redis.commands.core import Script
 
+from worker.app import BROADCAST_QUEUE
 from worker.broker import takes_no_writes
 from worker.broker.clock import redis_now
 from worker.broker.quarantine import quarantine
 from worker.broker.short_replies import MOST_BYTES, TooLong
 from worker.celery_ext.few_connections import ThriftyChannel
-from worker.celery_ext.message_shape import wrong_shape
+from worker.celery_ext.message_shape import wrong_control, wrong_shape
 
 logger = logging.getLogger(__name__)
 
@@ -193,7 +194,8 @@ class FleetChannel(ThriftyChannel):
 
     def _deliver_checked(self, queue: str, deliver: Callable[[Any], Any], raw: Any) -> Any:
         """Give a message to Celery, unless it is none; whatever it raises there ends the message, not the worker."""
-        if reason := "" if queue in self._fanout_queues else wrong_shape(raw):
+        exchange, _ = self._fanout_queues.get(queue, (BROADCAST_QUEUE, None))
+        if reason := wrong_shape(raw) if exchange == BROADCAST_QUEUE else wrong_control(raw):
             return self._refuse(queue, json.dumps(raw).encode(), reason)
         try:
             return deliver(raw)
@@ -205,6 +207,14 @@ class FleetChannel(ThriftyChannel):
             if tag is not None and tag in self.qos._delivered and tag not in self.qos._dirty:
                 self.qos.reject(tag)
             return self._refuse(queue, json.dumps(raw).encode(), f"{type(error).__name__}: {error}")
+
+    def _receive_one(self, c: Any) -> Any:
+        """kombu's own, for broadcasts; what is no message is dropped, of which kombu catches the half."""
+        try:
+            return super()._receive_one(c)
+        except (RecursionError, ValueError, TypeError, KeyError, AttributeError, IndexError) as error:
+            logger.error("a broadcast that is no message was dropped (%s)", type(error).__name__)
+            return True
 
     def _refuse(self, queue: str, raw: bytes, reason: str) -> None:
         with self.conn_or_acquire() as client:

@@ -30,6 +30,8 @@ REFUSED_PAUSE_S = 5.0
 RETRY_AT_MOST_S = 5.0
 # Of the commands that change something: Flower asks for events when it starts, and a person may take a page back.
 OBEYED = ("revoke", "terminate", "enable_events", "heartbeat")
+# They answer with settings, which are nobody's business: Celery hides what it takes for a password, by its name.
+TELLING = ("conf", "report")
 
 
 class FleetWorker(Worker):
@@ -63,7 +65,7 @@ def refuse_remote_control() -> None:
     Whoever may write to the queue could otherwise shut every worker down, or have one run eight images at a time.
     """
     for name, command in list(Panel.meta.items()):
-        if command.type == "control" and name not in OBEYED:
+        if (command.type == "control" and name not in OBEYED) or name in TELLING:
             Panel.data.pop(name, None)
 
 

@@ -34,6 +34,27 @@ def wrong_shape(raw: object) -> str:
     return _wrong_properties(properties) or _wrong_headers(headers) or _wrong_body(raw, properties)
 
 
+def wrong_control(raw: object) -> str:
+    """Why this is no command of remote control; empty if it is one. Over others Celery begins it anew."""
+    if not isinstance(raw, dict):
+        return f"a {type(raw).__name__}, not an object"
+    properties, body = raw.get("properties"), raw.get("body")
+    if not isinstance(properties, dict) or not isinstance(raw.get("headers"), dict):
+        return "no properties, or no headers"
+    if reason := _wrong_properties(properties):
+        return reason
+    if raw.get("content-type") != "application/json" or not isinstance(body, str):
+        return "no JSON"
+    try:
+        value = json.loads(base64.b64decode(body) if properties.get("body_encoding") == "base64" else body)
+    except (binascii.Error, ValueError, RecursionError):
+        return "the body is no JSON"
+    if not isinstance(value, dict) or not isinstance(value.get("method"), str):
+        return "no method"
+    kinds = {"arguments": dict, "destination": list, "reply_to": dict, "ticket": str}
+    return next((f"{name} is none" for name, kind in kinds.items() if not isinstance(value.get(name), kind | None)), "")
+
+
 def _wrong_properties(properties: object) -> str:
     if not isinstance(properties, dict):
         return "no properties"

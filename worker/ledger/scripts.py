@@ -162,7 +162,8 @@ if ARGV[4] == 'f' then
   local error = readable and type(record) == 'table' and record.error
   counter = 'failed:' .. tostring(type(error) == 'table' and error.type or 'Internal')
 end
-redis.call('HINCRBY', 'ocrfleet:counters', counter, 1)
+-- pcall: what somebody else wrote there must not cost a page its record, which comes next.
+redis.pcall('HINCRBY', 'ocrfleet:counters', counter, 1)
 redis.call('XADD', KEYS[7], '*', 'record', ARGV[5])
 redis.call('EXPIRE', KEYS[7], TTL)
 local ok = tonumber(redis.call('HINCRBY', KEYS[1], 'ok', ARGV[4] == 'o' and 1 or 0))

@@ -111,3 +111,15 @@ def test_a_made_up_job_costs_no_feeder_memory(ledger: Ledger, client: redis.Redi
 def test_a_counter_of_no_number_costs_no_scrape(ledger: Ledger, client: redis.Redis) -> None:
     client.hset(COUNTERS_KEY, mapping={b"\xff": "x", "ok": "3"})
     assert take_sample(ledger, 0).counters["ok"] == 3
+
+
+def test_a_counter_of_no_number_costs_no_record(ledger: Ledger, client: redis.Redis) -> None:
+    """Before: each page that was done from then on counted as done, and its record was lost."""
+    client.hset(COUNTERS_KEY, mapping={"ok": "x"})
+    ledger.create("job", 1, {})
+    ledger.feed([ImageTask(job="job", index=0, image="a", uri="file:///a")])
+    ledger.begin("job", 0, redelivered=False)
+    assert ledger.finish("job", 0, ok=True, record=b"{}")
+    assert client.xlen(JobKeys.of("job").results) == 1
+    status = ledger.status("job")
+    assert status and status.ok == 1 and status.finished
