@@ -38,7 +38,7 @@ from worker.redis_url import is_local
 from worker.settings import Settings
 
 STATE_NAMES = {0: "waiting", ord("q"): "queued", ord("r"): "running", ord("o"): "ok", ord("f"): "failed"}
-MOST_URL = 2048
+MOST_URL = MOST_SHOWN = 2048
 # Results that need the pictures again: a process with up to 800 MiB for each request.
 OPENING_AT_ONCE = 2
 # Converted results on their way to clients, which may read them slowly: each is a file, as large as the job's results.
@@ -275,7 +275,7 @@ class Service:
             assert record.error is not None
             yield {
                 "index": record.index, "image": record.image, "page": record.page,
-                "type": record.error.type, "message": record.error.message.replace(uploads, ""),
+                "type": record.error.type, "message": record.error.message[:MOST_SHOWN].replace(uploads, ""),
             }  # fmt: skip
 
     def retry(self, name: str) -> int:

@@ -55,6 +55,7 @@ __all__ = ["ANY_EPOCH", "Begin", "JobReplacedError", "JobStatus", "Ledger", "chu
 
 T = TypeVar("T")
 STATE_CHUNK = 1 << 20
+LAPSED_AT_ONCE = 256  # the others at the next look: each costs a round trip
 MOST_JOBS = 50_000  # less than a reply may hold (short_replies.py)
 _SCRIPTS = (
     "CREATE",
@@ -281,7 +282,8 @@ class Ledger:
 
         def take(name: str) -> float:
             try:
-                return float(int(float(fields.pop(name, 0) or 0)))  # int refuses what is not finite
+                found = float(int(float(fields.pop(name, 0) or 0)))  # int refuses what is not finite
+                return found if abs(found) < 1e15 else 0.0
             except (ValueError, OverflowError):  # not ours: whoever may write there wrote it
                 return 0.0
 
@@ -327,7 +329,7 @@ class Ledger:
 
     def lapsed(self, job: str) -> list[int]:
         """Running pages whose worker has not renewed its lease in time."""
-        lapsed = self.client.zrangebyscore(JobKeys.of(job).leases, "-inf", self.now() * 1000)
+        lapsed = self.client.zrangebyscore(JobKeys.of(job).leases, "-inf", self.now() * 1000, 0, LAPSED_AT_ONCE)
         return [index for raw in lapsed if (index := number_in(raw)) is not None]
 
     def leased(self, job: str) -> set[int]:
