@@ -32,7 +32,7 @@ from producer.job.results_owner import ResultsOwner, check_name, claim
 from worker.broker.short_replies import TooLong, that_fit
 from worker.ledger.ledger import JobReplacedError, Ledger
 from worker.messages import MOST_RECORD_BYTES
-from worker.redis_keys import JobKeys
+from worker.redis_keys import JobKeys, number_in
 
 logger = logging.getLogger(__name__)
 BATCH = 256
@@ -175,8 +175,8 @@ class Collector:
 
     def _reach(self, total: bytes | None) -> None:
         """The job grew: files have more pages than were counted."""
-        if total is not None and total.isdigit() and len(total) < 20:
-            self._seen.extend(bytes(max(0, min(int(total), self._most) - self.total)))
+        if total is not None and (pages := number_in(total)) is not None:
+            self._seen.extend(bytes(max(0, min(pages, self._most) - self.total)))
 
     @property
     def _most(self) -> int:

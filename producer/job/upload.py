@@ -25,7 +25,7 @@ from producer.job.output_folder import JobRequest, OutputFolder
 from producer.sources.page_count import paged_suffix_of
 from worker.broker import blobs
 from worker.ledger.ledger import Ledger
-from worker.ledger.share import MOST_JOBS
+from worker.ledger.share import MOST_SHARING
 from worker.messages import MAX_BLOB_BYTES, ErrorType, ImageTask, Original, encode, failed_record
 from worker.page_options import NO_OPTIONS, PageOptions
 from worker.redis_keys import JobKeys
@@ -140,7 +140,7 @@ class Uploader:
 
     def waiting_bytes(self, *, of_all: bool = True) -> int:
         """Bytes of blobs in Redis: all jobs', or this job's."""
-        return blobs.waiting_bytes(self._ledger.client, self._ledger.jobs(MOST_JOBS) if of_all else [self._job])
+        return blobs.waiting_bytes(self._ledger.client, self._ledger.jobs(MOST_SHARING) if of_all else [self._job])
 
     def send(self, parcels: Sequence[Parcel]) -> list[ImageTask]:
         """Upload pages, then mark them as queued. Returns the tasks whose messages may be sent."""

@@ -10,7 +10,7 @@ from worker.redis_keys import JOBS_KEY, JobKeys
 
 LOOK_EVERY_S = 1.0
 # Of the index of jobs; more than that share nothing among them.
-MOST_JOBS = 256
+MOST_SHARING = 256
 # However many jobs there are, each may have so many pages on their way: no worker waits for a producer.
 AT_LEAST = 16
 
@@ -33,7 +33,7 @@ class Share:
         now = time.monotonic()
         if now - self._looked_at >= LOOK_EVERY_S:
             self._looked_at = now
-            names = [name.decode(errors="replace") for name in self._ledger.client.zrange(JOBS_KEY, -MOST_JOBS, -1)]
+            names = [name.decode(errors="replace") for name in self._ledger.client.zrange(JOBS_KEY, -MOST_SHARING, -1)]
             pipe = self._ledger.client.pipeline(transaction=False)
             for name in names:
                 if name != self._job:

@@ -21,7 +21,7 @@ from worker.app import UNACKED_INDEX
 from worker.broker import blobs, queue
 from worker.ledger import Ledger
 from worker.ledger.dead_letters import DEAD_KEY
-from worker.ledger.share import MOST_JOBS
+from worker.ledger.share import MOST_SHARING
 from worker.ops import worker_registry
 from worker.redis_keys import COUNTERS_KEY, number_in
 
@@ -63,7 +63,7 @@ def take_sample(ledger: Ledger, now: float) -> Sample:
         unacked=unacked,
         oldest_unacked_s=max(0.0, now - oldest[0][1]) if oldest else 0.0,
         uncollected=sum(state.uncollected for state in states),
-        blob_bytes=blobs.waiting_bytes(client, names[-MOST_JOBS:]),
+        blob_bytes=blobs.waiting_bytes(client, names[-MOST_SHARING:]),
         jobs_open=sum(not state.finished and state.state == "open" for state in states),
         jobs_finished=sum(state.finished for state in states),
         last_progress=max((state.progress_s for state in states), default=0.0),
