@@ -11,6 +11,8 @@ from tests.pictures import write_images
 from tests.processes import WorkerProcess, command, wait_until
 from worker.app import BROADCAST_QUEUE, CLEANUP_TASK, IMAGE_QUEUE, app_for
 from worker.broker import connect
+from worker.broker.wrong_types import SHARED
+from worker.ledger import reconcile
 from worker.settings import Settings
 
 
@@ -60,6 +62,11 @@ def test_what_is_no_broadcast_ends_no_worker(environment: dict[str, str], settin
         wait_until(lambda: app.control.ping(timeout=1.0), seconds=20, what="the worker to answer again")
         assert worker.alive
         assert not app.control.inspect(timeout=1.0).conf() or "redis_url" not in str(app.control.inspect().conf())
+        # Before: no page was taken and no job could be made until somebody deleted such a key.
+        for key in SHARED:
+            client.delete(key)
+            client.set(key, "x")
+        client.set(reconcile.LOCK_KEY, "x")
         write_images(tmp_path / "in", 2)
         enqueued = command(environment, "ocr-producer", "enqueue", tmp_path / "in", "--job", "j", "--watch", "--quiet")
         assert enqueued.returncode == 0, enqueued.stderr

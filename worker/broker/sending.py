@@ -12,6 +12,7 @@ from kombu.transport import redis as kombu_redis
 
 from worker.app import IMAGE_QUEUE
 from worker.broker.short_replies import short_replies
+from worker.broker.wrong_types import MendingRedis
 
 
 class SendingChannel(kombu_redis.Channel):
@@ -21,6 +22,10 @@ class SendingChannel(kombu_redis.Channel):
         """Of every connection kombu makes."""
         params: dict[str, Any] = super()._connparams(asynchronous)  # type: ignore[no-untyped-call]
         return {**params, "connection_class": short_replies(params["connection_class"])}
+
+    def _get_client(self) -> type[MendingRedis]:
+        """What kombu's commands go through."""
+        return MendingRedis
 
     def _lookup(self, exchange: str, routing_key: str, default: str | None = None) -> list[str]:
         """The queues of a message; of ours without a question to Redis."""

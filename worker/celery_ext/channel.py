@@ -24,8 +24,10 @@ from redis.commands.core import Script
 from worker.app import BROADCAST_QUEUE
 from worker.broker import takes_no_writes
 from worker.broker.clock import redis_now
+from worker.broker.locks import let_lapse
 from worker.broker.quarantine import quarantine
 from worker.broker.short_replies import MOST_BYTES, TooLong
+from worker.broker.wrong_types import drop_wrong_types, is_wrong_type
 from worker.celery_ext.few_connections import ThriftyChannel
 from worker.celery_ext.message_shape import wrong_control, wrong_shape
 
@@ -34,11 +36,11 @@ logger = logging.getLogger(__name__)
 
 @contextmanager
 def unless_refused() -> Iterator[None]:
-    """Does what is inside, or nothing if Redis takes no writes."""
+    """Does what is inside, or nothing if Redis takes no writes, or over a key of another type, which was dropped."""
     try:
         yield
     except ResponseError as error:
-        if not takes_no_writes(error):
+        if not takes_no_writes(error) and not is_wrong_type(error):
             raise
 
 
@@ -97,6 +99,8 @@ class FleetQoS(kombu_redis.QoS):
         if self.channel.lost:
             # To be put back: its page has no lease, so the reconciler sends it again within half a minute.
             return self._settle_later(delivery_tag)
+        if not requeue:
+            return self._ack(delivery_tag)  # as kombu does, but where Redis refuses
         super().reject(delivery_tag, requeue)
 
     def _settle_later(self, delivery_tag: str) -> None:
@@ -134,7 +138,7 @@ class FleetQoS(kombu_redis.QoS):
                     for tag in visible:
                         self.restore_by_tag(tag, client)
             except kombu_redis.MutexHeld:
-                pass
+                let_lapse(client, self.unacked_mutex_key, self.unacked_mutex_expire)
 
 
 # Messages that were done with while their connection was lost; of this process, whose next channel removes them.
@@ -228,6 +232,11 @@ class FleetChannel(ThriftyChannel):
             except self.connection_errors:
                 self.client.connection.disconnect()
                 raise
+            except ResponseError as error:
+                with self.conn_or_acquire() as client:
+                    if not is_wrong_type(error) or not drop_wrong_types(client):
+                        raise
+                raise Empty from None
             if not found:
                 raise Empty
             name, item = found

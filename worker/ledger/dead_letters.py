@@ -10,8 +10,8 @@ from redis.exceptions import OutOfMemoryError
 
 from worker.ledger.ledger import Ledger
 from worker.messages import ErrorType, ImageRecord, ImageTask, encode, failed_record
+from worker.redis_keys import DEAD_KEY
 
-DEAD_KEY = "ocrfleet:dead"
 # For people who look at what went wrong lately; the job's own records are the full account.
 KEEP = 1000
 # What the ledger notes when a machine, not the page, was at fault (storage/spool.py): `Internal` in a record.

@@ -20,10 +20,9 @@ import redis
 
 from detector.record import UNREADABLE
 from worker.broker.clock import redis_now
+from worker.redis_keys import IMAGES_KEY, WORKERS_KEY
 
 logger = logging.getLogger(__name__)
-WORKERS_KEY = "ocrfleet:workers"
-IMAGES_KEY = "ocrfleet:workers:images"
 BEAT_S = 15
 IMAGE_NOTE_S = 5
 # A machine that vanished is shown as gone for this long, then forgotten.
