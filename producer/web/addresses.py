@@ -33,9 +33,11 @@ def _check(address: str, roots: tuple[Path, ...], url_roots: tuple[str, ...]) ->
         403, f"{address[:200]} does not lie below OCRFLEET_ROOTS", "name a folder or file below it, or upload it"
     )
     if address.startswith(("s3://", "https://")):
-        if any(address.startswith(root.rstrip("/") + "/") for root in url_roots) and (
-            ".." not in urlsplit(unquote(address)).path.split("/")
-        ):
+        try:
+            leads_up = ".." in urlsplit(unquote(address)).path.split("/")
+        except ValueError:  # "https://["
+            raise refused from None
+        if any(address.startswith(root.rstrip("/") + "/") for root in url_roots) and not leads_up:
             return address
         raise refused
     if "\0" in address or not address.startswith(("/", "file:///")):
