@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from urllib.parse import unquote, unquote_to_bytes, urlsplit
 
@@ -59,5 +60,6 @@ def may_read(uri: str, roots: tuple[Path, ...]) -> bool:
     parts = urlsplit(uri)
     if not parts.scheme.endswith("file"):
         return True
-    real = Path(unquote_to_bytes(parts.path).decode("utf-8", "surrogateescape")).resolve()
+    # Path.resolve raises for links in a circle before Python 3.13.
+    real = Path(os.path.realpath(os.fsdecode(unquote_to_bytes(parts.path))))
     return any(real.is_relative_to(root) for root in roots)
