@@ -206,7 +206,7 @@ def test_so_is_one_over_tls(drips: str, monkeypatch: pytest.MonkeyPatch, tmp_pat
         dripping.start()
         port, began = server.getsockname()[1], time.monotonic()
         try:
-            with pytest.raises(NotDelivered, match="did not end|timed out"):  # Python has a clock for handshakes
+            with pytest.raises(NotDelivered, match=r"did not end|timed out"):  # Python has a clock for handshakes
                 deliver(settings(f"127.0.0.1:{port}"), f"https://127.0.0.1:{port}/", "m", b"", 0)
             assert 0.4 < time.monotonic() - began < 5
         finally:
