@@ -13,6 +13,7 @@ from functools import cached_property, partial
 from queue import Empty
 from typing import Any
 
+from celery.worker import state
 from kombu.transport import redis as kombu_redis
 from kombu.transport import virtual
 from kombu.utils.json import loads
@@ -29,7 +30,7 @@ from worker.broker.quarantine import quarantine
 from worker.broker.short_replies import MOST_BYTES, TooLong
 from worker.broker.wrong_types import drop_wrong_types, is_wrong_type
 from worker.celery_ext.few_connections import ThriftyChannel
-from worker.celery_ext.message_shape import wrong_control, wrong_shape
+from worker.celery_ext.message_shape import wrong_broadcast, wrong_control, wrong_shape
 
 logger = logging.getLogger(__name__)
 
@@ -53,6 +54,8 @@ redis.call('ZADD', KEYS[1], now[1] + now[2] / 1e6, ARGV[1])
 redis.call('HSET', KEYS[2], ARGV[1], ARGV[2])
 return 1
 """
+# Of a task that beat sends: what comes by PUBLISH is not taken one at a time, but held until the child is free.
+MOST_OF_A_BROADCAST = 2
 # More than this many at once wait for the next sweep, seconds later.
 RESTORE_AT_ONCE = 100
 
@@ -141,6 +144,11 @@ class FleetQoS(kombu_redis.QoS):
                 let_lapse(client, self.unacked_mutex_key, self.unacked_mutex_expire)
 
 
+def _held(task: str) -> int:
+    """How many of a task were taken and are not done."""
+    return sum(request.name == task for request in state.reserved_requests)
+
+
 # Messages that were done with while their connection was lost; of this process, whose next channel removes them.
 _settled_late: list[str] = []
 
@@ -198,9 +206,12 @@ class FleetChannel(ThriftyChannel):
 
     def _deliver_checked(self, queue: str, deliver: Callable[[Any], Any], raw: Any) -> Any:
         """Give a message to Celery, unless it is none; whatever it raises there ends the message, not the worker."""
-        exchange, _ = self._fanout_queues.get(queue, (BROADCAST_QUEUE, None))
-        if reason := wrong_shape(raw) if exchange == BROADCAST_QUEUE else wrong_control(raw):
+        exchange, _ = self._fanout_queues.get(queue, ("", None))
+        check = wrong_broadcast if exchange == BROADCAST_QUEUE else wrong_control if exchange else wrong_shape
+        if reason := check(raw):
             return self._refuse(queue, json.dumps(raw).encode(), reason)
+        if exchange == BROADCAST_QUEUE and _held(raw["headers"]["task"]) >= MOST_OF_A_BROADCAST:
+            return None  # the child is busy: what is held does for this one too
         try:
             return deliver(raw)
         except (*self.connection_errors, *self.connection.channel_errors):
