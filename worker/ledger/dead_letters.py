@@ -6,7 +6,6 @@ from contextlib import suppress
 from typing import cast
 
 import redis
-from redis.exceptions import OutOfMemoryError
 
 from worker.ledger.ledger import Ledger
 from worker.messages import ErrorType, ImageRecord, ImageTask, encode, failed_record
@@ -67,7 +66,7 @@ def record_dead_letter(ledger: Ledger, record: ImageRecord, *, epoch: str = "") 
     data = encode(record)
     if not ledger.finish(record.job, record.index, ok=False, record=data, epoch=epoch):
         return False
-    with suppress(OutOfMemoryError):  # a full broker: the record itself is written
+    with suppress(redis.ResponseError):  # a full broker, or a stranger's stream: the record itself is written
         ledger.client.xadd(DEAD_KEY, {"record": data}, maxlen=KEEP, approximate=True)
     ledger.client.expire(DEAD_KEY, ledger.ttl_s)
     return True

@@ -17,6 +17,23 @@ local function call(command, key, ...)
   redis.call('UNLINK', key)
   return redis.call(command, key, ...)
 end
+-- A stream into which somebody put the last id there is takes no more. Then it begins anew, with the records that wait:
+-- a feeder's window lets 20,000 wait at most.
+local function put_record(record)
+  local reply = redis.pcall('XADD', KEYS[7], '*', 'record', record)
+  if type(reply) ~= 'table' or not reply.err then return end
+  local waiting = {}
+  if string.find(reply.err, 'XADD', 1, true) or string.find(reply.err, 'exhausted', 1, true) then
+    waiting = redis.call('XRANGE', KEYS[7], '-', '+', 'COUNT', 20000)
+  elseif not string.find(reply.err, 'WRONGTYPE', 1, true) then
+    error(reply.err)
+  end
+  redis.call('UNLINK', KEYS[7])
+  for _, entry in ipairs(waiting) do
+    if #entry[2] == 2 then redis.call('XADD', KEYS[7], '*', entry[2][1], entry[2][2]) end
+  end
+  redis.call('XADD', KEYS[7], '*', 'record', record)
+end
 -- What the hash holds as a number, or `default`: somebody else may have written a word there, or 1e308.
 local function number(field, default)
   local found = tonumber(redis.call('HGET', KEYS[1], field) or '')

@@ -114,7 +114,7 @@ local index = ARGV[3]
 local state = state_of(index)
 if state ~= 'q' and state ~= 'r' then return 0 end
 if not JOB or is_other() then return 0 end
-call('XADD', KEYS[7], '*', 'record', ARGV[5])
+put_record(ARGV[5])
 redis.call('EXPIRE', KEYS[7], TTL)
 set_state(index, ARGV[4])
 leave_flight(index)

@@ -14,12 +14,13 @@ from worker.app import app_for
 from worker.broker import blobs
 from worker.celery_ext import self_care
 from worker.ledger import Ledger, reconcile
+from worker.ledger.dead_letters import record_dead_letter
 from worker.ledger.ledger import LAPSED_AT_ONCE
 from worker.ledger.share import Share
-from worker.messages import ImageTask
+from worker.messages import ImageTask, failed_record
 from worker.ops.exporter import take_sample
 from worker.process_identity import identity, is_gone
-from worker.redis_keys import COUNTERS_KEY, JOBS_KEY, JobKeys
+from worker.redis_keys import COUNTERS_KEY, DEAD_KEY, JOBS_KEY, JobKeys
 from worker.settings import Settings
 
 STRANGE = ["x", "9" * 5000, "-1", "1e5", "1e308", "٣"]
@@ -271,3 +272,24 @@ def test_a_look_at_very_many_pages_ends_in_time(
 def _gone() -> str:
     place, _, started = identity().rpartition(":")
     return f"{place.rpartition(':')[0]}:{2**22 + 1}:{started}"
+
+
+def test_a_stream_that_is_at_its_end_costs_no_record(ledger: Ledger, client: redis.Redis) -> None:
+    """Before: one entry with the last id there is, and no page of the job could be recorded any more."""
+    last = "18446744073709551615-18446744073709551615"
+    ledger.create("job", 3, {})
+    ledger.feed([ImageTask(job="job", index=index, image="a", uri="file:///a") for index in range(3)])
+    results = JobKeys.of("job").results
+    for index in range(3):
+        ledger.begin("job", index, redelivered=False)
+        client.xadd(results, dict.fromkeys(map(str, range(20_000)), "x") if index == 1 else {"x": "y"}, id=last)
+        client.xdel(results, last) if index == 2 else None
+        assert ledger.finish("job", index, ok=True, record=b"%d" % index)
+        client.xtrim(results, minid="2")
+    records = [fields[b"record"] for _, fields in client.xrange(results) if b"record" in fields]
+    assert records == [b"0", b"1", b"2"]
+    client.xadd(DEAD_KEY, {"x": "y"}, id=last)
+    assert ledger.retry("job", []) == 0
+    ledger.redo("job", [0])
+    ledger.feed([ImageTask(job="job", index=0, image="a", uri="file:///a")])
+    assert record_dead_letter(ledger, failed_record(ImageTask(job="job", index=0, image="a", uri=""), "Internal", "x"))
