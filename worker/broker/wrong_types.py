@@ -5,13 +5,14 @@ Whoever has a worker's password may `SET ocrfleet:jobs x`: from then on each com
 already. The index of jobs is written anew by the jobs themselves (`keep` in ledger/scripts.py), messages in hand are
 sent again by the ledger (reconcile.py), the others are notes.
 
-A job's own keys are dropped by the ledger's scripts as they meet them, but for its hash and its states: without those
-there is no job, which its user is to be told.
+A job's own keys are dropped as they are met, too, here and by the ledger's scripts, but for its hash and its states:
+without those there is no job, which its user is to be told.
 """
 
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterable
 from contextlib import suppress
 from typing import Any
 
@@ -28,6 +29,7 @@ from worker.redis_keys import (
     QUARANTINE_KEY,
     REPORTS_KEY,
     WORKERS_KEY,
+    JobKeys,
 )
 
 logger = logging.getLogger(__name__)
@@ -40,6 +42,7 @@ _PROBES = {
     "stream": ("XLEN",),
     "set": ("SREM", ""),  # kombu's members are never empty
 }
+_OF_A_JOB = JobKeys.of("").job
 _BINDINGS = (IMAGE_QUEUE, BROADCAST_QUEUE, "celeryev", "celery.pidbox", "reply.celery.pidbox")
 SHARED = {
     JOBS_KEY: "zset",
@@ -50,6 +53,12 @@ SHARED = {
     **dict.fromkeys((f"_kombu.binding.{name}" for name in _BINDINGS), "set"),
 }
 """Key -> the type it has. Locks are taken by SET, whatever is there, and lapse (locks.py)."""
+
+_PARTS = {
+    **dict.fromkeys(("tasks", "attempts", "losses", "blobs", "holders"), "hash"),
+    "leases": "zset",
+    "results": "stream",
+}
 
 _DROP_LUA = """
 local dropped = {}
@@ -71,22 +80,38 @@ def is_wrong_type(error: BaseException) -> bool:
     return isinstance(error, redis.ResponseError) and "WRONGTYPE" in str(error)
 
 
-def drop_wrong_types(client: redis.Redis) -> list[str]:
+def of_jobs(words: Iterable[object]) -> dict[str, str]:
+    """The keys of jobs among the words of a command that may be dropped -> the type each has."""
+    found = {}
+    for word in words:
+        key = word if isinstance(word, str) else ""
+        job, _, part = key.removeprefix(_OF_A_JOB).partition(":")
+        if key.startswith(_OF_A_JOB) and job and part in _PARTS:
+            found[key] = _PARTS[part]
+    return found
+
+
+def drop_wrong_types(client: redis.Redis, *words: object) -> list[str]:
     """Drop what holds another type of the keys that all jobs share, and say so. Returns their names.
+
+    Args:
+        client: connection to the broker.
+        words: of the command that was refused: keys of jobs that it names are looked at too.
 
     Raises:
         redis.RedisError: no answer, or it takes no writes.
     """
+    keys = {**SHARED, **of_jobs(words)}
     arguments: list[str] = []
-    for kind in SHARED.values():
+    for kind in keys.values():
         command, *rest = _PROBES[kind]
         arguments += [command, "empty" if rest else "none"]
     # Not by this client's own commands, which would come here again.
     plain = redis.Redis(connection_pool=client.connection_pool)
-    dropped = [name.decode() for name in plain.register_script(_DROP_LUA)(keys=list(SHARED), args=arguments)]
+    dropped = [name.decode() for name in plain.register_script(_DROP_LUA)(keys=list(keys), args=arguments)]
     for name in dropped:
         logger.error(
-            "%s held another type: somebody else wrote it. It was dropped, and begins anew; change the passwords", name
+            "%a held another type: somebody else wrote it. It was dropped, and begins anew; change the passwords", name
         )
     return dropped
 
@@ -99,7 +124,7 @@ class MendingRedis(redis.Redis):  # type: ignore[misc]
         try:
             return super().execute_command(*args, **options)
         except redis.ResponseError as error:
-            if not is_wrong_type(error) or self.connection is not None or not drop_wrong_types(self):
+            if not is_wrong_type(error) or self.connection is not None or not drop_wrong_types(self, *args):
                 raise
         return super().execute_command(*args, **options)
 
@@ -116,7 +141,7 @@ class MendingPipeline(Pipeline):  # type: ignore[misc]
         commands = list(self.command_stack)
         found: list[Any] = super().execute(raise_on_error=False)
         refused = [place for place, reply in enumerate(found) if isinstance(reply, Exception) and is_wrong_type(reply)]
-        if refused and self._drop():
+        if refused and self._drop(*(word for place in refused for word in commands[place][0])):
             again = redis.Redis(connection_pool=self.connection_pool)
             for place in refused:
                 arguments, options = commands[place]
@@ -132,8 +157,8 @@ class MendingPipeline(Pipeline):  # type: ignore[misc]
             return super().immediate_execute_command(*args, **options)
         except redis.ResponseError as error:
             if is_wrong_type(error):
-                self._drop()
+                self._drop(*args)
             raise
 
-    def _drop(self) -> list[str]:
-        return drop_wrong_types(redis.Redis(connection_pool=self.connection_pool))
+    def _drop(self, *words: object) -> list[str]:
+        return drop_wrong_types(redis.Redis(connection_pool=self.connection_pool), *words)

@@ -46,7 +46,7 @@ def test_shared_keys_of_another_type_are_dropped(
     client.hset("ocrfleet:job:sound", "total", 1)
     as_user[user].hset("ocrfleet:unacked", "tag", "y")
     assert client.exists(*SHARED) == 1, "all were dropped at once"
-    assert all(caplog.text.count(f"{key} held") == 1 for key in SHARED if key not in ("ocrfleet", "ocrfleet:workers"))
+    assert all(caplog.text.count(f"{key!a} held") == 1 for key in SHARED)
     assert client.hget("ocrfleet:job:sound", "total") == b"1" and client.hlen("ocrfleet:unacked") == 1
     assert drop_wrong_types(as_user[user]) == [] and queue.depth(as_user[user]) == (0, 1)
 
@@ -128,3 +128,24 @@ def test_a_lock_without_an_end_lapses(
 def test_a_lock_is_for_one(client: redis.Redis) -> None:
     assert locks.take(client, "ocrfleet:lock:x", "me", 0.05) and not locks.take(client, "ocrfleet:lock:x", "you", 0.05)
     assert client.pttl("ocrfleet:lock:x") <= 50
+
+
+@pytest.mark.parametrize("user", ["worker", "producer"])
+def test_parts_of_a_job_of_another_type_are_dropped_where_they_are_met(
+    client: redis.Redis, as_user: dict[str, redis.Redis], user: str
+) -> None:
+    """Before: nobody could collect such a job, or read how far it is, until it was forgotten."""
+    ledger = Ledger(as_user[user], ttl_s=60)
+    ledger.create("job", 1, {})
+    keys = JobKeys.of("job")
+    for key in (keys.tasks, keys.leases, keys.holders, keys.results, keys.blobs):
+        client.delete(key)
+        client.set(key, "x")
+    assert ledger.in_flight("job") == {} and ledger.leased("job") == set() and ledger.holders("job") == {}
+    assert as_user[user].pipeline(transaction=False).xlen(keys.results).hlen(keys.blobs).execute() == [0, 0]
+    assert client.exists(keys.job, keys.state, keys.tasks, keys.leases, keys.holders, keys.results, keys.blobs) == 2
+    client.delete(keys.state)
+    client.sadd(keys.state, "x")
+    with pytest.raises(redis.ResponseError, match="WRONGTYPE"):
+        next(ledger.pages_in_state("job", b"q"))
+    assert client.exists(keys.state)
