@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import time
 from contextlib import suppress
+from pathlib import Path
 
 import pytest
 import redis
 
+from detector.errors import TooLarge
 from producer.job.collector_lock import LOCK_S, AlreadyCollectingError, JobLock
 from producer.job.status import StatusRow
 from worker.app import app_for
@@ -17,7 +19,7 @@ from worker.ledger import Ledger, reconcile
 from worker.ledger.dead_letters import record_dead_letter
 from worker.ledger.ledger import LAPSED_AT_ONCE
 from worker.ledger.share import Share
-from worker.messages import ImageTask, failed_record
+from worker.messages import MAX_BLOB_BYTES, ImageTask, failed_record
 from worker.ops.exporter import take_sample
 from worker.process_identity import identity, is_gone
 from worker.redis_keys import COUNTERS_KEY, DEAD_KEY, JOBS_KEY, JobKeys
@@ -293,3 +295,11 @@ def test_a_stream_that_is_at_its_end_costs_no_record(ledger: Ledger, client: red
     ledger.redo("job", [0])
     ledger.feed([ImageTask(job="job", index=0, image="a", uri="file:///a")])
     assert record_dead_letter(ledger, failed_record(ImageTask(job="job", index=0, image="a", uri=""), "Internal", "x"))
+
+
+def test_a_blob_that_no_producer_sends_fills_no_disk(client: redis.Redis, tmp_path: Path) -> None:
+    """Before: as much as Redis holds, and a worker whose spool was full by it gave its pages to others."""
+    client.setrange("ocrfleet:blob:job:0", MAX_BLOB_BYTES, "x")
+    with pytest.raises(TooLarge, match="64 MB"):
+        blobs.fetch(client, blobs.blob_uri("job", 0), tmp_path / "page")
+    assert (tmp_path / "page").stat().st_size <= MAX_BLOB_BYTES
