@@ -55,12 +55,13 @@ class SelfCare:
         if not reconcile.take_turn(ledger):
             return
         self._missing = {}
+        until = time.monotonic() + reconcile.LOOK_S
         for job in reconcile.open_jobs(ledger):
             with reconcile.despite_damage(job):
                 lapsed, missing = reconcile.suspects(ledger, job)
                 if missing:
                     self._missing[job] = missing
-                reconcile.send_again(self._app, ledger, job, lapsed)
+                reconcile.send_again(self._app, ledger, job, lapsed, until=until)
         if self._missing:
             self._call_later(reconcile.GAP_S, self.confirm)
 
@@ -70,10 +71,14 @@ class SelfCare:
 
     def _confirm(self) -> None:
         missing, self._missing = self._missing, {}
+        until = time.monotonic() + reconcile.LOOK_S
         for job, indices in missing.items():
+            if time.monotonic() > until:
+                return
             ledger = main_ledger()
             with reconcile.despite_damage(job):
-                reconcile.send_again(self._app, ledger, job, reconcile.held_by_nobody(ledger, job, indices))
+                lost = reconcile.held_by_nobody(ledger, job, indices)
+                reconcile.send_again(self._app, ledger, job, lost, until=until)
 
     def _guarded(self, step: Callable[[], None]) -> None:
         try:
