@@ -275,7 +275,8 @@ class Runner:
                     uploader=uploader,
                     epoch=epoch,
                     again=again,
-                    urgent=job.quick,
+                    # One picture somebody waits for; 3,000 pages of one file would keep all other jobs waiting.
+                    urgent=job.quick and growth.total <= 1,
                 )
                 feeder.turn = self._feeding
                 status = JobLoop(
