@@ -72,7 +72,10 @@ class Progress:
     def warn(self, line: str) -> None:
         """See View."""
         if len(self.warnings) < 100:
-            self.warnings.append(line)
+            self.warnings.append(line[:MOST_WARNING])
+
+
+MOST_WARNING = 300  # characters: a member's name may have 4,096 bytes, and the page tells of 100
 
 
 class PoliteFeeder(Feeder):
