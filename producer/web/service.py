@@ -225,7 +225,8 @@ class Service:
         names = self.store.names()
         found = [self.status(name) for name in names[:limit] if self.store.has(name)]
         try:
-            others = [name for name in reversed(self.ledger.jobs()) if name not in set(names)]
+            known = set(names)
+            others = [name for name in reversed(self.ledger.jobs(len(known) + limit)) if name not in known]
         except (redis.RedisError, OSError):
             others = []
         for name in others[: limit - len(found)]:
