@@ -192,7 +192,8 @@ class Service:
         answer: dict[str, Any] = {
             "job": name, "title": job.title, "state": state, "reason": job.reason, "created": job.created,
             "finished": job.finished or None, "files": job.files, "skipped": few(job.skipped),
-            "limit_side": job.limit_side, "total": None, "ok": 0, "failed": 0, "in_flight": 0, "images_per_second": 0.0, "eta_seconds": None,
+            "limit_side": job.limit_side, "total": None, "ok": 0, "failed": 0, "in_flight": 0,
+            "images_per_second": 0.0, "eta_seconds": None,
             "workers_alive": alive, "phase": running.progress.phase if running and job.state == "open" else "",
             "warnings": running.progress.warnings if running else [], "results_bytes": size,
             "results_file": file_name(folder.results), "own": True, "webhook": job.webhook, "told": job.told,
@@ -227,7 +228,8 @@ class Service:
         brief: dict[str, Any] = {"skipped": {}, "warnings": []}
         found = [self.status(name) | brief for name in names[:limit] if self.store.has(name)]
         try:
-            others = [name for name in reversed(self.ledger.jobs()) if name not in set(names)]
+            known = set(names)
+            others = [name for name in reversed(self.ledger.jobs(len(known) + limit)) if name not in known]
         except (redis.RedisError, OSError):
             others = []
         for name in others[: limit - len(found)]:

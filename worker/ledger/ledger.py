@@ -59,6 +59,7 @@ STATE_CHUNK = 1 << 20
 LAPSED_AT_ONCE = 256  # the others at the next look: each costs a round trip
 MOST_JOBS = 50_000  # less than a reply may hold (short_replies.py)
 MOST_TEXT, MOST_EXTRA = 1 << 19, 32  # characters of a job's field, and fields; ours are 5, the longest 100 paths
+MOST_LOOKED_AT = 1_000  # of the newest, by who asks for each of them: a round trip each
 _SCRIPTS = (
     *("CREATE", "FEED", "BEGIN", "RENEW", "FINISH", "LOSE", "RECLAIM"),
     *("RETRY", "ADOPT", "UNFEED", "TOUCH", "GROW", "REDO"),
