@@ -146,7 +146,7 @@ LAYERS = (
     ("worker.lease", "worker.ops", "worker.detection", "worker.admission"),
     ("worker.celery_ext",),
     ("worker.tasks", "worker.cli", "worker.celery_main"),
-    ("producer.errors", "producer.bounds"),
+    ("producer.errors", "producer.no_links", "producer.bounds"),
     ("producer.sources",),
     ("producer.detector_process",),
     ("producer.archive_process",),

@@ -17,6 +17,7 @@ from pathlib import Path
 import redis
 
 from producer.errors import ProducerError
+from producer.no_links import no_links
 from worker.broker import locks
 from worker.broker.connection import is_full
 
@@ -91,7 +92,7 @@ class FileLock:
         """
         path = self._results.parent / ".ocrfleet" / f"{self._results.name}.lock"
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle = path.open("w")
+        handle = open(path, "w", opener=no_links)  # noqa: SIM115  # kept until `leave`
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

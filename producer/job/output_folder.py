@@ -15,6 +15,7 @@ import msgspec
 from detector.atomic import atomic_write
 from detector.record import UNREADABLE
 from producer.errors import ProducerError
+from producer.no_links import no_links
 from producer.sources.remote import is_remote
 from producer.sources.scan import STDIN, SourceMissingError, resolve
 from worker.page_options import PageOptions
@@ -195,7 +196,7 @@ class OutputFolder:
             FolderBusyError: another process holds it.
         """
         self._make()
-        with (self.private / "lock").open("w") as handle:
+        with open(self.private / "lock", "w", opener=no_links) as handle:
             try:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError:

@@ -20,6 +20,7 @@ from detector.runtimes import usable_card
 from producer.errors import ProducerError
 from producer.job.output_folder import JobRequest, OutputFolder
 from producer.local.server import EmbeddedServer
+from producer.no_links import no_links
 from worker.process import MALLOC_ENVIRONMENT, celery_command, set_parent_death_signal
 from worker.settings import read_settings, settings
 
@@ -99,7 +100,7 @@ class _Worker:
 
     def start(self) -> None:
         self._started = time.monotonic()
-        with self._log.open("ab") as log:
+        with open(self._log, "ab", opener=no_links) as log:
             self.process = subprocess.Popen(
                 # Plain settings: what `celery -A worker.app worker` gives, under a name of its own and with a log.
                 celery_command("worker", *self._flags),

@@ -152,6 +152,7 @@ def test_liveness_is_progress(ledger: Ledger) -> None:
     assert reason(0) == "no running worker of this machine has reported"
     note = worker_registry.WorkerNote(at=now, started=now - 1000, version="1", profile="low", temp_bytes=0)
     worker_registry.note_worker(client, "me:1", note)
+    worker_registry.note_worker(client, "me:01", gone)  # a stranger's note of the same process
     assert reason(0) is None, "nothing to do is no fault"
     assert "finished no image" in (reason(5) or "")
     worker_registry.note_image(client, "me:1", worker_registry.ImageNote(now - 50, 180.0, "sha"))
