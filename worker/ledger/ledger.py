@@ -17,7 +17,8 @@ key                                   type    holds
 ``ocrfleet:job:J:leases``             zset    index -> until when (ms) its worker is presumed alive
 ``ocrfleet:job:J:results``            stream  records nobody has collected yet
 ``ocrfleet:job:J:blobs``              hash    index -> bytes of its blob (``--transfer redis``; blobs.py)
-``ocrfleet:job:J:holders``            hash    index -> which main process runs it (worker/process_identity.py)
+``ocrfleet:job:J:holders``            hash    index -> which main process runs it (worker/process_identity.py);
+                                              ``index:call`` -> which call of ``begin`` got it, and its verdict
 ``ocrfleet:job:J:manifest``           string  the list of pages, compressed, while the job is open (producer/handover)
 ``ocrfleet:job:J:collector``          string  who is collecting (a lock with a TTL)
 ``ocrfleet:counters``                 hash    "ok", "failed:TYPE" -> records of all jobs ever, for the exporter
@@ -35,6 +36,7 @@ All times are of Redis' clock.
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
@@ -58,19 +60,8 @@ STATE_CHUNK = 1 << 20
 LAPSED_AT_ONCE = 256  # the others at the next look: each costs a round trip
 MOST_JOBS = 50_000  # less than a reply may hold (short_replies.py)
 _SCRIPTS = (
-    "CREATE",
-    "FEED",
-    "BEGIN",
-    "RENEW",
-    "FINISH",
-    "LOSE",
-    "RECLAIM",
-    "RETRY",
-    "ADOPT",
-    "UNFEED",
-    "TOUCH",
-    "GROW",
-    "REDO",
+    *("CREATE", "FEED", "BEGIN", "RENEW", "FINISH", "LOSE", "RECLAIM", "RETRY"),
+    *("ADOPT", "UNFEED", "TOUCH", "GROW", "REDO"),
 )
 # For those who do not know a job's epoch, and act on whichever job has the name now.
 ANY_EPOCH = "*"
@@ -218,8 +209,9 @@ class Ledger:
         name is ``stale``.
         """
         verdict, attempts, losses = self._step(
-            "BEGIN", job, epoch, index, int(self.lease_s * 1000), self.max_attempts, int(redelivered), self.holder
-        )
+            "BEGIN", job, epoch, index, int(self.lease_s * 1000), self.max_attempts, int(redelivered), self.holder,
+            secrets.token_hex(8),
+        )  # fmt: skip
         text = losses.decode()
         return Begin(verdict.decode(), int(attempts), tuple(text.split(",")) if text else ())
 

@@ -34,7 +34,7 @@ end
 -- What is kept of a page only while it is queued or running.
 local function leave_flight(index)
   for key = 3, 5 do redis.call('HDEL', KEYS[key], index) end
-  redis.call('HDEL', KEYS[9], index)
+  redis.call('HDEL', KEYS[9], index, index .. ':call')
   redis.call('ZREM', KEYS[6], index)
   drop_blob(index)
 end
@@ -99,7 +99,7 @@ return fresh
 """
 )
 
-# ARGV 3: index, lease_ms, max_attempts, redelivered (0/1), who runs it ('': does not say).
+# ARGV 3: index, lease_ms, max_attempts, redelivered (0/1), who runs it ('': does not say), a word of this call alone.
 # Returns {verdict, attempts, losses}: run | done | cancelled | unknown | busy | exhausted | stale.
 BEGIN = (
     _STATE
@@ -111,7 +111,9 @@ if job == 'cancelled' then return {'cancelled', 0, ''} end
 local index = ARGV[3]
 local state = state_of(index)
 if state ~= 'q' and state ~= 'r' then return {'done', 0, ''} end
-if ARGV[6] == '0' then
+-- Whose answer was lost with the connection asks again, and must not be told that it is busy itself.
+local again = string.match(redis.call('HGET', KEYS[9], index .. ':call') or '', '^(%a+) ' .. ARGV[8] .. '$')
+if ARGV[6] == '0' and not again then
   local lease = redis.call('ZSCORE', KEYS[6], index)
   if lease and tonumber(lease) > NOW then return {'busy', 0, ''} end
 end
@@ -124,13 +126,17 @@ if ARGV[7] == '' then
   redis.call('HDEL', KEYS[9], index)
 else
   redis.call('HSET', KEYS[9], index, ARGV[7])
-  redis.call('EXPIRE', KEYS[9], TTL)
 end
 keep_now_and_then()
-if tried >= tonumber(ARGV[5]) then return {'exhausted', tried, losses} end
-redis.call('HSET', KEYS[4], index, tried + 1)
-redis.call('EXPIRE', KEYS[4], TTL)
-return {'run', tried + 1, losses}
+local verdict = again or (tried >= tonumber(ARGV[5]) and 'exhausted' or 'run')
+if verdict == 'run' and not again then
+  tried = tried + 1
+  redis.call('HSET', KEYS[4], index, tried)
+  redis.call('EXPIRE', KEYS[4], TTL)
+end
+redis.call('HSET', KEYS[9], index .. ':call', verdict .. ' ' .. ARGV[8])
+redis.call('EXPIRE', KEYS[9], TTL)
+return {verdict, tried, losses}
 """
 )
 
