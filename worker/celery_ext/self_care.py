@@ -68,7 +68,9 @@ class SelfCare:
                 lapsed, missing = reconcile.suspects(ledger, job, reconcile.SOON_GRACE_S if soon else None)
                 if missing:
                     self._missing[job] = missing
-                reconcile.send_again(self._app, ledger, job, lapsed)
+                # When a broker that was away for longer than a lease is back, all have lapsed: their workers live, and
+                # renew them within a third of a lease.
+                reconcile.send_again(self._app, ledger, job, [] if soon else lapsed)
         if self._missing:
             self._call_later(reconcile.GAP_S, self.confirm)
 

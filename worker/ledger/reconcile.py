@@ -112,8 +112,10 @@ def hand_back(app: Celery, ledger: Ledger, mine: Container[str] = ()) -> int:
         # Left where it is, it would be delivered again after its visibility timeout, and as one that was handed out
         # before it would take the page from whoever runs it then.
         if queue.take_away(ledger.client, message.tag):
-            with despite_damage(page[0]):
-                sent += send_again(app, ledger, page[0], [page[1]], dead="" if forgotten else message.holder)
+            job, index = page
+            with despite_damage(job):
+                if not (forgotten and index in ledger.leased(job)):  # Celery forgot it, the child did begin
+                    sent += send_again(app, ledger, job, [index], dead="" if forgotten else message.holder)
     for job in open_jobs(ledger):
         with despite_damage(job):
             for index, holder in ledger.holders(job).items():

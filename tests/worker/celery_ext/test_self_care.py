@@ -19,8 +19,10 @@ def test_a_start_looks_at_once(ledger: Ledger, settings: Settings, monkeypatch: 
     alone what was sent in the 10 s before that."""
     monkeypatch.setattr(self_care, "main_ledger", lambda: ledger)
     monkeypatch.setattr(reconcile, "SOON_GRACE_S", -1.0)
-    ledger.create("job", 1, {})
-    ledger.feed([ImageTask(job="job", index=0, image="a", uri="file:///a")])
+    ledger.create("job", 2, {})
+    ledger.feed([ImageTask(job="job", index=index, image="a", uri="file:///a") for index in range(2)])
+    ledger.begin("job", 1, redelivered=False)
+    ledger.expire_leases("job")  # the broker was away for longer: its worker may live, and renews it in a moment
     later: list[tuple[float, Callable[[], None]]] = []
     assert reconcile.take_turn(ledger), "another worker has looked just now"
     care = self_care.SelfCare(app_for(settings), lambda *call: later.append(call))

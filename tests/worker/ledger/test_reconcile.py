@@ -114,9 +114,11 @@ def test_what_was_taken_and_not_begun_is_given_back_at_once(
 def test_a_page_that_its_child_did_begin_stays_its_own(
     ledger: Ledger, settings: Settings, pages: list[ImageTask]
 ) -> None:
-    """Celery forgot the message with the connection; the child runs the page all the same."""
+    """Celery forgot the message with the connection; the child runs the page all the same, and will renew its lease
+    now that a broker is back that was away for longer."""
     ledger.holder = identity()
     ledger.begin(JOB, 0, redelivered=False)
+    ledger.expire_leases(JOB)
     hold(ledger, "forgotten", 0, identity())
     assert reconcile.hand_back(app_for(settings), ledger, set()) == 0
     assert queue.queued_ids(ledger.client) == set()
