@@ -84,6 +84,15 @@ def test_a_cancelled_job_leaves_the_queue(ledger: Ledger, settings: Settings, pa
     assert queue.queued_ids(ledger.client) == {"other:0"}
 
 
+def dead_process() -> str:
+    """One of this machine that is gone."""
+    gone = subprocess.Popen(["sleep", "60"])
+    name = identity(gone.pid)
+    gone.kill()
+    gone.wait()
+    return name
+
+
 def hold(ledger: Ledger, tag: str, index: int, holder: str) -> None:
     """As a worker's main process notes a message that it took (celery_ext/channel.py)."""
     message = queue.held_by({"headers": {"id": f"{JOB}:{index}"}}, holder)
@@ -96,10 +105,7 @@ def test_what_was_taken_and_not_begun_is_given_back_at_once(
 ) -> None:
     """Nobody has a lease on it: before, whoever looked waited for 30 s, the time that a worker may take to begin."""
     app = app_for(settings)
-    gone = subprocess.Popen(["true"])
-    dead = identity(gone.pid)
-    gone.wait()
-    hold(ledger, "dead", 0, dead)
+    hold(ledger, "dead", 0, dead_process())
     hold(ledger, "mine", 1, identity())
     hold(ledger, "elsewhere", 2, "another-boot:1:1:1")
     assert reconcile.hand_back(app, ledger, {"mine"}) == 1
@@ -128,9 +134,7 @@ def test_a_dead_main_process_holds_a_running_page_once(
     ledger: Ledger, settings: Settings, pages: list[ImageTask]
 ) -> None:
     """It is found by its message and by its holder, and sent again once."""
-    gone = subprocess.Popen(["true"])
-    ledger.holder = identity(gone.pid)
-    gone.wait()
+    ledger.holder = dead_process()
     ledger.begin(JOB, 0, redelivered=False)
     hold(ledger, "dead", 0, ledger.holder)
     assert reconcile.hand_back(app_for(settings), ledger) == 1
