@@ -123,6 +123,13 @@ Group=redis
 Restart=always
 RestartSec=2
 LimitNOFILE=65536
+# Twice its maxmemory: while the append-only file is written anew, each page that is changed is there twice; and what a
+# script of a stranger holds is not in maxmemory. Beyond it Redis is killed alone, and begins again with that file; of a
+# child that writes the file the unit outlives the loss.
+MemoryMax=512M
+MemorySwapMax=0
+OOMPolicy=continue
+TasksMax=64
 NoNewPrivileges=yes
 ProtectSystem=strict
 ProtectHome=yes

@@ -42,6 +42,12 @@ if [ -z "$root" ] && [ "$(id -u)" != 0 ]; then
   exit 2
 fi
 
+# Nothing of the folder that this was called in is imported: root runs pip below, and a pip.py there would be run.
+case ${PYTHON:-} in */*) PYTHON=$(cd "$(dirname "$PYTHON")" && pwd)/$(basename "$PYTHON") ;; esac
+case $root in '' | /*) ;; *) root=$PWD/$root ;; esac
+export PYTHONSAFEPATH=1
+cd /
+
 say() { echo "install.sh: $*"; }
 
 default_workers() {

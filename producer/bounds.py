@@ -10,5 +10,8 @@ BELIEVED_PAGES = 1_000
 """Up to so many a damaged PDF may say: pdfium opens pages whose place in the tree pypdf cannot read, and a record of
 each that cannot be opened is no great cost. Above, what the tree can list counts."""
 
+MOST_LINE_BYTES = 16 << 10
+"""Of a line of a manifest: the longest path there is, 4,096 bytes, takes that as name and address."""
+
 MOST_PAGES_OF_A_JOB = 50_000_000
 """Five times the largest job that was run. A collector takes a byte of memory a page, Redis too."""

@@ -19,6 +19,8 @@ from producer.job.job_epoch import open_job
 from producer.job.manifest import count_manifest
 from producer.job.output_folder import JobRequest, OutputFolder, state_folder, write_atomically
 from producer.local.job import run_local_job
+from producer.sources.long_names import that_fit
+from producer.sources.passed_over import PassedOver
 from producer.sources.scan import scan_file
 from producer.sources.walk import FoundFile
 from worker.ledger.ledger import Ledger, chunked
@@ -118,7 +120,7 @@ def _add(folder: OutputFolder, files: Sequence[FoundFile]) -> int:
     """Put the files' pages into the manifest. Returns how many."""
     with folder.locked(), limited_readers() as readers:
         pages = (scan_file(found.path, found.name, readers, _warn) for found in files)
-        return append_pages(folder.manifest, chain.from_iterable(pages))
+        return append_pages(folder.manifest, that_fit(chain.from_iterable(pages), PassedOver(), _warn))
 
 
 def _warn(line: str) -> None:

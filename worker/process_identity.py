@@ -36,6 +36,26 @@ def is_gone(other: str) -> bool:
         return False
 
 
+def is_main(pid: int) -> bool:
+    """Whether this is a running process of this machine that is a worker's main process, and not one of its children.
+
+    By its command line: a child has its parent's, and whoever may write to Redis can name any process as a worker.
+    """
+    try:
+        said = _command_line(pid)
+        parent = int((PROC / str(pid) / "stat").read_text().rpartition(")")[2].split()[1])
+        return b"celery" in said and b"ForkPoolWorker" not in said and _command_line(parent) != said
+    except (OSError, ValueError, IndexError):
+        return False
+
+
+def _command_line(pid: int) -> bytes:
+    try:
+        return (PROC / str(pid) / "cmdline").read_bytes()
+    except OSError:  # pid 0: the parent is outside the container
+        return b""
+
+
 @cache
 def _place() -> str:
     boot = (PROC / "sys/kernel/random/boot_id").read_text().strip()

@@ -7,6 +7,11 @@ from typing import NamedTuple
 
 JOBS_KEY = "ocrfleet:jobs"
 COUNTERS_KEY = "ocrfleet:counters"
+DEAD_KEY = "ocrfleet:dead"
+QUARANTINE_KEY = "ocrfleet:quarantine"
+WORKERS_KEY = "ocrfleet:workers"
+IMAGES_KEY = "ocrfleet:workers:images"
+REPORTS_KEY = "ocrfleet:cleanup-reports"
 
 
 class JobKeys(NamedTuple):

@@ -59,7 +59,7 @@ def measure(path: Path, side: int = 640) -> Cost:
     """
     height, width = fixed_size(path) or (side, side)
     done = subprocess.run(
-        [sys.executable, "-c", _PROBE, str(path), str(height), str(width)],
+        [sys.executable, "-P", "-c", _PROBE, str(path), str(height), str(width)],
         capture_output=True,
         text=True,
         env=os.environ | {"MALLOC_ARENA_MAX": "2"},

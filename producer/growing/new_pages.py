@@ -14,8 +14,8 @@ from producer.archive_process.limited_readers import limited_readers
 from producer.job.manifest import ManifestLine, count_manifest, read_manifest, write_lines
 from producer.job.output_folder import JobRequest, OutputFolder
 from producer.job.view import View
+from producer.sources.found_page import FoundPage
 from producer.sources.remote import scan_everything
-from producer.sources.scan import FoundPage
 
 
 class KnownPages:

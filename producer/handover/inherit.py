@@ -16,7 +16,7 @@ import msgspec
 
 from detector.atomic import atomic_write
 from detector.record import UNREADABLE
-from producer.bounds import MOST_PAGES_OF_A_JOB
+from producer.bounds import MOST_LINE_BYTES, MOST_PAGES_OF_A_JOB
 from producer.errors import OtherJobError
 from producer.fleet_request import request_of
 from producer.growing.missed_elsewhere import take_over
@@ -30,7 +30,6 @@ from worker.ledger.ledger import JobStatus, Ledger, chunked
 from worker.ops.diagnosis import FED_S
 from worker.redis_keys import JobKeys
 
-_LONGEST_LINE = 16 << 10
 _HOST = re.compile(r"[A-Za-z0-9._-]{1,253}\Z")
 
 
@@ -115,7 +114,7 @@ def _checked(pieces: Iterator[bytes], total: int) -> Iterator[ManifestLine]:
     for piece in pieces:
         *lines, rest = (rest + piece).split(b"\n")
         for line in lines:
-            if len(line) > _LONGEST_LINE:
+            if len(line) > MOST_LINE_BYTES:
                 raise NoListError(f"the list of pages on the broker is damaged at page {number}")
             try:
                 entry = decoder.decode(line)
@@ -125,7 +124,7 @@ def _checked(pieces: Iterator[bytes], total: int) -> Iterator[ManifestLine]:
                 raise NoListError(f"the list of pages on the broker is not this job's (page {number})")
             yield entry
             number += 1
-        if len(rest) > _LONGEST_LINE:
+        if len(rest) > MOST_LINE_BYTES:
             raise NoListError(f"the list of pages on the broker is damaged at page {number}")
 
 

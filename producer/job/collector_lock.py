@@ -17,8 +17,8 @@ from pathlib import Path
 import redis
 
 from producer.errors import ProducerError
+from worker.broker import locks
 from worker.broker.connection import is_full
-from worker.ledger import scripts as lua
 
 LOCK_S = 30
 
@@ -33,8 +33,8 @@ class JobLock:
     def __init__(self, client: redis.Redis, key: str, job: str) -> None:
         self._client, self._key, self._job = client, key, job
         self.me = f"{socket.gethostname()}:{os.getpid()} {secrets.token_hex(4)}".encode()
-        self._hold = client.register_script(lua.HOLD)
-        self._release = client.register_script(lua.RELEASE)
+        self._hold = client.register_script(locks.HOLD)
+        self._release = client.register_script(locks.RELEASE)
 
     def take(self) -> None:
         """Take the lock, also a dead neighbour's.
@@ -115,4 +115,4 @@ class FileLock:
 def is_dead_neighbour(holder: bytes) -> bool:
     """Whether the lock's holder was a process of this machine that is gone."""
     host, _, pid = holder.decode(errors="replace").split(" ")[0].rpartition(":")
-    return host == socket.gethostname() and pid.isdigit() and not Path(f"/proc/{pid}").exists()
+    return host == socket.gethostname() and len(pid) < 20 and pid.isdigit() and not Path(f"/proc/{pid}").exists()

@@ -25,8 +25,8 @@ from producer.bounds import MOST_PAGES_OF_A_FILE, MOST_PAGES_OF_A_JOB
 from producer.errors import NO_MORE
 from producer.job.job_epoch import refuse_if_inherited
 from producer.job.manifest import Check, ManifestIndex, ManifestLine, write_lines
+from producer.sources.found_page import Problem
 from producer.sources.page_count import kind_of_file, more_than_taken
-from producer.sources.scan import Problem
 from worker.storage.files import path_of
 
 if TYPE_CHECKING:

@@ -19,17 +19,18 @@ import msgspec
 from detector.atomic import atomic_write
 from detector.record import UNREADABLE
 from producer.archive_process.limited_readers import limited_readers
-from producer.bounds import MOST_PAGES_OF_A_JOB
+from producer.bounds import MOST_LINE_BYTES, MOST_PAGES_OF_A_JOB
 from producer.errors import NothingToDoError, ProducerError
 from producer.job.output_folder import JobRequest, OutputFolder
 from producer.job.results_file import truncate_torn_line
 from producer.job.view import View
+from producer.sources.found_page import FoundPage, Problem
 from producer.sources.passed_over import PassedOver, in_words
 from producer.sources.remote import scan_everything
-from producer.sources.scan import FoundPage, Problem
 
 FLUSH_EVERY = 1000  # lines between two reports of progress
 CHECK_EVERY = 1 << 20  # bytes
+MOST_READ = 512 << 10  # of a line, bytes: versions before wrote up to 330 KB
 
 Check = Callable[[int], None]
 """Told every `CHECK_EVERY` bytes how many were written so far; what it raises ends the writing."""
@@ -59,6 +60,10 @@ class ManifestError(ProducerError):
     """The manifest cannot be read; the message names file and line."""
 
 
+class LineTooLongError(ProducerError):
+    """A page's name and address do not fit a line; the message names the page."""
+
+
 class TooManyPagesError(ProducerError):
     """More than a job may have; the message names the bound."""
 
@@ -67,6 +72,7 @@ def write_lines(stream: BinaryIO, lines: Iterable[ManifestLine], check: Check | 
     """Writes lines as they are made, so that none but one is held. Returns how many.
 
     Raises:
+        LineTooLongError: who makes pages leaves out those with such names (sources/long_names.py).
         TooManyPagesError: there are more than a job may have.
     """
     encoder = msgspec.json.Encoder()
@@ -74,7 +80,10 @@ def write_lines(stream: BinaryIO, lines: Iterable[ManifestLine], check: Check | 
     for line in lines:
         if line.index >= MOST_PAGES_OF_A_JOB:
             raise TooManyPagesError(f"more than {MOST_PAGES_OF_A_JOB:,} pages; make several jobs of them")
-        size += stream.write(encoder.encode(line) + b"\n")
+        data = encoder.encode(line) + b"\n"
+        if len(data) > MOST_LINE_BYTES:
+            raise LineTooLongError(f"{line.image[:100]}…: its path is too long; shorten it")
+        size += stream.write(data)
         count += 1
         if check and size - checked >= CHECK_EVERY:
             checked = size
@@ -126,7 +135,7 @@ def read_manifest(path: Path, start: int = 0) -> Iterator[ManifestLine]:
     """
     decoder = msgspec.json.Decoder(ManifestLine)
     with path.open("rb") as stream:
-        for number, line in enumerate(islice(stream, start, None), start):
+        for number, line in enumerate(islice(_lines(stream, path), start, None), start):
             try:
                 entry = decoder.decode(line)
             except UNREADABLE as error:
@@ -134,6 +143,14 @@ def read_manifest(path: Path, start: int = 0) -> Iterator[ManifestLine]:
             if entry.index != number:
                 raise ManifestError(f"{path}:{number + 1}: holds index {entry.index}, not {number}; scan again")
             yield entry
+
+
+def _lines(stream: BinaryIO, path: Path) -> Iterator[bytes]:
+    """The file's lines from where it stands, none of which is longer than `MOST_READ`."""
+    while line := stream.readline(MOST_READ):
+        if len(line) == MOST_READ and not line.endswith(b"\n"):
+            raise ManifestError(f"{path}: has a line of more than {MOST_READ >> 10} KiB; scan again")
+        yield line
 
 
 def count_manifest(path: Path) -> int:
@@ -145,7 +162,8 @@ def count_manifest(path: Path) -> int:
 class ManifestIndex:
     """Looks up single lines of a manifest of any length. A context manager.
 
-    Memory: the place of every 256th line, 8 bytes each (0.3 MB for ten million pages), and a few blocks of lines.
+    Memory: the place of every 256th line, 8 bytes each (0.3 MB for ten million pages), and of each line of a few
+    blocks; no line is kept. Eight blocks of such lines as a stranger's zip can make were 680 MB.
     """
 
     BLOCK = 256
@@ -155,11 +173,11 @@ class ManifestIndex:
         """Read the file once, to know where its lines are."""
         self._path = path
         self._places = array("Q")
-        self._blocks: OrderedDict[int, list[bytes]] = OrderedDict()
+        self._blocks: OrderedDict[int, array[int]] = OrderedDict()
         self._stream = path.open("rb")
         self.count = 0
         place = 0
-        for line in self._stream:
+        for line in _lines(self._stream, path):
             if self.count % self.BLOCK == 0:
                 self._places.append(place)
             place += len(line)
@@ -184,15 +202,24 @@ class ManifestIndex:
         number, offset = divmod(index, self.BLOCK)
         block = self._blocks.pop(number, None)
         if block is None:
-            self._stream.seek(self._places[number])
-            block = list(islice(self._stream, self.BLOCK))
+            block = self._places_in(number)
         self._blocks[number] = block
         while len(self._blocks) > self.KEPT:
             self._blocks.popitem(last=False)
+        self._stream.seek(block[offset])
         try:
-            return msgspec.json.decode(block[offset], type=ManifestLine)
+            return msgspec.json.decode(self._stream.readline(MOST_READ), type=ManifestLine)
         except UNREADABLE as error:
             raise ManifestError(f"{self._path}:{index + 1}: not a manifest line ({error}); scan again") from error
+
+    def _places_in(self, number: int) -> array[int]:
+        """Where the lines of a block begin."""
+        places, place = array("Q"), self._places[number]
+        self._stream.seek(place)
+        for line in islice(_lines(self._stream, self._path), self.BLOCK):
+            places.append(place)
+            place += len(line)
+        return places
 
     def is_paged(self, index: int, image: str, page: int) -> bool:
         """Whether the file of this page has more pages; for a PDF always true, so that its pages sort together."""

@@ -145,6 +145,8 @@ def count_file(path: Path, count_pdf: CountPdf | None = None) -> PageCount:
             return count_pages(stream, kind, path, count_pdf)
     except OSError as error:
         raise CannotCountError(error.strerror or str(error)) from error
+    except ValueError as error:
+        raise CannotCountError(str(error)) from error  # a NUL in its name: some list had it
 
 
 def kind_of_file(path: Path) -> str:

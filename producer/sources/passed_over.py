@@ -11,7 +11,8 @@ OTHERS = "of other kinds"
 WITHOUT_SUFFIX = "without a suffix"
 UNREADABLE = "unreadable folders"
 NAMELESS = "without a name in archives"
-LONG_NAMED = "with a name of more than 4,096 bytes in archives"
+LONG_NAMED = "with a name that is too long"
+LONG_LISTED = "of a list, of more than 4,096 bytes"
 MOST_NAME_BYTES = 4096
 """As file systems have it. A zip of 131 KB, a PDF of 1,000 pages by a name of 65 KB, was 325 MB of Redis."""
 

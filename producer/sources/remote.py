@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from pathlib import Path, PurePosixPath
 from urllib.parse import quote, unquote, urlsplit
@@ -10,10 +10,12 @@ from urllib.parse import quote, unquote, urlsplit
 from detector.errors import first_line
 from detector.images.suffixes import PDF_SUFFIXES, TIFF_SUFFIXES, is_taken
 from producer.sources.archive import archive_kind
+from producer.sources.found_page import FoundPage, Problem
+from producer.sources.long_names import that_fit
 from producer.sources.page_count import Settled, settle
 from producer.sources.passed_over import PassedOver
 from producer.sources.readers import CountObject, Readers
-from producer.sources.scan import STDIN, FoundPage, Problem, SourceMissingError, found_pages, resolve, scan
+from producer.sources.scan import STDIN, SourceMissingError, found_pages, resolve, scan
 from producer.sources.walk import Warn
 
 
@@ -38,20 +40,17 @@ def scan_everything(
     Raises:
         SourceMissingError: a path or an address that is not there.
     """
-    named = list(sources)
     passed = passed or PassedOver()
+    look = partial(scan, exclude=exclude, sniff=sniff, zip_encoding=zip_encoding, follow_links=follow_links)
+    yield from that_fit(_everything(list(sources), readers, look, warn, passed), passed, warn)
+
+
+def _everything(
+    named: list[str], readers: Readers, look: Callable[..., Iterator[FoundPage]], warn: Warn, passed: PassedOver
+) -> Iterator[FoundPage]:
     local = [source for source in named if not is_remote(source)]
     if local:
-        yield from scan(
-            local,
-            readers,
-            exclude=exclude,
-            warn=warn,
-            passed=passed,
-            sniff=sniff,
-            zip_encoding=zip_encoding,
-            follow_links=follow_links,
-        )
+        yield from look(local, readers, warn=warn, passed=passed)
     for source in named:
         if source.startswith("s3://"):
             yield from _bucket(source, readers.count_object, warn, passed)

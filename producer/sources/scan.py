@@ -19,41 +19,18 @@ from pathlib import Path, PurePath
 from typing import BinaryIO
 from urllib.parse import quote
 
-import msgspec
-
 from detector.exit_codes import ExitCode
 from detector.images.suffixes import is_taken
 from producer.errors import ProducerError
 from producer.sources.archive import SCHEMES, BrokenArchiveError, Kind, archive_kind
+from producer.sources.found_page import FoundPage, Problem
+from producer.sources.long_names import read_list
 from producer.sources.page_count import PageCount, Settled, count_file, kind_of_file, settle
-from producer.sources.passed_over import OUTSIDE, UNREADABLE, PassedOver, is_junk, junk_kind
+from producer.sources.passed_over import LONG_LISTED, OUTSIDE, UNREADABLE, PassedOver, is_junk, junk_kind
 from producer.sources.readers import Readers
 from producer.sources.walk import FoundFile, Warn, display, walk
 
 STDIN = "-"
-
-
-class Problem(msgspec.Struct, frozen=True):
-    """Why a page is known to fail before any worker sees it: an error type of records, and one line."""
-
-    type: str
-    message: str
-
-
-class FoundPage(msgspec.Struct, frozen=True):
-    """One page to look at.
-
-    Attributes:
-        image: the name people see; valid Unicode, bytes that are not UTF-8 shown as backslash escapes.
-        uri: `file:///…`, or of a member of an archive as `zip+file:///a.zip#member`, percent-encoded bytes.
-        page: 0-based.
-        problem: why it fails, if that is known.
-    """
-
-    image: str
-    uri: str
-    page: int
-    problem: Problem | None = None
 
 
 class SourceMissingError(ProducerError):
@@ -122,7 +99,7 @@ def scan(
     def pages() -> Iterator[FoundPage]:
         for name in named:
             if name == STDIN:
-                for line in read_list(stdin or sys.stdin.buffer):
+                for line in read_list(stdin or sys.stdin.buffer, too_long=partial(scanner.passed.add, LONG_LISTED)):
                     yield from scanner.listed(line)
                 continue
             source = resolved[name]
@@ -151,19 +128,6 @@ def scan_file(path: Path, name: bytes, readers: Readers, warn: Warn = lambda lin
         warn: told in one line about what was skipped or could not be counted.
     """
     return _Scanner(None, warn, PassedOver(), readers, False, "", False).file(path, name, named=False)
-
-
-def read_list(stream: BinaryIO, block: int = 1 << 16) -> Iterator[bytes]:
-    """The entries of a list of paths; NUL-separated if its first block holds a NUL, else one a line."""
-    data = stream.read(block)
-    separator = b"\0" if b"\0" in data else b"\n"
-    rest = b""
-    while data:
-        *whole, rest = (rest + data).split(separator)
-        yield from filter(None, whole)
-        data = stream.read(block)
-    if rest:
-        yield rest
 
 
 def file_uri(path: Path, scheme: str = "file", member: bytes | None = None) -> str:
@@ -217,7 +181,7 @@ class _Scanner:
     def listed(self, line: bytes) -> Iterator[FoundPage]:
         path = _absolute(os.fsdecode(line))
         name = line.removeprefix(b"./")
-        if path.is_dir():
+        if os.path.isdir(path):  # noqa: PTH112  # Path.is_dir raises for a name that no file system has
             yield from self.folder(path, name.rstrip(b"/"))
         else:  # also one that does not exist: a list of millions goes on, and a worker records what was not found
             yield from self.file(path, name, named=True)
@@ -236,7 +200,7 @@ class _Scanner:
         kind = archive_kind(path.name)
         if not named and not self._wanted(path, kind):
             return
-        if kind and not (path.is_file() and _kind(path)):  # photos.zip may be one photo
+        if kind and not _kind(path):  # photos.zip may be one photo
             yield from self.archive(path, name, kind)
         else:
             yield from self.pages(display(name), file_uri(path), partial(count_file, path, self.readers.count_pdf))
@@ -252,7 +216,7 @@ class _Scanner:
         return False
 
     def archive(self, path: Path, name: bytes, kind: Kind) -> Iterator[FoundPage]:
-        if path.exists() and not path.is_file():  # a pipe would block us for ever; a worker says what it is
+        if os.path.exists(path) and not os.path.isfile(path):  # noqa: PTH110, PTH113  # a pipe would block us for ever; a worker says what it is
             yield FoundPage(display(name), file_uri(path), 0)
             return
         found = self.readers.list_members(
@@ -307,7 +271,7 @@ class _Scanner:
 def _kind(path: Path) -> str:
     try:
         return kind_of_file(path)
-    except OSError:
+    except (OSError, ValueError):
         return ""
 
 

@@ -45,7 +45,7 @@ class ScanTime:
         """A file is to be looked into: it brings its share."""
         try:
             size = path.stat().st_size
-        except OSError:
+        except (OSError, ValueError):
             size = 0
         self._left += SCAN_S_PER_FILE + SCAN_S_PER_MIB * size / (1 << 20)
 

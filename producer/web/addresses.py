@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from urllib.parse import unquote, unquote_to_bytes, urlsplit
 
@@ -33,9 +34,11 @@ def _check(address: str, roots: tuple[Path, ...], url_roots: tuple[str, ...]) ->
         403, f"{address[:200]} does not lie below OCRFLEET_ROOTS", "name a folder or file below it, or upload it"
     )
     if address.startswith(("s3://", "https://")):
-        if any(address.startswith(root.rstrip("/") + "/") for root in url_roots) and (
-            ".." not in urlsplit(unquote(address)).path.split("/")
-        ):
+        try:
+            leads_up = ".." in urlsplit(unquote(address)).path.split("/")
+        except ValueError:  # "https://["
+            raise refused from None
+        if any(address.startswith(root.rstrip("/") + "/") for root in url_roots) and not leads_up:
             return address
         raise refused
     if "\0" in address or not address.startswith(("/", "file:///")):
@@ -57,5 +60,6 @@ def may_read(uri: str, roots: tuple[Path, ...]) -> bool:
     parts = urlsplit(uri)
     if not parts.scheme.endswith("file"):
         return True
-    real = Path(unquote_to_bytes(parts.path).decode("utf-8", "surrogateescape")).resolve()
+    # Path.resolve raises for links in a circle before Python 3.13.
+    real = Path(os.path.realpath(os.fsdecode(unquote_to_bytes(parts.path))))
     return any(real.is_relative_to(root) for root in roots)

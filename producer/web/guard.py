@@ -101,7 +101,7 @@ class Guard:
             return False
         headers = Headers(scope=scope)
         host = headers.get("host", "")
-        name = (urlsplit(f"//{host}").hostname or "") if _is_plain(host) else ""
+        name = _name_in(host)
         if self._settings.hosts and name not in self._settings.hosts and f"[{name}]" not in self._settings.hosts:
             raise Problem(421, "the Host header names a host that is not this one", "add it to OCRFLEET_WEB_HOSTS")
         if bearer := _bearer(headers):
@@ -120,8 +120,19 @@ class Guard:
         raise Problem(401, "this service wants a token", "send: Authorization: Bearer OCRFLEET_WEB_TOKEN")
 
 
-def _is_plain(host: str) -> bool:
-    return bool(host) and not set(host) & set("/?#@\\ ")
+def _name_in(host: str) -> str:
+    """Of a Host header; empty if it holds none.
+
+    Raises:
+        Problem: it cannot be read. Starlette makes the address of each request from it, where it would raise.
+    """
+    if set(host) & set("/?#@\\ "):
+        return ""
+    try:
+        parts = urlsplit(f"//{host}")
+        return (parts.hostname or "") if parts.port is None or parts.port >= 0 else ""
+    except ValueError:
+        raise Problem(400, "the Host header is no name and port", "send the name of this service") from None
 
 
 def _bearer(headers: Headers) -> str:
@@ -146,4 +157,7 @@ def _is_same_site(headers: Headers, host: str) -> bool:
     if headers.get("sec-fetch-site", "same-origin") not in ("same-origin", "none"):
         return False
     origin = headers.get("origin")
-    return origin is None or urlsplit(origin).netloc.lower() == host.lower()
+    try:
+        return origin is None or urlsplit(origin).netloc.lower() == host.lower()
+    except ValueError:  # "http://["
+        return False

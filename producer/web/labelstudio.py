@@ -84,7 +84,10 @@ def _config(given: object, field: str) -> str:
 
 def _places(address: str, roots: Sequence[Path]) -> Iterator[str]:
     """Where a task's picture may lie: below the document root of Label Studio, or its media folder, if that is ours."""
-    parts = urlsplit(address)
+    try:
+        parts = urlsplit(address)
+    except ValueError:  # "http://["
+        return
     inside = (parse_qs(parts.query).get("d") or [""])[0] if parts.path.startswith("/data/local-files") else ""
     if not inside and parts.path.startswith("/data/upload/"):
         inside = unquote(parts.path.removeprefix("/data/"))

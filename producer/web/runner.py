@@ -26,10 +26,10 @@ from producer.job.manifest import Check, count_manifest, read_manifest, write_ma
 from producer.job.output_folder import FolderBusyError, JobRequest, OutputFolder
 from producer.job.results_file import truncate_torn_line
 from producer.job.upload import Uploader
+from producer.sources.found_page import FoundPage
 from producer.sources.passed_over import PassedOver, in_words
 from producer.sources.readers import Readers
 from producer.sources.remote import scan_everything
-from producer.sources.scan import FoundPage
 from producer.sources.scan_time import ScanTime
 from producer.web.addresses import may_read
 from producer.web.bounds.attempts import counted_attempt

@@ -256,11 +256,14 @@ class Service:
             states = self.ledger.client.getrange(JobKeys.of(name).state, offset, offset + limit - 1)
         except (redis.RedisError, OSError):
             states = b""
-        lines = list(islice(read_manifest(folder.manifest, offset), limit))
+        lines = islice(read_manifest(folder.manifest, offset), limit)
         return [
-            {"index": line.index, "image": line.image, "page": line.page, "state": STATE_NAMES.get(state, "waiting")}
-            for line, state in zip(lines, states.ljust(len(lines), b"\0"), strict=False)
-        ]
+            {
+                "index": line.index, "image": line.image[:MOST_SHOWN], "page": line.page,
+                "state": STATE_NAMES.get(states[place] if place < len(states) else 0, "waiting"),
+            }
+            for place, line in enumerate(lines)
+        ]  # fmt: skip
 
     def failures(self, name: str, limit: int, offset: int = 0) -> Iterator[dict[str, Any]]:
         """Uploads that were not taken (with the first pages only), then failed pages."""
@@ -274,7 +277,7 @@ class Service:
         for record in islice(failed, offset, offset + limit):
             assert record.error is not None
             yield {
-                "index": record.index, "image": record.image, "page": record.page,
+                "index": record.index, "image": record.image[:MOST_SHOWN], "page": record.page,
                 "type": record.error.type, "message": record.error.message[:MOST_SHOWN].replace(uploads, ""),
             }  # fmt: skip
 

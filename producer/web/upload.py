@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from python_multipart.multipart import MultipartCallbacks
 
 SLOWEST_BYTES_S = 1024  # a client that sends less, over all its request, only holds a place
-MOST_FIELD_BYTES = 4096
+MOST_FIELDS, MOST_FIELD_BYTES = 32, 4096
 PASS_OVER_S, PASS_OVER_BYTES = 2.0, 64 << 20
 
 
@@ -228,6 +228,7 @@ class _Form:
         self._header = self._value = b""
         self._disposition = b""
         self._field: tuple[str, bytearray] | None = None
+        self._fields = 0
         self.ended = False
 
     def callbacks(self) -> MultipartCallbacks:
@@ -262,8 +263,9 @@ class _Form:
         if b"filename" in options:
             self._intake._begin(options[b"filename"].decode("utf-8", "replace"))
         else:
-            if len(self._intake.received.fields) >= 32:
-                raise Problem(400, "the form has more than 32 fields", "send files and limit_side only")
+            self._fields += 1  # not names, as with files
+            if self._fields > MOST_FIELDS:
+                raise Problem(400, f"the form has more than {MOST_FIELDS} fields", "send files and limit_side only")
             self._field = (options.get(b"name", b"").decode("utf-8", "replace"), bytearray())
 
     def _part_data(self, data: bytes, start: int, end: int) -> None:

@@ -9,6 +9,7 @@ import json
 import os
 import re
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -128,6 +129,15 @@ def test_worker_unit_keeps_its_promises() -> None:
     )
 
 
+def test_every_unit_has_a_bound_of_memory() -> None:
+    """Also the one that hub.sh makes; before, it had none: a script of whoever has a password took the machine's."""
+    for text in (*(unit.read_text() for unit in UNITS), (DEPLOY / "hub.sh").read_text()):
+        assert re.search(r"^MemoryMax=[0-9]+[MG]$", text, re.MULTILINE)
+    maxmemory = re.search(r"^maxmemory ([0-9]+)mb$", (DEPLOY / "redis" / "redis.conf").read_text(), re.MULTILINE)
+    bound = re.search(r"^MemoryMax=([0-9]+)M$", (DEPLOY / "hub.sh").read_text(), re.MULTILINE)
+    assert maxmemory and bound and int(bound[1]) >= 2 * int(maxmemory[1]), "room for a copy while the file is rewritten"
+
+
 def test_shell_scripts() -> None:
     passes(tool("shellcheck", "apt-get install shellcheck"), *DEPLOY.rglob("*.sh"))
 
@@ -150,6 +160,35 @@ def test_installing_twice_changes_nothing(tmp_path: Path) -> None:
     assert f"OCRFLEET_REDIS_URL={url}\n" in text and mode == 0o600
     assert install("redis://other/0") == first, "a user's settings are never overwritten"
     assert {Path(name).name for name in first} == {unit.name for unit in UNITS} | {"env"}
+
+
+def test_installing_imports_nothing_of_the_current_folder(tmp_path: Path) -> None:
+    """Before: `python -m pip`, as root, ran a pip.py of the folder that install.sh was called in."""
+    (tmp_path / "pip.py").write_text("raise SystemExit('a stranger')")
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "python").symlink_to(sys.executable)
+    beginning, _, _ = (DEPLOY / "install.sh").read_text().partition("make_user() {")
+    beginning = beginning.replace("${BASH_SOURCE[0]}", str(DEPLOY / "install.sh"))
+    told = subprocess.run(
+        ["bash", "-c", beginning + '"$PYTHON" -m pip --version; "$PYTHON" -c "import pip"; echo "$root"; echo "$here"'],
+        cwd=tmp_path,
+        env={**os.environ, "DESTDIR": "some/root", "PYTHON": "bin/python"},
+        capture_output=True,
+        text=True,
+    )
+    assert told.returncode == 0, told.stderr
+    assert told.stdout.splitlines()[1:] == [str(tmp_path / "some/root"), str(DEPLOY)]
+
+
+def test_no_program_of_ours_is_started_with_the_current_folder_in_its_path() -> None:
+    """A folder of somebody's images may hold a numpy.py."""
+    called = [
+        (path, words)
+        for package in ("detector", "producer", "worker")
+        for path in (ROOT / package).rglob("*.py")
+        for words in re.findall(r"\[sys\.executable, ([^\]]*)", path.read_text())
+    ]
+    assert len(called) >= 7 and [str(path) for path, words in called if not words.startswith('"-P"')] == []
 
 
 @pytest.mark.parametrize("arguments", [["--role", "king"], ["--workers", "many"], ["--nonsense"]])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import socket
 import urllib.request
 from pathlib import Path
 
@@ -11,6 +13,7 @@ from tests.pictures import write_images
 from tests.processes import WorkerProcess, command, wait_until
 from worker.ledger import Ledger
 from worker.messages import ImageTask, encode, failed_record
+from worker.ops import worker_registry
 from worker.ops.exporter import FleetCollector, serve
 
 
@@ -76,8 +79,15 @@ def test_over_http_with_a_real_worker(environment: dict[str, str], ledger: Ledge
         seen = scrape()
         assert seen["ocrfleet_images"] == [3.0]
         assert 50e6 < seen["ocrfleet_peak_rss_bytes"][0] < 2e9
+        # Before: one such note of a stranger had every probe restart the workers of a machine.
+        silent = worker_registry.WorkerNote(at=1, started=1, version="1", profile="low", temp_bytes=0)
+        pids = (1, os.getpid(), *(child.pid for child in worker.children()), "9" * 5000, "x\0")
+        strangers = [f"{socket.gethostname()}:{pid}" for pid in pids]
+        for name in strangers:
+            worker_registry.note_worker(ledger.client, name, silent)
         alive = command(environment, "ocr-worker", "doctor", "--alive")
         assert alive.returncode == 0, alive.stderr
+        ledger.client.hdel(worker_registry.WORKERS_KEY, *strangers)
         assert worker.stop() == 0
         assert scrape()["ocrfleet_worker_up"] == []
     finally:

@@ -13,6 +13,7 @@ from redis.retry import Retry
 from detector.errors import first_line
 from detector.exit_codes import ExitCode
 from worker.broker.short_replies import Bounds, short_replies
+from worker.broker.wrong_types import MendingRedis
 from worker.errors import WorkerError
 from worker.messages import MOST_RECORD_BYTES
 from worker.redis_url import redacted
@@ -50,7 +51,7 @@ def connect(settings: Settings, *, patient: bool = False) -> redis.Redis:
         BrokerUnreachable: nothing listens there, wrong password, TLS failure, not a Redis URL.
     """
     try:
-        client = redis.Redis.from_url(
+        client: redis.Redis = MendingRedis.from_url(
             settings.redis_url,
             socket_connect_timeout=5,  # a wrong address must not look like a hang
             socket_timeout=30,  # longer than any blocking read below, shorter than a user's patience
@@ -100,7 +101,7 @@ def impatient(url: str) -> redis.Redis:
     Unchecked: it connects when it is first used. Every call ends within ``ANSWER_S``: more than a failover's pause.
     """
     keepalive = {} if url.startswith("unix:") else {"socket_keepalive": True}
-    client = redis.Redis.from_url(
+    client: redis.Redis = MendingRedis.from_url(
         url, socket_connect_timeout=ANSWER_S, socket_timeout=ANSWER_S, health_check_interval=30, **keepalive
     )
     _bound(client, Bounds())

@@ -9,10 +9,14 @@ from typing import Any
 
 import redis
 
+from worker.broker.connection import takes_no_writes
+
+_DAMAGE = ("WRONGTYPE", "user_script", "DAMAGED", "not an integer", "not a valid float")
+
 
 def is_damage(error: redis.RedisError) -> bool:
-    """Whether a step failed over what stands in a key, and not over the broker's state."""
-    return any(words in str(error) for words in ("WRONGTYPE", "user_script", "not an integer", "not a valid float"))
+    """Whether a step failed over what stands in a key, and not over the broker's state, which a script names too."""
+    return not takes_no_writes(error) and any(words in str(error) for words in _DAMAGE)
 
 
 def replies(pipe: Any) -> list[Any]:

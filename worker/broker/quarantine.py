@@ -6,10 +6,9 @@ import logging
 
 import redis
 
-from worker.redis_keys import COUNTERS_KEY
+from worker.redis_keys import COUNTERS_KEY, QUARANTINE_KEY
 
 logger = logging.getLogger(__name__)
-QUARANTINE_KEY = "ocrfleet:quarantine"
 KEEP = 200
 KEPT_BYTES = 8192
 KEPT_S = 30 * 24 * 3600

@@ -9,10 +9,10 @@ from typing import Any, NamedTuple
 import msgspec
 import redis
 from celery import Celery
-from kombu.transport.redis import PRIORITY_STEPS, Channel
 
 from worker.app import DETECT_TASK, IMAGE_QUEUE, UNACKED, UNACKED_INDEX
 from worker.broker.in_turn import in_turn_producer
+from worker.broker.queue_lists import QUEUE_LISTS
 from worker.broker.urgent import next_producer
 from worker.messages import ImageTask, split_task_id
 
@@ -20,9 +20,6 @@ MOST_WAITING, LOOKED_AT_ONCE = 1 << 14, 256
 """Of a queue's messages: looked at in all, where windows have a few hundred, and in one reply."""
 
 MOST_ID = 128  # ours are a job's name of 64 characters and a number
-
-# kombu keeps one list per priority step: the name alone for 0, then name + separator + step.
-QUEUE_LISTS = [IMAGE_QUEUE, *(f"{IMAGE_QUEUE}{Channel.sep}{step}" for step in PRIORITY_STEPS if step)]
 
 
 def send(app: Celery, task: ImageTask, *, urgent: bool = False, in_turn: bool = False) -> None:

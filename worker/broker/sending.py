@@ -12,6 +12,11 @@ from kombu.transport import redis as kombu_redis
 
 from worker.app import IMAGE_QUEUE
 from worker.broker.short_replies import short_replies
+from worker.broker.wrong_types import MendingRedis
+
+REPLIES = "reply.celery.pidbox"
+MOST_QUEUES = 16
+"""That one message goes to; ours go to one."""
 
 
 class SendingChannel(kombu_redis.Channel):
@@ -22,12 +27,19 @@ class SendingChannel(kombu_redis.Channel):
         params: dict[str, Any] = super()._connparams(asynchronous)  # type: ignore[no-untyped-call]
         return {**params, "connection_class": short_replies(params["connection_class"])}
 
+    def _get_client(self) -> type[MendingRedis]:
+        """What kombu's commands go through."""
+        return MendingRedis
+
     def _lookup(self, exchange: str, routing_key: str, default: str | None = None) -> list[str]:
-        """The queues of a message; of ours without a question to Redis."""
+        """The queues of a message; of ours, and of answers to remote control, without a question to Redis."""
         if exchange == routing_key == IMAGE_QUEUE:
             return [IMAGE_QUEUE]
+        if exchange == REPLIES:
+            # Where pidbox's mailboxes wait. 60,000 queues bound to one key kept a worker, by one ping, for a minute.
+            return [f"{routing_key}.{REPLIES}"]
         found: list[str] = super()._lookup(exchange, routing_key, default)  # type: ignore[no-untyped-call]
-        return found
+        return found[:MOST_QUEUES]
 
 
 # For all that a process sends. A worker's main process puts its own in this place (celery_ext/consumer.py).

@@ -13,6 +13,7 @@ from functools import cache, cached_property, partial
 from queue import Empty
 from typing import Any
 
+from celery.worker import state
 from kombu.transport import redis as kombu_redis
 from kombu.transport import virtual
 from kombu.utils.json import loads
@@ -24,11 +25,13 @@ from redis.commands.core import Script
 from worker.app import BROADCAST_QUEUE
 from worker.broker import takes_no_writes
 from worker.broker.clock import redis_now
+from worker.broker.locks import let_lapse
 from worker.broker.quarantine import quarantine
 from worker.broker.queue import held_by
 from worker.broker.short_replies import MOST_BYTES, TooLong
+from worker.broker.wrong_types import drop_wrong_types, is_wrong_type
 from worker.celery_ext.few_connections import ThriftyChannel
-from worker.celery_ext.message_shape import wrong_control, wrong_shape
+from worker.celery_ext.message_shape import wrong_broadcast, wrong_control, wrong_shape
 from worker.process_identity import identity
 
 logger = logging.getLogger(__name__)
@@ -36,11 +39,11 @@ logger = logging.getLogger(__name__)
 
 @contextmanager
 def unless_refused() -> Iterator[None]:
-    """Does what is inside, or nothing if Redis takes no writes."""
+    """Does what is inside, or nothing if Redis takes no writes, or over a key of another type, which was dropped."""
     try:
         yield
     except ResponseError as error:
-        if not takes_no_writes(error):
+        if not takes_no_writes(error) and not is_wrong_type(error):
             raise
 
 
@@ -55,6 +58,8 @@ return 1
 """
 # Of this main process, which outlives every connection; a successor on this machine sees by it that this one is gone.
 _holder = cache(identity)
+# Of a task that beat sends: what comes by PUBLISH is not taken one at a time, but held until the child is free.
+MOST_OF_A_BROADCAST = 2
 # More than this many at once wait for the next sweep, seconds later.
 RESTORE_AT_ONCE = 100
 
@@ -101,6 +106,8 @@ class FleetQoS(kombu_redis.QoS):
         if self.channel.lost:
             # To be put back: the next connection sends it again (reconcile.py: hand_back).
             return self._settle_later(delivery_tag)
+        if not requeue:
+            return self._ack(delivery_tag)  # as kombu does, but where Redis refuses
         super().reject(delivery_tag, requeue)
 
     def _settle_later(self, delivery_tag: str) -> None:
@@ -138,7 +145,12 @@ class FleetQoS(kombu_redis.QoS):
                     for tag in visible:
                         self.restore_by_tag(tag, client)
             except kombu_redis.MutexHeld:
-                pass
+                let_lapse(client, self.unacked_mutex_key, self.unacked_mutex_expire)
+
+
+def _held(task: str) -> int:
+    """How many of a task were taken and are not done."""
+    return sum(request.name == task for request in state.reserved_requests)
 
 
 # Messages that were done with while their connection was lost; of this process, whose next channel removes them.
@@ -198,9 +210,12 @@ class FleetChannel(ThriftyChannel):
 
     def _deliver_checked(self, queue: str, deliver: Callable[[Any], Any], raw: Any) -> Any:
         """Give a message to Celery, unless it is none; whatever it raises there ends the message, not the worker."""
-        exchange, _ = self._fanout_queues.get(queue, (BROADCAST_QUEUE, None))
-        if reason := wrong_shape(raw) if exchange == BROADCAST_QUEUE else wrong_control(raw):
+        exchange, _ = self._fanout_queues.get(queue, ("", None))
+        check = wrong_broadcast if exchange == BROADCAST_QUEUE else wrong_control if exchange else wrong_shape
+        if reason := check(raw):
             return self._refuse(queue, json.dumps(raw).encode(), reason)
+        if exchange == BROADCAST_QUEUE and _held(raw["headers"]["task"]) >= MOST_OF_A_BROADCAST:
+            return None  # the child is busy: what is held does for this one too
         try:
             return deliver(raw)
         except (*self.connection_errors, *self.connection.channel_errors):
@@ -232,6 +247,11 @@ class FleetChannel(ThriftyChannel):
             except self.connection_errors:
                 self.client.connection.disconnect()
                 raise
+            except ResponseError as error:
+                with self.conn_or_acquire() as client:
+                    if not is_wrong_type(error) or not drop_wrong_types(client):
+                        raise
+                raise Empty from None
             if not found:
                 raise Empty
             name, item = found

@@ -5,12 +5,14 @@ from __future__ import annotations
 import contextlib
 import time
 import warnings
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
 from celery.apps.worker import Worker
 from celery.exceptions import CPendingDeprecationWarning
 from celery.utils.log import get_logger
+from celery.worker import state
 from celery.worker.consumer import Consumer
 from celery.worker.control import Panel
 from kombu.connection import Connection
@@ -22,6 +24,7 @@ from worker.celery_ext.channel import FleetChannel
 from worker.celery_ext.few_connections import lend_channels
 from worker.celery_ext.self_care import SelfCare
 from worker.ledger.reconcile import every_s
+from worker.redis_url import redacted
 from worker.settings import settings
 
 logger = get_logger(__name__)
@@ -30,8 +33,22 @@ REFUSED_PAUSE_S = 5.0
 RETRY_AT_MOST_S = 5.0
 # Of the commands that change something: Flower asks for events when it starts, and a person may take a page back.
 OBEYED = ("revoke", "terminate", "enable_events", "heartbeat")
-# They answer with settings, which are nobody's business: Celery hides what it takes for a password, by its name.
-TELLING = ("conf", "report")
+# Of those that look. Not the settings, also by their older name (`dump_conf`): Celery hides what it takes for a
+# password by its name, and an address is none. Not `hello`, which adds to what is revoked.
+ANSWERED = (
+    "ping",
+    "clock",
+    "stats",
+    "active",
+    "reserved",
+    "scheduled",
+    "revoked",
+    "registered",
+    "active_queues",
+    "query_task",
+)
+# Celery remembers 50,000 ids that were revoked, of any length.
+MOST_REVOKED = 10_000
 
 
 class FleetWorker(Worker):
@@ -64,9 +81,17 @@ def refuse_remote_control() -> None:
 
     Whoever may write to the queue could otherwise shut every worker down, or have one run eight images at a time.
     """
-    for name, command in list(Panel.meta.items()):
-        if (command.type == "control" and name not in OBEYED) or name in TELLING:
-            Panel.data.pop(name, None)
+    for name in set(Panel.data) - {*OBEYED, *ANSWERED}:
+        del Panel.data[name]
+    state.revoked.maxlen = MOST_REVOKED
+
+
+def _told_of(info: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """What `stats` tells of a connection to whoever asks. Of a socket kombu takes the whole address for the host."""
+    found = info()
+    if "://" in str(found.get("hostname", "")):
+        found["hostname"] = redacted(settings().redis_url)
+    return found
 
 
 class FleetConsumer(Consumer):
@@ -84,6 +109,7 @@ class FleetConsumer(Consumer):
         connection = self.app.connection_for_read(heartbeat=heartbeat)
         connection.transport.Channel = FleetChannel
         lend_channels(connection)
+        connection.info = partial(_told_of, connection.info)
         # kombu waits 2, 4, ... up to 30 s between two tries: after an outage of minutes half a minute too long.
         retry = partial(
             connection.ensure_connection, interval_start=0.5, interval_step=0.5, interval_max=RETRY_AT_MOST_S

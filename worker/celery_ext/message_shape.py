@@ -13,6 +13,7 @@ from collections.abc import Mapping
 
 from celery.utils.time import maybe_iso8601
 
+from worker.app import CLEANUP_TASK, RECONCILE_TASK
 from worker.settings import settings
 
 # Celery's own headers (protocol 2) that are text or absent.
@@ -20,6 +21,8 @@ _TEXT_OR_NONE = (
     *("lang", "root_id", "parent_id", "group", "shadow", "origin", "argsrepr", "kwargsrepr", "eta", "expires"),
 )
 _CHECKED_BODY_BYTES = 1 << 20
+_MOST_CONTROL, _MOST_WORD, _MOST_WORDS = 1 << 16, 256, 1024
+_MOST_BROADCAST = 16 << 10
 
 
 def wrong_shape(raw: object) -> str:
@@ -45,6 +48,8 @@ def wrong_control(raw: object) -> str:
         return reason
     if raw.get("content-type") != "application/json" or not isinstance(body, str):
         return "no JSON"
+    if len(body) > _MOST_CONTROL:
+        return f"over {_MOST_CONTROL >> 10} KiB"
     try:
         value = json.loads(base64.b64decode(body) if properties.get("body_encoding") == "base64" else body)
     except (binascii.Error, ValueError, RecursionError):
@@ -52,7 +57,36 @@ def wrong_control(raw: object) -> str:
     if not isinstance(value, dict) or not isinstance(value.get("method"), str):
         return "no method"
     kinds = {"arguments": dict, "destination": list, "reply_to": dict, "ticket": str}
-    return next((f"{name} is none" for name, kind in kinds.items() if not isinstance(value.get(name), kind | None)), "")
+    if odd := next((name for name, kind in kinds.items() if not isinstance(value.get(name), kind | None)), ""):
+        return f"{odd} is none"
+    # Ids that are revoked are remembered.
+    return "long arguments" if any(map(_wrong_argument, (value.get("arguments") or {}).values())) else ""
+
+
+def wrong_broadcast(raw: object) -> str:
+    """Why this is none of the two tasks that beat sends to all workers; empty if it is one.
+
+    Broadcasts are not taken one at a time: what cannot run yet is held, whatever it holds. 400 of 0.9 MB were 376 MB.
+
+    Args:
+        raw: what the JSON says.
+    """
+    if reason := wrong_shape(raw):
+        return reason
+    assert isinstance(raw, dict)
+    task, body = raw["headers"]["task"], raw["body"]
+    if task not in (CLEANUP_TASK, RECONCILE_TASK):
+        return "no task for all workers"
+    if len(json.dumps(raw)) > _MOST_BROADCAST:
+        return f"over {_MOST_BROADCAST >> 10} KiB"
+    args, kwargs, _ = json.loads(base64.b64decode(body) if raw["properties"].get("body_encoding") == "base64" else body)
+    return "it has arguments" if args or kwargs else ""
+
+
+def _wrong_argument(value: object) -> bool:
+    if isinstance(value, list):
+        return len(value) > _MOST_WORDS or any(isinstance(one, list) or _wrong_argument(one) for one in value)
+    return isinstance(value, dict) or (isinstance(value, str) and len(value) > _MOST_WORD)
 
 
 def _wrong_properties(properties: object) -> str:

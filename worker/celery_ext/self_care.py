@@ -63,6 +63,7 @@ class SelfCare:
         if not reconcile.take_turn(ledger, soon=soon):
             return
         self._missing = {}
+        until = time.monotonic() + reconcile.LOOK_S
         for job in reconcile.open_jobs(ledger):
             with reconcile.despite_damage(job):
                 lapsed, missing = reconcile.suspects(ledger, job, reconcile.SOON_GRACE_S if soon else None)
@@ -70,7 +71,7 @@ class SelfCare:
                     self._missing[job] = missing
                 # When a broker that was away for longer than a lease is back, all have lapsed: their workers live, and
                 # renew them within a third of a lease.
-                reconcile.send_again(self._app, ledger, job, [] if soon else lapsed)
+                reconcile.send_again(self._app, ledger, job, [] if soon else lapsed, until=until)
         if self._missing:
             self._call_later(reconcile.GAP_S, self.confirm)
 
@@ -80,10 +81,14 @@ class SelfCare:
 
     def _confirm(self) -> None:
         missing, self._missing = self._missing, {}
+        until = time.monotonic() + reconcile.LOOK_S
         for job, indices in missing.items():
+            if time.monotonic() > until:
+                return
             ledger = main_ledger()
             with reconcile.despite_damage(job):
-                reconcile.send_again(self._app, ledger, job, reconcile.held_by_nobody(ledger, job, indices))
+                lost = reconcile.held_by_nobody(ledger, job, indices)
+                reconcile.send_again(self._app, ledger, job, lost, until=until)
 
     def _guarded(self, step: Callable[[], None]) -> None:
         try:

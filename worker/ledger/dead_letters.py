@@ -6,12 +6,11 @@ from contextlib import suppress
 from typing import cast
 
 import redis
-from redis.exceptions import OutOfMemoryError
 
 from worker.ledger.ledger import Ledger
 from worker.messages import ErrorType, ImageRecord, ImageTask, encode, failed_record
+from worker.redis_keys import DEAD_KEY
 
-DEAD_KEY = "ocrfleet:dead"
 # For people who look at what went wrong lately; the job's own records are the full account.
 KEEP = 1000
 # What the ledger notes when a machine, not the page, was at fault (storage/spool.py): `Internal` in a record.
@@ -67,7 +66,7 @@ def record_dead_letter(ledger: Ledger, record: ImageRecord, *, epoch: str = "") 
     data = encode(record)
     if not ledger.finish(record.job, record.index, ok=False, record=data, epoch=epoch):
         return False
-    with suppress(OutOfMemoryError):  # a full broker: the record itself is written
+    with suppress(redis.ResponseError):  # a full broker, or a stranger's stream: the record itself is written
         ledger.client.xadd(DEAD_KEY, {"record": data}, maxlen=KEEP, approximate=True)
     ledger.client.expire(DEAD_KEY, ledger.ttl_s)
     return True

@@ -60,8 +60,8 @@ STATE_CHUNK = 1 << 20
 LAPSED_AT_ONCE = 256  # the others at the next look: each costs a round trip
 MOST_JOBS = 50_000  # less than a reply may hold (short_replies.py)
 _SCRIPTS = (
-    *("CREATE", "FEED", "BEGIN", "RENEW", "FINISH", "LOSE", "RECLAIM", "RETRY"),
-    *("ADOPT", "UNFEED", "TOUCH", "GROW", "REDO"),
+    *("CREATE", "FEED", "BEGIN", "RENEW", "FINISH", "LOSE", "RECLAIM"),
+    *("RETRY", "ADOPT", "UNFEED", "TOUCH", "GROW", "REDO"),
 )
 # For those who do not know a job's epoch, and act on whichever job has the name now.
 ANY_EPOCH = "*"
@@ -321,11 +321,14 @@ class Ledger:
 
     def lapsed(self, job: str) -> list[int]:
         """Running pages whose worker has not renewed its lease in time."""
-        lapsed = self.client.zrangebyscore(JobKeys.of(job).leases, "-inf", self.now() * 1000, 0, LAPSED_AT_ONCE)
+        key = JobKeys.of(job).leases
+        lapsed = self.client.zrangebyscore(key, "-inf", self.now() * 1000, 0, LAPSED_AT_ONCE)
+        if strange := [raw for raw in lapsed if number_in(raw) is None]:
+            self.client.zrem(key, *strange)  # of no page: enough of them would hide those that have
         return [index for raw in lapsed if (index := number_in(raw)) is not None]
 
     def leased(self, job: str) -> set[int]:
-        """Pages some worker holds a lease on, live or lapsed."""
+        """Pages with a lease, live or lapsed."""
         members = self.client.zrange(JobKeys.of(job).leases, 0, -1)
         return {index for raw in members if (index := number_in(raw)) is not None}
 

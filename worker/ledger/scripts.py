@@ -5,55 +5,15 @@ All scripts take the same KEYS, in the order of ``redis_keys.JobKeys``:
 9 holders, 10 the list of pages (producers of versions to come may add more at the end);
 and begin with the same two ARGV: 1 the job's epoch as the caller knows it (``*``: whichever), 2 ttl_s.
 
+Whoever has a worker's password may write anything into these keys, and Lua takes nothing back when a command is
+refused half way. So each script first reads the job's hash and its states, which raises if they are of another type
+(there is no job without them); then it writes by `call`, which drops any other key of another type, and reads numbers
+by `number`; a page's record goes before all else that is written of it.
+
 Time is Redis' own (``TIME``): leases and lifetimes are compared across machines, whose clocks may be a day apart.
 """
 
-# One byte a page. 0x00 = not fed yet. Redis 6.2 replicates what a script did, not the script, only if asked to: it
-# refuses writes after TIME otherwise; 7.0 always does.
-_STATE = """
-if redis.replicate_commands then redis.replicate_commands() end
-local EPOCH, TTL = ARGV[1], tonumber(ARGV[2])
-local clock = redis.call('TIME')
-local NOW = clock[1] * 1000 + math.floor(clock[2] / 1000)
-local function text(number) return string.format('%.0f', number) end
--- 14: what follows "ocrfleet:job:" in KEYS[1] is the job's name.
-local NAME = string.sub(KEYS[1], 14)
-local function state_of(index) return redis.call('GETRANGE', KEYS[2], index, index) end
-local function set_state(index, letter) redis.call('SETRANGE', KEYS[2], index, letter) end
-local function exists() return redis.call('EXISTS', KEYS[1]) == 1 end
--- Another job of the same name: forgotten and enqueued again, or another producer's. Of the version before, neither
--- the job nor its messages have an epoch.
-local function is_other()
-  return EPOCH ~= '*' and (redis.call('HGET', KEYS[1], 'epoch') or '') ~= EPOCH
-end
--- redis_keys.py: blob_key.
-local function blob(index) return 'ocrfleet:blob:' .. NAME .. ':' .. index end
-local function drop_blob(index)
-  if redis.call('HDEL', KEYS[8], index) == 1 then redis.call('UNLINK', blob(index)) end
-end
--- What is kept of a page only while it is queued or running.
-local function leave_flight(index)
-  for key = 3, 5 do redis.call('HDEL', KEYS[key], index) end
-  redis.call('HDEL', KEYS[9], index, index .. ':call')
-  redis.call('ZREM', KEYS[6], index)
-  drop_blob(index)
-end
--- Every key of the job lives TTL seconds from now, and the index of jobs names it.
-local function keep()
-  for _, key in ipairs(KEYS) do redis.call('EXPIRE', key, TTL) end
-  for _, index in ipairs(redis.call('HKEYS', KEYS[8])) do redis.call('EXPIRE', blob(index), TTL) end
-  redis.call('ZADD', 'ocrfleet:jobs', 'NX', math.floor((redis.call('HGET', KEYS[1], 'created_ms') or NOW) / 1000), NAME)
-  if redis.call('TTL', 'ocrfleet:jobs') < TTL then redis.call('EXPIRE', 'ocrfleet:jobs', TTL) end
-end
--- Any activity does that, but no more often than once in a tenth of the TTL, or a minute: it costs a dozen commands.
-local function keep_now_and_then()
-  local kept = tonumber(redis.call('HGET', KEYS[1], 'kept_ms') or '0')
-  if NOW - kept >= math.min(60000, TTL * 100) or kept > NOW then
-    redis.call('HSET', KEYS[1], 'kept_ms', text(NOW))
-    keep()
-  end
-end
-"""
+from worker.ledger.script_start import START as _STATE
 
 # ARGV 3: total, then name, value, ... of the job's hash.  Returns 1, or 0 if there is such a job.
 CREATE = (
@@ -69,7 +29,7 @@ redis.call('HSET', KEYS[1], 'kept_ms', text(NOW))
 if EPOCH ~= '' and EPOCH ~= '*' then redis.call('HSET', KEYS[1], 'epoch', EPOCH) end
 -- All state bytes at once: Redis fills with zero bytes = unfed.
 if total > 0 then redis.call('SETRANGE', KEYS[2], total - 1, '\\0') end
-redis.call('ZADD', 'ocrfleet:jobs', clock[1] + clock[2] / 1e6, NAME)
+call('ZADD', 'ocrfleet:jobs', clock[1] + clock[2] / 1e6, NAME)
 keep()
 return 1
 """
@@ -80,15 +40,15 @@ FEED = (
     _STATE
     + """
 if is_other() then return false end
-if redis.call('HGET', KEYS[1], 'state') ~= 'open' then return {} end
-local total = tonumber(redis.call('HGET', KEYS[1], 'total'))
+if JOB ~= 'open' then return {} end
+local total = number('total', 0)
 local fresh = {}
 for i = 3, #ARGV, 2 do
   local index = ARGV[i]
   local state = state_of(index)
   if (state == '\\0' or state == '') and tonumber(index) < total then
     set_state(index, 'q')
-    redis.call('HSET', KEYS[3], index, text(NOW) .. ' ' .. ARGV[i + 1])
+    call('HSET', KEYS[3], index, text(NOW) .. ' ' .. ARGV[i + 1])
     fresh[#fresh + 1] = index
   end
 end
@@ -104,37 +64,37 @@ return fresh
 BEGIN = (
     _STATE
     + """
-local job = redis.call('HGET', KEYS[1], 'state')
-if not job then return {'unknown', 0, ''} end
+if not JOB then return {'unknown', 0, ''} end
 if is_other() then return {'stale', 0, ''} end
-if job == 'cancelled' then return {'cancelled', 0, ''} end
+if JOB == 'cancelled' then return {'cancelled', 0, ''} end
 local index = ARGV[3]
 local state = state_of(index)
 if state ~= 'q' and state ~= 'r' then return {'done', 0, ''} end
 -- Whose answer was lost with the connection asks again, and must not be told that it is busy itself.
-local again = string.match(redis.call('HGET', KEYS[9], index .. ':call') or '', '^(%a+) ' .. ARGV[8] .. '$')
+local again = string.match(call('HGET', KEYS[9], index .. ':call') or '', '^(%a+) ' .. ARGV[8] .. '$')
 if ARGV[6] == '0' and not again then
-  local lease = redis.call('ZSCORE', KEYS[6], index)
+  local lease = call('ZSCORE', KEYS[6], index)
   if lease and tonumber(lease) > NOW then return {'busy', 0, ''} end
 end
-local tried = tonumber(redis.call('HGET', KEYS[4], index) or '0')
-local losses = redis.call('HGET', KEYS[5], index) or ''
+local tried = tonumber(call('HGET', KEYS[4], index) or '') or 0
+if not (tried >= 0 and tried < 1e15) then tried = 0 end
+local losses = call('HGET', KEYS[5], index) or ''
 set_state(index, 'r')
-redis.call('ZADD', KEYS[6], NOW + tonumber(ARGV[4]), index)
+call('ZADD', KEYS[6], NOW + tonumber(ARGV[4]), index)
 redis.call('EXPIRE', KEYS[6], TTL)
 if ARGV[7] == '' then
-  redis.call('HDEL', KEYS[9], index)
+  call('HDEL', KEYS[9], index)
 else
-  redis.call('HSET', KEYS[9], index, ARGV[7])
+  call('HSET', KEYS[9], index, ARGV[7])
 end
 keep_now_and_then()
 local verdict = again or (tried >= tonumber(ARGV[5]) and 'exhausted' or 'run')
 if verdict == 'run' and not again then
   tried = tried + 1
-  redis.call('HSET', KEYS[4], index, tried)
+  call('HSET', KEYS[4], index, tried)
   redis.call('EXPIRE', KEYS[4], TTL)
 end
-redis.call('HSET', KEYS[9], index .. ':call', verdict .. ' ' .. ARGV[8])
+call('HSET', KEYS[9], index .. ':call', verdict .. ' ' .. ARGV[8])
 redis.call('EXPIRE', KEYS[9], TTL)
 return {verdict, tried, losses}
 """
@@ -145,7 +105,7 @@ RENEW = (
     _STATE
     + """
 if is_other() then return 0 end
-if state_of(ARGV[3]) ~= 'r' or not redis.call('ZSCORE', KEYS[6], ARGV[3]) then return 0 end
+if state_of(ARGV[3]) ~= 'r' or not call('ZSCORE', KEYS[6], ARGV[3]) then return 0 end
 redis.call('ZADD', KEYS[6], NOW + tonumber(ARGV[4]), ARGV[3])
 keep_now_and_then()
 return 1
@@ -159,7 +119,9 @@ FINISH = (
 local index = ARGV[3]
 local state = state_of(index)
 if state ~= 'q' and state ~= 'r' then return 0 end
-if not redis.call('HGET', KEYS[1], 'state') or is_other() then return 0 end
+if not JOB or is_other() then return 0 end
+put_record(ARGV[5])
+redis.call('EXPIRE', KEYS[7], TTL)
 set_state(index, ARGV[4])
 leave_flight(index)
 local counter = 'ok'
@@ -168,15 +130,11 @@ if ARGV[4] == 'f' then
   local error = readable and type(record) == 'table' and record.error
   counter = 'failed:' .. tostring(type(error) == 'table' and error.type or 'Internal')
 end
--- pcall: what somebody else wrote there must not cost a page its record, which comes next.
+-- pcall: what somebody else wrote there concerns no page.
 redis.pcall('HINCRBY', 'ocrfleet:counters', counter, 1)
-redis.call('XADD', KEYS[7], '*', 'record', ARGV[5])
-redis.call('EXPIRE', KEYS[7], TTL)
-local ok = tonumber(redis.call('HINCRBY', KEYS[1], 'ok', ARGV[4] == 'o' and 1 or 0))
-local failed = tonumber(redis.call('HINCRBY', KEYS[1], 'failed', ARGV[4] == 'f' and 1 or 0))
+local done = count('o', ARGV[4] == 'o' and 1 or 0) + count('f', ARGV[4] == 'f' and 1 or 0)
 redis.call('HSET', KEYS[1], 'progress_ms', text(NOW))
-local done = ok + failed
-if done >= tonumber(redis.call('HGET', KEYS[1], 'total')) then
+if done >= number('total', math.huge) then
   redis.call('HSET', KEYS[1], 'finished_ms', text(NOW))
   redis.call('EXPIRE', 'ocrfleet:counters', 2592000)
   keep()
@@ -193,11 +151,11 @@ LOSE = (
     _STATE
     + """
 if is_other() or state_of(ARGV[3]) ~= 'r' then return 0 end
-local losses = redis.call('HGET', KEYS[5], ARGV[3])
+local losses = call('HGET', KEYS[5], ARGV[3])
 redis.call('HSET', KEYS[5], ARGV[3], losses and (losses .. ',' .. ARGV[4]) or ARGV[4])
 redis.call('EXPIRE', KEYS[5], TTL)
-redis.call('ZREM', KEYS[6], ARGV[3])
-redis.call('HDEL', KEYS[9], ARGV[3])
+call('ZREM', KEYS[6], ARGV[3])
+call('HDEL', KEYS[9], ARGV[3])
 set_state(ARGV[3], 'q')
 return 1
 """
@@ -210,19 +168,27 @@ RECLAIM = (
     + """
 local index = ARGV[3]
 local state = state_of(index)
-local lease = redis.call('ZSCORE', KEYS[6], index)
+local lease = call('ZSCORE', KEYS[6], index)
 if state == 'r' then
-  local dead = ARGV[4] ~= '' and redis.call('HGET', KEYS[9], index) == ARGV[4]
+  local dead = ARGV[4] ~= '' and call('HGET', KEYS[9], index) == ARGV[4]
   if lease and tonumber(lease) > NOW and not dead then return false end
 elseif state ~= 'q' then
+  redis.call('ZREM', KEYS[6], index)  -- nobody's: enough of them would hide those that have lapsed
   return false
 end
-local entry = redis.call('HGET', KEYS[3], index)
-if not entry then return false end
+local entry = call('HGET', KEYS[3], index)
+if not entry then
+  redis.call('ZREM', KEYS[6], index)
+  -- Its worker is gone, and somebody dropped its task: its producer, or `resume`, feeds it again.
+  if state == 'r' then set_state(index, '\\0') end
+  return false
+end
+local space = string.find(entry, ' ', 1, true)
+if not space then return redis.error_reply('DAMAGED the task of page ' .. index .. ' is none') end
 redis.call('ZREM', KEYS[6], index)
-redis.call('HDEL', KEYS[9], index)
+call('HDEL', KEYS[9], index)
 set_state(index, 'q')
-local task = string.sub(entry, string.find(entry, ' ', 1, true) + 1)
+local task = string.sub(entry, space + 1)
 redis.call('HSET', KEYS[3], index, text(NOW) .. ' ' .. task)
 keep_now_and_then()
 return task
@@ -234,19 +200,20 @@ return task
 RETRY = (
     _STATE
     + """
-local count = 0
+if not exists() then return 0 end
+local retried = 0
 for i = 3, #ARGV, 2 do
   if state_of(ARGV[i]) == 'f' then
     set_state(ARGV[i], '\\0')
-    if ARGV[i + 1] ~= '' then redis.call('XDEL', KEYS[7], ARGV[i + 1]) end
-    count = count + 1
+    if ARGV[i + 1] ~= '' then call('XDEL', KEYS[7], ARGV[i + 1]) end
+    retried = retried + 1
   end
 end
-redis.call('HINCRBY', KEYS[1], 'failed', 0 - count)
-redis.call('HSET', KEYS[1], 'state', 'open')
+count('f', 0 - retried)
 redis.call('HDEL', KEYS[1], 'finished_ms')
+redis.call('HSET', KEYS[1], 'state', 'open')
 keep()
-return count
+return retried
 """
 )
 
@@ -254,6 +221,7 @@ return count
 REDO = (
     _STATE
     + """
+if not exists() then return 0 end
 -- Below, 0 - x: Lua writes -0 for the negative of none, and Redis does not read that.
 local lost = {o = 0, f = 0}
 for i = 3, #ARGV do
@@ -263,8 +231,8 @@ for i = 3, #ARGV do
     lost[state] = lost[state] + 1
   end
 end
-redis.call('HINCRBY', KEYS[1], 'ok', 0 - lost.o)
-redis.call('HINCRBY', KEYS[1], 'failed', 0 - lost.f)
+count('o', 0 - lost.o)
+count('f', 0 - lost.f)
 if lost.o + lost.f > 0 then redis.call('HDEL', KEYS[1], 'finished_ms') end
 keep()
 return lost.o + lost.f
@@ -276,22 +244,21 @@ ADOPT = (
     _STATE
     + """
 if not exists() or is_other() then return 0 end
-local count = 0
+local news = 0
 for i = 4, #ARGV do
   local state = state_of(ARGV[i])
   if state ~= 'o' and state ~= 'f' then
     set_state(ARGV[i], ARGV[3])
     leave_flight(ARGV[i])
-    count = count + 1
+    news = news + 1
   end
 end
-redis.call('HINCRBY', KEYS[1], ARGV[3] == 'o' and 'ok' or 'failed', count)
-local done = redis.call('HGET', KEYS[1], 'ok') + redis.call('HGET', KEYS[1], 'failed')
-if count > 0 and done >= tonumber(redis.call('HGET', KEYS[1], 'total')) then
+local done = count('o', ARGV[3] == 'o' and news or 0) + count('f', ARGV[3] == 'f' and news or 0)
+if news > 0 and done >= number('total', math.huge) then
   redis.call('HSET', KEYS[1], 'finished_ms', text(NOW))
 end
 keep_now_and_then()
-return count
+return news
 """
 )
 
@@ -299,16 +266,17 @@ return count
 UNFEED = (
     _STATE
     + """
-local count = 0
+if not exists() then return 0 end
+local unfed = 0
 for i = 3, #ARGV do
   if state_of(ARGV[i]) == 'q' then
     set_state(ARGV[i], '\\0')
     leave_flight(ARGV[i])
-    count = count + 1
+    unfed = unfed + 1
   end
 end
 keep_now_and_then()
-return count
+return unfed
 """
 )
 
@@ -323,26 +291,10 @@ return 1
 """
 )
 
-# KEYS 1: a lock.  ARGV: who wants it, seconds.  Returns who holds it now; it is renewed for its holder only.
-HOLD = """
-local holder = redis.call('GET', KEYS[1])
-if not holder then
-  redis.call('SET', KEYS[1], ARGV[1], 'EX', ARGV[2])
-  return ARGV[1]
-end
-if holder == ARGV[1] then redis.call('EXPIRE', KEYS[1], ARGV[2]) end
-return holder
-"""
-
-# KEYS 1: a lock.  ARGV: who gives it back. Somebody else's lock stays.
-RELEASE = """
-if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('DEL', KEYS[1]) end
-return 0
-"""
 # ARGV: total.  A job that has more pages than were counted is not finished yet.
 GROW = """
-local total = tonumber(redis.call('HGET', KEYS[1], 'total') or '-1')
-if total < 0 or total >= tonumber(ARGV[1]) then return 0 end
+local total = tonumber(redis.call('HGET', KEYS[1], 'total') or '')
+if not total or total < 0 or total >= tonumber(ARGV[1]) then return 0 end
 redis.call('HSET', KEYS[1], 'total', ARGV[1])
 redis.call('HDEL', KEYS[1], 'finished_ms')
 return 1

@@ -15,16 +15,14 @@ import redis
 from redis.exceptions import NoPermissionError, OutOfMemoryError
 
 from detector.record import UNREADABLE
-from worker.broker import queue
+from worker.broker import locks, queue
 from worker.ledger import Ledger
-from worker.ledger.dead_letters import DEAD_KEY
 from worker.ops import worker_registry
-from worker.redis_keys import JOBS_KEY, JobKeys
+from worker.redis_keys import DEAD_KEY, JOBS_KEY, REPORTS_KEY, JobKeys, number_in
 from worker.settings import Settings
 from worker.storage.spool import SPOOL_PREFIX, is_our_spool
 
 LOCK_KEY = "ocrfleet:lock:cleanup"
-REPORTS_KEY = "ocrfleet:cleanup-reports"
 # Long enough that the same broadcast does not run the pass twice, short enough that tomorrow's does.
 LOCK_S = 60
 
@@ -100,6 +98,17 @@ def orphan_keys(client: redis.Redis, *, sweep: bool) -> Iterator[bytes]:
             yield key
 
 
+def list_again(client: redis.Redis) -> None:
+    """Jobs that the index does not name, since somebody else dropped it, and that nobody works at: into the index."""
+    base = JobKeys.of("").job
+    for key in client.scan_iter(match=f"{base}*", count=500):
+        name = key.decode(errors="replace").removeprefix(base)
+        if ":" not in name and client.zscore(JOBS_KEY, name) is None:
+            with suppress(redis.ResponseError):  # of another type: no job
+                created = number_in(client.hget(key, "created_ms") or b"")
+                client.zadd(JOBS_KEY, {name: (created or 0) / 1000}, nx=True)
+
+
 def clean_redis(ledger: Ledger, settings: Settings, *, dry_run: bool = False, sweep: bool = True) -> dict[str, int]:
     """Remove finished jobs past their TTL with their results, and stray keys. Returns ``{"jobs": n, "keys": n}``.
 
@@ -109,6 +118,8 @@ def clean_redis(ledger: Ledger, settings: Settings, *, dry_run: bool = False, sw
         dry_run: only count.
         sweep: see `orphan_keys`.
     """
+    if sweep and not dry_run:
+        list_again(ledger.client)
     jobs = expired_jobs(ledger, settings.result_ttl_h * 3600)
     keys = 0
     for job in jobs:
@@ -130,7 +141,7 @@ def clean_redis(ledger: Ledger, settings: Settings, *, dry_run: bool = False, sw
 def clean_redis_once(ledger: Ledger, settings: Settings) -> dict[str, int]:
     """:func:`clean_redis` on one worker of the fleet; the others get an empty report."""
     with suppress(OutOfMemoryError):  # a full broker needs the pass most; several at once do no harm
-        if not ledger.client.set(LOCK_KEY, socket.gethostname(), nx=True, ex=LOCK_S):
+        if not locks.take(ledger.client, LOCK_KEY, socket.gethostname(), LOCK_S):
             return {}
     return clean_redis(ledger, settings, sweep=False)
 

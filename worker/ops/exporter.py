@@ -20,10 +20,9 @@ from detector.errors import printable
 from worker.app import UNACKED_INDEX
 from worker.broker import blobs, queue
 from worker.ledger import Ledger
-from worker.ledger.dead_letters import DEAD_KEY
 from worker.ledger.share import MOST_SHARING
 from worker.ops import worker_registry
-from worker.redis_keys import COUNTERS_KEY, number_in
+from worker.redis_keys import COUNTERS_KEY, DEAD_KEY, number_in
 
 
 @dataclass(frozen=True, slots=True)

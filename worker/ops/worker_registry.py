@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import logging
 import socket
+from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError
 from importlib.metadata import version as package_version
-from pathlib import Path
 from typing import TypeVar
 
 import msgspec
@@ -20,10 +20,10 @@ import redis
 
 from detector.record import UNREADABLE
 from worker.broker.clock import redis_now
+from worker.process_identity import is_main
+from worker.redis_keys import IMAGES_KEY, WORKERS_KEY, number_in
 
 logger = logging.getLogger(__name__)
-WORKERS_KEY = "ocrfleet:workers"
-IMAGES_KEY = "ocrfleet:workers:images"
 BEAT_S = 15
 IMAGE_NOTE_S = 5
 # A machine that vanished is shown as gone for this long, then forgotten.
@@ -139,7 +139,14 @@ def _notes(client: redis.Redis, key: str, kind: type[Note]) -> dict[str, Note]:
     return notes
 
 
-def why_not_alive(client: redis.Redis, *, waiting: int, patience_s: float, host: str | None = None) -> str | None:
+def why_not_alive(
+    client: redis.Redis,
+    *,
+    waiting: int,
+    patience_s: float,
+    host: str | None = None,
+    is_worker: Callable[[int], bool] = is_main,
+) -> str | None:
     """One line that says why this machine's workers must be restarted, None if they work.
 
     Args:
@@ -147,14 +154,16 @@ def why_not_alive(client: redis.Redis, *, waiting: int, patience_s: float, host:
         waiting: messages on the queue.
         patience_s: how long a worker may take for one image, all told.
         host: name of the machine; this one by default.
+        is_worker: whether a process of this machine is a worker's main process.
     """
     prefix = f"{host or socket.gethostname()}:"
     now = redis_now(client)
-    # A note outlives a process that was killed, and cheap machines share host names: only running processes count.
+    # A note outlives a process that was killed, and cheap machines share host names: only running processes count. Only
+    # workers' too: one note of a stranger on process 1 had each probe restart the workers of a machine, for good.
     mine = {
         name: note
         for name, note in workers(client).items()
-        if name.startswith(prefix) and Path(f"/proc/{name.removeprefix(prefix)}").exists()
+        if name.startswith(prefix) and (pid := number_in(name.removeprefix(prefix).encode())) and is_worker(pid)
     }
     if not mine:
         return "no running worker of this machine has reported"

@@ -115,7 +115,10 @@ class Storage:
 
     def _allowed(self, uri: str) -> Path:
         path = path_of(uri)
-        real = Path(os.path.realpath(path))
+        try:
+            real = Path(os.path.realpath(path))
+        except ValueError:
+            raise NotFound(f"no path: {path!a:.200}") from None  # a NUL in it
         # First of all, and in the same words whether it is there or not: records must not tell what else a disk holds.
         if not (self.any_path and not self.roots) and not any(real.is_relative_to(root) for root in self.roots):
             raise NotFound(f"{path} is outside the allowed roots ({self.outside})")

@@ -62,27 +62,29 @@ def deliver(settings: WebhookSettings, url: str, delivery: str, body: bytes, now
         "webhook-signature": sign(settings.secret, delivery, int(now), body),
     }
     connection = http.client.HTTPConnection(receiver.host, port)
-    overdue: threading.Timer | None = None
-    too_late = threading.Event()
+    deadline = _Deadline()
     try:
         line = socket.create_connection((str(_address_of(receiver, port)), port), timeout=TIMEOUT_S)
-        overdue = threading.Timer(TIMEOUT_S, _cut, (line, too_late))
-        overdue.daemon = True
-        overdue.start()
-        if parts.scheme == "https":
-            line = ssl.create_default_context().wrap_socket(line, server_hostname=receiver.host)
+        deadline.begin(line)
         connection.sock = line
+        if parts.scheme == "https":
+            # The handshake after the deadline knows of this socket: wrapping takes the other's file away from it.
+            line = ssl.create_default_context().wrap_socket(
+                line, server_hostname=receiver.host, do_handshake_on_connect=False
+            )
+            connection.sock = line
+            deadline.holds(line)
+            line.do_handshake()
         path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
         connection.request("POST", path, body, headers)
         status = connection.getresponse().status
     except (OSError, http.client.HTTPException) as error:  # ssl's errors are OSErrors
         reason = f"{receiver.host}: {str(error) or type(error).__name__}"
-        raise NotDelivered(f"{receiver.host} {_TOO_LATE}" if too_late.is_set() else reason) from None
+        raise NotDelivered(f"{receiver.host} {_TOO_LATE}" if deadline.is_over else reason) from None
     finally:
-        if overdue is not None:
-            overdue.cancel()
+        deadline.end()
         connection.close()
-    if too_late.is_set():  # http.client takes a line that was cut for the end of the headers
+    if deadline.is_over:  # http.client takes a line that was cut for the end of the headers
         raise NotDelivered(f"{receiver.host} {_TOO_LATE}")
     if not 200 <= status < 300:
         raise NotDelivered(f"{receiver.host} answered {status}", for_good=status == http.HTTPStatus.GONE)
@@ -91,11 +93,38 @@ def deliver(settings: WebhookSettings, url: str, delivery: str, body: bytes, now
 _TOO_LATE = "did not end its answer in time"
 
 
-def _cut(line: socket.socket, too_late: threading.Event) -> None:
-    """Whatever the other thread waits for on this connection ends."""
-    too_late.set()
-    with suppress(OSError):
-        line.shutdown(socket.SHUT_RDWR)
+class _Deadline:
+    """Ends whatever a thread waits for on a connection, ``TIMEOUT_S`` after its beginning."""
+
+    def __init__(self) -> None:
+        self.is_over = False
+        self._lock = threading.Lock()
+        self._line: socket.socket | None = None
+        self._timer = threading.Timer(TIMEOUT_S, self._cut)
+        self._timer.daemon = True
+
+    def begin(self, line: socket.socket) -> None:
+        self._line = line
+        self._timer.start()
+
+    def holds(self, line: socket.socket) -> None:
+        """The connection is this socket's from now on."""
+        with self._lock:
+            self._line = line
+            if self.is_over:
+                raise TimeoutError(_TOO_LATE)
+
+    def end(self) -> None:
+        self._timer.cancel()
+        with self._lock:
+            self._line = None
+
+    def _cut(self) -> None:
+        with self._lock, suppress(OSError):
+            self.is_over = True
+            if self._line is not None:
+                # Not SSLSocket's own, which would take the TLS away under the thread that reads.
+                socket.socket.shutdown(self._line, socket.SHUT_RDWR)
 
 
 def _address_of(receiver: Receiver, port: int) -> Address:

@@ -100,6 +100,18 @@ def test_a_name_that_was_pointed_here_is_refused(host: str) -> None:
     assert answer("GET", "/api/v1/jobs", "", host=host) == 421
 
 
+@pytest.mark.parametrize("token", [TOKEN, ""])
+@pytest.mark.parametrize("host", ["[", "[::1", "localhost:x", "localhost:99999", "[v]", "localhost]"])
+def test_a_host_that_cannot_be_read_is_refused(host: str, token: str) -> None:
+    """Before: an error of ours, 500 and a traceback in the log, without a token."""
+    assert answer("GET", "/api/v1/jobs", token, host=host) == 400
+    assert answer("GET", "/healthz", token, host=host) in (200, 400)
+
+
+def test_an_origin_that_cannot_be_read_is_another_sites() -> None:
+    assert answer("POST", "/api/v1/jobs", "", origin="http://[") == 403
+
+
 @pytest.mark.parametrize("host", ["localhost", "127.0.0.1:8600", "[::1]:8600", "LOCALHOST:1"])
 def test_our_own_names_are_not(host: str) -> None:
     assert answer("GET", "/api/v1/jobs", "", host=host) == 200

@@ -6,11 +6,14 @@ import base64
 import hashlib
 import hmac
 import socket
+import ssl
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from ipaddress import ip_address
+from pathlib import Path
 
 import pytest
 
@@ -18,6 +21,7 @@ from producer.web.webhooks import delivery
 from producer.web.webhooks.courier import Courier
 from producer.web.webhooks.delivery import NotDelivered, deliver
 from producer.web.webhooks.settings import WebhookSettings, WebhookSettingsError, read_webhook_settings
+from tests.fleet.tls import certificates
 
 KEY = bytes(range(32))
 SECRET = "whsec_" + base64.b64encode(KEY).decode()
@@ -175,6 +179,52 @@ def test_a_receiver_that_never_ends_its_answer_is_cut_off(monkeypatch: pytest.Mo
         with pytest.raises(NotDelivered, match="did not end"):
             deliver(settings(f"127.0.0.1:{port}"), f"http://127.0.0.1:{port}/", "m", b"", 0)
         assert time.monotonic() - began < 5
+
+
+@pytest.mark.parametrize("drips", ["the handshake", "the answer"])
+def test_so_is_one_over_tls(drips: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Before: wrapping took the socket away from the clock, and a byte a second held the sender for good."""
+    monkeypatch.setattr(delivery, "TIMEOUT_S", 0.5)
+    authority, certificate, key = certificates(tmp_path)
+    monkeypatch.setenv("SSL_CERT_FILE", str(authority))
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, key)
+    ended = threading.Event()
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def drip() -> None:
+            line, _ = server.accept()
+            with suppress(OSError), line if drips == "the handshake" else context.wrap_socket(line, True) as line:
+                if drips == "the answer":
+                    line.sendall(b"HTTP/1.1 200 OK\r\nX: ")
+                else:
+                    line.sendall(b"\x16\x03\x03\x40\x00")  # a record of 16 KB is coming
+                while not ended.wait(0.05):
+                    line.sendall(b"x")
+
+        dripping = threading.Thread(target=drip, daemon=True)
+        dripping.start()
+        port, began = server.getsockname()[1], time.monotonic()
+        try:
+            with pytest.raises(NotDelivered, match=r"did not end|timed out"):  # Python has a clock for handshakes
+                deliver(settings(f"127.0.0.1:{port}"), f"https://127.0.0.1:{port}/", "m", b"", 0)
+            assert 0.4 < time.monotonic() - began < 5
+        finally:
+            ended.set()
+            dripping.join(5)
+
+
+def test_a_delivery_over_tls(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, listener: Listener) -> None:
+    authority, certificate, key = certificates(tmp_path)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, key)
+    listener.socket = context.wrap_socket(listener.socket, server_side=True)
+    allowed, url = settings(f"127.0.0.1:{listener.server_port}"), listener.url.replace("http:", "https:")
+    with pytest.raises(NotDelivered, match="certificate"):
+        deliver(allowed, url, "msg_1", b"{}", time.time())
+    monkeypatch.setenv("SSL_CERT_FILE", str(authority))
+    deliver(allowed, url, "msg_1", b"{}", time.time())
+    assert [path for path, _, _ in listener.heard] == ["/done?of=us"]
 
 
 def test_it_is_tried_again_until_it_is_heard_and_given_up_at_last(listener: Listener) -> None:

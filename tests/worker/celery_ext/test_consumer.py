@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from unittest import mock
 
 import pytest
@@ -104,6 +105,33 @@ def test_messages_in_hand_by_the_brokers_clock(
 
 def test_other_errors_of_the_broker_are_errors(connection: Connection, client: redis.Redis) -> None:
     with connection, connection.channel() as channel:
-        client.set(queue.UNACKED_INDEX, "not a sorted set")
-        with pytest.raises(redis.ResponseError, match="WRONGTYPE"):
-            channel.qos.ack("tag")
+        client.execute_command("ACL", "SETUSER", "default", "-zrem")
+        try:
+            with pytest.raises(redis.ResponseError, match="permission"):
+                channel.qos.ack("tag")
+        finally:
+            client.execute_command("ACL", "SETUSER", "default", "+zrem")
+
+
+@pytest.mark.parametrize("key", [queue.UNACKED, queue.UNACKED_INDEX, IMAGE_QUEUE])
+def test_keys_of_another_type_are_dropped_and_messages_go_on(
+    connection: Connection, settings: Settings, client: redis.Redis, key: str
+) -> None:
+    """Before: each was a broker that refuses, for good: the worker lived, and took nothing while the key stood."""
+    taken: list[Message] = []
+    with connection, connection.channel() as channel:
+        consumer = Consumer(channel, [Queue(IMAGE_QUEUE)], accept=["json"])
+        consumer.on_message = taken.append
+        client.set(key, "x")
+        consumer.consume()
+        queue.send(app_for(settings), ImageTask(job="job", index=0, image="a", uri="file:///a"))
+        connection.drain_events(timeout=2)
+        for step in (taken[0].ack, lambda: channel.qos.restore_visible(interval=1), lambda: channel.qos.reject("t")):
+            client.delete(key)
+            client.set(key, "x")
+            step()
+        with suppress(TimeoutError):  # nothing is there, which is no error
+            connection.drain_events(timeout=0.1)
+        queue.send(app_for(settings), ImageTask(job="job", index=1, image="a", uri="file:///a"))
+        connection.drain_events(timeout=2)
+    assert (len(taken) == 2 and not client.exists(key)) or client.type(key) != b"string"

@@ -14,7 +14,7 @@ import pytest
 from worker.ledger import Ledger
 from worker.messages import ImageTask
 from worker.ops.cleanup import clean_redis, clean_redis_once, clean_spool, last_reports, remember_report, report_line
-from worker.redis_keys import JobKeys
+from worker.redis_keys import JOBS_KEY, JobKeys
 from worker.settings import Settings
 from worker.storage.spool import open_spool
 
@@ -128,3 +128,14 @@ def test_reports_are_kept_per_machine(ledger: Ledger) -> None:
     (report,) = last_reports(ledger.client).values()
     assert report["files"] == 2 and report["keys"] == 7
     assert "2 temporary files (5.0 MB), 1 old jobs, 7 keys" in report_line(report)
+
+
+def test_a_job_that_the_index_does_not_name_is_listed_again(ledger: Ledger, settings: Settings) -> None:
+    """Whoever may write to Redis may drop the index; a job that nobody works at would not be found again."""
+    ledger.create("job", 1, {})
+    created = ledger.client.zscore(JOBS_KEY, "job")
+    ledger.client.delete(JOBS_KEY)
+    ledger.client.sadd("ocrfleet:job:other", "x")
+    assert clean_redis(ledger, settings, sweep=False)["jobs"] == 0 and ledger.jobs() == []
+    clean_redis(ledger, settings)
+    assert ledger.jobs() == ["job"] and abs(ledger.client.zscore(JOBS_KEY, "job") - created) < 1

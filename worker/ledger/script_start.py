@@ -1,0 +1,97 @@
+"""What all scripts of the ledger begin with: steps they share, and writes that a stranger's keys cannot stop."""
+
+from __future__ import annotations
+
+# One byte a page. 0x00 = not fed yet. Redis 6.2 replicates what a script did, not the script, only if asked to: it
+# refuses writes after TIME otherwise; 7.0 always does.
+START = """
+if redis.replicate_commands then redis.replicate_commands() end
+local EPOCH, TTL = ARGV[1], tonumber(ARGV[2])
+local clock = redis.call('TIME')
+local NOW = clock[1] * 1000 + math.floor(clock[2] / 1000)
+-- redis.call, but a key of another type goes first: what it was of ours is gone already.
+local function call(command, key, ...)
+  local reply = redis.pcall(command, key, ...)
+  if type(reply) ~= 'table' or not reply.err then return reply end
+  if not string.find(reply.err, 'WRONGTYPE', 1, true) then error(reply.err) end
+  redis.call('UNLINK', key)
+  return redis.call(command, key, ...)
+end
+-- A stream into which somebody put the last id there is takes no more. Then it begins anew, with the records that wait:
+-- a feeder's window lets 20,000 wait at most.
+local function put_record(record)
+  local reply = redis.pcall('XADD', KEYS[7], '*', 'record', record)
+  if type(reply) ~= 'table' or not reply.err then return end
+  local waiting = {}
+  if string.find(reply.err, 'XADD', 1, true) or string.find(reply.err, 'exhausted', 1, true) then
+    waiting = redis.call('XRANGE', KEYS[7], '-', '+', 'COUNT', 20000)
+  elseif not string.find(reply.err, 'WRONGTYPE', 1, true) then
+    error(reply.err)
+  end
+  redis.call('UNLINK', KEYS[7])
+  for _, entry in ipairs(waiting) do
+    if #entry[2] == 2 then redis.call('XADD', KEYS[7], '*', entry[2][1], entry[2][2]) end
+  end
+  redis.call('XADD', KEYS[7], '*', 'record', record)
+end
+-- What the hash holds as a number, or `default`: somebody else may have written a word there, or 1e308.
+local function number(field, default)
+  local found = tonumber(redis.call('HGET', KEYS[1], field) or '')
+  if found and found > -1e15 and found < 1e15 then return found end
+  return default
+end
+local function text(number) return string.format('%.0f', number) end
+-- 14: what follows "ocrfleet:job:" in KEYS[1] is the job's name.
+local NAME = string.sub(KEYS[1], 14)
+local function state_of(index) return redis.call('GETRANGE', KEYS[2], index, index) end
+local function set_state(index, letter) redis.call('SETRANGE', KEYS[2], index, letter) end
+-- Also whether it is a hash: raises before anything is changed if not.
+local JOB = redis.call('HGET', KEYS[1], 'state')
+local function exists() return redis.call('EXISTS', KEYS[1]) == 1 end
+-- Another job of the same name: forgotten and enqueued again, or another producer's. Of the version before, neither
+-- the job nor its messages have an epoch.
+local function is_other()
+  return EPOCH ~= '*' and (redis.call('HGET', KEYS[1], 'epoch') or '') ~= EPOCH
+end
+-- redis_keys.py: blob_key.
+local function blob(index) return 'ocrfleet:blob:' .. NAME .. ':' .. index end
+local function drop_blob(index)
+  if call('HDEL', KEYS[8], index) == 1 then redis.call('UNLINK', blob(index)) end
+end
+-- What is kept of a page only while it is queued or running.
+local function leave_flight(index)
+  for key = 3, 5 do call('HDEL', KEYS[key], index) end
+  call('HDEL', KEYS[9], index, index .. ':call')
+  call('ZREM', KEYS[6], index)
+  drop_blob(index)
+end
+-- Every key of the job lives TTL seconds from now, and the index of jobs names it.
+local function keep()
+  for _, key in ipairs(KEYS) do redis.call('EXPIRE', key, TTL) end
+  for _, index in ipairs(call('HKEYS', KEYS[8])) do redis.call('EXPIRE', blob(index), TTL) end
+  call('ZADD', 'ocrfleet:jobs', 'NX', text(math.floor(number('created_ms', NOW) / 1000)), NAME)
+  if redis.call('TTL', 'ocrfleet:jobs') < TTL then redis.call('EXPIRE', 'ocrfleet:jobs', TTL) end
+end
+-- Any activity does that, but no more often than once in a tenth of the TTL, or a minute: it costs a dozen commands.
+local function keep_now_and_then()
+  local kept = number('kept_ms', 0)
+  local is_listed = call('ZSCORE', 'ocrfleet:jobs', NAME)
+  if NOW - kept >= math.min(60000, TTL * 100) or kept > NOW or not is_listed then
+    redis.call('HSET', KEYS[1], 'kept_ms', text(NOW))
+    keep()
+  end
+end
+-- One more, or fewer, page of a letter. What is no number is counted anew.
+local FIELDS = {o = 'ok', f = 'failed'}
+local function count(letter, by)
+  local reply = redis.pcall('HINCRBY', KEYS[1], FIELDS[letter], text(by))
+  if type(reply) ~= 'table' then return reply end
+  local pages, from = 0, 0
+  repeat
+    local chunk = redis.call('GETRANGE', KEYS[2], from, from + 1048575)
+    pages, from = pages + select(2, string.gsub(chunk, letter, '')), from + #chunk
+  until #chunk == 0
+  redis.call('HSET', KEYS[1], FIELDS[letter], text(pages))
+  return pages
+end
+"""
