@@ -67,29 +67,68 @@ def read_pixels(path: Path, max_side: int = MAX_SIDE) -> tuple[np.ndarray, float
     return page.pixels, page.pixels.shape[1] / page.width
 
 
-def make_crop(
-    page: TrainingPage, crop: int, rng: np.random.Generator, augment: bool = True
-) -> tuple[np.ndarray, Targets]:
-    """One random crop.
+@dataclass(frozen=True, slots=True)
+class OpenPage:
+    """A page in memory.
 
-    Returns:
-        (crop, crop, 3) uint8 RGB, and its targets.
+    Attributes:
+        page: where it comes from.
+        pixels: (H, W, 3) uint8 RGB.
+        quads: (N, 4, 2) float32 corners in these pixels.
+        known: (H, W) uint8, the teacher's map, or None.
+    """
+
+    page: TrainingPage
+    pixels: np.ndarray
+    quads: np.ndarray
+    known: np.ndarray | None
+
+
+def open_training_page(page: TrainingPage) -> OpenPage:
+    """Reads a page and the teacher's map of it.
+
+    Raises:
+        ImageError: one of them cannot be opened.
     """
     pixels, scale = read_pixels(page.image)
-    quads = page.quads * np.float32(scale)
-    matrix = choose_matrix(rng, (pixels.shape[0], pixels.shape[1]), quads, crop, page.view or VIEWS[page.kind])
-    border = int(rng.integers(0, 256))
-    picture = warp(pixels, matrix, crop, (border, border, border))
-    teacher = None
+    known = None
     if page.teacher is not None:
         known = cv2.imread(str(page.teacher), cv2.IMREAD_GRAYSCALE)
         if known is None:
             raise CorruptImage(f"{page.teacher}: cannot be decoded as an image")
         if known.shape != pixels.shape[:2]:
             known = cv2.resize(known, (pixels.shape[1], pixels.shape[0]), interpolation=cv2.INTER_LINEAR)
-        teacher = warp(known, matrix, crop, 0).astype(np.float32) / 255
-    targets = draw_targets(move_points(quads, matrix), page.ignore, (crop, crop), teacher=teacher, soft=page.soft)
+    return OpenPage(page, pixels, page.quads * np.float32(scale), known)
+
+
+def draw_crop(
+    opened: OpenPage, crop: int, rng: np.random.Generator, augment: bool = True
+) -> tuple[np.ndarray, Targets]:
+    """One random crop of a page in memory.
+
+    Returns:
+        (crop, crop, 3) uint8 RGB, and its targets.
+    """
+    page, pixels = opened.page, opened.pixels
+    shape, view = (pixels.shape[0], pixels.shape[1]), page.view or VIEWS[page.kind]
+    matrix = choose_matrix(rng, shape, opened.quads, crop, view)
+    border = int(rng.integers(0, 256))
+    picture = warp(pixels, matrix, crop, (border, border, border))
+    teacher = None if opened.known is None else warp(opened.known, matrix, crop, 0).astype(np.float32) / 255
+    quads = move_points(opened.quads, matrix)
+    targets = draw_targets(quads, page.ignore, (crop, crop), teacher=teacher, soft=page.soft)
     return change_look(rng, picture) if augment else picture, targets
+
+
+def make_crop(
+    page: TrainingPage, crop: int, rng: np.random.Generator, augment: bool = True
+) -> tuple[np.ndarray, Targets]:
+    """One random crop of a page that is read for it.
+
+    Returns:
+        (crop, crop, 3) uint8 RGB, and its targets.
+    """
+    return draw_crop(open_training_page(page), crop, rng, augment)
 
 
 def to_tensor(pixels: np.ndarray) -> Tensor:

@@ -200,10 +200,10 @@ def validation_sets(data: Path, sizes: dict[str, tuple[int, ...]]) -> list[Valid
     ]
 
 
-def finish(model: str, notes: CardNotes, data: Path, run: Path, say: Say) -> Path:
+def finish(model: str, notes: CardNotes, data: Path, run: Path, say: Say, weights: Path | None = None) -> Path:
     """Quantizes, chooses the box thresholds on held-out pages, measures, writes the card; returns its path."""
     say("quantizing")
-    card = release(run / LAST, run / "release", model, calibration_images(data, CALIBRATION_IMAGES), notes)
+    card = release(weights or run / LAST, run / "release", model, calibration_images(data, CALIBRATION_IMAGES), notes)
     int8, half = card.with_name(f"{model}.int8.onnx"), card.with_name(f"{model}.fp16.safetensors")
     detector = TextDetector(int8)
     deciding = deciding_sets(data, run)

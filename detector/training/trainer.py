@@ -140,7 +140,7 @@ class Trainer:
             self.network = network_from_state(state)
         else:
             self.network = build_network(config.backbone, width=config.width)
-        _revive_norms(self.network)
+        revive_norms(self.network)
         if config.amp and self.device.type == "cpu":
             _keep_depthwise_in_fp32(self.network)
         self.network.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -265,7 +265,7 @@ class Trainer:
         self.notes = content["notes"]
 
 
-def _revive_norms(network: nn.Module) -> None:
+def revive_norms(network: nn.Module) -> None:
     """Resets BatchNorm statistics that are not finite (variances above 65504 overflow in fp16 files).
 
     An infinite variance would stay infinite for ever, since the running average only ever mixes it with new ones, and

@@ -20,6 +20,7 @@ from starlette.routing import Route
 
 from detector.thresholds import SHAPES
 from producer.output.documents import NEED_IMAGES
+from producer.web.bounds.upload_places import UploadPlaces
 from producer.web.openapi import document
 from producer.web.problem import Problem
 from producer.web.results import ALL_FORMATS, JSONL, converted_response, lines_response
@@ -79,17 +80,16 @@ def _options(asked: Mapping[str, str]) -> PageOptions:
 async def _receive(request: Request, *, archives: bool, most_files: int, name: str, quick: bool) -> tuple[str, bool]:
     """Take an upload and make a job of it. Returns its name, and whether it is new."""
     service = service_of(request)
-    slots: asyncio.Semaphore = request.app.state.upload_slots
-    if slots.locked():
+    places: UploadPlaces = request.app.state.upload_places
+    if (place := places.take()) is None:
         raise Problem(429, "too many uploads at a time", "try again in a moment", retry_after_s=2)
-    async with slots:
+    with place:
         await run_in_threadpool(service.check_room)
         folder = await run_in_threadpool(service.store.new_upload)
         accepted = False
         try:
-            intake = Intake(
-                folder / "upload", service.web, service.store.room, archives=archives, most_files=most_files
-            )
+            limits = service.web, service.store.room
+            intake = Intake(folder / "upload", *limits, archives=archives, most_files=most_files, place=place)
             received = await intake.read(request)
             if not received.files:
                 reasons = "; ".join(received.skipped.values())

@@ -22,6 +22,7 @@ from starlette.types import ASGIApp
 from producer.errors import ProducerError
 from producer.web import labelstudio, models
 from producer.web.api import MOST_WATCHERS, ROUTES, service_of
+from producer.web.bounds.upload_places import UploadPlaces
 from producer.web.guard import COOKIE, COOKIE_S, Guard, same_text, sign
 from producer.web.problem import Problem
 from producer.web.service import Service
@@ -208,6 +209,6 @@ def make_app(service: Service, *, is_private: bool = False) -> ASGIApp:
     app.router.redirect_slashes = False  # a wrong address is told, not mended with the Host header that came
     app.state.service = service
     app.state.exporter = models.Exporter(service.web.folder / "models")
-    app.state.upload_slots = asyncio.Semaphore(service.web.max_requests)
+    app.state.upload_places = UploadPlaces(service.web.max_requests)
     app.state.watchers = asyncio.Semaphore(MOST_WATCHERS)
     return Guard(app, service.web)

@@ -72,7 +72,10 @@ class Progress:
     def warn(self, line: str) -> None:
         """See View."""
         if len(self.warnings) < 100:
-            self.warnings.append(line)
+            self.warnings.append(line[:MOST_WARNING])
+
+
+MOST_WARNING = 300  # characters: a member's name may have 4,096 bytes, and the page tells of 100
 
 
 class PoliteFeeder(Feeder):
@@ -275,7 +278,8 @@ class Runner:
                     uploader=uploader,
                     epoch=epoch,
                     again=again,
-                    urgent=job.quick,
+                    # One picture somebody waits for; 3,000 pages of one file would keep all other jobs waiting.
+                    urgent=job.quick and growth.total <= 1,
                 )
                 feeder.turn = self._feeding
                 status = JobLoop(

@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import shutil
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import msgspec
@@ -57,6 +57,20 @@ class WebJob(msgspec.Struct, frozen=True, kw_only=True):
     state: str = "open"
     reason: str = ""
     finished: float = 0.0
+
+
+MOST_TOLD = 8192  # characters of names and reasons
+
+
+def few(skipped: Mapping[str, str]) -> dict[str, str]:
+    """The first of what was not taken: as many as a status may tell, which is sent twice a second to who watches."""
+    told, left = dict[str, str](), MOST_TOLD
+    for name, reason in skipped.items():
+        left -= len(name) + len(reason)
+        if left < 0:
+            break
+        told[name] = reason
+    return told
 
 
 class Store:

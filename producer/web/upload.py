@@ -20,6 +20,7 @@ from starlette.requests import ClientDisconnect, Request
 
 from detector.errors import ImageError
 from producer.web.bounds.room import Claim, Room
+from producer.web.bounds.upload_places import Place
 from producer.web.names import fitting_name, free_name, safe_upload_name
 from producer.web.problem import Problem, quota_is_used
 from producer.web.settings import WebSettings
@@ -58,7 +59,16 @@ class Received:
 class Intake:
     """Takes the files of one request into ``folder``."""
 
-    def __init__(self, folder: Path, settings: WebSettings, room: Room, *, archives: bool, most_files: int) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        settings: WebSettings,
+        room: Room,
+        *,
+        archives: bool,
+        most_files: int,
+        place: Place,
+    ) -> None:
         """Make nothing yet.
 
         Args:
@@ -67,7 +77,9 @@ class Intake:
             room: what is left of the quota, for this and all other requests.
             archives: whether a zip is welcome.
             most_files: files that are taken.
+            place: of this request among the uploads; who is given up reads on no more.
         """
+        self._place = place
         self.received = Received()
         self._folder = folder
         self._settings = settings
@@ -93,6 +105,9 @@ class Intake:
         size = min(int(said), self._settings.max_file_bytes) if said.isdecimal() and len(said) < 20 else 0
         try:
             self._claim = self._room.claim(self._settings.quota_bytes, size)
+            while self._claim is None and self._place.places.give_up_slowest():
+                self._claim = self._room.claim(self._settings.quota_bytes, size)
+            self._place.claim = self._claim
             if self._claim is None:
                 raise quota_is_used(self._settings.quota_mb)
             if kind == b"multipart/form-data":
@@ -145,6 +160,9 @@ class Intake:
             except TimeoutError:
                 raise _too_slow() from None
             total += len(chunk)
+            self._place.received(len(chunk))
+            if self._place.given_up:
+                raise _too_slow()
             if time.monotonic() - began > self._settings.idle_s + total / SLOWEST_BYTES_S:
                 raise _too_slow()
             if chunk:

@@ -80,6 +80,10 @@ def test_what_is_no_broadcast_ends_no_worker(environment: dict[str, str], settin
         for channel in ("/0.celery.pidbox", f"/0.{BROADCAST_QUEUE}/{IMAGE_QUEUE}"):
             for data in ("[" * 100_000, "7", "null", "[]", "{}", '{"body":7}', "9" * 5000, b"\xff"):
                 assert client.publish(channel, data) == 1
+            if channel.endswith("pidbox"):
+                slow = {"method": "ping", "arguments": {}, "pattern": "(.+)+(.+)+(.+)+x", "matcher": "pcre"}
+                body = base64.b64encode(json.dumps(slow).encode()).decode()
+                assert client.publish(channel, json.dumps({**good, "body": body})) == 1
             for change in odd:
                 assert client.publish(channel, json.dumps({**good, "headers": headers | change})) == 1
         wait_until(lambda: app.control.ping(timeout=1.0), seconds=20, what="the worker to answer again")

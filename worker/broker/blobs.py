@@ -15,9 +15,9 @@ from urllib.parse import urlsplit
 
 import redis
 
-from detector.errors import NotFound, UnsupportedFormat
+from detector.errors import NotFound, TooLarge, UnsupportedFormat
 from worker.broker.damaged_keys import replies
-from worker.messages import JOB_NAME
+from worker.messages import JOB_NAME, MAX_BLOB_BYTES
 from worker.redis_keys import JobKeys, blob_key, number_in
 from worker.storage.spool import write_chunks
 
@@ -89,6 +89,7 @@ def fetch(client: redis.Redis, uri: str, target: Path) -> None:
 
     Raises:
         NotFound: it expired, or never came.
+        TooLarge: somebody else put it there.
         UnsupportedFormat: not a blob's URI.
         MachineFault: the file cannot be written.
     """
@@ -101,8 +102,12 @@ def fetch(client: redis.Redis, uri: str, target: Path) -> None:
 def _pieces(client: redis.Redis, key: str) -> Iterator[bytes]:
     offset = 0
     while chunk := client.getrange(key, offset, offset + _CHUNK - 1):
-        yield chunk
         offset += len(chunk)
+        if offset > MAX_BLOB_BYTES:  # no producer sends it: its worker's disk is not for strangers to fill
+            raise TooLarge(
+                f"{key}: more than the {MAX_BLOB_BYTES >> 20} MB that a page may have to travel through Redis"
+            )
+        yield chunk
         if len(chunk) < _CHUNK:
             break
 

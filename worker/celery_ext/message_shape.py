@@ -59,6 +59,8 @@ def wrong_control(raw: object) -> str:
     kinds = {"arguments": dict, "destination": list, "reply_to": dict, "ticket": str}
     if odd := next((name for name, kind in kinds.items() if not isinstance(value.get(name), kind | None)), ""):
         return f"{odd} is none"
+    if value.get("pattern") or value.get("matcher"):
+        return "it asks by a pattern"  # a regular expression of a stranger can take years over a host's name
     # Ids that are revoked are remembered.
     return "long arguments" if any(map(_wrong_argument, (value.get("arguments") or {}).values())) else ""
 

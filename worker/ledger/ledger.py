@@ -17,8 +17,7 @@ key                                   type    holds
 ``ocrfleet:job:J:leases``             zset    index -> until when (ms) its worker is presumed alive
 ``ocrfleet:job:J:results``            stream  records nobody has collected yet
 ``ocrfleet:job:J:blobs``              hash    index -> bytes of its blob (``--transfer redis``; blobs.py)
-``ocrfleet:job:J:holders``            hash    index -> which main process runs it (worker/process_identity.py);
-                                              ``index:call`` -> which call of ``begin`` got it, and its verdict
+``ocrfleet:job:J:holders``            hash    index -> which main process runs it; ``index:call`` -> by which `begin`
 ``ocrfleet:job:J:manifest``           string  the list of pages, compressed, while the job is open (producer/handover)
 ``ocrfleet:job:J:collector``          string  who is collecting (a lock with a TTL)
 ``ocrfleet:counters``                 hash    "ok", "failed:TYPE" -> records of all jobs ever, for the exporter
@@ -38,6 +37,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import islice
 from typing import Any, TypeVar
 
 import redis
@@ -59,6 +59,8 @@ T = TypeVar("T")
 STATE_CHUNK = 1 << 20
 LAPSED_AT_ONCE = 256  # the others at the next look: each costs a round trip
 MOST_JOBS = 50_000  # less than a reply may hold (short_replies.py)
+MOST_TEXT, MOST_EXTRA = 1 << 19, 32  # characters of a job's field, and fields; ours are 5, the longest 100 paths
+MOST_LOOKED_AT = 1_000  # of the newest, by who asks for each of them: a round trip each
 _SCRIPTS = (
     *("CREATE", "FEED", "BEGIN", "RENEW", "FINISH", "LOSE", "RECLAIM"),
     *("RETRY", "ADOPT", "UNFEED", "TOUCH", "GROW", "REDO"),
@@ -281,11 +283,14 @@ class Ledger:
 
         total, ok, failed = int(take("total")), int(take("ok")), int(take("failed"))
         created, progress, finished = take("created_ms"), take("progress_ms"), take("finished_ms")
-        state, epoch = fields.pop("state", "open"), fields.pop("epoch", "")
+        # Whoever may write there may write 4 MB; the page of all jobs holds every status at once.
+        state = "cancelled" if fields.pop("state", "") == "cancelled" else "open"
+        epoch = fields.pop("epoch", "")[:64]
         fed, _ = take("fed_ms"), take("kept_ms")
+        extra = {name: text for name, text in fields.items() if len(name) + len(text) <= MOST_TEXT}
         return JobStatus(
             job, state, total, ok, failed, in_flight or 0, uncollected or 0,
-            created / 1000, progress / 1000, finished / 1000 or None, fields,
+            created / 1000, progress / 1000, finished / 1000 or None, dict(islice(extra.items(), MOST_EXTRA)),
             epoch, fed / 1000, seconds + micros / 1e6,
         )  # fmt: skip
 

@@ -32,7 +32,7 @@ from worker.broker.damaged_keys import is_damage
 from worker.ledger.ledger import MOST_JOBS, Ledger
 from worker.messages import page_named_in, split_task_id, task_id
 from worker.process_identity import identity, is_gone
-from worker.redis_keys import JOBS_KEY
+from worker.redis_keys import JOBS_KEY, JobKeys
 
 logger = logging.getLogger(__name__)
 LOCK_KEY = "ocrfleet:lock:reconcile"
@@ -181,6 +181,9 @@ def open_jobs(ledger: Ledger) -> Iterator[str]:
         if time.monotonic() > until:
             return
         status = ledger.status(job)
+        if status is None and not ledger.client.exists(JobKeys.of(job).job):
+            # Of 50,000 names that somebody wrote into the index each look drops some: they would hide real jobs.
+            ledger.client.zrem(JOBS_KEY, name)
         if status is not None and status.state == "open" and not status.finished:
             yield job
 

@@ -63,16 +63,17 @@ def clean_spool(settings: Settings, *, dry_run: bool = False) -> dict[str, int]:
     return {"files": count, "bytes": size}
 
 
-def expired_jobs(ledger: Ledger, older_than_s: float, now: float | None = None) -> list[str]:
-    """Jobs with no activity for so long, by the broker's clock, and names whose keys are already gone."""
+def expired_jobs(ledger: Ledger, older_than_s: float, now: float | None = None) -> Iterator[str]:
+    """Jobs with no activity for so long, by the broker's clock, and names whose keys are already gone.
+
+    As they are found: of very many a pass that runs out of time has removed some, and the next one goes on.
+    """
     limit = (ledger.now() if now is None else now) - older_than_s
-    expired = []
     for raw in ledger.client.zrange(JOBS_KEY, 0, -1):
         name = raw.decode(errors="replace")
         status = ledger.status(name)
         if status is None or max(status.created_s, status.progress_s, status.finished_s or 0, status.fed_s) < limit:
-            expired.append(name)
-    return expired
+            yield name
 
 
 def keys_of_known_jobs(client: redis.Redis) -> Iterator[bytes]:
@@ -120,9 +121,9 @@ def clean_redis(ledger: Ledger, settings: Settings, *, dry_run: bool = False, sw
     """
     if sweep and not dry_run:
         list_again(ledger.client)
-    jobs = expired_jobs(ledger, settings.result_ttl_h * 3600)
-    keys = 0
-    for job in jobs:
+    jobs = keys = 0
+    for job in expired_jobs(ledger, settings.result_ttl_h * 3600):
+        jobs += 1
         names = JobKeys.of(job)
         keys += int(ledger.client.exists(*names, f"{names.job}:collector")) if dry_run else ledger.forget(job)
     for key in orphan_keys(ledger.client, sweep=sweep):
@@ -135,7 +136,7 @@ def clean_redis(ledger: Ledger, settings: Settings, *, dry_run: bool = False, sw
             queue.drop_left_by_old_versions(ledger.client, 2 * settings.visibility_timeout_s)
     if not dry_run and ledger.client.ttl(DEAD_KEY) == -1:
         ledger.client.expire(DEAD_KEY, ledger.ttl_s)
-    return {"jobs": len(jobs), "keys": keys}
+    return {"jobs": jobs, "keys": keys}
 
 
 def clean_redis_once(ledger: Ledger, settings: Settings) -> dict[str, int]:

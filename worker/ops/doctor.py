@@ -16,6 +16,7 @@ from detector.machine import Machine, read_machine
 from detector.runtimes import usable_card
 from worker.broker.fitness import why_read_only, why_unfit
 from worker.ledger import Ledger
+from worker.ledger.ledger import MOST_LOOKED_AT
 from worker.ops import worker_registry
 from worker.ops.cleanup import last_reports
 from worker.ops.diagnosis import diagnosis, look_around
@@ -77,7 +78,7 @@ def ask_broker(ledger: Ledger) -> BrokerFacts:
         skews.append((before + after) / 2 - (seconds + micros / 1e6))
     reports = last_reports(client)
     around = look_around(ledger)
-    jobs = {name: status for name in ledger.jobs() if (status := ledger.status(name)) is not None}
+    jobs = {name: status for name in ledger.jobs(MOST_LOOKED_AT) if (status := ledger.status(name)) is not None}
     return BrokerFacts(
         # ACLs may forbid CONFIG; INFO tells the same.
         info=client.info(),

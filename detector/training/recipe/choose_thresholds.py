@@ -16,9 +16,9 @@ from detector.postprocess import find_boxes
 from detector.predictor import TextDetector
 from detector.thresholds import Thresholds
 
-BINARIZE = (0.35, 0.4, 0.45, 0.5)
-BOX_THRESHOLD = (0.55, 0.6, 0.65, 0.7, 0.75)
-UNCLIP = (1.0, 1.1, 1.2, 1.3, 1.4)
+BINARIZE = (0.4, 0.45, 0.5, 0.55, 0.6, 0.65)
+BOX_THRESHOLD = (0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85)
+UNCLIP = (1.0, 1.1, 1.2, 1.3, 1.4, 1.5)
 AS_GOOD = 0.002
 """Of thresholds whose mean hmean lies this close to the best, the strictest is taken: fewer false boxes elsewhere."""
 

@@ -93,6 +93,8 @@ FAVOURED = frozenset({"book-spine-segmentation", "chineseocr", "demo", "shopsign
 FAVOUR = 2.0
 FEW = 10  # images: smaller sources are one group, or a single picture would be seen hundreds of times
 SYNTHETIC = {"scene": 16.0, "document": 6.0}
+ARCS, ARC_SHARE = 8.0, 0.04
+"""Weight of the pages of words along arcs, and how many there are for each synthetic page."""
 TEXT_FREE = 0.25  # a photo on which the teacher's map stays below this serves as background for synthetic scenes
 
 Groups = list[tuple[float, list[TrainingPage]]]
@@ -205,6 +207,15 @@ def unlabelled_groups(files: Sequence[Path], name: str, maker: Maker, how: Unlab
     return [(how.weight * shares[source], members) for source, members in pages.items()]
 
 
+def arc_pages(folder: Path) -> list[TrainingPage]:
+    """The pages of words along arcs that `render_arcs` wrote: their true map stands where else the teacher's does."""
+    none, nothing = np.zeros((0, 4, 2), np.float32), np.zeros(0, bool)
+    return [
+        TrainingPage(image, none, nothing, image.with_suffix(".teacher.png"), soft=True, kind="scene")
+        for image in sorted(folder.glob("*.jpg"))
+    ]
+
+
 def collect(data: Path, run: Path, teacher: Maps | None, synthetic: int) -> Groups:
     """All groups of the mix with their weights; maps and synthetic pages are kept in ``run``, and made only once.
 
@@ -221,14 +232,17 @@ def collect(data: Path, run: Path, teacher: Maps | None, synthetic: int) -> Grou
     for name, plain in UNLABELLED.items():
         groups += unlabelled_groups(images_in(data / name), name, maker, plain)
     if synthetic:
+        from detector.training.synth.arcs import render_arcs
         from detector.training.synth.render import render
 
-        folder = run / "synthetic"
+        folder, arcs = run / "synthetic", run / "arcs"
         if teacher is not None:
             render(folder, range(synthetic), text_free_photos(run))
+            render_arcs(arcs, range(round(synthetic * ARC_SHARE)), text_free_photos(run))
         drawn = read_split(folder, "train") if has_split(folder, "train") else []
         for kind, weight in SYNTHETIC.items():
             groups.append((weight, [page_from_sample(s, kind) for s in drawn if s.image.name.startswith(kind)]))
+        groups.append((ARCS, arc_pages(arcs)))
     return [(weight, pages) for weight, pages in groups if pages]
 
 

@@ -18,6 +18,7 @@ import cv2
 from detector.errors import DetectorError
 from detector.public.pypi_files import fetch
 from detector.training.recipe.data_mix import (
+    ARC_SHARE,
     LABELLED,
     TEACHER,
     UNLABELLED,
@@ -27,6 +28,7 @@ from detector.training.recipe.data_mix import (
     text_free_photos,
 )
 from detector.training.recipe.trend import agreement_photos
+from detector.training.synth.arcs import render_arcs
 from detector.training.synth.render import render
 from detector.training.teacher import Teacher
 
@@ -62,6 +64,8 @@ def prepare(data: Path, run: Path, teacher: Teacher, synthetic: int) -> None:
     for name in ORDER:
         say(f"{name}: {make_maps(data, name, maker)} images")
     photos = text_free_photos(run)
+    render_arcs(run / "arcs", range(round(synthetic * ARC_SHARE)), photos)
+    say(f"words along arcs: {round(synthetic * ARC_SHARE)} pages")
     for first in range(0, synthetic, TOGETHER):
         render(run / "synthetic", range(first, min(first + TOGETHER, synthetic)), photos)
         say(f"synthetic pages: {min(first + TOGETHER, synthetic)}")

@@ -85,13 +85,19 @@ def test_the_page_says_what_was_held_out_and_what_thresholds_were_chosen_on(tmp_
     changes = {
         "unseen": {"td500 test @640 int8": 0.781},
         "unseen_thresholds": {"binarize": 0.4, "box_threshold": 0.7},
-        "held_out": {"90 photos @640": [0.84, 0.79, 0.89]},
+        "held_out": {"90 photos @640": [0.84, 0.79, 0.89], "agreement with others @640": [0.7, 0.651, 0.749]},
+        "scores": {"sroie val @1280 int8": 0.94},
         "chosen_on": "90 photos.",
     }
     write_page(write_toy(tmp_path, **changes), tmp_path / "docs/models.md", tmp_path)
     text = (tmp_path / "docs/models.md").read_text()
     assert "toy was measured there with binarize, box and unclip 0.4 / 0.7. It comes with 0.3 / 0.5," in text
-    for part in ("| 0.781 | – | – |", "| 90 photos @640 | 0.840 | 0.790 to 0.890 |", "chosen on: 90 photos."):
+    for part in (
+        "td500 test @640 |",
+        "| 0.700 (0.65 to 0.75) | 0.940 | – | 0.781 |",
+        "| 90 photos @640 | 0.840 | 0.790 to 0.890 |",
+        "chosen on: 90 photos.",
+    ):
         assert part in text
 
 

@@ -19,6 +19,7 @@ from producer.web.settings import read_web_settings
 from producer.web.store import Store, WebJob
 from producer.web.upload import MOST_FIELDS, Intake, Received
 from tests.producer.records import failed, write_results
+from tests.producer.web.places import lone_place
 
 SETTINGS = read_web_settings({})
 PICTURE, OTHER = b"\xff\xd8\xff" + bytes(100), b"x"
@@ -33,7 +34,9 @@ def send(store: Store, parts: list[bytes]) -> Received:
 
     headers = [(b"content-type", b"multipart/form-data; boundary=b")]
     request = Request({"type": "http", "headers": headers, "query_string": b""}, receive)
-    intake = Intake(store.new_upload() / "upload", SETTINGS, store.room, archives=True, most_files=5)
+    intake = Intake(
+        store.new_upload() / "upload", SETTINGS, store.room, archives=True, most_files=5, place=lone_place()
+    )
     return asyncio.run(intake.read(request))
 
 

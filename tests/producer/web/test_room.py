@@ -14,6 +14,7 @@ from producer.web.problem import Problem
 from producer.web.settings import read_web_settings
 from producer.web.store import Store
 from producer.web.upload import Intake
+from tests.producer.web.places import lone_place
 
 MIB = 1 << 20
 SETTINGS = read_web_settings({"OCRFLEET_WEB_QUOTA_MB": "2", "OCRFLEET_WEB_MAX_FILE_MB": "1"})
@@ -44,7 +45,7 @@ def test_uploads_at_a_time_share_the_quota(says_length: bool, tmp_path: Path) ->
 
     async def take() -> bool:
         folder = store.new_upload()
-        intake = Intake(folder / "upload", SETTINGS, store.room, archives=True, most_files=1)
+        intake = Intake(folder / "upload", SETTINGS, store.room, archives=True, most_files=1, place=lone_place())
         try:
             await intake.read(upload(store, 900 << 10, says_length=says_length))
         except Problem as problem:
@@ -103,7 +104,9 @@ def test_who_says_much_keeps_a_file_at_most(tmp_path: Path) -> None:
     request = Request({"type": "http", "headers": headers, "query_string": b""}, slow)
     folder = store.new_upload() / "upload"
     with pytest.raises(Problem):
-        asyncio.run(Intake(folder, SETTINGS, store.room, archives=False, most_files=1).read(request))
+        asyncio.run(
+            Intake(folder, SETTINGS, store.room, archives=False, most_files=1, place=lone_place()).read(request)
+        )
     assert store.room._claimed == 0 and time.monotonic() - began < 5
 
 

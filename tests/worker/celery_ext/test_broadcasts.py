@@ -55,8 +55,8 @@ def test_nothing_else_is(strange: object, said: str) -> None:
     assert said in wrong_broadcast(strange)
 
 
-def control(arguments: object) -> dict[str, Any]:
-    body = {"method": "revoke", "arguments": arguments, "destination": None}
+def control(arguments: object, **more: object) -> dict[str, Any]:
+    body = {"method": "revoke", "arguments": arguments, "destination": None, **more}
     return {**message(None), "body": base64.b64encode(json.dumps(body).encode()).decode()}
 
 
@@ -74,6 +74,12 @@ def control(arguments: object) -> dict[str, Any]:
 def test_long_ids_are_not_revoked(arguments: object) -> None:
     """Celery remembers 50,000 of them."""
     assert wrong_control(control(arguments))
+
+
+def test_no_stranger_has_a_pattern_matched() -> None:
+    """Before: `(.+)+x` over the name of its host kept each worker from everything, for good, by one PUBLISH."""
+    assert wrong_control(control({}, pattern="(.+)+x", matcher="pcre")) == "it asks by a pattern"
+    assert wrong_control(control({}, pattern=None, matcher=None)) == ""
 
 
 @pytest.mark.parametrize("arguments", [{}, None, {"task_id": ["page:1"] * 1000, "terminate": True, "signal": "TERM"}])

@@ -1,0 +1,98 @@
+"""Fifty uploads of a kilobyte a second kept every other upload out for days: who is slow gives way."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+from starlette.requests import Request
+
+from producer.web.bounds.upload_places import SLOW_BYTES_S, YOUNG_S, Place, UploadPlaces
+from producer.web.problem import Problem
+from producer.web.settings import read_web_settings
+from producer.web.store import Store
+from producer.web.upload import Intake
+from tests.producer.web.places import lone_place
+
+SETTINGS = read_web_settings({"OCRFLEET_WEB_QUOTA_MB": "1", "OCRFLEET_WEB_MAX_FILE_MB": "1"})
+
+
+class Clock:
+    """A clock that goes when it is told to."""
+
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def taken(places: UploadPlaces) -> Place:
+    place = places.take()
+    assert place is not None
+    return place
+
+
+def test_the_slowest_of_the_slow_gives_way() -> None:
+    clock = Clock()
+    places = UploadPlaces(3, clock)
+    slow, slower, quick = (taken(places) for _ in range(3))
+    assert places.take() is None, "all are young"
+    clock.now = YOUNG_S
+    slow.received(int(YOUNG_S * SLOW_BYTES_S) - 1)
+    slower.received(1000)
+    quick.received(int(YOUNG_S * SLOW_BYTES_S))
+    newest = taken(places)
+    assert (slow.given_up, slower.given_up, quick.given_up) == (False, True, False)
+    places.leave(slower)  # its reader ends, later
+    taken(places)
+    assert slow.given_up
+    assert places.take() is None, "the others are quick, or young"
+    places.leave(newest)
+    taken(places)
+    assert not quick.given_up
+
+
+def request(pieces: list[bytes], before_each: list[None], places: UploadPlaces, length: int) -> Request:
+    """An upload during which others take places, one before each piece."""
+
+    async def receive() -> dict[str, object]:
+        if before_each:
+            before_each.pop()
+            places.take()
+        return {"type": "http.request", "body": pieces.pop(0), "more_body": bool(pieces)}
+
+    headers = [(b"content-type", b"image/jpeg"), (b"content-length", str(length).encode())]
+    return Request({"type": "http", "headers": headers, "query_string": b""}, receive)
+
+
+def test_who_was_given_up_reads_no_more_and_gives_his_room_back(tmp_path: Path) -> None:
+    clock = Clock()
+    store, places = Store(tmp_path), UploadPlaces(1, clock)
+    with taken(places) as place:
+        clock.now = YOUNG_S
+        limits = SETTINGS, store.room
+        intake = Intake(store.new_upload() / "upload", *limits, archives=True, most_files=1, place=place)
+        pieces = [b"\xff\xd8\xff", b"x", b"x"]
+        with pytest.raises(Problem, match="too slowly") as caught:
+            asyncio.run(intake.read(request(pieces, [None], places, 1000)))
+        assert caught.value.status == 408
+    assert store.room.used() < 1000, "what it had claimed is for others"
+
+
+def test_room_of_the_quota_is_taken_from_the_slow_too(tmp_path: Path) -> None:
+    """Before: sixteen slow ones that said 1 GiB each had the whole quota of 16 GiB."""
+    clock = Clock()
+    store, places = Store(tmp_path), UploadPlaces(4, clock)
+    slow = taken(places)
+    slow.claim = store.room.claim(SETTINGS.quota_bytes, 1 << 20)
+    place = taken(places)
+    clock.now = YOUNG_S
+    place.received(10 << 20)
+    limits = SETTINGS, store.room
+    intake = Intake(store.new_upload() / "upload", *limits, archives=True, most_files=1, place=place)
+    received = asyncio.run(intake.read(request([b"\xff\xd8\xff".ljust(900, b"x")], [], places, 900)))
+    assert len(received.files) == 1 and slow.given_up
+    other = Intake(store.new_upload() / "upload", *limits, archives=True, most_files=1, place=lone_place())
+    with pytest.raises(Problem, match="quota"):  # nobody is slow any more
+        asyncio.run(other.read(request([b"\xff\xd8\xff"], [], places, 1 << 20)))
