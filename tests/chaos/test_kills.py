@@ -19,6 +19,7 @@ from tests.pictures import write_images
 from tests.processes import WorkerProcess, command, wait_until
 from worker.broker import queue
 from worker.ledger import Ledger
+from worker.process_identity import identity
 
 pytestmark = pytest.mark.chaos
 
@@ -80,9 +81,17 @@ def test_worker_child_killed_mid_image(
 
 
 def test_celery_main_process_killed(
-    environment: dict[str, str], images: Path, tmp_path: Path, ledger: Ledger, workers: list[WorkerProcess]
+    environment: dict[str, str],
+    images: Path,
+    tmp_path: Path,
+    ledger: Ledger,
+    client: redis.Redis,
+    workers: list[WorkerProcess],
 ) -> None:
-    """Its successor on the same machine gives its page back: nobody waits for the lease, which here lasts an hour."""
+    """Its successor on the same machine gives its page back: nobody waits for the lease, which here lasts an hour.
+
+    The second one is killed over a page that it took and did not begin, on which there is no lease: it waited as long.
+    """
     environment |= {"OCRFLEET_LEASE_S": "3600"}
     collector = enqueue_and_collect(environment, images, tmp_path / "out")
     workers.append(WorkerProcess(environment, tmp_path / "worker.log"))
@@ -94,8 +103,15 @@ def test_celery_main_process_killed(
         seconds=5,
         what="the child to die with its main process",
     )
-    workers.append(WorkerProcess(environment, tmp_path / "worker.log", "-n", "second@%h"))
-    assert collector.wait(180) == 0, collector.stderr
+    workers.append(
+        WorkerProcess(environment, tmp_path / "worker.log", "-n", "second@%h", "-I", "tests.chaos.never_begins")
+    )
+    took = f'"{identity(workers[1].process.pid)}"'.encode()
+    wait_until(lambda: any(took in raw for raw in client.hvals(queue.UNACKED)), seconds=60, what="a page to be taken")
+    workers[1].kill_main()
+    workers.append(WorkerProcess(environment, tmp_path / "worker.log", "-n", "third@%h"))
+    assert collector.wait(60) == 0, collector.stderr
+    assert client.hlen(queue.UNACKED) == 0, "what the dead had taken is removed, or it would be delivered again"
     assert_one_record_each(tmp_path / "out")
 
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
 
 import msgspec
 import redis
@@ -100,6 +100,47 @@ def unacked_ids(client: redis.Redis) -> dict[str, float]:
     return held
 
 
+HOLDER = "holder"
+"""Of a message that a worker holds: its main process (worker/process_identity.py). Who takes it next writes its own.
+
+Versions before neither write nor read it, and hand it on as they do everything else in a message."""
+
+
+class InHand(NamedTuple):
+    """A message that some worker took and has not acknowledged.
+
+    Attributes:
+        tag: its delivery tag, its name in ``unacked``.
+        identifier: of its task.
+        holder: the main process that took it, "" where it did not say.
+    """
+
+    tag: str
+    identifier: str
+    holder: str
+
+
+def held_by(message: Mapping[str, Any], holder: str) -> dict[str, Any]:
+    """The message as it is written to ``unacked``."""
+    return {**message, HOLDER: holder}
+
+
+def in_hand(client: redis.Redis) -> list[InHand]:
+    """What workers hold, of those that say who they are."""
+    return [
+        InHand(tag.decode(errors="replace"), identifier, holder)
+        for tag, raw in client.hgetall(UNACKED).items()
+        if (identifier := _id_in_hand(raw)) and (holder := _holder_of(raw))
+    ]
+
+
+def take_away(client: redis.Redis, tag: str) -> bool:
+    """Remove a message from what workers hold. True for one caller only: it may send the page again."""
+    taken = bool(client.hdel(UNACKED, tag))
+    client.zrem(UNACKED_INDEX, tag)
+    return taken
+
+
 def purge(client: redis.Redis) -> None:
     """Empty a private broker's queue after a crash, when no worker is running: the ledger knows what to send again."""
     client.delete(*QUEUE_LISTS, UNACKED, UNACKED_INDEX)
@@ -157,6 +198,12 @@ def _read(raw: bytes) -> Any:
 def _id_in_hand(raw: bytes) -> str:
     entry = _read(raw)
     return _id_of(entry[0]) if isinstance(entry, list) and entry else ""
+
+
+def _holder_of(raw: bytes) -> str:
+    message = _read(raw)[0]  # it has an id
+    holder = message.get(HOLDER, "")
+    return holder if isinstance(holder, str) and len(holder) <= MOST_ID else ""
 
 
 def _id_of(message: Any) -> str:

@@ -9,7 +9,7 @@ import json
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import cached_property, partial
+from functools import cache, cached_property, partial
 from queue import Empty
 from typing import Any
 
@@ -27,10 +27,12 @@ from worker.broker import takes_no_writes
 from worker.broker.clock import redis_now
 from worker.broker.locks import let_lapse
 from worker.broker.quarantine import quarantine
+from worker.broker.queue import held_by
 from worker.broker.short_replies import MOST_BYTES, TooLong
 from worker.broker.wrong_types import drop_wrong_types, is_wrong_type
 from worker.celery_ext.few_connections import ThriftyChannel
 from worker.celery_ext.message_shape import wrong_broadcast, wrong_control, wrong_shape
+from worker.process_identity import identity
 
 logger = logging.getLogger(__name__)
 
@@ -54,6 +56,8 @@ redis.call('ZADD', KEYS[1], now[1] + now[2] / 1e6, ARGV[1])
 redis.call('HSET', KEYS[2], ARGV[1], ARGV[2])
 return 1
 """
+# Of this main process, which outlives every connection; a successor on this machine sees by it that this one is gone.
+_holder = cache(identity)
 # Of a task that beat sends: what comes by PUBLISH is not taken one at a time, but held until the child is free.
 MOST_OF_A_BROADCAST = 2
 # More than this many at once wait for the next sweep, seconds later.
@@ -71,7 +75,7 @@ class FleetQoS(kombu_redis.QoS):
 
     def append(self, message: Any, delivery_tag: str) -> None:
         info = message.delivery_info
-        entry = json.dumps([message._raw, info["exchange"], info["routing_key"]])
+        entry = json.dumps([held_by(message._raw, _holder()), info["exchange"], info["routing_key"]])
         with unless_refused(), self.channel.conn_or_acquire() as client:
             _settle_late(self, client)
             self.channel.take(
@@ -100,7 +104,7 @@ class FleetQoS(kombu_redis.QoS):
 
     def reject(self, delivery_tag: str, requeue: bool = False) -> None:
         if self.channel.lost:
-            # To be put back: its page has no lease, so the reconciler sends it again within half a minute.
+            # To be put back: the next connection sends it again (reconcile.py: hand_back).
             return self._settle_later(delivery_tag)
         if not requeue:
             return self._ack(delivery_tag)  # as kombu does, but where Redis refuses

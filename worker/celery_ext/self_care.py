@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from functools import partial
 
 from celery import Celery
 from celery.utils.log import get_logger
+from celery.worker.state import active_requests, reserved_requests
 from kombu.exceptions import OperationalError
 from redis import RedisError
 
@@ -19,6 +21,11 @@ from worker.ledger import reconcile
 logger = get_logger(__name__)
 # After an error: what answers late must not hold up the event loop each time; what refuses may stop soon.
 SLOW_S = 5.0
+
+
+def in_hand() -> set[str]:
+    """Delivery tags of the messages that this process has, also those of a connection before: its child runs them."""
+    return {request.message.delivery_tag for request in {*reserved_requests, *active_requests}}
 
 
 class SelfCare:
@@ -37,12 +44,13 @@ class SelfCare:
         self._slow_until = 0.0
 
     def begin(self) -> None:
-        """At a start: what this machine's dead main processes held runs again."""
+        """At a start, of this process or of a connection: what was lost with the one before runs again."""
         self._guarded(self._hand_back)
+        self._guarded(partial(self._look, soon=True))
 
     def _hand_back(self) -> None:
-        if sent := reconcile.hand_back(self._app, main_ledger()):
-            logger.info("a worker of this machine is gone: %d of its pages sent again", sent)
+        if sent := reconcile.hand_back(self._app, main_ledger(), in_hand()):
+            logger.info("a worker of this machine, or its connection, is gone: %d of its pages sent again", sent)
 
     def look(self) -> None:
         """First step: send what has lapsed; what is in no queue is looked for among what workers hold, later."""
@@ -50,18 +58,20 @@ class SelfCare:
             return
         self._guarded(self._look)
 
-    def _look(self) -> None:
+    def _look(self, *, soon: bool = False) -> None:
         ledger = main_ledger()
-        if not reconcile.take_turn(ledger):
+        if not reconcile.take_turn(ledger, soon=soon):
             return
         self._missing = {}
         until = time.monotonic() + reconcile.LOOK_S
         for job in reconcile.open_jobs(ledger):
             with reconcile.despite_damage(job):
-                lapsed, missing = reconcile.suspects(ledger, job)
+                lapsed, missing = reconcile.suspects(ledger, job, reconcile.SOON_GRACE_S if soon else None)
                 if missing:
                     self._missing[job] = missing
-                reconcile.send_again(self._app, ledger, job, lapsed, until=until)
+                # When a broker that was away for longer than a lease is back, all have lapsed: their workers live, and
+                # renew them within a third of a lease.
+                reconcile.send_again(self._app, ledger, job, [] if soon else lapsed, until=until)
         if self._missing:
             self._call_later(reconcile.GAP_S, self.confirm)
 

@@ -17,7 +17,7 @@ key                                   type    holds
 ``ocrfleet:job:J:leases``             zset    index -> until when (ms) its worker is presumed alive
 ``ocrfleet:job:J:results``            stream  records nobody has collected yet
 ``ocrfleet:job:J:blobs``              hash    index -> bytes of its blob (``--transfer redis``; blobs.py)
-``ocrfleet:job:J:holders``            hash    index -> which main process runs it (worker/process_identity.py)
+``ocrfleet:job:J:holders``            hash    index -> which main process runs it; ``index:call`` -> by which `begin`
 ``ocrfleet:job:J:manifest``           string  the list of pages, compressed, while the job is open (producer/handover)
 ``ocrfleet:job:J:collector``          string  who is collecting (a lock with a TTL)
 ``ocrfleet:counters``                 hash    "ok", "failed:TYPE" -> records of all jobs ever, for the exporter
@@ -35,6 +35,7 @@ All times are of Redis' clock.
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any, TypeVar
@@ -210,8 +211,9 @@ class Ledger:
         name is ``stale``.
         """
         verdict, attempts, losses = self._step(
-            "BEGIN", job, epoch, index, int(self.lease_s * 1000), self.max_attempts, int(redelivered), self.holder
-        )
+            "BEGIN", job, epoch, index, int(self.lease_s * 1000), self.max_attempts, int(redelivered), self.holder,
+            secrets.token_hex(8),
+        )  # fmt: skip
         text = losses.decode()
         return Begin(verdict.decode(), int(attempts), tuple(text.split(",")) if text else ())
 

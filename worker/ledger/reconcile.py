@@ -6,7 +6,8 @@ What can strand a page, and what finds it:
   the same machine it gives the pages of its predecessor back at once (:func:`hand_back`);
 - the producer died between marking it queued and sending the message, or the message was lost between kombu's pop
   and its entry in ``unacked``: it is queued in the ledger, and neither waiting nor unacknowledged in Redis;
-- a worker died between taking the message and beginning: unacknowledged for longer than a lease, no lease.
+- a worker died between taking the message and beginning: unacknowledged for longer than a lease, no lease. At once
+  (:func:`hand_back`) where it starts again on the same machine, or where only its connection was lost.
 
 A wrong guess only costs a second run, since the ledger records the first finisher alone.
 """
@@ -17,7 +18,7 @@ import logging
 import math
 import random
 import time
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from contextlib import contextmanager
 
 import msgspec
@@ -29,8 +30,8 @@ from detector.record import UNREADABLE
 from worker.broker import locks, queue
 from worker.broker.damaged_keys import is_damage
 from worker.ledger.ledger import MOST_JOBS, Ledger
-from worker.messages import page_named_in, task_id
-from worker.process_identity import is_gone
+from worker.messages import page_named_in, split_task_id, task_id
+from worker.process_identity import identity, is_gone
 from worker.redis_keys import JOBS_KEY, JobKeys
 
 logger = logging.getLogger(__name__)
@@ -39,6 +40,8 @@ LOCK_KEY = "ocrfleet:lock:reconcile"
 LOCK_S = 8
 # A page that was sent this recently may still be between two steps; no longer than a lease.
 GRACE_S = 10
+# At the start of a process or of its connection: something was lost, most likely.
+SOON_GRACE_S, SOON_LOCK_S = 2.0, 2.0
 # Between looking at the queue and at the unacknowledged messages: longer than kombu's pop-to-unacked gap, also over a
 # slow line, so that a message on its way is seen in one of the two places.
 GAP_S = 1.0
@@ -46,14 +49,19 @@ GAP_S = 1.0
 LOOK_S = 3.0
 
 
-def suspects(ledger: Ledger, job: str) -> tuple[list[int], list[int]]:
+def suspects(ledger: Ledger, job: str, grace_s: float | None = None) -> tuple[list[int], list[int]]:
     """Pages whose lease lapsed, and pages that are in no queue though nobody holds a lease on them.
 
     The latter may be between two steps: :func:`held_by_nobody` tells, ``GAP_S`` later.
+
+    Args:
+        ledger: of this broker.
+        job: its name.
+        grace_s: what was sent this recently is not looked at; ``GRACE_S`` by default.
     """
     lapsed = ledger.lapsed(job)
     leased = ledger.leased(job)
-    old_ms = (ledger.now() - min(GRACE_S, ledger.lease_s)) * 1000
+    old_ms = (ledger.now() - min(GRACE_S if grace_s is None else grace_s, ledger.lease_s)) * 1000
     candidates = [index for index, sent in ledger.in_flight(job).items() if sent < old_ms and index not in leased]
     waiting = queue.queued_ids(ledger.client) if candidates else set()
     return lapsed, [index for index in candidates if task_id(job, index) not in waiting]
@@ -83,12 +91,32 @@ def reconcile(app: Celery, ledger: Ledger, job: str) -> int:
     return send_again(app, ledger, job, stranded(ledger, job))
 
 
-def hand_back(app: Celery, ledger: Ledger) -> int:
+def hand_back(app: Celery, ledger: Ledger, mine: Container[str] = ()) -> int:
     """Send again what dead main processes of this machine held, without waiting for their leases. Returns how many.
 
-    A worker that was killed is started again by its supervisor within seconds; its page need not wait for 30.
+    A worker that was killed is started again by its supervisor within seconds; its page need not wait for 30. Nor need
+    one that this process took and, its connection lost, forgot before its child began.
+
+    Args:
+        app: sends them.
+        ledger: of the same broker.
+        mine: the delivery tags of the messages that this process does have.
     """
     sent, until = 0, time.monotonic() + LOOK_S
+    # The messages first: they go, and a page whose holder is dead is claimed only once.
+    me = identity()
+    for message in queue.in_hand(ledger.client):
+        page = split_task_id(message.identifier)
+        forgotten = message.holder == me and message.tag not in mine
+        if page is None or time.monotonic() > until or not (forgotten or is_gone(message.holder)):
+            continue
+        # Left where it is, it would be delivered again after its visibility timeout, and as one that was handed out
+        # before it would take the page from whoever runs it then.
+        if queue.take_away(ledger.client, message.tag):
+            job, index = page
+            with despite_damage(job):
+                if not (forgotten and index in ledger.leased(job)):  # Celery forgot it, the child did begin
+                    sent += send_again(app, ledger, job, [index], dead="" if forgotten else message.holder, until=until)
     for job in open_jobs(ledger):
         with despite_damage(job):
             for index, holder in ledger.holders(job).items():
@@ -160,10 +188,15 @@ def open_jobs(ledger: Ledger) -> Iterator[str]:
             yield job
 
 
-def take_turn(ledger: Ledger) -> bool:
-    """Whether it is this caller's turn to look for stranded pages: one of the fleet every ``LOCK_S``."""
-    most = min(LOCK_S, 0.8 * every_s(ledger.lease_s))
-    return locks.take(ledger.client, LOCK_KEY, "1", most)
+def take_turn(ledger: Ledger, *, soon: bool = False) -> bool:
+    """Whether it is this caller's turn to look for stranded pages: one of the fleet every ``LOCK_S``.
+
+    Args:
+        ledger: of this broker.
+        soon: at a start, which is no turn of the others'; one of all that start within ``SOON_LOCK_S``.
+    """
+    key, most = (f"{LOCK_KEY}:soon", SOON_LOCK_S) if soon else (LOCK_KEY, min(LOCK_S, 0.8 * every_s(ledger.lease_s)))
+    return locks.take(ledger.client, key, "1", most)
 
 
 def every_s(lease_s: float) -> float:

@@ -61,7 +61,7 @@ end
 -- What is kept of a page only while it is queued or running.
 local function leave_flight(index)
   for key = 3, 5 do call('HDEL', KEYS[key], index) end
-  call('HDEL', KEYS[9], index)
+  call('HDEL', KEYS[9], index, index .. ':call')
   call('ZREM', KEYS[6], index)
   drop_blob(index)
 end

@@ -59,7 +59,7 @@ return fresh
 """
 )
 
-# ARGV 3: index, lease_ms, max_attempts, redelivered (0/1), who runs it ('': does not say).
+# ARGV 3: index, lease_ms, max_attempts, redelivered (0/1), who runs it ('': does not say), a word of this call alone.
 # Returns {verdict, attempts, losses}: run | done | cancelled | unknown | busy | exhausted | stale.
 BEGIN = (
     _STATE
@@ -70,7 +70,9 @@ if JOB == 'cancelled' then return {'cancelled', 0, ''} end
 local index = ARGV[3]
 local state = state_of(index)
 if state ~= 'q' and state ~= 'r' then return {'done', 0, ''} end
-if ARGV[6] == '0' then
+-- Whose answer was lost with the connection asks again, and must not be told that it is busy itself.
+local again = string.match(call('HGET', KEYS[9], index .. ':call') or '', '^(%a+) ' .. ARGV[8] .. '$')
+if ARGV[6] == '0' and not again then
   local lease = call('ZSCORE', KEYS[6], index)
   if lease and tonumber(lease) > NOW then return {'busy', 0, ''} end
 end
@@ -84,13 +86,17 @@ if ARGV[7] == '' then
   call('HDEL', KEYS[9], index)
 else
   call('HSET', KEYS[9], index, ARGV[7])
-  redis.call('EXPIRE', KEYS[9], TTL)
 end
 keep_now_and_then()
-if tried >= tonumber(ARGV[5]) then return {'exhausted', tried, losses} end
-call('HSET', KEYS[4], index, tried + 1)
-redis.call('EXPIRE', KEYS[4], TTL)
-return {'run', tried + 1, losses}
+local verdict = again or (tried >= tonumber(ARGV[5]) and 'exhausted' or 'run')
+if verdict == 'run' and not again then
+  tried = tried + 1
+  call('HSET', KEYS[4], index, tried)
+  redis.call('EXPIRE', KEYS[4], TTL)
+end
+call('HSET', KEYS[9], index .. ':call', verdict .. ' ' .. ARGV[8])
+redis.call('EXPIRE', KEYS[9], TTL)
+return {verdict, tried, losses}
 """
 )
 

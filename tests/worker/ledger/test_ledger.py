@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import time
+from typing import Any
 
 import pytest
+import redis
 from hypothesis import HealthCheck, given, strategies
 from hypothesis import settings as hypothesis_settings
 
 from worker.ledger.ledger import Ledger, chunked
+from worker.ledger.patient import open_ledger
 from worker.messages import ImageTask
 from worker.redis_keys import JOBS_KEY, JobKeys
+from worker.settings import Settings
 
 JOB = "job-1"
 
@@ -65,6 +69,31 @@ def test_a_duplicate_of_a_running_page_is_busy_but_a_redelivery_takes_over(job: 
     assert job.begin(JOB, 0, redelivered=False) == ("run", 1, ())
     assert job.begin(JOB, 0, redelivered=False).verdict == "busy"
     assert job.begin(JOB, 0, redelivered=True) == ("run", 2, ())
+
+
+def test_a_worker_whose_answer_was_lost_is_not_told_that_the_page_is_busy(
+    settings: Settings, job: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Redis ran BEGIN and went away before its answer. The child asked again, was told that another worker had the
+    page (it was itself), dropped the message, and the page waited for 30 s."""
+    patient = open_ledger(settings, patient=True)
+    connections = patient.client.connection_pool.connection_class
+    read, lost = connections.read_response, []
+
+    def deaf(connection: object, *arguments: Any, **options: Any) -> object:
+        answer = read(connection, *arguments, **options)
+        if isinstance(answer, list) and answer[0] in (b"run", b"exhausted") and answer[0] not in lost:
+            lost.append(answer[0])
+            raise redis.ConnectionError
+        return answer
+
+    monkeypatch.setattr(connections, "read_response", deaf)
+    patient.max_attempts = 1
+    assert patient.begin(JOB, 1, redelivered=False) == ("run", 1, ())
+    assert patient.begin(JOB, 1, redelivered=False).verdict == "busy", "another message of the page"
+    patient.lose(JOB, 1, "WorkerLost")
+    assert patient.begin(JOB, 1, redelivered=False) == ("exhausted", 1, ("WorkerLost",))
+    assert lost == [b"run", b"exhausted"]
 
 
 def test_tries_end_after_max_attempts_with_their_reasons(job: Ledger) -> None:

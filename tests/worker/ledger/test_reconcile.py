@@ -84,6 +84,63 @@ def test_a_cancelled_job_leaves_the_queue(ledger: Ledger, settings: Settings, pa
     assert queue.queued_ids(ledger.client) == {"other:0"}
 
 
+def dead_process() -> str:
+    """One of this machine that is gone."""
+    gone = subprocess.Popen(["sleep", "60"])
+    name = identity(gone.pid)
+    gone.kill()
+    gone.wait()
+    return name
+
+
+def hold(ledger: Ledger, tag: str, index: int, holder: str) -> None:
+    """As a worker's main process notes a message that it took (celery_ext/channel.py)."""
+    message = queue.held_by({"headers": {"id": f"{JOB}:{index}"}}, holder)
+    ledger.client.hset(queue.UNACKED, tag, json.dumps([message, "", queue.IMAGE_QUEUE]))
+    ledger.client.zadd(queue.UNACKED_INDEX, {tag: time.time()})
+
+
+def test_what_was_taken_and_not_begun_is_given_back_at_once(
+    ledger: Ledger, settings: Settings, pages: list[ImageTask]
+) -> None:
+    """Nobody has a lease on it: before, whoever looked waited for 30 s, the time that a worker may take to begin."""
+    app = app_for(settings)
+    hold(ledger, "dead", 0, dead_process())
+    hold(ledger, "mine", 1, identity())
+    hold(ledger, "elsewhere", 2, "another-boot:1:1:1")
+    assert reconcile.hand_back(app, ledger, {"mine"}) == 1
+    assert queue.queued_ids(ledger.client) == {"job:0"}
+    assert {message.tag for message in queue.in_hand(ledger.client)} == {"mine", "elsewhere"}, "or it would come twice"
+    # Its connection is lost, and the child did not begin: Celery forgets what it had taken.
+    assert reconcile.hand_back(app, ledger, set()) == 1
+    assert queue.queued_ids(ledger.client) == {"job:0", "job:1"}
+    assert reconcile.hand_back(app, ledger, set()) == 0
+
+
+def test_a_page_that_its_child_did_begin_stays_its_own(
+    ledger: Ledger, settings: Settings, pages: list[ImageTask]
+) -> None:
+    """Celery forgot the message with the connection; the child runs the page all the same, and will renew its lease
+    now that a broker is back that was away for longer."""
+    ledger.holder = identity()
+    ledger.begin(JOB, 0, redelivered=False)
+    ledger.expire_leases(JOB)
+    hold(ledger, "forgotten", 0, identity())
+    assert reconcile.hand_back(app_for(settings), ledger, set()) == 0
+    assert queue.queued_ids(ledger.client) == set()
+
+
+def test_a_dead_main_process_holds_a_running_page_once(
+    ledger: Ledger, settings: Settings, pages: list[ImageTask]
+) -> None:
+    """It is found by its message and by its holder, and sent again once."""
+    ledger.holder = dead_process()
+    ledger.begin(JOB, 0, redelivered=False)
+    hold(ledger, "dead", 0, ledger.holder)
+    assert reconcile.hand_back(app_for(settings), ledger) == 1
+    assert ledger.client.llen(queue.IMAGE_QUEUE) == 1
+
+
 def test_a_dead_main_process_of_this_machine_gives_its_page_back_at_once(
     ledger: Ledger, settings: Settings, pages: list[ImageTask]
 ) -> None:
