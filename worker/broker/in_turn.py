@@ -23,9 +23,11 @@ from worker.broker.urgent import MARKED, MOST_LOOKED_AT, producer_over
 _PUT_LUA = """
 local key, new, most, urgent, mine = KEYS[1], ARGV[1], tonumber(ARGV[2]), ARGV[3], ARGV[4]
 local length = redis.call('LLEN', key)
-local all, skipped, place = {}, 0, nil
+local all, skipped, place, strange = {}, 0, nil, false
 local function look(from, to)
   for _, raw in ipairs(redis.call('LRANGE', key, from, to)) do
+    strange = strange or #raw > 65536  -- of a stranger: ours have 2 KB; moving 190 of 1 MB took Redis to 1.4 GB
+    if strange then return end
     all[#all + 1] = raw
     if string.find(raw, mine, 1, true) then
       place = #all
@@ -33,10 +35,14 @@ local function look(from, to)
     end
   end
 end
-while not place and #all < math.min(length, most) do look(#all, #all + 31) end
-if not place and length > #all then
+while not place and not strange and #all < math.min(length, most) do look(#all, #all + 31) end
+if not place and not strange and length > #all then
   skipped, all = math.max(0, length - most), {}
   look(skipped, -1)
+end
+if strange then
+  redis.call('LPUSH', key, new)
+  return
 end
 place = place or #all + 1
 local seen = {}

@@ -163,7 +163,9 @@ def why_not_alive(
     mine = {
         name: note
         for name, note in workers(client).items()
-        if name.startswith(prefix) and (pid := number_in(name.removeprefix(prefix).encode())) and is_worker(pid)
+        if name.startswith(prefix)
+        and (pid := number_in(name.removeprefix(prefix).encode()))
+        and is_worker(pid)
         # A process has one name: under another ("09351") a stranger's note would never be mended by the worker's own.
         and name == f"{prefix}{pid}"
     }
