@@ -291,6 +291,7 @@ def labelstudio_prediction(
     record: ImageRecord, *, from_name: str = "label", to_name: str = "image", label: str = "Text"
 ) -> dict[str, Any]:
     """A page's boxes as polygons, for the tag ``from_name`` over the picture ``to_name``."""
+    width, height = max(1, record.width), max(1, record.height)  # a forged record may say 0
 
     def region(number: int, box: BoxRecord) -> dict[str, Any]:
         return {
@@ -303,9 +304,7 @@ def labelstudio_prediction(
             "image_rotation": 0,
             "score": round(box.score, 4),
             "value": {  # percent of the page's width and height
-                "points": [
-                    [round(x * 100 / record.width, 4), round(y * 100 / record.height, 4)] for x, y in box.outline
-                ],
+                "points": [[round(x * 100 / width, 4), round(y * 100 / height, 4)] for x, y in box.outline],
                 "closed": True,
                 "polygonlabels": [label],
             },

@@ -67,7 +67,8 @@ def write_new(folder: Path, record: ImageRecord, paged: bool, ending: str, text:
 
 def _split(name: str) -> tuple[str, str]:
     path = PurePosixPath(name)
-    return path.stem, path.suffix
+    # "..x" has the stem ".", which is a folder; only a forged record is called so.
+    return path.stem if path.stem != "." else "_", path.suffix
 
 
 def _shorten(part: str) -> str:

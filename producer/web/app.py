@@ -179,7 +179,8 @@ def make_app(service: Service, *, is_private: bool = False) -> ASGIApp:
             await asyncio.sleep(EXPIRE_EVERY_S)
             try:
                 await run_in_threadpool(service.expire, time.time())
-            except (redis.RedisError, OSError) as error:
+            # Problem: a visitor deleted one of them meanwhile.
+            except (redis.RedisError, OSError, Problem) as error:
                 logger.warning("old jobs stay for now: %s", error)
 
     app = Starlette(

@@ -32,6 +32,7 @@ def test_names_stay_inside_and_fit(image: str, page: int, paged: bool, suffix: b
         ("new\nline.jpg", {}, "new_line"),
         ("a.zip/c.jpg", {}, "a.zip/c"),
         ("..", {}, "_"),
+        ("..x", {}, "_"),
     ],
 )
 def test_names(image: str, options: dict[str, bool], expected: str) -> None:
