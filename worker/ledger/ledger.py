@@ -49,7 +49,7 @@ from worker.broker.damaged_keys import replies
 from worker.errors import WorkerError
 from worker.ledger import scripts
 from worker.ledger.answers import Begin, JobStatus
-from worker.messages import ImageTask, encode
+from worker.messages import JOB_NAME, ImageTask, encode
 from worker.redis_keys import JOBS_KEY, JobKeys, number_in
 from worker.settings import LEASE_S
 
@@ -299,7 +299,7 @@ class Ledger:
         found = []
         for names in chunked(self.client.zrange(JOBS_KEY, -newest, -1)):
             pipe = self.client.pipeline(transaction=False)
-            jobs = [name.decode(errors="replace") for name in names]
+            jobs = [name for raw in names if JOB_NAME.match(name := raw.decode(errors="replace"))]  # others are forged
             for job in jobs:
                 pipe.exists(JobKeys.of(job).job)
             found += [job for job, lives in zip(jobs, pipe.execute(), strict=True) if lives]

@@ -71,10 +71,24 @@ local function leave_flight(index)
   call('ZREM', KEYS[6], index)
   drop_blob(index)
 end
+-- Those of pages that are queued or running. Their numbers come from the states, a MB at a time: the names in `blobs`
+-- may be a stranger's, and 188 MB of them in one reply took Redis above the limit where it is killed.
+local function keep_blobs()
+  local from, left = 0, 20000
+  repeat
+    local chunk = redis.call('GETRANGE', KEYS[2], from, from + 1048575)
+    local at = string.find(chunk, '[qr]')
+    while at and left > 0 do
+      redis.call('EXPIRE', blob(string.format('%.0f', from + at - 1)), TTL)
+      at, left = string.find(chunk, '[qr]', at + 1), left - 1
+    end
+    from = from + #chunk
+  until #chunk < 1048576 or left == 0
+end
 -- Every key of the job lives TTL seconds from now, and the index of jobs names it.
 local function keep()
   for _, key in ipairs(KEYS) do redis.call('EXPIRE', key, TTL) end
-  for _, index in ipairs(call('HKEYS', KEYS[8])) do redis.call('EXPIRE', blob(index), TTL) end
+  if call('HLEN', KEYS[8]) > 0 then keep_blobs() end
   call('ZADD', 'ocrfleet:jobs', 'NX', text(math.floor(number('created_ms', NOW) / 1000)), NAME)
   if redis.call('TTL', 'ocrfleet:jobs') < TTL then redis.call('EXPIRE', 'ocrfleet:jobs', TTL) end
 end

@@ -309,20 +309,6 @@ def test_a_stream_that_is_at_its_end_costs_no_record(ledger: Ledger, client: red
     assert record_dead_letter(ledger, failed_record(ImageTask(job="job", index=0, image="a", uri=""), "Internal", "x"))
 
 
-def test_such_a_stream_is_not_copied_whole(ledger: Ledger, client: redis.Redis) -> None:
-    """Before: 188 MB in it, and each record took Redis to 684 MB, where it was killed, for ever."""
-    ledger.create("job", 1, {})
-    ledger.feed([ImageTask(job="job", index=0, image="a", uri="file:///a")])
-    ledger.begin("job", 0, redelivered=False)
-    results = JobKeys.of("job").results
-    client.xadd(results, {"record": b"waits"})
-    for _ in range(10):
-        client.xadd(results, {"x": b"x" * 1_000_000})
-    client.xadd(results, {"x": "y"}, id="18446744073709551615-18446744073709551615")
-    assert ledger.finish("job", 0, ok=True, record=b"0")
-    assert [fields.get(b"record") for _, fields in client.xrange(results)] == [b"waits", None, b"0"]
-
-
 def test_a_blob_that_no_producer_sends_fills_no_disk(client: redis.Redis, tmp_path: Path) -> None:
     """Before: as much as Redis holds, and a worker whose spool was full by it gave its pages to others."""
     client.setrange("ocrfleet:blob:job:0", MAX_BLOB_BYTES, "x")
