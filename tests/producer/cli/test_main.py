@@ -86,7 +86,7 @@ def test_exit_codes() -> None:
     assert {name for name, code in codes.items() if code == ExitCode.INTERRUPTED} == {"JobInterruptedError"}
     usage = {"ProducerError", "FolderBusyError", "AlreadyCollectingError", "OtherJobError", "ManifestError"}
     usage |= {"NoEmbeddedServerError", "LocalFleetError", "CannotSendError", "CannotCountError", "BrokenArchiveError"}
-    usage |= {"MissingPagesError", "TooManyPagesError", "WebhookSettingsError", "NoListError"}
+    usage |= {"MissingPagesError", "TooManyPagesError", "LineTooLongError", "WebhookSettingsError", "NoListError"}
     usage |= {"ShrinkerLostError", "CannotShrinkError", "UnknownFormatError", "DamagedFolderError"}
     usage |= {"CannotSendResultsError", "NoPdfLibraryError", "PageNotInPdfError"}
     usage |= {"ClientError", "WebMissingError", "WebSettingsError", "LostTwiceError", "QuotaUsedError"}

@@ -27,7 +27,9 @@ def test_the_list_of_jobs_tells_neither() -> None:
     """Before: 16 uploads of 0.9 MB, and each GET of the list had 14 to 37 MB; 60 at once took 861 MB."""
     status = {"job": "one", "skipped": {"a.txt": "no image"}, "warnings": ["w"], "state": "open"}
     store = SimpleNamespace(names=lambda: ["one"], has=lambda _: True)
-    service = SimpleNamespace(store=store, status=lambda _: dict(status), ledger=SimpleNamespace(jobs=list))
+    service = SimpleNamespace(
+        store=store, status=lambda _: dict(status), ledger=SimpleNamespace(jobs=lambda newest: [])
+    )
     (row,) = Service.jobs(service, 10)  # type: ignore[arg-type]
     assert row == {"job": "one", "state": "open", "skipped": {}, "warnings": []}
     assert WebJob(created=0.0).skipped == {}
