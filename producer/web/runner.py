@@ -82,9 +82,12 @@ class PoliteFeeder(Feeder):
     """Feeds when no other job does: up to 4 MB of pages are in memory while they go to Redis."""
 
     turn: threading.Lock
+    growth: Growth
 
     def step(self) -> int:
         """See Feeder; 0 too while it is another job's turn."""
+        # One picture somebody waits for; 3,000 pages of one file, found now or later, would keep all others waiting.
+        self._urgent = self._urgent and self.growth.total <= 1
         if not self.turn.acquire(blocking=False):
             return 0
         try:
@@ -278,10 +281,9 @@ class Runner:
                     uploader=uploader,
                     epoch=epoch,
                     again=again,
-                    # One picture somebody waits for; 3,000 pages of one file would keep all other jobs waiting.
-                    urgent=job.quick and growth.total <= 1,
+                    urgent=job.quick,
                 )
-                feeder.turn = self._feeding
+                feeder.turn, feeder.growth = self._feeding, growth
                 status = JobLoop(
                     self._app, self._ledger, name, running.progress, feeder, collector, on_tick=look_up, growth=growth
                 ).run()

@@ -4,16 +4,23 @@ from __future__ import annotations
 
 import io
 import json
+import threading
 from pathlib import Path
+from types import SimpleNamespace
 
 import redis
 
+from producer.job.feed import Feeder
+from producer.job.manifest import ManifestLine
+from producer.web.runner import PoliteFeeder
 from tests.pictures import text_image
 from tests.processes import wait_until
 from tests.web_service import Served
-from worker.app import IMAGE_QUEUE
+from worker.app import IMAGE_QUEUE, app_for
 from worker.broker.queue import depth
+from worker.ledger import Ledger
 from worker.messages import split_task_id
+from worker.settings import Settings
 
 
 def job_of(raw: bytes) -> str:
@@ -42,3 +49,20 @@ def test_pages_of_one_file_do_not_keep_all_others_waiting(
         assert waiting == [True, True, True, False], "workers take from the end"
     finally:
         assert served.stop() == 0
+
+
+def test_pages_found_later_are_not_urgent_either(settings: Settings, ledger: Ledger) -> None:
+    """Before: a PDF that could not be counted in time was one page, which was urgent, and so were its other 2,999."""
+    app, growth = app_for(settings), SimpleNamespace(total=1)
+    for name, pages in (("quick", 3), ("others", 5)):
+        ledger.create(name, pages, {})
+    lines = [ManifestLine(index, f"{index}.jpg", "file:///a.jpg", 0) for index in range(5)]
+    quick = PoliteFeeder(app, ledger, "quick", lines[:1], urgent=True)
+    quick.turn, quick.growth = threading.Lock(), growth  # type: ignore[assignment]
+    assert quick.step() == 1
+    assert Feeder(app, ledger, "others", lines).step() == 5
+    growth.total = 3
+    quick.go_on(lines[1:3])
+    assert quick.step() == 2
+    order = [job_of(raw) for raw in reversed(ledger.client.lrange(IMAGE_QUEUE, 0, -1))]
+    assert order[:2] == ["quick", "others"] and order.count("quick") == 3, order
