@@ -11,4 +11,4 @@ def no_links(path: str, flags: int) -> int:
     Raises:
         OSError: ELOOP, with the path: it is a link.
     """
-    return os.open(path, flags | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    return os.open(path, flags | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)

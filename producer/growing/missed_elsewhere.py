@@ -21,6 +21,7 @@ from producer.job.collect import Collector
 from producer.job.manifest import ManifestIndex, ManifestLine, write_lines
 from producer.job.results_file import read_lines, truncate_torn_line
 from producer.job.upload import refuse
+from producer.no_links import no_links
 from worker.ledger.ledger import JobStatus, Ledger
 from worker.messages import ImageTask
 from worker.redis_keys import JobKeys
@@ -149,7 +150,7 @@ def take_over(manifest: Path, ledger: Ledger, job: str) -> int:
     if not told or not manifest.is_file():
         return 0
     truncate_torn_line(manifest)
-    with ManifestIndex(manifest) as index, manifest.open("ab") as stream:
+    with ManifestIndex(manifest) as index, open(manifest, "ab", opener=no_links) as stream:
         count = write_lines(stream, _taken_over(told, index))
         stream.flush()
         os.fsync(stream.fileno())

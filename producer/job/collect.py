@@ -29,6 +29,7 @@ from producer.job.collector_lock import AlreadyCollectingError, FileLock, JobLoc
 from producer.job.growth import Growth
 from producer.job.results_file import Line, decode_line, keep_last_records, read_lines, truncate_torn_line
 from producer.job.results_owner import ResultsOwner, check_name, claim
+from producer.no_links import no_links
 from worker.broker.short_replies import TooLong, that_fit
 from worker.ledger.ledger import JobReplacedError, Ledger
 from worker.messages import MOST_RECORD_BYTES
@@ -115,7 +116,7 @@ class Collector:
             if self.results.exists():
                 truncate_torn_line(self.results)
                 self._read_what_is_there()
-            self._file = self.results.open("ab", buffering=0)
+            self._file = open(self.results, "ab", buffering=0, opener=no_links)  # closed by `close`
         except BaseException:
             self._release_lock(failed=True)
             raise
@@ -291,7 +292,7 @@ class Collector:
 
     def _refuse(self, entry: bytes, raw: bytes, reason: str) -> None:
         self.refused += 1
-        with self.quarantine.open("ab") as file:
+        with open(self.quarantine, "ab", opener=no_links) as file:
             if file.tell() < QUARANTINE_BYTES:
                 text = raw[:REFUSED_BYTES].decode(errors="backslashreplace")
                 file.write(msgspec.json.encode({"entry": entry.decode(), "reason": reason, "raw": text}) + b"\n")

@@ -25,6 +25,7 @@ from producer.bounds import MOST_PAGES_OF_A_FILE, MOST_PAGES_OF_A_JOB
 from producer.errors import NO_MORE
 from producer.job.job_epoch import refuse_if_inherited
 from producer.job.manifest import Check, ManifestIndex, ManifestLine, write_lines
+from producer.no_links import no_links
 from producer.sources.found_page import Problem
 from producer.sources.page_count import kind_of_file, more_than_taken
 from worker.storage.files import path_of
@@ -109,7 +110,7 @@ class Growth:
         if self._noted:
             if self._heir is not None:
                 refuse_if_inherited(self._ledger, self._job, self._heir)
-            with self._manifest.open("ab") as stream:
+            with open(self._manifest, "ab", opener=no_links) as stream:
                 added = write_lines(stream, self._new(), self._check)
                 stream.flush()
                 os.fsync(stream.fileno())

@@ -13,6 +13,7 @@ from detector.atomic import atomic_write
 from detector.errors import first_line
 from detector.record import UNREADABLE
 from producer.errors import ProducerError
+from producer.no_links import no_links
 from worker.messages import ErrorRecord, ImageRecord, Seconds
 
 
@@ -120,7 +121,7 @@ def iter_records(path: Path, damaged: Callable[[int], None] = lambda line: None)
 
 def truncate_torn_line(path: Path, block: int = 1 << 16) -> int:
     """Cuts off what follows the last newline, so that appending begins a new line. Returns the bytes cut."""
-    with path.open("r+b") as stream:
+    with open(path, "r+b", opener=no_links) as stream:
         size = end = stream.seek(0, 2)
         while end > 0:
             start = max(0, end - block)

@@ -71,14 +71,14 @@ local index = ARGV[3]
 local state = state_of(index)
 if state ~= 'q' and state ~= 'r' then return {'done', 0, ''} end
 -- Whose answer was lost with the connection asks again, and must not be told that it is busy itself.
-local again = string.match(call('HGET', KEYS[9], index .. ':call') or '', '^(%a+) ' .. ARGV[8] .. '$')
+local again = string.match(field_of(KEYS[9], index .. ':call') or '', '^(%a+) ' .. ARGV[8] .. '$')
 if ARGV[6] == '0' and not again then
   local lease = call('ZSCORE', KEYS[6], index)
   if lease and tonumber(lease) > NOW then return {'busy', 0, ''} end
 end
-local tried = tonumber(call('HGET', KEYS[4], index) or '') or 0
+local tried = tonumber(field_of(KEYS[4], index) or '') or 0
 if not (tried >= 0 and tried < 1e15) then tried = 0 end
-local losses = call('HGET', KEYS[5], index) or ''
+local losses = field_of(KEYS[5], index) or ''
 set_state(index, 'r')
 call('ZADD', KEYS[6], NOW + tonumber(ARGV[4]), index)
 redis.call('EXPIRE', KEYS[6], TTL)
@@ -151,7 +151,7 @@ LOSE = (
     _STATE
     + """
 if is_other() or state_of(ARGV[3]) ~= 'r' then return 0 end
-local losses = call('HGET', KEYS[5], ARGV[3])
+local losses = field_of(KEYS[5], ARGV[3])
 redis.call('HSET', KEYS[5], ARGV[3], losses and (losses .. ',' .. ARGV[4]) or ARGV[4])
 redis.call('EXPIRE', KEYS[5], TTL)
 call('ZREM', KEYS[6], ARGV[3])
@@ -170,13 +170,13 @@ local index = ARGV[3]
 local state = state_of(index)
 local lease = call('ZSCORE', KEYS[6], index)
 if state == 'r' then
-  local dead = ARGV[4] ~= '' and call('HGET', KEYS[9], index) == ARGV[4]
+  local dead = ARGV[4] ~= '' and field_of(KEYS[9], index) == ARGV[4]
   if lease and tonumber(lease) > NOW and not dead then return false end
 elseif state ~= 'q' then
   redis.call('ZREM', KEYS[6], index)  -- nobody's: enough of them would hide those that have lapsed
   return false
 end
-local entry = call('HGET', KEYS[3], index)
+local entry = field_of(KEYS[3], index)
 if not entry then
   redis.call('ZREM', KEYS[6], index)
   -- Its worker is gone, and somebody dropped its task: its producer, or `resume`, feeds it again.

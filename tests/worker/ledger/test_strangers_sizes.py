@@ -45,3 +45,13 @@ def test_a_forged_name_is_no_job(ledger: Ledger, client: redis.Redis) -> None:
         client.hset(f"ocrfleet:job:{name}", "state", "open")
         client.zadd(JOBS_KEY, {name: 1e12})
     assert ledger.jobs() == ["job"]
+
+
+def test_a_task_of_a_strangers_size_is_not_sent(ledger: Ledger, client: redis.Redis) -> None:
+    """Before: one of 90 MB, and each honest look took Redis to 656 MB, where it is killed, again and again."""
+    ledger.create("job", 2, {})
+    ledger.feed([ImageTask(job="job", index=index, image="a", uri="file:///a") for index in range(2)])
+    client.hset(JobKeys.of("job").tasks, "0", b"x" * 100_000)
+    assert ledger.reclaim("job", 0) is None
+    assert ledger.reclaim("job", 1) is not None
+    assert not client.hexists(JobKeys.of("job").tasks, "0")
