@@ -36,6 +36,11 @@ def is_gone(other: str) -> bool:
         return False
 
 
+def running_processes() -> list[int]:
+    """Ids of the processes that this one may see."""
+    return [int(entry.name) for entry in PROC.iterdir() if entry.name.isdigit()]
+
+
 def is_main(pid: int) -> bool:
     """Whether this is a running process of this machine that is a worker's main process, and not one of its children.
 

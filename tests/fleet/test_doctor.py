@@ -7,6 +7,7 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from detector.machine import Machine
@@ -23,6 +24,7 @@ from worker.ops.doctor import (
     judge_model,
     judge_safety,
 )
+from worker.redis_keys import WORKERS_KEY
 from worker.settings import Settings
 
 NOW = 1_000_000.0
@@ -153,7 +155,10 @@ def test_liveness_is_progress(ledger: Ledger) -> None:
     note = worker_registry.WorkerNote(at=now, started=now - 1000, version="1", profile="low", temp_bytes=0)
     worker_registry.note_worker(client, "me:1", note)
     worker_registry.note_worker(client, "me:01", gone)  # a stranger's note of the same process
+    client.hset(WORKERS_KEY, mapping=dict.fromkeys(map(str, range(70_000)), "1"))  # more than a reply keeps
+    client.hset(WORKERS_KEY, "n" * 40_000, msgspec.json.encode(note))
     assert reason(0) is None, "nothing to do is no fault"
+    assert max(map(len, worker_registry.workers(client)), default=0) < 300
     assert "finished no image" in (reason(5) or "")
     worker_registry.note_image(client, "me:1", worker_registry.ImageNote(now - 50, 180.0, "sha"))
     assert reason(5) is None

@@ -20,8 +20,8 @@ import redis
 
 from detector.record import UNREADABLE
 from worker.broker.clock import redis_now
-from worker.process_identity import is_main
-from worker.redis_keys import IMAGES_KEY, WORKERS_KEY, number_in
+from worker.process_identity import is_main, running_processes
+from worker.redis_keys import IMAGES_KEY, WORKERS_KEY
 
 logger = logging.getLogger(__name__)
 BEAT_S = 15
@@ -29,6 +29,7 @@ IMAGE_NOTE_S = 5
 # A machine that vanished is shown as gone for this long, then forgotten.
 FORGET_S = 24 * 3600
 GONE_S = 4 * BEAT_S
+MOST_NAME = 300  # bytes: a host's name has 253
 
 
 class WorkerNote(msgspec.Struct, frozen=True):
@@ -128,6 +129,9 @@ def _notes(client: redis.Redis, key: str, kind: type[Note]) -> dict[str, Note]:
     notes: dict[str, Note] = {}
     unreadable = 0
     for name, data in client.hgetall(key).items():
+        if len(name) > MOST_NAME:  # a hundred of 40 KB took the exporter a GB
+            unreadable += 1
+            continue
         try:
             notes[name.decode()] = msgspec.json.decode(data, type=kind)
         except UNREADABLE as error:
@@ -137,6 +141,16 @@ def _notes(client: redis.Redis, key: str, kind: type[Note]) -> dict[str, Note]:
     if unreadable > 3:
         logger.warning("%s: %d notes cannot be read", key, unreadable)
     return notes
+
+
+def _note(client: redis.Redis, key: str, name: str, kind: type[Note]) -> Note | None:
+    """One worker's note; None if there is none that can be read."""
+    data = client.hget(key, name)
+    try:
+        return None if data is None else msgspec.json.decode(data, type=kind)
+    except UNREADABLE as error:
+        logger.warning("%s: the note of %.100r cannot be read (%s)", key, name, error)
+        return None
 
 
 def why_not_alive(
@@ -156,26 +170,18 @@ def why_not_alive(
         host: name of the machine; this one by default.
         is_worker: whether a process of this machine is a worker's main process.
     """
-    prefix = f"{host or socket.gethostname()}:"
-    now = redis_now(client)
-    # A note outlives a process that was killed, and cheap machines share host names: only running processes count. Only
-    # workers' too: one note of a stranger on process 1 had each probe restart the workers of a machine, for good.
-    mine = {
-        name: note
-        for name, note in workers(client).items()
-        if name.startswith(prefix)
-        and (pid := number_in(name.removeprefix(prefix).encode()))
-        and is_worker(pid)
-        # A process has one name: under another ("09351") a stranger's note would never be mended by the worker's own.
-        and name == f"{prefix}{pid}"
-    }
+    now, here = redis_now(client), host or socket.gethostname()
+    # Asked for one by one: a note outlives a process that was killed, cheap machines share host names, and among
+    # 300,000 notes of a stranger those of workers would not be seen.
+    names = [f"{here}:{pid}" for pid in running_processes() if is_worker(pid)]
+    mine = {name: note for name in names if (note := _note(client, WORKERS_KEY, name, WorkerNote))}
     if not mine:
         return "no running worker of this machine has reported"
-    last = images(client)
     for name, note in mine.items():
         if now - note.at > GONE_S:
             return f"worker {name} has not reported for {now - note.at:.0f} s"
-        progress = max(note.started, last[name].at if name in last else 0)
+        image = _note(client, IMAGES_KEY, name, ImageNote)
+        progress = max(note.started, image.at if image else 0)
         if waiting and now - progress > patience_s:
             return f"worker {name} finished no image for {now - progress:.0f} s while {waiting} wait"
     return None
