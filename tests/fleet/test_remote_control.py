@@ -42,7 +42,7 @@ def test_a_worker_cannot_be_shut_down_or_grown(environment: dict[str, str], sett
         control.broadcast("revoke", arguments={"task_id": ["page:1", "page:2"]})
         wait_until(
             lambda: "page:2" in str(control.inspect(timeout=1.0, limit=1).revoked()),
-            seconds=20,
+            seconds=60,
             what="both to be taken",
         )
         assert main.memory_info().rss - before < 20 << 20, "what is revoked is remembered"
