@@ -10,6 +10,7 @@ from __future__ import annotations
 import mmap
 import multiprocessing
 import os
+import traceback
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -138,5 +139,5 @@ class CropWorkers:
         except KeyboardInterrupt:  # the trainer, which got it too, ends us
             return
         except BaseException:
+            traceback.print_exc()  # before the trainer hears of it, and ends us
             self._ready.put(None)
-            raise

@@ -164,7 +164,7 @@ def test_a_run_learns_saves_and_goes_on(pool: CropPool, tmp_path: Path) -> None:
     pair, said = students(pool), list[str]()
     before = {key: value.clone() for key, value in pair[0].weights().items()}
     steps = run_by_clock(pair, pool, 2, Clock(1.0), tmp_path, said.append)
-    assert steps[pair[0].name] >= 2 and steps[pair[1].name] == steps[pair[0].name] // 2
+    assert steps[pair[0].name] >= 1 and steps[pair[1].name] == steps[pair[0].name] // 2
     assert any(not torch.equal(before[key], value) for key, value in pair[0].weights().items())
     assert all(math.isfinite(value) for value in pair[0].means().values())
     again = students(pool)
