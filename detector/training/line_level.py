@@ -35,6 +35,7 @@ from detector.thresholds import Thresholds
 from detector.training.dataset import BatchSource
 from detector.training.recipe.checkpoint import checkpoint_step
 from detector.training.recipe.choose_thresholds import ValidationSet, choose_thresholds, count
+from detector.training.recipe.command import run_resumable
 from detector.training.recipe.data_mix import TEACHER, calibration_images, collect, counts, text_free_photos
 from detector.training.recipe.deciding import deciding_sets
 from detector.training.recipe.trend import Trend, make_trend
@@ -325,16 +326,12 @@ def main(words: list[str] | None = None) -> int:
     """Runs the recipe; returns the exit code."""
     options = parse(words)
     cv2.setNumThreads(1)
-    try:
+
+    def work() -> None:
         card = run_recipe(options, lambda line: print(line, flush=True))
-    except KeyboardInterrupt:
-        print(f"interrupted; the same command goes on (kept in {options.run})", file=sys.stderr)
-        return 130
-    except (DetectorError, OSError) as error:
-        print(error, file=sys.stderr)
-        return 2
-    print(f"done: {card} and the two files beside it; copy all three into detector/weights to ship them")
-    return 0
+        print(f"done: {card} and the two files beside it; copy all three into detector/weights to ship them")
+
+    return run_resumable(work, options.run)
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -292,21 +292,29 @@ def _keep_depthwise_in_fp32(network: nn.Module) -> None:
             module.__class__ = _FullPrecisionConv
 
 
-def _make_optimizer(config: TrainConfig, network: DBNet, hint: FeatureDistillation | None) -> torch.optim.Optimizer:
-    """Four groups: trunk and the rest (own rates), each with and without weight decay (biases, norms: none)."""
+def parameter_groups(
+    learned: Iterable[tuple[str, nn.Parameter]], trunk_lr: float, weight_decay: float
+) -> list[dict[str, Any]]:
+    """Four groups: trunk and the rest (own rates), each with and without weight decay (biases, norms: none).
+
+    Args:
+        learned: parameters with their names in the network.
+        trunk_lr: ``factor`` of the trunk's groups; that of the rest is 1.
+        weight_decay: of the groups with one.
+    """
     groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
-    learned = [*network.named_parameters(), *(hint.named_parameters("head") if hint else ())]
     for name, parameter in learned:
         trunk = not name.startswith(("fpn.", "head.", "thr."))
         groups.setdefault((trunk, parameter.ndim > 1), []).append(parameter)
-    params = [
-        {
-            "params": members,
-            "factor": config.trunk_lr if trunk else 1.0,
-            "weight_decay": config.weight_decay if decays else 0.0,
-        }
+    return [
+        {"params": members, "factor": trunk_lr if trunk else 1.0, "weight_decay": weight_decay if decays else 0.0}
         for (trunk, decays), members in groups.items()
     ]
+
+
+def _make_optimizer(config: TrainConfig, network: DBNet, hint: FeatureDistillation | None) -> torch.optim.Optimizer:
+    learned = [*network.named_parameters(), *(hint.named_parameters("head") if hint else ())]
+    params = parameter_groups(learned, config.trunk_lr, config.weight_decay)
     if config.optimizer == "sgd":
         return torch.optim.SGD(params, lr=config.lr, momentum=0.9)
     if config.optimizer == "adamw":

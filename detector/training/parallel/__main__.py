@@ -17,7 +17,6 @@ from pathlib import Path
 import cv2
 import torch
 
-from detector.errors import DetectorError
 from detector.models import weights_path
 from detector.network.build import read_state, save_half
 from detector.training.line_level import RECIPES, RecipeError, finish
@@ -25,6 +24,7 @@ from detector.training.parallel.clock import Clock, Say, restore, run_by_clock
 from detector.training.parallel.crop_pool import CropPool
 from detector.training.parallel.crop_workers import CropWorkers, hold
 from detector.training.parallel.student import Pace, Student
+from detector.training.recipe.command import run_resumable
 from detector.training.recipe.data_mix import collect, counts
 from detector.training.release import CardNotes, sources
 
@@ -47,8 +47,8 @@ def describe(name: str, origin: str, steps: int, options: argparse.Namespace) ->
     """The recipe in a few sentences, for the card."""
     pace = PACES[name]
     return (
-        f"From {origin}, {steps} steps of {options.batch} crops of {CROP} px: {options.minutes:g} minutes on a GPU, "
-        f"together with {len(options.model)} models in all; AdamW, peak rate {pace.lr:g} (trunk x{pace.trunk_lr:g}), "
+        f"From {origin}, {steps} steps of {options.batch} crops of {options.crop} px: {options.minutes:g} minutes on a "
+        f"GPU, with {len(options.model)} models in all; AdamW, peak rate {pace.lr:g} (trunk x{pace.trunk_lr:g}), "
         f"cosine fall to the end, EMA {EMA:g}, BatchNorm behind the trunk's convolutions while it learnt. Targets: "
         "line ground truth for td500, sroie and funsd (text that only the teacher sees at weight 0.3), the teacher's "
         "maps elsewhere, synthetic pages. The command: python -m detector.training.parallel; the log: "
@@ -62,7 +62,7 @@ def train(options: argparse.Namespace, say: Say) -> dict[str, int]:
     Raises:
         DetectorError: one line each.
     """
-    given = dict(pair for pair in options.init)
+    given = dict(options.init)
     states = {name: read_state(start_weights(name, given)) for name in options.model}
     groups = hold(collect(options.data, options.run, None, options.synthetic), options.workers)
     if not groups:
@@ -129,15 +129,7 @@ def main(words: list[str] | None = None) -> int:
     """Runs it; returns the exit code."""
     options = parse(words)
     cv2.setNumThreads(1)
-    try:
-        run_parallel(options, lambda line: print(line, flush=True))
-    except KeyboardInterrupt:
-        print(f"interrupted; the same command goes on (kept in {options.run})", file=sys.stderr)
-        return 130
-    except (DetectorError, OSError) as error:
-        print(error, file=sys.stderr)
-        return 2
-    return 0
+    return run_resumable(lambda: run_parallel(options, lambda line: print(line, flush=True)), options.run)
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from detector.network.build import network_from_state
 from detector.training.dataset import Batch
 from detector.training.losses import LossWeights, db_loss, sampled_bce
 from detector.training.parallel.norms import add_norms, folded_state
-from detector.training.trainer import revive_norms
+from detector.training.trainer import parameter_groups, revive_norms
 
 CLIP = 5.0  # largest gradient norm, as in the trainer
 DECAY = 1e-3  # of weights, not of biases and norms: with norms behind them their size means nothing
@@ -53,27 +53,14 @@ class Student:
         with torch.no_grad():
             self.network.train().logits(first)
         self.average = copy.deepcopy(self.network).eval().requires_grad_(False)
-        self._optimizer = torch.optim.AdamW(self._groups(), lr=pace.lr, betas=(0.9, 0.99), fused=device.type == "cuda")
+        groups = parameter_groups(self.network.named_parameters(), pace.trunk_lr, DECAY)
+        self._optimizer = torch.optim.AdamW(groups, lr=pace.lr, betas=(0.9, 0.99), fused=device.type == "cuda")
         averaged, current = self.average.state_dict(), self.network.state_dict()
         floats = [key for key, value in averaged.items() if value.is_floating_point()]
         self._averaged, self._current = [averaged[key] for key in floats], [current[key] for key in floats]
         self.steps = 0
         self._terms: dict[str, Tensor] = {}
         self._since = 0
-
-    def _groups(self) -> list[dict[str, Any]]:
-        groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
-        for name, parameter in self.network.named_parameters():
-            trunk = not name.startswith(("fpn.", "head.", "thr."))
-            groups.setdefault((trunk, parameter.ndim > 1), []).append(parameter)
-        return [
-            {
-                "params": members,
-                "factor": self._pace.trunk_lr if trunk else 1.0,
-                "weight_decay": DECAY if matrix else 0.0,
-            }
-            for (trunk, matrix), members in groups.items()
-        ]
 
     def step(self, batch: Batch, rate: float) -> None:
         """One step at ``rate`` times the peak rate; nothing waits for the device."""

@@ -1,0 +1,27 @@
+"""How the commands that train end: exit codes, and one line for what is no bug of ours."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from detector.errors import DetectorError
+
+
+def run_resumable(work: Callable[[], None], run: Path) -> int:
+    """Does the work; returns the exit code.
+
+    Args:
+        work: goes on where it stopped.
+        run: where its state is kept.
+    """
+    try:
+        work()
+    except KeyboardInterrupt:
+        print(f"interrupted; the same command goes on (kept in {run})", file=sys.stderr)
+        return 130
+    except (DetectorError, OSError) as error:
+        print(error, file=sys.stderr)
+        return 2
+    return 0
