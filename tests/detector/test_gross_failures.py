@@ -23,7 +23,6 @@ pytestmark = pytest.mark.slow  # whole pages through every shipped model: 12 s
 NOT_YET = {
     ("dbnet-mobilenet-v3-small", "fences"): "picket fences are taken for lines of text",
     ("dbnet-mobilenet-v3-small", "text-free"): "two grids of thin lines, of 18 drawn pictures, get a box",
-    ("dbnet-resnet18-slim", "fences"): "picket fences are taken for lines of text",
 }
 
 

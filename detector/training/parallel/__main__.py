@@ -23,6 +23,7 @@ from detector.training.line_level import RECIPES, RecipeError, finish
 from detector.training.parallel.clock import Clock, Say, restore, run_by_clock
 from detector.training.parallel.crop_pool import CropPool
 from detector.training.parallel.crop_workers import CropWorkers, hold
+from detector.training.parallel.mean import mean_of
 from detector.training.parallel.student import Pace, Student
 from detector.training.recipe.command import run_resumable
 from detector.training.recipe.data_mix import collect, counts
@@ -30,6 +31,8 @@ from detector.training.release import CardNotes, sources
 
 CROP = 512
 EMA = 0.9993
+NORM_BATCHES, NORM_CROPS = 40, 8
+"""From which the running statistics of a mean are estimated: the largest variances then move by 3 %."""
 PACES = {
     "dbnet-resnet18": Pace(1e-3, 0.5),
     "dbnet-resnet18-slim": Pace(1.2e-3, 0.7),
@@ -45,10 +48,11 @@ def start_weights(name: str, given: dict[str, Path]) -> Path:
 
 def describe(name: str, origin: str, steps: int, options: argparse.Namespace) -> str:
     """The recipe in a few sentences, for the card."""
-    pace = PACES[name]
+    pace, other = PACES[name], dict(options.mean_with).get(name)
+    mean = f"The mean with {other.name}. " if other else ""
     return (
-        f"From {origin}, {steps} steps of {options.batch} crops of {options.crop} px: {options.minutes:g} minutes on a "
-        f"GPU, with {len(options.model)} models in all; AdamW, peak rate {pace.lr:g} (trunk x{pace.trunk_lr:g}), "
+        f"{mean}From {origin}, {steps} steps of {options.batch} crops of {options.crop} px: {options.minutes:g} min "
+        f"on a GPU, with {len(options.model)} models in all; AdamW, peak rate {pace.lr:g} (trunk x{pace.trunk_lr:g}), "
         f"cosine fall to the end, EMA {EMA:g}, BatchNorm behind the trunk's convolutions while it learnt. Targets: "
         "line ground truth for td500, sroie and funsd (text that only the teacher sees at weight 0.3), the teacher's "
         "maps elsewhere, synthetic pages. The command: python -m detector.training.parallel; the log: "
@@ -76,8 +80,13 @@ def train(options: argparse.Namespace, say: Say) -> dict[str, int]:
         students = [Student(name, state, PACES[name], first, EMA, pool.paused()) for name, state in states.items()]
         clock = Clock(options.minutes * 60, restore(students, options.run))
         steps = run_by_clock(students, pool, options.batch, clock, options.run, say)
-    for student in students:
-        save_half(student.weights(), options.run / f"{student.name}.fp16.safetensors")
+        others = dict(options.mean_with)
+        for student in students:
+            weights = student.weights()
+            if student.name in others:
+                crops = (pool.batch(NORM_CROPS).image for _ in range(NORM_BATCHES))
+                weights = mean_of(weights, read_state(others[student.name]), crops)
+            save_half(weights, options.run / f"{student.name}.fp16.safetensors")
     return steps
 
 
@@ -113,6 +122,14 @@ def parse(words: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("run", type=Path, metavar="RUN")
     parser.add_argument("--model", choices=list(RECIPES), action="append", help="[dbnet-resnet18]; may be repeated")
     parser.add_argument("--init", type=name_and_file, action="append", default=[], metavar="NAME=FILE")
+    parser.add_argument(
+        "--mean-with",
+        type=name_and_file,
+        action="append",
+        default=[],
+        metavar="NAME=FILE",
+        help="save the mean with these",
+    )
     parser.add_argument("--minutes", type=float, default=10.0, help="of training [10]")
     parser.add_argument("--batch", type=int, default=32, help="crops a step [32]")
     parser.add_argument("--crop", type=int, default=CROP, help="pixels, a multiple of 32 [512]")

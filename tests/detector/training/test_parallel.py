@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from detector.errors import ModelError
 from detector.evaluation.annotations import read_split
 from detector.network.build import build_network, network_from_state
 from detector.network.dbnet import DBNet
@@ -26,6 +27,7 @@ from detector.training.parallel.__main__ import parse
 from detector.training.parallel.clock import Clock, restore, run_by_clock, save, takes_part
 from detector.training.parallel.crop_pool import CropPool
 from detector.training.parallel.crop_workers import CropWorkerError, CropWorkers, HeldGroup, hold
+from detector.training.parallel.mean import mean_of
 from detector.training.parallel.norms import ConvNorm, add_norms, folded_state
 from detector.training.parallel.student import Pace, Student
 from tests.detector.training.pages import make_pages
@@ -209,6 +211,19 @@ def test_a_run_of_other_models_is_refused(pool: CropPool, tmp_path: Path) -> Non
     save(pair, 0.5, tmp_path)
     with pytest.raises(Exception, match=r"clock\.pt: a run of other models"):
         restore(pair[:1], tmp_path)
+
+
+def test_the_mean_of_two_models_has_statistics_of_its_own() -> None:
+    one, crops = small_network().state_dict(), [torch.rand(2, 3, 64, 64) for _ in range(3)]
+    other = {key: value * 3 if value.is_floating_point() else value for key, value in one.items()}
+    mean = mean_of(one, other, crops)
+    key = "fpn.lat.0.weight" if "fpn.lat.0.weight" in mean else next(name for name in mean if name.endswith("weight"))
+    assert torch.allclose(mean[key], one[key] * 2)
+    running = [name for name in mean if name.endswith("running_mean")]
+    assert running and all(not torch.allclose(mean[name], one[name] * 2) for name in running)
+    assert all(torch.equal(value, mean_of(one, other, crops)[name]) for name, value in mean.items())
+    with pytest.raises(ModelError, match="different networks"):
+        mean_of(one, small_network("mobilenet_v3_small").state_dict(), crops)
 
 
 def test_the_command_line_names_models_once(tmp_path: Path) -> None:
