@@ -13,7 +13,7 @@ from collections.abc import Mapping
 
 from celery.utils.time import maybe_iso8601
 
-from worker.app import CLEANUP_TASK, RECONCILE_TASK
+from worker.app import CLEANUP_TASK, IMAGE_QUEUE, RECONCILE_TASK
 from worker.settings import settings
 
 # Celery's own headers (protocol 2) that are text or absent.
@@ -35,6 +35,20 @@ def wrong_shape(raw: object) -> str:
         return f"a {type(raw).__name__}, not an object"
     properties, headers = raw.get("properties"), raw.get("headers")
     return _wrong_properties(properties) or _wrong_headers(headers) or _wrong_body(raw, properties)
+
+
+def wrong_image(raw: object) -> str:
+    """Why this is no message of a page; empty if it is one. Lost, it is put back where it says that it goes."""
+    if reason := wrong_shape(raw):
+        return reason
+    assert isinstance(raw, dict)
+    delivery = raw["properties"]["delivery_info"]
+    return "" if is_to_images(delivery["exchange"], delivery["routing_key"]) else "it goes to another queue"
+
+
+def is_to_images(exchange: object, routing_key: object) -> bool:
+    """Whether a message goes to the queue of images."""
+    return exchange in ("", IMAGE_QUEUE) and routing_key == IMAGE_QUEUE
 
 
 def wrong_control(raw: object) -> str:
