@@ -14,14 +14,19 @@ from collections.abc import Callable
 from redis import Redis
 
 from worker.broker.urgent import MARKED, MOST_LOOKED_AT
+from worker.broker.whole import DROP_TOO_LARGE, MOST_QUEUED
 
 AHEAD_S = 5.0
-"""By so much time may urgent pages be ahead: a few pictures that somebody waits for do not wait for a page of others."""
+"""By so much time may urgent pages be ahead: a few pictures that somebody waits for wait for nobody else's page."""
 
 # KEYS 1: the queue.  ARGV: the message that was taken, the mark of urgent ones, how many are looked at. Returns the
 # first one from the end without the mark, in whose place the other one goes; false if there is none, or where one of a
-# stranger's size comes first. The first command only removes: a full Redis refuses a script before its first change.
-_SWAP_LUA = """
+# stranger's size comes first. The first command
+# only removes: a full Redis refuses a script before its first change.
+_SWAP_LUA = (
+    DROP_TOO_LARGE
+    + """
+if drop_too_large(KEYS[1], ARGV[4]) then return false end
 for place = 1, tonumber(ARGV[3]) do
   local raw = redis.call('LRANGE', KEYS[1], -place, -place)[1]
   if not raw or #raw > 65536 then return false end
@@ -33,6 +38,7 @@ for place = 1, tonumber(ARGV[3]) do
 end
 return false
 """
+)
 
 
 class Turns:
@@ -85,5 +91,7 @@ def swap(client: Redis, queue: str, message: bytes) -> bytes | None:
     Raises:
         redis.RedisError: no answer; the message may be back.
     """
-    found: bytes | None = client.register_script(_SWAP_LUA)(keys=[queue], args=[message, MARKED, MOST_LOOKED_AT])
+    found: bytes | None = client.register_script(_SWAP_LUA)(
+        keys=[queue], args=[message, MARKED, MOST_LOOKED_AT, MOST_QUEUED]
+    )
     return found

@@ -293,6 +293,8 @@ return 1
 
 # ARGV: total.  A job that has more pages than were counted is not finished yet.
 GROW = """
+local size = redis.pcall('HSTRLEN', KEYS[1], 'total')
+if type(size) == 'number' and size > 20 then return 0 end  -- none of ours
 local total = tonumber(redis.call('HGET', KEYS[1], 'total') or '')
 if not total or total < 0 or total >= tonumber(ARGV[1]) then return 0 end
 redis.call('HSET', KEYS[1], 'total', ARGV[1])

@@ -5,8 +5,9 @@ from __future__ import annotations
 import time
 
 from worker.broker.damaged_keys import replies
+from worker.ledger.job_names import job_names
 from worker.ledger.ledger import Ledger
-from worker.redis_keys import JOBS_KEY, JobKeys
+from worker.redis_keys import JobKeys
 
 LOOK_EVERY_S = 1.0
 # Of the index of jobs; more than that share nothing among them.
@@ -33,7 +34,7 @@ class Share:
         now = time.monotonic()
         if now - self._looked_at >= LOOK_EVERY_S:
             self._looked_at = now
-            names = [name.decode(errors="replace") for name in self._ledger.client.zrange(JOBS_KEY, -MOST_SHARING, -1)]
+            names = job_names(self._ledger.client, -MOST_SHARING)
             pipe = self._ledger.client.pipeline(transaction=False)
             for name in names:
                 if name != self._job:
