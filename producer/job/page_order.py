@@ -11,13 +11,15 @@ from typing import Annotated
 
 import msgspec
 
+from detector.record import UNREADABLE
+from producer.bounds import MOST_PAGES_OF_A_JOB
 from worker.messages import ImageRecord
 
 _NONE = (1 << 64) - 1
 
 
 class _Index(msgspec.Struct, frozen=True):
-    index: Annotated[int, msgspec.Meta(ge=0, lt=1_000_000_000)]
+    index: Annotated[int, msgspec.Meta(ge=0, lt=MOST_PAGES_OF_A_JOB)]
 
 
 class PageOrder:
@@ -36,7 +38,7 @@ class PageOrder:
         with results.open("rb") as stream:
             for line in stream:
                 if line.endswith(b"\n"):
-                    with suppress(msgspec.MsgspecError, UnicodeDecodeError):
+                    with suppress(*UNREADABLE):
                         self._put(decode(line).index, place)
                 place += len(line)
 
@@ -54,7 +56,7 @@ class PageOrder:
                     stream.seek(place)
                     try:
                         yield decoder.decode(stream.readline())
-                    except (msgspec.MsgspecError, UnicodeDecodeError):
+                    except UNREADABLE:
                         continue
 
     def documents(self) -> Iterator[Iterator[ImageRecord]]:

@@ -70,6 +70,11 @@ def read_lines(results: Path) -> Iterator[tuple[bytes, Line | None]]:
                 yield raw, None
 
 
+def failed_lines(results: Path) -> Iterator[tuple[Line, ErrorRecord]]:
+    """The failed pages of a file, without their boxes: a stranger's record may have 60 MB of those."""
+    return ((line, line.error) for _, line in read_lines(results) if line is not None and line.error is not None)
+
+
 def counts_of(results: Path) -> dict[str, int]:
     """How many records a file holds, by status: ``total``, ``ok``, ``failed``; ``total`` alone if there is no file."""
     try:

@@ -23,7 +23,7 @@ from producer.output.documents import NEED_IMAGES
 from producer.web.bounds.upload_places import UploadPlaces
 from producer.web.openapi import document
 from producer.web.problem import Problem
-from producer.web.results import ALL_FORMATS, JSONL, converted_response, lines_response
+from producer.web.results import ALL_FORMATS, JSONL, converted_response, lines_response, without_folder
 from producer.web.service import Service
 from producer.web.store import WebJob
 from producer.web.upload import Intake
@@ -126,21 +126,20 @@ async def detect(request: Request) -> Response:
         raise Problem(422, job.reason, "send another file")
     if job.state != "done":
         return _accepted(request, name, await run_in_threadpool(service.status, name))
-    records = await run_in_threadpool(_first_records, service.store.folder(name).results)
-    if len(records) != 1:  # a PDF or TIFF of several pages
+    record = await run_in_threadpool(only_record, service.store.folder(name).results)
+    if record is None:  # a PDF or TIFF of several pages
         return _accepted(request, name, await run_in_threadpool(service.status, name))
-    return JSONResponse(records[0], background=BackgroundTask(service.delete, name))
+    return Response(record, media_type="application/json", background=BackgroundTask(service.delete, name))
 
 
-def _first_records(results: Path) -> list[dict[str, Any]]:
+def only_record(results: Path) -> bytes | None:
+    """The one record of a file, as it is but for where our folder lies; None if there are several.
+
+    It may have 4 MiB: as Python's lists and numbers that is 60 MB, for each of 32 who wait.
+    """
     with results.open("rb") as stream:
-        lines = [line for line, _ in zip(stream, range(2), strict=False)]
-    hidden = f"{results.parent / 'upload'}/"
-    records = [json.loads(line) for line in lines]
-    for record in records:
-        if record.get("error"):
-            record["error"]["message"] = record["error"]["message"].replace(hidden, "")
-    return records
+        line, more = stream.readline(), stream.read(1)
+    return None if more else without_folder(line, f"{results.parent / 'upload'}/").rstrip(b"\n")
 
 
 def _accepted(request: Request, name: str, status: dict[str, Any], code: int = 202) -> Response:

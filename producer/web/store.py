@@ -12,13 +12,14 @@ import os
 import shutil
 import threading
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 
 import msgspec
 
 from producer.job.output_folder import OutputFolder, write_atomically
 from producer.web.bounds.room import Room
-from producer.web.problem import no_such_job
+from producer.web.problem import Problem, no_such_job
 from worker.messages import JOB_NAME
 from worker.page_options import NO_OPTIONS, PageOptions
 
@@ -165,9 +166,13 @@ class Store:
         return [name for _, name in sorted(self._aged(), reverse=True)]
 
     def _aged(self) -> Iterator[tuple[float, str]]:
+        return ((job.created, name) for name, job in self.all())
+
+    def all(self) -> Iterator[tuple[str, WebJob]]:
+        """Each job and what is kept of it, in any order; one that is deleted meanwhile may be left out."""
         for path in self._jobs.iterdir():
-            if self.has(path.name):
-                yield self.read(path.name).created, path.name
+            with suppress(Problem):
+                yield path.name, self.read(path.name)
 
     def throw_away(self, name: str) -> None:
         """A job's files go: at once out of sight, then off the disk."""
