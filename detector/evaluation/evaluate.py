@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -19,6 +18,7 @@ from detector.evaluation.intervals import Table, hmean_interval, paired_gain
 from detector.evaluation.isolated_run import Found, IsolatedRun, run_isolated
 from detector.evaluation.metrics import Counts, evaluate_image
 from detector.exit_codes import ExitCode
+from detector.json_text import read_json
 from detector.predictor import TextDetector
 
 Quads = npt.NDArray[np.float64]
@@ -238,7 +238,7 @@ def read_results(path: Path) -> Callable[[Path], Quads]:
                 if not line.strip():
                     continue
                 try:
-                    record = json.loads(line)
+                    record = read_json(line)
                     boxes = np.array([box["points"] for box in record["boxes"]], dtype=np.float64).reshape(-1, 4, 2)
                     parts = PurePosixPath(record["image"]).parts
                 except (ValueError, KeyError, TypeError) as error:

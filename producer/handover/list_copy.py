@@ -15,6 +15,7 @@ from pathlib import Path
 import msgspec
 import redis
 
+from detector.record import UNREADABLE
 from producer.errors import ProducerError
 from producer.job.output_folder import JobRequest, OutputFolder
 from worker.broker.connection import takes_no_writes
@@ -67,7 +68,7 @@ def extent(text: str | bytes) -> Extent:
     """What the hash says; nothing, if that is none of ours."""
     try:
         found = msgspec.json.decode(text, type=Extent)
-    except msgspec.MsgspecError:
+    except UNREADABLE:
         return Extent()
     return found if 0 <= found.raw <= MOST_RAW and 0 <= found.size <= MOST_BYTES else Extent()
 

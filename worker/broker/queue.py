@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
@@ -10,6 +9,7 @@ import msgspec
 import redis
 from celery import Celery
 
+from detector.json_text import read_json
 from worker.app import DETECT_TASK, IMAGE_QUEUE, UNACKED, UNACKED_INDEX
 from worker.broker.in_turn import in_turn_producer
 from worker.broker.queue_lists import QUEUE_LISTS
@@ -186,8 +186,8 @@ def drop_left_by_old_versions(client: redis.Redis, older_than_s: float) -> int:
 def _read(raw: bytes) -> Any:
     """The JSON of a message; None for what is none: whoever finds it when its turn comes refuses it (channel.py)."""
     try:
-        return json.loads(raw)
-    except (ValueError, RecursionError):
+        return read_json(raw)
+    except ValueError:
         return None
 
 
