@@ -8,8 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from detector.errors import ModelError
-from detector.json_text import read_json
+from detector.errors import ModelError, read_json
 from detector.public.models import fetched_folder, how_to_fetch
 from detector.thresholds import Thresholds
 

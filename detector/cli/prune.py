@@ -13,8 +13,8 @@ from detector.atomic import atomic_write
 from detector.cli.options import refuse_beside_resume, say
 from detector.cli.train import FOLDER, can_be_trained_on, fine_tunable
 from detector.convert.interrupts import load_library
+from detector.errors import read_json
 from detector.exit_codes import ExitCode
-from detector.json_text import read_json
 from detector.memory import configure_process
 from detector.models import DEFAULT_MODEL
 

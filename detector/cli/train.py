@@ -8,9 +8,8 @@ import click
 
 from detector.cli.options import refuse_beside_resume, say
 from detector.convert.interrupts import load_library
-from detector.errors import ModelError
+from detector.errors import ModelError, read_json
 from detector.exit_codes import ExitCode
-from detector.json_text import read_json
 from detector.memory import configure_process
 from detector.models import DEFAULT_MODEL, WEIGHTS_FOLDER, list_models, load_card, weights_path
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from detector.convert.quantize import QuantizeError, fixed_size
-from detector.json_text import read_json
+from detector.errors import read_json
 
 if TYPE_CHECKING:
     from detector.evaluation.evaluate import Summary

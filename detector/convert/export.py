@@ -12,10 +12,9 @@ import numpy as np
 
 from detector.atomic import atomic_write
 from detector.convert.interrupts import interrupt_later
-from detector.errors import DetectorError
+from detector.errors import DetectorError, read_json
 from detector.exit_codes import ExitCode
 from detector.images.sizes import STRIDE
-from detector.json_text import read_json
 from detector.models import card_file, read_card
 
 if TYPE_CHECKING:

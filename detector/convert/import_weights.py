@@ -23,8 +23,7 @@ from detector.convert.import_onnx import (
     read_onnx,
     recognise,
 )
-from detector.errors import DetectorError, ModelError
-from detector.json_text import read_json
+from detector.errors import DetectorError, ModelError, read_json
 from detector.models import IMAGENET_MEAN, IMAGENET_STD, card_file, split_name
 
 if TYPE_CHECKING:

@@ -10,8 +10,7 @@ from pathlib import Path
 from detector.atomic import atomic_write
 from detector.convert import quantize
 from detector.convert.import_onnx import CONVENTIONS, convert, read_onnx
-from detector.errors import ModelError, show
-from detector.json_text import read_json
+from detector.errors import ModelError, read_json, show
 from detector.public.models import PublicModel
 
 LIMIT_SIDE = 640

@@ -12,13 +12,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from detector.errors import DetectorError
+from detector.errors import DetectorError, read_json
 from detector.evaluation.annotations import Sample
 from detector.evaluation.intervals import Table, hmean_interval, paired_gain
 from detector.evaluation.isolated_run import Found, IsolatedRun, run_isolated
 from detector.evaluation.metrics import Counts, evaluate_image
 from detector.exit_codes import ExitCode
-from detector.json_text import read_json
 from detector.predictor import TextDetector
 
 Quads = npt.NDArray[np.float64]

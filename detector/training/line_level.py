@@ -25,9 +25,8 @@ import torch
 from torch import Tensor
 
 from detector.convert.quantize import CALIBRATION_IMAGES, spread
-from detector.errors import DetectorError
+from detector.errors import DetectorError, read_json
 from detector.evaluation.annotations import has_split, read_split
-from detector.json_text import read_json
 from detector.models import weights_path
 from detector.network.build import load_network, read_state
 from detector.predictor import TextDetector

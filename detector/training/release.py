@@ -13,7 +13,7 @@ from typing import Any
 from detector.atomic import atomic_write
 from detector.convert.export import export_onnx
 from detector.convert.quantize import quantize_static
-from detector.json_text import read_json
+from detector.errors import read_json
 from detector.models import IMAGENET_MEAN, IMAGENET_STD
 from detector.network.build import load_network, save_half
 from detector.thresholds import Thresholds

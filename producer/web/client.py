@@ -14,7 +14,7 @@ from urllib.parse import quote, urlsplit
 
 import msgspec
 
-from detector.json_text import read_json
+from detector.errors import read_json
 from detector.record import ImageRecord
 from producer.errors import ProducerError
 

@@ -9,7 +9,7 @@ import msgspec
 import redis
 from celery import Celery
 
-from detector.json_text import read_json
+from detector.errors import read_json
 from worker.app import DETECT_TASK, IMAGE_QUEUE, UNACKED, UNACKED_INDEX
 from worker.broker.in_turn import in_turn_producer
 from worker.broker.queue_lists import QUEUE_LISTS

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 
 from celery.utils.time import maybe_iso8601
 
-from detector.json_text import read_json
+from detector.errors import read_json
 from worker.app import CLEANUP_TASK, IMAGE_QUEUE, RECONCILE_TASK
 from worker.settings import settings
 

@@ -7,8 +7,7 @@ import os
 
 import click
 
-from detector.errors import printable
-from detector.json_text import read_json
+from detector.errors import printable, read_json
 from detector.record import UNREADABLE
 from worker.settings import read_settings
 

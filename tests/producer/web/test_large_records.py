@@ -104,7 +104,9 @@ def test_label_studio_gets_what_it_asked_for_and_no_more(tmp_path: Path) -> None
     folder.manifest.write_text("".join(json.dumps(line) + "\n" for line in lines))
     assert len(encode(ok(2, boxes=[BOX] * 8000))) > MOST_OF_A_PAGE
     found = predictions(folder, Control(), {"file:///roots/1.jpg", "file:///roots/none.jpg"})
-    assert found.keys() == {"file:///roots/1.jpg"} and len(json.loads(bytes(found["file:///roots/1.jpg"]))["result"]) == 1
+    assert (
+        found.keys() == {"file:///roots/1.jpg"} and len(json.loads(bytes(found["file:///roots/1.jpg"]))["result"]) == 1
+    )
     with pytest.raises(Problem) as refused:
         predictions(folder, Control(), {"file:///roots/2.jpg"})
     assert refused.value.status == 413

@@ -7,8 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from detector.errors import ModelError
-from detector.json_text import read_json
+from detector.errors import ModelError, read_json
 from detector.models import read_card
 
 ROOT = Path(__file__).parents[2]
@@ -32,4 +31,4 @@ def test_nothing_else_reads_json_without_that() -> None:
     """msgspec's decoders are asked with `detector.record.UNREADABLE`."""
     files = [file for part in ("detector", "worker", "producer") for file in (ROOT / part).rglob("*.py")]
     found = {str(file.relative_to(ROOT)) for file in files if re.search(r"\bjson\.loads?\(", file.read_text())}
-    assert found == {"detector/json_text.py"}
+    assert found == {"detector/errors.py"}
