@@ -30,7 +30,7 @@ from worker.broker.locks import let_lapse
 from worker.broker.quarantine import quarantine
 from worker.broker.queue import held_by
 from worker.broker.short_replies import MOST_BYTES, TooLong
-from worker.broker.urgent import MARK, MARKED
+from worker.broker.urgent import MARK
 from worker.broker.wrong_types import drop_wrong_types, is_wrong_type
 from worker.celery_ext.few_connections import ThriftyChannel
 from worker.celery_ext.message_shape import is_to_images, wrong_broadcast, wrong_control, wrong_image, wrong_shape
@@ -82,7 +82,8 @@ class FleetQoS(kombu_redis.QoS):
         info = message.delivery_info
         entry = json.dumps([held_by(message._raw, _holder()), info["exchange"], info["routing_key"]])
         if info["exchange"] != BROADCAST_QUEUE:
-            _turns.begin(delivery_tag, urgent=bool(message._raw["properties"].get(MARK)))
+            job = str(message.headers.get("id", "")).rpartition(":")[0]
+            _turns.begin(delivery_tag, job, urgent=bool(message._raw["properties"].get(MARK)))
         with unless_refused(), self.channel.conn_or_acquire() as client:
             _settle_late(self, client)
             self.channel.take(
@@ -265,13 +266,13 @@ class FleetChannel(ThriftyChannel):
 
     def _whose_turn(self, queue: str, item: bytes) -> bytes:
         """What was taken from a queue, or what goes before it by now."""
-        if queue != IMAGE_QUEUE or not _turns.others_are_next or MARKED.encode() not in item:
+        if queue != IMAGE_QUEUE or not _turns.should_wait(item):
             return item
-        # Without the permission: the users of Redis are of a version before, and urgent ones go first as they did then.
+        # Without the permission: the users of Redis are of a version before, and the queue's order counts, as it did.
         with unless_refused(), suppress(NoPermissionError), self.conn_or_acquire() as client:
-            if (other := swap(client, queue, item)) is not None:
+            if (other := swap(client, queue, item, _turns.ahead())) is not None:
                 return other
-        _turns.nobody_waited()
+        _turns.nobody_waits(item)
         return item
 
     def _brpop_read(self, **options: Any) -> bool:

@@ -14,7 +14,7 @@ from worker.broker import queue
 from worker.broker.urgent import MARK
 from worker.celery_ext import channel as channel_module
 from worker.celery_ext.consumer import FleetConsumer
-from worker.celery_ext.turns import AHEAD_S, Turns, swap
+from worker.celery_ext.turns import AHEAD_S, MOST_JOBS, Turns, swap
 from worker.messages import ImageTask
 from worker.redis_keys import COUNTERS_KEY, QUARANTINE_KEY
 from worker.settings import Settings
@@ -76,21 +76,69 @@ def test_slow_urgent_pages_leave_half_of_the_time_to_the_others(
     ]
 
 
-def test_quick_pictures_still_go_before_all_others() -> None:
-    clock = Clock()
+def test_slow_pages_of_one_job_leave_the_others_their_part(
+    client: redis.Redis, settings: Settings, connection: Connection, clock: Clock
+) -> None:
+    """Before: a page each, whatever it takes: sixteen jobs of pages of two minutes, and another's took half an hour."""
+    for index in range(12):
+        for job in ("slow-1", "slow-2", "patient")[: 3 if index < 8 else 1]:
+            send(settings, job, index)
+    took = {"slow-1": 0.0, "slow-2": 0.0, "patient": 0.0}
+    taken: list[Message] = []
+    with connection.channel() as channel:
+        consumer = Consumer(channel, [Queue(IMAGE_QUEUE)], accept=["json"])
+        consumer.on_message = taken.append
+        consumer.consume()
+        for _ in range(12):
+            connection.drain_events(timeout=2)
+            job = taken[-1].headers["id"].rpartition(":")[0]
+            seconds = 3.0 if job == "patient" else 120.0
+            clock.now += seconds
+            took[job] += seconds
+            taken[-1].ack()
+        assert took["patient"] == 8 * 3, "all of them, after one or two of each slow one"
+        assert 120 <= took["slow-1"] <= 240 and 120 <= took["slow-2"] <= 240
+        for _ in range(28 - 12):
+            connection.drain_events(timeout=2)
+            taken[-1].ack()
+    assert len({message.headers["id"] for message in taken}) == 28 and not client.llen(IMAGE_QUEUE)
+
+
+def urgent_message(settings: Settings, client: redis.Redis) -> bytes:
+    send(settings, "quick", 0, urgent=True)
+    message: bytes = client.rpop(IMAGE_QUEUE)
+    return message
+
+
+def test_quick_pictures_still_go_before_all_others(settings: Settings, client: redis.Redis) -> None:
+    clock, message = Clock(), urgent_message(settings, client)
     turns = Turns(clock)
     for number in range(10):
-        turns.begin(str(number), urgent=True)
+        turns.begin(str(number), f"quick{number}", urgent=True)
         clock.now += AHEAD_S / 10
         turns.end(str(number))
         turns.end(str(number))
-        assert not turns.others_are_next
-    turns.begin("slow", urgent=True)
+        assert not turns.should_wait(message)
+    turns.begin("slow", "quick", urgent=True)
     clock.now += 1
     turns.end("slow")
-    assert turns.others_are_next
-    turns.nobody_waited()
-    assert not turns.others_are_next
+    assert turns.should_wait(message)
+    turns.nobody_waits(message)
+    assert not turns.should_wait(message)
+
+
+def test_who_comes_later_has_neither_waited_nor_had_a_turn() -> None:
+    clock = Clock()
+    turns = Turns(clock)
+    for number, job in enumerate(["first", "second", *(f"job{number}" for number in range(MOST_JOBS))]):
+        turns.begin(str(number), job, urgent=False)
+        clock.now += 100 if job == "first" else 1
+        turns.end(str(number))
+    assert turns.ahead() == set(), "of those before nothing is remembered"
+    turns.begin("x", "newest", urgent=False)
+    clock.now += 20
+    turns.end("x")
+    assert turns.ahead() == {"newest"}
 
 
 def test_nothing_is_lost_or_doubled_where_only_urgent_ones_wait(client: redis.Redis, settings: Settings) -> None:
