@@ -13,6 +13,7 @@ import msgspec
 
 from detector.record import UNREADABLE
 from producer.bounds import MOST_PAGES_OF_A_JOB
+from producer.job.results_file import MOST_LINE_BYTES, raw_lines
 from worker.messages import ImageRecord
 
 _NONE = (1 << 64) - 1
@@ -36,7 +37,7 @@ class PageOrder:
         place = 0
         decode = msgspec.json.Decoder(_Index).decode
         with results.open("rb") as stream:
-            for line in stream:
+            for line in raw_lines(stream):
                 if line.endswith(b"\n"):
                     with suppress(*UNREADABLE):
                         self._put(decode(line).index, place)
@@ -55,7 +56,7 @@ class PageOrder:
                 if place != _NONE:
                     stream.seek(place)
                     try:
-                        yield decoder.decode(stream.readline())
+                        yield decoder.decode(stream.readline(MOST_LINE_BYTES))
                     except UNREADABLE:
                         continue
 

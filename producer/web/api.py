@@ -20,6 +20,7 @@ from starlette.routing import Route
 
 from detector.thresholds import SHAPES
 from producer.output.documents import NEED_IMAGES
+from producer.web.bounds.few_readers import reading
 from producer.web.bounds.upload_places import UploadPlaces
 from producer.web.openapi import document
 from producer.web.problem import Problem
@@ -211,16 +212,17 @@ def show_job(request: Request) -> Response:
 
 def job_pages(request: Request) -> Response:
     """GET /jobs/{job}/pages."""
-    offset = _number(request, "offset", 0, 0, 1 << 40)
-    limit = _number(request, "limit", 200, 1, MOST_LISTED)
-    return JSONResponse({"pages": service_of(request).pages(request.path_params["job"], offset, limit)})
+    place = _number(request, "offset", 0, 0, 1 << 40), _number(request, "limit", 200, 1, MOST_LISTED)
+    with reading():
+        return JSONResponse({"pages": service_of(request).pages(request.path_params["job"], *place)})
 
 
 def job_failures(request: Request) -> Response:
     """GET /jobs/{job}/failures."""
     limit = _number(request, "limit", MOST_LISTED, 1, MOST_LISTED)
     offset = _number(request, "offset", 0, 0, 1 << 40)
-    return JSONResponse({"failures": list(service_of(request).failures(request.path_params["job"], limit, offset))})
+    with reading():
+        return JSONResponse({"failures": list(service_of(request).failures(request.path_params["job"], limit, offset))})
 
 
 def job_results(request: Request) -> Response:

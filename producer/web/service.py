@@ -132,6 +132,7 @@ class Service:
         used, most = memory["used_memory"], memory.get("maxmemory", 0)
         if most and used > BUSY_MEMORY * most:
             raise Problem(503, "the broker's memory is full", "try again when results are collected", retry_after_s=30)
+        self.store.check_places()
         self.check_quota()
 
     def check_quota(self) -> None:
@@ -328,14 +329,12 @@ class Service:
 
     def expire(self, now: float) -> int:
         """Delete jobs whose time is up. Returns how many."""
-        old = [job for job, kept in self.store.all() if 0 < kept.finished < self._oldest(now)]
+        limit = now - self.settings.result_ttl_h * 3600
+        old = [job for job, kept in self.store.all() if 0 < kept.finished < limit]
         for name in old:
             with suppress(Problem):  # a visitor deleted it meanwhile
                 self.delete(name)
         return len(old)
-
-    def _oldest(self, now: float) -> float:
-        return now - self.settings.result_ttl_h * 3600
 
     def recover_private(self) -> None:
         """After a start of a private server: its queue holds messages of workers that are gone."""
