@@ -36,7 +36,7 @@ class CannotSendResultsError(ProducerError):
     """The bucket does not take the results. The message says where they are."""
 
 
-MOST_LINE_BYTES = 64 << 20
+MOST_LINE_BYTES = 16 << 20
 """Of a line. A record has 4 MiB; versions before bounded it by memory alone. Results may be a stranger's."""
 
 decode_line = msgspec.json.Decoder(Line).decode

@@ -11,6 +11,7 @@ import pytest
 from producer.job.collector_lock import FileLock
 from producer.job.output_folder import JobRequest, OutputFolder
 from producer.job.results_owner import ResultsOwner, claim
+from producer.local.server import EmbeddedServer
 from producer.no_links import OthersFolderError, check_own
 from producer.output.formats import export_results
 from producer.output.report import write_report
@@ -83,3 +84,19 @@ def test_a_link_of_ones_own_is_fine(tmp_path: Path) -> None:
     (tmp_path / "dangling/.ocrfleet").symlink_to(tmp_path / "nowhere")
     with pytest.raises(OthersFolderError):
         OutputFolder(tmp_path / "dangling").make()
+
+
+def test_a_private_server_starts_in_nobody_elses_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before: after a stop its name was known, and whoever made it again could put a server of his own there."""
+    server = EmbeddedServer(tmp_path / "data")
+    server.stop()
+    server.socket.parent.mkdir()
+    try:
+        if os.geteuid() == 0:
+            os.chown(server.socket.parent, ATTACKER, ATTACKER)
+        else:
+            monkeypatch.setattr(os, "geteuid", lambda: ATTACKER)
+        with pytest.raises(OthersFolderError):
+            server.start()
+    finally:
+        server.stop()
