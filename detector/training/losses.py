@@ -60,7 +60,8 @@ def sampled_bce(logits: Tensor, target: Tensor, weight: Tensor, ratio: float = 3
         places = torch.randint(loss.numel(), (SAMPLE,), device=loss.device)
         sample = torch.where(negative, loss, -1.0).flatten()[places].sort(descending=True).values
         rank = (wanted.double() * SAMPLE / loss.numel()).long().clamp(0, SAMPLE - 1)
-        chosen = (positive | (negative & (loss >= sample[rank].clamp(min=0)))).to(loss.dtype)
+        bound = sample.take(rank).clamp(min=0)  # sample[rank] would wait for the device
+        chosen = (positive | (negative & (loss >= bound))).to(loss.dtype)
     return (loss * chosen).sum() / chosen.sum().clamp(min=1)
 
 

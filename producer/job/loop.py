@@ -57,6 +57,17 @@ def pause_s(sent: int, records: int, *, collecting: bool) -> float:
     return PAUSE_S
 
 
+def passes(error: Exception) -> bool:
+    """Whether a broker that says so, or nothing, is likely to go on by itself.
+
+    It is gone, or takes no writes (a failover, a full disk). A full memory only fills more, and what a broker refuses
+    for other reasons it will refuse again.
+    """
+    if is_full(error):
+        return False
+    return takes_no_writes(error) or not isinstance(error.__cause__ or error, ResponseError)
+
+
 class JobGoneError(ProducerError):
     """The job's keys are no longer on the broker: forgotten, or expired."""
 
@@ -117,14 +128,15 @@ class JobLoop:
                 self.on_tick()
                 ended = self._turn()
                 gone_since = None
-            except (redis.ConnectionError, redis.TimeoutError, OperationalError) as error:
-                if is_full(error) or takes_no_writes(error):
+            except (redis.ConnectionError, redis.TimeoutError, OperationalError, ResponseError) as error:
+                if not passes(error):
                     raise
                 now = time.monotonic()
                 gone_since = gone_since or now
                 if now - gone_since > self.patience_s:
                     raise
-                self.view.update(self._last.done, self._last.failed, self.peak_rss_mb, "waiting for the broker")
+                what = "waiting until the broker takes writes" if takes_no_writes(error) else "waiting for the broker"
+                self.view.update(self._last.done, self._last.failed, self.peak_rss_mb, what)
                 time.sleep(BROKER_PAUSE_S)
                 continue
             if ended is not None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -57,12 +59,13 @@ def refusing(
 
 
 @pytest.mark.chaos
-def test_worker_outlives_it(
+def test_worker_and_collector_outlive_it(
     environment: dict[str, str], tmp_path: Path, ledger: Ledger, refusing: Callable[[bool], None]
 ) -> None:
     write_images(tmp_path / "in", COUNT)
     log = tmp_path / "worker.log"
     worker = WorkerProcess(environment, log)
+    collector = None
 
     def job() -> JobStatus:
         status = ledger.status("job")
@@ -72,6 +75,12 @@ def test_worker_outlives_it(
     try:
         fed = command(environment, "ocr-producer", "enqueue", tmp_path / "in", "--job", "job", "--quiet")
         assert fed.returncode == 0, fed.stderr
+        collector = subprocess.Popen(
+            [sys.executable, "-m", "producer.cli", "collect", "job", "-o", tmp_path / "out", "--follow", "--quiet"],
+            env=environment,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
         wait_until(lambda: job().ok > 3, seconds=60, what="some records")
         refusing(True)
         wait_until(lambda: WAITING.search(log.read_text()), seconds=20, what="the worker to notice")
@@ -83,7 +92,12 @@ def test_worker_outlives_it(
         wait_until(lambda: job().finished, seconds=60, what="the rest")
         assert (job().ok, job().failed) == (COUNT, 0)
         assert worker.alive
+        said = collector.communicate(timeout=60)[1]
+        assert collector.returncode == 0, f"before: it ended as soon as Redis took no writes\n{said}"
+        assert len((tmp_path / "out" / "results.jsonl").read_text().splitlines()) == COUNT
     finally:
+        if collector:
+            collector.kill()
         worker.stop()
     assert not NOISE.search(log.read_text()), log.read_text()[-4000:]
 

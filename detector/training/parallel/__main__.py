@@ -73,7 +73,7 @@ def train(options: argparse.Namespace, say: Say) -> dict[str, int]:
         pool = CropPool(workers, options.pool, options.crop, device, seed=1)
         pool.wait(min(options.pool, 1500))
         first = pool.batch(options.batch).image
-        students = [Student(name, state, PACES[name], first, EMA) for name, state in states.items()]
+        students = [Student(name, state, PACES[name], first, EMA, pool.paused()) for name, state in states.items()]
         clock = Clock(options.minutes * 60, restore(students, options.run))
         steps = run_by_clock(students, pool, options.batch, clock, options.run, say)
     for student in students:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import threading
 import time
+from contextlib import AbstractContextManager
+from typing import Any
 
 import numpy as np
 import torch
@@ -34,6 +36,7 @@ class CropPool:
         self._mean = torch.tensor(IMAGENET_MEAN, device=device).view(1, 3, 1, 1)
         self._std = torch.tensor(IMAGENET_STD, device=device).view(1, 3, 1, 1)
         self._lock = threading.Lock()  # a crop's image and its targets change together
+        self._stream: Any = torch.cuda.Stream() if device.type == "cuda" else None  # type: ignore[no-untyped-call]
         self._error: BaseException | None = None
         self.made = 0
         threading.Thread(target=self._fill, name="crops", daemon=True).start()
@@ -47,6 +50,10 @@ class CropPool:
         while self.made < crops:
             self._check()
             time.sleep(0.05)
+
+    def paused(self) -> AbstractContextManager[Any]:
+        """Inside it nothing is copied to the device, and no batch can be had."""
+        return self._lock
 
     def batch(self, size: int) -> Batch:
         """``size`` crops of the pool, as `dataset.BatchSource` gives them.
@@ -88,14 +95,22 @@ class CropPool:
             while True:
                 slot, images, targets = self._workers.take()
                 at = self.made % self._size
+                block = self._bring(images, targets)
                 with self._lock:
-                    self._copy(self._images, at, images)
-                    self._copy(self._targets, at, targets)
+                    self._images[at : at + BLOCK].copy_(block[0])
+                    self._targets[at : at + BLOCK].copy_(block[1])
                     self.made += BLOCK
                 self._workers.give_back(slot)
         except BaseException as error:  # the trainer raises it
             self._error = error
 
-    @staticmethod
-    def _copy(place: Tensor, at: int, block: np.ndarray) -> None:
-        place[at : at + BLOCK].copy_(torch.from_numpy(block))
+    def _bring(self, images: np.ndarray, targets: np.ndarray) -> tuple[Tensor, Tensor]:
+        """The block on the device; on a stream of its own, for on the trainer's it would wait for whole steps."""
+        if self._stream is None:
+            return torch.from_numpy(images), torch.from_numpy(targets)
+        with torch.cuda.stream(self._stream):
+            brought = torch.from_numpy(images).to(self._device), torch.from_numpy(targets).to(self._device)
+        self._stream.synchronize()
+        for tensor in brought:
+            tensor.record_stream(torch.cuda.current_stream())
+        return brought

@@ -63,8 +63,8 @@ LABELLED = {
     "td500": Labelled(9.0, "scene", False, (960, 736), 1024),
     "lines/mtwi": Labelled(1.5, "scene", False, (960, 736), 1024),
     "lines/kannada": Labelled(1.0, "document", False, (1280, 960), 1280),
-    "funsd": Labelled(6.0, "document", False, (1280, 960), 1280),
-    "sroie": Labelled(7.0, "document", False, (1280, 960), 1280),
+    "funsd": Labelled(10.0, "document", False, (1280, 960), 1280),
+    "sroie": Labelled(14.0, "document", False, (1280, 960), 1280),
     "mlt17": Labelled(6.0, "scene", True, (960, 736), 1024),
     "ic15": Labelled(4.0, "scene", True, (960, 736), 1024),
 }
@@ -93,7 +93,7 @@ FAVOURED = frozenset({"book-spine-segmentation", "chineseocr", "demo", "shopsign
 FAVOUR = 2.0
 FEW = 10  # images: smaller sources are one group, or a single picture would be seen hundreds of times
 SYNTHETIC = {"scene": 16.0, "document": 6.0}
-ARCS, ARC_SHARE = 8.0, 0.04
+ARCS, ARC_SHARE = 5.0, 0.04
 """Weight of the pages of words along arcs, and how many there are for each synthetic page."""
 TEXT_FREE = 0.25  # a photo on which the teacher's map stays below this serves as background for synthetic scenes
 

@@ -5,19 +5,22 @@ from __future__ import annotations
 import math
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from detector.evaluation.annotations import read_split
 from detector.network.build import build_network, network_from_state
 from detector.network.dbnet import DBNet
 from detector.training.dataset import page_from_sample
-from detector.training.losses import balanced_bce, sampled_bce
+from detector.training.losses import LossWeights, balanced_bce, db_loss, sampled_bce
 from detector.training.parallel import crop_workers
 from detector.training.parallel.__main__ import parse
 from detector.training.parallel.clock import Clock, restore, run_by_clock, save, takes_part
@@ -90,6 +93,32 @@ def test_the_sampled_loss_is_near_the_sorted_one(share: float) -> None:
     logits, weight = torch.randn(4, 256, 256) + 2 * target, (torch.rand(4, 256, 256) < 0.9).float()
     exact, sampled = float(balanced_bce(logits, target, weight)), float(sampled_bce(logits, target, weight))
     assert abs(sampled - exact) < 0.03 * exact
+
+
+class Values(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Notes what asks for a tensor's value: on a GPU the trainer then waits for the step, and none can be recorded."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.asked: list[str] = []
+
+    def __torch_dispatch__(
+        self, call: Any, types: Any, positional: tuple[Any, ...] = (), named: dict[str, Any] | None = None
+    ) -> Any:
+        if "_local_scalar_dense" in str(call) or "nonzero" in str(call):
+            self.asked.append(str(call))
+        return call(*positional, **named or {})
+
+
+@pytest.mark.parametrize(("bce", "waits"), [(sampled_bce, False), (balanced_bce, True)])
+def test_the_sampled_loss_waits_for_no_value(bce: Callable[..., Tensor], waits: bool) -> None:
+    """Before: it took one number from the sample by an index that is a tensor, and waited for it in each step."""
+    probability, threshold = (torch.randn(1, 32, 32, requires_grad=True) for _ in range(2))
+    target, weight, height, band = torch.rand(4, 1, 32, 32).unbind(0)
+    with Values() as values:
+        loss, _ = db_loss(probability, threshold, target, weight, height, band, LossWeights(), bce)
+        loss.backward()  # type: ignore[no-untyped-call]
+    assert bool(values.asked) is waits
 
 
 def test_rates_fall_with_the_time_and_begin_softly() -> None:
