@@ -345,5 +345,5 @@ class Service:
             self.ledger.expire_leases(name)
             for indices in chunked(self.ledger.in_flight(name)):
                 for index in indices:
-                    if (data := self.ledger.reclaim(name, index)) is not None:
+                    if data := self.ledger.reclaim(name, index):
                         queue.send(self.app, decode_task(data))

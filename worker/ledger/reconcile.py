@@ -152,7 +152,8 @@ def send_again(
         message = _json(data)
         task = page_named_in(message)
         if task is None or (task.job, task.index) != (job, index):
-            logger.error("page %d of job %s cannot be sent again: its task is damaged", index, job)
+            logger.error("page %d of job %s cannot be sent again: its task is damaged, and dropped", index, job)
+            ledger.unfeed(job, [index])  # else each look met it, for ever; its producer feeds it again
             continue
         queue.send_as_it_is(app, task, message)
         sent += 1

@@ -184,8 +184,11 @@ if not entry then
   return false
 end
 local space = string.find(entry, ' ', 1, true)
-if not space then return redis.error_reply('DAMAGED the task of page ' .. index .. ' is none') end
 redis.call('ZREM', KEYS[6], index)
+if not space then  -- none of ours: the caller takes the page back to unfed
+  set_state(index, 'q')
+  return ''
+end
 call('HDEL', KEYS[9], index)
 set_state(index, 'q')
 local task = string.sub(entry, space + 1)
