@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -17,9 +18,11 @@ from producer.job.collect import Collector
 from tests.processes import wait_until
 from tests.producer.records import ok
 from tests.tools import tool
-from worker.app import app_for
+from worker.app import IMAGE_QUEUE, app_for
 from worker.broker import queue
 from worker.broker.connection import connect
+from worker.celery_ext import channel as channel_module
+from worker.celery_ext.consumer import FleetConsumer
 from worker.ledger import Ledger
 from worker.ledger.reconcile import reconcile_all_once
 from worker.messages import ImageTask, encode
@@ -49,7 +52,16 @@ def start(tmp_path: Path, settings: Settings) -> Iterator[Start]:
         script = script.replace("appendonly yes", f"appendonly yes\nport 0\nunixsocket {tmp_path}/s")
         log = (tmp_path / "log").open("wb")
         started.append(subprocess.Popen(["sh", "-c", script], env={**os.environ, **passwords}, stdout=log))
-        wait_until((tmp_path / "s").exists, seconds=10, what="Redis")
+
+        def listens() -> bool:
+            try:
+                with socket.socket(socket.AF_UNIX) as client:
+                    client.connect(str(tmp_path / "s"))
+            except OSError:  # it is not there yet, or is, and nobody listens
+                return False
+            return True
+
+        wait_until(listens, seconds=20, what="Redis")
         return lambda who: replace(settings, redis_url=f"unix://{who}{tmp_path}/s")
 
     yield run
@@ -139,3 +151,25 @@ def test_each_pod_has_the_password_of_its_role_alone() -> None:
                 role = document["spec"]["template"]["metadata"]["labels"]["role"]
                 assert [key for key in keys if key.endswith("_URL")] == [f"{roles[role]}_URL"]
                 assert not [key for key in keys if key.endswith("_PASSWORD")]
+
+
+def test_users_of_the_version_before_go_on_as_they_did(start: Start, tmp_path: Path) -> None:
+    """They may not ask how much a key takes, nor put a message back in another's place."""
+    acl = (ROOT / "deploy/redis/users.acl").read_text()
+    old = acl.replace(" +memory|usage +zcard", "").replace(" +lrange +lrem ", " +lrange ")
+    assert old.count("+lrem") == 1 and old != acl
+    for role in ROLES:
+        old = old.replace(f">{role.upper()}_PASSWORD", f">of-the-{role}")
+    (tmp_path / "users.acl").write_text(old)
+    of = start("exec redis-server - <<END\naclfile /users/users.acl\nappendonly yes\ndir /data\nEND", {})
+    users = {role: f"{role}:of-the-{role}@" for role in ROLES}
+    a_page(of, tmp_path, users["worker"], users["producer"], users["hub"])
+    consumer = FleetConsumer.__new__(FleetConsumer)  # its constructor wants a whole worker
+    consumer.app = app_for(of(users["worker"]))
+    with consumer.connection_for_read() as connection, connection.channel() as channel:
+        message = connect(of(users["hub"])).lrange(IMAGE_QUEUE, -1, -1)[0]
+        channel_module._turns.begin("tag", "j", urgent=True)
+        channel_module._turns._begun["tag"] = (-1e6, "j", True)
+        channel_module._turns.end("tag")
+        assert channel_module._turns.should_wait(message) and channel._whose_turn(IMAGE_QUEUE, message) == message
+        assert not channel_module._turns.should_wait(message)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from functools import cache, cached_property, partial
 from queue import Empty
 from typing import Any
@@ -21,7 +21,6 @@ from redis import ConnectionError as RedisConnectionError
 from redis import Redis, ResponseError
 from redis import TimeoutError as RedisTimeoutError
 from redis.commands.core import Script
-from redis.exceptions import NoPermissionError
 
 from worker.app import BROADCAST_QUEUE, IMAGE_QUEUE
 from worker.broker import takes_no_writes
@@ -268,8 +267,7 @@ class FleetChannel(ThriftyChannel):
         """What was taken from a queue, or what goes before it by now."""
         if queue != IMAGE_QUEUE or not _turns.should_wait(item):
             return item
-        # Without the permission: the users of Redis are of a version before, and the queue's order counts, as it did.
-        with unless_refused(), suppress(NoPermissionError), self.conn_or_acquire() as client:
+        with unless_refused(), self.conn_or_acquire() as client:
             if (other := swap(client, queue, item, _turns.ahead())) is not None:
                 return other
         _turns.nobody_waits(item)

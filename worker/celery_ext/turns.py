@@ -54,7 +54,8 @@ for place = 1, tonumber(ARGV[3]) do
   end
 end
 if not found then return false end
-redis.call('LREM', KEYS[1], -1, found)
+-- Users of a version before may not: the queue's order counts, as it did.
+if type(redis.pcall('LREM', KEYS[1], -1, found)) == 'table' then return false end
 redis.call('RPUSH', KEYS[1], ARGV[1])
 return found
 """
