@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import itertools
 import os
+import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 _NAME_KEPT = 50  # characters of the file's name in that of the unfinished one: file systems take 255 bytes in all
-_count = itertools.count()
 
 
 @contextmanager
@@ -36,7 +35,8 @@ def atomic_write(path: Path, *, sync: bool = False) -> Iterator[Path]:
     Raises:
         OSError: the folder is not there, or full.
     """
-    unfinished = path.with_name(f".{path.name[:_NAME_KEPT]}.{os.getpid()}-{next(_count)}.part")
+    # Nobody else can know it before: in a folder that others may write to, one could put a link there.
+    unfinished = path.with_name(f".{path.name[:_NAME_KEPT]}.{os.getpid()}-{secrets.token_hex(4)}.part")
     try:
         yield unfinished
         if sync:

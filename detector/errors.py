@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from detector.exit_codes import ExitCode
 
@@ -109,3 +110,17 @@ def is_out_of_memory(error: BaseException) -> bool:
         return False
     text = str(error).lower().replace("failed to allocate memory for to read tiff directory (0 elements", "")  # damage
     return isinstance(error, MemoryError) or any(sign in text for sign in _OUT_OF_MEMORY)
+
+
+def read_json(text: str | bytes) -> Any:
+    """What JSON of somebody else says. Its only error is a ValueError, also for what is nested deeper than Python goes.
+
+    `json.loads` raises RecursionError for a thousand brackets in each other, of which no caller thought.
+
+    Raises:
+        ValueError: it is no JSON, or nested too deeply.
+    """
+    try:
+        return json.loads(text)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from detector.errors import ModelError
+from detector.errors import ModelError, read_json
 from detector.public.models import fetched_folder, how_to_fetch
 from detector.thresholds import Thresholds
 
@@ -238,7 +237,7 @@ def read_card(path: Path) -> dict[str, Any]:
         ModelError: it cannot be read, or is no JSON object.
     """
     try:
-        card = json.loads(path.read_text(encoding="utf-8"))
+        card = read_json(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise ModelError(f"{path}: the model card is not readable JSON ({error})") from error
     if not isinstance(card, dict):

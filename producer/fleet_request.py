@@ -6,6 +6,7 @@ import os
 
 import msgspec
 
+from detector.record import UNREADABLE
 from producer.detector_process.shrink import CannotShrinkError, can_shrink
 from producer.job.output_folder import JobRequest
 from worker.ledger.ledger import JobStatus
@@ -25,7 +26,7 @@ def request_of(status: JobStatus) -> JobRequest:
     """What was asked for, as far as the broker knows (jobs of older versions: the name alone)."""
     try:
         return msgspec.json.decode(status.extra.get("request", ""), type=JobRequest)
-    except msgspec.MsgspecError:
+    except UNREADABLE:
         return JobRequest(job=status.job, sources=[])
 
 

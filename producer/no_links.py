@@ -1,8 +1,16 @@
-"""Files that are written where others may write too: never through a link."""
+"""Folders and files that another user may have prepared: nothing is written through a link, or into his folder."""
 
 from __future__ import annotations
 
 import os
+import stat
+from pathlib import Path
+
+from producer.errors import ProducerError
+
+
+class OthersFolderError(ProducerError):
+    """A folder that results would go to is another user's. The message names it and the remedy."""
 
 
 def no_links(path: str, flags: int) -> int:
@@ -12,3 +20,28 @@ def no_links(path: str, flags: int) -> int:
         OSError: ELOOP, with the path: it is a link.
     """
     return os.open(path, flags | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
+
+
+def check_own(folder: Path, *, may_be_link: bool = False) -> None:
+    """Refuse a folder that another user made: whatever is written there, he may have put a link in its place.
+
+    Records were appended to a ~/.bashrc, a lock emptied a key, and the folder beside a link was removed with all in it.
+    Root's folders are taken: root needs no such trick.
+
+    Args:
+        folder: one that is there; what is not is fine.
+        may_be_link: a link of this user is fine, too: he chose where it leads.
+
+    Raises:
+        OthersFolderError: it is.
+    """
+    try:
+        itself = folder.lstat()
+        there = folder.stat() if may_be_link else itself
+    except FileNotFoundError:
+        return
+    ours = {os.geteuid(), 0}
+    if itself.st_uid not in ours or there.st_uid not in ours:
+        raise OthersFolderError(f"{folder} is another user's folder: name one of your own, or a new one inside it")
+    if not may_be_link and not stat.S_ISDIR(itself.st_mode):
+        raise OthersFolderError(f"{folder} is a link, or no folder: remove it, or name another output folder")

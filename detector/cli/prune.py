@@ -13,6 +13,7 @@ from detector.atomic import atomic_write
 from detector.cli.options import refuse_beside_resume, say
 from detector.cli.train import FOLDER, can_be_trained_on, fine_tunable
 from detector.convert.interrupts import load_library
+from detector.errors import read_json
 from detector.exit_codes import ExitCode
 from detector.memory import configure_process
 from detector.models import DEFAULT_MODEL
@@ -160,7 +161,7 @@ def _finish(run: Path, going_on: bool) -> None:
 
     configure_process()
     try:
-        plan = json.loads((run / PLAN).read_text(encoding="utf-8"))
+        plan = read_json((run / PLAN).read_text(encoding="utf-8"))
         options = fitting.FitOptions(**plan["training"])
     except (ValueError, KeyError, TypeError) as error:
         raise PruneError(f"{run / PLAN}: not the plan of a run ({error}); prune again with another -o") from None

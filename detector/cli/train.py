@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import click
 
 from detector.cli.options import refuse_beside_resume, say
 from detector.convert.interrupts import load_library
-from detector.errors import ModelError
+from detector.errors import ModelError, read_json
 from detector.exit_codes import ExitCode
 from detector.memory import configure_process
 from detector.models import DEFAULT_MODEL, WEIGHTS_FOLDER, list_models, load_card, weights_path
@@ -126,7 +125,7 @@ def train(
             say(f"{saved}: not found; --resume wants the folder of an earlier run")
             return ExitCode.NOTHING
         try:
-            options = fitting.FitOptions(**json.loads(saved.read_text(encoding="utf-8")))
+            options = fitting.FitOptions(**read_json(saved.read_text(encoding="utf-8")))
         except (ValueError, TypeError) as error:
             say(f"{saved}: not the settings of a run ({error}); start a new run with -o")
             return ExitCode.USAGE

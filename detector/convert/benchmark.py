@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from detector.convert.quantize import QuantizeError, fixed_size
+from detector.errors import read_json
 
 if TYPE_CHECKING:
     from detector.evaluation.evaluate import Summary
@@ -69,7 +69,7 @@ def measure(path: Path, side: int = 640) -> Cost:
             f"it ended with code {done.returncode} (-9: no memory was left)"
         ]
         raise QuantizeError(f"{path}: does not run: {said[0]}")
-    milliseconds, peak = json.loads(done.stdout)
+    milliseconds, peak = read_json(done.stdout)
     return Cost(path.stat().st_size / 1e6, milliseconds, peak)
 
 

@@ -23,7 +23,7 @@ from detector.convert.import_onnx import (
     read_onnx,
     recognise,
 )
-from detector.errors import DetectorError, ModelError
+from detector.errors import DetectorError, ModelError, read_json
 from detector.models import IMAGENET_MEAN, IMAGENET_STD, card_file, split_name
 
 if TYPE_CHECKING:
@@ -191,7 +191,7 @@ def _free_card(source: Path, target: Path) -> Path:
     card = card_file(target)
     if card.is_file():
         try:
-            known = "imported" in json.loads(card.read_text(encoding="utf-8"))
+            known = "imported" in read_json(card.read_text(encoding="utf-8"))
         except (ValueError, TypeError):
             known = False
         if not known:

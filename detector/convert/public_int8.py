@@ -10,7 +10,7 @@ from pathlib import Path
 from detector.atomic import atomic_write
 from detector.convert import quantize
 from detector.convert.import_onnx import CONVENTIONS, convert, read_onnx
-from detector.errors import ModelError, show
+from detector.errors import ModelError, read_json, show
 from detector.public.models import PublicModel
 
 LIMIT_SIDE = 640
@@ -38,7 +38,7 @@ def make_int8(model: PublicModel, fetched: Path, data: Path) -> Path:
     convention = CONVENTIONS["ppocr"]
     rewritten, _ = convert(read_onnx(fetched), convention)
     mean, std = convention.rgb()
-    card = json.loads(model.card)
+    card = read_json(model.card)
     for key in ("tensors", "channels"):
         card.pop(key, None)
     card |= {"mean": mean, "std": std, "calibrated_on": f"{min(len(images), quantize.CALIBRATION_IMAGES)} images"}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -13,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from detector.errors import DetectorError
+from detector.errors import DetectorError, read_json
 from detector.evaluation.annotations import Sample
 from detector.evaluation.intervals import Table, hmean_interval, paired_gain
 from detector.evaluation.isolated_run import Found, IsolatedRun, run_isolated
@@ -238,7 +237,7 @@ def read_results(path: Path) -> Callable[[Path], Quads]:
                 if not line.strip():
                     continue
                 try:
-                    record = json.loads(line)
+                    record = read_json(line)
                     boxes = np.array([box["points"] for box in record["boxes"]], dtype=np.float64).reshape(-1, 4, 2)
                     parts = PurePosixPath(record["image"]).parts
                 except (ValueError, KeyError, TypeError) as error:

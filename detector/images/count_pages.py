@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TextIO
 from urllib.parse import unquote_to_bytes
 
-from detector.errors import ImageError, show
+from detector.errors import ImageError, read_json, show
 from detector.images.pdf import count_pdf_pages
 from detector.images.pdf_tree import listed_pages
 from detector.memory import limit_memory
@@ -34,7 +34,7 @@ def serve(lines: TextIO, answers: TextIO) -> None:
         limit_memory(MEMORY_BYTES)
         answer: dict[str, object]
         try:
-            path = Path(os.fsdecode(unquote_to_bytes(json.loads(line)["path"])))
+            path = Path(os.fsdecode(unquote_to_bytes(read_json(line)["path"])))
             with path.open("rb") as file:
                 pages = count_pdf_pages(file, show(path))
                 listed = listed_pages(file, pages)

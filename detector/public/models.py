@@ -7,14 +7,13 @@ model to detect with. Nothing here needs torch or onnx.
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from detector.atomic import atomic_write
 from detector.cache import cache_folder
-from detector.errors import ModelError
+from detector.errors import ModelError, read_json
 from detector.public.pypi_files import WheelFile, fetch
 
 CARDS = Path(__file__).parents[1] / "weights" / "public"
@@ -71,7 +70,7 @@ def public_model(name: str) -> PublicModel:
         text = (CARDS / f"{name}.json").read_text(encoding="utf-8")
     except OSError:
         raise ModelError(f"no public model {name!r}; there are {', '.join(public_names())}") from None
-    card = json.loads(text)
+    card = read_json(text)
     requirement = card["wheel"]["requirement"]
     files = [WheelFile(f"{name}.onnx", requirement, card["wheel"]["member"], card["sha256"])]
     if characters := card.get("characters"):

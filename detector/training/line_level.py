@@ -25,7 +25,7 @@ import torch
 from torch import Tensor
 
 from detector.convert.quantize import CALIBRATION_IMAGES, spread
-from detector.errors import DetectorError
+from detector.errors import DetectorError, read_json
 from detector.evaluation.annotations import has_split, read_split
 from detector.models import weights_path
 from detector.network.build import load_network, read_state
@@ -167,11 +167,11 @@ def check_same_run(run: Path, config: dict[str, Any]) -> None:
     Raises:
         RecipeError: RUN was begun with other settings.
     """
-    saved, plain = run / CONFIG, json.loads(json.dumps(config))
+    saved, plain = run / CONFIG, read_json(json.dumps(config))
     if not saved.is_file():
         saved.write_text(json.dumps(plain, indent=2) + "\n", encoding="utf-8")
         return
-    before = json.loads(saved.read_text(encoding="utf-8"))
+    before = read_json(saved.read_text(encoding="utf-8"))
     changed = [f"{key} {before.get(key)} -> {plain[key]}" for key in plain if before.get(key) != plain[key]]
     if changed:
         raise RecipeError(f"{saved}: the run was begun with other settings ({'; '.join(changed)}); choose another RUN")

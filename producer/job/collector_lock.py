@@ -17,6 +17,7 @@ from pathlib import Path
 import redis
 
 from producer.errors import ProducerError
+from producer.job.output_folder import make_private
 from producer.no_links import no_links
 from worker.broker import locks
 from worker.broker.connection import is_full
@@ -67,7 +68,7 @@ class JobLock:
             if not is_full(error):
                 raise
             # Emptying a full broker comes first: see who has it, and go on without it if nobody does.
-            return self._client.get(self._key) or self.me
+            return self._client.getrange(self._key, 0, 255) or self.me
 
     def _refuse(self, holder: bytes) -> None:
         if holder != self.me:
@@ -89,9 +90,9 @@ class FileLock:
 
         Raises:
             AlreadyCollectingError: another process of this machine has it.
+            OthersFolderError: its folder is another user's.
         """
-        path = self._results.parent / ".ocrfleet" / f"{self._results.name}.lock"
-        path.parent.mkdir(parents=True, exist_ok=True)
+        path = make_private(self._results.parent) / f"{self._results.name}.lock"
         handle = open(path, "w", opener=no_links)  # noqa: SIM115  # kept until `leave`
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -36,7 +36,7 @@ def open_job(folder: OutputFolder, ledger: Ledger, job: str, total: int, request
     status = ledger.status(job)
     if status is None:
         epoch = secrets.token_hex(8)
-        folder.private.mkdir(parents=True, exist_ok=True)
+        folder.make()
         write_atomically(folder.epoch_file, epoch.encode())
         extra = {"manifest": str(folder.manifest), "version": program_version(), "host": socket.gethostname()}
         if folder.heir:

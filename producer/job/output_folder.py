@@ -15,7 +15,7 @@ import msgspec
 from detector.atomic import atomic_write
 from detector.record import UNREADABLE
 from producer.errors import ProducerError
-from producer.no_links import no_links
+from producer.no_links import OthersFolderError, check_own, no_links
 from producer.sources.remote import is_remote
 from producer.sources.scan import STDIN, SourceMissingError, resolve
 from worker.page_options import PageOptions
@@ -113,7 +113,10 @@ class OutputFolder:
 
         Raises:
             DamagedFolderError: the file holds something else; a power cut may have left it empty.
+            OthersFolderError: it is another user's, who chose what is read, and which model does it.
         """
+        check_own(self.root, may_be_link=True)
+        check_own(self.private)
         try:
             return msgspec.json.decode(self.request_file.read_bytes(), type=JobRequest)
         except UNREADABLE as error:
@@ -129,7 +132,7 @@ class OutputFolder:
         """
         try:
             request = self.request()
-        except (FileNotFoundError, DamagedFolderError):
+        except (FileNotFoundError, DamagedFolderError, OthersFolderError):
             return ()
         local = [source for source in request.sources if not is_remote(source)]
         if request.follow_links or STDIN in local:
@@ -140,16 +143,14 @@ class OutputFolder:
                 roots.append(Path(os.path.realpath(resolve(source).path)))
         return tuple(roots)
 
-    def _make(self) -> None:
+    def make(self) -> None:
         """New folders are this user's alone: results name other people's files, `.ocrfleet` holds a server's data."""
-        if not self.root.exists():
-            self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self._made_root = True
-        self.private.mkdir(mode=0o700, exist_ok=True)
+        self._made_root |= not self.root.exists()
+        make_private(self.root)
 
     def save_request(self, request: JobRequest) -> None:
         """Remember what was asked for."""
-        self._make()
+        self.make()
         write_atomically(self.request_file, msgspec.json.encode(request))
 
     def leave_unused(self) -> None:
@@ -165,7 +166,7 @@ class OutputFolder:
 
     def save_passed_over(self, counts: dict[str, int]) -> None:
         """Remember what the scan passed over, by kind."""
-        self.private.mkdir(parents=True, exist_ok=True)
+        make_private(self.root)
         write_atomically(self.passed_over_file, msgspec.json.encode(dict(counts)))
 
     def passed_over(self) -> dict[str, int]:
@@ -186,6 +187,7 @@ class OutputFolder:
 
     def forget_server(self) -> None:
         """Remove the private server's data: its job is done and collected."""
+        check_own(self.private)
         shutil.rmtree(self.server_data, ignore_errors=True)
 
     @contextmanager
@@ -194,8 +196,9 @@ class OutputFolder:
 
         Raises:
             FolderBusyError: another process holds it.
+            OthersFolderError: it is another user's.
         """
-        self._make()
+        self.make()
         with open(self.private / "lock", "w", opener=no_links) as handle:
             try:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -205,6 +208,21 @@ class OutputFolder:
             for left in self.root.glob(f".{self.manifest.name}.*.part"):
                 left.unlink()
             yield
+
+
+def make_private(root: Path) -> Path:
+    """The private folder below an output folder, both made where they are not there, and this user's own.
+
+    Raises:
+        OthersFolderError: they are another user's, or the private one is a link.
+    """
+    root.mkdir(mode=0o700, parents=True, exist_ok=True)
+    check_own(root, may_be_link=True)
+    private = root / ".ocrfleet"
+    with suppress(FileExistsError):  # a link that leads nowhere, too
+        private.mkdir(mode=0o700)
+    check_own(private)
+    return private
 
 
 def write_atomically(path: Path, data: bytes) -> None:

@@ -11,13 +11,16 @@ from typing import Annotated
 
 import msgspec
 
+from detector.record import UNREADABLE
+from producer.bounds import MOST_PAGES_OF_A_JOB
+from producer.job.results_file import MOST_LINE_BYTES, raw_lines
 from worker.messages import ImageRecord
 
 _NONE = (1 << 64) - 1
 
 
 class _Index(msgspec.Struct, frozen=True):
-    index: Annotated[int, msgspec.Meta(ge=0, lt=1_000_000_000)]
+    index: Annotated[int, msgspec.Meta(ge=0, lt=MOST_PAGES_OF_A_JOB)]
 
 
 class PageOrder:
@@ -34,9 +37,9 @@ class PageOrder:
         place = 0
         decode = msgspec.json.Decoder(_Index).decode
         with results.open("rb") as stream:
-            for line in stream:
+            for line in raw_lines(stream):
                 if line.endswith(b"\n"):
-                    with suppress(msgspec.MsgspecError, UnicodeDecodeError):
+                    with suppress(*UNREADABLE):
                         self._put(decode(line).index, place)
                 place += len(line)
 
@@ -53,8 +56,8 @@ class PageOrder:
                 if place != _NONE:
                     stream.seek(place)
                     try:
-                        yield decoder.decode(stream.readline())
-                    except (msgspec.MsgspecError, UnicodeDecodeError):
+                        yield decoder.decode(stream.readline(MOST_LINE_BYTES))
+                    except UNREADABLE:
                         continue
 
     def documents(self) -> Iterator[Iterator[ImageRecord]]:

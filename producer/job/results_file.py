@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from functools import lru_cache
 from pathlib import Path
+from typing import BinaryIO
 
 import msgspec
 
@@ -35,7 +36,15 @@ class CannotSendResultsError(ProducerError):
     """The bucket does not take the results. The message says where they are."""
 
 
+MOST_LINE_BYTES = 16 << 20
+"""Of a line. A record has 4 MiB; versions before bounded it by memory alone. Results may be a stranger's."""
+
 decode_line = msgspec.json.Decoder(Line).decode
+
+
+def raw_lines(stream: BinaryIO) -> Iterator[bytes]:
+    """The lines of a results file; one that is longer than any record comes in pieces, none of which is one."""
+    return iter(lambda: stream.readline(MOST_LINE_BYTES), b"")
 
 
 def keep_last_records(results: Path) -> None:
@@ -63,11 +72,16 @@ def drop_failed(results: Path) -> list[int]:
 def read_lines(results: Path) -> Iterator[tuple[bytes, Line | None]]:
     """Each line of the file as it is, and what it says; None for one that is damaged (its page is simply run again)."""
     with results.open("rb") as source:
-        for raw in source:
+        for raw in raw_lines(source):
             try:
                 yield raw, decode_line(raw)
             except UNREADABLE:
                 yield raw, None
+
+
+def failed_lines(results: Path) -> Iterator[tuple[Line, ErrorRecord]]:
+    """The failed pages of a file, without their boxes: a stranger's record may have 60 MB of those."""
+    return ((line, line.error) for _, line in read_lines(results) if line is not None and line.error is not None)
 
 
 def counts_of(results: Path) -> dict[str, int]:
@@ -110,8 +124,8 @@ def iter_records(path: Path, damaged: Callable[[int], None] = lambda line: None)
     """
     decoder = msgspec.json.Decoder(ImageRecord)
     with path.open("rb") as stream:
-        for number, line in enumerate(stream, 1):
-            if not line.endswith(b"\n"):
+        for number, line in enumerate(raw_lines(stream), 1):
+            if not line.endswith(b"\n") and len(line) < MOST_LINE_BYTES:
                 return
             try:
                 yield decoder.decode(line)

@@ -12,7 +12,7 @@ import msgspec
 
 from detector.record import UNREADABLE
 from producer.errors import OtherJobError
-from producer.job.output_folder import write_atomically
+from producer.job.output_folder import make_private, write_atomically
 from worker.ledger.ledger import JobStatus
 
 
@@ -61,14 +61,14 @@ def claim(results: Path, owner: ResultsOwner) -> None:
     if before is not None:
         check_name(results, before.job, owner.job)
         raise OtherJobError(f"{results} holds records of an earlier job named {owner.job}: {_REMEDY}")
-    file.parent.mkdir(parents=True, exist_ok=True)
+    make_private(results.parent)
     write_atomically(file, msgspec.json.encode(owner))
 
 
 def replace_owner(results: Path, owner: ResultsOwner) -> None:
     """Note whose records the file holds, whoever had it before: the caller has looked at every record."""
     file = owner_file(results)
-    file.parent.mkdir(parents=True, exist_ok=True)
+    make_private(results.parent)
     write_atomically(file, msgspec.json.encode(owner))
 
 

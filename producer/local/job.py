@@ -160,7 +160,7 @@ def _recover(app: Celery, ledger: Ledger, job: str, collector: Collector) -> Non
     queue.purge(ledger.client)
     ledger.expire_leases(job)
     for index in ledger.in_flight(job):
-        if (data := ledger.reclaim(job, index)) is not None:
+        if data := ledger.reclaim(job, index):
             queue.send(app, decode_task(data))
 
 

@@ -17,6 +17,7 @@ from pathlib import Path
 import redis
 
 from producer.errors import ProducerError
+from producer.no_links import check_own
 from worker.process import set_parent_death_signal
 
 START_TIMEOUT_S = 20
@@ -108,6 +109,7 @@ class EmbeddedServer:
 
     def _start_once(self) -> None:
         self._run_dir.mkdir(mode=0o700, exist_ok=True)
+        check_own(self._run_dir)  # between a stop and this start its name, known by now, was anybody's to take
         self.data.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._wait_for_predecessor()
         log = self.data / "server.log"

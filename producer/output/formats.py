@@ -30,6 +30,7 @@ from producer.errors import ProducerError
 from producer.job.manifest import ManifestIndex
 from producer.job.output_folder import OutputFolder
 from producer.job.results_file import iter_records
+from producer.no_links import check_own
 from producer.output import documents
 from producer.output.naming import write_new
 from producer.output.overlays import PageImages
@@ -91,6 +92,8 @@ def export_results(
     target = destination or out / _IN_OUT[format_name]
     with results.open("rb"):  # before anything is written
         pass
+    if destination is None or page_images:
+        check_own(out, may_be_link=True)
     in_folder = format_name in ("icdar", "pagexml", *documents.FORMATS)
     if destination is not None:
         target = _named(destination, folder=in_folder)

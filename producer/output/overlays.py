@@ -15,6 +15,7 @@ from producer.errors import ProducerError
 from producer.job.manifest import ManifestIndex
 from producer.job.output_folder import OutputFolder
 from producer.job.results_file import iter_records
+from producer.no_links import check_own
 from producer.output.naming import safe_name
 from worker.messages import ImageRecord
 
@@ -94,6 +95,7 @@ def write_overlays(
     """
     if not can_draw():
         raise CannotDrawError("no overlays: this machine lacks OpenCV; pip install 'ocrfleet[worker]' and run again")
+    check_own(out, may_be_link=True)
     count = OverlayCount()
     roots = OutputFolder(out).source_roots()
     with ManifestIndex(out / "manifest.jsonl") as manifest, OverlayProcess(roots=roots) as process:

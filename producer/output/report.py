@@ -26,6 +26,7 @@ from producer.detector_process.draw import OverlayProcess, can_draw
 from producer.job.manifest import ManifestIndex
 from producer.job.output_folder import OutputFolder
 from producer.job.results_file import iter_records
+from producer.no_links import check_own
 from producer.output.charts import histogram_svg
 from producer.output.naming import page_label
 from producer.output.terminal import FLAG_WORDS, duration
@@ -72,6 +73,7 @@ def write_report(out: Path, *, pictures: int = PICTURES) -> Path:
     )
     head, _, tail = page.partition(GALLERY)
     report = out / "report.html"
+    check_own(out, may_be_link=True)
     with atomic_write(report) as part, part.open("w", encoding="utf-8") as stream:
         stream.write(head)
         if drawable:

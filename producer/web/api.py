@@ -20,10 +20,11 @@ from starlette.routing import Route
 
 from detector.thresholds import SHAPES
 from producer.output.documents import NEED_IMAGES
+from producer.web.bounds.few_readers import reading
 from producer.web.bounds.upload_places import UploadPlaces
 from producer.web.openapi import document
 from producer.web.problem import Problem
-from producer.web.results import ALL_FORMATS, JSONL, converted_response, lines_response
+from producer.web.results import ALL_FORMATS, JSONL, converted_response, lines_response, without_folder
 from producer.web.service import Service
 from producer.web.store import WebJob
 from producer.web.upload import Intake
@@ -126,21 +127,20 @@ async def detect(request: Request) -> Response:
         raise Problem(422, job.reason, "send another file")
     if job.state != "done":
         return _accepted(request, name, await run_in_threadpool(service.status, name))
-    records = await run_in_threadpool(_first_records, service.store.folder(name).results)
-    if len(records) != 1:  # a PDF or TIFF of several pages
+    record = await run_in_threadpool(only_record, service.store.folder(name).results)
+    if record is None:  # a PDF or TIFF of several pages
         return _accepted(request, name, await run_in_threadpool(service.status, name))
-    return JSONResponse(records[0], background=BackgroundTask(service.delete, name))
+    return Response(record, media_type="application/json", background=BackgroundTask(service.delete, name))
 
 
-def _first_records(results: Path) -> list[dict[str, Any]]:
+def only_record(results: Path) -> bytes | None:
+    """The one record of a file, as it is but for where our folder lies; None if there are several.
+
+    It may have 4 MiB: as Python's lists and numbers that is 60 MB, for each of 32 who wait.
+    """
     with results.open("rb") as stream:
-        lines = [line for line, _ in zip(stream, range(2), strict=False)]
-    hidden = f"{results.parent / 'upload'}/"
-    records = [json.loads(line) for line in lines]
-    for record in records:
-        if record.get("error"):
-            record["error"]["message"] = record["error"]["message"].replace(hidden, "")
-    return records
+        line, more = stream.readline(), stream.read(1)
+    return None if more else without_folder(line, f"{results.parent / 'upload'}/").rstrip(b"\n")
 
 
 def _accepted(request: Request, name: str, status: dict[str, Any], code: int = 202) -> Response:
@@ -212,16 +212,17 @@ def show_job(request: Request) -> Response:
 
 def job_pages(request: Request) -> Response:
     """GET /jobs/{job}/pages."""
-    offset = _number(request, "offset", 0, 0, 1 << 40)
-    limit = _number(request, "limit", 200, 1, MOST_LISTED)
-    return JSONResponse({"pages": service_of(request).pages(request.path_params["job"], offset, limit)})
+    place = _number(request, "offset", 0, 0, 1 << 40), _number(request, "limit", 200, 1, MOST_LISTED)
+    with reading():
+        return JSONResponse({"pages": service_of(request).pages(request.path_params["job"], *place)})
 
 
 def job_failures(request: Request) -> Response:
     """GET /jobs/{job}/failures."""
     limit = _number(request, "limit", MOST_LISTED, 1, MOST_LISTED)
     offset = _number(request, "offset", 0, 0, 1 << 40)
-    return JSONResponse({"failures": list(service_of(request).failures(request.path_params["job"], limit, offset))})
+    with reading():
+        return JSONResponse({"failures": list(service_of(request).failures(request.path_params["job"], limit, offset))})
 
 
 def job_results(request: Request) -> Response:

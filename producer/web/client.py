@@ -14,6 +14,7 @@ from urllib.parse import quote, urlsplit
 
 import msgspec
 
+from detector.errors import read_json
 from detector.record import ImageRecord
 from producer.errors import ProducerError
 
@@ -70,7 +71,7 @@ class Client:
         answer = self._send("POST", target, [path], headers={"Content-Type": "application/octet-stream"})
         if answer.status == 200:
             return msgspec.json.decode(answer.read(), type=ImageRecord)
-        job = Job(self, json.loads(answer.read())["job"])
+        job = Job(self, read_json(answer.read())["job"])
         records = list(job.results())
         if len(records) != 1:
             raise ClientError(f"{path}: {len(records)} pages; use submit() (job {job.name})")
@@ -89,13 +90,13 @@ class Client:
         fields = ({"limit_side": str(limit_side)} if limit_side else {}) | ({"webhook": webhook} if webhook else {})
         form = _Form([Path(path) for path in paths], fields)
         headers = {"Content-Type": form.content_type, "Idempotency-Key": key or str(uuid.uuid4())}
-        return Job(self, json.loads(self._send("POST", f"{BASE}/jobs", form.parts, headers=headers).read())["job"])
+        return Job(self, read_json(self._send("POST", f"{BASE}/jobs", form.parts, headers=headers).read())["job"])
 
     def submit_addresses(self, uris: Sequence[str], *, limit_side: int = 0) -> Job:
         """A job of what lies below the service's OCRFLEET_ROOTS."""
         body = json.dumps({"uris": list(uris)} | ({"limit_side": limit_side} if limit_side else {})).encode()
         headers = {"Content-Type": "application/json", "Idempotency-Key": str(uuid.uuid4())}
-        return Job(self, json.loads(self._send("POST", f"{BASE}/jobs", [body], headers=headers).read())["job"])
+        return Job(self, read_json(self._send("POST", f"{BASE}/jobs", [body], headers=headers).read())["job"])
 
     def jobs(self) -> list[dict[str, Any]]:
         """All jobs, newest first."""
@@ -105,7 +106,7 @@ class Client:
     def call(self, method: str, path: str) -> dict[str, Any]:
         """One request without a body; its JSON."""
         data = self._send(method, BASE + path).read()
-        found: dict[str, Any] = json.loads(data) if data else {}
+        found: dict[str, Any] = read_json(data) if data else {}
         return found
 
     def stream(self, path: str) -> Iterator[bytes]:
@@ -183,7 +184,7 @@ class Job:
             *events, waiting = (waiting + block).split(b"\n\n")
             for event in events:
                 if event.startswith(b"data: "):
-                    yield json.loads(event.removeprefix(b"data: "))
+                    yield read_json(event.removeprefix(b"data: "))
 
     def results(self) -> Iterator[ImageRecord]:
         """Its records, once it has ended."""
@@ -255,7 +256,7 @@ def _token() -> str:
 
 def _refusal(answer: http.client.HTTPResponse) -> ClientError:
     try:
-        problem = json.loads(answer.read())
+        problem = read_json(answer.read())
         text = ": ".join(filter(None, (problem["detail"], problem["remedy"])))
     except (ValueError, KeyError, TypeError, http.client.HTTPException):
         text = f"HTTP {answer.status}"

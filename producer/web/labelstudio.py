@@ -8,20 +8,24 @@ from __future__ import annotations
 
 import asyncio
 import re
+import threading
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
+import msgspec
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from detector.record import UNREADABLE, ImageRecord
 from producer.job.manifest import read_manifest
-from producer.job.results_file import iter_records
+from producer.job.output_folder import OutputFolder
+from producer.job.results_file import read_lines
 from producer.output.formats import labelstudio_prediction
 from producer.sources.scan import file_uri
 from producer.web.api import read_json, service_of
@@ -31,8 +35,13 @@ from producer.web.store import WebJob
 
 LABELSTUDIO = "/labelstudio"
 MOST_TASKS = 100
+MOST_OF_A_PAGE, MOST_RECORD_BYTES = 512 << 10, 2 << 20
+"""Of a page's record, and of all that one answer is made of: 10,000 boxes, 40,000."""
+
 MOST_CONFIG = 1 << 16
 """Characters of a labelling configuration: a thousand labels."""
+
+_predicting = threading.Lock()  # a record of 512 KiB is 30 MB while it is made
 
 # Each takes a time linear in the length of a stranger's text: no two open repeats stand side by side, and none begins
 # anew at each letter that it ran over before. `(\w+)\s*=` took 14 s for 32 KB of one letter, with the GIL held.
@@ -110,17 +119,37 @@ def _source_of(service: Service, task: object, key: str) -> str | None:
     return None
 
 
-def _predictions(service: Service, name: str, control: Control, sources: list[str | None]) -> list[dict[str, Any]]:
-    folder, found = service.store.folder(name), {}
-    if folder.results.exists():
-        pages = {line.index: line.uri for line in read_manifest(folder.manifest) if line.page == 0}
-        names = {"from_name": control.from_name, "to_name": control.to_name, "label": control.label}
-        for record in iter_records(folder.results):
-            if record.status == "ok" and record.index in pages:
-                found[pages[record.index]] = labelstudio_prediction(record, **names)
+def _predictions(service: Service, name: str, control: Control, sources: list[str | None]) -> list[msgspec.Raw]:
+    uris = [source and (file_uri(Path(source)) if source.startswith("/") else source) for source in sources]
+    with _predicting:
+        found = predictions(service.store.folder(name), control, {uri for uri in uris if uri})
     empty = {"result": [], "score": 0.0, "model_version": service.settings.model}
-    uris = (source and (file_uri(Path(source)) if source.startswith("/") else source) for source in sources)
-    return [found.get(uri or "", empty) for uri in uris]
+    return [found.get(uri or "") or msgspec.Raw(msgspec.json.encode(empty)) for uri in uris]
+
+
+def predictions(folder: OutputFolder, control: Control, wanted: set[str]) -> dict[str, msgspec.Raw]:
+    """The predictions of first pages at these addresses, as JSON.
+
+    Raises:
+        Problem: 413, they have more boxes than one answer takes. A source may be a folder, and a record 4 MiB, which is
+            160 MB as Label Studio has it: so only what was asked for is read, and one record at a time.
+    """
+    found: dict[str, msgspec.Raw] = {}
+    if not folder.results.exists():
+        return found
+    pages = {line.index: line.uri for line in read_manifest(folder.manifest) if line.page == 0 and line.uri in wanted}
+    names = {"from_name": control.from_name, "to_name": control.to_name, "label": control.label}
+    left = MOST_RECORD_BYTES
+    for raw, line in read_lines(folder.results):
+        if line is None or line.status != "ok" or line.index not in pages:
+            continue
+        left -= len(raw)
+        if left < 0 or len(raw) > MOST_OF_A_PAGE:
+            raise Problem(413, f"{line.image[:200]}: more boxes than one answer takes", "ask for fewer tasks at a time")
+        with suppress(*UNREADABLE):
+            prediction = labelstudio_prediction(msgspec.json.decode(raw, type=ImageRecord), **names)
+            found[pages[line.index]] = msgspec.Raw(msgspec.json.encode(prediction))
+    return found
 
 
 async def predict(request: Request) -> Response:
@@ -134,7 +163,7 @@ async def predict(request: Request) -> Response:
     wanted = sorted({source for source in sources if source})
     if tasks and not wanted:
         raise Problem(403, f"no task's {control.key} lies below OCRFLEET_ROOTS", "see docs/web.md, Label Studio")
-    results: list[dict[str, Any]] = []
+    results: list[msgspec.Raw] = []
     if wanted:
         await run_in_threadpool(service.check_room)
         name = service.new_name(quick=True)
@@ -146,7 +175,8 @@ async def predict(request: Request) -> Response:
             results = await run_in_threadpool(_predictions, service, name, control, sources)
         finally:
             await run_in_threadpool(service.delete, name)
-    return JSONResponse({"results": results, "model_version": service.settings.model})
+    answer = {"results": results, "model_version": service.settings.model}
+    return Response(msgspec.json.encode(answer), media_type="application/json")
 
 
 async def setup(request: Request) -> Response:

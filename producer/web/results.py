@@ -15,7 +15,9 @@ from starlette.types import Receive, Scope, Send
 
 from producer.errors import ProducerError
 from producer.job.output_folder import OutputFolder
+from producer.output.documents import NEED_IMAGES
 from producer.output.formats import FORMATS, export_results
+from producer.web.bounds.export_process import convert
 from producer.web.problem import Problem
 
 JSONL = "jsonl"
@@ -84,12 +86,15 @@ def converted_response(
         roots: where pictures that are opened again must lie; empty: anywhere.
 
     Raises:
-        Problem: 404, there are no results yet; 409, this job cannot be had in that format.
+        Problem: 404, there are no results yet; 409, this job cannot be had in that format; 429, others are made.
     """
     _check_results(name, folder)
     hide = f"{folder.root / 'upload'}/"
     try:
-        target = export_results(folder.root, format_name, exports / format_name, hide=hide, roots=roots)
+        if format_name in NEED_IMAGES:
+            target = export_results(folder.root, format_name, exports / format_name, hide=hide, roots=roots)
+        else:
+            target = convert(folder.root, format_name, exports / format_name, hide)
     except ProducerError as error:  # texts of a job that was not read, a library that is not installed
         said = str(error).replace(f"{folder.root}/", "")
         raise Problem(409, f"{format_name}: {said}", "take another format") from None
@@ -141,16 +146,21 @@ def file_blocks(path: Path, start: int, end: int) -> Iterator[bytes]:
             yield block
 
 
+def without_folder(line: bytes, folder: str) -> bytes:
+    """A line of JSON without the name of our folder: reasons of failed pages name their file."""
+    hidden = msgspec.json.encode(folder)[1:-1]
+    return line.replace(hidden, b"") if hidden in line else line
+
+
 def line_blocks(path: Path, start: int, end: int, *, hide: str) -> Iterator[bytes]:
     """Whole lines from ``start`` to ``end``, without where our folder lies: reasons of failed pages name their file."""
-    hidden = msgspec.json.encode(hide)[1:-1]
     waiting = bytearray()
     with path.open("rb") as stream:
         stream.seek(start)
         left = end - start
         while left > 0 and (line := stream.readline(left)):
             left -= len(line)
-            waiting += line.replace(hidden, b"") if hidden in line else line
+            waiting += without_folder(line, hide)
             if len(waiting) > BLOCK:
                 yield bytes(waiting)
                 waiting.clear()

@@ -306,15 +306,15 @@ class Runner:
                 raise _Stopped
 
         def pages(readers: Readers, scan_time: ScanTime) -> Iterator[FoundPage]:
-            for found in scan_everything(
-                sources,
-                readers,
-                exclude=None,
-                warn=running.progress.warn,
-                passed=passed,
-            ):
+            def check() -> None:
                 look_up()
                 scan_time.check_turn()
+
+            for found in scan_everything(
+                sources, readers, exclude=None, warn=running.progress.warn, passed=passed, scan_time=scan_time,
+                on_request=check,
+            ):  # fmt: skip
+                check()
                 if not job.sources or may_read(found.uri, self._roots):
                     yield found
 

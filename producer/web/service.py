@@ -21,7 +21,7 @@ from celery import Celery
 from producer.fleet_job import cancel_job
 from producer.job.begin_again import retry_on_broker
 from producer.job.manifest import read_manifest
-from producer.job.results_file import counts_of, drop_failed, iter_records
+from producer.job.results_file import counts_of, drop_failed, failed_lines
 from producer.job.status import StatusRow
 from producer.web.addresses import check_addresses
 from producer.web.problem import Problem, quota_is_used
@@ -132,6 +132,7 @@ class Service:
         used, most = memory["used_memory"], memory.get("maxmemory", 0)
         if most and used > BUSY_MEMORY * most:
             raise Problem(503, "the broker's memory is full", "try again when results are collected", retry_after_s=30)
+        self.store.check_places()
         self.check_quota()
 
     def check_quota(self) -> None:
@@ -226,7 +227,10 @@ class Service:
         names = self.store.names()
         # What was not taken, and what warned, is told of each job alone: of a thousand it was 95 MB.
         brief: dict[str, Any] = {"skipped": {}, "warnings": []}
-        found = [self.status(name) | brief for name in names[:limit] if self.store.has(name)]
+        found = []
+        for name in names[:limit]:
+            with suppress(Problem):  # deleted meanwhile
+                found.append(self.status(name) | brief)
         try:
             known = set(names)
             others = [name for name in reversed(self.ledger.jobs(len(known) + limit)) if name not in known]
@@ -276,13 +280,10 @@ class Service:
         results = self.store.folder(name).results
         if not results.exists():
             return
-        uploads = f"{self.store.uploads(name)}/"
-        failed = (record for record in iter_records(results) if record.error is not None)
-        for record in islice(failed, offset, offset + limit):
-            assert record.error is not None
+        for line, error in islice(failed_lines(results), offset, offset + limit):
             yield {
-                "index": record.index, "image": record.image[:MOST_SHOWN], "page": record.page,
-                "type": record.error.type, "message": record.error.message[:MOST_SHOWN].replace(uploads, ""),
+                "index": line.index, "image": line.image[:MOST_SHOWN], "page": line.page, "type": error.type,
+                "message": error.message[:MOST_SHOWN].replace(f"{self.store.uploads(name)}/", ""),
             }  # fmt: skip
 
     def retry(self, name: str) -> int:
@@ -328,13 +329,12 @@ class Service:
 
     def expire(self, now: float) -> int:
         """Delete jobs whose time is up. Returns how many."""
-        old = [name for name in self.store.names() if 0 < self.store.read(name).finished < self._oldest(now)]
+        limit = now - self.settings.result_ttl_h * 3600
+        old = [job for job, kept in self.store.all() if 0 < kept.finished < limit]
         for name in old:
-            self.delete(name)
+            with suppress(Problem):  # a visitor deleted it meanwhile
+                self.delete(name)
         return len(old)
-
-    def _oldest(self, now: float) -> float:
-        return now - self.settings.result_ttl_h * 3600
 
     def recover_private(self) -> None:
         """After a start of a private server: its queue holds messages of workers that are gone."""
@@ -345,5 +345,5 @@ class Service:
             self.ledger.expire_leases(name)
             for indices in chunked(self.ledger.in_flight(name)):
                 for index in indices:
-                    if (data := self.ledger.reclaim(name, index)) is not None:
+                    if data := self.ledger.reclaim(name, index):
                         queue.send(self.app, decode_task(data))

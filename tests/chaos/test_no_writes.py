@@ -65,7 +65,7 @@ def test_worker_and_collector_outlive_it(
     write_images(tmp_path / "in", COUNT)
     log = tmp_path / "worker.log"
     worker = WorkerProcess(environment, log)
-    collector = None
+    collector, collected = None, tmp_path / "out" / "results.jsonl"
 
     def job() -> JobStatus:
         status = ledger.status("job")
@@ -81,7 +81,7 @@ def test_worker_and_collector_outlive_it(
             stderr=subprocess.PIPE,
             text=True,
         )
-        wait_until(lambda: job().ok > 3, seconds=60, what="some records")
+        wait_until(lambda: collected.is_file() and job().ok > 3, seconds=60, what="some records")
         refusing(True)
         wait_until(lambda: WAITING.search(log.read_text()), seconds=20, what="the worker to notice")
         time.sleep(6)  # kombu's look for expired messages, every 5 s, writes too
@@ -94,7 +94,7 @@ def test_worker_and_collector_outlive_it(
         assert worker.alive
         said = collector.communicate(timeout=60)[1]
         assert collector.returncode == 0, f"before: it ended as soon as Redis took no writes\n{said}"
-        assert len((tmp_path / "out" / "results.jsonl").read_text().splitlines()) == COUNT
+        assert len(collected.read_text().splitlines()) == COUNT
     finally:
         if collector:
             collector.kill()

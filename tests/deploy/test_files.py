@@ -73,7 +73,7 @@ def test_compose_keeps_its_promises() -> None:
     assert web["environment"]["OCRFLEET_WEB_HOST"] == "0.0.0.0" and "/healthz" in web["healthcheck"]["test"][-1]
     assert web["pids_limit"] > 40 + JOBS_AT_A_TIME + QUICK_JOBS_AT_A_TIME
     redis_configuration = services["redis"]["command"][-1]
-    for line in ("requirepass $$OCRFLEET_REDIS_PASSWORD", "appendonly yes", "maxmemory-policy noeviction"):
+    for line in ("user default on >$$OCRFLEET_REDIS_PASSWORD", "appendonly yes", "maxmemory-policy noeviction"):
         assert line in redis_configuration
     assert services["redis"]["healthcheck"]
     assert ":?" in services["flower"]["environment"]["FLOWER_BASIC_AUTH"], "no default password"

@@ -17,6 +17,7 @@ import redis
 
 from detector.errors import NotFound, TooLarge, UnsupportedFormat
 from worker.broker.damaged_keys import replies
+from worker.broker.whole import read_fields, read_values
 from worker.messages import JOB_NAME, MAX_BLOB_BYTES
 from worker.redis_keys import JobKeys, blob_key, number_in
 from worker.storage.spool import write_chunks
@@ -79,8 +80,7 @@ def waiting_bytes(client: redis.Redis, jobs: Iterable[str]) -> int:
     waiting = 0
     for job, count in zip(names, replies(pipe), strict=True):
         if count and count <= MOST_BLOBS:
-            pipe.hvals(JobKeys.of(job).blobs)
-            waiting += sum(number_in(size) or 0 for size in replies(pipe)[0] or ())
+            waiting += sum(number_in(size) or 0 for size in read_values(client, JobKeys.of(job).blobs))
     return waiting
 
 
@@ -124,9 +124,7 @@ def remove(client: redis.Redis, job: str, indices: Sequence[int]) -> None:
 
 def discard(client: redis.Redis, job: str) -> int:
     """Remove all blobs of a job. Returns how many."""
-    pipe = client.pipeline(transaction=False)
-    pipe.hkeys(JobKeys.of(job).blobs)
-    indices = replies(pipe)[0] or []
+    indices = read_fields(client, JobKeys.of(job).blobs)
     for start in range(0, len(indices), 1000):
         pages = (number_in(index) for index in indices[start : start + 1000])
         if keys := [blob_key(job, page) for page in pages if page is not None]:

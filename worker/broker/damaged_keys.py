@@ -11,7 +11,7 @@ import redis
 
 from worker.broker.connection import takes_no_writes
 
-_DAMAGE = ("WRONGTYPE", "user_script", "DAMAGED", "not an integer", "not a valid float")
+_DAMAGE = ("WRONGTYPE", "user_script", "not an integer", "not a valid float")
 
 
 def is_damage(error: redis.RedisError) -> bool:

@@ -13,19 +13,25 @@ from kombu import Producer
 
 from worker.broker.sending import SendingChannel
 from worker.broker.urgent import MARKED, MOST_LOOKED_AT, producer_over
+from worker.broker.whole import DROP_TOO_LARGE, MOST_QUEUED
 
 # kombu puts at the left of a list and takes from its right. The new message's place is behind its job's last one, and
 # there before the second message of any other job. Its job's last one is mostly near the left, so that end is looked at
-# first, in pieces (a whole window is half a megabyte); in a queue longer than is looked at, then the right one.
-# Whichever side of the place has fewer messages is taken off and put back. The first command only removes: a full Redis
-# refuses a script before its first change, or not at all.
-# ARGV: message, how many are looked at, the mark of urgent ones, what the job's messages have in them and no other's.
-_PUT_LUA = """
+# first, one message at a time (32 of a stranger's 6 MB took Redis to 550); in a queue longer than is looked at, then
+# the right one. Whichever side of the place has fewer messages is taken off and put back. The first command only
+# removes: a full Redis refuses a script before its first change, or not at all.
+# ARGV: message, how many are looked at, the mark of urgent ones, what the job's messages have in them and no other's,
+# how much of a queue is ours.
+_PUT_LUA = (
+    DROP_TOO_LARGE
+    + """
+drop_too_large(KEYS[1], ARGV[5])
 local key, new, most, urgent, mine = KEYS[1], ARGV[1], tonumber(ARGV[2]), ARGV[3], ARGV[4]
 local length = redis.call('LLEN', key)
 local all, skipped, place, strange = {}, 0, nil, false
 local function look(from, to)
-  for _, raw in ipairs(redis.call('LRANGE', key, from, to)) do
+  for at = from, to do
+    local raw = redis.call('LRANGE', key, at, at)[1]
     strange = strange or #raw > 65536  -- of a stranger: ours have 2 KB; moving 190 of 1 MB took Redis to 1.4 GB
     if strange then return end
     all[#all + 1] = raw
@@ -35,10 +41,10 @@ local function look(from, to)
     end
   end
 end
-while not place and not strange and #all < math.min(length, most) do look(#all, #all + 31) end
+look(0, math.min(length, most) - 1)
 if not place and not strange and length > #all then
   skipped, all = math.max(0, length - most), {}
-  look(skipped, -1)
+  look(skipped, length - 1)
 end
 if strange then
   redis.call('LPUSH', key, new)
@@ -60,12 +66,21 @@ if place == 1 or (skipped == 0 and place - 1 <= length / 2) then
   redis.call('LPUSH', key, new)
   for i = place - 1, 1, -1 do redis.call('LPUSH', key, all[i]) end
 else
-  local ahead = redis.call('LRANGE', key, skipped + place - 1, -1)
+  local ahead = {}
+  for at = skipped + place - 1, length - 1 do
+    local raw = redis.call('LRANGE', key, at, at)[1]
+    if #raw > 65536 then
+      redis.call('LPUSH', key, new)
+      return
+    end
+    ahead[#ahead + 1] = raw
+  end
   for i = #ahead, 1, -1 do redis.call('LREM', key, -1, ahead[i]) end
   redis.call('RPUSH', key, new)
   for i = 1, #ahead do redis.call('RPUSH', key, ahead[i]) end
 end
 """
+)
 
 
 class InTurnChannel(SendingChannel):
@@ -78,7 +93,7 @@ class InTurnChannel(SendingChannel):
         with self.conn_or_acquire() as client:
             put = client.register_script(_PUT_LUA)
             # As kombu's JSON has it; in a text its quotes would be escaped.
-            put(keys=[queue], args=[json.dumps(message), MOST_LOOKED_AT, MARKED, f'"id": "{job}:'])
+            put(keys=[queue], args=[json.dumps(message), MOST_LOOKED_AT, MARKED, f'"id": "{job}:', MOST_QUEUED])
 
 
 def in_turn_producer(app: Celery, url: str) -> Producer:

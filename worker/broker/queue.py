@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
@@ -10,10 +9,12 @@ import msgspec
 import redis
 from celery import Celery
 
+from detector.errors import read_json
 from worker.app import DETECT_TASK, IMAGE_QUEUE, UNACKED, UNACKED_INDEX
 from worker.broker.in_turn import in_turn_producer
 from worker.broker.queue_lists import QUEUE_LISTS
 from worker.broker.urgent import next_producer
+from worker.broker.whole import read_hash, read_queue, read_scores
 from worker.messages import ImageTask, split_task_id
 
 MOST_WAITING, LOOKED_AT_ONCE = 1 << 14, 256
@@ -73,8 +74,7 @@ def queued_ids(client: redis.Redis) -> set[str]:
 
 
 def _some(client: redis.Redis, name: str, start: int) -> list[bytes]:
-    messages: list[bytes] = client.lrange(name, start, start + LOOKED_AT_ONCE - 1)
-    return messages
+    return read_queue(client, name, start, start + LOOKED_AT_ONCE - 1)
 
 
 def _waiting(client: redis.Redis, name: str) -> Iterator[bytes]:
@@ -88,11 +88,7 @@ def _waiting(client: redis.Redis, name: str) -> Iterator[bytes]:
 
 def unacked_ids(client: redis.Redis) -> dict[str, float]:
     """Task ids of messages some worker holds -> since when (Unix time)."""
-    pipe = client.pipeline(transaction=False)
-    pipe.hgetall(UNACKED)
-    pipe.zrange(UNACKED_INDEX, 0, -1, withscores=True)
-    messages, index = pipe.execute()
-    since = dict(index)
+    messages, since = read_hash(client, UNACKED), read_scores(client, UNACKED_INDEX)
     held = {}
     for tag, raw in messages.items():
         if identifier := _id_in_hand(raw):
@@ -129,7 +125,7 @@ def in_hand(client: redis.Redis) -> list[InHand]:
     """What workers hold, of those that say who they are."""
     return [
         InHand(tag.decode(errors="replace"), identifier, holder)
-        for tag, raw in client.hgetall(UNACKED).items()
+        for tag, raw in read_hash(client, UNACKED).items()
         if (identifier := _id_in_hand(raw)) and (holder := _holder_of(raw))
     ]
 
@@ -166,7 +162,7 @@ def drop_in_hand(client: redis.Redis, job: str) -> int:
 
     Returns how many.
     """
-    tags = [tag for tag, raw in client.hgetall(UNACKED).items() if _id_in_hand(raw).rpartition(":")[0] == job]
+    tags = [tag for tag, raw in read_hash(client, UNACKED).items() if _id_in_hand(raw).rpartition(":")[0] == job]
     for tag in tags:
         client.zrem(UNACKED_INDEX, tag)
         client.hdel(UNACKED, tag)
@@ -190,8 +186,8 @@ def drop_left_by_old_versions(client: redis.Redis, older_than_s: float) -> int:
 def _read(raw: bytes) -> Any:
     """The JSON of a message; None for what is none: whoever finds it when its turn comes refuses it (channel.py)."""
     try:
-        return json.loads(raw)
-    except (ValueError, RecursionError):
+        return read_json(raw)
+    except ValueError:
         return None
 
 

@@ -23,6 +23,9 @@ KEPT_BYTES = 8192
 MOST_ENTRIES = 1 << 16
 """Of a list or map: a window has 256 messages, a large fleet a thousand workers. An entry takes 100 bytes here."""
 
+MOST_LINE, MOST_DEPTH, MOST_DROPPED = 1 << 16, 32, 1 << 22
+"""Bytes of a line, lists in lists, and values that are read and dropped: a server that lies has no end of either."""
+
 _PIECE = 1 << 16
 _CUT_LISTS, _LISTS, _MAPS, _VALUES = b"*~", b"*~>", b"%|", b"$=!"
 
@@ -58,11 +61,20 @@ _CROWDED_OUT = TooLong()  # one for all: a reply may have thousands
 _CROWDED_OUT.crowded_out = True
 
 
+def _count(line: bytes) -> int:
+    """The number in the head of a list or a value."""
+    try:
+        return int(line[1:])
+    except ValueError:
+        raise RedisConnectionError("a reply without a length: this is no Redis") from None
+
+
 class _ShortBuffer(SocketBuffer):  # type: ignore[misc]
     """Gives `TooLong` for a long value, and shorter lists than Redis sends.
 
     Attributes:
         surplus: values behind the list whose head was read last that are to be dropped.
+        depth: lists that the value is in which is read now.
     """
 
     def __init__(self, bounds: Bounds, *args: Any) -> None:
@@ -82,17 +94,29 @@ class _ShortBuffer(SocketBuffer):  # type: ignore[misc]
             raise RedisConnectionError("a reply was given up in the middle")
         self._left, self._left_values = self._bounds.reply, 2 * self._bounds.entries
         self._forgot = False
-        self.surplus = 0
+        self.surplus = self.depth = 0
 
     def rewind(self, pos: int) -> None:
         self._torn = self._forgot
         super().rewind(0 if self._forgot else pos)
 
+    def _line(self, *args: Any, **kwargs: Any) -> bytes:
+        """redis-py's readline, of which a line has no end."""
+        data: bytes = self._buffer.readline()
+        while not data.endswith(b"\r\n"):
+            if len(data) > MOST_LINE:
+                raise RedisConnectionError("a reply has a line without an end: this is no Redis")
+            self._read_from_socket(*args, **kwargs)
+            data += self._buffer.readline()
+        return data[:-2]
+
     def readline(self, *args: Any, **kwargs: Any) -> bytes:
-        line: bytes = super().readline(*args, **kwargs)
+        line = self._line(*args, **kwargs)
         head = line[:1]
         most = max(2, min(self._bounds.entries, self._left_values))
-        if len(line) < 2 or head not in _CUT_LISTS + _MAPS or (count := int(line[1:])) <= most:
+        if len(line) < 2 or head not in _CUT_LISTS + _MAPS + _VALUES or (count := _count(line)) <= most:
+            return line
+        if head in _VALUES:
             return line
         taken = most & ~1  # pairs stay pairs
         self.surplus = (count - taken) * (2 if head in _MAPS else 1)
@@ -120,14 +144,17 @@ class _ShortBuffer(SocketBuffer):  # type: ignore[misc]
 
     def skip(self, count: int) -> None:
         """Drop so many values, whatever is nested in them."""
+        dropped = 0
         while count:
-            line: bytes = super().readline()
+            line = self._line()
             head = line[:1]
-            count -= 1
+            count, dropped = count - 1, dropped + 1
+            if dropped > MOST_DROPPED:
+                raise RedisConnectionError(f"a reply of more than {MOST_DROPPED:,} values")
             if head in _LISTS + _MAPS:
-                count += max(0, int(line[1:])) * (2 if head in _MAPS else 1)
+                count += max(0, _count(line)) * (2 if head in _MAPS else 1)
             elif head in _VALUES:
-                self._drop(int(line[1:]) + 2 if line[1:2] != b"-" else 0)
+                self._drop(_count(line) + 2 if line[1:2] != b"-" else 0)
             if self._buffer.tell() >= _PIECE:
                 self._forget()
 
@@ -170,7 +197,11 @@ class _Short:
         """A value and all that is nested in it."""
         buffer = self._buffer
         before, buffer.surplus = buffer.surplus, 0
+        buffer.depth += 1
+        if buffer.depth > MOST_DEPTH:
+            raise RedisConnectionError(f"a reply of lists in lists, {MOST_DEPTH} deep: this is no Redis")
         value = super()._read_response(*args, **kwargs)  # type: ignore[misc]
+        buffer.depth -= 1
         if buffer.surplus:
             buffer.skip(buffer.surplus)
         buffer.surplus = before

@@ -22,16 +22,18 @@ from redis import Redis, ResponseError
 from redis import TimeoutError as RedisTimeoutError
 from redis.commands.core import Script
 
-from worker.app import BROADCAST_QUEUE
+from worker.app import BROADCAST_QUEUE, IMAGE_QUEUE
 from worker.broker import takes_no_writes
 from worker.broker.clock import redis_now
 from worker.broker.locks import let_lapse
 from worker.broker.quarantine import quarantine
 from worker.broker.queue import held_by
 from worker.broker.short_replies import MOST_BYTES, TooLong
+from worker.broker.urgent import MARK
 from worker.broker.wrong_types import drop_wrong_types, is_wrong_type
 from worker.celery_ext.few_connections import ThriftyChannel
-from worker.celery_ext.message_shape import wrong_broadcast, wrong_control, wrong_shape
+from worker.celery_ext.message_shape import is_to_images, wrong_broadcast, wrong_control, wrong_image, wrong_shape
+from worker.celery_ext.turns import Turns, swap
 from worker.process_identity import identity
 
 logger = logging.getLogger(__name__)
@@ -62,6 +64,8 @@ _holder = cache(identity)
 MOST_OF_A_BROADCAST = 2
 # More than this many at once wait for the next sweep, seconds later.
 RESTORE_AT_ONCE = 100
+# Of this process: it outlives connections too.
+_turns = Turns()
 
 
 class FleetQoS(kombu_redis.QoS):
@@ -76,6 +80,9 @@ class FleetQoS(kombu_redis.QoS):
     def append(self, message: Any, delivery_tag: str) -> None:
         info = message.delivery_info
         entry = json.dumps([held_by(message._raw, _holder()), info["exchange"], info["routing_key"]])
+        if info["exchange"] != BROADCAST_QUEUE:
+            job = str(message.headers.get("id", "")).rpartition(":")[0]
+            _turns.begin(delivery_tag, job, urgent=bool(message._raw["properties"].get(MARK)))
         with unless_refused(), self.channel.conn_or_acquire() as client:
             _settle_late(self, client)
             self.channel.take(
@@ -84,6 +91,7 @@ class FleetQoS(kombu_redis.QoS):
         virtual.QoS.append(self, message, delivery_tag)
 
     def ack(self, delivery_tag: str) -> None:
+        _turns.end(delivery_tag)
         if self.channel.lost:
             return self._settle_later(delivery_tag)
         try:
@@ -103,6 +111,7 @@ class FleetQoS(kombu_redis.QoS):
         virtual.QoS.ack(self, delivery_tag)
 
     def reject(self, delivery_tag: str, requeue: bool = False) -> None:
+        _turns.end(delivery_tag)
         if self.channel.lost:
             # To be put back: the next connection sends it again (reconcile.py: hand_back).
             return self._settle_later(delivery_tag)
@@ -198,6 +207,21 @@ class FleetChannel(ThriftyChannel):
             client = self._own_client
         yield client
 
+    def _do_restore_message(
+        self, payload: Any, exchange: object, routing_key: object, pipe: Any, leftmost: bool = False
+    ) -> None:
+        """kombu's own, but a page that lost a try takes its turn behind what waits, and is not urgent any more.
+
+        Raises:
+            ValueError: it is none of a worker's: its routing key may lie outside the ACL, which ended each look.
+        """
+        if exchange == BROADCAST_QUEUE:
+            return  # beat sends it again
+        if not is_to_images(exchange, routing_key):
+            raise ValueError("it goes to another queue")
+        payload["properties"].pop(MARK, None)
+        super()._do_restore_message(payload, exchange, routing_key, pipe, leftmost=True)
+
     def maybe_refresh_binding_expiry(self) -> None:
         with unless_refused():  # of the broadcast queue; kombu would log a traceback and try again too
             super().maybe_refresh_binding_expiry()
@@ -211,7 +235,7 @@ class FleetChannel(ThriftyChannel):
     def _deliver_checked(self, queue: str, deliver: Callable[[Any], Any], raw: Any) -> Any:
         """Give a message to Celery, unless it is none; whatever it raises there ends the message, not the worker."""
         exchange, _ = self._fanout_queues.get(queue, ("", None))
-        check = wrong_broadcast if exchange == BROADCAST_QUEUE else wrong_control if exchange else wrong_shape
+        check = wrong_broadcast if exchange == BROADCAST_QUEUE else wrong_control if exchange else wrong_image
         if reason := check(raw):
             return self._refuse(queue, json.dumps(raw).encode(), reason)
         if exchange == BROADCAST_QUEUE and _held(raw["headers"]["task"]) >= MOST_OF_A_BROADCAST:
@@ -239,6 +263,16 @@ class FleetChannel(ThriftyChannel):
         with self.conn_or_acquire() as client:
             quarantine(client, raw, queue, reason)
 
+    def _whose_turn(self, queue: str, item: bytes) -> bytes:
+        """What was taken from a queue, or what goes before it by now."""
+        if queue != IMAGE_QUEUE or not _turns.should_wait(item):
+            return item
+        with unless_refused(), self.conn_or_acquire() as client:
+            if (other := swap(client, queue, item, _turns.ahead())) is not None:
+                return other
+        _turns.nobody_waits(item)
+        return item
+
     def _brpop_read(self, **options: Any) -> bool:
         """kombu's own; what is no JSON, or too long, is refused."""
         try:
@@ -260,6 +294,7 @@ class FleetChannel(ThriftyChannel):
             if isinstance(item, TooLong):
                 self._refuse(queue, item, f"over {MOST_BYTES >> 10} KiB")
                 return True
+            item = self._whose_turn(queue, item)
             try:
                 message = loads(item.decode())
             except (ValueError, TypeError, RecursionError) as error:

@@ -7,13 +7,13 @@ base64 raises where nobody catches it, and the message goes back to the queue, f
 from __future__ import annotations
 
 import base64
-import binascii
 import json
 from collections.abc import Mapping
 
 from celery.utils.time import maybe_iso8601
 
-from worker.app import CLEANUP_TASK, RECONCILE_TASK
+from detector.errors import read_json
+from worker.app import CLEANUP_TASK, IMAGE_QUEUE, RECONCILE_TASK
 from worker.settings import settings
 
 # Celery's own headers (protocol 2) that are text or absent.
@@ -37,6 +37,20 @@ def wrong_shape(raw: object) -> str:
     return _wrong_properties(properties) or _wrong_headers(headers) or _wrong_body(raw, properties)
 
 
+def wrong_image(raw: object) -> str:
+    """Why this is no message of a page; empty if it is one. Lost, it is put back where it says that it goes."""
+    if reason := wrong_shape(raw):
+        return reason
+    assert isinstance(raw, dict)
+    delivery = raw["properties"]["delivery_info"]
+    return "" if is_to_images(delivery["exchange"], delivery["routing_key"]) else "it goes to another queue"
+
+
+def is_to_images(exchange: object, routing_key: object) -> bool:
+    """Whether a message goes to the queue of images."""
+    return exchange in ("", IMAGE_QUEUE) and routing_key == IMAGE_QUEUE
+
+
 def wrong_control(raw: object) -> str:
     """Why this is no command of remote control; empty if it is one. Over others Celery begins it anew."""
     if not isinstance(raw, dict):
@@ -51,8 +65,8 @@ def wrong_control(raw: object) -> str:
     if len(body) > _MOST_CONTROL:
         return f"over {_MOST_CONTROL >> 10} KiB"
     try:
-        value = json.loads(base64.b64decode(body) if properties.get("body_encoding") == "base64" else body)
-    except (binascii.Error, ValueError, RecursionError):
+        value = read_json(base64.b64decode(body) if properties.get("body_encoding") == "base64" else body)
+    except ValueError:  # binascii.Error is one
         return "the body is no JSON"
     if not isinstance(value, dict) or not isinstance(value.get("method"), str):
         return "no method"
@@ -81,7 +95,7 @@ def wrong_broadcast(raw: object) -> str:
         return "no task for all workers"
     if len(json.dumps(raw)) > _MOST_BROADCAST:
         return f"over {_MOST_BROADCAST >> 10} KiB"
-    args, kwargs, _ = json.loads(base64.b64decode(body) if raw["properties"].get("body_encoding") == "base64" else body)
+    args, kwargs, _ = read_json(base64.b64decode(body) if raw["properties"].get("body_encoding") == "base64" else body)
     return "it has arguments" if args or kwargs else ""
 
 
@@ -167,8 +181,8 @@ def _wrong_body(raw: Mapping[str, object], properties: object) -> str:
     if encoding not in ("base64", "utf-8", None):
         return f"body_encoding {encoding!r:.40}"
     try:
-        value = json.loads(base64.b64decode(body, validate=True) if encoding == "base64" else body)
-    except (binascii.Error, ValueError, RecursionError):
+        value = read_json(base64.b64decode(body, validate=True) if encoding == "base64" else body)
+    except ValueError:  # binascii.Error is one
         return "the body is no JSON"
     if not isinstance(value, list) or len(value) != 3:
         return "the body is not [args, kwargs, embed]"

@@ -7,7 +7,7 @@ import os
 
 import click
 
-from detector.errors import printable
+from detector.errors import printable, read_json
 from detector.record import UNREADABLE
 from worker.settings import read_settings
 
@@ -36,4 +36,4 @@ def dead_letters(count: int, as_json: bool) -> None:
             continue
         reason = record.error.message if record.error else ""
         line = f"{record.job}  {record.image!a} page {record.page}  {reason}"
-        click.echo(json.dumps(json.loads(data)) if as_json else printable(line))
+        click.echo(json.dumps(read_json(data)) if as_json else printable(line))

@@ -37,7 +37,6 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import islice
 from typing import Any, TypeVar
 
 import redis
@@ -45,11 +44,13 @@ import redis
 from detector.exit_codes import ExitCode
 from worker.broker import blobs
 from worker.broker.clock import redis_now
-from worker.broker.damaged_keys import replies
+from worker.broker.whole import read_below, read_hash, read_members
 from worker.errors import WorkerError
 from worker.ledger import scripts
 from worker.ledger.answers import Begin, JobStatus
-from worker.messages import JOB_NAME, ImageTask, encode
+from worker.ledger.job_names import MOST_JOBS, job_names
+from worker.ledger.job_status import read_status
+from worker.messages import ImageTask, encode
 from worker.redis_keys import JOBS_KEY, JobKeys, number_in
 from worker.settings import LEASE_S
 
@@ -58,8 +59,6 @@ __all__ = ["ANY_EPOCH", "Begin", "JobReplacedError", "JobStatus", "Ledger", "chu
 T = TypeVar("T")
 STATE_CHUNK = 1 << 20
 LAPSED_AT_ONCE = 256  # the others at the next look: each costs a round trip
-MOST_JOBS = 50_000  # less than a reply may hold (short_replies.py)
-MOST_TEXT, MOST_EXTRA = 1 << 19, 32  # characters of a job's field, and fields; ours are 5, the longest 100 paths
 MOST_LOOKED_AT = 1_000  # of the newest, by who asks for each of them: a round trip each
 _SCRIPTS = (
     *("CREATE", "FEED", "BEGIN", "RENEW", "FINISH", "LOSE", "RECLAIM"),
@@ -248,7 +247,7 @@ class Ledger:
 
     def holders(self, job: str) -> dict[int, str]:
         """Running pages -> the main process that runs each, where it said so."""
-        found = self.client.hgetall(JobKeys.of(job).holders)
+        found = read_hash(self.client, JobKeys.of(job).holders)
         return {
             index: holder.decode(errors="replace")
             for raw, holder in found.items()
@@ -263,43 +262,13 @@ class Ledger:
 
     def status(self, job: str) -> JobStatus | None:
         """A job's counts, None if there is no such job."""
-        keys = JobKeys.of(job)
-        pipe = self.client.pipeline(transaction=False)
-        pipe.hgetall(keys.job)
-        pipe.hlen(keys.tasks)
-        pipe.xlen(keys.results)
-        pipe.time()
-        raw, in_flight, uncollected, (seconds, micros) = replies(pipe)
-        if not raw:
-            return None
-        fields = {key.decode(errors="replace"): value.decode(errors="replace") for key, value in raw.items()}
-
-        def take(name: str) -> float:
-            try:
-                found = float(int(float(fields.pop(name, 0) or 0)))  # int refuses what is not finite
-                return found if abs(found) < 1e15 else 0.0
-            except (ValueError, OverflowError):  # not ours: whoever may write there wrote it
-                return 0.0
-
-        total, ok, failed = int(take("total")), int(take("ok")), int(take("failed"))
-        created, progress, finished = take("created_ms"), take("progress_ms"), take("finished_ms")
-        # Whoever may write there may write 4 MB; the page of all jobs holds every status at once.
-        state = "cancelled" if fields.pop("state", "") == "cancelled" else "open"
-        epoch = fields.pop("epoch", "")[:64]
-        fed, _ = take("fed_ms"), take("kept_ms")
-        extra = {name: text for name, text in fields.items() if len(name) + len(text) <= MOST_TEXT}
-        return JobStatus(
-            job, state, total, ok, failed, in_flight or 0, uncollected or 0,
-            created / 1000, progress / 1000, finished / 1000 or None, dict(islice(extra.items(), MOST_EXTRA)),
-            epoch, fed / 1000, seconds + micros / 1e6,
-        )  # fmt: skip
+        return read_status(self.client, job)
 
     def jobs(self, newest: int = MOST_JOBS) -> list[str]:
         """Names of the newest jobs whose keys still live, oldest first."""
         found = []
-        for names in chunked(self.client.zrange(JOBS_KEY, -newest, -1)):
+        for jobs in chunked(job_names(self.client, -newest)):
             pipe = self.client.pipeline(transaction=False)
-            jobs = [name for raw in names if JOB_NAME.match(name := raw.decode(errors="replace"))]  # others are forged
             for job in jobs:
                 pipe.exists(JobKeys.of(job).job)
             found += [job for job, lives in zip(jobs, pipe.execute(), strict=True) if lives]
@@ -318,7 +287,7 @@ class Ledger:
     def in_flight(self, job: str) -> dict[int, int]:
         """Pages that are queued or running -> when they were (last) sent, ms. Bounded by the feed window."""
         pages = {}
-        for raw, entry in self.client.hgetall(JobKeys.of(job).tasks).items():
+        for raw, entry in read_hash(self.client, JobKeys.of(job).tasks).items():
             index, sent = number_in(raw), number_in(entry.split(b" ", 1)[0])
             if index is not None and sent is not None:
                 pages[index] = sent
@@ -327,14 +296,14 @@ class Ledger:
     def lapsed(self, job: str) -> list[int]:
         """Running pages whose worker has not renewed its lease in time."""
         key = JobKeys.of(job).leases
-        lapsed = self.client.zrangebyscore(key, "-inf", self.now() * 1000, 0, LAPSED_AT_ONCE)
+        lapsed = read_below(self.client, key, self.now() * 1000, LAPSED_AT_ONCE)
         if strange := [raw for raw in lapsed if number_in(raw) is None]:
             self.client.zrem(key, *strange)  # of no page: enough of them would hide those that have
         return [index for raw in lapsed if (index := number_in(raw)) is not None]
 
     def leased(self, job: str) -> set[int]:
         """Pages with a lease, live or lapsed."""
-        members = self.client.zrange(JobKeys.of(job).leases, 0, -1)
+        members = read_members(self.client, JobKeys.of(job).leases)
         return {index for raw in members if (index := number_in(raw)) is not None}
 
 

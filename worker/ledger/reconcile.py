@@ -29,7 +29,8 @@ from detector.errors import first_line
 from detector.record import UNREADABLE
 from worker.broker import locks, queue
 from worker.broker.damaged_keys import is_damage
-from worker.ledger.ledger import MOST_JOBS, Ledger
+from worker.ledger.job_names import job_names
+from worker.ledger.ledger import Ledger
 from worker.messages import page_named_in, split_task_id, task_id
 from worker.process_identity import identity, is_gone
 from worker.redis_keys import JOBS_KEY, JobKeys
@@ -151,7 +152,8 @@ def send_again(
         message = _json(data)
         task = page_named_in(message)
         if task is None or (task.job, task.index) != (job, index):
-            logger.error("page %d of job %s cannot be sent again: its task is damaged", index, job)
+            logger.error("page %d of job %s cannot be sent again: its task is damaged, and dropped", index, job)
+            ledger.unfeed(job, [index])  # else each look met it, for ever; its producer feeds it again
             continue
         queue.send_as_it_is(app, task, message)
         sent += 1
@@ -174,16 +176,15 @@ def open_jobs(ledger: Ledger) -> Iterator[str]:
     does not come to have their chance in the next.
     """
     until = time.monotonic() + LOOK_S
-    names = ledger.client.zrange(JOBS_KEY, -MOST_JOBS, -1)
+    names = job_names(ledger.client)
     random.shuffle(names)
-    for name in names:
-        job = name.decode(errors="replace")
+    for job in names:
         if time.monotonic() > until:
             return
         status = ledger.status(job)
         if status is None and not ledger.client.exists(JobKeys.of(job).job):
             # Of 50,000 names that somebody wrote into the index each look drops some: they would hide real jobs.
-            ledger.client.zrem(JOBS_KEY, name)
+            ledger.client.zrem(JOBS_KEY, job)
         if status is not None and status.state == "open" and not status.finished:
             yield job
 

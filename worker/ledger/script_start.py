@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from worker.broker.whole import DROP_TOO_LARGE
+
 # One byte a page. 0x00 = not fed yet. Redis 6.2 replicates what a script did, not the script, only if asked to: it
 # refuses writes after TIME otherwise; 7.0 always does.
-START = """
+START = (
+    DROP_TOO_LARGE
+    + """
 if redis.replicate_commands then redis.replicate_commands() end
 local EPOCH, TTL = ARGV[1], tonumber(ARGV[2])
 local clock = redis.call('TIME')
@@ -16,6 +20,15 @@ local function call(command, key, ...)
   if not string.find(reply.err, 'WRONGTYPE', 1, true) then error(reply.err) end
   redis.call('UNLINK', key)
   return redis.call(command, key, ...)
+end
+-- Of the job's own hash: likewise, but of another type it raises.
+local function own(field)
+  local size = redis.pcall('HSTRLEN', KEYS[1], field)
+  if type(size) == 'number' and size > 4096 then
+    redis.call('HDEL', KEYS[1], field)
+    return false
+  end
+  return redis.call('HGET', KEYS[1], field)
 end
 -- A field of a hash, false if there is none. Ours have a few KB; of a stranger's 90 MB a reply made 650. A server whose
 -- users are of the version before refuses HSTRLEN: there it is read as before.
@@ -29,13 +42,15 @@ local function field_of(key, field)
 end
 -- A stream into which somebody put the last id there is takes no more. Then it begins anew, with the records that wait:
 -- a feeder's window lets 20,000 wait at most. Not with those above 256 KB (a page of 2,000 boxes has 200), and of the
--- others 16 MB: copying 188 MB took Redis to 684, where it was killed, and at the next record again.
+-- others 16 MB: copying 188 MB took Redis to 684, where it was killed, and at the next record again. And none of a
+-- stream that takes more than 48 MB: one entry of it may be three times as much in here.
 local function put_record(record)
   local reply = redis.pcall('XADD', KEYS[7], '*', 'record', record)
   if type(reply) ~= 'table' or not reply.err then return end
   local waiting, bytes, from = {}, 0, '-'
   local is_full = string.find(reply.err, 'XADD', 1, true) or string.find(reply.err, 'exhausted', 1, true)
   if not is_full and not string.find(reply.err, 'WRONGTYPE', 1, true) then error(reply.err) end
+  is_full = is_full and not drop_too_large(KEYS[7], 50331648)
   while is_full and #waiting < 20000 and bytes < 16777216 do
     local found = redis.pcall('XRANGE', KEYS[7], from, '+', 'COUNT', 1)
     local entry = not found.err and found[1]  -- nothing may follow the last id: asking for it is an error
@@ -52,7 +67,7 @@ local function put_record(record)
 end
 -- What the hash holds as a number, or `default`: somebody else may have written a word there, or 1e308.
 local function number(field, default)
-  local found = tonumber(redis.call('HGET', KEYS[1], field) or '')
+  local found = tonumber(own(field) or '')
   if found and found > -1e15 and found < 1e15 then return found end
   return default
 end
@@ -62,12 +77,12 @@ local NAME = string.sub(KEYS[1], 14)
 local function state_of(index) return redis.call('GETRANGE', KEYS[2], index, index) end
 local function set_state(index, letter) redis.call('SETRANGE', KEYS[2], index, letter) end
 -- Also whether it is a hash: raises before anything is changed if not.
-local JOB = redis.call('HGET', KEYS[1], 'state')
+local JOB = own('state')
 local function exists() return redis.call('EXISTS', KEYS[1]) == 1 end
 -- Another job of the same name: forgotten and enqueued again, or another producer's. Of the version before, neither
 -- the job nor its messages have an epoch.
 local function is_other()
-  return EPOCH ~= '*' and (redis.call('HGET', KEYS[1], 'epoch') or '') ~= EPOCH
+  return EPOCH ~= '*' and (own('epoch') or '') ~= EPOCH
 end
 -- redis_keys.py: blob_key.
 local function blob(index) return 'ocrfleet:blob:' .. NAME .. ':' .. index end
@@ -125,3 +140,4 @@ local function count(letter, by)
   return pages
 end
 """
+)

@@ -184,8 +184,11 @@ if not entry then
   return false
 end
 local space = string.find(entry, ' ', 1, true)
-if not space then return redis.error_reply('DAMAGED the task of page ' .. index .. ' is none') end
 redis.call('ZREM', KEYS[6], index)
+if not space then  -- none of ours: the caller takes the page back to unfed
+  set_state(index, 'q')
+  return ''
+end
 call('HDEL', KEYS[9], index)
 set_state(index, 'q')
 local task = string.sub(entry, space + 1)
@@ -293,6 +296,8 @@ return 1
 
 # ARGV: total.  A job that has more pages than were counted is not finished yet.
 GROW = """
+local size = redis.pcall('HSTRLEN', KEYS[1], 'total')
+if type(size) == 'number' and size > 20 then return 0 end  -- none of ours
 local total = tonumber(redis.call('HGET', KEYS[1], 'total') or '')
 if not total or total < 0 or total >= tonumber(ARGV[1]) then return 0 end
 redis.call('HSET', KEYS[1], 'total', ARGV[1])

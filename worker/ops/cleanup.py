@@ -16,7 +16,9 @@ from redis.exceptions import NoPermissionError, OutOfMemoryError
 
 from detector.record import UNREADABLE
 from worker.broker import locks, queue
+from worker.broker.whole import read_hash
 from worker.ledger import Ledger
+from worker.ledger.job_names import MOST_JOBS, job_names
 from worker.ops import worker_registry
 from worker.redis_keys import DEAD_KEY, JOBS_KEY, REPORTS_KEY, JobKeys, number_in
 from worker.settings import Settings
@@ -69,8 +71,7 @@ def expired_jobs(ledger: Ledger, older_than_s: float, now: float | None = None) 
     As they are found: of very many a pass that runs out of time has removed some, and the next one goes on.
     """
     limit = (ledger.now() if now is None else now) - older_than_s
-    for raw in ledger.client.zrange(JOBS_KEY, 0, -1):
-        name = raw.decode(errors="replace")
+    for name in job_names(ledger.client, 0, MOST_JOBS - 1):
         status = ledger.status(name)
         if status is None or max(status.created_s, status.progress_s, status.finished_s or 0, status.fed_s) < limit:
             yield name
@@ -78,8 +79,8 @@ def expired_jobs(ledger: Ledger, older_than_s: float, now: float | None = None) 
 
 def keys_of_known_jobs(client: redis.Redis) -> Iterator[bytes]:
     """The keys that jobs of the index may have, whether they exist or not."""
-    for name in client.zrange(JOBS_KEY, 0, -1):
-        keys = JobKeys.of(name.decode(errors="replace"))
+    for name in job_names(client, 0, MOST_JOBS - 1):
+        keys = JobKeys.of(name)
         yield from (key.encode() for key in (*keys, f"{keys.job}:collector"))
 
 
@@ -169,7 +170,7 @@ def last_reports(client: redis.Redis) -> dict[str, dict[str, int]]:
     What a stranger wrote there, and is no report, is left out.
     """
     reports = {}
-    for host, entry in client.hgetall(REPORTS_KEY).items():
+    for host, entry in read_hash(client, REPORTS_KEY).items():
         with suppress(*UNREADABLE):
             report = msgspec.json.decode(entry, type=dict[str, int])
             if {"files", "bytes", "at"} <= report.keys() and abs(report["at"]) < 1 << 40:

@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 from wsgiref.simple_server import WSGIServer
 
 import redis
@@ -19,11 +20,14 @@ from prometheus_client.registry import Collector
 from detector.errors import printable
 from worker.app import UNACKED_INDEX
 from worker.broker import blobs, queue
+from worker.broker.whole import read_hash
 from worker.ledger import Ledger
 from worker.ledger.ledger import MOST_LOOKED_AT
 from worker.ledger.share import MOST_SHARING
 from worker.ops import worker_registry
 from worker.redis_keys import COUNTERS_KEY, DEAD_KEY, number_in
+
+MOST_COUNTERS, MOST_COUNTER = 256, 64  # of names, and bytes of one: ours are ten, of 25
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,9 +60,13 @@ def take_sample(ledger: Ledger, now: float) -> Sample:
     states = [status for name in names if (status := ledger.status(name)) is not None]
     waiting, unacked = queue.depth(client)
     oldest = client.zrange(UNACKED_INDEX, 0, 0, withscores=True)
-    counters = client.hgetall(COUNTERS_KEY)
+    counters = read_hash(client, COUNTERS_KEY)
     return Sample(
-        counters={name.decode(errors="replace"): number_in(value) or 0 for name, value in counters.items()},
+        counters={
+            name.decode(errors="replace"): number_in(value) or 0
+            for name, value in islice(counters.items(), MOST_COUNTERS)
+            if len(name) <= MOST_COUNTER
+        },
         waiting=waiting,
         unacked=unacked,
         oldest_unacked_s=max(0.0, now - oldest[0][1]) if oldest else 0.0,

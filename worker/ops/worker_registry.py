@@ -20,6 +20,8 @@ import redis
 
 from detector.record import UNREADABLE
 from worker.broker.clock import redis_now
+from worker.broker.whole import read_hash
+from worker.ledger.ledger import chunked
 from worker.process_identity import is_main, running_processes
 from worker.redis_keys import IMAGES_KEY, WORKERS_KEY
 
@@ -29,7 +31,7 @@ IMAGE_NOTE_S = 5
 # A machine that vanished is shown as gone for this long, then forgotten.
 FORGET_S = 24 * 3600
 GONE_S = 4 * BEAT_S
-MOST_NAME = 300  # bytes: a host's name has 253
+MOST_NAME, MOST_NOTE = 300, 4096  # bytes: a host's name has 253, a note 200 and the names of recognisers
 
 
 class WorkerNote(msgspec.Struct, frozen=True):
@@ -98,12 +100,17 @@ def leave(client: redis.Redis, name: str) -> None:
 
 
 def forget_gone(client: redis.Redis, now: float | None = None) -> int:
-    """Remove notes of workers that vanished long ago. Returns how many."""
+    """Remove notes of workers that vanished long ago, and what is none. Returns how many.
+
+    A worker of another version, whose note this one cannot read, writes it again within `BEAT_S`.
+    """
     limit = (redis_now(client) if now is None else now) - FORGET_S
-    old = [name for name, note in workers(client).items() if note.at < limit]
-    for name in old:
-        leave(client, name)
-    return len(old)
+    gone = 0
+    for key, read in ((WORKERS_KEY, workers), (IMAGES_KEY, images)):
+        notes = {name.encode(): note for name, note in read(client).items()}
+        for names in chunked(name for name in read_hash(client, key) if name not in notes or notes[name].at < limit):
+            gone += client.hdel(key, *names)
+    return gone
 
 
 def workers(client: redis.Redis) -> dict[str, WorkerNote]:
@@ -128,8 +135,8 @@ def _notes(client: redis.Redis, key: str, kind: type[Note]) -> dict[str, Note]:
     """What can be read: a worker of another version, or a stranger, must not hide all the others."""
     notes: dict[str, Note] = {}
     unreadable = 0
-    for name, data in client.hgetall(key).items():
-        if len(name) > MOST_NAME:  # a hundred of 40 KB took the exporter a GB
+    for name, data in read_hash(client, key).items():
+        if len(name) > MOST_NAME or len(data) > MOST_NOTE:  # a hundred of 40 KB took the exporter a GB
             unreadable += 1
             continue
         try:

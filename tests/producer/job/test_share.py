@@ -14,8 +14,9 @@ from worker.app import IMAGE_QUEUE, app_for
 from worker.broker import queue
 from worker.broker.urgent import MOST_LOOKED_AT
 from worker.ledger import Ledger
-from worker.ledger.share import AT_LEAST, room_in_share
+from worker.ledger.share import AT_LEAST, Share, room_in_share
 from worker.messages import split_task_id
+from worker.redis_keys import JOBS_KEY, JobKeys
 from worker.settings import Settings
 
 
@@ -109,3 +110,24 @@ def test_a_queue_longer_than_is_looked_at(ledger: Ledger, settings: Settings) ->
 )
 def test_shares(in_flight: int, jobs: int, room: int) -> None:
     assert room_in_share(in_flight, jobs, 128, 256) == room
+
+
+def test_jobs_at_which_nothing_is_done_take_no_part(ledger: Ledger) -> None:
+    """Before: 255 that somebody made up left each real one 16 pages on their way, for as long as their keys lived."""
+    client, now = ledger.client, int(ledger.now() * 1000)
+    made_up = {
+        "old": {"created_ms": now - 901_000, "progress_ms": now - 901_000},
+        "future": {"fed_ms": now + 10**12},
+        "word": {"progress_ms": "x" * 10, "fed_ms": "9" * 5000},
+        "nothing": {"total": 5},
+        "lately": {"created_ms": 1, "progress_ms": now - 60_000},
+    }
+    for name, fields in made_up.items():
+        client.zadd(JOBS_KEY, {name: 1})
+        client.hset(JobKeys.of(name).job, mapping=fields)  # type: ignore[arg-type]
+        client.hset(JobKeys.of(name).tasks, "0", "1 {}")
+    for name, key in (("set", JobKeys.of("set").job), ("tasks", JobKeys.of("tasks").tasks)):
+        client.zadd(JOBS_KEY, {name: 1})
+        client.sadd(key, "x")
+    client.hset(JobKeys.of("set").tasks, "0", "1 {}")
+    assert Share(ledger, "mine").others() == 1 and Share(ledger, "lately").others() == 0

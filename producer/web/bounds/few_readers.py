@@ -1,0 +1,27 @@
+"""What reads a job's files from their beginning at each request: few at a time, so that the page has time for all."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from producer.web.problem import Problem
+
+AT_ONCE, PATIENCE_S = 4, 5.0
+_places = threading.Semaphore(AT_ONCE)
+
+
+@contextmanager
+def reading() -> Iterator[None]:
+    """Inside, a long file may be read: a list of ten million pages takes seconds, and 40 threads answer all requests.
+
+    Raises:
+        Problem: 429, others read theirs.
+    """
+    if not _places.acquire(timeout=PATIENCE_S):
+        raise Problem(429, "long lists are being read for others", "try again in a moment", retry_after_s=5)
+    try:
+        yield
+    finally:
+        _places.release()

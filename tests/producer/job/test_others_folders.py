@@ -1,0 +1,102 @@
+"""An output folder that another user made: nothing is read from it as ours, and nothing is written there."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from producer.job.collector_lock import FileLock
+from producer.job.output_folder import JobRequest, OutputFolder
+from producer.job.results_owner import ResultsOwner, claim
+from producer.local.server import EmbeddedServer
+from producer.no_links import OthersFolderError, check_own
+from producer.output.formats import export_results
+from producer.output.report import write_report
+from tests.producer.records import ok, write_results
+
+ATTACKER = 12345
+
+
+@pytest.fixture
+def others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """OUT of another user; where tests are no root's, we are who has become another."""
+    out = tmp_path / "out"
+    OutputFolder(out).save_request(JobRequest(job="job", sources=["/etc"], model="/tmp/his.onnx"))
+    write_results(out, [ok(0)])
+    if os.geteuid() == 0:
+        for path in (out, out / ".ocrfleet"):
+            os.chown(path, ATTACKER, ATTACKER)
+    else:
+        monkeypatch.setattr(os, "geteuid", lambda: ATTACKER)
+    return out
+
+
+STEPS: dict[str, Callable[[Path], object]] = {
+    "resume": lambda out: OutputFolder(out).request(),
+    "run": lambda out: OutputFolder(out).locked().__enter__(),
+    "save": lambda out: OutputFolder(out).save_request(JobRequest(job="x", sources=[])),
+    "passed over": lambda out: OutputFolder(out).save_passed_over({}),
+    "forget": lambda out: OutputFolder(out).forget_server(),
+    "collect": lambda out: FileLock(out / "results.jsonl").take(),
+    "claim": lambda out: claim(out / "results.jsonl", ResultsOwner("job", 1)),
+    "report": write_report,
+    "export": lambda out: export_results(out, "csv"),
+}
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_another_users_folder_is_refused(others: Path, step: str) -> None:
+    """Before: records went through his link into ~/.bashrc; a page called $(cmd).png then ran cmd."""
+    with pytest.raises(OthersFolderError, match="another user's folder: name one of your own"):
+        STEPS[step](others)
+
+
+def test_it_may_be_read(others: Path, tmp_path: Path) -> None:
+    assert export_results(others, "csv", tmp_path / "mine.csv").is_file()
+    assert OutputFolder(others).source_roots() == ()
+
+
+@pytest.mark.parametrize("step", ["run", "save", "passed over", "forget", "collect", "claim", "resume"])
+def test_a_private_folder_that_is_a_link_is_refused(tmp_path: Path, step: str) -> None:
+    """Before: the folder beside it was taken for a server's data, and removed with all that was in it."""
+    out, mine = tmp_path / "out", tmp_path / "mine"
+    (mine / "server").mkdir(parents=True)
+    (mine / "server/thesis.tex").touch()
+    (mine / "request.json").write_text('{"job": "job", "sources": []}')
+    out.mkdir()
+    (out / ".ocrfleet").symlink_to(mine)
+    with pytest.raises(OthersFolderError, match="is a link, or no folder"):
+        STEPS[step](out)
+    assert sorted(path.name for path in mine.rglob("*")) == ["request.json", "server", "thesis.tex"]
+
+
+def test_a_link_of_ones_own_is_fine(tmp_path: Path) -> None:
+    (tmp_path / "large-disk").mkdir()
+    (tmp_path / "out").symlink_to(tmp_path / "large-disk")
+    with OutputFolder(tmp_path / "out").locked():
+        assert (tmp_path / "large-disk/.ocrfleet/lock").is_file()
+    check_own(tmp_path / "none", may_be_link=True)
+    check_own(Path("/usr"))  # root's
+    (tmp_path / "dangling").mkdir()
+    (tmp_path / "dangling/.ocrfleet").symlink_to(tmp_path / "nowhere")
+    with pytest.raises(OthersFolderError):
+        OutputFolder(tmp_path / "dangling").make()
+
+
+def test_a_private_server_starts_in_nobody_elses_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before: after a stop its name was known, and whoever made it again could put a server of his own there."""
+    server = EmbeddedServer(tmp_path / "data")
+    server.stop()
+    server.socket.parent.mkdir()
+    try:
+        if os.geteuid() == 0:
+            os.chown(server.socket.parent, ATTACKER, ATTACKER)
+        else:
+            monkeypatch.setattr(os, "geteuid", lambda: ATTACKER)
+        with pytest.raises(OthersFolderError):
+            server.start()
+    finally:
+        server.stop()

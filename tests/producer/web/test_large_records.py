@@ -1,0 +1,149 @@
+"""What a record of two million characters becomes is not the page's own memory; and what else expiring met."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from detector.memory import peak_rss_mb
+from producer.job.output_folder import OutputFolder
+from producer.job.results_file import failed_lines
+from producer.sources.scan import file_uri
+from producer.web.api import only_record
+from producer.web.bounds import export_process
+from producer.web.labelstudio import MOST_OF_A_PAGE, Control, predictions
+from producer.web.problem import Problem
+from producer.web.results import converted_response
+from producer.web.service import Service
+from producer.web.store import Store, WebJob
+from tests.producer.records import BOX, failed, ok, write_results
+from worker.messages import encode
+
+
+def folder_of(tmp_path: Path, *records: object) -> OutputFolder:
+    folder = OutputFolder(tmp_path / "job")
+    folder.root.mkdir()
+    write_results(folder.root, records)
+    return folder
+
+
+def forget_the_peak() -> float:
+    Path("/proc/self/clear_refs").write_text("5")
+    return peak_rss_mb()
+
+
+@pytest.mark.parametrize("wanted", ["labelstudio"])
+def test_a_page_of_very_many_boxes_is_converted_elsewhere(tmp_path: Path, wanted: str) -> None:
+    """Before: 60,000 boxes were 160 MB of the page's own, and six were made at a time."""
+    folder = folder_of(tmp_path, ok(0, boxes=[BOX] * 20_000))
+    exports = tmp_path / "exports"
+    exports.mkdir()
+    before = forget_the_peak()
+    response = converted_response("job", folder, wanted, exports, lambda: None)
+    assert response.status_code == 200 and peak_rss_mb() - before < 8
+    [task] = json.loads((exports / wanted).read_bytes())
+    assert len(task["predictions"][0]["result"]) == 20_000
+
+
+def test_what_takes_too_much_there_costs_that_answer_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = folder_of(tmp_path, ok(0))
+    monkeypatch.setattr(export_process, "SMALL_BYTES", 0)
+    monkeypatch.setattr(export_process.sys, "executable", "/bin/false")  # as one that the kernel killed
+    with pytest.raises(Problem, match="labelstudio: these results take more than") as refused:
+        converted_response("job", folder, "labelstudio", tmp_path / "export", lambda: None)
+    assert refused.value.status == 409
+
+
+def test_what_it_refuses_and_what_it_cannot_write_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = folder_of(tmp_path, ok(0))
+    wanted = export_process.Wanted(str(folder.root), "txt", str(tmp_path / "txt"), "")
+    assert "was not read" in export_process.answer(export_process.msgspec.json.encode(wanted)).refused
+    (tmp_path / "file").touch()
+    wanted = export_process.Wanted(str(folder.root), "csv", str(tmp_path / "file" / "csv"), "")
+    told = export_process.answer(export_process.msgspec.json.encode(wanted))
+    assert told.errno and str(tmp_path / "file") in told.file
+    monkeypatch.setattr(export_process, "SMALL_BYTES", 0)
+    monkeypatch.setattr(export_process, "_ask", lambda wanted: told)
+    with pytest.raises(OSError, match="cannot be written"):
+        export_process.convert(folder.root, "csv", tmp_path / "csv", "")
+    monkeypatch.setattr(export_process, "PATIENCE_S", 0)
+    monkeypatch.setattr(export_process, "_converting", export_process.threading.Semaphore(0))
+    with pytest.raises(Problem) as refused:
+        export_process.convert(folder.root, "csv", tmp_path / "csv", "")
+    assert refused.value.status == 429
+
+
+def test_the_answer_of_detect_is_the_line_as_it_is(tmp_path: Path) -> None:
+    """Before: read and written anew, 60 MB for 4 MiB, for each of 32 who wait."""
+    folder = folder_of(tmp_path, failed(0, message=f"{tmp_path}/job/upload/a.jpg: is none"))
+    found = only_record(folder.results)
+    assert found is not None and json.loads(found)["error"]["message"] == "a.jpg: is none"
+    record = ok(0, boxes=[BOX] * 20_000)
+    write_results(folder.root, [record])
+    before = forget_the_peak()
+    assert only_record(folder.results) == encode(record) and peak_rss_mb() - before < 8
+    write_results(folder.root, [ok(0), ok(1)])
+    assert only_record(folder.results) is None
+
+
+def test_failures_are_read_without_boxes(tmp_path: Path) -> None:
+    folder = folder_of(tmp_path, ok(0, boxes=[BOX] * 20_000), failed(1, message="is none"))
+    before = forget_the_peak()
+    [(line, error)] = failed_lines(folder.results)
+    assert line.index == 1 and error.message == "is none" and peak_rss_mb() - before < 8
+
+
+def test_label_studio_gets_what_it_asked_for_and_no_more(tmp_path: Path) -> None:
+    """Before: each record of a folder that a task named was held as Label Studio has it."""
+    folder = folder_of(tmp_path, ok(0), ok(1), ok(2, boxes=[BOX] * 8000))
+    lines = [{"index": n, "image": f"{n}.jpg", "uri": file_uri(Path(f"/roots/{n}.jpg")), "page": 0} for n in range(3)]
+    folder.manifest.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    assert len(encode(ok(2, boxes=[BOX] * 8000))) > MOST_OF_A_PAGE
+    found = predictions(folder, Control(), {"file:///roots/1.jpg", "file:///roots/none.jpg"})
+    assert (
+        found.keys() == {"file:///roots/1.jpg"} and len(json.loads(bytes(found["file:///roots/1.jpg"]))["result"]) == 1
+    )
+    with pytest.raises(Problem) as refused:
+        predictions(folder, Control(), {"file:///roots/2.jpg"})
+    assert refused.value.status == 413
+
+
+def test_expiring_goes_on_past_jobs_that_visitors_delete(tmp_path: Path) -> None:
+    """Before: one that was gone when its turn came ended expiring until the next start, and the quota filled."""
+    store = Store(tmp_path)
+    for name in ("one", "two", "three"):
+        assert store.accept(store.new_upload(), name, WebJob(created=1, finished=1, state="done"))
+    service = Service.__new__(Service)  # its constructor wants a broker
+    service.store = store
+    service.settings = SimpleNamespace(result_ttl_h=1)  # type: ignore[assignment]
+    deleted = []
+
+    def delete(name: str) -> None:
+        """As the service does, but a visitor is quicker with the first."""
+        deleted.append(name)
+        store.throw_away(name)
+        if len(deleted) == 1:
+            store.folder(name)
+
+    service.delete = delete  # type: ignore[method-assign]
+    assert service.expire(time.time()) == 3 and len(deleted) == 3 and store.names() == []
+
+
+def test_the_list_of_jobs_leaves_out_what_is_deleted_meanwhile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = Store(tmp_path)
+    for name in ("one", "two"):
+        assert store.accept(store.new_upload(), name, WebJob(created=1))
+    has = store.has
+
+    def gone_after_a_look(name: str) -> bool:
+        there = has(name)
+        if name == "one":
+            store.throw_away(name)
+        return there
+
+    monkeypatch.setattr(store, "has", gone_after_a_look)
+    assert store.names() == ["two"]
