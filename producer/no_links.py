@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+import tempfile
 from pathlib import Path
 
 from producer.errors import ProducerError
@@ -22,11 +23,23 @@ def no_links(path: str, flags: int) -> int:
     return os.open(path, flags | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
 
 
+def owner_of_new(folder: Path) -> set[int]:
+    """Whose files those are that we make in a folder: not ours, by number, on NFS that squashes or CIFS with uid=.
+
+    Empty where we may make none.
+    """
+    try:
+        with tempfile.TemporaryFile(dir=folder) as new:
+            return {os.fstat(new.fileno()).st_uid}
+    except OSError:
+        return set()
+
+
 def check_own(folder: Path, *, may_be_link: bool = False) -> None:
     """Refuse a folder that another user made: whatever is written there, he may have put a link in its place.
 
     Records were appended to a ~/.bashrc, a lock emptied a key, and the folder beside a link was removed with all in it.
-    Root's folders are taken: root needs no such trick.
+    Root's folders are taken: root needs no such trick. So are those of a share that gives all we make to their owner.
 
     Args:
         folder: one that is there; what is not is fine.
@@ -41,7 +54,7 @@ def check_own(folder: Path, *, may_be_link: bool = False) -> None:
     except FileNotFoundError:
         return
     ours = {os.geteuid(), 0}
-    if itself.st_uid not in ours or there.st_uid not in ours:
+    if not {itself.st_uid, there.st_uid} <= ours and not {itself.st_uid, there.st_uid} <= ours | owner_of_new(folder):
         raise OthersFolderError(f"{folder} is another user's folder: name one of your own, or a new one inside it")
     if not may_be_link and not stat.S_ISDIR(itself.st_mode):
         raise OthersFolderError(f"{folder} is a link, or no folder: remove it, or name another output folder")

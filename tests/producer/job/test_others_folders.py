@@ -8,11 +8,12 @@ from pathlib import Path
 
 import pytest
 
+from producer import no_links
 from producer.job.collector_lock import FileLock
 from producer.job.output_folder import JobRequest, OutputFolder
 from producer.job.results_owner import ResultsOwner, claim
 from producer.local.server import EmbeddedServer
-from producer.no_links import OthersFolderError, check_own
+from producer.no_links import OthersFolderError, check_own, owner_of_new
 from producer.output.formats import export_results
 from producer.output.report import write_report
 from tests.producer.records import ok, write_results
@@ -52,6 +53,15 @@ def test_another_users_folder_is_refused(others: Path, step: str) -> None:
     """Before: records went through his link into ~/.bashrc; a page called $(cmd).png then ran cmd."""
     with pytest.raises(OthersFolderError, match="another user's folder: name one of your own"):
         STEPS[step](others)
+
+
+def test_a_share_that_gives_new_files_to_its_owner_is_fine(others: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """NFS with root_squash or all_squash, CIFS with uid=: what we make there is not ours by number."""
+    assert owner_of_new(others) == {(others / "results.jsonl").stat().st_uid}, "here it is"
+    assert sorted(path.name for path in others.iterdir()) == [".ocrfleet", "results.jsonl"], "nothing is left"
+    monkeypatch.setattr(no_links, "owner_of_new", lambda folder: {ATTACKER})
+    monkeypatch.setattr(os, "geteuid", lambda: 999)
+    assert OutputFolder(others).request().job == "job"
 
 
 def test_it_may_be_read(others: Path, tmp_path: Path) -> None:
