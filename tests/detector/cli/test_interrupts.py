@@ -61,7 +61,7 @@ INTERRUPTED: dict[str, tuple[str, Callable[[subprocess.Popen[str]], None], str]]
     "tune": ("tune --model model.onnx --limit-side 640 --seconds 60 -o u.json", said("runtime"), "interrupted"),
     "train": (
         f"{TRAINING} --epochs 1000 --amp off -o long",
-        said("|epoch 1"),
+        said("|epoch 2"),
         "go on with: ocr-detector train --resume",
     ),
     "prune": ("prune --data data --epochs 500 -o slim", said("|epoch 0"), "go on with: ocr-detector prune --resume"),
