@@ -21,14 +21,16 @@ export PYTHONDONTWRITEBYTECODE =
 
 # torch's idle threads spin by default, which takes the cores from the other tests: a run of the training recipe beside
 # three others took 15 s of CPU, and takes 8 s.
-quick test: export OMP_WAIT_POLICY = PASSIVE
+quick test serial: export OMP_WAIT_POLICY = PASSIVE
 
 # A file's tests stay in one process, which makes its fixtures once. JOBS=0 runs all tests in one. `make test` has two
 # processes more than cores: there are always tests that wait for a worker to start or for a clock.
 JOBS ?= $(shell nproc)
 PARALLEL = --dist=loadfile --no-loadscope-reorder --numprocesses
+# About 75 s of CPU. `make test COV=` leaves it out.
+COV ?= --cov
 
-.PHONY: run web quick test lint bandit audit sbom lock release bench faults train .data-given clean
+.PHONY: run web quick test serial lint style types bandit audit sbom lock release bench faults train .data-given clean
 
 run: $(VENV)/.run-ready ## detect text in IMAGES, results in OUT
 	$(BIN)/ocr-producer run "$(IMAGES)" -o "$(OUT)" --overlays
@@ -39,14 +41,21 @@ web: $(VENV)/.web-ready ## a page on http://127.0.0.1:8600: drop pictures, see b
 quick: $(VENV)/.test-ready lint ## lint, types, and the tests without server, training or a second: under a minute on 2 cores
 	$(BIN)/python -m pytest -q -m quick $(PARALLEL)=$(JOBS) --durations=5
 
-test: $(VENV)/.test-ready lint ## everything CI runs; what measures memory or rates comes last, with the machine for itself
+test: $(VENV)/.test-ready style ## everything CI runs; what measures rates comes last, and leaves a core to mypy
 	rm -f .coverage .coverage.*
-	$(BIN)/python -m pytest -q -m "not serial" $(PARALLEL)=$$(($(JOBS) ? $(JOBS) + 2 : 0)) --durations=15 --cov --cov-report=
-	$(BIN)/python -m pytest -q -m serial --durations=15 --cov --cov-append --cov-report=term:skip-covered
+	$(BIN)/python -m pytest -q -m "not serial" $(PARALLEL)=$$(($(JOBS) ? $(JOBS) + 2 : 0)) --durations=15 $(COV) $(COV:--cov=--cov-report=)
+	$(MAKE) --no-print-directory --jobs=2 types serial
 
-lint: $(VENV)/.test-ready
+serial: $(VENV)/.test-ready
+	$(BIN)/python -m pytest -q -m serial --durations=15 $(COV) $(COV:--cov=--cov-append --cov-report=term:skip-covered)
+
+lint: style types
+
+style: $(VENV)/.test-ready
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+
+types: $(VENV)/.test-ready
 	$(BIN)/mypy
 
 bandit: $(VENV)/.test-ready ## unsafe Python, in seconds; what is passed over and why: pyproject.toml

@@ -27,7 +27,11 @@ def wait_until(condition: Callable[[], object], *, seconds: float, what: str) ->
 
 
 class WorkerProcess:
-    """``celery -A worker.app worker``, exactly as a user would start it."""
+    """A worker as ``ocr-worker start`` leaves it, which first looks at Redis and the settings.
+
+    Plain ``celery -A worker.app worker``, which imports all of Celery's commands before, is what three machines run
+    (tests/fleet/test_three_machines.py), and whoever gives ``cwd``: the version before, which knows no other way.
+    """
 
     def __init__(
         self,
@@ -38,9 +42,10 @@ class WorkerProcess:
         preexec: Callable[[], None] | None = None,
     ) -> None:
         self.log = log
+        program = ["celery", "-A", "worker.app"] if cwd else ["worker.celery_main"]
         with log.open("ab") as output:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "celery", "-A", "worker.app", "worker", "--loglevel", "INFO", *arguments],
+                [sys.executable, "-m", *program, "worker", "--loglevel", "INFO", *arguments],
                 env=environment,
                 cwd=cwd,
                 preexec_fn=preexec,

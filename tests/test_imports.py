@@ -7,6 +7,8 @@ import inspect
 import re
 import subprocess
 import sys
+from collections.abc import Set
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -38,6 +40,19 @@ def test_light_modules_load_nothing_heavy(statement: str) -> None:
     assert loaded_by(statement) & HEAVY == set()
 
 
+def test_a_command_without_a_pdf_does_not_load_what_counts_its_pages() -> None:
+    """Before: a quarter of what each command of the producer imports."""
+    assert loaded_by("import producer.cli.enqueue, producer.fleet_job") & {"pypdf"} == set()
+
+
+@pytest.mark.parametrize("program", ["worker", "beat"])
+def test_a_worker_does_not_load_the_other_commands_of_celery(program: str) -> None:
+    """Before: 13 MB of each process of a worker, for Flower, its web server, and a prompt."""
+    run = f"sys.argv[1:], sys.stdout = ['{program}', '--help'], sys.stderr\nfrom worker.celery_main import main"
+    loaded = loaded_by(f"{run}\ntry: main()\nexcept SystemExit: sys.stdout = sys.__stdout__\nimport sys")
+    assert {"celery", "kombu"} <= loaded and loaded & {"flower", "tornado", "click_repl"} == set()
+
+
 def test_the_page_needs_no_image_library() -> None:
     """`ocrfleet[web]` installs none. (pypdf takes Pillow where it finds it, so it is hidden.)"""
     hidden = sorted(HEAVY | {"PIL", "pyvips", "pypdfium2", "psutil"})
@@ -51,17 +66,18 @@ def test_the_default_worker_never_imports_torch() -> None:
     assert loaded & {"torch", "torchvision"} == set()
 
 
-def imports_of(source: str) -> set[str]:
+@cache
+def imports_of(source: str) -> frozenset[str]:
     names = set()
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
             names.add(node.module)
-    return names
+    return frozenset(names)
 
 
-def top(names: set[str]) -> set[str]:
+def top(names: Set[str]) -> set[str]:
     return {name.partition(".")[0] for name in names}
 
 
@@ -197,6 +213,7 @@ def run_time_imports(path: Path, modules: dict[str, Path]) -> set[str]:
     return found & modules.keys()
 
 
+@cache
 def import_graph() -> dict[str, set[str]]:
     modules = our_modules()
     return {name: run_time_imports(path, modules) - {name} for name, path in modules.items()}

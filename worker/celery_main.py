@@ -7,20 +7,48 @@ first, this module the second.
 
 from __future__ import annotations
 
+import os
 import sys
 from contextlib import nullcontext
+from importlib import import_module
 
 from celery.utils import imports
+
+# These start without `celery`'s own group of commands, which imports every other command first, with those that
+# packages add (Flower and its web server) and a prompt.
+ALONE = ("worker", "beat")
 
 
 def main() -> None:
     """Run Celery's own command line on our app."""
     # Celery has no setting for it; its import_from_cwd looks this name up at each call.
     imports.cwd_in_path = nullcontext
+    name, *arguments = sys.argv[1:] or [""]
+    sys.argv[1:1] = ["-A", "worker.app"]
+    if name in ALONE:
+        run_alone(name, arguments)
     from celery.__main__ import main as celery
 
-    sys.argv[1:1] = ["-A", "worker.app"]
     celery()
+
+
+def run_alone(name: str, arguments: list[str]) -> None:
+    """Run one of Celery's commands as its group does, then exit.
+
+    Args:
+        name: ``worker`` or ``beat``.
+        arguments: its options.
+
+    Raises:
+        SystemExit: always, with Celery's exit code.
+    """
+    from celery.bin.base import CLIContext
+
+    from worker.app import app
+
+    command = getattr(import_module(f"celery.bin.{name}"), name)
+    context = CLIContext(app=app, no_color=bool(os.environ.get("NO_COLOR")), workdir=None)
+    command.main(arguments, f"celery {name}", obj=context, auto_envvar_prefix=f"CELERY_{name.upper()}")
 
 
 if __name__ == "__main__":

@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 
-import redis
 from celery import Celery
 
 from producer.detector_process.member_fetcher import NotYetError
@@ -17,9 +16,10 @@ from producer.job.upload import BATCH_BYTES, BATCH_PAGES, CannotSendError, Parce
 from worker.broker import queue
 from worker.ledger.ledger import Ledger
 from worker.ledger.share import Share, room_in_share
+from worker.ledger.uncollected import Uncollected
 from worker.messages import ImageTask
 from worker.page_options import NO_OPTIONS, PageOptions
-from worker.redis_keys import JobKeys, now_ms
+from worker.redis_keys import JobKeys
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,10 +53,8 @@ LOOK_AHEAD = 64
 LOOK_AGAIN_S = 5.0
 # So many pages of an urgent job may be on their way whatever else waits.
 URGENT_PAGES = 32
-# With fewer records than UNWEIGHED their size does not matter; else WEIGHED records are measured at each of two places
-# of the stream.
+# With fewer records than UNWEIGHED their size does not matter.
 UNWEIGHED = 256
-WEIGHED = 4
 
 
 class Feeder:
@@ -117,6 +115,7 @@ class Feeder:
         self._looked_at = 0.0
         self._unsent: deque[ManifestLine] = deque()
         self._packed: Parcel | None = None
+        self._uncollected = Uncollected(ledger.client, JobKeys.of(job).results)
         self._weighed_at = 0
         self._record_bytes = 0.0
         self.exhausted = False
@@ -221,14 +220,13 @@ class Feeder:
         return ""
 
     def _too_many_uncollected(self) -> bool:
-        results = JobKeys.of(self._job).results
-        count = self._ledger.client.xlen(results)
+        count = self._ledger.client.xlen(JobKeys.of(self._job).results)
         if count < min(UNWEIGHED, self._window.uncollected):
             return False
         # Weighed again when the stream has changed much, not at every step: over a slow line that would cost more
         # than the messages.
         if abs(count - self._weighed_at) >= UNWEIGHED or not self._record_bytes:
-            self._weighed_at, self._record_bytes = count, mean_record_bytes(self._ledger.client, results)
+            self._weighed_at, self._record_bytes = count, self._uncollected.mean_bytes()
         return bool(count >= self._window.uncollected or count * self._record_bytes >= self._window.uncollected_bytes)
 
     def _step_uploading(self, uploader: Uploader, room: int) -> int:
@@ -311,17 +309,3 @@ class Feeder:
             options=self._options,
             epoch=self._epoch,
         )
-
-
-def mean_record_bytes(client: redis.Redis, results: str) -> float:
-    """Mean size of the records in a results stream, by a few of its oldest and a few of its middle; 0 if it is empty.
-
-    MEMORY USAGE would be exact, but is not among what the users of deploy/redis/users.acl may do.
-    """
-    oldest = client.xrange(results, count=WEIGHED)
-    if not oldest:
-        return 0.0
-    # An entry's id begins with its time, ms: half way from the oldest to now.
-    middle = (int(oldest[0][0].split(b"-")[0]) + now_ms()) // 2
-    sample = oldest + client.xrange(results, min=middle, count=WEIGHED)
-    return sum(len(fields.get(b"record", b"")) for _, fields in sample) / len(sample)

@@ -10,9 +10,7 @@ import os
 import stat
 from collections.abc import Callable
 from pathlib import Path
-from typing import IO, Any, BinaryIO, NamedTuple, cast
-
-from pypdf import PdfReader
+from typing import IO, TYPE_CHECKING, Any, BinaryIO, NamedTuple, cast
 
 from detector.errors import first_line
 from detector.images.sniff import PAGED_KINDS, SNIFFED_BYTES, kind_of
@@ -21,6 +19,9 @@ from detector.images.tiff import COUNTED, BrokenTiffError, read_directories
 from producer.bounds import BELIEVED_PAGES, MOST_PAGES_OF_A_FILE
 from producer.errors import NO_MORE, UNCOUNTED, CannotCountError, MissingPagesError
 from worker.messages import MAX_BLOB_BYTES
+
+if TYPE_CHECKING:
+    from pypdf import PdfReader
 
 # pypdf reports every oddity of a sloppy PDF; what cannot be counted ends as a failed record that says so.
 logging.getLogger("pypdf").setLevel(logging.CRITICAL)
@@ -173,7 +174,9 @@ def _count_pdf(stream: BinaryIO) -> int:
     return pages
 
 
-def _open_pdf(stream: BinaryIO, *, strict: bool) -> PdfReader:
+def _open_pdf(stream: BinaryIO, *, strict: bool) -> "PdfReader":
+    from pypdf import PdfReader  # a quarter of what a command imports, and most have no PDF to count
+
     stream.seek(0, os.SEEK_SET)
     reader = PdfReader(cast("IO[bytes]", stream), strict=strict)  # a stream: given a path, pypdf reads all into memory
     if reader.is_encrypted and not reader.decrypt(""):

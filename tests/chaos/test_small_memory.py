@@ -16,13 +16,13 @@ from tests.tools import missing
 
 pytestmark = pytest.mark.chaos
 
-PAGES = 40
+PAGES = 24
 PDF_PAGES = 6
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Forty pages, giants first and last: what they leave behind must not hurt the others, nor the other way round."""
+    """A few pages, giants first and last: what they leave behind must not hurt the others, nor the other way round."""
     try:
         with MemoryCgroup(64):
             pass

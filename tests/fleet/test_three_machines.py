@@ -22,7 +22,7 @@ from worker.ops import worker_registry
 
 PASSWORD = "between-machines"
 PORT = 6379
-IMAGES = 200
+IMAGES = 140
 # Cheap machines: a quarter of a core each, so that the host has room for all of them and the rates mean something.
 CORES, MEMORY_MB = 0.25, 400
 
@@ -120,20 +120,21 @@ def held_by_two(ledger: Ledger, job: str) -> set[int]:
 
 
 def test_cable_pulled_machine_added(fleet: Fleet, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    write_images(tmp_path / "few", 40)
-    write_images(tmp_path / "some", 80)
+    write_images(tmp_path / "warm", 12)
+    write_images(tmp_path / "few", 36)
+    write_images(tmp_path / "some", 64)
     write_images(tmp_path / "many", IMAGES)
 
     fleet.worker("one")
     single = fleet.rate("alone", tmp_path / "few")
     two = fleet.worker("two")
-    fleet.rate("warm-up", tmp_path / "few")
+    fleet.rate("warm-up", tmp_path / "warm")
     double = fleet.rate("together", tmp_path / "some")
 
     feeding = fleet.start_producer(
         "enqueue", tmp_path / "many", "--job", "many", "--transfer", "redis", "--watch", "-q"
     )
-    wait_until(lambda: fleet.done("many") >= 60, seconds=120, what="a fifth of the job")
+    wait_until(lambda: fleet.done("many") >= 30, seconds=120, what="a fifth of the job")
     held: set[int] = set()
 
     def both_at_work() -> bool:

@@ -77,9 +77,14 @@ def test_check_only_lists_every_bad_line(data: Path) -> None:
 )
 def test_train_refuses_in_one_line(data: Path, words: list[str], code: int, complaint: str) -> None:
     words = [str(data) if word == "DATA" else word for word in words]
-    command = [sys.executable, "-m", "detector.cli", "train", *words]
-    done = subprocess.run(command, capture_output=True, text=True)
-    assert done.returncode == code and complaint in done.stderr and "Traceback" not in done.stderr
+    ended, output = run_command(train, *words)
+    assert ended == code and complaint in output and "Traceback" not in output
+
+
+def test_train_refuses_in_one_line_as_a_program_too(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "detector.cli", "train", "--data", "nowhere", "-o", "x"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 4 and "no such folder" in done.stderr and "Traceback" not in done.stderr
 
 
 def test_bad_size_and_bad_weights(weights: Path, tmp_path: Path) -> None:

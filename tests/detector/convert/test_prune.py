@@ -1,4 +1,5 @@
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -42,8 +43,9 @@ def test_a_pruned_network_is_smaller_and_goes_everywhere(tmp_path: Path, backbon
     save_half(pruned.state_dict(), tmp_path / "p.safetensors")
     loaded = load_network(tmp_path / "p.safetensors")
     assert (loaded.backbone, loaded.width) == (backbone, 24)
+    found = loaded.state_dict()
     for key, value in pruned.state_dict().items():
-        assert torch.allclose(loaded.state_dict()[key], value, rtol=1e-3, atol=1e-6), key
+        assert torch.allclose(found[key], value, rtol=1e-3, atol=1e-6), key
     parities = export_onnx(loaded, tmp_path / "p.fp32.onnx", (320, 320), dynamic=True)
     assert max(item.difference for item in parities) < 1e-3
     pages = sorted((make_pages(tmp_path / "data", 2, side=320) / "train_images").iterdir())
@@ -87,7 +89,8 @@ def test_pruned_again_or_not_at_all() -> None:
     once = prune_network(network, 0.3)
     twice = prune_network(once, 0.3)
     assert size_of(twice).gmac < 0.8 * size_of(once).gmac
-    assert all(torch.equal(value, network.state_dict()[key]) for key, value in state.items())
+    untouched = network.state_dict()
+    assert all(torch.equal(value, untouched[key]) for key, value in state.items())
     for ratio in (0.0, -1.0, 0.95, float("nan")):
         with pytest.raises(PruneError, match="not possible"):
             prune_network(network, ratio)
@@ -95,10 +98,20 @@ def test_pruned_again_or_not_at_all() -> None:
         prune_network(network, 0.001)
 
 
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Weights, made once."""
+    folder = tmp_path_factory.mktemp("weights")
+    save_half(lively("mobilenet_v3_small", 32).state_dict(), folder / "w.safetensors")
+    (folder / "w.json").write_text('{"name": "w", "box_threshold": 0.4}')
+    return folder
+
+
 @pytest.fixture
-def weights(tmp_path: Path) -> Path:
-    save_half(lively("mobilenet_v3_small", 32).state_dict(), tmp_path / "w.safetensors")
-    (tmp_path / "w.json").write_text('{"name": "w", "box_threshold": 0.4}')
+def weights(made: Path, tmp_path: Path) -> Path:
+    """Weights and their card, of this test alone."""
+    for file in made.iterdir():
+        shutil.copy(file, tmp_path)
     return tmp_path / "w.safetensors"
 
 

@@ -44,7 +44,7 @@ RECIPES = {  # width of the pyramid, steps, learning rate: from random weights
 
 @dataclass(frozen=True)
 class Learnt:
-    """A network that has learnt eight pages by heart, and its files."""
+    """A network that has learnt four pages by heart, and its files."""
 
     network: DBNet
     data: Path
@@ -56,12 +56,12 @@ class Learnt:
 @pytest.fixture(scope="module", params=BACKBONES)
 def learnt(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Learnt]:
     folder = tmp_path_factory.mktemp(request.param)
-    data = make_pages(folder / "data", 8, side=SIDE)
+    data = make_pages(folder / "data", 4, side=SIDE)
     samples = read_split(data, "train")
     width, steps, rate = RECIPES[request.param]
     config = TrainConfig(
         steps=steps,
-        phases=(Phase(1.0, SIDE, 4),),
+        phases=(Phase(1.0, SIDE, 2),),
         backbone=request.param,
         width=width,
         lr=rate,
@@ -86,7 +86,7 @@ def learnt(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
         yield Learnt(network, data, samples, weights, model)
 
 
-def test_learns_eight_pages_by_heart(learnt: Learnt) -> None:
+def test_learns_four_pages_by_heart(learnt: Learnt) -> None:
     assert validate(learnt.network, learnt.samples, SIDE).hmean > 0.95
 
 

@@ -194,7 +194,8 @@ def test_starts(options: FitOptions, weights: Path, monkeypatch: pytest.MonkeyPa
     anew = replace(options, init="", backbone="shufflenet_v2_x1_0", width=24)
     one, other = (start_network(anew, None, str) for _ in range(2))
     assert (one.backbone, one.width) == ("shufflenet_v2_x1_0", 24)
-    assert all(torch.equal(value, other.state_dict()[key]) for key, value in one.state_dict().items())
+    state = one.state_dict()
+    assert all(torch.equal(value, state[key]) for key, value in other.state_dict().items())
     assert start_network(replace(options, init=""), None, str).backbone == "resnet18"
     with pytest.raises(FitError, match=r"mine.fp16.safetensors: holds a mobilenet_v3_small, not --backbone resnet18"):
         start_network(replace(options, backbone="resnet18"), None, str)
@@ -210,7 +211,7 @@ def test_starts(options: FitOptions, weights: Path, monkeypatch: pytest.MonkeyPa
     said: list[str] = []
     fallen_back = start_network(replace(anew, init="imagenet"), None, said.append)
     assert len(said) == 1 and "could not be downloaded" in said[0]
-    assert all(torch.equal(value, one.state_dict()[key]) for key, value in fallen_back.state_dict().items())
+    assert all(torch.equal(value, state[key]) for key, value in fallen_back.state_dict().items())
 
 
 def test_which_weights_a_backbone_starts_from(monkeypatch: pytest.MonkeyPatch) -> None:

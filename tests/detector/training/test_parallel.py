@@ -201,8 +201,9 @@ def test_a_run_learns_saves_and_goes_on(pool: CropPool, tmp_path: Path) -> None:
     again = students(pool)
     assert restore(again, tmp_path) == 1.0
     assert again[0].steps == steps[pair[0].name]
+    restored = again[1].weights()
     for key, value in pair[1].weights().items():
-        assert torch.equal(value, again[1].weights()[key])
+        assert torch.equal(value, restored[key])
     assert run_by_clock(again, pool, 2, Clock(1.0, before=1.0), tmp_path, said.append) == steps
 
 

@@ -125,6 +125,8 @@ def test_some_lettering_is_huge() -> None:
         _, quads = make_scene(np.random.default_rng((5, seed)), photo)
         sides = [cv2.minAreaRect(quad)[1] for quad in quads]
         tall += any(min(side) > 480 / 8 for side in sides)
+        if tall == 2:  # the eighth page; to draw the others would take two seconds
+            break
     assert tall >= 2
 
 

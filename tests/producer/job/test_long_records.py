@@ -13,10 +13,10 @@ import redis
 
 from producer.job.begin_again import retry_on_broker
 from producer.job.collect import BATCH, Collector
-from producer.job.feed import mean_record_bytes
 from tests.producer.records import failed, ok
 from worker.broker import connect
 from worker.ledger.ledger import Ledger
+from worker.ledger.uncollected import Uncollected
 from worker.messages import MOST_RECORD_BYTES, ImageTask, encode
 from worker.redis_keys import JobKeys
 from worker.settings import Settings
@@ -79,7 +79,7 @@ def test_records_that_are_long_together_all_come(ledger: Ledger, settings: Setti
     write(ledger, len(sizes), [padded(index, size) for index, size in enumerate(sizes)])
     near = Ledger(connect(settings), ttl_s=3600)
     stream = JobKeys.of(JOB).results
-    assert 0 < mean_record_bytes(near.client, stream) < 1 << 20
+    assert 0 < Uncollected(near.client, stream).mean_bytes() < 1 << 20
     with Collector(near, JOB, tmp_path / "results.jsonl", len(sizes)) as collector:
         steps = 0
         while near.client.xlen(stream):
@@ -103,4 +103,4 @@ def test_a_retry_reads_a_few_records_at_a_time(size: int, ledger: Ledger, settin
 
 def test_an_entry_without_a_record_is_no_traceback(client: redis.Redis) -> None:
     client.xadd("stream", {"other": "x"})
-    assert mean_record_bytes(client, "stream") == 0
+    assert Uncollected(client, "stream").mean_bytes() == 0
