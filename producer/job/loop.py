@@ -19,7 +19,7 @@ from producer.job.feed import Feeder
 from producer.job.growth import Growth
 from producer.job.results_file import Line
 from producer.job.view import COLLECTING, FEEDING, WAITING, WORKING, View
-from worker.broker.connection import is_full, takes_no_writes
+from worker.broker.connection import is_failing_over, is_full, takes_no_writes
 from worker.ledger.ledger import JobStatus, Ledger
 from worker.ledger.reconcile import every_s, reconcile
 from worker.ops import worker_registry
@@ -60,12 +60,12 @@ def pause_s(sent: int, records: int, *, collecting: bool) -> float:
 def passes(error: Exception) -> bool:
     """Whether a broker that says so, or nothing, is likely to go on by itself.
 
-    It is gone, or takes no writes (a failover, a full disk). A full memory only fills more, and what a broker refuses
-    for other reasons it will refuse again.
+    It is gone, or in a failover. Its disk or its memory is full until somebody makes room, who must be told at once;
+    what it refuses for other reasons it will refuse again.
     """
-    if is_full(error):
-        return False
-    return takes_no_writes(error) or not isinstance(error.__cause__ or error, ResponseError)
+    if is_full(error) or takes_no_writes(error):
+        return is_failing_over(error)
+    return not isinstance(error.__cause__ or error, ResponseError)
 
 
 class JobGoneError(ProducerError):
@@ -135,7 +135,7 @@ class JobLoop:
                 gone_since = gone_since or now
                 if now - gone_since > self.patience_s:
                     raise
-                what = "waiting until the broker takes writes" if takes_no_writes(error) else "waiting for the broker"
+                what = "waiting until the broker takes writes" if is_failing_over(error) else "waiting for the broker"
                 self.view.update(self._last.done, self._last.failed, self.peak_rss_mb, what)
                 time.sleep(BROKER_PAUSE_S)
                 continue

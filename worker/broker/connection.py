@@ -25,7 +25,8 @@ logger = logging.getLogger(__name__)
 _MEMORY_FULL = "OOM command not allowed"
 # A replica; the disk is full or broken; fewer replicas than there must be (redis.conf: min-replicas-to-write).
 _DISK_BROKEN = "MISCONF"
-_NO_WRITES = (_MEMORY_FULL, "READONLY You can't write", _DISK_BROKEN, "NOREPLICAS")
+_READ_ONLY, _TOO_FEW = "READONLY You can't write", "NOREPLICAS"
+_NO_WRITES = (_MEMORY_FULL, _READ_ONLY, _DISK_BROKEN, _TOO_FEW)
 
 
 class BrokerUnreachable(WorkerError, ConnectionError):
@@ -139,6 +140,12 @@ def takes_no_writes(error: Exception) -> bool:
     cause = _of_redis(error)
     refusals = redis.exceptions.OutOfMemoryError | redis.exceptions.ReadOnlyError
     return isinstance(cause, refusals) or _says(cause, *_NO_WRITES)
+
+
+def is_failing_over(error: Exception) -> bool:
+    """Whether Redis answers, but takes no writes until its servers have agreed again: a replica, or too few of them."""
+    cause = _of_redis(error)
+    return isinstance(cause, redis.exceptions.ReadOnlyError) or _says(cause, _READ_ONLY, _TOO_FEW)
 
 
 def _says(error: BaseException | None, *phrases: str) -> bool:
