@@ -132,8 +132,9 @@ def test_kubernetes(start: Start, tmp_path: Path) -> None:
         for command in (("CONFIG", "GET", "*"), ("FLUSHALL",), ("KEYS", "*"), ("GET", "others")):
             assert refused(client, *command), (role, command)
     scaler = redis.Redis.from_url(of(users["scaler"]).redis_url)
-    length = "return redis.call(({list='llen', hash='hlen'})[redis.call('type', KEYS[1]).ok], KEYS[1])"
+    length = "return redis.call(({list='llen', zset='zcard'})[redis.call('type', KEYS[1]).ok], KEYS[1])"
     assert scaler.eval(length, 1, "ocrfleet") == 2, "as KEDA asks"
+    assert scaler.eval(length, 1, "ocrfleet:jobs") == 1
     assert refused(scaler, "DEL", "ocrfleet") and refused(scaler, "LRANGE", "ocrfleet", "0", "-1")
     assert "of-the-" not in (tmp_path / "users.acl").read_text()
     assert (tmp_path / "users.acl").stat().st_mode & 0o77 == 0

@@ -29,6 +29,7 @@ from detector.errors import first_line
 from detector.record import UNREADABLE
 from worker.broker import locks, queue
 from worker.broker.damaged_keys import is_damage
+from worker.broker.unacked import settle
 from worker.ledger.job_names import job_names
 from worker.ledger.ledger import Ledger
 from worker.messages import page_named_in, split_task_id, task_id
@@ -209,6 +210,7 @@ def reconcile_all_once(app: Celery, ledger: Ledger) -> int | None:
     """Reconcile every open job, on one worker of the fleet. None when another one is at it."""
     if not take_turn(ledger):
         return None
+    settle(ledger.client)
     sent = 0
     for job in open_jobs(ledger):
         with despite_damage(job):

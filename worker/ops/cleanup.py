@@ -16,6 +16,7 @@ from redis.exceptions import NoPermissionError, OutOfMemoryError
 
 from detector.record import UNREADABLE
 from worker.broker import locks, queue
+from worker.broker.unacked import settle
 from worker.broker.whole import read_hash
 from worker.ledger import Ledger
 from worker.ledger.job_names import MOST_JOBS, job_names
@@ -132,6 +133,7 @@ def clean_redis(ledger: Ledger, settings: Settings, *, dry_run: bool = False, sw
         if not dry_run:
             ledger.client.expire(key, ledger.ttl_s)
     if not dry_run:
+        settle(ledger.client)
         worker_registry.forget_gone(ledger.client)
         with suppress(NoPermissionError):  # an ACL of this version does not let us look there: nothing of ours is there
             queue.drop_left_by_old_versions(ledger.client, 2 * settings.visibility_timeout_s)
