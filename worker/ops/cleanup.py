@@ -16,7 +16,7 @@ from redis.exceptions import NoPermissionError, OutOfMemoryError
 
 from detector.record import UNREADABLE
 from worker.broker import locks, queue
-from worker.broker.unacked import settle
+from worker.broker.unacked import AHEAD_S, settle
 from worker.broker.whole import read_hash
 from worker.ledger import Ledger
 from worker.ledger.job_names import MOST_JOBS, job_names
@@ -78,6 +78,23 @@ def expired_jobs(ledger: Ledger, older_than_s: float, now: float | None = None) 
             yield name
 
 
+def bring_back(ledger: Ledger) -> None:
+    """Times of jobs that lie ahead become now: else such a job never expires.
+
+    Not those of a minute, which a clock that was set right may make; and it is not dropped at once, for all times of a
+    job may lie ahead where Redis' clock was set back.
+    """
+    for name in job_names(ledger.client, 0, MOST_JOBS - 1):
+        status = ledger.status(name)
+        if status is not None:
+            times = (status.created_s, status.progress_s, status.finished_s or 0, status.fed_s)
+            fields = ("created_ms", "progress_ms", "finished_ms", "fed_ms")
+            now_ms = int(status.now_s * 1000)
+            ahead = {field: now_ms for field, at in zip(fields, times, strict=True) if at > status.now_s + AHEAD_S}
+            if ahead:
+                ledger.client.hset(JobKeys.of(name).job, mapping=ahead)
+
+
 def keys_of_known_jobs(client: redis.Redis) -> Iterator[bytes]:
     """The keys that jobs of the index may have, whether they exist or not."""
     for name in job_names(client, 0, MOST_JOBS - 1):
@@ -123,6 +140,8 @@ def clean_redis(ledger: Ledger, settings: Settings, *, dry_run: bool = False, sw
     """
     if sweep and not dry_run:
         list_again(ledger.client)
+    if not dry_run:
+        bring_back(ledger)
     jobs = keys = 0
     for job in expired_jobs(ledger, settings.result_ttl_h * 3600):
         jobs += 1

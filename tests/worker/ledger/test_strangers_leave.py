@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import redis
 
+from producer.job.feed import Feeder
+from producer.job.manifest import ManifestLine
+from producer.job.upload import Uploader
 from worker.app import UNACKED, UNACKED_INDEX, app_for
-from worker.broker import queue
+from worker.broker import blobs, queue
 from worker.celery_ext import self_care
 from worker.ledger import Ledger, reconcile
+from worker.messages import MAX_BLOB_BYTES
 from worker.ops.cleanup import clean_redis
+from worker.redis_keys import JOBS_KEY, JobKeys
 from worker.settings import Settings
 
 
@@ -48,3 +54,26 @@ def test_what_is_no_message_in_hand_goes(
     assert set(client.hkeys(UNACKED)) == set(client.zrange(UNACKED_INDEX, 0, -1)) == {b"ours", b"ahead"}
     assert client.zscore(UNACKED_INDEX, "ahead") < now + 60 and client.zscore(UNACKED_INDEX, "ours") == now
     assert queue.depth(client) == (0, 2)
+
+
+def test_sizes_that_somebody_made_up_stop_no_upload(
+    ledger: Ledger, client: redis.Redis, settings: Settings, tmp_path: Path
+) -> None:
+    """Before: one job of 1,000,000,000 bytes, and no other's page was sent for as long as its keys lived."""
+    image = tmp_path / "a.jpg"
+    image.write_bytes(b"\xff\xd8\xff" + bytes(1000))
+    client.hset(JobKeys.of("zz").job, mapping={"total": 1, "state": "open", "created_ms": 9 * 10**14})
+    client.zadd(JOBS_KEY, {"zz": 9e11})
+    client.hset(JobKeys.of("zz").blobs, mapping={"0": 10**9, "1": MAX_BLOB_BYTES})
+    ledger.create("job", 4, {})
+    client.hset(JobKeys.of("job").blobs, mapping={"x": MAX_BLOB_BYTES, "3": MAX_BLOB_BYTES, "99": 10**9})
+    lines = [ManifestLine(index, "a.jpg", image.as_uri(), 0) for index in range(4)]
+    with Uploader(ledger, "job", limit_side=0, shrink=False) as uploader:
+        assert Feeder(app_for(settings), ledger, "job", lines, uploader=uploader).step() == 4
+    assert blobs.waiting_bytes(client, ["job"]) == 4 * 1003
+    assert blobs.waiting_bytes(client, ["zz"]) == MAX_BLOB_BYTES
+    clean_redis(ledger, settings)
+    status = ledger.status("zz")
+    assert status is not None and status.created_s <= status.now_s
+    client.hset(JobKeys.of("zz").job, "created_ms", 1)
+    assert clean_redis(ledger, settings)["jobs"] == 1 and ledger.jobs() == ["job"]
