@@ -125,7 +125,11 @@ class Ledger:
 
     def grow(self, job: str, total: int) -> None:
         """A job has at least ``total`` pages: some files have more than were counted. Never makes it smaller."""
-        self._call("GROW", job, total)
+        self._call("GROW", job, total, 0)
+
+    def put_right(self, job: str, total: int) -> None:
+        """A job has ``total`` pages, whatever somebody wrote there."""
+        self._call("GROW", job, total, 1)
 
     def feed(self, tasks: Sequence[ImageTask]) -> list[int]:
         """Mark pages as queued. Returns the indices that were not fed before: only those may be sent.

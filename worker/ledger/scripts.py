@@ -294,12 +294,17 @@ return 1
 """
 )
 
-# ARGV: total.  A job that has more pages than were counted is not finished yet.
+# ARGV: total, 1 if that is all: then the job may become smaller.  A job that has more pages than were counted is not
+# finished yet. Returns whether that was news.
 GROW = """
 local size = redis.pcall('HSTRLEN', KEYS[1], 'total')
-if type(size) == 'number' and size > 20 then return 0 end  -- none of ours
-local total = tonumber(redis.call('HGET', KEYS[1], 'total') or '')
-if not total or total < 0 or total >= tonumber(ARGV[1]) then return 0 end
+if ARGV[2] == '1' then
+  if redis.call('EXISTS', KEYS[1]) == 0 then return 0 end
+else
+  if type(size) == 'number' and size > 20 then return 0 end  -- none of ours
+  local total = tonumber(redis.call('HGET', KEYS[1], 'total') or '')
+  if not total or total < 0 or total >= tonumber(ARGV[1]) then return 0 end
+end
 redis.call('HSET', KEYS[1], 'total', ARGV[1])
 redis.call('HDEL', KEYS[1], 'finished_ms')
 return 1
