@@ -16,7 +16,7 @@ from worker.app import UNACKED, UNACKED_INDEX, app_for
 from worker.broker import blobs, queue
 from worker.celery_ext import self_care
 from worker.ledger import Ledger, reconcile
-from worker.messages import MAX_BLOB_BYTES
+from worker.messages import MAX_BLOB_BYTES, ImageTask, encode
 from worker.ops.cleanup import clean_redis
 from worker.redis_keys import JOBS_KEY, JobKeys
 from worker.settings import Settings
@@ -77,3 +77,26 @@ def test_sizes_that_somebody_made_up_stop_no_upload(
     assert status is not None and status.created_s <= status.now_s
     client.hset(JobKeys.of("zz").job, "created_ms", 1)
     assert clean_redis(ledger, settings)["jobs"] == 1 and ledger.jobs() == ["job"]
+
+
+def test_a_lease_until_the_year_33658_is_none(
+    ledger: Ledger, client: redis.Redis, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before: its page was busy to every worker, and no look for stranded pages found it."""
+    monkeypatch.setattr(reconcile, "GAP_S", 0)
+    monkeypatch.setattr(reconcile, "GRACE_S", 0)
+    tasks = [ImageTask(job="job", index=index, image="a", uri="file:///a") for index in range(6)]
+    ledger.create("job", 6, {})
+    ledger.feed(tasks)
+    ledger.begin("job", 1, redelivered=False)
+    ledger.begin("job", 2, redelivered=False)
+    keys = JobKeys.of("job")
+    client.zadd(keys.leases, {"0": 1e15, "1": 1e15, "3": 1e15, "4": float("inf")})
+    client.hset(keys.tasks, "5", b"9" * 18 + b" " + encode(tasks[5]))
+    assert ledger.begin("job", 0, redelivered=False).verdict == "run"
+    assert ledger.begin("job", 2, redelivered=False).verdict == "busy", "an honest one"
+    app = app_for(settings)
+    assert sorted(reconcile.stranded(ledger, "job")) == [1, 3, 4, 5]
+    assert reconcile.reconcile(app, ledger, "job") == 4
+    assert queue.queued_ids(client) == {f"job:{index}" for index in (1, 3, 4, 5)}
+    assert ledger.begin("job", 1, redelivered=False).verdict == "run"
