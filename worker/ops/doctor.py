@@ -123,7 +123,7 @@ def judge_broker(facts: BrokerFacts, now: float) -> Iterator[Finding]:
     full = bool(limit) and used > 0.8 * limit
     room = f"{used / 1e6:.0f} MB used" + (f" of {limit / 1e6:.0f} MB" if limit else "")
     yield Finding(
-        "broker memory", "warn" if full else "ok", room + ("; collect results, or raise maxmemory" if full else "")
+        "broker memory", "warn" if full else "ok", room + ("; collect results, run `ocr-worker cleanup` on the hub, or raise maxmemory" if full else "")
     )
     unfit = why_unfit(info) if info.get("redis_mode") == "cluster" else why_read_only(info)
     yield Finding("role", "bad" if unfit else "ok", unfit or "takes writes")
