@@ -233,7 +233,7 @@ class Feeder:
         until = time.monotonic() + STEP_S
         # Of several jobs each has its part, so that none waits for another's bytes to go.
         limit = self._window.bytes // self._jobs
-        waiting = uploader.waiting_bytes(of_all=self._jobs == 1)
+        waiting = uploader.waiting_bytes(limit // 2)
         sent = 0
         while sent < room and time.monotonic() < until:
             batch = self._pack(uploader, min(room - sent, BATCH_PAGES), limit - waiting, waiting == 0, until)

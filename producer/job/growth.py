@@ -120,6 +120,12 @@ class Growth:
             self._ledger.grow(self._job, self.total)
         return AddedLines(self._manifest, place, added)
 
+    def put_right(self) -> None:
+        """The ledger says another number of pages than the manifest has: the manifest's is right, unless inherited."""
+        if self._heir is not None:
+            refuse_if_inherited(self._ledger, self._job, self._heir)
+        self._ledger.put_right(self._job, self.total)
+
     def _new(self) -> Iterator[ManifestLine]:
         begin = self.total
         for first, pages in self._noted:

@@ -112,6 +112,7 @@ class JobLoop:
     _looked: float = 0.0
     _last_why: float = 0.0
     _why: str = ""
+    _epoch: str = ""
     _last: JobStatus = field(init=False)
 
     def run(self) -> JobStatus:
@@ -191,7 +192,17 @@ class JobLoop:
         status = self.ledger.status(self.job)
         if status is None:
             raise JobGoneError(f"there is no job {self.job} on this broker (forgotten, or expired)")
-        return status
+        return self._put_right(status)
+
+    def _put_right(self, status: JobStatus) -> JobStatus:
+        """Who has the manifest and collects knows how many pages there are; another number held the job for ever."""
+        self._epoch = self._epoch or status.epoch
+        if self.growth is None or self.collector is None or self.growth.total == status.total:
+            return status
+        if status.epoch != self._epoch:  # another job of this name
+            return status
+        self.growth.put_right()
+        return status._replace(total=self.growth.total)
 
     def _at_end(self, status: JobStatus) -> bool:
         if self.until_fed:

@@ -25,7 +25,6 @@ from producer.job.output_folder import JobRequest, OutputFolder
 from producer.sources.page_count import paged_suffix_of
 from worker.broker import blobs
 from worker.ledger.ledger import Ledger
-from worker.ledger.share import MOST_SHARING
 from worker.messages import MAX_BLOB_BYTES, ErrorType, ImageTask, Original, encode, failed_record
 from worker.page_options import NO_OPTIONS, PageOptions
 from worker.redis_keys import JobKeys
@@ -138,9 +137,18 @@ class Uploader:
             line for line, state in zip(lines, states, strict=True) if state == _UNFED[0] or line.index in lost
         ]  # fmt: skip
 
-    def waiting_bytes(self, *, of_all: bool = True) -> int:
-        """Bytes of blobs in Redis: all jobs', or this job's."""
-        return blobs.waiting_bytes(self._ledger.client, self._ledger.jobs(MOST_SHARING) if of_all else [self._job])
+    def waiting_bytes(self, most: int) -> int:
+        """Bytes of this job's blobs in Redis.
+
+        Other jobs whose pages are on their way have their own part of the window; what else others left there is what
+        `Window.memory` is for. Before: one size of 1,000,000,000 in a job that somebody made up stopped all jobs.
+
+        Args:
+            most: with more than that, sizes of pages that are not on their way go: nobody else would drop them.
+        """
+        client = self._ledger.client
+        waiting = blobs.waiting_bytes(client, [self._job])
+        return blobs.drop_strays(client, self._job) if waiting > most else waiting
 
     def send(self, parcels: Sequence[Parcel]) -> list[ImageTask]:
         """Upload pages, then mark them as queued. Returns the tasks whose messages may be sent."""

@@ -237,7 +237,7 @@ def test_pods_are_locked_down_and_one_beat() -> None:
 def test_keda_watches_every_list() -> None:
     [scaled] = [doc for doc in documents(DEPLOY / "kubernetes" / "scaling.yaml") if doc["kind"] == "ScaledObject"]
     watched = [trigger["metadata"]["listName"] for trigger in scaled["spec"]["triggers"]]
-    assert watched == [*queue.QUEUE_LISTS, queue.UNACKED]
+    assert watched == [*queue.QUEUE_LISTS, queue.UNACKED_INDEX]
     assert scaled["spec"]["scaleTargetRef"]["name"] == "ocrfleet-worker"
 
 

@@ -27,6 +27,7 @@ from worker.ledger import Ledger
 from worker.ledger.reconcile import reconcile_all_once
 from worker.messages import ImageTask, encode
 from worker.ops import doctor
+from worker.ops.cleanup import clean_redis
 from worker.ops.exporter import take_sample
 from worker.settings import Settings
 
@@ -83,6 +84,7 @@ def a_page(of: Callable[[str], Settings], tmp_path: Path, worker: str, producer:
     assert reconcile_all_once(app_for(of(worker)), working) == 0
     assert working.finish("j", 0, ok=True, record=encode(ok(0)), epoch="e")
     looking = Ledger(connect(of(hub)), ttl_s=3600)
+    assert clean_redis(looking, of(hub)) == {"jobs": 0, "keys": 0}
     assert take_sample(looking, 0).jobs_finished == 1 and doctor.ask_broker(looking).info
     with Collector(feeding, "j", tmp_path / "out/results.jsonl", 1) as collector:
         assert len(collector.step(0)) == 1
@@ -102,8 +104,13 @@ def test_compose(start: Start, tmp_path: Path) -> None:
     of = start(script.replace("$$", "$"), {"OCRFLEET_REDIS_PASSWORD": "s3cret"})
     a_page(of, tmp_path, ":s3cret@", ":s3cret@", ":s3cret@")
     client = redis.Redis.from_url(of(":s3cret@").redis_url)
-    for command in (("CONFIG", "GET", "*"), ("FLUSHALL",), ("REPLICAOF", "x", "1"), ("KEYS", "*"), ("ACL", "LIST")):
+    for command in (
+        *(("CONFIG", "GET", "*"), ("FLUSHALL",), ("REPLICAOF", "x", "1"), ("KEYS", "*"), ("ACL", "LIST")),
+        *(("RANDOMKEY",), ("MOVE", "x", "1"), ("SWAPDB", "0", "1"), ("SCRIPT", "FLUSH"), ("EVAL", "return 1", "0")),
+        ("FUNCTION", "LOAD", "#!lua name=x\nredis.register_function('x', function() return 1 end)"),
+    ):
         assert refused(client, *command), command
+    assert not refused(client, "SCAN", "0")
     with pytest.raises(redis.AuthenticationError):
         redis.Redis.from_url(of("").redis_url).ping()
 
@@ -132,8 +139,9 @@ def test_kubernetes(start: Start, tmp_path: Path) -> None:
         for command in (("CONFIG", "GET", "*"), ("FLUSHALL",), ("KEYS", "*"), ("GET", "others")):
             assert refused(client, *command), (role, command)
     scaler = redis.Redis.from_url(of(users["scaler"]).redis_url)
-    length = "return redis.call(({list='llen', hash='hlen'})[redis.call('type', KEYS[1]).ok], KEYS[1])"
+    length = "return redis.call(({list='llen', zset='zcard'})[redis.call('type', KEYS[1]).ok], KEYS[1])"
     assert scaler.eval(length, 1, "ocrfleet") == 2, "as KEDA asks"
+    assert scaler.eval(length, 1, "ocrfleet:jobs") == 1
     assert refused(scaler, "DEL", "ocrfleet") and refused(scaler, "LRANGE", "ocrfleet", "0", "-1")
     assert "of-the-" not in (tmp_path / "users.acl").read_text()
     assert (tmp_path / "users.acl").stat().st_mode & 0o77 == 0

@@ -16,6 +16,7 @@ from tests.pictures import write_images
 from tests.processes import WorkerProcess, command, wait_until
 from worker.ledger import Ledger
 from worker.ops.cleanup import last_reports
+from worker.ops.foreign_keys import foreign_keys
 from worker.settings import read_settings
 
 PAGES = 16  # three workers leave in the middle of their first or second
@@ -78,6 +79,7 @@ def test_leaving_workers_lose_nothing(
     try:
         told = command(environment, "ocr-producer", "collect", "shrinking", "-o", tmp_path / "out", "--follow", "-q")
         assert told.returncode == 0, told.stderr
+        assert not list(foreign_keys(client)), "all that real workers and producers make is known"
     finally:
         last.stop()
     records = [json.loads(line) for line in (tmp_path / "out" / "results.jsonl").read_text().splitlines()]

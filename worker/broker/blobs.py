@@ -71,7 +71,8 @@ def missing(client: redis.Redis, job: str, indices: Sequence[int]) -> set[int]:
 def waiting_bytes(client: redis.Redis, jobs: Iterable[str]) -> int:
     """Bytes of all blobs of these jobs. Reads a number per page in flight, which the feed window bounds.
 
-    A job with more than that was made up by somebody, and counts as none: 57 of them were 263 MB here.
+    A job with more than that was made up by somebody, and counts as none: 57 of them were 263 MB here. So does a size
+    that no page's can be: one of 1,000,000,000 bytes kept every other job waiting.
     """
     names = list(jobs)
     pipe = client.pipeline(transaction=False)
@@ -80,8 +81,30 @@ def waiting_bytes(client: redis.Redis, jobs: Iterable[str]) -> int:
     waiting = 0
     for job, count in zip(names, replies(pipe), strict=True):
         if count and count <= MOST_BLOBS:
-            waiting += sum(number_in(size) or 0 for size in read_values(client, JobKeys.of(job).blobs))
+            sizes = (number_in(size) or 0 for size in read_values(client, JobKeys.of(job).blobs))
+            waiting += sum(size for size in sizes if size <= MAX_BLOB_BYTES)
     return waiting
+
+
+def drop_strays(client: redis.Redis, job: str) -> int:
+    """Remove the blobs of pages that are not on their way. Returns the bytes of the others.
+
+    Only for who feeds the job: a page's blob is there a moment before the page is queued.
+    """
+    keys = JobKeys.of(job)
+    fields = read_fields(client, keys.blobs)
+    pages = [number_in(field) for field in fields]
+    pipe = client.pipeline(transaction=False)
+    for page in pages:
+        pipe.getrange(keys.state, page or 0, page or 0)
+    states = pipe.execute()
+    strays = [place for place, page in enumerate(pages) if page is None or states[place] not in (b"q", b"r")]
+    for start in range(0, len(strays), MOST_BLOBS):
+        some = strays[start : start + MOST_BLOBS]
+        client.hdel(keys.blobs, *(fields[place] for place in some))
+        if named := [blob_key(job, page) for place in some if (page := pages[place]) is not None]:
+            client.unlink(*named)
+    return waiting_bytes(client, [job])
 
 
 def fetch(client: redis.Redis, uri: str, target: Path) -> None:

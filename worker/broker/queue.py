@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import msgspec
 import redis
 from celery import Celery
+from redis.exceptions import NoPermissionError
 
 from detector.errors import read_json
 from worker.app import DETECT_TASK, IMAGE_QUEUE, UNACKED, UNACKED_INDEX
@@ -59,13 +60,21 @@ def send_as_it_is(
 
 
 def depth(client: redis.Redis) -> tuple[int, int]:
-    """Messages waiting, and messages handed to workers but not acknowledged (of all queues)."""
+    """Messages waiting, and messages handed to workers but not acknowledged (of all queues).
+
+    A message in hand is in the hash and in its index: what is in one of them is nobody's (unacked.py).
+    """
     pipe = client.pipeline(transaction=False)
     for name in QUEUE_LISTS:
         pipe.llen(name)
-    pipe.hlen(UNACKED)
-    *waiting, unacked = pipe.execute()
-    return sum(waiting), unacked
+    pipe.hlen(UNACKED).zcard(UNACKED_INDEX)
+    *waiting, messages, indexed = pipe.execute(raise_on_error=False)
+    if isinstance(indexed, NoPermissionError):  # users of the version before may not ask
+        indexed = messages
+    for reply in (*waiting, messages, indexed):
+        if isinstance(reply, Exception):
+            raise reply
+    return sum(waiting), min(messages, indexed)
 
 
 def queued_ids(client: redis.Redis) -> set[str]:
@@ -91,7 +100,7 @@ def unacked_ids(client: redis.Redis) -> dict[str, float]:
     messages, since = read_hash(client, UNACKED), read_scores(client, UNACKED_INDEX)
     held = {}
     for tag, raw in messages.items():
-        if identifier := _id_in_hand(raw):
+        if identifier := id_in_hand(raw):
             held[identifier] = float(since.get(tag, 0))
     return held
 
@@ -126,11 +135,11 @@ def in_hand(client: redis.Redis) -> list[InHand]:
     return [
         InHand(tag.decode(errors="replace"), identifier, holder)
         for tag, raw in read_hash(client, UNACKED).items()
-        if (identifier := _id_in_hand(raw)) and (holder := _holder_of(raw))
+        if (identifier := id_in_hand(raw)) and (holder := _holder_of(raw))
     ]
 
 
-def take_away(client: redis.Redis, tag: str) -> bool:
+def take_away(client: redis.Redis, tag: str | bytes) -> bool:
     """Remove a message from what workers hold. True for one caller only: it may send the page again."""
     taken = bool(client.hdel(UNACKED, tag))
     client.zrem(UNACKED_INDEX, tag)
@@ -162,7 +171,7 @@ def drop_in_hand(client: redis.Redis, job: str) -> int:
 
     Returns how many.
     """
-    tags = [tag for tag, raw in read_hash(client, UNACKED).items() if _id_in_hand(raw).rpartition(":")[0] == job]
+    tags = [tag for tag, raw in read_hash(client, UNACKED).items() if id_in_hand(raw).rpartition(":")[0] == job]
     for tag in tags:
         client.zrem(UNACKED_INDEX, tag)
         client.hdel(UNACKED, tag)
@@ -176,7 +185,7 @@ def drop_left_by_old_versions(client: redis.Redis, older_than_s: float) -> int:
     """
     now = client.time()[0]
     old = client.zrangebyscore("unacked_index", 0, now - older_than_s)
-    tags = [tag for tag in old if split_task_id(_id_in_hand(client.hget("unacked", tag) or b"null"))]
+    tags = [tag for tag in old if split_task_id(id_in_hand(client.hget("unacked", tag) or b"null"))]
     for tag in tags:
         client.zrem("unacked_index", tag)
         client.hdel("unacked", tag)
@@ -191,7 +200,8 @@ def _read(raw: bytes) -> Any:
         return None
 
 
-def _id_in_hand(raw: bytes) -> str:
+def id_in_hand(raw: bytes) -> str:
+    """The task id of a message in ``unacked``, "" for what is none."""
     entry = _read(raw)
     return _id_of(entry[0]) if isinstance(entry, list) and entry else ""
 

@@ -81,20 +81,10 @@ def read_values(client: redis.Redis, key: str) -> list[bytes]:
     return _read(client, key, MOST_STORED, "HLEN", "HVALS")
 
 
-def read_members(client: redis.Redis, key: str) -> list[bytes]:
-    """ZRANGE of all; see :func:`read_hash`."""
-    return _read(client, key, MOST_STORED, "ZCARD", "ZRANGE", 0, -1)
-
-
 def read_scores(client: redis.Redis, key: str) -> dict[bytes, float]:
-    """ZRANGE of all, with scores; see :func:`read_hash`."""
+    """ZRANGE of all, with scores, the lowest first; see :func:`read_hash`."""
     found = _read(client, key, MOST_STORED, "ZCARD", "ZRANGE", 0, -1, "WITHSCORES")
     return {member: float(score) for member, score in zip(found[::2], found[1::2], strict=True)}
-
-
-def read_below(client: redis.Redis, key: str, score: float, count: int) -> list[bytes]:
-    """ZRANGEBYSCORE: the first members with at most this score; see :func:`read_hash`."""
-    return _read(client, key, MOST_STORED, "ZCARD", "ZRANGEBYSCORE", "-inf", score, "LIMIT", 0, count)
 
 
 def read_queue(client: redis.Redis, key: str, start: int, end: int) -> list[bytes]:

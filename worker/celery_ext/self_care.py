@@ -15,6 +15,7 @@ from celery.worker.state import active_requests, reserved_requests
 from kombu.exceptions import OperationalError
 from redis import RedisError
 
+from worker.broker.unacked import settle
 from worker.celery_ext.request import main_ledger
 from worker.ledger import reconcile
 
@@ -63,6 +64,7 @@ class SelfCare:
         if not reconcile.take_turn(ledger, soon=soon):
             return
         self._missing = {}
+        settle(ledger.client)
         until = time.monotonic() + reconcile.LOOK_S
         for job in reconcile.open_jobs(ledger):
             with reconcile.despite_damage(job):

@@ -44,7 +44,7 @@ import redis
 from detector.exit_codes import ExitCode
 from worker.broker import blobs
 from worker.broker.clock import redis_now
-from worker.broker.whole import read_below, read_hash, read_members
+from worker.broker.whole import read_hash, read_scores
 from worker.errors import WorkerError
 from worker.ledger import scripts
 from worker.ledger.answers import Begin, JobStatus
@@ -58,6 +58,7 @@ __all__ = ["ANY_EPOCH", "Begin", "JobReplacedError", "JobStatus", "Ledger", "chu
 
 T = TypeVar("T")
 STATE_CHUNK = 1 << 20
+MOST_LEASE_MS = 3_660_000  # is_held in script_start.py: the longest that OCRFLEET_LEASE_S may be, and a minute
 LAPSED_AT_ONCE = 256  # the others at the next look: each costs a round trip
 MOST_LOOKED_AT = 1_000  # of the newest, by who asks for each of them: a round trip each
 _SCRIPTS = (
@@ -125,7 +126,11 @@ class Ledger:
 
     def grow(self, job: str, total: int) -> None:
         """A job has at least ``total`` pages: some files have more than were counted. Never makes it smaller."""
-        self._call("GROW", job, total)
+        self._call("GROW", job, total, 0)
+
+    def put_right(self, job: str, total: int) -> None:
+        """A job has ``total`` pages, whatever somebody wrote there."""
+        self._call("GROW", job, total, 1)
 
     def feed(self, tasks: Sequence[ImageTask]) -> list[int]:
         """Mark pages as queued. Returns the indices that were not fed before: only those may be sent.
@@ -295,16 +300,18 @@ class Ledger:
 
     def lapsed(self, job: str) -> list[int]:
         """Running pages whose worker has not renewed its lease in time."""
-        key = JobKeys.of(job).leases
-        lapsed = read_below(self.client, key, self.now() * 1000, LAPSED_AT_ONCE)
+        key, now_ms = JobKeys.of(job).leases, self.now() * 1000
+        latest = now_ms + MOST_LEASE_MS
+        lapsed = [raw for raw, ends in read_scores(self.client, key).items() if not now_ms < ends <= latest]
         if strange := [raw for raw in lapsed if number_in(raw) is None]:
-            self.client.zrem(key, *strange)  # of no page: enough of them would hide those that have
-        return [index for raw in lapsed if (index := number_in(raw)) is not None]
+            self.client.zrem(key, *strange)  # of no page
+        return [index for raw in lapsed if (index := number_in(raw)) is not None][:LAPSED_AT_ONCE]
 
     def leased(self, job: str) -> set[int]:
-        """Pages with a lease, live or lapsed."""
-        members = read_members(self.client, JobKeys.of(job).leases)
-        return {index for raw in members if (index := number_in(raw)) is not None}
+        """Pages with a lease, live or lapsed; not those that end later than any of ours."""
+        latest = self.now() * 1000 + MOST_LEASE_MS
+        scores = read_scores(self.client, JobKeys.of(job).leases)
+        return {index for raw, ends in scores.items() if ends <= latest and (index := number_in(raw)) is not None}
 
 
 def chunked(items: Iterable[T], size: int = 1000) -> Iterator[list[T]]:

@@ -29,6 +29,7 @@ from detector.errors import first_line
 from detector.record import UNREADABLE
 from worker.broker import locks, queue
 from worker.broker.damaged_keys import is_damage
+from worker.broker.unacked import AHEAD_S, settle
 from worker.ledger.job_names import job_names
 from worker.ledger.ledger import Ledger
 from worker.messages import page_named_in, split_task_id, task_id
@@ -62,8 +63,14 @@ def suspects(ledger: Ledger, job: str, grace_s: float | None = None) -> tuple[li
     """
     lapsed = ledger.lapsed(job)
     leased = ledger.leased(job)
-    old_ms = (ledger.now() - min(GRACE_S if grace_s is None else grace_s, ledger.lease_s)) * 1000
-    candidates = [index for index, sent in ledger.in_flight(job).items() if sent < old_ms and index not in leased]
+    now_ms = ledger.now() * 1000
+    old_ms = now_ms - min(GRACE_S if grace_s is None else grace_s, ledger.lease_s) * 1000
+    # What was sent in a time to come was not.
+    candidates = [
+        index
+        for index, sent in ledger.in_flight(job).items()
+        if not old_ms <= sent <= now_ms + AHEAD_S * 1000 and index not in leased
+    ]
     waiting = queue.queued_ids(ledger.client) if candidates else set()
     return lapsed, [index for index in candidates if task_id(job, index) not in waiting]
 
@@ -209,6 +216,7 @@ def reconcile_all_once(app: Celery, ledger: Ledger) -> int | None:
     """Reconcile every open job, on one worker of the fleet. None when another one is at it."""
     if not take_turn(ledger):
         return None
+    settle(ledger.client)
     sent = 0
     for job in open_jobs(ledger):
         with despite_damage(job):

@@ -13,6 +13,12 @@ if redis.replicate_commands then redis.replicate_commands() end
 local EPOCH, TTL = ARGV[1], tonumber(ARGV[2])
 local clock = redis.call('TIME')
 local NOW = clock[1] * 1000 + math.floor(clock[2] / 1000)
+-- Whether a lease is held. None of ours is of more than an hour, and a minute: one until the year 33658 kept its page
+-- busy for ever.
+local function is_held(lease)
+  local ends = tonumber(lease or '')
+  return ends and ends > NOW and ends <= NOW + 3660000
+end
 -- redis.call, but a key of another type goes first: what it was of ours is gone already.
 local function call(command, key, ...)
   local reply = redis.pcall(command, key, ...)

@@ -73,8 +73,7 @@ if state ~= 'q' and state ~= 'r' then return {'done', 0, ''} end
 -- Whose answer was lost with the connection asks again, and must not be told that it is busy itself.
 local again = string.match(field_of(KEYS[9], index .. ':call') or '', '^(%a+) ' .. ARGV[8] .. '$')
 if ARGV[6] == '0' and not again then
-  local lease = call('ZSCORE', KEYS[6], index)
-  if lease and tonumber(lease) > NOW then return {'busy', 0, ''} end
+  if is_held(call('ZSCORE', KEYS[6], index)) then return {'busy', 0, ''} end
 end
 local tried = tonumber(field_of(KEYS[4], index) or '') or 0
 if not (tried >= 0 and tried < 1e15) then tried = 0 end
@@ -171,7 +170,7 @@ local state = state_of(index)
 local lease = call('ZSCORE', KEYS[6], index)
 if state == 'r' then
   local dead = ARGV[4] ~= '' and field_of(KEYS[9], index) == ARGV[4]
-  if lease and tonumber(lease) > NOW and not dead then return false end
+  if is_held(lease) and not dead then return false end
 elseif state ~= 'q' then
   redis.call('ZREM', KEYS[6], index)  -- nobody's: enough of them would hide those that have lapsed
   return false
@@ -294,12 +293,17 @@ return 1
 """
 )
 
-# ARGV: total.  A job that has more pages than were counted is not finished yet.
+# ARGV: total, 1 if that is all: then the job may become smaller.  A job that has more pages than were counted is not
+# finished yet. Returns whether that was news.
 GROW = """
 local size = redis.pcall('HSTRLEN', KEYS[1], 'total')
-if type(size) == 'number' and size > 20 then return 0 end  -- none of ours
-local total = tonumber(redis.call('HGET', KEYS[1], 'total') or '')
-if not total or total < 0 or total >= tonumber(ARGV[1]) then return 0 end
+if ARGV[2] == '1' then
+  if redis.call('EXISTS', KEYS[1]) == 0 then return 0 end
+else
+  if type(size) == 'number' and size > 20 then return 0 end  -- none of ours
+  local total = tonumber(redis.call('HGET', KEYS[1], 'total') or '')
+  if not total or total < 0 or total >= tonumber(ARGV[1]) then return 0 end
+end
 redis.call('HSET', KEYS[1], 'total', ARGV[1])
 redis.call('HDEL', KEYS[1], 'finished_ms')
 return 1

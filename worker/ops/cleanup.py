@@ -16,15 +16,18 @@ from redis.exceptions import NoPermissionError, OutOfMemoryError
 
 from detector.record import UNREADABLE
 from worker.broker import locks, queue
+from worker.broker.unacked import AHEAD_S, settle
 from worker.broker.whole import read_hash
 from worker.ledger import Ledger
 from worker.ledger.job_names import MOST_JOBS, job_names
+from worker.messages import JOB_NAME
 from worker.ops import worker_registry
+from worker.ops.foreign_keys import CLEANUP_LOCK, foreign_keys, key_names, remove_foreign, unbound_keys
 from worker.redis_keys import DEAD_KEY, JOBS_KEY, REPORTS_KEY, JobKeys, number_in
 from worker.settings import Settings
 from worker.storage.spool import SPOOL_PREFIX, is_our_spool
 
-LOCK_KEY = "ocrfleet:lock:cleanup"
+LOCK_KEY = CLEANUP_LOCK
 # Long enough that the same broadcast does not run the pass twice, short enough that tomorrow's does.
 LOCK_S = 60
 
@@ -77,6 +80,23 @@ def expired_jobs(ledger: Ledger, older_than_s: float, now: float | None = None) 
             yield name
 
 
+def bring_back(ledger: Ledger) -> None:
+    """Times of jobs that lie ahead become now: else such a job never expires.
+
+    Not those of a minute, which a clock that was set right may make; and it is not dropped at once, for all times of a
+    job may lie ahead where Redis' clock was set back.
+    """
+    for name in job_names(ledger.client, 0, MOST_JOBS - 1):
+        status = ledger.status(name)
+        if status is not None:
+            times = (status.created_s, status.progress_s, status.finished_s or 0, status.fed_s)
+            fields = ("created_ms", "progress_ms", "finished_ms", "fed_ms")
+            now_ms = int(status.now_s * 1000)
+            ahead = {field: now_ms for field, at in zip(fields, times, strict=True) if at > status.now_s + AHEAD_S}
+            if ahead:
+                ledger.client.hset(JobKeys.of(name).job, mapping=ahead)
+
+
 def keys_of_known_jobs(client: redis.Redis) -> Iterator[bytes]:
     """The keys that jobs of the index may have, whether they exist or not."""
     for name in job_names(client, 0, MOST_JOBS - 1):
@@ -84,31 +104,30 @@ def keys_of_known_jobs(client: redis.Redis) -> Iterator[bytes]:
         yield from (key.encode() for key in (*keys, f"{keys.job}:collector"))
 
 
-def orphan_keys(client: redis.Redis, *, sweep: bool) -> Iterator[bytes]:
-    """Job keys without their job hash, or without a TTL: left by a crash between two steps.
+def orphan_keys(ledger: Ledger, *, sweep: bool) -> Iterator[tuple[bytes, int]]:
+    """Keys of jobs that live longer than they may, and how long that is: left by a crash between two steps.
 
     Args:
-        client: connection to the broker.
+        ledger: of the broker.
         sweep: look at all keys (SCAN), not only at those of jobs in the index. A user that may SCAN reads the names of
             other programs' keys, so workers may not; `ocr-worker cleanup` on the hub may.
     """
-    base = JobKeys.of("").job
-    for key in client.scan_iter(match=f"{base}*", count=500) if sweep else keys_of_known_jobs(client):
-        name, _, part = key.decode(errors="replace").removeprefix(base).partition(":")
-        left = client.ttl(key)  # -1: for ever, -2: no such key
-        if left == -1 or (left >= 0 and part and not client.exists(JobKeys.of(name).job)):
-            yield key
+    if sweep:
+        yield from unbound_keys(ledger.client, ledger.ttl_s)
+        return
+    for key in keys_of_known_jobs(ledger.client):
+        if ledger.client.ttl(key) == -1:
+            yield key, ledger.ttl_s
 
 
 def list_again(client: redis.Redis) -> None:
     """Jobs that the index does not name, since somebody else dropped it, and that nobody works at: into the index."""
     base = JobKeys.of("").job
-    for key in client.scan_iter(match=f"{base}*", count=500):
-        name = key.decode(errors="replace").removeprefix(base)
-        if ":" not in name and client.zscore(JOBS_KEY, name) is None:
-            with suppress(redis.ResponseError):  # of another type: no job
-                created = number_in(client.hget(key, "created_ms") or b"")
-                client.zadd(JOBS_KEY, {name: (created or 0) / 1000}, nx=True)
+    for key in key_names(client, "hash"):
+        _, is_job, name = key.decode(errors="replace").rpartition(base)
+        if is_job and JOB_NAME.match(name) and client.zscore(JOBS_KEY, name) is None:
+            created = number_in(client.hget(key, "created_ms") or b"")
+            client.zadd(JOBS_KEY, {name: (created or 0) / 1000}, nx=True)
 
 
 def clean_redis(ledger: Ledger, settings: Settings, *, dry_run: bool = False, sweep: bool = True) -> dict[str, int]:
@@ -120,18 +139,25 @@ def clean_redis(ledger: Ledger, settings: Settings, *, dry_run: bool = False, sw
         dry_run: only count.
         sweep: see `orphan_keys`.
     """
-    if sweep and not dry_run:
-        list_again(ledger.client)
     jobs = keys = 0
+    if sweep:  # first: they may be what fills the broker
+        keys = sum(1 for _ in foreign_keys(ledger.client)) if dry_run else remove_foreign(ledger.client)
+    if not dry_run:
+        with suppress(OutOfMemoryError):  # a full broker takes no writes, only removals
+            if sweep:
+                list_again(ledger.client)
+            bring_back(ledger)
     for job in expired_jobs(ledger, settings.result_ttl_h * 3600):
         jobs += 1
         names = JobKeys.of(job)
         keys += int(ledger.client.exists(*names, f"{names.job}:collector")) if dry_run else ledger.forget(job)
-    for key in orphan_keys(ledger.client, sweep=sweep):
+    for key, seconds in orphan_keys(ledger, sweep=sweep):
         keys += 1
         if not dry_run:
-            ledger.client.expire(key, ledger.ttl_s)
+            ledger.client.expire(key, seconds)
     if not dry_run:
+        with suppress(OutOfMemoryError):
+            settle(ledger.client)
         worker_registry.forget_gone(ledger.client)
         with suppress(NoPermissionError):  # an ACL of this version does not let us look there: nothing of ours is there
             queue.drop_left_by_old_versions(ledger.client, 2 * settings.visibility_timeout_s)

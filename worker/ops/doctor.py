@@ -119,11 +119,14 @@ def judge_broker(facts: BrokerFacts, now: float) -> Iterator[Finding]:
         "ok" if policy == "noeviction" else "bad",
         policy if policy == "noeviction" else f"{policy}: Redis will drop jobs; set `maxmemory-policy noeviction`",
     )
+    remedy = "; collect results, run `ocr-worker cleanup` on the hub, or raise maxmemory"
     used, limit = int(info.get("used_memory", 0)), int(info.get("maxmemory", 0))
     full = bool(limit) and used > 0.8 * limit
     room = f"{used / 1e6:.0f} MB used" + (f" of {limit / 1e6:.0f} MB" if limit else "")
     yield Finding(
-        "broker memory", "warn" if full else "ok", room + ("; collect results, or raise maxmemory" if full else "")
+        "broker memory",
+        "warn" if full else "ok",
+        room + (remedy if full else ""),
     )
     unfit = why_unfit(info) if info.get("redis_mode") == "cluster" else why_read_only(info)
     yield Finding("role", "bad" if unfit else "ok", unfit or "takes writes")

@@ -53,6 +53,7 @@ def test_the_window(feeder: Feeder, ledger: Ledger) -> None:
 def test_unacknowledged_messages_count(feeder: Feeder, ledger: Ledger) -> None:
     for number in range(45):
         ledger.client.hset(queue.UNACKED, f"tag{number}", "[]")
+        ledger.client.zadd(queue.UNACKED_INDEX, {f"tag{number}": 1})
     assert feeder.step() == 0
     ledger.client.hdel(queue.UNACKED, *(f"tag{number}" for number in range(30)))
     assert feeder.step() == 35

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from types import SimpleNamespace
 from typing import cast
 
@@ -12,9 +13,11 @@ import pytest
 from producer.job import feed, loop
 from producer.job.collect import Collector
 from producer.job.feed import Feeder
+from producer.job.growth import Growth
 from producer.job.loop import MANY_RECORDS, PAUSE_S, JobLoop, pause_s
-from producer.job.manifest import ManifestLine
+from producer.job.manifest import ManifestLine, write_manifest
 from producer.job.results_file import Line
+from producer.sources.found_page import FoundPage
 from worker.app import app_for
 from worker.ledger.ledger import Ledger
 from worker.messages import ImageTask, Seconds
@@ -108,3 +111,37 @@ def test_pages_that_the_broker_forgot_are_fed_while_it_is_watched(
             ledger.finish(JOB, 2, ok=True, record=b"{}")
 
     assert JobLoop(app_for(settings), ledger, JOB, Silent(), feeder, on_tick=broker).run().ok == 3
+
+
+@pytest.mark.parametrize("total", [b"1000000", b"1", b"x" * 30])
+def test_a_total_that_somebody_wrote_holds_no_job(
+    ledger: Ledger, settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, total: bytes
+) -> None:
+    """Before: a job of two pages waited for the other 999,998, on the page in one of its 16 places."""
+    monkeypatch.setattr(loop, "STATUS_EVERY_S", 0)
+    manifest = tmp_path / "manifest.jsonl"
+    write_manifest(iter([FoundPage("a", "file:///a", 0), FoundPage("b", "file:///b", 0)]), manifest)
+    ledger.create(JOB, 2, {})
+    growth = Growth(manifest, ledger, JOB, 2)
+    turns = 0
+
+    def worker() -> None:
+        nonlocal turns
+        turns += 1
+        assert turns < 50, "it waits for more"
+        if turns == 2:
+            ledger.client.hset(JobKeys.of(JOB).job, "total", total)
+        if turns > 3:
+            for index in ledger.in_flight(JOB):
+                ledger.begin(JOB, index, redelivered=False)
+                ledger.finish(JOB, index, ok=True, record=b"{}")
+            ledger.client.xtrim(JobKeys.of(JOB).results, maxlen=0, approximate=False)
+
+    nobody = SimpleNamespace(step=lambda block_ms: [])
+    lines = [ManifestLine(index, "a", "file:///a", 0) for index in range(2)]
+    feeder = Feeder(app_for(settings), ledger, JOB, iter(lines))
+    status = JobLoop(
+        app_for(settings), ledger, JOB, Silent(), feeder, cast(Collector, nobody), on_tick=worker, growth=growth
+    ).run()
+    assert (status.ok, status.total) == (2, 2)
+    assert ledger.client.hget(JobKeys.of(JOB).job, "total") == b"2"

@@ -48,6 +48,7 @@ def test_shared_keys_of_another_type_are_dropped(
     assert client.exists(*SHARED) == 1, "all were dropped at once"
     assert all(caplog.text.count(f"{key!a} held") == 1 for key in SHARED)
     assert client.hget("ocrfleet:job:sound", "total") == b"1" and client.hlen("ocrfleet:unacked") == 1
+    client.zadd("ocrfleet:unacked_index", {"tag": 1})
     assert drop_wrong_types(as_user[user]) == [] and queue.depth(as_user[user]) == (0, 1)
 
 

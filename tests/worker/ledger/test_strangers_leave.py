@@ -1,0 +1,102 @@
+"""What whoever had a password wrote before he left: it is bounded, and jobs go on."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import redis
+
+from producer.job.feed import Feeder
+from producer.job.manifest import ManifestLine
+from producer.job.upload import Uploader
+from worker.app import UNACKED, UNACKED_INDEX, app_for
+from worker.broker import blobs, queue
+from worker.celery_ext import self_care
+from worker.ledger import Ledger, reconcile
+from worker.messages import MAX_BLOB_BYTES, ImageTask, encode
+from worker.ops.cleanup import clean_redis
+from worker.redis_keys import JOBS_KEY, JobKeys
+from worker.settings import Settings
+
+
+def by_a_worker(ledger: Ledger, settings: Settings) -> None:
+    self_care.SelfCare(app_for(settings), lambda *_: None).look()
+
+
+def by_beat(ledger: Ledger, settings: Settings) -> None:
+    assert reconcile.reconcile_all_once(app_for(settings), ledger) == 0
+
+
+def by_the_hub(ledger: Ledger, settings: Settings) -> None:
+    clean_redis(ledger, settings)
+
+
+@pytest.mark.parametrize("look", [by_a_worker, by_beat, by_the_hub])
+def test_what_is_no_message_in_hand_goes(
+    ledger: Ledger,
+    client: redis.Redis,
+    settings: Settings,
+    look: Callable[[Ledger, Settings], None],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Before: 300 fields that the index does not name filled the window for good, and no job was fed again."""
+    monkeypatch.setattr(self_care, "main_ledger", lambda: ledger)
+    now = ledger.now()
+    message = json.dumps([{"headers": {"id": "job:0"}}, "", "ocrfleet"])
+    client.hset(UNACKED, mapping={f"x{number}": "x" for number in range(300)})
+    assert queue.depth(client) == (0, 0)
+    client.hset(UNACKED, mapping={"alone": message, "both": "x", "ours": message, "ahead": message})
+    client.zadd(UNACKED_INDEX, {"both": now, "ours": now, "ahead": 1e15, "nothing": 1e15})
+    look(ledger, settings)
+    assert set(client.hkeys(UNACKED)) == set(client.zrange(UNACKED_INDEX, 0, -1)) == {b"ours", b"ahead"}
+    assert client.zscore(UNACKED_INDEX, "ahead") < now + 60 and client.zscore(UNACKED_INDEX, "ours") == now
+    assert queue.depth(client) == (0, 2)
+
+
+def test_sizes_that_somebody_made_up_stop_no_upload(
+    ledger: Ledger, client: redis.Redis, settings: Settings, tmp_path: Path
+) -> None:
+    """Before: one job of 1,000,000,000 bytes, and no other's page was sent for as long as its keys lived."""
+    image = tmp_path / "a.jpg"
+    image.write_bytes(b"\xff\xd8\xff" + bytes(1000))
+    client.hset(JobKeys.of("zz").job, mapping={"total": 1, "state": "open", "created_ms": 9 * 10**14})
+    client.zadd(JOBS_KEY, {"zz": 9e11})
+    client.hset(JobKeys.of("zz").blobs, mapping={"0": 10**9, "1": MAX_BLOB_BYTES})
+    ledger.create("job", 4, {})
+    client.hset(JobKeys.of("job").blobs, mapping={"x": MAX_BLOB_BYTES, "3": MAX_BLOB_BYTES, "99": 10**9})
+    lines = [ManifestLine(index, "a.jpg", image.as_uri(), 0) for index in range(4)]
+    with Uploader(ledger, "job", limit_side=0, shrink=False) as uploader:
+        assert Feeder(app_for(settings), ledger, "job", lines, uploader=uploader).step() == 4
+    assert blobs.waiting_bytes(client, ["job"]) == 4 * 1003
+    assert blobs.waiting_bytes(client, ["zz"]) == MAX_BLOB_BYTES
+    clean_redis(ledger, settings)
+    status = ledger.status("zz")
+    assert status is not None and status.created_s <= status.now_s
+    client.hset(JobKeys.of("zz").job, "created_ms", 1)
+    assert clean_redis(ledger, settings)["jobs"] == 1 and ledger.jobs() == ["job"]
+
+
+def test_a_lease_until_the_year_33658_is_none(
+    ledger: Ledger, client: redis.Redis, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before: its page was busy to every worker, and no look for stranded pages found it."""
+    monkeypatch.setattr(reconcile, "GAP_S", 0)
+    monkeypatch.setattr(reconcile, "GRACE_S", 0)
+    tasks = [ImageTask(job="job", index=index, image="a", uri="file:///a") for index in range(6)]
+    ledger.create("job", 6, {})
+    ledger.feed(tasks)
+    ledger.begin("job", 1, redelivered=False)
+    ledger.begin("job", 2, redelivered=False)
+    keys = JobKeys.of("job")
+    client.zadd(keys.leases, {"0": 1e15, "1": 1e15, "3": 1e15, "4": float("inf")})
+    client.hset(keys.tasks, "5", b"9" * 18 + b" " + encode(tasks[5]))
+    assert ledger.begin("job", 0, redelivered=False).verdict == "run"
+    assert ledger.begin("job", 2, redelivered=False).verdict == "busy", "an honest one"
+    app = app_for(settings)
+    assert sorted(reconcile.stranded(ledger, "job")) == [1, 3, 4, 5]
+    assert reconcile.reconcile(app, ledger, "job") == 4
+    assert queue.queued_ids(client) == {f"job:{index}" for index in (1, 3, 4, 5)}
+    assert ledger.begin("job", 1, redelivered=False).verdict == "run"
