@@ -17,6 +17,7 @@ from urllib.parse import quote, unquote_to_bytes
 
 import msgspec
 
+from detector.images.regular_file import open_regular
 from detector.memory import limit_memory
 from producer.detector_process.line_process import LineProcess
 from producer.detector_process.member_fetcher import NotYetError
@@ -98,7 +99,7 @@ def _take(wanted: PageWanted) -> bool:
 
     path, out = (Path(os.fsdecode(unquote_to_bytes(name))) for name in (wanted.path, wanted.out))
     try:
-        with path.open("rb") as stream, out.open("wb") as target:
+        with open_regular(path) as stream, out.open("wb") as target:
             writer = PdfWriter()
             writer.add_page(PdfReader(stream, strict=False).pages[wanted.page])
             writer.write(target)
