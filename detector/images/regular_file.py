@@ -6,7 +6,7 @@ import errno
 import os
 import stat
 import time
-from pathlib import Path
+from pathlib import Path, PosixPath
 from typing import BinaryIO
 
 LEASE_S, POLL_S = 1.0, 0.02
@@ -52,10 +52,47 @@ def regular(path: str, flags: int) -> int:
     return descriptor
 
 
+Identity = tuple[int, int]
+"""Of a file: device and inode."""
+
+
+class SeenPath(PosixPath):
+    """A path whose file was looked at: `open_regular` opens that file, and none that has taken its place since.
+
+    Attributes:
+        identity: of that file; None: any.
+    """
+
+    identity: Identity | None = None
+
+    @classmethod
+    def to(cls, path: str | Path, identity: Identity | None) -> SeenPath:
+        """The path to the file."""
+        seen = cls(path)
+        seen.identity = identity
+        return seen
+
+
+def identity_of(file: BinaryIO) -> Identity:
+    """Of an open file."""
+    status = os.fstat(file.fileno())
+    return status.st_dev, status.st_ino
+
+
+def seen_as(path: Path) -> Identity | None:
+    """What a process that is told the path's name must find there; None: any file."""
+    return path.identity if isinstance(path, SeenPath) else None
+
+
 def open_regular(path: Path) -> BinaryIO:
-    """A regular file, to be read.
+    """A regular file, to be read; at a `SeenPath` that one.
 
     Raises:
-        OSError: as `regular`.
+        OSError: as `regular`; or it is another file.
     """
-    return open(path, "rb", opener=regular)
+    file = open(path, "rb", opener=regular)  # noqa: SIM115  # for the caller to close
+    wanted = seen_as(path)
+    if wanted is not None and identity_of(file) != wanted:
+        file.close()
+        raise OSError(errno.EINVAL, "another file has taken its place", str(path))
+    return file

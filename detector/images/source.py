@@ -30,7 +30,7 @@ def opened(source: Source) -> Iterator[tuple[BinaryIO, str]]:
     """
     if isinstance(source, str | os.PathLike):
         name = show(source)
-        with _open_path(Path(source), name) as file:
+        with _open_path(source if isinstance(source, Path) else Path(source), name) as file:
             yield file, name
         return
     again = reopenable(source)

@@ -19,6 +19,7 @@ import msgspec
 
 from detector.atomic import atomic_write
 from detector.errors import ImageError
+from detector.images.regular_file import seen_as
 from producer.detector_process.line_process import ANSWER_TIMEOUT_S, LineProcess
 from producer.detector_process.originals import originals
 from worker.messages import BoxRecord
@@ -103,6 +104,7 @@ class OverlayProcess:
                     "boxes": [box.outline for box in boxes],
                     "out": str(drawn_to),
                     "max_side": max_side,
+                    "seen": seen_as(path),
                 }
                 answer = self._ask(msgspec.json.encode(job))
             if answer.ok:

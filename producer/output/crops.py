@@ -15,6 +15,7 @@ from urllib.parse import quote
 import msgspec
 
 from detector.errors import ImageError
+from detector.images.regular_file import seen_as
 from producer.detector_process.line_process import LineProcess
 from producer.detector_process.originals import originals
 from producer.output.layout import boxes_in_order
@@ -57,6 +58,7 @@ class Cutter:
                     "boxes": [box.points for box in boxes_in_order(record)],
                     "out": os.fsencode(folder).decode(),
                     "names": names,
+                    "seen": seen_as(path),
                 }
                 line = self._child.ask(msgspec.json.encode(job))
         except (ImageError, OSError) as error:

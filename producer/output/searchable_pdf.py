@@ -25,7 +25,7 @@ from urllib.parse import quote, unquote_to_bytes
 import msgspec
 
 from detector.errors import first_line, is_out_of_memory
-from detector.images.regular_file import open_regular
+from detector.images.regular_file import Identity, SeenPath, open_regular, seen_as
 from detector.memory import limit_memory
 from producer.detector_process.line_process import LineProcess
 from producer.errors import ProducerError
@@ -245,6 +245,7 @@ class _Wanted(msgspec.Struct, frozen=True):
     source: str
     records: str
     target: str
+    seen: Identity | None = None
 
 
 class _Answer(msgspec.Struct, frozen=True):
@@ -274,7 +275,8 @@ class PdfWriter:
         pages = self.spool / "records.jsonl"
         with pages.open("wb") as stream:
             stream.writelines(encode(record) + b"\n" for record in records)
-        wanted = _Wanted(*(quote(os.fsencode(path)) for path in (source, pages, target)))
+        source_name, pages_name, target_name = (quote(os.fsencode(path)) for path in (source, pages, target))
+        wanted = _Wanted(source_name, pages_name, target_name, seen_as(source))
         line = self._child.ask(msgspec.json.encode(wanted))
         if not line:
             return f"the PDF process was lost over it, or took longer than {DOCUMENT_TIMEOUT_S:.0f} s"
@@ -291,7 +293,7 @@ def serve(lines: BinaryIO, answers: BinaryIO) -> None:
         )
         error = ""
         try:
-            write_pdf(source, iter_records(records), target)
+            write_pdf(SeenPath.to(source, wanted.seen), iter_records(records), target)
         except (PageNotInPdfError, OSError) as reason:
             error = str(reason)
         except Exception as reason:  # Pillow, of a picture that unpacks to too much; whatever else a library raises

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, BinaryIO, NamedTuple, cast
 
 from detector.errors import first_line
-from detector.images.regular_file import NotRegularError, regular
+from detector.images.regular_file import NotRegularError, open_regular
 from detector.images.sniff import PAGED_KINDS, SNIFFED_BYTES, kind_of
 from detector.images.suffixes import PAGED_SUFFIXES
 from detector.images.tiff import COUNTED, BrokenTiffError, read_directories
@@ -137,7 +137,7 @@ def count_file(path: Path, count_pdf: CountPdf | None = None) -> PageCount:
         CannotCountError: with one line that says why.
     """
     try:
-        with open(path, "rb", opener=regular) as stream:
+        with open_regular(path) as stream:
             kind = kind_of(stream.read(SNIFFED_BYTES), path.name) or ""
             if kind in PAGED_KINDS:
                 return count_pages(stream, kind, path, count_pdf)
@@ -161,7 +161,7 @@ def kind_of_file(path: Path) -> str:
         OSError: it cannot be read.
     """
     try:
-        with open(path, "rb", buffering=0, opener=regular) as stream:
+        with open_regular(path) as stream:
             return kind_of(stream.read(SNIFFED_BYTES), path.name) or ""
     except NotRegularError:
         return ""

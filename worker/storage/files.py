@@ -22,7 +22,7 @@ from typing import IO, BinaryIO, Protocol
 from urllib.parse import unquote_to_bytes, urlsplit
 
 from detector.errors import NotFound, TooLarge, UnsupportedFormat
-from detector.images.regular_file import open_regular
+from detector.images.regular_file import SeenPath, identity_of, open_regular
 from worker.storage.archive_errors import BROKEN_ARCHIVE, member_error
 from worker.storage.sevenzip import SevenZipCursor
 from worker.storage.spool import SPOOL_PREFIX, machine_faults, make_private, raise_machine_fault, write_chunks
@@ -82,7 +82,7 @@ class Storage:
 
     @contextmanager
     def open(self, uri: str) -> Iterator[Path]:
-        """A local path to the bytes of ``uri``; a copy in the spool is removed on exit.
+        """A local path to the bytes of ``uri``, to be opened by `open_regular`; a copy in the spool is removed on exit.
 
         Raises:
             NotFound: no such file or member, outside the allowed roots, or unreadable.
@@ -94,7 +94,7 @@ class Storage:
         scheme = uri.partition("://")[0]
         if scheme == "file":
             with self._to_read(uri) as file:
-                yield Path(file.name)
+                yield SeenPath.to(file.name, identity_of(file) if self.roots else None)
         elif scheme in _ARCHIVES:
             archive = self._allowed(uri)
             member = unquote_to_bytes(urlsplit(uri).fragment)
