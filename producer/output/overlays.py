@@ -97,7 +97,7 @@ def write_overlays(
         raise CannotDrawError("no overlays: this machine lacks OpenCV; pip install 'ocrfleet[worker]' and run again")
     check_own(out, may_be_link=True)
     count = OverlayCount()
-    roots = OutputFolder(out).source_roots()
+    roots = OutputFolder(out).picture_roots()
     with ManifestIndex(out / "manifest.jsonl") as manifest, OverlayProcess(roots=roots) as process:
         for record in iter_records(out / "results.jsonl"):
             line = manifest.line(record.index)
