@@ -21,7 +21,7 @@ from detector.atomic import atomic_write
 from detector.errors import ImageError
 from detector.images.regular_file import seen_as
 from producer.detector_process.line_process import ANSWER_TIMEOUT_S, LineProcess
-from producer.detector_process.originals import originals
+from producer.detector_process.originals import NOT_ONES_OWN, originals
 from worker.messages import BoxRecord
 from worker.storage.remote import SCHEMES, Remote
 
@@ -97,7 +97,7 @@ class OverlayProcess:
         if not uri:
             return Drawn(False, error="the image is on the machine that enqueued the job")
         if not self._is_own:
-            return Drawn(False, error="no request of yours in this folder says that its pictures may be opened")
+            return Drawn(False, error=NOT_ONES_OWN)
         drawn_to = Path(self._spool.name) / "drawn.jpg"  # `out` may have a name JSON cannot carry
         try:
             with self._storage.open(uri) as path:

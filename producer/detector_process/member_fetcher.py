@@ -182,11 +182,12 @@ class ProducerStorage(Storage):
         spool: Path,
         fetchers: Mapping[str, Fetch] | None = None,
         *,
+        any_path: bool = True,
         outside: str = "add its folder to OCRFLEET_ROOTS on this worker",
         make_spool: Callable[[Path], None] = make_private,
     ) -> None:
         """As `Storage`."""
-        super().__init__(roots, spool, fetchers, outside=outside, make_spool=make_spool)
+        super().__init__(roots, spool, fetchers, any_path=any_path, outside=outside, make_spool=make_spool)
         self.patience_s: float | None = None
         self._members = _Members()
         self._there: tuple[MemberWanted, int, int] | None = None

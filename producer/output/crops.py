@@ -32,7 +32,7 @@ class _Answer(msgspec.Struct):
 class Cutter:
     """Cuts pages up in a process of the detector: the producer itself never decodes. A context manager."""
 
-    def __init__(self, roots: tuple[Path, ...] = ()) -> None:
+    def __init__(self, roots: tuple[Path, ...] | None = ()) -> None:
         """Start nothing yet; ``roots`` as for `originals`."""
         self._child = LineProcess("detector.reading.crop_process", CROP_TIMEOUT_S)
         self._spool = tempfile.TemporaryDirectory(prefix="ocrfleet-crops-", ignore_cleanup_errors=True)
@@ -75,7 +75,7 @@ def write_crops(
     name_of: Callable[[ImageRecord], PurePosixPath],
     folder: Path,
     failed: Callable[[ImageRecord, str], None],
-    roots: tuple[Path, ...] = (),
+    roots: tuple[Path, ...] | None = (),
 ) -> None:
     """Writes the folder.
 

@@ -120,7 +120,7 @@ class PageImages:
         folder: where the pictures are.
     """
 
-    def __init__(self, out: Path, roots: tuple[Path, ...] = ()) -> None:
+    def __init__(self, out: Path, roots: tuple[Path, ...] | None = ()) -> None:
         """Nothing is written yet; ``roots``: where the documents must lie."""
         self.folder = out / FOLDER
         self._roots = roots

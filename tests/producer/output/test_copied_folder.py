@@ -10,6 +10,7 @@ from PIL import Image
 
 from producer.job.manifest import write_manifest
 from producer.job.output_folder import JobRequest, OutputFolder, state_folder, write_json
+from producer.output.formats import export_results
 from producer.output.overlays import write_overlays
 from producer.output.report import write_report
 from producer.sources.found_page import FoundPage
@@ -38,6 +39,12 @@ def test_nothing_is_opened_of_it(copied: OutputFolder) -> None:
     text = write_report(copied.root).read_text()
     assert "<img" not in text and text.count(REFUSED) == 2
     assert write_overlays(copied.root).written == 0
+
+
+def test_nor_exported(copied: OutputFolder, tmp_path: Path) -> None:
+    told: list[str] = []
+    export_results(copied.root, "crops", tmp_path / "made", told.append)
+    assert len(told) == 2 and REFUSED in told[0] and not list((tmp_path / "made").rglob("*.jpg"))
 
 
 def test_nor_by_the_name_of_a_job_of_ours(copied: OutputFolder, tmp_path: Path) -> None:
