@@ -29,6 +29,7 @@ import numpy.typing as npt
 from detector.atomic import atomic_write
 from detector.errors import DetectorError, first_line, is_out_of_memory
 from detector.images.page import Page, open_page
+from detector.images.regular_file import Identity, SeenPath
 from detector.memory import configure_process, limit_memory
 from detector.profile import memory_limit
 
@@ -179,6 +180,7 @@ class Job(msgspec.Struct, frozen=True):
     page: int = 0
     max_side: int = MAX_SIDE
     scores: list[float] | None = None
+    seen: Identity | None = None
 
 
 def answer(line: str) -> dict[str, Any]:
@@ -187,7 +189,7 @@ def answer(line: str) -> dict[str, Any]:
     try:
         job = msgspec.json.decode(line, type=Job)
         out = job.out
-        path = Path(os.fsdecode(unquote_to_bytes(job.path)))
+        path = SeenPath.to(os.fsdecode(unquote_to_bytes(job.path)), job.seen)
         width, height = write_overlay(path, job.page, job.boxes, Path(out), max_side=job.max_side, scores=job.scores)
     except msgspec.MsgspecError as error:
         return {"out": out, "ok": False, "error": f"bad overlay job: {first_line(error)}"}

@@ -26,6 +26,7 @@ import msgspec
 
 from detector.errors import ImageError, first_line, is_out_of_memory
 from detector.images.page import DEFAULT_MAX_BYTES, DEFAULT_MAX_PIXELS, open_page
+from detector.images.regular_file import Identity, SeenPath
 from detector.memory import configure_process, decode_budget, limit_memory, resident_bytes
 from detector.profile import memory_limit
 
@@ -87,6 +88,7 @@ class Job(msgspec.Struct, frozen=True):
     limit_side: int
     max_pixels: int
     out: str
+    seen: Identity | None = None
 
 
 def serve(lines: TextIO, answers: TextIO, limit: int | None = None) -> None:
@@ -104,7 +106,7 @@ def answer(line: str, limit: int | None = None) -> dict[str, Any]:
         limit_memory(limit)
     try:
         job = msgspec.json.decode(line, type=Job)
-        path = Path(os.fsdecode(unquote_to_bytes(job.path)))
+        path = SeenPath.to(os.fsdecode(unquote_to_bytes(job.path)), job.seen)
         limits = {"limit_side": job.limit_side, "max_pixels": job.max_pixels}
         return {"ok": True, **shrink(path, job.page, Path(job.out), max_bytes=budget, **limits)}
     except ImageError as error:

@@ -6,7 +6,7 @@ import errno
 import time
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 import redis
 from msgspec import UNSET, UnsetType
@@ -112,13 +112,13 @@ class ImageRunner:
         pages: int | UnsetType = UNSET
         opened = ""
         try:
-            with self.storage.open(task.uri) as path:
-                opened = str(path)
+            with self.storage.open_file(task.uri) as file:
+                opened = file.name
                 fetched = time.perf_counter()
-                pages = _true_pages(task, path)
+                pages = _true_pages(task, file)
                 with adjusted(self.detector(), task.options, self.settings.memory_limit_mb):
                     detection = self.detector().detect(
-                        path, task.page_in_bytes, limit_side=limit_side, read=task.options.read or None
+                        file, task.page_in_bytes, limit_side=limit_side, read=task.options.read or None
                     )
         except ImageError as error:
             return replace_fields(self._failed(task, error, attempts, opened), pages=pages)
@@ -176,14 +176,14 @@ class ImageRunner:
         )
 
 
-def _true_pages(task: ImageTask, path: Path) -> int | UnsetType:
+def _true_pages(task: ImageTask, file: BinaryIO) -> int | UnsetType:
     """How many pages a PDF or TIFF has, where this is its first page and the whole file is here."""
     if task.page or task.blob_page >= 0 or task.original is not None:
         return UNSET
     from detector.images.page import count_paged
 
     try:
-        return count_paged(path) or UNSET
+        return count_paged(file) or UNSET
     except ImageError:  # what is wrong with it is said when it is opened
         return UNSET
 

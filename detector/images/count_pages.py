@@ -22,6 +22,7 @@ from urllib.parse import unquote_to_bytes
 from detector.errors import ImageError, read_json, show
 from detector.images.pdf import count_pdf_pages
 from detector.images.pdf_tree import listed_pages
+from detector.images.regular_file import open_regular
 from detector.memory import limit_memory
 
 MEMORY_BYTES = 256 << 20
@@ -35,7 +36,7 @@ def serve(lines: TextIO, answers: TextIO) -> None:
         answer: dict[str, object]
         try:
             path = Path(os.fsdecode(unquote_to_bytes(read_json(line)["path"])))
-            with path.open("rb") as file:
+            with open_regular(path) as file:
                 pages = count_pdf_pages(file, show(path))
                 listed = listed_pages(file, pages)
                 answer = {"ok": True, "pages": pages, "listed": listed.least, "most": listed.most}

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from detector.errors import NotFound, show
+from detector.images.regular_file import NotRegularError, open_regular
 
 Source = str | os.PathLike[str] | bytes | bytearray | memoryview | BinaryIO
 """A path, a file's whole content, or a file object opened for binary reading."""
@@ -29,7 +30,7 @@ def opened(source: Source) -> Iterator[tuple[BinaryIO, str]]:
     """
     if isinstance(source, str | os.PathLike):
         name = show(source)
-        with _open_path(Path(source), name) as file:
+        with _open_path(source if isinstance(source, Path) else Path(source), name) as file:
             yield file, name
         return
     again = reopenable(source)
@@ -76,9 +77,9 @@ def _is_plain_file(file: BinaryIO) -> bool:
 @contextmanager
 def _open_path(path: Path, name: str) -> Iterator[BinaryIO]:
     try:
-        if not stat.S_ISREG(path.stat().st_mode):  # a pipe would block us for ever
-            raise NotFound(f"{name}: not a regular file")
-        file = path.open("rb")
+        file = open_regular(path)
+    except NotRegularError as error:
+        raise NotFound(f"{name}: {error.strerror}") from error
     except (OSError, ValueError) as error:  # ValueError: a null byte in the name
         reason = getattr(error, "strerror", None) or str(error)
         raise NotFound(f"{name}: cannot be opened: {reason}") from error

@@ -19,6 +19,7 @@ import numpy as np
 from detector.errors import DetectorError, first_line, is_out_of_memory
 from detector.images.budget import DEFAULT_MAX_BYTES
 from detector.images.page import open_page
+from detector.images.regular_file import Identity, SeenPath
 from detector.memory import configure_process, limit_memory
 from detector.overlay import write_jpeg
 from detector.reading.crop import cut, reading_quad
@@ -35,6 +36,7 @@ class CropJob(msgspec.Struct, frozen=True):
     boxes: list[list[tuple[float, float]]]
     out: str
     names: list[str]
+    seen: Identity | None = None
 
 
 def write_crops(job: CropJob) -> None:
@@ -44,7 +46,7 @@ def write_crops(job: CropJob) -> None:
         ImageError: the page cannot be opened.
         OSError: a file cannot be written.
     """
-    page = open_page(Path(os.fsdecode(unquote_to_bytes(job.path))), job.page, limit_side=sys.maxsize)
+    page = open_page(SeenPath.to(os.fsdecode(unquote_to_bytes(job.path)), job.seen), job.page, limit_side=sys.maxsize)
     scale = np.array([page.pixels.shape[1] / page.width, page.pixels.shape[0] / page.height])
     for box, name in zip(job.boxes, job.names, strict=True):
         strip = cut(page.pixels, reading_quad(np.array(box, np.float64) * scale))

@@ -17,6 +17,7 @@ from urllib.parse import quote, unquote_to_bytes
 
 import msgspec
 
+from detector.images.regular_file import regular
 from detector.memory import limit_memory
 from producer.archive_process.messages import AliveLine, EndLine, Line, MemberLine, Question
 from producer.detector_process.page_counter import PageCounter
@@ -94,7 +95,7 @@ class _Watched(io.FileIO):
     """An archive that tells when it was read on."""
 
     def __init__(self, path: Path, on_progress: Callable[[], None]) -> None:
-        super().__init__(path)
+        super().__init__(path, opener=regular)
         self._on_progress = on_progress
         self._read_bytes = 0
 

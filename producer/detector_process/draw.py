@@ -19,8 +19,9 @@ import msgspec
 
 from detector.atomic import atomic_write
 from detector.errors import ImageError
+from detector.images.regular_file import seen_as
 from producer.detector_process.line_process import ANSWER_TIMEOUT_S, LineProcess
-from producer.detector_process.originals import originals
+from producer.detector_process.originals import NOT_ONES_OWN, originals
 from worker.messages import BoxRecord
 from worker.storage.remote import SCHEMES, Remote
 
@@ -57,18 +58,19 @@ def can_draw() -> bool:
 class OverlayProcess:
     """Draws pages with their boxes as JPEGs. A context manager."""
 
-    def __init__(self, timeout_s: float = ANSWER_TIMEOUT_S, roots: tuple[Path, ...] = ()) -> None:
+    def __init__(self, timeout_s: float = ANSWER_TIMEOUT_S, roots: tuple[Path, ...] | None = ()) -> None:
         """Start nothing yet.
 
         Args:
-            roots: see `originals`.
+            roots: see `originals`; None: nothing is opened.
             timeout_s: how long one picture may take, seconds.
         """
         self._child = LineProcess("detector.overlay", timeout_s)
         self._spool = tempfile.TemporaryDirectory(prefix="ocrfleet-draw-", ignore_cleanup_errors=True)
+        self._is_own = roots is not None
         # The manifest is of this user's own scan: what it names may be fetched.
         remote = Remote(("https:/",), s3_open=True)
-        self._storage = originals(roots, Path(self._spool.name), dict.fromkeys(SCHEMES, remote.fetch))
+        self._storage = originals(roots or (), Path(self._spool.name), dict.fromkeys(SCHEMES, remote.fetch))
 
     def __enter__(self) -> OverlayProcess:
         """Nothing runs before the first picture."""
@@ -94,6 +96,8 @@ class OverlayProcess:
         """
         if not uri:
             return Drawn(False, error="the image is on the machine that enqueued the job")
+        if not self._is_own:
+            return Drawn(False, error=NOT_ONES_OWN)
         drawn_to = Path(self._spool.name) / "drawn.jpg"  # `out` may have a name JSON cannot carry
         try:
             with self._storage.open(uri) as path:
@@ -103,6 +107,7 @@ class OverlayProcess:
                     "boxes": [box.outline for box in boxes],
                     "out": str(drawn_to),
                     "max_side": max_side,
+                    "seen": seen_as(path),
                 }
                 answer = self._ask(msgspec.json.encode(job))
             if answer.ok:

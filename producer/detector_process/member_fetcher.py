@@ -16,6 +16,7 @@ from urllib.parse import quote, unquote_to_bytes
 import msgspec
 
 from detector.errors import CorruptImage, ImageError, NotFound, TooLarge, UnsupportedFormat, show
+from detector.images.regular_file import identity_of
 from producer.detector_process.line_process import LineProcess
 from producer.detector_process.members import MemberTaken, MemberWanted
 from worker.storage.files import Fetch, Storage, suffix_of
@@ -181,11 +182,12 @@ class ProducerStorage(Storage):
         spool: Path,
         fetchers: Mapping[str, Fetch] | None = None,
         *,
+        any_path: bool = True,
         outside: str = "add its folder to OCRFLEET_ROOTS on this worker",
         make_spool: Callable[[Path], None] = make_private,
     ) -> None:
         """As `Storage`."""
-        super().__init__(roots, spool, fetchers, outside=outside, make_spool=make_spool)
+        super().__init__(roots, spool, fetchers, any_path=any_path, outside=outside, make_spool=make_spool)
         self.patience_s: float | None = None
         self._members = _Members()
         self._there: tuple[MemberWanted, int, int] | None = None
@@ -207,8 +209,11 @@ class ProducerStorage(Storage):
         Raises:
             NotYetError: not within `patience_s`.
         """
-        wanted = MemberWanted(scheme, *(quote(os.fsencode(name)) for name in (archive, member, copy)))
-        status = archive.stat()
+        with self._opened(archive) as file:
+            seen = identity_of(file) if self.roots else None
+            status = os.fstat(file.fileno())
+        where, what, out = (quote(os.fsencode(name)) for name in (archive, member, copy))
+        wanted = MemberWanted(scheme, where, what, out, seen)
         this = (wanted, status.st_mtime_ns, status.st_size)
         if self._there == this and copy.exists():
             return  # another page of the same PDF; perhaps it is being read at this moment

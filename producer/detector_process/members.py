@@ -16,6 +16,7 @@ from urllib.parse import quote, unquote_to_bytes
 import msgspec
 
 from detector.errors import ImageError, TooLarge, show
+from detector.images.regular_file import Identity, SeenPath
 from detector.memory import limit_memory
 from worker.storage.files import Storage
 from worker.storage.spool import MachineFault
@@ -31,6 +32,7 @@ class MemberWanted(msgspec.Struct, frozen=True):
     archive: str
     member: str
     out: str
+    seen: Identity | None = None
 
 
 class MemberTaken(msgspec.Struct, frozen=True):
@@ -61,7 +63,7 @@ def serve(lines: BinaryIO, answers: BinaryIO) -> None:
 def _take(storage: Storage, wanted: MemberWanted) -> MemberTaken:
     archive, member, out = (os.fsdecode(unquote_to_bytes(name)) for name in (wanted.archive, wanted.member, wanted.out))
     try:
-        storage.extract(wanted.scheme, Path(archive), member, Path(out))
+        storage.extract(wanted.scheme, SeenPath.to(archive, wanted.seen), member, Path(out))
     except MachineFault as error:
         return MemberTaken(
             "Internal", _utf8(error.strerror or error), error.errno or 5, quote(os.fsencode(error.filename or out))

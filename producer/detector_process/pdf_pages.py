@@ -17,6 +17,7 @@ from urllib.parse import quote, unquote_to_bytes
 
 import msgspec
 
+from detector.images.regular_file import Identity, SeenPath, open_regular, seen_as
 from detector.memory import limit_memory
 from producer.detector_process.line_process import LineProcess
 from producer.detector_process.member_fetcher import NotYetError
@@ -33,6 +34,7 @@ class PageWanted(msgspec.Struct, frozen=True):
     path: str
     page: int
     out: str
+    seen: Identity | None = None
 
 
 class PageTaken(msgspec.Struct, frozen=True):
@@ -65,7 +67,7 @@ class PdfPages:
         Raises:
             NotYetError: it is not there after so long; ask for the same again.
         """
-        question = PageWanted(quote(os.fsencode(path)), page, quote(os.fsencode(out)))
+        question = PageWanted(quote(os.fsencode(path)), page, quote(os.fsencode(out)), seen_as(path))
         if self._asked != question:
             if self._asked is not None:
                 self._child.stop(kill=True)
@@ -98,7 +100,7 @@ def _take(wanted: PageWanted) -> bool:
 
     path, out = (Path(os.fsdecode(unquote_to_bytes(name))) for name in (wanted.path, wanted.out))
     try:
-        with path.open("rb") as stream, out.open("wb") as target:
+        with open_regular(SeenPath.to(path, wanted.seen)) as stream, out.open("wb") as target:
             writer = PdfWriter()
             writer.add_page(PdfReader(stream, strict=False).pages[wanted.page])
             writer.write(target)

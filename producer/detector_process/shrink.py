@@ -10,6 +10,7 @@ from urllib.parse import quote
 
 import msgspec
 
+from detector.images.regular_file import seen_as
 from producer.detector_process.line_process import ANSWER_TIMEOUT_S, LineProcess
 from producer.errors import ProducerError
 
@@ -76,6 +77,7 @@ class Shrinker:
             "limit_side": self.limit_side,
             "max_pixels": self.max_pixels,
             "out": str(out),
+            "seen": seen_as(path),
         }
         line = self._child.ask(msgspec.json.encode(job))
         if not line:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import filecmp
 import os
 import shutil
 from collections.abc import Iterator
@@ -18,6 +19,7 @@ from producer.errors import ProducerError
 from producer.no_links import OthersFolderError, check_own, no_links
 from producer.sources.remote import is_remote
 from producer.sources.scan import STDIN, SourceMissingError, resolve
+from worker.messages import JOB_NAME
 from worker.page_options import PageOptions
 
 
@@ -142,6 +144,27 @@ class OutputFolder:
             with suppress(SourceMissingError):
                 roots.append(Path(os.path.realpath(resolve(source).path)))
         return tuple(roots)
+
+    def picture_roots(self) -> tuple[Path, ...] | None:
+        """As `source_roots`; None where the list of pages is not known to be of a scan of this user's.
+
+        A folder that was copied from somebody has a list of his: any file of ours, and any address, can be in it. What
+        `collect` left has no request, and the list that `enqueue` kept on this machine.
+        """
+        try:
+            if self.exists():
+                self.request()
+                return None if self.heir else self.source_roots()
+            job = msgspec.json.decode(self.job_json.read_bytes(), type=dict[str, Any]).get("job", "")
+            if not JOB_NAME.match(job):
+                return None
+            kept = state_folder(job)
+            if kept.exists() and not kept.heir and filecmp.cmp(kept.manifest, self.manifest, shallow=False):
+                kept.request()
+                return kept.source_roots()
+        except (OSError, ProducerError, msgspec.MsgspecError, TypeError, UnicodeDecodeError):
+            pass
+        return None
 
     def make(self) -> None:
         """New folders are this user's alone: results name other people's files, `.ocrfleet` holds a server's data."""

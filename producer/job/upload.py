@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple, cast, get_args
 
+from detector.images.regular_file import open_regular
 from detector.images.sniff import READABLE, SNIFFED_BYTES, kind_of, known_but_unread
 from detector.images.suffixes import PDF_SUFFIXES
 from detector.record import worker_name
@@ -249,7 +250,8 @@ class Uploader:
                 f"{line.image}: {size / 1e6:.0f} MB, more than the {MAX_BLOB_BYTES >> 20} MB that travel through "
                 "Redis; use --shrink, or --transfer uri with a shared folder or s3://",
             )
-        return Parcel(line, path.read_bytes(), line.page, None)
+        with open_regular(path) as stream:
+            return Parcel(line, stream.read(size), line.page, None)
 
 
 @contextmanager
@@ -276,7 +278,7 @@ def _refuse_others(path: Path, name: str) -> None:
     Raises:
         CannotSendError: it does not.
     """
-    with path.open("rb") as stream:
+    with open_regular(path) as stream:
         start = stream.read(SNIFFED_BYTES)
     if not start:
         raise CannotSendError("CorruptImage", f"{name}: the file is empty (0 bytes)")

@@ -15,6 +15,7 @@ from urllib.parse import quote
 import msgspec
 
 from detector.errors import ImageError
+from detector.images.regular_file import seen_as
 from producer.detector_process.line_process import LineProcess
 from producer.detector_process.originals import originals
 from producer.output.layout import boxes_in_order
@@ -31,7 +32,7 @@ class _Answer(msgspec.Struct):
 class Cutter:
     """Cuts pages up in a process of the detector: the producer itself never decodes. A context manager."""
 
-    def __init__(self, roots: tuple[Path, ...] = ()) -> None:
+    def __init__(self, roots: tuple[Path, ...] | None = ()) -> None:
         """Start nothing yet; ``roots`` as for `originals`."""
         self._child = LineProcess("detector.reading.crop_process", CROP_TIMEOUT_S)
         self._spool = tempfile.TemporaryDirectory(prefix="ocrfleet-crops-", ignore_cleanup_errors=True)
@@ -57,6 +58,7 @@ class Cutter:
                     "boxes": [box.points for box in boxes_in_order(record)],
                     "out": os.fsencode(folder).decode(),
                     "names": names,
+                    "seen": seen_as(path),
                 }
                 line = self._child.ask(msgspec.json.encode(job))
         except (ImageError, OSError) as error:
@@ -73,7 +75,7 @@ def write_crops(
     name_of: Callable[[ImageRecord], PurePosixPath],
     folder: Path,
     failed: Callable[[ImageRecord, str], None],
-    roots: tuple[Path, ...] = (),
+    roots: tuple[Path, ...] | None = (),
 ) -> None:
     """Writes the folder.
 

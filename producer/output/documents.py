@@ -42,7 +42,7 @@ def write_documents(
     format_name: str,
     folder: Path,
     tell: Tell,
-    roots: tuple[Path, ...] = (),
+    roots: tuple[Path, ...] | None = (),
 ) -> None:
     """Writes a format into an empty folder.
 
@@ -146,7 +146,7 @@ def _yolo_lines(record: ImageRecord) -> Iterator[str]:
         yield " ".join(["0", *(f"{min(max(value, 0), 1):.6f}" for point in shares for value in point)]) + "\n"
 
 
-def _write_pdfs(writer: _Writer, documents: Iterable[Iterable[ImageRecord]], roots: tuple[Path, ...]) -> None:
+def _write_pdfs(writer: _Writer, documents: Iterable[Iterable[ImageRecord]], roots: tuple[Path, ...] | None) -> None:
     with PdfWriter() as process, closing(originals(roots, process.spool)) as storage:
         for pages in documents:
             pages = iter(pages)

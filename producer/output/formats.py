@@ -100,15 +100,15 @@ def export_results(
     with ExitStack() as stack:
         listed = out / "manifest.jsonl"
         manifest = stack.enter_context(ManifestIndex(listed)) if listed.is_file() else None
-        roots = roots or OutputFolder(out).source_roots()
-        pictures = PageImages(out, roots) if page_images and manifest is not None else None
+        pictures_in = roots or OutputFolder(out).picture_roots()
+        pictures = PageImages(out, pictures_in) if page_images and manifest is not None else None
         source = _Source(results, manifest, pictures, hide)
         if pictures is not None and manifest is not None:
             for problem in pictures.write(source.ok(), manifest):
                 tell(problem)
         if format_name in documents.FORMATS:
             with _new_folder(target, replace=destination is None) as part:
-                documents.write_documents(results, manifest, format_name, part, tell, roots)
+                documents.write_documents(results, manifest, format_name, part, tell, pictures_in)
         elif in_folder:
             ending, render = (".txt", icdar_text) if format_name == "icdar" else (".xml", page_xml)
             _write_folder(source, target, ending, render, replace=destination is None)

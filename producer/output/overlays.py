@@ -97,7 +97,7 @@ def write_overlays(
         raise CannotDrawError("no overlays: this machine lacks OpenCV; pip install 'ocrfleet[worker]' and run again")
     check_own(out, may_be_link=True)
     count = OverlayCount()
-    roots = OutputFolder(out).source_roots()
+    roots = OutputFolder(out).picture_roots()
     with ManifestIndex(out / "manifest.jsonl") as manifest, OverlayProcess(roots=roots) as process:
         for record in iter_records(out / "results.jsonl"):
             line = manifest.line(record.index)
@@ -120,7 +120,7 @@ class PageImages:
         folder: where the pictures are.
     """
 
-    def __init__(self, out: Path, roots: tuple[Path, ...] = ()) -> None:
+    def __init__(self, out: Path, roots: tuple[Path, ...] | None = ()) -> None:
         """Nothing is written yet; ``roots``: where the documents must lie."""
         self.folder = out / FOLDER
         self._roots = roots

@@ -180,7 +180,7 @@ def _gallery_note(totals: Totals, shown: int, drawable: bool, has_manifest: bool
 def _figures(out: Path, chosen: Sequence[ImageRecord]) -> Iterator[str]:
     with (
         ManifestIndex(out / "manifest.jsonl") as manifest,
-        OverlayProcess(roots=OutputFolder(out).source_roots()) as process,
+        OverlayProcess(roots=OutputFolder(out).picture_roots()) as process,
         tempfile.TemporaryDirectory(prefix="ocrfleet-report-") as folder,
     ):
         thumbnail = Path(folder) / "thumbnail.jpg"

@@ -25,6 +25,7 @@ from urllib.parse import quote, unquote_to_bytes
 import msgspec
 
 from detector.errors import first_line, is_out_of_memory
+from detector.images.regular_file import Identity, SeenPath, open_regular, seen_as
 from detector.memory import limit_memory
 from producer.detector_process.line_process import LineProcess
 from producer.errors import ProducerError
@@ -98,7 +99,10 @@ def write_pdf(source: Path, records: Iterable[ImageRecord], target: Path) -> Non
     import pikepdf
 
     try:
-        with pikepdf.open(source) if _is_pdf(source) else pikepdf.open(io.BytesIO(_pdf_of(source))) as pdf:
+        with (
+            open_regular(source) as file,
+            pikepdf.open(file if _is_pdf(file) else io.BytesIO(_pdf_of(file, source))) as pdf,
+        ):
             font: pikepdf.Object | None = None
             for record in records:
                 if record.page < len(pdf.pages) and record.width and record.height:
@@ -111,31 +115,33 @@ def write_pdf(source: Path, records: Iterable[ImageRecord], target: Path) -> Non
         raise PageNotInPdfError(f"{source}: cannot be written as PDF ({error})") from error
 
 
-def _is_pdf(source: Path) -> bool:
-    with source.open("rb") as file:
-        return b"%PDF-" in file.read(1024)
+def _is_pdf(file: BinaryIO) -> bool:
+    start = file.read(1024)
+    file.seek(0)
+    return b"%PDF-" in start
 
 
-def _pdf_of(source: Path) -> bytes:
+def _pdf_of(file: BinaryIO, source: Path) -> bytes:
     """An image, or all pages of a TIFF, as PDF."""
     import img2pdf
 
     problems = (img2pdf.ImageOpenError, img2pdf.JpegColorspaceError, img2pdf.PdfTooLargeError, ValueError, OSError)
     try:
         try:
-            made: bytes = img2pdf.convert(source.read_bytes(), rotation=img2pdf.Rotation.ifvalid)
+            made: bytes = img2pdf.convert(file.read(), rotation=img2pdf.Rotation.ifvalid)
         except (img2pdf.AlphaChannelError, img2pdf.ImageOpenError, NotImplementedError):
-            made = img2pdf.convert(_on_white(source), rotation=img2pdf.Rotation.ifvalid)
+            made = img2pdf.convert(_on_white(file), rotation=img2pdf.Rotation.ifvalid)
     except problems as error:
         raise PageNotInPdfError(f"{source}: cannot be put into a PDF ({error})") from error
     return made
 
 
-def _on_white(source: Path) -> bytes:
+def _on_white(file: BinaryIO) -> bytes:
     """A picture with transparency, or of a kind that PDF does not know, as PNG on white paper."""
     from PIL import Image, ImageOps
 
-    with Image.open(source) as picture:
+    file.seek(0)
+    with Image.open(file) as picture:
         upright = ImageOps.exif_transpose(picture).convert("RGBA")
     paper = Image.new("RGBA", upright.size, "white")
     paper.alpha_composite(upright)
@@ -239,6 +245,7 @@ class _Wanted(msgspec.Struct, frozen=True):
     source: str
     records: str
     target: str
+    seen: Identity | None = None
 
 
 class _Answer(msgspec.Struct, frozen=True):
@@ -268,7 +275,8 @@ class PdfWriter:
         pages = self.spool / "records.jsonl"
         with pages.open("wb") as stream:
             stream.writelines(encode(record) + b"\n" for record in records)
-        wanted = _Wanted(*(quote(os.fsencode(path)) for path in (source, pages, target)))
+        source_name, pages_name, target_name = (quote(os.fsencode(path)) for path in (source, pages, target))
+        wanted = _Wanted(source_name, pages_name, target_name, seen_as(source))
         line = self._child.ask(msgspec.json.encode(wanted))
         if not line:
             return f"the PDF process was lost over it, or took longer than {DOCUMENT_TIMEOUT_S:.0f} s"
@@ -285,7 +293,7 @@ def serve(lines: BinaryIO, answers: BinaryIO) -> None:
         )
         error = ""
         try:
-            write_pdf(source, iter_records(records), target)
+            write_pdf(SeenPath.to(source, wanted.seen), iter_records(records), target)
         except (PageNotInPdfError, OSError) as reason:
             error = str(reason)
         except Exception as reason:  # Pillow, of a picture that unpacks to too much; whatever else a library raises

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import IO, BinaryIO, Literal, NamedTuple, Protocol, cast
 
 from detector.errors import first_line
+from detector.images.regular_file import open_regular
 from detector.images.sniff import PAGED_KINDS, SNIFFED_BYTES, kind_of
 from producer.errors import CannotCountError, ProducerError
 from producer.sources.allowance import Allowance, TooLongError
@@ -114,7 +115,7 @@ def members(
     try:
         allowance = allowance or Allowance(archive.stat().st_size)
         count = partial(_count_member, count_pdf, allowance)
-        with nullcontext(stream) if stream else archive.open("rb") as opened:
+        with nullcontext(stream) if stream else open_regular(archive) as opened:
             if kind == "zip":
                 found = _zip_members(opened, passed, count, zip_encoding)
             else:
@@ -258,7 +259,7 @@ def _local_headers(archive: Path) -> int:
     """Members of a zip whose table of contents is lost, counted by the headers before their data."""
     count, rest = 0, b""
     try:
-        with archive.open("rb") as stream:
+        with open_regular(archive) as stream:
             while block := stream.read(1 << 20):
                 data = rest + block
                 count += data.count(b"PK\x03\x04")

@@ -12,13 +12,13 @@ from __future__ import annotations
 
 import os
 import sys
-from pathlib import Path
 from typing import BinaryIO
 from urllib.parse import unquote_to_bytes
 
 import msgspec
 
 from detector.errors import DetectorError, first_line
+from detector.images.regular_file import regular
 from detector.memory import limit_memory
 from producer.errors import CannotCountError
 from producer.sources.page_count import PageCount, count_pages
@@ -64,7 +64,7 @@ def serve(questions: BinaryIO, answers: BinaryIO) -> None:
 def _count(question: Question) -> PageCount:
     if question.path:
         try:
-            with Path(os.fsdecode(unquote_to_bytes(question.path))).open("rb") as stream:
+            with open(os.fsdecode(unquote_to_bytes(question.path)), "rb", opener=regular) as stream:
                 return count_pages(stream, question.kind)
         except OSError as error:
             raise CannotCountError(error.strerror or str(error)) from error

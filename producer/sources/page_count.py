@@ -7,12 +7,12 @@ page 0 says how many pages there are (growth.py).
 
 import logging
 import os
-import stat
 from collections.abc import Callable
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, BinaryIO, NamedTuple, cast
 
 from detector.errors import first_line
+from detector.images.regular_file import NotRegularError, open_regular
 from detector.images.sniff import PAGED_KINDS, SNIFFED_BYTES, kind_of
 from detector.images.suffixes import PAGED_SUFFIXES
 from detector.images.tiff import COUNTED, BrokenTiffError, read_directories
@@ -137,13 +137,17 @@ def count_file(path: Path, count_pdf: CountPdf | None = None) -> PageCount:
         CannotCountError: with one line that says why.
     """
     try:
-        kind = kind_of_file(path)
+        with open_regular(path) as stream:
+            kind = kind_of(stream.read(SNIFFED_BYTES), path.name) or ""
+            if kind in PAGED_KINDS:
+                return count_pages(stream, kind, path, count_pdf)
         if not kind and path.suffix.lower() in PAGED_SUFFIXES:
             raise CannotCountError("it is neither a PDF nor a TIFF")
-        if kind not in PAGED_KINDS:
-            return PageCount(1)
-        with path.open("rb") as stream:
-            return count_pages(stream, kind, path, count_pdf)
+        return PageCount(1)
+    except NotRegularError as error:
+        if path.suffix.lower() in PAGED_SUFFIXES:
+            raise CannotCountError("it is neither a PDF nor a TIFF") from error
+        return PageCount(1)
     except OSError as error:
         raise CannotCountError(error.strerror or str(error)) from error
     except ValueError as error:
@@ -156,10 +160,11 @@ def kind_of_file(path: Path) -> str:
     Raises:
         OSError: it cannot be read.
     """
-    if not stat.S_ISREG(path.stat().st_mode):
+    try:
+        with open_regular(path) as stream:
+            return kind_of(stream.read(SNIFFED_BYTES), path.name) or ""
+    except NotRegularError:
         return ""
-    with path.open("rb", buffering=0) as stream:
-        return kind_of(stream.read(SNIFFED_BYTES), path.name) or ""
 
 
 def _count_pdf(stream: BinaryIO) -> int:

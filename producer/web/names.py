@@ -10,6 +10,9 @@ from detector.images.suffixes import IMAGE_SUFFIXES
 from producer.sources.archive import archive_kind
 
 MOST_PARTS = 8
+MOST_FOLDERS = 100
+"""That the names of one request make; each takes an inode and a block."""
+
 LONGEST_PART = 120  # bytes; file systems take 255
 _UNSAFE = re.compile(r'[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\\:*?"<>|\[\]]')
 _ENDINGS = {"jpeg": ".jpg", "tiff": ".tif", "heif": ".heic"}  # others are called like their kind

@@ -19,7 +19,7 @@ from typing import NamedTuple
 import msgspec
 
 from producer.job.output_folder import OutputFolder, write_atomically
-from producer.web.bounds.room import Room
+from producer.web.bounds.room import ENTRY_BYTES, Room
 from producer.web.problem import Problem, no_such_job
 from worker.messages import JOB_NAME
 from worker.page_options import NO_OPTIONS, PageOptions
@@ -217,11 +217,19 @@ class Store:
         self.room.forget()
 
     def _measure(self) -> int:
-        return sum(_size(Path(folder) / file) for folder, _, files in os.walk(self.root) for file in files)
+        return sum(
+            taken_by(Path(folder)) + sum(taken_by(Path(folder) / file) for file in files)
+            for folder, _, files in os.walk(self.root)
+        )
 
 
-def _size(path: Path) -> int:
+def taken_by(path: Path) -> int:
+    """Bytes that a file or a folder takes of the quota: what it takes of the disk, and never nothing.
+
+    By the sizes of files alone 24,299 files and folders of 3 bytes or none, 97 MB of disk, were 158 KB.
+    """
     try:
-        return path.lstat().st_size
+        status = path.lstat()
     except OSError:
         return 0
+    return max(ENTRY_BYTES, status.st_size, status.st_blocks * 512)

@@ -21,9 +21,9 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect, Request
 
 from detector.errors import ImageError
-from producer.web.bounds.room import Claim, Room
+from producer.web.bounds.room import ENTRY_BYTES, Claim, Room
 from producer.web.bounds.upload_places import Place
-from producer.web.names import fitting_name, free_name, safe_upload_name
+from producer.web.names import MOST_FOLDERS, fitting_name, free_name, safe_upload_name
 from producer.web.problem import Problem, quota_is_used
 from producer.web.settings import WebSettings
 
@@ -90,7 +90,7 @@ class Intake:
         self._archives = archives
         self._most_files = most_files
         self._name = ""
-        self._parts = 0
+        self._parts = self._folders = 0
         self._file: FileIO | None = None
         self._size = 0
         self._hash = hashlib.sha256()
@@ -216,19 +216,37 @@ class Intake:
                 "send several requests, or one zip" if self._archives else "send the others to POST /api/v1/jobs",
             )
         self._name, self._size, self._hash = name, 0, hashlib.sha256()
+        self._take(ENTRY_BYTES)
         self._file = (self._folder / ".part").open("wb", buffering=0)
 
     def _write(self, data: bytes) -> None:
-        assert self._file is not None and self._claim is not None
+        assert self._file is not None
         self._size += len(data)
         if self._size > self._settings.max_file_bytes:
             raise Problem(413, f"{_shown(self._name)}: larger than {self._settings.max_file_mb} MiB", _RAISE_FILE)
-        if not self._claim.write(len(data)):
-            raise quota_is_used(self._settings.quota_mb)
+        self._take(len(data))
         self._hash.update(data)
         left = memoryview(data)
         while left:
             left = left[self._file.write(left) :]
+
+    def _take(self, size: int) -> None:
+        assert self._claim is not None
+        if not self._claim.write(size):
+            raise quota_is_used(self._settings.quota_mb)
+
+    def _make_folders(self, name: PurePosixPath) -> None:
+        """Those of a name, which count as files do."""
+        fresh = sum(1 for above in name.parents if not (self._folder / above).is_dir())
+        self._folders += fresh
+        if self._folders > MOST_FOLDERS:
+            raise Problem(
+                413,
+                f"the names make more than {MOST_FOLDERS} folders in one request",
+                "send several requests, or one zip",
+            )
+        self._take(fresh * ENTRY_BYTES)
+        (self._folder / name).parent.mkdir(mode=0o700, parents=True, exist_ok=True)
 
     def _end(self) -> None:
         """Keep the file under a name of its own if its bytes can be read, else remember why not."""
@@ -246,7 +264,7 @@ class Intake:
         name = free_name(self._folder, name)
         target = self._folder / name
         try:
-            target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._make_folders(name)
             part.rename(target)
         except OSError:  # a folder has the name of a file that came before
             name = free_name(self._folder, PurePosixPath(name.name))

@@ -27,6 +27,7 @@ from producer.job.manifest import write_manifest
 from producer.sources.scan import FoundPage
 from tests.bench.cgroup import MemoryCgroup
 from tests.document_checks import pdf_words, qpdf_problems
+from tests.producer.records import own_request
 from worker.messages import BoxRecord, ImageRecord, encode
 
 WIDTH, HEIGHT = 1240, 1754
@@ -71,7 +72,7 @@ def write_job(folder: Path, pages: int) -> Path:
     book, out = folder / "book.pdf", folder / "out"
     with book.open("wb") as stream:
         img2pdf.convert([str(scan) for scan in scans], outputstream=stream)
-    out.mkdir()
+    own_request(out, folder)
     with (out / "results.jsonl").open("wb") as results:
         for page in range(pages):
             results.write(encode(record(page, "book.pdf")) + b"\n")

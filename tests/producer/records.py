@@ -10,6 +10,7 @@ from typing import Any
 from PIL import Image
 from pypdf import PdfWriter
 
+from producer.job.output_folder import JobRequest, OutputFolder
 from producer.sources.archive import members
 from producer.sources.page_count import PageCount
 from producer.sources.readers import Readers
@@ -51,6 +52,11 @@ def write_results(out: Path, records: Iterable[ImageRecord], tail: bytes = b"") 
     path = out / "results.jsonl"
     path.write_bytes(b"".join(encode(record) + b"\n" for record in records) + tail)
     return path
+
+
+def own_request(out: Path, *sources: Path) -> None:
+    """A request of one's own in an output folder: pictures of these folders may be opened again."""
+    OutputFolder(out).save_request(JobRequest(job="j", sources=list(map(str, sources))))
 
 
 def pdf(pages: int, password: str | None = None) -> bytes:

@@ -22,6 +22,7 @@ from typing import IO, BinaryIO, Protocol
 from urllib.parse import unquote_to_bytes, urlsplit
 
 from detector.errors import NotFound, TooLarge, UnsupportedFormat
+from detector.images.regular_file import SeenPath, identity_of, open_regular
 from worker.storage.archive_errors import BROKEN_ARCHIVE, member_error
 from worker.storage.sevenzip import SevenZipCursor
 from worker.storage.spool import SPOOL_PREFIX, machine_faults, make_private, raise_machine_fault, write_chunks
@@ -74,14 +75,14 @@ class Storage:
         self.make_spool = make_spool
         self.outside = outside
         self._cursors: dict[str, _Cursor] = {
-            "zip+file": ZipCursor(),
-            "tar+file": _TarCursor(),
-            "sevenzip+file": SevenZipCursor(MAX_MEMBER_BYTES),
+            "zip+file": ZipCursor(self._opened),
+            "tar+file": _TarCursor(self._opened),
+            "sevenzip+file": SevenZipCursor(MAX_MEMBER_BYTES, self._opened),
         }
 
     @contextmanager
     def open(self, uri: str) -> Iterator[Path]:
-        """A local path to the bytes of ``uri``; a copy in the spool is removed on exit.
+        """A local path to the bytes of ``uri``, to be opened by `open_regular`; a copy in the spool is removed on exit.
 
         Raises:
             NotFound: no such file or member, outside the allowed roots, or unreadable.
@@ -92,7 +93,8 @@ class Storage:
         """
         scheme = uri.partition("://")[0]
         if scheme == "file":
-            yield self._allowed(uri)
+            with self._to_read(uri) as file:
+                yield SeenPath.to(file.name, identity_of(file) if self.roots else None)
         elif scheme in _ARCHIVES:
             archive = self._allowed(uri)
             member = unquote_to_bytes(urlsplit(uri).fragment)
@@ -113,15 +115,52 @@ class Storage:
             known = ", ".join(("file", *_ARCHIVES, *self.fetchers))
             raise UnsupportedFormat(f"cannot open {scheme}:// (known: {known})")
 
+    @contextmanager
+    def open_file(self, uri: str) -> Iterator[BinaryIO]:
+        """As `open`, but what is read is what was looked at: no link that takes a file's place leads out of the roots.
+
+        Raises:
+            NotFound, UnsupportedFormat, CorruptImage, TooLarge, MachineFault: as for `open`.
+        """
+        if uri.startswith("file://"):
+            with self._to_read(uri) as file:
+                yield file
+        else:
+            with self.open(uri) as copy, open_regular(copy) as file:
+                yield file
+
+    def _to_read(self, uri: str) -> BinaryIO:
+        path = self._allowed(uri)
+        try:
+            return self._opened(path)
+        except OSError as error:
+            raise NotFound(f"{path}: cannot be opened: {error.strerror or error}") from error
+
+    def _opened(self, path: Path) -> BinaryIO:
+        """The file, in the roots: who looks at a name, and opens it then, may have opened what came in between."""
+        file = open_regular(path)
+        if not self._takes(_place_of(file)):
+            file.close()
+            raise self._is_outside(path)
+        return file
+
+    def _takes(self, real: Path) -> bool:
+        return (self.any_path and not self.roots) or any(real.is_relative_to(root) for root in self.roots)
+
+    def _is_outside(self, path: Path) -> NotFound:
+        return NotFound(f"{path} is outside the allowed roots ({self.outside})")
+
     def _allowed(self, uri: str) -> Path:
         path = path_of(uri)
         try:
             real = Path(os.path.realpath(path))
         except ValueError:
             raise NotFound(f"no path: {path!a:.200}") from None  # a NUL in it
+        except OSError as error:  # EINVAL: a link that was none any more when it was read
+            raise NotFound(f"{path}: cannot be opened: {error.strerror or error}") from None
         # First of all, and in the same words whether it is there or not: records must not tell what else a disk holds.
-        if not (self.any_path and not self.roots) and not any(real.is_relative_to(root) for root in self.roots):
-            raise NotFound(f"{path} is outside the allowed roots ({self.outside})")
+        if not self._takes(real):
+            raise self._is_outside(path)
         try:
             real.stat()
         except (OSError, ValueError):
@@ -164,6 +203,14 @@ class Storage:
             cursor.close()
 
 
+def _place_of(file: BinaryIO) -> Path:
+    """Where an open file lies, whatever has its name by now."""
+    try:
+        return Path(f"/proc/self/fd/{file.fileno()}").readlink()
+    except FileNotFoundError:  # no Linux
+        return Path(os.path.realpath(file.name))
+
+
 def suffix_of(member: bytes) -> str:
     """The suffix that a copy of a member gets; a member may be called anything, and no file system must take that."""
     suffix = Path(os.fsdecode(member)).suffix
@@ -199,7 +246,8 @@ class _TarCursor:
     Pages are fed in archive order, so keeping the archive open between tasks makes a whole job one pass.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, open_file: Callable[[Path], BinaryIO]) -> None:
+        self._open = open_file
         self._identity: _Identity | None = None
         self._tar: tarfile.TarFile | None = None
         self._file: BinaryIO | None = None
@@ -209,7 +257,7 @@ class _TarCursor:
         for fresh_start in (False, True):
             if self._tar is None or self._identity != identity or fresh_start:
                 self.close()
-                self._file = archive.open("rb")
+                self._file = self._open(archive)
                 self._tar, self._identity = open_tar(self._file), identity
             if (source := self._seek(member)) is not None:
                 return source

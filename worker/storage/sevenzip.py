@@ -9,12 +9,13 @@ from __future__ import annotations
 import io
 import struct
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 from pathlib import Path
 from typing import IO, Any, BinaryIO, NamedTuple, cast
 
 from detector.errors import NotFound, TooLarge, UnsupportedFormat, first_line
+from detector.images.regular_file import open_regular
 from worker.storage.archive_errors import MOST_WINDOW_BYTES
 
 MOST_RATIO = 5000
@@ -181,10 +182,12 @@ class SevenZipCursor:
 
     Args:
         most_bytes: a member that says it is larger is refused.
+        open_file: opens the archive.
     """
 
-    def __init__(self, most_bytes: int) -> None:
+    def __init__(self, most_bytes: int, open_file: Callable[[Path], BinaryIO] = open_regular) -> None:
         self._most_bytes = most_bytes
+        self._open = open_file
         self._identity: object = None
         self._file: BinaryIO | None = None
         self._members: Iterator[SevenZipMember] = iter(())
@@ -202,7 +205,7 @@ class SevenZipCursor:
         for fresh_start in (False, True):
             if self._file is None or self._identity != identity or fresh_start:
                 self.close()
-                self._file = archive.open("rb")
+                self._file = self._open(archive)
                 self._members, self._identity = SevenZip(self._file).members(), identity
             try:
                 for found in self._members:

@@ -10,11 +10,12 @@ import io
 import struct
 import zipfile
 from array import array
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, BinaryIO, NamedTuple
 
 from detector.errors import NotFound, TooLarge
+from detector.images.regular_file import open_regular
 
 MOST_MEMBERS = 1_000_000
 """16 MB here. Listing a zip ends at about 500,000 (producer.archive_process.program)."""
@@ -38,8 +39,9 @@ class _Directory(NamedTuple):
 class ZipCursor:
     """Keeps the last zip open: its table of contents is read once and not again for each page."""
 
-    def __init__(self) -> None:
-        """Open nothing yet."""
+    def __init__(self, open_file: Callable[[Path], BinaryIO] = open_regular) -> None:
+        """Open nothing yet; ``open_file`` will."""
+        self._open = open_file
         self._identity: object = None
         self._file: BinaryIO | None = None
         self._index: _Index | None = None
@@ -56,7 +58,7 @@ class ZipCursor:
         identity = (archive, status.st_mtime_ns, status.st_size)
         if self._file is None or self._index is None or self._identity != identity:
             self.close()  # before the next
-            self._file = archive.open("rb")
+            self._file = self._open(archive)
             self._index, self._identity = _Index(self._file, archive), identity
         bundle = self._index.zip_of(member)
         if bundle is None:

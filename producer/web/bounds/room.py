@@ -9,6 +9,8 @@ from collections.abc import Callable
 from producer.errors import ProducerError
 
 USAGE_EVERY_S = 5.0
+ENTRY_BYTES = 4096
+"""That a file or a folder takes at least: a block."""
 
 
 class QuotaUsedError(ProducerError):

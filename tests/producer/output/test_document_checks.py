@@ -24,7 +24,7 @@ from tests.document_checks import (
     schema_problems,
 )
 from tests.producer.output.test_documents import line, picture
-from tests.producer.records import ok, write_results
+from tests.producer.records import ok, own_request, write_results
 from worker.messages import BoxRecord
 
 WIDTH, HEIGHT = 200, 100  # of every record
@@ -66,6 +66,7 @@ def out(tmp_path: Path) -> Path:
         ok(4, "odd.jpg", boxes=[odd]),
     ]
     picture(tmp_path / "odd.jpg", "JPEG")
+    own_request(tmp_path / "out", tmp_path)
     write_results(tmp_path / "out", records)
     pages = (FoundPage(record.image, (tmp_path / record.image).as_uri(), record.page) for record in records)
     write_manifest(pages, tmp_path / "out" / "manifest.jsonl")

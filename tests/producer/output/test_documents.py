@@ -21,7 +21,7 @@ from producer.output.documents import FORMATS
 from producer.output.formats import export_results
 from producer.output.pagexml import NAMESPACE as PAGE
 from producer.sources.scan import FoundPage
-from tests.producer.records import BOX, failed, ok, pdf, write_results
+from tests.producer.records import BOX, failed, ok, own_request, pdf, write_results
 from worker.messages import BoxRecord, ImageRecord, encode
 
 ALTO = "{http://www.loc.gov/standards/alto/ns-v4#}"
@@ -62,6 +62,7 @@ def out(tmp_path: Path) -> Path:
         ok(0, "photo.jpg", boxes=[second, first]),
     ]
     folder = tmp_path / "out"
+    own_request(folder, tmp_path)
     write_results(folder, records, b'{"torn')
     names = {0: "photo.jpg", 1: "doc.pdf", 2: "doc.pdf", 3: "broken.jpg"}
     ordered = sorted(records, key=lambda record: record.index)
@@ -153,6 +154,7 @@ def test_text_of_the_pdf_lies_on_the_words(out: Path) -> None:
 )
 def test_pdf_of_other_pictures(tmp_path: Path, name: str, kind: str, mode: str) -> None:
     Image.effect_noise((200, 100), 60).convert(mode).save(tmp_path / name, kind)
+    own_request(tmp_path / "out", tmp_path)
     write_results(tmp_path / "out", [ok(0, name, boxes=[line("words here", 10, 10, 0)])])
     write_manifest([FoundPage(name, (tmp_path / name).as_uri(), 0)], tmp_path / "out" / "manifest.jsonl")
     made = export_results(tmp_path / "out", "pdf") / f"{Path(name).stem}.pdf"

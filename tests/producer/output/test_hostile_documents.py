@@ -13,7 +13,7 @@ from producer.job.manifest import write_manifest
 from producer.output.searchable_pdf import MEMORY_BYTES
 from producer.sources.scan import FoundPage
 from tests.hostile import animated_webp, unpacking_pdf
-from tests.producer.records import BOX, ok, pdf, write_results
+from tests.producer.records import BOX, ok, own_request, pdf, write_results
 from worker.messages import BoxRecord
 
 EXPORT = """
@@ -36,6 +36,7 @@ def test_what_unpacks_is_left_out(tmp_path: Path) -> None:
     (tmp_path / "c.pdf").write_bytes(pdf(1))
     names = ("a.webp", "b.pdf", "c.pdf")
     box = BoxRecord(BOX.points, 0.9, "text", 0.9, [], 0.0, 0)
+    own_request(out, tmp_path)
     write_results(out, [ok(index, name, boxes=[box]) for index, name in enumerate(names)])
     write_manifest((FoundPage(name, (tmp_path / name).as_uri(), 0) for name in names), out / "manifest.jsonl")
     done = subprocess.run([sys.executable, "-c", EXPORT, out, "pdf", "crops"], capture_output=True, text=True)

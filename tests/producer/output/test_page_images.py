@@ -13,7 +13,7 @@ from PIL import Image
 from producer.cli import main
 from producer.job.manifest import write_manifest
 from producer.sources.scan import FoundPage
-from tests.producer.records import ok, write_results
+from tests.producer.records import ok, own_request, write_results
 
 
 @pytest.fixture
@@ -29,6 +29,7 @@ def out(tmp_path: Path) -> Path:
         ok(3, "gone.pdf", page=0),
         ok(4, "gone.pdf", page=1),
     ]
+    own_request(tmp_path / "out", tmp_path)
     write_results(tmp_path / "out", records)
     found = (FoundPage(record.image, (tmp_path / record.image).as_uri(), record.page) for record in records)
     write_manifest(found, tmp_path / "out" / "manifest.jsonl")

@@ -16,6 +16,7 @@ from PIL import Image
 
 from producer.detector_process.draw import OverlayProcess
 from producer.job.manifest import write_manifest
+from producer.job.output_folder import JobRequest, OutputFolder
 from producer.output import report
 from producer.output.charts import bars_of, histogram_svg
 from producer.output.overlays import CannotDrawError, overlay_name, write_overlays
@@ -64,6 +65,7 @@ def job(tmp_path: Path, count: int = 3) -> Path:
     write_images(images, count)
     (images / "three.tif").write_bytes(tiff(3))
     (images / "zero.jpg").touch()
+    OutputFolder(out).save_request(JobRequest(job="j", sources=[str(images)]))
     total = write_manifest(scan([str(images)], IN_PROCESS), out / "manifest.jsonl")
     records = [ok(n, f"image-{n:04d}.jpg") for n in range(count)]
     records += [ok(count + page, "three.tif", page=page, boxes=()) for page in range(3)]
@@ -186,7 +188,7 @@ def test_overlays_of_like_names_do_not_overwrite_each_other(tmp_path: Path) -> N
     sources = write_images(tmp_path / "in", 2)
     pages = (FoundPage(name, path.as_uri(), 0) for name, path in zip(("a.png", "a.png.jpg"), sources, strict=True))
     out = tmp_path / "out"
-    out.mkdir()
+    OutputFolder(out).save_request(JobRequest(job="j", sources=[str(tmp_path / "in")]))
     write_manifest(pages, out / "manifest.jsonl")
     write_results(out, [ok(0, "a.png"), ok(1, "a.png.jpg")])
     for _ in range(2):  # drawing again replaces

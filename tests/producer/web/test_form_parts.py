@@ -25,7 +25,7 @@ SETTINGS = read_web_settings({})
 PICTURE, OTHER = b"\xff\xd8\xff" + bytes(100), b"x"
 
 
-def send(store: Store, parts: list[bytes]) -> Received:
+def send(store: Store, parts: list[bytes], most_files: int = 5) -> Received:
     """What came of a form of these parts."""
     left = [b"--b\r\nContent-Disposition: form-data; " + part + b"\r\n" for part in parts] + [b"--b--\r\n"]
 
@@ -35,7 +35,7 @@ def send(store: Store, parts: list[bytes]) -> Received:
     headers = [(b"content-type", b"multipart/form-data; boundary=b")]
     request = Request({"type": "http", "headers": headers, "query_string": b""}, receive)
     intake = Intake(
-        store.new_upload() / "upload", SETTINGS, store.room, archives=True, most_files=5, place=lone_place()
+        store.new_upload() / "upload", SETTINGS, store.room, archives=True, most_files=most_files, place=lone_place()
     )
     return asyncio.run(intake.read(request))
 

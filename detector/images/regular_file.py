@@ -1,0 +1,98 @@
+"""Opens files that others may replace at any moment: what is no regular file is refused, and never waited for."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+import time
+from pathlib import Path, PosixPath
+from typing import BinaryIO
+
+LEASE_S, POLL_S = 1.0, 0.02
+"""How long a file is waited for that its file server has to give back first (a lease, as Samba takes them)."""
+
+
+class NotRegularError(OSError):
+    """A pipe, socket, device or folder. ``strerror`` says so."""
+
+    def __init__(self, path: str) -> None:
+        """Name it."""
+        super().__init__(errno.EINVAL, "not a regular file", path)
+
+
+def regular(path: str, flags: int) -> int:
+    """Opener for `open`, of regular files only.
+
+    To look first and open then is no use: where a pipe took the file's place between, `open` never came back, nor did
+    a scan, the page's worker or the service. What is looked at here is what was opened.
+
+    Raises:
+        NotRegularError: it is something else.
+        OSError: it cannot be opened.
+    """
+    if not stat.S_ISREG(Path(path).stat().st_mode):  # opening a device may do something to it
+        raise NotRegularError(path)
+    until = time.monotonic() + LEASE_S
+    while True:
+        try:
+            descriptor = os.open(path, flags | os.O_NONBLOCK | os.O_CLOEXEC)
+            break
+        except BlockingIOError:
+            if time.monotonic() > until:
+                raise
+            time.sleep(POLL_S)
+    try:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise NotRegularError(path)
+        os.set_blocking(descriptor, True)
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+Identity = tuple[int, int]
+"""Of a file: device and inode."""
+
+
+class SeenPath(PosixPath):
+    """A path whose file was looked at: `open_regular` opens that file, and none that has taken its place since.
+
+    Attributes:
+        identity: of that file; None: any.
+    """
+
+    identity: Identity | None = None
+
+    @classmethod
+    def to(cls, path: str | Path, identity: Identity | None) -> SeenPath:
+        """The path to the file."""
+        seen = cls(path)
+        seen.identity = identity
+        return seen
+
+
+def identity_of(file: BinaryIO) -> Identity:
+    """Of an open file."""
+    status = os.fstat(file.fileno())
+    return status.st_dev, status.st_ino
+
+
+def seen_as(path: Path) -> Identity | None:
+    """What a process that is told the path's name must find there; None: any file."""
+    return path.identity if isinstance(path, SeenPath) else None
+
+
+def open_regular(path: Path) -> BinaryIO:
+    """A regular file, to be read; at a `SeenPath` that one.
+
+    Raises:
+        OSError: as `regular`; or it is another file.
+    """
+    file = open(path, "rb", opener=regular)  # noqa: SIM115  # for the caller to close
+    wanted = seen_as(path)
+    if wanted is not None and identity_of(file) != wanted:
+        file.close()
+        raise OSError(errno.EINVAL, "another file has taken its place", str(path))
+    return file
