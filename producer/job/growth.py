@@ -24,7 +24,7 @@ from detector.images.suffixes import PAGED_SUFFIXES
 from producer.bounds import MOST_PAGES_OF_A_FILE, MOST_PAGES_OF_A_JOB
 from producer.errors import NO_MORE
 from producer.job.job_epoch import refuse_if_inherited
-from producer.job.manifest import Check, ManifestIndex, ManifestLine, write_lines
+from producer.job.manifest import Check, ManifestIndex, ManifestLine, count_manifest, write_lines
 from producer.no_links import no_links
 from producer.sources.found_page import Problem
 from producer.sources.page_count import kind_of_file, more_than_taken
@@ -95,6 +95,7 @@ class Growth:
         self._check = check
         self._heir = heir
         self._index: ManifestIndex | None = None
+        self._counted = (-1, 0)
         self._listed: dict[int, int] = {}
         self._noted: list[tuple[int, int]] = []
 
@@ -120,11 +121,24 @@ class Growth:
             self._ledger.grow(self._job, self.total)
         return AddedLines(self._manifest, place, added)
 
-    def put_right(self) -> None:
-        """The ledger says another number of pages than the manifest has: the manifest's is right, unless inherited."""
-        if self._heir is not None:
-            refuse_if_inherited(self._ledger, self._job, self._heir)
-        self._ledger.put_right(self._job, self.total)
+    def put_right(self, told: int) -> int:
+        """Pages that the manifest has by now; the ledger's number becomes that, unless another machine inherited it.
+
+        Another process of this machine may have added to it meanwhile (a watched folder): the file is counted, once
+        for each size it has.
+
+        Args:
+            told: the ledger's number.
+        """
+        size = self._manifest.stat().st_size
+        if self._counted[0] != size:
+            self._counted = size, count_manifest(self._manifest)
+        pages = self._counted[1]
+        if pages != told:
+            if self._heir is not None:
+                refuse_if_inherited(self._ledger, self._job, self._heir)
+            self._ledger.put_right(self._job, pages)
+        return pages
 
     def _new(self) -> Iterator[ManifestLine]:
         begin = self.total

@@ -201,8 +201,7 @@ class JobLoop:
             return status
         if status.epoch != self._epoch:  # another job of this name
             return status
-        self.growth.put_right()
-        return status._replace(total=self.growth.total)
+        return status._replace(total=self.growth.put_right(status.total))
 
     def _at_end(self, status: JobStatus) -> bool:
         if self.until_fed:

@@ -15,6 +15,7 @@ from producer.sources.scan import FoundPage, Problem
 from worker.app import app_for
 from worker.ledger.ledger import Ledger
 from worker.messages import Seconds
+from worker.redis_keys import JobKeys
 from worker.settings import Settings
 
 JOB = "grown"
@@ -124,3 +125,18 @@ def test_a_known_problem_is_a_failed_record_without_a_worker(
         again.step()
     status = ledger.status(JOB)
     assert status and status.failed == 1
+
+
+def test_what_another_process_of_the_machine_added_counts(tmp_path: Path, ledger: Ledger) -> None:
+    """A watched folder adds to the manifest, then to the ledger, while the job is collected beside it."""
+    path = tmp_path / "manifest.jsonl"
+    growth = begin(path, ledger)
+    other = Growth(path, ledger, JOB, growth.total)
+    other.note(record(0, 3))
+    assert len(other.write()) == 2
+    assert growth.put_right(6) == 6
+    ledger.client.hset(JobKeys.of(JOB).job, "total", 7)
+    status = ledger.status(JOB)
+    assert status is not None and growth.put_right(status.total) == 6
+    assert ledger.client.hget(JobKeys.of(JOB).job, "total") == b"6"
+    other.close()
