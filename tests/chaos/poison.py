@@ -9,15 +9,15 @@ from __future__ import annotations
 import os
 import signal
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from detector.predictor import Detection, TextDetector
 
 _detect = TextDetector.detect
 
 
-def _detect_or_die(self: TextDetector, image: Path, *arguments: Any, **options: Any) -> Detection:
-    if image.name == "image-0003.jpg":
+def _detect_or_die(self: TextDetector, image: BinaryIO, *arguments: Any, **options: Any) -> Detection:
+    if Path(image.name).name == "image-0003.jpg":
         os.kill(os.getpid(), signal.SIGKILL)
     return _detect(self, image, *arguments, **options)
 
