@@ -53,8 +53,8 @@ def check_own(folder: Path, *, may_be_link: bool = False) -> None:
         there = folder.stat() if may_be_link else itself
     except FileNotFoundError:
         return
-    ours = {os.geteuid(), 0}
-    if not {itself.st_uid, there.st_uid} <= ours and not {itself.st_uid, there.st_uid} <= ours | owner_of_new(folder):
+    strangers = {itself.st_uid, there.st_uid} - {os.geteuid(), 0}
+    if strangers and strangers - owner_of_new(folder):
         raise OthersFolderError(f"{folder} is another user's folder: name one of your own, or a new one inside it")
     if not may_be_link and not stat.S_ISDIR(itself.st_mode):
         raise OthersFolderError(f"{folder} is a link, or no folder: remove it, or name another output folder")

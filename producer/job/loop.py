@@ -63,7 +63,7 @@ def passes(error: Exception) -> bool:
     It is gone, or in a failover. Its disk or its memory is full until somebody makes room, who must be told at once;
     what it refuses for other reasons it will refuse again.
     """
-    if is_full(error) or takes_no_writes(error):
+    if takes_no_writes(error):
         return is_failing_over(error)
     return not isinstance(error.__cause__ or error, ResponseError)
 

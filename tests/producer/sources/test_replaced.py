@@ -19,6 +19,7 @@ from producer.errors import CannotCountError, ProducerError
 from producer.job.upload import _refuse_others
 from producer.sources.archive import members
 from producer.sources.page_count import count_file, kind_of_file
+from tests.swaps import replace_when_looked_at
 from worker.storage.files import Storage
 
 TIFF = b"II*\0\x08\0\0\0\0\0" + bytes(20)
@@ -41,18 +42,8 @@ def alarm() -> Iterator[None]:
 
 
 def replaced_when_looked_at(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """After the first look the file is a pipe, as the review's attacker had it by renameat2."""
-    look = os.stat
-
-    def stat(name: int | str | Path, *args: object, **kwargs: object) -> os.stat_result:
-        found = look(name, *args, **kwargs)  # type: ignore[arg-type]
-        if str(name) == str(path):
-            monkeypatch.undo()
-            path.unlink()
-            os.mkfifo(path)
-        return found
-
-    monkeypatch.setattr(os, "stat", stat)
+    """After the first look the file is a pipe."""
+    replace_when_looked_at(path, lambda: os.mkfifo(path), monkeypatch)
 
 
 def listed(path: Path) -> list[object]:

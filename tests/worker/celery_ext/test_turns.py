@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 import redis
@@ -50,6 +51,15 @@ def connection(settings: Settings) -> Iterator[Connection]:
         yield connection
 
 
+def consume(channel: Any) -> list[Message]:
+    """Where what is taken from the queue from now on goes, the newest last."""
+    taken: list[Message] = []
+    consumer = Consumer(channel, [Queue(IMAGE_QUEUE)], accept=["json"])
+    consumer.on_message = taken.append
+    consumer.consume()
+    return taken
+
+
 def test_slow_urgent_pages_leave_half_of_the_time_to_the_others(
     client: redis.Redis, settings: Settings, connection: Connection, clock: Clock
 ) -> None:
@@ -58,11 +68,8 @@ def test_slow_urgent_pages_leave_half_of_the_time_to_the_others(
         send(settings, "patient", index)
     for index in range(6):
         send(settings, "quick", index, urgent=True)
-    taken: list[Message] = []
     with connection.channel() as channel:
-        consumer = Consumer(channel, [Queue(IMAGE_QUEUE)], accept=["json"])
-        consumer.on_message = taken.append
-        consumer.consume()
+        taken = consume(channel)
         for number in range(10):
             connection.drain_events(timeout=2)
             clock.now += 120 if taken[-1].headers["id"].startswith("quick") else 60
@@ -84,11 +91,8 @@ def test_slow_pages_of_one_job_leave_the_others_their_part(
         for job in ("slow-1", "slow-2", "patient")[: 3 if index < 8 else 1]:
             send(settings, job, index)
     took = {"slow-1": 0.0, "slow-2": 0.0, "patient": 0.0}
-    taken: list[Message] = []
     with connection.channel() as channel:
-        consumer = Consumer(channel, [Queue(IMAGE_QUEUE)], accept=["json"])
-        consumer.on_message = taken.append
-        consumer.consume()
+        taken = consume(channel)
         for _ in range(12):
             connection.drain_events(timeout=2)
             job = taken[-1].headers["id"].rpartition(":")[0]
@@ -158,11 +162,8 @@ def test_a_page_that_lost_a_try_takes_its_turn(
     """Before: one whose worker was gone came next, before all others, and was still urgent."""
     send(settings, "patient", 0)
     send(settings, "quick", 0, urgent=True)
-    taken: list[Message] = []
     with connection.channel() as channel:
-        consumer = Consumer(channel, [Queue(IMAGE_QUEUE)], accept=["json"])
-        consumer.on_message = taken.append
-        consumer.consume()
+        taken = consume(channel)
         connection.drain_events(timeout=2)
         taken[0].reject(requeue=True)
         first, last = (json.loads(raw) for raw in reversed(client.lrange(IMAGE_QUEUE, 0, -1)))
@@ -205,10 +206,7 @@ def test_a_message_that_says_it_goes_elsewhere_is_refused(
     message = json.loads(client.rpop(IMAGE_QUEUE))
     message["properties"]["delivery_info"]["routing_key"] = "evil"
     client.lpush(IMAGE_QUEUE, json.dumps(message))
-    taken: list[Message] = []
     with connection.channel() as channel:
-        consumer = Consumer(channel, [Queue(IMAGE_QUEUE)], accept=["json"])
-        consumer.on_message = taken.append
-        consumer.consume()
+        taken = consume(channel)
         connection.drain_events(timeout=2)
     assert not taken and client.xlen(QUARANTINE_KEY) == 1 and not client.exists(UNACKED)

@@ -10,26 +10,17 @@ from pathlib import Path
 import pytest
 
 from detector.errors import NotFound
+from tests.swaps import replace_when_looked_at
 from worker.storage.files import Storage
 
 
 @pytest.fixture
 def swap(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[Path, Path], None]:
-    """After the first look at a file it is a link to another, as the review's attacker had it by renameat2."""
+    """After the first look at a file it is a link to another."""
     (tmp_path / "roots").mkdir()
 
     def when_looked_at(path: Path, other: Path) -> None:
-        look = os.stat
-
-        def stat(name: int | str | Path, *args: object, **kwargs: object) -> os.stat_result:
-            found = look(name, *args, **kwargs)  # type: ignore[arg-type]
-            if str(name) == str(path):
-                monkeypatch.undo()
-                path.unlink()
-                path.symlink_to(other)
-            return found
-
-        monkeypatch.setattr(os, "stat", stat)
+        replace_when_looked_at(path, lambda: path.symlink_to(other), monkeypatch)
 
     return when_looked_at
 
