@@ -6,10 +6,11 @@ unbroken one would have drawn, with no generator state to save.
 
 from __future__ import annotations
 
-import queue
-import threading
-from collections.abc import Iterator, Sequence
+from collections import deque
+from collections.abc import Generator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 import cv2
@@ -172,39 +173,21 @@ class BatchSource:
             targets[place] = drawn.probability, drawn.weight, drawn.threshold, drawn.band
         return Batch(to_tensor(images), torch.from_numpy(targets))
 
-    def stream(self, plan: Sequence[tuple[int, int, int]], ahead: int = 3) -> Iterator[Batch]:
-        """Batches of a plan of (step, crop, size), drawn ahead in a thread (OpenCV works outside the GIL)."""
-        ready: queue.Queue[Batch | BaseException] = queue.Queue(ahead)
-        stop = threading.Event()
+    def stream(self, plan: Sequence[tuple[int, int, int]], ahead: int = 3) -> Generator[Batch]:
+        """Batches of a plan of (step, crop, size), drawn ahead in a thread (OpenCV works outside the GIL).
 
-        def put(item: Batch | BaseException) -> bool:
-            while not stop.is_set():
-                try:
-                    ready.put(item, timeout=0.2)
-                    return True
-                except queue.Full:
-                    continue
-            return False
-
-        def work() -> None:
+        The thread is none of Python's daemons: one that is inside torch when the interpreter ends aborts the process.
+        """
+        steps = iter(plan)
+        with ThreadPoolExecutor(1, "batches") as thread:
+            drawn = deque(thread.submit(self.batch, *step) for step in islice(steps, ahead))
             try:
-                for step, crop, size in plan:
-                    if not put(self.batch(step, crop, size)):
-                        return
-            except BaseException as error:  # handed to the consumer, which raises it
-                put(error)
-
-        thread = threading.Thread(target=work, name="batches", daemon=True)
-        thread.start()
-        try:
-            for _ in plan:
-                item = ready.get()
-                if isinstance(item, BaseException):
-                    raise item
-                yield item
-        finally:
-            stop.set()
-            thread.join()
+                while drawn:
+                    batch = drawn.popleft().result()
+                    drawn.extend(thread.submit(self.batch, *step) for step in islice(steps, 1))
+                    yield batch
+            finally:
+                thread.shutdown(wait=False, cancel_futures=True)
 
 
 def check_data(folder: Path) -> list[str]:

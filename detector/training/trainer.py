@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Iterable, Iterator
-from contextlib import nullcontext
+from contextlib import closing, nullcontext
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -168,10 +168,11 @@ class Trainer:
         for step in range(self.step, end):
             phase = self.config.phase_at(step)
             plan.append((step, phase.crop, phase.batch))
-        for batch in source.stream(plan):
-            loss, terms = self._train_step(batch)
-            self.step += 1
-            yield Progress(self.step, loss, terms, self.config.rate_at(self.step - 1))
+        with closing(source.stream(plan)) as batches:
+            for batch in batches:
+                loss, terms = self._train_step(batch)
+                self.step += 1
+                yield Progress(self.step, loss, terms, self.config.rate_at(self.step - 1))
 
     def _train_step(self, batch: Batch) -> tuple[float, dict[str, float]]:
         config = self.config

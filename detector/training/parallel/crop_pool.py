@@ -39,7 +39,8 @@ class CropPool:
         self._stream: Any = torch.cuda.Stream() if device.type == "cuda" else None  # type: ignore[no-untyped-call]
         self._error: BaseException | None = None
         self.made = 0
-        threading.Thread(target=self._fill, name="crops", daemon=True).start()
+        # No daemon, which would abort the process from inside torch when Python ends: it ends when its workers do.
+        threading.Thread(target=self._fill, name="crops").start()
 
     def wait(self, crops: int) -> None:
         """Waits for that many.

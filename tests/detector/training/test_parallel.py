@@ -222,7 +222,8 @@ def test_the_mean_of_two_models_has_statistics_of_its_own() -> None:
     assert torch.allclose(mean[key], one[key] * 2)
     running = [name for name in mean if name.endswith("running_mean")]
     assert running and all(not torch.allclose(mean[name], one[name] * 2) for name in running)
-    assert all(torch.equal(value, mean_of(one, other, crops)[name]) for name, value in mean.items())
+    again = mean_of(one, other, crops)
+    assert all(torch.equal(value, again[name]) for name, value in mean.items())
     with pytest.raises(ModelError, match="different networks"):
         mean_of(one, small_network("mobilenet_v3_small").state_dict(), crops)
 

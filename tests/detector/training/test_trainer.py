@@ -1,3 +1,5 @@
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -37,6 +39,26 @@ def test_batches_depend_on_the_step_alone(source: BatchSource) -> None:
     assert not torch.equal(one.image, other.image)
     assert one.image.shape == (2, 3, 64, 64) and one.targets.shape == (2, 4, 64, 64)
     assert one.targets.min() >= 0 and one.targets.max() <= 1
+
+
+# An interrupt can leave the stream open in a traceback that nobody drops.
+LEFT_OPEN = """
+import sys
+from pathlib import Path
+from detector.evaluation.annotations import read_split
+from detector.training.dataset import BatchSource, page_from_sample
+
+pages = [page_from_sample(sample) for sample in read_split(Path(sys.argv[1]), "train")]
+stream = BatchSource([(1.0, pages)], 0).stream([(step, 64, 4) for step in range(10_000)])
+next(stream)
+"""
+
+
+def test_a_stream_left_open_does_not_abort_the_process(tmp_path: Path) -> None:
+    """Its thread was inside torch while Python ended: "terminate called without an active exception", four of six."""
+    folder = make_pages(tmp_path / "data", 4)
+    ended = subprocess.run([sys.executable, "-c", LEFT_OPEN, folder], capture_output=True, text=True, timeout=60)
+    assert (ended.returncode, ended.stderr) == (0, "")
 
 
 @pytest.mark.parametrize(
