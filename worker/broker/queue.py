@@ -181,15 +181,21 @@ def drop_in_hand(client: redis.Redis, job: str) -> int:
 def drop_left_by_old_versions(client: redis.Redis, older_than_s: float) -> int:
     """Remove our messages from kombu's global ``unacked``, where versions before kept them. Returns how many.
 
-    Their pages were sent again by the reconciler long ago. Another app's messages are none of our business.
+    Their pages were sent again by the reconciler long ago. Another app's messages are none of our business: one that
+    gives its tasks ids such as ``invoice:17`` may hold them there for days.
     """
     now = client.time()[0]
     old = client.zrangebyscore("unacked_index", 0, now - older_than_s)
-    tags = [tag for tag in old if split_task_id(id_in_hand(client.hget("unacked", tag) or b"null"))]
+    tags = [tag for tag in old if _is_a_page(client.hget("unacked", tag) or b"null")]
     for tag in tags:
         client.zrem("unacked_index", tag)
         client.hdel("unacked", tag)
     return len(tags)
+
+
+def _is_a_page(raw: bytes) -> bool:
+    """Whether a message in ``unacked`` is one of ours."""
+    return bool(split_task_id(id_in_hand(raw))) and _read(raw)[0]["headers"].get("task") == DETECT_TASK
 
 
 def _read(raw: bytes) -> Any:

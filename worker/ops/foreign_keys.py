@@ -1,9 +1,12 @@
-"""Keys under our prefixes that are none of ours: removed by the hub's cleanup, which may list keys.
+"""Keys under our prefix that are none of ours: removed by the hub's cleanup, which may list keys.
 
 Whoever may write to Redis can fill it with keys of names that nobody looks at, without an end: nothing was taken by a
 producer from then on. What begins with ``ocrfleet`` is ours by exact name and type, or goes: a key that a version to
-come adds must be named here before. Of kombu's names, which another Celery app on the database may use too, only what
-no kombu writes goes, or what is larger than any of theirs.
+come adds must be named here before.
+
+Of the names that kombu gives in every app's database, only those of our own exchanges, and the few that all apps have
+in common, are looked at, each by its exact name, and go where they are of another type or larger than any. The rest may
+be another app's (its bindings, the messages it has in hand): neighbours.py says what is there.
 """
 
 from __future__ import annotations
@@ -21,50 +24,19 @@ from worker.broker.wrong_types import SHARED
 from worker.ledger.job_names import MOST_INDEX
 from worker.ledger.reconcile import LOCK_KEY as RECONCILE_LOCK
 from worker.messages import JOB_NAME, MAX_BLOB_BYTES
+from worker.ops.key_scan import key_names, size_of
+from worker.ops.neighbours import DEADLINES, is_answer, is_our_binding
 from worker.redis_keys import JOBS_KEY, JobKeys, blob_key
 
 logger = logging.getLogger(__name__)
 CLEANUP_LOCK = "ocrfleet:lock:cleanup"
 LOCKS = (UNACKED_MUTEX, RECONCILE_LOCK, f"{RECONCILE_LOCK}:soon", CLEANUP_LOCK)
-MOST_NAME = 4096
-MOST_LOCK, MOST_BINDING, MOST_OF_OTHERS, MOST_STREAM = 64 << 10, 1 << 20, 4 << 10, 64 << 20
+MOST_LOCK, MOST_BINDING, MOST_STREAM = 64 << 10, 1 << 20, 64 << 20
 """Bytes in Redis. A lock holds a host's name, a binding a queue's; the 1,000 dead letters have a few KB each."""
 
 TYPES = ("string", "list", "set", "zset", "hash", "stream")
 _LEASH_S = 3600
 _JOB, _BLOB = JobKeys.of("").job, blob_key("", 0)[:-2]
-_DEADLINES = "_kombu.binding_deadlines"
-_KOMBUS = {"unacked": "hash", "unacked_index": "zset", "unacked_mutex": "string"}
-
-# ARGV: cursor, type ('': any), longest name.  Returns the next cursor and names. Not SCAN itself: a few names of 4 MB
-# make a reply that no connection here takes. Longer ones than any of ours are removed at once, where they are under
-# our prefixes (elsewhere a user of users.acl may not; the plain compose file's user may).
-_SCAN = """
-if redis.replicate_commands then redis.replicate_commands() end
-local found
-if ARGV[2] == '' then found = redis.call('SCAN', ARGV[1], 'COUNT', 250)
-else found = redis.call('SCAN', ARGV[1], 'COUNT', 250, 'TYPE', ARGV[2]) end
-local names = {}
-for _, name in ipairs(found[2]) do
-  if #name <= tonumber(ARGV[3]) then names[#names + 1] = name
-  elseif string.sub(name, 1, 8) == 'ocrfleet' or string.sub(name, 1, 7) == 'unacked'
-    or string.sub(name, 1, 14) == '_kombu.binding' or string.sub(name, 1, 6) == 'bcast.'
-    or string.sub(name, 1, 9) == 'celeryev.' or string.find(name, '.celery.pidbox', 1, true) then
-    redis.pcall('UNLINK', name)
-  end
-end
-return {found[1], names}
-"""
-
-
-def key_names(client: redis.Redis, kind: str = "") -> Iterator[bytes]:
-    """The names of all keys, of one type if it is given. Needs the right to SCAN."""
-    script, cursor = client.register_script(_SCAN), b"0"
-    while True:
-        cursor, names = script(args=[cursor, kind, MOST_NAME])
-        yield from names
-        if int(cursor) == 0:
-            return
 
 
 def most_bytes(name: str, kind: str) -> int | None:
@@ -87,43 +59,19 @@ def most_bytes(name: str, kind: str) -> int | None:
         return MAX_BLOB_BYTES * 2 if is_blob else 0
     if name.startswith("ocrfleet"):
         return 0
-    return _most_of_kombus(name, kind)
-
-
-def _most_of_kombus(name: str, kind: str) -> int | None:
-    if name.startswith("unacked"):
-        return MOST_QUEUED if _KOMBUS.get(name) == kind else 0
-    if name.startswith("_kombu.binding"):
-        if name == _DEADLINES:
-            return MOST_STORED if kind == "zset" else 0
-        most = MOST_BINDING if _is_our_binding(name) else MOST_OF_OTHERS
-        return most if kind == "set" else 0
-    if name.startswith(("bcast.", "celeryev.")) or ".celery.pidbox" in name:
-        return MOST_BINDING if kind == "list" else 0
+    if name == DEADLINES:
+        return MOST_STORED if kind == "zset" else 0
+    if is_our_binding(name):
+        return MOST_BINDING if kind == "set" else 0
     return None
 
 
-def _is_our_binding(name: str) -> bool:
-    return name.replace("binding_permanent.", "binding.", 1) in SHARED
-
-
 def foreign_keys(client: redis.Redis) -> Iterator[bytes]:
-    """Keys under our prefixes that are none of ours, or larger; and others' bindings beyond 1 MB in all.
-
-    kombu makes a binding again whenever it needs one.
-    """
-    bindings = 0
+    """Keys under our prefix that are none of ours, or larger; and kombu's of ours that are no kombu's."""
     for kind in TYPES:
         for key in key_names(client, kind):
-            name = key.decode(errors="replace")
-            most = most_bytes(name, kind)
-            if most is None:
-                continue
-            size = _size(client, key) if most else 0
-            if kind == "set" and name.startswith("_kombu.binding") and not _is_our_binding(name):
-                bindings += size
-                most = most if bindings <= MOST_BINDING else 0
-            if size > most or not most:
+            most = most_bytes(key.decode(errors="replace"), kind)
+            if most is not None and (not most or size_of(client, key) > most):
                 yield key
 
 
@@ -131,12 +79,11 @@ def remove_foreign(client: redis.Redis) -> int:
     """Remove those keys, and say so. Returns how many."""
     removed, example = 0, b""
     for key in foreign_keys(client):
-        with suppress(redis.ResponseError):  # a name that only contains one of our prefixes
-            if client.unlink(key):
-                removed, example = removed + 1, key
+        if client.unlink(key):
+            removed, example = removed + 1, key
     if removed:
         logger.error(
-            "%d keys under our prefixes were none of ours, and were removed (%a was one); change the passwords",
+            "%d keys under our names were none of ours, and were removed (%a was one); change the passwords",
             removed,
             example[:100],
         )
@@ -146,7 +93,8 @@ def remove_foreign(client: redis.Redis) -> int:
 def unbound_keys(client: redis.Redis, ttl_s: int) -> Iterator[tuple[bytes, int]]:
     """Keys of jobs and blobs, and answers to remote control, that live longer than they may -> seconds that they may.
 
-    An hour where there is no such job: a crash between two steps left them, or somebody else.
+    An hour where there is no such job: a crash between two steps left them, or somebody else; and of answers, for which
+    whoever asked waits seconds.
 
     Args:
         client: connection to the broker.
@@ -154,21 +102,16 @@ def unbound_keys(client: redis.Redis, ttl_s: int) -> Iterator[tuple[bytes, int]]
     """
     for key in key_names(client):
         name = key.decode(errors="replace")
-        is_answer = _most_of_kombus(name, "list") == MOST_BINDING
-        if not is_answer and not name.startswith((_JOB, _BLOB)):
-            continue
-        with suppress(NoPermissionError):  # a name that only contains one of our prefixes
-            left = client.ttl(key)  # -1: for ever, -2: no such key
+        if name.startswith((_JOB, _BLOB)):
             job, _, part = name.removeprefix(_JOB).removeprefix(_BLOB).partition(":")
-            most = ttl_s
-            if is_answer or (part and not client.exists(JobKeys.of(job).job)):
-                most = min(ttl_s, _LEASH_S)
-            if left == -1 or left > most:
-                yield key, most
+            yield from _if_longer(client, key, ttl_s if not part or client.exists(JobKeys.of(job).job) else _LEASH_S)
+    for key in key_names(client, "list"):
+        if is_answer(key.decode(errors="replace")):
+            with suppress(NoPermissionError):  # users of the version before may name it in another way
+                yield from _if_longer(client, key, _LEASH_S)
 
 
-def _size(client: redis.Redis, key: bytes) -> int:
-    try:
-        return int(client.memory_usage(key, samples=0) or 0)
-    except redis.ResponseError:  # users of the version before may not ask
-        return 0
+def _if_longer(client: redis.Redis, key: bytes, most: int) -> Iterator[tuple[bytes, int]]:
+    left = client.ttl(key)  # -1: for ever, -2: no such key
+    if left == -1 or left > most:
+        yield key, most

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from worker.app import DETECT_TASK
 from worker.ledger import Ledger
 from worker.messages import ImageTask
 from worker.ops.cleanup import clean_redis, clean_redis_once, clean_spool, last_reports, remember_report, report_line
@@ -111,7 +112,8 @@ def test_what_versions_before_left_in_kombus_own_list_goes(ledger: Ledger, setti
     """They used kombu's names, which another Celery app on the database may use too: its messages stay."""
     now = ledger.now()
     for tag, task, since in (("old", "job:0", 1.0), ("new", "job:1", now), ("theirs", "uuid", 1.0)):
-        ledger.client.hset("unacked", tag, json.dumps([{"headers": {"id": task}}, "", ""]))
+        headers = {"id": task, "task": DETECT_TASK}
+        ledger.client.hset("unacked", tag, json.dumps([{"headers": headers}, "", ""]))
         ledger.client.zadd("unacked_index", {tag: since})
     clean_redis(ledger, settings)
     assert sorted(ledger.client.hkeys("unacked")) == [b"new", b"theirs"]
