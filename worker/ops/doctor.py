@@ -20,7 +20,9 @@ from worker.ledger.ledger import MOST_LOOKED_AT
 from worker.ops import worker_registry
 from worker.ops.cleanup import last_reports
 from worker.ops.diagnosis import diagnosis, look_around
+from worker.ops.neighbours import Neighbours, look
 from worker.ops.readers import lacking
+from worker.ops.server_memory import MOST_SCRIPTS, is_nearly_full, script_bytes
 from worker.redis_url import is_local
 from worker.settings import LEASE_S, Settings
 from worker.storage.files import free_bytes
@@ -36,6 +38,8 @@ SMALLEST_MACHINE_MB = 256
 SPOOL_WARN_BYTES, SPOOL_BAD_BYTES = 512 << 20, 64 << 20
 CLEANUP_LATE_S = 8 * 24 * 3600
 OLDEST_REDIS = (6, 2)
+# Celery's few keys, and the messages that a small app has in hand, are nothing to be told of.
+MOST_OF_OTHERS = 1 << 20
 
 Verdict = Literal["ok", "warn", "bad"]
 
@@ -60,6 +64,7 @@ class BrokerFacts:
     producers: Mapping[str, str]
     last_cleanup: float | None
     diagnoses: Mapping[str, str] = field(default_factory=dict)
+    neighbours: Neighbours = field(default_factory=Neighbours)
 
 
 def ask_broker(ledger: Ledger) -> BrokerFacts:
@@ -89,11 +94,12 @@ def ask_broker(ledger: Ledger) -> BrokerFacts:
         producers={name: status.extra["version"] for name, status in jobs.items() if "version" in status.extra},
         last_cleanup=max((report["at"] for report in reports.values()), default=None),
         diagnoses={name: why for name, status in jobs.items() if (why := diagnosis(status, around))},
+        neighbours=look(client),
     )
 
 
 def judge_broker(facts: BrokerFacts, now: float) -> Iterator[Finding]:
-    """Findings on the broker: version, latency, persistence, eviction, memory, clock, cleanup."""
+    """Findings on the broker: version, latency, persistence, eviction, memory, other apps, clock, cleanup."""
     info = facts.info
     version = str(info.get("redis_version", "0"))
     new_enough = tuple(int(part) for part in version.split(".")[:2]) >= OLDEST_REDIS
@@ -119,15 +125,8 @@ def judge_broker(facts: BrokerFacts, now: float) -> Iterator[Finding]:
         "ok" if policy == "noeviction" else "bad",
         policy if policy == "noeviction" else f"{policy}: Redis will drop jobs; set `maxmemory-policy noeviction`",
     )
-    remedy = "; collect results, run `ocr-worker cleanup` on the hub, or raise maxmemory"
-    used, limit = int(info.get("used_memory", 0)), int(info.get("maxmemory", 0))
-    full = bool(limit) and used > 0.8 * limit
-    room = f"{used / 1e6:.0f} MB used" + (f" of {limit / 1e6:.0f} MB" if limit else "")
-    yield Finding(
-        "broker memory",
-        "warn" if full else "ok",
-        room + (remedy if full else ""),
-    )
+    yield _judge_memory(info)
+    yield from _judge_neighbours(facts.neighbours)
     unfit = why_unfit(info) if info.get("redis_mode") == "cluster" else why_read_only(info)
     yield Finding("role", "bad" if unfit else "ok", unfit or "takes writes")
     for job, why in facts.diagnoses.items():
@@ -142,6 +141,38 @@ def judge_broker(facts: BrokerFacts, now: float) -> Iterator[Finding]:
     if facts.last_cleanup is not None and now - facts.last_cleanup > CLEANUP_LATE_S:
         days = (now - facts.last_cleanup) / 86400
         yield Finding("cleanup", "warn", f"the last one was {days:.0f} days ago: is `ocr-worker beat` running?")
+
+
+def _judge_memory(info: Mapping[str, Any]) -> Finding:
+    used, limit, scripts = int(info.get("used_memory", 0)), int(info.get("maxmemory", 0)), script_bytes(info)
+    room = f"{used / 1e6:.0f} MB used" + (f" of {limit / 1e6:.0f} MB" if limit else "")
+    if scripts > MOST_SCRIPTS:
+        why = f", {scripts / 1e6:.0f} MB by scripts that are none of ours"
+        return Finding(
+            "broker memory", "warn", f"{room}{why}; run `ocr-worker cleanup` on the hub, change the passwords"
+        )
+    full = is_nearly_full(info)
+    remedy = "; collect results, run `ocr-worker cleanup` on the hub, or raise maxmemory"
+    return Finding("broker memory", "warn" if full else "ok", room + (remedy if full else ""))
+
+
+def _judge_neighbours(found: Neighbours) -> Iterator[Finding]:
+    """What is said of other Celery apps on the database, and of what lies under their names."""
+    if found.exchanges:
+        names = ", ".join(name[:40] for name in found.exchanges[:3]) + (", ..." if len(found.exchanges) > 3 else "")
+        yield Finding(
+            "other Celery apps",
+            "warn",
+            f"in this database of Redis (exchange {names}): whoever has a password of ours may shut their workers "
+            "down; give ocrfleet a Redis of its own, or them another database number",
+        )
+    if found.bytes > MOST_OF_OTHERS:
+        yield Finding(
+            "Celery's names",
+            "warn",
+            f"{found.bytes / 1e6:.0f} MB in {found.keys} keys that are not ours ({found.example[:60]} is one): another "
+            "app's, or a stranger's; where there is no other, `ocr-worker cleanup --celery-names` removes them",
+        )
 
 
 def judge_fleet(facts: BrokerFacts, version: str, sha256: str, now: float) -> Iterator[Finding]:
