@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 import redis
+from celery import Celery
 
 from tests.fleet.tls import SecureServer, administrator, refusals, secure_server
 from tests.pictures import write_images
@@ -58,8 +59,10 @@ def test_a_whole_job_with_the_shipped_users(secure: SecureServer, base: dict[str
     worker = WorkerProcess(secure.environment(base, "worker"), tmp_path / "worker.log")
     try:
         wait_until(lambda: ledger.leased("far"), seconds=60, what="an image to run")
+        outside = Celery(broker=f"{secure.url('hub')}&ssl_cert_reqs=required", set_as_current=False)
+        assert outside.control.ping(timeout=5.0, limit=1), "a tool of others, with Celery's own settings"
         worker.kill_child()
-        redis.Redis.from_url(secure.url("hub")).script_flush()  # as its cleanup does where somebody filled Redis by them
+        redis.Redis.from_url(secure.url("hub")).script_flush()  # as its cleanup does
         told = command(producer, "ocr-producer", "collect", "far", "-o", tmp_path / "out", "--follow", "-q")
         assert told.returncode == 0, told.stderr
         lines = [json.loads(line) for line in (tmp_path / "out" / "results.jsonl").read_text().splitlines()]
