@@ -11,10 +11,11 @@ from uuid import uuid4
 import pytest
 from celery import Celery
 from click.testing import CliRunner
-from kombu import Exchange, Queue
+from kombu import Connection, Exchange, Queue
 
 from tests.redis_users import ServerWithUsers, refused, server_with_users
 from worker.broker import connect
+from worker.broker.sending import SendingChannel
 from worker.cli.cleanup import cleanup
 from worker.ledger import Ledger
 from worker.ops.cleanup import clean_redis
@@ -72,6 +73,18 @@ def test_nothing_of_another_app_goes(hub: ServerWithUsers, settings: Settings, u
         facts = ask_broker(ledger_of(hub, user, settings))
         [said] = [finding for finding in judge_broker(facts, 0) if finding.check == "other Celery apps"]
         assert said.verdict == "warn" and "exchange billing" in said.message
+
+
+def test_our_channels_delete_no_bindings_of_another_app(hub: ServerWithUsers, settings: Settings) -> None:
+    """Before: kombu's sweep did, of what its own workers had not renewed in time; refused, it warned each minute."""
+    admin = hub.client("admin")
+    admin.sadd("_kombu.binding.billing", "x")
+    admin.zadd("_kombu.binding_deadlines", {"billing": 1})
+    for user in ("admin", "worker"):
+        url = hub.url(user).replace("unix", "redis+socket")
+        with Connection(url) as connection, SendingChannel(connection.transport) as channel:
+            channel.sweep_bindings()
+    assert admin.exists("_kombu.binding.billing") and admin.acl_log() == []
 
 
 @pytest.mark.parametrize("user", ["worker", "producer", "hub"])
