@@ -11,7 +11,8 @@ from collections.abc import Mapping
 from typing import Any
 
 import redis
-from redis.exceptions import NoPermissionError
+
+from detector.errors import first_line
 
 logger = logging.getLogger(__name__)
 MOST_SCRIPTS = 16 << 20
@@ -36,23 +37,16 @@ def is_nearly_full(info: Mapping[str, Any]) -> bool:
     return bool(limit) and used > NEARLY_FULL * limit
 
 
-def free_what_is_no_key(client: redis.Redis) -> int:
+def free_what_is_no_key(client: redis.Redis) -> None:
     """Drop scripts of a stranger's size, and, of a Redis that is nearly full, what it noted. Says so.
 
     Notes stay where there is room: somebody may want to read them.
-
-    Returns:
-        Bytes freed.
     """
-    before = client.info("memory")
-    if script_bytes(before) > MOST_SCRIPTS:
+    if script_bytes(client.info("memory")) > MOST_SCRIPTS:
         _do(client, "SCRIPT", "FLUSH", "SYNC")
-    after = client.info("memory")
-    if is_nearly_full(after):
+    if is_nearly_full(client.info("memory")):
         for command in _NOTES:
             _do(client, *command)
-        after = client.info("memory")
-    return max(0, int(before["used_memory"]) - int(after["used_memory"]))
 
 
 def _do(client: redis.Redis, *command: str) -> None:
@@ -60,8 +54,9 @@ def _do(client: redis.Redis, *command: str) -> None:
     words = " ".join(command)
     try:
         client.execute_command(*command)
-    except NoPermissionError:
-        logger.error("this user may not %s: load deploy/redis/users.acl anew, or do it as an administrator", words)
+    except redis.ResponseError as error:  # a managed Redis may not know it at all
+        remedy = "load deploy/redis/users.acl anew, or do it as an administrator"
+        logger.error("Redis refused %s (%s): %s", words, first_line(error), remedy)
         return
     freed = was - int(client.info("memory")["used_memory"])
     if freed > MOST_SCRIPTS:
