@@ -168,11 +168,12 @@ class Comparison:
         self._tries.extend(bytes(max(0, pages * redo - len(self._tries))))
         ok, failed, changed = 0, 0, False
         unfed: list[int] = []
+        before_unfed: list[int] = []
         lost: list[int] = []
         for begin, states in self._states(pages):
             ok, failed = ok + states.count(_OK), failed + states.count(_FAILED)
-            if redo and (place := states.find(_UNFED)) >= 0:
-                unfed.append(begin + place)
+            if (place := states.find(_UNFED)) >= 0:
+                before_unfed.append(begin + place)
             for changes in chunked(self._changes(states, begin, on_disk, redo=redo, lost=lost), 500):
                 before()
                 one_changed, first = self._call(pages * all_pages, on_disk is not None, False, changes)
@@ -183,6 +184,8 @@ class Comparison:
         if changed or not same or (all_pages and not self._fits):
             before()
             changed |= self._call(pages * all_pages, on_disk is not None, True, [])[0]
+        if redo or unfed:  # elsewhere its producer may be at work
+            unfed += before_unfed
         return Found(changed or self._dropped, min(unfed, default=-1), tuple(lost))
 
     def _states(self, pages: int) -> Iterator[tuple[int, bytes]]:
