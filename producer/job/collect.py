@@ -205,9 +205,9 @@ class Collector:
         wanted = _OK if ok else _FAILED
         return (index for index, mark in enumerate(self._seen) if mark == wanted)
 
-    def letters(self) -> bytes:
-        """What each page's record on disk says, as the ledger's states do: `o`, `f`, 0 where there is none."""
-        return bytes(self._seen).translate(_LETTERS)
+    def letters(self, begin: int, end: int) -> bytes:
+        """What the records of these pages on disk say, as the ledger's states do: `o`, `f`, 0 where there is none."""
+        return bytes(self._seen[begin:end].translate(_LETTERS))
 
     def keep(self) -> None:
         """Renew the job's lock.

@@ -271,7 +271,7 @@ class JobLoop:
         pages = collector.total if collector is not None else growth.total if growth is not None else 0
         found = self._comparison.put_right(
             status,
-            None if collector is None else collector.letters(),
+            None if collector is None else collector.letters,
             pages=pages,
             all_pages=growth is not None and collector is not None and pages == status.total,
             redo=self._is_producer,

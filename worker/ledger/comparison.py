@@ -21,6 +21,7 @@ MOST_TRIES = 3
 """So often a page whose record got lost is done again; then it gets a failed one. Its record may be one that no
 collector takes."""
 
+OnDisk = Callable[[int, int], bytes]
 _BLOCK = 4096
 _UNFED, _QUEUED, _RUNNING, _OK, _FAILED = b"\0qrof"
 # Where nothing is known of what is on disk: states that any page may have stay, the others are looked at.
@@ -144,7 +145,7 @@ class Comparison:
     def put_right(
         self,
         status: JobStatus,
-        on_disk: bytes | None,
+        on_disk: OnDisk | None,
         *,
         pages: int,
         all_pages: bool,
@@ -155,7 +156,8 @@ class Comparison:
 
         Args:
             status: of the job, as it is now.
-            on_disk: ``pages`` bytes, `o`, `f` or 0: what each page's record on disk says. None: nobody collects here.
+            on_disk: what the records on disk say of the pages from an index to another: `o`, `f` or 0 for each. None:
+                nobody collects here.
             pages: of the job, as far as is known here.
             all_pages: they are all, by the job's manifest.
             redo: done pages without a record on disk are done again: nobody else has it.
@@ -165,7 +167,6 @@ class Comparison:
             JobReplacedError: see `put_epoch_right`.
         """
         self._fits, self._dropped = True, False
-        self._tries.extend(bytes(max(0, pages * redo - len(self._tries))))
         ok, failed, changed = 0, 0, False
         unfed: list[int] = []
         before_unfed: list[int] = []
@@ -208,29 +209,30 @@ class Comparison:
             return b""
 
     def _changes(
-        self, states: bytes, begin: int, on_disk: bytes | None, *, redo: bool, lost: list[int]
+        self, states: bytes, begin: int, on_disk: OnDisk | None, *, redo: bool, lost: list[int]
     ) -> Iterator[tuple[int, int, bytes]]:
         """What may be wrong of these pages: index, state, and what it should be."""
-        known = (on_disk or b"")[begin : begin + len(states)]
+        known = on_disk(begin, begin + len(states)) if on_disk is not None else b""
         known += states[len(known) :].translate(_ANY)
         # After the states: a page that is done has left it.
-        flying = self._ledger.in_flight(self._job)
-        suspects = {index - begin for index in flying if begin <= index < begin + len(states)}
-        for block in range(0, len(states), _BLOCK):
-            part, there = states[block : block + _BLOCK], known[block : block + _BLOCK]
-            if part != there:
-                suspects.update(
-                    block + place for place, pair in enumerate(zip(part, there, strict=True)) if pair[0] != pair[1]
-                )
-        for place in sorted(suspects):
-            index, state, mark = begin + place, states[place], known[place]
-            instead = _instead(state, mark, redo=redo, flies=index in flying)
-            if instead == b"\0" and state in (_OK, _FAILED):  # done, and its record lost
-                self._tries[index] = tries = min(self._tries[index] + 1, 255)
-                if tries > MOST_TRIES:
-                    lost.append(index)
-            if instead:
-                yield index, state, instead
+        flying = {index - begin for index in self._ledger.in_flight(self._job)}
+        blocks = {place // _BLOCK for place in flying}
+        for first in range(0, len(states), _BLOCK):
+            last = first + _BLOCK
+            if states[first:last] == known[first:last] and first // _BLOCK not in blocks:
+                continue
+            for place, (state, mark) in enumerate(zip(states[first:last], known[first:last], strict=True), first):
+                instead = _instead(state, mark, redo=redo, flies=place in flying)
+                if instead == b"\0" and state in (_OK, _FAILED) and self._is_lost(begin + place):
+                    lost.append(begin + place)
+                if instead:
+                    yield begin + place, state, instead
+
+    def _is_lost(self, index: int) -> bool:
+        """Whether a done page without its record was done often enough."""
+        self._tries.extend(bytes(max(0, index + 1 - len(self._tries))))
+        self._tries[index] = tries = min(self._tries[index] + 1, 255)
+        return tries > MOST_TRIES
 
     def _call(self, pages: int, waits: bool, counts: bool, changes: list[tuple[int, int, bytes]]) -> tuple[bool, int]:
         args = [word for index, state, instead in changes for word in (index, bytes([state]), instead)]
