@@ -246,7 +246,9 @@ class JobLoop:
             return False
         if self._compare(status):
             return False
-        return self.collector is None or not self._is_producer or self.collector.count >= status.total
+        if self.collector is None or not self._is_producer:
+            return True
+        return self.collector.count >= (status.total if self.growth is None else min(status.total, self.growth.total))
 
     @property
     def _is_producer(self) -> bool:
