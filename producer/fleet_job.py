@@ -227,8 +227,19 @@ def _missed_pages(app: Celery, ledger: Ledger, status: JobStatus) -> Iterator[tu
     growth = Growth(folder.manifest, ledger, job, total, heir=folder.heir)
     try:
         with uploader_of(ledger, folder, request, status.epoch) as uploader:
-            limit_side = request.limit_side
-            yield growth, Feeder(app, ledger, job, (), limit_side=limit_side, uploader=uploader, epoch=status.epoch)
+            yield (
+                growth,
+                Feeder(
+                    app,
+                    ledger,
+                    job,
+                    (),
+                    limit_side=request.limit_side,
+                    options=request.options,
+                    uploader=uploader,
+                    epoch=status.epoch,
+                ),
+            )
     finally:
         growth.close()
 

@@ -49,6 +49,7 @@ REFUSED_BYTES, QUARANTINE_BYTES = 8192, 16 << 20
 # How often the lock is renewed while a large file is read.
 LOCK_EVERY_LINES = 100_000
 _UNSEEN, _OK, _FAILED = 0, 1, 2
+_LETTERS = bytes.maketrans(bytes((_UNSEEN, _OK, _FAILED)), b"\0of")
 
 
 class Collector:
@@ -204,6 +205,18 @@ class Collector:
         wanted = _OK if ok else _FAILED
         return (index for index, mark in enumerate(self._seen) if mark == wanted)
 
+    def letters(self, begin: int, end: int) -> bytes:
+        """What the records of these pages on disk say, as the ledger's states do: `o`, `f`, 0 where there is none."""
+        return bytes(self._seen[begin:end].translate(_LETTERS))
+
+    def keep(self) -> None:
+        """Renew the job's lock.
+
+        Raises:
+            AlreadyCollectingError: somebody else has it now.
+        """
+        self._lock.keep()
+
     @property
     def count(self) -> int:
         """How many pages have a record on disk."""
@@ -266,13 +279,16 @@ class Collector:
         entries, created, epoch, total = pipe.execute()
         if created is not None:
             self._reach(total)
-            now = (created, epoch or b"")
-            if self._identity is not None and now != self._identity:
-                raise JobReplacedError(self._job)
-            self._identity = now
+            self._refuse_a_replaced_one((created, epoch or b""))
         fitting = that_fit(entries)
         self._ask = min(BATCH, 2 * self._ask) if len(fitting) == len(entries) else len(fitting)
         return fitting
+
+    def _refuse_a_replaced_one(self, now: tuple[bytes, bytes]) -> None:
+        """Another job has another time and another epoch; one of them alone was written by somebody else."""
+        self._identity = before = self._identity or now
+        if now[0] != before[0] and (now[1] != before[1] or not now[1]):
+            raise JobReplacedError(self._job)
 
     def _record_in(self, entry: bytes, fields: dict[bytes, bytes]) -> Line | None:
         """The record of an entry; None, and the entry kept for people, if it is none of this job's."""

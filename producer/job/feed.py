@@ -194,6 +194,20 @@ class Feeder:
             self._added.clear()  # they are at the manifest's end
             self.exhausted = False
 
+    def feed_again(self, lines: Iterable[ManifestLine]) -> None:
+        """Pages that were fed are unfed again: they are among these lines."""
+        if self._again is None:
+            self._added.append(iter(lines))
+            self.exhausted = False
+            return
+        self._fed_since_look = True  # at the manifest's end it looks for them
+        if self.exhausted:
+            self._begin_again()
+
+    def refuse(self, line: ManifestLine, error_type: str, message: str) -> None:
+        """Write a page's failed record, unless it has one."""
+        refuse(self._ledger, self._task(line), error_type, message)
+
     def go_on(self, added: Iterable[ManifestLine]) -> None:
         """Feed pages too that were added to the end of the manifest's file meanwhile."""
         if self._drained:  # else its reader comes to them by itself

@@ -24,7 +24,7 @@ from detector.images.suffixes import PAGED_SUFFIXES
 from producer.bounds import MOST_PAGES_OF_A_FILE, MOST_PAGES_OF_A_JOB
 from producer.errors import NO_MORE
 from producer.job.job_epoch import refuse_if_inherited
-from producer.job.manifest import Check, ManifestIndex, ManifestLine, count_manifest, write_lines
+from producer.job.manifest import Check, ManifestIndex, ManifestLine, count_manifest, read_manifest, write_lines
 from producer.no_links import no_links
 from producer.sources.found_page import Problem
 from producer.sources.page_count import kind_of_file, more_than_taken
@@ -109,8 +109,7 @@ class Growth:
         place = self._manifest.stat().st_size if self._noted else 0
         added = 0
         if self._noted:
-            if self._heir is not None:
-                refuse_if_inherited(self._ledger, self._job, self._heir)
+            self.refuse_if_inherited()
             with open(self._manifest, "ab", opener=no_links) as stream:
                 added = write_lines(stream, self._new(), self._check)
                 stream.flush()
@@ -135,10 +134,18 @@ class Growth:
             self._counted = size, count_manifest(self._manifest)
         pages = self._counted[1]
         if pages != told:
-            if self._heir is not None:
-                refuse_if_inherited(self._ledger, self._job, self._heir)
+            self.refuse_if_inherited()
             self._ledger.put_right(self._job, pages)
         return pages
+
+    def refuse_if_inherited(self) -> None:
+        """See job_epoch.py."""
+        if self._heir is not None:
+            refuse_if_inherited(self._ledger, self._job, self._heir)
+
+    def lines(self, first: int) -> Iterator[ManifestLine]:
+        """The manifest's lines from an index on."""
+        return read_manifest(self._manifest, first)
 
     def _new(self) -> Iterator[ManifestLine]:
         begin = self.total

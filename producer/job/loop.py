@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from itertools import islice
 
 import redis
 from celery import Celery
@@ -20,12 +22,15 @@ from producer.job.growth import Growth
 from producer.job.results_file import Line
 from producer.job.view import COLLECTING, FEEDING, WAITING, WORKING, View
 from worker.broker.connection import is_failing_over, is_full, takes_no_writes
-from worker.ledger.ledger import JobStatus, Ledger
+from worker.broker.wrong_types import is_wrong_type
+from worker.ledger.comparison import Comparison
+from worker.ledger.ledger import JobReplacedError, JobStatus, Ledger
 from worker.ledger.reconcile import every_s, reconcile
 from worker.ops import worker_registry
 from worker.ops.diagnosis import diagnosis, look_around
 from worker.settings import LEASE_S
 
+logger = logging.getLogger(__name__)
 # How often the ledger is asked for stranded pages while this process lives; beat does it for orphaned jobs.
 RECONCILE_EVERY_S = 10.0
 STATUS_EVERY_S = 0.5
@@ -34,6 +39,9 @@ PRESENCE_EVERY_S = 2.0
 TOUCH_EVERY_S = 5.0
 # A job that has not moved for so long is worth asking why, and how often.
 STILL_S = 10.0
+# Then it is compared with what is on disk, too: what was written into it once may hold it for ever.
+COMPARE_AFTER_S = 30.0
+LOST = "its record got lost, or was none, each time it was done: see .ocrfleet/quarantine.jsonl beside the results"
 # A broker that is restarted or moved is back within minutes, and its producer goes on as its workers do.
 BROKER_PATIENCE_S = 600.0
 BROKER_PAUSE_S = 1.0
@@ -112,7 +120,9 @@ class JobLoop:
     _looked: float = 0.0
     _last_why: float = 0.0
     _why: str = ""
-    _epoch: str = ""
+    _moved_at: float = field(default_factory=time.monotonic)
+    _moved: tuple[int, ...] = ()
+    _comparison: Comparison | None = None
     _last: JobStatus = field(init=False)
 
     def run(self) -> JobStatus:
@@ -127,7 +137,7 @@ class JobLoop:
         while True:
             try:
                 self.on_tick()
-                ended = self._turn()
+                ended = self._turn_despite_damage()
                 gone_since = None
             except (redis.ConnectionError, redis.TimeoutError, OperationalError, ResponseError) as error:
                 if not passes(error):
@@ -143,6 +153,17 @@ class JobLoop:
             if ended is not None:
                 return ended
 
+    def _turn_despite_damage(self) -> JobStatus | None:
+        try:
+            return self._turn()
+        except JobReplacedError:  # unless only its epoch was written
+            if not self._put_epoch_right():
+                raise
+        except ResponseError as error:
+            if not is_wrong_type(error) or not self._compare(self._status()):
+                raise
+        return None
+
     def _turn(self) -> JobStatus | None:
         """Feed and collect once. Returns the job's status if that was the last time."""
         sent = self.feeder.step() if self.feeder else 0
@@ -151,6 +172,8 @@ class JobLoop:
             self.peak_rss_mb = max(self.peak_rss_mb, line.peak_rss_mb)
         self.grow(lines)
         now = time.monotonic()
+        if lines or sent:
+            self._moved_at = now
         if lines or now - self._looked > STATUS_EVERY_S:
             self._looked, self._last = now, self._status()
             status = self._last
@@ -159,6 +182,8 @@ class JobLoop:
                 return status
             if self.feeder and status.unfed and status.state == "open":
                 self.feeder.look_again()
+            if self._stands_still(now, status):
+                self._compare(status)
         if now - self._last_touch > TOUCH_EVERY_S:
             self._last_touch = now
             self.ledger.touch(self.job, feeding=self.feeder is not None and self.feeder.feeds_all)
@@ -196,19 +221,79 @@ class JobLoop:
 
     def _put_right(self, status: JobStatus) -> JobStatus:
         """Who has the manifest and collects knows how many pages there are; another number held the job for ever."""
-        self._epoch = self._epoch or status.epoch
+        self._comparison = self._comparison or Comparison(self.ledger, self.job, status)
+        if status.epoch != self._comparison.epoch and self._put_epoch_right():
+            status = status._replace(epoch=self._comparison.epoch)
         if self.growth is None or self.collector is None or self.growth.total == status.total:
             return status
-        if status.epoch != self._epoch:  # another job of this name
-            return status
         return status._replace(total=self.growth.put_right(status.total))
+
+    def _put_epoch_right(self) -> bool:
+        """Whether it was wrong.
+
+        Raises:
+            JobReplacedError: and it is another job.
+        """
+        looks_only = self.feeder is None and self.collector is None
+        return not looks_only and self._comparison is not None and self._comparison.put_epoch_right()
 
     def _at_end(self, status: JobStatus) -> bool:
         if self.until_fed:
             return self.feeder is None or self.feeder.exhausted
         if status.state == "cancelled":
             return status.uncollected == 0 or self.collector is None
-        return status.finished and (self.collector is None or status.uncollected == 0)
+        if not status.finished or (self.collector is not None and status.uncollected):
+            return False
+        if self._compare(status):
+            return False
+        if self.collector is None or not self._is_producer:
+            return True
+        return self.collector.count >= (status.total if self.growth is None else min(status.total, self.growth.total))
+
+    @property
+    def _is_producer(self) -> bool:
+        """Whether the job's pages and all its records are here: what has none here has none."""
+        return self.feeder is not None and self.feeder.feeds_all and self.collector is not None
+
+    def _stands_still(self, now: float, status: JobStatus) -> bool:
+        """Whether nothing moved for a while. By this machine's clock: times in Redis are anybody's."""
+        moved = (status.ok, status.failed, status.in_flight, status.uncollected)
+        if moved != self._moved:
+            self._moved, self._moved_at = moved, now
+        if now - self._moved_at < COMPARE_AFTER_S or self.until_fed or status.state == "cancelled":
+            return False
+        self._moved_at = now
+        return True
+
+    def _compare(self, status: JobStatus) -> bool:
+        """Put right what differs from the records on disk (worker/ledger/comparison.py). Returns whether any did."""
+        collector, growth, feeder = self.collector, self.growth, self.feeder
+        if self._comparison is None or (collector is None and growth is None):
+            return False
+        pages = collector.total if collector is not None else growth.total if growth is not None else 0
+        found = self._comparison.put_right(
+            status,
+            None if collector is None else collector.letters,
+            pages=pages,
+            all_pages=growth is not None and collector is not None and pages == status.total,
+            redo=self._is_producer,
+            before=self._may_change,
+        )
+        if feeder is not None and growth is not None:
+            for index in found.lost:
+                for line in islice(growth.lines(index), 1):
+                    feeder.refuse(line, "Internal", LOST)
+            if found.unfed >= 0:
+                feeder.feed_again(growth.lines(found.unfed))
+        if found.wrong:
+            logger.warning("%s: its keys in Redis were not as its records on disk; put right", self.job)
+        return found.wrong
+
+    def _may_change(self) -> None:
+        if self.collector is not None:
+            self.collector.keep()
+        if self.growth is not None:
+            self.growth.refuse_if_inherited()
 
     def _why_still(self, status: JobStatus) -> str:
         """What keeps the job from moving; looked for only while it does not, and not at every turn."""

@@ -19,7 +19,6 @@ from kombu.exceptions import OperationalError
 
 from producer.errors import ProducerError
 from producer.job.collect import AlreadyCollectingError, Collector
-from producer.job.feed import Feeder
 from producer.job.growth import Growth
 from producer.job.loop import JobGoneError, JobLoop
 from producer.job.manifest import Check, count_manifest, read_manifest, write_manifest
@@ -33,10 +32,12 @@ from producer.sources.remote import scan_everything
 from producer.sources.scan_time import ScanTime
 from producer.web.addresses import may_read
 from producer.web.bounds.attempts import counted_attempt
+from producer.web.bounds.polite_feeder import PoliteFeeder
 from producer.web.bounds.scan_turns import ScanTurns
 from producer.web.store import Store, WebJob
+from worker.broker.wrong_types import is_wrong_type
 from worker.errors import WorkerError
-from worker.ledger.ledger import Ledger, chunked
+from worker.ledger.ledger import JobReplacedError, Ledger, chunked
 from worker.ops import worker_registry
 from worker.storage.spool import MachineFault
 
@@ -76,24 +77,6 @@ class Progress:
 
 
 MOST_WARNING = 300  # characters: a member's name may have 4,096 bytes, and the page tells of 100
-
-
-class PoliteFeeder(Feeder):
-    """Feeds when no other job does: up to 4 MB of pages are in memory while they go to Redis."""
-
-    turn: threading.Lock
-    growth: Growth
-
-    def step(self) -> int:
-        """See Feeder; 0 too while it is another job's turn."""
-        # One picture somebody waits for; 3,000 pages of one file, found now or later, would keep all others waiting.
-        self._urgent = self._urgent and self.growth.total <= 1
-        if not self.turn.acquire(blocking=False):
-            return 0
-        try:
-            return super().step()
-        finally:
-            self.turn.release()
 
 
 class Running:
@@ -199,16 +182,22 @@ class Runner:
         return self._alive
 
     def _run(self, name: str, running: Running) -> None:
+        damaged = False
         try:
             while not self._should_stop(running):
                 try:
+                    if damaged:  # this job's own keys: no other has its name. Begin from our own disk
+                        self._ledger.forget(name)
+                    damaged = False
                     self._run_once(name, running)
                     return
                 except JobGoneError:  # the broker was emptied, or the time of its keys is up: begin from our own disk
                     logger.warning("%s: the broker does not know it any more; fed again", name)
                 except (redis.RedisError, OperationalError, WorkerError) as error:
-                    running.progress.phase = "waiting for the broker"
-                    logger.warning("%s: waiting for the broker (%s)", name, str(error).split("\n")[0])
+                    damaged = damaged or is_wrong_type(error) or isinstance(error, JobReplacedError)
+                    what = "its keys were damaged; fed again" if damaged else "waiting for the broker"
+                    running.progress.phase = what
+                    logger.warning("%s: %s (%s)", name, what, str(error).split("\n")[0])
                 except (AlreadyCollectingError, FolderBusyError) as error:
                     running.progress.phase = "waiting for another collector"
                     logger.warning("%s: %s", name, error)

@@ -45,6 +45,7 @@ from detector.exit_codes import ExitCode
 from worker.broker import blobs
 from worker.broker.clock import redis_now
 from worker.broker.whole import read_hash, read_scores
+from worker.broker.wrong_types import is_wrong_type
 from worker.errors import WorkerError
 from worker.ledger import scripts
 from worker.ledger.answers import Begin, JobStatus
@@ -185,7 +186,13 @@ class Ledger:
         keys = JobKeys.of(job)
         if not self.client.exists(keys.job):
             return False
-        self.client.hset(keys.job, "state", "cancelled")
+        try:
+            self.client.hset(keys.job, "state", "cancelled")
+        except redis.ResponseError as error:
+            if not is_wrong_type(error):
+                raise
+            self.client.unlink(keys.job)  # what was in there is gone: no such job
+            return False
         return True
 
     def unfeed(self, job: str, indices: Sequence[int]) -> int:

@@ -46,6 +46,10 @@ class OneAtATime:
 
     end: Callable[[], object]
     steps: int = 0
+    total: int = 1
+
+    def letters(self, begin: int, end: int) -> bytes:
+        return b"o"
 
     def step(self, block_ms: int) -> list[Line]:
         self.steps += 1
@@ -137,7 +141,7 @@ def test_a_total_that_somebody_wrote_holds_no_job(
                 ledger.finish(JOB, index, ok=True, record=b"{}")
             ledger.client.xtrim(JobKeys.of(JOB).results, maxlen=0, approximate=False)
 
-    nobody = SimpleNamespace(step=lambda block_ms: [])
+    nobody = SimpleNamespace(step=lambda block_ms: [], total=2, letters=lambda begin, end: b"oo", keep=lambda: None)
     lines = [ManifestLine(index, "a", "file:///a", 0) for index in range(2)]
     feeder = Feeder(app_for(settings), ledger, JOB, iter(lines))
     status = JobLoop(
