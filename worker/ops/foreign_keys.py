@@ -25,7 +25,7 @@ from worker.ledger.job_names import MOST_INDEX
 from worker.ledger.reconcile import LOCK_KEY as RECONCILE_LOCK
 from worker.messages import JOB_NAME, MAX_BLOB_BYTES
 from worker.ops.key_scan import key_names, size_of
-from worker.ops.neighbours import DEADLINES, is_answer, is_our_binding
+from worker.ops.neighbours import DEADLINES, is_our_binding, passes
 from worker.redis_keys import JOBS_KEY, JobKeys, blob_key
 
 logger = logging.getLogger(__name__)
@@ -91,10 +91,10 @@ def remove_foreign(client: redis.Redis) -> int:
 
 
 def unbound_keys(client: redis.Redis, ttl_s: int) -> Iterator[tuple[bytes, int]]:
-    """Keys of jobs and blobs, and answers to remote control, that live longer than they may -> seconds that they may.
+    """Keys of jobs and blobs, and lists of Celery's, that live longer than they may -> seconds that they may.
 
-    An hour where there is no such job: a crash between two steps left them, or somebody else; and of answers, for which
-    whoever asked waits seconds.
+    An hour where there is no such job: a crash between two steps left them, or somebody else; and of lists that nobody
+    reads so late.
 
     Args:
         client: connection to the broker.
@@ -106,7 +106,7 @@ def unbound_keys(client: redis.Redis, ttl_s: int) -> Iterator[tuple[bytes, int]]
             job, _, part = name.removeprefix(_JOB).removeprefix(_BLOB).partition(":")
             yield from _if_longer(client, key, ttl_s if not part or client.exists(JobKeys.of(job).job) else _LEASH_S)
     for key in key_names(client, "list"):
-        if is_answer(key.decode(errors="replace")):
+        if passes(key.decode(errors="replace")):
             with suppress(NoPermissionError):  # users of the version before may name it in another way
                 yield from _if_longer(client, key, _LEASH_S)
 

@@ -23,7 +23,11 @@ _STEP = "(?:\x06\x16[369])?"
 _BINDING = "_kombu.binding."
 _PERMANENT = "_kombu.binding_permanent."
 DEADLINES = "_kombu.binding_deadlines"
-_ANSWER = re.compile(rf"{_UUID}\.reply\.celery\.pidbox{_STEP}", re.DOTALL)
+# Answers to remote control, for which whoever asked waits 10 s; and names of queues that are fed by pub/sub in Redis
+# (broadcasts, events, remote control): a list of such a name is never read.
+_PASSING = re.compile(
+    rf"({_UUID}\.reply\.celery\.pidbox|(bcast|celeryev)\.{_UUID}|.+@.+\.celery\.pidbox){_STEP}", re.DOTALL
+)
 _QUEUE = re.compile(r"(bcast|celeryev)\..*|.*\.celery\.pidbox(\x06\x16[369])?", re.DOTALL)
 LOOK_S = 3.0
 """The longest that `doctor` looks."""
@@ -50,9 +54,9 @@ def is_our_binding(name: str) -> bool:
     return name.replace(_PERMANENT, _BINDING, 1) in SHARED
 
 
-def is_answer(name: str) -> bool:
-    """A list of answers to remote control: whoever asked waits 10 s for them."""
-    return _ANSWER.fullmatch(name) is not None
+def passes(name: str) -> bool:
+    """A list of a name that kombu gives and needs for seconds, or never: whosever it is, it may lapse in an hour."""
+    return _PASSING.fullmatch(name) is not None
 
 
 def is_celerys(name: str) -> bool:

@@ -113,6 +113,8 @@ def test_what_lies_under_celerys_names_is_said_and_goes_when_a_person_says_so(
     assert ledger.create("j", 1, {})
     clean_redis(ledger, settings)
     assert admin.exists(*lists) == 3
+    # Nobody reads them: should nobody say so, they lapse.
+    assert all(0 < admin.ttl(name) <= 3600 for name in lists)
     found = look(ledger.client)
     assert found.keys == 3 and found.bytes > 3 << 20 and not found.exchanges and found.example in lists
     [said] = [finding for finding in judge_broker(ask_broker(ledger), 0) if finding.check == "Celery's names"]
