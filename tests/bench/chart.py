@@ -9,6 +9,7 @@ from typing import Any
 
 OURS = ("#0b5fa5", "#2a9d8f", "#7b5ea7", "#003049", "#5aa9e6")
 OTHERS = ("#d1495b", "#e07a1f", "#b8860b", "#8c564b", "#7f7f7f")
+INT8 = " int8"
 MARKS = ("o", "s", "^", "D", "v", "P")
 
 
@@ -42,17 +43,25 @@ def frontier(points: Sequence[Point]) -> list[Point]:
     return best
 
 
+def network(model: str) -> str:
+    """A model's name without its precision."""
+    return model.removesuffix(INT8)
+
+
 def colours(points: Sequence[Point]) -> dict[str, str]:
-    """A colour a model: cool ones are ours, warm ones are others."""
+    """A colour a network: cool ones are ours, warm ones are others."""
     found: dict[str, str] = {}
     for ours, palette in ((True, OURS), (False, OTHERS)):
-        names = list(dict.fromkeys(point.model for point in points if point.ours is ours))
+        names = list(dict.fromkeys(network(point.model) for point in points if point.ours is ours))
         found |= {name: palette[number % len(palette)] for number, name in enumerate(names)}
     return found
 
 
 def draw_frontier(points: Sequence[Point], path: Path, subtitle: str) -> None:
-    """Milliseconds against hmean, a panel for each data set, a mark for each size; the frontier is dashed."""
+    """Milliseconds against hmean, a panel for each data set, a mark for each size; the frontier is dashed.
+
+    Others' networks in fp32 are hollow; ours, and what is called "int8", are filled.
+    """
     from matplotlib.lines import Line2D
     from matplotlib.ticker import FixedLocator, NullLocator
 
@@ -66,10 +75,14 @@ def draw_frontier(points: Sequence[Point], path: Path, subtitle: str) -> None:
         for model in dict.fromkeys(point.model for point in here):
             line = sorted((p for p in here if p.model == model), key=lambda p: p.limit_side)
             width = 2.0 if line[0].ours else 1.2
-            axis.plot([p.milliseconds for p in line], [p.hmean for p in line], color=colour[model], lw=width, zorder=2)
+            shade = colour[network(model)]
+            axis.plot([p.milliseconds for p in line], [p.hmean for p in line], color=shade, lw=width, zorder=2)
+            filled = {"color": shade, "mec": "white", "mew": 0.8}
+            look = filled if line[0].ours or model.endswith(INT8) else {"mfc": "white", "mec": shade, "mew": 1.6}
             for p in line:
-                mark = MARKS[sizes.index(p.limit_side) % len(MARKS)]
-                axis.plot(p.milliseconds, p.hmean, mark, color=colour[model], ms=8, mec="white", mew=0.8, zorder=3)
+                axis.plot(
+                    p.milliseconds, p.hmean, MARKS[sizes.index(p.limit_side) % len(MARKS)], ms=8, zorder=3, **look
+                )
         low, high = min(p.milliseconds for p in here), max(p.milliseconds for p in here)
         axis.set_xscale("log")
         axis.set_xlim(low / 1.25, high * 1.25)
@@ -80,9 +93,11 @@ def draw_frontier(points: Sequence[Point], path: Path, subtitle: str) -> None:
         axis.set(title=panel, xlabel="milliseconds a picture")
         axis.grid(alpha=0.25)
     axes[0].set_ylabel("hmean (IoU 0.5)")
-    handles: list[Any] = [
-        Line2D([], [], color=colour[name], lw=2.5, label=name) for name in dict.fromkeys(p.model for p in points)
-    ]
+    handles: list[Any] = [Line2D([], [], color=shade, lw=2.5, label=name) for name, shade in colour.items()]
+    if any(not p.ours and not p.model.endswith(INT8) for p in points):
+        handles.append(
+            Line2D([], [], mfc="white", mec="#555555", mew=1.6, marker="o", lw=0, ms=8, label="hollow: fp32")
+        )
     handles += [
         Line2D([], [], color="#555555", marker=MARKS[i % len(MARKS)], lw=0, ms=8, label=f"long side {size}")
         for i, size in enumerate(sizes)

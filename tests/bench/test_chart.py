@@ -17,6 +17,7 @@ POINTS = [
     Point("signs", "small", True, 640, 20.0, 0.70),
     Point("signs", "peer", False, 640, 60.0, 0.79),
     Point("signs", "other", False, 640, 20.0, 0.60),
+    Point("signs", "other int8", False, 640, 15.0, 0.59),
     Point("forms", "big", True, 960, 110.0, 0.90),
 ]
 
