@@ -58,3 +58,18 @@ def check_own(folder: Path, *, may_be_link: bool = False) -> None:
         raise OthersFolderError(f"{folder} is another user's folder: name one of your own, or a new one inside it")
     if not may_be_link and not stat.S_ISDIR(itself.st_mode):
         raise OthersFolderError(f"{folder} is a link, or no folder: remove it, or name another output folder")
+
+
+def refuse_links(folder: Path) -> None:
+    """Refuse a folder that is another's (`check_own`) or holds links, however deep: none of what we make there is one.
+
+    Unpacked from a stranger's archive they are one's own by their owner: through one a log was written to a ~/.profile.
+
+    Raises:
+        OthersFolderError: it does. One that is not there is fine.
+    """
+    check_own(folder)
+    for place, folders, files in os.walk(folder):
+        for path in (Path(place, name) for name in (*folders, *files)):
+            if path.is_symlink():
+                raise OthersFolderError(f"{path} is a link: remove it, or name another output folder")

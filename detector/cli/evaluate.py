@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from detector.atomic import atomic_write
 from detector.cli.options import RUNTIME_HELP, detector_options, say, thresholds_of
 from detector.errors import show
 from detector.exit_codes import ExitCode
@@ -124,7 +125,7 @@ def _draw_worst(scores: list[ImageScore], folder: Path) -> None:
         write_comparison(sample.image, score.boxes, regions, folder / picture)
         missed, false = counts.gt - counts.matched, counts.det - counts.matched
         lines.append((rank, show(sample.image), f"{counts.hmean:.4f}", counts.gt, missed, false, show(picture)))
-    with (folder / "worst.csv").open("w", newline="", encoding="utf-8") as file:
+    with atomic_write(folder / "worst.csv") as part, part.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(("rank", "image", "hmean", "gt", "missed", "false", "picture"))
         writer.writerows(lines)

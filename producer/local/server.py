@@ -17,7 +17,7 @@ from pathlib import Path
 import redis
 
 from producer.errors import ProducerError
-from producer.no_links import check_own
+from producer.no_links import check_own, refuse_links
 from worker.process import set_parent_death_signal
 
 START_TIMEOUT_S = 20
@@ -111,6 +111,7 @@ class EmbeddedServer:
         self._run_dir.mkdir(mode=0o700, exist_ok=True)
         check_own(self._run_dir)  # between a stop and this start its name, known by now, was anybody's to take
         self.data.mkdir(mode=0o700, parents=True, exist_ok=True)
+        refuse_links(self.data)  # the server writes its log, its process id and its data through them
         self._wait_for_predecessor()
         log = self.data / "server.log"
         command = [

@@ -118,7 +118,8 @@ def export_results(
             with atomic_write(target) as part, part.open("w", encoding="utf-8", newline="") as stream:
                 writer(source, stream)
             if format_name == "labelstudio":
-                target.with_name(target.stem + "-config.xml").write_text(LABEL_CONFIG, encoding="utf-8")
+                with atomic_write(target.with_name(target.stem + "-config.xml")) as part:
+                    part.write_text(LABEL_CONFIG, encoding="utf-8")
     return destination or target
 
 

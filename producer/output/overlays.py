@@ -15,7 +15,7 @@ from producer.errors import ProducerError
 from producer.job.manifest import ManifestIndex
 from producer.job.output_folder import OutputFolder
 from producer.job.results_file import iter_records
-from producer.no_links import check_own
+from producer.no_links import check_own, refuse_links
 from producer.output.naming import safe_name
 from worker.messages import ImageRecord
 
@@ -96,6 +96,7 @@ def write_overlays(
     if not can_draw():
         raise CannotDrawError("no overlays: this machine lacks OpenCV; pip install 'ocrfleet[worker]' and run again")
     check_own(out, may_be_link=True)
+    refuse_links(out / "overlays")
     count = OverlayCount()
     roots = OutputFolder(out).picture_roots()
     with ManifestIndex(out / "manifest.jsonl") as manifest, OverlayProcess(roots=roots) as process:
@@ -138,6 +139,7 @@ class PageImages:
         """
         if not can_draw():
             raise CannotDrawError("no page images: this machine lacks OpenCV; pip install 'ocrfleet[worker]'")
+        refuse_links(self.folder)
         problems, taken = [], set[PurePosixPath]()
         with OverlayProcess(roots=self._roots) as process:
             for record in records:

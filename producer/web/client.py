@@ -14,6 +14,7 @@ from urllib.parse import quote, urlsplit
 
 import msgspec
 
+from detector.atomic import atomic_write
 from detector.errors import read_json
 from detector.record import ImageRecord
 from producer.errors import ProducerError
@@ -197,7 +198,7 @@ class Job:
     def download(self, format_name: str, to: str | Path) -> Path:
         """Its results in a format, as a file (icdar and pagexml: a zip)."""
         target = Path(to)
-        with target.open("wb") as stream:
+        with atomic_write(target) as part, part.open("wb") as stream:
             for block in self._client.stream(f"/jobs/{self.name}/results?format={format_name}"):
                 stream.write(block)
         return target

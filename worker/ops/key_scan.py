@@ -8,6 +8,7 @@ import redis
 from redis.exceptions import NoPermissionError
 
 MOST_NAME = 4096
+_MAY_NOT = ("user executing the script can't", "ACL failure in script")  # Redis', and Valkey's
 
 # ARGV: cursor, type ('': any), longest name.  Returns the next cursor and names. Not SCAN itself: a few names of 4 MB
 # make a reply that no connection here takes. Of longer ones those that begin as ours do are removed at once.
@@ -36,7 +37,7 @@ def key_names(client: redis.Redis, kind: str = "") -> Iterator[bytes]:
         try:
             cursor, names = script(args=[cursor, kind, MOST_NAME])
         except redis.ResponseError as error:
-            if "user executing the script can't" in str(error):
+            if any(phrase in str(error) for phrase in _MAY_NOT):
                 raise NoPermissionError("this user may not list keys (SCAN)") from None
             raise
         yield from names

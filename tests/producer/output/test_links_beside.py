@@ -1,0 +1,67 @@
+"""Links that lie in a folder of ours, from a stranger's archive or hand: nothing that a command leaves goes through."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from producer.local.server import EmbeddedServer
+from producer.no_links import OthersFolderError, refuse_links
+from producer.output.formats import export_results
+from producer.output.overlays import write_overlays
+from tests.producer.output.test_changed_links import job
+
+
+def precious(tmp_path: Path) -> Path:
+    file = tmp_path / "home" / ".bashrc"
+    file.parent.mkdir(exist_ok=True)
+    file.write_text("mine")
+    return file
+
+
+@pytest.mark.parametrize("format_name", ["coco", "labelstudio", "csv", "icdar", "pagexml", "crops", "pdf"])
+def test_no_export_writes_through_one(format_name: str, tmp_path: Path) -> None:
+    """At every name that it leaves, which a first export tells."""
+    out, file = job(tmp_path), precious(tmp_path)
+    before = set(out.rglob("*"))
+    export_results(out, format_name)
+    left = [path for path in out.rglob("*") if path not in before and path.is_file()]
+    assert left or format_name in ("crops", "pdf")  # of a picture outside the sources there is none
+    for path in left:
+        path.unlink()
+        path.symlink_to(file)
+    export_results(out, format_name)
+    assert file.read_text() == "mine" and not any(path.is_symlink() for path in left)
+
+
+@pytest.mark.parametrize("name", ["server.log", "server.pid", "appendonlydir"])
+def test_no_private_server_writes_through_one(name: str, tmp_path: Path) -> None:
+    file, data = precious(tmp_path), tmp_path / "server"
+    data.mkdir()
+    (data / name).symlink_to(file)
+    server = EmbeddedServer(data)
+    try:
+        with pytest.raises(OthersFolderError, match=f"{name} is a link: remove it"):
+            server.start()
+    finally:
+        server.stop()
+    assert file.read_text() == "mine"
+
+
+def test_no_overlay_is_written_through_one(tmp_path: Path) -> None:
+    out, pictures = job(tmp_path), tmp_path / "Pictures"
+    pictures.mkdir()
+    (out / "overlays").symlink_to(pictures)
+    with pytest.raises(OthersFolderError, match="overlays is a link"):
+        write_overlays(out)
+    (out / "overlays").unlink()
+    (out / "overlays").mkdir()
+    (out / "overlays" / "a").symlink_to(pictures)
+    with pytest.raises(OthersFolderError, match="a is a link"):
+        write_overlays(out)
+    assert list(pictures.iterdir()) == []
+
+
+def test_a_folder_that_is_not_there_has_none(tmp_path: Path) -> None:
+    refuse_links(tmp_path / "new")
