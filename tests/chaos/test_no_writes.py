@@ -68,8 +68,9 @@ def test_worker_and_collector_outlive_it(
 ) -> None:
     """A collector waits for a failover, and empties a full memory; a full disk is somebody's to see to."""
     write_images(tmp_path / "in", COUNT)
-    log = tmp_path / "worker.log"
-    worker = WorkerProcess(environment, log)
+    log, hurry = tmp_path / "worker.log", tmp_path / "hurry"
+    # .7 s a page: on a busy machine all were done before the test had looked.
+    worker = WorkerProcess({**environment, "OCRFLEET_FAULTS_HURRY": str(hurry)}, log, "-I", "tests.faults.slow")
     collector, collected = None, tmp_path / "out" / "results.jsonl"
 
     def job() -> JobStatus:
@@ -93,6 +94,7 @@ def test_worker_and_collector_outlive_it(
         before = job().done
         time.sleep(1)
         assert before == job().done < COUNT, "the test is to stop it in the middle"
+        hurry.touch()
         refusing(False)
         wait_until(lambda: job().finished, seconds=60, what="the rest")
         assert (job().ok, job().failed) == (COUNT, 0)
