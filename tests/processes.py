@@ -7,10 +7,12 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import psutil
+import redis
 
 
 def wait_until(condition: Callable[[], object], *, seconds: float, what: str) -> None:
@@ -24,6 +26,27 @@ def wait_until(condition: Callable[[], object], *, seconds: float, what: str) ->
         if time.monotonic() > deadline:
             raise AssertionError(f"waited {seconds:g} s for {what}")
         time.sleep(0.02)
+
+
+@contextmanager
+def running_redis(command: Sequence[str | Path], log: Path, client: Callable[[], redis.Redis]) -> Iterator[None]:
+    """A server of Redis or Valkey inside the block, which begins when it answers; what it says is in ``log``."""
+    with log.open("wb") as stream:
+        process = subprocess.Popen(command, stdout=stream, stderr=stream)
+
+    def answers() -> bool:
+        assert process.poll() is None, log.read_text()
+        try:
+            return bool(client().ping())
+        except redis.ConnectionError:
+            return False
+
+    try:
+        wait_until(answers, seconds=10, what="the server")
+        yield
+    finally:
+        process.terminate()
+        process.wait()
 
 
 class WorkerProcess:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,7 +9,7 @@ from pathlib import Path
 import redis
 
 from producer.local.server import server_binary
-from tests.processes import wait_until
+from tests.processes import running_redis
 from tests.tools import tool
 
 USERS = Path(__file__).parents[1] / "deploy" / "redis" / "users.acl"
@@ -62,20 +61,7 @@ def server_with_users(folder: Path, rules: str | None = None, *, valkey: bool = 
         rules = rules.replace(f">{role.upper()}_PASSWORD", f">of-the-{role}")
     (folder / "users.acl").write_text(rules.rstrip("\n") + "\nuser admin on >of-the-admin ~* &* +@all\n")
     where = ("--port", "0", "--unixsocket", folder / "s", "--dir", folder, "--save", "")
-    with (folder / "redis.log").open("wb") as log:
-        process = subprocess.Popen([binary, *where, "--aclfile", folder / "users.acl", *LIMITS], stdout=log, stderr=log)
     server = ServerWithUsers(folder / "s")
-
-    def answers() -> bool:
-        assert process.poll() is None, (folder / "redis.log").read_text()
-        try:
-            return bool(server.client("admin").ping())
-        except redis.ConnectionError:
-            return False
-
-    try:
-        wait_until(answers, seconds=10, what="the server")
+    command = [binary, *where, "--aclfile", folder / "users.acl", *LIMITS]
+    with running_redis(command, folder / "redis.log", lambda: server.client("admin")):
         yield server
-    finally:
-        process.terminate()
-        process.wait()

@@ -17,7 +17,7 @@ import redis
 
 from tests.pictures import write_images
 from tests.ports import free_port
-from tests.processes import WorkerProcess, command, wait_until
+from tests.processes import WorkerProcess, command, running_redis, wait_until
 from tests.tools import tool
 from worker.broker import queue
 from worker.ledger import Ledger
@@ -36,22 +36,10 @@ def redis_url(tmp_path: Path) -> Iterator[str]:
     port = free_port()
     settings = {"port": port, "bind": "127.0.0.1", "requirepass": PASSWORD, "maxmemory-policy": "noeviction"}
     arguments = [text for name, value in settings.items() for text in (f"--{name}", str(value))]
-    with (tmp_path / "redis.log").open("wb") as log:
-        server = subprocess.Popen([binary, *arguments, "--save", "", "--dir", tmp_path], stdout=log, stderr=log)
+    arguments += ["--save", "", "--dir", str(tmp_path)]
     url = f"redis://:{PASSWORD}@127.0.0.1:{port}/0"
-
-    def answers() -> bool:
-        try:
-            return bool(redis.Redis.from_url(url).ping())
-        except redis.ConnectionError:
-            return False
-
-    try:
-        wait_until(answers, seconds=10, what="redis-server")
+    with running_redis([binary, *arguments], tmp_path / "redis.log", lambda: redis.Redis.from_url(url)):
         yield url
-    finally:
-        server.terminate()
-        server.wait()
 
 
 @pytest.fixture

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime
 import ipaddress
-import subprocess
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,7 +16,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from tests.ports import free_port
-from tests.processes import wait_until
+from tests.processes import running_redis
 from tests.tools import tool
 
 CONFIGURATION = Path(__file__).parents[2] / "deploy" / "redis" / "redis.conf"
@@ -113,23 +112,9 @@ def secure_server(folder: Path) -> Iterator[SecureServer]:
         text = text.replace(f"/etc/redis/tls/{file.name}", str(file))
     configuration = folder / "redis.conf"
     configuration.write_text(f"{text}\nbind 127.0.0.1\ndir {folder}\n")
-    with (folder / "redis.log").open("wb") as log:
-        process = subprocess.Popen([binary, configuration], stdout=log, stderr=log)
     server = SecureServer(port, ca)
-
-    def answers() -> bool:
-        try:
-            return bool(administrator(server).ping())
-        except redis.ConnectionError:
-            return False
-
-    try:
-        wait_until(lambda: process.poll() is not None or answers(), seconds=10, what="redis-server")
-        assert process.poll() is None, (folder / "redis.log").read_text()
+    with running_redis([binary, configuration], folder / "redis.log", lambda: administrator(server)):
         yield server
-    finally:
-        process.terminate()
-        process.wait()
 
 
 def administrator(server: SecureServer) -> redis.Redis:

@@ -29,7 +29,6 @@ from worker.redis_keys import DEAD_KEY, JOBS_KEY, REPORTS_KEY, JobKeys, number_i
 from worker.settings import Settings
 from worker.storage.spool import SPOOL_PREFIX, is_our_spool
 
-LOCK_KEY = CLEANUP_LOCK
 # Long enough that the same broadcast does not run the pass twice, short enough that tomorrow's does.
 LOCK_S = 60
 
@@ -175,7 +174,7 @@ def clean_redis(ledger: Ledger, settings: Settings, *, dry_run: bool = False, sw
 def clean_redis_once(ledger: Ledger, settings: Settings) -> dict[str, int]:
     """:func:`clean_redis` on one worker of the fleet; the others get an empty report."""
     with suppress(OutOfMemoryError):  # a full broker needs the pass most; several at once do no harm
-        if not locks.take(ledger.client, LOCK_KEY, socket.gethostname(), LOCK_S):
+        if not locks.take(ledger.client, CLEANUP_LOCK, socket.gethostname(), LOCK_S):
             return {}
     return clean_redis(ledger, settings, sweep=False)
 

@@ -14,6 +14,7 @@ from worker.broker import connect, locks, queue
 from worker.broker.wrong_types import SHARED, drop_wrong_types
 from worker.ledger import Ledger, reconcile
 from worker.ops import cleanup
+from worker.ops.foreign_keys import CLEANUP_LOCK
 from worker.redis_keys import JOBS_KEY, JobKeys
 from worker.settings import Settings
 
@@ -118,12 +119,12 @@ def test_a_lock_without_an_end_lapses(
 ) -> None:
     """Before: one SET of the lock kept the fleet from looking for stranded pages, for good."""
     ledger = Ledger(as_user["worker"], ttl_s=60)
-    for key in (reconcile.LOCK_KEY, cleanup.LOCK_KEY):
+    for key in (reconcile.LOCK_KEY, CLEANUP_LOCK):
         client.sadd(key, "x") if of_another_type else client.set(key, "1", **held)
     assert not reconcile.take_turn(ledger)
     assert 0 < client.ttl(reconcile.LOCK_KEY) <= reconcile.LOCK_S + 1
-    assert not locks.take(as_user["worker"], cleanup.LOCK_KEY, "me", cleanup.LOCK_S)
-    assert 0 < client.ttl(cleanup.LOCK_KEY) <= cleanup.LOCK_S + 1
+    assert not locks.take(as_user["worker"], CLEANUP_LOCK, "me", cleanup.LOCK_S)
+    assert 0 < client.ttl(CLEANUP_LOCK) <= cleanup.LOCK_S + 1
 
 
 def test_a_lock_is_for_one(client: redis.Redis) -> None:
