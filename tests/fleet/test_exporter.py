@@ -7,6 +7,7 @@ import socket
 import urllib.request
 from pathlib import Path
 
+import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.pictures import write_images
@@ -52,6 +53,7 @@ def test_unreadable_failed_record_still_finishes(ledger: Ledger) -> None:
         assert ledger.finish(f"j{index}", 0, ok=False, record=record)
 
 
+@pytest.mark.slow
 def test_broker_away() -> None:
     import redis
 

@@ -144,6 +144,7 @@ def test_many_jobs_with_huge_zips(tmp_path: Path) -> None:
     assert not processes()
 
 
+@pytest.mark.slow
 def test_a_slow_archive_keeps_nobody_waiting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Before: the thread that fed pages unpacked 512 GB, in its turn of all jobs."""
     monkeypatch.setattr(member_fetcher, "MEMBER_S", 0.5)

@@ -23,6 +23,7 @@ def test_more_images_say_more() -> None:
     assert hmean_interval(images(30, 0.7, 0)) == few
 
 
+@pytest.mark.slow
 def test_the_interval_holds_the_truth_19_times_in_20() -> None:
     everything = images(100_000, 0.7, 1)
     truth = everything[:, 0].sum() / everything[:, 1].sum()

@@ -112,6 +112,7 @@ class Values(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return call(*positional, **named or {})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("bce", "waits"), [(sampled_bce, False), (balanced_bce, True)])
 def test_the_sampled_loss_waits_for_no_value(bce: Callable[..., Tensor], waits: bool) -> None:
     """Before: it took one number from the sample by an index that is a tensor, and waited for it in each step."""

@@ -194,6 +194,7 @@ def test_wear_changes_but_keeps_the_page() -> None:
     assert all(one.shape == page.shape and one.dtype == np.uint8 and (one != page).any() for one in worn)
 
 
+@pytest.mark.slow
 def test_lines_have_many_shapes() -> None:
     inks = [make_line(np.random.default_rng(seed), 32) for seed in range(60)]
     shapes = [ink.shape[1] / ink.shape[0] for ink in inks if ink is not None]

@@ -120,6 +120,7 @@ def test_encrypted_pdfs_are_counted_without_pdfium_too(tmp_path: Path) -> None:
     assert count_file(tmp_path / "a.pdf").pages == 5  # pypdf[crypto]
 
 
+@pytest.mark.slow
 def test_what_no_worker_sees_whole_is_counted_or_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """With `--transfer redis` pages of large PDFs travel alone, so nobody puts pypdf's count right."""
     monkeypatch.setattr("producer.sources.page_count.MAX_BLOB_BYTES", 0)

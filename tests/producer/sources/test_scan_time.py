@@ -49,6 +49,7 @@ def small_zip(folder: Path) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_fifty_archives_have_the_time_of_a_job(short: None, fifty: Path, tmp_path: Path) -> None:
     """Before: a minute without progress each, fifty minutes."""
     began = time.monotonic()
@@ -74,6 +75,7 @@ def test_files_beside_archives_share_it(tmp_path: Path, monkeypatch: pytest.Monk
     assert all("its worker counts them" in line for line in warned)
 
 
+@pytest.mark.slow
 def test_a_small_zip_waits_for_one_short_turn(
     short: None, fifty: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -55,6 +55,7 @@ def test_no_more_jobs_than_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     jobs.check_places()
 
 
+@pytest.mark.slow
 def test_a_form_of_many_small_files_lets_others_be_answered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Before: each was synced to the disk as it came, 500 in one piece of a request, and nobody was answered."""
     part = b'--b\r\nContent-Disposition: form-data; name="f"; filename="a.jpg"\r\n\r\n' + PICTURE + b"\r\n"
