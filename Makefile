@@ -23,7 +23,7 @@ export PYTHONDONTWRITEBYTECODE =
 # three others took 15 s of CPU, and takes 8 s.
 quick test serial: export OMP_WAIT_POLICY = PASSIVE
 
-# A file's tests stay in one process, which makes its fixtures once. JOBS=0 runs all tests in one. `make test` has two
+# A file's tests stay in one process, which makes its fixtures once. JOBS=0 runs all tests in one. `make test` has three
 # processes more than cores: there are always tests that wait for a worker to start or for a clock.
 JOBS ?= $(shell nproc)
 PARALLEL = --dist=loadfile --no-loadscope-reorder --numprocesses
@@ -43,7 +43,7 @@ quick: $(VENV)/.test-ready lint ## lint, types, and the tests without server, tr
 
 test: $(VENV)/.test-ready style ## everything CI runs; what measures rates comes last, and leaves a core to mypy
 	rm -f .coverage .coverage.*
-	$(BIN)/python -m pytest -q -m "not serial" $(PARALLEL)=$$(($(JOBS) ? $(JOBS) + 2 : 0)) --durations=15 $(COV) $(COV:--cov=--cov-report=)
+	$(BIN)/python -m pytest -q -m "not serial" $(PARALLEL)=$$(($(JOBS) ? $(JOBS) + 3 : 0)) --durations=15 $(COV) $(COV:--cov=--cov-report=)
 	$(MAKE) --no-print-directory --jobs=2 types serial
 
 serial: $(VENV)/.test-ready
@@ -55,8 +55,9 @@ style: $(VENV)/.test-ready
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
+# `nice`: beside it `make test` measures rates.
 types: $(VENV)/.test-ready
-	$(BIN)/mypy
+	nice $(BIN)/mypy
 
 bandit: $(VENV)/.test-ready ## unsafe Python, in seconds; what is passed over and why: pyproject.toml
 	$(PIP) bandit==1.9.4
