@@ -60,7 +60,7 @@ def server_with_users(folder: Path, rules: str | None = None, *, valkey: bool = 
     for role in ROLES:
         rules = rules.replace(f">{role.upper()}_PASSWORD", f">of-the-{role}")
     (folder / "users.acl").write_text(rules.rstrip("\n") + "\nuser admin on >of-the-admin ~* &* +@all\n")
-    where = ("--port", "0", "--unixsocket", folder / "s", "--dir", folder, "--save", "")
+    where = ("--port", "0", "--unixsocket", folder / "s", "--dir", folder, "--save", "", "--appendonly", "yes")
     server = ServerWithUsers(folder / "s")
     command = [binary, *where, "--aclfile", folder / "users.acl", *LIMITS]
     with running_redis(command, folder / "redis.log", lambda: server.client("admin")):

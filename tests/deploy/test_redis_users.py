@@ -14,10 +14,13 @@ from typing import Any
 import pytest
 import redis
 import yaml
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from producer.job.collect import Collector
 from tests.processes import wait_until
 from tests.producer.records import ok
+from tests.redis_users import server_with_users
 from tests.tools import tool
 from worker.app import IMAGE_QUEUE, app_for
 from worker.broker import queue
@@ -188,3 +191,35 @@ def test_users_of_the_version_before_go_on_as_they_did(start: Start, tmp_path: P
         channel_module._turns.end("tag")
         assert channel_module._turns.should_wait(message) and channel._whose_turn(IMAGE_QUEUE, message) == message
         assert not channel_module._turns.should_wait(message)
+
+
+@pytest.mark.parametrize("valkey", [False, True])
+def test_a_restart_forgets_nothing(tmp_path: Path, valkey: bool) -> None:
+    """Before: Redis 7 read its append-only file as the default user, who is off, and passed over what scripts wrote.
+
+    A finished job was no job after a restart, and `collect` of it gave 0 records, with exit code 0.
+    """
+    with server_with_users(tmp_path, valkey=valkey) as server:
+        producer, worker = (Ledger(server.client(role), ttl_s=3600) for role in ("producer", "worker"))
+        assert producer.create("night", 3, {}, epoch="e")
+        tasks = [ImageTask(job="night", index=at, image="a", uri="file:///a", epoch="e") for at in range(3)]
+        assert producer.feed(tasks) == [0, 1, 2]
+        for at in range(2):
+            assert worker.begin("night", at, redelivered=False, epoch="e").verdict == "run"
+            assert worker.finish("night", at, ok=True, record=encode(ok(at)), epoch="e")
+        everything = contents(server.client("admin"))
+        for name, password in (("default", ""), ("default", "default"), (None, None)):
+            once = Retry(NoBackoff(), 0)
+            stranger = redis.Redis(unix_socket_path=str(server.socket), username=name, password=password, retry=once)
+            with pytest.raises(redis.AuthenticationError):
+                stranger.ping()
+
+    with server_with_users(tmp_path, valkey=valkey) as server:
+        status = Ledger(server.client("hub"), ttl_s=3600).status("night")
+        assert status is not None and (status.total, status.ok) == (3, 2)
+        assert contents(server.client("admin")) == everything
+
+
+def contents(client: redis.Redis) -> dict[bytes, bytes]:
+    """All keys, as Redis would dump them."""
+    return {key: client.dump(key) for key in client.scan_iter()}
