@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
@@ -100,8 +101,11 @@ def first_line(error: BaseException, longest: int = 300) -> str:
     return next((line for line in lines if line), type(error).__name__)[:longest]
 
 
-# As Python, OpenCV (whose code for it is -4), ONNX Runtime, libvips and C++ call it.
-_OUT_OF_MEMORY = ("bad alloc", "bad_alloc", "insufficient memory", "out of memory", "failed to allocate memory", "(-4:")
+# As Python, OpenCV (whose code for it is -4), ONNX Runtime, libvips, torch and C++ call it.
+_OUT_OF_MEMORY = (
+    *("bad alloc", "bad_alloc", "insufficient memory", "out of memory", "failed to allocate memory", "(-4:"),
+    "can't allocate memory",
+)
 
 
 def is_out_of_memory(error: BaseException) -> bool:
@@ -124,3 +128,21 @@ def read_json(text: str | bytes) -> Any:
         return json.loads(text)
     except RecursionError:
         raise ValueError("nested too deeply") from None
+
+
+def read_text(path: Path, most: int) -> str:
+    """The text of a small file: of a card, of a picture's ground truth.
+
+    Args:
+        path: a UTF-8 file, perhaps of a stranger: 6 GB of zeros are 6 KB in an archive.
+        most: bytes that it may have.
+
+    Raises:
+        OSError: it cannot be read, or is larger.
+        UnicodeDecodeError: it is not UTF-8.
+    """
+    with path.open("rb") as file:
+        content = file.read(most + 1)
+    if len(content) > most:
+        raise OSError(errno.EFBIG, f"larger than {most >> 20} MB", str(path))
+    return content.decode("utf-8")

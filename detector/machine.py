@@ -47,13 +47,25 @@ def _affinity() -> int:
         return os.cpu_count() or 1
 
 
-def _ram_mb(proc: Path) -> int:
+def swap_mb(proc: Path = Path("/proc")) -> int:
+    """Swap of the machine, MiB; 0 where that is not to be known."""
+    return _meminfo_mb(proc, "SwapTotal:") or 0
+
+
+def _meminfo_mb(proc: Path, field: str) -> int | None:
     try:
         for line in (proc / "meminfo").read_text().splitlines():
-            if line.startswith("MemTotal:"):
+            if line.startswith(field):
                 return int(line.split()[1]) // 1024
     except (OSError, ValueError, IndexError):
         pass
+    return None
+
+
+def _ram_mb(proc: Path) -> int:
+    known = _meminfo_mb(proc, "MemTotal:")
+    if known is not None:
+        return known
     try:
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // _MB
     except (ValueError, OSError):

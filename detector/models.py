@@ -8,13 +8,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from detector.errors import ModelError, read_json
+from detector.errors import ModelError, read_json, read_text
 from detector.public.models import fetched_folder, how_to_fetch
 from detector.thresholds import Thresholds
 
 WEIGHTS_FOLDER = Path(__file__).parent / "weights"
 MODELS_VARIABLE = "OCRFLEET_MODELS"
 DEFAULT_MODEL = "dbnet-resnet18"
+MOST_CARD_BYTES = 2**20
 AUTO_MODEL = "auto"
 BEST_PUBLIC_MODEL = "ppocr-v6-small"
 """Better than ours on 200 photos never used in development (hmean .867 against .781 at 640), level on receipts and
@@ -237,7 +238,7 @@ def read_card(path: Path) -> dict[str, Any]:
         ModelError: it cannot be read, or is no JSON object.
     """
     try:
-        card = read_json(path.read_text(encoding="utf-8"))
+        card = read_json(read_text(path, MOST_CARD_BYTES))
     except (OSError, ValueError) as error:
         raise ModelError(f"{path}: the model card is not readable JSON ({error})") from error
     if not isinstance(card, dict):

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import click
 
 from detector.cli.program import Explained, Program
-from detector.errors import show
+from detector.errors import is_out_of_memory, show
 from detector.exit_codes import ExitCode
+from detector.machine import read_machine, swap_mb
+from detector.memory import limit_memory
 
 COMMANDS = {
     "detect": ("detector.cli.detect:detect", "Find text in images: one JSON line per image or page."),
@@ -32,7 +35,7 @@ def explain(error: Exception) -> Explained | None:
     """The line and the exit code for what libraries and the system raise; None for a bug."""
     if isinstance(error, ModuleNotFoundError):
         return _missing(error)
-    if isinstance(error, MemoryError):
+    if is_out_of_memory(error):
         return "not enough memory; give smaller sizes (--help names them) or a machine with more", ExitCode.FAILED
     if isinstance(error, OSError):
         where = show(error.filename) if error.filename else "system"
@@ -64,4 +67,16 @@ def cli() -> None:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """The program: runs a command and ends the process with its exit code."""
+    if arguments is None:  # a process of its own
+        _limit_to_machine()
     cli.main(arguments, prog_name="ocr-detector")
+
+
+def _limit_to_machine() -> None:
+    """No model, checkpoint or data of a stranger takes more than there is: it is one line, not the machine's last.
+
+    6 MB of a checkpoint unpack to 6 GB, 300 bytes of ONNX ask for 16. Swap counts: whoever trains with it still may.
+    With a graphics card there is none of this: its driver maps far more than it uses.
+    """
+    if not Path("/dev/nvidiactl").exists():
+        limit_memory(read_machine().memory_mb + swap_mb() << 20)

@@ -15,10 +15,12 @@ import math
 from dataclasses import dataclass
 from pathlib import Path
 
-from detector.errors import DetectorError
+from detector.errors import DetectorError, read_text
 from detector.exit_codes import ExitCode
 
 IGNORE_LABEL = "###"
+MOST_TEXT_BYTES = 64 * 2**20
+"""Of a list of images (a million names), or of one picture's ground truth."""
 SPLITS = ("train", "val", "test")
 
 
@@ -103,7 +105,7 @@ def parse_annotations(text: str, name: str) -> tuple[list[Region], list[str]]:
 
 def _read_text(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8")
+        return read_text(path, MOST_TEXT_BYTES)
     except UnicodeDecodeError:
         raise AnnotationError(f"{path}: not UTF-8 text; convert it, for example with iconv") from None
     except OSError as error:

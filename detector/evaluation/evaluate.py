@@ -46,6 +46,10 @@ class ImageScore:
     seconds: float = 0.0
 
 
+MOST_LINE_CHARACTERS = 16 * 2**20
+"""Of a record: ours have 4 MiB at most."""
+
+
 @dataclass(frozen=True, slots=True)
 class Summary:
     """A whole data set's result.
@@ -233,7 +237,8 @@ def read_results(path: Path) -> Callable[[Path], Quads]:
     by_name: dict[str, list[tuple[tuple[str, ...], Quads]]] = {}
     try:
         with path.open(encoding="utf-8") as lines:
-            for number, line in enumerate(lines, start=1):
+            whole = iter(lambda: lines.readline(MOST_LINE_CHARACTERS), "")
+            for number, line in enumerate(whole, start=1):
                 if not line.strip():
                     continue
                 try:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from detector.atomic import atomic_write
-from detector.errors import ModelError
+from detector.errors import ModelError, is_out_of_memory
 from detector.images.sizes import STRIDE
 from detector.network.dbnet import DBNet
 
@@ -135,6 +135,8 @@ def load_plain(path: Path) -> Any:
     except OSError:
         raise
     except Exception as error:  # what is no checkpoint fails anywhere in the reader: IndexError, KeyError, ...
+        if is_out_of_memory(error):
+            raise MemoryError(str(error)) from None
         plain = not isinstance(error, UnpicklingError)
         reason = "damaged or of another format" if plain else "it holds more than plain weights, or is none"
         raise ModelError(f"{path}: cannot be loaded as weights: {reason}") from None
