@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from celery import Celery
 
 from producer.errors import JobInterruptedError, NoSuchJobError, OtherJobError
 from producer.fleet_request import remembered
+from producer.folder_tree import remove_tree
 from producer.growing.missed_elsewhere import close_gaps, take_over
 from producer.growing.new_pages import look_for_new
 from producer.handover.list_copy import copying, drop_if_complete
@@ -340,5 +340,5 @@ def forget_job(ledger: Ledger, job: str) -> int:
     keys = ledger.forget(job)
     drop_job(ledger.client, job)
     drop_in_hand(ledger.client, job)
-    shutil.rmtree(state_folder(job).root, ignore_errors=True)
+    remove_tree(state_folder(job).root)
     return keys

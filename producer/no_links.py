@@ -8,6 +8,7 @@ import tempfile
 from pathlib import Path
 
 from producer.errors import ProducerError
+from producer.folder_tree import entries_below
 
 
 class OthersFolderError(ProducerError):
@@ -69,7 +70,6 @@ def refuse_links(folder: Path) -> None:
         OthersFolderError: it does. One that is not there is fine.
     """
     check_own(folder)
-    for place, folders, files in os.walk(folder):
-        for path in (Path(place, name) for name in (*folders, *files)):
-            if path.is_symlink():
-                raise OthersFolderError(f"{path} is a link: remove it, or name another output folder")
+    for entry in entries_below(folder):
+        if entry.is_symlink():
+            raise OthersFolderError(f"{entry.path} is a link: remove it, or name another output folder")

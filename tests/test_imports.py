@@ -162,7 +162,7 @@ LAYERS = (
     ("worker.lease", "worker.ops", "worker.detection", "worker.admission"),
     ("worker.celery_ext",),
     ("worker.tasks", "worker.cli", "worker.celery_main"),
-    ("producer.errors", "producer.bounds"),
+    ("producer.errors", "producer.bounds", "producer.folder_tree"),
     ("producer.no_links",),
     ("producer.sources",),
     ("producer.detector_process",),

@@ -5,7 +5,6 @@ from __future__ import annotations
 import fcntl
 import filecmp
 import os
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -16,6 +15,7 @@ import msgspec
 from detector.atomic import atomic_write
 from detector.record import UNREADABLE
 from producer.errors import ProducerError
+from producer.folder_tree import remove_tree
 from producer.no_links import OthersFolderError, check_own, no_links
 from producer.sources.remote import is_remote
 from producer.sources.scan import STDIN, SourceMissingError, resolve
@@ -211,7 +211,7 @@ class OutputFolder:
     def forget_server(self) -> None:
         """Remove the private server's data: its job is done and collected."""
         check_own(self.private)
-        shutil.rmtree(self.server_data, ignore_errors=True)
+        remove_tree(self.server_data)
 
     @contextmanager
     def locked(self) -> Iterator[None]:

@@ -16,7 +16,6 @@ from __future__ import annotations
 import csv
 import json
 import os
-import shutil
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -27,6 +26,7 @@ from msgspec import structs
 
 from detector.atomic import atomic_write
 from producer.errors import ProducerError
+from producer.folder_tree import remove_tree
 from producer.job.manifest import ManifestIndex
 from producer.job.output_folder import OutputFolder
 from producer.job.results_file import iter_records
@@ -197,11 +197,11 @@ def _new_folder(target: Path, *, replace: bool) -> Iterator[Path]:
     if target.exists() and not replace and (not target.is_dir() or any(target.iterdir())):
         raise FileExistsError(17, "is there already and not empty; choose another folder", str(target))
     part = target.with_name(target.name + ".part")
-    shutil.rmtree(part, ignore_errors=True)
+    remove_tree(part)
     part.mkdir(parents=True)
     yield part
     if target.exists():
-        shutil.rmtree(target)
+        remove_tree(target)
     part.replace(target)
 
 

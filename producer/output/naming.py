@@ -2,13 +2,20 @@
 
 import hashlib
 import re
+from collections.abc import Sequence
+from itertools import accumulate
 from pathlib import Path, PurePosixPath
 
 from detector.errors import printable
+from detector.images.suffixes import IMAGE_SUFFIXES
 from worker.messages import ImageRecord
 
 PAGE_OF_PDF = ".pdf"
 NAME_BYTES = 180  # below the 255 of every common file system, with room for endings
+MOST_FOLDERS, FOLDERS_BYTES = 32, 1024
+"""Folders in each other, and their names together: a path may have 4,096 bytes, and a zip 1,800 folders in one name."""
+FILE_ENDINGS = IMAGE_SUFFIXES | {".txt", ".xml", ".hocr", ".pdf", ".html", ".csv", ".json"}
+"""Of the files that are made: a folder of such a name would be in a file's way, `a.jpg/b.jpg` in that of `a.jpg`."""
 _UNSAFE = re.compile(r'[\x00-\x1f\x7f-\x9f\u2028\u2029\\:*?"<>|]')
 
 
@@ -30,7 +37,16 @@ def safe_name(image: str, page: int, *, paged: bool, suffix: bool = False) -> Pu
     parts = [_shorten(_UNSAFE.sub("_", part)) for part in image.split("/") if part not in ("", ".", "..")] or ["_"]
     stem, ending = _split(parts.pop())
     name = stem + (ending if suffix else "") + (f"_p{page + 1:04d}" if paged else "")
-    return PurePosixPath(*parts, name)
+    return PurePosixPath(*_folders(parts), name)
+
+
+def _folders(parts: Sequence[str]) -> list[str]:
+    parts = [
+        f"{part}~{_digest(part)}" if PurePosixPath(part).suffix.lower() in FILE_ENDINGS else part for part in parts
+    ]
+    together = accumulate(len(part.encode()) + 1 for part in parts)
+    kept = sum(taken <= FOLDERS_BYTES for taken, _ in zip(together, range(MOST_FOLDERS), strict=False))
+    return parts if kept == len(parts) else [*parts[:kept], f"~{_digest('/'.join(parts[kept:]))}"]
 
 
 def write_new(folder: Path, record: ImageRecord, paged: bool, ending: str, text: str) -> PurePosixPath:
@@ -75,6 +91,9 @@ def _shorten(part: str) -> str:
     data = part.encode()
     if len(data) <= NAME_BYTES:
         return part
-    digest = hashlib.sha256(data).hexdigest()[:12]
     ending = _split(part)[1][:16]
-    return data[: NAME_BYTES - 40].decode(errors="ignore") + "~" + digest + ending
+    return data[: NAME_BYTES - 40].decode(errors="ignore") + "~" + _digest(part) + ending
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:12]

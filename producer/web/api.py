@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
-import shutil
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from pathlib import Path
@@ -19,6 +18,7 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from detector.thresholds import SHAPES
+from producer.folder_tree import remove_tree
 from producer.output.documents import NEED_IMAGES
 from producer.web.bounds.few_readers import reading
 from producer.web.bounds.upload_places import UploadPlaces
@@ -111,7 +111,7 @@ async def _receive(request: Request, *, archives: bool, most_files: int, name: s
             return name, await run_in_threadpool(service.accept, folder, name, job)
         finally:
             if not accepted:
-                await run_in_threadpool(shutil.rmtree, folder, True)
+                await run_in_threadpool(remove_tree, folder)
                 service.store.room.forget()
 
 
@@ -241,9 +241,9 @@ def job_results(request: Request) -> Response:
     exports = service.store.new_export()
 
     def done() -> None:
-        shutil.rmtree(exports, ignore_errors=True)
+        service.exporting.release()  # first: whatever goes wrong below
+        remove_tree(exports)
         service.store.room.forget()
-        service.exporting.release()
 
     try:
         return _converted(service, name, wanted, exports, done)

@@ -14,6 +14,7 @@ from starlette.responses import Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
 from producer.errors import ProducerError
+from producer.folder_tree import entries_below
 from producer.job.output_folder import OutputFolder
 from producer.output.documents import NEED_IMAGES
 from producer.output.formats import FORMATS, export_results
@@ -192,9 +193,8 @@ def zip_blocks(folder: Path) -> Iterator[bytes]:
     """A folder's files as a zip, in blocks. Memory: the names."""
     pipe = _Pipe()
     with zipfile.ZipFile(pipe, "w", zipfile.ZIP_DEFLATED) as bundle:
-        for path in sorted(folder.rglob("*")):
-            if path.is_file():
-                bundle.write(path, path.relative_to(folder))
-                if len(pipe.data) > BLOCK:
-                    yield pipe.take()
+        for path in sorted(entry.path for entry in entries_below(folder) if entry.is_file()):
+            bundle.write(path, Path(path).relative_to(folder))
+            if len(pipe.data) > BLOCK:
+                yield pipe.take()
     yield pipe.take()

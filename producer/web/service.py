@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import shutil
 import threading
 import time
 from collections.abc import Iterator
@@ -19,6 +18,7 @@ import redis
 from celery import Celery
 
 from producer.fleet_job import cancel_job
+from producer.folder_tree import remove_tree
 from producer.job.begin_again import retry_on_broker
 from producer.job.manifest import read_manifest
 from producer.job.results_file import counts_of, drop_failed, failed_lines
@@ -164,7 +164,7 @@ class Service:
             Problem: 422, something else was sent with the same Idempotency-Key.
         """
         if not self.store.accept(folder, name, job):
-            shutil.rmtree(folder, ignore_errors=True)
+            remove_tree(folder)
             before = self.store.read(name).fingerprint
             if before and before != job.fingerprint:  # empty: of a version that did not keep it
                 raise Problem(

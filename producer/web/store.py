@@ -9,7 +9,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
@@ -18,6 +17,7 @@ from typing import NamedTuple
 
 import msgspec
 
+from producer.folder_tree import entries_below, remove_tree
 from producer.job.output_folder import OutputFolder, write_atomically
 from producer.web.bounds.room import ENTRY_BYTES, Room
 from producer.web.problem import Problem, no_such_job
@@ -107,7 +107,7 @@ class Store:
         """Remove what a killed service left half done. Returns the names of jobs that were being deleted."""
         for folder in (self._incoming, self._exports):
             for left in folder.iterdir():
-                shutil.rmtree(left, ignore_errors=True)
+                remove_tree(left)
         return [path.name for path in self._trash.iterdir()]
 
     def new_upload(self) -> Path:
@@ -211,25 +211,22 @@ class Store:
         """A job's files go: at once out of sight, then off the disk."""
         target = self._trash / name
         if (self._jobs / name).exists():
-            shutil.rmtree(target, ignore_errors=True)
+            remove_tree(target)
             (self._jobs / name).rename(target)
-        shutil.rmtree(target, ignore_errors=True)
+        remove_tree(target)
         self.room.forget()
 
     def _measure(self) -> int:
-        return sum(
-            taken_by(Path(folder)) + sum(taken_by(Path(folder) / file) for file in files)
-            for folder, _, files in os.walk(self.root)
-        )
+        return taken_by(self.root) + sum(map(taken_by, entries_below(self.root)))
 
 
-def taken_by(path: Path) -> int:
+def taken_by(entry: Path | os.DirEntry[str]) -> int:
     """Bytes that a file or a folder takes of the quota: what it takes of the disk, and never nothing.
 
     By the sizes of files alone 24,299 files and folders of 3 bytes or none, 97 MB of disk, were 158 KB.
     """
     try:
-        status = path.lstat()
+        status = entry.stat(follow_symlinks=False)
     except OSError:
         return 0
     return max(ENTRY_BYTES, status.st_size, status.st_blocks * 512)

@@ -8,6 +8,7 @@ import re
 from pathlib import Path
 from xml.etree import ElementTree
 
+import msgspec
 import pytest
 from click.testing import CliRunner
 
@@ -200,3 +201,19 @@ def test_no_csv_cell_is_a_formula(name: str, tmp_path: Path) -> None:
     with export_results(tmp_path, "csv").open(newline="") as stream:
         images = [row["image"] for row in csv.DictReader(stream)]
     assert images and all(image == f"'{name}" for image in images)
+
+
+@pytest.mark.parametrize("format_name", sorted(set(FORMATS) - {"pdf", "crops"}))
+def test_names_that_are_in_each_others_way(tmp_path: Path, format_name: str) -> None:
+    """Before: one zip with `a.jpg` and `a.jpg/b.jpg` in it ended six exports of its whole job, each time again."""
+    folders = ("a.jpg", "a.txt", "a.xml", "a.hocr", "a.alto.xml", "a.jpg/b.txt", "a.jpg/b", "d/" * 1500)
+    names = ["a.jpg", *(f"{folder}/b.jpg" for folder in folders)]
+    for turn, order in enumerate((names, names[::-1])):
+        read = msgspec.structs.replace(BOX, text="read")
+        records = [ok(index, name, boxes=[read]) for index, name in enumerate(order)]
+        folder = tmp_path / str(turn)
+        write_results(folder, records)
+        write_manifest((FoundPage(r.image, "file:///data/x.jpg", 0) for r in records), folder / "manifest.jsonl")
+        target = export_results(folder, format_name)
+        if target.is_dir():
+            assert len([path for path in target.rglob("*.*") if path.is_file()]) >= len(names)

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from detector.errors import printable
-from producer.output.naming import page_label, safe_name
+from producer.output.naming import FOLDERS_BYTES, MOST_FOLDERS, NAME_BYTES, page_label, safe_name
 
 
 @given(st.text(), st.integers(0, 99_999), st.booleans(), st.booleans())
@@ -33,6 +33,8 @@ def test_names_stay_inside_and_fit(image: str, page: int, paged: bool, suffix: b
         ("a.zip/c.jpg", {}, "a.zip/c"),
         ("..", {}, "_"),
         ("..x", {}, "_"),
+        ("a.jpg/b.jpg", {"suffix": True}, "a.jpg~509b0d4641a7/b.jpg"),
+        ("a.TXT/b.jpg", {}, "a.TXT~089a51d89575/b"),
     ],
 )
 def test_names(image: str, options: dict[str, bool], expected: str) -> None:
@@ -44,6 +46,16 @@ def test_long_names_are_cut_but_stay_different(tmp_path: Path) -> None:
     assert len(names) == 2
     for name in names:
         (tmp_path / name).with_suffix(".txt.part").touch()
+
+
+def test_folders_without_an_end_are_one_that_is_its_own() -> None:
+    """Before: their copies were as deep as they, and 1,800 in each other no `rmtree` and no `os.walk` could follow."""
+    names = {safe_name("d/" * 1800 + end + "/a.jpg", 0, paged=False) for end in ("x", "y")}
+    assert len(names) == 2 and {len(name.parts) for name in names} == {MOST_FOLDERS + 2}
+    wide = safe_name("茶" * 100 + "/" + ("w" * 150 + "/") * 20 + "a.jpg", 0, paged=False)
+    assert len(str(wide)) < FOLDERS_BYTES + NAME_BYTES
+    for depth in (1, MOST_FOLDERS):
+        assert len(safe_name("d/" * depth + "a.jpg", 0, paged=False).parts) == depth + 1, "nothing changes"
 
 
 def test_labels() -> None:

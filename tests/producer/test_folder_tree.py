@@ -1,0 +1,67 @@
+"""Folders in each other, by the thousand: looked at and removed as others are."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+from producer.folder_tree import entries_below, remove_tree
+from producer.no_links import OthersFolderError, refuse_links
+from producer.web.store import Store, WebJob
+
+DEPTH = 1050
+"""Deeper than Python calls itself; more folders than a process may have open, where that is 1,024."""
+
+
+def dig(folder: Path, *, link: bool = False) -> Path:
+    """A tree of that depth with a file at its end, or a link."""
+    folder.mkdir()
+    here = os.open(folder, os.O_RDONLY)
+    for _ in range(DEPTH):
+        os.mkdir("d", dir_fd=here)
+        below = os.open("d", os.O_RDONLY, dir_fd=here)
+        os.close(here)
+        here = below
+    os.symlink("/etc/hostname", "a", dir_fd=here) if link else os.mkdir("a", dir_fd=here)
+    os.close(here)
+    return folder
+
+
+@pytest.mark.slow
+def test_deep_trees(tmp_path: Path) -> None:
+    deep = dig(tmp_path / "deep", link=True)
+    with pytest.raises(RecursionError):
+        shutil.rmtree(deep, ignore_errors=True)
+    assert sum(1 for _ in entries_below(deep)) == DEPTH + 1
+    with pytest.raises(OthersFolderError, match="is a link"):
+        refuse_links(deep)
+    remove_tree(deep)
+    assert not deep.exists()
+    remove_tree(deep)
+
+
+def test_links_are_not_followed(tmp_path: Path) -> None:
+    (tmp_path / "kept").mkdir()
+    (tmp_path / "kept/a").touch()
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder/link").symlink_to(tmp_path / "kept")
+    assert [entry.name for entry in entries_below(tmp_path / "folder")] == ["link"]
+    remove_tree(tmp_path / "folder")
+    remove_tree(tmp_path / "folder")
+    assert (tmp_path / "kept/a").exists() and not (tmp_path / "folder").exists()
+
+
+@pytest.mark.slow
+def test_a_page_begins_and_measures_in_spite_of_them(tmp_path: Path) -> None:
+    """Before: after one zip of 1,800 folders in each other, all was answered 500, and no page began again."""
+    store = Store(tmp_path)
+    assert store.accept(store.new_upload(), "job", WebJob(created=1))
+    dig(store.new_export() / "d")
+    dig(store.folder("job").root / "d")
+    assert store.room.used() > 2 * DEPTH
+    assert store.clean() == []
+    store.throw_away("job")
+    assert [list((tmp_path / name).iterdir()) for name in ("incoming", "jobs", "trash", "exports")] == [[], [], [], []]
