@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
-from detector.errors import show
+from detector.errors import printable, show
 from detector.models import AUTO_MODEL, DEFAULT_MODEL, choose_model, why_not_ours
 
 if TYPE_CHECKING:
@@ -37,8 +37,8 @@ class NewFile(click.Path):
 
 
 def say(line: str) -> None:
-    """One line on stderr."""
-    click.echo(line, err=True)
+    """One line on stderr; a name in it may be a stranger's."""
+    click.echo(printable(line), err=True)
 
 
 def refuse_beside_resume(resume: Path | None) -> None:

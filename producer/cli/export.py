@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from detector.errors import printable
 from producer.errors import NothingToDoError
 
 FORMATS = (
@@ -51,7 +52,7 @@ def export(out: Path, format_name: str, to: Path | None, page_images: bool) -> N
     _check_results(out)
 
     def tell(line: str) -> None:
-        click.echo(line, err=True)
+        click.echo(printable(line), err=True)  # it names a stranger's file
 
     click.echo(str(export_results(out, format_name, to, tell, page_images=page_images)))
 

@@ -64,6 +64,10 @@ def test_check_only_lists_every_bad_line(data: Path) -> None:
     code, output = run_command(train, "--data", data, "--check-only")
     assert code == 4
     assert "p1.txt:1: " in output and "p1.txt:2: coordinate 3" in output and "2 problems" in output
+    (data / "train_images/p1.png").rename(data / "train_images/\x1b]0;x\x07.png")
+    (data / "train_gts/p1.txt").rename(data / "train_gts/\x1b]0;x\x07.txt")
+    output = run_command(train, "--data", data, "--check-only")[1]
+    assert "\x1b" not in output and r"\x1b]0;x\x07.txt:1: " in output
 
 
 @pytest.mark.parametrize(

@@ -54,6 +54,14 @@ def test_coco_names_the_pictures(out: Path) -> None:
     assert told.count("no page image: gone.pdf, page ") == 2
 
 
+def test_names_say_nothing_to_the_terminal(tmp_path: Path) -> None:
+    name = "\x1b]0;x\x07\u202efdp.pdf"
+    own_request(tmp_path / "out", tmp_path)
+    write_results(tmp_path / "out", [ok(0, name)])
+    write_manifest([FoundPage(name, (tmp_path / name).as_uri(), 0)], tmp_path / "out" / "manifest.jsonl")
+    assert r"no page image: \x1b]0;x\x07\x202efdp.pdf, page 1" in export(tmp_path / "out", "coco")
+
+
 def test_other_formats_too(out: Path) -> None:
     export(out, "labelstudio")
     tasks = json.loads((out / "export-labelstudio.json").read_text())
