@@ -53,6 +53,8 @@ def start(tmp_path: Path, settings: Settings) -> Iterator[Start]:
                 script = script.replace(f"exec {there} -", f"exec {name} -")
             else:
                 script = script.replace(there, name)
+        script = script.replace("sh /check_aof.sh /data", f"sh {ROOT}/deploy/redis/check_aof.sh {tmp_path}")
+        script = script.replace("check_aof.sh /data", f"check_aof.sh {tmp_path}")
         script = script.replace("/users/", f"{tmp_path}/").replace("/acl/", f"{tmp_path}/acl/")
         script = script.replace("appendonly yes", f"appendonly yes\nport 0\nunixsocket {tmp_path}/s")
         log = (tmp_path / "log").open("wb")
@@ -131,6 +133,7 @@ def test_kubernetes(start: Start, tmp_path: Path) -> None:
     theirs = (ROOT / "deploy/redis/users.acl").read_text()
     assert acl.startswith(theirs.rstrip("\n") + "\nuser scaler on ") and acl.count("\n") == 5
     (tmp_path / "acl").mkdir()
+    (tmp_path / "acl/check_aof.sh").write_text(config["data"]["check_aof.sh"])
     (tmp_path / "acl/users.acl").write_text(acl.replace(" +client|setinfo", ""))  # of Redis 7.2
     [container] = stateful["spec"]["template"]["spec"]["containers"]
     script = container["command"][-1]
