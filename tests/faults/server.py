@@ -13,7 +13,7 @@ from pathlib import Path
 import redis
 
 from producer.local.server import server_binary
-from tests.redis_users import acl_file
+from tests.redis_users import USERS, acl_file
 
 START_S = 20.0
 ADMIN = "admin"
@@ -47,6 +47,8 @@ class FaultyServer:
     def start(self, *extra: str) -> None:
         """Start, and wait until it answers."""
         self.data.mkdir(parents=True, exist_ok=True)
+        if self.users:
+            subprocess.run(["sh", USERS.with_name("check_aof.sh"), self.data], check=True)
         command = [
             *(str(self.binary), "--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(self.data)),
             *("--appendonly", "yes" if self._appendonly else "no", "--save", "", "--maxmemory-policy", "noeviction"),
