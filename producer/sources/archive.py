@@ -232,13 +232,13 @@ def _count_copied(count_pdf: CountPdf | None, allowance: Allowance, open_member:
                     if copied > COUNT_LIMIT:
                         break
                     spool.write(block)
+                spool.flush()  # the disk may be full; that is no damage of the archive
                 if copied > COUNT_LIMIT:
                     raise CannotCountError(f"it is larger than {COUNT_LIMIT >> 20} MB; its worker counts them")
         except (CannotCountError, MemoryError):
             raise
         except Exception as error:  # as in `members`
             raise CannotCountError(f"{type(error).__name__}: {first_line(error, 200)}") from error
-        spool.flush()
         spool.seek(0)
         try:
             return count_pages(cast("BinaryIO", spool), kind, Path(spool.name), count_pdf)
