@@ -92,20 +92,21 @@ sed -e '/^#/d' -e '/^$/d' -e "s/>WORKER_PASSWORD/#$(hashed worker)/" -e "s/>PROD
 sed -e "s|/etc/redis/users.acl|$folder/users.acl|" -e "s|/etc/redis/tls/|$folder/|" -e "s/^tls-port .*/tls-port $port/" \
   "$here/redis/redis.conf" >redis.conf
 echo "dir $folder/data" >>redis.conf
+cp "$here/redis/check_aof.sh" .
 if [ -n "$compose" ]; then
   sed -i "s|^dir .*|dir /data|" redis.conf # the container's volume
   gid=46380                                # of Redis in its container, and of nobody on this machine
   while getent group "$gid" >/dev/null || getent passwd | cut -d: -f4 | grep -qx "$gid"; do gid=$((gid + 1)); done
   if [ "$(id -u)" = 0 ]; then # everybody may read the CA
-    chgrp "$gid" . ca.pem server.pem server.key users.acl redis.conf
-    chmod 0640 server.pem server.key users.acl redis.conf
+    chgrp "$gid" . ca.pem server.pem server.key users.acl redis.conf check_aof.sh
+    chmod 0640 server.pem server.key users.acl redis.conf check_aof.sh
     chmod 0751 .
     chmod 0644 ca.pem
   fi
 elif [ "$(id -u)" = 0 ] && getent passwd redis >/dev/null; then
-  chgrp redis . ca.pem server.pem server.key users.acl redis.conf
+  chgrp redis . ca.pem server.pem server.key users.acl redis.conf check_aof.sh
   chmod 0750 .
-  chmod 0640 ca.pem server.pem server.key users.acl redis.conf
+  chmod 0640 ca.pem server.pem server.key users.acl redis.conf check_aof.sh
   chown -R redis:redis data
 fi
 
@@ -117,12 +118,14 @@ After=network-online.target
 Wants=network-online.target
 
 [Service]
+ExecStartPre=-/bin/sh $folder/check_aof.sh $folder/data
 ExecStart=$(command -v redis-server) $folder/redis.conf
 User=redis
 Group=redis
 Restart=always
 RestartSec=2
 LimitNOFILE=65536
+LimitCORE=0
 # Twice its maxmemory: while the append-only file is written anew, each page that is changed is there twice; and what a
 # script of a stranger holds is not in maxmemory. Beyond it Redis is killed alone, and begins again with that file; of a
 # child that writes the file the unit outlives the loss.
@@ -170,7 +173,7 @@ SETTINGS
 # Made by deploy/hub.sh: Redis with TLS and users, on every address of this machine.
 services:
   redis:
-    command: [valkey-server, "$folder/redis.conf"]
+    command: [sh, -c, "sh '$folder/check_aof.sh' /data; exec valkey-server '$folder/redis.conf'"]
     user: "999:$gid"
     environment: {REDISCLI_AUTH: "$(cat hub.password)"}
     healthcheck:
@@ -183,7 +186,7 @@ $(for name in producer watch web; do service "$name" producer; done)
 COMPOSE
   printf 'Start the hub, with two workers, in a checkout on this machine:\n  docker compose --env-file %s/compose.env -f docker-compose.yml -f %s/compose.yaml up -d --build --scale worker=2\n' "$folder" "$folder"
 fi
-[ -n "$systemd$compose" ] || printf 'Start Redis:\n  redis-server %s/redis.conf\n' "$folder"
+[ -n "$systemd$compose" ] || printf 'Start Redis:\n  sh %s/check_aof.sh %s/data; redis-server %s/redis.conf\n' "$folder" "$folder" "$folder"
 [ -n "$compose" ] || cat <<LINES
 Hub (beat, Flower, exporter), in a checkout on this machine:
   OCRFLEET_CA=$authority OCRFLEET_REDIS_URL='$(url hub /etc/ocrfleet/ca.pem)' $install --role hub

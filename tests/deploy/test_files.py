@@ -159,6 +159,7 @@ def test_every_unit_has_a_bound_of_memory() -> None:
     """Also the one that hub.sh makes; before, it had none: a script of whoever has a password took the machine's."""
     for text in (*(unit.read_text() for unit in UNITS), (DEPLOY / "hub.sh").read_text()):
         assert re.search(r"^MemoryMax=[0-9]+[MG]$", text, re.MULTILINE)
+        assert "\nLimitCORE=0\n" in text, "a dump holds passwords and pages"
     maxmemory = re.search(r"^maxmemory ([0-9]+)mb$", (DEPLOY / "redis" / "redis.conf").read_text(), re.MULTILINE)
     bound = re.search(r"^MemoryMax=([0-9]+)M$", (DEPLOY / "hub.sh").read_text(), re.MULTILINE)
     assert maxmemory and bound and int(bound[1]) >= 2 * int(maxmemory[1]), "room for a copy while the file is rewritten"

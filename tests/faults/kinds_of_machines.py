@@ -12,7 +12,8 @@ from pathlib import Path
 
 from tests.bench.cgroup import MemoryCgroup, NoCgroup
 from tests.faults.kinds import messages_lost, slowly
-from tests.faults.rig import Impossible, Slot
+from tests.faults.rig import URL, Impossible, Slot
+from tests.faults.server import ADMIN
 from tests.faults.trial import Trial, is_complete
 
 LONGEST_S = 20.0
@@ -203,7 +204,9 @@ def upgrade(trial: Trial) -> None:
     """A worker of the version before takes part in the job, and is stopped or killed in the middle."""
     rig = trial.rig
     # What it leaves when it is killed, that version's cleanup removes: it had another place for it.
-    slot = Slot({"OCRFLEET_SPOOL_DIR": str(rig.folder / "spool-before")})
+    # And its names in Redis are not in users.acl any more: workers are upgraded before that.
+    redis_url = rig.server.url_of(ADMIN, rig.environment[URL])
+    slot = Slot({"OCRFLEET_SPOOL_DIR": str(rig.folder / "spool-before"), URL: redis_url})
     worker = rig.start_worker(cwd=rig.folder / "before", slot=slot)
     rig.workers.remove(worker)  # nobody starts it again
 
