@@ -14,6 +14,7 @@ import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import redis
@@ -23,7 +24,7 @@ from producer.detector_process import member_fetcher, put_aside
 from producer.detector_process.member_fetcher import NotYetError, ProducerStorage
 from producer.detector_process.pdf_pages import PdfPages
 from producer.errors import CannotCountError
-from producer.job import upload
+from producer.job import feed, upload
 from producer.job.begin_again import retry_on_broker
 from producer.job.feed import Feeder
 from producer.job.manifest import ManifestLine
@@ -82,6 +83,7 @@ def line_of(index: int, archive: Path, name: str, scheme: str = "zip+file") -> M
 @pytest.fixture
 def uploader(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> Iterator[Uploader]:
     monkeypatch.setattr(upload, "PATIENCE_S", 20.0)
+    monkeypatch.setattr(feed, "STEP_S", 20.0)
     with Uploader(ledger, JOB, limit_side=0, shrink=False, most_copied=4 * MIB) as made:
         yield made
 
@@ -137,14 +139,19 @@ def test_a_page_without_room_fails_alone(
     settings: Settings, ledger: Ledger, uploader: Uploader, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Before: nothing behind it was ever sent; the page waited for ever, `enqueue` and a watched folder ended."""
-    monkeypatch.setattr(put_aside, "PAUSE_S", 0.05)
+    clock = [0.0]
+    monkeypatch.setattr(put_aside, "time", SimpleNamespace(monotonic=lambda: clock[0]))
     write_zip(tmp_path / "a.zip", {"large.jpg": picture(10 * MIB), "small.jpg": picture()})
     lines = [line_of(0, tmp_path / "a.zip", "large.jpg"), line_of(1, tmp_path / "a.zip", "small.jpg")]
     feeder = feeder_of(settings, ledger, uploader, lines)
     with full_disk(8 * MIB):
         assert feeder.step() == 1 and list(ledger.in_flight(JOB)) == [1], "the small one does not wait"
         assert not records(ledger.client) and not feeder.exhausted
-        wait_until(lambda: feeder.step() == 0 and feeder.exhausted, seconds=10, what="its three tries")
+        for _ in range(4):  # two pauses, and half of each
+            assert not feeder.exhausted and not records(ledger.client)
+            clock[0] += put_aside.PAUSE_S / 2
+            assert feeder.step() == 0
+        assert feeder.exhausted
     failed = records(ledger.client)[0]
     assert failed["status"] == "failed" and failed["error"]["type"] == "TooLarge"  # type: ignore[index]
     assert "given up after 3 tries: it does not fit" in failed["error"]["message"]  # type: ignore[index]
