@@ -20,6 +20,7 @@ from worker.ledger.uncollected import Uncollected
 from worker.messages import ImageTask
 from worker.page_options import NO_OPTIONS, PageOptions
 from worker.redis_keys import JobKeys
+from worker.storage.spool import MachineFault
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +116,7 @@ class Feeder:
         self._looked_at = 0.0
         self._unsent: deque[ManifestLine] = deque()
         self._packed: Parcel | None = None
+        self._is_pending = False
         self._uncollected = Uncollected(ledger.client, JobKeys.of(job).results)
         self._weighed_at = 0
         self._record_bytes = 0.0
@@ -282,21 +284,27 @@ class Feeder:
     def _next_parcel(self, uploader: Uploader, until: float) -> Parcel | None:
         # A job of pages that are all refused, or all done, must not keep others from being fed (producer/web).
         while time.monotonic() < until:
-            if not self._unsent:
-                lines = self._take(LOOK_AHEAD)
+            line = None if self._is_pending else uploader.aside.due()
+            if line is None and not self._unsent:
+                lines = [] if uploader.aside.is_full else self._take(LOOK_AHEAD)
                 if not lines:
-                    self._at_the_end(0)
+                    if not uploader.aside:
+                        self._at_the_end(0)
                     return None
                 self._unsent.extend(uploader.unsent(lines))
                 continue
-            line = self._unsent.popleft()
+            line = line or self._unsent.popleft()
+            self._is_pending = False
             try:
                 return uploader.pack(line)
             except CannotSendError as reason:
                 uploader.refuse(line, reason)
             except NotYetError:
                 self._unsent.appendleft(line)
+                self._is_pending = True  # to ask for another would begin it anew
                 return None
+            except MachineFault as fault:
+                uploader.put_aside(line, fault)
         return None
 
     def _feed(self, lines: list[ManifestLine]) -> int:
