@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
+import redis
 
 from producer.local.server import EmbeddedServer
+from producer.local.server_stamp import STAMP, stamp
 from producer.no_links import OthersFolderError, refuse_links
 from producer.output.formats import export_results
 from producer.output.overlays import write_overlays
@@ -39,6 +42,7 @@ def test_no_export_writes_through_one(format_name: str, tmp_path: Path) -> None:
 def test_no_private_server_writes_through_one(name: str, tmp_path: Path) -> None:
     file, data = precious(tmp_path), tmp_path / "server"
     data.mkdir()
+    stamp(data)
     (data / name).symlink_to(file)
     server = EmbeddedServer(data)
     try:
@@ -47,6 +51,30 @@ def test_no_private_server_writes_through_one(name: str, tmp_path: Path) -> None
     finally:
         server.stop()
     assert file.read_text() == "mine"
+
+
+def test_a_server_that_somebody_handed_over_is_not_started(tmp_path: Path) -> None:
+    """Before: 700 bytes of its file were 6 GB of memory, each time; of a FIFO in the place of server.pid it waited."""
+    data = tmp_path / "server"
+    theirs = EmbeddedServer(data)
+    theirs.start()
+    redis.Redis.from_url(theirs.url).set("theirs", "x")
+    theirs.stop()
+    (data / STAMP).unlink()
+    os.mkfifo(data / "server.pid")
+    ours = EmbeddedServer(data)
+    try:
+        ours.start()
+        assert redis.Redis.from_url(ours.url).keys() == []
+        assert len(list(tmp_path.glob("server-foreign-*"))) == 1
+    finally:
+        ours.stop()
+    again = EmbeddedServer(data)
+    try:
+        again.start()
+        assert len(list(tmp_path.iterdir())) == 2, "this one is ours"
+    finally:
+        again.stop()
 
 
 def test_no_overlay_is_written_through_one(tmp_path: Path) -> None:
