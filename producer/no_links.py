@@ -72,11 +72,17 @@ def refuse_links(folder: Path) -> None:
         OthersFolderError: it does. One that is not there is fine.
     """
     check_own(folder)
-    for entry in entries_below(folder):
-        if entry.is_symlink():
-            raise OthersFolderError(f"{entry.path} is a link: remove it, or name another output folder")
-        if not entry.is_dir() and not entry.is_file():
-            raise OthersFolderError(f"{entry.path} is no file: remove it, or name another output folder")
+    try:
+        for entry in entries_below(folder, strict=True):
+            if entry.is_symlink():
+                raise OthersFolderError(f"{entry.path} is a link: remove it, or name another output folder")
+            if not entry.is_dir() and not entry.is_file():
+                raise OthersFolderError(f"{entry.path} is no file: remove it, or name another output folder")
+    except OSError as error:
+        if isinstance(error, FileNotFoundError) and not folder.exists():
+            return
+        where = f"{error.filename} cannot be listed ({error.strerror})"
+        raise OthersFolderError(f"{where}: remove it, or name another output folder") from None
 
 
 MOST_SMALL_BYTES = 16 * 2**20

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -14,6 +16,8 @@ from producer.no_links import OthersFolderError, refuse_links
 from producer.output.formats import export_results
 from producer.output.overlays import write_overlays
 from tests.producer.output.test_changed_links import job
+
+NOBODY = 65534 if os.geteuid() == 0 else os.geteuid()
 
 
 def precious(tmp_path: Path) -> Path:
@@ -89,6 +93,34 @@ def test_no_overlay_is_written_through_one(tmp_path: Path) -> None:
     with pytest.raises(OthersFolderError, match="a is a link"):
         write_overlays(out)
     assert list(pictures.iterdir()) == []
+
+
+def test_what_cannot_be_looked_into_is_refused(tmp_path: Path) -> None:
+    """Before: a link in a folder of mode 0300 was not seen; a log went through it to a ~/.profile, and ran there."""
+    inner = tmp_path / "overlays/inner"
+    inner.mkdir(parents=True)
+    (inner / "a").symlink_to(precious(tmp_path))
+    inner.chmod(0o300)
+    for path in (tmp_path, *tmp_path.rglob("*")):
+        os.chown(path, NOBODY, NOBODY, follow_symlinks=False)
+    for folder in tmp_path.parents[:2]:
+        folder.chmod(0o711)
+    with as_nobody(), pytest.raises(OthersFolderError, match=r"inner cannot be listed \(Permission denied\)"):
+        refuse_links(tmp_path / "overlays")
+    inner.chmod(0o700)
+
+
+@contextmanager
+def as_nobody() -> Iterator[None]:
+    """Root may list any folder."""
+    if os.geteuid() != 0:
+        yield
+        return
+    os.seteuid(NOBODY)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
 
 
 def test_a_folder_that_is_not_there_has_none(tmp_path: Path) -> None:
