@@ -51,3 +51,11 @@ def test_idle_workers_outlive_a_restart(rig: Rig, how: str) -> None:
     rig.command("ocr-producer", "forget", JOB, "--yes")
     assert rig.command("ocr-producer", "enqueue", rig.images(3), "--job", JOB, "--quiet").returncode == 0
     rig.wait_done(3, seconds=30)
+
+
+def test_a_long_page_costs_no_worker(rig: Rig) -> None:
+    """Before: after a page of more than 60 to 90 s the main process waited for a broadcast, for good."""
+    worker = rig.start_worker("-I", "tests.faults.attentive")
+    assert rig.command("ocr-producer", "enqueue", rig.images(3), "--job", JOB, "--quiet").returncode == 0
+    rig.wait_done(3, seconds=60)
+    assert "missed" not in worker.log.read_text() and worker.alive

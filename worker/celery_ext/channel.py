@@ -31,7 +31,7 @@ from worker.broker.queue import held_by
 from worker.broker.short_replies import MOST_BYTES, TooLong
 from worker.broker.urgent import MARK
 from worker.broker.wrong_types import drop_wrong_types, is_wrong_type
-from worker.celery_ext.few_connections import ThriftyChannel
+from worker.celery_ext.listening import ListeningChannel
 from worker.celery_ext.message_shape import is_to_images, wrong_broadcast, wrong_control, wrong_image, wrong_shape
 from worker.celery_ext.turns import Turns, swap
 from worker.process_identity import identity
@@ -173,7 +173,7 @@ def _settle_late(qos: FleetQoS, client: Redis) -> None:
         _settled_late.clear()
 
 
-class FleetChannel(ThriftyChannel):
+class FleetChannel(ListeningChannel):
     """With :class:`FleetQoS`, and one client object for the channel's life.
 
     kombu makes one for every message it takes and one for every acknowledgement, while the child waits: a quarter of

@@ -1,0 +1,52 @@
+"""kombu's Redis channel where it listens to broadcasts: it never waits for one, and takes no silence of ours for dead.
+
+While a page runs kombu reads nothing (its prefetch is used up), and so no answers to its PINGs either. After two of
+them, 30 s each, it took the connection for dead and closed it; redis-py then made another, and waited in it without a
+limit: the worker's main process stood still for good, after any page of more than 60 to 90 s.
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from functools import cached_property
+from queue import Empty
+from typing import Any
+
+from redis.backoff import NoBackoff
+from redis.client import PubSub
+from redis.retry import Retry
+
+from worker.celery_ext.few_connections import ThriftyChannel
+
+_ONCE: Any = Retry(NoBackoff(), 0)
+
+
+class ListeningChannel(ThriftyChannel):
+    """Reads what is there, and nothing else."""
+
+    @cached_property
+    def subclient(self) -> PubSub:
+        """kombu's own, which asks after Redis' health only while answers are read."""
+        listener: PubSub = self._create_client(asynchronous=True).pubsub()
+        ask = listener.check_health
+
+        def check_health() -> None:
+            if self.qos.can_consume():
+                ask()
+
+        listener.check_health = check_health
+        return listener
+
+    def _receive(self) -> bool:
+        """kombu's own reads first, and asks afterwards whether there is anything: an event may be of a closed socket.
+
+        A connection that is lost is an error, as it is where messages are waited for: redis-py would connect again, and
+        wait for the next broadcast.
+        """
+        heard = []
+        connection = self.subclient.connection
+        while connection is not None and connection._sock is not None and connection.can_read(timeout=0):
+            connection.retry = _ONCE
+            with suppress(Empty):
+                heard.append(self._receive_one(self.subclient))
+        return any(heard)
