@@ -57,6 +57,7 @@ def test_it_asks_nothing_while_it_reads_no_answers(listening: FleetChannel) -> N
     assert listener.health_check_response_counter == 0
     listener.check_health()
     assert listener.health_check_response_counter == 1
+    listener.connection.next_health_check = float("inf")
     time.sleep(0.1)
     listening._receive()
     assert listener.health_check_response_counter == 0
