@@ -11,6 +11,7 @@ from itertools import islice
 from celery import Celery
 
 from producer.detector_process.member_fetcher import NotYetError
+from producer.job.bounds.room import Memory, Room, memory_for_pages
 from producer.job.manifest import ManifestLine
 from producer.job.upload import BATCH_BYTES, BATCH_PAGES, CannotSendError, Parcel, Uploader, refuse
 from worker.broker import queue
@@ -114,7 +115,9 @@ class Feeder:
         self._fed_since_look = False
         self._looked_at = 0.0
         self._unsent: deque[ManifestLine] = deque()
-        self._packed: Parcel | None = None
+        self._memory = Memory()
+        self._needs = 0  # bytes of a page that found no room
+        self._like = 0  # of the one before
         self._uncollected = Uncollected(ledger.client, JobKeys.of(job).results)
         self._weighed_at = 0
         self._record_bytes = 0.0
@@ -228,6 +231,7 @@ class Feeder:
         if self._too_many_uncollected():
             return f"waiting for `ocr-producer collect {self._job} -o OUT --follow`"
         memory = self._ledger.client.info("memory")
+        self._memory = memory_for_pages(memory)
         used, most = memory["used_memory"], memory.get("maxmemory", 0)
         if most and used > self._window.memory * most:
             return f"waiting: {used / most:.0%} of the broker's memory is used; collect some of `ocr-producer jobs`"
@@ -248,36 +252,49 @@ class Feeder:
         # Of several jobs each has its part, so that none waits for another's bytes to go.
         limit = self._window.bytes // self._jobs
         waiting = uploader.waiting_bytes(limit // 2)
+        left = Room(limit - waiting, self._memory.left, alone=not waiting)
+        uploader.largest = self._memory.largest
         sent = 0
         while sent < room and time.monotonic() < until:
-            batch = self._pack(uploader, min(room - sent, BATCH_PAGES), limit - waiting, waiting == 0, until)
+            batch = self._pack(uploader, min(room - sent, BATCH_PAGES), left, until)
             if not batch:
                 break
             # First the bytes, then the ledger, then the queue: whoever gets the message finds the bytes.
             for task in uploader.send(batch):
                 self._send(task)
                 sent += 1
-            waiting += sum(len(parcel.data) for parcel in batch)
+        if self._needs > left.memory:
+            self.waiting = f"waiting until the broker has memory for a page of {self._needs / 1e6:.0f} MB"
         return sent
 
-    def _pack(self, uploader: Uploader, pages: int, room_bytes: int, alone: bool, until: float) -> list[Parcel]:
-        """Pages that fit in ``room_bytes``; one that does not waits for the next call, unless it is ``alone``.
+    def _pack(self, uploader: Uploader, pages: int, left: Room, until: float) -> list[Parcel]:
+        """Pages that fit in what is left; one that does not waits for another call, and holds nothing large meanwhile.
 
         After ``until`` (of `time.monotonic`) no other is begun.
         """
         batch: list[Parcel] = []
         size = 0
-        while len(batch) < pages and size < BATCH_BYTES:
-            parcel = self._packed or self._next_parcel(uploader, until)
+        while len(batch) < pages and size < BATCH_BYTES and self._may_begin(uploader, left):
+            parcel = uploader.kept.take() or self._next_parcel(uploader, until)
             if parcel is None:
+                self._needs *= bool(self._unsent)
                 break
-            if size + len(parcel.data) > room_bytes and not (alone and not batch):
-                self._packed = parcel
+            self._needs = self._like = len(parcel.data)
+            if not left.fits(self._needs):
+                if not uploader.keep(parcel):
+                    self._unsent.appendleft(parcel.line)
                 break
-            self._packed = None
+            left.take(self._needs)
+            size += self._needs
+            self._needs = 0
             batch.append(parcel)
-            size += len(parcel.data)
         return batch
+
+    def _may_begin(self, uploader: Uploader, left: Room) -> bool:
+        """Whether the next page is to be had: its size is known, or nobody knows it, or it will be like the last."""
+        if self._needs or not self._unsent or not uploader.is_dear(self._unsent[0]):
+            return left.fits(self._needs)
+        return left.alone or self._like <= left.window
 
     def _next_parcel(self, uploader: Uploader, until: float) -> Parcel | None:
         # A job of pages that are all refused, or all done, must not keep others from being fed (producer/web).

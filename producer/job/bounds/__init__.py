@@ -1,0 +1,1 @@
+"""What the jobs of one process may hold at a time."""
