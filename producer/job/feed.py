@@ -263,7 +263,7 @@ class Feeder:
             for task in uploader.send(batch):
                 self._send(task)
                 sent += 1
-        if self._needs > left.memory:
+        if self._needs and not left.has_memory(self._needs):
             self.waiting = f"waiting until the broker has memory for a page of {self._needs / 1e6:.0f} MB"
         return sent
 

@@ -9,8 +9,11 @@ from typing import Any, NamedTuple
 
 from worker.messages import MAX_BLOB_BYTES
 
-FILLED, LARGEST = 0.95, 0.8
-"""Of Redis's ``maxmemory``: with the page that is sent, and that page alone. It takes more to the end, then refuses."""
+FILLED, LARGEST = 0.95, 0.45
+"""Of Redis's ``maxmemory``: with a page that comes, and that page alone. It takes more to the end, and then refuses."""
+
+COMING = 2
+"""Times its size Redis takes while a page comes: after a large value it has a buffer for another one."""
 
 
 @dataclass
@@ -29,12 +32,16 @@ class Room:
 
     def fits(self, size: int) -> bool:
         """Whether a page of so many bytes may go; one of 0 is of a size that nobody knows yet."""
-        return not size or (size <= self.memory and (size <= self.window or self.alone))
+        return not size or (self.has_memory(size) and (size <= self.window or self.alone))
+
+    def has_memory(self, size: int) -> bool:
+        """Whether Redis takes so many bytes now, whatever the window says."""
+        return COMING * size <= self.memory
 
     def take(self, size: int) -> None:
         """It goes."""
         self.window -= size
-        self.memory -= size
+        self.memory -= COMING * size
         self.alone = False
 
 

@@ -83,12 +83,12 @@ def test_a_file_that_is_cut_meanwhile_leaves_nothing(ours: redis.Redis, tmp_path
 
 @pytest.mark.parametrize("in_file", [True, False])
 def test_a_full_broker_is_told_of_in_a_line_without_the_picture(
-    ours: redis.Redis, set_full: Callable[[bool], None], tmp_path: Path, in_file: bool
+    ours: redis.Redis, client: redis.Redis, set_full: Callable[[bool], None], tmp_path: Path, in_file: bool
 ) -> None:
     """Before: 60 MB of the picture were in the message, and in the page's log; 300 MB were its making."""
     value = value_of(tmp_path / "page", 24 << 20)
     data = value if in_file else b"".join(value.pieces())
-    set_full(True)
+    client.config_set("maxmemory", client.info("memory")["used_memory"] + (4 << 20))
     before = forget_the_peak()
     with pytest.raises(redis.ResponseError) as refused:
         blobs.put(ours, JOB, {0: data}, 60)
@@ -105,6 +105,8 @@ def test_errors_of_a_pipeline_name_the_command_and_its_key(ours: redis.Redis) ->
     pipe = ours.pipeline(transaction=False)
     pipe.set("first", "y")
     pipe.hset(KEY, "field", b"z" * 5000)
-    with pytest.raises(redis.ResponseError, match=rf"^Command # 2 \(HSET {KEY}\) of pipeline caused error: ") as refused:
+    with pytest.raises(
+        redis.ResponseError, match=rf"^Command # 2 \(HSET {KEY}\) of pipeline caused error: "
+    ) as refused:
         pipe.execute()
     assert len(str(refused.value)) < 300 and "WRONGTYPE" in str(refused.value)
