@@ -292,7 +292,7 @@ class Feeder:
 
     def _may_begin(self, uploader: Uploader, left: Room) -> bool:
         """Whether the next page is to be had: its size is known, or nobody knows it, or it will be like the last."""
-        if self._needs or not self._unsent or not uploader.is_dear(self._unsent[0]):
+        if self._needs or not self._unsent or not uploader.is_dear(self._unsent[0], self._like):
             return left.fits(self._needs)
         return left.alone or self._like <= left.window
 

@@ -177,9 +177,13 @@ class Uploader:
             blobs.remove(self._ledger.client, self._job, [task.index for task in tasks if task.index not in fresh])
         return [task for task in tasks if task.index in fresh]
 
-    def is_dear(self, line: ManifestLine) -> bool:
-        """Whether having a page costs more than opening a file: perhaps reading an archive from its beginning."""
-        return self._shrinker is not None or line.page > 0 or not line.uri.startswith("file:")
+    def is_dear(self, line: ManifestLine, size: int) -> bool:
+        """Whether a page of about so many bytes, if there is no room for it, must be made again at a cost.
+
+        A small one is kept; opening a file costs nothing, but an archive may have to be read from its beginning.
+        """
+        made = self._shrinker is not None or line.page > 0 or not line.uri.startswith("file:")
+        return made and size > KEPT_BYTES
 
     def keep(self, parcel: Parcel) -> bool:
         """Keep a page for which there is no room. False: it is to be read again; a large one never is in memory."""
