@@ -5,15 +5,16 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
 from itertools import islice
 
 from celery import Celery
 
 from producer.detector_process.member_fetcher import NotYetError
-from producer.job.bounds.room import Memory, Room, memory_for_pages
 from producer.job.manifest import ManifestLine
-from producer.job.upload import BATCH_BYTES, BATCH_PAGES, CannotSendError, Parcel, Uploader, refuse
+from producer.job.sending.refusal import CannotSendError, refuse
+from producer.job.sending.room import Memory, Room, memory_for_pages
+from producer.job.sending.window import Window as Window
+from producer.job.upload import BATCH_BYTES, BATCH_PAGES, Parcel, Uploader
 from worker.broker import queue
 from worker.ledger.ledger import Ledger
 from worker.ledger.share import Share, room_in_share
@@ -21,32 +22,6 @@ from worker.ledger.uncollected import Uncollected
 from worker.messages import ImageTask
 from worker.page_options import NO_OPTIONS, PageOptions
 from worker.redis_keys import JobKeys
-
-
-@dataclass(frozen=True, slots=True)
-class Window:
-    """How much may wait in Redis.
-
-    Attributes:
-        low: below this many messages (waiting + unacknowledged), feed... Jobs open at once share it (ledger/share.py).
-        high: ...up to this many. Enough that no worker of a fleet of 50 waits for the producer; at about 1.5 KB a
-            message, half a megabyte of Redis.
-        uncollected: stop feeding while this many records wait to be collected: they, not the queue, are what would
-            fill Redis.
-        uncollected_bytes: likewise while they take this much: 1 KB for a page of a few words, 7 KB for a dense one.
-        bytes: stop uploading while blobs of this size wait in Redis (``--transfer redis``); shared likewise. One page
-            of a job always fits, however large.
-        memory: stop feeding while this part of Redis's ``maxmemory`` is used, also by jobs that nobody collects or by
-            other programs. Workers must always be able to write what they have done.
-    """
-
-    low: int = 128
-    high: int = 256
-    uncollected: int = 20_000
-    uncollected_bytes: int = 40 << 20
-    bytes: int = 48 << 20
-    memory: float = 0.8
-
 
 # An upload over a slow line must not keep the caller from collecting and showing progress.
 STEP_S = 1.0

@@ -9,26 +9,25 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple, cast, get_args
+from typing import NamedTuple
 
 from detector.images.regular_file import open_regular
-from detector.images.sniff import READABLE, SNIFFED_BYTES, kind_of, known_but_unread
 from detector.images.suffixes import PDF_SUFFIXES
-from detector.record import worker_name
 from producer.detector_process.member_fetcher import KEPT_BYTES, NotYetError
 from producer.detector_process.originals import originals
 from producer.detector_process.page_counter import can_count
 from producer.detector_process.pdf_pages import PdfPages
 from producer.detector_process.shrink import Shrinker, ShrinkerLostError
-from producer.errors import ProducerError
-from producer.job.bounds.kept_page import KeptPage
 from producer.job.manifest import ManifestLine
 from producer.job.output_folder import JobRequest, OutputFolder
+from producer.job.sending.kept_page import KeptPage
+from producer.job.sending.refusal import CannotSendError as CannotSendError
+from producer.job.sending.refusal import known_type, refuse, refuse_others
 from producer.sources.page_count import paged_suffix_of
 from worker.broker import blobs
 from worker.broker.large_values import FromFile
 from worker.ledger.ledger import Ledger
-from worker.messages import MAX_BLOB_BYTES, ErrorType, ImageTask, Original, encode, failed_record
+from worker.messages import MAX_BLOB_BYTES, ImageTask, Original
 from worker.page_options import NO_OPTIONS, PageOptions
 from worker.redis_keys import JobKeys
 from worker.settings import settings
@@ -59,15 +58,6 @@ class Parcel(NamedTuple):
     page: int
     original: Original | None
     alone: bool = False
-
-
-class CannotSendError(ProducerError):
-    """A page whose bytes cannot be had here. ``str()`` is one line; ``type`` is the record's."""
-
-    def __init__(self, error_type: ErrorType, message: str) -> None:
-        """Both go into the page's record."""
-        super().__init__(message)
-        self.type = error_type
 
 
 class Uploader:
@@ -234,7 +224,7 @@ class Uploader:
             raise CannotSendError(known_type(line.problem.type), line.problem.message)
         try:
             with self._storage.open(line.uri) as path:
-                _refuse_others(path, line.image)
+                refuse_others(path, line.image)
                 try:
                     return self._shrunk(line, path) or self._whole(line, path)
                 except CannotSendError as error:
@@ -314,32 +304,3 @@ def uploader_of(ledger: Ledger, folder: OutputFolder, request: JobRequest, epoch
         roots=folder.source_roots(),
     ) as uploader:
         yield uploader
-
-
-def _refuse_others(path: Path, name: str) -> None:
-    """Only what begins like a picture or a PDF leaves this machine, whatever it is called.
-
-    Raises:
-        CannotSendError: it does not.
-    """
-    with open_regular(path) as stream:
-        start = stream.read(SNIFFED_BYTES)
-    if not start:
-        raise CannotSendError("CorruptImage", f"{name}: the file is empty (0 bytes)")
-    if kind_of(start, path.name) is None:
-        what, remedy = known_but_unread(start) or ("not an image", "")
-        said = remedy or f"expected {READABLE}"
-        raise CannotSendError("UnsupportedFormat", f"{name}: {what}; {said}. It was not sent")
-
-
-def refuse(ledger: Ledger, task: ImageTask, error_type: str, message: str) -> None:
-    """Write a page's one record; nothing happens if it has one."""
-    if not ledger.feed([task]):
-        return
-    record = failed_record(task, known_type(error_type), message, worker=worker_name())
-    ledger.finish(task.job, task.index, ok=False, record=encode(record), epoch=task.epoch)
-
-
-def known_type(name: str) -> ErrorType:
-    """The error type of this name, Internal if it is none."""
-    return cast(ErrorType, name) if name in get_args(ErrorType) else "Internal"

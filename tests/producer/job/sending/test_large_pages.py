@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 
 from detector.memory import peak_rss_mb
-from producer.job.bounds import kept_page
-from producer.job.bounds.kept_page import MOST_KEPT_BYTES, KeptPage
-from producer.job.bounds.room import Memory, Room, memory_for_pages
 from producer.job.feed import Feeder, Window
 from producer.job.manifest import ManifestLine
+from producer.job.sending import kept_page
+from producer.job.sending.kept_page import MOST_KEPT_BYTES, KeptPage
+from producer.job.sending.room import Memory, Room, memory_for_pages
 from producer.job.upload import Uploader
 from producer.sources.scan import file_uri
 from tests.processes import wait_until

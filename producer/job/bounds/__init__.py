@@ -1,1 +1,0 @@
-"""What the jobs of one process may hold at a time."""
