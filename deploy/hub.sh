@@ -125,6 +125,7 @@ Group=redis
 Restart=always
 RestartSec=2
 LimitNOFILE=65536
+LimitCORE=0
 # Twice its maxmemory: while the append-only file is written anew, each page that is changed is there twice; and what a
 # script of a stranger holds is not in maxmemory. Beyond it Redis is killed alone, and begins again with that file; of a
 # child that writes the file the unit outlives the loss.

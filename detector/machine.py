@@ -47,9 +47,15 @@ def _affinity() -> int:
         return os.cpu_count() or 1
 
 
-def swap_mb(proc: Path = Path("/proc")) -> int:
-    """Swap of the machine, MiB; 0 where that is not to be known."""
-    return _meminfo_mb(proc, "SwapTotal:") or 0
+def available_mb(machine: Machine, proc: Path = Path("/proc")) -> int:
+    """Memory, MiB, that a process may take now without others being killed for it, free swap with it.
+
+    Args:
+        machine: of this process; where nothing is known of what others hold, all of it.
+        proc: where procfs is.
+    """
+    free = [_meminfo_mb(proc, field) for field in ("MemAvailable:", "SwapFree:")]
+    return min(machine.memory_mb, free[0] + (free[1] or 0)) if free[0] is not None else machine.memory_mb
 
 
 def _meminfo_mb(proc: Path, field: str) -> int | None:

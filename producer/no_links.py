@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 import tempfile
 from pathlib import Path
 
+from detector.images.regular_file import open_regular
 from producer.errors import ProducerError
 from producer.folder_tree import entries_below
 
@@ -73,3 +75,20 @@ def refuse_links(folder: Path) -> None:
     for entry in entries_below(folder):
         if entry.is_symlink():
             raise OthersFolderError(f"{entry.path} is a link: remove it, or name another output folder")
+
+
+MOST_SMALL_BYTES = 16 * 2**20
+"""Of a job's own small files, whose largest lists the paths of a request."""
+
+
+def read_small(path: Path) -> bytes:
+    """A small file of a job's folder, perhaps of somebody: no FIFO that nobody writes to, no 6 GB of zeros.
+
+    Raises:
+        OSError: there is none, it is no regular file, or larger than 16 MiB.
+    """
+    with open_regular(path) as file:
+        content = file.read(MOST_SMALL_BYTES + 1)
+    if len(content) > MOST_SMALL_BYTES:
+        raise OSError(errno.EFBIG, "larger than such a file of ours", str(path))
+    return content

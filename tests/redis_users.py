@@ -46,6 +46,15 @@ def refused(client: redis.Redis, *command: object) -> bool:
     return False
 
 
+def acl_file(folder: Path, rules: str | None = None) -> Path:
+    """An ACL file of these rules, with each role's password, and with ``admin``, who may do all."""
+    rules = USERS.read_text() if rules is None else rules
+    for role in ROLES:
+        rules = rules.replace(f">{role.upper()}_PASSWORD", f">of-the-{role}")
+    (folder / "users.acl").write_text(rules.rstrip("\n") + "\nuser admin on >of-the-admin ~* &* +@all\n")
+    return folder / "users.acl"
+
+
 @contextmanager
 def server_with_users(folder: Path, rules: str | None = None, *, valkey: bool = False) -> Iterator[ServerWithUsers]:
     """Debian's redis-server, or the Valkey of a private server.
@@ -56,12 +65,8 @@ def server_with_users(folder: Path, rules: str | None = None, *, valkey: bool = 
         valkey: start that one.
     """
     binary = server_binary() if valkey else tool("redis-server", "apt-get install redis-server")
-    rules = USERS.read_text() if rules is None else rules
-    for role in ROLES:
-        rules = rules.replace(f">{role.upper()}_PASSWORD", f">of-the-{role}")
-    (folder / "users.acl").write_text(rules.rstrip("\n") + "\nuser admin on >of-the-admin ~* &* +@all\n")
     where = ("--port", "0", "--unixsocket", folder / "s", "--dir", folder, "--save", "", "--appendonly", "yes")
     server = ServerWithUsers(folder / "s")
-    command = [binary, *where, "--aclfile", folder / "users.acl", *LIMITS]
+    command = [binary, *where, "--aclfile", acl_file(folder, rules), *LIMITS]
     with running_redis(command, folder / "redis.log", lambda: server.client("admin")):
         yield server

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import sys
 from functools import cached_property
 from typing import Any
 
 from celery import Celery
 from kombu.common import Broadcast
 from kombu.entity import Exchange, Queue
+from kombu.utils.imports import symbol_by_name
 
 from worker.cron import parse_cron
 from worker.redis_url import broker_url, tls_options
@@ -165,6 +167,8 @@ def configuration(current: Settings) -> dict[str, Any]:
 # command line after that.
 os.environ.setdefault("FLOWER_ADDRESS", "127.0.0.1")
 os.environ.setdefault("FLOWER_CONF", os.devnull)
+if "celery.events.receiver" in sys.modules:  # Celery's own program, where Flower is installed
+    symbol_by_name("worker.celery_ext.watched_events:check_events")()
 
 app = FleetApp("ocrfleet", set_as_current=True)
 app.conf.update(configuration(settings()))

@@ -14,6 +14,8 @@ from importlib import import_module
 
 from celery.utils import imports
 
+from worker.celery_ext.watched_events import check_events
+
 # These start without `celery`'s own group of commands, which imports every other command first, with those that
 # packages add (Flower and its web server) and a prompt.
 ALONE = ("worker", "beat")
@@ -27,6 +29,7 @@ def main() -> None:
     sys.argv[1:1] = ["-A", "worker.app"]
     if name in ALONE:
         run_alone(name, arguments)
+    check_events()
     from celery.__main__ import main as celery
 
     celery()

@@ -10,8 +10,8 @@ import click
 from detector.cli.program import Explained, Program
 from detector.errors import is_out_of_memory, show
 from detector.exit_codes import ExitCode
-from detector.machine import read_machine, swap_mb
-from detector.memory import limit_memory
+from detector.machine import available_mb, read_machine
+from detector.memory import limit_memory, raise_oom_score
 
 COMMANDS = {
     "detect": ("detector.cli.detect:detect", "Find text in images: one JSON line per image or page."),
@@ -73,10 +73,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _limit_to_machine() -> None:
-    """No model, checkpoint or data of a stranger takes more than there is: it is one line, not the machine's last.
+    """No model, checkpoint or data of a stranger takes more than is free: it is one line, and no other program's end.
 
-    6 MB of a checkpoint unpack to 6 GB, 300 bytes of ONNX ask for 16. Swap counts: whoever trains with it still may.
-    With a graphics card there is none of this: its driver maps far more than it uses.
+    6 MB of a checkpoint unpack to 6 GB, 300 bytes of ONNX ask for 16. If the kernel must kill all the same, it takes
+    this process. With a graphics card there is no limit: its driver maps far more than it uses.
     """
+    raise_oom_score()
     if not Path("/dev/nvidiactl").exists():
-        limit_memory(read_machine().memory_mb + swap_mb() << 20)
+        limit_memory(available_mb(read_machine()) << 20)

@@ -19,6 +19,7 @@ from detector.errors import CorruptImage, ImageError, NotFound, TooLarge, Unsupp
 from detector.images.regular_file import identity_of
 from producer.detector_process.line_process import LineProcess
 from producer.detector_process.members import MemberTaken, MemberWanted
+from worker.storage.bound import Bound
 from worker.storage.files import Fetch, Storage, suffix_of
 from worker.storage.spool import MachineFault, machine_faults, make_private
 
@@ -78,7 +79,7 @@ class _Turns:
                     if other is None or place:
                         return False
                     self._having.remove(other)
-                    other.child.stop(kill=True)
+                    other.end()
                 self._waiting.remove(member)
                 self._having.append(member)
                 member.since = now
@@ -90,7 +91,7 @@ class _Turns:
             for those in (self._having, self._waiting):
                 if member in those:
                     those.remove(member)
-            member.child.stop(kill=True)
+            member.end()
 
 
 _turns = _Turns()
@@ -163,10 +164,16 @@ class _Members:
         self.child.begin(msgspec.json.encode(wanted), timeout_s)
         self._asked = wanted
 
+    def end(self) -> None:
+        """End the process, with the half copy that it was writing: those of a few jobs are hundreds of MB."""
+        self.child.stop(kill=True)
+        if self._asked is not None:
+            Path(_name(self._asked.out)).unlink(missing_ok=True)
+
     def leave(self) -> None:
-        """End it."""
-        self._asked = None
+        """Nothing is wanted of it any more."""
         _turns.leave(self)
+        self._asked = None
 
 
 class ProducerStorage(Storage):
@@ -174,6 +181,7 @@ class ProducerStorage(Storage):
 
     Attributes:
         patience_s: how long `open` may wait for a member before it raises `NotYetError`, seconds; None: for ever.
+        bound_of: a member's name -> how large its copy may be; None: as `Storage` has it.
     """
 
     def __init__(
@@ -189,21 +197,27 @@ class ProducerStorage(Storage):
         """As `Storage`."""
         super().__init__(roots, spool, fetchers, any_path=any_path, outside=outside, make_spool=make_spool)
         self.patience_s: float | None = None
+        self.bound_of: Callable[[str], Bound] | None = None
         self._members = _Members()
         self._there: tuple[MemberWanted, int, int] | None = None
+        self._copy: Path | None = None
 
     def _spool_file(self, member: bytes) -> Path:
         """One file for all: a page at a time is open, and making and removing one for each takes a millisecond."""
         with machine_faults(self.spool):
             self.make_spool(self.spool)
-        return self.spool / f"member{suffix_of(member)}"
+        copy = self.spool / f"member{suffix_of(member)}"
+        if self._copy not in (None, copy):
+            self._copy.unlink(missing_ok=True)  # another suffix, and a stranger's zip may have any number of them
+        self._copy = copy
+        return copy
 
     def _put_away(self, copy: Path) -> None:
         # While it is being written it is asked for again.
         if not self._members.is_pending and copy.exists() and copy.stat().st_size > KEPT_BYTES:
             copy.unlink()
 
-    def extract(self, scheme: str, archive: Path, member: str, copy: Path) -> None:
+    def extract(self, scheme: str, archive: Path, member: str, copy: Path, bound: Bound | None = None) -> None:
         """See `Storage.extract`.
 
         Raises:
@@ -214,6 +228,8 @@ class ProducerStorage(Storage):
             status = os.fstat(file.fileno())
         where, what, out = (quote(os.fsencode(name)) for name in (archive, member, copy))
         wanted = MemberWanted(scheme, where, what, out, seen)
+        if bound := bound or (self.bound_of and self.bound_of(member)):
+            wanted = msgspec.structs.replace(wanted, most_bytes=bound.most_bytes, remedy=bound.remedy)
         this = (wanted, status.st_mtime_ns, status.st_size)
         if self._there == this and copy.exists():
             return  # another page of the same PDF; perhaps it is being read at this moment

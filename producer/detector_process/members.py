@@ -18,7 +18,8 @@ import msgspec
 from detector.errors import ImageError, TooLarge, show
 from detector.images.regular_file import Identity, SeenPath
 from detector.memory import limit_memory
-from worker.storage.files import Storage
+from worker.storage.bound import Bound
+from worker.storage.files import MAX_MEMBER_BYTES, Storage
 from worker.storage.spool import MachineFault
 
 MEMORY_BYTES = 192 << 20
@@ -26,13 +27,15 @@ MEMORY_BYTES = 192 << 20
 
 
 class MemberWanted(msgspec.Struct, frozen=True):
-    """One line: an archive's scheme, and percent-encoded: its path, the member, the file to write."""
+    """One line: an archive's scheme, and percent-encoded: its path, the member, the file to write; and its bound."""
 
     scheme: str
     archive: str
     member: str
     out: str
     seen: Identity | None = None
+    most_bytes: int = MAX_MEMBER_BYTES
+    remedy: str = "unpack the archive"
 
 
 class MemberTaken(msgspec.Struct, frozen=True):
@@ -63,7 +66,8 @@ def serve(lines: BinaryIO, answers: BinaryIO) -> None:
 def _take(storage: Storage, wanted: MemberWanted) -> MemberTaken:
     archive, member, out = (os.fsdecode(unquote_to_bytes(name)) for name in (wanted.archive, wanted.member, wanted.out))
     try:
-        storage.extract(wanted.scheme, SeenPath.to(archive, wanted.seen), member, Path(out))
+        bound = Bound(wanted.most_bytes, wanted.remedy)
+        storage.extract(wanted.scheme, SeenPath.to(archive, wanted.seen), member, Path(out), bound)
     except MachineFault as error:
         return MemberTaken(
             "Internal", _utf8(error.strerror or error), error.errno or 5, quote(os.fsencode(error.filename or out))

@@ -21,6 +21,8 @@ from detector.images.regular_file import Identity, SeenPath, open_regular, seen_
 from detector.memory import limit_memory
 from producer.detector_process.line_process import LineProcess
 from producer.detector_process.member_fetcher import NotYetError
+from producer.detector_process.put_aside import NO_ROOM
+from worker.storage.spool import MachineFault
 
 MEMORY_BYTES = 256 << 20
 """Of which Python and pypdf take 30 MiB."""
@@ -38,9 +40,15 @@ class PageWanted(msgspec.Struct, frozen=True):
 
 
 class PageTaken(msgspec.Struct, frozen=True):
-    """Its answer."""
+    """Its answer.
+
+    Attributes:
+        ok: whether it is there.
+        errno: not 0: there was no room for it.
+    """
 
     ok: bool
+    errno: int = 0
 
 
 class PdfPages:
@@ -66,6 +74,7 @@ class PdfPages:
 
         Raises:
             NotYetError: it is not there after so long; ask for the same again.
+            MachineFault: there is no room for it.
         """
         question = PageWanted(quote(os.fsencode(path)), page, quote(os.fsencode(out)), seen_as(path))
         if self._asked != question:
@@ -79,23 +88,25 @@ class PdfPages:
             raise NotYetError
         self._asked = None
         try:
-            taken = msgspec.json.decode(line, type=PageTaken).ok
+            taken = msgspec.json.decode(line, type=PageTaken)
         except (msgspec.MsgspecError, UnicodeDecodeError):  # no answer is none
-            taken = False
-        if not taken:
+            taken = PageTaken(False)
+        if not taken.ok:
             out.unlink(missing_ok=True)
-        return taken
+        if taken.errno:
+            raise MachineFault(taken.errno, os.strerror(taken.errno), str(out))
+        return taken.ok
 
 
 def serve(lines: BinaryIO, answers: BinaryIO) -> None:
     """Answers one line after the other until the input ends."""
     for line in lines:
         limit_memory(MEMORY_BYTES)
-        answers.write(msgspec.json.encode(PageTaken(_take(msgspec.json.decode(line, type=PageWanted)))) + b"\n")
+        answers.write(msgspec.json.encode(_take(msgspec.json.decode(line, type=PageWanted))) + b"\n")
         answers.flush()
 
 
-def _take(wanted: PageWanted) -> bool:
+def _take(wanted: PageWanted) -> PageTaken:
     from pypdf import PdfReader, PdfWriter
 
     path, out = (Path(os.fsdecode(unquote_to_bytes(name))) for name in (wanted.path, wanted.out))
@@ -104,9 +115,9 @@ def _take(wanted: PageWanted) -> bool:
             writer = PdfWriter()
             writer.add_page(PdfReader(stream, strict=False).pages[wanted.page])
             writer.write(target)
-    except Exception:  # hostile and sloppy files raise any class; the worker will say what is wrong
-        return False
-    return True
+    except Exception as error:  # hostile and sloppy files raise any class; the worker will say what is wrong
+        return PageTaken(False, error.errno if isinstance(error, OSError) and error.errno in NO_ROOM else 0)
+    return PageTaken(True)
 
 
 if __name__ == "__main__":

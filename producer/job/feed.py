@@ -22,6 +22,7 @@ from worker.ledger.uncollected import Uncollected
 from worker.messages import ImageTask
 from worker.page_options import NO_OPTIONS, PageOptions
 from worker.redis_keys import JobKeys
+from worker.storage.spool import MachineFault
 
 # An upload over a slow line must not keep the caller from collecting and showing progress.
 STEP_S = 1.0
@@ -93,6 +94,7 @@ class Feeder:
         self._memory = Memory()
         self._needs = 0  # bytes of a page that found no room
         self._like = 0  # of the one before
+        self._is_pending = False
         self._uncollected = Uncollected(ledger.client, JobKeys.of(job).results)
         self._weighed_at = 0
         self._record_bytes = 0.0
@@ -274,21 +276,27 @@ class Feeder:
     def _next_parcel(self, uploader: Uploader, until: float) -> Parcel | None:
         # A job of pages that are all refused, or all done, must not keep others from being fed (producer/web).
         while time.monotonic() < until:
-            if not self._unsent:
-                lines = self._take(LOOK_AHEAD)
+            line = None if self._is_pending else uploader.aside.due()
+            if line is None and not self._unsent:
+                lines = [] if uploader.aside.is_full else self._take(LOOK_AHEAD)
                 if not lines:
-                    self._at_the_end(0)
+                    if not uploader.aside:
+                        self._at_the_end(0)
                     return None
                 self._unsent.extend(uploader.unsent(lines))
                 continue
-            line = self._unsent.popleft()
+            line = line or self._unsent.popleft()
+            self._is_pending = False
             try:
                 return uploader.pack(line)
             except CannotSendError as reason:
                 uploader.refuse(line, reason)
             except NotYetError:
                 self._unsent.appendleft(line)
+                self._is_pending = True  # to ask for another would begin it anew
                 return None
+            except MachineFault as fault:
+                uploader.put_aside(line, fault)
         return None
 
     def _feed(self, lines: list[ManifestLine]) -> int:

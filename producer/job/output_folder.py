@@ -16,7 +16,7 @@ from detector.atomic import atomic_write
 from detector.record import UNREADABLE
 from producer.errors import ProducerError
 from producer.folder_tree import remove_tree
-from producer.no_links import OthersFolderError, check_own, no_links
+from producer.no_links import OthersFolderError, check_own, no_links, read_small
 from producer.sources.remote import is_remote
 from producer.sources.scan import STDIN, SourceMissingError, resolve
 from worker.messages import JOB_NAME
@@ -94,7 +94,7 @@ class OutputFolder:
     def epoch(self) -> str:
         """Which job of its name this folder's is; "" for one of a version that did not have epochs."""
         try:
-            return self.epoch_file.read_text(encoding="ascii").strip()
+            return read_small(self.epoch_file).decode("ascii").strip()
         except (FileNotFoundError, UnicodeDecodeError):
             return ""
 
@@ -102,7 +102,7 @@ class OutputFolder:
     def heir(self) -> str:
         """Not "" where the list of pages came from the broker: nothing that it names is opened on this machine."""
         try:
-            return self.heir_file.read_text(encoding="ascii").strip()
+            return read_small(self.heir_file).decode("ascii").strip()
         except FileNotFoundError:
             return ""
 
@@ -120,7 +120,7 @@ class OutputFolder:
         check_own(self.root, may_be_link=True)
         check_own(self.private)
         try:
-            return msgspec.json.decode(self.request_file.read_bytes(), type=JobRequest)
+            return msgspec.json.decode(read_small(self.request_file), type=JobRequest)
         except UNREADABLE as error:
             raise DamagedFolderError(
                 f"{self.request_file} is damaged ({error}): remove it and give the first command again; "
@@ -155,7 +155,7 @@ class OutputFolder:
             if self.exists():
                 self.request()
                 return None if self.heir else self.source_roots()
-            job = msgspec.json.decode(self.job_json.read_bytes(), type=dict[str, Any]).get("job", "")
+            job = msgspec.json.decode(read_small(self.job_json), type=dict[str, Any]).get("job", "")
             if not JOB_NAME.match(job):
                 return None
             kept = state_folder(job)
@@ -195,7 +195,7 @@ class OutputFolder:
     def passed_over(self) -> dict[str, int]:
         """What the scan passed over, by kind."""
         try:
-            return msgspec.json.decode(self.passed_over_file.read_bytes(), type=dict[str, int])
+            return msgspec.json.decode(read_small(self.passed_over_file), type=dict[str, int])
         except (OSError, *UNREADABLE):
             return {}
 

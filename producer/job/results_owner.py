@@ -13,6 +13,7 @@ import msgspec
 from detector.record import UNREADABLE
 from producer.errors import OtherJobError
 from producer.job.output_folder import make_private, write_atomically
+from producer.no_links import read_small
 from worker.ledger.ledger import JobStatus
 
 
@@ -75,7 +76,7 @@ def replace_owner(results: Path, owner: ResultsOwner) -> None:
 def _read(file: Path) -> ResultsOwner | None:
     """None where nothing was noted: a folder of an older version, or of `run`."""
     try:
-        return msgspec.json.decode(file.read_bytes(), type=ResultsOwner)
+        return msgspec.json.decode(read_small(file), type=ResultsOwner)
     except (FileNotFoundError, *UNREADABLE):
         return None
 

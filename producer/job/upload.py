@@ -17,6 +17,7 @@ from producer.detector_process.member_fetcher import KEPT_BYTES, NotYetError
 from producer.detector_process.originals import originals
 from producer.detector_process.page_counter import can_count
 from producer.detector_process.pdf_pages import PdfPages
+from producer.detector_process.put_aside import PutAside
 from producer.detector_process.shrink import Shrinker, ShrinkerLostError
 from producer.job.manifest import ManifestLine
 from producer.job.output_folder import JobRequest, OutputFolder
@@ -31,7 +32,9 @@ from worker.messages import MAX_BLOB_BYTES, ImageTask, Original
 from worker.page_options import NO_OPTIONS, PageOptions
 from worker.redis_keys import JobKeys
 from worker.settings import settings
-from worker.storage.remote import Remote
+from worker.storage.bound import Bound
+from worker.storage.files import MAX_MEMBER_BYTES
+from worker.storage.remote import MAX_REMOTE_BYTES, Remote
 from worker.storage.spool import MachineFault
 
 # Large enough that a round trip to a far-away broker does not dominate, small enough to fit in a 150 MB producer.
@@ -39,6 +42,7 @@ BATCH_BYTES = 4 << 20
 BATCH_PAGES = 16
 # For a member of an archive, or a page of a PDF; after it, others are served, and it is asked for again.
 PATIENCE_S = 0.5
+_HOW_ELSE = "use --shrink, or --transfer uri with a shared folder or s3://"
 _UNFED, _IN_FLIGHT = b"\0", b"qr"
 
 
@@ -68,6 +72,7 @@ class Uploader:
         sent_bytes: uploaded by this object.
         kept: a page that found no room in Redis.
         largest: bytes that a page may have to travel.
+        aside: pages that found no room in the temporary folder.
     """
 
     def __init__(
@@ -80,6 +85,7 @@ class Uploader:
         options: PageOptions = NO_OPTIONS,
         epoch: str = "",
         roots: tuple[Path, ...] = (),
+        most_copied: int = MAX_MEMBER_BYTES,
     ) -> None:
         """Start nothing yet.
 
@@ -91,6 +97,8 @@ class Uploader:
             options: what else the job asks of the workers.
             epoch: which job of that name.
             roots: where the pages' files must lie; empty: anywhere.
+            most_copied: bytes of the temporary folder that one file may take which does not travel as it is: a PDF in
+                an archive, of which single pages do, and what is made smaller. All else may have what may travel.
         """
         if shrink and not limit_side:
             raise ValueError("shrinking needs a limit")
@@ -102,8 +110,10 @@ class Uploader:
         self._shrinker = Shrinker(limit_side, settings().max_pixels) if shrink else None
         self._pdf_pages = PdfPages()
         self._folder = tempfile.TemporaryDirectory(prefix="ocrfleet-upload-")
-        self._storage = originals(roots, Path(self._folder.name), {"s3": Remote((), s3_open=True).fetch})
-        self._storage.patience_s = PATIENCE_S
+        self._most_copied = most_copied
+        self._storage = originals(roots, Path(self._folder.name), {"s3": self._fetch})
+        self._storage.patience_s, self._storage.bound_of = PATIENCE_S, self._bound_of
+        self.aside = PutAside[ManifestLine](Path(self._folder.name), ledger.max_attempts)
         self.sent_bytes = 0
         self.largest = MAX_BLOB_BYTES
         self.kept = KeptPage[Parcel]()
@@ -196,6 +206,26 @@ class Uploader:
         """Write the failed record of a page that cannot be sent."""
         refuse(self._ledger, self._task(line, line.page, None), reason.type, str(reason))
 
+    def put_aside(self, line: ManifestLine, fault: MachineFault) -> None:
+        """Try a page again later for which there was no room, or write its failed record.
+
+        Raises:
+            MachineFault: ``fault``, where there is no room for any page.
+        """
+        if reason := self.aside.put(line.index, line, fault):
+            self.refuse(line, CannotSendError("TooLarge", f"{line.image}: {reason}"))
+
+    def _bound_of(self, name: str) -> Bound:
+        """How much of the temporary folder a member of an archive may take."""
+        if self._shrinker is not None or Path(name).suffix.lower() in PDF_SUFFIXES:
+            return Bound(self._most_copied, "unpack the archive")
+        return Bound(self.largest, f"no more travels through Redis: {_HOW_ELSE}")
+
+    def _fetch(self, uri: str, target: Path) -> None:
+        most, remedy = self._bound_of(uri)
+        bound = Bound(min(most, MAX_REMOTE_BYTES), "copy it to a folder first" if most > MAX_REMOTE_BYTES else remedy)
+        Remote((), s3_open=True, bound=bound).fetch(uri, target)
+
     def _task(self, line: ManifestLine, page: int, original: Original | None, *, alone: bool = False) -> ImageTask:
         return ImageTask(
             job=self._job,
@@ -215,7 +245,7 @@ class Uploader:
 
         Raises:
             CannotSendError: not there, damaged, or too large.
-            MachineFault: this machine's disk is full or broken: no page can be sent.
+            MachineFault: this machine's disk is full or broken; whether for this page alone, `put_aside` looks.
             NotYetError: it lies in an archive or a PDF, and is not there yet: ask again.
         """
         from detector.errors import ImageError
@@ -274,7 +304,7 @@ class Uploader:
             raise CannotSendError(
                 "TooLarge",
                 f"{line.image}: {size / 1e6:.0f} MB, more than the {self.largest >> 20} MB that travel through "
-                "Redis; use --shrink, or --transfer uri with a shared folder or s3://",
+                f"Redis; {_HOW_ELSE}",
             )
         return Parcel(line, self._content(path, size), line.page, None)
 

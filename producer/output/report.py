@@ -26,7 +26,7 @@ from producer.detector_process.draw import OverlayProcess, can_draw
 from producer.job.manifest import ManifestIndex
 from producer.job.output_folder import OutputFolder
 from producer.job.results_file import iter_records
-from producer.no_links import check_own
+from producer.no_links import check_own, read_small
 from producer.output.charts import histogram_svg
 from producer.output.naming import page_label
 from producer.output.terminal import FLAG_WORDS, duration
@@ -106,7 +106,7 @@ def _read(results: Path, pictures: int) -> tuple[Totals, list[ImageRecord]]:
 def _job(path: Path) -> dict[str, Any]:
     """job.json, or nothing: a report can be made of collected results too."""
     try:
-        job = msgspec.json.decode(path.read_bytes())
+        job = msgspec.json.decode(read_small(path))
     except (OSError, *UNREADABLE):
         return {}
     return job if isinstance(job, dict) else {}

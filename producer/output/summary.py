@@ -9,6 +9,7 @@ import click
 import msgspec
 
 from producer.job.output_folder import JobRequest, OutputFolder, write_json
+from producer.no_links import read_small
 from producer.output.ending import Ending
 from producer.output.terminal import print_summary
 from producer.output.totals import Totals, summarise
@@ -19,7 +20,7 @@ def _pace(folder: OutputFolder, ending: Ending) -> dict[str, Any]:
     """How fast the last run was that did something: the time belongs to ``images_this_run``, not to all images."""
     names = ("images_this_run", "wall_seconds", "images_per_second")
     if not ending.fresh and folder.job_json.is_file():
-        before = msgspec.json.decode(folder.job_json.read_bytes(), type=dict[str, Any])
+        before = msgspec.json.decode(read_small(folder.job_json), type=dict[str, Any])
         return {name: before.get(name) for name in names}
     rate = round(ending.fresh / ending.seconds, 3) if ending.seconds else None
     return dict(zip(names, (ending.fresh, round(ending.seconds, 3), rate), strict=True))

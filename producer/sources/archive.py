@@ -1,5 +1,6 @@
 """What is inside a zip, tar or 7z: names and first bytes only, nothing is unpacked to disk under a member's name."""
 
+import os
 import posixpath
 import stat
 import tarfile
@@ -224,26 +225,32 @@ def _count_copied(count_pdf: CountPdf | None, allowance: Allowance, open_member:
                 if kind not in PAGED_KINDS:
                     return PageCount(1)
                 allowance.begin()
-                spool.write(start)
+                _write(spool.fileno(), start)
                 copied = len(start)
                 while block := source.read(1 << 20):
                     allowance.unpacked(len(block))
                     copied += len(block)  # counted, not believed: a member's stated size may lie
                     if copied > COUNT_LIMIT:
                         break
-                    spool.write(block)
+                    _write(spool.fileno(), block)
                 if copied > COUNT_LIMIT:
                     raise CannotCountError(f"it is larger than {COUNT_LIMIT >> 20} MB; its worker counts them")
         except (CannotCountError, MemoryError):
             raise
         except Exception as error:  # as in `members`
             raise CannotCountError(f"{type(error).__name__}: {first_line(error, 200)}") from error
-        spool.flush()
         spool.seek(0)
         try:
             return count_pages(cast("BinaryIO", spool), kind, Path(spool.name), count_pdf)
         except CannotCountError as error:  # the temporary file's name would tell nobody anything
             raise CannotCountError(str(error).replace(spool.name, name)) from None
+
+
+def _write(descriptor: int, data: bytes) -> None:
+    """Not through a buffer, which would find the disk full where the file is closed: that was damage of the archive."""
+    rest = memoryview(data)
+    while rest:
+        rest = rest[os.write(descriptor, rest) :]
 
 
 def _hidden(name: str, passed: PassedOver) -> bool:

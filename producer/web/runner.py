@@ -8,7 +8,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from contextlib import closing, contextmanager
 from functools import partial
 from pathlib import Path
@@ -32,7 +32,9 @@ from producer.sources.remote import scan_everything
 from producer.sources.scan_time import ScanTime
 from producer.web.addresses import may_read
 from producer.web.bounds.attempts import counted_attempt
+from producer.web.bounds.job_turns import JobTurn, JobTurns
 from producer.web.bounds.polite_feeder import PoliteFeeder
+from producer.web.bounds.progress import Progress
 from producer.web.bounds.scan_turns import ScanTurns
 from producer.web.store import Store, WebJob
 from worker.broker.wrong_types import is_wrong_type
@@ -45,38 +47,17 @@ logger = logging.getLogger("ocrfleet.web")
 JOBS_AT_A_TIME = 16
 QUICK_JOBS_AT_A_TIME = 32
 SCANNING = "it looked for pages in these files"
-AGAIN_AFTER_S = 3.0
+AGAIN_AFTER_S, SOONER_S = 3.0, 1.0
+"""Before a job that waits for the broker or the disk tries again; sooner where others wait for its place."""
+
+MOST_COPIED = 256 << 20
+"""Of the service's temporary folder for a PDF in an archive; four are taken out at a time (member_fetcher)."""
+
 WORKERS_LOOK_S = 2.0
 
 
 class _Stopped(Exception):  # noqa: N818  # nothing is wrong
     """The service ends, or the job is deleted: the loop is left where it is, and goes on from there another time."""
-
-
-class Progress:
-    """What a job's thread knows and the ledger does not (a `producer.job.view.View`)."""
-
-    def __init__(self) -> None:
-        self.total: int | None = None
-        self.phase = "waiting for its turn"
-        self.peak_rss_mb = 0.0
-        self.warnings: list[str] = []
-
-    def update(self, done: int, failed: int, peak_rss_mb: float, state: str) -> None:
-        """See View."""
-        self.phase, self.peak_rss_mb = state, peak_rss_mb
-
-    def note(self, line: str) -> None:
-        """See View."""
-        self.warnings.insert(0, line)
-
-    def warn(self, line: str) -> None:
-        """See View."""
-        if len(self.warnings) < 100:
-            self.warnings.append(line[:MOST_WARNING])
-
-
-MOST_WARNING = 300  # characters: a member's name may have 4,096 bytes, and the page tells of 100
 
 
 class Running:
@@ -85,7 +66,8 @@ class Running:
     def __init__(self) -> None:
         self.stop = threading.Event()
         self.progress = Progress()
-        self.future: Future[None] | None = None
+        self.turn: JobTurn | None = None
+        self.damaged = False  # its keys are: it begins anew
 
 
 class Runner:
@@ -123,9 +105,9 @@ class Runner:
         self._lock = threading.Lock()
         self._running: dict[str, Running] = {}
         self._stopping = threading.Event()
-        self._pools = {
-            False: ThreadPoolExecutor(JOBS_AT_A_TIME, "job"),
-            True: ThreadPoolExecutor(QUICK_JOBS_AT_A_TIME, "quick-job"),
+        self._turns = {
+            False: JobTurns(JOBS_AT_A_TIME, "job"),
+            True: JobTurns(QUICK_JOBS_AT_A_TIME, "quick-job"),
         }
         # A zip of 10,000 files costs 6 MB while it is read; eight at a time took 50 MB more than one after the other.
         self._scans = ScanTurns()
@@ -136,10 +118,11 @@ class Runner:
         """Run a job unless it runs already. The future ends when the job does, or when the service stops."""
         with self._lock:
             running = self._running.get(name)
-            if running is None or running.future is None or running.future.done():
+            if running is None or running.turn is None or running.turn.ended.done():
+                turns = self._turns[self._store.read(name).quick]
                 running = self._running[name] = Running()
-                running.future = self._pools[self._store.read(name).quick].submit(self._run, name, running)
-            return running.future
+                running.turn = turns.begin(partial(self._run, name, running, turns))
+            return running.turn.ended
 
     def running(self, name: str) -> Running | None:
         """The job's thread, None if it has none."""
@@ -152,12 +135,12 @@ class Runner:
     def leave(self, name: str, timeout_s: float = 10.0) -> None:
         """Stop looking after a job. Returns when its thread is out of its files."""
         running = self._running.get(name)
-        if running is None or running.future is None:
+        if running is None or running.turn is None:
             return
         running.stop.set()
-        if not running.future.cancel():
+        if not running.turn.leave():
             try:
-                running.future.exception(timeout_s)
+                running.turn.ended.exception(timeout_s)
             except TimeoutError:
                 logger.warning("%s: its thread does not stop", name)
         with self._lock:
@@ -167,10 +150,10 @@ class Runner:
     def stop(self) -> None:
         """Leave all jobs as they are, for the next start."""
         self._stopping.set()
-        for pool in self._pools.values():
-            pool.shutdown(wait=False, cancel_futures=True)
-        for pool in self._pools.values():
-            pool.shutdown(wait=True)
+        for turns in self._turns.values():
+            turns.stop()
+        for turns in self._turns.values():
+            turns.join()
 
     def workers_alive(self) -> int:
         """Workers that have reported lately."""
@@ -181,30 +164,13 @@ class Runner:
             self._alive_at = now
         return self._alive
 
-    def _run(self, name: str, running: Running) -> None:
-        damaged = False
+    def _run(self, name: str, running: Running, turns: JobTurns) -> bool:
+        """A job's turn. Whether it wants another, behind those that wait for its place."""
+        again = False
         try:
-            while not self._should_stop(running):
-                try:
-                    if damaged:  # this job's own keys: no other has its name. Begin from our own disk
-                        self._ledger.forget(name)
-                    damaged = False
-                    self._run_once(name, running)
-                    return
-                except JobGoneError:  # the broker was emptied, or the time of its keys is up: begin from our own disk
-                    logger.warning("%s: the broker does not know it any more; fed again", name)
-                except (redis.RedisError, OperationalError, WorkerError) as error:
-                    damaged = damaged or is_wrong_type(error) or isinstance(error, JobReplacedError)
-                    what = "its keys were damaged; fed again" if damaged else "waiting for the broker"
-                    running.progress.phase = what
-                    logger.warning("%s: %s (%s)", name, what, str(error).split("\n")[0])
-                except (AlreadyCollectingError, FolderBusyError) as error:
-                    running.progress.phase = "waiting for another collector"
-                    logger.warning("%s: %s", name, error)
-                except (MachineFault, OSError) as error:
-                    running.progress.phase = f"waiting: {error.strerror or error}"
-                    logger.error("%s: %s", name, error)
-                running.stop.wait(AGAIN_AFTER_S)
+            again = not self._should_stop(running) and not self._run_despite_faults(name, running)
+            if again:
+                running.stop.wait(min(SOONER_S, AGAIN_AFTER_S) if turns.in_line else AGAIN_AFTER_S)
         except _Stopped:
             pass
         except ProducerError as error:
@@ -215,8 +181,32 @@ class Runner:
             self.end(name, "refused", f"a bug in ocrfleet: {error!r}")
         finally:
             with self._lock:
-                if self._running.get(name) is running:
+                if not again and self._running.get(name) is running:
                     del self._running[name]
+        return again
+
+    def _run_despite_faults(self, name: str, running: Running) -> bool:
+        """False: the broker or this machine could not; it is to be tried again."""
+        try:
+            if running.damaged:  # this job's own keys: no other has its name. Begin from our own disk
+                self._ledger.forget(name)
+            running.damaged = False
+            self._run_once(name, running)
+            return True
+        except JobGoneError:  # the broker was emptied, or the time of its keys is up: begin from our own disk
+            logger.warning("%s: the broker does not know it any more; fed again", name)
+        except (MachineFault, OSError) as error:  # first: a MachineFault is a WorkerError too
+            running.progress.phase = f"waiting: {error.strerror or error}"
+            logger.error("%s: %s", name, error)
+        except (redis.RedisError, OperationalError, WorkerError) as error:
+            running.damaged = running.damaged or is_wrong_type(error) or isinstance(error, JobReplacedError)
+            what = "its keys were damaged; fed again" if running.damaged else "waiting for the broker"
+            running.progress.phase = what
+            logger.warning("%s: %s (%s)", name, what, str(error).split("\n")[0])
+        except (AlreadyCollectingError, FolderBusyError) as error:
+            running.progress.phase = "waiting for another collector"
+            logger.warning("%s: %s", name, error)
+        return False
 
     def end(self, name: str, state: str, reason: str = "") -> None:
         """A job is over."""
@@ -334,5 +324,6 @@ class Runner:
             epoch=epoch,
             options=job.options,
             roots=self._store.folder(name).source_roots(),
+            most_copied=MOST_COPIED,
         ) as uploader:
             yield uploader

@@ -6,9 +6,11 @@ import asyncio
 import logging
 import os
 import signal
+import tempfile
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from dataclasses import replace
+from pathlib import Path
 
 import redis
 import uvicorn
@@ -112,6 +114,7 @@ def serve(web: WebSettings, *, local: bool, workers: int, ready: Callable[[str],
         if fleet is not None:
             stack.enter_context(BeatThread(service.app))
             fleet.start_workers()
+        _unpack_in(service.store.temporary)
         server = _Server(service, fleet, ready)
         with suppress(KeyboardInterrupt):  # uvicorn raises the signal again when it has stopped in order
             server.run()
@@ -133,6 +136,14 @@ def _service(settings: Settings, web: WebSettings) -> Service:
     from worker.ledger.patient import open_ledger
 
     return Service(app_for(settings), open_ledger(settings), settings, web)
+
+
+def _unpack_in(folder: Path) -> None:
+    """Have temporary files of this process, and of those that it starts, in a folder.
+
+    A member of an archive may have hundreds of MB, and a container's /tmp has 16, or is memory.
+    """
+    os.environ["TMPDIR"] = tempfile.tempdir = os.fspath(folder)
 
 
 class _Server(uvicorn.Server):

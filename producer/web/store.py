@@ -4,6 +4,7 @@
 ``jobs/NAME``  accepted: ``upload/``, ``web.json``, and what every output folder holds (results.jsonl, manifest.jsonl)
 ``trash/``     deleted jobs on their way out; removed at start
 ``exports/``   results on their way to a client in another format; removed at start
+``temporary/`` what this process and those beside it unpack for a moment; no part of the quota; emptied at start
 """
 
 from __future__ import annotations
@@ -97,7 +98,8 @@ class Store:
         self._incoming, self._jobs, self._trash, self._exports = (
             root / name for name in ("incoming", "jobs", "trash", "exports")
         )
-        for folder in (self._incoming, self._jobs, self._trash, self._exports):
+        self.temporary = root / "temporary"
+        for folder in (self._incoming, self._jobs, self._trash, self._exports, self.temporary):
             folder.mkdir(mode=0o700, exist_ok=True)
         self._lock = threading.Lock()
         self.room = Room(self._measure)
@@ -105,7 +107,7 @@ class Store:
 
     def clean(self) -> list[str]:
         """Remove what a killed service left half done. Returns the names of jobs that were being deleted."""
-        for folder in (self._incoming, self._exports):
+        for folder in (self._incoming, self._exports, self.temporary):
             for left in folder.iterdir():
                 remove_tree(left)
         return [path.name for path in self._trash.iterdir()]
@@ -217,7 +219,8 @@ class Store:
         self.room.forget()
 
     def _measure(self) -> int:
-        return taken_by(self.root) + sum(map(taken_by, entries_below(self.root)))
+        kept = (folder for folder in self.root.iterdir() if folder != self.temporary)
+        return taken_by(self.root) + sum(taken_by(top) + sum(map(taken_by, entries_below(top))) for top in kept)
 
 
 def taken_by(entry: Path | os.DirEntry[str]) -> int:

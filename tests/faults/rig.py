@@ -18,6 +18,7 @@ from tests.pictures import write_images
 from tests.processes import WorkerProcess, command, wait_until
 
 JOB = "faults"
+URL = "OCRFLEET_REDIS_URL"
 
 
 class Impossible(Exception):
@@ -56,13 +57,18 @@ class Rig:
         self.commands: list[subprocess.Popen[str]] = []
         self.environment = {
             **os.environ,
-            "OCRFLEET_REDIS_URL": server.url,
+            URL: server.url,
             "OCRFLEET_SPOOL_DIR": str(folder / "spool"),
             "OCRFLEET_PROFILE": "low",
             "OCRFLEET_NICE": "0",
             "XDG_STATE_HOME": str(folder / "state"),
             **extra,
         }
+
+    def environment_of(self, role: str, **extra: str) -> dict[str, str]:
+        """Of a process of the fleet that has this role."""
+        environment = {**self.environment, **extra}
+        return environment | {URL: self.server.url_of(role, environment[URL])}
 
     def images(self, count: int) -> Path:
         """A folder of so many small images."""
@@ -73,7 +79,7 @@ class Rig:
         """One more worker."""
         slot = slot or Slot()
         number, self._started = self._started, self._started + 1
-        environment = {**self.environment, **slot.environment}
+        environment = self.environment_of("worker", **slot.environment)
         log = self.folder / f"worker-{number}.log"
         worker = SlotWorker(environment, log, "-n", f"w{number}@%h", *arguments, cwd=cwd, preexec=slot.preexec)
         worker.slot = slot
@@ -86,7 +92,7 @@ class Rig:
         if self._proxy is None:
             self._proxy = Proxy(self.server.port)
             self.closing.callback(self._proxy.close)
-            self.environment["OCRFLEET_REDIS_URL"] = self._proxy.url
+            self.environment[URL] = self._proxy.url
         return self._proxy
 
     def small_disk(self, folder: Path, megabytes: int) -> None:
@@ -99,13 +105,14 @@ class Rig:
 
     def command(self, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
         """A command to its end."""
-        return command(self.environment, *arguments)
+        role = {"ocr-producer": "producer", "ocr-worker": "hub"}[str(arguments[0])]
+        return command(self.environment_of(role), *arguments)
 
     def begin(self, *arguments: str | Path, program: str = "producer.cli", **environment: str) -> subprocess.Popen[str]:
         """An ``ocr-producer`` command (or another one of ours), running."""
         process = subprocess.Popen(
             [sys.executable, "-m", program, *map(os.fspath, arguments)],
-            env={**self.environment, **environment},
+            env=self.environment_of("producer" if program == "producer.cli" else "hub", **environment),
             stderr=subprocess.PIPE,
             text=True,
             start_new_session=True,

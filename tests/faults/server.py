@@ -13,8 +13,10 @@ from pathlib import Path
 import redis
 
 from producer.local.server import server_binary
+from tests.redis_users import USERS, acl_file
 
 START_S = 20.0
+ADMIN = "admin"
 
 
 def free_port() -> int:
@@ -25,13 +27,19 @@ def free_port() -> int:
 
 
 class FaultyServer:
-    """One server, the same address for its whole life, whatever happens to its process."""
+    """One server, the same address for its whole life, whatever happens to its process.
 
-    def __init__(self, data: Path, *, appendonly: bool = True, binary: Path | None = None) -> None:
-        self.data = data
+    Attributes:
+        users: whether it has those of deploy/redis/users.acl, as a hub has them: a fleet with one password for all met
+            every fault, and nobody saw that a hub's Redis forgot all at each restart.
+    """
+
+    def __init__(self, data: Path, *, appendonly: bool = True, binary: Path | None = None, users: bool = False) -> None:
+        self.data, self.users = data, users
         self.port = free_port()
         self.url = f"redis://127.0.0.1:{self.port}/0"
-        self.client = redis.Redis(port=self.port, socket_timeout=10)
+        admin = {"username": ADMIN, "password": f"of-the-{ADMIN}"} if users else {}
+        self.client = redis.Redis(port=self.port, socket_timeout=10, **admin)
         self._appendonly = appendonly
         self.binary = binary or server_binary()
         self._process: subprocess.Popen[bytes] | None = None
@@ -39,10 +47,13 @@ class FaultyServer:
     def start(self, *extra: str) -> None:
         """Start, and wait until it answers."""
         self.data.mkdir(parents=True, exist_ok=True)
+        if self.users:
+            subprocess.run(["sh", USERS.with_name("check_aof.sh"), self.data], check=True)
         command = [
             *(str(self.binary), "--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(self.data)),
             *("--appendonly", "yes" if self._appendonly else "no", "--save", "", "--maxmemory-policy", "noeviction"),
             *("--logfile", str(self.data / "server.log"), "--enable-debug-command", "yes", *extra),
+            *(("--aclfile", str(acl_file(self.data))) if self.users else ()),
         ]
         self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, start_new_session=True)
         deadline = time.monotonic() + START_S
@@ -53,6 +64,16 @@ class FaultyServer:
             if time.monotonic() > deadline or self._process.poll() is not None:
                 raise AssertionError((self.data / "server.log").read_text()[-2000:])
             time.sleep(0.02)
+
+    def url_of(self, role: str, url: str) -> str:
+        """An address (this server's, or one on the way to it) as this role of the fleet has it."""
+        known = not self.users or "@" in url
+        return url if known else url.replace("redis://", f"redis://{role}:of-the-{role}@")
+
+    def follow(self, master: FaultyServer) -> None:
+        """Start, as a replica."""
+        login = ("--masteruser", ADMIN, "--masterauth", f"of-the-{ADMIN}") if master.users else ()
+        self.start("--replicaof", f"127.0.0.1 {master.port}", *login)
 
     @property
     def running(self) -> bool:

@@ -43,7 +43,7 @@ def test_a_worker_takes_four_connections_and_is_still_all_ears(rig: Rig) -> None
     """Before: nine. It runs pages, hears what is broadcast, answers and tells Flower, all over the same four."""
     worker = rig.start_worker()
     fleet = Celery(set_as_current=False)  # not the app that other tests use, with its pool of connections
-    fleet.conf.update(configuration(read_settings(rig.environment)))
+    fleet.conf.update(configuration(read_settings(rig.environment_of("hub"))))
     broadcast = fleet.conf.beat_schedule["cleanup"]["options"]
     images = rig.images(3)
     for restart in (False, True):

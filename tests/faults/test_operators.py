@@ -26,7 +26,7 @@ def celery(rig: Rig, *arguments: str) -> str:
     """What an operator types; Flower's buttons send the same."""
     told = subprocess.run(
         [sys.executable, "-m", "celery", "-A", "worker.app", *arguments],
-        env=rig.environment,
+        env=rig.environment_of("hub"),
         capture_output=True,
         text=True,
         timeout=60,
@@ -61,7 +61,7 @@ def test_pools_that_mix_up_pages_are_refused(rig: Rig, pool: str) -> None:
     """Before: ``-P threads`` gave 31 of 500 pages other pages' boxes, all "ok"."""
     told = subprocess.run(
         [sys.executable, "-m", "celery", "-A", "worker.app", "worker", "-P", pool],
-        env=rig.environment,
+        env=rig.environment_of("hub"),
         capture_output=True,
         text=True,
         timeout=60,

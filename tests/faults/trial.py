@@ -130,7 +130,7 @@ def run_trial(kind: str, inject: Inject, seed: int, folder: Path, *, count: int,
     Raises:
         Impossible: this kind cannot be made here.
     """
-    server = FaultyServer(folder / "redis", binary=binary)
+    server = FaultyServer(folder / "redis", binary=binary, users=True)
     server.start()
     rig = Rig(folder, server)
     chance = random.Random(f"{kind}-{seed}")

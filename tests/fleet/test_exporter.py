@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import time
 import urllib.request
 from pathlib import Path
 
@@ -15,14 +16,14 @@ from tests.processes import WorkerProcess, command, wait_until
 from worker.ledger import Ledger
 from worker.messages import ImageTask, encode, failed_record
 from worker.ops import worker_registry
-from worker.ops.exporter import FleetCollector, serve
+from worker.ops.exporter import MOST_WORKERS, FleetCollector, serve
 
 
-def values(ledger: Ledger) -> dict[tuple[str, tuple[str, ...]], float]:
+def values(collector: FleetCollector) -> dict[tuple[str, tuple[str, ...]], float]:
     """(name, label values) -> value."""
     return {
         (sample.name, tuple(sample.labels.values())): sample.value
-        for metric in FleetCollector(ledger).collect()
+        for metric in collector.collect()
         for sample in metric.samples
     }
 
@@ -37,7 +38,7 @@ def test_counts_of_the_ledger(ledger: Ledger) -> None:
     record = failed_record(tasks[1], "CorruptImage", "broken")
     ledger.finish("job", 1, ok=False, record=encode(record))
     ledger.finish("job", 1, ok=False, record=encode(record))  # a second writer is not counted
-    seen = values(ledger)
+    seen = values(FleetCollector(ledger))
     assert seen["ocrfleet_images_total", ("ok", "")] == 1
     assert seen["ocrfleet_images_total", ("failed", "CorruptImage")] == 1
     assert seen["ocrfleet_results_uncollected", ()] == 2
@@ -53,12 +54,27 @@ def test_unreadable_failed_record_still_finishes(ledger: Ledger) -> None:
         assert ledger.finish(f"j{index}", 0, ok=False, record=record)
 
 
+def test_names_without_an_end_are_few_series(ledger: Ledger) -> None:
+    """Before: each scrape had 60,000 new ones, and Prometheus was killed for its memory after 65 s."""
+    note = worker_registry.WorkerNote(at=time.time(), started=0, version="1", profile="low", temp_bytes=0)
+    worker_registry.note_worker(ledger.client, "real:1", note)
+    collector = FleetCollector(ledger)
+    shown = set[str]()
+    for turn in range(4):
+        seen = values(collector)
+        shown |= {labels[0] for name, labels in seen if name == "ocrfleet_worker_up"}
+        made_up = {f"a{turn}-{number}:1": encode(note) for number in range(MOST_WORKERS)}
+        ledger.client.hset(worker_registry.WORKERS_KEY, mapping=made_up)
+    assert len(shown) == MOST_WORKERS and "real:1" in shown
+    assert seen["ocrfleet_workers_left_out", ()] == 1 + 3 * MOST_WORKERS - MOST_WORKERS
+
+
 @pytest.mark.slow
 def test_broker_away() -> None:
     import redis
 
     away = Ledger(redis.Redis(unix_socket_path="/nonexistent/redis.sock"), ttl_s=60)
-    assert values(away) == {("ocrfleet_broker_up", ()): 0}
+    assert values(FleetCollector(away)) == {("ocrfleet_broker_up", ()): 0}
 
 
 def test_over_http_with_a_real_worker(environment: dict[str, str], ledger: Ledger, tmp_path: Path) -> None:

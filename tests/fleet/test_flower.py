@@ -16,11 +16,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from celery import Celery
 
 from tests.pictures import text_image, write_images
 from tests.ports import free_port
 from tests.processes import WorkerProcess, command, wait_until
 from tests.tools import tool
+from worker.app import configuration
+from worker.settings import read_settings
 
 USER, PASSWORD = "keeper", "of-the-fleet"
 COUNT = 12
@@ -113,7 +116,12 @@ def test_login_and_three_pages(
     assert "image-0001.jpg" in tasks and "page 0 of job receipts" in tasks
     assert " box" in tasks and "SUCCESS" in tasks
     assert "failed: CorruptImage" in tasks
-    name = next(iter(ask(port, "/api/workers")))
+    shout(environment)
+    wait_until(lambda: "of-nobody" in ask(port, "/api/tasks"), seconds=20, what="Flower to hear of it")
+    for path in ("/tasks", "/"):
+        page = browser.text(path)
+        assert "<img src=x" not in page and "taken-over" not in page.partition("</title>")[0]
+    name = next(name for name in ask(port, "/api/workers") if name != "nobody@nowhere")
     page = browser.text(f"/worker/{name}")
     assert name in page and "prefork" in page
 
@@ -128,6 +136,18 @@ def test_login_and_three_pages(
     broker = browser.text("/broker")
     assert "ocrfleet" in broker and f">{COUNT}<" in broker.replace(" ", "").replace("\n", "")
     browser.picture("/broker", to / "flower-broker.png")
+
+
+def shout(environment: dict[str, str]) -> None:
+    """What whoever has a password of the fleet may tell Flower. Before: it ran in the browser of whoever looked."""
+    tag = """<img src=x onerror="document.title='taken-over'">"""
+    fleet = Celery(set_as_current=False)
+    fleet.conf.update(configuration(read_settings(environment)))
+    with fleet.connection() as connection:
+        tell = fleet.events.Dispatcher(connection, hostname="nobody@nowhere").send
+        tell("worker-heartbeat", freq=2, active=tag, processed=tag)
+        tell("task-received", uuid="of-nobody", name="t", args=[tag], kwargs={"a": tag}, retries=0)
+        tell("task-succeeded", uuid="of-nobody", result=[tag], runtime=0.1)
 
 
 def test_celerys_own_flower_command_listens_on_this_machine_alone(environment: dict[str, str], tmp_path: Path) -> None:
@@ -146,6 +166,9 @@ def test_celerys_own_flower_command_listens_on_this_machine_alone(environment: d
         wait_until(lambda: listeners(number) != set(), seconds=60, what="Flower to listen")
         assert listeners(number) == {"0100007F"}  # 127.0.0.1, as /proc/net/tcp writes it
         assert not (tmp_path / "taken").exists()
+        shout(environment)
+        dropped = "an event that is none of Celery's was dropped"
+        wait_until(lambda: dropped in (tmp_path / "flower.log").read_text(), seconds=20, what="it to be heard")
     finally:
         flower.terminate()
         flower.wait(30)

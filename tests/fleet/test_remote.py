@@ -16,6 +16,8 @@ import pytest
 from moto.server import ThreadedMotoServer
 
 from detector.errors import NotFound, TooLarge, UnsupportedFormat
+from producer.job import upload
+from producer.job.manifest import ManifestLine
 from producer.sources import remote as sources_remote
 from producer.sources.passed_over import PassedOver
 from producer.sources.remote import scan_everything
@@ -25,6 +27,7 @@ from tests.fleet.tls import certificates
 from tests.pictures import text_image, write_images
 from tests.processes import WorkerProcess, command
 from tests.producer.records import IN_PROCESS
+from worker.ledger import Ledger
 from worker.settings import SettingsError, split_roots
 from worker.storage import Storage, remote
 from worker.storage.remote import Remote, allowed
@@ -146,6 +149,22 @@ def test_too_large(aws: dict[str, str], tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.setattr(remote, "MAX_REMOTE_BYTES", 5000)
     Remote((), s3_open=True).fetch("s3://big/a.jpg", tmp_path / "copy")
     assert (tmp_path / "copy").stat().st_size == 5000
+
+
+def test_no_more_of_a_bucket_is_copied_than_may_be_sent(
+    aws: dict[str, str], ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before: up to 512 MiB of the producer's disk, to be refused then."""
+    client = boto3.client("s3")
+    client.create_bucket(Bucket="large")
+    client.put_object(Bucket="large", Key="a.jpg", Body=b"x" * 5000)
+    monkeypatch.setattr(upload, "MAX_BLOB_BYTES", 4999)
+    with (
+        upload.Uploader(ledger, "job", limit_side=0, shrink=False) as uploader,
+        pytest.raises(upload.CannotSendError, match=r"larger than 4999 bytes; .*--shrink") as refused,
+    ):
+        uploader.pack(ManifestLine(0, "a.jpg", "s3://large/a.jpg", 0))
+    assert refused.value.type == "TooLarge"
 
 
 class Pages(http.server.BaseHTTPRequestHandler):

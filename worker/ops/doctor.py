@@ -22,6 +22,7 @@ from worker.ops.cleanup import last_reports
 from worker.ops.diagnosis import diagnosis, look_around
 from worker.ops.neighbours import Neighbours, look
 from worker.ops.readers import lacking
+from worker.ops.replay_rights import why_forgets
 from worker.ops.server_memory import MOST_SCRIPTS, is_nearly_full, script_bytes
 from worker.redis_url import is_local
 from worker.settings import LEASE_S, Settings
@@ -65,6 +66,7 @@ class BrokerFacts:
     last_cleanup: float | None
     diagnoses: Mapping[str, str] = field(default_factory=dict)
     neighbours: Neighbours = field(default_factory=Neighbours)
+    forgets: str = ""
 
 
 def ask_broker(ledger: Ledger) -> BrokerFacts:
@@ -84,9 +86,9 @@ def ask_broker(ledger: Ledger) -> BrokerFacts:
     reports = last_reports(client)
     around = look_around(ledger)
     jobs = {name: status for name in ledger.jobs(MOST_LOOKED_AT) if (status := ledger.status(name)) is not None}
+    info = client.info()  # ACLs may forbid CONFIG; INFO tells the same
     return BrokerFacts(
-        # ACLs may forbid CONFIG; INFO tells the same.
-        info=client.info(),
+        info=info,
         ping_s=statistics.median(pings),
         clock_ahead_s=skews[pings.index(min(pings))],
         workers=worker_registry.workers(client),
@@ -95,6 +97,7 @@ def ask_broker(ledger: Ledger) -> BrokerFacts:
         last_cleanup=max((report["at"] for report in reports.values()), default=None),
         diagnoses={name: why for name, status in jobs.items() if (why := diagnosis(status, around))},
         neighbours=look(client),
+        forgets=why_forgets(client, info),
     )
 
 
@@ -119,6 +122,8 @@ def judge_broker(facts: BrokerFacts, now: float) -> Iterator[Finding]:
         "ok" if aof else "bad",
         "on" if aof else "off: a restart of Redis loses every job; set `appendonly yes`",
     )
+    if facts.forgets:
+        yield Finding("restart", "bad", facts.forgets)
     policy = str(info.get("maxmemory_policy", "noeviction"))
     yield Finding(
         "eviction",

@@ -37,6 +37,11 @@ BROKEN_ARCHIVE: tuple[type[Exception], ...] = (
 """What zipfile, tarfile and their decompressors raise; bz2 raises OSError and ValueError."""
 
 
+def name_of(member: str) -> str:
+    """A member as messages call it."""
+    return f"archive member {member!r}"
+
+
 def member_error(error: Exception, member: str, archive: Path) -> CorruptImage | UnsupportedFormat:
     """The error of a page whose member cannot be taken out of its archive."""
     where = f"{member!r} in {archive}"

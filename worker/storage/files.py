@@ -21,9 +21,10 @@ from pathlib import Path
 from typing import IO, BinaryIO, Protocol
 from urllib.parse import unquote_to_bytes, urlsplit
 
-from detector.errors import NotFound, TooLarge, UnsupportedFormat
+from detector.errors import NotFound, UnsupportedFormat
 from detector.images.regular_file import SeenPath, identity_of, open_regular
-from worker.storage.archive_errors import BROKEN_ARCHIVE, member_error
+from worker.storage.archive_errors import BROKEN_ARCHIVE, member_error, name_of
+from worker.storage.bound import Bound
 from worker.storage.sevenzip import SevenZipCursor
 from worker.storage.spool import SPOOL_PREFIX, machine_faults, make_private, raise_machine_fault, write_chunks
 from worker.storage.tars import open_tar
@@ -31,7 +32,6 @@ from worker.storage.zips import ZipCursor
 
 # A zip bomb must not fill the disk of a 10 GB machine. 80 MP of 16-bit RGB are 480 MB.
 MAX_MEMBER_BYTES = 1 << 30
-_COPY_CHUNK = 1 << 20
 _ARCHIVES = ("zip+file", "tar+file", "sevenzip+file")
 
 
@@ -77,7 +77,7 @@ class Storage:
         self._cursors: dict[str, _Cursor] = {
             "zip+file": ZipCursor(self._opened),
             "tar+file": _TarCursor(self._opened),
-            "sevenzip+file": SevenZipCursor(MAX_MEMBER_BYTES, self._opened),
+            "sevenzip+file": SevenZipCursor(self._opened),
         }
 
     @contextmanager
@@ -181,16 +181,24 @@ class Storage:
     def _put_away(self, copy: Path) -> None:
         copy.unlink(missing_ok=True)
 
-    def extract(self, scheme: str, archive: Path, member: str, copy: Path) -> None:
+    def extract(self, scheme: str, archive: Path, member: str, copy: Path, bound: Bound | None = None) -> None:
         """Copy a member of an archive to a file.
+
+        Args:
+            scheme: of its address.
+            archive: the file.
+            member: its name in there.
+            copy: the file to write.
+            bound: how large it may be; default: ``MAX_MEMBER_BYTES``.
 
         Raises:
             NotFound, UnsupportedFormat, CorruptImage, TooLarge, MachineFault: as for `open`.
         """
         cursor = self._cursors[scheme]
+        bound = bound or Bound(MAX_MEMBER_BYTES, "unpack the archive")
         try:
-            with cursor.open_member(archive, member) as source:
-                write_chunks(_bounded(source, member), copy)
+            with cursor.open_member(archive, member, bound) as source:
+                write_chunks(bound.pieces(source, name_of(member)), copy)
         except BROKEN_ARCHIVE as error:
             if isinstance(error, OSError):
                 cursor.close()  # a handle that a network folder has given up must not be kept
@@ -217,15 +225,6 @@ def suffix_of(member: bytes) -> str:
     return suffix if suffix.isascii() and suffix[1:].isalnum() and len(suffix) < 16 else ""
 
 
-def _bounded(source: IO[bytes], member: str) -> Iterator[bytes]:
-    left = MAX_MEMBER_BYTES
-    while chunk := source.read(_COPY_CHUNK):
-        left -= len(chunk)
-        if left < 0:
-            raise TooLarge(f"archive member {member!r} is larger than {MAX_MEMBER_BYTES >> 20} MB; unpack the archive")
-        yield chunk
-
-
 def _identity(archive: Path) -> _Identity:
     status = archive.stat()
     return archive, status.st_mtime_ns, status.st_size
@@ -234,7 +233,7 @@ def _identity(archive: Path) -> _Identity:
 class _Cursor(Protocol):
     """What takes members out of archives, and keeps the last archive open."""
 
-    def open_member(self, archive: Path, member: str) -> IO[bytes]: ...
+    def open_member(self, archive: Path, member: str, bound: Bound) -> IO[bytes]: ...
 
     def close(self) -> None: ...
 
@@ -252,14 +251,14 @@ class _TarCursor:
         self._tar: tarfile.TarFile | None = None
         self._file: BinaryIO | None = None
 
-    def open_member(self, archive: Path, member: str) -> IO[bytes]:
+    def open_member(self, archive: Path, member: str, bound: Bound) -> IO[bytes]:
         identity = _identity(archive)
         for fresh_start in (False, True):
             if self._tar is None or self._identity != identity or fresh_start:
                 self.close()
                 self._file = self._open(archive)
                 self._tar, self._identity = open_tar(self._file), identity
-            if (source := self._seek(member)) is not None:
+            if (source := self._seek(member, bound)) is not None:
                 return source
         raise NotFound(f"no member {member!r} in {archive}")
 
@@ -270,12 +269,13 @@ class _TarCursor:
             self._file.close()
         self._tar = self._file = None
 
-    def _seek(self, member: str) -> IO[bytes] | None:
+    def _seek(self, member: str, bound: Bound) -> IO[bytes] | None:
         assert self._tar is not None
         while (info := self._tar.next()) is not None:
             # tarfile remembers every header it saw, about 1 KB each: far too much for a million images.
             self._tar.members.clear()  # type: ignore[attr-defined]  # typeshed knows only getmembers()
             if info.name == member and info.isfile():
+                bound.check(name_of(member), info.size)
                 return self._tar.extractfile(info)
         return None
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 import ssl
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
 from http.client import HTTPException, HTTPMessage
 from pathlib import Path
 from typing import IO, Any
@@ -19,6 +18,7 @@ from urllib.parse import unquote, urlsplit
 from billiard.exceptions import SoftTimeLimitExceeded
 
 from detector.errors import NotFound, TooLarge, UnsupportedFormat
+from worker.storage.bound import Bound
 from worker.storage.spool import MachineFault, write_chunks
 
 SCHEMES = ("s3", "https")
@@ -40,36 +40,39 @@ class Remote:
     Attributes:
         url_roots: allowed prefixes.
         s3_open: whether any bucket is allowed (no roots are set at all: one's own machine).
+        bound: how large a copy may be; None: ``MAX_REMOTE_BYTES``.
     """
 
-    def __init__(self, url_roots: tuple[str, ...], *, s3_open: bool) -> None:
+    def __init__(self, url_roots: tuple[str, ...], *, s3_open: bool, bound: Bound | None = None) -> None:
         self.url_roots = url_roots
         self.s3_open = s3_open
+        self.bound = bound
 
     def fetch(self, uri: str, target: Path) -> None:
         """Copy what is at the URI to a file.
 
         Raises:
             NotFound: not there, not allowed here, or no answer.
-            TooLarge: more than ``MAX_REMOTE_BYTES``.
+            TooLarge: it is above the bound.
             UnsupportedFormat: ``s3://`` without the ``s3`` extra.
             MachineFault: the file cannot be written.
         """
         scheme = urlsplit(uri).scheme
         if not (allowed(uri, self.url_roots) or (scheme == "s3" and self.s3_open and allowed(uri, ("s3:/",)))):
             raise NotFound(f"{uri} is not below an allowed address (add its prefix to OCRFLEET_ROOTS on this worker)")
+        bound = self.bound or Bound(MAX_REMOTE_BYTES, "copy it to a folder first")
         if scheme == "s3":
-            _fetch_s3(uri, target)
+            _fetch_s3(uri, target, bound)
         else:
-            self._fetch_https(uri, target)
+            self._fetch_https(uri, target, bound)
 
-    def _fetch_https(self, uri: str, target: Path) -> None:
+    def _fetch_https(self, uri: str, target: Path, bound: Bound) -> None:
         opener = urllib.request.build_opener(
             urllib.request.HTTPSHandler(context=ssl.create_default_context()), _SameRoots(self.url_roots)
         )
         try:
             with opener.open(uri, timeout=TIMEOUT_S) as answer:
-                write_chunks(_bounded(answer, uri), target)
+                write_chunks(bound.pieces(answer, uri), target)
         except MachineFault:
             raise
         except urllib.error.HTTPError as error:
@@ -121,21 +124,12 @@ def s3_path(uri: str) -> str:
     return f"{parts.netloc}{unquote(parts.path)}"
 
 
-def _fetch_s3(uri: str, target: Path) -> None:
+def _fetch_s3(uri: str, target: Path, bound: Bound) -> None:
     files = s3()
     try:
         with files.open(s3_path(uri), "rb", cache_type="none", block_size=_CHUNK) as source:
-            write_chunks(_bounded(source, uri), target)
+            write_chunks(bound.pieces(source, uri), target)
     except (TooLarge, MachineFault, MemoryError, SoftTimeLimitExceeded):
         raise
     except Exception as error:  # aiobotocore and s3fs raise a dozen kinds; all mean that the bytes cannot be had
         raise NotFound(f"{uri}: {str(error) or type(error).__name__}") from None
-
-
-def _bounded(source: Any, uri: str) -> Iterator[bytes]:
-    left = MAX_REMOTE_BYTES
-    while chunk := source.read(min(_CHUNK, left + 1)):
-        left -= len(chunk)
-        if left < 0:
-            raise TooLarge(f"{uri} is larger than {MAX_REMOTE_BYTES >> 20} MB; copy it to a folder first")
-        yield chunk

@@ -14,9 +14,10 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import IO, Any, BinaryIO, NamedTuple, cast
 
-from detector.errors import NotFound, TooLarge, UnsupportedFormat, first_line
+from detector.errors import NotFound, UnsupportedFormat, first_line
 from detector.images.regular_file import open_regular
-from worker.storage.archive_errors import MOST_WINDOW_BYTES
+from worker.storage.archive_errors import MOST_WINDOW_BYTES, name_of
+from worker.storage.bound import Bound
 
 MOST_RATIO = 5000
 """How many times larger than the file what is in it may be, beyond `FREE_BYTES`: white bilevel pages have 1000."""
@@ -181,23 +182,21 @@ class SevenZipCursor:
     """Reads members in the order they come, without starting from the front for each; for one worker child.
 
     Args:
-        most_bytes: a member that says it is larger is refused.
         open_file: opens the archive.
     """
 
-    def __init__(self, most_bytes: int, open_file: Callable[[Path], BinaryIO] = open_regular) -> None:
-        self._most_bytes = most_bytes
+    def __init__(self, open_file: Callable[[Path], BinaryIO] = open_regular) -> None:
         self._open = open_file
         self._identity: object = None
         self._file: BinaryIO | None = None
         self._members: Iterator[SevenZipMember] = iter(())
 
-    def open_member(self, archive: Path, member: str) -> IO[bytes]:
+    def open_member(self, archive: Path, member: str, bound: Bound) -> IO[bytes]:
         """The bytes of a member, to be read before the next is opened.
 
         Raises:
             NotFound: no such member.
-            TooLarge: it is larger than allowed; nothing of it was unpacked.
+            TooLarge: it says that it is above the bound; nothing of it was unpacked.
             UnsupportedFormat, RuntimeError, NotImplementedError, ValueError: as `SevenZip`.
         """
         status = archive.stat()
@@ -210,10 +209,7 @@ class SevenZipCursor:
             try:
                 for found in self._members:
                     if found.is_file and found.name == member:
-                        if found.size > self._most_bytes:
-                            raise TooLarge(
-                                f"archive member {member!r} is larger than {self._most_bytes >> 20} MB unpacked"
-                            )
+                        bound.check(name_of(member), found.size)
                         return found.content
             except Exception:
                 self.close()

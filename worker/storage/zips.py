@@ -16,6 +16,8 @@ from typing import IO, BinaryIO, NamedTuple
 
 from detector.errors import NotFound, TooLarge
 from detector.images.regular_file import open_regular
+from worker.storage.archive_errors import name_of
+from worker.storage.bound import Bound
 
 MOST_MEMBERS = 1_000_000
 """16 MB here. Listing a zip ends at about 500,000 (producer.archive_process.program)."""
@@ -46,12 +48,12 @@ class ZipCursor:
         self._file: BinaryIO | None = None
         self._index: _Index | None = None
 
-    def open_member(self, archive: Path, member: str) -> IO[bytes]:
+    def open_member(self, archive: Path, member: str, bound: Bound | None = None) -> IO[bytes]:
         """The bytes of a member; of several of one name the last.
 
         Raises:
             NotFound: no such member.
-            TooLarge: the zip has more members than are looked through.
+            TooLarge: the zip has more members than are looked through, or says that this one is above the bound.
             zipfile.BadZipFile: it is damaged.
         """
         status = archive.stat()
@@ -63,7 +65,10 @@ class ZipCursor:
         bundle = self._index.zip_of(member)
         if bundle is None:
             raise NotFound(f"no member {member!r} in {archive}")
-        return bundle.open(bundle.infolist()[0])
+        entry = bundle.infolist()[0]
+        if bound is not None:
+            bound.check(name_of(member), entry.file_size)
+        return bundle.open(entry)
 
     def close(self) -> None:
         """Let go of the zip. Safe to call twice."""

@@ -30,7 +30,8 @@ from producer.job.output_folder import JobRequest, OutputFolder, state_folder
 from producer.job.results_file import read_lines
 from producer.sources.found_page import FoundPage
 from producer.web import runner
-from producer.web.runner import Progress, Runner
+from producer.web.bounds.progress import Progress
+from producer.web.runner import Runner
 from producer.web.store import Store, WebJob
 from tests.processes import wait_until
 from worker.app import IMAGE_QUEUE, app_for

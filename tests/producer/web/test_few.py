@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from types import SimpleNamespace
 
-from producer.web.runner import MOST_WARNING, Progress
+from producer.web.bounds.progress import MOST_WARNING, Progress
 from producer.web.service import Service
 from producer.web.store import MOST_TOLD, WebJob, few
 

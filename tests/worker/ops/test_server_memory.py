@@ -90,7 +90,7 @@ def test_notes_of_a_full_server_go(tmp_path: Path, settings: Settings) -> None:
 def test_users_of_a_version_before_clean_the_rest(
     tmp_path: Path, settings: Settings, caplog: pytest.LogCaptureFixture
 ) -> None:
-    rules = USERS.read_text().replace(" +script|flush +acl|log +slowlog|reset +config|resetstat", "")
+    rules = USERS.read_text().replace(" +script|flush +acl|log +slowlog|reset +config|resetstat +acl|dryrun", "")
     assert rules != USERS.read_text()
     with server_with_users(tmp_path, rules) as server, caplog.at_level(logging.ERROR):
         load_scripts(server, 17)
