@@ -14,18 +14,28 @@ from contextlib import suppress
 from pathlib import Path
 
 
-def entries_below(folder: Path) -> Iterator[os.DirEntry[str]]:
+def entries_below(folder: Path, *, strict: bool = False) -> Iterator[os.DirEntry[str]]:
     """All files, folders and links below a folder, in no order; links are not followed.
 
-    What cannot be read, or has a path of more than the system's 4,096 bytes, is passed over.
+    Args:
+        folder: where to look.
+        strict: whoever looks must have seen all: a folder of mode 0300 can be written into, and not be listed.
+
+    Raises:
+        OSError: if strict, a folder cannot be listed, or has a path of more than the system's 4,096 bytes. Else it is
+            passed over.
     """
     waiting = [os.fspath(folder)]
     while waiting:
-        with suppress(OSError), os.scandir(waiting.pop()) as entries:
-            for entry in entries:
-                yield entry
-                if entry.is_dir(follow_symlinks=False):
-                    waiting.append(entry.path)
+        try:
+            with os.scandir(waiting.pop()) as entries:
+                for entry in entries:
+                    yield entry
+                    if entry.is_dir(follow_symlinks=False):
+                        waiting.append(entry.path)
+        except OSError:
+            if strict:
+                raise
 
 
 def remove_tree(folder: Path) -> None:

@@ -64,7 +64,7 @@ def check_own(folder: Path, *, may_be_link: bool = False) -> None:
 
 
 def refuse_links(folder: Path) -> None:
-    """Refuse a folder that is another's (`check_own`) or holds links, however deep: none of what we make there is one.
+    """Refuse a folder that is another's (`check_own`), or holds what we make none of: links, FIFOs, devices, sockets.
 
     Unpacked from a stranger's archive they are one's own by their owner: through one a log was written to a ~/.profile.
 
@@ -72,9 +72,17 @@ def refuse_links(folder: Path) -> None:
         OthersFolderError: it does. One that is not there is fine.
     """
     check_own(folder)
-    for entry in entries_below(folder):
-        if entry.is_symlink():
-            raise OthersFolderError(f"{entry.path} is a link: remove it, or name another output folder")
+    try:
+        for entry in entries_below(folder, strict=True):
+            if entry.is_symlink():
+                raise OthersFolderError(f"{entry.path} is a link: remove it, or name another output folder")
+            if not entry.is_dir() and not entry.is_file():
+                raise OthersFolderError(f"{entry.path} is no file: remove it, or name another output folder")
+    except OSError as error:
+        if isinstance(error, FileNotFoundError) and not folder.exists():
+            return
+        where = f"{error.filename} cannot be listed ({error.strerror})"
+        raise OthersFolderError(f"{where}: remove it, or name another output folder") from None
 
 
 MOST_SMALL_BYTES = 16 * 2**20

@@ -12,7 +12,8 @@ manifest=$folder/appendonly.aof.manifest
 rm -f "$data"/temp-*.aof "$data"/temp-*.rdb
 check=$(command -v redis-check-aof || command -v valkey-check-aof) || exit 0
 [ -f "$manifest" ] || exit 0
-while ! said=$("$check" "$manifest" 2>&1); do
+rounds=$(grep -c ' type i' "$manifest")
+while [ "$rounds" -gt 0 ] && ! said=$("$check" "$manifest" 2>&1); do
   case $said in *".incr.aof is not valid"*) ;; *) exit 0 ;; esac
   if yes | "$check" --fix "$manifest" >/dev/null 2>&1; then
     echo "check_aof.sh: $folder was damaged: cut off what cannot be read" >&2
@@ -20,8 +21,11 @@ while ! said=$("$check" "$manifest" 2>&1); do
   fi
   # The damaged file is not the last: those after it go first.
   last=$(sed -n 's/^file \([^ ]*\) seq [0-9]* type i.*$/\1/p' "$manifest" | tail -n 1)
-  [ -n "$last" ] && [ "$(grep -c ' type i' "$manifest")" -gt 1 ] || exit 0
   echo "check_aof.sh: $folder/$last follows one that is damaged: left out" >&2
-  sed -i "/^file $last seq /d" "$manifest"
+  if ! grep -v "^file $last seq " "$manifest" >"$manifest.new" || ! mv "$manifest.new" "$manifest"; then
+    echo "check_aof.sh: make room in $data" >&2
+    exit 0
+  fi
   rm -f "$folder/$last"
+  rounds=$((rounds - 1))
 done

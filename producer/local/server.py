@@ -16,12 +16,15 @@ from pathlib import Path
 
 import redis
 
+from detector.images.regular_file import open_regular
 from producer.errors import ProducerError
-from producer.no_links import check_own, refuse_links
+from producer.local.server_stamp import is_ours, stamp
+from producer.no_links import check_own, read_small, refuse_links
 from worker.process import set_parent_death_signal
 
 START_TIMEOUT_S = 20
 LONGEST_SOCKET = 107  # bytes of a Unix socket's path (unix(7))
+LONGEST_PID = 9
 # What Redis and Valkey say of an append-only file they cannot read.
 _DAMAGED = ("Bad file format", "Unexpected end of file", "AOF loading", "Error opening", "Unrecoverable error reading")
 logger = logging.getLogger(__name__)
@@ -91,27 +94,33 @@ class EmbeddedServer:
         Raises:
             NoEmbeddedServerError: no binary, or it exits at once; the message holds its last words.
         """
+        check_own(self.data)
+        if not is_ours(self.data):
+            self._set_aside("foreign", "not of this user's commands on this machine")
         try:
             self._start_once()
         except NoEmbeddedServerError:
             if not self._is_damaged():
                 raise
-            aside = self.data.with_name(f"{self.data.name}-damaged-{time.strftime('%Y%m%d-%H%M%S')}")
-            self.data.rename(aside)
-            logger.warning("the local server's data is damaged: moved to %s; the job goes on from the results", aside)
+            self._set_aside("damaged", "damaged")
             self._start_once()
+
+    def _set_aside(self, kind: str, why: str) -> None:
+        aside = self.data.with_name(f"{self.data.name}-{kind}-{time.strftime('%Y%m%d-%H%M%S')}")
+        self.data.rename(aside)
+        logger.warning("the local server's data is %s: moved to %s; the job goes on from the results", why, aside)
 
     def _is_damaged(self) -> bool:
         """Whether the server said that it cannot read its append-only file."""
         log = self.data / "server.log"
-        tail = log.read_text(errors="replace")[-4096:] if log.exists() else ""
-        return any(phrase in tail for phrase in _DAMAGED)
+        return any(phrase in _tail(log) for phrase in _DAMAGED)
 
     def _start_once(self) -> None:
         self._run_dir.mkdir(mode=0o700, exist_ok=True)
         check_own(self._run_dir)  # between a stop and this start its name, known by now, was anybody's to take
         self.data.mkdir(mode=0o700, parents=True, exist_ok=True)
         refuse_links(self.data)  # the server writes its log, its process id and its data through them
+        stamp(self.data)
         self._wait_for_predecessor()
         log = self.data / "server.log"
         command = [
@@ -140,7 +149,7 @@ class EmbeddedServer:
                     return
             except redis.RedisError:  # not listening yet, or still reading its append-only file
                 time.sleep(0.02)
-        tail = log.read_text(errors="replace").splitlines()[-1:] if log.exists() else []
+        tail = _tail(log).splitlines()[-1:]
         self.stop()
         raise NoEmbeddedServerError(f"the local server does not start: {' '.join(tail) or 'no log'} (see {log})")
 
@@ -148,10 +157,10 @@ class EmbeddedServer:
         """A server of a killed run gets SIGTERM from the kernel; give it time to write its last bytes."""
         pidfile = self.data / "server.pid"
         try:
-            written = pidfile.read_text().strip()
+            written = read_small(pidfile).decode(errors="replace").strip()
         except OSError:
             return
-        if not written.isdecimal():  # a killed process may have left an empty file
+        if not written.isdecimal() or len(written) > LONGEST_PID:  # a killed process may have left an empty file
             return
         pid = int(written)
         deadline = time.monotonic() + STOP_TIMEOUT_S
@@ -173,6 +182,16 @@ class EmbeddedServer:
             self._process = None
             (self.data / "server.pid").unlink(missing_ok=True)
         shutil.rmtree(self._run_dir, ignore_errors=True)
+
+
+def _tail(log: Path) -> str:
+    """Its last 4 KB; "" if there is none."""
+    try:
+        with open_regular(log) as file:
+            file.seek(max(0, os.fstat(file.fileno()).st_size - 4096))
+            return file.read().decode(errors="replace")
+    except OSError:
+        return ""
 
 
 def _is_server(pid: int, data: Path) -> bool:

@@ -7,6 +7,7 @@ from pathlib import Path
 from urllib.parse import unquote, unquote_to_bytes, urlsplit
 
 from producer.web.problem import Problem
+from worker.storage.remote import allowed
 
 MOST_ADDRESSES = 1000
 
@@ -35,11 +36,10 @@ def _check(address: str, roots: tuple[Path, ...], url_roots: tuple[str, ...]) ->
     )
     if address.startswith(("s3://", "https://")):
         try:
-            leads_up = ".." in urlsplit(unquote(address)).path.split("/")
+            if allowed(address, url_roots):
+                return address
         except ValueError:  # "https://["
-            raise refused from None
-        if any(address.startswith(root.rstrip("/") + "/") for root in url_roots) and not leads_up:
-            return address
+            pass
         raise refused
     if "\0" in address or not address.startswith(("/", "file:///")):
         raise refused

@@ -7,6 +7,7 @@ through a worker), redirects obey the same rule, and plain ``http`` is refused.
 
 from __future__ import annotations
 
+import re
 import ssl
 import urllib.error
 import urllib.request
@@ -28,10 +29,24 @@ _CHUNK = 1 << 20
 
 
 def allowed(uri: str, url_roots: tuple[str, ...]) -> bool:
-    """Whether a URL lies below one of the prefixes. ``..`` never does, encoded or not."""
-    if ".." in unquote(urlsplit(uri).path).split("/") or "@" in urlsplit(uri).netloc:
+    """Whether a URL lies below one of the prefixes. ``..`` never does, however it is written.
+
+    Raises:
+        ValueError: it is no URL, such as ``https://[``.
+    """
+    if _leads_up(urlsplit(uri).path) or "@" in urlsplit(uri).netloc:
         return False
     return any(uri == root or uri.startswith(root.rstrip("/") + "/") for root in url_roots)
+
+
+def _leads_up(path: str) -> bool:
+    """Whether some server takes it for a path that goes up.
+
+    Tomcat cuts ``;...`` off, IIS takes a backslash for a slash, a proxy decodes what the server decodes again.
+    """
+    while (decoded := unquote(path)) != path:
+        path = decoded
+    return any(part.partition(";")[0] == ".." for part in re.split(r"[/\\]", path))
 
 
 class Remote:

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+import redis
 
 from producer.local.server import EmbeddedServer
+from producer.local.server_stamp import STAMP, stamp
 from producer.no_links import OthersFolderError, refuse_links
 from producer.output.formats import export_results
 from producer.output.overlays import write_overlays
 from tests.producer.output.test_changed_links import job
+
+NOBODY = 65534 if os.geteuid() == 0 else os.geteuid()
 
 
 def precious(tmp_path: Path) -> Path:
@@ -39,6 +46,7 @@ def test_no_export_writes_through_one(format_name: str, tmp_path: Path) -> None:
 def test_no_private_server_writes_through_one(name: str, tmp_path: Path) -> None:
     file, data = precious(tmp_path), tmp_path / "server"
     data.mkdir()
+    stamp(data)
     (data / name).symlink_to(file)
     server = EmbeddedServer(data)
     try:
@@ -47,6 +55,30 @@ def test_no_private_server_writes_through_one(name: str, tmp_path: Path) -> None
     finally:
         server.stop()
     assert file.read_text() == "mine"
+
+
+def test_a_server_that_somebody_handed_over_is_not_started(tmp_path: Path) -> None:
+    """Before: 700 bytes of its file were 6 GB of memory, each time; of a FIFO in the place of server.pid it waited."""
+    data = tmp_path / "server"
+    theirs = EmbeddedServer(data)
+    theirs.start()
+    redis.Redis.from_url(theirs.url).set("theirs", "x")
+    theirs.stop()
+    (data / STAMP).unlink()
+    os.mkfifo(data / "server.pid")
+    ours = EmbeddedServer(data)
+    try:
+        ours.start()
+        assert redis.Redis.from_url(ours.url).keys() == []
+        assert len(list(tmp_path.glob("server-foreign-*"))) == 1
+    finally:
+        ours.stop()
+    again = EmbeddedServer(data)
+    try:
+        again.start()
+        assert len(list(tmp_path.iterdir())) == 2, "this one is ours"
+    finally:
+        again.stop()
 
 
 def test_no_overlay_is_written_through_one(tmp_path: Path) -> None:
@@ -61,6 +93,34 @@ def test_no_overlay_is_written_through_one(tmp_path: Path) -> None:
     with pytest.raises(OthersFolderError, match="a is a link"):
         write_overlays(out)
     assert list(pictures.iterdir()) == []
+
+
+def test_what_cannot_be_looked_into_is_refused(tmp_path: Path) -> None:
+    """Before: a link in a folder of mode 0300 was not seen; a log went through it to a ~/.profile, and ran there."""
+    inner = tmp_path / "overlays/inner"
+    inner.mkdir(parents=True)
+    (inner / "a").symlink_to(precious(tmp_path))
+    inner.chmod(0o300)
+    for path in (tmp_path, *tmp_path.rglob("*")):
+        os.chown(path, NOBODY, NOBODY, follow_symlinks=False)
+    for folder in tmp_path.parents[:2]:
+        folder.chmod(0o711)
+    with as_nobody(), pytest.raises(OthersFolderError, match=r"inner cannot be listed \(Permission denied\)"):
+        refuse_links(tmp_path / "overlays")
+    inner.chmod(0o700)
+
+
+@contextmanager
+def as_nobody() -> Iterator[None]:
+    """Root may list any folder."""
+    if os.geteuid() != 0:
+        yield
+        return
+    os.seteuid(NOBODY)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
 
 
 def test_a_folder_that_is_not_there_has_none(tmp_path: Path) -> None:
