@@ -20,7 +20,7 @@ from producer.errors import NO_MORE, UNCOUNTED
 from producer.job.collect import Collector
 from producer.job.manifest import ManifestIndex, ManifestLine, write_lines
 from producer.job.results_file import read_lines, truncate_torn_line
-from producer.job.upload import refuse
+from producer.job.sending.refusal import refuse
 from producer.no_links import no_links
 from worker.ledger.ledger import JobStatus, Ledger
 from worker.messages import ImageTask

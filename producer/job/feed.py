@@ -5,14 +5,16 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
 from itertools import islice
 
 from celery import Celery
 
 from producer.detector_process.member_fetcher import NotYetError
 from producer.job.manifest import ManifestLine
-from producer.job.upload import BATCH_BYTES, BATCH_PAGES, CannotSendError, Parcel, Uploader, refuse
+from producer.job.sending.refusal import CannotSendError, refuse
+from producer.job.sending.room import Memory, Room, memory_for_pages
+from producer.job.sending.window import Window as Window
+from producer.job.upload import BATCH_BYTES, BATCH_PAGES, Parcel, Uploader
 from worker.broker import queue
 from worker.ledger.ledger import Ledger
 from worker.ledger.share import Share, room_in_share
@@ -21,32 +23,6 @@ from worker.messages import ImageTask
 from worker.page_options import NO_OPTIONS, PageOptions
 from worker.redis_keys import JobKeys
 from worker.storage.spool import MachineFault
-
-
-@dataclass(frozen=True, slots=True)
-class Window:
-    """How much may wait in Redis.
-
-    Attributes:
-        low: below this many messages (waiting + unacknowledged), feed... Jobs open at once share it (ledger/share.py).
-        high: ...up to this many. Enough that no worker of a fleet of 50 waits for the producer; at about 1.5 KB a
-            message, half a megabyte of Redis.
-        uncollected: stop feeding while this many records wait to be collected: they, not the queue, are what would
-            fill Redis.
-        uncollected_bytes: likewise while they take this much: 1 KB for a page of a few words, 7 KB for a dense one.
-        bytes: stop uploading while blobs of this size wait in Redis (``--transfer redis``); shared likewise. One page
-            of a job always fits, however large.
-        memory: stop feeding while this part of Redis's ``maxmemory`` is used, also by jobs that nobody collects or by
-            other programs. Workers must always be able to write what they have done.
-    """
-
-    low: int = 128
-    high: int = 256
-    uncollected: int = 20_000
-    uncollected_bytes: int = 40 << 20
-    bytes: int = 48 << 20
-    memory: float = 0.8
-
 
 # An upload over a slow line must not keep the caller from collecting and showing progress.
 STEP_S = 1.0
@@ -115,7 +91,9 @@ class Feeder:
         self._fed_since_look = False
         self._looked_at = 0.0
         self._unsent: deque[ManifestLine] = deque()
-        self._packed: Parcel | None = None
+        self._memory = Memory()
+        self._needs = 0  # bytes of a page that found no room
+        self._like = 0  # of the one before
         self._is_pending = False
         self._uncollected = Uncollected(ledger.client, JobKeys.of(job).results)
         self._weighed_at = 0
@@ -230,6 +208,7 @@ class Feeder:
         if self._too_many_uncollected():
             return f"waiting for `ocr-producer collect {self._job} -o OUT --follow`"
         memory = self._ledger.client.info("memory")
+        self._memory = memory_for_pages(memory)
         used, most = memory["used_memory"], memory.get("maxmemory", 0)
         if most and used > self._window.memory * most:
             return f"waiting: {used / most:.0%} of the broker's memory is used; collect some of `ocr-producer jobs`"
@@ -250,36 +229,49 @@ class Feeder:
         # Of several jobs each has its part, so that none waits for another's bytes to go.
         limit = self._window.bytes // self._jobs
         waiting = uploader.waiting_bytes(limit // 2)
+        left = Room(limit - waiting, self._memory.left, alone=not waiting)
+        uploader.largest = self._memory.largest
         sent = 0
         while sent < room and time.monotonic() < until:
-            batch = self._pack(uploader, min(room - sent, BATCH_PAGES), limit - waiting, waiting == 0, until)
+            batch = self._pack(uploader, min(room - sent, BATCH_PAGES), left, until)
             if not batch:
                 break
             # First the bytes, then the ledger, then the queue: whoever gets the message finds the bytes.
             for task in uploader.send(batch):
                 self._send(task)
                 sent += 1
-            waiting += sum(len(parcel.data) for parcel in batch)
+        if self._needs and not left.has_memory(self._needs):
+            self.waiting = f"waiting until the broker has memory for a page of {self._needs / 1e6:.0f} MB"
         return sent
 
-    def _pack(self, uploader: Uploader, pages: int, room_bytes: int, alone: bool, until: float) -> list[Parcel]:
-        """Pages that fit in ``room_bytes``; one that does not waits for the next call, unless it is ``alone``.
+    def _pack(self, uploader: Uploader, pages: int, left: Room, until: float) -> list[Parcel]:
+        """Pages that fit in what is left; one that does not waits for another call, and holds nothing large meanwhile.
 
         After ``until`` (of `time.monotonic`) no other is begun.
         """
         batch: list[Parcel] = []
         size = 0
-        while len(batch) < pages and size < BATCH_BYTES:
-            parcel = self._packed or self._next_parcel(uploader, until)
+        while len(batch) < pages and size < BATCH_BYTES and self._may_begin(uploader, left):
+            parcel = uploader.kept.take() or self._next_parcel(uploader, until)
             if parcel is None:
+                self._needs *= bool(self._unsent)
                 break
-            if size + len(parcel.data) > room_bytes and not (alone and not batch):
-                self._packed = parcel
+            self._needs = self._like = len(parcel.data)
+            if not left.fits(self._needs):
+                if not uploader.keep(parcel):
+                    self._unsent.appendleft(parcel.line)
                 break
-            self._packed = None
+            left.take(self._needs)
+            size += self._needs
+            self._needs = 0
             batch.append(parcel)
-            size += len(parcel.data)
         return batch
+
+    def _may_begin(self, uploader: Uploader, left: Room) -> bool:
+        """Whether the next page is to be had: its size is known, or nobody knows it, or it will be like the last."""
+        if self._needs or not self._unsent or not uploader.is_dear(self._unsent[0], self._like):
+            return left.fits(self._needs)
+        return left.alone or self._like <= left.window
 
     def _next_parcel(self, uploader: Uploader, until: float) -> Parcel | None:
         # A job of pages that are all refused, or all done, must not keep others from being fed (producer/web).

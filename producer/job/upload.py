@@ -9,25 +9,26 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple, cast, get_args
+from typing import NamedTuple
 
 from detector.images.regular_file import open_regular
-from detector.images.sniff import READABLE, SNIFFED_BYTES, kind_of, known_but_unread
 from detector.images.suffixes import PDF_SUFFIXES
-from detector.record import worker_name
-from producer.detector_process.member_fetcher import NotYetError
+from producer.detector_process.member_fetcher import KEPT_BYTES, NotYetError
 from producer.detector_process.originals import originals
 from producer.detector_process.page_counter import can_count
 from producer.detector_process.pdf_pages import PdfPages
 from producer.detector_process.put_aside import PutAside
 from producer.detector_process.shrink import Shrinker, ShrinkerLostError
-from producer.errors import ProducerError
 from producer.job.manifest import ManifestLine
 from producer.job.output_folder import JobRequest, OutputFolder
+from producer.job.sending.kept_page import KeptPage
+from producer.job.sending.refusal import CannotSendError as CannotSendError
+from producer.job.sending.refusal import known_type, refuse, refuse_others
 from producer.sources.page_count import paged_suffix_of
 from worker.broker import blobs
+from worker.broker.large_values import FromFile
 from worker.ledger.ledger import Ledger
-from worker.messages import MAX_BLOB_BYTES, ErrorType, ImageTask, Original, encode, failed_record
+from worker.messages import MAX_BLOB_BYTES, ImageTask, Original
 from worker.page_options import NO_OPTIONS, PageOptions
 from worker.redis_keys import JobKeys
 from worker.settings import settings
@@ -50,26 +51,17 @@ class Parcel(NamedTuple):
 
     Attributes:
         line: whose page this is.
-        data: what is uploaded.
+        data: what is uploaded; of a large page its file, open.
         page: page inside ``data``.
         original: what it was before it was made smaller; None if it was not.
         alone: taken out of its file, so that its worker cannot tell how many pages that has.
     """
 
     line: ManifestLine
-    data: bytes
+    data: bytes | FromFile
     page: int
     original: Original | None
     alone: bool = False
-
-
-class CannotSendError(ProducerError):
-    """A page whose bytes cannot be had here. ``str()`` is one line; ``type`` is the record's."""
-
-    def __init__(self, error_type: ErrorType, message: str) -> None:
-        """Both go into the page's record."""
-        super().__init__(message)
-        self.type = error_type
 
 
 class Uploader:
@@ -78,6 +70,8 @@ class Uploader:
     Attributes:
         limit_side: what tasks ask for, pixels; with shrinking never 0.
         sent_bytes: uploaded by this object.
+        kept: a page that found no room in Redis.
+        largest: bytes that a page may have to travel.
         aside: pages that found no room in the temporary folder.
     """
 
@@ -121,6 +115,9 @@ class Uploader:
         self._storage.patience_s, self._storage.bound_of = PATIENCE_S, self._bound_of
         self.aside = PutAside[ManifestLine](Path(self._folder.name), ledger.max_attempts)
         self.sent_bytes = 0
+        self.largest = MAX_BLOB_BYTES
+        self.kept = KeptPage[Parcel]()
+        self._files: list[FromFile] = []
 
     def __enter__(self) -> Uploader:
         """The shrinking process starts at the first page."""
@@ -130,6 +127,8 @@ class Uploader:
         """End the shrinking process and remove temporary files."""
         if self._shrinker is not None:
             self._shrinker.__exit__(None, None, None)
+        self.kept.close()
+        self._close_files()
         self._pdf_pages.close()
         self._storage.close()
         self._folder.cleanup()
@@ -164,13 +163,39 @@ class Uploader:
     def send(self, parcels: Sequence[Parcel]) -> list[ImageTask]:
         """Upload pages, then mark them as queued. Returns the tasks whose messages may be sent."""
         data = {parcel.line.index: parcel.data for parcel in parcels}
-        blobs.put(self._ledger.client, self._job, data, self._ledger.ttl_s)
-        self.sent_bytes += sum(map(len, data.values()))
+        try:
+            lost = blobs.put(self._ledger.client, self._job, data, self._ledger.ttl_s)
+        finally:
+            self._close_files()
+        for line in (parcel.line for parcel in parcels if parcel.line.index in lost):
+            self.refuse(line, CannotSendError("NotFound", f"{line.image}: {lost[line.index]}"))
+        parcels = [parcel for parcel in parcels if parcel.line.index not in lost]
+        self.sent_bytes += sum(len(parcel.data) for parcel in parcels)
         tasks = [self._task(parcel.line, parcel.page, parcel.original, alone=parcel.alone) for parcel in parcels]
         fresh = set(self._ledger.feed(tasks))
         if len(fresh) < len(tasks) and self._is_stopped():
             blobs.remove(self._ledger.client, self._job, [task.index for task in tasks if task.index not in fresh])
         return [task for task in tasks if task.index in fresh]
+
+    def is_dear(self, line: ManifestLine, size: int) -> bool:
+        """Whether a page of about so many bytes, if there is no room for it, must be made again at a cost.
+
+        A small one is kept; opening a file costs nothing, but an archive may have to be read from its beginning.
+        """
+        made = self._shrinker is not None or line.page > 0 or not line.uri.startswith("file:")
+        return made and size > KEPT_BYTES
+
+    def keep(self, parcel: Parcel) -> bool:
+        """Keep a page for which there is no room. False: it is to be read again; a large one never is in memory."""
+        if isinstance(parcel.data, bytes):
+            return self.kept.keep(parcel, len(parcel.data))
+        parcel.data.close()
+        return False
+
+    def _close_files(self) -> None:
+        for file in self._files:
+            file.close()
+        self._files.clear()
 
     def _is_stopped(self) -> bool:
         """Whether the job was cancelled or forgotten meanwhile."""
@@ -194,7 +219,7 @@ class Uploader:
         """How much of the temporary folder a member of an archive may take."""
         if self._shrinker is not None or Path(name).suffix.lower() in PDF_SUFFIXES:
             return Bound(self._most_copied, "unpack the archive")
-        return Bound(MAX_BLOB_BYTES, f"no more travels through Redis: {_HOW_ELSE}")
+        return Bound(self.largest, f"no more travels through Redis: {_HOW_ELSE}")
 
     def _fetch(self, uri: str, target: Path) -> None:
         most, remedy = self._bound_of(uri)
@@ -229,7 +254,7 @@ class Uploader:
             raise CannotSendError(known_type(line.problem.type), line.problem.message)
         try:
             with self._storage.open(line.uri) as path:
-                _refuse_others(path, line.image)
+                refuse_others(path, line.image)
                 try:
                     return self._shrunk(line, path) or self._whole(line, path)
                 except CannotSendError as error:
@@ -256,7 +281,7 @@ class Uploader:
             raise CannotSendError(known_type(answer.type), answer.error)
         if not answer.smaller:
             return None
-        data = out.read_bytes()
+        data = self._content(out, out.stat().st_size)
         out.unlink()
         if len(data) >= path.stat().st_size and not paged_suffix_of(path):
             return None  # well compressed as it is: fewer pixels, but more bytes
@@ -266,22 +291,31 @@ class Uploader:
         size = path.stat().st_size
         # Counted by pypdf here, a PDF's first page travels in the whole file: its worker says how many there are.
         # Of a larger PDF pages travel alone, and its count was taken only where it can be relied upon (page_count.py).
-        uncertain = line.page == 0 and size <= MAX_BLOB_BYTES and not can_count()
+        uncertain = line.page == 0 and size <= self.largest and not can_count()
         single = Path(self._folder.name) / "page.pdf"
         is_pdf = paged_suffix_of(path) in PDF_SUFFIXES
         if is_pdf and not uncertain and self._pdf_pages.take(path, line.page, single, PATIENCE_S):
-            data = single.read_bytes() if single.stat().st_size <= MAX_BLOB_BYTES else None
+            taken = single.stat().st_size
+            data = self._content(single, taken) if taken <= self.largest else None
             single.unlink()
             if data is not None:
                 return Parcel(line, data, 0, None, alone=True)
-        if size > MAX_BLOB_BYTES:
+        if size > self.largest:
             raise CannotSendError(
                 "TooLarge",
-                f"{line.image}: {size / 1e6:.0f} MB, more than the {MAX_BLOB_BYTES >> 20} MB that travel through "
+                f"{line.image}: {size / 1e6:.0f} MB, more than the {self.largest >> 20} MB that travel through "
                 f"Redis; {_HOW_ELSE}",
             )
-        with open_regular(path) as stream:
-            return Parcel(line, stream.read(size), line.page, None)
+        return Parcel(line, self._content(path, size), line.page, None)
+
+    def _content(self, path: Path, size: int) -> bytes | FromFile:
+        """The bytes of a file, which may be removed then: those of a large one stay where they are."""
+        file = open_regular(path)
+        if size > KEPT_BYTES:
+            self._files.append(FromFile(file, size))
+            return self._files[-1]
+        with file:
+            return file.read(size)
 
 
 @contextmanager
@@ -300,32 +334,3 @@ def uploader_of(ledger: Ledger, folder: OutputFolder, request: JobRequest, epoch
         roots=folder.source_roots(),
     ) as uploader:
         yield uploader
-
-
-def _refuse_others(path: Path, name: str) -> None:
-    """Only what begins like a picture or a PDF leaves this machine, whatever it is called.
-
-    Raises:
-        CannotSendError: it does not.
-    """
-    with open_regular(path) as stream:
-        start = stream.read(SNIFFED_BYTES)
-    if not start:
-        raise CannotSendError("CorruptImage", f"{name}: the file is empty (0 bytes)")
-    if kind_of(start, path.name) is None:
-        what, remedy = known_but_unread(start) or ("not an image", "")
-        said = remedy or f"expected {READABLE}"
-        raise CannotSendError("UnsupportedFormat", f"{name}: {what}; {said}. It was not sent")
-
-
-def refuse(ledger: Ledger, task: ImageTask, error_type: str, message: str) -> None:
-    """Write a page's one record; nothing happens if it has one."""
-    if not ledger.feed([task]):
-        return
-    record = failed_record(task, known_type(error_type), message, worker=worker_name())
-    ledger.finish(task.job, task.index, ok=False, record=encode(record), epoch=task.epoch)
-
-
-def known_type(name: str) -> ErrorType:
-    """The error type of this name, Internal if it is none."""
-    return cast(ErrorType, name) if name in get_args(ErrorType) else "Internal"

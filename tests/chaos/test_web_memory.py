@@ -1,8 +1,9 @@
-"""The service in 96 MB: a large upload, a zip of 10,000 pages, and 50 uploads at a time."""
+"""The service in 96 MB: a large upload, a zip of 10,000 pages, 50 uploads at a time, and pages of 60 MB."""
 
 from __future__ import annotations
 
 import io
+import json
 import os
 import socket
 import threading
@@ -13,7 +14,10 @@ import pytest
 
 from tests.bench.cgroup import MemoryCgroup
 from tests.pictures import text_image
+from tests.processes import wait_until
 from tests.web_service import Served, form
+from worker.ledger.ledger import ANY_EPOCH, Ledger
+from worker.messages import ImageTask, encode, failed_record
 
 LIMIT_MB = 96
 PAGES = 10_000
@@ -69,3 +73,44 @@ def test_it_stays_below_96_mb(environment: dict[str, str], client: object, tmp_p
             print(f"held {usage.held_mb:.0f} MB of {LIMIT_MB}")
         finally:
             served.kill()
+
+
+def peak_mb(pid: int) -> float:
+    """The largest resident size of a process so far."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    return int(status.partition("VmHWM:")[2].split()[0]) / 1024
+
+
+def test_four_jobs_of_pages_of_60_mb(environment: dict[str, str], ledger: Ledger, tmp_path: Path) -> None:
+    """Before: sixteen were 1,448 MB: the page was killed, at each start; and its log had pieces of pictures."""
+    buffer, pages = io.BytesIO(), io.BytesIO()
+    text_image(160, 96).save(buffer, "JPEG")
+    with zipfile.ZipFile(pages, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as bundle:
+        for name in "ab":
+            bundle.writestr(f"{name}.jpg", buffer.getvalue() + bytes(60 << 20))
+    ledger.client.config_set("maxmemory", "256mb")  # as in all our deploy files
+    served = Served(environment, tmp_path / "web", TRANSFER="redis")
+    try:
+        zip_type = {"Content-Type": "application/zip", "X-File-Name": "a.zip"}
+        answers = [served.ask("POST", "/api/v1/jobs", pages.getvalue(), zip_type) for _ in range(4)]
+        assert {status for status, _, _ in answers} == {202}
+        jobs = [json.loads(body)["job"] for _, _, body in answers]
+        wait_until(lambda: sum(len(list(ledger.in_flight(job))) for job in jobs) == 3, seconds=60, what="a full Redis")
+
+        def done() -> bool:
+            """As workers would."""
+            for job in jobs:
+                for index in list(ledger.in_flight(job)):
+                    task = ImageTask(job=job, index=index, image="a.jpg", uri="redis-blob://", page=0)
+                    record = failed_record(task, "CorruptImage", "not looked at", worker="nobody")
+                    ledger.finish(job, index, ok=False, record=encode(record), epoch=ANY_EPOCH)
+            return {json.loads(served.ask("GET", f"/api/v1/jobs/{job}")[2])["state"] for job in jobs} == {"done"}
+
+        wait_until(done, seconds=60, what="all to be done")
+        assert peak_mb(served.process.pid) < LIMIT_MB
+        assert len(served.log.read_bytes()) < 20_000
+        print(f"peak {peak_mb(served.process.pid):.0f} MB of {LIMIT_MB}")
+    finally:
+        served.kill()
+        ledger.client.config_set("maxmemory", "0")
+        ledger.client.flushall()

@@ -99,7 +99,7 @@ def test_what_says_that_it_is_too_large_is_not_unpacked(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Before: up to 1 GiB of it was, to be refused then; where there was less room its job waited for ever."""
-    monkeypatch.setattr(upload, "MAX_BLOB_BYTES", 2 * MIB)
+    monkeypatch.setattr(uploader, "largest", 2 * MIB)
     write(tmp_path / "a", {"a.jpg": picture(3 * MIB), "b.pdf": pdf(1).ljust(5 * MIB, b"\0"), "c.jpg": picture()})
     for name, said in (("a.jpg", "more than 2 MB; .*--transfer uri"), ("b.pdf", "more than 4 MB; unpack the archive")):
         with pytest.raises(CannotSendError, match=said) as refused:

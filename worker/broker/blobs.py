@@ -17,6 +17,7 @@ import redis
 
 from detector.errors import NotFound, TooLarge, UnsupportedFormat
 from worker.broker.damaged_keys import replies
+from worker.broker.large_values import FromFile, SourceLostError, set_from_file
 from worker.broker.whole import read_fields, read_values
 from worker.messages import JOB_NAME, MAX_BLOB_BYTES
 from worker.redis_keys import JobKeys, blob_key, number_in
@@ -47,15 +48,34 @@ def split_uri(uri: str) -> tuple[str, int]:
     return parts.netloc, int(index)
 
 
-def put(client: redis.Redis, job: str, blobs: Mapping[int, bytes], ttl_s: int) -> None:
-    """Upload pages in one round trip."""
+def put(client: redis.Redis, job: str, blobs: Mapping[int, bytes | FromFile], ttl_s: int) -> dict[int, str]:
+    """Upload pages: those in memory in one round trip, then those in files, one by one.
+
+    Returns:
+        Why, of the pages that could not be read to their end: nothing of them is there.
+    """
     sizes = JobKeys.of(job).blobs
     pipe = client.pipeline(transaction=True)
     for index, data in blobs.items():
-        pipe.set(blob_key(job, index), data, ex=ttl_s)
-        pipe.hset(sizes, str(index), len(data))
+        if isinstance(data, bytes):
+            pipe.set(blob_key(job, index), data, ex=ttl_s)
+        pipe.hset(sizes, str(index), len(data))  # before the bytes: whoever drops the job finds them by it
     pipe.expire(sizes, ttl_s)
     pipe.execute()
+    lost = {}
+    large = {index: data for index, data in blobs.items() if isinstance(data, FromFile)}
+    try:
+        for index, data in list(large.items()):
+            try:
+                set_from_file(client, blob_key(job, index), data, ttl_s)
+                del large[index]
+            except SourceLostError as error:
+                lost[index] = str(error)
+    except redis.ResponseError:
+        remove(client, job, list(large))
+        raise
+    remove(client, job, list(lost))
+    return lost
 
 
 def missing(client: redis.Redis, job: str, indices: Sequence[int]) -> set[int]:

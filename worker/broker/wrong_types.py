@@ -12,7 +12,7 @@ without those there is no job, which its user is to be told.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -33,6 +33,7 @@ from worker.redis_keys import (
 )
 
 logger = logging.getLogger(__name__)
+MOST_WORD, MOST_SAID = 200, 1000  # characters, of a command's name and key, and of what Redis says
 
 # A command per type that reads little, changes nothing and is in deploy/redis/users.acl: TYPE is not.
 _PROBES = {
@@ -159,6 +160,12 @@ class MendingPipeline(Pipeline):  # type: ignore[misc]
             if is_wrong_type(error):
                 self._drop(*args)
             raise
+
+    def annotate_exception(self, exception: Exception, number: int, command: Sequence[Any]) -> None:
+        """redis-py's puts the whole command into the message: of a page of 60 MB 300 MB, and its bytes in logs."""
+        begins = " ".join(word[:MOST_WORD] for word in command[:2] if isinstance(word, str))
+        said = str(exception.args[0] if exception.args else exception)[:MOST_SAID]
+        exception.args = (f"Command # {number} ({begins}) of pipeline caused error: {said}", *exception.args[1:])
 
     def _drop(self, *words: object) -> list[str]:
         return drop_wrong_types(redis.Redis(connection_pool=self.connection_pool), *words)

@@ -14,7 +14,7 @@ from producer.detector_process.line_process import LineProcess
 from producer.detector_process.originals import originals
 from producer.detector_process.pdf_pages import PdfPages
 from producer.detector_process.shrink import Shrinker
-from producer.job.upload import _refuse_others
+from producer.job.sending.refusal import refuse_others
 from producer.output.formats import export_results
 from producer.sources.page_count import kind_of_file
 from tests.producer.output.test_changed_links import job
@@ -65,12 +65,12 @@ def test_nor_do_pictures_with_boxes(out: Path, tmp_path: Path) -> None:
 def test_nor_does_what_is_sent(out: Path, tmp_path: Path) -> None:
     storage = originals((tmp_path / "in",), tmp_path / "spool")
     with storage.open((tmp_path / "in" / "a.png").as_uri()) as path:
-        _refuse_others(path, "a.png")
+        refuse_others(path, "a.png")
         assert kind_of_file(path) == "png"
         with Shrinker(32, 1 << 20) as shrinker:
             answer = shrinker.shrink(path, 0, tmp_path / "small.jpg")
         assert not answer.ok and answer.type == "NotFound"
-        for opens in (kind_of_file, lambda path: _refuse_others(path, "a.png")):
+        for opens in (kind_of_file, lambda path: refuse_others(path, "a.png")):
             with pytest.raises(OSError, match="another file has taken its place"):
                 opens(path)
         pages = PdfPages()

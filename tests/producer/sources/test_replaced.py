@@ -16,7 +16,7 @@ from detector.images.page import open_page
 from detector.images.regular_file import NotRegularError, open_regular
 from producer.detector_process.page_counter import PageCounter
 from producer.errors import CannotCountError, ProducerError
-from producer.job.upload import _refuse_others
+from producer.job.sending.refusal import refuse_others
 from producer.sources.archive import members
 from producer.sources.page_count import count_file, kind_of_file
 from tests.swaps import replace_when_looked_at
@@ -67,7 +67,7 @@ def member(path: Path) -> None:
         kind_of_file,
         lambda path: open_page(path, limit_side=640),
         open_regular,
-        lambda path: _refuse_others(path, "a.tif"),
+        lambda path: refuse_others(path, "a.tif"),
         listed,
         stored,
         member,
