@@ -49,9 +49,15 @@ def is_main(pid: int) -> bool:
     try:
         said = _command_line(pid)
         parent = int((PROC / str(pid) / "stat").read_text().rpartition(")")[2].split()[1])
-        return b"celery" in said and b"ForkPoolWorker" not in said and _command_line(parent) != said
+        return _is_celery(said) and b"ForkPoolWorker" not in said and _command_line(parent) != said
     except (OSError, ValueError, IndexError):
         return False
+
+
+def _is_celery(said: bytes) -> bool:
+    """Whether a command line is Celery's, or ours in its place; with setproctitle it is one word, ``[celeryd: ...``."""
+    names = [word.rpartition(b"/")[2] for word in said.split(b"\0")]
+    return said.startswith(b"[celeryd") or not {b"celery", b"worker.celery_main"}.isdisjoint(names)
 
 
 def _command_line(pid: int) -> bytes:

@@ -7,7 +7,9 @@ import subprocess
 import sys
 import time
 
-from worker.process_identity import identity, is_gone
+import pytest
+
+from worker.process_identity import identity, is_gone, is_main
 
 
 def test_a_process_is_there_until_it_ends() -> None:
@@ -32,3 +34,18 @@ def test_other_machines_containers_and_rubbish_are_not_known() -> None:
     assert not is_gone(f"another-boot:{namespace}:999999:1")
     assert not is_gone(f"{boot}:1:999999:1")
     assert not any(map(is_gone, ("", ":", "x", f"{boot}:{namespace}:x:1", f"{boot}:{namespace}::", "a:b:c:d:e")))
+
+
+@pytest.mark.parametrize(
+    ("words", "main"),
+    [
+        (("worker.celery_main", "worker"), True),
+        (("/opt/bin/celery", "-A", "worker.app", "worker"), True),
+        (("pytest", "tests/worker/celery_ext"), False),
+    ],
+)
+def test_a_workers_command_line(words: tuple[str, ...], main: bool) -> None:
+    """Before: a run of these tests over a folder `celery_ext` was a worker that does not report."""
+    with subprocess.Popen([sys.executable, "-c", "input()", *words], stdin=subprocess.PIPE) as process:
+        assert is_main(process.pid) is main
+        process.kill()
