@@ -46,6 +46,8 @@ def test_other_machines_containers_and_rubbish_are_not_known() -> None:
 )
 def test_a_workers_command_line(words: tuple[str, ...], main: bool) -> None:
     """Before: a run of these tests over a folder `celery_ext` was a worker that does not report."""
-    with subprocess.Popen([sys.executable, "-c", "input()", *words], stdin=subprocess.PIPE) as process:
+    command = [sys.executable, "-c", "print(flush=True); input()", *words]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None and process.stdout.readline()  # it has its command line by now
         assert is_main(process.pid) is main
         process.kill()
