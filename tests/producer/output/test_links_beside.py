@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -95,19 +96,18 @@ def test_no_overlay_is_written_through_one(tmp_path: Path) -> None:
     assert list(pictures.iterdir()) == []
 
 
-def test_what_cannot_be_looked_into_is_refused(tmp_path: Path) -> None:
+def test_what_cannot_be_looked_into_is_refused() -> None:
     """Before: a link in a folder of mode 0300 was not seen; a log went through it to a ~/.profile, and ran there."""
-    inner = tmp_path / "overlays/inner"
-    inner.mkdir(parents=True)
-    (inner / "a").symlink_to(precious(tmp_path))
-    inner.chmod(0o300)
-    for path in (tmp_path, *tmp_path.rglob("*")):
-        os.chown(path, NOBODY, NOBODY, follow_symlinks=False)
-    for folder in tmp_path.parents[:2]:
-        folder.chmod(0o711)
-    with as_nobody(), pytest.raises(OthersFolderError, match=r"inner cannot be listed \(Permission denied\)"):
-        refuse_links(tmp_path / "overlays")
-    inner.chmod(0o700)
+    with tempfile.TemporaryDirectory() as name:  # pytest's folders are root's alone
+        inner = Path(name, "overlays/inner")
+        inner.mkdir(parents=True)
+        (inner / "a").symlink_to(precious(Path(name)))
+        inner.chmod(0o300)
+        for path in (Path(name), *Path(name).rglob("*")):
+            os.chown(path, NOBODY, NOBODY, follow_symlinks=False)
+        with as_nobody(), pytest.raises(OthersFolderError, match=r"inner cannot be listed \(Permission denied\)"):
+            refuse_links(inner.parent)
+        inner.chmod(0o700)
 
 
 @contextmanager
