@@ -97,7 +97,11 @@ def grown_outline(
     # The line buffered, not the area: whatever a contour that touches itself does, the outer border is right.
     line = shapely.linestrings(np.concatenate([outline, outline[:1]]).astype(np.float64))
     # Pixels cover half a pixel more on every side than their centres.
-    grown = line.simplify(DETAIL * width).buffer(0.5 + ratio * width, join_style="mitre", mitre_limit=MITRE)
+    line = line.simplify(DETAIL * width)
+    grown = line.buffer(0.5 + ratio * width, join_style="mitre", mitre_limit=MITRE)
+    if not shapely.covers(grown, line) or grown.geom_type != "Polygon":
+        # Where a line comes back near itself, mitred corners may break the region in two (GEOS 3.14).
+        grown = line.buffer(0.5 + ratio * width, quad_segs=2)
     region = shapely.Polygon(grown.exterior).simplify(DETAIL / 2 * width)
     points = (shapely.get_coordinates(region) + 0.5) * scale  # pixel i of the map covers [i, i + 1]
     if (points < 0).any() or (points > page_size).any():

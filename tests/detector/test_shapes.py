@@ -39,6 +39,18 @@ def detector() -> TextDetector:
     return TextDetector()
 
 
+def test_a_line_that_comes_back_near_itself_is_one_region() -> None:
+    """Before: GEOS gave two pieces, which was a traceback; a tenth of the region was in none."""
+    points = (
+        "0,0 3,0 6,3 6,4 5,5 5,6 4,7 2,7 1,8 0,8 0,11 2,11 3,10 6,10 8,12 8,14 11,14 12,15 13,14 13,10 12,9 12,5 13,4 "
+        "14,4 15,3 16,3 16,2 17,1 17,0"
+    )
+    outline = np.array([list(map(int, point.split(","))) for point in points.split()])
+    grown = shapely.Polygon(grown_outline(outline, 2.127286084323016, 1.5, (1, 1), (40, 40)))
+    on_page = shapely.box(0, 0, 40, 40)
+    assert grown.is_valid and grown.covers(shapely.LineString(outline + 0.5).intersection(on_page))
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("text", ["HARBOUR STREET MARKET", "Orchard Village Kitchen", "GARDEN STATION BRIDGE CO"])
 @pytest.mark.parametrize("upward", [True, False])
