@@ -67,12 +67,15 @@ class Proxy:
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await self._wait_while_cut()
         try:
-            far_reader, far_writer = await asyncio.open_connection("127.0.0.1", self.target)
+            target = self.target
+            far_reader, far_writer = await asyncio.open_connection("127.0.0.1", target)
         except OSError:
             writer.transport.abort()
             return
         pair = {writer, far_writer}
         self._writers |= pair
+        if self.target != target:  # it changed meanwhile, and `drop` has not seen this one
+            self._drop()
         try:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._carry(reader, far_writer))

@@ -17,6 +17,8 @@ from tests.redis_users import USERS, acl_file
 
 START_S = 20.0
 ADMIN = "admin"
+# Also of a master, which may become one: a replica that cannot log in gives what it knew to who still asks it.
+AS_REPLICA = ("--masteruser", ADMIN, "--masterauth", f"of-the-{ADMIN}")
 
 
 def free_port() -> int:
@@ -52,8 +54,9 @@ class FaultyServer:
         command = [
             *(str(self.binary), "--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(self.data)),
             *("--appendonly", "yes" if self._appendonly else "no", "--save", "", "--maxmemory-policy", "noeviction"),
+            *("--repl-diskless-sync-delay", "0"),
             *("--logfile", str(self.data / "server.log"), "--enable-debug-command", "yes", *extra),
-            *(("--aclfile", str(acl_file(self.data))) if self.users else ()),
+            *(("--aclfile", str(acl_file(self.data)), *AS_REPLICA) if self.users else ()),
         ]
         self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, start_new_session=True)
         deadline = time.monotonic() + START_S
@@ -72,8 +75,7 @@ class FaultyServer:
 
     def follow(self, master: FaultyServer) -> None:
         """Start, as a replica."""
-        login = ("--masteruser", ADMIN, "--masterauth", f"of-the-{ADMIN}") if master.users else ()
-        self.start("--replicaof", f"127.0.0.1 {master.port}", *login)
+        self.start("--replicaof", f"127.0.0.1 {master.port}")
 
     @property
     def running(self) -> bool:
