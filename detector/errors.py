@@ -7,7 +7,7 @@ import json
 import os
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, BinaryIO, ClassVar
 
 from detector.exit_codes import ExitCode
 
@@ -130,19 +130,32 @@ def read_json(text: str | bytes) -> Any:
         raise ValueError("nested too deeply") from None
 
 
-def read_text(path: Path, most: int) -> str:
-    """The text of a small file: of a card, of a picture's ground truth.
+def read_bounded(file: BinaryIO, most: int) -> bytes:
+    """All of a small file, perhaps of a stranger: 6 GB of zeros are 6 KB in an archive.
 
     Args:
-        path: a UTF-8 file, perhaps of a stranger: 6 GB of zeros are 6 KB in an archive.
+        file: open, at its beginning.
         most: bytes that it may have.
 
     Raises:
         OSError: it cannot be read, or is larger.
+    """
+    content = file.read(most + 1)
+    if len(content) > most:
+        raise OSError(errno.EFBIG, f"larger than {most >> 20} MB", str(file.name))
+    return content
+
+
+def read_text(path: Path, most: int) -> str:
+    """The text of a small file: of a card, of a picture's ground truth.
+
+    Args:
+        path: a UTF-8 file.
+        most: as in `read_bounded`.
+
+    Raises:
+        OSError: likewise.
         UnicodeDecodeError: it is not UTF-8.
     """
     with path.open("rb") as file:
-        content = file.read(most + 1)
-    if len(content) > most:
-        raise OSError(errno.EFBIG, f"larger than {most >> 20} MB", str(path))
-    return content.decode("utf-8")
+        return read_bounded(file, most).decode("utf-8")

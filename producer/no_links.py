@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import stat
 import tempfile
 from pathlib import Path
 
+from detector.errors import read_bounded
 from detector.images.regular_file import open_regular
 from producer.errors import ProducerError
 from producer.folder_tree import entries_below
@@ -96,7 +96,4 @@ def read_small(path: Path) -> bytes:
         OSError: there is none, it is no regular file, or larger than 16 MiB.
     """
     with open_regular(path) as file:
-        content = file.read(MOST_SMALL_BYTES + 1)
-    if len(content) > MOST_SMALL_BYTES:
-        raise OSError(errno.EFBIG, "larger than such a file of ours", str(path))
-    return content
+        return read_bounded(file, MOST_SMALL_BYTES)

@@ -6,7 +6,6 @@ time: it has no limit while it reads. What is not ours is moved aside, and the j
 
 from __future__ import annotations
 
-import os
 import secrets
 from pathlib import Path
 
@@ -33,7 +32,7 @@ def _key() -> str:
 
 def is_ours(data: Path) -> bool:
     """Whether a server's folder is new, or stamped. Where no secret can be kept, each is."""
-    if not data.is_dir() or not any(os.scandir(data)):
+    if not data.is_dir() or not any(data.iterdir()):
         return True
     key = _key()
     try:

@@ -9,19 +9,18 @@ import sys
 import zipfile
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
 
 import pytest
 import redis
 from PIL import Image
 
-from producer.detector_process.member_fetcher import NotYetError
 from producer.detector_process.shrink import Shrinker, ShrinkerLostError
 from producer.job.feed import Feeder, Window
 from producer.job.manifest import ManifestLine
-from producer.job.upload import CannotSendError, Parcel, Uploader
+from producer.job.upload import CannotSendError, Uploader
 from producer.sources.scan import file_uri
+from tests.fleet.parcels import content, packed
 from tests.nasty_pages import pdf
 from tests.pictures import text_image, write_images
 from tests.processes import WorkerProcess, command
@@ -178,18 +177,6 @@ def test_forget_removes_blobs(settings: Settings, ledger: Ledger, uploader: Uplo
     feeder_of(settings, ledger, write_images(tmp_path / "in", 3), uploader).step()
     ledger.forget(JOB)
     assert list(ledger.client.scan_iter(match="ocrfleet:blob:*")) == []
-
-
-def packed(uploader: Uploader, line: ManifestLine) -> Parcel:
-    """As the feeder does it: what another process takes out is asked for again until it is there."""
-    for _ in range(120):  # half a second each
-        with suppress(NotYetError):
-            return uploader.pack(line)
-    raise AssertionError("not within a minute")
-
-
-def content(parcel: Parcel) -> bytes:
-    return parcel.data if isinstance(parcel.data, bytes) else b"".join(parcel.data.pieces())
 
 
 def test_single_pages_of_a_pdf_travel_alone(ledger: Ledger, uploader: Uploader, tmp_path: Path) -> None:
