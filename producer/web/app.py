@@ -22,6 +22,8 @@ from starlette.types import ASGIApp
 from producer.errors import ProducerError
 from producer.web import labelstudio, models
 from producer.web.api import MOST_WATCHERS, ROUTES, service_of
+from producer.web.bounds import lists
+from producer.web.bounds.answers import Answers
 from producer.web.bounds.upload_places import UploadPlaces
 from producer.web.guard import COOKIE, COOKIE_S, Guard, same_text, sign
 from producer.web.problem import Problem
@@ -185,6 +187,7 @@ def make_app(service: Service, *, is_private: bool = False) -> ASGIApp:
 
     app = Starlette(
         routes=[
+            *lists.ROUTES,
             *ROUTES,
             *models.ROUTES,
             *labelstudio.ROUTES,
@@ -212,4 +215,4 @@ def make_app(service: Service, *, is_private: bool = False) -> ASGIApp:
     app.state.exporter = models.Exporter(service.web.folder / "models")
     app.state.upload_places = UploadPlaces(service.web.max_requests)
     app.state.watchers = asyncio.Semaphore(MOST_WATCHERS)
-    return Guard(app, service.web)
+    return Guard(Answers(app), service.web)

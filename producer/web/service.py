@@ -31,7 +31,7 @@ from producer.web.settings import WebSettings
 from producer.web.store import Store, WebJob, few
 from producer.web.webhooks.courier import Courier
 from worker.broker import queue
-from worker.ledger.ledger import Ledger, chunked
+from worker.ledger.ledger import MOST_LOOKED_AT, Ledger, chunked
 from worker.ops import worker_registry
 from worker.redis_keys import JobKeys
 from worker.redis_url import is_local
@@ -222,24 +222,22 @@ class Service:
         except (redis.RedisError, OSError):
             return 0
 
-    def jobs(self, limit: int) -> list[dict[str, Any]]:
-        """Our jobs, newest first, then those that others enqueued on the same broker."""
+    def jobs(self, limit: int, offset: int = 0) -> Iterator[dict[str, Any]]:
+        """Our jobs, newest first, then the newest 1,000 of others on this broker: `limit` from `offset` on."""
         names = self.store.names()
+        end = min(offset + limit, len(names) + MOST_LOOKED_AT)
         # What was not taken, and what warned, is told of each job alone: of a thousand it was 95 MB.
         brief: dict[str, Any] = {"skipped": {}, "warnings": []}
-        found = []
-        for name in names[:limit]:
+        for name in names[offset:end]:
             with suppress(Problem):  # deleted meanwhile
-                found.append(self.status(name) | brief)
-        try:
-            known = set(names)
-            others = [name for name in reversed(self.ledger.jobs(len(known) + limit)) if name not in known]
-        except (redis.RedisError, OSError):
-            others = []
-        for name in others[: limit - len(found)]:
+                yield self.status(name) | brief
+        known, others = set(names), list[str]()
+        if end > len(names):
+            with suppress(redis.RedisError, OSError):
+                others = [name for name in reversed(self.ledger.jobs(end)) if name not in known]
+        for name in others[max(0, offset - len(names)) : max(0, end - len(names))]:
             if (row := self._row(name)) is not None:
-                found.append({**asdict(row), "title": name, "own": False})
-        return found
+                yield {**asdict(row), "title": name, "own": False}
 
     def workers(self) -> list[dict[str, Any]]:
         """Workers that are alive, with their memory and their last page."""
@@ -273,9 +271,9 @@ class Service:
             for place, line in enumerate(lines)
         ]  # fmt: skip
 
-    def failures(self, name: str, limit: int, offset: int = 0) -> Iterator[dict[str, Any]]:
-        """Uploads that were not taken (with the first pages only), then failed pages."""
-        for image, reason in () if offset else self.store.read(name).skipped.items():
+    def failures(self, name: str, limit: int, offset: int = 0, skipped: int = 0) -> Iterator[dict[str, Any]]:
+        """Uploads that were not taken, from `skipped` on, then failed pages, from `offset` on."""
+        for image, reason in islice(self.store.read(name).skipped.items(), skipped, None):
             yield {"index": None, "image": image, "page": 0, "type": "NotTaken", "message": reason}
         results = self.store.folder(name).results
         if not results.exists():
