@@ -24,6 +24,7 @@ from producer.job.manifest import read_manifest
 from producer.job.results_file import counts_of, drop_failed, failed_lines
 from producer.job.status import StatusRow
 from producer.web.addresses import check_addresses
+from producer.web.bounds.job_locks import JobLocks, one_after_the_other
 from producer.web.problem import Problem, quota_is_used
 from producer.web.results import file_name
 from producer.web.runner import Runner
@@ -32,7 +33,6 @@ from producer.web.store import Store, WebJob, few
 from producer.web.webhooks.courier import Courier
 from worker.broker import queue
 from worker.ledger.ledger import MOST_LOOKED_AT, Ledger, chunked
-from worker.ops import worker_registry
 from worker.redis_keys import JobKeys
 from worker.redis_url import is_local
 from worker.settings import Settings
@@ -64,6 +64,7 @@ class Service:
         )  # fmt: skip
         self.opening = threading.Semaphore(OPENING_AT_ONCE)
         self.exporting = threading.Semaphore(EXPORTS_AT_ONCE)
+        self.changing = JobLocks()
         self.stopping = False
 
     def resume(self) -> int:
@@ -239,20 +240,6 @@ class Service:
             if (row := self._row(name)) is not None:
                 yield {**asdict(row), "title": name, "own": False}
 
-    def workers(self) -> list[dict[str, Any]]:
-        """Workers that are alive, with their memory and their last page."""
-        now, client = time.time(), self.ledger.client
-        images = worker_registry.images(client)
-        return [
-            {
-                "worker": name, "profile": note.profile, "version": note.version,
-                "peak_rss_mb": images[name].peak_rss_mb if name in images else None,
-                "seconds_since_page": round(now - images[name].at, 1) if name in images else None,
-            }
-            for name, note in sorted(worker_registry.workers(client).items())
-            if now - note.at <= worker_registry.GONE_S
-        ]  # fmt: skip
-
     def pages(self, name: str, offset: int, limit: int) -> list[dict[str, Any]]:
         """Pages of a job and where each is on its way."""
         folder = self.store.folder(name)
@@ -284,6 +271,7 @@ class Service:
                 "message": error.message[:MOST_SHOWN].replace(f"{self.store.uploads(name)}/", ""),
             }  # fmt: skip
 
+    @one_after_the_other
     def retry(self, name: str) -> int:
         """Do the failed pages again, and those that a cancelled job left. Returns how many failed ones.
 
@@ -303,6 +291,7 @@ class Service:
         self.runner.start(name)
         return count
 
+    @one_after_the_other
     def cancel(self, name: str) -> int:
         """What waits is dropped, what runs is finished, what is done stays. Returns how many pages were dropped."""
         if self.store.read(name).state != "open":
@@ -313,6 +302,7 @@ class Service:
             return 0
         return cancel_job(self.ledger, name)
 
+    @one_after_the_other
     def delete(self, name: str) -> None:
         """Remove a job: its uploads, its results, its keys."""
         self.store.folder(name)

@@ -212,9 +212,10 @@ class Store:
     def throw_away(self, name: str) -> None:
         """A job's files go: at once out of sight, then off the disk."""
         target = self._trash / name
-        if (self._jobs / name).exists():
-            remove_tree(target)
-            (self._jobs / name).rename(target)
+        with self._lock:  # or `change` would write where nothing is any more
+            if (self._jobs / name).exists():
+                remove_tree(target)
+                (self._jobs / name).rename(target)
         remove_tree(target)
         self.room.forget()
 

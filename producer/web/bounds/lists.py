@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+import redis
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
@@ -13,6 +15,7 @@ from starlette.routing import Route
 from producer.web.api import BASE, number_asked, service_of
 from producer.web.bounds.few_readers import reading
 from producer.web.bounds.listing import Placed, listing
+from worker.ops import worker_registry
 
 MOST_LISTED = 1000
 MOST_OFFSET = 1 << 40
@@ -82,8 +85,22 @@ def job_failures(request: Request) -> Response:
 def workers(request: Request) -> Response:
     """GET /workers: who has reported lately."""
     offset = _offset(request)
-    alive = service_of(request).workers()
+    alive = alive_workers(service_of(request).ledger.client, time.time())
     return listing("workers", placed(iter(alive[offset:]), offset, MOST_LISTED))
+
+
+def alive_workers(client: redis.Redis, now: float) -> list[dict[str, Any]]:
+    """Workers that are alive, with their memory and their last page."""
+    images = worker_registry.images(client)
+    return [
+        {
+            "worker": name, "profile": note.profile, "version": note.version,
+            "peak_rss_mb": images[name].peak_rss_mb if name in images else None,
+            "seconds_since_page": round(now - images[name].at, 1) if name in images else None,
+        }
+        for name, note in sorted(worker_registry.workers(client).items())
+        if now - note.at <= worker_registry.GONE_S
+    ]  # fmt: skip
 
 
 ROUTES = [

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import time
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -81,9 +82,12 @@ def test_jobs_and_workers_go_on_too(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(service, "_row", lambda name: None)
     jobs, answers = all_of("jobs", list_jobs, service, "limit=1000")
     assert [job["job"] for job in jobs] == names and answers == 2
-    alive = [{"worker": f"{number}", "version": WIDE} for number in range(100)]
-    found, answers = all_of("workers", workers, SimpleNamespace(workers=lambda: alive), "")
-    assert found == alive and answers == 2
+    service.ledger = SimpleNamespace(client=None)  # type: ignore[assignment]
+    notes = {f"{number:03}": SimpleNamespace(at=time.time(), profile="", version=WIDE) for number in range(100)}
+    registry = SimpleNamespace(images=lambda _: {}, workers=lambda _: notes, GONE_S=30)
+    monkeypatch.setattr(lists, "worker_registry", registry)
+    found, answers = all_of("workers", workers, service, "")
+    assert [worker["worker"] for worker in found] == list(notes) and answers == 2
     assert lists.MOST_LISTED == 1000
 
 
