@@ -252,7 +252,7 @@ async def job_events(request: Request) -> Response:
 
     async def events() -> AsyncIterator[str]:
         async with watchers:
-            last, said = "", time.monotonic()
+            last, said = 0, time.monotonic()
             while not service.stopping:
                 try:
                     status = await run_in_threadpool(service.status, name)
@@ -260,8 +260,8 @@ async def job_events(request: Request) -> Response:
                     yield "event: gone\ndata: {}\n\n"
                     return
                 line = json.dumps(status, ensure_ascii=False)
-                if line != last:
-                    last, said = line, time.monotonic()
+                if hash(line) != last:  # not the line: 64 may watch, each of whom may read nothing
+                    last, said = hash(line), time.monotonic()
                     yield f"data: {line}\n\n"
                 elif time.monotonic() - said > HEARTBEAT_S:  # proxies close a connection that is still
                     said = time.monotonic()

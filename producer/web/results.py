@@ -202,11 +202,15 @@ class _Pipe:
 
 
 def zip_blocks(folder: Path) -> Iterator[bytes]:
-    """A folder's files as a zip, in blocks. Memory: the names."""
+    """A folder's files as a zip, in blocks, of one file too. Memory: the names."""
     pipe = _Pipe()
-    with zipfile.ZipFile(pipe, "w", zipfile.ZIP_DEFLATED) as bundle:
+    with zipfile.ZipFile(pipe, "w") as bundle:
         for path in sorted(entry.path for entry in entries_below(folder) if entry.is_file()):
-            bundle.write(path, Path(path).relative_to(folder))
-            if len(pipe.data) > BLOCK:
-                yield pipe.take()
+            member = zipfile.ZipInfo.from_file(path, Path(path).relative_to(folder))
+            member.compress_type = zipfile.ZIP_DEFLATED
+            with Path(path).open("rb") as source, bundle.open(member, "w") as target:
+                while block := source.read(BLOCK):
+                    target.write(block)
+                    if len(pipe.data) > BLOCK:
+                        yield pipe.take()
     yield pipe.take()

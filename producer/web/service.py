@@ -29,7 +29,7 @@ from producer.web.problem import Problem, quota_is_used
 from producer.web.results import file_name
 from producer.web.runner import Runner
 from producer.web.settings import WebSettings
-from producer.web.store import Store, WebJob, few
+from producer.web.store import Store, WebJob, few, first_of
 from producer.web.webhooks.courier import Courier
 from worker.broker import queue
 from worker.ledger.ledger import MOST_LOOKED_AT, Ledger, chunked
@@ -197,7 +197,7 @@ class Service:
             "limit_side": job.limit_side, "total": None, "ok": 0, "failed": 0, "in_flight": 0,
             "images_per_second": 0.0, "eta_seconds": None,
             "workers_alive": alive, "phase": running.progress.phase if running and job.state == "open" else "",
-            "warnings": running.progress.warnings if running else [], "results_bytes": size,
+            "warnings": first_of(running.progress.warnings if running else []), "results_bytes": size,
             "results_file": file_name(folder.results), "own": True, "webhook": job.webhook, "told": job.told,
         }  # fmt: skip
         if row is not None:

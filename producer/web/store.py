@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
@@ -74,6 +74,11 @@ def few(skipped: Mapping[str, str]) -> dict[str, str]:
             break
         told[name] = reason
     return told
+
+
+def first_of(warnings: Sequence[str]) -> list[str]:
+    """The same of what warned."""
+    return list(few(dict.fromkeys(warnings, "")))
 
 
 MOST_JOBS = 20_000
