@@ -17,7 +17,7 @@ def reading(places: threading.Semaphore | None = None) -> Iterator[None]:
     """Inside, a long file may be read: a list of ten million pages takes seconds, and 40 threads answer all requests.
 
     Args:
-        places: default: those of a job's pages and failures.
+        places: default: those of a job's pages.
 
     Raises:
         Problem: 429, others read theirs.

@@ -19,6 +19,7 @@ from worker.ops import worker_registry
 
 MOST_LISTED = 1000
 MOST_OFFSET = 1 << 40
+_failures = threading.Semaphore(1)  # a line of results may have 4 MiB, and twice that while it is read
 _listing = threading.Semaphore(8)  # a list of jobs: of each its state is asked, and 512 KiB are made of them
 
 
@@ -77,7 +78,7 @@ def job_failures(request: Request) -> Response:
     """GET /jobs/{job}/failures."""
     limit, offset = _limit(request, MOST_LISTED), _offset(request)
     skipped = _offset(request, "skipped", MOST_OFFSET if offset else 0)
-    with reading():
+    with reading(_failures):
         failures = service_of(request).failures(request.path_params["job"], limit + 1, offset, skipped)
         return listing("failures", placed_failures(iter(failures), skipped, offset, limit))
 
