@@ -25,6 +25,7 @@ from worker import process
 from worker.admission import no_semaphores, shared_memory, unfit_broker, unusable_pool
 from worker.app import CLEANUP_TASK, DETECT_TASK, RECONCILE_TASK, app
 from worker.broker import takes_no_writes
+from worker.celery_ext.prefork import clear_spool
 from worker.detection import ImageRunner
 from worker.lease import LeaseKeeper
 from worker.ledger import Ledger, open_ledger
@@ -76,6 +77,7 @@ def _prepare_main_process(sender: Any = None, **_: Any) -> None:
     except ModelError as error:
         # `ocr-worker start` has looked; plain `celery worker` has not, and would fail every image of every job.
         raise SystemExit(f"OCRFLEET_MODEL: {error}") from None
+    clear_spool()  # a worker before this one may have been killed
     process.configure_malloc()
     process.lower_priority(settings().nice)
     logger.info("profile %s", settings().profile_reason)
