@@ -219,7 +219,15 @@ def _source(file: BinaryIO) -> Any:
     file.seek(0)
     if isinstance(file, io.BytesIO):
         return _vips().Source.new_from_memory(file.getvalue())
-    return _vips().Source.new_from_descriptor(file.fileno())
+    try:
+        # A place of its own in the file: libvips would move Python's, behind the back of its buffer.
+        own = os.open(f"/proc/self/fd/{file.fileno()}", os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:  # no Linux, or a file that may be read but not opened any more
+        return _vips().Source.new_from_descriptor(file.fileno())
+    try:
+        return _vips().Source.new_from_descriptor(own)  # which it duplicates
+    finally:
+        os.close(own)
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -144,6 +145,23 @@ def test_boxes_of_a_page_in_strips(tmp_path: Path, tiny_model: Path, suffix: str
     assert found.input_size == (1300, 1700)
     (box,) = found.boxes
     assert np.abs(np.array(box.points) - expected_box(1.0)).max() < 3
+
+
+@pytest.mark.parametrize("own_descriptor", [True, False])  # where the system gives libvips one, and where not
+def test_a_page_of_an_open_file_is_read_in_strips_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny_model: Path, own_descriptor: bool
+) -> None:
+    """Workers pass files, and open them again for the overview. Before: "the file is empty (0 bytes)"."""
+    monkeypatch.setattr(image_budget, "VIPS_FROM_PIXELS", 1)
+    path = tmp_path / "page.png"
+    page_with_bright_line(2100, 1700).save(path)
+    detector = TextDetector(tiny_model, limit_side=2100, tiled=True)
+    expected = detector.detect(path).boxes
+    if not own_descriptor:
+        monkeypatch.setattr(os, "open", lambda *_: (_ for _ in ()).throw(OSError))
+    with path.open("rb") as file:
+        assert [detector.detect(file).boxes for _ in range(2)] == [expected] * 2
+        assert file.tell() == 0 and file.read() == path.read_bytes()
 
 
 @pytest.mark.parametrize("from_bytes", [1, 2**40])
