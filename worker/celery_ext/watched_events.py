@@ -17,7 +17,8 @@ from typing import Any
 from worker.log_format import FewOfEach
 
 logger = logging.getLogger(__name__)
-logger.addFilter(FewOfEach())
+for _name in (__name__, "kombu.transport.redis"):
+    logging.getLogger(_name).addFilter(FewOfEach())
 
 TYPES = frozenset(
     (
