@@ -22,7 +22,7 @@ from worker.broker import queue
 from worker.ledger import Ledger
 from worker.process_identity import identity
 from worker.settings import read_settings
-from worker.storage.held_copies import HELD_PREFIX, held_copy
+from worker.storage.held_copies import held_copy, held_prefix
 from worker.storage.spool import open_spool
 
 pytestmark = pytest.mark.chaos
@@ -121,7 +121,7 @@ def test_celery_main_process_killed(
     environment |= {"OCRFLEET_LEASE_S": "3600"}
     spool = read_settings(environment).spool
     open_spool(spool)
-    left = spool / f"{HELD_PREFIX}of-one-killed-before.jpg"
+    left = spool / f"{held_prefix()}of-one-killed-before.jpg"
     left.touch()
     collector = enqueue_and_collect(environment, images, tmp_path / "out")
     workers.append(WorkerProcess(environment, tmp_path / "worker.log"))

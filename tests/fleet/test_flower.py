@@ -15,6 +15,7 @@ import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 from celery import Celery
 
@@ -83,6 +84,7 @@ def port(environment: dict[str, str], worker_process: WorkerProcess, tmp_path: P
         )
     try:
         wait_until(lambda: ask(number, "/api/workers?refresh=1"), seconds=60, what="Flower to see the worker")
+        assert psutil.Process(flower.pid).rlimit(psutil.RLIMIT_DATA)[0] < 1 << 30
         command(environment, "ocr-producer", "enqueue", folder, "--job", "receipts", "--watch", "-q")
         wait_until(lambda: len(ask(number, "/api/tasks")) >= COUNT, seconds=20, what="Flower to know every task")
         yield number

@@ -27,7 +27,7 @@ from worker.ops.key_scan import key_names
 from worker.ops.server_memory import free_what_is_no_key
 from worker.redis_keys import DEAD_KEY, JOBS_KEY, REPORTS_KEY, JobKeys, number_in
 from worker.settings import Settings
-from worker.storage.held_copies import HELD_PREFIX, is_left
+from worker.storage.held_copies import is_held, is_left
 from worker.storage.spool import SPOOL_PREFIX, is_our_spool
 
 # Long enough that the same broadcast does not run the pass twice, short enough that tomorrow's does.
@@ -55,7 +55,7 @@ def old_files(spool: Path, older_than_s: float, now: float | None = None) -> Ite
             path = Path(entry.path)
             if not (ours and entry.is_file(follow_symlinks=False)):
                 continue
-            if is_left(path) if entry.name.startswith(HELD_PREFIX) else status.st_mtime < limit:
+            if is_left(path) if is_held(entry.name) else status.st_mtime < limit:
                 yield path
         except OSError:
             continue
