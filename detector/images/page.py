@@ -22,7 +22,7 @@ from detector.images.budget import (
 )
 from detector.images.decode import Pixels, decode_pillow, decode_webp
 from detector.images.decoders.damage import LEAST_SHARE, Decoded, refuse_unless_most
-from detector.images.decoders.jpeg import decode_jpeg
+from detector.images.decoders.jpeg import decode_jpeg, is_harmless
 from detector.images.decoders.tiff import decode_tiff, is_whole
 from detector.images.header import Header, count_frames, read_header
 from detector.images.sizes import target_size
@@ -149,6 +149,7 @@ def open_strips(
 
     Yields:
         The page; None if it is small, or of a format, orientation or depth that must be held whole: take `open_page`.
+        So over a CorruptImage that its rows raise: some of it may be there, and `open_page` says how much.
     """
     with opened(source) as (file, name):
         kind = sniff(file, name)
@@ -162,7 +163,7 @@ def open_strips(
         if make_room:
             make_room(estimate_strip_bytes(header, affordable))
         target = target_size(header.width, header.height, affordable)
-        strips = VipsStrips(file, header, target, name)
+        strips = VipsStrips(file, header, target, name, is_harmless if header.kind == "jpeg" else None)
         flags = ["downscaled"] if target != (header.width, header.height) else []
         if affordable < limit_side:
             flags.append("degraded")
