@@ -131,3 +131,8 @@ def stored(found: Any, most: int, *, raw: bool) -> memoryview | None:
     buffer = (ctypes.c_ubyte * size)()
     get(found, buffer, size)
     return memoryview(buffer).cast("B")
+
+
+def unpacked_bytes(found: Any) -> int:
+    """How many bytes come out of the filters that any stream may have; pdfium holds them for a moment."""
+    return int(pdfium.FPDFImageObj_GetImageDataDecoded(found, None, 0))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import io
 import subprocess
 import sys
@@ -85,6 +86,9 @@ DAMAGED = {
     "JPEG in flate cut off": picture(zlib.compress(JPEG[: len(JPEG) // 3]), b"[/FlateDecode/DCTDecode]"),
     "flate cut off": picture(PACKED[: len(PACKED) // 10], b"/FlateDecode"),
     "no flate": picture(b"x" * 1000, b"/FlateDecode"),
+    "flate in ASCII 85 cut off": picture(base64.a85encode(PACKED)[:4000] + b"~>", b"[/ASCII85Decode/FlateDecode]"),
+    "flate in flate cut off": picture(zlib.compress(PACKED[:3000]), b"[/FlateDecode/FlateDecode]"),
+    "hexadecimal cut off": picture(TEXT.tobytes().hex().encode()[:500_000] + b">", b"/ASCIIHexDecode"),
     "too few bytes": picture(TEXT[:300].tobytes(), b""),
     "no JPEG 2000": picture(b"x" * 1000, b"/JPXDecode"),
     "unknown filter": picture(PACKED, b"/NoSuchDecode"),
@@ -126,6 +130,8 @@ SOUND = {
         b"/FlateDecode",
         b"/BitsPerComponent 4/ColorSpace[/Indexed/DeviceGray 15<%s>]" % bytes(range(0, 256, 17)).hex().encode(),
     ),
+    "flate in ASCII 85": picture(base64.a85encode(PACKED_BLACK) + b"~>", b"[/ASCII85Decode/FlateDecode]"),
+    "run lengths": picture(bytes([129, 0]) * (SIDE * SIDE // 128) + b"\x80", b"/RunLengthDecode"),
     "raw": picture(TEXT.tobytes(), b""),
     "JPEG 2000": picture(jpeg2000(TEXT), b"/JPXDecode"),
     "blank flate": picture(BLANK, b"/FlateDecode"),
