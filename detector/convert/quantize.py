@@ -118,6 +118,7 @@ def quantize_static(source: Path, target: Path, images: Sequence[Path], *, limit
     from onnxruntime import quantization
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
+    from detector.convert.float_stem import float_stem, name_nodes
     from detector.convert.space_to_depth import space_to_depth_stem
 
     if not images:
@@ -136,7 +137,10 @@ def quantize_static(source: Path, target: Path, images: Sequence[Path], *, limit
         prepared = Path(folder) / "prepared.onnx"
         # Symbolic shapes cannot be inferred through a free height and width; the fusions are what we want.
         quant_pre_process(str(source), str(prepared), skip_symbolic_shape=True)
-        nodes = onnx.load(str(prepared)).graph.node
+        graph = onnx.load(str(prepared))
+        nodes = graph.graph.node
+        name_nodes(nodes)
+        onnx.save(graph, str(prepared))
         unfinished = Path(folder) / "int8.onnx"
         quantization.quantize_static(
             str(prepared),
@@ -147,7 +151,7 @@ def quantize_static(source: Path, target: Path, images: Sequence[Path], *, limit
             weight_type=quantization.QuantType.QInt8,
             per_channel=True,
             calibrate_method=quantization.CalibrationMethod.MinMax,
-            nodes_to_exclude=[node.name for node in nodes if node.op_type in FLOAT_OPERATORS],
+            nodes_to_exclude=[node.name for node in nodes if node.op_type in FLOAT_OPERATORS] + float_stem(nodes),
         )
         model = onnx.load(str(unfinished))
         space_to_depth_stem(model)
