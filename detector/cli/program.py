@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 import traceback
@@ -15,6 +16,7 @@ import click
 from detector.cli.environment import unknown_names
 from detector.errors import printable_lines
 from detector.exit_codes import ExitCode
+from detector.memory import collect_little_at_start
 
 Explained = tuple[str, ExitCode]
 Explain = Callable[[Exception], Explained | None]
@@ -50,6 +52,14 @@ class Program(click.Group):
         self._table = dict(commands)
         self._explain = explain
         self._prefix = prefix
+
+    def __call__(self, *arguments: Any, **options: Any) -> Any:
+        """What a program calls, which has the process to itself: `main`, with little time for garbage."""
+        collect_little_at_start()
+        try:
+            return super().__call__(*arguments, **options)
+        finally:
+            gc.freeze()  # Python's last look at all that is there took 0.06 s of a command's 0.4
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Names, sorted."""
