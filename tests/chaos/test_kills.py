@@ -28,7 +28,7 @@ COUNT = 12
 
 @pytest.fixture
 def images(tmp_path: Path) -> Path:
-    write_images(tmp_path / "in", COUNT)
+    write_images(tmp_path / "in", COUNT, width=480, height=320)  # large enough to be met at work
     return tmp_path / "in"
 
 
