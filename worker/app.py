@@ -169,6 +169,8 @@ os.environ.setdefault("FLOWER_ADDRESS", "127.0.0.1")
 os.environ.setdefault("FLOWER_CONF", os.devnull)
 if "celery.events.receiver" in sys.modules:  # Celery's own program, where Flower is installed
     symbol_by_name("worker.celery_ext.watched_events:check_events")()
+if "flower.app" in sys.modules:
+    symbol_by_name("worker.celery_ext.flower_hosts:check_hosts")()
 
 app = FleetApp("ocrfleet", set_as_current=True)
 app.conf.update(configuration(settings()))

@@ -21,7 +21,7 @@ from detector.images.budget import (
     in_strips,
 )
 from detector.images.decode import Pixels, decode_pillow, decode_webp
-from detector.images.decoders.damage import Decoded
+from detector.images.decoders.damage import Decoded, refuse_unless_most
 from detector.images.decoders.jpeg import decode_jpeg
 from detector.images.decoders.tiff import decode_tiff, is_whole
 from detector.images.header import Header, count_frames, read_header
@@ -224,6 +224,9 @@ def _open_pdf(
             make_room(estimate_bytes(header, affordable))
         target = target_size(header.width, header.height, affordable)
         pixels = shrink_to(pdf_page.render(target), target)
+        missing = pdf_page.unread(pixels, max_bytes)
+        if not missing.beside:
+            refuse_unless_most(1.0 - missing.share, header.description, name, missing.reason)
         attachments = pdf_page.attachments
     flags = ["downscaled"] if target != (header.width, header.height) else []
     flags.append("page_rendered")
@@ -231,7 +234,10 @@ def _open_pdf(
         flags.append("attachments")
     if affordable < limit_side:
         flags.append("degraded")
-    return Page(np.ascontiguousarray(pixels), header.width, header.height, tuple(flags))
+    if missing.share:
+        flags.append("damaged")
+    share = 1.0 - missing.share if missing.share else None
+    return Page(np.ascontiguousarray(pixels), header.width, header.height, tuple(flags), share)
 
 
 def _header(file: BinaryIO, kind: str, name: str, page: int) -> Header:

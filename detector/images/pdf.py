@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import functools
 from types import ModuleType
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
 from detector.errors import CorruptImage, NotFound, UnsupportedFormat
 from detector.images.decode import Pixels
 from detector.images.header import Header
+
+if TYPE_CHECKING:
+    from detector.images.decoders.pdf_pictures import Unread
 
 REFERENCE_DPI = 200
 """A PDF page has no pixels of its own; its boxes are told in pixels of the page at this resolution (72 pt = 200 px)."""
@@ -105,6 +108,16 @@ class PdfPage:
         except (_pdfium().PdfiumError, RuntimeError, ValueError) as error:
             raise CorruptImage(f"{self.name}: the PDF page cannot be drawn ({error})") from error
         return pixels
+
+    def unread(self, pixels: Pixels, max_bytes: int) -> Unread:
+        """What is missing on the page that was drawn.
+
+        Raises:
+            TooLarge: a picture was left out that needs more memory (bytes) than this.
+        """
+        from detector.images.decoders.pdf_pictures import unread
+
+        return unread(self._document.raw, self._page.raw, pixels, self.name, max_bytes)
 
 
 def _open(file: BinaryIO, name: str) -> Any:

@@ -120,6 +120,15 @@ class Directory:
         return min(rows, self.height)
 
     @property
+    def pieces(self) -> int:
+        """Strips or tiles that it is made of, TIFF 6.0, pages 39 and 67; 1 at least."""
+        if self.tiled and (tile := self.first(_TILE_WIDTH, 0)):
+            across, down = -(-self.width // tile), -(-self.height // (self.first(_TILE_LENGTH, 0) or self.height or 1))
+        else:
+            across, down = 1, -(-self.height // (self.first(_ROWS, 0) or self.height or 1))
+        return max(1, across * down * (self.samples if self.planar else 1))
+
+    @property
     def reduced(self) -> bool:
         """Whether the file says that this is another picture made smaller."""
         return bool(self.first(_NEW_SUBFILE, 0) & 1) or self.first(_SUBFILE, 1) == 2
@@ -233,15 +242,35 @@ def _pages(found: list[Directory]) -> list[Directory]:
     return [one for one in found if not one.reduced or one.width >= width or one.height >= height]
 
 
-def missing_share(file: BinaryIO, directory: Directory) -> float:
-    """The share of a page's strips or tiles whose data would lie behind the end of the file; 0 for a whole file."""
+@dataclass(frozen=True, slots=True)
+class Missing:
+    """What of a page's strips or tiles is not there, as far as its directory tells; shares, 0 to 1.
+
+    Attributes:
+        absent: of its strips or tiles, those that the directory does not list, or lists without any data.
+        behind: of the data of the others, what would lie behind the end of the file.
+    """
+
+    absent: float = 0.0
+    behind: float = 0.0
+
+    @property
+    def share(self) -> float:
+        """Of the picture."""
+        return self.absent + (1.0 - self.absent) * self.behind
+
+
+def missing_data(file: BinaryIO, directory: Directory) -> Missing:
+    """What is missing of a page; nothing of a whole file."""
     reader = _Reader(file)
-    full, _ = reader.directory(directory.number, directory.place, _PLACES, MOST_VALUES)
-    for places, sizes in ((_STRIPS, _COUNTS), (_TILES, _TILE_COUNTS)):
-        begins, counts = full.tags.get(places, ()), full.tags.get(sizes, ())
-        if begins and counts:
-            pairs = list(zip(begins, counts, strict=False))
-            total = sum(count for _, count in pairs) or 1
-            lost = sum(max(0, min(count, begin + count - reader.end)) for begin, count in pairs)
-            return lost / total
-    return 0.0
+    full, _ = reader.directory(directory.number, directory.place, _PLACES | _WANTED, MOST_VALUES)
+    places, sizes = (_TILES, _TILE_COUNTS) if full.tiled and _TILES in full.tags else (_STRIPS, _COUNTS)
+    begins, counts = full.tags.get(places, ()), full.tags.get(sizes, ())
+    if not begins or not counts:
+        return Missing()
+    pairs = list(zip(begins, counts, strict=False))
+    # Of a single strip that has 0 bytes libtiff works the size out: some writers left it to the reader.
+    there = sum(bool(begin) and (bool(count) or full.pieces == 1) for begin, count in pairs)
+    total = sum(count for _, count in pairs) or 1
+    lost = sum(max(0, min(count, begin + count - reader.end)) for begin, count in pairs if begin)
+    return Missing(max(0.0, 1.0 - there / full.pieces), lost / total)

@@ -158,4 +158,4 @@ def _member(line: MemberLine) -> Member:
             raise CannotCountError(line.uncounted)
         return PageCount(line.pages, line.broken)
 
-    return Member(unquote_to_bytes(line.name), unquote_to_bytes(line.shown), look)
+    return Member(unquote_to_bytes(line.name), unquote_to_bytes(line.shown), look, line.number)

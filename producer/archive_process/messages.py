@@ -32,6 +32,7 @@ class MemberLine(msgspec.Struct, frozen=True, tag="member"):
         pages: how many it has at least.
         broken: why there may be more.
         uncounted: why its pages cannot be counted.
+        number: which entry of its archive it is, from 0, where a name alone may mean another.
     """
 
     name: str
@@ -39,6 +40,7 @@ class MemberLine(msgspec.Struct, frozen=True, tag="member"):
     pages: int = 1
     broken: str = ""
     uncounted: str = ""
+    number: int | None = None
 
 
 class AliveLine(msgspec.Struct, frozen=True, tag="alive"):

@@ -87,8 +87,8 @@ def _member_line(member: Member) -> MemberLine:
     try:
         count = member.look()
     except CannotCountError as error:
-        return MemberLine(name, shown, uncounted=str(error))
-    return MemberLine(name, shown, count.pages, count.broken)
+        return MemberLine(name, shown, uncounted=str(error), number=member.number)
+    return MemberLine(name, shown, count.pages, count.broken, number=member.number)
 
 
 class _Watched(io.FileIO):

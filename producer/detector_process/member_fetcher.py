@@ -217,7 +217,16 @@ class ProducerStorage(Storage):
         if not self._members.is_pending and copy.exists() and copy.stat().st_size > KEPT_BYTES:
             copy.unlink()
 
-    def extract(self, scheme: str, archive: Path, member: str, copy: Path, bound: Bound | None = None) -> None:
+    def extract(
+        self,
+        scheme: str,
+        archive: Path,
+        member: str,
+        copy: Path,
+        bound: Bound | None = None,
+        *,
+        number: int | None = None,
+    ) -> None:
         """See `Storage.extract`.
 
         Raises:
@@ -227,7 +236,7 @@ class ProducerStorage(Storage):
             seen = identity_of(file) if self.roots else None
             status = os.fstat(file.fileno())
         where, what, out = (quote(os.fsencode(name)) for name in (archive, member, copy))
-        wanted = MemberWanted(scheme, where, what, out, seen)
+        wanted = MemberWanted(scheme, where, what, out, seen, number=number)
         if bound := bound or (self.bound_of and self.bound_of(member)):
             wanted = msgspec.structs.replace(wanted, most_bytes=bound.most_bytes, remedy=bound.remedy)
         this = (wanted, status.st_mtime_ns, status.st_size)

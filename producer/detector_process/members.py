@@ -27,7 +27,7 @@ MEMORY_BYTES = 192 << 20
 
 
 class MemberWanted(msgspec.Struct, frozen=True):
-    """One line: an archive's scheme, and percent-encoded: its path, the member, the file to write; and its bound."""
+    """One line: an archive's scheme, and percent-encoded: its path, the member, the file to write; bound and number."""
 
     scheme: str
     archive: str
@@ -36,6 +36,7 @@ class MemberWanted(msgspec.Struct, frozen=True):
     seen: Identity | None = None
     most_bytes: int = MAX_MEMBER_BYTES
     remedy: str = "unpack the archive"
+    number: int | None = None
 
 
 class MemberTaken(msgspec.Struct, frozen=True):
@@ -67,7 +68,9 @@ def _take(storage: Storage, wanted: MemberWanted) -> MemberTaken:
     archive, member, out = (os.fsdecode(unquote_to_bytes(name)) for name in (wanted.archive, wanted.member, wanted.out))
     try:
         bound = Bound(wanted.most_bytes, wanted.remedy)
-        storage.extract(wanted.scheme, SeenPath.to(archive, wanted.seen), member, Path(out), bound)
+        storage.extract(
+            wanted.scheme, SeenPath.to(archive, wanted.seen), member, Path(out), bound, number=wanted.number
+        )
     except MachineFault as error:
         return MemberTaken(
             "Internal", _utf8(error.strerror or error), error.errno or 5, quote(os.fsencode(error.filename or out))

@@ -22,6 +22,7 @@ from detector.memory import limit_memory
 from producer.detector_process.line_process import LineProcess
 from producer.detector_process.member_fetcher import NotYetError
 from producer.detector_process.put_aside import NO_ROOM
+from producer.sources.single_page import alone, numbers_as_pdfium
 from worker.storage.spool import MachineFault
 
 MEMORY_BYTES = 256 << 20
@@ -107,14 +108,15 @@ def serve(lines: BinaryIO, answers: BinaryIO) -> None:
 
 
 def _take(wanted: PageWanted) -> PageTaken:
-    from pypdf import PdfReader, PdfWriter
+    from pypdf import PdfReader
 
     path, out = (Path(os.fsdecode(unquote_to_bytes(name))) for name in (wanted.path, wanted.out))
     try:
         with open_regular(SeenPath.to(path, wanted.seen)) as stream, out.open("wb") as target:
-            writer = PdfWriter()
-            writer.add_page(PdfReader(stream, strict=False).pages[wanted.page])
-            writer.write(target)
+            reader = PdfReader(stream, strict=False)
+            if not numbers_as_pdfium(reader):
+                return PageTaken(False)
+            alone(reader, wanted.page).write(target)
     except Exception as error:  # hostile and sloppy files raise any class; the worker will say what is wrong
         return PageTaken(False, error.errno if isinstance(error, OSError) and error.errno in NO_ROOM else 0)
     return PageTaken(True)

@@ -19,7 +19,16 @@ from detector.images.sniff import PAGED_KINDS, SNIFFED_BYTES, kind_of
 from producer.errors import CannotCountError, ProducerError
 from producer.sources.allowance import Allowance, TooLongError
 from producer.sources.page_count import CountPdf, PageCount, count_pages
-from producer.sources.passed_over import LINKS, LONG_NAMED, MOST_NAME_BYTES, NAMELESS, PassedOver, is_junk, junk_kind
+from producer.sources.passed_over import (
+    LINKS,
+    LONG_NAMED,
+    MOST_NAME_BYTES,
+    NAMELESS,
+    REPLACED,
+    PassedOver,
+    is_junk,
+    junk_kind,
+)
 from producer.sources.zip_names import ZipNames
 from worker.storage import sevenzip
 from worker.storage.tars import can_open_zstd, open_tar
@@ -52,11 +61,13 @@ class Member(NamedTuple):
         name: as stored, for the worker to ask for; bytes, because tar names are. Of a link, its target's.
         shown: the name people see.
         look: counts its pages, by what it holds; raises `CannotCountError`. Valid until the next member is asked for.
+        number: which entry it is, from 0: a tar or 7z may hold a name twice, and both are pages.
     """
 
     name: bytes
     shown: bytes
     look: Callable[[], PageCount]
+    number: int | None = None
 
 
 class ListMembers(Protocol):
@@ -148,8 +159,11 @@ def _zip_members(archive: BinaryIO, passed: PassedOver, count: CountMember, zip_
             if not info.filename:
                 passed.add(NAMELESS)
                 continue
+            if info.is_dir() or _hidden(info.filename, passed):
+                continue
             # A name stored twice means its last copy, which is also the one a worker gets when it asks by name.
-            if info.is_dir() or _hidden(info.filename, passed) or bundle.getinfo(info.filename) is not info:
+            if bundle.getinfo(info.filename) is not info:
+                passed.add(REPLACED)
                 continue
             if stat.S_ISLNK(info.external_attr >> 16):
                 passed.add(LINKS)
@@ -161,24 +175,24 @@ def _zip_members(archive: BinaryIO, passed: PassedOver, count: CountMember, zip_
 def _tar_members(archive: BinaryIO, passed: PassedOver, count: CountMember) -> Iterator[Member]:
     counted: dict[str, PageCount] = {}
     with open_tar(archive, "|") as bundle:
-        for info in bundle:
+        for number, info in enumerate(bundle):
             bundle.members = []  # type: ignore[attr-defined]  # tarfile keeps every header it has seen otherwise
             if not (info.isfile() or info.islnk() or info.issym()) or _hidden(info.name, passed):
                 continue
             shown = _bytes(info.name)
             if info.isfile():
                 look = partial(_count_tar_member, count, partial(bundle.extractfile, info), info.name, counted)
-                yield Member(shown, shown, look)
+                yield Member(shown, shown, look, number)
             else:
                 target = _target(info)
                 yield Member(_bytes(target), shown, partial(_known, counted, target))
 
 
 def _sevenzip_members(archive: BinaryIO, passed: PassedOver, count: CountMember) -> Iterator[Member]:
-    for entry in sevenzip.SevenZip(archive).members():
+    for number, entry in enumerate(sevenzip.SevenZip(archive).members()):
         if entry.is_file and not _hidden(entry.name, passed):
             name = _bytes(entry.name)
-            yield Member(name, name, partial(count, partial(_itself, entry.content), entry.name))
+            yield Member(name, name, partial(count, partial(_itself, entry.content), entry.name), number)
         elif entry.is_link:
             passed.add(LINKS)
 

@@ -17,6 +17,7 @@ MOST_NAME_BYTES = 4096
 """As file systems have it. A zip of 131 KB, a PDF of 1,000 pages by a name of 65 KB, was 325 MB of Redis."""
 
 LINKS = "links in archives"
+REPLACED = "in zips, with a later copy of the same name"
 OUTSIDE = "links that lead out of the folder (--follow-links takes them)"
 JUNK_FOLDERS = frozenset(("@eaDir", "#recycle", "$RECYCLE.BIN", "__MACOSX", "System Volume Information"))
 """Folders that systems keep beside people's files: Synology's previews, recycle bins, what macOS puts into zips."""

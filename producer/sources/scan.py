@@ -130,10 +130,18 @@ def scan_file(path: Path, name: bytes, readers: Readers, warn: Warn = lambda lin
     return _Scanner(None, warn, PassedOver(), readers, False, "", False).file(path, name, named=False)
 
 
-def file_uri(path: Path, scheme: str = "file", member: bytes | None = None) -> str:
-    """The URI of an absolute path, or of a member of the archive there; every byte survives the round trip."""
+def file_uri(path: Path, scheme: str = "file", member: bytes | None = None, number: int | None = None) -> str:
+    """The URI of an absolute path, or of a member of the archive there; every byte survives the round trip.
+
+    Args:
+        path: of the file.
+        scheme: how it is opened.
+        member: its name in there.
+        number: which of the archive's entries it is, from 0.
+    """
+    query = "" if number is None else f"?member={number}"
     fragment = "" if member is None else "#" + quote(member)
-    return f"{scheme}://{quote(os.fsencode(path))}{fragment}"
+    return f"{scheme}://{quote(os.fsencode(path))}{query}{fragment}"
 
 
 def _absolute(name: str) -> Path:
@@ -225,7 +233,7 @@ class _Scanner:
         try:
             for member in found:
                 shown = display(_join(name, _harmless(member.shown)))
-                uri = file_uri(path, SCHEMES[kind], member.name)
+                uri = file_uri(path, SCHEMES[kind], member.name, member.number)
                 stored = os.fsdecode(member.shown)
                 if archive_kind(stored):
                     said = "an archive inside an archive is not opened; unpack it first"

@@ -109,6 +109,10 @@ def test_login_and_three_pages(
         with pytest.raises(urllib.error.HTTPError) as refused:
             urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=10)
         assert refused.value.code == 401, path
+    # Behind a proxy it has a name of its own, which the login guards.
+    named = urllib.request.Request(f"http://127.0.0.1:{port}/metrics", headers={"Host": "ocr.example.org"})
+    with urllib.request.urlopen(named, timeout=10) as answer:
+        assert answer.status == 200
     browser = Browser(tmp_path, port)
     assert "image-0001.jpg" not in browser.text("/tasks", login=False)
 

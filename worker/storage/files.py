@@ -4,6 +4,7 @@
 ``zip+file:///archive.zip#member``   the member, copied to the spool
 ``tar+file:///archive.tar.gz#member``  likewise; of any compression (tars.py)
 ``sevenzip+file:///archive.7z#member``  likewise, with the extra `archives` (sevenzip.py)
+``tar+file:///archive.tar?member=7#name``  of several members of one name the one with this number, from 0 (7z too)
 ``redis-blob://job/index``, ``s3://``, ``https://``  copied to the spool by a fetcher (broker/blobs.py, remote.py)
 
 Paths and members are percent-encoded bytes (``os.fsencode``), so that any name a file system allows survives JSON.
@@ -13,13 +14,12 @@ from __future__ import annotations
 
 import os
 import shutil
-import tarfile
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, BinaryIO, Protocol
-from urllib.parse import unquote_to_bytes, urlsplit
+from urllib.parse import parse_qs, unquote_to_bytes, urlsplit
 
 from detector.errors import NotFound, UnsupportedFormat
 from detector.images.regular_file import SeenPath, identity_of, open_regular
@@ -27,7 +27,7 @@ from worker.storage.archive_errors import BROKEN_ARCHIVE, member_error, name_of
 from worker.storage.bound import Bound
 from worker.storage.sevenzip import SevenZipCursor
 from worker.storage.spool import SPOOL_PREFIX, machine_faults, make_private, raise_machine_fault, write_chunks
-from worker.storage.tars import open_tar
+from worker.storage.tars import TarCursor
 from worker.storage.zips import ZipCursor
 
 # A zip bomb must not fill the disk of a 10 GB machine. 80 MP of 16-bit RGB are 480 MB.
@@ -37,13 +37,17 @@ _ARCHIVES = ("zip+file", "tar+file", "sevenzip+file")
 
 # Copies what is at a URI to a file, or raises an ImageError.
 Fetch = Callable[[str, Path], None]
-# Path, time of the last change (ns) and bytes of an archive: while all three stay, it is the same one.
-_Identity = tuple[Path, int, int]
 
 
 def path_of(uri: str) -> Path:
     """The local path of a ``file://`` part of a URI; non-UTF-8 bytes come back as surrogates (``os.fsdecode``)."""
     return Path(os.fsdecode(unquote_to_bytes(urlsplit(uri).path)))
+
+
+def number_of(uri: str) -> int | None:
+    """Which entry of its archive an address means; None: any of that name."""
+    value = parse_qs(urlsplit(uri).query).get("member", [""])[0]
+    return int(value) if value.isascii() and value.isdecimal() and len(value) < 12 else None
 
 
 class Storage:
@@ -76,7 +80,7 @@ class Storage:
         self.outside = outside
         self._cursors: dict[str, _Cursor] = {
             "zip+file": ZipCursor(self._opened),
-            "tar+file": _TarCursor(self._opened),
+            "tar+file": TarCursor(self._opened),
             "sevenzip+file": SevenZipCursor(self._opened),
         }
 
@@ -100,7 +104,7 @@ class Storage:
             member = unquote_to_bytes(urlsplit(uri).fragment)
             copy = self._spool_file(member)
             try:
-                self.extract(scheme, archive, os.fsdecode(member), copy)
+                self.extract(scheme, archive, os.fsdecode(member), copy, number=number_of(uri))
                 yield copy
             finally:
                 self._put_away(copy)
@@ -181,7 +185,16 @@ class Storage:
     def _put_away(self, copy: Path) -> None:
         copy.unlink(missing_ok=True)
 
-    def extract(self, scheme: str, archive: Path, member: str, copy: Path, bound: Bound | None = None) -> None:
+    def extract(
+        self,
+        scheme: str,
+        archive: Path,
+        member: str,
+        copy: Path,
+        bound: Bound | None = None,
+        *,
+        number: int | None = None,
+    ) -> None:
         """Copy a member of an archive to a file.
 
         Args:
@@ -190,6 +203,7 @@ class Storage:
             member: its name in there.
             copy: the file to write.
             bound: how large it may be; default: ``MAX_MEMBER_BYTES``.
+            number: which of the archive's entries it is, from 0, where that is known: names may be there twice.
 
         Raises:
             NotFound, UnsupportedFormat, CorruptImage, TooLarge, MachineFault: as for `open`.
@@ -197,7 +211,7 @@ class Storage:
         cursor = self._cursors[scheme]
         bound = bound or Bound(MAX_MEMBER_BYTES, "unpack the archive")
         try:
-            with cursor.open_member(archive, member, bound) as source:
+            with cursor.open_member(archive, member, bound, number) as source:
                 write_chunks(bound.pieces(source, name_of(member)), copy)
         except BROKEN_ARCHIVE as error:
             if isinstance(error, OSError):
@@ -225,59 +239,12 @@ def suffix_of(member: bytes) -> str:
     return suffix if suffix.isascii() and suffix[1:].isalnum() and len(suffix) < 16 else ""
 
 
-def _identity(archive: Path) -> _Identity:
-    status = archive.stat()
-    return archive, status.st_mtime_ns, status.st_size
-
-
 class _Cursor(Protocol):
     """What takes members out of archives, and keeps the last archive open."""
 
-    def open_member(self, archive: Path, member: str, bound: Bound) -> IO[bytes]: ...
+    def open_member(self, archive: Path, member: str, bound: Bound, number: int | None) -> IO[bytes]: ...
 
     def close(self) -> None: ...
-
-
-class _TarCursor:
-    """Reads members of a tar in the order they come, without starting from the front for each.
-
-    A tar has no index: looking a member up means reading every header before it, and in a .tar.gz all data too.
-    Pages are fed in archive order, so keeping the archive open between tasks makes a whole job one pass.
-    """
-
-    def __init__(self, open_file: Callable[[Path], BinaryIO]) -> None:
-        self._open = open_file
-        self._identity: _Identity | None = None
-        self._tar: tarfile.TarFile | None = None
-        self._file: BinaryIO | None = None
-
-    def open_member(self, archive: Path, member: str, bound: Bound) -> IO[bytes]:
-        identity = _identity(archive)
-        for fresh_start in (False, True):
-            if self._tar is None or self._identity != identity or fresh_start:
-                self.close()
-                self._file = self._open(archive)
-                self._tar, self._identity = open_tar(self._file), identity
-            if (source := self._seek(member, bound)) is not None:
-                return source
-        raise NotFound(f"no member {member!r} in {archive}")
-
-    def close(self) -> None:
-        if self._tar is not None:
-            self._tar.close()
-        if self._file is not None:
-            self._file.close()
-        self._tar = self._file = None
-
-    def _seek(self, member: str, bound: Bound) -> IO[bytes] | None:
-        assert self._tar is not None
-        while (info := self._tar.next()) is not None:
-            # tarfile remembers every header it saw, about 1 KB each: far too much for a million images.
-            self._tar.members.clear()  # type: ignore[attr-defined]  # typeshed knows only getmembers()
-            if info.name == member and info.isfile():
-                bound.check(name_of(member), info.size)
-                return self._tar.extractfile(info)
-        return None
 
 
 def spool_usage(spool: Path) -> int:

@@ -189,10 +189,11 @@ class SevenZipCursor:
         self._open = open_file
         self._identity: object = None
         self._file: BinaryIO | None = None
-        self._members: Iterator[SevenZipMember] = iter(())
+        self._members: Iterator[tuple[int, SevenZipMember]] = iter(())
+        self._passed = 0
 
-    def open_member(self, archive: Path, member: str, bound: Bound) -> IO[bytes]:
-        """The bytes of a member, to be read before the next is opened.
+    def open_member(self, archive: Path, member: str, bound: Bound, number: int | None = None) -> IO[bytes]:
+        """The bytes of a member, to be read before the next is opened; `number` as for a `TarCursor`.
 
         Raises:
             NotFound: no such member.
@@ -201,26 +202,36 @@ class SevenZipCursor:
         """
         status = archive.stat()
         identity = (archive, status.st_mtime_ns, status.st_size)
-        for fresh_start in (False, True):
-            if self._file is None or self._identity != identity or fresh_start:
-                self.close()
-                self._file = self._open(archive)
-                self._members, self._identity = SevenZip(self._file).members(), identity
-            try:
-                for found in self._members:
-                    if found.is_file and found.name == member:
+        for place in dict.fromkeys((number, None)):
+            for fresh_start in (False, True):
+                if self._file is None or self._identity != identity or fresh_start:
+                    self.close()
+                    self._file = self._open(archive)
+                    self._members, self._identity = enumerate(SevenZip(self._file).members()), identity
+                try:
+                    if (found := self._seek(member, place)) is not None:
                         bound.check(name_of(member), found.size)
                         return found.content
-            except Exception:
-                self.close()
-                raise
+                except Exception:
+                    self.close()
+                    raise
         raise NotFound(f"no member {member!r} in {archive}")
+
+    def _seek(self, member: str, number: int | None) -> SevenZipMember | None:
+        while number is None or self._passed <= number:
+            at, found = next(self._members, (0, None))
+            if found is None:
+                break
+            self._passed = at + 1
+            if found.is_file and found.name == member and number in (None, at):
+                return found
+        return None
 
     def close(self) -> None:
         """Let go of the archive. Safe to call twice."""
         if self._file is not None:
             self._file.close()
-        self._file, self._members, self._identity = None, iter(()), None
+        self._file, self._members, self._identity, self._passed = None, iter(()), None, 0
 
 
 def _member(entry: Any, content: IO[bytes]) -> SevenZipMember:

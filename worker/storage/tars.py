@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import tarfile
-from typing import Any, BinaryIO, Literal, cast
+from collections.abc import Callable
+from pathlib import Path
+from typing import IO, Any, BinaryIO, Literal, cast
 
-from detector.errors import UnsupportedFormat
-from worker.storage.archive_errors import MOST_WINDOW_BYTES, zstd
+from detector.errors import NotFound, UnsupportedFormat
+from worker.storage.archive_errors import MOST_WINDOW_BYTES, name_of, zstd
+from worker.storage.bound import Bound
 
 _ZSTD = (b"\x28\xb5\x2f\xfd", *(bytes([low]) + b"\x2a\x4d\x18" for low in range(0x50, 0x60)))  # a frame, or one skipped
 
@@ -38,3 +41,69 @@ def open_tar(file: BinaryIO, mode: Literal["", "|"] = "") -> tarfile.TarFile:
         )
     window = {zstd.DecompressionParameter.window_log_max: MOST_WINDOW_BYTES.bit_length() - 1}
     return tarfile.open(fileobj=zstd.ZstdFile(file, options=window), mode=cast("Any", f"r{mode or ':'}"))
+
+
+class TarCursor:
+    """Reads members of a tar in the order they come, without starting from the front for each.
+
+    A tar has no index: looking a member up means reading every header before it, and in a .tar.gz all data too.
+    Pages are fed in archive order, so keeping the archive open between tasks makes a whole job one pass.
+
+    Args:
+        open_file: opens the archive.
+    """
+
+    def __init__(self, open_file: Callable[[Path], BinaryIO]) -> None:
+        self._open = open_file
+        self._identity: object = None
+        self._tar: tarfile.TarFile | None = None
+        self._file: BinaryIO | None = None
+        self._passed = 0
+
+    def open_member(self, archive: Path, member: str, bound: Bound, number: int | None = None) -> IO[bytes]:
+        """The bytes of a member, to be read before the next is opened.
+
+        Args:
+            archive: the tar.
+            member: its name.
+            bound: how large it may be.
+            number: of its header, from 0. A changed picture that was appended (``tar rf``) has the name of the first.
+
+        Raises:
+            NotFound: no such member.
+            TooLarge: it says that it is above the bound; nothing of it was unpacked.
+            tarfile.TarError, OSError, EOFError: the archive is damaged.
+        """
+        status = archive.stat()
+        identity = (archive, status.st_mtime_ns, status.st_size)  # while all three stay, it is the same one
+        # By its name alone where the number does not lead there: the archive was packed anew since it was listed.
+        for header in dict.fromkeys((number, None)):
+            for fresh_start in (False, True):
+                if self._tar is None or self._identity != identity or fresh_start:
+                    self.close()
+                    self._file = self._open(archive)
+                    self._tar, self._identity, self._passed = open_tar(self._file), identity, 0
+                if (source := self._seek(self._tar, member, header, bound)) is not None:
+                    return source
+        raise NotFound(f"no member {member!r} in {archive}")
+
+    def close(self) -> None:
+        """Let go of the archive. Safe to call twice."""
+        if self._tar is not None:
+            self._tar.close()
+        if self._file is not None:
+            self._file.close()
+        self._tar = self._file = None
+
+    def _seek(self, tar: tarfile.TarFile, member: str, number: int | None, bound: Bound) -> IO[bytes] | None:
+        while number is None or self._passed <= number:
+            info = tar.next()
+            if info is None:
+                break
+            # tarfile remembers every header it saw, about 1 KB each: far too much for a million images.
+            tar.members.clear()  # type: ignore[attr-defined]  # typeshed knows only getmembers()
+            self._passed += 1
+            if info.name == member and info.isfile() and number in (None, self._passed - 1):
+                bound.check(name_of(member), info.size)
+                return tar.extractfile(info)
+        return None

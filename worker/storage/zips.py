@@ -48,8 +48,10 @@ class ZipCursor:
         self._file: BinaryIO | None = None
         self._index: _Index | None = None
 
-    def open_member(self, archive: Path, member: str, bound: Bound | None = None) -> IO[bytes]:
-        """The bytes of a member; of several of one name the last.
+    def open_member(
+        self, archive: Path, member: str, bound: Bound | None = None, number: int | None = None
+    ) -> IO[bytes]:
+        """The bytes of a member; of several of one name the last: a zip's addresses have no number.
 
         Raises:
             NotFound: no such member.

@@ -16,10 +16,11 @@ from detector.images.budget import by_vips
 from detector.images.decode import decode_pillow
 from detector.images.decoders.damage import Decoded, Pixels, refuse_unless_most
 from detector.images.header import Header
-from detector.images.tiff import Directory, missing_share
+from detector.images.tiff import Directory, Missing, missing_data
 
 _UNCOMPRESSED, _GROUP_3 = 1, 3
 _BEHIND_THE_END = "its data would lie behind the end of the file"
+_NO_DATA = "its directory names no data for the rest"
 _TOLERANT = (_GROUP_3, 4, 7)  # fax and JPEG: Pillow hides what libtiff could not make out
 _REMARKED = (2, _GROUP_3, 4, 7, 32773)  # fax, JPEG, PackBits: no check sum, but libtiff remarks on what is spoilt
 _LINE = re.compile(r"at line (\d+) of strip (\d+)")
@@ -29,7 +30,7 @@ _OF_DIRECTORIES = ("bad seek to", "accessing TIFF directory", "read directory", 
 
 def is_whole(file: BinaryIO, header: Header) -> bool:
     """Whether all data of a page is there, as far as its directory tells; True of any other format."""
-    return header.kind != "tiff" or not missing_share(file, _directory(header))
+    return header.kind != "tiff" or not missing_data(file, _directory(header)).share
 
 
 def _directory(header: Header) -> Directory:
@@ -50,11 +51,13 @@ def decode_tiff(file: BinaryIO, header: Header, target: tuple[int, int], name: s
         CorruptImage: less than `LEAST_SHARE` of it can be read.
         UnsupportedFormat: of a kind that neither library reads.
     """
-    missing = missing_share(file, _directory(header))
+    missing = missing_data(file, _directory(header))
+    refuse_unless_most(1.0 - missing.absent, header.description, name, _NO_DATA)
     if header.compression == _UNCOMPRESSED:
-        refuse_unless_most(1.0 - missing, header.description, name, _BEHIND_THE_END)
+        refuse_unless_most(1.0 - missing.share, header.description, name, _BEHIND_THE_END)
     else:
-        missing = 0.0  # some writers state more bytes than there are; if any are missing, decoding fails
+        # Some writers state more bytes than there are; if any are missing, decoding fails.
+        missing = Missing(missing.absent)
     affordable = header.width * header.height * max(7, header.bytes_per_pixel + 3) <= max_bytes
     if not by_vips(header):
         try:
@@ -73,16 +76,19 @@ def decode_tiff(file: BinaryIO, header: Header, target: tuple[int, int], name: s
         decoded = _cut(decode_vips(file, header, target, name), missing)
         return Decoded(decoded.pixels, 1.0) if warned and decoded.share is None else decoded
     except CorruptImage as error:
-        refuse_unless_most(1.0 - missing_share(file, _directory(header)), header.description, name, _BEHIND_THE_END)
+        refuse_unless_most(
+            1.0 - missing_data(file, _directory(header)).share, header.description, name, _BEHIND_THE_END
+        )
         return _salvage(file, header, target, name, missing, affordable, error)
 
 
-def _cut(pixels: Pixels, missing: float) -> Decoded:
-    """White where libtiff repeats or guesses what is not there."""
-    if not missing:
+def _cut(pixels: Pixels, missing: Missing) -> Decoded:
+    """White where libtiff repeats or guesses what lies behind the end; tiles without data may be anywhere."""
+    if not missing.share:
         return Decoded(pixels)
-    pixels[int(len(pixels) * (1.0 - missing)) :] = 255
-    return Decoded(pixels, 1.0 - missing)
+    if missing.behind:
+        pixels[int(len(pixels) * (1.0 - missing.behind)) :] = 255
+    return Decoded(pixels, 1.0 - missing.share)
 
 
 def _salvage(
@@ -90,7 +96,7 @@ def _salvage(
     header: Header,
     target: tuple[int, int],
     name: str,
-    missing: float,
+    missing: Missing,
     affordable: bool,
     error: CorruptImage,
 ) -> Decoded:
@@ -103,7 +109,8 @@ def _salvage(
         return _cut(pixels, missing)  # only the chain of pages is broken, further on; whoever counts pages says so
     if affordable and header.compression not in _TOLERANT:
         try:
-            return Decoded(decode_pillow(file, header, target, name), None if lacking else 1.0)
+            share = None if lacking and not missing.absent else 1.0 - missing.absent
+            return Decoded(decode_pillow(file, header, target, name), share)
         except CorruptImage:
             pass
     if lacking:

@@ -1,0 +1,344 @@
+"""Pictures that pdfium left out of a page it drew, or drew in part: it says neither.
+
+A scan in a PDF is a picture on an empty page. Where its data are cut off, or need more memory than there is, the page
+stays white, and would be a blank page, "ok". So each picture whose place on the page is of one colour, or has an edge
+of one colour, is looked at again: JPEG as files of their own are, packed rows by counting them, others by asking
+pdfium for the picture alone. That is none of an ordinary scan's, whose edges have grain.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import io
+import math
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pypdfium2.raw as pdfium
+
+from detector.errors import ImageError, TooLarge
+from detector.images.budget import estimate_bytes
+from detector.images.decoders.damage import Pixels
+from detector.images.decoders.jpeg import decode_jpeg
+from detector.images.header import read_header
+
+MOST_OBJECTS = 5000
+"""Of a page are looked at. Forms in forms may hold a million pictures; a scan in strips has a few hundred."""
+
+MOST_DEPTH = 8
+"""Of forms in forms."""
+
+MOST_DATA = 64 << 20
+"""Of a picture, bytes as it is stored; what is more is not looked at."""
+
+MOST_UNPACKED = 1 << 30
+"""Bytes of a picture."""
+
+MOST_DRAWN = 16_000_000
+"""Points of a picture's own matrix: it is drawn a pixel a point to see whether anything is left of it."""
+
+_HELD = {"JPXDecode": 20}  # bytes a pixel, of what is unpacked whole; JPEG 2000 as `budget` has it
+_ZERO_IS_BLACK = (
+    *(pdfium.FPDF_COLORSPACE_DEVICEGRAY, pdfium.FPDF_COLORSPACE_DEVICERGB),
+    *(pdfium.FPDF_COLORSPACE_CALGRAY, pdfium.FPDF_COLORSPACE_CALRGB),
+)
+_ONE_BIT = ("CCITTFaxDecode", "JBIG2Decode")
+_BITMAP = 5  # bytes a pixel, of a picture that is asked for alone
+_NOTHING = 0.001  # of a page: what is no loss
+_BAND = 0.03  # of a place's rows or columns: an edge
+_WHITE = 250
+_SOME = 24  # rows and columns
+_NEARLY = 2  # levels that one colour may differ by
+_SMALL_SIDE = 256  # pixels, to which a JPEG is decoded to see how much of it comes
+_END, _END_WITHIN = b"\xff\xd9", 1024  # of a JPEG; padding may follow it
+_INVISIBLE = pdfium.FPDF_TEXTRENDERMODE_INVISIBLE
+_Matrix = tuple[float, float, float, float, float, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """A picture on a page.
+
+    Attributes:
+        object: pdfium's.
+        left, top, right, bottom: its place on the drawn page, pixels.
+    """
+
+    object: Any
+    left: int
+    top: int
+    right: int
+    bottom: int
+
+    @property
+    def area(self) -> int:
+        """Pixels."""
+        return (self.right - self.left) * (self.bottom - self.top)
+
+
+@dataclass(frozen=True, slots=True)
+class Unread:
+    """What is missing of a drawn page.
+
+    Attributes:
+        share: of its area.
+        reason: of what is missing most.
+        beside: whether there is text on the page that is no picture.
+    """
+
+    share: float = 0.0
+    reason: str = ""
+    beside: bool = False
+
+
+def unread(document: Any, page: Any, pixels: Pixels, name: str, max_bytes: int) -> Unread:
+    """Looks for pictures that are not, or not wholly, on the page.
+
+    Args:
+        document: pdfium's.
+        page: of it, open.
+        pixels: (H, W, 3) uint8, as it was drawn.
+        name: for messages.
+        max_bytes: memory that decoding a picture may take, bytes.
+
+    Raises:
+        TooLarge: a picture was left out that would need more.
+    """
+    height, width = pixels.shape[:2]
+    missing, worst, reason, beside = 0.0, 0.0, "", False
+    for found in _objects(page, width, height):
+        if not isinstance(found, Picture):
+            beside = True
+            continue
+        lost = found.area * (1.0 - _share_read(document, page, found, pixels, name, max_bytes))
+        if lost > worst:
+            wide, high = _size(found.object)
+            worst = lost
+            kind = "+".join(_filters(found.object)) or "raw"
+            reason = f"a picture of {wide}x{high} on it ({kind}) is damaged, or cannot be drawn"
+        missing += lost
+    share = min(1.0, missing / (width * height))
+    return Unread(share if share > _NOTHING else 0.0, reason, beside)
+
+
+def _share_read(document: Any, page: Any, picture: Picture, pixels: Pixels, name: str, max_bytes: int) -> float:
+    found, place = picture.object, pixels[picture.top : picture.bottom, picture.left : picture.right]
+    filters = _filters(found)
+    kind = filters[-1] if filters else ""
+    if filters in ([], ["FlateDecode"]):  # always drawn; what is missing is drawn as zeros
+        return _rows_share(page, found, bool(filters)) if _has_even_edge(place, _zero(page, found)) else 1.0
+    data = _data(found, raw=len(filters) == 1) if kind == "DCTDecode" else None
+    wide, high = _size(found)
+    needed = _held_bytes(data, name) if data else wide * high * _HELD.get(kind, 0)
+    # Not drawn once more where there is no memory for it: pdfium ends the process then.
+    if needed > max_bytes and _is_even(place):
+        raise TooLarge(
+            f"{name}: the PDF page holds a picture of {wide}x{high} ({kind}) that needs about {needed >> 20} MiB to "
+            f"decode, {max_bytes >> 20} MiB are allowed; raise OCRFLEET_MEMORY_LIMIT_MB"
+        )
+    if needed <= max_bytes and _is_framed(place) and _is_transparent(document, page, found):
+        if wide * high * _BITMAP > max_bytes:
+            return 1.0 if kind in _ONE_BIT else 0.0
+        return 1.0 if _unpacks(found) else 0.0  # a mask of nothing, such as a blank page's
+    if data is None:
+        return 1.0
+    # White edges are margins of most scans. What libjpeg guesses where data are missing is seldom white.
+    suspect = _END not in data[-_END_WITHIN:] or _has_even_edge(place, _WHITE)
+    return _jpeg_share(data, name, max_bytes) if suspect else 1.0
+
+
+def _zero(page: Any, found: Any) -> int:
+    """Up to which level rows of zeros may be drawn: not white where zero is black. Most scans have white margins."""
+    bits, colours = _bits(page, found)
+    return _WHITE if bits >= 8 and colours in _ZERO_IS_BLACK else 256
+
+
+def _held_bytes(data: bytes, name: str) -> int:
+    """What a progressive JPEG needs; 0 where it is none, or damaged."""
+    try:
+        return read_header(io.BytesIO(data), "jpeg", name).held_bytes
+    except ImageError:
+        return 0
+
+
+def _is_transparent(document: Any, page: Any, found: Any) -> bool:
+    """Whether a picture leaves nothing where it is drawn, by itself, a pixel a point."""
+    a, b, c, d, _, _ = _matrix(found)
+    if math.hypot(a, b) * math.hypot(c, d) > MOST_DRAWN:
+        return False
+    bitmap = pdfium.FPDFImageObj_GetRenderedBitmap(document, page, found)
+    if not bitmap:
+        return True
+    try:
+        if pdfium.FPDFBitmap_GetFormat(bitmap) not in (pdfium.FPDFBitmap_BGRA, pdfium.FPDFBitmap_BGRA_Premul):
+            return False
+        height, stride = pdfium.FPDFBitmap_GetHeight(bitmap), pdfium.FPDFBitmap_GetStride(bitmap)
+        data = ctypes.cast(pdfium.FPDFBitmap_GetBuffer(bitmap), ctypes.POINTER(ctypes.c_ubyte))
+        return not np.ctypeslib.as_array(data, (height, stride))[:, 3::4].any()
+    finally:
+        pdfium.FPDFBitmap_Destroy(bitmap)
+
+
+def _unpacks(found: Any) -> bool:
+    bitmap = pdfium.FPDFImageObj_GetBitmap(found)
+    if bitmap:
+        pdfium.FPDFBitmap_Destroy(bitmap)
+    return bool(bitmap)
+
+
+def _jpeg_share(data: bytes, name: str, max_bytes: int) -> float:
+    file = io.BytesIO(data)
+    try:
+        header = read_header(file, "jpeg", name)
+    except ImageError:
+        return 1.0  # of a kind that pdfium draws, and that is not read here
+    if estimate_bytes(header, _SMALL_SIDE) > max_bytes:
+        return 1.0  # pdfium had the memory for it, or it would have been left out
+    scale = min(1.0, _SMALL_SIDE / max(header.width, header.height))
+    target = (math.ceil(header.width * scale), math.ceil(header.height * scale))
+    try:
+        decoded = decode_jpeg(file, header, target, name)
+    except ImageError:
+        return 0.0
+    return 1.0 if decoded.share is None else decoded.share
+
+
+def _rows_share(page: Any, found: Any, packed: bool) -> float:
+    """Of the bytes that a picture of this size has, those that are there; 1 where its packed data come to their end."""
+    wide, high = _size(found)
+    data = _data(found, raw=True)
+    if data is None:
+        return 1.0
+    count, ended = _unpacked(data) if packed else (len(data), False)
+    sizes = [-(-wide * bits // 8) * high for bits in (1, 2, 4, _bits(page, found)[0])]
+    # pdfium says 8 bits of a picture that has fewer, and a palette. A filter before the packing adds a byte a row.
+    if ended or count in sizes or count - high in sizes:
+        return 1.0
+    return min(1.0, count / max(1, sizes[-1]))
+
+
+def _unpacked(data: bytes) -> tuple[int, bool]:
+    """Bytes that come out, a megabyte at a time and of a picture as large as any, and whether that is all of them."""
+    unpacker, count = zlib.decompressobj(), 0
+    try:
+        while data and not unpacker.eof and count < MOST_UNPACKED:
+            count += len(unpacker.decompress(data, 1 << 20))
+            data = unpacker.unconsumed_tail
+        return count, unpacker.eof or count >= MOST_UNPACKED
+    except zlib.error:
+        return count, False
+
+
+def _is_even(pixels: Pixels) -> bool:
+    """Whether they are all of one colour; some of them tell of most places that they are not."""
+    some = pixels[:: max(1, len(pixels) // _SOME), :: max(1, pixels.shape[1] // _SOME)]
+    return all(
+        bool((part.max(axis=(0, 1)).astype(np.int16) - part.min(axis=(0, 1)) <= _NEARLY).all())
+        for part in (some, pixels)
+    )
+
+
+def _edges(place: Pixels) -> list[Pixels]:
+    rows, columns = (max(1, int(side * _BAND)) for side in place.shape[:2])
+    return [place[:rows], place[-rows:], place[:, :columns], place[:, -columns:]]
+
+
+def _has_even_edge(place: Pixels, darker_than: int = 256) -> bool:
+    return any(edge[0, 0].min() < darker_than and _is_even(edge) for edge in _edges(place))
+
+
+def _is_framed(place: Pixels) -> bool:
+    """Whether all edges are of one colour: that of what a picture lies on, perhaps, with other things on it."""
+    return all(map(_is_even, _edges(place)))
+
+
+def _objects(page: Any, width: int, height: int) -> Iterator[Picture | None]:
+    """The pictures that have a place on the drawn page; None for each piece of text that is seen."""
+    looked_at = 0
+
+    def walk(holder: Any, form: bool, outer: _Matrix, depth: int) -> Iterator[Picture | None]:
+        nonlocal looked_at
+        count = pdfium.FPDFFormObj_CountObjects(holder) if form else pdfium.FPDFPage_CountObjects(holder)
+        for number in range(count):
+            looked_at += 1
+            if looked_at > MOST_OBJECTS:
+                return
+            get = pdfium.FPDFFormObj_GetObject if form else pdfium.FPDFPage_GetObject
+            found = get(holder, number)
+            kind = pdfium.FPDFPageObj_GetType(found)
+            if kind == pdfium.FPDF_PAGEOBJ_TEXT and pdfium.FPDFTextObj_GetTextRenderMode(found) != _INVISIBLE:
+                yield None
+            elif kind == pdfium.FPDF_PAGEOBJ_IMAGE:
+                picture = _placed(page, found, _times(_matrix(found), outer), width, height)
+                if picture is not None:
+                    yield picture
+            elif kind == pdfium.FPDF_PAGEOBJ_FORM and depth < MOST_DEPTH:
+                yield from walk(found, True, _times(_matrix(found), outer), depth + 1)
+
+    yield from walk(page, False, (1.0, 0.0, 0.0, 1.0, 0.0, 0.0), 0)
+
+
+def _placed(page: Any, found: Any, matrix: _Matrix, width: int, height: int) -> Picture | None:
+    a, b, c, d, e, f = matrix
+    corners = [_on_page(page, a * x + c * y + e, b * x + d * y + f, width, height) for x in (0, 1) for y in (0, 1)]
+    across, down = [x for x, _ in corners], [y for _, y in corners]
+    left, right = max(0, min(across)), min(width, max(across))
+    top, bottom = max(0, min(down)), min(height, max(down))
+    return Picture(found, left, top, right, bottom) if left < right and top < bottom else None
+
+
+def _on_page(page: Any, x: float, y: float, width: int, height: int) -> tuple[int, int]:
+    across, down = ctypes.c_int(), ctypes.c_int()
+    pdfium.FPDF_PageToDevice(page, 0, 0, width, height, 0, x, y, across, down)
+    return across.value, down.value
+
+
+def _matrix(found: Any) -> _Matrix:
+    matrix = pdfium.FS_MATRIX()
+    if not pdfium.FPDFPageObj_GetMatrix(found, matrix):
+        return (1.0, 0.0, 0.0, 1.0, 0.0, 0.0)
+    return (matrix.a, matrix.b, matrix.c, matrix.d, matrix.e, matrix.f)
+
+
+def _times(inner: _Matrix, outer: _Matrix) -> _Matrix:
+    """First the one, then the other; ISO 32000-1, 8.3.4."""
+    a, b, c, d, e, f = inner
+    p, q, r, s, t, u = outer
+    return (a * p + b * r, a * q + b * s, c * p + d * r, c * q + d * s, e * p + f * r + t, e * q + f * s + u)
+
+
+def _size(found: Any) -> tuple[int, int]:
+    """Width and height, pixels, as the PDF says."""
+    width, height = ctypes.c_uint(), ctypes.c_uint()
+    pdfium.FPDFImageObj_GetImagePixelSize(found, width, height)
+    return width.value, height.value
+
+
+def _bits(page: Any, found: Any) -> tuple[int, int]:
+    """Bits a pixel, and pdfium's number of the colour space. Not for pictures that pdfium unpacks whole to say it."""
+    said = pdfium.FPDF_IMAGEOBJ_METADATA()
+    known = pdfium.FPDFImageObj_GetImageMetadata(found, page, said)
+    return (said.bits_per_pixel, said.colorspace) if known else (0, 0)
+
+
+def _filters(found: Any) -> list[str]:
+    names = []
+    for number in range(min(8, pdfium.FPDFImageObj_GetImageFilterCount(found))):
+        buffer = ctypes.create_string_buffer(64)
+        pdfium.FPDFImageObj_GetImageFilter(found, number, buffer, 64)
+        names.append(buffer.value.decode("latin-1"))
+    return names
+
+
+def _data(found: Any, *, raw: bool) -> bytes | None:
+    """The picture's bytes; unless raw, with the filters taken off that any stream may have. None: too many."""
+    get = pdfium.FPDFImageObj_GetImageDataRaw if raw else pdfium.FPDFImageObj_GetImageDataDecoded
+    size = get(found, None, 0)
+    if size > MOST_DATA:
+        return None
+    buffer = ctypes.create_string_buffer(size)
+    get(found, buffer, size)
+    return buffer.raw

@@ -1,0 +1,155 @@
+"""A PDF's page whose picture pdfium left out, or drew in part, is no blank page that is "ok"."""
+
+from __future__ import annotations
+
+import io
+import zlib
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image
+
+from detector.errors import CorruptImage, TooLarge
+from detector.images.page import Page, open_page
+from tests.producer.sources.test_page_bounds import written_pdf
+
+SIDE = 800
+WHOLE = b"600 0 0 600 0 0 cm /I Do"
+BESIDE = b"BT /F 30 Tf 40 40 Td (TOTAL 777) Tj ET "
+HIDDEN = b"BT 3 Tr /F 30 Tf 40 40 Td (TOTAL 777) Tj ET "
+
+
+def text() -> np.ndarray:
+    """(H, W) uint8: a scan with white margins."""
+    pixels = np.full((SIDE, SIDE), 255, np.uint8)
+    for line in range(7):
+        cv2.putText(pixels, f"INVOICE {line * 777}", (80, 120 + 95 * line), cv2.FONT_HERSHEY_SIMPLEX, 1.9, 0, 4)
+    return pixels
+
+
+def jpeg(pixels: np.ndarray, **options: object) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "JPEG", quality=60, **options)
+    return buffer.getvalue()
+
+
+def jpeg2000(pixels: np.ndarray) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "JPEG2000")
+    return buffer.getvalue()
+
+
+def stream(data: bytes, entries: bytes = b"") -> bytes:
+    return b"<<%s/Length %d>>stream\n%s\nendstream\n" % (entries, len(data), data)
+
+
+def picture(
+    data: bytes, filters: bytes, colours: bytes = b"/ColorSpace/DeviceGray/BitsPerComponent 8", side: int = SIDE
+) -> bytes:
+    size = b"/Type/XObject/Subtype/Image/Width %d/Height %d" % (side, side)
+    return stream(data, size + colours + (b"/Filter" + filters if filters else b""))
+
+
+def document(shown: bytes, contents: bytes = WHOLE, *more: bytes) -> bytes:
+    font = b"/Font<</F<</Type/Font/Subtype/Type1/BaseFont/Helvetica>>>>"
+    page = (
+        b"<</Type/Page/Parent 2 0 R/MediaBox[0 0 600 600]/Contents 4 0 R/Resources<</XObject<</I 5 0 R>>%s>>>>" % font
+    )
+    tree = b"<</Type/Pages/Kids[3 0 R]/Count 1>>"
+    return written_pdf(b"<</Type/Catalog/Pages 2 0 R>>", tree, page, stream(contents), shown, *more)
+
+
+def opened(tmp_path: Path, data: bytes, max_bytes: int = 200 << 20) -> Page:
+    path = tmp_path / "a.pdf"
+    path.write_bytes(data)
+    return open_page(path, 0, limit_side=960, max_bytes=max_bytes)
+
+
+TEXT = text()
+JPEG, PACKED, BLANK = jpeg(TEXT), zlib.compress(TEXT.tobytes()), zlib.compress(bytes([255]) * SIDE * SIDE)
+DAMAGED = {
+    "JPEG cut off": picture(JPEG[: len(JPEG) // 10], b"/DCTDecode"),
+    "JPEG without a head": picture(JPEG[300:], b"/DCTDecode"),
+    "no JPEG": picture(b"junk" * 100, b"/DCTDecode"),
+    "progressive JPEG cut off": picture(jpeg(TEXT, progressive=True)[:9000], b"/DCTDecode"),
+    "JPEG in flate cut off": picture(zlib.compress(JPEG[: len(JPEG) // 3]), b"[/FlateDecode/DCTDecode]"),
+    "flate cut off": picture(PACKED[: len(PACKED) // 10], b"/FlateDecode"),
+    "no flate": picture(b"x" * 1000, b"/FlateDecode"),
+    "too few bytes": picture(TEXT[:300].tobytes(), b""),
+    "no JPEG 2000": picture(b"x" * 1000, b"/JPXDecode"),
+    "unknown filter": picture(PACKED, b"/NoSuchDecode"),
+    "flate of ink cut off": picture(
+        zlib.compress(np.repeat((255 - TEXT)[..., None], 4, 2).tobytes())[:3000],
+        b"/FlateDecode",
+        b"/ColorSpace/DeviceCMYK/BitsPerComponent 8",
+    ),
+    "of another size": picture(
+        jpeg(np.repeat(TEXT[..., None], 3, 2)), b"/DCTDecode", b"/ColorSpace/DeviceRGB/BitsPerComponent 8", side=65_000
+    ),
+}
+MASK = b"/ImageMask true/BitsPerComponent 1"
+SOUND = {
+    "JPEG": picture(JPEG, b"/DCTDecode"),
+    "padded JPEG": picture(JPEG + bytes(3000), b"/DCTDecode"),
+    "flate": picture(PACKED, b"/FlateDecode"),
+    "flate without its check sum": picture(PACKED[:-4], b"/FlateDecode"),
+    "four bits": picture(
+        zlib.compress(((TEXT[:, ::2] & 0xF0) | (TEXT[:, 1::2] >> 4)).tobytes()),
+        b"/FlateDecode",
+        b"/BitsPerComponent 4/ColorSpace[/Indexed/DeviceGray 15<%s>]" % bytes(range(0, 256, 17)).hex().encode(),
+    ),
+    "raw": picture(TEXT.tobytes(), b""),
+    "JPEG 2000": picture(jpeg2000(TEXT), b"/JPXDecode"),
+    "blank flate": picture(BLANK, b"/FlateDecode"),
+    "blank JPEG": picture(jpeg(np.full((SIDE, SIDE), 255, np.uint8)), b"/DCTDecode"),
+    "blank mask": picture(zlib.compress(bytes([255]) * (SIDE // 8 * SIDE)), b"/FlateDecode", MASK),
+    "blank JPEG 2000": picture(jpeg2000(np.full((SIDE, SIDE), 255, np.uint8)), b"/JPXDecode"),
+    "transparent": picture(JPEG, b"/DCTDecode", b"/ColorSpace/DeviceGray/BitsPerComponent 8/SMask 6 0 R"),
+}
+
+
+@pytest.mark.parametrize("name", DAMAGED)
+def test_damaged(tmp_path: Path, name: str) -> None:
+    with pytest.raises(CorruptImage, match=r"a picture of \d+x\d+ on it \(.*\) is damaged"):
+        opened(tmp_path, document(DAMAGED[name]))
+    with pytest.raises(CorruptImage):
+        opened(tmp_path, document(DAMAGED[name], HIDDEN + WHOLE))
+    beside = opened(tmp_path, document(DAMAGED[name], BESIDE + WHOLE))
+    assert "damaged" in beside.flags, "what is printed on it is read"
+    assert beside.share is not None and beside.share < 0.9
+
+
+@pytest.mark.parametrize("name", SOUND)
+@pytest.mark.parametrize("turn", [b"", b"0 1 -1 0 600 0 cm ", b".7 .7 -.7 .7 300 -100 cm "])
+def test_sound(tmp_path: Path, name: str, turn: bytes) -> None:
+    clear = picture(zlib.compress(bytes(SIDE * SIDE)), b"/FlateDecode")
+    page = opened(tmp_path, document(SOUND[name], turn + WHOLE, clear))
+    assert "damaged" not in page.flags and page.share is None
+
+
+def test_in_strips_and_forms(tmp_path: Path) -> None:
+    """A quarter of the page is lost, whatever lies around it."""
+    whole = stream(WHOLE, b"/Type/XObject/Subtype/Form/BBox[0 0 600 600]/Resources<</XObject<</I 6 0 R>>>>")
+    quarters = b"q .5 0 0 .5 0 0 cm /I Do Q q .5 0 0 .5 300 300 cm /I Do Q "
+    page = document(whole, BESIDE + quarters, DAMAGED["no JPEG"])
+    assert opened(tmp_path, page).share == pytest.approx(0.5, abs=0.01)
+    assert opened(tmp_path, document(whole, BESIDE + quarters, SOUND["JPEG"])).share is None
+
+
+def test_a_small_loss_is_told(tmp_path: Path) -> None:
+    page = opened(tmp_path, document(DAMAGED["no JPEG"], b"q 100 0 0 100 30 30 cm /I Do Q"))
+    assert page.share == pytest.approx(1 - 1 / 36, abs=0.005)
+    assert "damaged" in page.flags
+
+
+@pytest.mark.parametrize("kind", ["progressive", "JPEG 2000"])
+def test_what_there_is_no_memory_for(tmp_path: Path, kind: str) -> None:
+    """Where memory is short pdfium leaves such pictures out; the page is blank then, as this one is."""
+    side = 5000
+    blank = np.full((side, side), 255, np.uint8)
+    data = jpeg(blank, progressive=True) if kind == "progressive" else b"x" * 1000
+    shown = picture(data, b"/DCTDecode" if kind == "progressive" else b"/JPXDecode", side=side)
+    with pytest.raises(TooLarge, match="OCRFLEET_MEMORY_LIMIT_MB"):
+        opened(tmp_path, document(shown), max_bytes=40 << 20)
