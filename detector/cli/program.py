@@ -8,7 +8,6 @@ import sys
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
-from importlib.metadata import version
 from typing import Any
 
 import click
@@ -131,6 +130,8 @@ def run_to_exit_code(run: Callable[[], Any], doing: str, explain: Explain, prefi
             return _say(f"{prefix}{error}", code)
         if (explained := explain(error)) is not None:
             return _say(f"{prefix}{explained[0]}", explained[1])
+        from importlib.metadata import version  # with email and zipfile: a fifth of what --help takes
+
         line = f"This is a bug in ocrfleet {version('ocrfleet')}, met by: {doing}"
         _say(f"{line}\nPlease report it with these lines (CONTRIBUTING.md says where):", ExitCode.BUG)
         traceback.print_exc()
