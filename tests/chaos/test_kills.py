@@ -56,7 +56,7 @@ def enqueue_and_collect(environment: dict[str, str], images: Path, out: Path) ->
     fed = command(environment, "ocr-producer", "enqueue", images, "--job", "chaos", "--quiet")
     assert fed.returncode == 0, fed.stderr
     return subprocess.Popen(
-        [sys.executable, "-m", "producer.cli", "collect", "chaos", "-o", out, "--follow", "--quiet"],
+        [sys.executable, "-m", "producer.cli", "collect", "chaos", "-o", out, "--follow", "--quiet", "--no-report"],
         env=environment,
         stderr=subprocess.PIPE,
         text=True,

@@ -21,7 +21,7 @@ def test_busy_workers_outlive_a_restart(rig: Rig, how: str) -> None:
     count = 60
     workers = [rig.start_worker() for _ in range(2)]
     assert rig.command("ocr-producer", "enqueue", rig.images(count), "--job", JOB, "--quiet").returncode == 0
-    collector = rig.begin("collect", JOB, "-o", rig.out, "--follow", "--quiet")
+    collector = rig.begin("collect", JOB, "-o", rig.out, "--follow", "--quiet", "--no-report")
     rig.wait_done(3, seconds=90)
     wait_until(rig.indices, seconds=30, what="the collector")  # which must have met the broker before it goes
     getattr(rig.server, how)()
