@@ -6,7 +6,7 @@ import os
 import socket
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import msgspec
 
@@ -37,11 +37,15 @@ ErrorType = Literal[
 ]
 
 
+Corners = Annotated[list[tuple[float, float]], msgspec.Meta(min_length=4, max_length=4)]
+Outline = Annotated[list[tuple[float, float]], msgspec.Meta(min_length=3)]
+
+
 class WordRecord(msgspec.Struct, frozen=True):
     """A word of a read box: four corners from where it begins, in the direction of reading, and its score in [0, 1]."""
 
     text: str
-    points: list[tuple[float, float]]
+    points: Corners
     score: float
 
 
@@ -59,14 +63,14 @@ class BoxRecord(msgspec.Struct, frozen=True, omit_defaults=True):
         polygon: its outline, clockwise, 3 points or more.
     """
 
-    points: list[tuple[float, float]]
+    points: Corners
     score: float
     text: str | None = None
     text_score: float | None = None
     words: list[WordRecord] | None = None
     angle: float | None = None
     order: int | None = None
-    polygon: list[tuple[float, float]] | None = None
+    polygon: Outline | None = None
 
     @property
     def outline(self) -> list[tuple[float, float]]:

@@ -54,7 +54,8 @@ def shrink(
         max_bytes: of memory, for decoding.
 
     Returns:
-        "smaller" (whether `out` was written), "width" and "height" (original upright pixels), "flags".
+        "smaller" (whether `out` was written), "width" and "height" (original upright pixels), "flags",
+        "share" (of its rows that could be read, of a damaged page).
 
     Raises:
         ImageError: the page cannot be opened.
@@ -77,7 +78,8 @@ def shrink(
         if not ok:
             raise OSError(f"cannot encode {opened.pixels.shape} pixels as JPEG")
         out.write_bytes(data.tobytes())
-    return {"smaller": smaller, "width": opened.width, "height": opened.height, "flags": list(opened.flags)}
+    size = {"width": opened.width, "height": opened.height}
+    return {"smaller": smaller, **size, "flags": list(opened.flags), "share": opened.share}
 
 
 class Job(msgspec.Struct, frozen=True):

@@ -209,7 +209,8 @@ def at_original_size(detection: Detection, original: Original) -> Detection:
 
     lost = remarks(detection.input_size, (original.width, original.height), blank=False)
     flags = tuple(dict.fromkeys((*original.flags, *detection.flags, *lost)))
-    return replace(detection, width=original.width, height=original.height, boxes=boxes, flags=flags, lines=lines)
+    detection = replace(detection, width=original.width, height=original.height, boxes=boxes, flags=flags, lines=lines)
+    return detection if original.share is None else replace(detection, share=original.share)
 
 
 # Of the page's own limit, after 0, 1, 2 and more tries that ended in a lost process, no memory or no time: a smaller

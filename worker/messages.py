@@ -50,12 +50,14 @@ class Original(msgspec.Struct, frozen=True):
     Attributes:
         width: upright, pixels.
         height: upright, pixels.
-        flags: what the record must say of it (``downscaled``, ``exif_rotated``, ``page_rendered``).
+        flags: what the record must say of it (``downscaled``, ``exif_rotated``, ``page_rendered``, ``damaged``).
+        share: of its rows that could be read, of a damaged page.
     """
 
     width: int
     height: int
     flags: tuple[str, ...] = ()
+    share: float | None = None
 
 
 class ImageTask(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

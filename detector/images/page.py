@@ -224,7 +224,7 @@ def _open_pdf(
             make_room(estimate_bytes(header, affordable))
         target = target_size(header.width, header.height, affordable)
         pixels = shrink_to(pdf_page.render(target), target)
-        missing = pdf_page.unread(pixels, max_bytes)
+        missing = pdf_page.unread(pixels, max_bytes, make_room)
         if not missing.beside:
             refuse_unless_most(1.0 - missing.share, header.description, name, missing.reason)
         attachments = pdf_page.attachments

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -111,15 +112,15 @@ class PdfPage:
             raise CorruptImage(f"{self.name}: the PDF page cannot be drawn ({error})") from error
         return pixels
 
-    def unread(self, pixels: Pixels, max_bytes: int) -> Unread:
-        """What is missing on the page that was drawn.
+    def unread(self, pixels: Pixels, max_bytes: int, make_room: Callable[[int], None] | None = None) -> Unread:
+        """What is missing on the page that was drawn; see `decoders.pdf_pictures.Drawn`.
 
         Raises:
             TooLarge: a picture was left out that needs more memory (bytes) than this.
         """
-        from detector.images.decoders.pdf_pictures import unread
+        from detector.images.decoders.pdf_pictures import Drawn, unread
 
-        return unread(self._document.raw, self._page.raw, pixels, self.name, max_bytes)
+        return unread(Drawn(self._document.raw, self._page.raw, pixels, self.name, max_bytes, make_room))
 
 
 def _open(file: BinaryIO, name: str) -> Any:

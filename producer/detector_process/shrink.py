@@ -23,6 +23,7 @@ class ShrinkAnswer(msgspec.Struct, frozen=True):
     width: int = 0
     height: int = 0
     flags: tuple[str, ...] = ()
+    share: float | None = None
     type: str = "Internal"
     error: str = ""
 

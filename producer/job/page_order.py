@@ -17,6 +17,7 @@ from producer.job.results_file import MOST_LINE_BYTES, raw_lines
 from worker.messages import ImageRecord
 
 _NONE = (1 << 64) - 1
+_AT_ONCE = 1 << 17  # places, a megabyte; 50 million at once were twice the memory
 
 
 class _Index(msgspec.Struct, frozen=True):
@@ -45,7 +46,8 @@ class PageOrder:
 
     def _put(self, index: int, place: int) -> None:
         if index >= len(self._places):
-            self._places.extend([_NONE] * (index + 1 - len(self._places)))
+            for begin in range(len(self._places), index + 1, _AT_ONCE):
+                self._places.frombytes(b"\xff" * 8 * min(_AT_ONCE, index + 1 - begin))
         self._places[index] = place
 
     def records(self) -> Iterator[ImageRecord]:

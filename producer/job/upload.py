@@ -285,7 +285,7 @@ class Uploader:
         out.unlink()
         if len(data) >= path.stat().st_size and not paged_suffix_of(path):
             return None  # well compressed as it is: fewer pixels, but more bytes
-        return Parcel(line, data, 0, Original(answer.width, answer.height, answer.flags))
+        return Parcel(line, data, 0, Original(answer.width, answer.height, answer.flags, answer.share))
 
     def _whole(self, line: ManifestLine, path: Path) -> Parcel:
         size = path.stat().st_size

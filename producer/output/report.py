@@ -103,13 +103,18 @@ def _read(results: Path, pictures: int) -> tuple[Totals, list[ImageRecord]]:
     return totals, sorted(chosen, key=lambda record: record.index)
 
 
+_NUMBERS = ("images_this_run", "wall_seconds", "images_per_second")
+
+
 def _job(path: Path) -> dict[str, Any]:
-    """job.json, or nothing: a report can be made of collected results too."""
+    """job.json, or nothing: a report can be made of collected results too, and of a folder that others wrote."""
     try:
         job = msgspec.json.decode(read_small(path))
     except (OSError, *UNREADABLE):
         return {}
-    return job if isinstance(job, dict) else {}
+    if not isinstance(job, dict):
+        return {}
+    return {name: value for name, value in job.items() if name not in _NUMBERS or isinstance(value, int | float)}
 
 
 def _subtitle(totals: Totals, job: dict[str, Any]) -> str:
@@ -141,8 +146,8 @@ def _tiles(totals: Totals, job: dict[str, Any]) -> Iterator[str]:
             yield tile(f"{totals.flags[flag]:,}", FLAG_WORDS[flag])
     if totals.uncertain:
         yield tile(f"{totals.uncertain:,}", "files with pages that could not be counted", " bad")
-    if job.get("images_per_second"):
-        yield tile(f"{float(job['images_per_second']):,.2f}", "images a second")
+    if rate := job.get("images_per_second"):
+        yield tile(f"{rate:,.2f}", "images a second")
     yield tile(f"{totals.seconds.quantile(0.5):.3f} s", "an image, median")
     if totals.peak_rss_mb.count:
         yield tile(f"{totals.peak_rss_mb.most:,.0f} MB", "memory at most")
@@ -217,7 +222,9 @@ def _figure(record: ImageRecord, picture: str) -> str:
 
 def _settings(totals: Totals, job: dict[str, Any]) -> Iterator[tuple[str, str]]:
     passed_over = job.get("passed_over")
-    if isinstance(passed_over, dict) and passed_over:
+    if isinstance(passed_over, dict):
+        passed_over = {kind: count for kind, count in passed_over.items() if isinstance(count, int)}
+    if passed_over and isinstance(passed_over, dict):
         yield "passed over", printable(in_words(passed_over, most=100).removeprefix("passed over: "))
     settings = job.get("settings")
     for name, value in settings.items() if isinstance(settings, dict) else ():

@@ -31,7 +31,7 @@ from producer.sources.passed_over import (
 )
 from producer.sources.zip_names import ZipNames
 from worker.storage import sevenzip
-from worker.storage.tars import can_open_zstd, open_tar
+from worker.storage.tars import can_open_zstd, goes_on, open_tar
 
 ZIP_SUFFIXES = (".zip", ".cbz")
 SEVENZIP_SUFFIXES = (".7z", ".cb7")
@@ -186,6 +186,8 @@ def _tar_members(archive: BinaryIO, passed: PassedOver, count: CountMember) -> I
             else:
                 target = _target(info)
                 yield Member(_bytes(target), shown, partial(_known, counted, target))
+        if goes_on(bundle):
+            raise tarfile.ReadError("there is more behind its end (`tar -i` reads it)")
 
 
 def _sevenzip_members(archive: BinaryIO, passed: PassedOver, count: CountMember) -> Iterator[Member]:

@@ -8,11 +8,13 @@ from pathlib import Path
 from urllib.parse import quote
 
 import cv2
+import numpy as np
 import pytest
 from PIL import Image
 
 from detector.images.page import DEFAULT_MAX_PIXELS
 from detector.shrink import memory_limit, serve, shrink
+from tests.detector.images.test_pdf_pictures import document, jpeg, picture
 from tests.detector.samples import noise
 
 
@@ -59,6 +61,27 @@ def test_the_limit_is_that_of_the_settings() -> None:
         {"OCRFLEET_PROFILE": "low"}
     )
     assert memory_limit({"OCRFLEET_PROFILE": "low"}) is not None
+
+
+def test_what_a_pdf_has_no_memory_for_is_left_to_the_workers(tmp_path: Path) -> None:
+    """pdfium leaves it out of the page that it draws: sent, it would be a blank page."""
+    path, out = tmp_path / "a.pdf", tmp_path / "out.jpg"
+    blank = np.full((3000, 3000, 3), 255, np.uint8)
+    path.write_bytes(
+        document(
+            picture(jpeg(blank, progressive=True), b"/DCTDecode", b"/ColorSpace/DeviceRGB/BitsPerComponent 8", 3000)
+        )
+    )
+    with pytest.raises(MemoryError, match="24 MiB are free"):
+        shrink(path, 0, out, limit_side=320, max_bytes=24 << 20)
+    assert shrink(path, 0, out, limit_side=320)["smaller"]
+
+
+def test_a_damaged_page_says_its_share(tmp_path: Path) -> None:
+    path, out = tmp_path / "a.pdf", tmp_path / "out.jpg"
+    path.write_bytes(document(picture(b"junk", b"/DCTDecode"), b"q 100 0 0 100 30 30 cm /I Do Q"))
+    answer = shrink(path, 0, out, limit_side=320)
+    assert "damaged" in answer["flags"] and answer["share"] == pytest.approx(1 - 1 / 36, abs=0.005)
 
 
 def test_jpeg_of_a_shrunk_page_is_the_page(tmp_path: Path) -> None:

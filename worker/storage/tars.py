@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import bz2
+import gzip
+import lzma
 import tarfile
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Any, BinaryIO, Literal, cast
@@ -10,6 +14,17 @@ from typing import IO, Any, BinaryIO, Literal, cast
 from detector.errors import NotFound, UnsupportedFormat
 from worker.storage.archive_errors import MOST_WINDOW_BYTES, name_of, zstd
 from worker.storage.bound import Bound
+
+MOST_PADDING = 16 << 20
+"""Bytes behind a tar's end that are looked at: programs pad it to a record of 10 KiB, tape drives to more."""
+
+_UNPACK: dict[bytes, Callable[[BinaryIO], Any]] = {
+    b"\x1f\x8b": lambda file: gzip.GzipFile(fileobj=file, mode="rb"),
+    b"BZh": bz2.BZ2File,
+    b"\xfd7zXZ": lzma.LZMAFile,
+    b"\x5d\x00\x00": lzma.LZMAFile,
+}
+"""By the first bytes. tarfile's own, in its mode for streams, end with the first of several members."""
 
 _ZSTD = (b"\x28\xb5\x2f\xfd", *(bytes([low]) + b"\x2a\x4d\x18" for low in range(0x50, 0x60)))  # a frame, or one skipped
 
@@ -30,17 +45,56 @@ def open_tar(file: BinaryIO, mode: Literal["", "|"] = "") -> tarfile.TarFile:
         UnsupportedFormat: compressed with Zstandard, and the extra is not installed.
         tarfile.ReadError: no tar.
     """
-    start = file.read(4)
+    start = file.read(5)
     file.seek(0)
-    if start not in _ZSTD:
+    if not start.startswith(_ZSTD):
         # Python 3.14 reads Zstandard by itself, with windows of any size; none of those comes here.
-        return tarfile.open(fileobj=file, mode=cast("Any", f"r{mode or ':'}*"))
+        unpack = next((how for magic, how in _UNPACK.items() if start.startswith(magic)), None)
+        return _opened(unpack(file) if unpack else file, mode)
     if zstd is None:
         raise UnsupportedFormat(
             "a tar compressed with Zstandard; pip install 'ocrfleet[archives]' here, or unpack it first"
         )
     window = {zstd.DecompressionParameter.window_log_max: MOST_WINDOW_BYTES.bit_length() - 1}
-    return tarfile.open(fileobj=zstd.ZstdFile(file, options=window), mode=cast("Any", f"r{mode or ':'}"))
+    return _opened(zstd.ZstdFile(file, options=window), mode)
+
+
+def _opened(plain: Any, mode: str) -> tarfile.TarFile:
+    return tarfile.open(fileobj=plain, mode=cast("Any", f"r{mode or ':'}"), tarinfo=_Header)
+
+
+class _Header(tarfile.TarInfo):
+    """A header. One that is damaged or missing is no end of the archive; behind the first tarfile takes it for one."""
+
+    @classmethod
+    def fromtarfile(cls, tar: tarfile.TarFile) -> _Header:
+        try:
+            return super().fromtarfile(tar)
+        except (tarfile.InvalidHeaderError, tarfile.TruncatedHeaderError) as error:  # type: ignore[attr-defined]
+            raise tarfile.SubsequentHeaderError(str(error)) from error  # type: ignore[attr-defined]
+        except tarfile.EmptyHeaderError as error:  # type: ignore[attr-defined]
+            if not tar.offset:
+                raise
+            said = "it has no end mark, and may have been cut off"  # which all programs write, zeros of a KB
+            raise tarfile.SubsequentHeaderError(said) from error  # type: ignore[attr-defined]
+
+
+def goes_on(tar: tarfile.TarFile) -> bool:
+    """Whether there is anything but zeros behind the end of a tar that was read as a stream to its end.
+
+    A header of zeros ends a tar: one that was lost, or between two tars that were put together.
+    """
+    stream: Any = tar.fileobj
+    try:
+        for _ in range(0, MOST_PADDING, 1 << 16):
+            block = stream.read(1 << 16)
+            if not block:
+                return False
+            if block.strip(b"\0"):
+                return True
+    except (EOFError, OSError, lzma.LZMAError, zlib.error):  # behind the compressed data: no part of the tar
+        pass
+    return False
 
 
 class TarCursor:
@@ -83,7 +137,13 @@ class TarCursor:
                     self.close()
                     self._file = self._open(archive)
                     self._tar, self._identity, self._passed = open_tar(self._file), identity, 0
-                if (source := self._seek(self._tar, member, header, bound)) is not None:
+                try:
+                    source = self._seek(self._tar, member, header, bound)
+                except tarfile.ReadError:  # further on; it may lie before that
+                    if fresh_start:
+                        raise
+                    continue
+                if source is not None:
                     return source
         raise NotFound(f"no member {member!r} in {archive}")
 

@@ -12,7 +12,7 @@ import ctypes
 import io
 import math
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,16 +23,8 @@ from detector.errors import ImageError, TooLarge
 from detector.images.budget import estimate_bytes
 from detector.images.decoders.damage import Pixels
 from detector.images.decoders.jpeg import decode_jpeg
+from detector.images.decoders.pdf_objects import Picture, bits_of, filters_of, matrix_of, objects_on, size_of, stored
 from detector.images.header import read_header
-
-MOST_OBJECTS = 5000
-"""Of a page are looked at. Forms in forms may hold a million pictures; a scan in strips has a few hundred."""
-
-MOST_DEPTH = 8
-"""Of forms in forms."""
-
-MOST_DATA = 64 << 20
-"""Of a picture, bytes as it is stored; what is more is not looked at."""
 
 MOST_UNPACKED = 1 << 30
 """Bytes of a picture."""
@@ -54,29 +46,6 @@ _SOME = 24  # rows and columns
 _NEARLY = 2  # levels that one colour may differ by
 _SMALL_SIDE = 256  # pixels, to which a JPEG is decoded to see how much of it comes
 _END, _END_WITHIN = b"\xff\xd9", 1024  # of a JPEG; padding may follow it
-_INVISIBLE = pdfium.FPDF_TEXTRENDERMODE_INVISIBLE
-_Matrix = tuple[float, float, float, float, float, float]
-
-
-@dataclass(frozen=True, slots=True)
-class Picture:
-    """A picture on a page.
-
-    Attributes:
-        object: pdfium's.
-        left, top, right, bottom: its place on the drawn page, pixels.
-    """
-
-    object: Any
-    left: int
-    top: int
-    right: int
-    bottom: int
-
-    @property
-    def area(self) -> int:
-        """Pixels."""
-        return (self.right - self.left) * (self.bottom - self.top)
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,52 +63,69 @@ class Unread:
     beside: bool = False
 
 
-def unread(document: Any, page: Any, pixels: Pixels, name: str, max_bytes: int) -> Unread:
-    """Looks for pictures that are not, or not wholly, on the page.
+@dataclass(frozen=True, slots=True)
+class Drawn:
+    """A page that was drawn.
 
-    Args:
+    Attributes:
         document: pdfium's.
         page: of it, open.
-        pixels: (H, W, 3) uint8, as it was drawn.
+        pixels: (H, W, 3) uint8.
         name: for messages.
         max_bytes: memory that decoding a picture may take, bytes.
+        make_room: called with the memory (bytes) of a picture that may have been left out for want of it.
+    """
+
+    document: Any
+    page: Any
+    pixels: Pixels
+    name: str
+    max_bytes: int
+    make_room: Callable[[int], None] | None = None
+
+
+def unread(drawn: Drawn) -> Unread:
+    """Looks for pictures that are not, or not wholly, on the page.
 
     Raises:
-        TooLarge: a picture was left out that would need more.
+        TooLarge: a picture was left out that would need more memory than there may be.
     """
-    height, width = pixels.shape[:2]
+    height, width = drawn.pixels.shape[:2]
     missing, worst, reason, beside = 0.0, 0.0, "", False
-    for found in _objects(page, width, height):
+    for found in objects_on(drawn.page, width, height):
         if not isinstance(found, Picture):
             beside = True
             continue
-        lost = found.area * (1.0 - _share_read(document, page, found, pixels, name, max_bytes))
+        lost = found.area * (1.0 - _share_read(drawn, found))
         if lost > worst:
-            wide, high = _size(found.object)
+            wide, high = size_of(found.object)
             worst = lost
-            kind = "+".join(_filters(found.object)) or "raw"
+            kind = "+".join(filters_of(found.object)) or "raw"
             reason = f"a picture of {wide}x{high} on it ({kind}) is damaged, or cannot be drawn"
         missing += lost
     share = min(1.0, missing / (width * height))
     return Unread(share if share > _NOTHING else 0.0, reason, beside)
 
 
-def _share_read(document: Any, page: Any, picture: Picture, pixels: Pixels, name: str, max_bytes: int) -> float:
-    found, place = picture.object, pixels[picture.top : picture.bottom, picture.left : picture.right]
-    filters = _filters(found)
+def _share_read(drawn: Drawn, picture: Picture) -> float:
+    page, found, max_bytes = drawn.page, picture.object, drawn.max_bytes
+    place = drawn.pixels[picture.top : picture.bottom, picture.left : picture.right]
+    filters = filters_of(found)
     kind = filters[-1] if filters else ""
     if filters in ([], ["FlateDecode"]):  # always drawn; what is missing is drawn as zeros
         return _rows_share(page, found, bool(filters)) if _has_even_edge(place, _zero(page, found)) else 1.0
-    data = _data(found, raw=len(filters) == 1) if kind == "DCTDecode" else None
-    wide, high = _size(found)
-    needed = _held_bytes(data, name) if data else wide * high * _HELD.get(kind, 0)
+    data = stored(found, raw=len(filters) == 1) if kind == "DCTDecode" else None
+    wide, high = size_of(found)
+    needed = _held_bytes(data, drawn.name) if data else wide * high * _HELD.get(kind, 0)
+    if needed and drawn.make_room and _is_even(place):
+        drawn.make_room(needed)
     # Not drawn once more where there is no memory for it: pdfium ends the process then.
     if needed > max_bytes and _is_even(place):
         raise TooLarge(
-            f"{name}: the PDF page holds a picture of {wide}x{high} ({kind}) that needs about {needed >> 20} MiB to "
-            f"decode, {max_bytes >> 20} MiB are allowed; raise OCRFLEET_MEMORY_LIMIT_MB"
+            f"{drawn.name}: the PDF page holds a picture of {wide}x{high} ({kind}) that needs about "
+            f"{needed >> 20} MiB to decode, {max_bytes >> 20} MiB are allowed; raise OCRFLEET_MEMORY_LIMIT_MB"
         )
-    if needed <= max_bytes and _is_framed(place) and _is_transparent(document, page, found):
+    if needed <= max_bytes and _is_framed(place) and _is_transparent(drawn, found):
         if wide * high * _BITMAP > max_bytes:
             return 1.0 if kind in _ONE_BIT else 0.0
         return 1.0 if _unpacks(found) else 0.0  # a mask of nothing, such as a blank page's
@@ -147,12 +133,12 @@ def _share_read(document: Any, page: Any, picture: Picture, pixels: Pixels, name
         return 1.0
     # White edges are margins of most scans. What libjpeg guesses where data are missing is seldom white.
     suspect = _END not in data[-_END_WITHIN:] or _has_even_edge(place, _WHITE)
-    return _jpeg_share(data, name, max_bytes) if suspect else 1.0
+    return _jpeg_share(data, drawn.name, max_bytes) if suspect else 1.0
 
 
 def _zero(page: Any, found: Any) -> int:
     """Up to which level rows of zeros may be drawn: not white where zero is black. Most scans have white margins."""
-    bits, colours = _bits(page, found)
+    bits, colours = bits_of(page, found)
     return _WHITE if bits >= 8 and colours in _ZERO_IS_BLACK else 256
 
 
@@ -164,12 +150,12 @@ def _held_bytes(data: bytes, name: str) -> int:
         return 0
 
 
-def _is_transparent(document: Any, page: Any, found: Any) -> bool:
+def _is_transparent(drawn: Drawn, found: Any) -> bool:
     """Whether a picture leaves nothing where it is drawn, by itself, a pixel a point."""
-    a, b, c, d, _, _ = _matrix(found)
+    a, b, c, d, _, _ = matrix_of(found)
     if math.hypot(a, b) * math.hypot(c, d) > MOST_DRAWN:
         return False
-    bitmap = pdfium.FPDFImageObj_GetRenderedBitmap(document, page, found)
+    bitmap = pdfium.FPDFImageObj_GetRenderedBitmap(drawn.document, drawn.page, found)
     if not bitmap:
         return True
     try:
@@ -208,12 +194,12 @@ def _jpeg_share(data: bytes, name: str, max_bytes: int) -> float:
 
 def _rows_share(page: Any, found: Any, packed: bool) -> float:
     """Of the bytes that a picture of this size has, those that are there; 1 where its packed data come to their end."""
-    wide, high = _size(found)
-    data = _data(found, raw=True)
+    wide, high = size_of(found)
+    data = stored(found, raw=True)
     if data is None:
         return 1.0
     count, ended = _unpacked(data) if packed else (len(data), False)
-    sizes = [-(-wide * bits // 8) * high for bits in (1, 2, 4, _bits(page, found)[0])]
+    sizes = [-(-wide * bits // 8) * high for bits in (1, 2, 4, bits_of(page, found)[0])]
     # pdfium says 8 bits of a picture that has fewer, and a palette. A filter before the packing adds a byte a row.
     if ended or count in sizes or count - high in sizes:
         return 1.0
@@ -253,92 +239,3 @@ def _has_even_edge(place: Pixels, darker_than: int = 256) -> bool:
 def _is_framed(place: Pixels) -> bool:
     """Whether all edges are of one colour: that of what a picture lies on, perhaps, with other things on it."""
     return all(map(_is_even, _edges(place)))
-
-
-def _objects(page: Any, width: int, height: int) -> Iterator[Picture | None]:
-    """The pictures that have a place on the drawn page; None for each piece of text that is seen."""
-    looked_at = 0
-
-    def walk(holder: Any, form: bool, outer: _Matrix, depth: int) -> Iterator[Picture | None]:
-        nonlocal looked_at
-        count = pdfium.FPDFFormObj_CountObjects(holder) if form else pdfium.FPDFPage_CountObjects(holder)
-        for number in range(count):
-            looked_at += 1
-            if looked_at > MOST_OBJECTS:
-                return
-            get = pdfium.FPDFFormObj_GetObject if form else pdfium.FPDFPage_GetObject
-            found = get(holder, number)
-            kind = pdfium.FPDFPageObj_GetType(found)
-            if kind == pdfium.FPDF_PAGEOBJ_TEXT and pdfium.FPDFTextObj_GetTextRenderMode(found) != _INVISIBLE:
-                yield None
-            elif kind == pdfium.FPDF_PAGEOBJ_IMAGE:
-                picture = _placed(page, found, _times(_matrix(found), outer), width, height)
-                if picture is not None:
-                    yield picture
-            elif kind == pdfium.FPDF_PAGEOBJ_FORM and depth < MOST_DEPTH:
-                yield from walk(found, True, _times(_matrix(found), outer), depth + 1)
-
-    yield from walk(page, False, (1.0, 0.0, 0.0, 1.0, 0.0, 0.0), 0)
-
-
-def _placed(page: Any, found: Any, matrix: _Matrix, width: int, height: int) -> Picture | None:
-    a, b, c, d, e, f = matrix
-    corners = [_on_page(page, a * x + c * y + e, b * x + d * y + f, width, height) for x in (0, 1) for y in (0, 1)]
-    across, down = [x for x, _ in corners], [y for _, y in corners]
-    left, right = max(0, min(across)), min(width, max(across))
-    top, bottom = max(0, min(down)), min(height, max(down))
-    return Picture(found, left, top, right, bottom) if left < right and top < bottom else None
-
-
-def _on_page(page: Any, x: float, y: float, width: int, height: int) -> tuple[int, int]:
-    across, down = ctypes.c_int(), ctypes.c_int()
-    pdfium.FPDF_PageToDevice(page, 0, 0, width, height, 0, x, y, across, down)
-    return across.value, down.value
-
-
-def _matrix(found: Any) -> _Matrix:
-    matrix = pdfium.FS_MATRIX()
-    if not pdfium.FPDFPageObj_GetMatrix(found, matrix):
-        return (1.0, 0.0, 0.0, 1.0, 0.0, 0.0)
-    return (matrix.a, matrix.b, matrix.c, matrix.d, matrix.e, matrix.f)
-
-
-def _times(inner: _Matrix, outer: _Matrix) -> _Matrix:
-    """First the one, then the other; ISO 32000-1, 8.3.4."""
-    a, b, c, d, e, f = inner
-    p, q, r, s, t, u = outer
-    return (a * p + b * r, a * q + b * s, c * p + d * r, c * q + d * s, e * p + f * r + t, e * q + f * s + u)
-
-
-def _size(found: Any) -> tuple[int, int]:
-    """Width and height, pixels, as the PDF says."""
-    width, height = ctypes.c_uint(), ctypes.c_uint()
-    pdfium.FPDFImageObj_GetImagePixelSize(found, width, height)
-    return width.value, height.value
-
-
-def _bits(page: Any, found: Any) -> tuple[int, int]:
-    """Bits a pixel, and pdfium's number of the colour space. Not for pictures that pdfium unpacks whole to say it."""
-    said = pdfium.FPDF_IMAGEOBJ_METADATA()
-    known = pdfium.FPDFImageObj_GetImageMetadata(found, page, said)
-    return (said.bits_per_pixel, said.colorspace) if known else (0, 0)
-
-
-def _filters(found: Any) -> list[str]:
-    names = []
-    for number in range(min(8, pdfium.FPDFImageObj_GetImageFilterCount(found))):
-        buffer = ctypes.create_string_buffer(64)
-        pdfium.FPDFImageObj_GetImageFilter(found, number, buffer, 64)
-        names.append(buffer.value.decode("latin-1"))
-    return names
-
-
-def _data(found: Any, *, raw: bool) -> bytes | None:
-    """The picture's bytes; unless raw, with the filters taken off that any stream may have. None: too many."""
-    get = pdfium.FPDFImageObj_GetImageDataRaw if raw else pdfium.FPDFImageObj_GetImageDataDecoded
-    size = get(found, None, 0)
-    if size > MOST_DATA:
-        return None
-    buffer = ctypes.create_string_buffer(size)
-    get(found, buffer, size)
-    return buffer.raw

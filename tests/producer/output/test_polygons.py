@@ -79,3 +79,11 @@ def test_pages_that_travelled_smaller_have_polygons_of_the_original_size() -> No
     bent, plain = at_original_size(small, Original(400, 300)).boxes
     assert bent.polygon == tuple((2 * x, 3 * y) for x, y in BENT)
     assert plain.polygon is None
+
+
+def test_pages_that_travelled_smaller_keep_the_share_that_was_read() -> None:
+    from detector.predictor import Detection
+
+    small = Detection(200, 100, [], (100, 200), (), {})
+    assert at_original_size(small, Original(400, 300)).share is None
+    assert at_original_size(small, Original(400, 300, ("damaged",), 0.95)).share == 0.95

@@ -164,8 +164,8 @@ def test_an_archive_is_not_read_again_for_pages_that_wait(jobs: Jobs, tmp_path: 
     taken: list[str] = []
     extract = jobs.uploader._storage.extract
 
-    def counted(scheme: str, archive: Path, member: str, copy: Path) -> None:
-        extract(scheme, archive, member, copy)
+    def counted(scheme: str, archive: Path, member: str, copy: Path, *, number: int | None) -> None:
+        extract(scheme, archive, member, copy, number=number)
         taken.append(member)
 
     jobs.uploader._storage.extract = counted  # type: ignore[method-assign]

@@ -1,0 +1,136 @@
+"""Where the pictures of a PDF's page lie, what they are and what is stored of them, as pdfium tells."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import pypdfium2.raw as pdfium
+
+MOST_OBJECTS = 5000
+"""Of a page are looked at. Forms in forms may hold a million pictures; a scan in strips has a few hundred."""
+
+MOST_DEPTH = 8
+"""Of forms in forms."""
+
+MOST_DATA = 64 << 20
+"""Of a picture, bytes as it is stored; what is more is not looked at."""
+
+Matrix = tuple[float, float, float, float, float, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """A picture on a page.
+
+    Attributes:
+        object: pdfium's.
+        left, top, right, bottom: its place on the drawn page, pixels.
+    """
+
+    object: Any
+    left: int
+    top: int
+    right: int
+    bottom: int
+
+    @property
+    def area(self) -> int:
+        """Pixels."""
+        return (self.right - self.left) * (self.bottom - self.top)
+
+
+def objects_on(page: Any, width: int, height: int) -> Iterator[Picture | None]:
+    """The pictures that have a place on the drawn page; None for each piece of text that is seen."""
+    looked_at = 0
+
+    def walk(holder: Any, form: bool, outer: Matrix, depth: int) -> Iterator[Picture | None]:
+        nonlocal looked_at
+        count = pdfium.FPDFFormObj_CountObjects(holder) if form else pdfium.FPDFPage_CountObjects(holder)
+        for number in range(count):
+            looked_at += 1
+            if looked_at > MOST_OBJECTS:
+                return
+            get = pdfium.FPDFFormObj_GetObject if form else pdfium.FPDFPage_GetObject
+            found = get(holder, number)
+            kind = pdfium.FPDFPageObj_GetType(found)
+            if (
+                kind == pdfium.FPDF_PAGEOBJ_TEXT
+                and pdfium.FPDFTextObj_GetTextRenderMode(found) != pdfium.FPDF_TEXTRENDERMODE_INVISIBLE
+            ):
+                yield None
+            elif kind == pdfium.FPDF_PAGEOBJ_IMAGE:
+                picture = _placed(page, found, _times(matrix_of(found), outer), width, height)
+                if picture is not None:
+                    yield picture
+            elif kind == pdfium.FPDF_PAGEOBJ_FORM and depth < MOST_DEPTH:
+                yield from walk(found, True, _times(matrix_of(found), outer), depth + 1)
+
+    yield from walk(page, False, (1.0, 0.0, 0.0, 1.0, 0.0, 0.0), 0)
+
+
+def _placed(page: Any, found: Any, matrix: Matrix, width: int, height: int) -> Picture | None:
+    a, b, c, d, e, f = matrix
+    corners = [_on_page(page, a * x + c * y + e, b * x + d * y + f, width, height) for x in (0, 1) for y in (0, 1)]
+    across, down = [x for x, _ in corners], [y for _, y in corners]
+    left, right = max(0, min(across)), min(width, max(across))
+    top, bottom = max(0, min(down)), min(height, max(down))
+    return Picture(found, left, top, right, bottom) if left < right and top < bottom else None
+
+
+def _on_page(page: Any, x: float, y: float, width: int, height: int) -> tuple[int, int]:
+    across, down = ctypes.c_int(), ctypes.c_int()
+    pdfium.FPDF_PageToDevice(page, 0, 0, width, height, 0, x, y, across, down)
+    return across.value, down.value
+
+
+def matrix_of(found: Any) -> Matrix:
+    """How an object is put on what holds it."""
+    matrix = pdfium.FS_MATRIX()
+    if not pdfium.FPDFPageObj_GetMatrix(found, matrix):
+        return (1.0, 0.0, 0.0, 1.0, 0.0, 0.0)
+    return (matrix.a, matrix.b, matrix.c, matrix.d, matrix.e, matrix.f)
+
+
+def _times(inner: Matrix, outer: Matrix) -> Matrix:
+    """First the one, then the other; ISO 32000-1, 8.3.4."""
+    a, b, c, d, e, f = inner
+    p, q, r, s, t, u = outer
+    return (a * p + b * r, a * q + b * s, c * p + d * r, c * q + d * s, e * p + f * r + t, e * q + f * s + u)
+
+
+def size_of(found: Any) -> tuple[int, int]:
+    """Width and height, pixels, as the PDF says."""
+    width, height = ctypes.c_uint(), ctypes.c_uint()
+    pdfium.FPDFImageObj_GetImagePixelSize(found, width, height)
+    return width.value, height.value
+
+
+def bits_of(page: Any, found: Any) -> tuple[int, int]:
+    """Bits a pixel, and pdfium's number of the colour space. Not for pictures that pdfium unpacks whole to say it."""
+    said = pdfium.FPDF_IMAGEOBJ_METADATA()
+    known = pdfium.FPDFImageObj_GetImageMetadata(found, page, said)
+    return (said.bits_per_pixel, said.colorspace) if known else (0, 0)
+
+
+def filters_of(found: Any) -> list[str]:
+    """The filters of a picture's data, the outermost first."""
+    names = []
+    for number in range(min(8, pdfium.FPDFImageObj_GetImageFilterCount(found))):
+        buffer = ctypes.create_string_buffer(64)
+        pdfium.FPDFImageObj_GetImageFilter(found, number, buffer, 64)
+        names.append(buffer.value.decode("latin-1"))
+    return names
+
+
+def stored(found: Any, *, raw: bool) -> bytes | None:
+    """The picture's bytes; unless raw, with the filters taken off that any stream may have. None: too many."""
+    get = pdfium.FPDFImageObj_GetImageDataRaw if raw else pdfium.FPDFImageObj_GetImageDataDecoded
+    size = get(found, None, 0)
+    if size > MOST_DATA:
+        return None
+    buffer = ctypes.create_string_buffer(size)
+    get(found, buffer, size)
+    return buffer.raw
