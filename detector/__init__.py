@@ -11,8 +11,13 @@ Importing the package loads nothing; a name is looked up when it is used::
 docs/python.md is the reference.
 """
 
+import os
 from importlib import import_module
 from typing import TYPE_CHECKING
+
+# Before anything imports ONNX Runtime: 1.31 collects telemetry, for which it opens $TMPDIR/.ses by name, through links,
+# and waits for ever where that is a pipe; and keeps an id of the machine under ~/.cache/Microsoft.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 if TYPE_CHECKING:
     from detector.errors import (

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from detector.errors import NotFound, TooLarge, is_out_of_memory
+from detector.errors import CorruptImage, NotFound, TooLarge, is_out_of_memory
 from detector.images.page import DEFAULT_MAX_BYTES, DEFAULT_MAX_PIXELS, MakeRoom, Page, open_page, open_strips
 from detector.images.picture import Channels, Picture, picture_page
 from detector.images.remarks import is_blank, remarks
@@ -292,13 +292,16 @@ class TextDetector:
         return (self.tiled or too_large) and needs_tiles(height, width)
 
     def _see_strips(self, source: Source, page: int, limit_side: int) -> _Seen | None:
-        """The map of a large page's tiles, without its overview; None if the page is small or must be held whole."""
-        with open_strips(source, page, limit_side=limit_side, **self._budget()) as large:
-            if large is None or not needs_tiles(large.strips.height, large.strips.width):
-                return None
-            ready = time.perf_counter()
-            merged = merged_map(large.strips, self.probability)
-            return _Seen(merged, large.width, large.height, (*large.flags, "tiled"), ready)
+        """The map of a large page's tiles, without its overview; None if it is small, damaged or must be held whole."""
+        try:
+            with open_strips(source, page, limit_side=limit_side, **self._budget()) as large:
+                if large is None or not needs_tiles(large.strips.height, large.strips.width):
+                    return None
+                ready = time.perf_counter()
+                merged = merged_map(large.strips, self.probability)
+                return _Seen(merged, large.width, large.height, (*large.flags, "tiled"), ready)
+        except CorruptImage:  # whole one can see how much of it is there
+            return None
 
     def _tiled(self, pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
         """(H, W, 3) uint8 RGB, larger than a tile -> (H, W) uint8: its tiles and its overview."""

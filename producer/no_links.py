@@ -8,7 +8,7 @@ import tempfile
 from pathlib import Path
 
 from detector.errors import read_bounded
-from detector.images.regular_file import open_regular
+from detector.images.regular_file import open_regular, opened
 from producer.errors import ProducerError
 from producer.folder_tree import entries_below
 
@@ -20,10 +20,12 @@ class OthersFolderError(ProducerError):
 def no_links(path: str, flags: int) -> int:
     """Opener for `open`: who put a link where our lock or log goes had us empty a file of ours, or write into it.
 
+    Where there was a pipe, `open` never came back.
+
     Raises:
-        OSError: ELOOP, with the path: it is a link.
+        OSError: with the path: ELOOP, it is a link; EINVAL, it is no regular file.
     """
-    return os.open(path, flags | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
+    return opened(path, flags | os.O_NOFOLLOW)
 
 
 def owner_of_new(folder: Path) -> set[int]:

@@ -171,6 +171,7 @@ if "celery.events.receiver" in sys.modules:  # Celery's own program, where Flowe
     symbol_by_name("worker.celery_ext.watched_events:check_events")()
 if "flower.app" in sys.modules:
     symbol_by_name("worker.celery_ext.flower_hosts:check_hosts")()
+    symbol_by_name("worker.celery_ext.flower_workers:bound_workers")()
 
 app = FleetApp("ocrfleet", set_as_current=True)
 app.conf.update(configuration(settings()))

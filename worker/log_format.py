@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import time
+from collections.abc import Callable
 
 from detector.errors import printable
 
@@ -18,6 +20,34 @@ class PrintableFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         """The entry as text."""
         return "\n  ".join(map(printable, super().format(record).split("\n")))
+
+
+class FewOfEach(logging.Filter):
+    """Of lines of one kind a few a minute; the next one says how many were left out. For a logger that strangers move.
+
+    Whoever may write to Redis has each junk broadcast logged: 70 MB in 90 s.
+
+    Args:
+        most: lines of one kind (one format) in a period.
+        every_s: the period, seconds.
+        clock: seconds, monotonic.
+    """
+
+    def __init__(self, most: int = 5, every_s: float = 60.0, clock: Callable[[], float] = time.monotonic) -> None:
+        super().__init__()
+        self._most, self._every_s, self._clock = most, every_s, clock
+        self._seen: dict[str, tuple[float, int]] = {}  # when the period of this kind began, and lines in it
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Whether to log it."""
+        kind, now = str(record.msg), self._clock()
+        since, count = self._seen.get(kind, (now, 0))
+        if now - since >= self._every_s:
+            if (left_out := count - self._most) > 0:
+                record.msg = f"{kind} ({left_out} more like it in between)"
+            since, count = now, 0
+        self._seen[kind] = (since, count + 1)
+        return count < self._most
 
 
 def configure_logging(level: int, form: str = FORMAT) -> None:

@@ -24,12 +24,13 @@ from worker import process
 from worker.admission import no_semaphores, shared_memory, unfit_broker, unusable_pool
 from worker.app import CLEANUP_TASK, DETECT_TASK, RECONCILE_TASK, app
 from worker.broker import takes_no_writes
+from worker.celery_ext.prefork import clear_spool
 from worker.detection import ImageRunner
 from worker.lease import LeaseKeeper
 from worker.ledger import Ledger, open_ledger
 from worker.ledger.dead_letters import MACHINE_FAULT, dead_record, is_hopeless, record_dead_letter, steps_down
 from worker.ledger.reconcile import reconcile_all_once
-from worker.log_format import configure_logging
+from worker.log_format import FewOfEach, configure_logging
 from worker.messages import (
     ImageRecord,
     ImageTask,
@@ -46,6 +47,8 @@ from worker.settings import settings
 from worker.storage.spool import MachineFault
 
 logger = logging.getLogger(__name__)
+_refusals = logging.getLogger(f"{__name__}.refusals")
+_refusals.addFilter(FewOfEach())
 # A worker whose disk is full fails a page in milliseconds: without a pause it would fail those of the whole fleet.
 FAULT_PAUSE_S = 5.0
 NO_WRITES = "the broker does not answer, or takes no writes"
@@ -75,6 +78,7 @@ def _prepare_main_process(sender: Any = None, **_: Any) -> None:
     except ModelError as error:
         # `ocr-worker start` has looked; plain `celery worker` has not, and would fail every image of every job.
         raise SystemExit(f"OCRFLEET_MODEL: {error}") from None
+    clear_spool()  # a worker before this one may have been killed
     process.configure_malloc()
     process.lower_priority(settings().nice)
     logger.info("profile %s", settings().profile_reason)
@@ -179,7 +183,7 @@ def _refuse(message: Any, error: MessageError) -> str:
     If it names a page, that counts as a try: another worker may be newer. When every try was refused the page gets a
     failed record, or its job would wait for it for ever.
     """
-    logger.error("refused a message: %s", error)
+    _refusals.error("refused a message: %s", error)
     task = page_named_in(message)
     if task is None:
         return f"refused: {error}"

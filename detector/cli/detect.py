@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -135,7 +136,7 @@ def _records(
     from detector.record import failed_record, ok_record
 
     index = 0
-    for path in _files(images):
+    for path in page_files(images):
         try:
             pages = count_pages(path)
         except ImageError as error:
@@ -161,9 +162,25 @@ def _records(
             index += 1
 
 
-def _files(paths: tuple[Path, ...]) -> Iterator[Path]:
+def page_files(paths: tuple[Path, ...]) -> Iterator[Path]:
+    """The files that were named, and the pictures in the folders, however deep."""
     for path in paths:
         if path.is_dir():
-            yield from sorted(file for file in path.rglob("*") if is_page(file.relative_to(path)) and file.is_file())
+            yield from sorted(file for file in _below(path) if is_page(file.relative_to(path)) and file.is_file())
         else:
             yield path
+
+
+def _below(folder: Path) -> Iterator[Path]:
+    """All in a folder and the folders in it, links to folders not followed. `rglob` ends at a thousand levels."""
+    waiting = [folder]
+    while waiting:
+        inside = waiting.pop()
+        try:
+            with os.scandir(inside) as entries:
+                for entry in entries:
+                    yield inside / entry.name
+                    if entry.is_dir(follow_symlinks=False):
+                        waiting.append(inside / entry.name)
+        except OSError as error:
+            say(f"folder passed over: {show(inside)}: {error.strerror or error}")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, BinaryIO
 import cv2
 import numpy as np
 
-from detector.errors import CorruptImage
+from detector.errors import CorruptImage, TooLarge
 from detector.images.budget import (
     DEFAULT_MAX_BYTES,
     DEFAULT_MAX_PIXELS,
@@ -21,8 +21,8 @@ from detector.images.budget import (
     in_strips,
 )
 from detector.images.decode import Pixels, decode_pillow, decode_webp
-from detector.images.decoders.damage import Decoded, refuse_unless_most
-from detector.images.decoders.jpeg import decode_jpeg
+from detector.images.decoders.damage import LEAST_SHARE, Decoded, refuse_unless_most
+from detector.images.decoders.jpeg import decode_jpeg, is_harmless
 from detector.images.decoders.tiff import decode_tiff, is_whole
 from detector.images.header import Header, count_frames, read_header
 from detector.images.sizes import target_size
@@ -30,6 +30,7 @@ from detector.images.sniff import PAGED_KINDS, SNIFFED_BYTES, kind_of, sniff
 from detector.images.source import Source, opened
 
 if TYPE_CHECKING:
+    from detector.images.decoders.pdf_pictures import Unread
     from detector.images.vips import VipsStrips
 
 __all__ = [
@@ -148,6 +149,7 @@ def open_strips(
 
     Yields:
         The page; None if it is small, or of a format, orientation or depth that must be held whole: take `open_page`.
+        So over a CorruptImage that its rows raise: some of it may be there, and `open_page` says how much.
     """
     with opened(source) as (file, name):
         kind = sniff(file, name)
@@ -161,7 +163,7 @@ def open_strips(
         if make_room:
             make_room(estimate_strip_bytes(header, affordable))
         target = target_size(header.width, header.height, affordable)
-        strips = VipsStrips(file, header, target, name)
+        strips = VipsStrips(file, header, target, name, is_harmless if header.kind == "jpeg" else None)
         flags = ["downscaled"] if target != (header.width, header.height) else []
         if affordable < limit_side:
             flags.append("degraded")
@@ -226,7 +228,7 @@ def _open_pdf(
         pixels = shrink_to(pdf_page.render(target), target)
         missing = pdf_page.unread(pixels, max_bytes, make_room)
         if not missing.beside:
-            refuse_unless_most(1.0 - missing.share, header.description, name, missing.reason)
+            _refuse_unread(missing, header, name, max_bytes)
         attachments = pdf_page.attachments
     flags = ["downscaled"] if target != (header.width, header.height) else []
     flags.append("page_rendered")
@@ -238,6 +240,13 @@ def _open_pdf(
         flags.append("damaged")
     share = 1.0 - missing.share if missing.share else None
     return Page(np.ascontiguousarray(pixels), header.width, header.height, tuple(flags), share)
+
+
+def _refuse_unread(missing: Unread, header: Header, name: str, max_bytes: int) -> None:
+    if missing.needed and missing.share > 1.0 - LEAST_SHARE:
+        allowed = f"{max_bytes >> 20} MiB are allowed; raise OCRFLEET_MEMORY_LIMIT_MB"
+        raise TooLarge(f"{name}: the {header.description} cannot be drawn: {missing.reason}, {allowed}")
+    refuse_unless_most(1.0 - missing.share, header.description, name, missing.reason)
 
 
 def _header(file: BinaryIO, kind: str, name: str, page: int) -> Header:

@@ -91,11 +91,12 @@ class PdfPage:
         width, height = (max(1, round(side * REFERENCE_DPI / 72)) for side in self._points)
         return Header("pdf", width, height, description="PDF page")
 
-    def render(self, target: tuple[int, int]) -> Pixels:
-        """Draws the page on white.
+    def render(self, target: tuple[int, int], paper: tuple[int, int, int] = (255, 255, 255)) -> Pixels:
+        """Draws the page.
 
         Args:
             target: (width, height) wanted, pixels; the result may differ by a pixel.
+            paper: the colour that it is drawn on, RGB.
 
         Returns:
             (H, W, 3) uint8 RGB.
@@ -105,7 +106,9 @@ class PdfPage:
         # By the longer side: a page thinner than a pixel is drawn a pixel thin, not a hundred times as long.
         scale = max(target) / max(self._points)
         try:
-            bitmap: Any = self._page.render(scale=scale, rev_byteorder=True, prefer_bgrx=False)
+            bitmap: Any = self._page.render(
+                scale=scale, fill_color=(*paper, 255), rev_byteorder=True, prefer_bgrx=False
+            )
             pixels = np.array(bitmap.to_numpy()[:, :, :3])
             bitmap.close()
         except (_pdfium().PdfiumError, RuntimeError, ValueError) as error:
@@ -113,14 +116,13 @@ class PdfPage:
         return pixels
 
     def unread(self, pixels: Pixels, max_bytes: int, make_room: Callable[[int], None] | None = None) -> Unread:
-        """What is missing on the page that was drawn; see `decoders.pdf_pictures.Drawn`.
+        """What is missing on the page that was drawn; see `decoders.pdf_pictures.Drawn`."""
+        from detector.images.decoders.pdf_pictures import PAPER, Drawn, unread
 
-        Raises:
-            TooLarge: a picture was left out that needs more memory (bytes) than this.
-        """
-        from detector.images.decoders.pdf_pictures import Drawn, unread
+        def redraw() -> Pixels:
+            return self.render((pixels.shape[1], pixels.shape[0]), PAPER)
 
-        return unread(Drawn(self._document.raw, self._page.raw, pixels, self.name, max_bytes, make_room))
+        return unread(Drawn(self._document.raw, self._page.raw, pixels, self.name, max_bytes, redraw, make_room))
 
 
 def _open(file: BinaryIO, name: str) -> Any:

@@ -33,15 +33,29 @@ def regular(path: str, flags: int) -> int:
     """
     if not stat.S_ISREG(Path(path).stat().st_mode):  # opening a device may do something to it
         raise NotRegularError(path)
+    return opened(path, flags)
+
+
+def opened(path: str, flags: int) -> int:
+    """Opens a file without waiting for who is at a pipe's other end, and looks at what was opened.
+
+    Raises:
+        NotRegularError: it is no regular file.
+        OSError: it cannot be opened.
+    """
     until = time.monotonic() + LEASE_S
     while True:
         try:
-            descriptor = os.open(path, flags | os.O_NONBLOCK | os.O_CLOEXEC)
+            descriptor = os.open(path, flags | os.O_NONBLOCK | os.O_CLOEXEC, 0o666)
             break
         except BlockingIOError:
             if time.monotonic() > until:
                 raise
             time.sleep(POLL_S)
+        except OSError as error:
+            if error.errno == errno.ENXIO:  # a pipe that nobody reads, a socket
+                raise NotRegularError(path) from None
+            raise
     try:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             raise NotRegularError(path)

@@ -40,6 +40,9 @@ def opened(source: Source) -> Iterator[tuple[BinaryIO, str]]:
     try:
         yield again, _name(source)
     finally:
+        # To the end first: to go to a place in its buffer is all the same to Python, wherever others (libvips) have
+        # moved the descriptor meanwhile, and it then reads on from there.
+        again.seek(0, os.SEEK_END)
         again.seek(0)
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import struct
 from dataclasses import dataclass
+from itertools import zip_longest
 from typing import BinaryIO
 
 MOST_DIRECTORIES = 100_000
@@ -268,9 +269,10 @@ def missing_data(file: BinaryIO, directory: Directory) -> Missing:
     begins, counts = full.tags.get(places, ()), full.tags.get(sizes, ())
     if not begins or not counts:
         return Missing()
-    pairs = list(zip(begins, counts, strict=False))
-    # Of a single strip that has 0 bytes libtiff works the size out: some writers left it to the reader.
-    there = sum(bool(begin) and (bool(count) or full.pieces == 1) for begin, count in pairs)
+    pairs = list(zip_longest(begins, counts[: len(begins)], fillvalue=0))
+    # Where it is known without, or libtiff works it out, some writers left the number of bytes at 0.
+    known = full.compression == 1 or full.pieces == 1
+    there = sum(0 < begin < reader.end and (count > 0 or known) for begin, count in pairs)
     total = sum(count for _, count in pairs) or 1
     lost = sum(max(0, min(count, begin + count - reader.end)) for begin, count in pairs if begin)
     return Missing(max(0.0, 1.0 - there / full.pieces), lost / total)

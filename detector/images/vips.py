@@ -6,7 +6,7 @@ import functools
 import io
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import ModuleType
 from typing import Any, BinaryIO
@@ -133,29 +133,43 @@ class VipsStrips:
         header: its header (of this page).
         target: (width, height), pixels.
         name: for messages.
+        harmless: whether a remark of the decoder on the data is of no account; None: none is.
 
     Attributes:
         height, width: pixels, those of `target`.
         eight_bit: whether samples have 8 bits. Deeper ones must be seen whole before one knows how deep they are.
 
     Raises:
-        CorruptImage: damaged or cut off; also raised by `rows`.
+        CorruptImage: damaged or cut off, or the decoder remarks on its data; also raised by `rows`.
     """
 
-    def __init__(self, file: BinaryIO, header: Header, target: tuple[int, int], name: str) -> None:
-        self._header, self._name = header, name
+    def __init__(
+        self,
+        file: BinaryIO,
+        header: Header,
+        target: tuple[int, int],
+        name: str,
+        harmless: Callable[[str], bool] | None = None,
+    ) -> None:
+        self._file, self._header, self._name, self._harmless = file, header, name, harmless
         self.width, self.height = target
         with _damage_named(header, name):
-            image = _load(file, header, target)
-            self.eight_bit = image.format == "uchar"
-            # Over the last factor of less than two a triangle kernel is as good as averaging.
-            size = (image.width, image.height)
-            if size != target:
-                image = image.resize(target[0] / size[0], vscale=target[1] / size[1], kernel="linear")
-            self._region = _vips().Region.new(image)
-            self._bands = image.bands
+            try:
+                self._open("warning")
+            except _vips().Error as error:
+                raise_if_out_of_memory(error)
+                self._open("error")  # the header is remarked on (odd tags, mostly): as in `decode_strictly`
         self._top = self._next = 0
         self._kept = np.empty((0, self.width, 3), np.uint8)
+
+    def _open(self, fail_on: str) -> None:
+        image = _load(self._file, self._header, (self.width, self.height), fail_on=fail_on)
+        self.eight_bit = image.format == "uchar"
+        # Over the last factor of less than two a triangle kernel is as good as averaging.
+        if (image.width, image.height) != (self.width, self.height):
+            image = image.resize(self.width / image.width, vscale=self.height / image.height, kernel="linear")
+        self._region = _vips().Region.new(image)
+        self._bands = image.bands
 
     def rows(self, top: int, bottom: int) -> Pixels:
         """See `detector.tiling.Rows`."""
@@ -170,7 +184,13 @@ class VipsStrips:
         return strip
 
     def _fetch(self, row: int, count: int) -> Pixels:
-        fetched = self._region.fetch(0, row, self.width, count)
+        try:
+            fetched = self._region.fetch(0, row, self.width, count)
+        except _vips().Error as error:
+            if self._harmless is None or not self._harmless(str(error)):
+                raise
+            self._open("error")
+            fetched = self._region.fetch(0, row, self.width, count)
         return np.frombuffer(fetched, np.uint8).reshape(count, self.width, self._bands)
 
 
@@ -199,7 +219,15 @@ def _source(file: BinaryIO) -> Any:
     file.seek(0)
     if isinstance(file, io.BytesIO):
         return _vips().Source.new_from_memory(file.getvalue())
-    return _vips().Source.new_from_descriptor(file.fileno())
+    try:
+        # A place of its own in the file: libvips would move Python's, behind the back of its buffer.
+        own = os.open(f"/proc/self/fd/{file.fileno()}", os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:  # no Linux, or a file that may be read but not opened any more
+        return _vips().Source.new_from_descriptor(file.fileno())
+    try:
+        return _vips().Source.new_from_descriptor(own)  # which it duplicates
+    finally:
+        os.close(own)
 
 
 @contextmanager

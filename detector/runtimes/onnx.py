@@ -78,7 +78,6 @@ def open_session(model: Path, threads: int) -> ort.InferenceSession:
     Raises:
         ModelError: it cannot be read or loaded.
     """
-    ort.disable_telemetry_events()
     _register_arena()
     try:
         return ort.InferenceSession(_source(model), _options(threads), ["CPUExecutionProvider"])

@@ -6,6 +6,7 @@ import os
 import selectors
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import quote, unquote_to_bytes
@@ -41,6 +42,7 @@ class ArchiveLister:
         self._patience_s = patience_s
         self._time = scan_time or ScanTime()
         self.process: subprocess.Popen[bytes] | None = None
+        self._folder: tempfile.TemporaryDirectory[str] | None = None
 
     def members(
         self,
@@ -104,6 +106,8 @@ class ArchiveLister:
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
+        if self._folder is not None:  # what it was unpacking when it was killed, up to 256 MB, nobody else removes
+            self._folder.cleanup()
 
     def _answers(self, question: bytes) -> Iterator[Line]:
         """The lines of one answer, up to its end or to the loss of the process."""
@@ -139,13 +143,14 @@ class ArchiveLister:
     def _running(self) -> subprocess.Popen[bytes]:
         if self.process is None or self.process.poll() is not None:
             self.stop(kill=True)
+            self._folder = tempfile.TemporaryDirectory(prefix="ocrfleet-list-", ignore_cleanup_errors=True)
             self.process = subprocess.Popen(
                 # -P: a folder named `producer` where the user happens to stand must not be taken for ours.
                 [sys.executable, "-P", "-m", "producer.archive_process.program"],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL,
-                env={**os.environ, "MALLOC_ARENA_MAX": "2"},
+                env={**os.environ, "MALLOC_ARENA_MAX": "2", "TMPDIR": self._folder.name},
                 start_new_session=True,  # Ctrl-C reaches the producer, which then ends this in order
             )
             raise_oom_score(self.process.pid)

@@ -9,7 +9,8 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import quote, unquote_to_bytes
 
@@ -202,7 +203,8 @@ class ProducerStorage(Storage):
         self._there: tuple[MemberWanted, int, int] | None = None
         self._copy: Path | None = None
 
-    def _spool_file(self, member: bytes) -> Path:
+    @contextmanager
+    def _copy_of(self, member: bytes) -> Iterator[Path]:
         """One file for all: a page at a time is open, and making and removing one for each takes a millisecond."""
         with machine_faults(self.spool):
             self.make_spool(self.spool)
@@ -210,12 +212,12 @@ class ProducerStorage(Storage):
         if self._copy not in (None, copy):
             self._copy.unlink(missing_ok=True)  # another suffix, and a stranger's zip may have any number of them
         self._copy = copy
-        return copy
-
-    def _put_away(self, copy: Path) -> None:
-        # While it is being written it is asked for again.
-        if not self._members.is_pending and copy.exists() and copy.stat().st_size > KEPT_BYTES:
-            copy.unlink()
+        try:
+            yield copy
+        finally:
+            # While it is being written it is asked for again.
+            if not self._members.is_pending and copy.exists() and copy.stat().st_size > KEPT_BYTES:
+                copy.unlink()
 
     def extract(
         self,

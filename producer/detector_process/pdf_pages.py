@@ -22,7 +22,7 @@ from detector.memory import limit_memory
 from producer.detector_process.line_process import LineProcess
 from producer.detector_process.member_fetcher import NotYetError
 from producer.detector_process.put_aside import NO_ROOM
-from producer.sources.single_page import alone, numbers_as_pdfium
+from producer.sources.single_page import alone, numbers_as_pdfium, open_pdf
 from worker.storage.spool import MachineFault
 
 MEMORY_BYTES = 256 << 20
@@ -108,12 +108,10 @@ def serve(lines: BinaryIO, answers: BinaryIO) -> None:
 
 
 def _take(wanted: PageWanted) -> PageTaken:
-    from pypdf import PdfReader
-
     path, out = (Path(os.fsdecode(unquote_to_bytes(name))) for name in (wanted.path, wanted.out))
     try:
         with open_regular(SeenPath.to(path, wanted.seen)) as stream, out.open("wb") as target:
-            reader = PdfReader(stream, strict=False)
+            reader = open_pdf(stream)
             if not numbers_as_pdfium(reader):
                 return PageTaken(False)
             alone(reader, wanted.page).write(target)

@@ -15,6 +15,7 @@ from pathlib import Path
 import msgspec
 import redis
 
+from detector.images.regular_file import open_regular
 from detector.record import UNREADABLE
 from producer.errors import ProducerError
 from producer.job.output_folder import JobRequest, OutputFolder
@@ -138,13 +139,13 @@ class ListCopy:
         """What of the file is there already; nothing, where it is of another list (counted again before a retry)."""
         found = extent(self._ledger.client.hget(self._keys.job, FIELD) or b"")
         crc, left = 0, found.raw
-        with self._manifest.open("rb") as stream:
+        with open_regular(self._manifest) as stream:
             while left and (data := stream.read(min(left, BLOCK))):
                 crc, left = zlib.crc32(data, crc), left - len(data)
         return found if not left and crc == found.crc else Extent()
 
     def _copy(self) -> None:
-        with self._manifest.open("rb") as stream:
+        with open_regular(self._manifest) as stream:
             while True:
                 assert self._at is not None
                 stream.seek(self._at.raw)

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from detector.images.regular_file import open_regular
 from detector.images.sniff import PAGED_KINDS
 from detector.images.suffixes import PAGED_SUFFIXES
 from producer.bounds import MOST_PAGES_OF_A_FILE, MOST_PAGES_OF_A_JOB
@@ -53,7 +54,7 @@ class AddedLines:
     def __iter__(self) -> Iterator[ManifestLine]:
         """From the first one on."""
         decoder = msgspec.json.Decoder(ManifestLine)
-        with self.manifest.open("rb") as stream:
+        with open_regular(self.manifest) as stream:
             stream.seek(self.place)
             yield from map(decoder.decode, islice(stream, self.count))
 
@@ -166,7 +167,7 @@ class Growth:
     def _opened(self) -> ManifestIndex:
         if self._index is None:
             decoder = msgspec.json.Decoder(ManifestLine)
-            with self._manifest.open("rb") as stream:
+            with open_regular(self._manifest) as stream:
                 for raw in stream:
                     if _ADDED in raw:
                         line = decoder.decode(raw)

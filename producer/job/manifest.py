@@ -17,6 +17,7 @@ from typing import BinaryIO
 import msgspec
 
 from detector.atomic import atomic_write
+from detector.images.regular_file import open_regular
 from detector.record import UNREADABLE
 from producer.archive_process.limited_readers import limited_readers
 from producer.bounds import MOST_LINE_BYTES, MOST_PAGES_OF_A_JOB
@@ -134,7 +135,7 @@ def read_manifest(path: Path, start: int = 0) -> Iterator[ManifestLine]:
         ManifestError: a line is damaged.
     """
     decoder = msgspec.json.Decoder(ManifestLine)
-    with path.open("rb") as stream:
+    with open_regular(path) as stream:
         for number, line in enumerate(islice(_lines(stream, path), start, None), start):
             try:
                 entry = decoder.decode(line)
@@ -155,7 +156,7 @@ def _lines(stream: BinaryIO, path: Path) -> Iterator[bytes]:
 
 def count_manifest(path: Path) -> int:
     """How many pages the manifest lists."""
-    with path.open("rb") as stream:
+    with open_regular(path) as stream:
         return sum(block.count(b"\n") for block in iter(lambda: stream.read(1 << 20), b""))
 
 
@@ -174,7 +175,7 @@ class ManifestIndex:
         self._path = path
         self._places = array("Q")
         self._blocks: OrderedDict[int, array[int]] = OrderedDict()
-        self._stream = path.open("rb")
+        self._stream = open_regular(path)
         self.count = 0
         place = 0
         for line in _lines(self._stream, path):

@@ -11,6 +11,7 @@ from typing import Annotated
 
 import msgspec
 
+from detector.images.regular_file import open_regular
 from detector.record import UNREADABLE
 from producer.bounds import MOST_PAGES_OF_A_JOB
 from producer.job.results_file import MOST_LINE_BYTES, raw_lines
@@ -37,7 +38,7 @@ class PageOrder:
         self._places = array("Q")
         place = 0
         decode = msgspec.json.Decoder(_Index).decode
-        with results.open("rb") as stream:
+        with open_regular(results) as stream:
             for line in raw_lines(stream):
                 if line.endswith(b"\n"):
                     with suppress(*UNREADABLE):
@@ -53,7 +54,7 @@ class PageOrder:
     def records(self) -> Iterator[ImageRecord]:
         """All records, page by page."""
         decoder = msgspec.json.Decoder(ImageRecord)
-        with self._results.open("rb") as stream:
+        with open_regular(self._results) as stream:
             for place in self._places:
                 if place != _NONE:
                     stream.seek(place)

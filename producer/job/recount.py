@@ -8,6 +8,7 @@ from pathlib import Path
 import msgspec
 
 from detector.atomic import atomic_write
+from detector.images.regular_file import open_regular
 from producer.errors import CannotCountError
 from producer.job.manifest import ManifestIndex, ManifestLine
 from producer.sources.page_count import CountPdf, count_file
@@ -43,7 +44,7 @@ def recount(manifest: Path, indices: Iterable[int], count_pdf: CountPdf | None =
 def _rewrite(manifest: Path, mended: dict[int, int], total: int) -> None:
     decoder, encoder = msgspec.json.Decoder(ManifestLine), msgspec.json.Encoder()
     added: list[ManifestLine] = []
-    with atomic_write(manifest, sync=True) as part, manifest.open("rb") as source, part.open("wb") as target:
+    with atomic_write(manifest, sync=True) as part, open_regular(manifest) as source, part.open("wb") as target:
         for number, raw in enumerate(source):
             if number not in mended:
                 target.write(raw)

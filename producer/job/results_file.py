@@ -12,6 +12,7 @@ import msgspec
 
 from detector.atomic import atomic_write
 from detector.errors import first_line
+from detector.images.regular_file import open_regular
 from detector.record import UNREADABLE
 from producer.errors import ProducerError
 from producer.no_links import no_links
@@ -71,7 +72,7 @@ def drop_failed(results: Path) -> list[int]:
 
 def read_lines(results: Path) -> Iterator[tuple[bytes, Line | None]]:
     """Each line of the file as it is, and what it says; None for one that is damaged (its page is simply run again)."""
-    with results.open("rb") as source:
+    with open_regular(results) as source:
         for raw in raw_lines(source):
             try:
                 yield raw, decode_line(raw)
@@ -123,7 +124,7 @@ def iter_records(path: Path, damaged: Callable[[int], None] = lambda line: None)
         FileNotFoundError: there are no results.
     """
     decoder = msgspec.json.Decoder(ImageRecord)
-    with path.open("rb") as stream:
+    with open_regular(path) as stream:
         for number, line in enumerate(raw_lines(stream), 1):
             if not line.endswith(b"\n") and len(line) < MOST_LINE_BYTES:
                 return

@@ -9,6 +9,7 @@ from pathlib import Path
 import msgspec
 
 from detector.atomic import atomic_write
+from detector.images.regular_file import open_regular
 from producer.job.manifest import ManifestLine, count_manifest
 from producer.job.results_file import decode_line, read_lines
 
@@ -49,7 +50,7 @@ def _rebuild(results: Path, manifest: Path, total: int) -> None:
     if not complete or _NONE in places:
         return
     encoder = msgspec.json.Encoder()
-    with results.open("rb") as source, atomic_write(manifest, sync=True) as part, part.open("wb") as target:
+    with open_regular(results) as source, atomic_write(manifest, sync=True) as part, part.open("wb") as target:
         for index, place in enumerate(places):
             source.seek(place)
             line = decode_line(source.readline())

@@ -25,6 +25,7 @@ from urllib.parse import quote, unquote_to_bytes, urlsplit
 from msgspec import structs
 
 from detector.atomic import atomic_write
+from detector.images.regular_file import open_regular
 from producer.errors import ProducerError
 from producer.folder_tree import remove_tree
 from producer.job.manifest import ManifestIndex
@@ -90,7 +91,7 @@ def export_results(
         raise UnknownFormatError(f"no format {format_name!r}; there are {', '.join(FORMATS)}")
     results = out / "results.jsonl"
     target = destination or out / _IN_OUT[format_name]
-    with results.open("rb"):  # before anything is written
+    with open_regular(results):  # before anything is written
         pass
     if destination is None or page_images:
         check_own(out, may_be_link=True)

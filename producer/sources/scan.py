@@ -296,17 +296,35 @@ def _glob_walk(
         return fits and gate(folder, depth)
 
     for found in walk(source.path, enter=enter, warn=warn, outside=outside):
-        parts = os.fsdecode(found.name).split("/")
-        if any(_matches(tuple(parts[:n]), source.pattern) for n in range(1, len(parts) + 1)):
+        if _matches(os.fsdecode(found.name).split("/"), source.pattern):
             yield found
 
 
-def _matches(parts: tuple[str, ...], pattern: tuple[str, ...]) -> bool:
-    if not pattern:
-        return not parts
-    if pattern[0] == "**":
-        return _matches(parts, pattern[1:]) or (bool(parts) and _matches(parts[1:], pattern))
-    return bool(parts) and fnmatchcase(parts[0], pattern[0]) and _matches(parts[1:], pattern[1:])
+def _matches(parts: list[str], pattern: tuple[str, ...]) -> bool:
+    """Whether a glob matches a path, or a folder on the way to it; however many of those there are.
+
+    Args:
+        parts: of the path.
+        pattern: one part per folder level; `**` stands for any number of them.
+    """
+    places = {0}  # in the pattern: what is still to be matched may begin there
+    for part in parts:
+        _pass_stars(places, pattern)
+        places.discard(len(pattern))  # of `**` alone, before the first part
+        stay = {place for place in places if pattern[place] == "**"}
+        places = stay | {place + 1 for place in places - stay if fnmatchcase(part, pattern[place])}
+        _pass_stars(places, pattern)
+        if len(pattern) in places:
+            return True
+    return False
+
+
+def _pass_stars(places: set[int], pattern: tuple[str, ...]) -> None:
+    """`**` may stand for no folder at all."""
+    for place in sorted(places):
+        while place < len(pattern) and pattern[place] == "**":
+            place += 1
+            places.add(place)
 
 
 def _join(prefix: bytes, name: bytes) -> bytes:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, BinaryIO, cast
 
 if TYPE_CHECKING:
     from pypdf import PdfReader, PdfWriter
@@ -14,8 +14,36 @@ OF_PAGES = ("/MediaBox", "/CropBox", "/Rotate", "/Resources")
 OF_FIELDS = ("/FT", "/Ff", "/V", "/DV", "/DA", "/Q", "/Opt", "/MaxLen", "/T")
 """Of a field what its widgets have of it, ISO 32000-1, tables 220, 222, 229, 231; and its name."""
 
+ELSEWHERE = ("/A", "/AA", "/B", "/Dest", "/IRT", "/P", "/PA", "/Popup", "/StructParent", "/StructParents")
+"""Of pages and annotations what leads to other pages, and is not drawn. A table of contents brought the whole book."""
+
+_ESCAPED = b"#()<>[]{}/%"
 MOST_LEVELS = 32
 """Above a page or a field. Sloppy files have circles."""
+
+
+def open_pdf(stream: BinaryIO) -> PdfReader:
+    """A PDF to take pages out of; names in it are bytes.
+
+    pypdf reads them as UTF-8, GBK or Latin-1, and writes UTF-8: a picture of the name `/Im\\xe9` was not found again.
+
+    Raises:
+        Exception: of any class, where the file is damaged.
+    """
+    from pypdf import PdfReader
+    from pypdf.generic import NameObject
+
+    NameObject.CHARSETS = ("latin-1",) * 3
+    NameObject.renumber = _written  # type: ignore[method-assign, assignment]
+    return PdfReader(cast("IO[bytes]", stream), strict=False)
+
+
+def _written(name: str) -> bytes:
+    """As ISO 32000-1, 7.3.5 has it."""
+    plain = name[1:].encode("latin-1")
+    return b"/" + b"".join(
+        b"%c" % one if 0x21 <= one <= 0x7E and one not in _ESCAPED else b"#%02X" % one for one in plain
+    )
 
 
 def numbers_as_pdfium(reader: PdfReader) -> bool:
@@ -31,7 +59,7 @@ def alone(reader: PdfReader, number: int) -> PdfWriter:
     """A document of this page.
 
     Args:
-        reader: the PDF.
+        reader: the PDF, of `open_pdf`; what leads from the page to others is taken out of it.
         number: of the page, from 0.
 
     Raises:
@@ -40,46 +68,54 @@ def alone(reader: PdfReader, number: int) -> PdfWriter:
     from pypdf import PdfWriter
     from pypdf.generic import NameObject
 
-    writer = PdfWriter()
     source: Any = reader.pages[number]
+    _inherit(source, OF_PAGES)
+    for key in ELSEWHERE:
+        source.pop(key, None)
+    if "/Annots" in source:
+        _cut_off(source["/Annots"])
+    writer = PdfWriter()
     page: Any = writer.add_page(source)
-    _inherit(page, source, OF_PAGES)
     root: Any = reader.trailer["/Root"]
     if "/OCProperties" in root:  # which layers are shown
         writer.root_object[NameObject("/OCProperties")] = root["/OCProperties"].clone(writer)
     if "/AcroForm" in root and "/Annots" in page:
-        _add_form(writer, page, source, root["/AcroForm"])
+        _add_form(writer, page, root["/AcroForm"])
     return writer
 
 
-def _add_form(writer: PdfWriter, page: Any, source: Any, form: Any) -> None:
+def _cut_off(annotations: Any) -> None:
+    """Takes from annotations what they have elsewhere; fields have a part of theirs there."""
+    for entry in annotations:
+        annotation = entry.get_object()
+        if annotation.get("/Subtype") == "/Widget":
+            _inherit(annotation, OF_FIELDS)
+        for key in (*ELSEWHERE, "/Parent"):
+            annotation.pop(key, None)
+
+
+def _add_form(writer: PdfWriter, page: Any, form: Any) -> None:
     """Fields are drawn by the form alone. Each widget becomes a field of its own: its siblings are elsewhere."""
     from pypdf.generic import ArrayObject, DictionaryObject, NameObject
 
-    fields = ArrayObject()
-    for ours, theirs in zip(page["/Annots"], source["/Annots"], strict=True):
-        widget, field = ours.get_object(), theirs.get_object()
-        if widget.get("/Subtype") != "/Widget":
-            continue
-        _inherit(widget, field, OF_FIELDS)
-        widget.pop("/Parent", None)
-        fields.append(ours)
+    fields = ArrayObject(entry for entry in page["/Annots"] if entry.get_object().get("/Subtype") == "/Widget")
     if fields:
-        ours_form = DictionaryObject({NameObject("/Fields"): fields})
+        ours = DictionaryObject({NameObject("/Fields"): fields})
         for key in ("/DR", "/DA", "/Q", "/NeedAppearances"):
             if key in form:
-                ours_form[NameObject(key)] = form[key].clone(writer)
-        writer.root_object[NameObject("/AcroForm")] = writer._add_object(ours_form)
+                ours[NameObject(key)] = form[key].clone(writer)
+        writer.root_object[NameObject("/AcroForm")] = writer._add_object(ours)
 
 
-def _inherit(ours: Any, theirs: Any, keys: Iterable[str]) -> None:
-    """What a copy lacks that its original has from above. pypdf goes down the tree for it, pdfium up its /Parents."""
+def _inherit(item: Any, keys: Iterable[str]) -> None:
+    """Gives an object what it lacks and has from above. pypdf goes down the tree for it, pdfium up its /Parents."""
     from pypdf.generic import NameObject
 
+    above = item
     for _ in range(MOST_LEVELS):
-        for key in keys:
-            if key in theirs and key not in ours:
-                ours[NameObject(key)] = theirs[key].clone(ours.indirect_reference.pdf)
-        if "/Parent" not in theirs:
+        if "/Parent" not in above:
             break
-        theirs = theirs["/Parent"]
+        above = above["/Parent"]
+        for key in keys:
+            if key in above and key not in item:
+                item[NameObject(key)] = above.raw_get(key)

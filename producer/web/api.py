@@ -7,11 +7,11 @@ import hashlib
 import json
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import msgspec
-from starlette.background import BackgroundTask
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
@@ -20,18 +20,16 @@ from starlette.routing import Route
 from detector.thresholds import SHAPES
 from producer.folder_tree import remove_tree
 from producer.output.documents import NEED_IMAGES
-from producer.web.bounds.few_readers import reading
 from producer.web.bounds.upload_places import UploadPlaces
 from producer.web.openapi import document
 from producer.web.problem import Problem
-from producer.web.results import ALL_FORMATS, JSONL, converted_response, lines_response, without_folder
+from producer.web.results import ALL_FORMATS, JSONL, LentResponse, converted_response, lines_response, record_blocks
 from producer.web.service import Service
 from producer.web.store import WebJob
 from producer.web.upload import Intake
 from worker.page_options import PageOptions
 
 BASE = "/api/v1"
-MOST_LISTED = 1000
 EVENT_S = 0.5
 HEARTBEAT_S = 15.0
 MOST_WATCHERS = 64
@@ -45,7 +43,8 @@ def service_of(request: Request) -> Service:
     return service
 
 
-def _number(request: Request, name: str, default: int, least: int, most: int) -> int:
+def number_asked(request: Request, name: str, default: int, least: int, most: int) -> int:
+    """A parameter of a request, or what it is by default."""
     text = request.query_params.get(name, str(default))
     return whole_number(name, text, least, most)
 
@@ -127,20 +126,16 @@ async def detect(request: Request) -> Response:
         raise Problem(422, job.reason, "send another file")
     if job.state != "done":
         return _accepted(request, name, await run_in_threadpool(service.status, name))
-    record = await run_in_threadpool(only_record, service.store.folder(name).results)
+
+    def done() -> None:
+        with suppress(Problem):  # a visitor was quicker
+            service.delete(name)
+
+    record = await run_in_threadpool(record_blocks, service.store.folder(name).results)
     if record is None:  # a PDF or TIFF of several pages
         return _accepted(request, name, await run_in_threadpool(service.status, name))
-    return Response(record, media_type="application/json", background=BackgroundTask(service.delete, name))
-
-
-def only_record(results: Path) -> bytes | None:
-    """The one record of a file, as it is but for where our folder lies; None if there are several.
-
-    It may have 4 MiB: as Python's lists and numbers that is 60 MB, for each of 32 who wait.
-    """
-    with results.open("rb") as stream:
-        line, more = stream.readline(), stream.read(1)
-    return None if more else without_folder(line, f"{results.parent / 'upload'}/").rstrip(b"\n")
+    size, blocks = record
+    return LentResponse(blocks, done, media_type="application/json", headers={"Content-Length": str(size)})
 
 
 def _accepted(request: Request, name: str, status: dict[str, Any], code: int = 202) -> Response:
@@ -200,29 +195,9 @@ async def _create_from_addresses(request: Request, name: str) -> bool:
     return await run_in_threadpool(service.accept, folder, name, job)
 
 
-def list_jobs(request: Request) -> Response:
-    """GET /jobs."""
-    return JSONResponse({"jobs": service_of(request).jobs(_number(request, "limit", 100, 1, MOST_LISTED))})
-
-
 def show_job(request: Request) -> Response:
     """GET /jobs/{job}."""
     return JSONResponse(service_of(request).status(request.path_params["job"]))
-
-
-def job_pages(request: Request) -> Response:
-    """GET /jobs/{job}/pages."""
-    place = _number(request, "offset", 0, 0, 1 << 40), _number(request, "limit", 200, 1, MOST_LISTED)
-    with reading():
-        return JSONResponse({"pages": service_of(request).pages(request.path_params["job"], *place)})
-
-
-def job_failures(request: Request) -> Response:
-    """GET /jobs/{job}/failures."""
-    limit = _number(request, "limit", MOST_LISTED, 1, MOST_LISTED)
-    offset = _number(request, "offset", 0, 0, 1 << 40)
-    with reading():
-        return JSONResponse({"failures": list(service_of(request).failures(request.path_params["job"], limit, offset))})
 
 
 def job_results(request: Request) -> Response:
@@ -231,7 +206,7 @@ def job_results(request: Request) -> Response:
     wanted = request.query_params.get("format", "jsonl")
     if wanted not in ALL_FORMATS:
         raise Problem(400, f"there is no format {wanted[:40]!r}", f"use one of {', '.join(ALL_FORMATS)}")
-    start = _number(request, "from", 0, 0, 1 << 50)
+    start = number_asked(request, "from", 0, 0, 1 << 50)
     folder = service.store.folder(name)
     if wanted == JSONL:
         return lines_response(name, folder, start)
@@ -277,7 +252,7 @@ async def job_events(request: Request) -> Response:
 
     async def events() -> AsyncIterator[str]:
         async with watchers:
-            last, said = "", time.monotonic()
+            last, said = 0, time.monotonic()
             while not service.stopping:
                 try:
                     status = await run_in_threadpool(service.status, name)
@@ -285,8 +260,8 @@ async def job_events(request: Request) -> Response:
                     yield "event: gone\ndata: {}\n\n"
                     return
                 line = json.dumps(status, ensure_ascii=False)
-                if line != last:
-                    last, said = line, time.monotonic()
+                if hash(line) != last:  # not the line: 64 may watch, each of whom may read nothing
+                    last, said = hash(line), time.monotonic()
                     yield f"data: {line}\n\n"
                 elif time.monotonic() - said > HEARTBEAT_S:  # proxies close a connection that is still
                     said = time.monotonic()
@@ -323,11 +298,6 @@ def delete_job(request: Request) -> Response:
     return Response(status_code=204)
 
 
-def workers(request: Request) -> Response:
-    """GET /workers: who has reported lately."""
-    return JSONResponse({"workers": service_of(request).workers()})
-
-
 def openapi(request: Request) -> Response:
     """GET /openapi.json."""
     return JSONResponse(document())
@@ -335,16 +305,12 @@ def openapi(request: Request) -> Response:
 
 ROUTES = [
     Route(f"{BASE}/detect", detect, methods=["POST"]),
-    Route(f"{BASE}/jobs", list_jobs, methods=["GET"]),
     Route(f"{BASE}/jobs", create_job, methods=["POST"]),
     Route(f"{BASE}/jobs/{{job}}", show_job, methods=["GET"]),
     Route(f"{BASE}/jobs/{{job}}", delete_job, methods=["DELETE"]),
     Route(f"{BASE}/jobs/{{job}}/events", job_events, methods=["GET"]),
-    Route(f"{BASE}/jobs/{{job}}/pages", job_pages, methods=["GET"]),
     Route(f"{BASE}/jobs/{{job}}/results", job_results, methods=["GET"]),
-    Route(f"{BASE}/jobs/{{job}}/failures", job_failures, methods=["GET"]),
     Route(f"{BASE}/jobs/{{job}}/retry", retry_job, methods=["POST"]),
     Route(f"{BASE}/jobs/{{job}}/cancel", cancel_job, methods=["POST"]),
-    Route(f"{BASE}/workers", workers, methods=["GET"]),
     Route(f"{BASE}/openapi.json", openapi, methods=["GET"]),
 ]

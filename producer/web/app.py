@@ -22,9 +22,11 @@ from starlette.types import ASGIApp
 from producer.errors import ProducerError
 from producer.web import labelstudio, models
 from producer.web.api import MOST_WATCHERS, ROUTES, service_of
+from producer.web.bounds import lists
+from producer.web.bounds.answers import Answers
 from producer.web.bounds.upload_places import UploadPlaces
 from producer.web.guard import COOKIE, COOKIE_S, Guard, same_text, sign
-from producer.web.problem import Problem
+from producer.web.problem import Problem, no_such_job
 from producer.web.service import Service
 from worker.errors import WorkerError
 
@@ -142,8 +144,11 @@ async def on_broker_error(request: Request, error: Exception) -> Response:
 
 
 async def on_os_error(request: Request, error: Exception) -> Response:
-    """The disk is full."""
+    """The disk is full; or somebody deleted the job meanwhile."""
     assert isinstance(error, OSError)
+    job = request.path_params.get("job")
+    if isinstance(error, FileNotFoundError) and job is not None and not service_of(request).store.has(job):
+        return no_such_job(job).response()
     logger.error("%s", error)
     return Problem(
         507, f"the service's disk: {error.strerror or error}", "make room there, or delete jobs", retry_after_s=60
@@ -185,6 +190,7 @@ def make_app(service: Service, *, is_private: bool = False) -> ASGIApp:
 
     app = Starlette(
         routes=[
+            *lists.ROUTES,
             *ROUTES,
             *models.ROUTES,
             *labelstudio.ROUTES,
@@ -212,4 +218,4 @@ def make_app(service: Service, *, is_private: bool = False) -> ASGIApp:
     app.state.exporter = models.Exporter(service.web.folder / "models")
     app.state.upload_places = UploadPlaces(service.web.max_requests)
     app.state.watchers = asyncio.Semaphore(MOST_WATCHERS)
-    return Guard(app, service.web)
+    return Guard(Answers(app), service.web)

@@ -101,8 +101,15 @@ class Client:
 
     def jobs(self) -> list[dict[str, Any]]:
         """All jobs, newest first."""
-        found: list[dict[str, Any]] = self.call("GET", "/jobs")["jobs"]
-        return found
+        return list(self.listed("jobs", "/jobs"))
+
+    def listed(self, name: str, path: str) -> Iterator[dict[str, Any]]:
+        """Each entry of a list, which may take several answers."""
+        following: str | None = "limit=1000"
+        while following:
+            found = self.call("GET", f"{path}?{following}")
+            yield from found[name]
+            following = found.get("next")  # 0.1.0 has none
 
     def call(self, method: str, path: str) -> dict[str, Any]:
         """One request without a body; its JSON."""
@@ -205,8 +212,7 @@ class Job:
 
     def failures(self) -> list[dict[str, Any]]:
         """What failed, and why."""
-        found: list[dict[str, Any]] = self._client.call("GET", f"/jobs/{self.name}/failures")["failures"]
-        return found
+        return list(self._client.listed("failures", f"/jobs/{self.name}/failures"))
 
     def retry(self) -> dict[str, Any]:
         """Do its failed pages again."""

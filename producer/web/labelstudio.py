@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import asyncio
 import re
+import tempfile
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 from urllib.parse import parse_qs, unquote, urlsplit
 
 import msgspec
@@ -29,19 +32,28 @@ from producer.job.results_file import read_lines
 from producer.output.formats import labelstudio_prediction
 from producer.sources.scan import file_uri
 from producer.web.api import read_json, service_of
+from producer.web.bounds.few_readers import reading
 from producer.web.problem import Problem
+from producer.web.results import BLOCK, LentResponse
 from producer.web.service import Service
 from producer.web.store import WebJob
 
 LABELSTUDIO = "/labelstudio"
 MOST_TASKS = 100
-MOST_OF_A_PAGE, MOST_RECORD_BYTES = 512 << 10, 2 << 20
-"""Of a page's record, and of all that one answer is made of: 10,000 boxes, 40,000."""
+MOST_OF_A_PAGE, MOST_OF_AN_ANSWER = 512 << 10, 12 << 20
+"""Bytes of a page's record, and of the JSON for all tasks of one answer: 10,000 boxes, 40,000."""
+
+MOST_NAME = 128
+"""Characters of a label, or of a tag's name, which are said of each box."""
 
 MOST_CONFIG = 1 << 16
 """Characters of a labelling configuration: a thousand labels."""
 
-_predicting = threading.Lock()  # a record of 512 KiB is 30 MB while it is made
+MOST_AT_ONCE = 256 << 10
+"""Bytes of an answer that is made in memory; a longer one is read from a file while it is sent."""
+
+_predicting = threading.Semaphore()  # a record of 512 KiB is 30 MB while it is made
+_sending = threading.Semaphore(6)  # each has a file of up to 11 MB
 
 # Each takes a time linear in the length of a stranger's text: no two open repeats stand side by side, and none begins
 # anew at each letter that it ran over before. `(\w+)\s*=` took 14 s for 32 KB of one letter, with the GIL held.
@@ -62,7 +74,11 @@ class Control:
 
 
 def control_of(config: str) -> Control:
-    """The first tag of a configuration that takes polygons, and the field of tasks with the picture."""
+    """The first tag of a configuration that takes polygons, and the field of tasks with the picture.
+
+    Raises:
+        Problem: 413, a name is too long.
+    """
     found = _TAG.search(config)
     if found is None:
         return Control()
@@ -74,7 +90,10 @@ def control_of(config: str) -> Control:
     }
     to_name = given.get("toName", "image")
     label = next((one for one in labels if one.lower() == "text"), labels[0] if labels else "Text")
-    return Control(given.get("name", "label"), to_name, label, pictures.get(to_name) or "image")
+    control = Control(given.get("name", "label"), to_name, label, pictures.get(to_name) or "image")
+    if max(map(len, (control.from_name, control.to_name, control.label))) > MOST_NAME:
+        raise Problem(413, f"a label or name has more than {MOST_NAME} characters", "give it a shorter one")
+    return control
 
 
 def _config(given: object, field: str) -> str:
@@ -119,37 +138,98 @@ def _source_of(service: Service, task: object, key: str) -> str | None:
     return None
 
 
-def _predictions(service: Service, name: str, control: Control, sources: list[str | None]) -> list[msgspec.Raw]:
-    uris = [source and (file_uri(Path(source)) if source.startswith("/") else source) for source in sources]
-    with _predicting:
-        found = predictions(service.store.folder(name), control, {uri for uri in uris if uri})
-    empty = {"result": [], "score": 0.0, "model_version": service.settings.model}
-    return [found.get(uri or "") or msgspec.Raw(msgspec.json.encode(empty)) for uri in uris]
-
-
-def predictions(folder: OutputFolder, control: Control, wanted: set[str]) -> dict[str, msgspec.Raw]:
-    """The predictions of first pages at these addresses, as JSON.
+def _answer(service: Service, name: str, control: Control, sources: list[str | None]) -> Response:
+    """The predictions of a job that is done, one for each task.
 
     Raises:
-        Problem: 413, they have more boxes than one answer takes. A source may be a folder, and a record 4 MiB, which is
-            160 MB as Label Studio has it: so only what was asked for is read, and one record at a time.
+        Problem: 413, see `predictions`; 429, others are being made, or sent.
     """
-    found: dict[str, msgspec.Raw] = {}
+    uris = [source and (file_uri(Path(source)) if source.startswith("/") else source) for source in sources]
+    version = service.settings.model
+    empty = msgspec.json.encode({"result": [], "score": 0.0, "model_version": version})
+    spool = tempfile.TemporaryFile()  # noqa: SIM115  # without a name: none is left, whoever is killed
+    try:
+        with reading(_predicting):
+            found = predictions(service.store.folder(name), control, Counter(filter(None, uris)), spool)
+        parts = [found.get(uri or "", empty) for uri in uris]
+        size = sum(map(len, parts)) + len(parts) - 1
+        around = b'{"results":[', b'],"model_version":%s}' % msgspec.json.encode(version)
+        if size <= MOST_AT_ONCE:
+            with spool:
+                return Response(b"".join(_blocks(spool, parts, around)), media_type="application/json")
+        if not _sending.acquire(blocking=False):
+            raise Problem(429, "many predictions are on their way", "ask for fewer tasks at a time", retry_after_s=5)
+    except BaseException:
+        spool.close()
+        raise
+
+    def done() -> None:
+        _sending.release()
+        spool.close()
+
+    headers = {"Content-Length": str(size + len(b"".join(around)))}
+    return LentResponse(_blocks(spool, parts, around), done, media_type="application/json", headers=headers)
+
+
+def _blocks(spool: BinaryIO, parts: Sequence[range | bytes], around: tuple[bytes, bytes]) -> Iterator[bytes]:
+    """An answer, of which a part may be told many times and is on disk once."""
+    between = around[0]
+    for part in parts:
+        yield between
+        between = b","
+        if isinstance(part, bytes):
+            yield part
+            continue
+        for begin in part[::BLOCK]:
+            spool.seek(begin)
+            yield spool.read(min(BLOCK, part.stop - begin))
+    yield around[1]
+
+
+def predictions(folder: OutputFolder, control: Control, wanted: Mapping[str, int], spool: BinaryIO) -> dict[str, range]:
+    """The predictions of first pages at these addresses, as JSON.
+
+    A source may be a folder, and a record 4 MiB, which is 160 MB as Label Studio has it: so only what was asked for is
+    read, and one record at a time.
+
+    Args:
+        folder: of the job.
+        control: where boxes go.
+        wanted: addresses, and how many tasks each answers: the same picture, a hundred times over, was 39 MB for 7 KB.
+        spool: what they are written to.
+
+    Returns:
+        Which bytes there are whose.
+
+    Raises:
+        Problem: 413, the answer would have more boxes than one takes.
+    """
+    found: dict[str, range] = {}
     if not folder.results.exists():
         return found
     pages = {line.index: line.uri for line in read_manifest(folder.manifest) if line.page == 0 and line.uri in wanted}
     names = {"from_name": control.from_name, "to_name": control.to_name, "label": control.label}
-    left = MOST_RECORD_BYTES
+    left = MOST_OF_AN_ANSWER
     for raw, line in read_lines(folder.results):
         if line is None or line.status != "ok" or line.index not in pages:
             continue
-        left -= len(raw)
-        if left < 0 or len(raw) > MOST_OF_A_PAGE:
-            raise Problem(413, f"{line.image[:200]}: more boxes than one answer takes", "ask for fewer tasks at a time")
+        if len(raw) > MOST_OF_A_PAGE:
+            raise _too_much(line.image)
+        uri = pages[line.index]
         with suppress(*UNREADABLE):
-            prediction = labelstudio_prediction(msgspec.json.decode(raw, type=ImageRecord), **names)
-            found[pages[line.index]] = msgspec.Raw(msgspec.json.encode(prediction))
+            prediction = msgspec.json.encode(
+                labelstudio_prediction(msgspec.json.decode(raw, type=ImageRecord), **names)
+            )
+            left -= len(prediction) * wanted[uri]
+            if left < 0:
+                raise _too_much(line.image)
+            found[uri] = range(spool.tell(), spool.tell() + len(prediction))
+            spool.write(prediction)
     return found
+
+
+def _too_much(image: str) -> Problem:
+    return Problem(413, f"{image[:200]}: more boxes than one answer takes", "ask for fewer tasks at a time")
 
 
 async def predict(request: Request) -> Response:
@@ -163,20 +243,18 @@ async def predict(request: Request) -> Response:
     wanted = sorted({source for source in sources if source})
     if tasks and not wanted:
         raise Problem(403, f"no task's {control.key} lies below OCRFLEET_ROOTS", "see docs/web.md, Label Studio")
-    results: list[msgspec.Raw] = []
-    if wanted:
-        await run_in_threadpool(service.check_room)
-        name = service.new_name(quick=True)
-        job = WebJob(created=time.time(), title="Label Studio", sources=wanted, quick=True)
-        folder = await run_in_threadpool(service.store.new_upload)
-        await run_in_threadpool(service.accept, folder, name, job)
-        try:
-            await asyncio.wait([asyncio.wrap_future(service.runner.start(name))], timeout=service.web.answer_s)
-            results = await run_in_threadpool(_predictions, service, name, control, sources)
-        finally:
-            await run_in_threadpool(service.delete, name)
-    answer = {"results": results, "model_version": service.settings.model}
-    return Response(msgspec.json.encode(answer), media_type="application/json")
+    if not wanted:
+        return JSONResponse({"results": [], "model_version": service.settings.model})
+    await run_in_threadpool(service.check_room)
+    name = service.new_name(quick=True)
+    job = WebJob(created=time.time(), title="Label Studio", sources=wanted, quick=True)
+    folder = await run_in_threadpool(service.store.new_upload)
+    await run_in_threadpool(service.accept, folder, name, job)
+    try:
+        await asyncio.wait([asyncio.wrap_future(service.runner.start(name))], timeout=service.web.answer_s)
+        return await run_in_threadpool(_answer, service, name, control, sources)
+    finally:
+        await run_in_threadpool(service.delete, name)
 
 
 async def setup(request: Request) -> Response:

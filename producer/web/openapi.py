@@ -126,7 +126,8 @@ def _problems(*codes: int) -> Json:
         429: "Too many at a time; see Retry-After.", 503: "The broker is away or full; see Retry-After.",
         401: "The token is missing or wrong.", 421: "The Host header names another host.", 507: "The disk is full.",
     }  # fmt: skip
-    return {str(code): _answer(said[code], _ref("Problem"), "application/problem+json") for code in (401, 421, *codes)}
+    problem, every = _ref("Problem"), (401, 421, 429)
+    return {str(code): _answer(said[code], problem, "application/problem+json") for code in (*every, *codes)}
 
 
 def _query(name: str, text: str, schema: Json) -> Json:
@@ -229,12 +230,14 @@ def document() -> Json:
     addresses = _object("uris", uris={"type": "array", "items": _TEXT}, webhook=_TEXT, **_OPTIONS)
     webhook = _query("webhook", "An address that is told when the job has ended; see OCRFLEET_WEBHOOK_HOSTS.", _TEXT)
     key: Json = {"name": "Idempotency-Key", "in": "header", "schema": {"type": "string", "maxLength": 255}}
-
+    offset = _query("offset", "First of them.", _COUNT)
+    following: Json = {"type": ["string", "null"], "description": "The query for what follows; null: that is all."}
+    results = "application/jsonl", "application/json", "text/csv", "application/zip"
     # Of one event, as Schemathesis and OpenAPI 3.2 (itemSchema) see it; data holds a Job.
     event = _object("data", data=_TEXT, event={"enum": ["message", "end", "gone"]})
 
     def listed(name: str, schema: str) -> Json:
-        return _answer("A list.", _object(name, **{name: {"type": "array", "items": _ref(schema)}}))
+        return _answer("A list.", _object(name, next=following, **{name: {"type": "array", "items": _ref(schema)}}))
 
     paths: Json = {
         "/detect": {
@@ -247,7 +250,7 @@ def document() -> Json:
         },
         "/jobs": {
             "get": _operation(
-                "All jobs, newest first.", {"200": listed("jobs", "Job"), **_problems(400)}, parameters=[limit]
+                "Jobs, newest first.", {"200": listed("jobs", "Job"), **_problems(400)}, parameters=[limit, offset]
             ),
             "post": _operation(
                 "A job of many files, a zip, a PDF, or of addresses under OCRFLEET_ROOTS.",
@@ -280,7 +283,7 @@ def document() -> Json:
             "get": _operation(
                 "Its pages and where each is on its way.",
                 {"200": listed("pages", "Page"), **_problems(400, 404)},
-                parameters=[limit, _query("offset", "First page.", {"type": "integer", "minimum": 0})],
+                parameters=[limit, offset],
             ),
         },
         "/jobs/{job}/results": {
@@ -290,10 +293,7 @@ def document() -> Json:
                 {
                     "200": {
                         "description": "The file.",
-                        "content": {
-                            media: {"schema": _TEXT}
-                            for media in ("application/jsonl", "application/json", "text/csv", "application/zip")
-                        },
+                        "content": {media: {"schema": _TEXT} for media in results},
                     },
                     **_problems(400, 404, 409, 413, 429, 507),
                 },
@@ -308,7 +308,7 @@ def document() -> Json:
             "get": _operation(
                 "What failed, and why.",
                 {"200": listed("failures", "Failure"), **_problems(400, 404)},
-                parameters=[limit, _query("offset", "First failed page.", {"type": "integer", "minimum": 0})],
+                parameters=[limit, offset, _query("skipped", "First upload that was not taken.", _COUNT)],
             ),
         },
         "/jobs/{job}/retry": {
@@ -323,7 +323,9 @@ def document() -> Json:
             "post": _operation("Stop it; what is done stays.", {"202": job, **_problems(403, 404, 503)}),
         },
         "/workers": {
-            "get": _operation("Workers that are alive.", {"200": listed("workers", "Worker"), **_problems(503)})
+            "get": _operation(
+                "Who is alive.", {"200": listed("workers", "Worker"), **_problems(400, 503)}, parameters=[offset]
+            )
         },
         **_model_paths(listed),
         "/openapi.json": {

@@ -23,7 +23,7 @@ from producer.web.problem import Problem
 
 JSONL = "jsonl"
 ALL_FORMATS = (JSONL, *FORMATS)
-BLOCK = 1 << 16
+BLOCK = 1 << 15
 _MEDIA = {"coco": "application/json", "labelstudio": "application/json", "csv": "text/csv; charset=utf-8"}
 _ENDINGS = {"coco": "coco.json", "labelstudio": "labelstudio.json", "csv": "csv"}
 
@@ -147,25 +147,37 @@ def file_blocks(path: Path, start: int, end: int) -> Iterator[bytes]:
             yield block
 
 
-def without_folder(line: bytes, folder: str) -> bytes:
-    """A line of JSON without the name of our folder: reasons of failed pages name their file."""
-    hidden = msgspec.json.encode(folder)[1:-1]
-    return line.replace(hidden, b"") if hidden in line else line
-
-
 def line_blocks(path: Path, start: int, end: int, *, hide: str) -> Iterator[bytes]:
-    """Whole lines from ``start`` to ``end``, without where our folder lies: reasons of failed pages name their file."""
-    waiting = bytearray()
-    with path.open("rb") as stream:
-        stream.seek(start)
-        left = end - start
-        while left > 0 and (line := stream.readline(left)):
-            left -= len(line)
-            waiting += without_folder(line, hide)
-            if len(waiting) > BLOCK:
-                yield bytes(waiting)
-                waiting.clear()
-    yield bytes(waiting)
+    """What lies from ``start`` to ``end``, without where our folder lies: reasons of failed pages name their file.
+
+    A line may have 4 MiB: it comes in blocks like the others.
+    """
+    return without(file_blocks(path, start, end), msgspec.json.encode(hide)[1:-1])
+
+
+def without(blocks: Iterator[bytes], hidden: bytes) -> Iterator[bytes]:
+    """Bytes without a text, also where it lies across blocks; as `bytes.replace` does it with all of them."""
+    rest = b""
+    for block in blocks:
+        *clean, rest = (rest + block).split(hidden)
+        kept = next((size for size in range(len(hidden) - 1, 0, -1) if rest.endswith(hidden[:size])), 0)
+        yield b"".join(clean) + rest[: len(rest) - kept]
+        rest = rest[len(rest) - kept :]
+    yield rest
+
+
+def record_blocks(results: Path) -> tuple[int, Iterator[bytes]] | None:
+    """The one record of a file, as it is but for where our folder lies, and its size; None if there are several.
+
+    It may have 4 MiB: in one piece that was as much for each of 32 who wait, as Python's lists and numbers 60 MB.
+    """
+    end, hide = _end_of_lines(results) - 1, f"{results.parent / 'upload'}/"
+    size = 0
+    for block in line_blocks(results, 0, end, hide=hide):
+        if b"\n" in block:
+            return None
+        size += len(block)
+    return size, line_blocks(results, 0, end, hide=hide)
 
 
 class _Pipe:
@@ -190,11 +202,15 @@ class _Pipe:
 
 
 def zip_blocks(folder: Path) -> Iterator[bytes]:
-    """A folder's files as a zip, in blocks. Memory: the names."""
+    """A folder's files as a zip, in blocks, of one file too. Memory: the names."""
     pipe = _Pipe()
-    with zipfile.ZipFile(pipe, "w", zipfile.ZIP_DEFLATED) as bundle:
+    with zipfile.ZipFile(pipe, "w") as bundle:
         for path in sorted(entry.path for entry in entries_below(folder) if entry.is_file()):
-            bundle.write(path, Path(path).relative_to(folder))
-            if len(pipe.data) > BLOCK:
-                yield pipe.take()
+            member = zipfile.ZipInfo.from_file(path, Path(path).relative_to(folder))
+            member.compress_type = zipfile.ZIP_DEFLATED
+            with Path(path).open("rb") as source, bundle.open(member, "w") as target:
+                while block := source.read(BLOCK):
+                    target.write(block)
+                    if len(pipe.data) > BLOCK:
+                        yield pipe.take()
     yield pipe.take()

@@ -23,6 +23,7 @@ from producer.job.output_folder import JobRequest, OutputFolder
 from producer.local.beat import BeatThread
 from producer.local.fleet import LocalFleet, check_installed, check_model
 from producer.web.app import make_app
+from producer.web.bounds.socket_buffers import LingeringTransport, bound, drop
 from producer.web.service import Service
 from producer.web.settings import WebSettings
 from worker.log_format import configure_logging
@@ -47,7 +48,8 @@ class PatientProtocol(H11Protocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Begin to wait."""
-        super().connection_made(transport)
+        super().connection_made(LingeringTransport(transport, STALLED_S))  # type: ignore[arg-type]
+        bound(transport)
         # asyncio takes 256 KB at a time, which h11 copies twice: with 50 uploads that is what memory goes to.
         transport.max_size = PIECE_BYTES  # type: ignore[attr-defined]
         self.loop.call_later(HEADERS_S, self._give_up, None)
@@ -55,12 +57,21 @@ class PatientProtocol(H11Protocol):
     def pause_writing(self) -> None:
         """The client does not read: begin to wait until it does."""
         super().pause_writing()
-        self._stalled = self.loop.call_later(STALLED_S, self.transport.abort)
+        self._stalled = self.loop.call_later(STALLED_S, drop, self.transport)
 
     def resume_writing(self) -> None:
         """It reads."""
         self._end_of_stall()
         super().resume_writing()
+
+    def eof_received(self) -> bool:  # type: ignore[override]
+        """The client says no more, and does not read on: what it was sent is ours until it is taken."""
+        if self.cycle is not None and not self.cycle.response_complete:
+            self.cycle.disconnected = True
+            self.cycle.message_event.set()
+            self.flow.resume_writing()
+        self.transport.close()
+        return True  # or asyncio closes it
 
     def connection_lost(self, exc: Exception | None) -> None:
         """It is gone."""

@@ -24,15 +24,15 @@ from producer.job.manifest import read_manifest
 from producer.job.results_file import counts_of, drop_failed, failed_lines
 from producer.job.status import StatusRow
 from producer.web.addresses import check_addresses
+from producer.web.bounds.job_locks import JobLocks, one_after_the_other
 from producer.web.problem import Problem, quota_is_used
 from producer.web.results import file_name
 from producer.web.runner import Runner
 from producer.web.settings import WebSettings
-from producer.web.store import Store, WebJob, few
+from producer.web.store import Store, WebJob, few, first_of
 from producer.web.webhooks.courier import Courier
 from worker.broker import queue
-from worker.ledger.ledger import Ledger, chunked
-from worker.ops import worker_registry
+from worker.ledger.ledger import MOST_LOOKED_AT, Ledger, chunked
 from worker.redis_keys import JobKeys
 from worker.redis_url import is_local
 from worker.settings import Settings
@@ -64,6 +64,7 @@ class Service:
         )  # fmt: skip
         self.opening = threading.Semaphore(OPENING_AT_ONCE)
         self.exporting = threading.Semaphore(EXPORTS_AT_ONCE)
+        self.changing = JobLocks()
         self.stopping = False
 
     def resume(self) -> int:
@@ -196,7 +197,7 @@ class Service:
             "limit_side": job.limit_side, "total": None, "ok": 0, "failed": 0, "in_flight": 0,
             "images_per_second": 0.0, "eta_seconds": None,
             "workers_alive": alive, "phase": running.progress.phase if running and job.state == "open" else "",
-            "warnings": running.progress.warnings if running else [], "results_bytes": size,
+            "warnings": first_of(running.progress.warnings if running else []), "results_bytes": size,
             "results_file": file_name(folder.results), "own": True, "webhook": job.webhook, "told": job.told,
         }  # fmt: skip
         if row is not None:
@@ -222,38 +223,22 @@ class Service:
         except (redis.RedisError, OSError):
             return 0
 
-    def jobs(self, limit: int) -> list[dict[str, Any]]:
-        """Our jobs, newest first, then those that others enqueued on the same broker."""
+    def jobs(self, limit: int, offset: int = 0) -> Iterator[dict[str, Any]]:
+        """Our jobs, newest first, then the newest 1,000 of others on this broker: `limit` from `offset` on."""
         names = self.store.names()
+        end = min(offset + limit, len(names) + MOST_LOOKED_AT)
         # What was not taken, and what warned, is told of each job alone: of a thousand it was 95 MB.
         brief: dict[str, Any] = {"skipped": {}, "warnings": []}
-        found = []
-        for name in names[:limit]:
+        for name in names[offset:end]:
             with suppress(Problem):  # deleted meanwhile
-                found.append(self.status(name) | brief)
-        try:
-            known = set(names)
-            others = [name for name in reversed(self.ledger.jobs(len(known) + limit)) if name not in known]
-        except (redis.RedisError, OSError):
-            others = []
-        for name in others[: limit - len(found)]:
+                yield self.status(name) | brief
+        known, others = set(names), list[str]()
+        if end > len(names):
+            with suppress(redis.RedisError, OSError):
+                others = [name for name in reversed(self.ledger.jobs(end)) if name not in known]
+        for name in others[max(0, offset - len(names)) : max(0, end - len(names))]:
             if (row := self._row(name)) is not None:
-                found.append({**asdict(row), "title": name, "own": False})
-        return found
-
-    def workers(self) -> list[dict[str, Any]]:
-        """Workers that are alive, with their memory and their last page."""
-        now, client = time.time(), self.ledger.client
-        images = worker_registry.images(client)
-        return [
-            {
-                "worker": name, "profile": note.profile, "version": note.version,
-                "peak_rss_mb": images[name].peak_rss_mb if name in images else None,
-                "seconds_since_page": round(now - images[name].at, 1) if name in images else None,
-            }
-            for name, note in sorted(worker_registry.workers(client).items())
-            if now - note.at <= worker_registry.GONE_S
-        ]  # fmt: skip
+                yield {**asdict(row), "title": name, "own": False}
 
     def pages(self, name: str, offset: int, limit: int) -> list[dict[str, Any]]:
         """Pages of a job and where each is on its way."""
@@ -273,9 +258,9 @@ class Service:
             for place, line in enumerate(lines)
         ]  # fmt: skip
 
-    def failures(self, name: str, limit: int, offset: int = 0) -> Iterator[dict[str, Any]]:
-        """Uploads that were not taken (with the first pages only), then failed pages."""
-        for image, reason in () if offset else self.store.read(name).skipped.items():
+    def failures(self, name: str, limit: int, offset: int = 0, skipped: int = 0) -> Iterator[dict[str, Any]]:
+        """Uploads that were not taken, from `skipped` on, then failed pages, from `offset` on."""
+        for image, reason in islice(self.store.read(name).skipped.items(), skipped, None):
             yield {"index": None, "image": image, "page": 0, "type": "NotTaken", "message": reason}
         results = self.store.folder(name).results
         if not results.exists():
@@ -286,6 +271,7 @@ class Service:
                 "message": error.message[:MOST_SHOWN].replace(f"{self.store.uploads(name)}/", ""),
             }  # fmt: skip
 
+    @one_after_the_other
     def retry(self, name: str) -> int:
         """Do the failed pages again, and those that a cancelled job left. Returns how many failed ones.
 
@@ -305,6 +291,7 @@ class Service:
         self.runner.start(name)
         return count
 
+    @one_after_the_other
     def cancel(self, name: str) -> int:
         """What waits is dropped, what runs is finished, what is done stays. Returns how many pages were dropped."""
         if self.store.read(name).state != "open":
@@ -315,6 +302,7 @@ class Service:
             return 0
         return cancel_job(self.ledger, name)
 
+    @one_after_the_other
     def delete(self, name: str) -> None:
         """Remove a job: its uploads, its results, its keys."""
         self.store.folder(name)

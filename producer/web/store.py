@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
@@ -74,6 +74,11 @@ def few(skipped: Mapping[str, str]) -> dict[str, str]:
             break
         told[name] = reason
     return told
+
+
+def first_of(warnings: Sequence[str]) -> list[str]:
+    """The same of what warned."""
+    return list(few(dict.fromkeys(warnings, "")))
 
 
 MOST_JOBS = 20_000
@@ -212,9 +217,10 @@ class Store:
     def throw_away(self, name: str) -> None:
         """A job's files go: at once out of sight, then off the disk."""
         target = self._trash / name
-        if (self._jobs / name).exists():
-            remove_tree(target)
-            (self._jobs / name).rename(target)
+        with self._lock:  # or `change` would write where nothing is any more
+            if (self._jobs / name).exists():
+                remove_tree(target)
+                (self._jobs / name).rename(target)
         remove_tree(target)
         self.room.forget()
 

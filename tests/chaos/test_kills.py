@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import psutil
@@ -20,6 +21,9 @@ from tests.processes import WorkerProcess, command, wait_until
 from worker.broker import queue
 from worker.ledger import Ledger
 from worker.process_identity import identity
+from worker.settings import read_settings
+from worker.storage.held_copies import held_copy, held_prefix
+from worker.storage.spool import open_spool
 
 pytestmark = pytest.mark.chaos
 
@@ -67,13 +71,35 @@ def running(ledger: Ledger) -> bool:
     return bool(ledger.leased("chaos"))
 
 
+def stopped_with(worker: WorkerProcess, copies: Callable[[], set[Path]]) -> bool:
+    """Stop the child, if it still has its page then; else it goes on."""
+    for child in worker.children():
+        child.suspend()
+    if not copies():
+        for child in worker.children():
+            child.resume()
+    return bool(copies())
+
+
 def test_worker_child_killed_mid_image(
-    environment: dict[str, str], images: Path, tmp_path: Path, ledger: Ledger, workers: list[WorkerProcess]
+    environment: dict[str, str], images: Path, tmp_path: Path, workers: list[WorkerProcess]
 ) -> None:
-    collector = enqueue_and_collect(environment, images, tmp_path / "out")
-    workers.append(WorkerProcess(environment, tmp_path / "worker.log"))
-    wait_until(lambda: running(ledger), seconds=60, what="a first image to run")
-    workers[0].kill_child()
+    """The copy of its page goes too. Before: it lay in the spool for a day, where a few such pages filled it."""
+    archive = shutil.make_archive(str(tmp_path / "images"), "zip", images)
+    spool = read_settings(environment).spool
+    open_spool(spool)
+    with held_copy(spool, ".jpg") as of_another:
+        collector = enqueue_and_collect(environment, Path(archive), tmp_path / "out")
+        workers.append(WorkerProcess(environment, tmp_path / "worker.log"))
+
+        def copies() -> set[Path]:
+            return set(spool.glob("*-held-*")) - {of_another}
+
+        wait_until(lambda: copies() and stopped_with(workers[0], copies), seconds=60, what="a page to be read")
+        (copy,) = copies()
+        workers[0].kill_child()
+        wait_until(lambda: not copy.exists(), seconds=10, what="its copy to go")
+        assert of_another.exists()
     assert collector.wait(120) == 0, collector.stderr
     assert_one_record_each(tmp_path / "out")
     assert workers[0].alive, "the Celery main process must survive its child"
@@ -93,9 +119,14 @@ def test_celery_main_process_killed(
     The second one is killed over a page that it took and did not begin, on which there is no lease: it waited as long.
     """
     environment |= {"OCRFLEET_LEASE_S": "3600"}
+    spool = read_settings(environment).spool
+    open_spool(spool)
+    left = spool / f"{held_prefix()}of-one-killed-before.jpg"
+    left.touch()
     collector = enqueue_and_collect(environment, images, tmp_path / "out")
     workers.append(WorkerProcess(environment, tmp_path / "worker.log"))
     wait_until(lambda: running(ledger), seconds=60, what="a first image to run")
+    assert not left.exists()
     orphans = workers[0].children()
     workers[0].kill_main()
     wait_until(

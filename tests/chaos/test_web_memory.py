@@ -7,14 +7,17 @@ import json
 import os
 import socket
 import threading
+import time
 import zipfile
 from pathlib import Path
 
 import pytest
 
+from producer.web.store import Store, WebJob
 from tests.bench.cgroup import MemoryCgroup
 from tests.pictures import text_image
 from tests.processes import wait_until
+from tests.producer.records import BOX, failed, ok, write_results
 from tests.web_service import Served, form
 from worker.ledger.ledger import ANY_EPOCH, Ledger
 from worker.messages import ImageTask, encode, failed_record
@@ -114,3 +117,41 @@ def test_four_jobs_of_pages_of_60_mb(environment: dict[str, str], ledger: Ledger
         served.kill()
         ledger.client.config_set("maxmemory", "0")
         ledger.client.flushall()
+
+
+def slow_reader(port: int, path: str) -> socket.socket:
+    """Asks, and reads nothing."""
+    line = socket.socket()
+    line.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    line.connect(("127.0.0.1", port))
+    line.sendall(f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
+    return line
+
+
+def queued_mb(port: int) -> float:
+    """What the kernel holds of answers that come from a port."""
+    lines = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    return sum(int(line[4][:8], 16) for line in lines if int(line[1][-4:], 16) == port) / (1 << 20)
+
+
+def test_250_who_ask_for_much_and_read_nothing(environment: dict[str, str], tmp_path: Path) -> None:
+    """Before: 943 MB of its own and 695 MB of the kernel's for lists, 2,923 MB for one long line of results."""
+    store = Store(tmp_path / "web")
+    assert store.accept(store.new_upload(), "job", WebJob(created=1, finished=time.time(), state="done"))
+    long_names = (failed(index, "漢" * 2000, message="漢" * 2000) for index in range(500))
+    write_results(store.folder("job").root, [ok(0, boxes=[BOX] * 55_000), *long_names])
+    served = Served(environment, tmp_path / "web")
+    try:
+        for path, count in (("failures?limit=1000", 80), ("results", 250)):
+            readers = [slow_reader(served.port, f"/api/v1/jobs/job/{path}") for _ in range(count)]
+            answers = [line.recv(12) for line in readers]
+            assert set(answers) == {b"HTTP/1.1 200", b"HTTP/1.1 429"} and answers.count(b"HTTP/1.1 200") > 10
+            assert served.ask("GET", "/api/v1/jobs/job")[0] == 200, "small answers go on"
+            assert peak_mb(served.process.pid) < LIMIT_MB
+            assert 0.5 < queued_mb(served.port) < 40
+            print(f"{path}: peak {peak_mb(served.process.pid):.0f} MB, the kernel {queued_mb(served.port):.0f} MB")
+            for line in readers:
+                line.close()
+            wait_until(lambda: queued_mb(served.port) == 0, seconds=10, what="their connections to end")
+    finally:
+        served.kill()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import threading
 import time
 import urllib.request
 from pathlib import Path
@@ -15,7 +16,7 @@ from tests.pictures import write_images
 from tests.processes import WorkerProcess, command, wait_until
 from worker.ledger import Ledger
 from worker.messages import ImageTask, encode, failed_record
-from worker.ops import worker_registry
+from worker.ops import metrics_server, worker_registry
 from worker.ops.exporter import MOST_WORKERS, FleetCollector, serve
 
 
@@ -67,6 +68,28 @@ def test_names_without_an_end_are_few_series(ledger: Ledger) -> None:
         ledger.client.hset(worker_registry.WORKERS_KEY, mapping=made_up)
     assert len(shown) == MOST_WORKERS and "real:1" in shown
     assert seen["ocrfleet_workers_left_out", ()] == 1 + 3 * MOST_WORKERS - MOST_WORKERS
+
+
+def test_slow_clients_have_few_threads_and_keep_nobody_out(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before: 1,000 with half a header were 180 threads, as long as they liked."""
+    monkeypatch.setattr(metrics_server, "MOST_S", 0.3)
+    server, thread = serve(ledger, "127.0.0.1", 0)
+    before = threading.active_count()
+    try:
+        slow = [socket.create_connection(("127.0.0.1", server.server_port)) for _ in range(40)]
+        for line in slow:
+            line.sendall(b"GET /metrics HTTP/1.1\r\nX: ")
+        address = f"http://127.0.0.1:{server.server_port}/metrics"
+        assert b"ocrfleet_broker_up 1.0" in urllib.request.urlopen(address, timeout=10).read()
+        assert threading.active_count() - before <= metrics_server.AT_ONCE
+        wait_until(lambda: threading.active_count() == before, seconds=10, what="the slow to be sent away")
+        assert b"ocrfleet_broker_up 1.0" in urllib.request.urlopen(address, timeout=10).read()
+        for line in slow:
+            line.close()
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
 
 
 @pytest.mark.slow

@@ -15,6 +15,7 @@ import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 from celery import Celery
 
@@ -22,7 +23,7 @@ from tests.pictures import text_image, write_images
 from tests.ports import free_port
 from tests.processes import WorkerProcess, command, wait_until
 from tests.tools import tool
-from worker.app import configuration
+from worker.app import DETECT_TASK, configuration
 from worker.settings import read_settings
 
 USER, PASSWORD = "keeper", "of-the-fleet"
@@ -81,6 +82,7 @@ def port(environment: dict[str, str], worker_process: WorkerProcess, tmp_path: P
         )
     try:
         wait_until(lambda: ask(number, "/api/workers?refresh=1"), seconds=60, what="Flower to see the worker")
+        assert psutil.Process(flower.pid).rlimit(psutil.RLIMIT_DATA)[0] < 1 << 30
         command(environment, "ocr-producer", "enqueue", folder, "--job", "receipts", "--watch", "-q")
         wait_until(lambda: len(ask(number, "/api/tasks")) >= COUNT, seconds=20, what="Flower to know every task")
         yield number
@@ -145,7 +147,7 @@ def shout(environment: dict[str, str]) -> None:
     with fleet.connection() as connection:
         tell = fleet.events.Dispatcher(connection, hostname="nobody@nowhere").send
         tell("worker-heartbeat", freq=2, active=tag, processed=tag)
-        tell("task-received", uuid="of-nobody", name="t", args=[tag], kwargs={"a": tag}, retries=0)
+        tell("task-received", uuid="of-nobody", name=DETECT_TASK, args=[tag], kwargs={"a": tag}, retries=0)
         tell("task-succeeded", uuid="of-nobody", result=[tag], runtime=0.1)
 
 
@@ -168,7 +170,7 @@ def test_celerys_own_flower_command_listens_on_this_machine_alone(environment: d
         dropped = "an event that is none of Celery's was dropped"
 
         def heard() -> bool:
-            shout(environment)  # again: Flower listens to people before it does to workers
+            shout(environment)  # again: it listens to the broker a moment later than to browsers
             return dropped in (tmp_path / "flower.log").read_text()
 
         wait_until(heard, seconds=20, what="it to be heard")

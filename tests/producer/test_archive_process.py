@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import tarfile
+import tempfile
 import time
 import zipfile
 from collections.abc import Callable, Iterator
@@ -20,6 +21,7 @@ from producer.sources.scan import FoundPage, scan
 from tests.archives import header_bomb, wide_zst, write_7z, write_zst
 from tests.hostile import dictionary_tar_xz, long_name_tar, many_entries_zip, nameless_zip, slow_tar_xz
 from tests.pictures import write_images
+from tests.processes import wait_until
 from tests.producer.records import IN_PROCESS
 
 ALLOWED_MB = (MEMORY_BYTES >> 20) + 150
@@ -165,3 +167,26 @@ def test_a_list_that_is_left_in_the_middle_leaves_no_process(tmp_path: Path, wat
     process = watched.lister.process
     found.close()  # type: ignore[attr-defined]
     assert process is not None and process.poll() is not None and watched.lister.process is None
+
+
+def test_what_was_being_unpacked_goes_with_the_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before: up to 256 MB stayed in the temporary folder for each listing that was killed, beside the page's quota."""
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(temporary))
+    monkeypatch.setenv("TMPDIR", str(temporary))
+    with zipfile.ZipFile(tmp_path / "a.zip", "w", zipfile.ZIP_DEFLATED, compresslevel=1) as bundle:
+        for number in range(4):
+            bundle.writestr(f"{number}.pdf", b"%PDF-1.4" + bytes(50 << 20))
+    with zipfile.ZipFile(tmp_path / "b.zip", "w") as bundle:
+        bundle.writestr("b.jpg", b"\xff\xd8\xff")
+    lister = ArchiveLister()
+    assert len(list(lister.members(tmp_path / "b.zip", "zip"))) == 1
+    listed = lister.members(tmp_path / "a.zip", "zip")
+    assert next(listed).shown == b"0.pdf"
+    wait_until(lambda: any(path.is_file() for path in temporary.rglob("ocrfleet-count-*")), seconds=20, what="a copy")
+    listed.close()  # as a scan whose job is deleted, or whose time is up
+    assert list(temporary.iterdir()) == []
+    assert len(list(lister.members(tmp_path / "b.zip", "zip"))) == 1, "it goes on with another process"
+    lister.close()
+    assert list(temporary.iterdir()) == []

@@ -11,9 +11,12 @@ from pathlib import Path
 
 import pytest
 
+from detector.cli.detect import page_files
 from producer.folder_tree import entries_below, remove_tree
 from producer.no_links import OthersFolderError, refuse_links
+from producer.sources.scan import scan
 from producer.web.store import Store, WebJob
+from tests.producer.records import IN_PROCESS
 
 DEPTH = 300
 """Deeper than Python calls itself here; elsewhere it takes a thousand, which take seconds to make and remove."""
@@ -50,6 +53,18 @@ def test_deep_trees(tmp_path: Path) -> None:
         refuse_links(deep)
     remove_tree(deep)
     assert not deep.exists()
+    remove_tree(deep)
+
+
+def test_pictures_in_deep_trees_are_found(tmp_path: Path) -> None:
+    """Before: RecursionError of `ocr-detector detect FOLDER`, and of `enqueue 'FOLDER/**/*.png'`."""
+    deep = dig(tmp_path / "deep")
+    last = deep.joinpath(*["d"] * DEPTH, "z.png")
+    for picture in (deep / "a.png", last):
+        picture.touch()
+    assert list(page_files((deep,))) == [deep / "a.png", last]
+    pages = scan([str(deep / "**" / "*.png")], IN_PROCESS)
+    assert [page.uri for page in pages] == [f"file://{deep / 'a.png'}", f"file://{last}"]
     remove_tree(deep)
 
 

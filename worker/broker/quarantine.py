@@ -6,9 +6,11 @@ import logging
 
 import redis
 
+from worker.log_format import FewOfEach
 from worker.redis_keys import COUNTERS_KEY, QUARANTINE_KEY
 
 logger = logging.getLogger(__name__)
+logger.addFilter(FewOfEach())  # of some hundred a second that somebody sends the last are kept, and all are counted
 KEEP = 200
 KEPT_BYTES = 8192
 KEPT_S = 30 * 24 * 3600

@@ -1,4 +1,4 @@
-"""Celery's prefork pool, replacing a recycled child at once."""
+"""Celery's prefork pool, replacing a recycled child at once, and removing what a lost one left."""
 
 from __future__ import annotations
 
@@ -6,12 +6,17 @@ import signal
 from typing import Any
 
 from billiard import pool as billiard_pool
+from billiard.pool import EX_OK, EX_RECYCLE
 from celery import platforms
 from celery.concurrency.asynpool import AsynPool
 from celery.concurrency.prefork import TaskPool
+from celery.utils.log import get_logger
 
 from worker.process import set_parent_death_signal
+from worker.settings import settings
+from worker.storage.held_copies import remove_left
 
+logger = get_logger(__name__)
 # The kernel closes a dying process's files a moment before it can be waited for; a second is generous on a slow disk.
 # A look costs microseconds, a missed child the time until the next one; a busy machine takes its time to remove it.
 LOOK_AGAIN_S = (0.002, 0.005, 0.01, 0.02, 0.04, 0.08, 0.15, 0.3, 0.6, 1.0, 2.0, 3.5)
@@ -38,6 +43,19 @@ class PromptPool(AsynPool):
         super()._event_process_exit(hub, proc)
         for delay in LOOK_AGAIN_S:
             hub.call_later(delay, self.maintain_pool)
+
+    def _join_exited_workers(self, shutdown: bool = False) -> Any:
+        """Celery's own, for every child that has ended; one that was killed has removed no copy of its page."""
+        ended = super()._join_exited_workers(shutdown)
+        if any(code not in (EX_OK, EX_RECYCLE) for code in ended):
+            clear_spool()
+        return ended
+
+
+def clear_spool() -> None:
+    """Remove the copies of processes that are gone, before the spool is full of them."""
+    if freed := remove_left(settings().spool):
+        logger.warning("removed %.1f MB that processes which are gone left in %s", freed / 1e6, settings().spool)
 
 
 class FleetPool(TaskPool):

@@ -9,11 +9,14 @@ from pathlib import Path
 
 import click
 
+from detector.memory import limit_memory
 from worker.cli.celery_process import replace_by_celery
 from worker.settings import read_settings
 
 LOCAL_ADDRESSES = ("127.0.0.1", "::1", "localhost")
 SHORTEST_PASSWORD = 8
+MEMORY_BYTES = 512 << 20
+"""Of Flower, where nothing else limits it: it takes 67 MB, and 20 more for 10,000 tasks. See `limit_memory`."""
 
 
 def check_basic_auth(pairs: str | None, address: str) -> None:
@@ -85,7 +88,7 @@ def flower(address: str, port: int, basic_auth: str | None, db: Path | None) -> 
         # Arguments are the image's name, results "12 boxes 0.04 s 171 MB": what one wants to see at once.
         "--tasks_columns=name,state,args,result,received,runtime,worker",
         "--natural_time=true",
-        # Flower keeps tasks in memory: about 2 KB each of ours, 8 of what a stranger makes up (watched_events.py).
+        # Flower keeps tasks in memory: about 2 KB each of ours, 14 of what a stranger makes up (watched_events.py).
         "--max_tasks=10000",
         # A worker that left is shown for an hour.
         "--purge_offline_workers=3600",
@@ -95,4 +98,5 @@ def flower(address: str, port: int, basic_auth: str | None, db: Path | None) -> 
     if basic_auth:
         # Through the environment: an argument would show the password to everybody who can run `ps`.
         os.environ["FLOWER_BASIC_AUTH"] = basic_auth
+    limit_memory(MEMORY_BYTES)
     replace_by_celery("flower", *arguments)

@@ -27,6 +27,7 @@ from worker.ops.key_scan import key_names
 from worker.ops.server_memory import free_what_is_no_key
 from worker.redis_keys import DEAD_KEY, JOBS_KEY, REPORTS_KEY, JobKeys, number_in
 from worker.settings import Settings
+from worker.storage.held_copies import is_held, is_left
 from worker.storage.spool import SPOOL_PREFIX, is_our_spool
 
 # Long enough that the same broadcast does not run the pass twice, short enough that tomorrow's does.
@@ -34,7 +35,9 @@ LOCK_S = 60
 
 
 def old_files(spool: Path, older_than_s: float, now: float | None = None) -> Iterator[Path]:
-    """Our own files directly in our own spool that were not changed for so long. Links are never followed.
+    """Our own files directly in our own spool that nobody needs. Links are never followed.
+
+    A copy that was locked goes when its process is gone, whatever its age; others when unchanged for so long.
 
     Nothing else is removed: OCRFLEET_SPOOL_DIR may be a folder with files of other programs.
     """
@@ -49,8 +52,11 @@ def old_files(spool: Path, older_than_s: float, now: float | None = None) -> Ite
         try:
             status = entry.stat(follow_symlinks=False)
             ours = entry.name.startswith(SPOOL_PREFIX) and status.st_uid == os.geteuid()
-            if ours and entry.is_file(follow_symlinks=False) and status.st_mtime < limit:
-                yield Path(entry.path)
+            path = Path(entry.path)
+            if not (ours and entry.is_file(follow_symlinks=False)):
+                continue
+            if is_left(path) if is_held(entry.name) else status.st_mtime < limit:
+                yield path
         except OSError:
             continue
 

@@ -13,7 +13,7 @@ from itertools import islice
 from wsgiref.simple_server import WSGIServer
 
 import redis
-from prometheus_client import CollectorRegistry, start_http_server
+from prometheus_client import CollectorRegistry
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
@@ -25,6 +25,7 @@ from worker.ledger import Ledger
 from worker.ledger.ledger import MOST_LOOKED_AT
 from worker.ledger.share import MOST_SHARING
 from worker.ops import worker_registry
+from worker.ops.metrics_server import MetricsServer
 from worker.redis_keys import COUNTERS_KEY, DEAD_KEY, number_in
 
 MOST_COUNTERS, MOST_COUNTER = 256, 64  # of names, and bytes of one: ours are ten, of 25
@@ -174,4 +175,7 @@ def serve(ledger: Ledger, address: str, port: int) -> tuple[WSGIServer, threadin
     """
     registry = CollectorRegistry(auto_describe=False)
     registry.register(FleetCollector(ledger))
-    return start_http_server(port, addr=address, registry=registry)
+    server = MetricsServer(address, port, registry)
+    thread = threading.Thread(target=server.serve_forever, name="metrics", daemon=True)
+    thread.start()
+    return server, thread

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -25,8 +24,9 @@ from detector.errors import NotFound, UnsupportedFormat
 from detector.images.regular_file import SeenPath, identity_of, open_regular
 from worker.storage.archive_errors import BROKEN_ARCHIVE, member_error, name_of
 from worker.storage.bound import Bound
+from worker.storage.held_copies import held_copy
 from worker.storage.sevenzip import SevenZipCursor
-from worker.storage.spool import SPOOL_PREFIX, machine_faults, make_private, raise_machine_fault, write_chunks
+from worker.storage.spool import machine_faults, make_private, raise_machine_fault, write_chunks
 from worker.storage.tars import TarCursor
 from worker.storage.zips import ZipCursor
 
@@ -102,19 +102,13 @@ class Storage:
         elif scheme in _ARCHIVES:
             archive = self._allowed(uri)
             member = unquote_to_bytes(urlsplit(uri).fragment)
-            copy = self._spool_file(member)
-            try:
+            with self._copy_of(member) as copy:
                 self.extract(scheme, archive, os.fsdecode(member), copy, number=number_of(uri))
                 yield copy
-            finally:
-                self._put_away(copy)
         elif scheme in self.fetchers:
-            copy = self._spool_file(b"")
-            try:
+            with self._copy_of(b"") as copy:
                 self.fetchers[scheme](uri, copy)
                 yield copy
-            finally:
-                self._put_away(copy)
         else:
             known = ", ".join(("file", *_ARCHIVES, *self.fetchers))
             raise UnsupportedFormat(f"cannot open {scheme}:// (known: {known})")
@@ -175,15 +169,13 @@ class Storage:
             raise NotFound(f"no permission to read {path}")
         return real
 
-    def _spool_file(self, member: bytes) -> Path:
+    @contextmanager
+    def _copy_of(self, member: bytes) -> Iterator[Path]:
+        """An empty file for it, for as long as it is open."""
         with machine_faults(self.spool):
             self.make_spool(self.spool)
-            handle, name = tempfile.mkstemp(prefix=SPOOL_PREFIX, suffix=suffix_of(member), dir=self.spool)
-            os.close(handle)
-        return Path(name)
-
-    def _put_away(self, copy: Path) -> None:
-        copy.unlink(missing_ok=True)
+        with held_copy(self.spool, suffix_of(member)) as copy:
+            yield copy
 
     def extract(
         self,

@@ -24,7 +24,8 @@ _UNPACK: dict[bytes, Callable[[BinaryIO], Any]] = {
     b"\xfd7zXZ": lzma.LZMAFile,
     b"\x5d\x00\x00": lzma.LZMAFile,
 }
-"""By the first bytes. tarfile's own, in its mode for streams, end with the first of several members."""
+"""By the first bytes of what is no tar as it is: a member may be called BZhang. tarfile's own, in its mode for streams,
+end with the first of several members."""
 
 _ZSTD = (b"\x28\xb5\x2f\xfd", *(bytes([low]) + b"\x2a\x4d\x18" for low in range(0x50, 0x60)))  # a frame, or one skipped
 
@@ -45,8 +46,10 @@ def open_tar(file: BinaryIO, mode: Literal["", "|"] = "") -> tarfile.TarFile:
         UnsupportedFormat: compressed with Zstandard, and the extra is not installed.
         tarfile.ReadError: no tar.
     """
-    start = file.read(5)
+    start = file.read(tarfile.BLOCKSIZE)
     file.seek(0)
+    if _is_header(start):
+        return _opened(file, mode)
     if not start.startswith(_ZSTD):
         # Python 3.14 reads Zstandard by itself, with windows of any size; none of those comes here.
         unpack = next((how for magic, how in _UNPACK.items() if start.startswith(magic)), None)
@@ -57,6 +60,14 @@ def open_tar(file: BinaryIO, mode: Literal["", "|"] = "") -> tarfile.TarFile:
         )
     window = {zstd.DecompressionParameter.window_log_max: MOST_WINDOW_BYTES.bit_length() - 1}
     return _opened(zstd.ZstdFile(file, options=window), mode)
+
+
+def _is_header(block: bytes) -> bool:
+    try:
+        tarfile.TarInfo.frombuf(block, "utf-8", "surrogateescape")
+    except tarfile.TarError:
+        return False
+    return True
 
 
 def _opened(plain: Any, mode: str) -> tarfile.TarFile:

@@ -25,7 +25,8 @@ from detector.images.sizes import jpeg_reduction
 _WHOLE_FILE_BYTES = 4 * 2**20
 # A file that lacks only its end is read whole up to this size, to be given one.
 _MENDED_FILE_BYTES = 64 * 2**20
-_END, _SCAN = b"\xff\xd9", b"\xff\xda"
+_HEAD_BYTES = 4 * 2**20  # looked at for the distance between restart markers, which stands at the end of the head
+_END, _SCAN, _RESTARTS = b"\xff\xd9", b"\xff\xda", b"\xff\xdd\0\4"
 _GREY = 128
 _PREMATURE = "premature end"  # libjpeg's JWRN_HIT_MARKER
 _DAMAGE = ("corrupt jpeg data", "inconsistent progression", _PREMATURE)  # other remarks are about odd headers
@@ -57,8 +58,7 @@ def decode_jpeg(file: BinaryIO, header: Header, target: tuple[int, int], name: s
     """
     plain = header.channels in (1, 3)
     sound, warning = _strictly(file, header, target) if plain else (None, "")
-    few = (match := _TOO_MUCH.search(warning)) is not None and int(match[1]) <= _A_FEW
-    warned = any(sign in warning for sign in _DAMAGE) and not few
+    warned = not is_harmless(warning)
     file.seek(0)
     data = file.read(_WHOLE_FILE_BYTES + 1)
     if len(data) <= _WHOLE_FILE_BYTES and plain:
@@ -86,13 +86,20 @@ def decode_jpeg(file: BinaryIO, header: Header, target: tuple[int, int], name: s
     return _judged(pixels, file, header, name, ended=True, warned=warned)
 
 
+def is_harmless(remark: str) -> bool:
+    """Whether what libjpeg says, or nothing, is no damage: of an odd header, or a few bytes too many at the end."""
+    remark = remark.lower()
+    few = (match := _TOO_MUCH.search(remark)) is not None and int(match[1]) <= _A_FEW
+    return few or not any(sign in remark for sign in _DAMAGE)
+
+
 def _strictly(file: BinaryIO, header: Header, target: tuple[int, int]) -> tuple[Pixels | None, str]:
     if not has_vips():
         return None, ""
     from detector.images.vips import decode_strictly
 
     pixels, warning = decode_strictly(file, header, target)
-    return pixels, warning.lower()
+    return pixels, warning
 
 
 def _by_opencv(data: bytes, header: Header, target: tuple[int, int]) -> Pixels | None:
@@ -112,22 +119,39 @@ def _judged(
 ) -> Decoded:
     even = even_rows(pixels)
     lost = max(grey_rows(pixels), even_rows_at_the_end(pixels))
+    missing = grey_share(pixels) if warned and _has_restarts(source, header) else 0.0
+    refuse_unless_most(1.0 - missing, header.description, name, "data between its restart markers is missing")
     if ended and not lost and even <= _MANY_EVEN * len(pixels):
-        return Decoded(pixels, 1.0 if warned else None)
+        return Decoded(pixels, 1.0 - missing if warned else None)
     data = source if isinstance(source, bytes) else source.read()
     if has_vips():
         ends_early = _PREMATURE in _warning(data if ended else data + _END, header.height)
     else:  # nobody can be asked; libjpeg leaves grey what did not come
         ends_early = not ended or grey_rows(pixels) > 0
     if not ends_early:  # really of one colour; or only the end marker is missing
-        return Decoded(pixels, None if ended and not warned else 1.0)
+        return Decoded(pixels, None if ended and not warned else 1.0 - missing)
     scans = header.description.startswith("progressive") or data.count(_SCAN, max(0, header.data_start - 2)) > 1
     if scans and not ended:
         # Every row is there, but of unknown sharpness: a scan that is missing blurs the whole page.
         raise CorruptImage(f"{name}: the {header.description} data is damaged or cut off (scans are missing)")
-    share = 1.0 - lost / len(pixels)
+    share = 1.0 - max(missing, lost / len(pixels))
     refuse_unless_most(share, header.description, name, "the data ends early")
     return Decoded(pixels, share)
+
+
+def _has_restarts(source: bytes | BinaryIO, header: Header) -> bool:
+    """Whether the data begins anew at markers: only then it may be missing anywhere, not from somewhere on alone."""
+    if isinstance(source, bytes):
+        return _RESTARTS in source[: header.data_start]
+    start = source.read(min(header.data_start, _HEAD_BYTES))
+    source.seek(0)
+    return _RESTARTS in start
+
+
+def grey_share(pixels: Pixels) -> float:
+    """How much of the area is 128 in every channel: what libjpeg leaves of a segment whose data ended."""
+    grey = sum(int((rows == _GREY).all(axis=2).sum()) for rows in np.array_split(pixels, max(1, len(pixels) // 256)))
+    return float(grey / max(1, pixels.shape[0] * pixels.shape[1]))
 
 
 def grey_rows(pixels: Pixels) -> int:

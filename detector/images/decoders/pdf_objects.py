@@ -15,9 +15,6 @@ MOST_OBJECTS = 5000
 MOST_DEPTH = 8
 """Of forms in forms."""
 
-MOST_DATA = 64 << 20
-"""Of a picture, bytes as it is stored; what is more is not looked at."""
-
 Matrix = tuple[float, float, float, float, float, float]
 
 
@@ -125,12 +122,12 @@ def filters_of(found: Any) -> list[str]:
     return names
 
 
-def stored(found: Any, *, raw: bool) -> bytes | None:
-    """The picture's bytes; unless raw, with the filters taken off that any stream may have. None: too many."""
+def stored(found: Any, most: int, *, raw: bool) -> memoryview | None:
+    """A picture's bytes; unless raw, with the filters taken off that any stream may have. None: more than so many."""
     get = pdfium.FPDFImageObj_GetImageDataRaw if raw else pdfium.FPDFImageObj_GetImageDataDecoded
     size = get(found, None, 0)
-    if size > MOST_DATA:
+    if size > most:
         return None
-    buffer = ctypes.create_string_buffer(size)
+    buffer = (ctypes.c_ubyte * size)()
     get(found, buffer, size)
-    return buffer.raw
+    return memoryview(buffer).cast("B")

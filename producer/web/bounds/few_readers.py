@@ -13,15 +13,19 @@ _places = threading.Semaphore(AT_ONCE)
 
 
 @contextmanager
-def reading() -> Iterator[None]:
+def reading(places: threading.Semaphore | None = None) -> Iterator[None]:
     """Inside, a long file may be read: a list of ten million pages takes seconds, and 40 threads answer all requests.
+
+    Args:
+        places: default: those of a job's pages.
 
     Raises:
         Problem: 429, others read theirs.
     """
-    if not _places.acquire(timeout=PATIENCE_S):
+    places = places or _places
+    if not places.acquire(timeout=PATIENCE_S):
         raise Problem(429, "long lists are being read for others", "try again in a moment", retry_after_s=5)
     try:
         yield
     finally:
-        _places.release()
+        places.release()

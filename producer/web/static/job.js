@@ -120,8 +120,14 @@ async function load(status) {
       if (status.results_file !== file) break; // told again by the next event
     }
     if (status.total && (!isOver(status) || pages.size < Math.min(status.total, MOST_ROWS))) {
-      const listed = await get(`/jobs/${status.job}/pages?limit=${MOST_ROWS}`);
-      pages = new Map(listed.pages.map((page) => [page.index, page]));
+      const found = new Map();
+      let next = `limit=${MOST_ROWS}`;
+      while (next && found.size < MOST_ROWS) { // long names: several answers
+        const listed = await get(`/jobs/${status.job}/pages?${next}`);
+        for (const page of listed.pages) found.set(page.index, page);
+        next = listed.next;
+      }
+      pages = found;
     }
     draw();
   } catch (problem) {

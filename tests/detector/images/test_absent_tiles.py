@@ -79,8 +79,18 @@ def test_one_tile_of_many(tmp_path: Path, compression: str, tiled: bool) -> None
     assert np.array_equal(page.pixels[600:], there[600:])
 
 
+@pytest.mark.parametrize("compression", ["none", "deflate"])
 @pytest.mark.parametrize("tags", [(TILES,), (TILE_COUNTS,)])
-def test_either_says_it(tags: tuple[int, ...]) -> None:
-    file = BytesIO(without(written("none", tiled=True), range(3, PIECES), tags))
+def test_either_says_it(compression: str, tags: tuple[int, ...]) -> None:
+    """But for rows that are not packed: how many bytes they are is known, and some writers do not say it."""
+    file = BytesIO(without(written(compression, tiled=True), range(3, PIECES), tags))
     page = read_directories(file).pages[0]
-    assert missing_data(file, page).absent == pytest.approx(0.75)
+    unsaid = compression == "none" and tags == (TILE_COUNTS,)
+    assert missing_data(file, page).absent == pytest.approx(0.0 if unsaid else 0.75)
+
+
+def test_rows_that_are_not_counted_are_drawn(tmp_path: Path) -> None:
+    whole = written("none", tiled=False)
+    there = opened(tmp_path, bytes(whole)).pixels
+    page = opened(tmp_path, without(whole.copy(), range(PIECES), (COUNTS,)))
+    assert np.array_equal(page.pixels, there)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import struct
 import zlib
 from collections.abc import Iterator
@@ -12,7 +13,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from detector.errors import ImageError
+from detector.errors import CorruptImage, ImageError
+from detector.images.decoders import jpeg as jpeg_decoder
 from detector.images.page import Page, open_page
 
 WIDTH, HEIGHT = 400, 300
@@ -134,6 +136,30 @@ def test_what_a_decoder_remarks_on_is_flagged(name: str, tmp_path: Path) -> None
         garbled = (np.abs(page.pixels - whole).max(axis=2) > 40).any(axis=1).mean()
         assert garbled <= 0.1 or "damaged" in page.flags, place
     assert told >= 10
+
+
+def emptied(jpeg: bytes, kept: float) -> bytes:
+    """A JPEG whose segments between restart markers are empty, but for the first ones."""
+    start = jpeg.index(b"\xff\xda") + 2
+    start += int.from_bytes(jpeg[start : start + 2], "big")
+    parts = re.split(rb"(\xff[\xd0-\xd7])", jpeg[start:-2])
+    count = len(parts) // 2 + 1
+    parts[::2] = [part if number < kept * count else part[:3] for number, part in enumerate(parts[::2])]
+    return jpeg[:start] + b"".join(parts) + jpeg[-2:]
+
+
+@pytest.mark.parametrize("file_bytes", [4 * 2**20, 1])  # the whole of it in memory, or in pieces
+def test_segments_without_data_are_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, file_bytes: int) -> None:
+    """Before: `ok`, and a share of 1.0, with nothing but the markers left."""
+    monkeypatch.setattr(jpeg_decoder, "_WHOLE_FILE_BYTES", file_bytes)
+    sound = saved("JPEG", restart_marker_rows=1)
+    for kept in (0.0, 0.1, 0.5, 0.8):
+        (tmp_path / "a.jpg").write_bytes(emptied(sound, kept))
+        with pytest.raises(CorruptImage, match=r"of its rows can be read"):
+            open_page(tmp_path / "a.jpg", limit_side=WIDTH)
+    (tmp_path / "a.jpg").write_bytes(emptied(sound, 0.92))
+    page = open_page(tmp_path / "a.jpg", limit_side=WIDTH)
+    assert "damaged" in page.flags and page.share is not None and 0.9 <= page.share < 0.97
 
 
 def test_harmless_oddities_are_no_damage(tmp_path: Path) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import subprocess
+import sys
 import zlib
 from pathlib import Path
 
@@ -12,7 +14,10 @@ import pytest
 from PIL import Image
 
 from detector.errors import CorruptImage, TooLarge
+from detector.images.decoders import pdf_pictures
+from detector.images.decoders.pdf_objects import stored
 from detector.images.page import Page, open_page
+from detector.images.pdf import PdfPage
 from tests.producer.sources.test_page_bounds import written_pdf
 
 SIDE = 800
@@ -68,6 +73,9 @@ def opened(tmp_path: Path, data: bytes, max_bytes: int = 200 << 20) -> Page:
 
 
 TEXT = text()
+FRAME = SIDE.to_bytes(2, "big") * 2  # height and width in a JPEG's frame header
+TALL = jpeg(255 - TEXT).replace(FRAME, (2 * SIDE).to_bytes(2, "big") + SIDE.to_bytes(2, "big"), 1)
+PACKED_BLACK = zlib.compress((255 - TEXT).tobytes())
 JPEG, PACKED, BLANK = jpeg(TEXT), zlib.compress(TEXT.tobytes()), zlib.compress(bytes([255]) * SIDE * SIDE)
 DAMAGED = {
     "JPEG cut off": picture(JPEG[: len(JPEG) // 10], b"/DCTDecode"),
@@ -89,12 +97,30 @@ DAMAGED = {
         jpeg(np.repeat(TEXT[..., None], 3, 2)), b"/DCTDecode", b"/ColorSpace/DeviceRGB/BitsPerComponent 8", side=65_000
     ),
 }
+OPEN = """
+import sys
+from detector.errors import ImageError
+from detector.images.page import open_page
+from detector.memory import limit_memory, resident_bytes
+limit_memory(resident_bytes() + (30 << 20))
+try:
+    print(open_page(sys.argv[1], 0, limit_side=320, max_bytes=30 << 20).flags)
+except ImageError as error:
+    print(error.type, error)
+"""
 MASK = b"/ImageMask true/BitsPerComponent 1"
 SOUND = {
     "JPEG": picture(JPEG, b"/DCTDecode"),
     "padded JPEG": picture(JPEG + bytes(3000), b"/DCTDecode"),
     "flate": picture(PACKED, b"/FlateDecode"),
     "flate without its check sum": picture(PACKED[:-4], b"/FlateDecode"),
+    "flate of a wrong check sum": picture(PACKED_BLACK[:-4] + b"xxxx", b"/FlateDecode"),
+    "one bit of a wrong check sum": picture(
+        zlib.compress(bytes(SIDE // 8 * SIDE))[:-4] + b"xxxx",
+        b"/FlateDecode",
+        b"/ColorSpace/DeviceGray/BitsPerComponent 1",
+    ),
+    "JPEG that says more rows": picture(TALL, b"/DCTDecode"),
     "four bits": picture(
         zlib.compress(((TEXT[:, ::2] & 0xF0) | (TEXT[:, 1::2] >> 4)).tobytes()),
         b"/FlateDecode",
@@ -145,11 +171,58 @@ def test_a_small_loss_is_told(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["progressive", "JPEG 2000"])
-def test_what_there_is_no_memory_for(tmp_path: Path, kind: str) -> None:
-    """Where memory is short pdfium leaves such pictures out; the page is blank then, as this one is."""
-    side = 5000
-    blank = np.full((side, side), 255, np.uint8)
-    data = jpeg(blank, progressive=True) if kind == "progressive" else b"x" * 1000
-    shown = picture(data, b"/DCTDecode" if kind == "progressive" else b"/JPXDecode", side=side)
+@pytest.mark.parametrize("text", [b"", HIDDEN])
+def test_what_there_is_no_memory_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, text: bytes) -> None:
+    """Where memory is short pdfium leaves such pictures out, as it does those that it cannot read."""
+    monkeypatch.setattr(pdf_pictures, "_held_bytes", lambda data, name: 75 << 20)  # of an honest one of 5000 x 5000
+    data, filters = (b"\xff\xd8junk", b"/DCTDecode") if kind == "progressive" else (b"x" * 1000, b"/JPXDecode")
+    page = document(picture(data, filters, side=5000), text + WHOLE)
+    room: list[int] = []
+    (tmp_path / "a.pdf").write_bytes(page)
     with pytest.raises(TooLarge, match="OCRFLEET_MEMORY_LIMIT_MB"):
-        opened(tmp_path, document(shown), max_bytes=40 << 20)
+        open_page(tmp_path / "a.pdf", 0, limit_side=960, max_bytes=40 << 20, make_room=room.append)
+    assert room[-1] > 70 << 20
+    beside = opened(tmp_path, document(picture(data, filters, side=5000), BESIDE + WHOLE), 40 << 20)
+    assert "damaged" in beside.flags
+
+
+@pytest.mark.parametrize("kind", ["progressive", "JPEG 2000"])
+def test_a_blank_page_that_was_drawn(tmp_path: Path, kind: str) -> None:
+    """Whatever it is thought to need: what is white on any paper was drawn."""
+    side = 1500
+    blank = np.full((side, side), 255, np.uint8)
+    data = jpeg(blank, progressive=True) if kind == "progressive" else jpeg2000(blank)
+    filters = b"/DCTDecode" if kind == "progressive" else b"/JPXDecode"
+    path = tmp_path / "a.pdf"
+    path.write_bytes(document(picture(data, filters, side=side)))
+    with path.open("rb") as file, PdfPage(file, 0, "a.pdf") as page:
+        pixels = page.render((600, 600))
+        assert not page.unread(pixels, 1 << 20).share
+
+
+def test_a_progressive_jpeg_without_memory_is_black(tmp_path: Path) -> None:
+    """In a process of its own, with its limit: as a worker's child has it."""
+    noise = np.random.default_rng(0).integers(0, 256, (120, 120, 3), dtype=np.uint8).repeat(50, 0).repeat(50, 1)
+    colours = b"/ColorSpace/DeviceRGB/BitsPerComponent 8"
+    (tmp_path / "a.pdf").write_bytes(document(picture(jpeg(noise, progressive=True), b"/DCTDecode", colours, 6000)))
+    done = subprocess.run([sys.executable, "-c", OPEN, tmp_path / "a.pdf"], capture_output=True, text=True, timeout=60)
+    assert "TooLarge" in done.stdout and "needs about 102 MiB" in done.stdout, (done.stdout, done.stderr)
+
+
+def test_large_jpegs_are_not_held_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither one with grain at its edges, nor one that is more than a share of the memory."""
+    taken: list[bool] = []
+
+    def counted(*arguments: object, **options: object) -> memoryview | None:
+        taken.append((data := stored(*arguments, **options)) is not None)  # type: ignore[arg-type]
+        return data
+
+    monkeypatch.setattr(pdf_pictures, "stored", counted)
+    grain = np.random.default_rng(0).integers(0, 256, (SIDE, SIDE), dtype=np.uint8)
+    path = tmp_path / "a.pdf"
+    for pixels, max_bytes, expected in ((grain, 200 << 20, []), (TEXT, 100_000, [False]), (TEXT, 200 << 20, [True])):
+        taken.clear()
+        path.write_bytes(document(picture(jpeg(pixels), b"/DCTDecode")))
+        with path.open("rb") as file, PdfPage(file, 0, "a.pdf") as page:
+            assert not page.unread(page.render((600, 600)), max_bytes).share
+        assert taken == expected

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -93,6 +94,38 @@ def test_a_cut_file_is_corrupt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, 
         TextDetector(tiny_model, limit_side=1500, tiled=True).detect(path)
 
 
+@pytest.mark.parametrize("name", ["restart.jpg", "cut.jpg"])
+def test_a_damaged_page_is_so_in_strips_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, tiny_model: Path
+) -> None:
+    """Before: no flag and no share, or failed where the same page was `ok` and `damaged` without tiles."""
+    monkeypatch.setattr(image_budget, "VIPS_FROM_PIXELS", 1)
+    path = tmp_path / name
+    soft_picture(1500, 1100).save(path, restart_marker_rows=1)
+    data = path.read_bytes()
+    if name == "cut.jpg":
+        path.write_bytes(data[: len(data) * 95 // 100])
+    else:
+        path.write_bytes(data[: len(data) // 2] + bytes(40) + data[len(data) // 2 + 40 :])
+    whole, tiled = (TextDetector(tiny_model, limit_side=1500, tiled=tiled).detect(path) for tiled in (False, True))
+    assert "damaged" in whole.flags and "damaged" in tiled.flags
+    assert whole.share is not None and tiled.share == pytest.approx(whole.share, abs=0.01)
+
+
+def test_a_harmless_remark_keeps_a_page_in_strips(tmp_path: Path) -> None:
+    """Some cameras leave a few bytes before the end marker: no reason to hold 48 megapixels whole."""
+    path = tmp_path / "camera.jpg"
+    soft_picture().save(path, quality=95)
+    jpeg = path.read_bytes()
+    with open_strips(path, limit_side=900) as page:
+        assert page is not None
+        sound = read_all(page.strips, 100, 37)
+    path.write_bytes(jpeg[:-2] + bytes(4) + jpeg[-2:])
+    with open_strips(path, limit_side=900) as page:
+        assert page is not None
+        assert np.array_equal(read_all(page.strips, 100, 37), sound)
+
+
 def test_too_large_even_in_strips(tmp_path: Path) -> None:
     path = tmp_path / "soft.jpg"
     soft_picture().save(path)
@@ -112,6 +145,23 @@ def test_boxes_of_a_page_in_strips(tmp_path: Path, tiny_model: Path, suffix: str
     assert found.input_size == (1300, 1700)
     (box,) = found.boxes
     assert np.abs(np.array(box.points) - expected_box(1.0)).max() < 3
+
+
+@pytest.mark.parametrize("own_descriptor", [True, False])  # where the system gives libvips one, and where not
+def test_a_page_of_an_open_file_is_read_in_strips_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny_model: Path, own_descriptor: bool
+) -> None:
+    """Workers pass files, and open them again for the overview. Before: "the file is empty (0 bytes)"."""
+    monkeypatch.setattr(image_budget, "VIPS_FROM_PIXELS", 1)
+    path = tmp_path / "page.png"
+    page_with_bright_line(2100, 1700).save(path)
+    detector = TextDetector(tiny_model, limit_side=2100, tiled=True)
+    expected = detector.detect(path).boxes
+    if not own_descriptor:
+        monkeypatch.setattr(os, "open", lambda *_: (_ for _ in ()).throw(OSError))
+    with path.open("rb") as file:
+        assert [detector.detect(file).boxes for _ in range(2)] == [expected] * 2
+        assert file.tell() == 0 and file.read() == path.read_bytes()
 
 
 @pytest.mark.parametrize("from_bytes", [1, 2**40])

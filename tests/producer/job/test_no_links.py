@@ -1,14 +1,21 @@
-"""Locks and logs are never written through a link: whoever made OUT had us empty our own files."""
+"""Locks and logs are never written through a link, and nobody waits for a pipe: a stranger may have made OUT."""
 
 from __future__ import annotations
 
+import os
+import signal
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from detector.images.regular_file import NotRegularError
 from producer.job.collect import Collector
 from producer.job.collector_lock import FileLock
+from producer.job.manifest import read_manifest
 from producer.job.output_folder import OutputFolder
+from producer.job.results_file import iter_records, read_lines
+from producer.no_links import no_links
 from worker.ledger import Ledger
 
 
@@ -44,3 +51,39 @@ def test_records_are_appended_to_no_link(tmp_path: Path, ledger: Ledger) -> None
     with pytest.raises(OSError, match="results"), Collector(ledger, "job", tmp_path / "results.jsonl", 1):
         pass
     assert mine.read_text() == "secret"
+
+
+@pytest.fixture
+def pipe(tmp_path: Path) -> Iterator[Path]:
+    """A pipe that nobody writes to or reads from; who waits for that is told after five seconds."""
+
+    def waited(*_: object) -> None:
+        raise AssertionError("it waits for a pipe")
+
+    before = signal.signal(signal.SIGALRM, waited)
+    signal.alarm(5)
+    (tmp_path / ".ocrfleet").mkdir()
+    for name in ("pipe", ".ocrfleet/results.jsonl.lock"):
+        os.mkfifo(tmp_path / name)
+    yield tmp_path / "pipe"
+    signal.alarm(0)
+    signal.signal(signal.SIGALRM, before)
+
+
+@pytest.mark.parametrize(
+    "use",
+    [
+        lambda pipe: no_links(str(pipe), os.O_WRONLY | os.O_CREAT | os.O_TRUNC),
+        lambda pipe: no_links(str(pipe), os.O_WRONLY | os.O_CREAT | os.O_APPEND),
+        lambda pipe: no_links(str(pipe), os.O_RDWR),
+        lambda pipe: list(read_lines(pipe)),
+        lambda pipe: list(iter_records(pipe)),
+        lambda pipe: list(read_manifest(pipe)),
+        lambda pipe: FileLock(pipe.with_name("results.jsonl")).take(),
+    ],
+    ids=["lock", "log", "results", "records read", "records exported", "manifest", "lock of results"],
+)
+def test_nobody_waits_for_a_pipe(pipe: Path, use: Callable[[Path], object]) -> None:
+    """Before: `resume` of a folder of somebody hung where one lay in the place of a lock, a log or its results."""
+    with pytest.raises(NotRegularError, match="not a regular file"):
+        use(pipe)

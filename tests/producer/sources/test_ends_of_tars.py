@@ -100,6 +100,21 @@ def test_zeros_end_a_tar(tmp_path: Path, suffix: str, padding: int) -> None:
     assert len(pages) == COUNT and not said
 
 
+@pytest.mark.parametrize("name", ["BZhang/1.png", "]", "\x1f\x8b.png", "(\xb5/\xfd.png"])
+def test_a_name_that_begins_as_compressed_data_does(tmp_path: Path, name: str) -> None:
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w", encoding="latin-1") as tar:
+        for member in (name, "2.png"):
+            info = tarfile.TarInfo(member)
+            info.size = len(CONTENT)
+            tar.addfile(info, io.BytesIO(CONTENT))
+    (tmp_path / "a.tar").write_bytes(buffer.getvalue())
+    pages, said = listed(tmp_path / "a.tar")
+    assert len(pages) == (1 if name == "]" else 2) and not said  # "]" has no suffix of a picture
+    with Storage((), tmp_path / "spool").open(pages[-1]) as copy:
+        assert copy.read_bytes() == CONTENT
+
+
 def test_two_tars_in_one(tmp_path: Path) -> None:
     (tmp_path / "a.tar").write_bytes(TAR + TAR)
     pages, said = listed(tmp_path / "a.tar")

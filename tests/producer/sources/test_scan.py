@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from producer.sources import archive
 from producer.sources import walk as listing
-from producer.sources.scan import FoundPage, SourceMissingError, file_uri, read_list, scan
+from producer.sources.scan import FoundPage, SourceMissingError, _matches, file_uri, read_list, scan
 from producer.sources.walk import display, list_folder, sorted_lines
 from tests.producer.records import IN_PROCESS, pdf, tiff
 from worker.storage.files import Storage, path_of
@@ -164,6 +164,28 @@ def test_our_own_output_is_not_input(tmp_path: Path) -> None:
 def test_globs(tmp_path: Path, pattern: str, expected: list[str]) -> None:
     touch(tmp_path, "a.jpg", "b[1].jpg", "s1/c.jpg", "s1/t/d.jpg", "s2/e.jpg", "f.raw", ".h/x.jpg")
     assert names(tmp_path / pattern) == expected
+
+
+@given(
+    parts=st.lists(st.sampled_from("ab"), min_size=1, max_size=5),
+    pattern=st.lists(st.sampled_from(["a", "b", "*", "**"]), min_size=1, max_size=5),
+)
+def test_a_glob_matches_as_by_its_definition(parts: list[str], pattern: list[str]) -> None:
+    def fits(parts: list[str], pattern: list[str]) -> bool:
+        if not pattern or pattern[0] != "**":
+            return not (parts or pattern) or bool(
+                parts and pattern and pattern[0] in ("*", parts[0]) and fits(parts[1:], pattern[1:])
+            )
+        return fits(parts, pattern[1:]) or bool(parts and fits(parts[1:], pattern))
+
+    on_the_way = [parts[:count] for count in range(1, len(parts) + 1)]
+    assert _matches(parts, tuple(pattern)) == any(fits(some, pattern) for some in on_the_way)
+
+
+def test_a_glob_over_folders_a_thousand_deep() -> None:
+    """Before: RecursionError, exit 70, and none of a folder's pictures was done."""
+    deep = ["d"] * 1500
+    assert _matches([*deep, "z.png"], ("**", "*.png")) and not _matches([*deep, "z.jpg"], ("**", "*.png"))
 
 
 def test_documents_page_by_page(tmp_path: Path) -> None:

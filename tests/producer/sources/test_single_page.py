@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import io
+import random
 
 import numpy as np
 import pypdfium2
 import pytest
 from pypdf import PdfReader
 
-from producer.sources.single_page import alone, numbers_as_pdfium
+from producer.sources.single_page import alone, numbers_as_pdfium, open_pdf
 from tests.faulty import faulty_pdf
 from tests.producer.sources.test_page_bounds import written_pdf
 
@@ -72,6 +73,16 @@ DOCUMENTS = {
         b"<</Type/Page/Parent 2 0 R/Contents 5 0 R>>",
         tree=b"/MediaBox[0 0 500 700]/Rotate 90/Resources<<%s>>" % FONT,
     ),
+    "names of bytes": two_pages(
+        b"<</Type/Page/Parent 2 0 R/MediaBox[0 0 600 600]/Contents 6 0 R/Resources<</XObject<</Im#E9 7 0 R"
+        b"/\x83e\x83X 7 0 R/A#20#28#80 7 0 R>>>>>>",
+        stream(
+            b"q 0 -200 Td /Im\xe9 Do Q q 1 0 0 1 0 100 cm /\x83e#83X Do Q q 1 0 0 1 0 300 cm /A#20(#80 Do Q".replace(
+                b"(", b"#28"
+            )
+        ),
+        stream(b"q 200 0 0 50 50 50 cm 0 0 1 1 re f Q", b"/Type/XObject/Subtype/Form/BBox[0 0 600 600]"),
+    ),
     "another parent": two_pages(
         b"<</Type/Page/Parent 6 0 R/Contents 5 0 R>>",
         b"<</Type/Pages/Kids[]/Count 0/MediaBox[0 0 600 600]/Resources<<%s>>>>" % FONT,
@@ -90,7 +101,7 @@ def drawn(data: bytes, number: int) -> np.ndarray:
 
 
 def cut(data: bytes, number: int) -> bytes | None:
-    reader = PdfReader(io.BytesIO(data), strict=False)
+    reader = open_pdf(io.BytesIO(data))
     if not numbers_as_pdfium(reader):
         return None
     out = io.BytesIO()
@@ -113,6 +124,25 @@ def test_what_fills_a_form_is_no_page_of_others() -> None:
     single = cut(DOCUMENTS["fields"], 1)
     assert single and len(PdfReader(io.BytesIO(single)).pages) == 1
     assert len(single) < len(DOCUMENTS["fields"]) + 1000
+
+
+def test_what_it_leads_to_stays() -> None:
+    """A table of contents brought every page that it names; here one of 2 MB."""
+    heavy = stream(random.Random(0).randbytes(2_000_000))
+    links = (
+        b"<</Type/Annot/Subtype/Link/Rect[0 0 9 9]/Dest[3 0 R/Fit]>>",
+        b"<</Type/Annot/Subtype/Link/Rect[0 0 9 9]/A<</S/GoTo/D[3 0 R/Fit]>>/P 3 0 R>>",
+        b"<</Type/Annot/Subtype/Text/Rect[0 0 9 9]/Contents(x)/Popup 9 0 R/IRT 3 0 R>>",
+        b"<</Type/Annot/Subtype/Popup/Rect[0 0 9 9]/Parent 3 0 R>>",
+    )
+    tree = b"<</Type/Pages/Kids[3 0 R 4 0 R]/Count 2>>"
+    data = written_pdf(
+        b"<</Type/Catalog/Pages 2 0 R>>", tree, page(10), page(5, b"/B[3 0 R]/Annots[6 0 R 7 0 R 8 0 R 9 0 R]"),
+        printed(2), *links, heavy,
+    )  # fmt: skip
+    single = cut(data, 1)
+    assert single and len(single) < 10_000
+    assert np.array_equal(drawn(single, 0), drawn(data, 1))
 
 
 def test_the_same_number_is_the_same_page() -> None:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import io
+import random
 import time
+import zipfile
 from pathlib import Path
 from threading import Semaphore
 from types import SimpleNamespace
@@ -14,6 +17,7 @@ from starlette.requests import Request
 
 from producer.web.api import job_results
 from producer.web.problem import Problem, quota_is_used
+from producer.web.results import BLOCK, zip_blocks
 from producer.web.service import EXPORTS_AT_ONCE, OPENING_AT_ONCE
 from producer.web.store import Store, WebJob
 from tests.producer.records import ok, write_results
@@ -111,3 +115,16 @@ def test_a_job_without_results_takes_no_place(service: SimpleNamespace) -> None:
         job_results(Request(scope(service, "coco")))
     assert refused.value.status == 404 and exports(service) == []
     assert service.exporting.acquire(blocking=False)
+
+
+def test_a_large_file_of_a_zip_comes_in_blocks(tmp_path: Path) -> None:
+    """Before: one file at a time, whole; each of six slow readers kept as much of the page's own memory."""
+    (tmp_path / "sub").mkdir()
+    data = random.Random(7).randbytes(3 << 20)
+    (tmp_path / "sub" / "a.xml").write_bytes(data)
+    (tmp_path / "b.txt").write_bytes(b"")
+    blocks = list(zip_blocks(tmp_path))
+    assert max(map(len, blocks)) < 3 * BLOCK
+    with zipfile.ZipFile(io.BytesIO(b"".join(blocks))) as bundle:
+        assert bundle.read("sub/a.xml") == data and bundle.testzip() is None
+        assert sorted(bundle.namelist()) == ["b.txt", "sub/a.xml"]

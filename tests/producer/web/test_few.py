@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 from producer.web.bounds.progress import MOST_WARNING, Progress
 from producer.web.service import Service
-from producer.web.store import MOST_TOLD, WebJob, few
+from producer.web.store import MOST_TOLD, WebJob, few, first_of
 
 
 def test_few_of_what_was_not_taken_is_told() -> None:
@@ -21,6 +21,8 @@ def test_warnings_are_cut() -> None:
     progress = Progress()
     progress.warn("\x01" * 3900 + ".zip: passed over")
     assert len(progress.warnings[0]) == MOST_WARNING
+    assert first_of(["a", "b"]) == ["a", "b"]
+    assert sum(map(len, first_of([f"{number:02}" + "x" * 298 for number in range(100)]))) == 27 * 300 <= MOST_TOLD
 
 
 def test_the_list_of_jobs_tells_neither() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import time
 from pathlib import Path
@@ -13,11 +14,10 @@ from detector.memory import peak_rss_mb
 from producer.job.output_folder import OutputFolder
 from producer.job.results_file import failed_lines
 from producer.sources.scan import file_uri
-from producer.web.api import only_record
 from producer.web.bounds import export_process
 from producer.web.labelstudio import MOST_OF_A_PAGE, Control, predictions
 from producer.web.problem import Problem
-from producer.web.results import converted_response
+from producer.web.results import converted_response, record_blocks
 from producer.web.service import Service
 from producer.web.store import Store, WebJob
 from tests.producer.records import BOX, failed, ok, write_results
@@ -80,14 +80,18 @@ def test_what_it_refuses_and_what_it_cannot_write_is_said(tmp_path: Path, monkey
 def test_the_answer_of_detect_is_the_line_as_it_is(tmp_path: Path) -> None:
     """Before: read and written anew, 60 MB for 4 MiB, for each of 32 who wait."""
     folder = folder_of(tmp_path, failed(0, message=f"{tmp_path}/job/upload/a.jpg: is none"))
-    found = only_record(folder.results)
-    assert found is not None and json.loads(found)["error"]["message"] == "a.jpg: is none"
-    record = ok(0, boxes=[BOX] * 20_000)
-    write_results(folder.root, [record])
+    found = record_blocks(folder.results)
+    assert found is not None and json.loads(b"".join(found[1]))["error"]["message"] == "a.jpg: is none"
+    record = encode(ok(0, boxes=[BOX] * 60_000))
+    folder.results.write_bytes(record + b"\n")
     before = forget_the_peak()
-    assert only_record(folder.results) == encode(record) and peak_rss_mb() - before < 8
+    found = record_blocks(folder.results)
+    assert found is not None and found[0] == len(record) > 2 << 20
+    assert max(map(len, found[1])) <= 1 << 15 and peak_rss_mb() - before < 1, "a block at a time"
+    found = record_blocks(folder.results)
+    assert found is not None and b"".join(found[1]) == record
     write_results(folder.root, [ok(0), ok(1)])
-    assert only_record(folder.results) is None
+    assert record_blocks(folder.results) is None
 
 
 def test_failures_are_read_without_boxes(tmp_path: Path) -> None:
@@ -103,12 +107,12 @@ def test_label_studio_gets_what_it_asked_for_and_no_more(tmp_path: Path) -> None
     lines = [{"index": n, "image": f"{n}.jpg", "uri": file_uri(Path(f"/roots/{n}.jpg")), "page": 0} for n in range(3)]
     folder.manifest.write_text("".join(json.dumps(line) + "\n" for line in lines))
     assert len(encode(ok(2, boxes=[BOX] * 8000))) > MOST_OF_A_PAGE
-    found = predictions(folder, Control(), {"file:///roots/1.jpg", "file:///roots/none.jpg"})
-    assert (
-        found.keys() == {"file:///roots/1.jpg"} and len(json.loads(bytes(found["file:///roots/1.jpg"]))["result"]) == 1
-    )
+    spool = io.BytesIO()
+    found = predictions(folder, Control(), {"file:///roots/1.jpg": 1, "file:///roots/none.jpg": 1}, spool)
+    assert found == {"file:///roots/1.jpg": range(len(spool.getvalue()))}
+    assert len(json.loads(spool.getvalue())["result"]) == 1
     with pytest.raises(Problem) as refused:
-        predictions(folder, Control(), {"file:///roots/2.jpg"})
+        predictions(folder, Control(), {"file:///roots/2.jpg": 1}, spool)
     assert refused.value.status == 413
 
 

@@ -9,6 +9,7 @@ from starlette.routing import Route
 import producer.web
 from producer.web import api, models
 from producer.web.api import BASE
+from producer.web.bounds import lists
 from producer.web.openapi import document
 
 
@@ -21,7 +22,7 @@ def test_each_route_is_described_and_nothing_else() -> None:
     }
     routes = {
         (route.path, method)
-        for route in (*api.ROUTES, *models.ROUTES)
+        for route in (*api.ROUTES, *lists.ROUTES, *models.ROUTES)
         if isinstance(route, Route)
         for method in route.methods or ()
         if method != "HEAD"

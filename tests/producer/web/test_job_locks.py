@@ -1,0 +1,84 @@
+"""Cancel, retry and delete of one job meet: each finds the job whole, or is told that there is none."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import threading
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from starlette.requests import Request
+
+from producer.web.app import on_os_error
+from producer.web.bounds import job_locks
+from producer.web.bounds.job_locks import JobLocks
+from producer.web.problem import Problem
+from producer.web.service import Service
+from producer.web.store import Store, WebJob
+
+
+def test_who_changes_a_job_that_is_deleted_is_told_so(tmp_path: Path) -> None:
+    """Before: 507, "the service's disk: No such file or directory; make room there"."""
+    store, others = Store(tmp_path), list[BaseException]()
+
+    def change(*, delete: bool) -> None:
+        begin.wait()
+        try:
+            for _ in range(3):
+                store.throw_away("job") if delete else store.change("job", told="sent")
+        except Problem as problem:
+            assert problem.status == 404
+        except BaseException as error:
+            others.append(error)
+
+    for _ in range(60):
+        assert store.accept(store.new_upload(), "job", WebJob(created=1))
+        begin = threading.Barrier(4)
+        threads = [threading.Thread(target=change, kwargs={"delete": number % 2 == 0}) for number in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert others == [] and store.names() == []
+
+
+def test_a_retry_that_meets_a_deletion_leaves_no_folder(tmp_path: Path) -> None:
+    """Before: its lock made the folder anew, and a job of the same key was never taken again."""
+    service = Service.__new__(Service)  # its constructor wants a broker
+    service.store, service.changing = Store(tmp_path), JobLocks()
+    assert service.store.accept(service.store.new_upload(), "job", WebJob(created=1, state="done"))
+    service.runner = SimpleNamespace(leave=lambda name: None, start=service.store.read)  # type: ignore[assignment]
+    deleting = threading.Thread(target=service.delete, args=("job",))
+
+    def status(name: str) -> None:
+        """What the ledger knows; another visitor deletes the job meanwhile."""
+        deleting.start()
+        deleting.join(0.2)
+
+    service.ledger = SimpleNamespace(status=status, cancel=lambda name: None)  # type: ignore[assignment]
+    service._forget = lambda name: None  # type: ignore[method-assign]
+    assert service.retry("job") == 0
+    deleting.join()
+    assert list((tmp_path / "jobs").iterdir()) == [] and service.changing._held == {}
+    with pytest.raises(Problem, match="there is no job"):
+        service.delete("job")
+
+
+def test_nobody_waits_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(job_locks, "PATIENCE_S", 0.01)
+    locks = JobLocks()
+    with locks.of("one"), locks.of("two"):
+        with pytest.raises(Problem) as refused, locks.of("one"):
+            pass
+        assert refused.value.status == 429 and set(locks._held) == {"one", "two"}
+    assert locks._held == {}
+
+
+@pytest.mark.parametrize(("job", "status"), [("gone", 404), ("there", 507)])
+def test_who_reads_what_is_deleted_is_told_so(job: str, status: int) -> None:
+    state = SimpleNamespace(service=SimpleNamespace(store=SimpleNamespace(has=lambda name: name == "there")))
+    request = Request({"type": "http", "path_params": {"job": job}, "app": SimpleNamespace(state=state)})
+    answer = asyncio.run(on_os_error(request, FileNotFoundError(errno.ENOENT, "No such file", "results.jsonl")))
+    assert answer.status_code == status
