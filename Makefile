@@ -46,8 +46,9 @@ test: $(VENV)/.test-ready style ## everything CI runs; what measures rates comes
 	$(BIN)/python -m pytest -q -m "not serial" $(PARALLEL)=$$(($(JOBS) ? $(JOBS) + 3 : 0)) --durations=15 $(COV) $(COV:--cov=--cov-report=)
 	$(MAKE) --no-print-directory --jobs=2 types serial
 
+# Only the files that have such tests: importing all of them takes ten seconds. tests/conftest.py looks after this search.
 serial: $(VENV)/.test-ready
-	$(BIN)/python -m pytest -q -m serial --durations=15 $(COV) $(COV:--cov=--cov-append --cov-report=term:skip-covered)
+	$(BIN)/python -m pytest -q -m serial $$(grep -rl --include='test_*.py' 'mark\.serial' tests) --durations=15 $(COV) $(COV:--cov=--cov-append --cov-report=term:skip-covered)
 
 lint: style types
 

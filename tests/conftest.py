@@ -8,6 +8,7 @@ import resource
 import signal
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -49,8 +50,16 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         for item in items:
             if is_quick(item):
                 item.add_marker(pytest.mark.quick)
+    if unseen := [item.nodeid for item in items if item.get_closest_marker("serial") and not says_serial(item.path)]:
+        raise pytest.UsageError(f"`make serial` looks for mark.serial in files, and misses {unseen[0]}")
     if "PYTEST_XDIST_WORKER" in os.environ:
         items[:] = in_good_order(items)
+
+
+@cache
+def says_serial(file: Path) -> bool:
+    """Whether the Makefile's search finds this file."""
+    return "mark.serial" in file.read_text()
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -43,7 +43,7 @@ def saved(image: Image.Image, kind: str, **options: object) -> bytes:
 
 def page(number: int = 0) -> Image.Image:
     """A page with text, and grain so that it does not compress to nothing."""
-    return text_image(400, 300, f"PAGE {number}")
+    return text_image(200, 150, f"PAGE {number}")
 
 
 def tiff(pages: int, **options: object) -> bytes:
@@ -83,15 +83,15 @@ def portfolio() -> bytes:
 
 def cmyk_alpha() -> bytes:
     """CMYK with transparency, as Photoshop writes it; Pillow does not open it."""
-    grey = pyvips.Image.new_from_memory(page().convert("L").tobytes(), 400, 300, 1, "uchar")
+    grey = pyvips.Image.new_from_memory(page().convert("L").tobytes(), 200, 150, 1, "uchar")
     bands = [grey.invert()] * 3 + [grey.invert(), grey * 0 + 255]
     return bytes(bands[0].bandjoin(bands[1:]).cast("uchar").copy(interpretation="cmyk").tiffsave_buffer())
 
 
 def white_on_nothing() -> bytes:
     """White lettering on a transparent ground."""
-    image = Image.new("RGBA", (400, 300), (255, 255, 255, 0))
-    ImageDraw.Draw(image).text((40, 100), "OCRFLEET 123", (255, 255, 255, 255), ImageFont.load_default(size=50))
+    image = Image.new("RGBA", (200, 150), (255, 255, 255, 0))
+    ImageDraw.Draw(image).text((20, 50), "OCRFLEET 123", (255, 255, 255, 255), ImageFont.load_default(size=25))
     return saved(image, "PNG")
 
 

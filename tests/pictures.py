@@ -7,7 +7,7 @@ from pathlib import Path
 from PIL import Image, ImageDraw, ImageFont
 
 
-def text_image(width: int = 480, height: int = 320, text: str = "OCRFLEET 123", tint: int = 0) -> Image.Image:
+def text_image(width: int = 240, height: int = 160, text: str = "OCRFLEET 123", tint: int = 0) -> Image.Image:
     """Black text in the middle of a light page, large enough for any detector."""
     image = Image.new("RGB", (width, height), (245, 245 - tint % 40, 235))
     font = ImageFont.load_default(size=max(12, height // 6))
@@ -15,7 +15,7 @@ def text_image(width: int = 480, height: int = 320, text: str = "OCRFLEET 123", 
     return image
 
 
-def write_images(folder: Path, count: int, *, width: int = 480, height: int = 320) -> list[Path]:
+def write_images(folder: Path, count: int, *, width: int = 240, height: int = 160) -> list[Path]:
     """``count`` JPEGs with different texts."""
     folder.mkdir(parents=True, exist_ok=True)
     paths = []

@@ -44,3 +44,9 @@ def test_a_worker_that_detects_loads_nothing_of_the_rest() -> None:
     loaded = set(done.stdout.split())
     assert "detector.postprocess" in loaded
     assert loaded.isdisjoint(NEVER), loaded & set(NEVER)
+
+
+def test_who_only_counts_the_pages_of_pdfs_loads_no_decoder() -> None:
+    code = "import sys, detector.images.count_pages, pypdfium2; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert set(done.stdout.split()).isdisjoint({"cv2", "numpy", "PIL"})

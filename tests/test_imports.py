@@ -238,7 +238,7 @@ def test_imports_go_downward_only() -> None:
 
 
 def test_the_command_table_stands_on_nothing() -> None:
-    known = {"detector.exit_codes", "detector.errors", "detector.cli.environment"}
+    known = {"detector.exit_codes", "detector.errors", "detector.memory", "detector.cli.environment"}
     assert import_graph()["detector.cli.program"] == known
 
 

@@ -14,6 +14,7 @@ from importlib import import_module
 
 from celery.utils import imports
 
+from detector.memory import collect_little_at_start
 from worker.celery_ext.watched_events import check_events
 
 # These start without `celery`'s own group of commands, which imports every other command first, with those that
@@ -23,6 +24,7 @@ ALONE = ("worker", "beat")
 
 def main() -> None:
     """Run Celery's own command line on our app."""
+    collect_little_at_start()
     # Celery has no setting for it; its import_from_cwd looks this name up at each call.
     imports.cwd_in_path = nullcontext
     name, *arguments = sys.argv[1:] or [""]

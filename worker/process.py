@@ -51,8 +51,9 @@ _PR_SET_PDEATHSIG = 1  # prctl(2)
 
 
 def set_parent_death_signal(with_signal: signal.Signals = signal.SIGTERM) -> None:
-    """In a child process: be sent this signal when the parent dies, however it dies (prctl(2), Linux only)."""
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, with_signal)
+    """In a child process: be sent this signal when the parent dies, however it dies (prctl(2); elsewhere no-op)."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, with_signal)
 
 
 # glibc reads it when a program starts, so it is set before exec. Two arenas keep a process with many short-lived

@@ -69,6 +69,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """The program: runs a command and ends the process with its exit code."""
     if arguments is None:  # a process of its own
         _limit_to_machine()
+        cli(prog_name="ocr-detector")
     cli.main(arguments, prog_name="ocr-detector")
 
 

@@ -15,6 +15,9 @@ from detector.errors import read_json
 if TYPE_CHECKING:
     from detector.evaluation.evaluate import Summary
 
+SIDE = 640
+"""Of the input that a model is timed on, pixels."""
+
 
 @dataclass(frozen=True, slots=True)
 class Cost:
@@ -51,13 +54,17 @@ print(json.dumps([sorted(times[2:])[3] * 1000, peak]))
 """
 
 
-def measure(path: Path, side: int = 640) -> Cost:
+def measure(path: Path, side: int | None = None) -> Cost:
     """Time and memory of a model on a square input (or the only one it takes), in a process of its own.
+
+    Args:
+        path: the model.
+        side: of the input, pixels; None for SIDE.
 
     Raises:
         QuantizeError: the model does not run.
     """
-    height, width = fixed_size(path) or (side, side)
+    height, width = fixed_size(path) or (side or SIDE, side or SIDE)
     done = subprocess.run(
         [sys.executable, "-P", "-c", _PROBE, str(path), str(height), str(width)],
         capture_output=True,

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 SMALLEST, LARGEST = 320, 1536
 TOLERANCE = 1e-3
 HALF_TOLERANCE = 2e-2
+DYNAMIC_SIZES = ((320, 320), (640, 480), (352, 800))
+"""Heights and widths, pixels, at which a file that takes every size is compared with torch."""
 
 
 class ExportError(DetectorError):
@@ -163,7 +165,7 @@ def pass_card_on(source: Path, target: Path) -> Path | None:
 
 
 def _test_sizes(height: int, width: int, dynamic: bool) -> list[tuple[int, int]]:
-    return [(320, 320), (640, 480), (352, 800)] if dynamic else [(height, width)]
+    return list(DYNAMIC_SIZES) if dynamic else [(height, width)]
 
 
 def compare(network: DBNet, path: Path, sizes: Sequence[tuple[int, int]]) -> list[Parity]:

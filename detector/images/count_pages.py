@@ -26,7 +26,7 @@ from detector.images.regular_file import open_regular
 from detector.memory import limit_memory
 
 MEMORY_BYTES = 256 << 20
-"""Of which Python and pdfium take 40 MiB. A PDF of 10,000 pages is counted in less than 100."""
+"""Of which Python and pdfium take 20 MiB. A PDF of 10,000 pages is counted in less than 100."""
 
 
 def serve(lines: TextIO, answers: TextIO) -> None:

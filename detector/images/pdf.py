@@ -7,14 +7,12 @@ from collections.abc import Callable
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-import numpy as np
-
 from detector.errors import CorruptImage, NotFound, UnsupportedFormat
-from detector.images.decode import Pixels
-from detector.images.header import Header
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # whoever only counts pages (count_pages.py) loads no OpenCV: half of such a process's start
+    from detector.images.decode import Pixels
     from detector.images.decoders.pdf_pictures import Unread
+    from detector.images.header import Header
 
 REFERENCE_DPI = 200
 """A PDF page has no pixels of its own; its boxes are told in pixels of the page at this resolution (72 pt = 200 px)."""
@@ -88,6 +86,8 @@ class PdfPage:
     @property
     def header(self) -> Header:
         """The page's size in pixels at 200 dpi."""
+        from detector.images.header import Header
+
         width, height = (max(1, round(side * REFERENCE_DPI / 72)) for side in self._points)
         return Header("pdf", width, height, description="PDF page")
 
@@ -101,6 +101,8 @@ class PdfPage:
         Returns:
             (H, W, 3) uint8 RGB.
         """
+        import numpy as np
+
         # By the longer side: a page thinner than a pixel is drawn a pixel thin, not a hundred times as long.
         scale = max(target) / max(self._points)
         try:

@@ -5,19 +5,20 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable
+from functools import cached_property
 from pathlib import Path
 from types import TracebackType
-
-from rich.console import Console
-from rich.progress import BarColumn, ProgressColumn, SpinnerColumn, Task, TextColumn
-from rich.progress import Progress as Bars
-from rich.table import Column, Table
-from rich.text import Text
+from typing import TYPE_CHECKING
 
 from detector.errors import printable
 from producer.job.view import COLLECTING, FEEDING, WORKING
 from producer.output.naming import page_label
 from producer.output.totals import Totals
+
+if TYPE_CHECKING:  # a sixth of the start of a command that shows nothing, as most of a script's do
+    from rich.console import Console
+    from rich.progress import Progress as Bars
+    from rich.table import Table
 
 WINDOW_S = 30.0  # the rate is that of the last half minute
 SAMPLE_S = 0.5
@@ -81,15 +82,35 @@ def rate_text(rate: float) -> str:
     return f"{rate:.2f} images/s" if rate < 10 else f"{rate:,.0f} images/s"
 
 
-def _one_line() -> Column:
-    return Column(no_wrap=True, overflow="ellipsis")
+def _stderr() -> Console:
+    from rich.console import Console
+
+    return Console(stderr=True)
 
 
-class _Facts(ProgressColumn):
-    """done/total, failed, rate, time to go, memory: those that are known."""
+def _bars(console: Console) -> Bars:
+    """A bar, and beside it done/total, failed, rate, time to go, memory: those that are known."""
+    from rich.progress import BarColumn, Progress, ProgressColumn, SpinnerColumn, Task, TextColumn
+    from rich.table import Column
+    from rich.text import Text
 
-    def render(self, task: Task) -> Text:
-        return Text("  ".join(task.fields["facts"]))
+    class Facts(ProgressColumn):
+        def render(self, task: Task) -> Text:
+            return Text("  ".join(task.fields["facts"]))
+
+    def one_line() -> Column:
+        return Column(no_wrap=True, overflow="ellipsis")
+
+    bar = [BarColumn(bar_width=None, complete_style="cyan")] if console.width >= WIDE else []
+    return Progress(
+        SpinnerColumn(style="cyan"),
+        *bar,
+        Facts(table_column=one_line()),
+        TextColumn("{task.description}", style="cyan", markup=False, table_column=one_line()),
+        console=console,
+        expand=bool(bar),
+        transient=True,
+    )
 
 
 class Progress:
@@ -114,7 +135,8 @@ class Progress:
         """
         self.total: int | None = None
         self.failed = 0
-        self._console = console or Console(stderr=True)
+        if console:
+            self._console = console
         self._clock = clock
         self._rate = Rate(clock)
         self._counting = True
@@ -124,18 +146,13 @@ class Progress:
         self._plain = not quiet and not self._console.is_terminal
         self._bars: Bars | None = None
         if not quiet and not self._plain:
-            bar = [BarColumn(bar_width=None, complete_style="cyan")] if self._console.width >= WIDE else []
-            state = TextColumn("{task.description}", style="cyan", markup=False, table_column=_one_line())
-            self._bars = Bars(
-                SpinnerColumn(style="cyan"),
-                *bar,
-                _Facts(table_column=_one_line()),
-                state,
-                console=self._console,
-                expand=bool(bar),
-                transient=True,
-            )
+            self._bars = _bars(self._console)
             self._task = self._bars.add_task("starting", total=None, facts=[])
+
+    @cached_property
+    def _console(self) -> Console:
+        """Made when there is something to say."""
+        return _stderr()
 
     def __enter__(self) -> Progress:
         """Show the bar."""
@@ -178,6 +195,8 @@ class Progress:
 
         After `WARNINGS_SHOWN` it says only that there are more: a million lines would hide the rest.
         """
+        from rich.text import Text
+
         self._warned += 1
         if self._warned <= WARNINGS_SHOWN:
             self._console.print(Text.assemble(("warning ", "yellow"), printable(line)), highlight=False, soft_wrap=True)
@@ -228,7 +247,9 @@ def print_summary(
         passed_over: what the scan passed over, in words.
         console: where to; default stderr, where the progress was.
     """
-    console = console or Console(stderr=True)
+    from rich.text import Text
+
+    console = console or _stderr()
     for failure in totals.failures[:FAILURES_SHOWN]:
         line = Text.assemble(
             ("failed ", "red"), (page_label(failure.image, failure.page), "bold"), f": {failure.type}: "
@@ -258,6 +279,9 @@ def _taken(totals: Totals, fresh: int, seconds: float) -> str:
 
 
 def _summary_table(out: Path, totals: Totals, fresh: int, seconds: float) -> Table:
+    from rich.table import Table
+    from rich.text import Text
+
     table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
     table.add_column(style="dim", no_wrap=True)
     table.add_column(overflow="fold")

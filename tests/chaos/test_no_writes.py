@@ -82,7 +82,18 @@ def test_worker_and_collector_outlive_it(
         fed = command(environment, "ocr-producer", "enqueue", tmp_path / "in", "--job", "job", "--quiet")
         assert fed.returncode == 0, fed.stderr
         collector = subprocess.Popen(
-            [sys.executable, "-m", "producer.cli", "collect", "job", "-o", tmp_path / "out", "--follow", "--quiet"],
+            [
+                sys.executable,
+                "-m",
+                "producer.cli",
+                "collect",
+                "job",
+                "-o",
+                tmp_path / "out",
+                "--follow",
+                "-q",
+                "--no-report",
+            ],
             env=environment,
             stderr=subprocess.PIPE,
             text=True,

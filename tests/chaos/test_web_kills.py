@@ -16,6 +16,11 @@ from tests.web_service import Served
 pytestmark = pytest.mark.chaos
 
 
+def pictures(folder: Path, count: int) -> list[Path]:
+    """Large enough for the service to be killed while they are at work."""
+    return write_images(folder, count, width=480, height=320)
+
+
 @pytest.fixture
 def served(environment: dict[str, str], client: object, tmp_path: Path) -> Iterator[Served]:
     service = Served(environment, tmp_path / "web", MAX_FILES="100", TRANSFER="redis")
@@ -47,7 +52,7 @@ def test_a_half_upload_leaves_nothing(served: Served) -> None:
 
 def test_jobs_survive_and_each_page_has_one_record(served: Served, worker: WorkerProcess, tmp_path: Path) -> None:
     client = served.client()
-    jobs = [client.submit(write_images(tmp_path / f"in{number}", 40), key=f"job {number}") for number in range(2)]
+    jobs = [client.submit(pictures(tmp_path / f"in{number}", 40), key=f"job {number}") for number in range(2)]
     for done in (5, 40):
         wait_until(
             lambda: sum(job.status()["ok"] for job in jobs) >= done,  # noqa: B023  # asked before the next round
@@ -57,7 +62,7 @@ def test_jobs_survive_and_each_page_has_one_record(served: Served, worker: Worke
         served.kill()
         served.start()
     # The client's connection broke, it sends again: still the same job.
-    assert client.submit(write_images(tmp_path / "in0", 40), key="job 0").name == jobs[0].name
+    assert client.submit(pictures(tmp_path / "in0", 40), key="job 0").name == jobs[0].name
     for job in jobs:
         assert job.wait(120)["ok"] == 40
         lines = (served.folder / "jobs" / job.name / "results.jsonl").read_text().splitlines()
@@ -69,7 +74,7 @@ def test_a_local_service_goes_on_where_it_was_killed(environment: dict[str, str]
     """Its server and worker die with it; the next one has their data."""
     served = Served(environment, tmp_path / "local", "--local", MAX_FILES="100")
     try:
-        job = served.client().submit(write_images(tmp_path / "in", 30))
+        job = served.client().submit(pictures(tmp_path / "in", 30))
         wait_until(lambda: job.status()["ok"] >= 3, seconds=90, what="three pages")
         served.kill()
         served.start()

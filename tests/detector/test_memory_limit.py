@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import subprocess
 import sys
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from detector.memory import STARTING_OBJECTS, collect_as_usual, collect_little_at_start
 from tests.hostile import HOSTILE_IMAGES
 
 LIMIT_MB = 192
@@ -41,3 +43,29 @@ def test_hostile_files_stay_within_the_limit(name: str, tmp_path: Path) -> None:
     if code >= 0:  # else the library has aborted: a worker loses one child by it
         assert code == 1, (tmp_path / "log").read_text()
         assert json.loads(out.read_text())["error"]["type"] in ("OutOfMemory", "TooLarge", "CorruptImage")
+
+
+def test_garbage_is_looked_for_as_usual_once_no_more_modules_come(monkeypatch: pytest.MonkeyPatch) -> None:
+    usual, callbacks = gc.get_threshold(), list(gc.callbacks)
+    try:
+        collect_little_at_start()
+        for name in ("tests.new", "tests.newer"):  # still importing
+            monkeypatch.setitem(sys.modules, name, sys)
+            gc.collect()
+            assert gc.get_threshold()[0] == STARTING_OBJECTS
+        gc.collect()
+        assert gc.get_threshold() == usual
+        assert gc.callbacks == callbacks
+        assert gc.get_freeze_count() > 1000  # what imports left is not looked at again
+    finally:
+        collect_as_usual()
+        gc.unfreeze()
+
+
+def test_programs_begin_like_that_and_leave_the_rest_to_the_kernel() -> None:
+    code = (
+        "import gc, sys\nfrom detector.cli import main\nsys.argv = ['ocr-detector', '--version']\n"
+        "try: main()\nexcept SystemExit: print(gc.get_threshold()[0], gc.get_freeze_count() > 1000)"
+    )
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert said.splitlines()[-1] == f"{STARTING_OBJECTS} True"

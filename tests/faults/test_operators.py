@@ -45,13 +45,13 @@ def test_a_revoked_page_gets_its_record_and_a_retry_runs_it(rig: Rig, how: list[
     celery(rig, "control", "--timeout", "1", *how, f"{JOB}:7", f"{JOB}:5")
     worker.process.send_signal(signal.SIGCONT)
     rig.wait_done(8, seconds=60)
-    told = rig.command("ocr-producer", "collect", JOB, "-o", rig.out, "--quiet")
+    told = rig.command("ocr-producer", "collect", JOB, "-o", rig.out, "--quiet", "--no-report")
     assert told.returncode == 1, told.stderr
     failed = {index: record for index, record in records(rig).items() if record["status"] == "failed"}
     assert set(failed) == {5, 7} and "by an operator" in str(failed[7]["error"])
     assert rig.command("ocr-producer", "retry", JOB, "--quiet").returncode == 0
     rig.wait_done(8, seconds=60)
-    told = rig.command("ocr-producer", "collect", JOB, "-o", rig.out, "--quiet")
+    told = rig.command("ocr-producer", "collect", JOB, "-o", rig.out, "--quiet", "--no-report")
     assert told.returncode == 0, told.stderr
     assert worker.alive
 
@@ -94,7 +94,7 @@ def test_status_says_why_nothing_moves(rig: Rig) -> None:
     assert rig.command("ocr-producer", "enqueue", rig.images(3), "--job", JOB, "--quiet").returncode == 0
     told = rig.command("ocr-producer", "status", JOB)
     assert "no worker reports" in told.stdout
-    told = rig.command("ocr-producer", "collect", JOB, "-o", rig.out, "--quiet")
+    told = rig.command("ocr-producer", "collect", JOB, "-o", rig.out, "--quiet", "--no-report")
     assert told.returncode == 1 and "no worker reports" in told.stderr, "an unfinished job says so"
     long_ago = int((time.time() - 600) * 1000)
     rig.server.client.hset(f"ocrfleet:job:{JOB}", mapping={"fed_ms": long_ago, "created_ms": long_ago, "total": 5})
@@ -104,7 +104,9 @@ def test_status_says_why_nothing_moves(rig: Rig) -> None:
     assert "never fed" in rig.command("ocr-worker", "doctor").stdout
     rig.command("ocr-producer", "cancel", JOB)
     assert "resume" in json.loads(rig.command("ocr-producer", "status", JOB, "--json").stdout)["why"]
-    followed = rig.command("ocr-producer", "collect", JOB, "-o", Path(rig.folder / "b"), "--follow", "--quiet")
+    followed = rig.command(
+        "ocr-producer", "collect", JOB, "-o", Path(rig.folder / "b"), "--follow", "-q", "--no-report"
+    )
     assert followed.returncode == 1 and "cancelled" in followed.stderr, "before: 0"
     assert rig.command("ocr-producer", "watch", JOB, "--quiet").returncode == 1
 
@@ -121,5 +123,5 @@ def test_a_page_no_worker_understands_becomes_a_failed_record(rig: Rig) -> None:
     rig.environment |= {"OCRFLEET_MAX_ATTEMPTS": "2", "OCRFLEET_LEASE_S": "3"}  # it looks every second
     rig.start_worker()
     rig.wait_done(2, seconds=60)
-    assert rig.command("ocr-producer", "collect", JOB, "-o", rig.out, "--quiet").returncode == 1
+    assert rig.command("ocr-producer", "collect", JOB, "-o", rig.out, "--quiet", "--no-report").returncode == 1
     assert "no worker understands it" in str(records(rig)[1]["error"])

@@ -25,6 +25,7 @@ LONGEST_BEFORE_S = 180.0
 # The report of 120 small pages takes 4 to 7 s at a load of 14; over one picture its drawing process may take 60.
 LONGEST_END_S = 45.0
 WORKERS = 2
+RESTART_S = 2.0  # a supervisor's pause before it starts a command again (deploy/hub.sh: RestartSec)
 
 
 @dataclass
@@ -44,6 +45,7 @@ class Trial:
         slots: one for each worker.
         enqueue_flags: of the producer.
         lines, replicas, cgroups, beats: what kinds of fault prepared for themselves.
+        _ended: process id of a command -> when it was first seen to have ended.
     """
 
     rig: Rig
@@ -62,6 +64,7 @@ class Trial:
     replicas: list[FaultyServer] = field(default_factory=list)
     cgroups: list[MemoryCgroup] = field(default_factory=list)
     beats: list[subprocess.Popen[str]] = field(default_factory=list)
+    _ended: dict[int, float] = field(default_factory=dict)
 
     def enqueue(self) -> None:
         """The producer, alive until the job is done."""
@@ -70,6 +73,12 @@ class Trial:
     def collect(self) -> None:
         """The collector, alive until the job is done."""
         self.collector = self.rig.begin("collect", JOB, "-o", self.rig.out, "--follow", "--quiet")
+
+    def is_due(self, process: subprocess.Popen[str]) -> bool:
+        """Whether a command has ended, and its supervisor starts it again by now."""
+        if process.poll() is None:
+            return False
+        return time.monotonic() >= self._ended.setdefault(process.pid, time.monotonic()) + RESTART_S
 
     def check(self, fact: bool, what: str) -> None:
         """Note what ought to be."""
@@ -225,9 +234,9 @@ def _supervise(trial: Trial) -> None:
             rig.start_worker(*trial.worker_flags, slot=worker.slot)
     if complete or not rig.server.running:
         return
-    if trial.producer.poll() is not None and rig.done() < trial.count:
+    if trial.is_due(trial.producer) and rig.done() < trial.count:
         trial.producer = rig.begin(*(trial.again or ["resume", JOB]), "--quiet")
-    if trial.collector.poll() is not None and rig.server.client.exists(f"ocrfleet:job:{JOB}"):
+    if trial.is_due(trial.collector) and rig.server.client.exists(f"ocrfleet:job:{JOB}"):
         trial.collect()
 
 

@@ -118,7 +118,7 @@ def test_thresholds_and_tiles_of_a_job(worker: WorkerProcess, environment: dict[
     }.items():
         enqueue = ("ocr-producer", "enqueue", folder, "--job", job, "--watch", "--quiet")
         assert command(environment, *enqueue, *options).returncode == 0
-        command(environment, "ocr-producer", "collect", job, "-o", tmp_path / job, "--quiet")
+        command(environment, "ocr-producer", "collect", job, "-o", tmp_path / job, "-q", "--no-report")
         found[job] = records(tmp_path / job)[0]
     assert found["strict"]["boxes"] == [] and "tiled" in found["strict"]["flags"]
     assert found["plain"]["boxes"] and "tiled" not in found["plain"]["flags"]
@@ -166,7 +166,7 @@ def test_a_collector_elsewhere_says_who_must_add_missed_pages(
     subprocess.run(arguments, env=environment, check=True, capture_output=True, timeout=60)
     away = environment | {"XDG_STATE_HOME": str(tmp_path / "another")}
     for _ in range(2):  # the second time they are known
-        told = command(away, "ocr-producer", "collect", "missed", "-o", out, "--follow", "--quiet")
+        told = command(away, "ocr-producer", "collect", "missed", "-o", out, "--follow", "-q", "--no-report")
         assert told.returncode == 1, told.stderr
         assert f"run `ocr-producer retry missed` on {socket.gethostname()}" in told.stderr
         found = records(out)
@@ -175,7 +175,7 @@ def test_a_collector_elsewhere_says_who_must_add_missed_pages(
     assert "4 pages of a.pdf were not counted" in told.stderr or "a.pdf: page 2 of 5 was not counted" in told.stderr
     told = command(environment, "ocr-producer", "retry", "missed", "--quiet")
     assert told.returncode == 0, told.stderr
-    told = command(away, "ocr-producer", "collect", "missed", "-o", out, "--follow", "--quiet")
+    told = command(away, "ocr-producer", "collect", "missed", "-o", out, "--follow", "-q", "--no-report")
     assert told.returncode == 0, told.stderr
     pages = sorted((record["image"], record["page"], record["status"]) for record in records(out).values())
     assert pages[:5] == [("a.pdf", page, "ok") for page in range(5)] and len(pages) == 6

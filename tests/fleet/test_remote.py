@@ -11,9 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import boto3
 import pytest
-from moto.server import ThreadedMotoServer
 
 from detector.errors import NotFound, TooLarge, UnsupportedFormat
 from producer.job import upload
@@ -35,6 +33,8 @@ from worker.storage.remote import Remote, allowed
 
 @pytest.fixture(scope="module")
 def s3_server() -> Iterator[str]:
+    from moto.server import ThreadedMotoServer  # half a second in each of the processes that only collect
+
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
     host, port = server.get_host_and_port()
@@ -56,8 +56,14 @@ def aws(s3_server: str, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
     return variables
 
 
+def s3_client() -> Any:
+    import boto3
+
+    return boto3.client("s3")
+
+
 def test_s3_in_s3_out(environment: dict[str, str], aws: dict[str, str], tmp_path: Path) -> None:
-    bucket = boto3.client("s3")
+    bucket = s3_client()
     bucket.create_bucket(Bucket="scans")
     for number, path in enumerate(write_images(tmp_path / "in", 4)):
         bucket.upload_file(str(path), "scans", f"in/a folder/ü {number}#1.jpg" if number % 2 else f"in/{path.name}")
@@ -93,14 +99,14 @@ def test_s3_in_s3_out(environment: dict[str, str], aws: dict[str, str], tmp_path
 def test_missing_bucket_and_object(aws: dict[str, str], tmp_path: Path) -> None:
     with pytest.raises(SourceMissingError):
         list(scan_everything(["s3://no-such-bucket/x"], IN_PROCESS, exclude=None))
-    boto3.client("s3").create_bucket(Bucket="empty")
+    s3_client().create_bucket(Bucket="empty")
     with pytest.raises(NotFound):
         Remote((), s3_open=True).fetch("s3://empty/gone.jpg", tmp_path / "copy")
 
 
 def test_a_bucket_is_listed_a_piece_at_a_time(aws: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
     """Before: a folder's whole list was held, 1 KB an object, in the page's process, and nobody could end it."""
-    client = boto3.client("s3")
+    client = s3_client()
     client.create_bucket(Bucket="many")
     keys = ["in/a.jpg", "in/b/c.jpg", "in/b/c.txt", "in/b/", "in/d.zip", "in/e.jpg/f.png", "in.jpg", "inside/a.jpg"]
     for key in keys:
@@ -140,7 +146,7 @@ def test_a_bucket_is_listed_a_piece_at_a_time(aws: dict[str, str], monkeypatch: 
 
 
 def test_too_large(aws: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    client = boto3.client("s3")
+    client = s3_client()
     client.create_bucket(Bucket="big")
     client.put_object(Bucket="big", Key="a.jpg", Body=b"x" * 5000)
     monkeypatch.setattr(remote, "MAX_REMOTE_BYTES", 4999)
@@ -155,7 +161,7 @@ def test_no_more_of_a_bucket_is_copied_than_may_be_sent(
     aws: dict[str, str], ledger: Ledger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Before: up to 512 MiB of the producer's disk, to be refused then."""
-    client = boto3.client("s3")
+    client = s3_client()
     client.create_bucket(Bucket="large")
     client.put_object(Bucket="large", Key="a.jpg", Body=b"x" * 5000)
     monkeypatch.setattr(upload, "MAX_BLOB_BYTES", 4999)

@@ -167,7 +167,8 @@ def test_retry_uploads_again(environment: dict[str, str], ledger: Ledger, tmp_pa
         assert command(environment, *arguments).returncode == 1
         (folder / "image-0001.jpg").write_bytes(whole)
         assert command(environment, "ocr-producer", "retry", "torn", "-q").returncode == 0
-        told = command(environment, "ocr-producer", "collect", "torn", "-o", tmp_path / "out", "--follow", "-q")
+        collect = ("ocr-producer", "collect", "torn", "-o", tmp_path / "out", "--follow", "-q", "--no-report")
+        told = command(environment, *collect)
         assert told.returncode == 0, told.stderr
     finally:
         worker.stop()
@@ -266,7 +267,7 @@ def test_through_a_real_worker_that_sees_no_folder(
                 "--limit-side", "640", "--watch", "--quiet",
             )  # fmt: skip
             assert told.returncode == 1, told.stderr
-            command(environment, "ocr-producer", "collect", job, "-o", tmp_path / job, "--quiet")
+            command(environment, "ocr-producer", "collect", job, "-o", tmp_path / job, "-q", "--no-report")
             lines = [json.loads(line) for line in (tmp_path / job / "results.jsonl").read_text().splitlines()]
             assert Counter(line["index"] for line in lines) == Counter(range(10))
             jobs[job] = {(line["image"], line["page"]): line for line in lines}

@@ -42,7 +42,7 @@ def worker(environment: dict[str, str], tmp_path: Path) -> Iterator[WorkerProces
     process.stop()
 
 
-def picture(width: int = 480, height: int = 320) -> bytes:
+def picture(width: int = 240, height: int = 160) -> bytes:
     buffer = io.BytesIO()
     text_image(width, height).save(buffer, "JPEG")
     return buffer.getvalue()
@@ -52,7 +52,7 @@ def test_from_upload_to_download(served: Served, worker: WorkerProcess, tmp_path
     """A folder with a broken file and a PDF, told by events, in every format; then again, then away."""
     status, _, body = served.ask("POST", "/api/v1/detect", picture(), JPEG)
     record = json.loads(body)
-    assert status == 200 and record["status"] == "ok" and record["boxes"] and record["width"] == 480
+    assert status == 200 and record["status"] == "ok" and record["boxes"] and record["width"] == 240
     wait_until(lambda: served.client().jobs() == [], seconds=10, what="what was answered to be removed")
     status, _, body = served.ask("POST", "/api/v1/detect?shape=polygon", picture(), JPEG)
     assert status == 200 and all(len(box["polygon"]) >= 3 for box in json.loads(body)["boxes"])

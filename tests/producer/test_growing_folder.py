@@ -55,7 +55,7 @@ def test_enqueue_adds_to_a_job_that_is_finished(environment: dict[str, str], led
     finally:
         worker.stop()
     assert (status := ledger.status("grows")) and status.finished and status.total == 2
-    command(environment, "ocr-producer", "collect", "grows", "-o", tmp_path / "out", "-q")
+    command(environment, "ocr-producer", "collect", "grows", "-o", tmp_path / "out", "-q", "--no-report")
     assert set(names(tmp_path / "out").values()) == {1} and len(names(tmp_path / "out")) == 2
 
 

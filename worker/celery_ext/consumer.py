@@ -22,6 +22,7 @@ from redis import ResponseError
 from worker.broker.connection import why_waiting
 from worker.celery_ext.channel import FleetChannel
 from worker.celery_ext.few_connections import lend_channels
+from worker.celery_ext.listening import PatientPoller
 from worker.celery_ext.self_care import SelfCare
 from worker.ledger.reconcile import every_s
 from worker.redis_url import redacted
@@ -108,6 +109,7 @@ class FleetConsumer(Consumer):
     def connection_for_read(self, heartbeat: float | None = None) -> Connection:
         connection = self.app.connection_for_read(heartbeat=heartbeat)
         connection.transport.Channel = FleetChannel
+        connection.transport.cycle = PatientPoller()
         lend_channels(connection)
         connection.info = partial(_told_of, connection.info)
         # kombu waits 2, 4, ... up to 30 s between two tries: after an outage of minutes half a minute too long.

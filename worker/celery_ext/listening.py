@@ -12,6 +12,7 @@ from functools import cached_property
 from queue import Empty
 from typing import Any
 
+from kombu.transport.redis import MultiChannelPoller
 from redis.backoff import NoBackoff
 from redis.client import PubSub
 from redis.retry import Retry
@@ -19,6 +20,30 @@ from redis.retry import Retry
 from worker.celery_ext.few_connections import ThriftyChannel
 
 _ONCE: Any = Retry(NoBackoff(), 0)
+
+
+class PatientPoller(MultiChannelPoller):
+    """Waits for no broadcast while none would be read.
+
+    kombu does so where messages wait. A broadcast that came while a page ran, or the answer to SUBSCRIBE, kept the
+    socket readable, and the loop turned as fast as it could: a core of the machine, until the page was done.
+    """
+
+    def on_poll_start(self) -> None:
+        """kombu calls it at each turn of the loop, before it waits for ``fds``."""
+        super().on_poll_start()
+        for socket in self._fd_to_chan.keys() - self.fds.keys():
+            self._unregister_from_poll(socket)
+
+    @property
+    def fds(self) -> dict[int, tuple[Any, str]]:
+        """File descriptor -> channel and what it waits for there."""
+        found: dict[int, tuple[Any, str]] = super().fds
+        return {
+            fd: (channel, what)
+            for fd, (channel, what) in found.items()
+            if channel.qos.can_consume() or what != "LISTEN"
+        }
 
 
 class ListeningChannel(ThriftyChannel):

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import signal
 from typing import Any
 
 from billiard import pool as billiard_pool
 from billiard.pool import EX_OK, EX_RECYCLE
+from celery import platforms
 from celery.concurrency.asynpool import AsynPool
 from celery.concurrency.prefork import TaskPool
 from celery.utils.log import get_logger
 
+from worker.process import set_parent_death_signal
 from worker.settings import settings
 from worker.storage.held_copies import remove_left
 
 logger = get_logger(__name__)
-
 # The kernel closes a dying process's files a moment before it can be waited for; a second is generous on a slow disk.
 # A look costs microseconds, a missed child the time until the next one; a busy machine takes its time to remove it.
 LOOK_AGAIN_S = (0.002, 0.005, 0.01, 0.02, 0.04, 0.08, 0.15, 0.3, 0.6, 1.0, 2.0, 3.5)
@@ -24,6 +26,10 @@ LOOK_AGAIN_S = (0.002, 0.005, 0.01, 0.02, 0.04, 0.08, 0.15, 0.3, 0.6, 1.0, 2.0, 
 # millisecond. Together still 30 s.
 billiard_pool.GUARANTEE_MESSAGE_CONSUMPTION_RETRY_INTERVAL = 0.002
 billiard_pool.GUARANTEE_MESSAGE_CONSUMPTION_RETRY_LIMIT = 15_000
+
+# Each new child asks to die with its parent, for which billiard has cffi compile a line of C wherever a library has
+# imported cffi: 30 ms and 3 MB of every child. Ours (worker/tasks.py) asks by ctypes, for the same signal.
+platforms.set_pdeathsig = lambda name: set_parent_death_signal(signal.Signals[name])
 
 
 class PromptPool(AsynPool):

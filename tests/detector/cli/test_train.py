@@ -18,6 +18,7 @@ from detector.evaluation.evaluate import ImageScore, Summary, Tally
 from detector.evaluation.metrics import Counts
 from detector.models import load_card
 from detector.network.build import build_network, save_half
+from tests.detector.cheap import compare_small
 from tests.detector.commands import run_command
 from tests.detector.training.pages import make_pages
 
@@ -40,7 +41,9 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def exported(weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The weights as a dynamic .onnx file: three seconds, so once for all tests that quantize it."""
     model = tmp_path_factory.mktemp("exported") / "m.fp32.onnx"
-    assert run_command(export, weights, "--size", 320, "--dynamic", "-o", model)[0] == 0
+    with pytest.MonkeyPatch.context() as patch:
+        compare_small(patch)
+        assert run_command(export, weights, "--size", 320, "--dynamic", "-o", model)[0] == 0
     return model
 
 
@@ -100,8 +103,9 @@ def test_bad_size_and_bad_weights(weights: Path, tmp_path: Path) -> None:
 
 
 def test_quantize_prints_both_rows_and_tells_the_truth_about_dynamic(
-    data: Path, exported: Path, tmp_path: Path
+    data: Path, exported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("detector.convert.benchmark.SIDE", 160)
     full, small = tmp_path / "m.fp32.onnx", tmp_path / "m.int8.onnx"
     shutil.copy(exported, full)
     code, output = run_command(quantize, full, "--data", data, "--limit-side", 160, "--force", "-o", small)

@@ -20,6 +20,7 @@ from detector.images.page import open_page
 from detector.network.build import BACKBONES, build_network
 from detector.network.dbnet import DBNet
 from detector.predictor import TextDetector
+from tests.detector.cheap import compare_small
 from tests.detector.tiny_model import write_tiny_model
 from tests.detector.training.pages import make_pages
 
@@ -120,7 +121,8 @@ def test_a_fixed_size_quantizes(tmp_path: Path) -> None:
     assert measure(tmp_path / "m.int8.onnx").milliseconds > 0
 
 
-def test_int8_is_small_near_and_keeps_its_last_steps_float(tmp_path: Path) -> None:
+def test_int8_is_small_near_and_keeps_its_last_steps_float(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    compare_small(monkeypatch)
     network = lively("resnet18")
     export_onnx(network, tmp_path / "m.fp32.onnx", (320, 320), dynamic=True)
     pages = sorted((make_pages(tmp_path / "data", 4, side=320) / "train_images").iterdir())

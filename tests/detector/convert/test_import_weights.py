@@ -19,6 +19,7 @@ from detector.models import IMAGENET_MEAN, IMAGENET_STD, load_card
 from detector.network.build import load_network, network_from_state
 from detector.predictor import TextDetector, normalise
 from detector.runtimes.torch import TorchRuntime
+from tests.detector.cheap import compare_small, draw_no_curve
 from tests.detector.commands import run_command
 from tests.detector.convert import foreign_networks as foreign
 from tests.detector.convert.foreign_networks import State, decoder_map, decoder_state, mmocr_map, mmocr_state
@@ -58,6 +59,12 @@ PUBLISHED: dict[str, Published] = {
     "mmocr 1": (mmocr_state, foreign.mmocr_image, mmocr_map, "MMOCR"),
     "mmocr 0": (partial(mmocr_state, "bbox_head"), foreign.mmocr_image, partial(mmocr_map, head="bbox_head"), "MMOCR"),
 }
+
+
+@pytest.fixture(autouse=True)
+def cheap(monkeypatch: pytest.MonkeyPatch) -> None:
+    compare_small(monkeypatch)
+    draw_no_curve(monkeypatch)
 
 
 @pytest.mark.parametrize("name", PUBLISHED)

@@ -19,8 +19,15 @@ from detector.predictor import TextDetector
 from detector.runtimes.torch import TorchRuntime
 from detector.thresholds import Thresholds
 from detector.training.trainer import Trainer
+from tests.detector.cheap import compare_small, draw_no_curve
 from tests.detector.convert.test_export import lively
 from tests.detector.training.pages import make_pages
+
+
+@pytest.fixture(autouse=True)
+def cheap(monkeypatch: pytest.MonkeyPatch) -> None:
+    compare_small(monkeypatch)
+    draw_no_curve(monkeypatch)
 
 
 @pytest.mark.parametrize(
@@ -133,7 +140,6 @@ def test_prune_from_the_command_line(
 ) -> None:
     monkeypatch.setattr("detector.convert.prune.ROUNDS", 1)
     monkeypatch.setattr("detector.convert.prune.SIDE", 320)
-    monkeypatch.setattr("detector.training.history.draw_curve", lambda rows, path: None)  # half a second an epoch
     words = ["--crop", 64, "--batch-size", 2, "--limit-side", 160, "--device", "cpu", "--amp", "off"]
     out = tmp_path / "run"
     assert command("prune", weights, "--data", data, "--epochs", 2, *words, "-o", out) == 0
@@ -213,11 +219,18 @@ def test_prune_refuses_in_one_line(
     assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.parametrize("package", ["torch", "torch_pruning"])
-def test_a_missing_package_is_named(package: str, weights: Path, tmp_path: Path) -> None:
-    code = f"import sys; sys.modules[{package!r}] = None; from detector.cli.main import main; main(sys.argv[1:])"
+def test_a_missing_package_is_named(
+    weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Without torch in a process that has not imported it yet; the other one is imported where it is needed."""
     words = ["prune", str(weights), "--epochs", "0", "-o", str(tmp_path / "run")]
+    code = "import sys; sys.modules['torch'] = None; from detector.cli.main import main; main(sys.argv[1:])"
     done = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True)
-    assert done.returncode == 2
-    assert f"needs {package}," in done.stderr and "'ocrfleet[torch]'" in done.stderr
-    assert len(done.stderr.splitlines()) == 1
+    monkeypatch.setitem(sys.modules, "torch_pruning", None)
+    for package, ended, said in (
+        ("torch", done.returncode, done.stderr),
+        ("torch_pruning", command(*words), capsys.readouterr().err),
+    ):
+        assert ended == 2
+        assert f"needs {package}," in said and "'ocrfleet[torch]'" in said
+        assert len(said.splitlines()) == 1

@@ -20,6 +20,7 @@ from detector.postprocess import Box
 from detector.predictor import TextDetector
 from detector.runtimes.openvino import MOST_SHAPES, OpenVinoRuntime, bucket
 from detector.runtimes.torch import TorchRuntime
+from tests.detector.cheap import compare_small
 from tests.detector.tiny_model import write_tiny_model
 
 WORDS = ("Invoice No. 20417", "Total amount due", "Please pay within 30 days", "Thank you")
@@ -34,7 +35,10 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
 def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The shipped network as fp32 ONNX."""
     path = tmp_path_factory.mktemp("exported") / "dbnet-resnet18.fp32.onnx"
-    export_onnx(load_network(weights_path("dbnet-resnet18", "fp16_safetensors")), path, (320, 320), dynamic=True)
+    network = load_network(weights_path("dbnet-resnet18", "fp16_safetensors"))
+    with pytest.MonkeyPatch.context() as patch:
+        compare_small(patch)
+        export_onnx(network, path, (320, 320), dynamic=True)
     return path
 
 

@@ -28,6 +28,7 @@ from detector.training.augment import suit_view
 from detector.training.distill import load_teacher
 from detector.training.fit import FitError, FitOptions, check_data, fit, start_network, training_pages
 from detector.training.trainer import TrainConfig
+from tests.detector.cheap import compare_small, draw_no_curve
 from tests.detector.commands import run_command
 from tests.detector.training.pages import make_pages
 
@@ -149,7 +150,11 @@ def test_pages_are_scaled_around_the_size_of_use_and_turned_as_they_are(data: Pa
 
 
 @pytest.mark.parametrize("foreign", [False, True], ids=["ours", "another project's"])
-def test_a_teacher_and_synthetic_pages(data: Path, options: FitOptions, tmp_path: Path, foreign: bool) -> None:
+def test_a_teacher_and_synthetic_pages(
+    data: Path, options: FitOptions, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, foreign: bool
+) -> None:
+    compare_small(monkeypatch)
+    draw_no_curve(monkeypatch)
     torch.manual_seed(1)
     teacher, run, said = tmp_path / "teacher.onnx", tmp_path / "run", list[str]()
     export_onnx(build_network("mobilenet_v3_small", width=16), teacher, (320, 320), dynamic=True)

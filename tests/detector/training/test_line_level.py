@@ -31,6 +31,7 @@ from detector.training.recipe.choose_thresholds import (
     count_false,
 )
 from detector.training.trainer import Phase, TrainConfig, Trainer
+from tests.detector.cheap import compare_small
 from tests.detector.test_predictor import page_with_bright_line
 from tests.detector.tiny_model import write_tiny_model
 from tests.detector.training.pages import make_pages
@@ -56,6 +57,7 @@ def teacher(tmp_path: Path) -> Path:
 def test_one_command_goes_on_after_an_interruption_and_makes_a_release(
     data: Path, teacher: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    compare_small(monkeypatch)
     run = tmp_path / "run"
     words = [str(data), str(run), "--teacher", str(teacher), "--steps", "4", "--phases", "1:64x1", "--synthetic", "0"]
     words += ["--device", "cpu", "--threads", "1"]

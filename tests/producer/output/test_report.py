@@ -85,7 +85,7 @@ def test_a_report_with_pictures(tmp_path: Path) -> None:
     assert page.said.index("zero.jpg") < page.said.index("image-0000.jpg")
     shown = pictures(page)
     assert len(shown) == 6
-    assert shown[0].size == (480, 320)
+    assert shown[0].size == (240, 160)
     colours = shown[0].convert("RGB").getcolors(maxcolors=1 << 20) or []
     assert sum(count for count, (red, green, _) in colours if red > 200 and green < 120) > 50  # type: ignore[misc]
 
@@ -152,7 +152,7 @@ def test_overlays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         "three.tif_p0002.jpg",
         "three.tif_p0003.jpg",
     ]
-    assert Image.open(out / "overlays" / "image-0000.jpg").size == (480, 320)
+    assert Image.open(out / "overlays" / "image-0000.jpg").size == (240, 160)
     monkeypatch.setattr("producer.output.overlays.can_draw", lambda: False)
     with pytest.raises(CannotDrawError, match="pip install"):
         write_overlays(out)
