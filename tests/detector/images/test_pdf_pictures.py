@@ -206,6 +206,7 @@ def test_a_blank_page_that_was_drawn(tmp_path: Path, kind: str) -> None:
         assert not page.unread(pixels, 1 << 20).share
 
 
+@pytest.mark.slow
 def test_a_progressive_jpeg_without_memory_is_black(tmp_path: Path) -> None:
     """In a process of its own, with its limit: as a worker's child has it."""
     noise = np.random.default_rng(0).integers(0, 256, (120, 120, 3), dtype=np.uint8).repeat(50, 0).repeat(50, 1)

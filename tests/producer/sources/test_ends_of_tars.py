@@ -64,6 +64,7 @@ def listed(path: Path) -> tuple[list[str], list[str]]:
     return [page.uri for page in pages if not page.problem], [page.problem.message for page in pages if page.problem]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("suffix", PACK)
 @pytest.mark.parametrize("fault", SPOILT)
 def test_what_is_spoilt_is_said(tmp_path: Path, suffix: str, fault: str) -> None:
@@ -90,6 +91,7 @@ def test_compressed_in_two_pieces(tmp_path: Path, suffix: str) -> None:
         assert copy.read_bytes() == CONTENT
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("suffix", PACK)
 @pytest.mark.parametrize("padding", [0, 512, 1 << 20])
 def test_zeros_end_a_tar(tmp_path: Path, suffix: str, padding: int) -> None:

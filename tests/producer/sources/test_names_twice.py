@@ -63,6 +63,7 @@ def content(storage: Storage, uri: str) -> bytes:
         return copy.read_bytes()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("suffix", ["tar", "tar.gz", "7z"])
 @pytest.mark.parametrize("entries", [CHANGED, BESIDE], ids=["changed", "beside"])
 def test_each_is_read(tmp_path: Path, suffix: str, entries: Entries) -> None:

@@ -145,6 +145,7 @@ def test_what_it_leads_to_stays() -> None:
     assert np.array_equal(drawn(single, 0), drawn(data, 1))
 
 
+@pytest.mark.slow
 def test_the_same_number_is_the_same_page() -> None:
     """Pages of `faulty_pdf` are of different widths. Where pypdf numbers otherwise, the whole file is sent."""
     cuts = 0

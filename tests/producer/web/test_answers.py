@@ -118,6 +118,7 @@ def sent_and_unread(port: int) -> list[int]:
     return [int(line[4][:8], 16) for line in lines if int(line[1][-4:], 16) == port and line[3] != "0A"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", ["large", "small"])
 def test_the_kernel_keeps_little_and_nothing_of_what_is_closed(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Before: up to 4 MB for each connection, and for a minute after it was closed; with `Connection: close` of any
@@ -137,6 +138,7 @@ def test_the_kernel_keeps_little_and_nothing_of_what_is_closed(path: str, monkey
     asyncio.run(run())
 
 
+@pytest.mark.slow
 def test_who_ends_his_side_and_reads_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(server, "STALLED_S", 0.5)
 

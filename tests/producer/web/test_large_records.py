@@ -36,6 +36,7 @@ def forget_the_peak() -> float:
     return peak_rss_mb()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("wanted", ["labelstudio"])
 def test_a_page_of_very_many_boxes_is_converted_elsewhere(tmp_path: Path, wanted: str) -> None:
     """Before: 60,000 boxes were 160 MB of the page's own, and six were made at a time."""
