@@ -20,7 +20,7 @@ unset PYTHONPATH
 cd "$work"
 export OCRFLEET_NICE=0 XDG_STATE_HOME=$work/state XDG_CACHE_HOME=$work/cache
 # MiB in site-packages, without pip, setuptools and compiled bytecode: pip makes that, it is not downloaded.
-MOST_BASE_MB=60
+MOST_BASE_MB=62
 
 install() { # install ENVIRONMENT REQUIREMENT
   "$python" -m venv "$1"
