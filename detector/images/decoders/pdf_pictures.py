@@ -305,4 +305,6 @@ def _has_even_edge(place: Pixels, darker_than: int = 256) -> bool:
 
 def _is_framed(place: Pixels, colour: tuple[int, int, int] | None = None) -> bool:
     """Whether each edge is of one colour: that of what a picture lies on, perhaps, with other things on it."""
+    if not place.size:  # a page drawn again may be a pixel smaller
+        return False
     return all(_is_even(edge) and colour in (None, tuple(edge[0, 0].tolist())) for edge in _edges(place))
