@@ -17,7 +17,8 @@ from tests.processes import WorkerProcess, command, wait_until
 from worker.ledger import Ledger
 from worker.messages import ImageTask, encode, failed_record
 from worker.ops import metrics_server, worker_registry
-from worker.ops.exporter import MOST_WORKERS, FleetCollector, serve
+from worker.ops.exporter import FleetCollector, serve
+from worker.ops.few_workers import MOST_WORKERS
 
 
 def values(collector: FleetCollector) -> dict[tuple[str, tuple[str, ...]], float]:

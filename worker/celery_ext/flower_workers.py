@@ -7,39 +7,13 @@ opens its page, and not at all otherwise: 14,000 messages of made-up names took 
 from __future__ import annotations
 
 import logging
-import time
-from collections.abc import Callable
 from typing import Any
 
 from worker.log_format import FewOfEach
+from worker.ops.few_workers import MOST_WORKERS, FewWorkers
 
 logger = logging.getLogger(__name__)
 logger.addFilter(FewOfEach())
-
-MOST_WORKERS, FORGET_S = 500, 3600.0
-"""As the exporter (worker/ops/exporter.py). Who is there sends a heartbeat every two seconds: it is not forgotten."""
-
-
-class FewWorkers:
-    """The names that were heard of, at most `most`; one that was silent for `forget_s` makes room for a new one."""
-
-    def __init__(
-        self, most: int = MOST_WORKERS, forget_s: float = FORGET_S, clock: Callable[[], float] = time.monotonic
-    ) -> None:
-        self._most, self._forget_s, self._clock = most, forget_s, clock
-        self._seen: dict[str, float] = {}  # the longest silent first
-
-    def admit(self, name: str) -> tuple[bool, str]:
-        """Whether there is room for this name, and which other one was forgotten for it, if any."""
-        now, forgotten = self._clock(), ""
-        if self._seen.pop(name, None) is None and len(self._seen) >= self._most:
-            longest = next(iter(self._seen))
-            if now - self._seen[longest] < self._forget_s:
-                return False, ""
-            del self._seen[longest]
-            forgotten = longest
-        self._seen[name] = now
-        return True, forgotten
 
 
 def bound_workers(workers: FewWorkers | None = None) -> None:

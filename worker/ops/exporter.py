@@ -25,14 +25,11 @@ from worker.ledger import Ledger
 from worker.ledger.ledger import MOST_LOOKED_AT
 from worker.ledger.share import MOST_SHARING
 from worker.ops import worker_registry
+from worker.ops.few_workers import FewWorkers
 from worker.ops.metrics_server import MetricsServer
 from worker.redis_keys import COUNTERS_KEY, DEAD_KEY, number_in
 
 MOST_COUNTERS, MOST_COUNTER = 256, 64  # of names, and bytes of one: ours are ten, of 25
-
-MOST_WORKERS, FORGET_S = 500, 3600.0
-"""Names of workers that are shown, and how long one is remembered that is gone, seconds. Each is four series that
-Prometheus holds for two hours: 60,000 of somebody's took its 256 MB in 65 s, and again after each start."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,19 +128,15 @@ class Shown:
     """The names of workers that are shown: who was first stays, however many more somebody makes up."""
 
     def __init__(self) -> None:
-        self._seen: dict[str, float] = {}
+        self._few = FewWorkers()
 
-    def of(self, sample: Sample, now: float) -> tuple[Sample, int]:
+    def of(self, sample: Sample) -> tuple[Sample, int]:
         """A sample with these alone, and how many were left out."""
         names = sorted({*sample.workers, *sample.images})
-        self._seen = {name: at for name, at in self._seen.items() if now - at < FORGET_S}
-        for name in names:
-            if name in self._seen or len(self._seen) < MOST_WORKERS:
-                self._seen[name] = now
-        workers = {name: note for name, note in sample.workers.items() if name in self._seen}
-        images = {name: note for name, note in sample.images.items() if name in self._seen}
-        left_out = sum(name not in self._seen for name in names)
-        return replace(sample, workers=workers, images=images), left_out
+        shown = {name for name in names if self._few.admit(name)[0]}
+        workers = {name: note for name, note in sample.workers.items() if name in shown}
+        images = {name: note for name, note in sample.images.items() if name in shown}
+        return replace(sample, workers=workers, images=images), len(names) - len(shown)
 
 
 class FleetCollector(Collector):
@@ -162,7 +155,7 @@ class FleetCollector(Collector):
             yield _gauge("broker_up", "1 if the broker answers.", 0)
             return
         yield _gauge("broker_up", "1 if the broker answers.", 1)
-        sample, left_out = self._shown.of(sample, now)
+        sample, left_out = self._shown.of(sample)
         yield _gauge("workers_left_out", "Workers that are not shown one by one: too many names.", left_out)
         yield from metrics(sample, now)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 
-from worker.celery_ext.flower_workers import FewWorkers
+from worker.ops.few_workers import FewWorkers
 
 
 def test_who_is_silent_makes_room_and_who_is_there_stays() -> None:
