@@ -25,6 +25,7 @@ def standard() -> TextDetector:
     return TextDetector(limit_side=PROFILES["standard"].limit_side)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", PAGES)
 def test_a_long_page_is_read_at_the_standard_size(name: str, standard: TextDetector, tmp_path: Path) -> None:
     page: tuple[Image.Image, list[Line]] = PAGES[name]()

@@ -149,6 +149,7 @@ def test_only_the_accurate_profile_tiles() -> None:
     assert {name for name, profile in PROFILES.items() if profile.tiled} == {"accurate"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("turned", [False, True])
 def test_a_long_line_across_tiles_is_one_box(turned: bool) -> None:
     page = Image.new("RGB", (1500, 1000), "white")

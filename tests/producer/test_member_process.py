@@ -109,6 +109,7 @@ def lzma_zip(path: Path, size: int = 300 << 20) -> None:
     path.write_bytes(local + entry + struct.pack("<4s4H2LH", b"PK\5\6", 0, 0, 1, 1, len(entry), len(local), 0))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("make", "scheme", "member"),
     [(link_then_long_name, "tar+file", "missing.jpg"), (lzma_zip, "zip+file", "a.jpg")],

@@ -65,6 +65,7 @@ def test_strips_are_the_page(
     assert np.percentile(difference, 99) <= 6
 
 
+@pytest.mark.slow
 def test_what_must_be_held_whole_is_not_read_in_strips(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     deep = tmp_path / "deep.tif"
     Image.fromarray(np.full((300, 400), 3000, np.uint16)).save(deep)
@@ -147,6 +148,7 @@ def test_boxes_of_a_page_in_strips(tmp_path: Path, tiny_model: Path, suffix: str
     assert np.abs(np.array(box.points) - expected_box(1.0)).max() < 3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("own_descriptor", [True, False])  # where the system gives libvips one, and where not
 def test_a_page_of_an_open_file_is_read_in_strips_too(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny_model: Path, own_descriptor: bool
