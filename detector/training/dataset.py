@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from detector.convert.interrupts import interrupt_later
 from detector.errors import CorruptImage, ImageError
 from detector.evaluation.annotations import SPLITS, AnnotationError, Sample, find_problems, has_split, read_split
 from detector.images.page import open_page, page_header
@@ -176,18 +177,21 @@ class BatchSource:
     def stream(self, plan: Sequence[tuple[int, int, int]], ahead: int = 3) -> Generator[Batch]:
         """Batches of a plan of (step, crop, size), drawn ahead in a thread (OpenCV works outside the GIL).
 
-        The thread is none of Python's daemons: one that is inside torch when the interpreter ends aborts the process.
+        A thread that is inside torch or OpenCV when the interpreter ends aborts the process. So it is none of Python's
+        daemons, and Ctrl-C waits for its start and for its end: a start that is interrupted leaves a thread that nobody
+        knows, and an interrupted join counts it as ended while it runs (CPython 3.11's _wait_for_tstate_lock).
         """
-        steps = iter(plan)
-        with ThreadPoolExecutor(1, "batches") as thread:
-            drawn = deque(thread.submit(self.batch, *step) for step in islice(steps, ahead))
-            try:
-                while drawn:
-                    batch = drawn.popleft().result()
-                    drawn.extend(thread.submit(self.batch, *step) for step in islice(steps, 1))
-                    yield batch
-            finally:
-                thread.shutdown(wait=False, cancel_futures=True)
+        steps, thread = iter(plan), ThreadPoolExecutor(1, "batches")
+        try:
+            with interrupt_later():
+                drawn = deque(thread.submit(self.batch, *step) for step in islice(steps, ahead))
+            while drawn:
+                batch = drawn.popleft().result()
+                drawn.extend(thread.submit(self.batch, *step) for step in islice(steps, 1))
+                yield batch
+        finally:
+            with interrupt_later():
+                thread.shutdown(cancel_futures=True)
 
 
 def check_data(folder: Path) -> list[str]:

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from detector.convert.interrupts import interrupt_later
 from detector.models import IMAGENET_MEAN, IMAGENET_STD
 from detector.training.dataset import Batch
 from detector.training.parallel.crop_workers import BLOCK, CropWorkers
@@ -40,7 +41,8 @@ class CropPool:
         self._error: BaseException | None = None
         self.made = 0
         # No daemon, which would abort the process from inside torch when Python ends: it ends when its workers do.
-        threading.Thread(target=self._fill, name="crops").start()
+        with interrupt_later():  # see `dataset.BatchSource.stream`
+            threading.Thread(target=self._fill, name="crops").start()
 
     def wait(self, crops: int) -> None:
         """Waits for that many.

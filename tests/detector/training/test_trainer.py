@@ -1,5 +1,8 @@
+import signal
 import subprocess
 import sys
+import threading
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -131,6 +134,24 @@ def test_overflowed_norm_statistics_heal(source: BatchSource) -> None:
     list(trainer.run(source))
     for network in (trainer.network, trainer.average):
         assert all(value.isfinite().all() for value in network.state_dict().values())
+
+
+@pytest.mark.parametrize("at", ["start", "join"])
+def test_ctrl_c_leaves_no_thread_that_draws(source: BatchSource, monkeypatch: pytest.MonkeyPatch, at: str) -> None:
+    """As when it comes while the thread is started or waited for: what stays is inside OpenCV when Python ends."""
+    whole = getattr(threading.Thread, at)
+
+    def interrupted(thread: threading.Thread, *args: Any) -> None:
+        if at == "start":
+            whole(thread)
+        signal.raise_signal(signal.SIGINT)
+        if at == "join":
+            whole(thread, *args)
+
+    monkeypatch.setattr(threading.Thread, at, interrupted)
+    with pytest.raises(KeyboardInterrupt), closing(source.stream([(step, 64, 4) for step in range(99)])) as batches:
+        next(batches)
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("batches")]
 
 
 def test_errors_of_the_loader_reach_the_caller(source: BatchSource, tmp_path: Path) -> None:
