@@ -5,12 +5,13 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator
 from hashlib import blake2b
-from os import fsencode, path
+from os import fsencode
 from pathlib import Path
 
 from producer.job.manifest import read_manifest
 from producer.sources.walk import FoundFile, walk
 from worker.storage.files import path_of
+from worker.storage.real_path import real_or_named
 
 _Seen = tuple[int, int]  # size in bytes, time of the last change in ns
 
@@ -42,12 +43,12 @@ class Settling:
         self._root = root
         self._taken = {_mark(file) for file in taken}
         self._settle_s = settle_s
-        self._exclude = path.realpath(exclude) if exclude else ""
+        self._exclude = real_or_named(exclude) if exclude else None
         self._clock = clock
         self._seen: dict[Path, tuple[_Seen, float]] = {}
 
     def _is_input(self, folder: Path, depth: int) -> bool:
-        return path.realpath(folder) != self._exclude
+        return real_or_named(folder) != self._exclude
 
     def ready(self) -> list[FoundFile]:
         """Files that were not taken, and have been the same for long enough."""

@@ -21,6 +21,7 @@ from producer.sources.remote import is_remote
 from producer.sources.scan import STDIN, SourceMissingError, resolve
 from worker.messages import JOB_NAME
 from worker.page_options import PageOptions
+from worker.storage.real_path import real_or_named
 
 
 class FolderBusyError(ProducerError):
@@ -142,7 +143,7 @@ class OutputFolder:
         roots = []
         for source in local:
             with suppress(SourceMissingError):
-                roots.append(Path(os.path.realpath(resolve(source).path)))
+                roots.append(real_or_named(resolve(source).path))
         return tuple(roots)
 
     def picture_roots(self) -> tuple[Path, ...] | None:

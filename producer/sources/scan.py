@@ -29,6 +29,7 @@ from producer.sources.page_count import PageCount, Settled, count_file, kind_of_
 from producer.sources.passed_over import LONG_LISTED, OUTSIDE, UNREADABLE, PassedOver, is_junk, junk_kind
 from producer.sources.readers import Readers
 from producer.sources.walk import FoundFile, Warn, display, walk
+from worker.storage.real_path import real_or_named
 
 STDIN = "-"
 
@@ -93,7 +94,7 @@ def scan(
     named = list(dict.fromkeys(sources))
     resolved = {name: resolve(name) for name in named if name != STDIN}
     common = Path(os.path.commonpath([source.home for source in resolved.values()])) if resolved else Path("/")
-    closed = Path(os.path.realpath(exclude)) if exclude else None
+    closed = real_or_named(exclude) if exclude else None
     scanner = _Scanner(closed, warn, passed or PassedOver(), readers, sniff, zip_encoding, follow_links)
 
     def pages() -> Iterator[FoundPage]:
@@ -264,14 +265,14 @@ class _Scanner:
     def _gate(self, root: Path) -> Callable[[Path, int], bool]:
         """Which folders below `root` to enter: not the job's own output."""
         closed = self.exclude
-        if closed and closed == Path(os.path.realpath(root)):
+        if closed and closed == real_or_named(root):
             closed = closed / "overlays"  # photos and results share one folder: leave out the pictures we drew
 
         def enter(folder: Path, depth: int) -> bool:
             if is_junk(folder.name):
                 self.passed.add(junk_kind(folder.name))
                 return False
-            return closed is None or Path(os.path.realpath(folder)) != closed
+            return closed is None or real_or_named(folder) != closed
 
         return enter
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from urllib.parse import unquote, unquote_to_bytes, urlsplit
 
 from producer.web.problem import Problem
+from worker.storage.real_path import real_path
 from worker.storage.remote import allowed
 
 MOST_ADDRESSES = 1000
@@ -44,9 +45,10 @@ def _check(address: str, roots: tuple[Path, ...], url_roots: tuple[str, ...]) ->
     if "\0" in address or not address.startswith(("/", "file:///")):
         raise refused
     try:
-        path = Path(unquote(address.removeprefix("file://")) if address.startswith("file:") else address).resolve()
+        path = Path(unquote(address.removeprefix("file://")) if address.startswith("file:") else address)
+        path = real_path(path)
         there = path.exists()
-    except (OSError, ValueError, RuntimeError):  # too long a name, half a character, links in a circle (Python 3.12)
+    except (OSError, ValueError):  # too long a name, half a character
         raise refused from None
     if not any(path.is_relative_to(root) for root in roots):
         raise refused
@@ -60,6 +62,8 @@ def may_read(uri: str, roots: tuple[Path, ...]) -> bool:
     parts = urlsplit(uri)
     if not parts.scheme.endswith("file"):
         return True
-    # Path.resolve raises for links in a circle before Python 3.13.
-    real = Path(os.path.realpath(os.fsdecode(unquote_to_bytes(parts.path))))
+    try:
+        real = real_path(os.fsdecode(unquote_to_bytes(parts.path)))
+    except (OSError, ValueError):  # too long to tell
+        return False
     return any(real.is_relative_to(root) for root in roots)

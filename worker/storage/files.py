@@ -25,6 +25,7 @@ from detector.images.regular_file import SeenPath, identity_of, open_regular
 from worker.storage.archive_errors import BROKEN_ARCHIVE, member_error, name_of
 from worker.storage.bound import Bound
 from worker.storage.held_copies import held_copy
+from worker.storage.real_path import place_of, real_path
 from worker.storage.sevenzip import SevenZipCursor
 from worker.storage.spool import machine_faults, make_private, raise_machine_fault, write_chunks
 from worker.storage.tars import TarCursor
@@ -137,7 +138,7 @@ class Storage:
     def _opened(self, path: Path) -> BinaryIO:
         """The file, in the roots: who looks at a name, and opens it then, may have opened what came in between."""
         file = open_regular(path)
-        if not self._takes(_place_of(file)):
+        if not self._takes(place_of(file.fileno(), file.name)):
             file.close()
             raise self._is_outside(path)
         return file
@@ -151,10 +152,12 @@ class Storage:
     def _allowed(self, uri: str) -> Path:
         path = path_of(uri)
         try:
-            real = Path(os.path.realpath(path))
+            real = real_path(path)
         except ValueError:
             raise NotFound(f"no path: {path!a:.200}") from None  # a NUL in it
-        except OSError as error:  # EINVAL: a link that was none any more when it was read
+        except OSError as error:  # not there, and too long to tell whether it would lie in the roots
+            if self.roots or not self.any_path:
+                raise self._is_outside(path) from None
             raise NotFound(f"{path}: cannot be opened: {error.strerror or error}") from None
         # First of all, and in the same words whether it is there or not: records must not tell what else a disk holds.
         if not self._takes(real):
@@ -215,14 +218,6 @@ class Storage:
         """Let go of all archives."""
         for cursor in self._cursors.values():
             cursor.close()
-
-
-def _place_of(file: BinaryIO) -> Path:
-    """Where an open file lies, whatever has its name by now."""
-    try:
-        return Path(f"/proc/self/fd/{file.fileno()}").readlink()
-    except FileNotFoundError:  # no Linux
-        return Path(os.path.realpath(file.name))
 
 
 def suffix_of(member: bytes) -> str:

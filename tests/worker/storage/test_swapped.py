@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -65,23 +64,3 @@ def test_what_is_open_stays_what_it_was(tmp_path: Path) -> None:
         picture.unlink()
         picture.symlink_to(tmp_path / "secret")
         assert file.read() == b"own"
-
-
-def test_a_link_that_is_none_any_more_is_no_fault_of_ours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Before: OSError 22 out of realpath, a record of type Internal."""
-    (tmp_path / "own").write_bytes(b"own")
-    link = tmp_path / "a.png"
-    link.symlink_to(tmp_path / "own")
-    read = os.readlink
-
-    def readlink(name: str) -> str:
-        if str(name) == str(link):
-            monkeypatch.undo()
-            link.unlink()
-            link.write_bytes(b"a file by now")
-        return read(name)
-
-    monkeypatch.setattr(os, "readlink", readlink)
-    with pytest.raises(NotFound, match="cannot be opened"), Storage((), tmp_path / "spool").open_file(link.as_uri()):
-        pass
-    assert not link.is_symlink()
