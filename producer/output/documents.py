@@ -25,7 +25,7 @@ from producer.output.alto import alto_xml
 from producer.output.crops import write_crops
 from producer.output.hocr import hocr
 from producer.output.layout import is_read, page_text
-from producer.output.naming import safe_name
+from producer.output.naming import new_file, safe_name
 from producer.output.searchable_pdf import PageNotInPdfError, PdfWriter, check_library
 from worker.messages import ImageRecord
 
@@ -93,29 +93,24 @@ class _Writer:
 
     def page_name(self, record: ImageRecord) -> PurePosixPath:
         """A page's name without ending."""
-        paged = record.page > 0
-        if self._manifest is not None:
-            paged = self._manifest.is_paged(record.index, record.image, record.page)
-        return safe_name(record.image, record.page, paged=paged)
+        return safe_name(record.image, record.page, paged=self._is_paged(record))
+
+    def _is_paged(self, record: ImageRecord) -> bool:
+        if self._manifest is None:
+            return record.page > 0
+        return self._manifest.is_paged(record.index, record.image, record.page)
 
     def failed(self, record: ImageRecord, reason: str) -> None:
         """Says what could not be written."""
         self._tell(f"left out: {record.image}: {reason}")
 
     def document(self, record: ImageRecord, ending: str) -> Path:
-        """A free file for a document."""
-        return self._free(safe_name(record.image, 0, paged=False), record, ending)
+        """A new file for a document."""
+        return self._folder / new_file(self._folder, record, False, ending)
 
     def page(self, record: ImageRecord, ending: str) -> Path:
-        """A free file for a page."""
-        return self._free(self.page_name(record), record, ending)
-
-    def _free(self, name: PurePosixPath, record: ImageRecord, ending: str) -> Path:
-        path = self._folder / name.with_name(name.name + ending)
-        if path.exists():  # a.jpg beside a.png
-            path = path.with_name(f"{name.name}_{record.index}{ending}")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        return path
+        """A new file for a page."""
+        return self._folder / new_file(self._folder, record, self._is_paged(record), ending)
 
 
 def _write_txt(writer: _Writer, first: ImageRecord, pages: Iterable[ImageRecord]) -> None:
@@ -157,6 +152,7 @@ def _write_pdfs(writer: _Writer, documents: Iterable[Iterable[ImageRecord]], roo
                     if error := process.write(source, chain([first], pages), unfinished):
                         raise PageNotInPdfError(error)
             except (ImageError, PageNotInPdfError, OSError) as error:
+                target.unlink(missing_ok=True)
                 writer.failed(first, str(error))
 
 

@@ -3,7 +3,8 @@
 import hashlib
 import re
 from collections.abc import Sequence
-from itertools import accumulate
+from contextlib import suppress
+from itertools import accumulate, chain, count
 from pathlib import Path, PurePosixPath
 
 from detector.errors import printable
@@ -14,7 +15,7 @@ PAGE_OF_PDF = ".pdf"
 NAME_BYTES = 180  # below the 255 of every common file system, with room for endings
 MOST_FOLDERS, FOLDERS_BYTES = 32, 1024
 """Folders in each other, and their names together: a path may have 4,096 bytes, and a zip 1,800 folders in one name."""
-FILE_ENDINGS = IMAGE_SUFFIXES | {".txt", ".xml", ".hocr", ".pdf", ".html", ".csv", ".json"}
+FILE_ENDINGS = IMAGE_SUFFIXES | {".txt", ".xml", ".hocr", ".pdf", ".html", ".csv", ".json", ".yaml"}
 """Of the files that are made: a folder of such a name would be in a file's way, `a.jpg/b.jpg` in that of `a.jpg`."""
 _UNSAFE = re.compile(r'[\x00-\x1f\x7f-\x9f\u2028\u2029\\:*?"<>|]')
 
@@ -49,36 +50,38 @@ def _folders(parts: Sequence[str]) -> list[str]:
     return parts if kept == len(parts) else [*parts[:kept], f"~{_digest('/'.join(parts[kept:]))}"]
 
 
-def write_new(folder: Path, record: ImageRecord, paged: bool, ending: str, text: str) -> PurePosixPath:
-    """Writes a text for a page: `a.txt` for `a.jpg`; if `a.png` took that name, `a.jpg.txt`; then with the index.
+def new_file(folder: Path, record: ImageRecord, paged: bool, ending: str) -> PurePosixPath:
+    """Makes an empty file for a page; never another page's, whatever they are called and in whatever order they come.
+
+    It is `a.txt` for `a.jpg`; if `a.png` took that name, `a.jpg.txt`; then `a.jpg_7.txt`, with the index; and since a
+    picture may be called so, too, `a.jpg_7_2.txt` and so on.
 
     Args:
         folder: where to.
         record: of the page.
-        paged: its file has several.
+        paged: its file has several, and this is one of them.
         ending: of the new file.
-        text: what goes into it.
 
     Returns:
         The new file's name below the folder.
-
-    Raises:
-        FileExistsError: there are two results of one index.
     """
     short = safe_name(record.image, record.page, paged=paged)
     full = safe_name(record.image, record.page, paged=paged, suffix=True)
-    numbered = full.with_name(f"{full.name}_{record.index}")
-    for name in (short, full, numbered):
-        file = name.with_name(name.name + ending)
-        path = folder / file
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with path.open("x", encoding="utf-8") as stream:
-                stream.write(text)
-            return file
-        except FileExistsError:
-            continue
-    raise FileExistsError(17, f"two results for index {record.index}", str(folder / numbered))
+    (folder / short).parent.mkdir(parents=True, exist_ok=True)
+    numbered = f"{full.name}_{record.index}"
+    for name in chain((short.name, full.name, numbered), (f"{numbered}_{more}" for more in count(2))):
+        file = short.with_name(name + ending)
+        with suppress(FileExistsError):
+            (folder / file).open("x").close()
+            break
+    return file
+
+
+def write_new(folder: Path, record: ImageRecord, paged: bool, ending: str, text: str) -> PurePosixPath:
+    """Writes a text for a page into a `new_file`. Returns its name below the folder."""
+    file = new_file(folder, record, paged, ending)
+    (folder / file).write_text(text, encoding="utf-8")
+    return file
 
 
 def _split(name: str) -> tuple[str, str]:

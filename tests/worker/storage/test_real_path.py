@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 
 from detector.errors import NotFound
-from worker.storage import real_path as module
 from worker.storage.files import Storage
 from worker.storage.real_path import MOST_LETTERS, real_or_named, real_path
 
@@ -109,5 +108,5 @@ def test_a_link_that_is_none_any_more(there: bool, tmp_path: Path, monkeypatch: 
 
 
 def test_without_proc(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module.Path, "readlink", lambda path: (_ for _ in ()).throw(FileNotFoundError()))
+    monkeypatch.setattr(Path, "readlink", lambda path: (_ for _ in ()).throw(FileNotFoundError()))
     assert real_path(folder / "to-b" / "x.jpg") == folder / "a/b/x.jpg"
