@@ -95,8 +95,7 @@ def _watch(
         raise OtherJobError(f"{folder.root} holds the job {folder.request().job} of other inputs: choose another")
     if not folder.exists() and folder.results.exists():
         raise OtherJobError(f"{folder.root} holds results of something else: choose another -o")
-    inside = folder.root / "overlays" if folder.root == root else folder.root
-    settling = Settling(root, files_of(folder.manifest), settle_s=settle_s, exclude=inside)
+    settling = Settling(root, files_of(folder.manifest), settle_s=settle_s, exclude=folder.root)
     try:
         with terminated_like_ctrl_c():
             if folder.manifest.exists():  # what an interruption left

@@ -9,9 +9,9 @@ from os import fsencode
 from pathlib import Path
 
 from producer.job.manifest import read_manifest
+from producer.sources.own_pictures import made_by_us
 from producer.sources.walk import FoundFile, walk
 from worker.storage.files import path_of
-from worker.storage.real_path import real_or_named
 
 _Seen = tuple[int, int]  # size in bytes, time of the last change in ns
 
@@ -37,18 +37,18 @@ class Settling:
             root: the folder.
             taken: files that are not to be given again.
             settle_s: how long a file must have stayed as it is, seconds.
-            exclude: a folder inside that is not looked into.
+            exclude: the job's output folder: what we made in there is no input.
             clock: Unix time, for tests.
         """
         self._root = root
         self._taken = {_mark(file) for file in taken}
         self._settle_s = settle_s
-        self._exclude = real_or_named(exclude) if exclude else None
+        self._is_ours = made_by_us(root, exclude)
         self._clock = clock
         self._seen: dict[Path, tuple[_Seen, float]] = {}
 
     def _is_input(self, folder: Path, depth: int) -> bool:
-        return real_or_named(folder) != self._exclude
+        return not self._is_ours(folder)
 
     def ready(self) -> list[FoundFile]:
         """Files that were not taken, and have been the same for long enough."""

@@ -19,6 +19,7 @@ MOST_NAME_BYTES = 4096
 LINKS = "links in archives"
 REPLACED = "in zips, with a later copy of the same name"
 OUTSIDE = "links that lead out of the folder (--follow-links takes them)"
+OURS = "folders of pictures beside a job's results (overlays, exports)"
 JUNK_FOLDERS = frozenset(("@eaDir", "#recycle", "$RECYCLE.BIN", "__MACOSX", "System Volume Information"))
 """Folders that systems keep beside people's files: Synology's previews, recycle bins, what macOS puts into zips."""
 

@@ -25,11 +25,11 @@ from producer.errors import ProducerError
 from producer.sources.archive import SCHEMES, BrokenArchiveError, Kind, archive_kind
 from producer.sources.found_page import FoundPage, Problem
 from producer.sources.long_names import read_list
+from producer.sources.own_pictures import made_by_us, named_as_ours
 from producer.sources.page_count import PageCount, Settled, count_file, kind_of_file, settle
-from producer.sources.passed_over import LONG_LISTED, OUTSIDE, UNREADABLE, PassedOver, is_junk, junk_kind
+from producer.sources.passed_over import LONG_LISTED, OURS, OUTSIDE, UNREADABLE, PassedOver, is_junk, junk_kind
 from producer.sources.readers import Readers
 from producer.sources.walk import FoundFile, Warn, display, walk
-from worker.storage.real_path import real_or_named
 
 STDIN = "-"
 
@@ -80,7 +80,7 @@ def scan(
         sources: what the user named.
         readers: what opens archives and PDFs.
         stdin: the list for `-`; default: this process's own.
-        exclude: the job's output folder, so that its own pictures are not taken for input.
+        exclude: the job's output folder, so that its own pictures are not taken for input; see `own_pictures`.
         warn: told in one line about what was skipped or could not be counted.
         passed: counts what is passed over.
         sniff: in folders, also take files of unknown or no suffix that begin like an image or a PDF.
@@ -94,8 +94,7 @@ def scan(
     named = list(dict.fromkeys(sources))
     resolved = {name: resolve(name) for name in named if name != STDIN}
     common = Path(os.path.commonpath([source.home for source in resolved.values()])) if resolved else Path("/")
-    closed = real_or_named(exclude) if exclude else None
-    scanner = _Scanner(closed, warn, passed or PassedOver(), readers, sniff, zip_encoding, follow_links)
+    scanner = _Scanner(exclude, warn, passed or PassedOver(), readers, sniff, zip_encoding, follow_links)
 
     def pages() -> Iterator[FoundPage]:
         for name in named:
@@ -263,16 +262,18 @@ class _Scanner:
         return self.follow_links
 
     def _gate(self, root: Path) -> Callable[[Path, int], bool]:
-        """Which folders below `root` to enter: not the job's own output."""
-        closed = self.exclude
-        if closed and closed == real_or_named(root):
-            closed = closed / "overlays"  # photos and results share one folder: leave out the pictures we drew
+        """Which folders below `root` to enter: none that systems or we made."""
+        is_ours = made_by_us(root, self.exclude)
 
         def enter(folder: Path, depth: int) -> bool:
             if is_junk(folder.name):
                 self.passed.add(junk_kind(folder.name))
                 return False
-            return closed is None or real_or_named(folder) != closed
+            if not is_ours(folder):
+                return True
+            if named_as_ours(folder):
+                self.passed.add(OURS)
+            return False
 
         return enter
 
