@@ -9,6 +9,8 @@ from typing import Any
 
 import pypdfium2.raw as pdfium
 
+from detector.images.decoders.damage import Pixels
+
 MOST_OBJECTS = 5000
 """Of a page are looked at. Forms in forms may hold a million pictures; a scan in strips has a few hundred."""
 
@@ -81,6 +83,12 @@ def _on_page(page: Any, x: float, y: float, width: int, height: int) -> tuple[in
     across, down = ctypes.c_int(), ctypes.c_int()
     pdfium.FPDF_PageToDevice(page, 0, 0, width, height, 0, x, y, across, down)
     return across.value, down.value
+
+
+def within(pixels: Pixels, picture: Picture) -> Pixels:
+    """A picture's place, less a pixel all around where it has more: a page drawn again may be one larger or smaller."""
+    inset = 1 if min(picture.right - picture.left, picture.bottom - picture.top) > 8 else 0
+    return pixels[picture.top + inset : picture.bottom - inset, picture.left + inset : picture.right - inset]
 
 
 def matrix_of(found: Any) -> Matrix:
