@@ -40,6 +40,10 @@ class Picture:
         """Pixels."""
         return (self.right - self.left) * (self.bottom - self.top)
 
+    def place(self, pixels: Pixels) -> Pixels:
+        """Of the drawn page, (H, W, ...)."""
+        return pixels[self.top : self.bottom, self.left : self.right]
+
 
 def objects_on(page: Any, width: int, height: int) -> Iterator[Picture | None]:
     """The pictures that have a place on the drawn page; None for each piece of text that is seen."""
@@ -139,6 +143,11 @@ def stored(found: Any, most: int, *, raw: bool) -> memoryview | None:
     buffer = (ctypes.c_ubyte * size)()
     get(found, buffer, size)
     return memoryview(buffer).cast("B")
+
+
+def stored_bytes(found: Any) -> int:
+    """How many bytes a picture has with all filters on."""
+    return int(pdfium.FPDFImageObj_GetImageDataRaw(found, None, 0))
 
 
 def unpacked_bytes(found: Any) -> int:

@@ -15,8 +15,9 @@ import re
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, BinaryIO
 
+import pypdfium2
 import pypdfium2.raw as pdfium
 
 from detector.errors import ImageError
@@ -24,6 +25,7 @@ from detector.images.budget import estimate_bytes
 from detector.images.decoders.damage import Pixels
 from detector.images.decoders.jpeg import decode_jpeg
 from detector.images.decoders.pdf_alone import is_affordable, is_transparent, unpacks, unpacks_to_one_colour
+from detector.images.decoders.pdf_masks import Masked, as_pdf, masks_on
 from detector.images.decoders.pdf_objects import (
     Picture,
     bits_of,
@@ -31,11 +33,12 @@ from detector.images.decoders.pdf_objects import (
     objects_on,
     size_of,
     stored,
+    stored_bytes,
     unpacked_bytes,
     within,
 )
 from detector.images.decoders.pdf_seen import seen_shares
-from detector.images.decoders.places import has_even_edge, is_even, is_framed
+from detector.images.decoders.places import has_even_edge, has_even_half, is_even, is_framed
 from detector.images.header import read_header
 
 MOST_DATA = 64 << 20
@@ -62,6 +65,7 @@ _NOTHING = 0.001  # of a page: what is no loss
 _WHITE = 250
 _SMALL_SIDE = 256  # pixels, to which a JPEG is decoded to see how much of it comes
 _END, _END_WITHIN = b"\xff\xd9", 1024  # of a JPEG; padding may follow it
+_ALIKE = 4  # pictures of a page that have one size, in pixels and as they are stored, and masks of their own
 _COPIES = 4  # of a JPEG's data are held while it is looked at
 
 
@@ -94,6 +98,8 @@ class Drawn:
         max_bytes: memory that decoding a picture may take, bytes.
         redraw: draws it again, on `PAPER`.
         make_room: called with the memory (bytes) of a picture that was left out for want of it.
+        file: the document's, for masks.
+        number: of the page, from 0.
     """
 
     document: Any
@@ -103,6 +109,8 @@ class Drawn:
     max_bytes: int
     redraw: Callable[[], Pixels]
     make_room: Callable[[int], None] | None = None
+    file: BinaryIO | None = None
+    number: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,11 +129,10 @@ def unread(drawn: Drawn) -> Unread:
     found_all = list(objects_on(drawn.page, width, height))
     pictures = [found for found in found_all if found]
     beside = len(pictures) < len(found_all)
-    lost = [
-        loss
-        for found in heapq.nlargest(MOST_LOOKED_AT, pictures, key=lambda picture: picture.area)
-        if (loss := _loss(drawn, found)).area
-    ]
+    looked_at = heapq.nlargest(MOST_LOOKED_AT, pictures, key=lambda picture: picture.area)
+    losses = [_loss(drawn, found) for found in looked_at]
+    lost = [loss for loss in losses if loss.area]
+    lost += _lost_masks(drawn, [loss.picture for loss in losses if not loss.area])
     if lost:  # as far as it would be seen
         seen = seen_shares(drawn.page, [loss.picture for loss in lost], drawn.redraw)
         lost = [
@@ -140,17 +147,65 @@ def unread(drawn: Drawn) -> Unread:
 
 def _loss(drawn: Drawn, picture: Picture) -> _Loss:
     share, needed = _share_read(drawn, picture)
-    wide, high = size_of(picture.object)
-    kind = "+".join(filters_of(picture.object)) or "raw"
     why = f"needs about {needed >> 20} MiB to decode" if needed else "is damaged, or cannot be drawn"
-    reason = f"a picture of {wide}x{high} on it ({kind}) {why}"
-    return _Loss(picture, picture.area * (1.0 - share), reason, needed)
+    return _Loss(picture, picture.area * (1.0 - share), f"{_described(picture)} {why}", needed)
+
+
+def _described(picture: Picture) -> str:
+    wide, high = size_of(picture.object)
+    return f"a picture of {wide}x{high} on it ({'+'.join(filters_of(picture.object)) or 'raw'})"
+
+
+def _lost_masks(drawn: Drawn, pictures: list[Picture]) -> list[_Loss]:
+    """What is missing of pictures whose data are whole, and their masks' are not: of one colour, or half of it."""
+    least = _NOTHING * drawn.pixels.shape[0] * drawn.pixels.shape[1]
+    suspect = [found for found in pictures if found.area > least and has_even_half(found.place(drawn.pixels))]
+    if not suspect or drawn.file is None:
+        return []
+    masks, lost = masks_on(drawn.file, drawn.number, drawn.max_bytes // _COPIES), []
+    for found in suspect if masks else ():
+        known = Masked(*size_of(found.object), stored_bytes(found.object))
+        own = masks.get(known, ())
+        # Several pictures may look the same, and one of them have the mask that is whole.
+        share = max((_mask_share(drawn, mask) for mask in own), default=1.0) if len(own) <= _ALIKE else 1.0
+        if share < 1.0:
+            reason = f"the mask of {_described(found)} is damaged, or cannot be read"
+            lost.append(_Loss(found, found.area * (1.0 - share), reason, 0))
+    return lost
+
+
+def _mask_share(drawn: Drawn, mask: Any) -> float:
+    """Of a mask's rows; 1 where that is not known."""
+    try:
+        document = pypdfium2.PdfDocument(as_pdf(mask))
+        page = document[0]
+    except Exception:  # of pypdf any class, MemoryError too
+        return 1.0
+    try:
+        found = next((picture.object for picture in objects_on(page.raw, 100, 100) if picture), None)
+        return 1.0 if found is None else _data_share(page.raw, found, drawn.name, drawn.max_bytes)
+    finally:
+        document.close()
+
+
+def _data_share(page: Any, found: Any, name: str, max_bytes: int) -> float:
+    """Of a picture's rows, wherever it lies."""
+    filters = filters_of(found)
+    if _ROWS.issuperset(filters):
+        return _rows_share(page, found, filters, max_bytes)
+    wide, high = size_of(found)
+    if wide * high * _HELD.get(filters[-1], 0) > max_bytes or not is_affordable(found, max_bytes):
+        return 1.0
+    if not unpacks(found):
+        return 0.0
+    data = stored(found, max_bytes // _COPIES, raw=len(filters) == 1) if filters[-1] == "DCTDecode" else None
+    return 1.0 if data is None else _jpeg_share(found, data, name, max_bytes, even=False)
 
 
 def _share_read(drawn: Drawn, picture: Picture) -> tuple[float, int]:
     """What is there of a picture, and the memory (bytes) for want of which it is not."""
     page, found, max_bytes = drawn.page, picture.object, drawn.max_bytes
-    place = drawn.pixels[picture.top : picture.bottom, picture.left : picture.right]
+    place = picture.place(drawn.pixels)
     if not has_even_edge(place):
         return 1.0, 0
     filters = filters_of(found)
@@ -247,8 +302,9 @@ def _rows_share(page: Any, found: Any, filters: list[str], max_bytes: int) -> fl
         count, ended = unpacked_bytes(found), False
     else:
         return 1.0
-    sizes = [-(-wide * bits // 8) * high for bits in (1, 2, 4, bits_of(page, found)[0])]
-    # pdfium says 8 bits of a picture that has fewer, and a palette. A filter before the packing adds a byte a row.
+    # pdfium says 8 bits of a picture that has fewer, and a palette, and none of one that it cannot read. A filter
+    # before the packing adds a byte a row.
+    sizes = [-(-wide * bits // 8) * high for bits in (1, 2, 4, bits_of(page, found)[0] or 8)]
     if ended or count in sizes or count - high in sizes:
         return 1.0
     return min(1.0, count / max(1, sizes[-1]))

@@ -30,6 +30,12 @@ def has_even_edge(place: Pixels, darker_than: int = 256) -> bool:
     return any(edge[0, 0].min() < darker_than and is_even(edge) for edge in _edges(place))
 
 
+def has_even_half(place: Pixels) -> bool:
+    """Whether the upper, lower, left or right half is of one colour."""
+    rows, columns = (max(1, side // 2) for side in place.shape[:2])
+    return any(is_even(half) for half in (place[-rows:], place[:rows], place[:, :columns], place[:, -columns:]))
+
+
 def is_framed(place: Pixels, colour: tuple[int, int, int] | None = None) -> bool:
     """Whether each edge is of one colour: that of what a picture lies on, perhaps, with other things on it."""
     if not place.size:  # a page drawn again may be a pixel smaller

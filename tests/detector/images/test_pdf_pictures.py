@@ -90,6 +90,8 @@ DAMAGED = {
     "flate in flate cut off": picture(zlib.compress(PACKED[:3000]), b"[/FlateDecode/FlateDecode]"),
     "hexadecimal cut off": picture(TEXT.tobytes().hex().encode()[:500_000] + b">", b"/ASCIIHexDecode"),
     "too few bytes": picture(TEXT[:300].tobytes(), b""),
+    "no bytes": picture(b"", b""),
+    "no bytes of flate": picture(b"", b"/FlateDecode"),
     "no JPEG 2000": picture(b"x" * 1000, b"/JPXDecode"),
     "unknown filter": picture(PACKED, b"/NoSuchDecode"),
     "flate of ink cut off": picture(
