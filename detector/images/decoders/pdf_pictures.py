@@ -4,6 +4,7 @@ A scan in a PDF is a picture on an empty page. Where its data are cut off, or ne
 stays white, and would be a blank page, "ok". So each picture whose place on the page is of one colour, or has an edge
 of one colour, is looked at again: JPEG as files of their own are, packed rows by counting them, others by asking
 pdfium for the picture alone, or for the page on other paper. An ordinary scan is not: its edges have grain.
+What the page would not show is no loss (`pdf_seen`); masks are looked at as pictures of their own (`pdf_masks`).
 """
 
 from __future__ import annotations
