@@ -51,6 +51,7 @@ class PdfPage:
 
     def __init__(self, file: BinaryIO, page: int, name: str) -> None:
         self.name = name
+        self._file, self._number = file, page
         self._document = _open(file, name)
         try:
             pages = len(self._document)
@@ -122,7 +123,8 @@ class PdfPage:
         def redraw() -> Pixels:
             return self.render((pixels.shape[1], pixels.shape[0]), PAPER)
 
-        return unread(Drawn(self._document.raw, self._page.raw, pixels, self.name, max_bytes, redraw, make_room))
+        raw = self._document.raw, self._page.raw
+        return unread(Drawn(*raw, pixels, self.name, max_bytes, redraw, make_room, self._file, self._number))
 
 
 def _open(file: BinaryIO, name: str) -> Any:

@@ -4,37 +4,42 @@ A scan in a PDF is a picture on an empty page. Where its data are cut off, or ne
 stays white, and would be a blank page, "ok". So each picture whose place on the page is of one colour, or has an edge
 of one colour, is looked at again: JPEG as files of their own are, packed rows by counting them, others by asking
 pdfium for the picture alone, or for the page on other paper. An ordinary scan is not: its edges have grain.
+What the page would not show is no loss (`pdf_seen`); masks are looked at as pictures of their own (`pdf_masks`).
 """
 
 from __future__ import annotations
 
-import ctypes
 import heapq
 import io
 import math
 import re
 import zlib
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, BinaryIO
 
-import numpy as np
+import pypdfium2
 import pypdfium2.raw as pdfium
 
 from detector.errors import ImageError
 from detector.images.budget import estimate_bytes
 from detector.images.decoders.damage import Pixels
 from detector.images.decoders.jpeg import decode_jpeg
+from detector.images.decoders.pdf_alone import is_affordable, is_transparent, unpacks, unpacks_to_one_colour
+from detector.images.decoders.pdf_masks import Masked, as_pdf, masks_on
 from detector.images.decoders.pdf_objects import (
     Picture,
     bits_of,
     filters_of,
-    matrix_of,
     objects_on,
     size_of,
     stored,
+    stored_bytes,
     unpacked_bytes,
+    within,
 )
+from detector.images.decoders.pdf_seen import seen_shares
+from detector.images.decoders.places import has_even_edge, has_even_half, is_even, is_framed
 from detector.images.header import read_header
 
 MOST_DATA = 64 << 20
@@ -42,9 +47,6 @@ MOST_DATA = 64 << 20
 
 MOST_UNPACKED = 1 << 30
 """Bytes of a picture."""
-
-MOST_DRAWN = 16_000_000
-"""Points of a picture's own matrix: it is drawn a pixel a point to see whether anything is left of it."""
 
 MOST_LOOKED_AT = 300
 """Of a page's pictures, the largest: 3,000 tiles of one colour took 11 s."""
@@ -60,14 +62,11 @@ _ZERO_IS_BLACK = (
 )
 _ROWS = frozenset(("ASCII85Decode", "ASCIIHexDecode", "FlateDecode", "LZWDecode", "RunLengthDecode"))
 _ONE_BIT = ("CCITTFaxDecode", "JBIG2Decode")
-_BITMAP = 5  # bytes a pixel, of a picture that is asked for alone
 _NOTHING = 0.001  # of a page: what is no loss
-_BAND = 0.03  # of a place's rows or columns: an edge
 _WHITE = 250
-_SOME = 24  # rows and columns
-_NEARLY = 2  # levels that one colour may differ by
 _SMALL_SIDE = 256  # pixels, to which a JPEG is decoded to see how much of it comes
 _END, _END_WITHIN = b"\xff\xd9", 1024  # of a JPEG; padding may follow it
+_ALIKE = 4  # pictures of a page that have one size, in pixels and as they are stored, and masks of their own
 _COPIES = 4  # of a JPEG's data are held while it is looked at
 
 
@@ -100,6 +99,8 @@ class Drawn:
         max_bytes: memory that decoding a picture may take, bytes.
         redraw: draws it again, on `PAPER`.
         make_room: called with the memory (bytes) of a picture that was left out for want of it.
+        file: the document's, for masks.
+        number: of the page, from 0.
     """
 
     document: Any
@@ -109,72 +110,136 @@ class Drawn:
     max_bytes: int
     redraw: Callable[[], Pixels]
     make_room: Callable[[int], None] | None = None
+    file: BinaryIO | None = None
+    number: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class _Loss:
+    """Attributes: a picture, what is missing of it (pixels of the page), the reason, the memory (bytes) it is for."""
+
+    picture: Picture
+    area: float
+    reason: str
+    needed: int
 
 
 def unread(drawn: Drawn) -> Unread:
     """Looks for pictures that are not, or not wholly, on the page."""
     height, width = drawn.pixels.shape[:2]
-    missing, worst, reason, memory = 0.0, 0.0, "", 0
     found_all = list(objects_on(drawn.page, width, height))
     pictures = [found for found in found_all if found]
     beside = len(pictures) < len(found_all)
-    for found in heapq.nlargest(MOST_LOOKED_AT, pictures, key=lambda picture: picture.area):
-        share, needed = _share_read(drawn, found)
-        lost = found.area * (1.0 - share)
-        if lost > worst:
-            wide, high = size_of(found.object)
-            worst, memory = lost, needed
-            kind = "+".join(filters_of(found.object)) or "raw"
-            why = f"needs about {needed >> 20} MiB to decode" if needed else "is damaged, or cannot be drawn"
-            reason = f"a picture of {wide}x{high} on it ({kind}) {why}"
-        missing += lost
-    share = min(1.0, missing / (width * height))
-    return Unread(share if share > _NOTHING else 0.0, reason, beside, memory)
+    looked_at = heapq.nlargest(MOST_LOOKED_AT, pictures, key=lambda picture: picture.area)
+    losses = [_loss(drawn, found) for found in looked_at]
+    lost = [loss for loss in losses if loss.area]
+    lost += _lost_masks(drawn, [loss.picture for loss in losses if not loss.area])
+    if lost:  # as far as it would be seen
+        seen = seen_shares(drawn.page, [loss.picture for loss in lost], drawn.redraw)
+        lost = [
+            replace(loss, area=min(loss.area, loss.picture.area * part)) for loss, part in zip(lost, seen, strict=True)
+        ]
+    share = min(1.0, sum(loss.area for loss in lost) / (width * height))
+    if share <= _NOTHING:
+        return Unread(beside=beside)
+    worst = max(lost, key=lambda loss: loss.area)
+    return Unread(share, worst.reason, beside, worst.needed)
+
+
+def _loss(drawn: Drawn, picture: Picture) -> _Loss:
+    share, needed = _share_read(drawn, picture)
+    why = f"needs about {needed >> 20} MiB to decode" if needed else "is damaged, or cannot be drawn"
+    return _Loss(picture, picture.area * (1.0 - share), f"{_described(picture)} {why}", needed)
+
+
+def _described(picture: Picture) -> str:
+    wide, high = size_of(picture.object)
+    return f"a picture of {wide}x{high} on it ({'+'.join(filters_of(picture.object)) or 'raw'})"
+
+
+def _lost_masks(drawn: Drawn, pictures: list[Picture]) -> list[_Loss]:
+    """What is missing of pictures whose data are whole, and their masks' are not: of one colour, or half of it."""
+    least = _NOTHING * drawn.pixels.shape[0] * drawn.pixels.shape[1]
+    suspect = [found for found in pictures if found.area > least and has_even_half(found.place(drawn.pixels))]
+    if not suspect or drawn.file is None:
+        return []
+    masks, lost = masks_on(drawn.file, drawn.number, drawn.max_bytes // _COPIES), []
+    for found in suspect if masks else ():
+        known = Masked(*size_of(found.object), stored_bytes(found.object))
+        own = masks.get(known, ())
+        # Several pictures may look the same, and one of them have the mask that is whole.
+        share = max((_mask_share(drawn, mask) for mask in own), default=1.0) if len(own) <= _ALIKE else 1.0
+        if share < 1.0:
+            reason = f"the mask of {_described(found)} is damaged, or cannot be read"
+            lost.append(_Loss(found, found.area * (1.0 - share), reason, 0))
+    return lost
+
+
+def _mask_share(drawn: Drawn, mask: Any) -> float:
+    """Of a mask's rows; 1 where that is not known."""
+    try:
+        document = pypdfium2.PdfDocument(as_pdf(mask))
+        page = document[0]
+    except Exception:  # of pypdf any class, MemoryError too
+        return 1.0
+    try:
+        found = next((picture.object for picture in objects_on(page.raw, 100, 100) if picture), None)
+        return 1.0 if found is None else _data_share(page.raw, found, drawn.name, drawn.max_bytes)
+    finally:
+        document.close()
+
+
+def _data_share(page: Any, found: Any, name: str, max_bytes: int) -> float:
+    """Of a picture's rows, wherever it lies."""
+    filters = filters_of(found)
+    if _ROWS.issuperset(filters):
+        return _rows_share(page, found, filters, max_bytes)
+    wide, high = size_of(found)
+    if wide * high * _HELD.get(filters[-1], 0) > max_bytes or not is_affordable(found, max_bytes):
+        return 1.0
+    if not unpacks(found):
+        return 0.0
+    data = stored(found, max_bytes // _COPIES, raw=len(filters) == 1) if filters[-1] == "DCTDecode" else None
+    return 1.0 if data is None else _jpeg_share(found, data, name, max_bytes, even=False)
 
 
 def _share_read(drawn: Drawn, picture: Picture) -> tuple[float, int]:
     """What is there of a picture, and the memory (bytes) for want of which it is not."""
     page, found, max_bytes = drawn.page, picture.object, drawn.max_bytes
-    place = drawn.pixels[picture.top : picture.bottom, picture.left : picture.right]
-    if not _has_even_edge(place):
+    place = picture.place(drawn.pixels)
+    if not has_even_edge(place):
         return 1.0, 0
     filters = filters_of(found)
     kind = filters[-1] if filters else ""
     if _ROWS.issuperset(filters):  # always drawn; what is missing is drawn as zeros
-        dark = _has_even_edge(place, _zero(page, found))
+        dark = has_even_edge(place, _zero(page, found))
         return (_rows_share(page, found, filters, max_bytes) if dark else 1.0), 0
     data = stored(found, max_bytes // _COPIES, raw=len(filters) == 1) if kind == "DCTDecode" else None
     wide, high = size_of(found)
     needed = _held_bytes(data, drawn.name) if data is not None else wide * high * _HELD.get(kind, 0)
-    if _is_framed(place):
+    if is_framed(place):
         if needed > max_bytes:
             # Not drawn by itself: pdfium ends the process where there is no memory for a picture. In its place on the
             # page there is the paper (JPEG 2000), or nothing but black (progressive JPEG).
-            dark = place[0, 0].min() < _WHITE and _is_even(place)
-            if not dark and not _is_framed(_within(drawn.redraw(), picture), PAPER):
+            dark = place[0, 0].min() < _WHITE and is_even(place)
+            if not dark and not is_framed(within(drawn.redraw(), picture), PAPER):
                 return 1.0, 0
             if drawn.make_room:
                 drawn.make_room(needed)
             return 0.0, needed
-        if _is_transparent(drawn, found, place):
+        if is_transparent(drawn.document, page, found, place):
             if needed and drawn.make_room:
                 drawn.make_room(needed)
-            if wide * high * _BITMAP > max_bytes:  # too little memory to be sure by itself
-                left_out = kind not in _ONE_BIT and _is_framed(_within(drawn.redraw(), picture), PAPER)
+            if not is_affordable(found, max_bytes):  # too little memory to be sure by itself
+                left_out = kind not in _ONE_BIT and is_framed(within(drawn.redraw(), picture), PAPER)
                 return (0.0 if left_out else 1.0), 0
-            return (1.0 if _unpacks(found) else 0.0), 0  # a mask of nothing, such as a blank page's
+            return (1.0 if unpacks(found) else 0.0), 0  # a mask of nothing, such as a blank page's
     if data is None:
         return 1.0, 0
     # White edges are margins of most scans. What libjpeg guesses where data are missing is seldom white.
-    even = _is_even(place)
-    suspect = even or _END not in bytes(data[-_END_WITHIN:]) or _has_even_edge(place, _WHITE)
-    return (_jpeg_share(data, high, drawn.name, max_bytes, even=even) if suspect else 1.0), 0
-
-
-def _within(pixels: Pixels, picture: Picture) -> Pixels:
-    """A picture's place, less a pixel all around where it has more: a page drawn again may be one larger or smaller."""
-    inset = 1 if min(picture.right - picture.left, picture.bottom - picture.top) > 8 else 0
-    return pixels[picture.top + inset : picture.bottom - inset, picture.left + inset : picture.right - inset]
+    even = is_even(place)
+    suspect = even or _END not in bytes(data[-_END_WITHIN:]) or has_even_edge(place, _WHITE)
+    return (_jpeg_share(found, data, drawn.name, max_bytes, even=even) if suspect else 1.0), 0
 
 
 def _zero(page: Any, found: Any) -> int:
@@ -191,34 +256,9 @@ def _held_bytes(data: memoryview, name: str) -> int:
         return 0
 
 
-def _is_transparent(drawn: Drawn, found: Any, place: Pixels) -> bool:
-    """Whether a picture leaves nothing where it is drawn by itself, a pixel a point; else its place tells."""
-    a, b, c, d, _, _ = matrix_of(found)
-    if math.hypot(a, b) * math.hypot(c, d) > MOST_DRAWN:
-        return False
-    bitmap = pdfium.FPDFImageObj_GetRenderedBitmap(drawn.document, drawn.page, found)
-    if not bitmap:
-        return _is_even(place)
-    try:
-        if pdfium.FPDFBitmap_GetFormat(bitmap) not in (pdfium.FPDFBitmap_BGRA, pdfium.FPDFBitmap_BGRA_Premul):
-            return False
-        height, stride = pdfium.FPDFBitmap_GetHeight(bitmap), pdfium.FPDFBitmap_GetStride(bitmap)
-        data = ctypes.cast(pdfium.FPDFBitmap_GetBuffer(bitmap), ctypes.POINTER(ctypes.c_ubyte))
-        return not np.ctypeslib.as_array(data, (height, stride))[:, 3::4].any()
-    finally:
-        pdfium.FPDFBitmap_Destroy(bitmap)
-
-
-def _unpacks(found: Any) -> bool:
-    bitmap = pdfium.FPDFImageObj_GetBitmap(found)
-    if bitmap:
-        pdfium.FPDFBitmap_Destroy(bitmap)
-    return bool(bitmap)
-
-
-def _jpeg_share(data: memoryview, height: int, name: str, max_bytes: int, *, even: bool) -> float:
+def _jpeg_share(found: Any, data: memoryview, name: str, max_bytes: int, *, even: bool) -> float:
     """Of a JPEG's rows, as far as the PDF says there are so many: it may have been written before they were counted."""
-    file = io.BytesIO(data)
+    file, height = io.BytesIO(data), size_of(found)[1]
     try:
         header = read_header(file, "jpeg", name)
         if header.height > height > 0:
@@ -233,7 +273,11 @@ def _jpeg_share(data: memoryview, height: int, name: str, max_bytes: int, *, eve
         decoded = decode_jpeg(file, header, target, name)
     except ImageError:
         return 0.0
-    if even and not _is_even(decoded.pixels):
+    if (
+        even
+        and not is_even(decoded.pixels)
+        and not (is_affordable(found, max_bytes) and not unpacks_to_one_colour(found))
+    ):
         return 0.0  # of a kind that is read here, and that pdfium does not draw: arithmetic coding
     return 1.0 if decoded.share is None else decoded.share
 
@@ -259,8 +303,9 @@ def _rows_share(page: Any, found: Any, filters: list[str], max_bytes: int) -> fl
         count, ended = unpacked_bytes(found), False
     else:
         return 1.0
-    sizes = [-(-wide * bits // 8) * high for bits in (1, 2, 4, bits_of(page, found)[0])]
-    # pdfium says 8 bits of a picture that has fewer, and a palette. A filter before the packing adds a byte a row.
+    # pdfium says 8 bits of a picture that has fewer, and a palette, and none of one that it cannot read. A filter
+    # before the packing adds a byte a row.
+    sizes = [-(-wide * bits // 8) * high for bits in (1, 2, 4, bits_of(page, found)[0] or 8)]
     if ended or count in sizes or count - high in sizes:
         return 1.0
     return min(1.0, count / max(1, sizes[-1]))
@@ -283,28 +328,3 @@ def _unpacked(data: memoryview) -> tuple[int, bool]:
     except zlib.error:
         return count, False
     return count, unpacker.eof or count >= MOST_UNPACKED
-
-
-def _is_even(pixels: Pixels) -> bool:
-    """Whether they are all of one colour; some of them tell of most places that they are not."""
-    some = pixels[:: max(1, len(pixels) // _SOME), :: max(1, pixels.shape[1] // _SOME)]
-    return all(
-        bool((part.max(axis=(0, 1)).astype(np.int16) - part.min(axis=(0, 1)) <= _NEARLY).all())
-        for part in (some, pixels)
-    )
-
-
-def _edges(place: Pixels) -> list[Pixels]:
-    rows, columns = (max(1, int(side * _BAND)) for side in place.shape[:2])
-    return [place[:rows], place[-rows:], place[:, :columns], place[:, -columns:]]
-
-
-def _has_even_edge(place: Pixels, darker_than: int = 256) -> bool:
-    return any(edge[0, 0].min() < darker_than and _is_even(edge) for edge in _edges(place))
-
-
-def _is_framed(place: Pixels, colour: tuple[int, int, int] | None = None) -> bool:
-    """Whether each edge is of one colour: that of what a picture lies on, perhaps, with other things on it."""
-    if not place.size:  # a page drawn again may be a pixel smaller
-        return False
-    return all(_is_even(edge) and colour in (None, tuple(edge[0, 0].tolist())) for edge in _edges(place))

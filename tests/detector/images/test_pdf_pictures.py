@@ -90,6 +90,8 @@ DAMAGED = {
     "flate in flate cut off": picture(zlib.compress(PACKED[:3000]), b"[/FlateDecode/FlateDecode]"),
     "hexadecimal cut off": picture(TEXT.tobytes().hex().encode()[:500_000] + b">", b"/ASCIIHexDecode"),
     "too few bytes": picture(TEXT[:300].tobytes(), b""),
+    "no bytes": picture(b"", b""),
+    "no bytes of flate": picture(b"", b"/FlateDecode"),
     "no JPEG 2000": picture(b"x" * 1000, b"/JPXDecode"),
     "unknown filter": picture(PACKED, b"/NoSuchDecode"),
     "flate of ink cut off": picture(
@@ -168,6 +170,21 @@ def test_in_strips_and_forms(tmp_path: Path) -> None:
     page = document(whole, BESIDE + quarters, DAMAGED["no JPEG"])
     assert opened(tmp_path, page).share == pytest.approx(0.5, abs=0.01)
     assert opened(tmp_path, document(whole, BESIDE + quarters, SOUND["JPEG"])).share is None
+
+
+@pytest.mark.parametrize(
+    "before",
+    [
+        b"BT 3 Tr /F 6 Tf 20 20 Td (word) Tj ET ",
+        b"1 g 20 20 1 1 re f ",
+        b"q 3 0 0 3 9 9 cm BI /W 1 /H 1 /BPC 8 /CS /G ID \xff EI Q ",
+    ],
+)
+def test_behind_thousands_of_others(tmp_path: Path, before: bytes) -> None:
+    """A scan's words come before it, and a dense page has over 5,000."""
+    form = stream(WHOLE, b"/Type/XObject/Subtype/Form/BBox[0 0 600 600]/Resources<</XObject<</I 6 0 R>>>>")
+    with pytest.raises(CorruptImage):
+        opened(tmp_path, document(form, before * 6000 + b"/I Do", DAMAGED["no JPEG"]))
 
 
 def test_a_small_loss_is_told(tmp_path: Path) -> None:
