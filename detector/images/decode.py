@@ -86,6 +86,8 @@ def raise_if_out_of_memory(error: BaseException) -> None:
 def eight_bit(values: npt.NDArray[Any]) -> Pixels:
     """Samples of any depth as 8 bits.
 
+    Signed samples begin at the lowest of them where that is below 0 (in computed tomography at -1024).
+
     16-bit files often hold 10, 12 or 14 bits (scanners, medical devices); taking the upper byte would show them black.
     So the highest sample decides the depth: 4095 means 12 bits, of which the upper 8 are kept. Floating point samples
     are stretched from their minimum to their maximum.
@@ -106,10 +108,14 @@ def eight_bit(values: npt.NDArray[Any]) -> Pixels:
         if low >= 0.0 and high <= 1.0:
             low, high = 0.0, 1.0
         return ((finite - low) * (255.0 / max(high - low, 1e-12))).astype(np.uint8)
-    bits = max(0, int(values.max())).bit_length() if values.size else 8
+    if not values.size:
+        return np.empty(values.shape, np.uint8)
+    low = min(0, int(values.min()))
+    bits = (int(values.max()) - low).bit_length()
+    wide = values.dtype if low == 0 else np.int64
     result = np.empty(values.shape, np.uint8)
     for row in range(0, len(values), _ROWS):  # in pieces: whole copies of deep samples are large
-        result[row : row + _ROWS] = np.maximum(values[row : row + _ROWS], 0) >> max(0, bits - 8)
+        result[row : row + _ROWS] = (values[row : row + _ROWS].astype(wide, copy=False) - low) >> max(0, bits - 8)
     return result
 
 
@@ -134,7 +140,9 @@ def to_rgb(image: Any, target: tuple[int, int]) -> Pixels:
         return cv2.cvtColor(grey, cv2.COLOR_GRAY2RGB)  # type: ignore[return-value]
     if image.mode in ("P", "PA", "LA", "La", "RGBa") or "transparency" in image.info:
         image = image.convert("RGBA")
-    elif image.mode == "1":
+    if image.mode == "RGBA" and not image.getchannel("A").getextrema()[1]:
+        image = image.convert("RGB")  # alpha of 0 all over is no alpha: writers that fill 32 bits leave it so
+    if image.mode == "1":
         image = image.convert("L")
     elif image.mode not in ("L", "RGB", "RGBA"):
         image = image.convert("RGB")  # CMYK (Adobe's inversion undone by Pillow), YCbCr, RGBX, HSV

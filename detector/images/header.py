@@ -36,7 +36,7 @@ _PILLOW = {  # kind -> (Pillow's format name, plugin); one plugin is imported, n
     "tga": ("TGA", "TgaImagePlugin"),
     "pcx": ("PCX", "PcxImagePlugin"),
 }
-_VIPS_LACKS = {6: "old-style JPEG", 34887: "LERC", 34925: "LZMA", 50000: "Zstandard", 50001: "WebP", 50002: "JPEG XL"}
+VIPS_LACKS = {6: "old-style JPEG", 34887: "LERC", 34925: "LZMA", 50000: "Zstandard", 50001: "WebP", 50002: "JPEG XL"}
 """TIFF compressions that the libvips wheel was built without; Pillow has most of them."""
 
 
@@ -55,8 +55,11 @@ class Header:
         data_start: JPEG only: where the first scan begins.
         directory: TIFF only: the page's number among all of the file's pictures, as libtiff counts them.
         place: TIFF only: where its directory begins, bytes.
+        sub: TIFF only: which of that picture's sub-directories it is, from 0; -1: it is that picture.
         compression: TIFF only: as its tag 259 says.
         extra: TIFF only: extra samples that are not transparency.
+        is_guessed: TIFF only: what its samples mean is not said (tag 262), and guessed.
+        more: whether the file has more pictures, which are no pages here.
         description: what to call it in a message, such as "progressive JPEG".
     """
 
@@ -71,8 +74,11 @@ class Header:
     data_start: int = 0
     directory: int = 0
     place: int = 0
+    sub: int = -1
     compression: int = 0
     extra: int = 0
+    is_guessed: bool = False
+    more: bool = False
     description: str = ""
 
     @property
@@ -165,7 +171,7 @@ def _tiff(file: BinaryIO, page: int, name: str) -> Header:
     size = found.samples * max(1, (found.bits + 7) // 8)
     if found.photometric == 3:  # a palette becomes colours
         size = 3 * size
-    lacks = found.compression in _VIPS_LACKS or (found.tiled and found.planar)
+    lacks = found.compression in VIPS_LACKS or (found.tiled and found.planar)
     lacks = lacks or found.bits not in (1, 2, 4, 8, 16, 32, 64)
     width, height, orientation = found.width, found.height, found.orientation
     if lacks and orientation != 1:  # Pillow turns a TIFF upright by itself
@@ -175,7 +181,8 @@ def _tiff(file: BinaryIO, page: int, name: str) -> Header:
     colours = {2: 3, 5: 4, 6: 3, 8: 3}.get(found.photometric, 1)
     extra = 0 if found.alpha else max(0, found.samples - colours)
     header = Header("tiff", width, height, orientation, found.samples, size, streams=not lacks, held_bytes=held)
-    return replace(header, directory=found.number, place=found.place, compression=found.compression, extra=extra)
+    header = replace(header, directory=found.number, place=found.place, sub=found.sub, is_guessed=found.is_guessed)
+    return replace(header, compression=found.compression, extra=extra, more=found.reduced and found.has_more)
 
 
 def _pillow(file: BinaryIO, kind: str) -> Header:
@@ -188,8 +195,26 @@ def _pillow(file: BinaryIO, kind: str) -> Header:
     if kind == "jpeg":
         return _jpeg(image, replace(header, orientation=_orientation(image.getexif)), data_start)
     if kind == "avif":
-        return replace(header, orientation=_orientation(image.getexif))
-    return header
+        header = replace(header, orientation=_orientation(image.getexif))
+    return replace(header, more=_has_more(image, file) if kind in ("gif", "avif", "ppm") else False)
+
+
+def _has_more(image: Any, file: BinaryIO) -> bool:
+    """Whether a second picture follows; of PBM, PGM and PPM that are not plain text any number may (`pdftoppm`)."""
+    if image.format != "PPM":
+        try:
+            return bool(image.is_animated)
+        except PARSE_ERRORS:  # what follows is damaged: no matter to the first
+            return True
+    decoder, _, start, arguments = image.tile[0]
+    if decoder == "ppm_plain":
+        return False
+    width, height = image.size
+    row = (width + 7) // 8 if image.mode == "1" else width * len(image.getbands())
+    deep = (decoder == "ppm" and arguments[1] > 255) or image.mode == "I"
+    file.seek(start + row * height * (2 if deep else 1))
+    following = file.read(16).lstrip()
+    return following[:1] == b"P" and following[1:2] in b"456" and following[2:3].isspace()
 
 
 def _jpeg(image: Any, header: Header, data_start: int) -> Header:
@@ -207,7 +232,7 @@ def _jpeg(image: Any, header: Header, data_start: int) -> Header:
 def _png(file: BinaryIO) -> Header:
     """IHDR and eXIf by hand: Pillow would need the pixels to be there, and decodes them to look for EXIF."""
     file.seek(8)
-    orientation = 1
+    orientation, frames = 1, 0
     header: Header | None = None
     while True:
         length, kind = struct.unpack(">I4s", file.read(8))
@@ -225,7 +250,11 @@ def _png(file: BinaryIO) -> Header:
             file.seek(4, os.SEEK_CUR)
             continue
         if kind in (b"IDAT", b"IEND"):
-            return replace(header, orientation=orientation)
+            return replace(header, orientation=orientation, more=frames > 1)
+        if kind == b"acTL" and length == 8:  # an animation's frames; where no fcTL follows, the picture is none of them
+            frames += int.from_bytes(file.read(4), "big") + 1
+            length = 4
+        frames -= kind == b"fcTL" and frames > 0
         if kind == b"eXIf" and length < 1 << 20:
             orientation = _orientation_of(file.read(length))
             length = 0
@@ -238,7 +267,7 @@ def _webp(file: BinaryIO) -> Header:
     end = riff_size + 8
     size: tuple[int, int] | None = None
     alpha = lossless = animated = False
-    alpha_bytes = 0
+    alpha_bytes = frames = 0
     orientation = 1
     has_exif = False
     while file.tell() < end:
@@ -251,6 +280,8 @@ def _webp(file: BinaryIO) -> Header:
             body = file.read(10)
             size = 1 + int.from_bytes(body[4:7], "little"), 1 + int.from_bytes(body[7:10], "little")
             alpha, has_exif, animated = bool(body[0] & 0x10), bool(body[0] & 0x08), bool(body[0] & 0x02)
+        elif kind == b"ANMF":
+            frames += 1
         elif kind == b"ALPH":
             alpha_bytes = 2  # a pixel: libwebp unpacks the whole transparency before the first row
         elif kind == b"VP8L":
@@ -274,7 +305,7 @@ def _webp(file: BinaryIO) -> Header:
     per_pixel = 9 if animated else 5 if lossless else alpha_bytes
     held = per_pixel * size[0] * size[1]
     text = "animated WebP" if animated else "lossless WebP" if lossless else "WebP"
-    return Header("webp", *size, orientation, channels, channels, True, held, description=text)
+    return Header("webp", *size, orientation, channels, channels, True, held, description=text, more=frames > 1)
 
 
 def _orientation_of(data: bytes) -> int:

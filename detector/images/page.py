@@ -57,7 +57,8 @@ class Page:
         width, height: the original upright size in pixels; of a PDF page, its size at 200 dpi.
         flags: of "downscaled" (pixels are fewer than the original), "exif_rotated" (turned upright as the file's
             orientation tag asks), "page_rendered" (a PDF page), "degraded" (smaller than asked, to fit into memory),
-            "attachments" (a PDF that carries files; they are not read), "damaged" (rows are missing, see `share`).
+            "attachments" (a PDF that carries files; they are not read), "more_pictures" (the file has others, which are
+            not read: an animation's frames, say), "damaged" (rows are missing, see `share`).
         share: of its rows that could be read, of a damaged page.
     """
 
@@ -128,6 +129,8 @@ def open_page(
     flags = ["downscaled"] if target != (header.width, header.height) else []
     if header.orientation != 1:
         flags.append("exif_rotated")
+    if header.more:
+        flags.append("more_pictures")
     if affordable < limit_side:
         flags.append("degraded")
     if decoded.share is not None:
@@ -165,6 +168,8 @@ def open_strips(
         target = target_size(header.width, header.height, affordable)
         strips = VipsStrips(file, header, target, name, is_harmless if header.kind == "jpeg" else None)
         flags = ["downscaled"] if target != (header.width, header.height) else []
+        if header.more:
+            flags.append("more_pictures")
         if affordable < limit_side:
             flags.append("degraded")
         yield StripPage(strips, header.width, header.height, tuple(flags)) if strips.eight_bit else None
@@ -265,7 +270,7 @@ def _decode(file: BinaryIO, header: Header, target: tuple[int, int], name: str, 
     if header.kind == "heif":
         from detector.images.decoders.heif import decode_heif
 
-        return Decoded(decode_heif(file, header, target, name))
+        return decode_heif(file, header, target, name)
     if by_vips(header):
         from detector.images.vips import decode_vips
 

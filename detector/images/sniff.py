@@ -48,6 +48,7 @@ _KNOWN_BUT_UNREAD = (
 _ARCHIVES = (b"PK", b"7z\xbc\xaf", b"Rar!", b"\x28\xb5\x2f\xfd", b"\x1f\x8b", b"\xfd7zXZ", b"BZh")
 _HEIF_BRANDS = frozenset((b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"))
 _AVIF_BRANDS = frozenset((b"avif", b"avis"))
+_OS2_HEADER = 12
 _DIB_HEADERS = (40, 52, 56, 64, 108, 124)
 
 
@@ -85,7 +86,7 @@ def kind_of(start: bytes, name: str = "") -> str | None:
         return "webp"
     if start[4:8] == b"ftyp":
         return _ftyp(start)
-    if start[:2] == b"BM" and len(start) >= 26 and start[6:10] == b"\0\0\0\0":
+    if start[:2] == b"BM" and len(start) >= 26 and (start[6:10] == b"\0\0\0\0" or _is_bitmap(start[14:])):
         return "bmp"
     if start[:1] == b"P" and start[1:2] in b"123456" and start[2:3].isspace():
         return "ppm"
@@ -132,6 +133,13 @@ def _is_pcx(start: bytes) -> bool:
         return False
     left, top, right, bottom = struct.unpack_from("<4H", start, 4)
     return start[3] in (1, 2, 4, 8) and left <= right and top <= bottom and start[65] in (1, 2, 3, 4)
+
+
+def _is_bitmap(header: bytes) -> bool:
+    """A bitmap's header behind a file header whose reserved bytes are not 0: some programs keep something there."""
+    size = int.from_bytes(header[:4], "little")
+    planes = header[8:10] if size == _OS2_HEADER else header[12:14]
+    return size in (_OS2_HEADER, 16, *_DIB_HEADERS) and planes == b"\1\0"
 
 
 def _is_dib(start: bytes) -> bool:

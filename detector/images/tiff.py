@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import os
 import struct
-from dataclasses import dataclass
-from itertools import zip_longest
+from dataclasses import dataclass, replace
 from typing import BinaryIO
 
 MOST_DIRECTORIES = 100_000
@@ -26,18 +25,19 @@ _SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12
 _CODES = {1: "B", 3: "H", 4: "I", 6: "b", 8: "h", 9: "i", 13: "I", 16: "Q", 17: "q", 18: "Q"}
 
 _NEW_SUBFILE, _SUBFILE, _WIDTH, _LENGTH, _BITS, _COMPRESSION, _PHOTOMETRIC = 254, 255, 256, 257, 258, 259, 262
-_STRIPS, _ORIENTATION, _SAMPLES, _ROWS, _COUNTS, _PLANAR = 273, 274, 277, 278, 279, 284
-_TILE_WIDTH, _TILE_LENGTH, _TILES, _TILE_COUNTS, _EXTRA = 322, 323, 324, 325, 338
+_ORIENTATION, _SAMPLES, _ROWS, _PLANAR, _COLOUR_MAP = 274, 277, 278, 284, 320
+_TILE_WIDTH, _TILE_LENGTH, _SUB_DIRECTORIES, _EXTRA = 322, 323, 330, 338
 _WANTED = frozenset(
     {
         *(_NEW_SUBFILE, _SUBFILE, _WIDTH, _LENGTH, _BITS, _COMPRESSION, _PHOTOMETRIC, _ORIENTATION, _SAMPLES, _ROWS),
-        *(_PLANAR, _TILE_WIDTH, _TILE_LENGTH, _EXTRA),
+        *(_PLANAR, _COLOUR_MAP, _TILE_WIDTH, _TILE_LENGTH, _SUB_DIRECTORIES, _EXTRA),
     }
 )
 COUNTED = frozenset((_NEW_SUBFILE, _SUBFILE, _WIDTH, _LENGTH))
 """What tells pages from thumbnails: half a KB a directory is held."""
 
-_PLACES = frozenset((_STRIPS, _COUNTS, _TILES, _TILE_COUNTS))
+_READABLE = frozenset((0, 1, 2, 3, 5, 6, 8))
+"""Meanings of samples that make a picture; not so a camera's raw samples (32803)."""
 
 
 class BrokenTiffError(ValueError):
@@ -52,11 +52,13 @@ class Directory:
         number: which one it is in the file, from 0, as libtiff and Pillow count.
         place: where its directory begins, bytes.
         tags: the values of those tags that matter here.
+        sub: which of the sub-directories of directory `number` it is, from 0; -1: it is that directory itself.
     """
 
     number: int
     place: int
     tags: dict[int, tuple[int, ...]]
+    sub: int = -1
 
     def first(self, tag: int, default: int) -> int:
         """The tag's first value."""
@@ -90,8 +92,21 @@ class Directory:
 
     @property
     def photometric(self) -> int:
-        """What the samples mean."""
-        return self.first(_PHOTOMETRIC, 1)
+        """What the samples mean. Where the file does not say it, it is guessed as libtiff's own viewer does."""
+        return self.first(_PHOTOMETRIC, self._guessed_photometric)
+
+    @property
+    def is_guessed(self) -> bool:
+        """Whether the file lacks tag 262, which the specification requires and libvips insists on."""
+        return _PHOTOMETRIC not in self.tags
+
+    @property
+    def _guessed_photometric(self) -> int:
+        if self.compression in (2, 3, 4):
+            return 0  # fax: white is 0
+        if self.samples >= 3:
+            return 5 if self.samples == 4 and _EXTRA not in self.tags else 6 if self.compression == 7 else 2
+        return 3 if _COLOUR_MAP in self.tags else 1
 
     @property
     def orientation(self) -> int:
@@ -130,6 +145,11 @@ class Directory:
         return max(1, across * down * (self.samples if self.planar else 1))
 
     @property
+    def has_more(self) -> bool:
+        """Whether it has sub-directories: other sizes of it, or what it was made of."""
+        return _SUB_DIRECTORIES in self.tags
+
+    @property
     def reduced(self) -> bool:
         """Whether the file says that this is another picture made smaller."""
         return bool(self.first(_NEW_SUBFILE, 0) & 1) or self.first(_SUBFILE, 1) == 2
@@ -148,8 +168,15 @@ class Directories:
     broken: str = ""
 
 
-class _Reader:
+class Reader:
+    """A TIFF's structure: its byte order, whether it is a BigTIFF, and what lies at a place.
+
+    Raises:
+        BrokenTiffError: what is asked for lies behind the end.
+    """
+
     def __init__(self, file: BinaryIO) -> None:
+        """Reads the header."""
         self._file = file
         self.end = file.seek(0, os.SEEK_END)
         start = self.at(0, 8)
@@ -161,6 +188,7 @@ class _Reader:
             self.first = struct.unpack(self.order + "I", start[4:])[0]
 
     def at(self, place: int, count: int) -> bytes:
+        """So many bytes at a place."""
         if place < 0 or place + count > self.end:
             raise BrokenTiffError(f"a directory would lie at byte {place}, behind the end at {self.end}")
         self._file.seek(place)
@@ -171,21 +199,44 @@ class _Reader:
 
     def directory(self, number: int, place: int, wanted: frozenset[int], most: int) -> tuple[Directory, int]:
         """The directory there, with so many values of each tag at most, and the place of the next."""
-        counter, entry, pointer = ("Q", "HHQ8s", "Q") if self.big else ("H", "HHI4s", "I")
-        wide = struct.calcsize("=" + counter)
-        count = struct.unpack(self.order + counter, self.at(place, wide))[0]
-        if not 0 < count <= 4096:
-            raise BrokenTiffError(f"a directory with {count} entries")
-        size = struct.calcsize("=" + entry)
-        data = self.at(place + wide, count * size)
-        following = self.at(place + wide + count * size, struct.calcsize("=" + pointer))
+        entries, following = self._entries(place)
         tags = {}
-        for tag, kind, values, inline in struct.iter_unpack(self.order + entry, data):
+        for tag, kind, values, inline in struct.iter_unpack(self.order + self.layout[1], entries):
             if tag in wanted and kind in _CODES and 0 < values <= MOST_VALUES:
                 read = self._values(kind, values, inline, most)
                 if read:
                     tags[tag] = read
-        return Directory(number, place, tags), struct.unpack(self.order + pointer, following)[0]
+        return Directory(number, place, tags), following
+
+    def raw_tags(self, place: int, wanted: frozenset[int], most: int) -> dict[int, tuple[int, int, bytes]]:
+        """The kind, the number and the bytes of the values of each of these tags that has no more bytes than `most`."""
+        found: dict[int, tuple[int, int, bytes]] = {}
+        for tag, kind, count, inline in struct.iter_unpack(self.order + self.layout[1], self._entries(place)[0]):
+            size = _SIZES.get(kind, 0) * count
+            if tag not in wanted or tag in found or not 0 < size <= most:
+                continue
+            if size > len(inline):
+                try:
+                    inline = self.at(struct.unpack(self.order + self.layout[2], inline)[0], size)
+                except BrokenTiffError:
+                    continue
+            found[tag] = kind, count, inline[:size]
+        return found
+
+    @property
+    def layout(self) -> tuple[str, str, str]:
+        """Struct codes of a directory's counter, of its entries, and of a place in the file."""
+        return ("Q", "HHQ8s", "Q") if self.big else ("H", "HHI4s", "I")
+
+    def _entries(self, place: int) -> tuple[bytes, int]:
+        counter, entry, pointer = self.layout
+        wide = struct.calcsize("=" + counter)
+        count = struct.unpack(self.order + counter, self.at(place, wide))[0]
+        if not 0 < count <= 4096:
+            raise BrokenTiffError(f"a directory with {count} entries")
+        size = count * struct.calcsize("=" + entry)
+        following = self.at(place + wide + size, struct.calcsize("=" + pointer))
+        return self.at(place + wide, size), struct.unpack(self.order + pointer, following)[0]
 
     def _values(self, kind: int, count: int, inline: bytes, most: int) -> tuple[int, ...]:
         elsewhere = _SIZES[kind] * count > len(inline)
@@ -212,7 +263,7 @@ def read_directories(file: BinaryIO, wanted: frozenset[int] = _WANTED) -> Direct
     Raises:
         BrokenTiffError: not even the first directory can be read.
     """
-    reader = _Reader(file)
+    reader = Reader(file)
     found: list[Directory] = []
     seen: set[int] = set()
     place, broken = reader.first, ""
@@ -232,7 +283,24 @@ def read_directories(file: BinaryIO, wanted: frozenset[int] = _WANTED) -> Direct
         found.append(directory)
     if not found:
         raise BrokenTiffError("it has no directory")
-    return Directories(_pages(found), broken)
+    pages = _pages(found)
+    if all(page.reduced for page in pages) and wanted is not COUNTED:  # how many there are stays the same
+        pages = [_large(reader, page) for page in pages]
+    return Directories(pages, broken)
+
+
+def _large(reader: Reader, page: Directory) -> Directory:
+    """What a thumbnail was made of, if that lies in one of its sub-directories (TIFF/EP, DNG) and can be read."""
+    best = page
+    for number, place in enumerate(page.tags.get(_SUB_DIRECTORIES, ())):
+        try:
+            sub, _ = reader.directory(page.number, place, _WANTED, _KEPT_VALUES)
+        except BrokenTiffError:
+            continue
+        larger = sub.width > best.width and sub.height > best.height
+        if larger and not sub.reduced and sub.photometric in _READABLE:
+            best = replace(sub, sub=number)
+    return best
 
 
 def _pages(found: list[Directory]) -> list[Directory]:
@@ -241,38 +309,3 @@ def _pages(found: list[Directory]) -> list[Directory]:
         return found
     width, height = max(page.width for page in whole), max(page.height for page in whole)
     return [one for one in found if not one.reduced or one.width >= width or one.height >= height]
-
-
-@dataclass(frozen=True, slots=True)
-class Missing:
-    """What of a page's strips or tiles is not there, as far as its directory tells; shares, 0 to 1.
-
-    Attributes:
-        absent: of its strips or tiles, those that the directory does not list, or lists without any data.
-        behind: of the data of the others, what would lie behind the end of the file.
-    """
-
-    absent: float = 0.0
-    behind: float = 0.0
-
-    @property
-    def share(self) -> float:
-        """Of the picture."""
-        return self.absent + (1.0 - self.absent) * self.behind
-
-
-def missing_data(file: BinaryIO, directory: Directory) -> Missing:
-    """What is missing of a page; nothing of a whole file."""
-    reader = _Reader(file)
-    full, _ = reader.directory(directory.number, directory.place, _PLACES | _WANTED, MOST_VALUES)
-    places, sizes = (_TILES, _TILE_COUNTS) if full.tiled and _TILES in full.tags else (_STRIPS, _COUNTS)
-    begins, counts = full.tags.get(places, ()), full.tags.get(sizes, ())
-    if not begins or not counts:
-        return Missing()
-    pairs = list(zip_longest(begins, counts[: len(begins)], fillvalue=0))
-    # Where it is known without, or libtiff works it out, some writers left the number of bytes at 0.
-    known = full.compression == 1 or full.pieces == 1
-    there = sum(0 < begin < reader.end and (count > 0 or known) for begin, count in pairs)
-    total = sum(count for _, count in pairs) or 1
-    lost = sum(max(0, min(count, begin + count - reader.end)) for begin, count in pairs if begin)
-    return Missing(max(0.0, 1.0 - there / full.pieces), lost / total)

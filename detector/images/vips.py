@@ -9,7 +9,7 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import ModuleType
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Literal
 
 import cv2
 import numpy as np
@@ -30,7 +30,9 @@ SALVAGED_ROWS = 8
 ERROR_BUFFER_BYTES = 10_000
 """libvips' error buffer holds 10 KB; with more in it than this something may not have found room."""
 
-_SAMPLES = {"uchar": np.uint8, "ushort": np.uint16, "uint": np.uint32, "float": np.float32, "double": np.float64}
+Alpha = Literal["paper", "kept", "ignored"]
+
+_SAMPLES = {"uchar": "u1", "ushort": "u2", "uint": "u4", "short": "i2", "int": "i4", "float": "f4", "double": "f8"}
 
 
 @functools.cache
@@ -73,7 +75,9 @@ def decode_vips(file: BinaryIO, header: Header, target: tuple[int, int], name: s
         CorruptImage: damaged or cut off.
     """
     with _damage_named(header, name):
-        array = _load(file, header, target, keep_alpha=True).numpy()
+        array = _load(file, header, target, alpha="kept").numpy()
+        if array.ndim == 3 and array.shape[2] in (2, 4) and not array[:, :, -1].any():
+            array = _load(file, header, target, alpha="ignored").numpy()
     return _rgb(array)
 
 
@@ -96,7 +100,7 @@ def decode_leniently(file: BinaryIO, header: Header, target: tuple[int, int]) ->
     vips = _vips()
     vips.vips_lib.vips_error_clear()
     try:
-        pixels = _rgb(_load(file, header, target, keep_alpha=True, fail_on="none").numpy())
+        pixels = _rgb(_load(file, header, target, alpha="kept", fail_on="none").numpy())
     except vips.Error as error:
         raise_if_out_of_memory(error)
         return None, str(error).splitlines(), False
@@ -105,13 +109,15 @@ def decode_leniently(file: BinaryIO, header: Header, target: tuple[int, int]) ->
     return pixels, [line for line in text.splitlines() if line.strip()], len(text) > ERROR_BUFFER_BYTES
 
 
-def readable_rows(file: BinaryIO, header: Header, target: tuple[int, int]) -> tuple[Pixels, int]:
+def readable_rows(
+    file: BinaryIO, header: Header, target: tuple[int, int], fail_on: str = "error"
+) -> tuple[Pixels, int]:
     """A damaged page's rows above its first fault, (H, W, 3) uint8 RGB, and how many there should be."""
     vips = _vips()
     found: list[npt.NDArray[Any]] = []
     height = 1
     try:
-        image = _load(file, header, target, keep_alpha=True)
+        image = _load(file, header, target, alpha="kept", fail_on=fail_on)
         height = image.height
         region = vips.Region.new(image)
         for row in range(0, height, SALVAGED_ROWS):
@@ -154,6 +160,8 @@ class VipsStrips:
         self._file, self._header, self._name, self._harmless = file, header, name, harmless
         self.width, self.height = target
         with _damage_named(header, name):
+            opaque = header.channels not in (2, 4) or _shows_anything(file, header, target)
+            self._alpha: Alpha = "paper" if opaque else "ignored"
             try:
                 self._open("warning")
             except _vips().Error as error:
@@ -163,7 +171,7 @@ class VipsStrips:
         self._kept = np.empty((0, self.width, 3), np.uint8)
 
     def _open(self, fail_on: str) -> None:
-        image = _load(self._file, self._header, (self.width, self.height), fail_on=fail_on)
+        image = _load(self._file, self._header, (self.width, self.height), fail_on=fail_on, alpha=self._alpha)
         self.eight_bit = image.format == "uchar"
         # Over the last factor of less than two a triangle kernel is as good as averaging.
         if (image.width, image.height) != (self.width, self.height):
@@ -195,24 +203,41 @@ class VipsStrips:
 
 
 def _load(
-    file: BinaryIO, header: Header, target: tuple[int, int], *, keep_alpha: bool = False, fail_on: str = "error"
+    file: BinaryIO, header: Header, target: tuple[int, int], *, alpha: Alpha = "paper", fail_on: str = "error"
 ) -> Any:
-    """The lazy image, averaged down by a whole factor so that it stays no smaller than `target`."""
+    """The lazy image, averaged down by a whole factor so that it stays no smaller than `target`.
+
+    With `alpha` "kept" colours are multiplied by it, and it is the last band; else it is put on white, or ignored.
+    """
     vips = _vips()
     options: dict[str, Any] = {}
     if header.kind == "tiff":
         options["page"] = header.directory
+        if header.sub >= 0:
+            options["subifd"] = header.sub
         if _knows_unlimited():
             options["unlimited"] = True  # libvips allows libtiff 50 MB; images.budget has weighed this page already
     factor = box_reduction(header.width, header.height, target)
-    if header.kind == "webp" and factor > 1:
+    if header.kind == "webp" and factor > 1 and alpha != "ignored":  # which it would multiply colours by
         options["scale"] = 1 / factor  # libwebp rescales row by row while it decodes
         factor = 1
     if header.kind == "jpeg":
         options["shrink"] = jpeg_reduction(header.width, header.height, target)  # so does libjpeg
         factor = 1
     image = vips.Image.new_from_source(_source(file), "", access="sequential", fail_on=fail_on, **options)
-    return _shrunk(image, factor, header.extra, keep_alpha=keep_alpha)
+    return _shrunk(image, factor, header.extra, alpha)
+
+
+def _shows_anything(file: BinaryIO, header: Header, target: tuple[int, int]) -> bool:
+    """Whether anything of a page is opaque, or it has no alpha; read down to the first row that is not 0."""
+    image = _load(file, header, target, alpha="kept")
+    region = _vips().Region.new(image)
+    for row in range(0, image.height, FETCHED_ROWS):
+        count = min(FETCHED_ROWS, image.height - row)
+        fetched = np.frombuffer(region.fetch(0, row, image.width, count), _SAMPLES[image.format])
+        if image.bands not in (2, 4) or fetched[image.bands - 1 :: image.bands].any():
+            return True
+    return False
 
 
 def _source(file: BinaryIO) -> Any:
@@ -245,18 +270,17 @@ def _damage_named(header: Header, name: str) -> Iterator[None]:
         raise CorruptImage(f"{name}: the {header.description} data is damaged or cut off ({reason})") from error
 
 
-def _shrunk(image: Any, factor: int, extra: int, *, keep_alpha: bool) -> Any:
-    """sRGB or grey of the file's own depth, averaged over factor x factor boxes.
-
-    With `keep_alpha` colours are multiplied by it, and it stays as the last band; else it is put on white.
-    """
+def _shrunk(image: Any, factor: int, extra: int, alpha: Alpha) -> Any:
+    """sRGB or grey of the file's own depth, averaged over factor x factor boxes."""
+    if image.format == "char":
+        image = image.copy(format="uchar")  # as Pillow and browsers have it: nobody has 8 bits with a sign
     if 0 < extra < image.bands:
         image = image.extract_band(0, n=image.bands - extra)
     if image.interpretation in ("cmyk", "lab", "labs", "labq", "xyz", "scrgb", "hsv", "lch"):
         image = image.colourspace("srgb")
     colours = 1 if image.bands <= 2 else 3
-    if image.hasalpha() and image.bands > colours:
-        if keep_alpha:
+    if alpha != "ignored" and image.hasalpha() and image.bands > colours:
+        if alpha == "kept":
             deep = image.format
             image = image.extract_band(0, n=colours + 1).premultiply().cast(deep)
         else:
@@ -276,7 +300,7 @@ def decode_strictly(file: BinaryIO, header: Header, target: tuple[int, int]) -> 
     vips = _vips()
     with _place_kept(file):
         try:
-            image = _load(file, header, target, keep_alpha=True, fail_on="warning")
+            image = _load(file, header, target, alpha="kept", fail_on="warning")
         except vips.Error as error:
             raise_if_out_of_memory(error)
             return None, ""
@@ -302,11 +326,10 @@ def _place_kept(file: BinaryIO) -> Iterator[None]:
 
 def avif_damage(file: BinaryIO) -> str:
     """What libheif says of an AVIF whose data are corrupt, which libavif hides; empty if it says nothing of that."""
-    vips = _vips()
     with _place_kept(file):
         try:
-            vips.Image.new_from_source(_source(file), "", access="sequential").avg()
-        except vips.Error as error:
+            _vips().Image.new_from_source(_source(file), "", access="sequential").avg()
+        except _vips().Error as error:
             raise_if_out_of_memory(error)
             return " ".join(str(error).split()) if "orrupt" in str(error) else ""
     return ""
@@ -317,12 +340,11 @@ def jpeg_warning(data: bytes, height: int) -> str:
 
     It is decoded as small as can be with 200 rows left: libvips looks for warnings every 8 rows only.
     """
-    vips = _vips()
     shrink = next((factor for factor in (8, 4, 2) if height >= 200 * factor), 1)
     try:
-        image = vips.Image.jpegload_buffer(data, access="sequential", fail_on="warning", shrink=shrink)
+        image = _vips().Image.jpegload_buffer(data, access="sequential", fail_on="warning", shrink=shrink)
         image.avg()
-    except vips.Error as error:
+    except _vips().Error as error:
         raise_if_out_of_memory(error)
         return str(error)
     return ""

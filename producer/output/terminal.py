@@ -31,6 +31,7 @@ FLAG_WORDS = {
     "blank": "blank",
     "small_text_lost": "with small print lost at this size",
     "attachments": "with attachments, not read",
+    "more_pictures": "with more pictures, not read",
 }
 WIDE = 80  # columns; on a narrower terminal the numbers get the bar's room
 

@@ -9,7 +9,8 @@ import numpy as np
 
 from detector.errors import CorruptImage, UnsupportedFormat
 from detector.images.decode import raise_if_out_of_memory
-from detector.images.decoders.damage import Pixels
+from detector.images.decoders.damage import Decoded, refuse_unless_most
+from detector.images.decoders.heif_boxes import share_before_holes
 from detector.images.header import Header
 from detector.images.sizes import box_reduction
 
@@ -21,19 +22,19 @@ def heif_header(file: BinaryIO, name: str) -> Header:
         UnsupportedFormat: the extra is not installed.
         CorruptImage: damaged.
     """
-    width, height = _open(file, name).size
-    return Header("heif", width, height, description="HEIC")
+    picture = _open(file, name)
+    width, height = picture.size
+    return Header("heif", width, height, description="HEIC", more=len(picture) > 1)
 
 
-def decode_heif(file: BinaryIO, header: Header, target: tuple[int, int], name: str) -> Pixels:
-    """The primary picture, averaged down by a whole factor so that it stays no smaller than `target`.
-
-    Returns:
-        (H, W, 3) uint8 RGB, upright.
+def decode_heif(file: BinaryIO, header: Header, target: tuple[int, int], name: str) -> Decoded:
+    """The primary picture, averaged down by a whole factor so that it stays no smaller than `target`; upright.
 
     Raises:
-        CorruptImage: damaged or cut off.
+        CorruptImage: damaged or cut off, or less than `LEAST_SHARE` of its data lie before a hole of zeros.
     """
+    share = share_before_holes(file)
+    refuse_unless_most(share, header.description, name, "zeros in the place of its data")
     picture = _open(file, name)
     try:
         image = picture.to_pillow().convert("RGB")
@@ -43,8 +44,8 @@ def decode_heif(file: BinaryIO, header: Header, target: tuple[int, int], name: s
     factor = box_reduction(image.width, image.height, target)
     pixels = np.array(image.reduce(factor) if factor > 1 else image)
     if pixels.ndim == 2:
-        return cv2.cvtColor(pixels, cv2.COLOR_GRAY2RGB)  # type: ignore[return-value]
-    return pixels
+        pixels = cv2.cvtColor(pixels, cv2.COLOR_GRAY2RGB)
+    return Decoded(pixels, share if share < 1.0 else None)
 
 
 def _open(file: BinaryIO, name: str) -> Any:

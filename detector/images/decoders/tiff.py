@@ -15,26 +15,33 @@ from detector.errors import CorruptImage, UnsupportedFormat
 from detector.images.budget import by_vips
 from detector.images.decode import decode_pillow
 from detector.images.decoders.damage import Decoded, Pixels, refuse_unless_most
-from detector.images.header import Header
-from detector.images.tiff import Directory, Missing, missing_data
+from detector.images.decoders.tiff_pieces import Alone, Missing, missing_data, page_alone
+from detector.images.header import VIPS_LACKS, Header
 
-_UNCOMPRESSED, _GROUP_3 = 1, 3
+_UNCOMPRESSED, _GROUP_3, _GROUP_4 = 1, 3, 4
 _BEHIND_THE_END = "its data would lie behind the end of the file"
 _NO_DATA = "its directory names no data for the rest"
-_TOLERANT = (_GROUP_3, 4, 7)  # fax and JPEG: Pillow hides what libtiff could not make out
-_REMARKED = (2, _GROUP_3, 4, 7, 32773)  # fax, JPEG, PackBits: no check sum, but libtiff remarks on what is spoilt
+_TOLERANT = (_GROUP_3, _GROUP_4, 7)  # fax and JPEG: Pillow hides what libtiff could not make out
+_REMARKED = (
+    2,
+    _GROUP_3,
+    _GROUP_4,
+    7,
+    32773,
+)  # fax, JPEG, PackBits: no check sum, but libtiff remarks on what is spoilt
 _LINE = re.compile(r"at line (\d+) of strip (\d+)")
-_LACKING = ("not configured", "not supported", "unsupported", "unknown compression")
+_LACKING = (
+    *("not configured", "not supported", "unsupported", "unknown compression", "not implemented", "can not handle"),
+    "not TIFF",  # which Pillow says of samples that it has no mode for
+)
+_UNOPENED = "unable to call VipsForeignLoadTiffSource"
+_PILLOW_LACKS = (34887, 50001, 50002)  # its wheels' libtiff; of which it says "decoder error", as of damage
 _OF_DIRECTORIES = ("bad seek to", "accessing TIFF directory", "read directory", "Unknown field", "Null count")
 
 
 def is_whole(file: BinaryIO, header: Header) -> bool:
     """Whether all data of a page is there, as far as its directory tells; True of any other format."""
-    return header.kind != "tiff" or not missing_data(file, _directory(header)).share
-
-
-def _directory(header: Header) -> Directory:
-    return Directory(header.directory, header.place, {})
+    return header.kind != "tiff" or not missing_data(file, header).share
 
 
 def decode_tiff(file: BinaryIO, header: Header, target: tuple[int, int], name: str, max_bytes: int) -> Decoded:
@@ -51,7 +58,7 @@ def decode_tiff(file: BinaryIO, header: Header, target: tuple[int, int], name: s
         CorruptImage: less than `LEAST_SHARE` of it can be read.
         UnsupportedFormat: of a kind that neither library reads.
     """
-    missing = missing_data(file, _directory(header))
+    missing = missing_data(file, header)
     refuse_unless_most(1.0 - missing.absent, header.description, name, _NO_DATA)
     if header.compression == _UNCOMPRESSED:
         refuse_unless_most(1.0 - missing.share, header.description, name, _BEHIND_THE_END)
@@ -59,27 +66,42 @@ def decode_tiff(file: BinaryIO, header: Header, target: tuple[int, int], name: s
         # Some writers state more bytes than there are; if any are missing, decoding fails.
         missing = Missing(missing.absent)
     affordable = header.width * header.height * max(7, header.bytes_per_pixel + 3) <= max_bytes
+    if header.is_guessed and (alone := page_alone(file, header, turned=header.orientation == 1)):
+        file, header = alone.file, alone.header
     if not by_vips(header):
         try:
-            return _cut(decode_pillow(file, header, target, name), missing)
+            return _cut(_by_pillow(file, header, target, name), missing)
         except CorruptImage as error:
-            raise _in_words(error, header, name, str(error)) from error
+            if header.compression in _PILLOW_LACKS:
+                raise _of_another_kind(name, f"{VIPS_LACKS[header.compression]}: {error.__cause__}") from error
+            raise _in_words(error, name, str(error.__cause__)) from error
     from detector.images.vips import decode_strictly, decode_vips
 
     warned = False
     if header.compression in _REMARKED:
         sound, remark = decode_strictly(file, header, target)
-        if sound is not None:
+        sure = True
+        if sound is None and (alone := page_alone(file, header)):
+            sound, remark = decode_strictly(alone.file, alone.header, target)  # remarks on the directory are gone
+            sure = alone.sure
+            if sound is None and remark and (header.compression == _GROUP_4 or not sure):
+                return _rows(alone, target, name, remark)  # of which libtiff warns, and no more
+        if sound is not None and sure:
             return _cut(sound, missing)
-        warned = bool(remark)
+        warned = bool(remark) or not sure
     try:
         decoded = _cut(decode_vips(file, header, target, name), missing)
         return Decoded(decoded.pixels, 1.0) if warned and decoded.share is None else decoded
     except CorruptImage as error:
-        refuse_unless_most(
-            1.0 - missing_data(file, _directory(header)).share, header.description, name, _BEHIND_THE_END
-        )
+        refuse_unless_most(1.0 - missing_data(file, header).share, header.description, name, _BEHIND_THE_END)
         return _salvage(file, header, target, name, missing, affordable, error)
+
+
+def _by_pillow(file: BinaryIO, header: Header, target: tuple[int, int], name: str) -> Pixels:
+    """By Pillow, which knows no sub-directories, and turns a page whose orientation is still to be applied."""
+    turned = header.orientation == 1
+    alone = page_alone(file, header, turned=turned) if header.sub >= 0 or not turned else None
+    return decode_pillow(*(alone[:2] if alone else (file, header)), target, name)
 
 
 def _cut(pixels: Pixels, missing: Missing) -> Decoded:
@@ -103,25 +125,39 @@ def _salvage(
     from detector.images.vips import decode_leniently, readable_rows
 
     pixels, remarks, full = decode_leniently(file, header, target)
-    lacking = any(sign in remark for remark in (*remarks, str(error)) for sign in _LACKING)
+    unopened = pixels is None and remarks[:1] == [_UNOPENED]
+    lacking = unopened or any(sign in remark for remark in (*remarks, str(error)) for sign in _LACKING)
     of_data = [remark for remark in remarks if not any(sign in remark for sign in _OF_DIRECTORIES)]
     if pixels is not None and not of_data:
         return _cut(pixels, missing)  # only the chain of pages is broken, further on; whoever counts pages says so
     if affordable and header.compression not in _TOLERANT:
         try:
             share = None if lacking and not missing.absent else 1.0 - missing.absent
-            return Decoded(decode_pillow(file, header, target, name), share)
+            return Decoded(_by_pillow(file, header, target, name), share)
         except CorruptImage:
             pass
+    if unopened:
+        raise _of_another_kind(name, " ".join("".join(remarks[1:2]).split())) from error
     if lacking:
-        raise _in_words(error, header, name, "; ".join(of_data[:1]) or str(error)) from error
+        raise _in_words(error, name, "; ".join(of_data[:1]) or str(error)) from error
     bad_lines = {match.groups() for remark in of_data if (match := _LINE.search(remark))}
     if header.compression == _GROUP_3 and pixels is not None and not full and len(bad_lines) == len(set(of_data)):
         share = 1.0 - len(bad_lines) / header.height  # group 3 finds its place again at the next line
         refuse_unless_most(share, header.description, name, of_data[0])
         return Decoded(pixels, share)
-    rows, height = readable_rows(file, header, target)
-    refuse_unless_most(len(rows) / height, header.description, name, _reason(of_data, error))
+    return _upper(*readable_rows(file, header, target), header, name, _reason(of_data, error))
+
+
+def _rows(alone: Alone, target: tuple[int, int], name: str, remark: str) -> Decoded:
+    """The rows above the first of which the decoder warns."""
+    from detector.images.vips import readable_rows
+
+    said = [line.strip() for line in remark.splitlines()[1:] if line.strip()] or ["the rest is cut off or spoilt"]
+    return _upper(*readable_rows(alone.file, alone.header, target, "warning"), alone.header, name, said[0])
+
+
+def _upper(rows: Pixels, height: int, header: Header, name: str, reason: str) -> Decoded:
+    refuse_unless_most(len(rows) / height, header.description, name, reason)
     whole = np.full((height, *rows.shape[1:]), 255, np.uint8)
     whole[: len(rows)] = rows
     return Decoded(whole, len(rows) / height)
@@ -131,7 +167,10 @@ def _reason(remarks: list[str], error: CorruptImage) -> str:
     return remarks[0] if remarks else str(error.__cause__ or error)
 
 
-def _in_words(error: CorruptImage, header: Header, name: str, reason: str) -> CorruptImage | UnsupportedFormat:
-    if any(sign in reason for sign in _LACKING):
-        return UnsupportedFormat(f"{name}: a TIFF of a kind not read here ({reason}); save it again as LZW or PNG")
-    return error
+def _in_words(error: CorruptImage, name: str, reason: str) -> CorruptImage | UnsupportedFormat:
+    return _of_another_kind(name, reason) if any(sign in reason for sign in _LACKING) else error
+
+
+def _of_another_kind(name: str, reason: str) -> UnsupportedFormat:
+    said = f"{name}: a TIFF of a kind not read here, or its directory is damaged"
+    return UnsupportedFormat(f"{said} ({' '.join(reason.split())}); save it again as LZW or PNG")
