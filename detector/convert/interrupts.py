@@ -12,7 +12,9 @@ from importlib import import_module
 @contextmanager
 def interrupt_later() -> Iterator[None]:
     """Ctrl-C waits for the end of the block."""
-    if threading.current_thread() is not threading.main_thread():  # which alone may set handlers, and gets them
+    # The main thread alone may set handlers, and gets them. One that is not Python's, or none any more since the
+    # interpreter ends, could not be set again.
+    if threading.current_thread() is not threading.main_thread() or signal.getsignal(signal.SIGINT) is None:
         yield
         return
     interrupted = False
