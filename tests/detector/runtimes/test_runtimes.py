@@ -116,7 +116,7 @@ def test_openvino_keeps_its_own_file_in_the_cache(
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     card = load_card(tiny_model)
     first = OpenVinoRuntime(card.path, card.precision, card.sha256)
-    files = sorted(path.suffix for path in (tmp_path / "cache" / "ocrfleet").iterdir())
+    files = sorted(path.suffix for path in (tmp_path / "cache" / "ocrfleet" / "openvino").iterdir())
     assert files == [".bin", ".xml"]
     second = OpenVinoRuntime(card.path, card.precision, card.sha256)
     batch = np.random.default_rng(0).standard_normal((1, 3, 64, 96), np.float32)
