@@ -17,6 +17,7 @@ from detector.cache import cache_folder
 from detector.errors import ModelError, first_line
 from detector.models import TENSORS
 from detector.runtimes.input_shape import check_free_sides
+from detector.runtimes.output import page_map
 
 BUCKET = 128
 """Input sides are padded to multiples of this: every new shape costs OpenVINO 4 MB that it keeps."""
@@ -69,7 +70,7 @@ class OpenVinoRuntime:
         self._output = next(index for index, names in enumerate(outputs) if found in names)
 
     def probability(self, batch: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-        """(1, 3, H, W) float32 -> (H, W) float32 in [0, 1]."""
+        """(1, 3, H, W) float32 -> (H, W) float32 in [0, 1]; see `detector.runtimes.Runtime`."""
         height, width = batch.shape[2:]
         padded = batch
         full = (bucket(height, self._multiple), bucket(width, self._multiple))
@@ -82,8 +83,7 @@ class OpenVinoRuntime:
             self._shapes.add(padded.shape)
         # share_outputs=False: the result must outlive the next inference.
         result = self._request.infer([padded], share_inputs=True, share_outputs=False)
-        found: npt.NDArray[np.float32] = result[self._compiled.outputs[self._output]]
-        return found[0, 0, :height, :width]
+        return page_map(result[self._compiled.outputs[self._output]], *full)[:height, :width]
 
     def release(self) -> None:
         """Compiles again: OpenVINO gives the buffers of past shapes back only with the compiled network."""

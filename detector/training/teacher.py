@@ -20,6 +20,7 @@ from detector.errors import ModelError, first_line
 from detector.evaluation.annotations import AnnotationError
 from detector.images.page import open_page, page_header
 from detector.models import IMAGENET_MEAN, IMAGENET_STD
+from detector.runtimes.output import check_finite
 from detector.runtimes.torch import has_bf16_instructions
 
 
@@ -92,6 +93,9 @@ class Teacher:
 
         Returns:
             (H, W) float32 in [0, 1], resized to the page.
+
+        Raises:
+            NetworkFailed: the map is not finite; it would be learnt as a page without text.
         """
         height, width = pixels.shape[:2]
         scaled = resize(pixels, *input_size(height, width, limit))
@@ -101,6 +105,7 @@ class Teacher:
         batch = (scaled.astype(np.float32) / np.float32(255) - mean) / std
         batch = np.ascontiguousarray(batch.transpose(2, 0, 1)[None], np.float32)
         output = self._run(batch)
+        check_finite(output)
         return np.asarray(cv2.resize(output, (width, height), interpolation=cv2.INTER_LINEAR))
 
     def ensemble(self, pixels: np.ndarray, limits: tuple[int, ...]) -> np.ndarray:

@@ -9,11 +9,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image, ImageDraw, ImageFont
 from shapely import Polygon
 
 from detector.convert.export import export_onnx
-from detector.errors import ModelError
+from detector.errors import ModelError, NetworkFailed
 from detector.models import load_card, weights_path
 from detector.network.build import load_network
 from detector.postprocess import Box
@@ -94,6 +95,15 @@ def test_torch_bf16_is_bf16(page: np.ndarray) -> None:
     batch = np.ascontiguousarray(page.transpose(2, 0, 1)[None], np.float32) / 128 - 1
     difference = np.abs(exact.probability(batch) - half.probability(batch)).max()
     assert 1e-5 < difference < 0.5
+
+
+def test_torch_weights_of_nan_fail_the_page() -> None:
+    """Before: a page without text."""
+    runtime = TorchRuntime(weights_path("dbnet-mobilenet-v3-small", "fp16_safetensors"))
+    with torch.no_grad():
+        next(runtime._network.parameters()).fill_(torch.nan)
+    with pytest.raises(NetworkFailed, match="not finite"):
+        runtime.probability(np.zeros((1, 3, 32, 32), np.float32))
 
 
 def test_openvino_runs_few_shapes_and_forgets_them(tiny_model: Path) -> None:
