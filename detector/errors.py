@@ -62,6 +62,12 @@ class TooLarge(ImageError):
     type = "TooLarge"
 
 
+class NetworkFailed(ImageError):
+    """What the network said of this page is no map: not finite, or of another shape. Of others it may be one."""
+
+    type = "Internal"
+
+
 class ModelError(DetectorError):
     """A model that is not there, is damaged, or does not keep the contract. The caller's fault, never one image's."""
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import os
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -187,7 +188,8 @@ def load_card(model: str | Path, kind: str = "int8_onnx", folder: Path | None = 
     check_fetched(path, sha256, details)
     try:
         thresholds = _thresholds(details)
-        mean, std = (_triple(details.get(key, value)) for key, value in _NORMALISATION)
+        mean = three_numbers(details.get("mean", IMAGENET_MEAN), "mean")
+        std = three_numbers(details.get("std", IMAGENET_STD), "std", LEAST_STD)
         given, found = map(str, details.get("tensors", TENSORS))
     except (TypeError, ValueError) as error:
         raise ModelError(f"{written}: thresholds are numbers, mean and std three numbers each ({error})") from error
@@ -215,21 +217,42 @@ def check_fetched(path: Path, sha256: str, details: dict[str, Any]) -> None:
 
 
 def _thresholds(details: dict[str, Any]) -> Thresholds:
-    defaults = Thresholds()
+    defaults = asdict(Thresholds())
     return Thresholds(
-        binarize=float(details.get("binarize", defaults.binarize)),
-        box_threshold=float(details.get("box_threshold", defaults.box_threshold)),
-        unclip_ratio=float(details.get("unclip_ratio", defaults.unclip_ratio)),
-        min_side=float(details.get("min_side", defaults.min_side)),
+        **{key: card_number(details.get(key, defaults[key]), key, 0.0, most) for key, most in _MOST.items()}
     )
 
 
-def _triple(values: Any) -> tuple[float, float, float]:
-    red, green, blue = map(float, values)
+_MOST = {"binarize": 1.0, "box_threshold": 1.0, "unclip_ratio": 10.0, "min_side": 1e6}
+"""As far as the options of the same names go."""
+
+
+def card_number(value: Any, name: str, least: float = -1e6, most: float = 1e6) -> float:
+    """A number of a card, which may be a stranger's: JSON as Python reads it has NaN, Infinity and 400 digits.
+
+    Raises:
+        TypeError: it is no number.
+        ValueError: it is not finite, or not from ``least`` to ``most``; NaN would make every page one without text.
+    """
+    try:
+        found = float(value)
+    except OverflowError:
+        found = math.inf
+    if not least <= found <= most:
+        raise ValueError(f"{name} is {found:g}, not from {least:g} to {most:g}")
+    return found
+
+
+def three_numbers(values: Any, name: str, least: float = -1e6) -> tuple[float, float, float]:
+    """A card's mean or std, by channel; errors as of `card_number`."""
+    if not isinstance(values, list | tuple):
+        raise TypeError(f"{name} is {values!r}, no list")
+    red, green, blue = (card_number(value, name, least) for value in values)
     return red, green, blue
 
 
-_NORMALISATION = (("mean", IMAGENET_MEAN), ("std", IMAGENET_STD))
+LEAST_STD = 1e-6
+"""Of values in [0, 1]: 0 makes the network's input infinite."""
 
 
 def read_card(path: Path) -> dict[str, Any]:

@@ -208,7 +208,7 @@ class TextDetector:
             read: a recogniser instead of the detector's own.
 
         Raises:
-            ImageError: NotFound, CorruptImage, UnsupportedFormat or TooLarge.
+            ImageError: NotFound, CorruptImage, UnsupportedFormat, TooLarge or NetworkFailed.
             MemoryError: there is no memory, whichever library says so, in whatever words.
         """
         started = time.perf_counter()

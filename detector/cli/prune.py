@@ -183,5 +183,6 @@ def _finish(run: Path, going_on: bool) -> None:
         limit_side=options.limit_side,
     )
     text = table(rows) + (f"\nhmean: {split} of {data} at {options.limit_side}" if split else "")
-    (run / TABLE).write_text(text + "\n", encoding="utf-8")
+    with atomic_write(run / TABLE, sync=True) as unfinished:
+        unfinished.write_text(text + "\n", encoding="utf-8")
     click.echo(text)

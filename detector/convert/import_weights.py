@@ -153,7 +153,7 @@ def read_foreign(source: Path) -> dict[str, Tensor]:
     Raises:
         ImportWeightsError, ModelError: none in it, or one of this project; one line with the file's name.
     """
-    from detector.network.build import load_plain, read_state
+    from detector.network.build import check_plain, load_plain, read_state
 
     try:
         content = read_state(source) if source.suffix == ".safetensors" else load_plain(source)
@@ -167,6 +167,10 @@ def read_foreign(source: Path) -> dict[str, Tensor]:
         raise ImportWeightsError(
             f"{source}: holds no weights of a network; save its state_dict() with torch.save and import that"
         )
+    try:
+        check_plain(state)
+    except ModelError as error:
+        raise ImportWeightsError(f"{source}: {error}") from None
     if "fpn.lat.0.weight" in state or (isinstance(content, dict) and "ema" in content and "format" in content):
         raise ImportWeightsError(f"{source}: is a model of this project already; use it as it is")
     return state
@@ -176,12 +180,17 @@ def find_state(content: Any) -> dict[str, Tensor] | None:
     """The state dict in what a checkpoint holds; None if there is none."""
     from torch import Tensor
 
-    if not isinstance(content, Mapping):
-        return None
-    tensors = {str(key): value for key, value in content.items() if isinstance(value, Tensor)}
-    if tensors and len(tensors) == len(content):
-        return tensors
-    return next((state for key in NESTED if (state := find_state(content.get(key)))), None)
+    waiting, seen = [content], set[int]()
+    while waiting:
+        inside = waiting.pop()
+        if not isinstance(inside, Mapping) or id(inside) in seen:  # a pickle may hold itself
+            continue
+        seen.add(id(inside))
+        tensors = {str(key): value for key, value in inside.items() if isinstance(value, Tensor)}
+        if tensors and len(tensors) == len(inside):
+            return tensors
+        waiting += [inside.get(key) for key in reversed(NESTED)]
+    return None
 
 
 def _free_card(source: Path, target: Path) -> Path:

@@ -21,6 +21,8 @@ from detector.exit_codes import ExitCode
 IGNORE_LABEL = "###"
 MOST_TEXT_BYTES = 64 * 2**20
 """Of a list of images (a million names), or of one picture's ground truth."""
+MOST_PIXELS = 1_000_000
+"""Of a coordinate. JPEG and TIFF of scanners end at 65,535; from a hundred times as much on OpenCV draws nothing."""
 SPLITS = ("train", "val", "test")
 
 
@@ -74,6 +76,8 @@ def parse_line(line: str) -> Region:
             raise ValueError(f"coordinate {position} is {field.strip()!r}, not a number") from None
         if not math.isfinite(number):
             raise ValueError(f"coordinate {position} is {field.strip()!r}, not a finite number")
+        if abs(number) > MOST_PIXELS:
+            raise ValueError(f"coordinate {position} is {number:g}, beyond {MOST_PIXELS:,} pixels")
         numbers.append(number)
     points = tuple((numbers[i], numbers[i + 1]) for i in range(0, 8, 2))
     if len(set(points)) < 3:

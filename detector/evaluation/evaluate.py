@@ -245,12 +245,16 @@ def read_results(path: Path) -> Callable[[Path], Quads]:
                     record = read_json(line)
                     boxes = np.array([box["points"] for box in record["boxes"]], dtype=np.float64).reshape(-1, 4, 2)
                     parts = PurePosixPath(record["image"]).parts
-                except (ValueError, KeyError, TypeError) as error:
+                    if not np.isfinite(boxes).all():  # Python's JSON has NaN and Infinity
+                        raise ValueError("a corner is not finite")
+                except (ValueError, KeyError, TypeError, OverflowError) as error:  # the last: a number of 400 digits
                     raise EvaluateError(f"{path}:{number}: not a record of schema 1 ({error})") from error
                 if record.get("page", 0) == 0 and parts:
                     by_name.setdefault(parts[-1], []).append((parts, boxes))
     except OSError as error:
         raise EvaluateError(f"{path}: cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise EvaluateError(f"{path}: not UTF-8 text ({error.reason}), so not a results.jsonl") from error
 
     def find(image: Path) -> Quads:
         candidates = by_name.get(image.name)

@@ -57,7 +57,10 @@ def recognise(state: Mapping[str, Tensor]) -> tuple[str, int]:
     """
     if "fpn.lat.0.weight" not in state:
         raise ModelError("not a DBNet of this project (no key fpn.lat.0.weight); try ocr-detector import-weights")
-    width = int(state["fpn.lat.0.weight"].shape[0])
+    lateral = state["fpn.lat.0.weight"]
+    if not lateral.ndim:
+        raise ModelError("a damaged network: fpn.lat.0.weight is a single number")
+    width = int(lateral.shape[0])
     if "layer1.0.conv1.weight" in state:
         return ("resnet18_plain" if "bn1.weight" in state else "resnet18"), width
     if "features.0.0.weight" in state:
@@ -76,17 +79,20 @@ def network_from_state(state: Mapping[str, Tensor]) -> DBNet:
     Raises:
         ModelError: not one of our networks, or its parts do not fit together; one line.
     """
+    check_plain(state)
     backbone, width = recognise(state)
     # Not on the meta device, which would save the initialisation's 0.1 s: its imports take 1.2 s and 67 MB.
     network = build_network(backbone)
-    _resize_layers(network, state)
     network.width = width
     try:
+        _resize_layers(network, state)
         network.load_state_dict(state, strict=True)
         with torch.inference_mode():
             network.eval().logits(torch.zeros(1, 3, 2 * STRIDE, 2 * STRIDE))
-    except RuntimeError as error:
-        lines = [line.strip() for line in str(error).splitlines()]
+    except (RuntimeError, ValueError) as error:  # ValueError: a layer without channels
+        if is_out_of_memory(error):
+            raise MemoryError(str(error)) from None
+        lines = [line.strip() for line in str(error).splitlines()] or [type(error).__name__]
         reason = lines[1] if lines[0].startswith("Error(s) in loading") and len(lines) > 1 else lines[0]
         raise ModelError(f"a damaged {backbone} network: {reason[:200]}") from None
     return network.train()
@@ -120,6 +126,22 @@ def _resize_layers(network: DBNet, state: Mapping[str, Tensor]) -> None:
         else:
             continue
         network.set_submodule(name, new)
+
+
+def check_plain(state: object) -> None:
+    """Whether what claims to be weights is numbers by names; torch's other kinds of tensors fail anywhere.
+
+    Raises:
+        ModelError: it is no dict, or an entry is no tensor, or a sparse, quantized, complex, boolean or meta one.
+    """
+    if not isinstance(state, Mapping):
+        raise ModelError(f"not weights, but a {type(state).__name__}")
+    for name, value in state.items():
+        if not isinstance(value, Tensor):
+            raise ModelError(f"not plain weights: {name} is a {type(value).__name__}")
+        odd = value.is_quantized or value.is_complex() or value.is_meta or value.dtype == torch.bool
+        if odd or value.layout != torch.strided:
+            raise ModelError(f"not plain weights: {name} is of {value.dtype}, {value.layout}, on {value.device.type}")
 
 
 def load_plain(path: Path) -> Any:

@@ -188,7 +188,7 @@ def _complete(weights: dict[str, Tensor], layout: Layout) -> dict[str, Tensor]:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         try:
-            fresh = PlainResNet18DBNet(256 if lateral is None else len(lateral)).state_dict()
+            fresh = PlainResNet18DBNet(256 if lateral is None or not lateral.ndim else len(lateral)).state_dict()
         except ModelError as error:
             raise LayoutError(f"looks like {layout.name}, but {error}") from None
     weights = _without_optional_biases(weights)

@@ -8,10 +8,20 @@ from pathlib import Path
 from typing import Any
 
 from detector.errors import ModelError
-from detector.models import card_file, check_fetched, is_file_name, read_card, registered_folders
+from detector.models import (
+    LEAST_STD,
+    card_file,
+    card_number,
+    check_fetched,
+    is_file_name,
+    read_card,
+    registered_folders,
+    three_numbers,
+)
 from detector.public.models import DEFAULT_READER, fetched_folder, how_to_fetch
 
 Three = tuple[float, float, float]
+HALF = (0.5, 0.5, 0.5)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,8 +94,9 @@ def load_reader_card(reader: str | Path) -> ReaderCard:
     if details.get("kind", "recogniser") != "recogniser":
         raise ModelError(f"{path}: finds text and reads none; give a recogniser to --read")
     try:
-        mean, std = (_triple(details.get(key, (0.5, 0.5, 0.5))) for key in ("mean", "std"))
-        height = int(details.get("height", 48))
+        mean = three_numbers(details.get("mean", HALF), "mean")
+        std = three_numbers(details.get("std", HALF), "std", LEAST_STD)
+        height = int(card_number(details.get("height", 48), "height", 1, 1024))
     except (TypeError, ValueError) as error:
         raise ModelError(f"{written}: mean and std are three numbers each, height one ({error})") from error
     with path.open("rb") as file:
@@ -122,10 +133,3 @@ def _check_characters(path: Path, details: dict[str, Any]) -> None:
             f"{path}: damaged, its sha256 is not the one in {card_file(path.with_suffix('.onnx')).name}; "
             f"`ocr-detector models --fetch {path.stem}` brings it again"
         )
-
-
-def _triple(values: object) -> Three:
-    if not isinstance(values, list | tuple):
-        raise TypeError(f"{values!r} is no list")
-    first, second, third = map(float, values)
-    return first, second, third

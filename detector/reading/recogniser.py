@@ -8,10 +8,11 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from detector.errors import ModelError
+from detector.errors import ModelError, NetworkFailed
 from detector.reading.ctc import Decoded, decode
 from detector.reading.models import ReaderCard
 from detector.runtimes.onnx import open_session
+from detector.runtimes.output import check_finite
 
 STEP = 8
 """Pixels a step of the output stands for, in PP-OCR's and nearly all other networks: only used to foresee memory."""
@@ -79,6 +80,9 @@ class Recogniser:
 
         Args:
             strips: (height, width, 3) uint8 RGB each.
+
+        Raises:
+            NetworkFailed: the output is no (lines, steps, classes) floats, or not finite where it is read.
         """
         width = self._padded(max(strip.shape[1] for strip in strips))
         batch = np.zeros((len(strips), 3, self.height, width), np.float32)
@@ -86,9 +90,28 @@ class Recogniser:
             ordered = strip[..., ::-1] if self._flip else strip
             image[:, :, : strip.shape[1]] = (ordered * self._scale - self._shift).transpose(2, 0, 1)
         (output,) = self._session.run([self._found], {self._given: batch})
+        self._check(output, len(strips))
         return [
             decode(steps, self._characters, strip.shape[1] / width) for steps, strip in zip(output, strips, strict=True)
         ]
+
+    def _check(self, output: object, lines: int) -> None:
+        # Without the last class, the space, in networks whose number of classes is known at a run alone.
+        classes = (self._classes, self._classes - 1)
+        if (
+            not isinstance(output, np.ndarray)
+            or output.dtype.kind != "f"
+            or output.ndim != 3
+            or output.shape[0] != lines
+            or not output.shape[1]
+            or output.shape[2] not in classes
+        ):
+            found = f"{output.dtype} {output.shape}" if isinstance(output, np.ndarray) else f"a {type(output).__name__}"
+            raise NetworkFailed(
+                f"the recogniser's output is no text: expected float32 ({lines}, steps, {self._classes}), found {found}"
+            )
+        # The largest of each step is all that is read, and NaN counts as that: 0.2 ms for 12 MB.
+        check_finite(output.max(axis=2))
 
 
 def _characters(card: ReaderCard, metadata: str, classes: object) -> list[str]:

@@ -26,7 +26,11 @@ class Runtime(Protocol):
     name: str
 
     def probability(self, batch: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-        """(1, 3, H, W) float32, normalised RGB, sides multiples of 32 -> (H, W) float32 in [0, 1]."""
+        """(1, 3, H, W) float32, normalised RGB, sides multiples of 32 -> (H, W) float32 in [0, 1].
+
+        Raises:
+            NetworkFailed: the network's output is no such map, or not finite.
+        """
         ...
 
     def release(self) -> None:

@@ -13,6 +13,7 @@ from detector.errors import ModelError, first_line
 from detector.images.sizes import THIN_ASPECT
 from detector.models import TENSORS
 from detector.runtimes.input_shape import check_free_sides
+from detector.runtimes.output import page_map
 
 _SAME_AS_REQUESTED = 1  # arena_extend_strategy of OrtArenaCfg, onnxruntime_c_api.h
 
@@ -47,7 +48,7 @@ class OnnxRuntime:
         check_free_sides(model, self._session.get_inputs()[0].shape[2:])
 
     def probability(self, batch: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-        """(1, 3, H, W) float32 -> (H, W) float32 in [0, 1]."""
+        """(1, 3, H, W) float32 -> (H, W) float32 in [0, 1]; see `detector.runtimes.Runtime`."""
         area = batch.shape[2] * batch.shape[3]
         if area > self._largest:
             if self._largest:
@@ -59,8 +60,7 @@ class OnnxRuntime:
         (output,) = self._session.run([self._found], {self._given: batch}, self._shrinking if shrink else None)
         if shrink:
             self._largest = 0
-        found: npt.NDArray[np.float32] = output[0, 0]
-        return found
+        return page_map(output, *batch.shape[2:])
 
     def release(self) -> None:
         """Gives the arena's memory back (55 MB at 640x640); the next run takes it again, in some 30 ms more."""

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import os
+import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from detector.cache import cache_folder
 from detector.errors import ModelError, first_line
 from detector.models import TENSORS
 from detector.runtimes.input_shape import check_free_sides
+from detector.runtimes.output import page_map
 
 BUCKET = 128
 """Input sides are padded to multiples of this: every new shape costs OpenVINO 4 MB that it keeps."""
@@ -68,7 +70,7 @@ class OpenVinoRuntime:
         self._output = next(index for index, names in enumerate(outputs) if found in names)
 
     def probability(self, batch: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-        """(1, 3, H, W) float32 -> (H, W) float32 in [0, 1]."""
+        """(1, 3, H, W) float32 -> (H, W) float32 in [0, 1]; see `detector.runtimes.Runtime`."""
         height, width = batch.shape[2:]
         padded = batch
         full = (bucket(height, self._multiple), bucket(width, self._multiple))
@@ -81,8 +83,7 @@ class OpenVinoRuntime:
             self._shapes.add(padded.shape)
         # share_outputs=False: the result must outlive the next inference.
         result = self._request.infer([padded], share_inputs=True, share_outputs=False)
-        found: npt.NDArray[np.float32] = result[self._compiled.outputs[self._output]]
-        return found[0, 0, :height, :width]
+        return page_map(result[self._compiled.outputs[self._output]], *full)[:height, :width]
 
     def release(self) -> None:
         """Compiles again: OpenVINO gives the buffers of past shapes back only with the compiled network."""
@@ -118,13 +119,17 @@ def _options(precision: str, threads: int) -> dict[str, Any]:
 
 
 def _cached(model: Path, sha256: str) -> Path:
-    """The model in OpenVINO's format (20 MB less than reading ONNX); the .onnx itself where no cache can be written."""
-    folder = cache_folder()
+    """The model in OpenVINO's format (20 MB less than reading ONNX); the .onnx itself where none can be kept.
+
+    None is kept of a model whose weights lie in files beside it: its sha256 says nothing of them. OpenVINO reads such
+    files where they lie in the model's folder, and refuses others.
+    """
+    folder = cache_folder() / "openvino"
     target = folder / f"{sha256[:32]}-{openvino.__version__.split('-')[0]}.xml"
     if target.is_file() and target.with_suffix(".bin").is_file():
         return target
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(0o700, parents=True, exist_ok=True)
     except OSError:
         return model
     # In a process of its own: its memory would stay with us for ever. -P: not a `detector` in the current folder.
@@ -134,21 +139,29 @@ def _cached(model: Path, sha256: str) -> Path:
 
 
 def convert(model: Path, target: Path) -> None:
-    """Writes an .onnx file as OpenVINO's .xml and .bin; several processes may do so at once."""
-    unfinished = target.with_name(f".{os.getpid()}-{target.name}")
-    binary, unfinished_binary = target.with_suffix(".bin"), unfinished.with_suffix(".bin")
-    try:
-        openvino.save_model(openvino.Core().read_model(model.read_bytes()), str(unfinished), compress_to_fp16=False)
-        unfinished_binary.replace(binary)
-        unfinished.replace(target)  # the .xml last: it is what others look for
-    finally:
-        unfinished.unlink(missing_ok=True)
-        unfinished_binary.unlink(missing_ok=True)
+    """Writes an .onnx file as OpenVINO's .xml and .bin, for this user alone; several processes may do so at once.
+
+    An .onnx file may say that its weights are in another file, by any name: given the model's bytes, OpenVINO 2026.4
+    reads an absolute one, and a stranger's model had a user's private file copied into the cache. Given a path it
+    takes files of that folder alone, and in this one there is nothing but the model.
+
+    Raises:
+        RuntimeError: OpenVINO cannot read it, or its weights are not in it.
+    """
+    with tempfile.TemporaryDirectory(prefix=".", dir=target.parent) as folder:
+        alone, unfinished = Path(folder, "model.onnx"), Path(folder, "model.xml")
+        shutil.copyfile(model, alone)
+        openvino.save_model(openvino.Core().read_model(str(alone)), str(unfinished), compress_to_fp16=False)
+        for suffix in (".bin", ".xml"):  # the .xml last: it is what others look for
+            written = unfinished.with_suffix(suffix)
+            written.chmod(0o600)
+            written.replace(target.with_suffix(suffix))
 
 
 def _reason(error: RuntimeError) -> str:
-    """OpenVINO begins with lines that say where in its source it was."""
-    lines = (line for line in str(error).splitlines() if "Exception from" not in line)
+    """OpenVINO begins with lines that say where in its source it was, and what it was about to do."""
+    preface = ("Exception from", "Check 'false' failed at", "Loading input model")
+    lines = (line for line in str(error).splitlines() if not line.startswith(preface))
     return first_line(RuntimeError("\n".join(lines)))
 
 

@@ -10,6 +10,7 @@ import torch
 
 from detector.errors import ModelError
 from detector.network.build import load_network
+from detector.runtimes.output import page_map
 
 
 class TorchRuntime:
@@ -39,12 +40,12 @@ class TorchRuntime:
         self._network = network.to(self._device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def probability(self, batch: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-        """(1, 3, H, W) float32 -> (H, W) float32 in [0, 1]."""
+        """(1, 3, H, W) float32 -> (H, W) float32 in [0, 1]; see `detector.runtimes.Runtime`."""
         half = self._dtype != torch.float32
         image = torch.from_numpy(batch).to(self._device, memory_format=torch.channels_last)
         with torch.inference_mode(), torch.autocast(self._device.type, self._dtype, enabled=half):
-            found: npt.NDArray[np.float32] = self._network(image)[0, 0].float().cpu().numpy()
-        return found
+            output = self._network(image).float().cpu().numpy()
+        return page_map(output, *batch.shape[2:])
 
     def release(self) -> None:
         """On CUDA, gives cached blocks back; on the CPU torch keeps none."""

@@ -11,9 +11,11 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from detector.errors import ModelError
+from detector.atomic import atomic_write
+from detector.errors import ModelError, show
 from detector.predictor import TextDetector
 from detector.training.dataset import TrainingPage
+from detector.training.run_folder import RunFolderError
 from detector.training.teacher import cache_page, input_size, resize
 
 LIMIT = 960  # longest side shown to the teacher, pixels
@@ -58,17 +60,18 @@ def load_teacher(file: Path, folder: Path, threads: int) -> Mapper:
 
     Raises:
         ModelError: not there, or no DB-family network that is known; one line with the file's name.
+        RunFolderError: something that is not ours has the folder's name.
     """
     from detector.convert.import_weights import ImportWeightsError, import_onnx
 
     known, mark = folder / "teacher.onnx", folder / "teacher.sha256"
     if file.is_file():
-        digest = hashlib.sha256(file.read_bytes()).hexdigest()
-        ours = folder.is_dir() and not file.resolve().is_relative_to(folder.resolve())
-        if ours and (not mark.is_file() or mark.read_text(encoding="ascii") != digest):
-            shutil.rmtree(folder)  # the maps of another teacher
+        digest = hashlib.sha256(file.read_bytes()).hexdigest().encode()
+        if not file.resolve().is_relative_to(folder.resolve()) and not _is_marked(folder, mark, digest):
+            _empty(folder, mark)
         folder.mkdir(parents=True, exist_ok=True)
-        mark.write_text(digest, encoding="ascii")
+        with atomic_write(mark, sync=True) as unfinished:
+            unfinished.write_bytes(digest)
     elif not known.is_file():
         raise ModelError(f"{file}: no such file; --distill wants the .onnx file of a teacher")
     if known.is_file():  # a resumed run
@@ -82,6 +85,31 @@ def load_teacher(file: Path, folder: Path, threads: int) -> Mapper:
     except ImportWeightsError as error:
         raise ModelError(f"{error} (ocr-detector import-weights, then give its result to --distill)") from None
     return Mapper(known, threads)
+
+
+def _is_marked(folder: Path, mark: Path, digest: bytes) -> bool:
+    """Whether the folder holds the maps of this teacher.
+
+    Raises:
+        RunFolderError: it has no mark, and something in it: it is none of ours.
+    """
+    if mark.is_file():
+        return mark.read_bytes() == digest
+    if folder.is_dir() and any(not entry.name.endswith(".part") for entry in folder.iterdir()):
+        raise RunFolderError(
+            f"{show(folder)}: is not of ocr-detector train (it has no {mark.name}), which would keep a teacher's maps "
+            "there; move it, or choose another -o"
+        )
+    return False
+
+
+def _empty(folder: Path, mark: Path) -> None:
+    """Removes the maps of another teacher; the mark stays to the last, so that a killed run finds it."""
+    for entry in folder.iterdir() if folder.is_dir() else ():
+        if entry.is_dir() and not entry.is_symlink():
+            shutil.rmtree(entry)
+        elif entry != mark:
+            entry.unlink()
 
 
 def teach(pages: list[TrainingPage], teacher: Mapper, folder: Path, say: Callable[[str], None]) -> list[TrainingPage]:

@@ -27,6 +27,7 @@ from detector.thresholds import Thresholds
 from detector.training.augment import suit_view
 from detector.training.dataset import BatchSource, TrainingPage, check_data, page_from_sample
 from detector.training.history import COLUMNS, CURVE, METRICS, write_history
+from detector.training.run_folder import without_links
 from detector.training.trainer import Phase, TrainConfig, Trainer
 from detector.training.validate import validate
 
@@ -122,14 +123,14 @@ def _groups(options: FitOptions, run: Path, say: Say) -> list[tuple[float, list[
     if options.distill:
         from detector.training.distill import load_teacher, teach
 
-        folder = run / "teacher"
+        folder = without_links(run / "teacher")
         pages = teach(pages, load_teacher(Path(options.distill), folder, torch.get_num_threads()), folder, say)
     groups = [(1.0, pages)]
     if options.synthetic:
         from detector.training.synth.render import render
 
         say(f"rendering {options.synthetic} synthetic pages")
-        folder = run / f"synthetic-{options.seed}"
+        folder = without_links(run / f"synthetic-{options.seed}")
         render(folder, range(options.synthetic), [], options.seed)
         drawn = [page_from_sample(sample) for sample in read_split(folder, "train")]
         groups.append((SYNTHETIC_SHARE, drawn))

@@ -55,4 +55,5 @@ def draw_curve(rows: Sequence[dict[str, Any]], path: Path) -> None:
         right.margins(y=0.15)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.grid(alpha=0.3)
-    figure.savefig(path, dpi=110)
+    with atomic_write(path) as unfinished:
+        figure.savefig(unfinished, format="png", dpi=110)

@@ -15,6 +15,7 @@ import pyclipper
 
 SHRINK_RATIO = 0.4
 THRESHOLD_LOW, THRESHOLD_HIGH = 0.3, 0.7
+FAR = 2.0**14  # pixels from a crop's corner: nothing of an honest page is so far
 MIN_SIDE = 4.0  # thinner text leaves a kernel of less than two pixels: not learnable, so not judged
 
 
@@ -59,7 +60,9 @@ def offset_polygon(quad: np.ndarray, distance: float) -> list[np.ndarray]:
         Polygons of (M, 2) float32.
     """
     scale = 16.0  # pyclipper works on integers: keep 1/16 pixel
-    clipper = pyclipper.PyclipperOffset()
+    # Up to 1,500 pixels as by default. Beyond, round corners are of 1,400 points each at most: by default a quad of a
+    # stranger's that is 1e12 wide had 6 million, which took 3 GB and 16 s.
+    clipper = pyclipper.PyclipperOffset(arc_tolerance=max(0.25, abs(distance) * scale * 1e-5))
     clipper.AddPath(np.round(quad * scale).astype(int).tolist(), pyclipper.JT_ROUND, pyclipper.ET_CLOSEDPOLYGON)
     return [np.asarray(path, np.float32) / scale for path in clipper.Execute(distance * scale)]
 
@@ -72,7 +75,25 @@ def short_side(quad: np.ndarray) -> float:
 
 def _fill(canvas: np.ndarray, polygon: np.ndarray, value: float) -> None:
     # Four fractional bits: kernels are a few pixels thin, rounding to whole pixels would move their borders.
-    cv2.fillPoly(canvas, [np.round(polygon * 16).astype(np.int32)], value, shift=4)
+    for part in _near(polygon, *canvas.shape):
+        cv2.fillPoly(canvas, [np.round(part * 16).astype(np.int32)], value, shift=4)
+
+
+def _near(polygon: np.ndarray, height: int, width: int) -> list[np.ndarray]:
+    """The parts of an (N, 2) polygon that can be seen on a canvas; the polygon itself unless it reaches far beyond.
+
+    OpenCV goes through all rows that a polygon has (0.2 s for a million), and draws nothing that is 1e8 wide.
+    """
+    if np.abs(polygon).max() <= FAR:
+        return [polygon]
+    clipper = pyclipper.Pyclipper()
+    window = np.array([(-2, -2), (width + 2, -2), (width + 2, height + 2), (-2, height + 2)])
+    try:
+        clipper.AddPath(np.round(polygon.astype(np.float64) * 16).astype(int).tolist(), pyclipper.PT_SUBJECT, True)
+    except pyclipper.ClipperException:  # it has no area
+        return []
+    clipper.AddPath((window * 16).tolist(), pyclipper.PT_CLIP, True)
+    return [np.asarray(part, np.float32) / 16 for part in clipper.Execute(pyclipper.CT_INTERSECTION)]
 
 
 def draw_targets(
@@ -116,7 +137,8 @@ def draw_targets(
             _fill(probability, kernel, 1.0)
         for grown in offset_polygon(quad, distance):
             _fill(reach, grown, max(distance, 1.0))
-        cv2.polylines(edges, [np.round(quad * 16).astype(np.int32)], True, 0, 1, shift=4)
+        for part in _near(quad, height, width):
+            cv2.polylines(edges, [np.round(part * 16).astype(np.int32)], True, 0, 1, shift=4)
     band = (reach > 0).astype(np.float32)
     closeness = np.zeros(size, np.float32)
     if band.any():

@@ -15,12 +15,13 @@ from typing import Any, Protocol
 import cv2
 import numpy as np
 
-from detector.atomic import atomic_write
 from detector.errors import ModelError, first_line
 from detector.evaluation.annotations import AnnotationError
 from detector.images.page import open_page, page_header
 from detector.models import IMAGENET_MEAN, IMAGENET_STD
+from detector.runtimes.output import check_finite
 from detector.runtimes.torch import has_bf16_instructions
+from detector.training.run_folder import write_picture
 
 
 def input_size(height: int, width: int, limit: int) -> tuple[int, int]:
@@ -92,6 +93,9 @@ class Teacher:
 
         Returns:
             (H, W) float32 in [0, 1], resized to the page.
+
+        Raises:
+            NetworkFailed: the map is not finite; it would be learnt as a page without text.
         """
         height, width = pixels.shape[:2]
         scaled = resize(pixels, *input_size(height, width, limit))
@@ -101,6 +105,7 @@ class Teacher:
         batch = (scaled.astype(np.float32) / np.float32(255) - mean) / std
         batch = np.ascontiguousarray(batch.transpose(2, 0, 1)[None], np.float32)
         output = self._run(batch)
+        check_finite(output)
         return np.asarray(cv2.resize(output, (width, height), interpolation=cv2.INTER_LINEAR))
 
     def ensemble(self, pixels: np.ndarray, limits: tuple[int, ...]) -> np.ndarray:
@@ -158,12 +163,6 @@ def cache_page(image: Path, folder: Path, teacher: Maps, *, limits: tuple[int, .
     folder.mkdir(parents=True, exist_ok=True)
     page = open_page(image, limit_side=keep_side)
     found = np.round(teacher.ensemble(page.pixels, limits) * 255).astype(np.uint8)
-    _write(copy, page.pixels[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 94])
-    _write(target, found, [cv2.IMWRITE_PNG_COMPRESSION, 1])
+    write_picture(copy, page.pixels[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 94], sync=True)
+    write_picture(target, found, [cv2.IMWRITE_PNG_COMPRESSION, 1], sync=True)
     return CachedPage(copy, target, page.pixels.shape[1] / page.width)
-
-
-def _write(path: Path, pixels: np.ndarray, settings: list[int]) -> None:
-    """Encodes into a whole file or none: a killed run must not leave half a picture behind."""
-    with atomic_write(path, sync=True) as unfinished:
-        unfinished.write_bytes(cv2.imencode(path.suffix, pixels, settings)[1].tobytes())

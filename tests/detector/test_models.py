@@ -52,7 +52,20 @@ def test_a_folder_registers_models(tmp_path: Path, tiny_model: Path, monkeypatch
     assert "bright.json: the model card is not readable JSON" in done.stderr
 
 
-@pytest.mark.parametrize("card", ['{"binarize": "high"}', '{"box_threshold": null}', '{"mean": 0.5}', '{"std": [1]}'])
+@pytest.mark.parametrize(
+    "card",
+    [
+        *('{"binarize": "high"}', '{"box_threshold": null}', '{"mean": 0.5}', '{"std": [1]}'),
+        # What Python's JSON has beside numbers; each of these made every page one without text.
+        *('{"binarize": NaN}', '{"min_side": Infinity}', '{"box_threshold": 2}', '{"unclip_ratio": -1}'),
+        *(
+            '{"std": [0, 1, 1]}',
+            '{"std": [1, 1, NaN]}',
+            '{"mean": [1, 1, -Infinity]}',
+            '{"binarize": 1%s}' % ("0" * 400),
+        ),
+    ],
+)
 def test_a_card_without_numbers_is_named(tmp_path: Path, tiny_model: Path, card: str) -> None:
     shutil.copy(tiny_model, tmp_path / "bright.onnx")
     (tmp_path / "bright.json").write_text(card)

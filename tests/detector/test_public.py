@@ -21,6 +21,7 @@ PROMISED = {
     "ImageError",
     "ModelError",
     "ModelInfo",
+    "NetworkFailed",
     "NotFound",
     "TextDetector",
     "Thresholds",

@@ -13,6 +13,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from detector.training.run_folder import write_picture
 from detector.training.synth.background import pick_ground
 from detector.training.synth.font import Face, draw_ink, pick_face
 from detector.training.synth.sign import sign_colors
@@ -118,5 +119,5 @@ def render_arcs(folder: Path, numbers: Sequence[int], photos: Sequence[Path], se
         if image.is_file() and target.is_file():
             continue
         picture, known = make_arcs(np.random.default_rng((seed, number, 2)), photos)
-        cv2.imwrite(str(target), known)
-        cv2.imwrite(str(image), cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, 88])
+        write_picture(target, known, [])
+        write_picture(image, cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, 88])

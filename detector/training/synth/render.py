@@ -14,6 +14,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from detector.atomic import atomic_write
+from detector.training.run_folder import write_picture
 from detector.training.synth.background import add_patterns, pick_ground
 from detector.training.synth.bars import add_bars
 from detector.training.synth.document import make_document
@@ -57,9 +59,10 @@ def render(folder: Path, numbers: Sequence[int], photos: Sequence[Path], seed: i
         name = f"{kind}-{kind_free}"
         quality = int(np.random.default_rng((seed, number, 1)).integers(60, 96))
         bgr = cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR)
-        cv2.imwrite(str(images / f"{name}.jpg"), bgr, [cv2.IMWRITE_JPEG_QUALITY, quality])
+        write_picture(images / f"{name}.jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, quality])
         rows = [",".join(f"{value:.1f}" for value in quad.ravel()) + ",text" for quad in quads]
-        (gts / f"{name}.txt").write_text("\n".join(rows) + "\n", encoding="utf-8")
+        with atomic_write(gts / f"{name}.txt") as unfinished:
+            unfinished.write_text("\n".join(rows) + "\n", encoding="utf-8")
         lines += len(rows)
     return lines
 

@@ -14,10 +14,12 @@ import torch
 from onnx import TensorProto, helper
 from PIL import Image
 
+from detector.convert.import_weights import ImportWeightsError, read_foreign
 from detector.errors import ModelError
 from detector.evaluation.annotations import AnnotationError, read_annotations
 from detector.evaluation.evaluate import EvaluateError, read_results
 from detector.models import read_card
+from detector.network.build import load_network
 
 # As `ocr-detector` on a machine of 600 MB.
 SMALL_MACHINE = """
@@ -93,3 +95,59 @@ def test_text_without_an_end(tmp_path: Path) -> None:
         read_card(sparse(tmp_path / "card.json"))
     with pytest.raises(EvaluateError, match=r"r\.jsonl:1: not a record"):
         read_results(sparse(tmp_path / "r.jsonl"))
+
+
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [
+        (b'{"image": "a.png", "boxes": [{"points": [[1%s, 0], [1, 0], [1, 1], [0, 1]]}]}' % (b"0" * 400), ":1: not a"),
+        (b'{"image": "a.png", "boxes": [{"points": [[NaN, 0], [1, 0], [1, 1], [0, 1]]}]}', ":1: .*not finite"),
+        (b'{"image": "a.png", "boxes": [{"points": [[1e999, 0], [1, 0], [1, 1], [0, 1]]}]}', ":1: .*not finite"),
+        (b'{"image": "\xe9.png", "boxes": []}', "not UTF-8"),
+        (b"\x1f\x8b\x08\x00", "not UTF-8"),
+    ],
+)
+def test_results_of_a_stranger(tmp_path: Path, line: bytes, reason: str) -> None:
+    """Before: tracebacks."""
+    (tmp_path / "r.jsonl").write_bytes(line + b"\n")
+    with pytest.raises(EvaluateError, match=rf"r\.jsonl{reason}" if reason[0] == ":" else rf"r\.jsonl: {reason}"):
+        read_results(tmp_path / "r.jsonl")
+
+
+def holds_itself() -> dict[str, object]:
+    state: dict[str, object] = {}
+    state["model"] = state["state_dict"] = state
+    return state
+
+
+STEM, LATERAL = "backbone.conv1.weight", "fpn.lat.0.weight"
+
+
+@pytest.mark.parametrize(
+    ("content", "line"),
+    [
+        (holds_itself(), "holds no weights"),
+        ({STEM: torch.zeros(4, 3).to_sparse()}, "not plain weights: backbone.conv1.weight is of torch.float32"),
+        ({STEM: torch.zeros(4, dtype=torch.complex64)}, "not plain weights"),
+        ({STEM: torch.zeros(4, dtype=torch.bool)}, "not plain weights"),
+        ({STEM: torch.zeros(4, device="meta")}, "not plain weights"),
+    ],
+)
+def test_checkpoints_of_a_stranger(tmp_path: Path, content: dict[str, object], line: str) -> None:
+    """Before: tracebacks, one of them of a thousand levels."""
+    torch.save(content, tmp_path / "m.pt")
+    with pytest.raises(ImportWeightsError, match=rf"m\.pt: {line}"):
+        read_foreign(tmp_path / "m.pt")
+
+
+@pytest.mark.parametrize(
+    ("state", "line"),
+    [
+        ({LATERAL: torch.zeros(()), "layer1.0.conv1.weight": torch.zeros(())}, "is a single number"),
+        ({LATERAL: torch.zeros(3, 3).to_sparse(), "layer1.0.conv1.weight": torch.zeros(3)}, "not plain weights"),
+    ],
+)
+def test_weights_of_a_stranger_that_claim_to_be_ours(tmp_path: Path, state: dict[str, torch.Tensor], line: str) -> None:
+    torch.save(state, tmp_path / "m.pt")
+    with pytest.raises(ModelError, match=rf"m\.pt: .*{line}"):
+        load_network(tmp_path / "m.pt")

@@ -38,6 +38,8 @@ def test_hashes_mean_ignore_and_a_label_is_optional() -> None:
         ("1,2,3", "found 3 comma-separated fields"),
         ("1,2,x,2,30,12,1,12,t", "coordinate 3 is 'x', not a number"),
         ("1,2,nan,2,30,12,1,12,t", "not a finite number"),
+        ("1,2,1e12,2,30,12,1,12,t", "coordinate 3 is 1e.12, beyond 1,000,000 pixels"),
+        ("1,2,30,2,30,-1000001,1,12,t", "coordinate 6 is -1e.06, beyond"),
         ("1,1,1,1,1,1,1,1,t", "fewer than three different points"),
     ],
 )

@@ -89,3 +89,12 @@ def test_a_network_is_rebuilt_from_the_shapes_of_its_tensors() -> None:
     del state["fpn.out.0.bias"]
     with pytest.raises(ModelError, match=r"fpn\.out\.0\.bias"):
         network_from_state(state)
+
+
+@pytest.mark.parametrize("layer", ["features.0.0.weight", "features.10.block.1.0.weight"])
+def test_layers_without_channels_are_damage(tmp_path: Path, layer: str) -> None:
+    """Before: a traceback; the second has as many groups as channels."""
+    state = build_network("mobilenet_v3_small", width=8).state_dict()
+    torch.save(state | {layer: state[layer][:0]}, tmp_path / "m.pt")
+    with pytest.raises(ModelError, match=r"m\.pt: a damaged mobilenet_v3_small network"):
+        load_network(tmp_path / "m.pt")

@@ -7,9 +7,11 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import onnx
 import pytest
+from onnx import helper, numpy_helper
 
-from detector.errors import ModelError
+from detector.errors import ModelError, NetworkFailed
 from detector.memory import resident_bytes
 from detector.models import ModelCard
 from detector.predictor import TextDetector
@@ -206,3 +208,35 @@ def test_card_is_of_a_reader(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="reads none"):
         load_reader_card(path)
     assert ModelCard("x", path, "", "fp32").channels == "rgb"
+
+
+@pytest.mark.parametrize(
+    "card", ['{"std": [0, 1, 1]}', '{"mean": [NaN, 0, 0]}', '{"height": Infinity}', '{"height": 0}']
+)
+def test_a_card_that_would_make_any_line_unreadable(tmp_path: Path, card: str) -> None:
+    path = write_tiny_reader(tmp_path / "mine.onnx")
+    (tmp_path / "mine.json").write_text(card)
+    with pytest.raises(ModelError, match=r"mine\.json: mean and std are three numbers each, height one"):
+        load_reader_card(path)
+
+
+@pytest.mark.parametrize("what", ["nan", "steps", "classes"])
+def test_what_a_recogniser_says_that_is_no_text(tmp_path: Path, what: str) -> None:
+    """Before: a NaN was read as some character, with a score that is no JSON; others were tracebacks."""
+    path = write_tiny_reader(tmp_path / "mine.onnx")
+    model = onnx.load(path)
+    last = model.graph.node[-1]
+    last.output[0] = "z"
+    if what == "nan":
+        node = helper.make_node("Mul", ["z", "extra"], ["y"])
+        extra = np.array([1, 1, np.nan, 1, 1], np.float32)
+    else:  # the first two classes, or no step
+        node = helper.make_node("Compress", ["z", "extra"], ["y"], axis=2 if what == "classes" else 1)
+        extra = np.array([what == "classes"] * 2)
+    model.graph.node.append(node)
+    model.graph.initializer.append(numpy_helper.from_array(extra, "extra"))
+    for dimension in model.graph.output[0].type.tensor_type.shape.dim:
+        dimension.Clear()
+    onnx.save(model, path)
+    with pytest.raises(NetworkFailed, match="not finite" if what == "nan" else "the recogniser's output is no text"):
+        Recogniser(load_reader_card(path)).read([strip("ab")])

@@ -9,11 +9,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image, ImageDraw, ImageFont
 from shapely import Polygon
 
 from detector.convert.export import export_onnx
-from detector.errors import ModelError
+from detector.errors import ModelError, NetworkFailed
 from detector.models import load_card, weights_path
 from detector.network.build import load_network
 from detector.postprocess import Box
@@ -96,6 +97,15 @@ def test_torch_bf16_is_bf16(page: np.ndarray) -> None:
     assert 1e-5 < difference < 0.5
 
 
+def test_torch_weights_of_nan_fail_the_page() -> None:
+    """Before: a page without text."""
+    runtime = TorchRuntime(weights_path("dbnet-mobilenet-v3-small", "fp16_safetensors"))
+    with torch.no_grad():
+        next(runtime._network.parameters()).fill_(torch.nan)
+    with pytest.raises(NetworkFailed, match="not finite"):
+        runtime.probability(np.zeros((1, 3, 32, 32), np.float32))
+
+
 def test_openvino_runs_few_shapes_and_forgets_them(tiny_model: Path) -> None:
     assert [bucket(side) for side in (32, 128, 160, 640)] == [128, 128, 256, 640]
     card = load_card(tiny_model)
@@ -116,7 +126,7 @@ def test_openvino_keeps_its_own_file_in_the_cache(
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     card = load_card(tiny_model)
     first = OpenVinoRuntime(card.path, card.precision, card.sha256)
-    files = sorted(path.suffix for path in (tmp_path / "cache" / "ocrfleet").iterdir())
+    files = sorted(path.suffix for path in (tmp_path / "cache" / "ocrfleet" / "openvino").iterdir())
     assert files == [".bin", ".xml"]
     second = OpenVinoRuntime(card.path, card.precision, card.sha256)
     batch = np.random.default_rng(0).standard_normal((1, 3, 64, 96), np.float32)

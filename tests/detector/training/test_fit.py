@@ -75,8 +75,11 @@ def options(data: Path, weights: Path) -> FitOptions:
 
 @pytest.fixture(scope="module")
 def unbroken(options: FitOptions, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str]]:
-    """A finished run of two epochs of three steps, and what it said."""
+    """A finished run of two epochs of three steps, and what it said. In its folder there were links to a file."""
     run, said = tmp_path_factory.mktemp("unbroken"), list[str]()
+    (run.parent / "precious.txt").write_text("somebody's")
+    for name in ("config.json", "metrics.csv", "curve.png", "best.pt", "best.json", "last.pt"):
+        (run / name).symlink_to(run.parent / "precious.txt")
     fit(options, run, say=said.append)
     return run, said
 
@@ -86,6 +89,9 @@ def test_a_run_leaves_its_record(unbroken: tuple[Path, list[str]], options: FitO
     rows = list(csv.DictReader((run / "metrics.csv").open()))
     assert [(row["epoch"], row["step"]) for row in rows] == [("0", "0"), ("1", "3"), ("2", "6")]
     assert json.loads((run / "config.json").read_text()) == asdict(options)
+    # Before: the curve was drawn into the file that a stranger's link led to.
+    assert (run.parent / "precious.txt").read_text() == "somebody's"
+    assert not any(path.is_symlink() for path in run.iterdir())
     curve = cv2.imread(str(run / "curve.png"))
     assert curve is not None and min(curve.shape[:2]) > 300 and len(np.unique(curve.reshape(-1, 3), axis=0)) > 3
     assert said[0].startswith("5 training and 2 validation images, 6 steps of 2 crops of 64 px on cpu")

@@ -1,6 +1,10 @@
+import time
+
 import numpy as np
+import pyclipper
 import pytest
 
+from detector.training import targets
 from detector.training.targets import (
     area_and_perimeter,
     draw_targets,
@@ -67,3 +71,39 @@ def test_a_soft_teacher_is_the_target() -> None:
     assert drawn.probability[85, 30] == 1 and drawn.weight[85, 30] == 1
     assert drawn.weight[50, 70] == pytest.approx(0.3)  # words that the teacher does not see
     assert sharpen(np.float32([0.1, 0.2, 0.475, 0.75, 1.0])) == pytest.approx([0, 0, 0.5, 1, 1])
+
+
+@pytest.mark.parametrize("far", [1e5, 1e6, 1e9, 1e12])
+def test_text_that_reaches_far_beyond_the_crop(far: float) -> None:
+    """Before: 16 s and 2.9 GB a crop for 1e12, and from 1e9 on it was learnt as no text."""
+    around = np.array([[-1, -1], [1, -1], [1, 1], [-1, 1]]) * far
+    beside = around + np.array([far + 50, 0])  # its left border is inside
+    started = time.process_time()
+    drawn = draw_targets(np.array([around], np.float32), np.array([False]), (100, 160))
+    assert drawn.probability.all() and drawn.weight.all()
+    drawn = draw_targets(np.array([beside]), np.array([False]), (100, 160))
+    assert not drawn.probability.any()  # the kernel begins far to the right
+    assert drawn.threshold[50, 50] == pytest.approx(0.7, abs=0.01)
+    drawn = draw_targets(np.array([beside]), np.array([True]), (100, 160))
+    assert drawn.weight[50, 40] == 1 and drawn.weight[50, 60] == 0
+    assert time.process_time() - started < 0.5, "as long as any crop takes"
+
+
+def test_what_lies_near_is_drawn_as_by_opencv_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(0)
+    quads = BOX + rng.uniform(-100, 100, (6, 4, 2)).astype(np.float32)
+    plain = draw_targets(quads, np.array([False, True] * 3), (100, 160))
+    monkeypatch.setattr(targets, "FAR", 0.0)
+    clipped = draw_targets(quads, np.array([False, True] * 3), (100, 160))
+    for one, other in ((plain.probability, clipped.probability), (plain.weight, clipped.weight)):
+        assert (one != other).mean() < 0.005
+
+
+def test_round_corners_are_as_they_were_for_pages() -> None:
+    """The weights were trained so: default tolerance up to 1,500 pixels of growth."""
+    for size in (20, 200, 2000):
+        quad = np.array([[0, 0], [size * 4, 5], [size * 4, size], [3, size]], np.float32)
+        plain = pyclipper.PyclipperOffset()
+        plain.AddPath((quad * 16).astype(int).tolist(), pyclipper.JT_ROUND, pyclipper.ET_CLOSEDPOLYGON)
+        expected = np.asarray(plain.Execute(offset_distance(quad) * 16)[0], np.float32) / 16
+        assert np.array_equal(offset_polygon(quad, offset_distance(quad))[0], expected)

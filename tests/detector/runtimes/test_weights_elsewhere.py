@@ -1,0 +1,105 @@
+"""A model whose weights are in another file: a stranger's names a private one, and gets no copy of it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper
+
+from detector.errors import ModelError
+from detector.models import load_card
+from detector.runtimes.openvino import OpenVinoRuntime, convert
+
+SECRET = np.array([0.5, 0.25, 0.125], np.float32).tobytes()
+
+
+def write_model(path: Path, location: str) -> Path:
+    """probability = sigmoid(convolution by three numbers that are in the file of this name)."""
+    kernel = TensorProto(name="kernel", data_type=TensorProto.FLOAT, dims=[1, 3, 1, 1])
+    kernel.data_location = TensorProto.EXTERNAL
+    for key, value in (("location", location), ("offset", "0"), ("length", str(len(SECRET)))):
+        kernel.external_data.add(key=key, value=value)
+    graph = helper.make_graph(
+        [
+            helper.make_node("Conv", ["image", "kernel"], ["logits"]),
+            helper.make_node("Sigmoid", ["logits"], ["probability"]),
+        ],
+        "weights-elsewhere",
+        [helper.make_tensor_value_info("image", TensorProto.FLOAT, ["n", 3, "h", "w"])],
+        [helper.make_tensor_value_info("probability", TensorProto.FLOAT, ["n", 1, "h", "w"])],
+        [kernel],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+    path.write_bytes(model.SerializeToString())
+    return path
+
+
+@pytest.fixture
+def strangers(tmp_path: Path) -> dict[str, Path]:
+    """Models by how they name a private file that is not in their folder, and an honest one."""
+    folder = tmp_path / "models"
+    (tmp_path / "private").mkdir()
+    folder.mkdir()
+    secret = tmp_path / "private" / "secret.bin"
+    secret.write_bytes(SECRET)
+    (folder / "link.bin").symlink_to("../private/secret.bin")
+    (folder / "linked").symlink_to("../private")
+    (folder / "weights.bin").write_bytes(SECRET)
+    locations = {
+        "absolute": str(secret),
+        "up": "../private/secret.bin",
+        "link": "link.bin",
+        "folder": "linked/secret.bin",
+        "honest": "weights.bin",
+    }
+    return {name: write_model(folder / f"{name}.onnx", location) for name, location in locations.items()}
+
+
+def test_no_file_is_copied_into_the_cache(
+    strangers: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before: OpenVINO 2026.4 read the absolute one, 2025.0 what lies relative to the current folder."""
+    cache = tmp_path / "cache"
+    cache.mkdir()
+    for folder in (tmp_path, strangers["honest"].parent, Path("/")):
+        monkeypatch.chdir(folder)
+        for model in strangers.values():
+            with pytest.raises(RuntimeError):
+                convert(model, cache / "model.xml")
+    assert list(cache.iterdir()) == []
+
+
+@pytest.mark.slow
+def test_such_a_model_is_refused_with_the_reason(
+    strangers: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    card = load_card(strangers["absolute"])
+    with pytest.raises(ModelError, match=r"secret\.bin.*outside"):
+        OpenVinoRuntime(card.path, card.precision, card.sha256)
+    card = load_card(strangers["honest"])
+    runtime = OpenVinoRuntime(card.path, card.precision, card.sha256)
+    seen = runtime.probability(np.ones((1, 3, 32, 32), np.float32))
+    assert np.allclose(seen, 1 / (1 + np.exp(-0.875)), atol=1e-3)
+    assert not list((tmp_path / "cache").rglob("*.bin"))
+
+
+def test_what_is_kept_is_for_its_user_alone(tiny_model: Path, tmp_path: Path) -> None:
+    convert(tiny_model, tmp_path / "model.xml")
+    kept = sorted(tmp_path.iterdir())
+    assert [path.suffix for path in kept] == [".bin", ".xml"]
+    assert [path.stat().st_mode & 0o777 for path in kept] == [0o600, 0o600]
+
+
+def test_onnx_runtime_refuses_it_too(strangers: dict[str, Path]) -> None:
+    from detector.runtimes.onnx import OnnxRuntime
+
+    for name in ("absolute", "up", "link", "folder"):
+        with pytest.raises(ModelError):
+            OnnxRuntime(strangers[name], "fp32")
+    assert OnnxRuntime(strangers["honest"], "fp32").name == "onnxruntime-fp32"
+    with pytest.raises(onnx.checker.ValidationError):
+        onnx.load(strangers["absolute"])

@@ -1,0 +1,110 @@
+"""A stranger's folder of a run: `--resume` writes into it, and nowhere else."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from detector.cli import prune
+from detector.training import fit
+from detector.training.distill import load_teacher
+from detector.training.fit import FitOptions
+from detector.training.run_folder import RunFolderError, without_links, write_picture
+from detector.training.synth.render import render
+from tests.detector.tiny_model import write_tiny_model
+
+PRECIOUS = "a line that somebody wrote"
+
+
+@pytest.fixture
+def precious(tmp_path: Path) -> Path:
+    (tmp_path / "own").mkdir()
+    (tmp_path / "own" / "precious.txt").write_text(PRECIOUS)
+    return tmp_path / "own" / "precious.txt"
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    (tmp_path / "run").mkdir()
+    return tmp_path / "run"
+
+
+def test_the_table_of_prune_is_written_through_no_link(
+    run: Path, precious: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("detector.convert.prune.compare", lambda *_, **__: [])
+    monkeypatch.setattr("detector.convert.prune.table", lambda _: "a table")
+    monkeypatch.setattr("detector.network.build.load_network", lambda _: _Network())
+    monkeypatch.setattr("detector.network.build.save_half", lambda *_: None)
+    monkeypatch.setattr(prune, "_write_card", lambda *_: None)
+    monkeypatch.setattr(prune, "configure_process", lambda: None)
+    (run / prune.PLAN).write_text('{"model": "x", "ratio": 0.3, "int8": false, "training": {"data": "", "epochs": 0}}')
+    (run / prune.TABLE).symlink_to("../own/precious.txt")
+    prune._finish(run, going_on=True)
+    assert precious.read_text() == PRECIOUS and (run / prune.TABLE).read_text() == "a table\n"
+
+
+class _Network:
+    def state_dict(self) -> dict[str, object]:
+        return {}
+
+
+def test_drawn_pages_are_written_through_no_link(run: Path, precious: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    page = np.zeros((8, 8, 3), np.uint8), np.zeros((1, 4, 2)), "scene"
+    monkeypatch.setattr("detector.training.synth.render.make_page", lambda *_: page)
+    for name, target in (
+        ("images/scene-000000.jpg", precious),
+        ("gts/scene-000000.txt", precious.with_name("new.txt")),
+    ):
+        link = run / "synthetic" / f"train_{name}"
+        link.parent.mkdir(parents=True)
+        link.symlink_to(target)
+    render(run / "synthetic", [0], [])
+    assert precious.read_text() == PRECIOUS and [path.name for path in precious.parent.iterdir()] == ["precious.txt"]
+    write_picture(run / "a.png", np.zeros((8, 8), np.uint8), [])
+    assert (run / "a.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize("place", ["teacher", "teacher/000000", "synthetic-0", "synthetic-0/train_images"])
+def test_folders_that_lead_elsewhere_are_refused(run: Path, precious: Path, place: str) -> None:
+    (run / place).parent.mkdir(exist_ok=True)
+    (run / place).symlink_to(precious.parent)
+    with pytest.raises(RunFolderError, match=f"{place}: is a link"):
+        without_links(run / place.partition("/")[0])
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(RunFolderError):
+        patch.setattr(fit, "training_pages", lambda *_: [])
+        patch.setattr("detector.training.distill.load_teacher", lambda *_: None)
+        fit._groups(FitOptions(data="", distill="x" if place.startswith("teacher") else "", synthetic=1), run, str)
+    assert [path.name for path in precious.parent.iterdir()] == ["precious.txt"]
+
+
+def test_a_folder_called_teacher_that_is_not_ours_stays(run: Path, tmp_path: Path) -> None:
+    """Before: removed with all that is in it."""
+    (run / "teacher").mkdir()
+    (run / "teacher" / "notes.txt").write_text(PRECIOUS)
+    model = write_tiny_model(tmp_path / "teacher.onnx")
+    with pytest.raises(RunFolderError, match=r"teacher: is not of ocr-detector train .* choose another -o"):
+        load_teacher(model, run / "teacher", 1)
+    assert (run / "teacher" / "notes.txt").read_text() == PRECIOUS
+
+
+def test_maps_of_another_teacher_go_and_links_in_them_are_not_followed(
+    run: Path, precious: Path, tmp_path: Path
+) -> None:
+    folder, mark = run / "teacher", run / "teacher" / "teacher.sha256"
+    one, other = tmp_path / "one.onnx", tmp_path / "other.onnx"
+    write_tiny_model(one)
+    other.write_bytes(one.read_bytes() + b"\x32\x00")  # an empty string at its end: the same network
+    load_teacher(one, folder, 1)
+    before = mark.read_bytes()
+    (folder / "000000").mkdir()
+    load_teacher(one, folder, 1)
+    assert (folder / "000000").is_dir() and mark.read_bytes() == before
+    (folder / "000001").symlink_to(precious.parent)
+    mark.unlink()
+    mark.symlink_to(precious)
+    load_teacher(other, folder, 1)
+    assert [path.name for path in folder.iterdir()] == ["teacher.sha256"] and mark.read_bytes() != before
+    assert precious.read_text() == PRECIOUS
