@@ -187,3 +187,20 @@ def test_a_thumbnail_of_raw_samples_says_that_there_is_more(tmp_path: Path) -> N
 def test_a_whole_picture_with_smaller_ones_is_itself(tmp_path: Path) -> None:
     page = opened(tmp_path, with_sub_directory(Picture(200, 160), Picture(100, 80, 1)))
     assert (page.width, page.flags) == (200, ())
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_pillow_turns_no_page_twice(tmp_path: Path, orientation: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It turns a TIFF by itself: without libvips, and of what libvips cannot read (Lab)."""
+    pixels = np.zeros((40, 60, 3), np.uint8)
+    pixels[:20, :30, 0] = 255
+    for mode in ("RGB", "LAB"):
+        buffer = BytesIO()
+        image = Image.frombytes(mode, (60, 40), pixels.tobytes())
+        image.save(buffer, "TIFF", compression="tiff_lzw", tiffinfo={274: orientation})
+        with monkeypatch.context() as patch:
+            patch.setattr("detector.images.budget.has_vips", lambda known=mode == "LAB": known)
+            page = opened(tmp_path, buffer.getvalue())
+        corners = page.pixels[[5, 5, -5, -5], [5, -5, 5, -5], 0] > 128
+        assert page.pixels.shape[:2] == ((60, 40) if orientation >= 5 else (40, 60))
+        assert corners.tolist().index(True) == {1: 0, 2: 1, 3: 3, 4: 2, 5: 0, 6: 1, 7: 3, 8: 2}[orientation]
