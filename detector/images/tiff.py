@@ -15,6 +15,9 @@ from typing import BinaryIO
 MOST_DIRECTORIES = 100_000
 """Of a file: more pages are taken of none (producer/bounds.py)."""
 
+MOST_ENTRIES = 64 * MOST_DIRECTORIES
+"""Of all its directories: half a second. A page has 15; no more than lie in the file, each once, are read of any."""
+
 MOST_VALUES = 1_000_000
 """Of one tag, such as strip offsets: a page of a million strips is damage."""
 
@@ -159,6 +162,7 @@ class _Reader:
             self.first = struct.unpack(self.order + "Q", self.at(8, 8))[0]
         else:
             self.first = struct.unpack(self.order + "I", start[4:])[0]
+        self._entries = min(MOST_ENTRIES, self.end // (20 if self.big else 12))  # left to be read
 
     def at(self, place: int, count: int) -> bytes:
         if place < 0 or place + count > self.end:
@@ -178,13 +182,16 @@ class _Reader:
             raise BrokenTiffError(f"a directory with {count} entries")
         size = struct.calcsize("=" + entry)
         data = self.at(place + wide, count * size)
+        self._entries -= count
+        if self._entries < 0:
+            raise BrokenTiffError("its directories lie over each other, or have too many entries")
         following = self.at(place + wide + count * size, struct.calcsize("=" + pointer))
-        tags = {}
+        tags: dict[int, tuple[int, ...]] = {}
         for tag, kind, values, inline in struct.iter_unpack(self.order + entry, data):
-            if tag in wanted and kind in _CODES and 0 < values <= MOST_VALUES:
-                read = self._values(kind, values, inline, most)
-                if read:
-                    tags[tag] = read
+            # Of a tag that is there twice libtiff takes the first.
+            if tag in wanted and tag not in tags and kind in _CODES and 0 < values <= MOST_VALUES:
+                tags[tag] = self._values(kind, values, inline, most)
+        tags = {tag: values for tag, values in tags.items() if values}
         return Directory(number, place, tags), struct.unpack(self.order + pointer, following)[0]
 
     def _values(self, kind: int, count: int, inline: bytes, most: int) -> tuple[int, ...]:

@@ -11,13 +11,14 @@ import os
 import sys
 from collections.abc import Callable
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 from urllib.parse import quote, unquote_to_bytes
 
 import msgspec
 
-from detector.images.regular_file import regular
+from detector.images.regular_file import Patience, regular
 from detector.memory import limit_memory
 from producer.archive_process.messages import AliveLine, EndLine, Line, MemberLine, Question
 from producer.detector_process.page_counter import PageCounter
@@ -100,7 +101,8 @@ class _Watched(io.FileIO):
     """An archive that tells when it was read on, as long as that may be what it holds."""
 
     def __init__(self, path: Path, on_progress: Callable[[], None], most_bytes: int) -> None:
-        super().__init__(path, opener=regular)
+        # The scan has waited for who held it.
+        super().__init__(path, opener=partial(regular, patience=Patience(0.0)))
         self._on_progress = on_progress
         self._most_bytes = most_bytes
         self._read_bytes = 0

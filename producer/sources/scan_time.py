@@ -12,12 +12,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from detector.images.regular_file import Identity
+from detector.images.regular_file import Identity, Patience
 from producer.sources.held_bytes import held_bytes
 
 SCAN_S, SCAN_S_PER_MIB, SCAN_S_PER_FILE = 600.0, 2.0, 0.25
 """Of waiting for the processes that list and count. Reading .tar.bz2, the slowest, takes 0.3 s a MiB on two cores; a
 small PDF is counted in 10 ms."""
+
+LEASES_S = 10.0
+"""Of waiting for files that other programs hold; a file server gives one back in some milliseconds."""
 
 MOST_LINKED = 100_000
 """Files of several names that are remembered: each brings the share of its size once, not once a name."""
@@ -35,6 +38,7 @@ class ScanTime:
     """What is left for one scan.
 
     Attributes:
+        leases: what it waits for files that other programs hold.
         ends_at: by `time.monotonic`: the scan as a whole must end then, whatever is left; None: it need not.
     """
 
@@ -46,6 +50,7 @@ class ScanTime:
         """
         self._left = SCAN_S
         self._linked: set[Identity] = set()
+        self.leases = Patience(LEASES_S)
         self.ends_at = None if turn_s is None else time.monotonic() + turn_s
 
     def grant(self, path: Path) -> None:
