@@ -143,7 +143,7 @@ def count_file(path: Path, count_pdf: CountPdf | None = None, scan_time: ScanTim
         CannotCountError: with one line that says why.
     """
     try:
-        with open_regular(path, scan_time and scan_time.leases) as stream:
+        with open_regular(path, scan_time.leases if scan_time else None) as stream:
             kind = kind_of(stream.read(SNIFFED_BYTES), path.name) or ""
             if kind == "tiff" and scan_time is not None:
                 scan_time.grant(path)
