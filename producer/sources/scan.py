@@ -103,7 +103,7 @@ def scan(
                     yield from scanner.listed(line)
                 continue
             source = resolved[name]
-            alone = len(named) == 1 and not source.path.is_file()
+            alone = len(named) == 1 and bool(source.pattern or os.path.isdir(source.path))  # noqa: PTH112
             prefix = b"" if alone else os.fsencode(source.path.relative_to(common))
             yield from scanner.source(source, prefix)
 
@@ -181,7 +181,7 @@ class _Scanner:
     def source(self, source: Source, prefix: bytes) -> Iterator[FoundPage]:
         if source.pattern:
             yield from self.glob(source, prefix)
-        elif source.path.is_dir():
+        elif os.path.isdir(source.path):  # noqa: PTH112  # as in `listed`
             yield from self.folder(source.path, prefix)
         else:
             yield from self.file(source.path, prefix, named=True)
