@@ -184,5 +184,4 @@ def _finish(run: Path, going_on: bool) -> None:
     )
     text = table(rows) + (f"\nhmean: {split} of {data} at {options.limit_side}" if split else "")
     (run / TABLE).write_text(text + "\n", encoding="utf-8")
-    for line in text.split("\n"):
-        tell(line)
+    click.echo(text)

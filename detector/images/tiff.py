@@ -16,7 +16,7 @@ MOST_DIRECTORIES = 100_000
 """Of a file: more pages are taken of none (producer/bounds.py)."""
 
 MOST_ENTRIES = 64 * MOST_DIRECTORIES
-"""Of all its directories: half a second. A page has 15; no more than lie in the file, each once, are read of any."""
+"""Of all its directories: half a second. A page has 15. No more than lie in the file, each once, are read of any."""
 
 MOST_VALUES = 1_000_000
 """Of one tag, such as strip offsets: a page of a million strips is damage."""
@@ -162,7 +162,7 @@ class _Reader:
             self.first = struct.unpack(self.order + "Q", self.at(8, 8))[0]
         else:
             self.first = struct.unpack(self.order + "I", start[4:])[0]
-        self._entries = min(MOST_ENTRIES, self.end // (20 if self.big else 12))  # left to be read
+        self.entries_read = 0
 
     def at(self, place: int, count: int) -> bytes:
         if place < 0 or place + count > self.end:
@@ -182,9 +182,7 @@ class _Reader:
             raise BrokenTiffError(f"a directory with {count} entries")
         size = struct.calcsize("=" + entry)
         data = self.at(place + wide, count * size)
-        self._entries -= count
-        if self._entries < 0:
-            raise BrokenTiffError("its directories lie over each other, or have too many entries")
+        self.entries_read += count
         following = self.at(place + wide + count * size, struct.calcsize("=" + pointer))
         tags: dict[int, tuple[int, ...]] = {}
         for tag, kind, values, inline in struct.iter_unpack(self.order + entry, data):
@@ -222,6 +220,7 @@ def read_directories(file: BinaryIO, wanted: frozenset[int] = _WANTED) -> Direct
     reader = _Reader(file)
     found: list[Directory] = []
     seen: set[int] = set()
+    most = min(MOST_ENTRIES, reader.end // (20 if reader.big else 12))
     place, broken = reader.first, ""
     while place:
         try:
@@ -229,6 +228,8 @@ def read_directories(file: BinaryIO, wanted: frozenset[int] = _WANTED) -> Direct
                 raise BrokenTiffError("its directories go in a circle")
             if len(found) >= MOST_DIRECTORIES:
                 raise BrokenTiffError(f"more than {MOST_DIRECTORIES} directories")
+            if reader.entries_read > most:
+                raise BrokenTiffError("its directories lie over each other, or have too many entries")
             seen.add(place)
             directory, place = reader.directory(len(found), place, wanted, _KEPT_VALUES)
         except BrokenTiffError as error:
