@@ -96,6 +96,15 @@ def show(path: str | os.PathLike[str]) -> str:
     return printable(text.replace("\n", r"\n"))
 
 
+def is_file(path: str | os.PathLike[str]) -> bool:
+    """Whether a file is there, or a link leads to one; of a stranger's path, also in his folder.
+
+    `Path.is_file` raises before Python 3.14 where a link leads to a name of 300 characters, or into a folder that may
+    not be read: one of them ended the work on all others.
+    """
+    return os.path.isfile(path)  # noqa: PTH113
+
+
 def first_line(error: BaseException, longest: int = 300) -> str:
     """The first line with text of an exception's message, or its class's name if it has none.
 

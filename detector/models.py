@@ -10,7 +10,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from detector.errors import ModelError, read_json, read_text
+from detector.errors import ModelError, is_file, read_json, read_text
 from detector.public.models import fetched_folder, how_to_fetch
 from detector.thresholds import Thresholds
 
@@ -79,7 +79,7 @@ def registered_folders() -> list[Path]:
 
 def _find(name: str, kind: str, folders: list[Path]) -> Path | None:
     paths = (folder / f"{name}{ending}" for folder in folders for ending in _ENDINGS[kind])
-    return next((path for path in paths if path.is_file()), None)
+    return next((path for path in paths if is_file(path)), None)
 
 
 def list_models(folder: Path | None = None) -> list[str]:

@@ -7,11 +7,14 @@ folder inside, and end in a RecursionError at about a thousand.
 from __future__ import annotations
 
 import os
+import secrets
 import shutil
 import subprocess
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
+
+_NAME_KEPT = 50  # characters of a folder's name in that of the unfinished one, as in detector.atomic
 
 
 def entries_below(folder: Path, *, strict: bool = False) -> Iterator[os.DirEntry[str]]:
@@ -44,3 +47,34 @@ def remove_tree(folder: Path) -> None:
         shutil.rmtree(folder, ignore_errors=True)
     if os.path.lexists(folder):  # too deep, or with more folders open than one process may have
         subprocess.run(("rm", "-rf", "--", folder), check=False, stderr=subprocess.DEVNULL)
+
+
+@contextmanager
+def new_folder(target: Path, *, replace: bool) -> Iterator[Path]:
+    """A folder to fill, which becomes ``target`` when the block ends well.
+
+    Args:
+        target: where it is to be.
+        replace: what is there is ours, and so is what a kill -9 left of it.
+
+    Raises:
+        FileExistsError: the target is there and not empty, and not to be replaced.
+        OSError: it cannot be written, or was filled meanwhile.
+    """
+    if target.exists() and not replace and (not target.is_dir() or any(target.iterdir())):
+        raise FileExistsError(17, "is there already and not empty; choose another folder", str(target))
+    short = target.name[:_NAME_KEPT]
+    if replace:
+        for left in target.parent.glob(f".{short}.*.part"):
+            remove_tree(left)
+    # A name that nobody else has: NAME.part may be a folder of the user's own.
+    part = target.with_name(f".{short}.{os.getpid()}-{secrets.token_hex(4)}.part")
+    part.mkdir(parents=True)
+    try:
+        yield part
+        if replace or target.is_symlink():
+            remove_tree(target)
+        part.replace(target)
+    except BaseException:
+        remove_tree(part)
+        raise

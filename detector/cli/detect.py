@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 import click
 import msgspec
 
-from detector.cli.options import RUNTIME_HELP, NewFile, detector_options, say, thresholds_of
-from detector.errors import ImageError, ProfileError, show
+from detector.cli.options import LONGEST_STEM, RUNTIME_HELP, NewFile, detector_options, say, thresholds_of
+from detector.errors import ImageError, ProfileError, is_file, show
 from detector.exit_codes import ExitCode
 from detector.images.suffixes import is_page
 from detector.memory import configure_process, limit_memory
@@ -24,9 +24,6 @@ from detector.thresholds import SHAPES, Shape
 if TYPE_CHECKING:
     from detector.predictor import TextDetector
     from detector.record import ImageRecord
-
-
-LONGEST_STEM = 60  # characters, of an overlay's name: file systems take 255 bytes, suffix and number included
 
 
 @click.command()
@@ -165,10 +162,18 @@ def _records(
 def page_files(paths: tuple[Path, ...]) -> Iterator[Path]:
     """The files that were named, and the pictures in the folders, however deep."""
     for path in paths:
-        if path.is_dir():
-            yield from sorted(file for file in _below(path) if is_page(file.relative_to(path)) and file.is_file())
+        if os.path.isdir(path):  # noqa: PTH112  # as `is_file`
+            yield from sorted(file for file in _below(path) if is_page(file.relative_to(path)) and _is_there(file))
         else:
             yield path
+
+
+def _is_there(file: Path) -> bool:
+    if is_file(file):
+        return True
+    if file.is_symlink() and not os.path.exists(file):  # noqa: PTH110  # as `is_file`
+        say(f"link passed over, it leads to nothing that can be read: {show(file)}")
+    return False
 
 
 def _below(folder: Path) -> Iterator[Path]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from detector.atomic import atomic_write
-from detector.cli.options import RUNTIME_HELP, detector_options, say, thresholds_of
+from detector.cli.options import LONGEST_STEM, RUNTIME_HELP, detector_options, say, thresholds_of
 from detector.errors import show
 from detector.exit_codes import ExitCode
 
@@ -121,7 +121,7 @@ def _draw_worst(scores: list[ImageScore], folder: Path) -> None:
     for rank, score in enumerate(scores, start=1):
         counts, sample = score.counts, score.sample
         regions = [(region.points, region.ignore) for region in sample.regions()]
-        picture = f"{rank:03}-{counts.hmean:.2f}-{sample.image.stem}.jpg"
+        picture = f"{rank:03}-{counts.hmean:.2f}-{sample.image.stem[:LONGEST_STEM]}.jpg"
         write_comparison(sample.image, score.boxes, regions, folder / picture)
         missed, false = counts.gt - counts.matched, counts.det - counts.matched
         lines.append((rank, show(sample.image), f"{counts.hmean:.4f}", counts.gt, missed, false, show(picture)))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from detector.cli.options import NewFile, say
+from detector.cli.options import NewFile, say, tell
 from detector.convert.interrupts import load_library
 from detector.errors import show
 from detector.exit_codes import ExitCode
@@ -79,7 +79,7 @@ def import_weights(
         load_library("torch")
         imported = import_checkpoint(file, target, name)
     for line in imported.lines:
-        click.echo(line)
+        tell(line)
     return ExitCode.OK
 
 

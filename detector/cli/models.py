@@ -7,8 +7,8 @@ from pathlib import Path
 
 import click
 
-from detector.cli.options import say
-from detector.errors import show
+from detector.cli.options import say, tell
+from detector.errors import ModelError, show
 from detector.exit_codes import ExitCode
 
 COLUMNS = 80
@@ -85,25 +85,31 @@ def _list(as_json: bool) -> int:
     if not names:
         say("no model is installed; install the package again, or train one with: ocr-detector train")
         return ExitCode.NOTHING
+    failed = False
     if not as_json:
         click.echo(f"{'name':24} {'':5} {'MB':>5}  {'sha256':12}  a score (hmean; all: --json)")
     for name in names:
-        card = load_card(name)
-        size = card.path.stat().st_size
+        try:
+            card = load_card(name)
+            size = card.path.stat().st_size
+        except (ModelError, OSError) as error:  # of a folder of OCRFLEET_MODELS: the others are there all the same
+            say(f"{name}: cannot be used: {error}")
+            failed = True
+            continue
         if as_json:
             facts = {"name": name, "path": str(card.path), "bytes": size, "precision": card.precision}
-            click.echo(json.dumps({**card.details, **facts, "sha256": card.sha256}, ensure_ascii=False))
+            click.echo(json.dumps({**card.details, **facts, "sha256": card.sha256}))  # ASCII: a terminal obeys it not
         else:
             known = card.details.get("scores")
             scores = [f"{on} {value}" for on, value in known.items()] if isinstance(known, dict) else []
             score = scores[0] if scores else "–"
             line = f"{name:24} {card.precision:5} {size / 1e6:5.1f}  {card.sha256[:12]}  {score}"
-            click.echo(line if len(line) <= COLUMNS else f"{line[: COLUMNS - 1]}…")
+            tell(line if len(line) <= COLUMNS else f"{line[: COLUMNS - 1]}…")
     readers = list_readers()
     if not as_json:
         for name in readers:
-            click.echo(f"{name:24} reads text: --read {name}")
+            tell(f"{name:24} reads text: --read {name}")
         for name in public_names():
             if name not in (*names, *readers):
                 click.echo(f"{name:24} not here yet: --fetch {name}")
-    return ExitCode.OK
+    return ExitCode.USAGE if failed else ExitCode.OK

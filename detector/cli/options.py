@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
 RUNTIME_HELP = "auto, onnxruntime, openvino or torch (the fp16 weights, in bf16 or fp16 where the machine has it)."
 
+LONGEST_STEM = 60
+"""Characters, of a picture's name in that of a file made of it: file systems take 255 bytes, with suffix and number."""
+
 
 class NewFile(click.Path):
     """A file to write: that its folder is there and can be written is known before the work begins, not after."""
@@ -39,6 +42,11 @@ class NewFile(click.Path):
 def say(line: str) -> None:
     """One line on stderr; a name in it may be a stranger's."""
     click.echo(printable(line), err=True)
+
+
+def tell(line: str) -> None:
+    """One line on stdout, as `say`."""
+    click.echo(printable(line))
 
 
 def refuse_beside_resume(resume: Path | None) -> None:

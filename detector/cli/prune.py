@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from detector.atomic import atomic_write
-from detector.cli.options import refuse_beside_resume, say
+from detector.cli.options import refuse_beside_resume, say, tell
 from detector.cli.train import FOLDER, can_be_trained_on, fine_tunable
 from detector.convert.interrupts import load_library
 from detector.errors import read_json
@@ -110,7 +110,7 @@ def prune(
     except KeyboardInterrupt:
         say(f"interrupted; go on with: ocr-detector prune --resume {run}")
         return ExitCode.INTERRUPTED
-    click.echo(f"pruned network: {run / RESULT}")
+    tell(f"pruned network: {run / RESULT}")
     return ExitCode.OK
 
 

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, NamedTuple
 import click
 
 from detector.atomic import atomic_write
-from detector.cli.options import NewFile, say
+from detector.cli.options import NewFile, say, tell
 from detector.cli.train import FILE, FOLDER
 from detector.convert.interrupts import load_library
-from detector.errors import show
+from detector.errors import is_file, show
 from detector.exit_codes import ExitCode
 
 if TYPE_CHECKING:
@@ -85,7 +85,7 @@ def quantize(
             scores = "  ".join(f"{loss.hmeans[place]:.4f}" for loss in losses) or NOT_SCORED
             click.echo(f"{word:>6}  {cost.megabytes:7.1f}  {cost.milliseconds:7.1f}  {cost.peak_mb:7.0f}  {scores}")
         for loss in losses:
-            click.echo(loss.in_words())
+            tell(loss.in_words())
         worst = [loss for loss in losses if loss.least() > quantizing.MOST_LOST]
         if worst and not force:
             most = max(worst, key=Loss.least)
@@ -138,7 +138,7 @@ def _losses(before: Path, after: Path, data: Sequence[Path], limit_side: int) ->
 
 def _files_of(folder: Path) -> list[Path]:
     """The files in it; says so if there are none."""
-    files = sorted(file for file in folder.iterdir() if file.is_file()) if folder.is_dir() else []
+    files = sorted(file for file in folder.iterdir() if is_file(file)) if folder.is_dir() else []
     if not files:
         say(f"{show(folder)}: {'no images in it' if folder.is_dir() else 'no such folder'}; give some to calibrate")
     return files

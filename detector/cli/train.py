@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from detector.cli.options import refuse_beside_resume, say
+from detector.cli.options import refuse_beside_resume, say, tell
 from detector.convert.interrupts import load_library
 from detector.errors import ModelError, read_json
 from detector.exit_codes import ExitCode
@@ -142,7 +142,7 @@ def train(
     if not can_be_trained_on(data):
         return ExitCode.NOTHING
     if check_only or run is None:
-        click.echo(f"{data}: nothing wrong; {describe_data(data)}")
+        tell(f"{data}: nothing wrong; {describe_data(data)}")
         return ExitCode.OK
     try:
         if resume is None:
@@ -174,5 +174,5 @@ def train(
     except KeyboardInterrupt:
         say(f"interrupted; go on with: ocr-detector train --resume {run}")
         return ExitCode.INTERRUPTED
-    click.echo(f"best checkpoint: {run / fitting.BEST}")
+    tell(f"best checkpoint: {run / fitting.BEST}")
     return ExitCode.OK

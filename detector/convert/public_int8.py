@@ -10,7 +10,7 @@ from pathlib import Path
 from detector.atomic import atomic_write
 from detector.convert import quantize
 from detector.convert.import_onnx import CONVENTIONS, convert, read_onnx
-from detector.errors import ModelError, read_json, show
+from detector.errors import ModelError, is_file, read_json, show
 from detector.public.models import PublicModel
 
 LIMIT_SIDE = 640
@@ -32,7 +32,7 @@ def make_int8(model: PublicModel, fetched: Path, data: Path) -> Path:
         OnnxImportError: the network cannot be rewritten.
     """
     folder = data / "train_images" if (data / "train_images").is_dir() else data
-    images = sorted(file for file in folder.iterdir() if file.is_file()) if folder.is_dir() else []
+    images = sorted(file for file in folder.iterdir() if is_file(file)) if folder.is_dir() else []
     if not images:
         raise ModelError(f"{show(folder)}: no images in it; give some to calibrate on")
     convention = CONVENTIONS["ppocr"]

@@ -15,7 +15,7 @@ import math
 from dataclasses import dataclass
 from pathlib import Path
 
-from detector.errors import DetectorError, read_text
+from detector.errors import DetectorError, is_file, read_text
 from detector.exit_codes import ExitCode
 
 IGNORE_LABEL = "###"
@@ -138,7 +138,7 @@ def annotation_path(folder: Path, image_name: str) -> Path | None:
         folder / f"{name}.txt",
         folder / f"{name}.gt",
     ):
-        if candidate.is_file():
+        if is_file(candidate):
             return candidate
     return None
 
@@ -148,16 +148,16 @@ def _resolve_line(folder: Path, split: str, line: str) -> Sample:
     images, gts = folder / f"{split}_images", folder / f"{split}_gts"
     # The whole line first: image names may hold blanks.
     image_name, gt_name = line, ""
-    if not (images / line).is_file():
+    if not is_file(images / line):
         parts = line.rsplit("\t", 1) if "\t" in line else line.rsplit(maxsplit=1)
         if len(parts) == 2:
             image_name, gt_name = parts[0].strip(), parts[1].strip()
     # Lists of other tools hold paths (./train_images/a.jpg): look relative to the data folder too.
-    image = next((p for p in (images / image_name, folder / image_name) if p.is_file()), None)
+    image = next((p for p in (images / image_name, folder / image_name) if is_file(p)), None)
     if image is None:
         raise AnnotationError(f"image {image_name!r} is not in {images}")
     if gt_name:
-        annotation = next((p for p in (gts / gt_name, folder / gt_name) if p.is_file()), None)
+        annotation = next((p for p in (gts / gt_name, folder / gt_name) if is_file(p)), None)
     else:
         annotation = annotation_path(gts, image.name) or annotation_path(gts, image_name)
     if annotation is None:
@@ -175,7 +175,7 @@ def list_split(folder: Path, split: str) -> tuple[list[Sample], list[str]]:
     if not list_file.is_file():
         if not images.is_dir():
             return [], [f"{folder}: has neither {list_file.name} nor {images.name}/"]
-        found = [(image, annotation_path(gts, image.name)) for image in sorted(images.iterdir()) if image.is_file()]
+        found = [(image, annotation_path(gts, image.name)) for image in sorted(images.iterdir()) if is_file(image)]
         return [Sample(image, annotation) for image, annotation in found if annotation is not None], []
     samples, problems = [], []
     for number, raw in enumerate(_read_text(list_file).lstrip("\ufeff").splitlines(), start=1):

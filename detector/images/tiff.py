@@ -14,6 +14,9 @@ from typing import BinaryIO
 MOST_DIRECTORIES = 100_000
 """Of a file: more pages are taken of none (producer/bounds.py)."""
 
+MOST_ENTRIES = 64 * MOST_DIRECTORIES
+"""Of all its directories: half a second. A page has 15. No more than lie in the file, each once, are read of any."""
+
 MOST_VALUES = 1_000_000
 """Of one tag, such as strip offsets: a page of a million strips is damage."""
 
@@ -186,6 +189,7 @@ class Reader:
             self.first = struct.unpack(self.order + "Q", self.at(8, 8))[0]
         else:
             self.first = struct.unpack(self.order + "I", start[4:])[0]
+        self.entries_read = 0
 
     def at(self, place: int, count: int) -> bytes:
         """So many bytes at a place."""
@@ -200,13 +204,12 @@ class Reader:
     def directory(self, number: int, place: int, wanted: frozenset[int], most: int) -> tuple[Directory, int]:
         """The directory there, with so many values of each tag at most, and the place of the next."""
         entries, following = self._entries(place)
-        tags = {}
+        tags: dict[int, tuple[int, ...]] = {}
         for tag, kind, values, inline in struct.iter_unpack(self.order + self.layout[1], entries):
-            if tag in wanted and kind in _CODES and 0 < values <= MOST_VALUES:
-                read = self._values(kind, values, inline, most)
-                if read:
-                    tags[tag] = read
-        return Directory(number, place, tags), following
+            # Of a tag that is there twice libtiff takes the first.
+            if tag in wanted and tag not in tags and kind in _CODES and 0 < values <= MOST_VALUES:
+                tags[tag] = self._values(kind, values, inline, most)
+        return Directory(number, place, {tag: values for tag, values in tags.items() if values}), following
 
     def raw_tags(self, place: int, wanted: frozenset[int], most: int) -> dict[int, tuple[int, int, bytes]]:
         """The kind, the number and the bytes of the values of each of these tags that has no more bytes than `most`."""
@@ -234,6 +237,7 @@ class Reader:
         count = struct.unpack(self.order + counter, self.at(place, wide))[0]
         if not 0 < count <= 4096:
             raise BrokenTiffError(f"a directory with {count} entries")
+        self.entries_read += count
         size = count * struct.calcsize("=" + entry)
         following = self.at(place + wide + size, struct.calcsize("=" + pointer))
         return self.at(place + wide, size), struct.unpack(self.order + pointer, following)[0]
@@ -266,6 +270,7 @@ def read_directories(file: BinaryIO, wanted: frozenset[int] = _WANTED) -> Direct
     reader = Reader(file)
     found: list[Directory] = []
     seen: set[int] = set()
+    most = min(MOST_ENTRIES, reader.end // (20 if reader.big else 12))
     place, broken = reader.first, ""
     while place:
         try:
@@ -273,6 +278,8 @@ def read_directories(file: BinaryIO, wanted: frozenset[int] = _WANTED) -> Direct
                 raise BrokenTiffError("its directories go in a circle")
             if len(found) >= MOST_DIRECTORIES:
                 raise BrokenTiffError(f"more than {MOST_DIRECTORIES} directories")
+            if reader.entries_read > most:
+                raise BrokenTiffError("its directories lie over each other, or have too many entries")
             seen.add(place)
             directory, place = reader.directory(len(found), place, wanted, _KEPT_VALUES)
         except BrokenTiffError as error:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from detector.errors import ModelError
+from detector.errors import ModelError, is_file
 from detector.models import (
     LEAST_STD,
     card_file,
@@ -55,8 +55,15 @@ def reader_folders() -> list[Path]:
 
 def list_readers() -> list[str]:
     """Names of the recognisers on this machine."""
-    cards = (card for folder in reader_folders() for card in folder.glob("*.json") if _network(card).is_file())
-    return sorted({card.stem for card in cards if read_card(card).get("kind") == "recogniser"})
+    cards = (card for folder in reader_folders() for card in folder.glob("*.json") if is_file(_network(card)))
+    return sorted({card.stem for card in cards if _kind(card) == "recogniser"})
+
+
+def _kind(card: Path) -> object:
+    try:
+        return read_card(card).get("kind")
+    except ModelError:  # one card that cannot be read hides no others; who names it is told
+        return None
 
 
 def _network(card: Path) -> Path:
@@ -75,7 +82,7 @@ def reader_path(name: str) -> Path:
         raise ModelError(f"{name}: no such file; give a recogniser's .onnx file, or a name such as {DEFAULT_READER}")
     for folder in reader_folders():
         card = folder / f"{name}.json"
-        if card.is_file() and _network(card).is_file():
+        if is_file(card) and is_file(_network(card)):
             return _network(card)
     known = ", ".join(list_readers()) or "none on this machine"
     fetching = how_to_fetch(name)

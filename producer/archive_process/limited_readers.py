@@ -27,4 +27,4 @@ def limited_readers(scan_time: ScanTime | None = None) -> Iterator[Readers]:
         closing(PageCounter(scan_time=scan_time)) as counter,
         closing(PageCounter(OBJECT_TIMEOUT_S, PYPDF)) as objects,
     ):
-        yield Readers(lister.members, counter.count, objects.count_object)
+        yield Readers(lister.members, counter.count, objects.count_object, scan_time)

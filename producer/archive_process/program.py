@@ -11,19 +11,21 @@ import os
 import sys
 from collections.abc import Callable
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 from urllib.parse import quote, unquote_to_bytes
 
 import msgspec
 
-from detector.images.regular_file import regular
+from detector.images.regular_file import Patience, regular
 from detector.memory import limit_memory
 from producer.archive_process.messages import AliveLine, EndLine, Line, MemberLine, Question
 from producer.detector_process.page_counter import PageCounter
 from producer.errors import CannotCountError
 from producer.sources.allowance import Allowance
 from producer.sources.archive import BrokenArchiveError, Member, members
+from producer.sources.held_bytes import held_bytes
 from producer.sources.page_count import CountPdf
 from producer.sources.passed_over import PassedOver
 
@@ -33,6 +35,9 @@ MEMORY_BYTES = 256 << 20
 ALIVE_BYTES = 8 << 20
 """Of the archive (as it lies on disk) that were read since the last sign of life. Not time: a few KB of .xz may unpack
 for hours."""
+
+MOST_READ_RATIO = 20
+"""Times what the disk holds of it. What is read beyond that is holes, or the same again and again: no sign of life."""
 
 TOO_MUCH = f"it cannot be listed within {MEMORY_BYTES >> 20} MiB; unpack it, or split it"
 
@@ -55,13 +60,14 @@ def _listed(question: Question, say: Callable[[Line], None], count_pdf: CountPdf
     path = Path(os.fsdecode(unquote_to_bytes(question.path)))
     broken = ""
     try:
-        allowance = Allowance(path.stat().st_size, question.counting_s)
+        held = held_bytes(path, path.stat())
+        allowance = Allowance(held, question.counting_s)
 
         def read_on() -> None:
             say(AliveLine())
             allowance.check()
 
-        with _Watched(path, read_on) as stream:
+        with _Watched(path, read_on, ALIVE_BYTES + MOST_READ_RATIO * held) as stream:
             found = members(
                 path,
                 question.kind,
@@ -92,17 +98,19 @@ def _member_line(member: Member) -> MemberLine:
 
 
 class _Watched(io.FileIO):
-    """An archive that tells when it was read on."""
+    """An archive that tells when it was read on, as long as that may be what it holds."""
 
-    def __init__(self, path: Path, on_progress: Callable[[], None]) -> None:
-        super().__init__(path, opener=regular)
+    def __init__(self, path: Path, on_progress: Callable[[], None], most_bytes: int) -> None:
+        # The scan has waited for who held it.
+        super().__init__(path, opener=partial(regular, patience=Patience(0.0)))
         self._on_progress = on_progress
+        self._most_bytes = most_bytes
         self._read_bytes = 0
 
     def _note(self, count: int) -> None:
         before = self._read_bytes // ALIVE_BYTES
         self._read_bytes += count
-        if self._read_bytes // ALIVE_BYTES > before:
+        if self._read_bytes // ALIVE_BYTES > before and self._read_bytes <= self._most_bytes:
             self._on_progress()
 
     def read(self, size: int | None = -1) -> bytes:

@@ -20,6 +20,7 @@ from detector.errors import CorruptImage, ImageError, NotFound, TooLarge, Unsupp
 from detector.images.regular_file import identity_of
 from producer.detector_process.line_process import LineProcess
 from producer.detector_process.members import MemberTaken, MemberWanted
+from producer.sources.held_bytes import held_bytes
 from worker.storage.bound import Bound
 from worker.storage.files import Fetch, Storage, suffix_of
 from worker.storage.spool import MachineFault, machine_faults, make_private
@@ -246,7 +247,7 @@ class ProducerStorage(Storage):
             return  # another page of the same PDF; perhaps it is being read at this moment
         self._there = None
         until = None if self.patience_s is None else time.monotonic() + self.patience_s
-        timeout_s = MEMBER_S + MEMBER_S_PER_MIB * status.st_size / (1 << 20)
+        timeout_s = MEMBER_S + MEMBER_S_PER_MIB * held_bytes(archive, status) / (1 << 20)
         taken = self._members.take(wanted, timeout_s, until)
         if taken.errno:
             self._members.leave()  # the next begins anew: what it was told of the machine may have changed

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from itertools import groupby
 from pathlib import Path
@@ -63,10 +63,24 @@ class PageOrder:
                     except UNREADABLE:
                         continue
 
-    def documents(self) -> Iterator[Iterator[ImageRecord]]:
+    def documents(self, uri: Callable[[ImageRecord], str]) -> Iterator[Iterator[ImageRecord]]:
         """The fine pages of one file after the other. A file's pages must be taken before the next file is asked for.
 
-        Pages of a file follow each other in the manifest, and so do their indices.
+        Pages of a file follow each other in the manifest, and so do their indices. Files of one name may, too: members
+        of a tar that has it twice.
+
+        Args:
+            uri: where a page's file is; empty where nobody knows.
         """
         fine = (record for record in self.records() if record.status == "ok")
-        return (pages for _, pages in groupby(fine, key=lambda record: record.image))
+        before, number = ("", "", 0), 0
+
+        def document(record: ImageRecord) -> int:
+            nonlocal before, number
+            image, source, page = before
+            before = record.image, uri(record), record.page
+            elsewhere = source and before[1] and source != before[1]
+            number += bool(record.image != image or elsewhere or record.page <= page)
+            return number
+
+        return (pages for _, pages in groupby(fine, key=document))

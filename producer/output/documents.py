@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
+from functools import partial
 from itertools import chain
 from pathlib import Path, PurePosixPath
 
@@ -19,7 +20,7 @@ from detector.atomic import atomic_write
 from detector.errors import ImageError
 from producer.detector_process.originals import originals
 from producer.errors import NothingToDoError
-from producer.job.manifest import ManifestIndex
+from producer.job.manifest import ManifestError, ManifestIndex
 from producer.job.page_order import PageOrder
 from producer.output.alto import alto_xml
 from producer.output.crops import write_crops
@@ -71,9 +72,9 @@ def write_documents(
         write_crops(fine, writer.uri, writer.page_name, folder, writer.failed, roots)
         return
     if format_name == "pdf":
-        _write_pdfs(writer, order.documents(), roots)
+        _write_pdfs(writer, order.documents(partial(_told_uri, writer)), roots)
         return
-    for pages in order.documents():
+    for pages in order.documents(partial(_told_uri, writer)):
         first = next(pages)
         _WRITERS[format_name](writer, first, chain([first], pages))
     if format_name == "yolo-obb":
@@ -111,6 +112,14 @@ class _Writer:
     def page(self, record: ImageRecord, ending: str) -> Path:
         """A new file for a page."""
         return self._folder / new_file(self._folder, record, self._is_paged(record), ending)
+
+
+def _told_uri(writer: _Writer, record: ImageRecord) -> str:
+    """Where a page's file is; empty also where the manifest is damaged there, which many formats do not need."""
+    try:
+        return writer.uri(record)
+    except ManifestError:
+        return ""
 
 
 def _write_txt(writer: _Writer, first: ImageRecord, pages: Iterable[ImageRecord]) -> None:

@@ -17,7 +17,7 @@ import csv
 import json
 import os
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from pathlib import Path
 from typing import IO, Any
 from urllib.parse import quote, unquote_to_bytes, urlsplit
@@ -27,7 +27,7 @@ from msgspec import structs
 from detector.atomic import atomic_write
 from detector.images.regular_file import open_regular
 from producer.errors import ProducerError
-from producer.folder_tree import remove_tree
+from producer.folder_tree import new_folder
 from producer.job.manifest import ManifestIndex
 from producer.job.output_folder import OutputFolder
 from producer.job.results_file import iter_records
@@ -108,7 +108,7 @@ def export_results(
             for problem in pictures.write(source.ok(), manifest):
                 tell(problem)
         if format_name in documents.FORMATS:
-            with _new_folder(target, replace=destination is None) as part:
+            with new_folder(target, replace=destination is None) as part:
                 documents.write_documents(results, manifest, format_name, part, tell, pictures_in)
         elif in_folder:
             ending, render = (".txt", icdar_text) if format_name == "icdar" else (".xml", page_xml)
@@ -178,7 +178,7 @@ def _write_folder(
 ) -> None:
     """One file a page, in sub folders like the images'. `names.csv` says which file is whose."""
     with (
-        _new_folder(target, replace=replace) as part,
+        new_folder(target, replace=replace) as part,
         (part / "names.csv").open("w", encoding="utf-8", newline="") as names,
     ):
         table = csv.writer(names)
@@ -186,24 +186,6 @@ def _write_folder(
         for record in source.ok():
             name = write_new(part, record, source.is_paged(record), ending, render(record))
             table.writerow((csv_text(str(name)), csv_text(record.image), record.page, record.index))
-
-
-@contextmanager
-def _new_folder(target: Path, *, replace: bool) -> Iterator[Path]:
-    """A folder to fill, which becomes ``target`` when the block ends well.
-
-    Raises:
-        FileExistsError: the target is there and not empty, and not to be replaced.
-    """
-    if target.exists() and not replace and (not target.is_dir() or any(target.iterdir())):
-        raise FileExistsError(17, "is there already and not empty; choose another folder", str(target))
-    part = target.with_name(target.name + ".part")
-    remove_tree(part)
-    part.mkdir(parents=True)
-    yield part
-    if target.exists():
-        remove_tree(target)
-    part.replace(target)
 
 
 def icdar_text(record: ImageRecord) -> str:

@@ -39,7 +39,7 @@ class Allowance:
         """Begin.
 
         Args:
-            archive_bytes: its size.
+            archive_bytes: its size, as `held_bytes` has it.
             counting_s: what its scan has left for counting.
         """
         mib = archive_bytes / (1 << 20)

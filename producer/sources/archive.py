@@ -7,9 +7,9 @@ import tarfile
 import tempfile
 import zipfile
 from collections.abc import Callable, Iterator
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from functools import partial
-from io import BytesIO
+from io import BufferedReader, BytesIO, RawIOBase
 from pathlib import Path
 from typing import IO, BinaryIO, Literal, NamedTuple, Protocol, cast
 
@@ -18,6 +18,7 @@ from detector.images.regular_file import open_regular
 from detector.images.sniff import PAGED_KINDS, SNIFFED_BYTES, kind_of
 from producer.errors import CannotCountError, ProducerError
 from producer.sources.allowance import Allowance, TooLongError
+from producer.sources.held_bytes import held_bytes
 from producer.sources.page_count import CountPdf, PageCount, count_pages
 from producer.sources.passed_over import (
     LINKS,
@@ -39,6 +40,8 @@ TAR_SUFFIXES = (".tar", ".tar.gz", ".tgz", ".tar.xz", ".txz", ".tar.bz2", ".tbz2
 ZSTD_SUFFIXES = (".tar.zst", ".tzst")
 # A PDF or TIFF inside an archive is copied to a temporary file to count its pages, up to this many bytes.
 COUNT_LIMIT = 256 << 20
+# Of a tar: smaller members are read through, as a disk likes it, and what lies between larger ones is not.
+READ_AHEAD = 256 << 10
 # Page counts of members that later links of the same tar may point to.
 KEPT_COUNTS = 10_000
 Open = Callable[[], IO[bytes] | None]
@@ -107,7 +110,7 @@ def members(
 ) -> Iterator[Member]:
     """The visible files in an archive, in its own order; folders and hidden names are passed over.
 
-    A tar is read as a stream and costs no memory; a zip or 7z costs its table of contents.
+    A tar is read forward and costs no memory; a zip or 7z costs its table of contents.
 
     Args:
         archive: the file.
@@ -125,7 +128,7 @@ def members(
     passed = passed if passed is not None else PassedOver()
     done = 0
     try:
-        allowance = allowance or Allowance(archive.stat().st_size)
+        allowance = allowance or Allowance(held_bytes(archive, archive.stat()))
         count = partial(_count_member, count_pdf, allowance)
         with nullcontext(stream) if stream else open_regular(archive) as opened:
             if kind == "zip":
@@ -174,7 +177,7 @@ def _zip_members(archive: BinaryIO, passed: PassedOver, count: CountMember, zip_
 
 def _tar_members(archive: BinaryIO, passed: PassedOver, count: CountMember) -> Iterator[Member]:
     counted: dict[str, PageCount] = {}
-    with open_tar(archive, "|") as bundle:
+    with _read_ahead(archive) as ahead, open_tar(ahead, "|") as bundle:
         for number, info in enumerate(bundle):
             bundle.members = []  # type: ignore[attr-defined]  # tarfile keeps every header it has seen otherwise
             if not (info.isfile() or info.islnk() or info.issym()) or _hidden(info.name, passed):
@@ -188,6 +191,15 @@ def _tar_members(archive: BinaryIO, passed: PassedOver, count: CountMember) -> I
                 yield Member(_bytes(target), shown, partial(_known, counted, target))
         if goes_on(bundle):
             raise tarfile.ReadError("there is more behind its end (`tar -i` reads it)")
+
+
+@contextmanager
+def _read_ahead(archive: BinaryIO) -> Iterator[BinaryIO]:
+    ahead = BufferedReader(cast("RawIOBase", archive), READ_AHEAD)
+    try:
+        yield ahead
+    finally:
+        ahead.detach()  # else it closes the archive
 
 
 def _sevenzip_members(archive: BinaryIO, passed: PassedOver, count: CountMember) -> Iterator[Member]:

@@ -12,12 +12,13 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, BinaryIO, NamedTuple, cast
 
 from detector.errors import first_line
-from detector.images.regular_file import NotRegularError, open_regular
+from detector.images.regular_file import NotRegularError, Patience, open_regular
 from detector.images.sniff import PAGED_KINDS, SNIFFED_BYTES, kind_of
 from detector.images.suffixes import PAGED_SUFFIXES
 from detector.images.tiff import COUNTED, BrokenTiffError, read_directories
 from producer.bounds import BELIEVED_PAGES, MOST_PAGES_OF_A_FILE
 from producer.errors import NO_MORE, UNCOUNTED, CannotCountError, MissingPagesError
+from producer.sources.scan_time import USED_UP, ScanTime
 from worker.messages import MAX_BLOB_BYTES
 
 if TYPE_CHECKING:
@@ -130,15 +131,26 @@ def settle(shown: str, count: Callable[[], PageCount], warn: Callable[[str], Non
     return Settled(counted.pages, ("CorruptImage", f"{shown}: {said}; repair the file and `retry`"))
 
 
-def count_file(path: Path, count_pdf: CountPdf | None = None) -> PageCount:
+def count_file(path: Path, count_pdf: CountPdf | None = None, scan_time: ScanTime | None = None) -> PageCount:
     """Counts the pages of a file of any kind; one that is no PDF or TIFF, or no file, has one.
+
+    Args:
+        path: of the file.
+        count_pdf: as for `count_pages`; it keeps to the scan's time by itself.
+        scan_time: what is left for a TIFF, and for opening the file; None: any.
 
     Raises:
         CannotCountError: with one line that says why.
     """
     try:
-        with open_regular(path) as stream:
+        with open_regular(path, scan_time.leases if scan_time else None) as stream:
             kind = kind_of(stream.read(SNIFFED_BYTES), path.name) or ""
+            if kind == "tiff" and scan_time is not None:
+                scan_time.grant(path)
+                if not scan_time.left_s():
+                    raise CannotCountError(f"{USED_UP}; its worker counts them")
+                with scan_time.spending():
+                    return count_pages(stream, kind)
             if kind in PAGED_KINDS:
                 return count_pages(stream, kind, path, count_pdf)
         if not kind and path.suffix.lower() in PAGED_SUFFIXES:
@@ -154,14 +166,19 @@ def count_file(path: Path, count_pdf: CountPdf | None = None) -> PageCount:
         raise CannotCountError(str(error)) from error  # a NUL in its name: some list had it
 
 
-def kind_of_file(path: Path) -> str:
+def kind_of_file(path: Path, patience: Patience | None = None) -> str:
     """What a file is by its first bytes, empty if nothing known; pipes, sockets and devices are never opened.
 
+    Args:
+        path: of the file.
+        patience: what is left to wait for who holds it.
+
     Raises:
+        BlockingIOError: another program holds it.
         OSError: it cannot be read.
     """
     try:
-        with open_regular(path) as stream:
+        with open_regular(path, patience) as stream:
             return kind_of(stream.read(SNIFFED_BYTES), path.name) or ""
     except NotRegularError:
         return ""

@@ -103,7 +103,7 @@ def scan(
                     yield from scanner.listed(line)
                 continue
             source = resolved[name]
-            alone = len(named) == 1 and not source.path.is_file()
+            alone = len(named) == 1 and bool(source.pattern or os.path.isdir(source.path))  # noqa: PTH112
             prefix = b"" if alone else os.fsencode(source.path.relative_to(common))
             yield from scanner.source(source, prefix)
 
@@ -181,7 +181,7 @@ class _Scanner:
     def source(self, source: Source, prefix: bytes) -> Iterator[FoundPage]:
         if source.pattern:
             yield from self.glob(source, prefix)
-        elif source.path.is_dir():
+        elif os.path.isdir(source.path):  # noqa: PTH112  # as in `listed`
             yield from self.folder(source.path, prefix)
         else:
             yield from self.file(source.path, prefix, named=True)
@@ -208,17 +208,24 @@ class _Scanner:
         kind = archive_kind(path.name)
         if not named and not self._wanted(path, kind):
             return
-        if kind and not _kind(path):  # photos.zip may be one photo
+        if kind and not self._kind(path):  # photos.zip may be one photo
             yield from self.archive(path, name, kind)
         else:
-            yield from self.pages(display(name), file_uri(path), partial(count_file, path, self.readers.count_pdf))
+            count = partial(count_file, path, self.readers.count_pdf, self.readers.time)
+            yield from self.pages(display(name), file_uri(path), count)
+
+    def _kind(self, path: Path) -> str:
+        try:
+            return kind_of_file(path, self.readers.time.leases)
+        except (OSError, ValueError):
+            return ""
 
     def _wanted(self, path: Path, kind: Kind | None) -> bool:
         """Whether a file met in a folder may hold pages; counts those that do not."""
         if is_junk(path.name):
             self.passed.add(junk_kind(path.name))
             return False
-        if kind or is_taken(path) or (self.sniff and _kind(path)):
+        if kind or is_taken(path) or (self.sniff and self._kind(path)):
             return True
         self.passed.file(PurePath(path.name))
         return False
@@ -276,13 +283,6 @@ class _Scanner:
             return False
 
         return enter
-
-
-def _kind(path: Path) -> str:
-    try:
-        return kind_of_file(path)
-    except (OSError, ValueError):
-        return ""
 
 
 def _glob_walk(

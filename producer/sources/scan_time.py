@@ -1,7 +1,7 @@
 """How long one scan may take over strangers' files, all of them together: a job of fifty archives has no fifty shares.
 
-Each file adds to what there is, by its size, so that a job of honest files is never short of it. Who is short gets
-failed records, or pages that workers count: the scan itself goes on.
+Each file adds to what there is, by what the disk holds of it, so that a job of honest files is never short of it. Who
+is short gets failed records, or pages that workers count: the scan itself goes on.
 """
 
 from __future__ import annotations
@@ -12,9 +12,18 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from detector.images.regular_file import Identity, Patience
+from producer.sources.held_bytes import held_bytes
+
 SCAN_S, SCAN_S_PER_MIB, SCAN_S_PER_FILE = 600.0, 2.0, 0.25
 """Of waiting for the processes that list and count. Reading .tar.bz2, the slowest, takes 0.3 s a MiB on two cores; a
 small PDF is counted in 10 ms."""
+
+LEASES_S = 10.0
+"""Of waiting for files that other programs hold; a file server gives one back in some milliseconds."""
+
+MOST_LINKED = 100_000
+"""Files of several names that are remembered: each brings the share of its size once, not once a name."""
 
 USED_UP = (
     f"the files of this job took more than {SCAN_S / 60:.0f} minutes, and {SCAN_S_PER_MIB:.0f} s a MiB, to look through"
@@ -29,6 +38,7 @@ class ScanTime:
     """What is left for one scan.
 
     Attributes:
+        leases: what it waits for files that other programs hold.
         ends_at: by `time.monotonic`: the scan as a whole must end then, whatever is left; None: it need not.
     """
 
@@ -39,15 +49,26 @@ class ScanTime:
             turn_s: seconds from now until `TurnIsOverError`; None: there is no such end.
         """
         self._left = SCAN_S
+        self._linked: set[Identity] = set()
+        self.leases = Patience(LEASES_S)
         self.ends_at = None if turn_s is None else time.monotonic() + turn_s
 
     def grant(self, path: Path) -> None:
         """A file is to be looked into: it brings its share."""
+        self._left += SCAN_S_PER_FILE + SCAN_S_PER_MIB * self._paid_for(path) / (1 << 20)
+
+    def _paid_for(self, path: Path) -> int:
+        """Bytes that cost somebody room on a disk, and brought no share before."""
         try:
-            size = path.stat().st_size
+            status = path.stat()
         except (OSError, ValueError):
-            size = 0
-        self._left += SCAN_S_PER_FILE + SCAN_S_PER_MIB * size / (1 << 20)
+            return 0
+        if status.st_nlink > 1:
+            identity = status.st_dev, status.st_ino
+            if identity in self._linked or len(self._linked) >= MOST_LINKED:
+                return 0
+            self._linked.add(identity)
+        return held_bytes(path, status)
 
     def left_s(self) -> float:
         """Seconds for what comes next; 0 if nothing is left."""

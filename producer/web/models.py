@@ -21,6 +21,7 @@ from starlette.requests import Request
 from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.routing import Route
 
+from detector.errors import ModelError, printable
 from detector.memory import raise_oom_score
 from detector.models import list_models, load_card
 from detector.reading.models import list_readers, reader_path
@@ -217,27 +218,33 @@ def scores_of(details: Mapping[str, Any]) -> dict[str, float]:
     unseen, held_out, seen = (details.get(name) for name in ("unseen", "held_out", "scores"))
     found = dict(unseen) if isinstance(unseen, dict) else {}
     if isinstance(held_out, dict):
-        found |= {on: interval[0] for on, interval in held_out.items()}
-    return found | (seen if isinstance(seen, dict) else {})
+        found |= {on: interval[0] for on, interval in held_out.items() if isinstance(interval, list) and interval}
+    found |= seen if isinstance(seen, dict) else {}
+    # A card of somebody else's may say anything; what is no JSON answered everybody with an error.
+    return {printable(on): score for on, score in found.items() if isinstance(score, int | float) and abs(score) < 1e9}
 
 
 def models(request: Request) -> Response:
     """GET /models: what is installed on this machine, and the limits of uploads."""
     service = service_of(request)
     found = []
-    for name in list_models():
-        card = load_card(name)
-        found.append(
-            {
-                "name": name, "precision": card.precision, "bytes": card.path.stat().st_size, "sha256": card.sha256,
-                "scores": scores_of(card.details), "chosen": name == service.settings.model,
-            }
-        )  # fmt: skip
+    for name in filter(str.isprintable, list_models()):
+        with suppress(ModelError, OSError):  # whoever names one that cannot be used is told; the others are there
+            card = load_card(name)
+            found.append(
+                {
+                    "name": name, "precision": card.precision, "bytes": card.path.stat().st_size, "sha256": card.sha256,
+                    "scores": scores_of(card.details), "chosen": name == service.settings.model,
+                }
+            )  # fmt: skip
     web = service.web
     return JSONResponse(
         {
             "models": found,
-            "readers": [{"name": name, "bytes": reader_path(name).stat().st_size} for name in list_readers()],
+            "readers": [
+                {"name": name, "bytes": reader_path(name).stat().st_size}
+                for name in filter(str.isprintable, list_readers())
+            ],
             "limit_side": service.settings.limit_side,
             "profile": service.settings.profile.name,
             "limits": {"files": web.max_files, "file_mb": web.max_file_mb, "quota_mb": web.quota_mb},

@@ -40,7 +40,8 @@ def open_tar(file: BinaryIO, mode: Literal["", "|"] = "") -> tarfile.TarFile:
 
     Args:
         file: the open archive, seekable; the caller closes it.
-        mode: "|" to read it as a stream, in bounded memory.
+        mode: "|" to read what is compressed as a stream, in bounded memory. A tar as it is has its members sought:
+            of one of 16 TiB, none of which is on the disk, nothing is read.
 
     Raises:
         UnsupportedFormat: compressed with Zstandard, and the extra is not installed.
@@ -49,7 +50,7 @@ def open_tar(file: BinaryIO, mode: Literal["", "|"] = "") -> tarfile.TarFile:
     start = file.read(tarfile.BLOCKSIZE)
     file.seek(0)
     if _is_header(start):
-        return _opened(file, mode)
+        return _opened(file, "")
     if not start.startswith(_ZSTD):
         # Python 3.14 reads Zstandard by itself, with windows of any size; none of those comes here.
         unpack = next((how for magic, how in _UNPACK.items() if start.startswith(magic)), None)
@@ -79,8 +80,9 @@ class _Header(tarfile.TarInfo):
 
     @classmethod
     def fromtarfile(cls, tar: tarfile.TarFile) -> _Header:
+        begin = tar.offset
         try:
-            return super().fromtarfile(tar)
+            header = super().fromtarfile(tar)
         except (tarfile.InvalidHeaderError, tarfile.TruncatedHeaderError) as error:  # type: ignore[attr-defined]
             raise tarfile.SubsequentHeaderError(str(error)) from error  # type: ignore[attr-defined]
         except tarfile.EmptyHeaderError as error:  # type: ignore[attr-defined]
@@ -88,6 +90,9 @@ class _Header(tarfile.TarInfo):
                 raise
             said = "it has no end mark, and may have been cut off"  # which all programs write, zeros of a KB
             raise tarfile.SubsequentHeaderError(said) from error  # type: ignore[attr-defined]
+        if tar.offset <= begin:  # a member of less than no bytes: Python before 3.11.14 goes in circles (CVE-2025-8194)
+            raise tarfile.SubsequentHeaderError("a member with a negative size")  # type: ignore[attr-defined]
+        return header
 
 
 def goes_on(tar: tarfile.TarFile) -> bool:

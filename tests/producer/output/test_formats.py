@@ -14,6 +14,7 @@ from click.testing import CliRunner
 
 from detector.evaluation.annotations import read_annotations
 from producer.cli import main
+from producer.folder_tree import new_folder
 from producer.job.manifest import write_manifest
 from producer.output import documents
 from producer.output.formats import FORMATS, UnknownFormatError, export_results, polygon_area
@@ -165,6 +166,34 @@ def test_a_folder_of_the_user_is_not_overwritten(out: Path, tmp_path: Path) -> N
     export_results(out, "icdar", mine)
     with pytest.raises(FileExistsError, match="not empty"):
         export_results(out, "icdar", mine)
+
+
+@pytest.mark.parametrize("name", ["icdar", "yolo-obb"])
+def test_a_folder_beside_it_is_not_ours(out: Path, tmp_path: Path, name: str) -> None:
+    """Before: NAME.part was removed, whatever it was."""
+    notes = tmp_path / "notes.part"
+    notes.mkdir()
+    (notes / "mine.txt").write_text("mine")
+    export_results(out, name, tmp_path / "notes")
+    assert (notes / "mine.txt").read_text() == "mine"
+    assert not list(tmp_path.glob(".notes*")), "nothing of ours is left"
+
+
+def test_a_folder_that_was_filled_meanwhile_is_not_removed(tmp_path: Path) -> None:
+    target = tmp_path / "target"
+    target.mkdir()
+    with pytest.raises(OSError, match="not empty"), new_folder(target, replace=False) as part:
+        (part / "ours").touch()
+        (target / "mine").touch()
+    assert [path.name for path in tmp_path.rglob("*")] == ["target", "mine"]
+
+
+def test_what_a_kill_left_goes_with_the_next(tmp_path: Path) -> None:
+    (tmp_path / ".export-pdf.123-0.part" / "a").mkdir(parents=True)
+    (tmp_path / ".export-pdfs.123-0.part").mkdir()
+    with new_folder(tmp_path / "export-pdf", replace=True) as part:
+        (part / "b").touch()
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".export-pdfs.123-0.part", "export-pdf"]
 
 
 @pytest.mark.parametrize("to", [".", "..", "/"])

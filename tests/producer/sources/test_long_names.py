@@ -147,3 +147,11 @@ def test_a_link_to_a_name_that_no_file_system_has(tmp_path: Path, name: str) -> 
     (tmp_path / "z.jpg").touch()
     pages = list(scan([str(tmp_path)], IN_PROCESS))
     assert [page.image for page in pages][-1] == "z.jpg" and len(pages) <= 2
+
+
+def test_a_named_link_to_a_long_name_is_a_page_like_others(tmp_path: Path) -> None:
+    """`run in/*`, as a shell writes it out. Before: "File name too long", and none was done."""
+    (tmp_path / "a.png").write_bytes(b"\x89PNG\r\n\x1a\n")
+    (tmp_path / "b.png").symlink_to("x" * 300)
+    for named in ([tmp_path / "b.png"], [tmp_path / "a.png", tmp_path / "b.png"]):
+        assert [page.image for page in scan(map(str, named), IN_PROCESS)] == [path.name for path in named]

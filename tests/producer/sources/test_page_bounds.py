@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import struct
+import time
 import tracemalloc
 import zipfile
 from collections.abc import Iterator
@@ -21,6 +23,7 @@ from producer.job.recount import recount
 from producer.sources.page_count import PageCount, count_file
 from producer.sources.readers import Readers
 from producer.sources.scan import FoundPage, scan
+from producer.sources.scan_time import SCAN_S_PER_FILE, SCAN_S_PER_MIB, ScanTime
 from tests.faulty import drawn_pdf
 from tests.raw_tiff import Picture, raw_tiff
 
@@ -164,3 +167,42 @@ def test_tags_of_a_million_values_are_not_kept(tmp_path: Path) -> None:
         assert tracemalloc.get_traced_memory()[1] < 5_000_000
     finally:
         tracemalloc.stop()
+
+
+def piled_tif(pages: int, entries: int = 4096) -> bytes:
+    """Directories of many entries that lie over each other, 6 bytes apart: each entry is read for each of them."""
+    data = bytearray(8 + 6 * pages + 12 * entries + 8)
+    data[:8] = b"II*\0" + struct.pack("<I", 8)
+    for place in range(8, 8 + 6 * pages, 6):
+        struct.pack_into("<H", data, place, entries)
+    for place in range(8, 8 + 6 * pages, 6):
+        struct.pack_into("<I", data, place + 2 + 12 * entries, place + 6 if place < 2 + 6 * pages else 0)
+    return bytes(data)
+
+
+def test_directories_that_lie_over_each_other_are_not_all_read(tmp_path: Path) -> None:
+    """Before: 8,000 of them, 97 KB, were 2.7 s in the producer's own process, and 65,535 of them, 442 KB, 22 s."""
+    path = tmp_path / "a.tif"
+    path.write_bytes(piled_tif(8000))
+    began = time.process_time()
+    counted = count_file(path)
+    assert time.process_time() - began < 0.5
+    assert counted.pages < 100 and "lie over each other" in counted.broken
+    os.truncate(path, 1 << 40)  # by its length it may have any number
+    began = time.process_time()
+    counted = count_file(path)
+    assert time.process_time() - began < 1.5
+    assert counted.pages < 8000
+
+
+def test_tiffs_are_counted_in_the_time_of_the_scan(tmp_path: Path) -> None:
+    path = tmp_path / "a.tif"
+    path.write_bytes(piled_tif(500, entries=2))
+    left = ScanTime()
+    before = left.left_s()
+    count_file(path, None, left)
+    assert left.left_s() < before + SCAN_S_PER_FILE + SCAN_S_PER_MIB * path.stat().st_size / (1 << 20), "it is paid for"
+    left.use_up()
+    left.grant = lambda path: None  # type: ignore[method-assign]
+    with pytest.raises(CannotCountError, match="its worker counts them"):
+        count_file(path, None, left)

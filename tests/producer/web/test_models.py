@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from starlette.requests import Request
+
 from detector.models import list_models, load_card
-from producer.web.models import scores_of
+from producer.web.models import models, scores_of
 
 
 def test_scores_on_unseen_images_come_first() -> None:
@@ -19,3 +26,18 @@ def test_shipped_models_show_what_was_held_out_first() -> None:
         scores = scores_of(load_card(name).details)
         assert " val " not in next(iter(scores)), name
         assert all(isinstance(score, float) for score in scores.values())
+
+
+def test_one_bad_card_answers_nobody_with_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before: a card that is no object, or whose scores are no JSON, and GET /models was an error to all."""
+    odd = {"scores": {"a\ud800": 1, "b": float("nan"), "c": [1], "d": 0.5}, "held_out": {"e": [], "f": 3}}
+    for name, card in (("a", "[]"), ("b", "{"), ("c", json.dumps(odd))):
+        (tmp_path / f"{name}.onnx").touch()
+        (tmp_path / f"{name}.json").write_text(card)
+    monkeypatch.setenv("OCRFLEET_MODELS", str(tmp_path))
+    settings = SimpleNamespace(model="c", limit_side=640, profile=SimpleNamespace(name="low"))
+    service = SimpleNamespace(settings=settings, web=SimpleNamespace(max_files=1, max_file_mb=1, quota_mb=1))
+    scope = {"type": "http", "app": SimpleNamespace(state=SimpleNamespace(service=service))}
+    told = {model["name"]: model for model in json.loads(models(Request(scope)).body)["models"]}
+    assert {"c", "dbnet-resnet18"} <= told.keys() and not {"a", "b"} & told.keys()
+    assert told["c"]["scores"] == {"a\\xd800": 1, "d": 0.5}
