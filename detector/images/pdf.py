@@ -12,6 +12,7 @@ from detector.errors import CorruptImage, NotFound, UnsupportedFormat
 if TYPE_CHECKING:  # whoever only counts pages (count_pages.py) loads no OpenCV: half of such a process's start
     from detector.images.decode import Pixels
     from detector.images.decoders.pdf_pictures import Unread
+    from detector.images.decoders.pdf_text import LostText
     from detector.images.header import Header
 
 REFERENCE_DPI = 200
@@ -123,6 +124,12 @@ class PdfPage:
             return self.render((pixels.shape[1], pixels.shape[0]), PAPER)
 
         return unread(Drawn(self._document.raw, self._page.raw, pixels, self.name, max_bytes, redraw, make_room))
+
+    def lost_text(self, pixels: Pixels) -> LostText:
+        """What its fonts keep from the page that was drawn; see `decoders.pdf_text.lost_text`."""
+        from detector.images.decoders.pdf_text import lost_text
+
+        return lost_text(self._page.raw, pixels)
 
 
 def _open(file: BinaryIO, name: str) -> Any:
