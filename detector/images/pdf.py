@@ -51,14 +51,15 @@ class PdfPage:
     """
 
     def __init__(self, file: BinaryIO, page: int, name: str) -> None:
+        from detector.images.decoders.pdf_fields import load_page
+
         self.name = name
         self._document = _open(file, name)
         try:
             pages = len(self._document)
             if not 0 <= page < pages:
                 raise NotFound(f"{name}: has {pages} pages, page {page} (counted from 0) was asked for")
-            self._document.init_forms()  # so that filled-in form fields are drawn
-            self._page = self._document[page]
+            self._page = load_page(self._document, page)
             self._points = self._size()  # (width, height) in pt, the page's rotation applied
             self.attachments = self._document.count_attachments() if page == 0 else 0
         except _pdfium().PdfiumError as error:
