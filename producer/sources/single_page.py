@@ -94,7 +94,16 @@ def alone(reader: PdfReader, number: int) -> PdfWriter:
         writer.root_object[NameObject("/OCProperties")] = root["/OCProperties"].clone(writer)
     if "/AcroForm" in root and "/Annots" in page:
         _add_form(writer, page, root["/AcroForm"])
+    if any(_has_lost_its_stream(entry) for entry in writer._objects):
+        raise ValueError("pypdf has not found the data of a stream")
     return writer
+
+
+def _has_lost_its_stream(entry: Any) -> bool:
+    """Whether it is a dictionary with a length, and no stream: pypdf takes one for it behind a comment, for example."""
+    from pypdf.generic import DictionaryObject, StreamObject
+
+    return isinstance(entry, DictionaryObject) and not isinstance(entry, StreamObject) and "/Length" in entry
 
 
 def _cut_off(annotations: Any) -> None:

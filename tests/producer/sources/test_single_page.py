@@ -194,6 +194,14 @@ def test_the_same_number_is_the_same_page() -> None:
     assert cuts > 50
 
 
+def test_a_stream_that_pypdf_does_not_find() -> None:
+    """It is behind a comment; pdfium draws it. The whole file is sent."""
+    data = two_pages(page(6), printed(3).replace(b">>stream", b">>% a comment\nstream"))
+    assert (drawn(data, 1) < 128).sum() > 500
+    with pytest.raises(ValueError, match="stream"):
+        cut(data, 1)
+
+
 def test_a_tree_with_a_hole() -> None:
     kids = b"<</Type/Pages/Kids[null 3 0 R 4 0 R]/Count 3>>"
     data = written_pdf(b"<</Type/Catalog/Pages 2 0 R>>", kids, page(5), page(6), printed(1), printed(3))
