@@ -51,7 +51,7 @@ class CorruptImage(ImageError):
 
 
 class UnsupportedFormat(ImageError):
-    """The content is nothing this program reads (or is locked)."""
+    """The content is nothing this program reads (or is locked, or a PDF's text whose fonts are not there)."""
 
     type = "UnsupportedFormat"
 

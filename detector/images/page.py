@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, BinaryIO
 import cv2
 import numpy as np
 
-from detector.errors import CorruptImage, TooLarge
+from detector.errors import CorruptImage, TooLarge, UnsupportedFormat
 from detector.images.budget import (
     DEFAULT_MAX_BYTES,
     DEFAULT_MAX_PIXELS,
@@ -31,6 +32,7 @@ from detector.images.source import Source, opened
 
 if TYPE_CHECKING:
     from detector.images.decoders.pdf_pictures import Unread
+    from detector.images.decoders.pdf_text import LostText
     from detector.images.vips import VipsStrips
 
 __all__ = [
@@ -47,6 +49,9 @@ __all__ = [
 
 MakeRoom = Callable[[int], None]
 
+MOST_TEXT_LOST = 0.5
+"""Of what is on a PDF's page; more is no page. Less is `damaged`: most of it can be read."""
+
 
 @dataclass(frozen=True, slots=True)
 class Page:
@@ -58,8 +63,8 @@ class Page:
         flags: of "downscaled" (pixels are fewer than the original), "exif_rotated" (turned upright as the file's
             orientation tag asks), "page_rendered" (a PDF page), "degraded" (smaller than asked, to fit into memory),
             "attachments" (a PDF that carries files; they are not read), "more_pictures" (the file has others, which are
-            not read: an animation's frames, say), "damaged" (rows are missing, see `share`).
-        share: of its rows that could be read, of a damaged page.
+            not read: an animation's frames, say), "damaged" (rows are missing, or of a PDF pictures or text: see `share`).
+        share: of a damaged page that could be read.
     """
 
     pixels: Pixels
@@ -111,7 +116,8 @@ def open_page(
     Raises:
         NotFound: no such file or page, or it may not be read.
         CorruptImage: empty, damaged or cut off.
-        UnsupportedFormat: nothing this program reads, or locked.
+        UnsupportedFormat: nothing this program reads, locked, or a PDF's page most of whose text is in fonts that are
+            neither in the file nor on the machine.
         TooLarge: over `max_pixels` or `max_bytes`; nothing was decoded.
     """
     with opened(source) as (file, name):
@@ -234,6 +240,8 @@ def _open_pdf(
         missing = pdf_page.unread(pixels, max_bytes, make_room)
         if not missing.beside:
             _refuse_unread(missing, header, name, max_bytes)
+        lost = pdf_page.lost_text(pixels)
+        _refuse_unless_most_text(lost, header, name)
         attachments = pdf_page.attachments
     flags = ["downscaled"] if target != (header.width, header.height) else []
     flags.append("page_rendered")
@@ -241,9 +249,10 @@ def _open_pdf(
         flags.append("attachments")
     if affordable < limit_side:
         flags.append("degraded")
-    if missing.share:
-        flags.append("damaged")
-    share = 1.0 - missing.share if missing.share else None
+    share = (1.0 - missing.share) * (1.0 - lost.share)
+    if share == 1.0:
+        return Page(np.ascontiguousarray(pixels), header.width, header.height, tuple(flags))
+    flags.append("damaged")
     return Page(np.ascontiguousarray(pixels), header.width, header.height, tuple(flags), share)
 
 
@@ -252,6 +261,13 @@ def _refuse_unread(missing: Unread, header: Header, name: str, max_bytes: int) -
         allowed = f"{max_bytes >> 20} MiB are allowed; raise OCRFLEET_MEMORY_LIMIT_MB"
         raise TooLarge(f"{name}: the {header.description} cannot be drawn: {missing.reason}, {allowed}")
     refuse_unless_most(1.0 - missing.share, header.description, name, missing.reason)
+
+
+def _refuse_unless_most_text(lost: LostText, header: Header, name: str) -> None:
+    if lost.share > MOST_TEXT_LOST:
+        what = f"{math.floor(lost.share * 100)} % of the {header.description} is text in fonts that are neither"
+        remedy = "install them (East Asian ones: apt-get install fonts-wqy-microhei), or embed them in the file"
+        raise UnsupportedFormat(f"{name}: {what} in the file nor on this machine ({', '.join(lost.fonts)}); {remedy}")
 
 
 def _header(file: BinaryIO, kind: str, name: str, page: int) -> Header:

@@ -12,6 +12,7 @@ from detector.errors import CorruptImage, NotFound, UnsupportedFormat
 if TYPE_CHECKING:  # whoever only counts pages (count_pages.py) loads no OpenCV: half of such a process's start
     from detector.images.decode import Pixels
     from detector.images.decoders.pdf_pictures import Unread
+    from detector.images.decoders.pdf_text import LostText
     from detector.images.header import Header
 
 REFERENCE_DPI = 200
@@ -50,6 +51,8 @@ class PdfPage:
     """
 
     def __init__(self, file: BinaryIO, page: int, name: str) -> None:
+        from detector.images.decoders.pdf_fields import load_page
+
         self.name = name
         self._file, self._number = file, page
         self._document = _open(file, name)
@@ -57,8 +60,7 @@ class PdfPage:
             pages = len(self._document)
             if not 0 <= page < pages:
                 raise NotFound(f"{name}: has {pages} pages, page {page} (counted from 0) was asked for")
-            self._document.init_forms()  # so that filled-in form fields are drawn
-            self._page = self._document[page]
+            self._page = load_page(self._document, page)
             self._points = self._size()  # (width, height) in pt, the page's rotation applied
             self.attachments = self._document.count_attachments() if page == 0 else 0
         except _pdfium().PdfiumError as error:
@@ -125,6 +127,12 @@ class PdfPage:
 
         raw = self._document.raw, self._page.raw
         return unread(Drawn(*raw, pixels, self.name, max_bytes, redraw, make_room, self._file, self._number))
+
+    def lost_text(self, pixels: Pixels) -> LostText:
+        """What its fonts keep from the page that was drawn; see `decoders.pdf_text.lost_text`."""
+        from detector.images.decoders.pdf_text import lost_text
+
+        return lost_text(self._page.raw, pixels)
 
 
 def _open(file: BinaryIO, name: str) -> Any:

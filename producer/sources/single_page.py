@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from typing import IO, TYPE_CHECKING, Any, BinaryIO, cast
 
@@ -17,23 +18,35 @@ OF_FIELDS = ("/FT", "/Ff", "/V", "/DV", "/DA", "/Q", "/Opt", "/MaxLen", "/T")
 ELSEWHERE = ("/A", "/AA", "/B", "/Dest", "/IRT", "/P", "/PA", "/Popup", "/StructParent", "/StructParents")
 """Of pages and annotations what leads to other pages, and is not drawn. A table of contents brought the whole book."""
 
+_WHITE = (b"\x00", b"\t", b"\n", b"\f", b"\r", b" ", b"\x80", b"\xff")
+_END_OF_NAME = re.compile(rb"[\x00\t\n\f\r \x80\xff]+|[()<>\[\]{}/%]")
+_REFERENCE = re.compile(rb"[+-]?(\d+)[\x00\t\n\f\r \x80\xff]+(\d+)[\x00\t\n\f\r \x80\xff]+R[^a-zA-Z]")
 _ESCAPED = b"#()<>[]{}/%"
 MOST_LEVELS = 32
 """Above a page or a field. Sloppy files have circles."""
 
 
 def open_pdf(stream: BinaryIO) -> PdfReader:
-    """A PDF to take pages out of; names in it are bytes.
+    """A PDF to take pages out of; names in it are bytes, and white space is what pdfium takes for it.
 
-    pypdf reads them as UTF-8, GBK or Latin-1, and writes UTF-8: a picture of the name `/Im\\xe9` was not found again.
+    pypdf reads names as UTF-8, GBK or Latin-1, and writes UTF-8: a picture of the name `/Im\\xe9` was not found again.
+    A NUL it takes for a part of names and of references, where it is white space, ISO 32000-1, table 1: AutoCAD's
+    plotter writes one behind `/DeviceRGB`, and such pictures were gone. pdfium takes 80 and FF for white space, too.
 
     Raises:
         Exception: of any class, where the file is damaged.
     """
+    import pypdf._utils
+    import pypdf.generic._base
+    import pypdf.generic._data_structures
     from pypdf import PdfReader
     from pypdf.generic import NameObject
 
     NameObject.CHARSETS = ("latin-1",) * 3
+    NameObject.delimiter_pattern = _END_OF_NAME
+    pypdf.generic._data_structures.IndirectPattern = _REFERENCE
+    for module in (pypdf._utils, pypdf.generic._base, pypdf.generic._data_structures):
+        module.WHITESPACES = _WHITE  # type: ignore[attr-defined]
     NameObject.renumber = _written  # type: ignore[method-assign, assignment]
     return PdfReader(cast("IO[bytes]", stream), strict=False)
 
@@ -81,7 +94,16 @@ def alone(reader: PdfReader, number: int) -> PdfWriter:
         writer.root_object[NameObject("/OCProperties")] = root["/OCProperties"].clone(writer)
     if "/AcroForm" in root and "/Annots" in page:
         _add_form(writer, page, root["/AcroForm"])
+    if any(_has_lost_its_stream(entry) for entry in writer._objects):
+        raise ValueError("pypdf has not found the data of a stream")
     return writer
+
+
+def _has_lost_its_stream(entry: Any) -> bool:
+    """Whether it is a dictionary with a length, and no stream: pypdf takes one for it behind a comment, for example."""
+    from pypdf.generic import DictionaryObject, StreamObject
+
+    return isinstance(entry, DictionaryObject) and not isinstance(entry, StreamObject) and "/Length" in entry
 
 
 def _cut_off(annotations: Any) -> None:

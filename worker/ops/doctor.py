@@ -6,7 +6,7 @@ import os
 import statistics
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 from urllib.parse import urlsplit
@@ -20,6 +20,7 @@ from worker.ledger.ledger import MOST_LOOKED_AT
 from worker.ops import worker_registry
 from worker.ops.cleanup import last_reports
 from worker.ops.diagnosis import diagnosis, look_around
+from worker.ops.east_asian_fonts import undrawn_scripts
 from worker.ops.neighbours import Neighbours, look
 from worker.ops.readers import lacking
 from worker.ops.replay_rights import why_forgets
@@ -240,6 +241,14 @@ def judge_machine(settings: Settings, machine: Machine) -> Iterator[Finding]:
         )
 
 
+def judge_fonts(undrawn: Sequence[str]) -> Finding:
+    """Whether text of PDFs that do not hold its font is drawn here."""
+    if not undrawn:
+        return Finding("fonts", "ok", "East Asian text of PDFs without its font is drawn")
+    why = f"none for {', '.join(undrawn)}: pages of PDFs with such text and without its font fail"
+    return Finding("fonts", "warn", f"{why}; apt-get install fonts-wqy-microhei (5 MB), and restart the workers")
+
+
 def judge_safety(settings: Settings) -> Iterator[Finding]:
     """What an attacker could do."""
     parts = urlsplit(settings.redis_url)
@@ -284,6 +293,7 @@ def examine(ledger: Ledger, settings: Settings) -> list[Finding]:
         *judge_broker(facts, now),
         *judge_safety(settings),
         *judge_machine(settings, read_machine()),
+        judge_fonts(undrawn_scripts()),
         model,
         *judge_fleet(facts, worker_registry.program_version(), sha256, now),
     ]

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import io
 import random
+import zlib
 
 import numpy as np
 import pypdfium2
 import pytest
 from pypdf import PdfReader
 
+from detector.images.decoders.pdf_fields import load_page
 from producer.sources.single_page import alone, numbers_as_pdfium, open_pdf
 from tests.faulty import faulty_pdf
 from tests.producer.sources.test_page_bounds import written_pdf
@@ -60,8 +62,27 @@ def form(appearance: bytes, more: bytes = b"") -> bytes:
     )
 
 
+SQUARE = stream(b"q 200 0 0 50 50 50 cm 0 0 1 1 re f Q", b"/Type/XObject/Subtype/Form/BBox[0 0 600 600]")
+
+
+def spaced(white: bytes) -> bytes:
+    """White space between every two tokens of a page and of a picture on it."""
+    entries = (
+        b"/Type /XObject /Subtype /Image /Width 8 /Height 8 /BitsPerComponent 1 /ImageMask false /Filter /FlateDecode "
+        b"/ColorSpace [ /Indexed /DeviceRGB 1 <ffffff000000> ]"
+    )
+    resources = b"<< /XObject << /I 7 0 R >> >>"
+    tokens = b"<< /Type /Page /Parent 2 0 R /MediaBox [ 0 0 600 600 ] /Contents 6 0 R /Resources %s >>"
+    return two_pages(
+        (tokens % resources).replace(b" ", white),
+        stream(b"q 300 0 0 300 100 100 cm /I Do Q"),
+        stream(zlib.compress(bytes([0xAA]) * 8), entries.replace(b" ", white)),
+    )
+
+
 DOCUMENTS = {
     "fields": form(b"/AP<</N 10 0 R>>"),
+    "fields of no form": form(b"/AP<</N 10 0 R>>").replace(b"/AcroForm 11 0 R", b""),
     "fields without a look": form(b"", b"/NeedAppearances true"),
     "hidden layer": two_pages(
         page(6, resources=FONT + b"/Properties<</O 7 0 R>>"),
@@ -83,6 +104,14 @@ DOCUMENTS = {
         ),
         stream(b"q 200 0 0 50 50 50 cm 0 0 1 1 re f Q", b"/Type/XObject/Subtype/Form/BBox[0 0 600 600]"),
     ),
+    **{
+        f"white space {white.hex()}": spaced(white) for white in (b"\x00", b"\x00\x00 ", b"\x80", b"\xff", b"\n", b"\f")
+    },
+    "names with white space of pdfium's": two_pages(
+        page(6, resources=FONT + b"/XObject<</\x83\x80 7 0 R/A#80#00B 7 0 R>>"),
+        stream(b"/\x83\x80 Do q 1 0 0 1 0 200 cm /A#80#00B Do Q"),
+        SQUARE,
+    ),
     "another parent": two_pages(
         b"<</Type/Page/Parent 6 0 R/Contents 5 0 R>>",
         b"<</Type/Pages/Kids[]/Count 0/MediaBox[0 0 600 600]/Resources<<%s>>>>" % FONT,
@@ -94,8 +123,7 @@ def drawn(data: bytes, number: int) -> np.ndarray:
     """(H, W, 3) as a worker draws it."""
     document = pypdfium2.PdfDocument(data)
     try:
-        document.init_forms()
-        return np.array(document[number].render(scale=0.5).to_numpy()[:, :, :3])
+        return np.array(load_page(document, number).render(scale=0.5).to_numpy()[:, :, :3])
     finally:
         document.close()
 
@@ -164,6 +192,14 @@ def test_the_same_number_is_the_same_page() -> None:
                 assert np.array_equal(drawn(single, 0), drawn(data, number)), (seed, number)
                 cuts += 1
     assert cuts > 50
+
+
+def test_a_stream_that_pypdf_does_not_find() -> None:
+    """It is behind a comment; pdfium draws it. The whole file is sent."""
+    data = two_pages(page(6), printed(3).replace(b">>stream", b">>% a comment\nstream"))
+    assert (drawn(data, 1) < 128).sum() > 500
+    with pytest.raises(ValueError, match="stream"):
+        cut(data, 1)
 
 
 def test_a_tree_with_a_hole() -> None:
