@@ -63,7 +63,8 @@ class Page:
         flags: of "downscaled" (pixels are fewer than the original), "exif_rotated" (turned upright as the file's
             orientation tag asks), "page_rendered" (a PDF page), "degraded" (smaller than asked, to fit into memory),
             "attachments" (a PDF that carries files; they are not read), "more_pictures" (the file has others, which are
-            not read: an animation's frames, say), "damaged" (rows are missing, or of a PDF pictures or text: see `share`).
+            not read: an animation's frames, say), "damaged" (rows are missing, or of a PDF pictures or text: see
+            `share`).
         share: of a damaged page that could be read.
     """
 
