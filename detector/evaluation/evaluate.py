@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -260,7 +261,8 @@ def read_results(path: Path) -> Callable[[Path], Quads]:
         candidates = by_name.get(image.name)
         if not candidates:
             raise EvaluateError(f"{path}: has no record of {image.name}; were these results made from this data?")
-        parts = image.resolve().parts
+        # As it is named, as the record is. Path.resolve follows links one by one: 1,000 were a RecursionError.
+        parts = Path(os.path.abspath(image)).parts  # noqa: PTH100  # Path.absolute keeps `..`
         return max(candidates, key=lambda item: _shared_tail(item[0], parts))[1]
 
     return find

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from producer.job.manifest import read_manifest
 from producer.sources.own_pictures import made_by_us
+from producer.sources.passed_over import is_junk
 from producer.sources.walk import FoundFile, walk
 from worker.storage.files import path_of
 
@@ -48,7 +49,7 @@ class Settling:
         self._seen: dict[Path, tuple[_Seen, float]] = {}
 
     def _is_input(self, folder: Path, depth: int) -> bool:
-        return not self._is_ours(folder)
+        return not is_junk(folder.name) and not self._is_ours(folder)
 
     def ready(self) -> list[FoundFile]:
         """Files that were not taken, and have been the same for long enough."""

@@ -137,14 +137,7 @@ class OutputFolder:
             request = self.request()
         except (FileNotFoundError, DamagedFolderError, OthersFolderError):
             return ()
-        local = [source for source in request.sources if not is_remote(source)]
-        if request.follow_links or STDIN in local:
-            return ()
-        roots = []
-        for source in local:
-            with suppress(SourceMissingError):
-                roots.append(real_or_named(resolve(source).path))
-        return tuple(roots)
+        return roots_of(request)
 
     def picture_roots(self) -> tuple[Path, ...] | None:
         """As `source_roots`; None where the list of pages is not known to be of a scan of this user's.
@@ -232,6 +225,25 @@ class OutputFolder:
             for left in self.root.glob(f".{self.manifest.name}.*.part"):
                 left.unlink()
             yield
+
+
+def roots_of(request: JobRequest, *, gone: bool = False) -> tuple[Path, ...]:
+    """Where the files of a job's sources must lie, also through a link; empty: anywhere, or nobody knows.
+
+    Args:
+        request: the job.
+        gone: also where sources lay that are not there.
+    """
+    local = [source for source in request.sources if not is_remote(source)]
+    if request.follow_links or STDIN in local:
+        return ()
+    roots = []
+    for source in local:
+        try:
+            roots.append(real_or_named(resolve(source).path))
+        except SourceMissingError:
+            roots += [real_or_named(source)] if gone else []
+    return tuple(roots)
 
 
 def make_private(root: Path) -> Path:

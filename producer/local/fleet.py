@@ -7,6 +7,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from importlib.util import find_spec
@@ -18,11 +19,12 @@ from detector.machine import Machine, read_machine
 from detector.profile import choose_profile
 from detector.runtimes import usable_card
 from producer.errors import ProducerError
-from producer.job.output_folder import JobRequest, OutputFolder
+from producer.job.output_folder import JobRequest, OutputFolder, roots_of
 from producer.local.server import EmbeddedServer
 from producer.no_links import no_links
+from producer.sources.remote import is_remote
 from worker.process import MALLOC_ENVIRONMENT, celery_command, set_parent_death_signal
-from worker.settings import read_settings, settings
+from worker.settings import read_settings, settings, split_roots
 
 # A worker that dies this soon after its start will die again.
 QUICK_DEATH_S = 15
@@ -33,6 +35,12 @@ STOP_TIMEOUT_S = 30
 ERROR_STOP_TIMEOUT_S = 2
 # Producer (67 MB, 90 with a large job) and server (10 MB, more while records wait) beside the workers.
 HUB_MB = 110
+
+MOST_ROOTS = 100
+"""Each page's path is compared with each."""
+
+MOST_ROOTS_BYTES = 64 << 10
+"""Half of what the kernel takes for one variable."""
 
 
 def memory_share_mb(profile: str, workers: int, machine: Machine) -> int:
@@ -85,6 +93,26 @@ def absolute_paths(environ: Mapping[str, str]) -> dict[str, str]:
             paths = (Path(part).expanduser().absolute() for part in result[name].split(os.pathsep) if part)
             result[name] = os.pathsep.join(map(str, paths))
     return result
+
+
+def sources_as_roots(request: JobRequest) -> str:
+    """OCRFLEET_ROOTS of workers that do one job: a picture that becomes a link after the scan leads to no other file.
+
+    Where the variable cannot say it (a colon in a name, many files), the folders that they lie in. Empty, and workers
+    open what they are told, where it cannot say these either, nobody knows where a job's pages lie (a list on stdin,
+    addresses), or links are followed.
+    """
+    roots = () if any(map(is_remote, request.sources)) else roots_of(request, gone=True)
+    for held in (roots, tuple({root.parent: root for root in roots})):  # `run *.jpg` names files by the thousand
+        text = ":".join(map(str, held))
+        with suppress(RecursionError):  # a source of 1,000 links in a row
+            if (
+                len(held) <= MOST_ROOTS
+                and len(os.fsencode(text)) <= MOST_ROOTS_BYTES
+                and split_roots(text) == (held, ())
+            ):
+                return text
+    return ""
 
 
 class _Worker:
@@ -150,6 +178,8 @@ class LocalFleet:
             **MALLOC_ENVIRONMENT,
             "OCRFLEET_REDIS_URL": self.server.url,
         }
+        # Not beside the user's own: what he names holds more than one job's pictures, or he says where links may lead.
+        environment["OCRFLEET_ROOTS"] = environment["OCRFLEET_ROOTS"] or sources_as_roots(request)
         # "auto" leaves the choice to the environment, and there to the machine.
         if request.profile != "auto":
             environment["OCRFLEET_PROFILE"] = request.profile

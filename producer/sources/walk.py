@@ -10,7 +10,7 @@ from itertools import islice
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
-from worker.storage.real_path import real_or_named, real_path
+from worker.storage.real_path import open_folder, real_or_named, real_path
 
 Warn = Callable[[str], None]
 SORT_IN_MEMORY = 100_000  # names; about 10 MB. A larger folder is sorted through temporary files.
@@ -46,21 +46,30 @@ def _split(run: BinaryIO, block: int = 1 << 16) -> Iterator[bytes]:
         yield from whole
 
 
-def list_folder(folder: Path, *, in_memory: int = SORT_IN_MEMORY) -> Iterator[Entry]:
+def list_folder(folder: Path, real: str = "", *, in_memory: int = SORT_IN_MEMORY) -> Iterator[Entry]:
     """The visible names of one folder, sorted by their bytes.
 
+    Args:
+        folder: what it is called.
+        real: where it must lie, a path without links; empty: anywhere.
+        in_memory: as for `sorted_lines`.
+
     Raises:
-        OSError: the folder cannot be read.
+        OSError: the folder cannot be read; or it lies elsewhere.
     """
 
     def encoded() -> Iterator[bytes]:
-        with os.scandir(folder) as entries:
-            for entry in entries:
-                if not entry.name.startswith("."):
-                    kind = _kind(entry)
-                    if kind:
-                        # NUL sorts before every byte a name can hold, so sorting the line sorts the name.
-                        yield os.fsencode(entry.name) + b"\0" + kind
+        descriptor = open_folder(folder, real)
+        try:
+            with os.scandir(descriptor) as entries:
+                for entry in entries:
+                    if not entry.name.startswith("."):
+                        kind = _kind(entry)
+                        if kind:
+                            # NUL sorts before every byte a name can hold, so sorting the line sorts the name.
+                            yield os.fsencode(entry.name) + b"\0" + kind
+        finally:
+            os.close(descriptor)
 
     for line in sorted_lines(encoded(), in_memory=in_memory):
         name, kind = line[:-2], line[-1:]
@@ -75,8 +84,10 @@ def _kind(entry: os.DirEntry[str]) -> bytes:
             return b"D" if link else b"d"
         if entry.is_file():
             return b"F" if link else b"f"
-        return b"F" if link and not Path(entry.path).exists() else b""
-    except OSError:  # a link to itself, or no permission to look: opening it later says what is wrong
+        if link:
+            entry.stat()
+        return b""
+    except OSError:  # a link to nothing or to itself, or no permission to look: opening it later says what is wrong
         return b"F"
 
 
@@ -97,28 +108,31 @@ def walk(
     """All files below `root`, folder by folder in sorted order.
 
     Links to folders are followed unless the walk would meet those files anyway: a link into the walked tree, or to
-    a folder above it, is passed over. So loops end, and no file is found twice through a folder link.
+    a folder above its root, is passed over. So loops end, and no file is found twice through a folder link. A folder
+    that becomes a link, or lies below one, between the look at its name and its turn is not read.
 
     Args:
         root: an existing folder.
         enter: asked before each folder below the root with its path and depth (root's own children: 1).
-        warn: told in one line about each folder that cannot be read.
+        warn: told in one line about each folder that cannot be read, or has moved.
         outside: asked before each link, to a file or a folder, that leads out of `root`.
     """
-    trees = _Trees(real_or_named(root))
-    stack: list[tuple[Path, bytes, Iterator[Entry]]] = [(root, b"", list_folder(root))]
+    start = real_or_named(root)
+    trees = _Trees(start)
+    stack = [_Folder(root, b"", str(start), list_folder(root, str(start)))]
     while stack:
-        folder, prefix, entries = stack[-1]
+        folder = stack[-1]
         try:
-            entry = next(entries, None)
+            entry = next(folder.entries, None)
         except OSError as error:
-            warn(f"{display(folder)}: folder skipped, it cannot be read ({error.strerror or error})")
+            warn(f"{display(folder.path)}: folder skipped, it cannot be read ({error.strerror or error})")
             entry = None
         if entry is None:
             stack.pop()
             continue
-        path = folder / os.fsdecode(entry.name)
-        name = prefix + entry.name
+        own = os.fsdecode(entry.name)
+        path = folder.path / own
+        name = folder.prefix + entry.name
         target = None
         if entry.is_link:
             try:
@@ -130,8 +144,23 @@ def walk(
                 continue
         if not entry.is_dir:
             yield FoundFile(path, name)
-        elif enter(path, len(stack)) and (not entry.is_link or (target and trees.is_new(target))):
-            stack.append((path, name + b"/", list_folder(path)))
+        elif not enter(path, len(stack)):
+            continue
+        elif not entry.is_link:
+            real = f"{folder.real.rstrip('/')}/{own}"
+            if not trees.begins_at(real):
+                stack.append(_Folder(path, name + b"/", real, list_folder(path, real)))
+        elif target and trees.is_new(target):
+            stack.append(_Folder(path, name + b"/", str(target), list_folder(path, str(target))))
+
+
+class _Folder(NamedTuple):
+    """One that a walk is in: what it and its files are called, where it lies without links, and what is left of it."""
+
+    path: Path
+    prefix: bytes
+    real: str
+    entries: Iterator[Entry]
 
 
 class _Trees:
@@ -143,9 +172,10 @@ class _Trees:
 
     def __init__(self, root: Path) -> None:
         self._root = str(root).rstrip("/")
-        self._met: set[bytes] = set()
-        self._above: set[bytes] = set()
-        self._add(_marks(root))
+        marks = _marks(root)
+        self._above = set(marks)
+        self._met = {marks[-1]}
+        self._linked: set[bytes] = set()
 
     def in_root(self, target: Path) -> bool:
         """Whether a real path is the root or lies below it."""
@@ -162,15 +192,17 @@ class _Trees:
                 return False
             if mark.startswith(b"."):  # a walk from above does not come in here
                 break
-        self._add(marks)
+        self._met.add(marks[-1])
+        self._linked.add(marks[-1][1:])
         return True
 
-    def _add(self, marks: list[bytes]) -> None:
-        self._met.add(marks[-1])
-        for mark in reversed(marks):
-            if mark in self._above:
-                break
-            self._above.add(mark)
+    def begins_at(self, real: str) -> bool:
+        """Whether a link led to this folder before: what links lead to may lie in what a later link leads to."""
+        return bool(self._linked) and _digest(os.fsencode(real) + b"/") in self._linked
+
+
+def _digest(data: bytes) -> bytes:
+    return blake2b(data, digest_size=16).digest()
 
 
 def _marks(folder: Path) -> list[bytes]:

@@ -64,6 +64,43 @@ def place_of(descriptor: int, name: str | Path) -> Path:
         return _link_by_link(name)
 
 
+def open_folder(folder: str | Path, real: str = "") -> int:
+    """A descriptor of a folder, to be listed.
+
+    Who looks at a name, and opens it when its turn has come, may have opened what a link in its place, or in that of a
+    folder above it, leads to.
+
+    Args:
+        folder: its name.
+        real: where it must lie, an absolute path without links; empty: anywhere.
+
+    Raises:
+        OSError: it cannot be opened; or it lies elsewhere.
+    """
+    descriptor = os.open(folder, _LIST)
+    try:
+        if not real or str(place_of(descriptor, folder)) == real:
+            return descriptor
+    except BaseException:
+        os.close(descriptor)
+        raise
+    os.close(descriptor)
+    # It lies elsewhere, or is called otherwise: file systems that do not tell capitals apart may give another spelling.
+    *way, last = [part for part in real.split("/") if part] or ["."]
+    descriptor = os.open("/", _PASS)
+    for part, flags in [*((part, _PASS) for part in way), (last, _LIST)]:
+        above = descriptor
+        try:
+            descriptor = os.open(part, flags | os.O_NOFOLLOW, dir_fd=above)
+        finally:
+            os.close(above)
+    return descriptor
+
+
+_LIST = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+_PASS = _LIST | getattr(os, "O_PATH", 0)  # it need not be readable
+
+
 def _link_by_link(path: str | Path) -> Path:
     rest = os.path.join(os.getcwd(), path).split("/")[::-1]  # noqa: PTH109, PTH118  # Path would lose nothing, but time
     here, links, letters = "", 0, 0

@@ -121,3 +121,20 @@ def test_a_tally_lets_go_of_all_but_the_worst() -> None:
     summary = tally.summary("all")
     assert (summary.images, summary.counts.gt, summary.median_ms) == (100, 1000, pytest.approx(49.5))
     assert evaluation.Tally().summary("none") == evaluation.Summary("none", 0, Counts(), 0.0)
+
+
+def test_results_of_pictures_that_are_links(tmp_path: Path) -> None:
+    """Before: 1,000 links in a row were a RecursionError, and where two are of one name the link's target was asked."""
+    for number in range(1000):
+        (tmp_path / f"l{number:04}.png").symlink_to(f"l{number + 1:04}.png")
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "x.png").symlink_to("../l0000.png")
+    points = [[[0, 0], [9, 0], [9, 9], [0, 9]]]
+    records = [
+        {"image": "a/x.png", "boxes": []},
+        {"image": "b/x.png", "boxes": [{"points": quad} for quad in points]},
+    ]
+    (tmp_path / "results.jsonl").write_text("\n".join(map(json.dumps, records)))
+    find = evaluation.read_results(tmp_path / "results.jsonl")
+    assert [len(find(tmp_path / name / "x.png")) for name in ("a", "b")] == [0, 1]

@@ -68,6 +68,20 @@ def test_hidden_folders_and_links_to_them(tmp_path: Path) -> None:
     assert time.process_time() - begun < 1.5
 
 
+def test_a_link_to_a_folder_above_that_of_another_link(tmp_path: Path) -> None:
+    """Before: it was passed over, and so was all that only it led to."""
+    (tmp_path / ".h/a/b").mkdir(parents=True)
+    (tmp_path / ".h/a/c").mkdir()
+    (tmp_path / ".h/a/b/1.png").touch()
+    (tmp_path / ".h/a/c/2.png").touch()
+    (tmp_path / ".h/a/b/up").symlink_to("..")
+    (tmp_path / "l").symlink_to(".h/a/b")
+    (tmp_path / "m").symlink_to(".h/a")
+    assert sorted(found.name for found in walk(tmp_path)) == [b"l/1.png", b"l/up/c/2.png"]
+    (tmp_path / ".h/a/b/up").unlink()
+    assert sorted(found.name for found in walk(tmp_path)) == [b"l/1.png", b"m/c/2.png"]
+
+
 def plain_walk(folder: Path, walked: list[Path], out: list[Path], follow: bool) -> Iterator[Path]:
     """What a walk finds, as it is defined: each link is compared with all trees before."""
     for path in sorted(folder.iterdir(), key=os.fsencode):
@@ -80,13 +94,14 @@ def plain_walk(folder: Path, walked: list[Path], out: list[Path], follow: bool) 
                 continue
         if not path.is_dir():
             yield path
-        elif not path.is_symlink() or not any(
-            tree.is_relative_to(real)
-            or (real.is_relative_to(tree) and not any(part[0] == "." for part in real.relative_to(tree).parts))
+        elif not path.is_symlink():
+            if real not in walked:
+                yield from plain_walk(path, walked, out, follow)
+        elif not walked[0].is_relative_to(real) and not any(
+            real.is_relative_to(tree) and not any(part[0] == "." for part in real.relative_to(tree).parts)
             for tree in walked
         ):
-            if path.is_symlink():
-                walked.append(real)
+            walked.append(real)
             yield from plain_walk(path, walked, out, follow)
 
 

@@ -127,14 +127,14 @@ def test_pipes_are_not_opened(tmp_path: Path) -> None:
 
 def test_a_folder_that_cannot_be_read_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     touch(tmp_path, "a/x.jpg", "b/y.jpg")
-    real = os.scandir
+    real = listing.open_folder
 
-    def scandir(path: Path) -> object:
-        if Path(path).name == "a":
+    def open_folder(path: Path, place: str) -> int:
+        if path.name == "a":
             raise PermissionError(13, "Permission denied", str(path))
-        return real(path)
+        return real(path, place)
 
-    monkeypatch.setattr(listing.os, "scandir", scandir)
+    monkeypatch.setattr(listing, "open_folder", open_folder)
     said: list[str] = []
     assert names(tmp_path, warn=said.append) == ["b/y.jpg"]
     assert said == [f"{tmp_path}/a: folder skipped, it cannot be read (Permission denied)"]
