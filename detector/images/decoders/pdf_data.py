@@ -30,14 +30,23 @@ ZERO_IS_BLACK = (
     *(pdfium.FPDF_COLORSPACE_DEVICEGRAY, pdfium.FPDF_COLORSPACE_DEVICERGB),
     *(pdfium.FPDF_COLORSPACE_CALGRAY, pdfium.FPDF_COLORSPACE_CALRGB),
 )
-"""Colour spaces; their pictures have the bits that pdfium says, or fewer."""
+"""Colour spaces, by pdfium's numbers."""
 
 _KNOWN = ROWS | {"CCITTFaxDecode", "JBIG2Decode", "DCTDecode", "JPXDecode", "Crypt"}
 _PIECE = 1 << 16  # bytes, that are unpacked at a time
 _END_MARKED = ("DCTDecode", "JPXDecode")
 _END = b"\xff\xd9"  # EOI of a JPEG, EOC of JPEG 2000
 _END_WITHIN = 1024  # bytes; padding may follow
-_BITS = (1, 2, 4, 8, 16, 24, 32, 48, 64)  # a pixel, of nearly all pictures
+_DEPTHS = (1, 2, 4, 8, 16)  # bits a channel
+_ANY_CHANNELS = (1, 2, 3, 4)  # of ICC colours, inks and what is not known
+_CHANNELS = {
+    **dict.fromkeys((pdfium.FPDF_COLORSPACE_DEVICEGRAY, pdfium.FPDF_COLORSPACE_CALGRAY), (1,)),
+    **dict.fromkeys((pdfium.FPDF_COLORSPACE_SEPARATION, pdfium.FPDF_COLORSPACE_INDEXED), (1,)),
+    **dict.fromkeys((pdfium.FPDF_COLORSPACE_DEVICERGB, pdfium.FPDF_COLORSPACE_CALRGB), (3,)),
+    pdfium.FPDF_COLORSPACE_LAB: (3,),
+    pdfium.FPDF_COLORSPACE_DEVICECMYK: (4,),
+}
+_BITS = (1, 8, 24, 32)  # a pixel, of nearly all pictures
 _MOST_BYTES = 8
 _PADDING = 64  # bytes behind the rows, that writers put there, beside a row or a byte a row
 
@@ -121,20 +130,32 @@ def rows_share(page: Any, found: Any, max_bytes: int) -> float:
         count, ended = unpacked_bytes(found), False
     else:
         return 1.0
-    # pdfium says 8 bits of a picture that has fewer, and a palette, and none of one that it cannot read.
     bits, colours = bits_of(page, found)
     if not bits and is_affordable(found, max_bytes) and not unpacks(found):
         return 0.0
-    fewer = tuple(some * max(1, bits // 8) for some in (1, 2, 4))
-    if is_of_rows(count, wide, high, (1, 2, 4, *fewer, bits or 8)):
+    # pdfium does not say how deep a channel is, and of a pixel's bits only whether they are one, up to eight or more.
+    channels = _CHANNELS.get(colours, _ANY_CHANNELS)
+    depths = sorted({some * deep for some in channels for deep in _DEPTHS if _as_said(some * deep) == min(bits, 24)})
+    if not depths:
+        depths = [1, 2, 4, bits or 8]
+    if is_of_rows(count, wide, high, tuple(depths)):
         return 1.0
-    sizes = sorted(-(-wide * some // 8) * high for some in (*fewer, bits or 8))
-    many = max(high, sizes[-1] // max(1, high)) + _PADDING
-    if (ended or filters != ["FlateDecode"]) and any(size <= count <= size + many for size in sizes):
-        return 1.0
-    if ended and bits and colours not in ZERO_IS_BLACK:  # bits are not known; one is the least
-        sizes = sizes[:1]
-    return min(1.0, count / max(1, sizes[-1]))
+    usual = 8 * channels[0] if len(channels) == 1 else bits
+    ended = ended or filters != ["FlateDecode"]  # or that is not known
+    if ended:
+        sizes = [-(-wide * some // 8) * high for some in depths]
+        many = max(high, *(size // max(1, high) for size in sizes)) + _PADDING
+        if any(size <= count <= size + many for size in sizes):
+            return 1.0
+        if len(channels) > 1:
+            usual = depths[0]
+    full = usual if usual in depths else depths[-1]
+    return min(1.0, count / max(1, -(-wide * full // 8) * high))
+
+
+def _as_said(bits: int) -> int:
+    """The bits a pixel that pdfium says of a picture with so many."""
+    return 1 if bits == 1 else 8 if bits <= 8 else 24
 
 
 def unpacked(data: memoryview, most: int = MOST_UNPACKED) -> tuple[int, bool]:

@@ -20,6 +20,7 @@ SIDE = 200
 GRAIN = (TEXT[::4, ::4] // 2 + np.random.default_rng(0).integers(0, 120, (SIDE, SIDE))).astype(np.uint8)
 """(H, W) uint8: a scan, of one colour nowhere."""
 
+OF_TWO_INKS = pictures.stream(b"{add 2 div}", b"/FunctionType 4/Domain[0 1 0 1]/Range[0 1]")
 JPEG, PROGRESSIVE, JPEG2000 = jpeg(GRAIN), jpeg(GRAIN, progressive=True), jpeg2000(GRAIN)
 PACKED = zlib.compress(GRAIN.tobytes(), 1)
 
@@ -33,7 +34,7 @@ def picture(data: bytes, filters: bytes, *colours: bytes, side: int = SIDE) -> b
 
 def opened(tmp_path: Path, shown: bytes, contents: bytes = WHOLE) -> Page:
     """Of a small page: it is quick to draw."""
-    page = pictures.document(shown, b".2 0 0 .2 0 0 cm " + contents)
+    page = pictures.document(shown, b".2 0 0 .2 0 0 cm " + contents, OF_TWO_INKS)
     return pictures.opened(tmp_path, page.replace(b"[0 0 600 600]", b"[0 0 120 120]"))
 
 
@@ -94,11 +95,19 @@ SOUND = {
         for bits in (1, 2, 4)
         for more in (b"", b"\n")
     },
+    **{
+        f"{bits} bits of {colours.decode()} and a line break": picture(
+            flate((GRAIN.tobytes() * 8)[: -(-SIDE * bits * channels // 8) * SIDE] + b"\n"),
+            b"/FlateDecode",
+            b"/ColorSpace/%s/BitsPerComponent %d" % (colours, bits),
+        )
+        for colours, channels in ((b"DeviceGray", 1), (b"DeviceRGB", 3), (b"DeviceCMYK", 4))
+        for bits in (2, 16)
+    },
     "two inks": picture(
         flate(GRAIN.tobytes() * 2),
         b"/FlateDecode",
-        b"/ColorSpace[/DeviceN[/A/B]/DeviceGray<</FunctionType 4/Domain[0 1 0 1]/Range[0 1]/Length 5>>]"
-        b"/BitsPerComponent 8",
+        b"/ColorSpace[/DeviceN[/A/B]/DeviceGray 6 0 R]/BitsPerComponent 8",
     ),
 }
 
