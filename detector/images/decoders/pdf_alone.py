@@ -28,14 +28,14 @@ _CHANNELS = {
 }
 
 
-def is_transparent(document: Any, page: Any, found: Any, place: Pixels) -> bool:
-    """Whether a picture leaves nothing where it is drawn with its mask, a pixel a point; else its place tells."""
+def is_transparent(document: Any, page: Any, found: Any) -> bool:
+    """Whether a picture leaves nothing where it is drawn with its mask, a pixel a point."""
     a, b, c, d, _, _ = matrix_of(found)
     if math.hypot(a, b) * math.hypot(c, d) > MOST_DRAWN:
         return False
     with _pixels(pdfium.FPDFImageObj_GetRenderedBitmap(document, page, found)) as pixels:
         if pixels is None:
-            return is_even(place)
+            return True
         return pixels.shape[2] == 4 and not pixels[..., 3].any()
 
 

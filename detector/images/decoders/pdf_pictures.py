@@ -1,9 +1,10 @@
 """Pictures that pdfium left out of a page it drew, or drew in part: it says neither.
 
 A scan in a PDF is a picture on an empty page. Where its data are cut off, or need more memory than there is, the page
-stays white, and would be a blank page, "ok". So each picture whose place on the page is of one colour, or has an edge
-of one colour, is looked at again: JPEG as files of their own are, packed rows by counting them, others by asking
-pdfium for the picture alone, or for the page on other paper. An ordinary scan is not: its edges have grain.
+stays white, and would be a blank page, "ok". So each picture's data are asked whether they come to their end
+(`pdf_data`). Where they do not, or its place on the page has an edge of one colour, it is looked at again: JPEG as
+files of their own are, packed rows by counting them, others by asking pdfium for the picture alone, or for the page on
+other paper. An ordinary scan is not: its JPEG has an end mark, and its edges have grain.
 What the page would not show is no loss (`pdf_seen`); masks are looked at as pictures of their own (`pdf_masks`).
 """
 
@@ -13,19 +14,18 @@ import heapq
 import io
 import math
 import re
-import zlib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, BinaryIO
 
 import pypdfium2
-import pypdfium2.raw as pdfium
 
 from detector.errors import ImageError
 from detector.images.budget import estimate_bytes
 from detector.images.decoders.damage import Pixels
 from detector.images.decoders.jpeg import decode_jpeg
 from detector.images.decoders.pdf_alone import is_affordable, is_transparent, unpacks, unpacks_to_one_colour
+from detector.images.decoders.pdf_data import ROWS, ZERO_IS_BLACK, Asking, has_end, rows_share
 from detector.images.decoders.pdf_masks import Masked, as_pdf, masks_on
 from detector.images.decoders.pdf_objects import (
     Picture,
@@ -35,18 +35,11 @@ from detector.images.decoders.pdf_objects import (
     size_of,
     stored,
     stored_bytes,
-    unpacked_bytes,
     within,
 )
 from detector.images.decoders.pdf_seen import seen_shares
-from detector.images.decoders.places import has_even_edge, has_even_half, is_even, is_framed
+from detector.images.decoders.places import MOSTLY, has_even_edge, has_even_half, is_even, is_framed
 from detector.images.header import read_header
-
-MOST_DATA = 64 << 20
-"""Of packed rows, bytes as they are stored; what is more is not looked at."""
-
-MOST_UNPACKED = 1 << 30
-"""Bytes of a picture."""
 
 MOST_LOOKED_AT = 300
 """Of a page's pictures, the largest: 3,000 tiles of one colour took 11 s."""
@@ -54,18 +47,11 @@ MOST_LOOKED_AT = 300
 PAPER = (255, 0, 255)
 """A colour that no page has, to see what was drawn of it."""
 
-_PIECE = 1 << 16  # bytes, that are unpacked at a time
 _HELD = {"JPXDecode": 20, "DCTDecode": 6}  # bytes a pixel at most, of what is unpacked whole; `budget` has it so
-_ZERO_IS_BLACK = (
-    *(pdfium.FPDF_COLORSPACE_DEVICEGRAY, pdfium.FPDF_COLORSPACE_DEVICERGB),
-    *(pdfium.FPDF_COLORSPACE_CALGRAY, pdfium.FPDF_COLORSPACE_CALRGB),
-)
-_ROWS = frozenset(("ASCII85Decode", "ASCIIHexDecode", "FlateDecode", "LZWDecode", "RunLengthDecode"))
 _ONE_BIT = ("CCITTFaxDecode", "JBIG2Decode")
 _NOTHING = 0.001  # of a page: what is no loss
 _WHITE = 250
 _SMALL_SIDE = 256  # pixels, to which a JPEG is decoded to see how much of it comes
-_END, _END_WITHIN = b"\xff\xd9", 1024  # of a JPEG; padding may follow it
 _ALIKE = 4  # pictures of a page that have one size, in pixels and as they are stored, and masks of their own
 _COPIES = 4  # of a JPEG's data are held while it is looked at
 
@@ -131,7 +117,8 @@ def unread(drawn: Drawn) -> Unread:
     pictures = [found for found in found_all if found]
     beside = len(pictures) < len(found_all)
     looked_at = heapq.nlargest(MOST_LOOKED_AT, pictures, key=lambda picture: picture.area)
-    losses = [_loss(drawn, found) for found in looked_at]
+    asking = Asking(drawn.max_bytes, drawn.max_bytes // _COPIES)
+    losses = [_loss(drawn, found, asking) for found in looked_at]
     lost = [loss for loss in losses if loss.area]
     lost += _lost_masks(drawn, [loss.picture for loss in losses if not loss.area])
     if lost:  # as far as it would be seen
@@ -146,8 +133,8 @@ def unread(drawn: Drawn) -> Unread:
     return Unread(share, worst.reason, beside, worst.needed)
 
 
-def _loss(drawn: Drawn, picture: Picture) -> _Loss:
-    share, needed = _share_read(drawn, picture)
+def _loss(drawn: Drawn, picture: Picture, asking: Asking) -> _Loss:
+    share, needed = _share_read(drawn, picture, asking)
     why = f"needs about {needed >> 20} MiB to decode" if needed else "is damaged, or cannot be drawn"
     return _Loss(picture, picture.area * (1.0 - share), f"{_described(picture)} {why}", needed)
 
@@ -192,8 +179,8 @@ def _mask_share(drawn: Drawn, mask: Any) -> float:
 def _data_share(page: Any, found: Any, name: str, max_bytes: int) -> float:
     """Of a picture's rows, wherever it lies."""
     filters = filters_of(found)
-    if _ROWS.issuperset(filters):
-        return _rows_share(page, found, filters, max_bytes)
+    if ROWS.issuperset(filters):
+        return rows_share(page, found, max_bytes)
     wide, high = size_of(found)
     if wide * high * _HELD.get(filters[-1], 0) > max_bytes or not is_affordable(found, max_bytes):
         return 1.0
@@ -203,49 +190,58 @@ def _data_share(page: Any, found: Any, name: str, max_bytes: int) -> float:
     return 1.0 if data is None else _jpeg_share(found, data, name, max_bytes, even=False)
 
 
-def _share_read(drawn: Drawn, picture: Picture) -> tuple[float, int]:
+def _share_read(drawn: Drawn, picture: Picture, asking: Asking) -> tuple[float, int]:
     """What is there of a picture, and the memory (bytes) for want of which it is not."""
     page, found, max_bytes = drawn.page, picture.object, drawn.max_bytes
+    if not stored_bytes(found):
+        return 0.0, 0
     place = picture.place(drawn.pixels)
-    if not has_even_edge(place):
-        return 1.0, 0
     filters = filters_of(found)
     kind = filters[-1] if filters else ""
-    if _ROWS.issuperset(filters):  # always drawn; what is missing is drawn as zeros
-        dark = has_even_edge(place, _zero(page, found))
-        return (_rows_share(page, found, filters, max_bytes) if dark else 1.0), 0
-    data = stored(found, max_bytes // _COPIES, raw=len(filters) == 1) if kind == "DCTDecode" else None
+    if ROWS.issuperset(filters):  # what is missing is drawn as zeros
+        short = asking.falls_short(found)
+        if short is None:
+            short = has_even_edge(place, _zero(page, found), MOSTLY)
+        return (rows_share(page, found, max_bytes) if short else 1.0), 0
+    even = has_even_edge(place)
+    short = not (even and kind == "DCTDecode") and asking.falls_short(found)
     wide, high = size_of(found)
+    # To unpack such a picture again is dear; where its data have no end, that tells, whatever lies on its edges.
+    dear = 0 < wide * high * _HELD.get(kind, 0) <= max_bytes
+    if not short and not even and (dear or not is_framed(place, share=MOSTLY)):
+        return 1.0, 0
+    data = stored(found, max_bytes // _COPIES, raw=len(filters) == 1) if kind == "DCTDecode" else None
     needed = _held_bytes(data, drawn.name) if data is not None else wide * high * _HELD.get(kind, 0)
-    if is_framed(place):
+    if is_framed(place, share=1.0 if dear or (kind in _HELD and needed <= max_bytes) else MOSTLY):
         if needed > max_bytes:
             # Not drawn by itself: pdfium ends the process where there is no memory for a picture. In its place on the
             # page there is the paper (JPEG 2000), or nothing but black (progressive JPEG).
             dark = place[0, 0].min() < _WHITE and is_even(place)
-            if not dark and not is_framed(within(drawn.redraw(), picture), PAPER):
+            if not dark and not is_framed(within(drawn.redraw(), picture), PAPER, MOSTLY):
                 return 1.0, 0
             if drawn.make_room:
                 drawn.make_room(needed)
             return 0.0, needed
-        if is_transparent(drawn.document, page, found, place):
+        if is_transparent(drawn.document, page, found):
             if needed and drawn.make_room:
                 drawn.make_room(needed)
             if not is_affordable(found, max_bytes):  # too little memory to be sure by itself
-                left_out = kind not in _ONE_BIT and is_framed(within(drawn.redraw(), picture), PAPER)
+                left_out = kind not in _ONE_BIT and is_framed(within(drawn.redraw(), picture), PAPER, MOSTLY)
                 return (0.0 if left_out else 1.0), 0
             return (1.0 if unpacks(found) else 0.0), 0  # a mask of nothing, such as a blank page's
     if data is None:
-        return 1.0, 0
+        lost = short and needed <= max_bytes and is_affordable(found, max_bytes) and not unpacks(found)
+        return (0.0 if lost else 1.0), 0
     # White edges are margins of most scans. What libjpeg guesses where data are missing is seldom white.
     even = is_even(place)
-    suspect = even or _END not in bytes(data[-_END_WITHIN:]) or has_even_edge(place, _WHITE)
+    suspect = even or not has_end(data) or has_even_edge(place, _WHITE)
     return (_jpeg_share(found, data, drawn.name, max_bytes, even=even) if suspect else 1.0), 0
 
 
 def _zero(page: Any, found: Any) -> int:
     """Up to which level rows of zeros may be drawn: not white where zero is black. Most scans have white margins."""
     bits, colours = bits_of(page, found)
-    return _WHITE if bits >= 8 and colours in _ZERO_IS_BLACK else 256
+    return _WHITE if bits >= 8 and colours in ZERO_IS_BLACK else 256
 
 
 def _held_bytes(data: memoryview, name: str) -> int:
@@ -264,7 +260,8 @@ def _jpeg_share(found: Any, data: memoryview, name: str, max_bytes: int, *, even
         if header.height > height > 0:
             header = read_header(file := io.BytesIO(_of_height(data, header.height, height)), "jpeg", name)
     except ImageError:
-        return 1.0  # of a kind that pdfium draws, and that is not read here
+        # of a kind that is not read here; pdfium may draw it
+        return 0.0 if is_affordable(found, max_bytes) and not unpacks(found) else 1.0
     if estimate_bytes(header, _SMALL_SIDE) > max_bytes:
         return 1.0  # pdfium had the memory for it, or it would have been left out
     scale = min(1.0, _SMALL_SIDE / max(header.width, header.height))
@@ -289,42 +286,3 @@ def _of_height(data: memoryview, before: int, height: int) -> bytes:
     if frame is None:
         return whole
     return whole[: frame.end() - 2] + height.to_bytes(2, "big") + whole[frame.end() :]
-
-
-def _rows_share(page: Any, found: Any, filters: list[str], max_bytes: int) -> float:
-    """Of the bytes that a picture of this size has, those that are there; 1 where its packed data come to their end."""
-    wide, high = size_of(found)
-    if filters == ["FlateDecode"]:
-        data = stored(found, MOST_DATA, raw=True)
-        if data is None:
-            return 1.0
-        count, ended = _unpacked(data)
-    elif wide * high * 4 <= max_bytes:
-        count, ended = unpacked_bytes(found), False
-    else:
-        return 1.0
-    # pdfium says 8 bits of a picture that has fewer, and a palette, and none of one that it cannot read. A filter
-    # before the packing adds a byte a row.
-    sizes = [-(-wide * bits // 8) * high for bits in (1, 2, 4, bits_of(page, found)[0] or 8)]
-    if ended or count in sizes or count - high in sizes:
-        return 1.0
-    return min(1.0, count / max(1, sizes[-1]))
-
-
-def _unpacked(data: memoryview) -> tuple[int, bool]:
-    """Bytes that come out, up to a fault, and whether that is all of them; of a picture as large as any.
-
-    Without the check sum at its end, which pdfium does not ask for either: some writers get it wrong.
-    """
-    if len(data) < 2 or data[0] & 15 != zlib.DEFLATED or (data[0] << 8 | data[1]) % 31:
-        return 0, False
-    unpacker, count = zlib.decompressobj(-zlib.MAX_WBITS), 0
-    try:
-        for begin in range(2, len(data), _PIECE):
-            rest: bytes | memoryview = data[begin : begin + _PIECE]
-            while rest and not unpacker.eof and count < MOST_UNPACKED:
-                count += len(unpacker.decompress(rest, _PIECE))
-                rest = unpacker.unconsumed_tail
-    except zlib.error:
-        return count, False
-    return count, unpacker.eof or count >= MOST_UNPACKED
