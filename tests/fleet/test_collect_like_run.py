@@ -148,7 +148,7 @@ COUNTS_ONE = """
 import sys
 import producer.sources.scan as scan
 from producer.sources.page_count import PageCount
-scan.count_file = lambda path, count_pdf: PageCount(1)  # a producer that counts wrongly
+scan.count_file = lambda path, count_pdf, time: PageCount(1)  # a producer that counts wrongly
 from producer.cli.main import main
 sys.exit(main())
 """

@@ -65,7 +65,7 @@ def test_hidden_folders_and_links_to_them(tmp_path: Path) -> None:
     (tmp_path / ".h/999/a.png").touch()
     begun = time.process_time()
     assert [found.name for found in walk(tmp_path, outside=lambda link: False)] == [b"l999/a.png"]
-    assert time.process_time() - begun < 1.5
+    assert time.process_time() - begun < 4
 
 
 def test_a_link_to_a_folder_above_that_of_another_link(tmp_path: Path) -> None:
