@@ -186,7 +186,7 @@ def test_directories_that_lie_over_each_other_are_not_all_read(tmp_path: Path) -
     counted = count_file(path)
     assert counted.pages < 100 and "lie over each other" in counted.broken
     os.truncate(path, 1 << 40)  # by its length it may have any number
-    assert count_file(path).pages * 4096 < 2_000_000
+    assert count_file(path).pages < 2000
 
 
 def test_tiffs_are_counted_in_the_time_of_the_scan(tmp_path: Path) -> None:
