@@ -217,9 +217,12 @@ def _prepare_poison(trial: Trial) -> None:
 poison.prepare = _prepare_poison  # type: ignore[attr-defined]
 
 
+SLOW = ("-I", "tests.faults.slow")
+
+
 def slowly(trial: Trial) -> None:
     """The fault needs time: workers take half a second a page."""
-    trial.worker_flags = ["-I", "tests.faults.slow"]
+    trial.worker_flags = [*SLOW]
     trial.rig.environment["PYTHONPATH"] = str(Path(__file__).parents[2])
 
 

@@ -11,7 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from tests.bench.cgroup import MemoryCgroup, NoCgroup
-from tests.faults.kinds import messages_lost, slowly
+from tests.faults.kinds import SLOW, messages_lost, slowly
 from tests.faults.rig import URL, Impossible, Slot
 from tests.faults.server import ADMIN
 from tests.faults.trial import Trial, is_complete
@@ -217,7 +217,8 @@ def upgrade(trial: Trial) -> None:
     # And its names in Redis are not in users.acl any more: workers are upgraded before that.
     redis_url = rig.server.url_of(ADMIN, rig.environment[URL])
     slot = Slot({"OCRFLEET_SPOOL_DIR": str(rig.folder / "spool-before"), URL: redis_url})
-    worker = rig.start_worker(cwd=rig.folder / "before", slot=slot)
+    # As slow as the others: else it does 50 pages while a collector is held still, and the short form's job is over.
+    worker = rig.start_worker(*SLOW, cwd=rig.folder / "before", slot=slot)
     rig.workers.remove(worker)  # nobody starts it again
 
     def has_done_a_page() -> bool:

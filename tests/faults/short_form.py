@@ -44,7 +44,7 @@ REDIS = (
     ("redis emptied",),
 )
 # Pages: enough to outlast the faults on a quiet machine.
-COUNT = {PROCESSES: 80, REDIS: 65}
+COUNT = {PROCESSES: 100, REDIS: 65}
 # Prepared before the start. The poison is known by its file's name, which a page that travels through Redis has not.
 ALWAYS = {PROCESSES: ("broken image",), REDIS: ("poison", "broken image")}
 

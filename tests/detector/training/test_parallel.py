@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import signal
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -142,14 +143,15 @@ def test_the_first_student_always_takes_part_and_the_others_by_turns() -> None:
 
 
 def test_crops_of_all_workers_come_with_their_targets(workers: CropWorkers) -> None:
-    seen = set()
-    for _ in range(12):
+    seen: set[int] = set()
+    ends = time.monotonic() + 60
+    while seen != {0, 1}:  # on a busy machine one process may begin long before the other
+        assert time.monotonic() < ends, seen
         slot, images, targets = workers.take()
         seen.add(slot // crop_workers.SLOTS)
         assert images.shape == (8, CROP, CROP, 3) and targets.shape == (8, 4, CROP, CROP)
         assert targets[:, 1].max() == 255 and set(np.unique(targets[:, 3])) <= {0, 255}
         workers.give_back(slot)
-    assert seen == {0, 1}
 
 
 def test_a_batch_of_the_pool_is_normalised_and_lit(pool: CropPool) -> None:
