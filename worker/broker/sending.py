@@ -10,6 +10,7 @@ from collections.abc import Collection
 from typing import Any
 
 from kombu.transport import redis as kombu_redis
+from redis.exceptions import ConnectionError as RedisConnectionError
 
 from worker.app import IMAGE_QUEUE
 from worker.broker.short_replies import short_replies
@@ -24,7 +25,15 @@ class SendingChannel(kombu_redis.Channel):
     """Pages go to their one queue; replies are short."""
 
     def _connparams(self, asynchronous: bool = False) -> dict[str, Any]:
-        """Of every connection kombu makes."""
+        """Of every connection kombu makes.
+
+        Raises:
+            redis.ConnectionError: Celery has closed the connection this channel belonged to. kombu would ask None for
+                its host name, also where the main process only gives its listener up after a lost broker: an
+                AttributeError, which ends it.
+        """
+        if self.connection is None or self.connection.client is None:
+            raise RedisConnectionError("this channel's connection was lost; the broker keeps its messages")
         params: dict[str, Any] = super()._connparams(asynchronous)  # type: ignore[no-untyped-call]
         return {**params, "connection_class": short_replies(params["connection_class"])}
 

@@ -69,8 +69,8 @@ def deleted(part: str) -> Damage:
 
 def a_set(part: str) -> Damage:
     def write(client: redis.Redis, keys: JobKeys) -> None:
-        client.delete(getattr(keys, part))
-        client.sadd(getattr(keys, part), "x")
+        with client.pipeline() as both:  # in between the job may have made it anew
+            both.delete(getattr(keys, part)).sadd(getattr(keys, part), "x").execute()
 
     return write
 

@@ -61,3 +61,11 @@ def test_it_asks_nothing_while_it_reads_no_answers(listening: FleetChannel) -> N
     time.sleep(0.1)
     listening._receive()
     assert listener.health_check_response_counter == 0
+
+
+def test_giving_up_a_lost_listener_is_a_lost_connection(listening: FleetChannel) -> None:
+    """Before: kombu asked None for its host name (AttributeError), and the main process ended over a lost broker."""
+    del listening.subclient
+    listening._async_pool = None  # both as kombu leaves them
+    with mock.patch.object(listening.connection, "client", None), pytest.raises(redis.ConnectionError, match="lost"):
+        listening.basic_cancel(next(iter(listening._tag_to_queue)))

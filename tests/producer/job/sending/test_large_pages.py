@@ -117,6 +117,9 @@ def test_a_page_waits_for_the_brokers_memory(jobs: Jobs, tmp_path: Path) -> None
     client = jobs.ledger.client
     path = page_of(tmp_path, "large.jpg", 12 * MIB)
     first, second = (jobs.feeder(job, lines_of(path)) for job in ("first", "second"))
+    wait_until(
+        lambda: not client.info("memory")["lazyfree_pending_objects"], seconds=10, what="pages of before to be freed"
+    )
     client.config_set("maxmemory", client.info("memory")["used_memory"] + 40 * MIB)
     try:
         assert first.step() == 1
