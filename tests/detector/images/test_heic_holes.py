@@ -13,6 +13,8 @@ from detector.images.decoders.heif_boxes import HOLE, share_before_holes
 from detector.images.page import open_page
 from tests.detector.samples import noise
 
+pytestmark = pytest.mark.slow  # together 20 s
+
 pillow_heif = pytest.importorskip("pillow_heif")
 
 

@@ -19,6 +19,8 @@ from detector.images.page import open_page
 from detector.images.vips import VipsStrips
 from tests.detector.samples import encoded
 
+pytestmark = pytest.mark.slow  # together 20 s
+
 Pixels = npt.NDArray[np.uint8]
 
 
