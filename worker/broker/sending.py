@@ -24,6 +24,11 @@ MOST_QUEUES = 16
 class SendingChannel(kombu_redis.Channel):
     """Pages go to their one queue; replies are short."""
 
+    @property
+    def lost(self) -> bool:
+        """Whether Celery has closed the connection this channel belonged to."""
+        return self.connection is None or self.connection.client is None
+
     def _connparams(self, asynchronous: bool = False) -> dict[str, Any]:
         """Of every connection kombu makes.
 
@@ -32,7 +37,7 @@ class SendingChannel(kombu_redis.Channel):
                 its host name, also where the main process only gives its listener up after a lost broker: an
                 AttributeError, which ends it.
         """
-        if self.connection is None or self.connection.client is None:
+        if self.lost:
             raise RedisConnectionError("this channel's connection was lost; the broker keeps its messages")
         params: dict[str, Any] = super()._connparams(asynchronous)  # type: ignore[no-untyped-call]
         return {**params, "connection_class": short_replies(params["connection_class"])}

@@ -192,11 +192,6 @@ class FleetChannel(ListeningChannel):
         """Puts a message in ``unacked``."""
         return self.client.register_script(_TAKE)
 
-    @property
-    def lost(self) -> bool:
-        """Whether Celery has closed the connection this channel belonged to."""
-        return self.connection is None or self.connection.client is None
-
     @contextmanager
     def conn_or_acquire(self, client: Redis | None = None) -> Iterator[Redis]:
         if client is None:

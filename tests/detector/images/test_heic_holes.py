@@ -13,7 +13,7 @@ from detector.images.decoders.heif_boxes import HOLE, share_before_holes
 from detector.images.page import open_page
 from tests.detector.samples import noise
 
-pytestmark = pytest.mark.slow  # together 20 s
+pytestmark = pytest.mark.slow
 
 pillow_heif = pytest.importorskip("pillow_heif")
 

@@ -19,7 +19,7 @@ from detector.images.page import open_page
 from detector.images.vips import VipsStrips
 from tests.detector.samples import encoded
 
-pytestmark = pytest.mark.slow  # together 20 s
+pytestmark = pytest.mark.slow
 
 Pixels = npt.NDArray[np.uint8]
 

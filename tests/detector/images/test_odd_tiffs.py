@@ -16,7 +16,7 @@ from detector.errors import CorruptImage, UnsupportedFormat
 from detector.images.page import Page, count_pages, open_page
 from tests.raw_tiff import Picture, raw_tiff
 
-pytestmark = pytest.mark.slow  # together 20 s
+pytestmark = pytest.mark.slow
 
 COMPRESSION, PHOTOMETRIC, STRIPS, ROWS, COUNTS, OWN = 259, 262, 273, 278, 279, 65000
 Tags = dict[int, tuple[int, int, bytes]]

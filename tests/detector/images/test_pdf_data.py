@@ -16,7 +16,7 @@ from detector.images.page import Page
 from tests.detector.images import test_pdf_pictures as pictures
 from tests.detector.images.test_pdf_pictures import BESIDE, TEXT, WHOLE, jpeg, jpeg2000
 
-pytestmark = pytest.mark.slow  # together 20 s
+pytestmark = pytest.mark.slow
 
 SIDE = 200
 GRAIN = (TEXT[::4, ::4] // 2 + np.random.default_rng(0).integers(0, 120, (SIDE, SIDE))).astype(np.uint8)

@@ -10,7 +10,7 @@ import pytest
 from detector.images.page import open_page
 from tests.producer.sources.test_page_bounds import written_pdf
 
-pytestmark = pytest.mark.slow  # together 20 s
+pytestmark = pytest.mark.slow
 
 FONT = b"/Font<</F<</Type/Font/Subtype/Type1/BaseFont/Helvetica-Bold>>>>"
 

@@ -15,7 +15,7 @@ from detector.images.decoders import pdf_masks
 from tests.detector.images.test_pdf_pictures import BESIDE, SIDE, TEXT, WHOLE, jpeg, jpeg2000, opened, picture, stream
 from tests.producer.sources.test_page_bounds import written_pdf
 
-pytestmark = pytest.mark.slow  # together 20 s
+pytestmark = pytest.mark.slow
 
 LETTERS = 255 - TEXT
 PACKED = zlib.compress(LETTERS.tobytes())

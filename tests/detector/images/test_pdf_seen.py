@@ -14,7 +14,7 @@ from detector.images.decoders import pdf_pictures
 from tests.detector.images.test_pdf_pictures import DAMAGED, SIDE, jpeg, opened, picture, stream
 from tests.producer.sources.test_page_bounds import written_pdf
 
-pytestmark = pytest.mark.slow  # together 20 s
+pytestmark = pytest.mark.slow
 
 LINES = b"q 400 0 0 150 100 440 cm /S Do Q "
 PHOTO = b"q 500 0 0 400 50 20 cm /I Do Q "

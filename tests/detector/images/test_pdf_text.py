@@ -11,7 +11,7 @@ from detector.errors import UnsupportedFormat
 from detector.images.page import Page, open_page
 from tests.producer.sources.test_page_bounds import written_pdf
 
-pytestmark = pytest.mark.slow  # together 20 s
+pytestmark = pytest.mark.slow
 
 LETTERS = range(0x13A0, 0x13A8)
 """Cherokee: in none of pdfium's fonts, nor in one that it asks a machine for."""
