@@ -12,7 +12,8 @@ import numpy as np
 import pypdfium2.raw as pdfium
 
 from detector.images.decoders.damage import Pixels
-from detector.images.decoders.pdf_objects import matrix_of, size_of
+from detector.images.decoders.pdf_objects import size_of
+from detector.images.decoders.pdf_walk import matrix_of
 from detector.images.decoders.places import is_even
 
 MOST_DRAWN = 16_000_000

@@ -10,19 +10,15 @@ from typing import Any
 import pypdfium2.raw as pdfium
 
 from detector.images.decoders.damage import Pixels
+from detector.images.decoders.pdf_walk import Matrix, matrix_of, objects_of, times
 
 MOST_PICTURES = 20_000
 """Of a page, and forms: one takes 13 us. Forms in forms may hold a million; a scan in strips has a few hundred."""
 
 MOST_OBJECTS = 1_000_000
-"""Of any kind: to ask for a kind takes 1 us. A newspaper's words, before the picture that they are of, are 10,000."""
+"""Of any kind. A newspaper's words, before the picture that they are of, are 10,000."""
 
 _HOLD_PICTURES = (pdfium.FPDF_PAGEOBJ_IMAGE, pdfium.FPDF_PAGEOBJ_FORM)
-
-MOST_DEPTH = 8
-"""Of forms in forms."""
-
-Matrix = tuple[float, float, float, float, float, float]
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,33 +46,19 @@ class Picture:
         return pixels[self.top : self.bottom, self.left : self.right]
 
 
-def objects_on(page: Any, width: int, height: int) -> Iterator[Picture | None]:
+def pictures_and_text(page: Any, width: int, height: int) -> Iterator[Picture | None]:
     """The pictures that have a place on the drawn page; None for each piece of text that is seen."""
-    others, pictures = iter(range(MOST_OBJECTS)), iter(range(MOST_PICTURES))
-
-    def walk(holder: Any, form: bool, outer: Matrix, depth: int) -> Iterator[Picture | None]:
-        count = pdfium.FPDFFormObj_CountObjects(holder) if form else pdfium.FPDFPage_CountObjects(holder)
-        get = pdfium.FPDFFormObj_GetObject if form else pdfium.FPDFPage_GetObject
-        for number in range(count):
-            if next(others, None) is None:
-                return
-            found = get(holder, number)
-            kind = pdfium.FPDFPageObj_GetType(found)
-            if kind in _HOLD_PICTURES and next(pictures, None) is None:
-                return
-            if (
-                kind == pdfium.FPDF_PAGEOBJ_TEXT
-                and pdfium.FPDFTextObj_GetTextRenderMode(found) != pdfium.FPDF_TEXTRENDERMODE_INVISIBLE
-            ):
+    pictures = iter(range(MOST_PICTURES))
+    for found, kind, outer, _ in objects_of(page, MOST_OBJECTS):
+        if kind in _HOLD_PICTURES and next(pictures, None) is None:
+            return
+        if kind == pdfium.FPDF_PAGEOBJ_TEXT:
+            if pdfium.FPDFTextObj_GetTextRenderMode(found) != pdfium.FPDF_TEXTRENDERMODE_INVISIBLE:
                 yield None
-            elif kind == pdfium.FPDF_PAGEOBJ_IMAGE:
-                picture = _placed(page, found, _times(matrix_of(found), outer), width, height)
-                if picture is not None:
-                    yield picture
-            elif kind == pdfium.FPDF_PAGEOBJ_FORM and depth < MOST_DEPTH:
-                yield from walk(found, True, _times(matrix_of(found), outer), depth + 1)
-
-    yield from walk(page, False, (1.0, 0.0, 0.0, 1.0, 0.0, 0.0), 0)
+        elif kind == pdfium.FPDF_PAGEOBJ_IMAGE:
+            picture = _placed(page, found, times(matrix_of(found), outer), width, height)
+            if picture is not None:
+                yield picture
 
 
 def _placed(page: Any, found: Any, matrix: Matrix, width: int, height: int) -> Picture | None:
@@ -98,21 +80,6 @@ def within(pixels: Pixels, picture: Picture) -> Pixels:
     """A picture's place, less a pixel all around where it has more: a page drawn again may be one larger or smaller."""
     inset = 1 if min(picture.right - picture.left, picture.bottom - picture.top) > 8 else 0
     return pixels[picture.top + inset : picture.bottom - inset, picture.left + inset : picture.right - inset]
-
-
-def matrix_of(found: Any) -> Matrix:
-    """How an object is put on what holds it."""
-    matrix = pdfium.FS_MATRIX()
-    if not pdfium.FPDFPageObj_GetMatrix(found, matrix):
-        return (1.0, 0.0, 0.0, 1.0, 0.0, 0.0)
-    return (matrix.a, matrix.b, matrix.c, matrix.d, matrix.e, matrix.f)
-
-
-def _times(inner: Matrix, outer: Matrix) -> Matrix:
-    """First the one, then the other; ISO 32000-1, 8.3.4."""
-    a, b, c, d, e, f = inner
-    p, q, r, s, t, u = outer
-    return (a * p + b * r, a * q + b * s, c * p + d * r, c * q + d * s, e * p + f * r + t, e * q + f * s + u)
 
 
 def size_of(found: Any) -> tuple[int, int]:

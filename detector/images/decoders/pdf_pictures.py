@@ -31,7 +31,7 @@ from detector.images.decoders.pdf_objects import (
     Picture,
     bits_of,
     filters_of,
-    objects_on,
+    pictures_and_text,
     size_of,
     stored,
     stored_bytes,
@@ -113,7 +113,7 @@ class _Loss:
 def unread(drawn: Drawn) -> Unread:
     """Looks for pictures that are not, or not wholly, on the page."""
     height, width = drawn.pixels.shape[:2]
-    found_all = list(objects_on(drawn.page, width, height))
+    found_all = list(pictures_and_text(drawn.page, width, height))
     pictures = [found for found in found_all if found]
     beside = len(pictures) < len(found_all)
     looked_at = heapq.nlargest(MOST_LOOKED_AT, pictures, key=lambda picture: picture.area)
@@ -170,7 +170,7 @@ def _mask_share(drawn: Drawn, mask: Any) -> float:
     except Exception:  # of pypdf any class, MemoryError too
         return 1.0
     try:
-        found = next((picture.object for picture in objects_on(page.raw, 100, 100) if picture), None)
+        found = next((picture.object for picture in pictures_and_text(page.raw, 100, 100) if picture), None)
         return 1.0 if found is None else _data_share(page.raw, found, drawn.name, drawn.max_bytes)
     finally:
         document.close()

@@ -11,25 +11,21 @@ import ctypes
 import math
 import unicodedata
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 import pypdfium2.raw as pdfium
 
 from detector.errors import printable
 from detector.images.decoders.damage import Pixels
+from detector.images.decoders.pdf_walk import Matrix, Placed, bounds_through, objects_of
 
 LEAST = 0.01
 """Of what is on a page: less is no loss, such as a table of a font's codes, two of which it has no letter for."""
 
 MOST_OBJECTS = 20_000
 """Of a page: one takes 3 us."""
-
-MOST_DEPTH = 8
-"""Of forms in forms."""
 
 MOST_CHARACTERS = 1000
 """Of a page are looked at, evenly spread: one takes 10 us."""
@@ -49,8 +45,6 @@ _SAME = 8  # levels between text and what it lies on: it is not seen
 _EVEN = 2  # levels that one colour may differ by
 _EDGE = 0.2  # of a character's box on each side, where its neighbours and a table's lines may reach
 _COVERS = (pdfium.FPDF_PAGEOBJ_PATH, pdfium.FPDF_PAGEOBJ_IMAGE, pdfium.FPDF_PAGEOBJ_SHADING)
-
-Matrix = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,15 +71,6 @@ class _Box(NamedTuple):
     @property
     def area(self) -> float:
         return max(0.0, self.right - self.left) * max(0.0, self.top - self.bottom)
-
-
-class _Placed(NamedTuple):
-    """An object, how what holds it is put on the page, and the forms that it is in."""
-
-    object: Any
-    kind: int
-    outer: Matrix
-    forms: tuple[_Placed, ...]
 
 
 class _Lost(NamedTuple):
@@ -123,7 +108,7 @@ def lost_text(page: Any, pixels: Pixels) -> LostText:
 def _absent_fonts(page: Any) -> dict[int, str]:
     """Names of the fonts that are not in the file, by address; of text that is seen."""
     names: dict[int, str] = {}
-    for placed in _objects(page):
+    for placed in objects_of(page, MOST_OBJECTS):
         if placed.kind == pdfium.FPDF_PAGEOBJ_TEXT and _is_seen(placed.object):
             font = pdfium.FPDFTextObj_GetFont(placed.object)
             address = _address(font)
@@ -215,7 +200,7 @@ def _is_bare(text: Any, index: int, place: Pixels) -> bool:
 
 def _that_would_be_seen(page: Any, lost: list[_Lost]) -> tuple[list[_Lost], float]:
     """Those that nothing cuts off or covers, and that are in no layer; and the area of all pictures, pt^2."""
-    objects = list(_objects(page))
+    objects = list(objects_of(page, MOST_OBJECTS))
     numbers = {_address(placed.object): number for number, placed in enumerate(objects)}
     covers, pictures = [], 0.0
     for number, placed in enumerate(objects):
@@ -239,7 +224,7 @@ def _that_would_be_seen(page: Any, lost: list[_Lost]) -> tuple[list[_Lost], floa
     return seen, min(pictures, _bounds_of_page(page).area)
 
 
-def _covers(placed: _Placed) -> bool:
+def _covers(placed: Placed) -> bool:
     """Whether nothing that lies below an object is seen; of a path, within its bounds."""
     if placed.kind not in _COVERS or pdfium.FPDFPageObj_HasTransparency(placed.object):
         return False
@@ -247,27 +232,6 @@ def _covers(placed: _Placed) -> bool:
         return True
     fill, stroke = ctypes.c_int(), ctypes.c_int()
     return bool(pdfium.FPDFPath_GetDrawMode(placed.object, fill, stroke) and fill.value)
-
-
-def _objects(page: Any) -> Iterator[_Placed]:
-    """All objects, those in forms too, in the order of drawing."""
-    looked_at = 0
-
-    def walk(holder: Any, outer: Matrix, forms: tuple[_Placed, ...]) -> Iterator[_Placed]:
-        nonlocal looked_at
-        count = pdfium.FPDFFormObj_CountObjects(holder) if forms else pdfium.FPDFPage_CountObjects(holder)
-        get = pdfium.FPDFFormObj_GetObject if forms else pdfium.FPDFPage_GetObject
-        for number in range(count):
-            looked_at += 1
-            if looked_at > MOST_OBJECTS:
-                return
-            found = get(holder, number)
-            placed = _Placed(found, pdfium.FPDFPageObj_GetType(found), outer, forms)
-            yield placed
-            if placed.kind == pdfium.FPDF_PAGEOBJ_FORM and len(forms) < MOST_DEPTH:
-                yield from walk(found, _matrix(found) @ outer, (*forms, placed))
-
-    yield from walk(page, np.eye(3), ())
 
 
 def _is_in_layer(found: Any) -> bool:
@@ -281,15 +245,8 @@ def _is_in_layer(found: Any) -> bool:
     return False
 
 
-def _matrix(form: Any) -> Matrix:
-    m = pdfium.FS_MATRIX()
-    pdfium.FPDFPageObj_GetMatrix(form, m)
-    return np.array(((m.a, m.b, 0), (m.c, m.d, 0), (m.e, m.f, 1)))
-
-
 def _on_page(box: _Box, outer: Matrix) -> _Box:
-    corners = np.array([(x, y, 1) for x in (box.left, box.right) for y in (box.bottom, box.top)]) @ outer
-    return _Box(*corners.min(axis=0)[:2].tolist(), *corners.max(axis=0)[:2].tolist())
+    return _Box(*bounds_through(outer, *box))
 
 
 def _bounds_of(found: Any) -> _Box:
@@ -302,7 +259,7 @@ def _bounds_of_page(page: Any) -> _Box:
     return _Box(0.0, 0.0, pdfium.FPDF_GetPageWidthF(page), pdfium.FPDF_GetPageHeightF(page))
 
 
-def _shown_part(placed: _Placed) -> _Box | None:
+def _shown_part(placed: Placed) -> _Box | None:
     """What the clipping paths of an object and its forms leave, by their bounds; None where a layer may be off."""
     left, bottom, right, top = -math.inf, -math.inf, math.inf, math.inf
     for holder in (*placed.forms, placed):
