@@ -1,4 +1,4 @@
-"""Where the pictures of a PDF's page lie, what they are and what is stored of them, as pdfium tells."""
+"""Where a PDF page's pictures and text lie, what the pictures are and what is stored of them, as pdfium tells."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from typing import Any
 import pypdfium2.raw as pdfium
 
 from detector.images.decoders.damage import Pixels
-from detector.images.decoders.pdf_walk import Matrix, matrix_of, objects_of, times
+from detector.images.decoders.pdf_walk import Corners, bounds_of, matrix_of, objects_of, through, times
+from detector.images.decoders.places import is_even
 
 MOST_PICTURES = 20_000
 """Of a page, and forms: one takes 13 us. Forms in forms may hold a million; a scan in strips has a few hundred."""
@@ -46,25 +47,38 @@ class Picture:
         return pixels[self.top : self.bottom, self.left : self.right]
 
 
-def pictures_and_text(page: Any, width: int, height: int) -> Iterator[Picture | None]:
-    """The pictures that have a place on the drawn page; None for each piece of text that is seen."""
+def pictures_on(page: Any, width: int, height: int) -> Iterator[Picture]:
+    """The pictures that have a place on the drawn page."""
     pictures = iter(range(MOST_PICTURES))
     for found, kind, outer, _ in objects_of(page, MOST_OBJECTS):
         if kind in _HOLD_PICTURES and next(pictures, None) is None:
             return
-        if kind == pdfium.FPDF_PAGEOBJ_TEXT:
-            if pdfium.FPDFTextObj_GetTextRenderMode(found) != pdfium.FPDF_TEXTRENDERMODE_INVISIBLE:
-                yield None
-        elif kind == pdfium.FPDF_PAGEOBJ_IMAGE:
-            picture = _placed(page, found, times(matrix_of(found), outer), width, height)
+        if kind == pdfium.FPDF_PAGEOBJ_IMAGE:
+            matrix = times(matrix_of(found), outer)
+            picture = _placed(page, found, through(matrix, 0.0, 0.0, 1.0, 1.0), width, height)
             if picture is not None:
                 yield picture
 
 
-def _placed(page: Any, found: Any, matrix: Matrix, width: int, height: int) -> Picture | None:
-    a, b, c, d, e, f = matrix
-    corners = [_on_page(page, a * x + c * y + e, b * x + d * y + f, width, height) for x in (0, 1) for y in (0, 1)]
-    across, down = [x for x, _ in corners], [y for _, y in corners]
+def shows_text(page: Any, pixels: Pixels) -> bool:
+    """Whether there is text that leaves something on the drawn page: no spaces, nothing white on white or beside it."""
+    height, width = pixels.shape[:2]
+    for found, kind, outer, _ in objects_of(page, MOST_OBJECTS):
+        if (
+            kind == pdfium.FPDF_PAGEOBJ_TEXT
+            and pdfium.FPDFTextObj_GetTextRenderMode(found) != pdfium.FPDF_TEXTRENDERMODE_INVISIBLE
+        ):
+            left, bottom, right, top = bounds_of(found)
+            if left < right and bottom < top:
+                text = _placed(page, found, through(outer, left, bottom, right, top), width, height)
+                if text is not None and not is_even(text.place(pixels)):
+                    return True
+    return False
+
+
+def _placed(page: Any, found: Any, corners: Corners, width: int, height: int) -> Picture | None:
+    on_page = [_on_page(page, x, y, width, height) for x, y in corners]
+    across, down = [x for x, _ in on_page], [y for _, y in on_page]
     left, right = max(0, min(across)), min(width, max(across))
     top, bottom = max(0, min(down)), min(height, max(down))
     return Picture(found, left, top, right, bottom) if left < right and top < bottom else None

@@ -31,7 +31,8 @@ from detector.images.decoders.pdf_objects import (
     Picture,
     bits_of,
     filters_of,
-    pictures_and_text,
+    pictures_on,
+    shows_text,
     size_of,
     stored,
     stored_bytes,
@@ -63,7 +64,7 @@ class Unread:
     Attributes:
         share: of its area.
         reason: of what is missing most.
-        beside: whether there is text on the page that is no picture.
+        beside: whether there is text on the page that is no picture, and is seen.
         needed: memory (bytes) for want of which that was left out; 0: it is damaged.
     """
 
@@ -113,9 +114,7 @@ class _Loss:
 def unread(drawn: Drawn) -> Unread:
     """Looks for pictures that are not, or not wholly, on the page."""
     height, width = drawn.pixels.shape[:2]
-    found_all = list(pictures_and_text(drawn.page, width, height))
-    pictures = [found for found in found_all if found]
-    beside = len(pictures) < len(found_all)
+    pictures = pictures_on(drawn.page, width, height)
     looked_at = heapq.nlargest(MOST_LOOKED_AT, pictures, key=lambda picture: picture.area)
     asking = Asking(drawn.max_bytes, drawn.max_bytes // _COPIES)
     losses = [_loss(drawn, found, asking) for found in looked_at]
@@ -128,9 +127,9 @@ def unread(drawn: Drawn) -> Unread:
         ]
     share = min(1.0, sum(loss.area for loss in lost) / (width * height))
     if share <= _NOTHING:
-        return Unread(beside=beside)
+        return Unread()
     worst = max(lost, key=lambda loss: loss.area)
-    return Unread(share, worst.reason, beside, worst.needed)
+    return Unread(share, worst.reason, shows_text(drawn.page, drawn.pixels), worst.needed)
 
 
 def _loss(drawn: Drawn, picture: Picture, asking: Asking) -> _Loss:
@@ -170,7 +169,7 @@ def _mask_share(drawn: Drawn, mask: Any) -> float:
     except Exception:  # of pypdf any class, MemoryError too
         return 1.0
     try:
-        found = next((picture.object for picture in pictures_and_text(page.raw, 100, 100) if picture), None)
+        found = next((picture.object for picture in pictures_on(page.raw, 100, 100)), None)
         return 1.0 if found is None else _data_share(page.raw, found, drawn.name, drawn.max_bytes)
     finally:
         document.close()

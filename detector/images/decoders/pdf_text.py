@@ -19,7 +19,7 @@ import pypdfium2.raw as pdfium
 
 from detector.errors import printable
 from detector.images.decoders.damage import Pixels
-from detector.images.decoders.pdf_walk import Matrix, Placed, bounds_through, objects_of
+from detector.images.decoders.pdf_walk import Matrix, Placed, bounds_of, objects_of, through
 
 LEAST = 0.01
 """Of what is on a page: less is no loss, such as a table of a font's codes, two of which it has no letter for."""
@@ -124,7 +124,7 @@ def _widen(found: Any) -> None:
 
     pdfium passes over what is not wide when it says which characters there are. It measures anew what is transformed.
     """
-    box = _bounds_of(found)
+    box = _Box(*bounds_of(found))
     if box.right - box.left < _NARROW:
         pdfium.FPDFTextObj_SetTextRenderMode(found, pdfium.FPDF_TEXTRENDERMODE_FILL_STROKE)
         pdfium.FPDFPageObj_SetStrokeWidth(found, 1.0)
@@ -205,7 +205,7 @@ def _that_would_be_seen(page: Any, lost: list[_Lost]) -> tuple[list[_Lost], floa
     covers, pictures = [], 0.0
     for number, placed in enumerate(objects):
         if _covers(placed):
-            box = _on_page(_bounds_of(placed.object), placed.outer)
+            box = _on_page(_Box(*bounds_of(placed.object)), placed.outer)
             covers.append((number, *box))
             pictures += box.area if placed.kind == pdfium.FPDF_PAGEOBJ_IMAGE else 0.0
     over, left, bottom, right, top = np.array(covers).reshape(-1, 5).T
@@ -246,13 +246,8 @@ def _is_in_layer(found: Any) -> bool:
 
 
 def _on_page(box: _Box, outer: Matrix) -> _Box:
-    return _Box(*bounds_through(outer, *box))
-
-
-def _bounds_of(found: Any) -> _Box:
-    left, bottom, right, top = (ctypes.c_float() for _ in range(4))
-    pdfium.FPDFPageObj_GetBounds(found, left, bottom, right, top)
-    return _Box(left.value, bottom.value, right.value, top.value)
+    across, up = zip(*through(outer, *box), strict=True)
+    return _Box(min(across), min(up), max(across), max(up))
 
 
 def _bounds_of_page(page: Any) -> _Box:

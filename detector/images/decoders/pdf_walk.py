@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -12,6 +13,8 @@ MOST_DEPTH = 8
 
 Matrix = tuple[float, float, float, float, float, float]
 """(a, b, c, d, e, f) takes (x, y) to (a x + c y + e, b x + d y + f); ISO 32000-1, 8.3.3."""
+
+Corners = list[tuple[float, float]]
 
 UNMOVED: Matrix = (1.0, 0.0, 0.0, 1.0, 0.0, 0.0)
 
@@ -71,11 +74,14 @@ def times(inner: Matrix, outer: Matrix) -> Matrix:
     return (a * p + b * r, a * q + b * s, c * p + d * r, c * q + d * s, e * p + f * r + t, e * q + f * s + u)
 
 
-def bounds_through(
-    matrix: Matrix, left: float, bottom: float, right: float, top: float
-) -> tuple[float, float, float, float]:
-    """Left, bottom, right and top of a rectangle's four corners after a matrix."""
+def through(matrix: Matrix, left: float, bottom: float, right: float, top: float) -> Corners:
+    """The four corners of a rectangle after a matrix."""
     a, b, c, d, e, f = matrix
-    across = [a * x + c * y + e for x in (left, right) for y in (bottom, top)]
-    up = [b * x + d * y + f for x in (left, right) for y in (bottom, top)]
-    return min(across), min(up), max(across), max(up)
+    return [(a * x + c * y + e, b * x + d * y + f) for x in (left, right) for y in (bottom, top)]
+
+
+def bounds_of(found: Any) -> tuple[float, float, float, float]:
+    """Left, bottom, right and top of an object, pt, in what holds it."""
+    left, bottom, right, top = (ctypes.c_float() for _ in range(4))
+    pdfium.FPDFPageObj_GetBounds(found, left, bottom, right, top)
+    return left.value, bottom.value, right.value, top.value

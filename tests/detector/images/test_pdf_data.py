@@ -121,7 +121,7 @@ def test_whatever_lies_on_the_edges(tmp_path: Path, name: str) -> None:
             opened(tmp_path, CUT[name], b"q " + WHOLE + b" Q" + over)
     with pytest.raises(CorruptImage):
         opened(tmp_path, CUT[name], TURNED)
-    number = b"q " + WHOLE + b" Q " + BESIDE.replace(b"40 40", b"300 2")
+    number = b"q " + WHOLE + b" Q 1 0 0 rg " + BESIDE.replace(b"40 40", b"300 2")
     share = opened(tmp_path, CUT[name], number).share
     assert share is not None and share < 0.9
 

@@ -24,6 +24,7 @@ from tests.producer.sources.test_page_bounds import written_pdf
 SIDE = 800
 WHOLE = b"600 0 0 600 0 0 cm /I Do"
 BESIDE = b"BT /F 30 Tf 40 40 Td (TOTAL 777) Tj ET "
+STAMPED = b"q " + WHOLE + b" Q 1 0 0 rg " + BESIDE
 HIDDEN = b"BT 3 Tr /F 30 Tf 40 40 Td (TOTAL 777) Tj ET "
 
 
@@ -150,9 +151,24 @@ def test_damaged(tmp_path: Path, name: str) -> None:
         opened(tmp_path, document(DAMAGED[name]))
     with pytest.raises(CorruptImage):
         opened(tmp_path, document(DAMAGED[name], HIDDEN + WHOLE))
-    beside = opened(tmp_path, document(DAMAGED[name], BESIDE + WHOLE))
+    beside = opened(tmp_path, document(DAMAGED[name], STAMPED))
     assert "damaged" in beside.flags, "what is printed on it is read"
     assert beside.share is not None and beside.share < 0.9
+
+
+NOT_SEEN = {
+    "spaces": b"BT/F 30 Tf 50 500 Td(    )Tj ET ",
+    "white": b"BT/F 30 Tf 1 1 1 rg 50 500 Td(white)Tj ET 0 g ",
+    "off the page": b"BT/F 30 Tf 700 500 Td(beside)Tj ET ",
+    "clipped": b"q 0 0 10 10 re W n BT/F 30 Tf 50 500 Td(clipped)Tj ET Q ",
+}
+
+
+@pytest.mark.parametrize("name", NOT_SEEN)
+def test_text_that_is_not_seen_is_nothing_to_read(tmp_path: Path, name: str) -> None:
+    """Before: beside such text, which scanning programs leave, a scan that is missing wholly was "ok", damaged."""
+    with pytest.raises(CorruptImage, match="is damaged"):
+        opened(tmp_path, document(DAMAGED["no flate"], NOT_SEEN[name] + WHOLE))
 
 
 @pytest.mark.parametrize("name", SOUND)
@@ -205,7 +221,7 @@ def test_what_there_is_no_memory_for(tmp_path: Path, monkeypatch: pytest.MonkeyP
     with pytest.raises(TooLarge, match="OCRFLEET_MEMORY_LIMIT_MB"):
         open_page(tmp_path / "a.pdf", 0, limit_side=960, max_bytes=40 << 20, make_room=room.append)
     assert room[-1] > 70 << 20
-    beside = opened(tmp_path, document(picture(data, filters, side=5000), BESIDE + WHOLE), 40 << 20)
+    beside = opened(tmp_path, document(picture(data, filters, side=5000), STAMPED), 40 << 20)
     assert "damaged" in beside.flags
 
 
