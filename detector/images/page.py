@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, BinaryIO
 
 import cv2
@@ -49,6 +49,9 @@ __all__ = [
 
 MakeRoom = Callable[[int], None]
 
+MOST_FINE = 2000
+"""Long side, pixels, up to which a PDF's small page is drawn finer than at 200 dpi; A4 has 2,339 and never is."""
+
 MOST_TEXT_LOST = 0.5
 """Of what is on a PDF's page; more is no page. Less is `damaged`: most of it can be read."""
 
@@ -58,7 +61,8 @@ class Page:
     """A page ready for the detector.
 
     Attributes:
-        pixels: (H, W, 3) uint8 RGB, C-contiguous, upright, already shrunk.
+        pixels: (H, W, 3) uint8 RGB, C-contiguous, upright, already shrunk; of a PDF's small page more than width and
+            height where its pictures have more.
         width, height: the original upright size in pixels; of a PDF page, its size at 200 dpi.
         flags: of "downscaled" (pixels are fewer than the original), "exif_rotated" (turned upright as the file's
             orientation tag asks), "page_rendered" (a PDF page), "degraded" (smaller than asked, to fit into memory),
@@ -233,10 +237,14 @@ def _open_pdf(
 
     with PdfPage(file, page, name) as pdf_page:
         header = pdf_page.header
-        affordable = check_budget(header, name, limit_side, max_pixels, max_bytes)
+        long, most = max(header.width, header.height), min(limit_side, MOST_FINE)
+        detail = pdf_page.detail(header) if long < most else 1.0
+        finer = min(detail, max(1.0, most / long))
+        drawn = replace(header, width=round(header.width * finer), height=round(header.height * finer))
+        affordable = check_budget(drawn, name, limit_side, max_pixels, max_bytes)
         if make_room:
-            make_room(estimate_bytes(header, affordable))
-        target = target_size(header.width, header.height, affordable)
+            make_room(estimate_bytes(drawn, affordable))
+        target = target_size(drawn.width, drawn.height, affordable)
         pixels = shrink_to(pdf_page.render(target), target)
         missing = pdf_page.unread(pixels, max_bytes, make_room)
         if not missing.beside:
@@ -244,7 +252,7 @@ def _open_pdf(
         lost = pdf_page.lost_text(pixels)
         _refuse_unless_most_text(lost, header, name)
         attachments = pdf_page.attachments
-    flags = ["downscaled"] if target != (header.width, header.height) else []
+    flags = ["downscaled"] if finer < detail or target != (drawn.width, drawn.height) else []
     flags.append("page_rendered")
     if attachments:
         flags.append("attachments")

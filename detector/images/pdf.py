@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, BinaryIO
@@ -17,6 +18,9 @@ if TYPE_CHECKING:  # whoever only counts pages (count_pages.py) loads no OpenCV:
 
 REFERENCE_DPI = 200
 """A PDF page has no pixels of its own; its boxes are told in pixels of the page at this resolution (72 pt = 200 px)."""
+
+FINE = 2.0
+"""Times 200 dpi, from which on the pictures of a small page are drawn finer: see `page.MOST_FINE`."""
 
 
 @functools.cache
@@ -93,6 +97,20 @@ class PdfPage:
 
         width, height = (max(1, round(side * REFERENCE_DPI / 72)) for side in self._points)
         return Header("pdf", width, height, description="PDF page")
+
+    def detail(self, header: Header) -> float:
+        """How many times finer than 200 dpi the pictures are that make up the page; 1 below `FINE` or where none do.
+
+        A film's frame of its true size is 13 mm wide: at 200 dpi nothing can be read on it.
+        """
+        from detector.images.decoders.pdf_objects import pictures_on, size_of
+
+        pixels = area = 0
+        for picture in pictures_on(self._page.raw, header.width, header.height):
+            pixels += math.prod(size_of(picture.object))
+            area += picture.area
+        finer = math.sqrt(pixels / area) if area >= header.width * header.height / 2 else 1.0
+        return finer if finer >= FINE else 1.0
 
     def render(self, target: tuple[int, int], paper: tuple[int, int, int] = (255, 255, 255)) -> Pixels:
         """Draws the page.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -79,3 +80,16 @@ def test_locked(pdf: Path, tmp_path: Path) -> None:
     for attempt in (count_pages, lambda path: open_page(path, limit_side=300)):
         with pytest.raises(UnsupportedFormat, match=r"locked\.pdf: .*password.*qpdf --decrypt"):
             attempt(locked)
+
+
+@pytest.mark.parametrize(("dpi", "side", "drawn"), [(1200, 600, 600), (4800, 2400, 960), (300, 150, 100)])
+def test_a_small_page_is_drawn_as_fine_as_its_picture(tmp_path: Path, dpi: int, side: int, drawn: int) -> None:
+    """Before: a film's frame of its true size had 100 pixels, and no text was found on it."""
+    asymmetric(side, side // 2).save(tmp_path / "frame.pdf", resolution=dpi)
+    page = open_page(tmp_path / "frame.pdf", limit_side=960)
+    wide = round(side / dpi * 200)
+    assert (page.width, page.height) == (wide, round(wide / 2)), "told at 200 dpi"
+    assert page.pixels.shape[1] == drawn
+    assert ("downscaled" in page.flags) == (dpi == 4800)
+    assert open_page(tmp_path / "frame.pdf", limit_side=64).pixels.shape[1] == 64
+    assert open_page(tmp_path / "frame.pdf", limit_side=sys.maxsize).pixels.shape[1] == min(side, 2000) or dpi == 300
