@@ -8,8 +8,10 @@ is a complete one.
 from __future__ import annotations
 
 from array import array
+from bisect import bisect_left, insort
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from itertools import islice
 from pathlib import Path
 from typing import BinaryIO
@@ -160,11 +162,48 @@ def count_manifest(path: Path) -> int:
         return sum(block.count(b"\n") for block in iter(lambda: stream.read(1 << 20), b""))
 
 
+class AddedPages:
+    """Which pages of a manifest belong to a file that is further up: their worker found them later (growth.py).
+
+    Memory: 12 bytes each.
+    """
+
+    def __init__(self) -> None:
+        """None yet."""
+        self._pages, self._pairs = array("I"), array("Q")  # of the pairs the file's first page is the upper half
+
+    def __bool__(self) -> bool:
+        """Whether there are any."""
+        return bool(self._pages)
+
+    def put(self, line: ManifestLine) -> None:
+        """Takes a line, if it is one of these; lines come in their order."""
+        if 0 <= line.of < line.index < MOST_PAGES_OF_A_JOB:
+            self._pages.append(line.index)
+            insort(self._pairs, line.of << 32 | line.index)
+
+    def __contains__(self, index: int) -> bool:
+        """Whether a page is one of these."""
+        place = bisect_left(self._pages, index)
+        return place < len(self._pages) and self._pages[place] == index
+
+    def to(self, first: int) -> Iterator[int]:
+        """The pages that belong to the file whose first page this is."""
+        for pair in islice(self._pairs, bisect_left(self._pairs, first << 32), None):
+            if pair >> 32 != first:
+                return
+            yield pair & 0xFFFFFFFF
+
+
 class ManifestIndex:
     """Looks up single lines of a manifest of any length. A context manager.
 
     Memory: the place of every 256th line, 8 bytes each (0.3 MB for ten million pages), and of each line of a few
     blocks; no line is kept. Eight blocks of such lines as a stranger's zip can make were 680 MB.
+
+    Attributes:
+        count: lines.
+        added: pages that belong to files further up.
     """
 
     BLOCK = 256
@@ -177,8 +216,12 @@ class ManifestIndex:
         self._blocks: OrderedDict[int, array[int]] = OrderedDict()
         self._stream = open_regular(path)
         self.count = 0
+        self.added = AddedPages()
         place = 0
         for line in _lines(self._stream, path):
+            if b'"of":' in line:  # or in a name
+                with suppress(*UNREADABLE):
+                    self.added.put(msgspec.json.decode(line, type=ManifestLine))
             if self.count % self.BLOCK == 0:
                 self._places.append(place)
             place += len(line)
@@ -225,6 +268,8 @@ class ManifestIndex:
     def is_paged(self, index: int, image: str, page: int) -> bool:
         """Whether the file of this page has more pages; for a PDF always true, so that its pages sort together."""
         if page > 0 or image.lower().endswith(".pdf"):
+            return True
+        if any(True for _ in self.added.to(index)):
             return True
         following = self.line(index + 1)
         return following is not None and following.image == image and following.page == page + 1
