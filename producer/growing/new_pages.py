@@ -22,7 +22,7 @@ _BELOW = 64 - _SHELF_BITS
 
 
 class KnownPages:
-    """Which pages a manifest lists. 9 bytes of memory each; two of 2**32 pages in a million jobs look alike.
+    """Which pages a manifest lists. 10 bytes of memory each; two of 2**32 pages in a million jobs look alike.
 
     Marks lie on shelves by their first bits, so that no more than a shelf is sorted at once: a list of all of them, as
     `sorted` makes it, was 60 bytes a page.
