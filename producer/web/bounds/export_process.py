@@ -21,7 +21,7 @@ from detector.memory import limit_memory
 from detector.record import UNREADABLE
 from producer.detector_process import line_process
 from producer.errors import ProducerError
-from producer.output.documents import NEED_IMAGES
+from producer.output.documents import NEED_IMAGES, NEED_TEXT
 from producer.output.formats import export_results
 from producer.web.bounds.makings import Making, end_with_the_page
 from producer.web.bounds.zip_file import pack
@@ -30,6 +30,10 @@ from producer.web.problem import Problem
 MEMORY_BYTES = 384 << 20
 SMALL_BYTES = 256 << 10
 """Of results: 6,000 boxes, 20 MB as Label Studio has them. A process takes half a second to start."""
+
+SMALL_TEXT_BYTES = 32 << 10
+"""Where lines are put in reading order: 150 of them. How long that takes is their layout's affair, and a thread of the
+page cannot be ended."""
 
 AT_ONCE, PATIENCE_S, MOST_S = 2, 20.0, 3600.0
 _POLL_S = 0.2
@@ -91,7 +95,8 @@ def convert(
     """
     making = making or Making()
     opens_pictures = format_name in NEED_IMAGES
-    if not opens_pictures and (out / "results.jsonl").stat().st_size <= SMALL_BYTES:
+    small = SMALL_TEXT_BYTES if format_name in NEED_TEXT else SMALL_BYTES
+    if not opens_pictures and (out / "results.jsonl").stat().st_size <= small:
         return _make(out, format_name, destination, hide, roots)
     wanted = Wanted(_text(out), format_name, _text(destination), _text(hide), list(map(_text, roots)))
     if not opens_pictures:

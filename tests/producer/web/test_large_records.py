@@ -61,6 +61,21 @@ def test_what_opens_pictures_reads_no_record_here(tmp_path: Path) -> None:
     assert refused.value.status == 409 and peak_rss_mb() - before < 4
 
 
+def test_what_is_ordered_is_not_ordered_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A thread of the page goes on whoever has left."""
+    folder, asked = folder_of(tmp_path, ok(0, boxes=[BOX] * 1000)), []
+    assert 32 << 10 < folder.results.stat().st_size < 256 << 10
+
+    def ask(wanted: export_process.Wanted, making: object) -> export_process.Converted:
+        asked.append(wanted.format_name)
+        return export_process.Converted()
+
+    monkeypatch.setattr(export_process, "_ask", ask)
+    for wanted in ("txt", "hocr", "alto", "csv", "crops", "pdf"):
+        export_process.convert(folder.root, wanted, tmp_path / wanted, "")
+    assert asked == ["txt", "hocr", "alto", "crops", "pdf"]
+
+
 def test_what_takes_too_much_there_costs_that_answer_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = folder_of(tmp_path, ok(0))
     monkeypatch.setattr(export_process, "SMALL_BYTES", 0)
