@@ -158,10 +158,10 @@ def test_250_who_ask_for_much_and_read_nothing(environment: dict[str, str], tmp_
 
 
 def test_downloads_of_many_files_and_of_long_records(environment: dict[str, str], tmp_path: Path) -> None:
-    """Before: names of a zip were the page's, of 20,000 files 15 MB each time; and `pdf` read whole records there."""
+    """Before: names of a zip were the page's, of 10,000 files 7 MB each time; and `pdf` read whole records there."""
     store = Store(tmp_path / "web")
     jobs = {
-        "many": (ok(index, f"page{index:012d}.jpg") for index in range(20_000)),
+        "many": (ok(index, f"page{index:012d}.jpg") for index in range(10_000)),
         "long": (ok(index, boxes=[BOX] * 90_000) for index in range(3)),
     }
     for name, records in jobs.items():
