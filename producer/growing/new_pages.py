@@ -65,7 +65,7 @@ def append_pages(manifest: Path, pages: Iterable[FoundPage]) -> int:
     see the manifest grow only when all pages were found, which may take an hour (a list of archives).
 
     Args:
-        manifest: of a job whose folder the caller has locked. Without pages none is made.
+        manifest: of the job. Without pages none is made.
         pages: read once; none of them is held.
     """
     manifest.parent.mkdir(parents=True, exist_ok=True)

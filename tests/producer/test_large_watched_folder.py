@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tracemalloc
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 
@@ -211,6 +212,24 @@ def test_half_a_bundle_of_a_killed_process_goes(tmp_path: Path) -> None:
     killed(folder.manifest)
     assert append_pages(folder.manifest, map(page, "yz")) == 2
     assert numbers(folder.manifest) == ["0", "1", "2", "y", "z"]
+
+
+def test_two_that_append_wait_for_each_other(tmp_path: Path) -> None:
+    """A watched folder, and who collects its job beside it."""
+    file = tmp_path / "list"
+    file.touch()
+
+    def append(line: bytes) -> None:
+        with whole_append(file) as stream:
+            for byte in line:
+                stream.write(bytes([byte]))
+                stream.flush()
+
+    lines = [f"{number}\n".encode() * 20 for number in range(24)]
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(append, lines))
+    data = file.read_bytes()
+    assert all(line in data for line in lines) and len(data) == sum(map(len, lines))
 
 
 def test_what_was_written_anew_is_not_cut(tmp_path: Path) -> None:
