@@ -50,7 +50,7 @@ class Unchanged:
         Args:
             mark: of its path, 64 bits.
             facts: of what it is like, 64 bits.
-            now: Unix time, seconds.
+            now: seconds.
         """
         shelf = self._shelves[mark % SHELVES]
         place = bisect_left(shelf.marks, mark)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from array import array
-from bisect import bisect_left
 from collections.abc import Iterable, Iterator
 from hashlib import blake2b
 from pathlib import Path
@@ -13,6 +11,7 @@ import msgspec
 
 from detector.atomic import atomic_write
 from producer.archive_process.limited_readers import limited_readers
+from producer.growing.marks import Marks
 from producer.job.manifest import ManifestLine, count_manifest, read_manifest, write_lines
 from producer.job.output_folder import JobRequest, OutputFolder
 from producer.job.view import View
@@ -20,32 +19,19 @@ from producer.sources.found_page import FoundPage
 from producer.sources.remote import scan_everything
 from producer.whole_append import whole_append
 
-_SHELF_BITS = 12  # of a mark's 64: 4096 shelves, of 2,400 pages each where there are ten million
-_BELOW = 64 - _SHELF_BITS
-
 
 class KnownPages:
-    """Which pages a manifest lists. 10 bytes of memory each; two of 2**32 pages in a million jobs look alike.
-
-    Marks lie on shelves by their first bits, so that no more than a shelf is sorted at once: a list of all of them, as
-    `sorted` makes it, was 60 bytes a page.
-    """
+    """Which pages a manifest lists. 8 bytes of memory each; two of 2**32 pages in a million jobs look alike."""
 
     def __init__(self, manifest: Path) -> None:
         """Read the whole manifest; none is there: no page is known."""
-        self._shelves = [array("Q") for _ in range(1 << _SHELF_BITS)]
+        self._pages = Marks()
         for line in read_manifest(manifest) if manifest.exists() else ():
-            mark = _mark(line.uri, line.page)
-            self._shelves[mark >> _BELOW].append(mark)
-        for number, shelf in enumerate(self._shelves):
-            self._shelves[number] = array("Q", sorted(shelf))
+            self._pages.add(_mark(line.uri, line.page))
 
     def __contains__(self, page: FoundPage) -> bool:
         """Whether the manifest lists it."""
-        mark = _mark(page.uri, page.page)
-        shelf = self._shelves[mark >> _BELOW]
-        place = bisect_left(shelf, mark)
-        return place < len(shelf) and shelf[place] == mark
+        return _mark(page.uri, page.page) in self._pages
 
 
 def _mark(uri: str, page: int) -> int:

@@ -29,7 +29,7 @@ class Settling:
         *,
         settle_s: float,
         exclude: Path | None = None,
-        clock: Callable[[], float] = time.time,
+        clock: Callable[[], float] = time.monotonic,  # one that is set back would hold files until it is there again
     ) -> None:
         """Look at nothing yet.
 
@@ -38,7 +38,7 @@ class Settling:
             taken: files that were given before.
             settle_s: how long a file must have stayed as it is, seconds.
             exclude: the job's output folder: what we made in there is no input.
-            clock: Unix time, for tests.
+            clock: seconds, for tests.
         """
         self._root = root
         self._given = Marks()
