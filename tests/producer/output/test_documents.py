@@ -179,6 +179,13 @@ def test_crops(out: Path) -> None:
     assert (folder / "gt.txt").read_text().splitlines()[0].endswith(', "one & <two>"')
 
 
+def test_crops_of_pages_that_were_not_read_are_in_the_order_of_the_record(out: Path) -> None:
+    record = ok(0, "a.png", boxes=[BoxRecord(line("", 10, y, 0, wide).points, 0.9) for y, wide in ((60, 40), (10, 50))])
+    write_results(out, [record])
+    folder = export_results(out, "crops")
+    assert [Image.open(path).size for path in sorted((folder / "images").iterdir())] == [(40, 10), (50, 10)]
+
+
 def test_yolo(out: Path) -> None:
     folder = export_results(out, "yolo-obb")
     values = (folder / "doc_p0001.txt").read_text().split()
