@@ -51,7 +51,7 @@ LAST_ROWS = 3
 
 MOST_STEPS = 800_000
 """Boxes that are looked at for columns, each as often as it is: half a second. Of 5,000 pages of up to 200 boxes,
-random ones too, none needed 400,000."""
+random ones too, none needed 500,000."""
 
 STEPS_AT_A_GAP = 4
 """So much longer than sorting boxes it takes to look at the two sides of a gap."""

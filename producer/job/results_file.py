@@ -41,6 +41,7 @@ MOST_LINE_BYTES = 16 << 20
 """Of a line. A record has 4 MiB; versions before bounded it by memory alone. Results may be a stranger's."""
 
 decode_line = msgspec.json.Decoder(Line).decode
+_decode_record = msgspec.json.Decoder(ImageRecord).decode
 
 
 def raw_lines(stream: BinaryIO) -> Iterator[bytes]:
@@ -115,7 +116,12 @@ def rewrite(results: Path, keep: Callable[[int, Line], bool]) -> None:
 
 
 def iter_records(path: Path, damaged: Callable[[int], None] = lambda line: None) -> Iterator[ImageRecord]:
-    """The records of a results file in the order of the file.
+    """The records of a results file in the order of the file. See `placed_records`."""
+    return (record for _, record in placed_records(path, damaged))
+
+
+def placed_records(path: Path, damaged: Callable[[int], None] = lambda line: None) -> Iterator[tuple[int, ImageRecord]]:
+    """The records of a results file in the order of the file, each with its place, for `record_at`.
 
     A last line without its newline was torn by a crash and is left out. Any other line that is no record is passed
     over too, and its number (from 1) is told to `damaged`.
@@ -123,15 +129,22 @@ def iter_records(path: Path, damaged: Callable[[int], None] = lambda line: None)
     Raises:
         FileNotFoundError: there are no results.
     """
-    decoder = msgspec.json.Decoder(ImageRecord)
+    place = 0
     with open_regular(path) as stream:
         for number, line in enumerate(raw_lines(stream), 1):
             if not line.endswith(b"\n") and len(line) < MOST_LINE_BYTES:
                 return
             try:
-                yield decoder.decode(line)
+                yield place, _decode_record(line)
             except UNREADABLE:
                 damaged(number)
+            place += len(line)
+
+
+def record_at(stream: BinaryIO, place: int) -> ImageRecord:
+    """The record at a place that `placed_records` told."""
+    stream.seek(place)
+    return _decode_record(stream.readline(MOST_LINE_BYTES))
 
 
 def truncate_torn_line(path: Path, block: int = 1 << 16) -> int:
