@@ -6,17 +6,17 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from functools import lru_cache
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Literal
 
 import msgspec
 
 from detector.atomic import atomic_write
 from detector.errors import first_line
 from detector.images.regular_file import open_regular
-from detector.record import UNREADABLE
+from detector.record import UNREADABLE, Amount
 from producer.errors import ProducerError
 from producer.no_links import no_links
-from worker.messages import ErrorRecord, ImageRecord, Seconds
+from worker.messages import BoxRecord, ErrorRecord, ImageRecord, Seconds
 
 
 class Line(msgspec.Struct, frozen=True):
@@ -25,12 +25,18 @@ class Line(msgspec.Struct, frozen=True):
     index: int
     image: str
     page: int
-    status: str
+    status: Literal["ok", "failed"]
     seconds: Seconds
     job: str = ""
-    peak_rss_mb: float = 0.0
+    peak_rss_mb: Amount = 0.0
     error: ErrorRecord | None = None
     pages: int = 0
+
+
+class _Whole(ImageRecord, frozen=True, kw_only=True):
+    """A record whose boxes are looked at one by one: of 4 MiB they are 30 MB at once."""
+
+    boxes: list[msgspec.Raw] = msgspec.field(default_factory=list)  # type: ignore[assignment]
 
 
 class CannotSendResultsError(ProducerError):
@@ -42,6 +48,19 @@ MOST_LINE_BYTES = 16 << 20
 
 decode_line = msgspec.json.Decoder(Line).decode
 _decode_record = msgspec.json.Decoder(ImageRecord).decode
+_decode_whole = msgspec.json.Decoder(_Whole).decode
+_decode_box = msgspec.json.Decoder(BoxRecord).decode
+
+
+def decode_whole(record: bytes) -> Line:
+    """What a record says that every export can read, too.
+
+    Raises:
+        msgspec.MsgspecError: it is none; see also `UNREADABLE`.
+    """
+    for box in _decode_whole(record).boxes:
+        _decode_box(box)
+    return decode_line(record)
 
 
 def raw_lines(stream: BinaryIO) -> Iterator[bytes]:
@@ -102,8 +121,7 @@ def _counts(results: Path, changed_ns: int, size: int) -> Counter[str]:
     for _, line in read_lines(results):
         if line is not None:
             counts["total"] += 1
-            if line.status in ("ok", "failed"):
-                counts[line.status] += 1
+            counts[line.status] += 1
     return counts
 
 
@@ -145,6 +163,19 @@ def record_at(stream: BinaryIO, place: int) -> ImageRecord:
     """The record at a place that `placed_records` told."""
     stream.seek(place)
     return _decode_record(stream.readline(MOST_LINE_BYTES))
+
+
+def unreadable_lines(path: Path) -> tuple[int, int]:
+    """How many lines of a results file are no record, and the number (from 1) of the first one."""
+    count = first = 0
+
+    def damaged(number: int) -> None:
+        nonlocal count, first
+        count, first = count + 1, first or number
+
+    for _ in iter_records(path, damaged):
+        pass
+    return count, first
 
 
 def truncate_torn_line(path: Path, block: int = 1 << 16) -> int:

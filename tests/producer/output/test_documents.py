@@ -164,7 +164,7 @@ def test_pdf_of_other_pictures(tmp_path: Path, name: str, kind: str, mode: str) 
 def test_what_cannot_be_a_pdf_is_said(out: Path) -> None:
     (out.parent / "photo.jpg").write_bytes(b"no picture")
     done = CliRunner().invoke(main, ["export", str(out), "--format", "pdf"])
-    assert done.exit_code == 0
+    assert done.exit_code == 1
     assert "left out: photo.jpg" in done.output
     assert not (out / "export-pdf" / "photo.pdf").exists()
     assert (out / "export-pdf" / "doc.pdf").exists()
