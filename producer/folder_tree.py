@@ -6,6 +6,7 @@ folder inside, and end in a RecursionError at about a thousand.
 
 from __future__ import annotations
 
+import fcntl
 import os
 import secrets
 import shutil
@@ -59,22 +60,46 @@ def new_folder(target: Path, *, replace: bool) -> Iterator[Path]:
 
     Raises:
         FileExistsError: the target is there and not empty, and not to be replaced.
-        OSError: it cannot be written, or was filled meanwhile.
+        OSError: it cannot be written, or was filled, or removed, meanwhile.
     """
     if target.exists() and not replace and (not target.is_dir() or any(target.iterdir())):
         raise FileExistsError(17, "is there already and not empty; choose another folder", str(target))
     short = target.name[:_NAME_KEPT]
     if replace:
         for left in target.parent.glob(f".{short}.*.part"):
-            remove_tree(left)
+            with suppress(OSError), _held(left):  # not that of another process that fills it
+                remove_tree(left)
     # A name that nobody else has: NAME.part may be a folder of the user's own.
     part = target.with_name(f".{short}.{os.getpid()}-{secrets.token_hex(4)}.part")
     part.mkdir(parents=True)
     try:
-        yield part
-        if replace or target.is_symlink():
-            remove_tree(target)
-        part.replace(target)
+        with _held(part) as made:
+            yield part
+            if not os.path.samestat(made, part.stat()):  # files are made with the folders that they lie in
+                raise FileNotFoundError(2, "was removed while it was filled", str(part))
+            if replace or target.is_symlink():
+                remove_tree(target)
+            part.replace(target)
     except BaseException:
         remove_tree(part)
         raise
+
+
+@contextmanager
+def _held(folder: Path) -> Iterator[os.stat_result]:
+    """No other process holds the folder in the block.
+
+    Raises:
+        OSError: another does, or it is not there.
+    """
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise
+        except OSError:  # a file system without locks
+            pass
+        yield os.fstat(descriptor)
+    finally:
+        os.close(descriptor)

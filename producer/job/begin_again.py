@@ -9,13 +9,14 @@ from pathlib import Path
 from detector.record import UNREADABLE
 from producer.errors import OtherJobError
 from producer.job.manifest import ManifestIndex
-from producer.job.results_file import Line, decode_line, read_lines
+from producer.job.results_file import Line, PageMarks, decode_line, read_lines
 from producer.job.results_owner import ResultsOwner, replace_owner
 from worker.broker.short_replies import that_fit
 from worker.ledger.ledger import Ledger, chunked
 from worker.redis_keys import JobKeys
 
 READ_AT_ONCE = 64  # records
+_OK, _FAILED = 1, 2
 
 
 def adopt(ledger: Ledger, results: Path, manifest: Path, owner: ResultsOwner) -> int:
@@ -32,7 +33,7 @@ def adopt(ledger: Ledger, results: Path, manifest: Path, owner: ResultsOwner) ->
         FileNotFoundError: there is no such file.
     """
     with ManifestIndex(manifest) as pages:
-        last: dict[int, bool] = {}
+        last = PageMarks()
         for line in _lines(results):
             page = pages.line(line.index)
             if page is None or (page.image, page.page) != (line.image, line.page):
@@ -40,12 +41,12 @@ def adopt(ledger: Ledger, results: Path, manifest: Path, owner: ResultsOwner) ->
                     f"{results} is not of this job: it holds page {line.page} of {line.image} as number {line.index}; "
                     "leave --adopt out, and collect into another folder"
                 )
-            last[line.index] = line.status == "ok"
+            last[line.index] = _OK if line.status == "ok" else _FAILED
     replace_owner(results, owner)
     count = 0
-    for ok in (True, False):
-        for indices in chunked(index for index, fine in last.items() if fine is ok):
-            count += ledger.adopt(owner.job, indices, ok=ok)
+    for mark in (_OK, _FAILED):
+        for indices in chunked(last.pages(mark)):
+            count += ledger.adopt(owner.job, indices, ok=mark == _OK)
     return count
 
 

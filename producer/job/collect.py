@@ -27,7 +27,7 @@ from detector.record import UNREADABLE
 from producer.bounds import MOST_PAGES_OF_A_JOB
 from producer.job.collector_lock import AlreadyCollectingError, FileLock, JobLock
 from producer.job.growth import Growth
-from producer.job.results_file import Line, decode_whole, keep_last_records, read_lines, truncate_torn_line
+from producer.job.results_file import TICK_LINES, Line, decode_whole, keep_last_records, read_lines, truncate_torn_line
 from producer.job.results_owner import ResultsOwner, check_name, claim
 from producer.no_links import no_links
 from worker.broker.short_replies import TooLong, that_fit
@@ -46,8 +46,6 @@ _READING = threading.Semaphore(2)
 REFUSED_BYTES, QUARANTINE_BYTES = 8192, 16 << 20
 """Of an entry that is no record, what is kept for people; and of all of them."""
 
-# How often the lock is renewed while a large file is read.
-LOCK_EVERY_LINES = 100_000
 _UNSEEN, _OK, _FAILED = 0, 1, 2
 _LETTERS = bytes.maketrans(bytes((_UNSEEN, _OK, _FAILED)), b"\0of")
 
@@ -133,7 +131,7 @@ class Collector:
 
     def _read_what_is_there(self) -> None:
         for number, (_, line) in enumerate(read_lines(self.results), 1):
-            if number % LOCK_EVERY_LINES == 0:
+            if number % TICK_LINES == 0:
                 self._lock.keep()
             if line is not None and 0 <= line.index < self.total:
                 check_name(self.results, line.job or self._job, self._job)
@@ -152,7 +150,7 @@ class Collector:
                 self._file.close()
                 self._file = None
                 if self._superseded:
-                    keep_last_records(self.results)
+                    keep_last_records(self.results, self._lock.keep_if_reached)
         finally:
             self._release_lock(failed=exc is not None)
 

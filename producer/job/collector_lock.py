@@ -34,6 +34,7 @@ class JobLock:
 
     def __init__(self, client: redis.Redis, key: str, job: str) -> None:
         self._client, self._key, self._job = client, key, job
+        self._is_away = False
         self.me = f"{socket.gethostname()}:{os.getpid()} {secrets.token_hex(4)}".encode()
         self._hold = client.register_script(locks.HOLD)
         self._release = client.register_script(locks.RELEASE)
@@ -56,6 +57,18 @@ class JobLock:
             AlreadyCollectingError: it lapsed, and somebody else has it now.
         """
         self._refuse(self._holder())
+
+    def keep_if_reached(self) -> None:
+        """Renew it while work goes on that needs no broker. One that did not answer is not asked again.
+
+        Raises:
+            AlreadyCollectingError: it lapsed, and somebody else has it now.
+        """
+        try:
+            if not self._is_away:
+                self.keep()
+        except redis.RedisError:
+            self._is_away = True
 
     def release(self) -> None:
         """Give it back, if it is still ours."""

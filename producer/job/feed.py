@@ -24,7 +24,8 @@ from worker.page_options import NO_OPTIONS, PageOptions
 from worker.redis_keys import JobKeys
 from worker.storage.spool import MachineFault
 
-# An upload over a slow line must not keep the caller from collecting and showing progress.
+# An upload over a slow line, or ten million pages that are done (80 s), must not keep the caller from collecting,
+# renewing its lock (30 s), looking after its workers and showing progress.
 STEP_S = 1.0
 LOOK_AHEAD = 64
 LOOK_AGAIN_S = 5.0
@@ -35,7 +36,7 @@ UNWEIGHED = 256
 
 
 class Feeder:
-    """Feeds one job. Call :meth:`step` often; it never blocks for longer than a few messages take.
+    """Feeds one job. Call :meth:`step` often; it begins nothing more after ``STEP_S``, also where all pages are done.
 
     Attributes:
         exhausted: every page of the manifest has been fed.
@@ -116,8 +117,8 @@ class Feeder:
             sent = self._step_uploading(self._uploader, room)
             self._count(sent)
             return sent
-        sent = 0
-        while sent < room:
+        sent, until = 0, time.monotonic() + STEP_S
+        while sent < room and time.monotonic() < until:
             lines = self._take(min(room - sent, 64))
             if not lines:
                 self._at_the_end(sent)

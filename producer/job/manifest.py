@@ -7,9 +7,12 @@ is a complete one.
 
 from __future__ import annotations
 
+import os
 from array import array
+from bisect import bisect_left, insort
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from itertools import islice
 from pathlib import Path
 from typing import BinaryIO
@@ -31,6 +34,7 @@ from producer.sources.remote import scan_everything
 
 FLUSH_EVERY = 1000  # lines between two reports of progress
 CHECK_EVERY = 1 << 20  # bytes
+PASSED_AT_ONCE = 256 << 10  # bytes
 MOST_READ = 512 << 10  # of a line, bytes: versions before wrote up to 330 KB
 
 Check = Callable[[int], None]
@@ -136,7 +140,8 @@ def read_manifest(path: Path, start: int = 0) -> Iterator[ManifestLine]:
     """
     decoder = msgspec.json.Decoder(ManifestLine)
     with open_regular(path) as stream:
-        for number, line in enumerate(islice(_lines(stream, path), start, None), start):
+        _pass_lines(stream, start)
+        for number, line in enumerate(_lines(stream, path), start):
             try:
                 entry = decoder.decode(line)
             except UNREADABLE as error:
@@ -154,10 +159,57 @@ def _lines(stream: BinaryIO, path: Path) -> Iterator[bytes]:
         yield line
 
 
+def _pass_lines(stream: BinaryIO, count: int) -> None:
+    """Go on behind so many lines, or the last. Ten million take as long as their bytes: a line each was 5 s."""
+    while count and (block := stream.read(PASSED_AT_ONCE)):
+        lines = block.count(b"\n")
+        if lines < count:
+            count -= lines
+            continue
+        place = -1
+        for _ in range(count):
+            place = block.index(b"\n", place + 1)
+        stream.seek(place + 1 - len(block), os.SEEK_CUR)
+        return
+
+
 def count_manifest(path: Path) -> int:
     """How many pages the manifest lists."""
     with open_regular(path) as stream:
         return sum(block.count(b"\n") for block in iter(lambda: stream.read(1 << 20), b""))
+
+
+class AddedPages:
+    """Which pages of a manifest belong to a file that is further up: their worker found them later (growth.py).
+
+    Memory: 12 bytes each.
+    """
+
+    def __init__(self) -> None:
+        """None yet."""
+        self._pages, self._pairs = array("I"), array("Q")  # of the pairs the file's first page is the upper half
+
+    def __bool__(self) -> bool:
+        """Whether there are any."""
+        return bool(self._pages)
+
+    def put(self, line: ManifestLine) -> None:
+        """Takes a line, if it is one of these; lines come in their order."""
+        if 0 <= line.of < line.index < MOST_PAGES_OF_A_JOB:
+            self._pages.append(line.index)
+            insort(self._pairs, line.of << 32 | line.index)
+
+    def __contains__(self, index: int) -> bool:
+        """Whether a page is one of these."""
+        place = bisect_left(self._pages, index)
+        return place < len(self._pages) and self._pages[place] == index
+
+    def to(self, first: int) -> Iterator[int]:
+        """The pages that belong to the file whose first page this is."""
+        for pair in islice(self._pairs, bisect_left(self._pairs, first << 32), None):
+            if pair >> 32 != first:
+                return
+            yield pair & 0xFFFFFFFF
 
 
 class ManifestIndex:
@@ -165,6 +217,10 @@ class ManifestIndex:
 
     Memory: the place of every 256th line, 8 bytes each (0.3 MB for ten million pages), and of each line of a few
     blocks; no line is kept. Eight blocks of such lines as a stranger's zip can make were 680 MB.
+
+    Attributes:
+        count: lines.
+        added: pages that belong to files further up.
     """
 
     BLOCK = 256
@@ -177,8 +233,12 @@ class ManifestIndex:
         self._blocks: OrderedDict[int, array[int]] = OrderedDict()
         self._stream = open_regular(path)
         self.count = 0
+        self.added = AddedPages()
         place = 0
         for line in _lines(self._stream, path):
+            if b'"of":' in line:  # or in a name
+                with suppress(*UNREADABLE):
+                    self.added.put(msgspec.json.decode(line, type=ManifestLine))
             if self.count % self.BLOCK == 0:
                 self._places.append(place)
             place += len(line)
@@ -225,6 +285,8 @@ class ManifestIndex:
     def is_paged(self, index: int, image: str, page: int) -> bool:
         """Whether the file of this page has more pages; for a PDF always true, so that its pages sort together."""
         if page > 0 or image.lower().endswith(".pdf"):
+            return True
+        if any(True for _ in self.added.to(index)):
             return True
         following = self.line(index + 1)
         return following is not None and following.image == image and following.page == page + 1

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
-from itertools import groupby
+from itertools import chain, groupby
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, BinaryIO
 
 import msgspec
 
 from detector.images.regular_file import open_regular
 from detector.record import UNREADABLE
 from producer.bounds import MOST_PAGES_OF_A_JOB
+from producer.job.manifest import AddedPages
 from producer.job.results_file import MOST_LINE_BYTES, raw_lines
 from worker.messages import ImageRecord
 
@@ -23,6 +24,9 @@ _AT_ONCE = 1 << 17  # places, a megabyte; 50 million at once were twice the memo
 
 class _Index(msgspec.Struct, frozen=True):
     index: Annotated[int, msgspec.Meta(ge=0, lt=MOST_PAGES_OF_A_JOB)]
+
+
+_decode = msgspec.json.Decoder(ImageRecord).decode
 
 
 class PageOrder:
@@ -51,19 +55,45 @@ class PageOrder:
                 self._places.frombytes(b"\xff" * 8 * min(_AT_ONCE, index + 1 - begin))
         self._places[index] = place
 
-    def records(self) -> Iterator[ImageRecord]:
-        """All records, page by page."""
-        decoder = msgspec.json.Decoder(ImageRecord)
-        with open_regular(self._results) as stream:
-            for place in self._places:
-                if place != _NONE:
-                    stream.seek(place)
-                    try:
-                        yield decoder.decode(stream.readline(MOST_LINE_BYTES))
-                    except UNREADABLE:
-                        continue
+    def records(self, added: AddedPages | None = None) -> Iterator[ImageRecord]:
+        """All records, page by page.
 
-    def documents(self, uri: Callable[[ImageRecord], str]) -> Iterator[Iterator[ImageRecord]]:
+        Args:
+            added: pages that come behind those of their file, wherever their index is.
+        """
+        added = added or AddedPages()
+        with open_regular(self._results) as stream:
+            waiting: list[ImageRecord] = []  # the first of a file's later pages
+            later: Iterator[ImageRecord] = iter(())
+            for index in range(len(self._places)):
+                record = None if index in added else self._read(stream, index)
+                if record and waiting and (record.image != waiting[0].image or record.page > waiting[0].page):
+                    yield from chain(waiting, later)
+                    waiting = []
+                if record:
+                    yield record
+                found = self._all(stream, added.to(index)) if added else iter(())
+                if first := next(found, None):
+                    if waiting:  # and of the file of this index there is no record
+                        yield from chain(waiting, later)
+                    waiting, later = [first], found
+            yield from chain(waiting, later)
+
+    def _all(self, stream: BinaryIO, indices: Iterable[int]) -> Iterator[ImageRecord]:
+        return (record for index in indices if (record := self._read(stream, index)))
+
+    def _read(self, stream: BinaryIO, index: int) -> ImageRecord | None:
+        if index >= len(self._places) or self._places[index] == _NONE:
+            return None
+        stream.seek(self._places[index])
+        try:
+            return _decode(stream.readline(MOST_LINE_BYTES))
+        except UNREADABLE:
+            return None
+
+    def documents(
+        self, uri: Callable[[ImageRecord], str], added: AddedPages | None = None
+    ) -> Iterator[Iterator[ImageRecord]]:
         """The fine pages of one file after the other. A file's pages must be taken before the next file is asked for.
 
         Pages of a file follow each other in the manifest, and so do their indices. Files of one name may, too: members
@@ -71,8 +101,9 @@ class PageOrder:
 
         Args:
             uri: where a page's file is; empty where nobody knows.
+            added: pages that belong to a file whose others have earlier indices.
         """
-        fine = (record for record in self.records() if record.status == "ok")
+        fine = (record for record in self.records(added) if record.status == "ok")
         before, number = ("", "", 0), 0
 
         def document(record: ImageRecord) -> int:

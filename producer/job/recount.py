@@ -43,7 +43,7 @@ def recount(manifest: Path, indices: Iterable[int], count_pdf: CountPdf | None =
 
 def _rewrite(manifest: Path, mended: dict[int, int], total: int) -> None:
     decoder, encoder = msgspec.json.Decoder(ManifestLine), msgspec.json.Encoder()
-    added: list[ManifestLine] = []
+    heads: list[tuple[ManifestLine, int, int]] = []  # of each file: a line, its first page's index, its pages
     with atomic_write(manifest, sync=True) as part, open_regular(manifest) as source, part.open("wb") as target:
         for number, raw in enumerate(source):
             if number not in mended:
@@ -52,6 +52,8 @@ def _rewrite(manifest: Path, mended: dict[int, int], total: int) -> None:
             line = decoder.decode(raw)
             target.write(encoder.encode(msgspec.structs.replace(line, problem=None)) + b"\n")
             first = line.of if line.of >= 0 else number - line.page
-            for page in range(line.page + 1, mended[number]):
-                added.append(ManifestLine(total + len(added), line.image, line.uri, page, None, first))
-        target.writelines(encoder.encode(line) + b"\n" for line in added)
+            heads.append((line, first, mended[number]))
+        for line, first, pages in heads:
+            for page in range(line.page + 1, pages):
+                target.write(encoder.encode(ManifestLine(total, line.image, line.uri, page, None, first)) + b"\n")
+                total += 1

@@ -66,15 +66,15 @@ def write_documents(
         raise NothingToDoError(f"{results}: no manifest.jsonl beside it says where the images are")
     if format_name == "pdf":
         check_library()
-    writer = _Writer(manifest, folder, tell)
+    writer, added = _Writer(manifest, folder, tell), manifest.added if manifest else None
     if format_name == "crops":
-        fine = (record for record in order.records() if record.status == "ok")
+        fine = (record for record in order.records(added) if record.status == "ok")
         write_crops(fine, writer.uri, writer.page_name, folder, writer.failed, roots)
         return
     if format_name == "pdf":
-        _write_pdfs(writer, order.documents(partial(_told_uri, writer)), roots)
+        _write_pdfs(writer, order.documents(partial(_told_uri, writer), added), roots)
         return
-    for pages in order.documents(partial(_told_uri, writer)):
+    for pages in order.documents(partial(_told_uri, writer), added):
         first = next(pages)
         _WRITERS[format_name](writer, first, chain([first], pages))
     if format_name == "yolo-obb":

@@ -16,6 +16,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import re
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -309,16 +310,17 @@ def labelstudio_prediction(
 
 
 _CORNERS = tuple(f"{axis}{corner}" for corner in range(1, 5) for axis in "xy")
-_FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
+_FORMULA = re.compile('(^|[;\\t\\r\\n]"*)(?=[=+\\-@\\t\\r＝＋－＠])')
 CSV_COLUMNS = ("image", "page", "status", "width", "height", "box", "score", *_CORNERS)
 
 
 def csv_text(text: str) -> str:
     """A cell that a spreadsheet shows and does not compute: a file may be called ``=HYPERLINK("http://...").jpg``.
 
-    An apostrophe in front is what Excel and LibreOffice take for "this is text" (OWASP, "CSV Injection").
+    An apostrophe in front is what Excel and LibreOffice take for "this is text" (OWASP, "CSV Injection"). Where they
+    separate by semicolons, as most of Europe does, or by tabs too, a cell begins behind each of these.
     """
-    return f"'{text}" if text.startswith(_FORMULA_STARTS) else text
+    return _FORMULA.sub(r"\1'", text)
 
 
 def _write_csv(source: _Source, stream: IO[str]) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from detector.cli.detect import page_files
-from producer.folder_tree import entries_below, remove_tree
+from producer.folder_tree import entries_below, new_folder, remove_tree
 from producer.no_links import OthersFolderError, refuse_links
 from producer.sources.scan import scan
 from producer.web.store import Store, WebJob
@@ -54,6 +54,22 @@ def test_deep_trees(tmp_path: Path) -> None:
     remove_tree(deep)
     assert not deep.exists()
     remove_tree(deep)
+
+
+def test_two_who_make_one_folder_are_not_in_each_others_way(tmp_path: Path) -> None:
+    """Before: the first went on in a folder that the second removed, and what it made then replaced the whole."""
+    target = tmp_path / "export-txt"
+    with new_folder(target, replace=True) as first:
+        (first / "scan").mkdir()
+        (first / "scan/one").touch()
+        with new_folder(target, replace=True) as second:
+            (second / "one").touch()
+        (first / "scan/two").touch()
+    assert sorted(path.name for path in target.rglob("*")) == ["one", "scan", "two"]
+    with pytest.raises(FileNotFoundError, match="was removed"), new_folder(target, replace=True) as third:
+        remove_tree(third)
+        (third / "scan").mkdir(parents=True)
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["export-txt", "one", "scan", "two"]
 
 
 def test_pictures_in_deep_trees_are_found(tmp_path: Path) -> None:

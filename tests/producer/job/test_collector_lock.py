@@ -5,11 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import redis
 
 from producer.job.collect import Collector
 from producer.job.collector_lock import AlreadyCollectingError
 from worker.ledger import Ledger
-from worker.messages import ImageRecord, ImageTask, encode
+from worker.messages import ImageRecord, ImageTask, encode, failed_record
 from worker.redis_keys import JobKeys
 
 JOB = "job"
@@ -51,3 +52,44 @@ def test_a_lock_that_lapsed_and_that_nobody_took_is_taken_again(job: Ledger, tmp
         job.client.delete(LOCK)
         assert len(collector.step(block_ms=0)) == 1
         assert 0 < job.client.ttl(LOCK) <= 30
+
+
+@pytest.fixture
+def made_good(job: Ledger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A failed record, which goes when its collector ends, for a retry made it good; the lock is kept at each line."""
+    monkeypatch.setattr("producer.job.results_file.TICK_LINES", 1)
+    results = tmp_path / "a.jsonl"
+    failed = failed_record(ImageTask(job=JOB, index=0, image="0.jpg", uri="file:///0.jpg"), "CorruptImage", "broken")
+    results.write_bytes(encode(failed) + b"\n")
+    return results
+
+
+def test_the_lock_is_kept_while_the_file_is_rewritten(job: Ledger, made_good: Path) -> None:
+    """Before: ten million lines take a minute, the lock 30 s; then another's records would have been lost."""
+    with pytest.raises(AlreadyCollectingError), Collector(job, JOB, made_good, 1) as collector:
+        assert len(collector.step(block_ms=0)) == 1
+        both = made_good.read_bytes()
+        assert both.count(b"\n") == 2
+        job.client.set(LOCK, b"elsewhere:1 token")
+    assert made_good.read_bytes() == both
+    assert job.client.get(LOCK) == b"elsewhere:1 token"
+    job.client.delete(LOCK)
+    with Collector(job, JOB, made_good, 1):
+        pass
+    assert made_good.read_bytes().count(b"\n") == 1
+
+
+def test_a_broker_that_is_gone_keeps_no_file_from_being_rewritten(
+    job: Ledger, made_good: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+
+    def gone() -> bytes:
+        asked.append(1)
+        raise redis.ConnectionError
+
+    with Collector(job, JOB, made_good, 1) as collector:
+        collector.step(block_ms=0)
+        monkeypatch.setattr(collector._lock, "_holder", gone)
+    assert made_good.read_bytes().count(b"\n") == 1 and b"failed" not in made_good.read_bytes()
+    assert len(asked) == 1, "not at each of a hundred looks"

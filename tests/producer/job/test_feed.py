@@ -158,6 +158,24 @@ def test_a_step_ends_in_time_though_every_page_is_refused(
         assert more and more.failed > done.failed
 
 
+def test_a_step_ends_in_time_though_every_page_is_done(
+    ledger: Ledger, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After a resume. Before: ten million pages were passed over in one step of 80 s; the collector's lock lapsed."""
+    monkeypatch.setattr("producer.job.feed.STEP_S", 0.002)
+    count = COUNT * 50
+    ledger.create(JOB, count, {})
+    ledger.client.setrange(JobKeys.of(JOB).state, 0, b"o" * (count - 10))
+    pages = (ManifestLine(index, f"{index}.jpg", f"file:///{index}.jpg", 0) for index in range(count))
+    feeder = Feeder(app_for(settings), ledger, JOB, pages)
+    assert feeder.step() == 0 and not feeder.exhausted
+    assert next(pages).index < count // 2
+    steps, sent = 1, 0
+    while not feeder.exhausted:
+        steps, sent = steps + 1, sent + feeder.step()
+    assert sent == 10 and steps > 3
+
+
 def test_what_is_weighed_counts_as_many_times_as_it_has_records(ledger: Ledger) -> None:
     """By one of three looks, with a collector that takes the oldest meanwhile."""
     uncollected = Uncollected(ledger.client, "stream")

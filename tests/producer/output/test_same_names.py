@@ -9,7 +9,7 @@ from pathlib import Path
 import pypdfium2
 import pytest
 
-from producer.job.manifest import write_manifest
+from producer.job.manifest import ManifestLine, write_lines, write_manifest
 from producer.output.formats import export_results
 from producer.sources.scan import scan
 from tests.producer.output.test_documents import line, picture
@@ -81,3 +81,37 @@ def test_without_a_manifest(tmp_path: Path) -> None:
     out = job(tmp_path, ("a.png", png, 1), ("a.png", png, 1), ("b.pdf", pdf(2), 2))
     (out / "manifest.jsonl").unlink()
     assert texts(export_results(out, "txt"), "txt") == ["number 0", "number 1", "number 2|number 3"]
+
+
+@pytest.mark.parametrize("lost", [(), (0,), (0, 1), (4,)], ids=["none", "a first page", "both first pages", "another"])
+@pytest.mark.parametrize("format_name", ["txt", "pdf"])
+def test_pages_that_were_found_later_are_their_documents(
+    tmp_path: Path, format_name: str, lost: tuple[int, ...]
+) -> None:
+    """Before: the first page of a PDF that could not be counted was one document, and its other pages another."""
+    (tmp_path / "in").mkdir()
+    own_request(tmp_path / "out", tmp_path / "in")
+    for name, count in (("a.pdf", 3), ("b.pdf", 2), ("c.pdf", 1)):
+        (tmp_path / "in" / name).write_bytes(pdf(count))
+    #  index: file, page, the index of the file's first page
+    pages = [("a", 0, -1), ("b", 0, -1), ("c", 0, -1), ("b", 1, 1), ("a", 1, 0), ("a", 2, 0)]
+    lines = [
+        ManifestLine(index, f"{name}.pdf", (tmp_path / "in" / f"{name}.pdf").as_uri(), page, of=of)
+        for index, (name, page, of) in enumerate(pages)
+    ]
+    write_results(
+        tmp_path / "out",
+        [
+            ok(index, f"{name}.pdf", page=page, boxes=[line(f"{name}{page}", 10, 10, 0)])
+            for index, (name, page, _) in enumerate(pages)
+            if index not in lost
+        ],
+    )
+    with (tmp_path / "out" / "manifest.jsonl").open("wb") as stream:
+        write_lines(stream, lines)
+    made = export_results(tmp_path / "out", format_name)
+    assert sorted(path.name for path in made.iterdir()) == [f"{name}{ENDINGS[format_name]}" for name in "abc"]
+    there = [f"{name}{page}" for index, (name, page, _) in enumerate(pages) if index not in lost]
+    expected = ["|".join(sorted(page for page in there if page.startswith(name))) for name in "abc"]
+    found = ["|".join(filter(None, text.split("|"))) for text in texts(made, format_name)]  # a PDF has all pages
+    assert sorted(found) == expected
