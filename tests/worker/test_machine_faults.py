@@ -23,6 +23,8 @@ from billiard.exceptions import SoftTimeLimitExceeded
 from detector.errors import CorruptImage, NotFound
 from producer.job.manifest import ManifestLine
 from producer.job.upload import Uploader
+from tests.broken_disk import Break, breaks
+from tests.detector.images.test_read_errors import a_report
 from tests.pictures import write_images
 from worker import tasks
 from worker.broker import blobs
@@ -33,6 +35,8 @@ from worker.redis_keys import JobKeys
 from worker.settings import Settings
 from worker.storage import Storage, remote
 from worker.storage.spool import MachineFault
+
+__all__ = ["breaks"]
 
 JOB = "job"
 
@@ -93,6 +97,16 @@ def test_a_dying_disk_is_told_from_a_torn_archive(
     for kind in (MachineFault, CorruptImage):
         with pytest.raises(kind), storage.open(member(archives["zip"], "zip")):
             pass
+
+
+@pytest.mark.parametrize("page", [0, 1])
+def test_a_page_whose_file_cannot_be_read(page: int, settings: Settings, tmp_path: Path, breaks: Break) -> None:
+    report = a_report(tmp_path / "report.pdf")
+    breaks(60_000, 1, errno.ESTALE)
+    task = ImageTask(job=JOB, index=0, image="report.pdf", uri=f"file://{quote(str(report))}", page=page)
+    with pytest.raises(MachineFault, match="told by the test") as caught:
+        ImageRunner(settings).run(task, attempts=1, losses=0)
+    assert caught.value.errno == errno.ESTALE and caught.value.filename == str(report)
 
 
 def test_a_blob_that_finds_no_room(ledger: Ledger, tmp_path: Path) -> None:
