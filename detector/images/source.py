@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
+import re
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,6 +18,11 @@ from detector.images.regular_file import NotRegularError, ReadError, ReadFile, o
 
 Source = str | os.PathLike[str] | bytes | bytearray | memoryview | BinaryIO
 """A path, a file's whole content, or a file object opened for binary reading."""
+
+MOST_READ_BYTES = 256 << 20
+"""Of a picture that is read whole beforehand: of more the cache of a small machine keeps nothing."""
+
+_SAID_BY_LIBVIPS = re.compile(r"read error\s+(?:system|unix) error: ([^\n]+)")
 
 
 @contextmanager
@@ -64,7 +71,7 @@ def _read_errors_told(file: io.BufferedReader, name: str) -> Iterator[None]:
         yield
     except ReadFailed:
         raise
-    except (ImageError, *PARSE_ERRORS) as error:
+    except (ImageError, SystemError, *PARSE_ERRORS) as error:  # SystemError: of Pillow's JPEG 2000, over an error
         if failed := file.raw.failed or (error if isinstance(error, ReadError) else None):
             raise ReadFailed(name, failed) from error
         raise
@@ -122,3 +129,41 @@ def _open_path(path: Path, name: str) -> Iterator[io.BufferedReader]:
         raise NotFound(f"{name}: cannot be opened: {reason}") from error
     with file:
         yield file
+
+
+def read_through(file: BinaryIO) -> None:
+    """Reads a file whole before libvips does: where a read of its JPEG loader fails, the process dies of it.
+
+    Nor may one of what it maps into memory, as it does WebP. What was read is in the system's cache, 0.1 ms a MB.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    file.seek(0)
+    for _ in range(0, MOST_READ_BYTES, 1 << 20):
+        if not file.read(1 << 20):
+            break
+
+
+def raise_if_unread(said: str) -> None:
+    """For what libvips says, before a picture is blamed for it.
+
+    Raises:
+        ReadError: it could not read the file.
+    """
+    if match := _SAID_BY_LIBVIPS.search(said):
+        number = next((one for one in errno.errorcode if os.strerror(one) == match[1].strip()), errno.EIO)
+        raise ReadError(number, os.strerror(number))
+
+
+@contextmanager
+def place_kept(file: BinaryIO) -> Iterator[None]:
+    """libvips moves the descriptor behind the back of Python's buffer, which would then read from elsewhere."""
+    if isinstance(file, io.BytesIO):
+        yield
+        return
+    place = os.lseek(file.fileno(), 0, os.SEEK_CUR)
+    try:
+        yield
+    finally:
+        os.lseek(file.fileno(), place, os.SEEK_SET)

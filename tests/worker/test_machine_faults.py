@@ -20,7 +20,7 @@ import msgspec
 import pytest
 from billiard.exceptions import SoftTimeLimitExceeded
 
-from detector.errors import CorruptImage, NotFound
+from detector.errors import CorruptImage, NotFound, ReadFailed
 from producer.job.manifest import ManifestLine
 from producer.job.upload import Uploader
 from tests.broken_disk import Break, breaks
@@ -33,7 +33,7 @@ from worker.ledger import Ledger, reconcile
 from worker.messages import ImageRecord, ImageTask, encode
 from worker.redis_keys import JobKeys
 from worker.settings import Settings
-from worker.storage import Storage, remote
+from worker.storage import Storage, files, remote
 from worker.storage.spool import MachineFault
 
 __all__ = ["breaks"]
@@ -107,6 +107,40 @@ def test_a_page_whose_file_cannot_be_read(page: int, settings: Settings, tmp_pat
     with pytest.raises(MachineFault, match="told by the test") as caught:
         ImageRunner(settings).run(task, attempts=1, losses=0)
     assert caught.value.errno == errno.ESTALE and caught.value.filename == str(report)
+
+
+@pytest.mark.parametrize("error", [errno.EIO, errno.ESTALE, errno.ENOTCONN, errno.ETIMEDOUT])
+@pytest.mark.parametrize("kind", ["zip", "tar"])
+def test_an_archive_that_cannot_be_read(
+    archives: dict[str, Path], kind: str, error: int, tmp_path: Path, breaks: Break
+) -> None:
+    for begin in (0, 600, archives[kind].stat().st_size - 10_000):
+        storage = Storage((), tmp_path / "spool")
+        breaks(begin, 1, error)
+        with pytest.raises(MachineFault, match="told by the test"), storage.open(member(archives[kind], kind)):
+            pass
+        with storage.open(member(archives[kind], kind)) as copy:  # nothing of it is kept
+            assert copy.stat().st_size > 1000
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [(errno.EMFILE, ReadFailed), (errno.ESTALE, ReadFailed), (errno.EACCES, NotFound), (errno.ENOENT, NotFound)],
+)
+@pytest.mark.parametrize("call", ["open", "stat"])
+def test_a_file_that_cannot_be_opened(
+    call: str, error: int, expected: type[Exception], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    [picture] = write_images(tmp_path, 1)
+
+    def refused(*arguments: object, **options: object) -> None:
+        raise OSError(error, "told by the test")
+
+    monkeypatch.setattr(*((files, "open_regular") if call == "open" else (Path, "stat")), refused)
+    with pytest.raises(NotFound) as caught, Storage((), tmp_path / "spool").open(f"file://{quote(str(picture))}"):
+        pass
+    monkeypatch.undo()
+    assert type(caught.value) is expected and str(picture) in str(caught.value)
 
 
 def test_a_blob_that_finds_no_room(ledger: Ledger, tmp_path: Path) -> None:

@@ -20,20 +20,28 @@ from pathlib import Path
 from typing import IO, BinaryIO, Protocol
 from urllib.parse import parse_qs, unquote_to_bytes, urlsplit
 
-from detector.errors import NotFound, UnsupportedFormat
-from detector.images.regular_file import SeenPath, identity_of, open_regular
+from detector.errors import ImageError, NotFound, ReadFailed, UnsupportedFormat
+from detector.images.regular_file import SeenPath, identity_of, open_regular, raise_read_error, read_error
 from worker.storage.archive_errors import BROKEN_ARCHIVE, member_error, name_of
 from worker.storage.bound import Bound
 from worker.storage.held_copies import held_copy
 from worker.storage.real_path import place_of, real_path
 from worker.storage.sevenzip import SevenZipCursor
-from worker.storage.spool import machine_faults, make_private, raise_machine_fault, write_chunks
+from worker.storage.spool import (
+    MachineFault,
+    is_of_the_machine,
+    machine_faults,
+    make_private,
+    raise_machine_fault,
+    write_chunks,
+)
 from worker.storage.tars import TarCursor
 from worker.storage.zips import ZipCursor
 
 # A zip bomb must not fill the disk of a 10 GB machine. 80 MP of 16-bit RGB are 480 MB.
 MAX_MEMBER_BYTES = 1 << 30
 _ARCHIVES = ("zip+file", "tar+file", "sevenzip+file")
+_UNTAKEN: tuple[type[Exception], ...] = (*BROKEN_ARCHIVE, ImageError)
 
 
 # Copies what is at a URI to a file, or raises an ImageError.
@@ -80,10 +88,11 @@ class Storage:
         self.make_spool = make_spool
         self.outside = outside
         self._cursors: dict[str, _Cursor] = {
-            "zip+file": ZipCursor(self._opened),
-            "tar+file": TarCursor(self._opened),
-            "sevenzip+file": SevenZipCursor(self._opened),
+            "zip+file": ZipCursor(self._opened_archive),
+            "tar+file": TarCursor(self._opened_archive),
+            "sevenzip+file": SevenZipCursor(self._opened_archive),
         }
+        self._archive: BinaryIO | None = None
 
     @contextmanager
     def open(self, uri: str) -> Iterator[Path]:
@@ -91,6 +100,7 @@ class Storage:
 
         Raises:
             NotFound: no such file or member, outside the allowed roots, or unreadable.
+            ReadFailed: the disk or the network kept the file from being opened; it may be fine.
             UnsupportedFormat: not a scheme of ours.
             CorruptImage: the archive is broken.
             TooLarge: the member is larger than ``MAX_MEMBER_BYTES``.
@@ -133,7 +143,14 @@ class Storage:
         try:
             return self._opened(path)
         except OSError as error:
+            if is_of_the_machine(error):
+                raise ReadFailed(str(path), error) from error
             raise NotFound(f"{path}: cannot be opened: {error.strerror or error}") from error
+
+    def _opened_archive(self, path: Path) -> BinaryIO:
+        """For a cursor; `extract` asks whether its reads failed."""
+        self._archive = self._opened(path)
+        return self._archive
 
     def _opened(self, path: Path) -> BinaryIO:
         """The file, in the roots: who looks at a name, and opens it then, may have opened what came in between."""
@@ -164,7 +181,9 @@ class Storage:
             raise self._is_outside(path)
         try:
             real.stat()
-        except (OSError, ValueError):
+        except (OSError, ValueError) as error:
+            if isinstance(error, OSError) and is_of_the_machine(error):
+                raise ReadFailed(str(path), error) from error
             raise NotFound(f"no such file: {path} (does this machine see the producer's folder?)") from None
         if not real.is_file():
             raise NotFound(f"not a regular file: {path}")
@@ -208,10 +227,16 @@ class Storage:
         try:
             with cursor.open_member(archive, member, bound, number) as source:
                 write_chunks(bound.pieces(source, name_of(member)), copy)
-        except BROKEN_ARCHIVE as error:
-            if isinstance(error, OSError):
+            raise_read_error(self._archive)
+        except _UNTAKEN as error:
+            failed = read_error(self._archive)  # whatever was made of it: tarfile takes some for the archive's end
+            if failed or isinstance(error, OSError):
                 cursor.close()  # a handle that a network folder has given up must not be kept
             raise_machine_fault(error, archive)
+            if failed:
+                raise MachineFault(failed.errno, failed.strerror, str(archive)) from error
+            if isinstance(error, ImageError):
+                raise
             raise member_error(error, member, archive) from None
 
     def close(self) -> None:

@@ -6,14 +6,22 @@ import errno
 import io
 import json
 import zlib
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import pyvips
+from PIL import Image
 
 from detector.errors import ReadFailed
 from detector.images.count_pages import serve
+from detector.images.header import read_header
 from detector.images.page import open_page
+from detector.images.source import opened
+from detector.images.vips import decode_leniently, decode_strictly, decode_vips, readable_rows
 from tests.broken_disk import Break, breaks
 
 __all__ = ["breaks"]
@@ -83,3 +91,42 @@ def test_the_counting_process_says_so(tmp_path: Path, breaks: Break, monkeypatch
     failed, counted = map(json.loads, answers.getvalue().splitlines())
     assert not failed["ok"] and "told by the test" in failed["error"]
     assert counted["ok"] and counted["pages"] == 2
+
+
+NOISE = np.random.default_rng(1).integers(0, 255, (500, 700, 3), np.uint8)
+KINDS: dict[str, dict[str, Any]] = {
+    **{"a.jpg": {}, "p.jpg": {"progressive": True}, "a.png": {}, "a.webp": {"quality": 95}, "a.bmp": {}, "a.gif": {}},
+    **{"a.jp2": {}, "a.ppm": {}, "a.tif": {}, "l.tif": {"compression": "tiff_lzw"}, "j.tif": {"compression": "jpeg"}},
+}
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_no_picture_is_damaged_by_it(name: str, tmp_path: Path, breaks: Break, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("detector.images.decoders.jpeg._WHOLE_FILE_BYTES", 100_000)
+    path = tmp_path / name
+    Image.fromarray(NOISE).save(path, **KINDS[name])
+    size = path.stat().st_size
+    inside = (size // 8, size // 2, size - 1000) if path.suffix != ".tif" else ()  # whose data libvips reads by itself
+    for begin in (0, *inside):
+        for times in (1, -1):
+            breaks(begin, times, errno.ESTALE)
+            with pytest.raises(ReadFailed, match="told by the test"):
+                open_page(path, limit_side=300)
+    breaks(0, 0)
+    assert not open_page(path, limit_side=300).share
+
+
+@pytest.mark.parametrize("word", ["system", "unix"])
+@pytest.mark.parametrize("decode", [decode_strictly, decode_leniently, readable_rows, partial(decode_vips, name="a")])
+def test_what_libvips_reads_by_itself(
+    decode: Callable[..., object], word: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Image.fromarray(NOISE).save(tmp_path / "a.tif")
+
+    def failing(*arguments: object, **options: object) -> None:
+        raise pyvips.Error(f"unable to call TiffLoad\nsource: read error\n{word} error: Stale file handle\n")
+
+    monkeypatch.setattr("detector.images.vips._load", failing)
+    with pytest.raises(ReadFailed, match="Stale file handle") as caught, opened(tmp_path / "a.tif") as (file, _):
+        decode(file, read_header(file, "tiff", "a"), (700, 500))
+    assert caught.value.errno == errno.ESTALE
