@@ -15,15 +15,15 @@ from detector.images.regular_file import ReadFile
 Break = Callable[..., None]
 
 
-class _Failing(io.FileIO):
+class FailingReads(io.FileIO):
     """As the system fails: reads of the bytes from `begin` on, `times` of them."""
 
     begin, times, error = 0, 0, errno.EIO
 
     def _meet(self, size: int) -> None:
-        if _Failing.times and self.tell() + size > _Failing.begin:
-            _Failing.times -= 1
-            raise OSError(_Failing.error, "told by the test")
+        if FailingReads.times and self.tell() + size > FailingReads.begin:
+            FailingReads.times -= 1
+            raise OSError(FailingReads.error, "told by the test")
 
     def readinto(self, buffer: Any) -> int:
         self._meet(len(buffer))
@@ -38,18 +38,18 @@ class _Failing(io.FileIO):
         return super().readall()
 
 
-class _FailingFile(ReadFile, _Failing):
+class FailingFile(ReadFile, FailingReads):
     """A `ReadFile` over such a system."""
 
 
 @pytest.fixture
 def breaks(monkeypatch: pytest.MonkeyPatch) -> Iterator[Break]:
     """Breaks the disk: from which byte on, for how many reads, with what."""
-    monkeypatch.setattr(regular_file, "ReadFile", _FailingFile)
-    monkeypatch.setattr(source, "ReadFile", _FailingFile)
+    monkeypatch.setattr(regular_file, "ReadFile", FailingFile)
+    monkeypatch.setattr(source, "ReadFile", FailingFile)
 
     def broken(begin: int, times: int = 1, error: int = errno.EIO) -> None:
-        _Failing.begin, _Failing.times, _Failing.error = begin, times, error
+        FailingReads.begin, FailingReads.times, FailingReads.error = begin, times, error
 
     yield broken
-    _Failing.times = 0
+    FailingReads.times = 0

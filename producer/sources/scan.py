@@ -22,7 +22,7 @@ from urllib.parse import quote
 from detector.exit_codes import ExitCode
 from detector.images.suffixes import is_taken
 from producer.errors import ProducerError
-from producer.sources.archive import SCHEMES, BrokenArchiveError, Kind, archive_kind
+from producer.sources.archive import SCHEMES, BrokenArchiveError, Kind, UnreadArchiveError, archive_kind
 from producer.sources.found_page import FoundPage, Problem
 from producer.sources.long_names import read_list
 from producer.sources.own_pictures import made_by_us, named_as_ours
@@ -250,6 +250,10 @@ class _Scanner:
                     yield from self.pages(shown, uri, member.look)
                 else:
                     self.passed.file(PurePath(stored))
+        except UnreadArchiveError as error:  # not for good: it is no damage, and a job of its own has all of it
+            said = f"the archive could not be read to its end ({error}); send it again in a job of its own"
+            self.warn(f"{display(name)}: {said}")
+            yield FoundPage(display(name), file_uri(path), 0, Problem("NotFound", f"{display(name)}: {said}"))
         except BrokenArchiveError as error:
             said = f"the archive cannot be read to its end ({error})"
             self.warn(f"{display(name)}: {said}")
