@@ -30,6 +30,7 @@ from producer.sources.page_count import PageCount, Settled, count_file, kind_of_
 from producer.sources.passed_over import LONG_LISTED, OURS, OUTSIDE, UNREADABLE, PassedOver, is_junk, junk_kind
 from producer.sources.readers import Readers
 from producer.sources.walk import FoundFile, Warn, display, walk
+from worker.storage.spool import is_of_the_machine
 
 STDIN = "-"
 
@@ -214,18 +215,18 @@ class _Scanner:
             count = partial(count_file, path, self.readers.count_pdf, self.readers.time)
             yield from self.pages(display(name), file_uri(path), count)
 
-    def _kind(self, path: Path) -> str:
+    def _kind(self, path: Path, unread: str = "") -> str:
         try:
             return kind_of_file(path, self.readers.time.leases)
-        except (OSError, ValueError):
-            return ""
+        except (OSError, ValueError) as error:
+            return unread if isinstance(error, OSError) and is_of_the_machine(error) else ""
 
     def _wanted(self, path: Path, kind: Kind | None) -> bool:
         """Whether a file met in a folder may hold pages; counts those that do not."""
         if is_junk(path.name):
             self.passed.add(junk_kind(path.name))
             return False
-        if kind or is_taken(path) or (self.sniff and self._kind(path)):
+        if kind or is_taken(path) or (self.sniff and self._kind(path, unread="perhaps a picture")):
             return True
         self.passed.file(PurePath(path.name))
         return False

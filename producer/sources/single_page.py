@@ -6,6 +6,8 @@ import re
 from collections.abc import Iterable
 from typing import IO, TYPE_CHECKING, Any, BinaryIO, cast
 
+from detector.images.regular_file import raise_read_error
+
 if TYPE_CHECKING:
     from pypdf import PdfReader, PdfWriter
 
@@ -76,6 +78,7 @@ def alone(reader: PdfReader, number: int) -> PdfWriter:
         number: of the page, from 0.
 
     Raises:
+        OSError: a read of the file failed.
         Exception: of any class, where the file is damaged.
     """
     from pypdf import PdfWriter
@@ -96,6 +99,7 @@ def alone(reader: PdfReader, number: int) -> PdfWriter:
         _add_form(writer, page, root["/AcroForm"])
     if any(_has_lost_its_stream(entry) for entry in writer._objects):
         raise ValueError("pypdf has not found the data of a stream")
+    raise_read_error(reader.stream)  # pypdf goes on over some
     return writer
 
 

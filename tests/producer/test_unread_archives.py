@@ -12,14 +12,17 @@ from urllib.parse import quote
 
 import pytest
 
+from detector.images.regular_file import open_regular
 from producer.archive_process import lister, program
 from producer.archive_process.limited_readers import limited_readers
 from producer.archive_process.lister import ArchiveLister
 from producer.archive_process.messages import AliveLine, EndLine, Line, MemberLine, Question
 from producer.sources.archive import Kind, Member, UnreadArchiveError
 from producer.sources.passed_over import PassedOver
-from producer.sources.scan import scan_file
+from producer.sources.scan import scan, scan_file
+from producer.sources.single_page import alone, open_pdf
 from tests.broken_disk import Break, FailingFile, breaks
+from tests.detector.images.test_read_errors import a_report
 
 __all__ = ["breaks"]
 
@@ -135,3 +138,23 @@ def test_the_record_says_what_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyP
         *pages, last = scan_file(path, b"a.zip", readers)
     assert len(pages) == 5 and last.problem is not None and last.problem.type == "NotFound"
     assert "could not be read to its end (after 5 members: Stale file handle)" in last.problem.message
+
+
+@pytest.mark.parametrize(("error", "pages"), [(errno.EIO, 1), (errno.ESTALE, 1), (errno.EACCES, 0)])
+def test_a_file_that_cannot_be_looked_into_is_not_passed_over(
+    error: int, pages: int, tmp_path: Path, breaks: Break
+) -> None:
+    (tmp_path / "picture").write_bytes(b"\xff\xd8\xff\xe0" + bytes(4096))
+    with limited_readers() as readers:
+        breaks(0, 1, error)
+        assert len(list(scan([str(tmp_path)], sniff=True, readers=readers))) == pages
+
+
+def test_a_page_taken_out_of_a_pdf(tmp_path: Path, breaks: Break) -> None:
+    report = a_report(tmp_path / "report.pdf")
+    with open_regular(report) as file:
+        assert alone(open_pdf(file), 1)
+    for begin in range(0, report.stat().st_size, 8192):
+        breaks(begin)
+        with open_regular(report) as file, pytest.raises(Exception, match=r"."):
+            alone(open_pdf(file), 1)
