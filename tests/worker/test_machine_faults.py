@@ -23,6 +23,7 @@ from billiard.exceptions import SoftTimeLimitExceeded
 from detector.errors import CorruptImage, NotFound, ReadFailed
 from producer.job.manifest import ManifestLine
 from producer.job.upload import Uploader
+from tests.archives import write_7z
 from tests.broken_disk import Break, breaks
 from tests.detector.images.test_read_errors import a_report
 from tests.pictures import write_images
@@ -54,17 +55,21 @@ def full_disk(room: int = 1000) -> Iterator[None]:
 
 @pytest.fixture
 def archives(tmp_path: Path) -> dict[str, Path]:
-    """One picture in a zip and in a tar."""
+    """One picture in archives of each kind."""
     [picture] = write_images(tmp_path / "in", 1)
     with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
         archive.write(picture, "page.jpg")
     with tarfile.open(tmp_path / "a.tar", "w") as archive:
         archive.add(picture, "page.jpg")
-    return {"zip": tmp_path / "a.zip", "tar": tmp_path / "a.tar"}
+    with tarfile.open(tmp_path / "a.tar.gz", "w:gz") as archive:
+        archive.add(picture, "page.jpg")
+    write_7z(tmp_path / "a.7z", {"page.jpg": picture.read_bytes()})
+    return {name: tmp_path / f"a.{name}" for name in ("zip", "tar", "tar.gz", "7z")}
 
 
 def member(archive: Path, kind: str) -> str:
-    return f"{kind}+file://{quote(str(archive))}#page.jpg"
+    scheme = {"7z": "sevenzip", "tar.gz": "tar"}.get(kind, kind)
+    return f"{scheme}+file://{quote(str(archive))}#page.jpg"
 
 
 @pytest.mark.parametrize("kind", ["zip", "tar"])
@@ -110,7 +115,7 @@ def test_a_page_whose_file_cannot_be_read(page: int, settings: Settings, tmp_pat
 
 
 @pytest.mark.parametrize("error", [errno.EIO, errno.ESTALE, errno.ENOTCONN, errno.ETIMEDOUT])
-@pytest.mark.parametrize("kind", ["zip", "tar"])
+@pytest.mark.parametrize("kind", ["zip", "tar", "tar.gz", "7z"])
 def test_an_archive_that_cannot_be_read(
     archives: dict[str, Path], kind: str, error: int, tmp_path: Path, breaks: Break
 ) -> None:

@@ -16,6 +16,7 @@ import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import IO, BinaryIO, Protocol
 from urllib.parse import parse_qs, unquote_to_bytes, urlsplit
@@ -88,11 +89,11 @@ class Storage:
         self.make_spool = make_spool
         self.outside = outside
         self._cursors: dict[str, _Cursor] = {
-            "zip+file": ZipCursor(self._opened_archive),
-            "tar+file": TarCursor(self._opened_archive),
-            "sevenzip+file": SevenZipCursor(self._opened_archive),
+            "zip+file": ZipCursor(partial(self._opened_archive, "zip+file")),
+            "tar+file": TarCursor(partial(self._opened_archive, "tar+file")),
+            "sevenzip+file": SevenZipCursor(partial(self._opened_archive, "sevenzip+file")),
         }
-        self._archive: BinaryIO | None = None
+        self._archives: dict[str, BinaryIO] = {}
 
     @contextmanager
     def open(self, uri: str) -> Iterator[Path]:
@@ -147,10 +148,10 @@ class Storage:
                 raise ReadFailed(str(path), error) from error
             raise NotFound(f"{path}: cannot be opened: {error.strerror or error}") from error
 
-    def _opened_archive(self, path: Path) -> BinaryIO:
+    def _opened_archive(self, scheme: str, path: Path) -> BinaryIO:
         """For a cursor; `extract` asks whether its reads failed."""
-        self._archive = self._opened(path)
-        return self._archive
+        self._archives[scheme] = self._opened(path)
+        return self._archives[scheme]
 
     def _opened(self, path: Path) -> BinaryIO:
         """The file, in the roots: who looks at a name, and opens it then, may have opened what came in between."""
@@ -227,9 +228,11 @@ class Storage:
         try:
             with cursor.open_member(archive, member, bound, number) as source:
                 write_chunks(bound.pieces(source, name_of(member)), copy)
-            raise_read_error(self._archive)
+            raise_read_error(self._archives.get(scheme))
         except _UNTAKEN as error:
-            failed = read_error(self._archive)  # whatever was made of it: tarfile takes some for the archive's end
+            failed = read_error(
+                self._archives.get(scheme)
+            )  # whatever was made of it: tarfile takes some for the archive's end
             if failed or isinstance(error, OSError):
                 cursor.close()  # a handle that a network folder has given up must not be kept
             raise_machine_fault(error, archive)
