@@ -16,12 +16,13 @@ Break = Callable[..., None]
 
 
 class FailingReads(io.FileIO):
-    """As the system fails: reads of the bytes from `begin` on, `times` of them."""
+    """As the system fails: reads of `length` bytes from `begin` on, `times` of them."""
 
-    begin, times, error = 0, 0, errno.EIO
+    begin, length, times, error = 0, 0, 0, errno.EIO
 
     def _meet(self, size: int) -> None:
-        if FailingReads.times and self.tell() + size > FailingReads.begin:
+        begin = FailingReads.begin
+        if FailingReads.times and self.tell() < begin + FailingReads.length and self.tell() + size > begin:
             FailingReads.times -= 1
             raise OSError(FailingReads.error, "told by the test")
 
@@ -44,12 +45,12 @@ class FailingFile(ReadFile, FailingReads):
 
 @pytest.fixture
 def breaks(monkeypatch: pytest.MonkeyPatch) -> Iterator[Break]:
-    """Breaks the disk: from which byte on, for how many reads, with what."""
+    """Breaks the disk: from which byte on, for how many reads, with what, for how many bytes."""
     monkeypatch.setattr(regular_file, "ReadFile", FailingFile)
     monkeypatch.setattr(source, "ReadFile", FailingFile)
 
-    def broken(begin: int, times: int = 1, error: int = errno.EIO) -> None:
-        FailingReads.begin, FailingReads.times, FailingReads.error = begin, times, error
+    def broken(begin: int, times: int = 1, error: int = errno.EIO, length: int = 1 << 40) -> None:
+        FailingReads.begin, FailingReads.length, FailingReads.times, FailingReads.error = begin, length, times, error
 
     yield broken
     FailingReads.times = 0
