@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import os
+import subprocess
+import sys
 import tarfile
 import zipfile
 from pathlib import Path
@@ -68,3 +71,35 @@ def test_a_record_that_cannot_be_written_is_a_failed_one() -> None:
     assert (record.status, record.index, record.page) == ("failed", 3, 1)
     assert record.error is not None and record.error.type == "Internal"
     assert msgspec.json.decode(data, type=ImageRecord) == record
+
+
+@pytest.mark.parametrize("kind", ["zip", "pax.tar", "gnu.tar"])
+def test_members_are_found_in_any_locale(kind: str, tmp_path: Path) -> None:
+    """Before: a member of such a name was not there where the locale was not UTF-8; here it is ASCII."""
+    archive, name = tmp_path / f"a.{kind}", "mé/茶.jpg"
+    if kind == "zip":
+        with zipfile.ZipFile(archive, "w") as bundle:
+            bundle.writestr(name, b"bytes")
+    else:
+        form = tarfile.PAX_FORMAT if kind == "pax.tar" else tarfile.GNU_FORMAT
+        with tarfile.open(archive, "w", format=form) as tar:
+            header = tarfile.TarInfo(name)
+            header.size = 5
+            tar.addfile(header, io.BytesIO(b"bytes"))
+    listed = "'.'.join(quote(found.name) for found in members(archive, kind, passed=PassedOver()))"
+    program = f"""
+import sys
+from pathlib import Path
+from urllib.parse import quote
+from producer.sources.archive import members
+from producer.sources.passed_over import PassedOver
+from worker.storage import Storage
+archive, kind = Path(sys.argv[1]), sys.argv[2]
+names = {listed}
+with Storage((), Path(sys.argv[3])).open(f"{{kind}}+file://{{archive}}#{{names}}") as copy:
+    print(sys.getfilesystemencoding(), copy.read_text(), names)
+"""
+    ascii_only = {**os.environ, "LC_ALL": "POSIX", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    words = [sys.executable, "-c", program, str(archive), kind[-3:], str(tmp_path / "spool")]
+    said = subprocess.run(words, env=ascii_only, capture_output=True, text=True, check=True).stdout
+    assert said.split() == ["ascii", "bytes", quote(name)]
