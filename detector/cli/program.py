@@ -56,6 +56,7 @@ class Program(click.Group):
     def __call__(self, *arguments: Any, **options: Any) -> Any:
         """What a program calls, which has the process to itself: `main`, with little time for garbage."""
         begin_again_in_utf8()
+        os.umask(os.umask(0o077) | 0o002)  # with 000 anybody could put a model into ~/.cache/ocrfleet; a group may
         collect_little_at_start()
         try:
             return super().__call__(*arguments, **options)

@@ -72,3 +72,25 @@ Program("p", commands={"show": ("commands:show", "")})()
         words = [sys.executable.encode(), b"-c", program.encode(), b"show", name]
         said = subprocess.run(words, env=ascii_only, cwd=tmp_path, capture_output=True, text=True, check=True).stdout
         assert said.strip() == f"utf-8 utf-8 {os.fsdecode(name)!a} here"
+
+
+@pytest.mark.parametrize(("given", "made"), [(0o000, 0o775), (0o002, 0o775), (0o022, 0o755), (0o077, 0o700)])
+def test_what_a_program_makes_is_not_for_everybody_to_write(tmp_path: Path, given: int, made: int) -> None:
+    """Before: with umask 000, as some containers and cron jobs have it, the folder of models was 0777."""
+    program = """
+import sys
+from pathlib import Path
+import click
+from detector.cli.program import Program
+
+@click.command()
+@click.argument("folder", type=Path)
+def make(folder):
+    (folder / "inner").mkdir(mode=0o700, parents=True)
+
+sys.modules["commands"] = sys.modules["__main__"]
+Program("p", commands={"make": ("commands:make", "")})()
+"""
+    words = [sys.executable, "-c", program, "make", str(tmp_path / "cache")]
+    subprocess.run(words, umask=given, check=True)
+    assert (tmp_path / "cache").stat().st_mode & 0o777 == made
