@@ -56,7 +56,7 @@ class Cutter:
                     "path": quote(os.fsencode(path)),
                     "page": record.page,
                     "boxes": [box.points for box in boxes_in_order(record)],
-                    "out": os.fsencode(folder).decode(),
+                    "out": quote(os.fsencode(folder)),
                     "names": names,
                     "seen": seen_as(path),
                 }

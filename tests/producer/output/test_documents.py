@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import re
 from pathlib import Path
 from xml.etree import ElementTree
@@ -177,6 +178,14 @@ def test_crops(out: Path) -> None:
     assert len(labels) == 4
     assert Image.open(folder / next(iter(labels))).size == (80, 10)
     assert (folder / "gt.txt").read_text().splitlines()[0].endswith(', "one & <two>"')
+
+
+@pytest.mark.parametrize("kind", sorted(FORMATS))
+def test_an_output_folder_whose_name_is_no_utf8(out: Path, kind: str) -> None:
+    """Before: `crops` ended in a traceback."""
+    odd = out.rename(out.with_name(os.fsdecode(b"o%20\xe9 ut")))
+    made = export_results(odd, kind)
+    assert made.parent == odd and len(list(made.rglob("*.*"))) > 1
 
 
 def test_yolo(out: Path) -> None:
