@@ -181,7 +181,7 @@ def feed_job(
                     app,
                     ledger,
                     job,
-                    again(),
+                    again(ledger.first_to_feed(job)),
                     limit_side=request.limit_side,
                     options=request.options,
                     uploader=uploader,

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
 from itertools import chain
 from pathlib import Path
 
@@ -22,10 +23,15 @@ from producer.local.job import run_local_job
 from producer.sources.long_names import that_fit
 from producer.sources.passed_over import PassedOver
 from producer.sources.scan import scan_file
-from producer.sources.walk import FoundFile
+from producer.sources.walk import FoundFile, ScanStoppedError
 from worker.ledger.ledger import Ledger, chunked
 
-KEEP_ALIVE_S = 600.0
+KEEP_ALIVE_S = 60.0
+"""What was done since is read again where the broker loses the job."""
+
+MOST_AT_ONCE = 10_000
+"""Files that are taken before their pages are worked on: 10 MB of memory. A million of them, held at once, were 1.3 GB,
+and nothing was done until all were counted."""
 
 
 def watch_into_folder(root: Path, out: Path, request: JobRequest, *, poll_s: float, settle_s: float) -> None:
@@ -55,28 +61,28 @@ def watch_into_job(root: Path, request: JobRequest, *, poll_s: float, settle_s: 
     if not folder.exists() and not folder.manifest.exists() and ledger.status(request.job) is not None:
         raise OtherJobError(f"job {request.job} was enqueued from another machine: choose another --job")
 
-    fed_file = folder.private / "fed"  # pages that were put on the queue, for the day the broker has forgotten the job
-
-    def fed() -> int:
-        return int(fed_file.read_text()) if fed_file.exists() else 0
+    done_file = folder.private / "done"  # how many of the first pages are, for the day the broker has forgotten the job
 
     def feed() -> None:
-        status = ledger.status(request.job)
-        if status is None and folder.exists():
-            _begin_again(folder, ledger, request.job, fed())
+        if ledger.status(request.job) is None and folder.exists():
+            _begin_again(folder, ledger, request.job, int(done_file.read_text()) if done_file.exists() else 0)
         feed_job(folder, request, app, ledger, watching=False, quiet=True)
-        write_atomically(fed_file, str(count_manifest(folder.manifest)).encode())
+        live_on()
 
     def live_on() -> None:
-        ledger.touch(request.job, feeding=True)
+        if ledger.touch(request.job, feeding=True):
+            write_atomically(done_file, str(ledger.first_to_feed(request.job)).encode())
 
     _watch(root, folder, request, feed, live_on, poll_s=poll_s, settle_s=settle_s)
 
 
-def _begin_again(folder: OutputFolder, ledger: Ledger, job: str, fed: int) -> None:
-    """The broker forgot a job that was idle for too long: what was fed before is not sent again."""
+def _begin_again(folder: OutputFolder, ledger: Ledger, job: str, done: int) -> None:
+    """The broker forgot a job, idle for too long or its data lost: what was done before is not sent again.
+
+    Others are: a page that is read twice has one record, and one that was on the queue would have none.
+    """
     open_job(folder, ledger, job, count_manifest(folder.manifest))
-    for indices in chunked(range(fed)):
+    for indices in chunked(range(done)):
         ledger.adopt(job, indices, ok=True)
 
 
@@ -90,29 +96,40 @@ def _watch(
     poll_s: float,
     settle_s: float,
 ) -> None:
-    """Every ``poll_s`` seconds: put what has settled for ``settle_s`` into the manifest, then do what is left."""
+    """Every ``poll_s`` seconds: put what has settled for ``settle_s`` into the manifest, then do what is left.
+
+    Killed before a file is in the manifest, it is found again; after that, its pages are in the job.
+    """
     if folder.exists() and folder.request().sources != request.sources:
         raise OtherJobError(f"{folder.root} holds the job {folder.request().job} of other inputs: choose another")
     if not folder.exists() and folder.results.exists():
         raise OtherJobError(f"{folder.root} holds results of something else: choose another -o")
-    settling = Settling(root, files_of(folder.manifest), settle_s=settle_s, exclude=folder.root)
+    with folder.locked() if folder.manifest.exists() else nullcontext():  # which makes the list of pages whole
+        settling = Settling(root, files_of(folder.manifest), settle_s=settle_s, exclude=folder.root)
     try:
         with terminated_like_ctrl_c():
             if folder.manifest.exists():  # what an interruption left
                 work()
             lived_on = time.monotonic()
             while True:
-                ready = settling.ready()
-                if ready and (added := _add(folder, ready)):
-                    click.echo(f"{request.job}: {added} new images from {len(ready)} files", err=True)
-                    work()
-                settling.take(ready)
+                for files in chunked(_settled(settling), MOST_AT_ONCE):
+                    if added := _add(folder, files):
+                        click.echo(f"{request.job}: {added} new images from {len(files)} files", err=True)
+                        work()
                 if time.monotonic() - lived_on > KEEP_ALIVE_S:
                     lived_on = time.monotonic()
                     live_on()
                 time.sleep(poll_s)
     except (KeyboardInterrupt, JobInterruptedError):
         raise JobInterruptedError(f"stopped watching {root}: the same command goes on") from None
+
+
+def _settled(settling: Settling) -> Iterator[FoundFile]:
+    """The files of one look; where it ends for a disk's or a network's sake, the next look goes on."""
+    try:
+        yield from settling.ready()
+    except ScanStoppedError as error:
+        _warn(f"{error}; it is looked at again")
 
 
 def _add(folder: OutputFolder, files: Sequence[FoundFile]) -> int:

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 import redis
 
+from detector import memory
 from producer.local.server import EmbeddedServer
 from tests.tiers import in_good_order, is_quick
 from worker.ledger import Ledger
@@ -133,3 +134,4 @@ def memory_limit_ends_with_the_test() -> Iterator[None]:
     limits = resource.getrlimit(resource.RLIMIT_DATA)
     yield
     resource.setrlimit(resource.RLIMIT_DATA, limits)
+    memory._limit_in_force = None

@@ -164,6 +164,7 @@ LAYERS = (
     ("worker.tasks", "worker.cli", "worker.celery_main"),
     ("producer.errors", "producer.bounds", "producer.folder_tree"),
     ("producer.no_links",),
+    ("producer.whole_append",),
     ("producer.sources",),
     ("producer.detector_process",),
     ("producer.archive_process",),

@@ -21,7 +21,7 @@ from worker.messages import ImageRecord, ImageTask, ModelRecord, Original, faile
 from worker.page_options import adjusted
 from worker.process import reset_peak_rss
 from worker.settings import Settings
-from worker.storage import Fetch, Storage
+from worker.storage import Fetch, Storage, way
 from worker.storage.remote import SCHEMES, Remote
 from worker.storage.spool import MachineFault, open_spool
 
@@ -41,6 +41,7 @@ class ImageRunner:
             self._fetchers(),
             any_path=settings.opens_anything,
             make_spool=open_spool,
+            way=way.HERE,
         )
         self._detector: TextDetector | None = None
         self._client: redis.Redis | None = None

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import os
 import struct
+import time
 import warnings
+from collections import OrderedDict
 from dataclasses import dataclass, replace
 from importlib import import_module
+from io import BufferedReader, FileIO
 from typing import Any, BinaryIO
 
 from PIL import Image, UnidentifiedImageError
@@ -21,6 +24,9 @@ PARSE_ERRORS = (
     *(RuntimeError, OverflowError, ZeroDivisionError, struct.error, Image.DecompressionBombError),
 )
 """What Pillow and our own parsers raise for damaged files; MemoryError is not among them and passes through."""
+
+SETTLED_S, _CHAINS = 2.0, 4
+"""A file changed less long ago may change again and look the same; TIFFs of which it stays known where pages are."""
 
 _PILLOW = {  # kind -> (Pillow's format name, plugin); one plugin is imported, never all forty
     "jpeg": ("JPEG", "JpegImagePlugin"),
@@ -151,23 +157,39 @@ def count_frames(file: BinaryIO, name: str) -> int:
     Raises:
         CorruptImage: not even the first directory can be read.
     """
-    return len(_directories(file, name).pages)
+    return len(_chain(file, name).places)
 
 
-def _directories(file: BinaryIO, name: str) -> tiff.Directories:
+_chains: OrderedDict[tuple[int, ...], tiff.Chain] = OrderedDict()
+
+
+def _chain_of(file: BinaryIO) -> tiff.Chain:
+    """Of the same file as before it is not read again: 20,000 directories take 0.4 s, for each page."""
+    if type(file) is not BufferedReader or type(file.raw) is not FileIO:
+        return tiff.read_chain(file)
+    now = os.fstat(file.fileno())
+    facts = (now.st_dev, now.st_ino, now.st_size, now.st_mtime_ns, now.st_ctime_ns)
+    chain = _chains.pop(facts, None) or tiff.read_chain(file)
+    if time.time() - max(now.st_mtime, now.st_ctime) > SETTLED_S:
+        _chains[facts] = chain
+        while len(_chains) > _CHAINS:
+            _chains.popitem(last=False)
+    return chain
+
+
+def _chain(file: BinaryIO, name: str) -> tiff.Chain:
     try:
-        return tiff.read_directories(file)
+        return _chain_of(file)
     except tiff.BrokenTiffError as error:
         raise CorruptImage(f"{name}: the TIFF directory is damaged ({error})") from error
 
 
 def _tiff(file: BinaryIO, page: int, name: str) -> Header:
-    directories = _directories(file, name)
-    if not 0 <= page < len(directories.pages):
-        said = f"; the rest cannot be read: {directories.broken}" if directories.broken else ""
-        count = len(directories.pages)
+    chain = _chain(file, name)
+    if not 0 <= page < (count := len(chain.places)):
+        said = f"; the rest cannot be read: {chain.broken}" if chain.broken else ""
         raise NotFound(f"{name}: has {count} pages, page {page} (counted from 0) was asked for{said}")
-    found = directories.pages[page]
+    found = tiff.read_page(file, chain, page)
     size = found.samples * max(1, (found.bits + 7) // 8)
     if found.photometric == 3:  # a palette becomes colours
         size = 3 * size

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import struct
+from array import array
 from dataclasses import dataclass, replace
 from typing import BinaryIO
 
@@ -159,16 +160,20 @@ class Directory:
 
 
 @dataclass(frozen=True, slots=True)
-class Directories:
-    """All pictures of a file.
+class Chain:
+    """Where the pages of a file are: 12 bytes a page.
 
     Attributes:
-        pages: those that are pages.
+        places: where each page's directory begins, bytes.
+        numbers: which directories of the file these are, from 0, as libtiff and Pillow count.
         broken: why the chain of directories ends too early; empty if it does not.
+        is_reduced: whether each of them calls itself another picture made smaller.
     """
 
-    pages: list[Directory]
+    places: array[int]
+    numbers: array[int]
     broken: str = ""
+    is_reduced: bool = False
 
 
 class Reader:
@@ -255,20 +260,17 @@ class Reader:
         return struct.unpack(f"{self.order}{count}{_CODES[kind]}", inline[:size])
 
 
-def read_directories(file: BinaryIO, wanted: frozenset[int] = _WANTED) -> Directories:
+def read_chain(file: BinaryIO) -> Chain:
     """Walks the chain of directories; no pixel is read.
 
     A directory that calls itself reduced and is smaller than another one is a thumbnail or a pyramid level, no page.
-
-    Args:
-        file: the open TIFF.
-        wanted: tags to keep; `COUNTED` where pages are only counted.
 
     Raises:
         BrokenTiffError: not even the first directory can be read.
     """
     reader = Reader(file)
-    found: list[Directory] = []
+    places, small, sizes = array("Q"), array("I"), []  # of reduced ones their numbers and sizes
+    width = height = 0  # of others the largest
     seen: set[int] = set()
     most = min(MOST_ENTRIES, reader.end // (20 if reader.big else 12))
     place, broken = reader.first, ""
@@ -276,24 +278,42 @@ def read_directories(file: BinaryIO, wanted: frozenset[int] = _WANTED) -> Direct
         try:
             if place in seen:
                 raise BrokenTiffError("its directories go in a circle")
-            if len(found) >= MOST_DIRECTORIES:
+            if len(places) >= MOST_DIRECTORIES:
                 raise BrokenTiffError(f"more than {MOST_DIRECTORIES} directories")
             if reader.entries_read > most:
                 raise BrokenTiffError("its directories lie over each other, or have too many entries")
             seen.add(place)
-            directory, place = reader.directory(len(found), place, wanted, _KEPT_VALUES)
+            found, following = reader.directory(len(places), place, COUNTED, _KEPT_VALUES)
         except BrokenTiffError as error:
-            if not found:
+            if not places:
                 raise
             broken = str(error)
             break
-        found.append(directory)
-    if not found:
+        if found.reduced:
+            small.append(len(places))
+            sizes.append((found.width, found.height))
+        else:
+            width, height = max(width, found.width), max(height, found.height)
+        places.append(place)
+        place = following
+    if not places:
         raise BrokenTiffError("it has no directory")
-    pages = _pages(found)
-    if all(page.reduced for page in pages) and wanted is not COUNTED:  # how many there are stays the same
-        pages = [_large(reader, page) for page in pages]
-    return Directories(pages, broken)
+    if len(small) == len(places):
+        return Chain(places, small, broken, is_reduced=True)
+    no_pages = {number for number, size in zip(small, sizes, strict=True) if size[0] < width and size[1] < height}
+    numbers = array("I", (number for number in range(len(places)) if number not in no_pages))
+    return Chain(array("Q", (places[number] for number in numbers)), numbers, broken)
+
+
+def read_page(file: BinaryIO, chain: Chain, page: int) -> Directory:
+    """The directory of a page, from 0; where all pages are thumbnails, of what it was made of, if that can be read.
+
+    Raises:
+        BrokenTiffError: the file is no longer what it was.
+    """
+    reader = Reader(file)
+    found, _ = reader.directory(chain.numbers[page], chain.places[page], _WANTED, _KEPT_VALUES)
+    return _large(reader, found) if chain.is_reduced else found
 
 
 def _large(reader: Reader, page: Directory) -> Directory:
@@ -308,11 +328,3 @@ def _large(reader: Reader, page: Directory) -> Directory:
         if larger and not sub.reduced and sub.photometric in _READABLE:
             best = replace(sub, sub=number)
     return best
-
-
-def _pages(found: list[Directory]) -> list[Directory]:
-    whole = [directory for directory in found if not directory.reduced]
-    if not whole or len(whole) == len(found):
-        return found
-    width, height = max(page.width for page in whole), max(page.height for page in whole)
-    return [one for one in found if not one.reduced or one.width >= width or one.height >= height]

@@ -17,6 +17,9 @@ from detector.memory import raise_oom_score
 ANSWER_TIMEOUT_S = 60.0  # an 80 MP progressive JPEG takes a few seconds on the slowest machine
 END_TIMEOUT_S = 5.0
 
+OWN_SESSIONS = True
+"""Ctrl-C reaches the producer, which then ends them in order. False: they are killed with this process's group."""
+
 
 class LineProcess:
     """``python -m MODULE``, started at the first question."""
@@ -84,7 +87,7 @@ class LineProcess:
                 stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL,
                 env={**os.environ, "MALLOC_ARENA_MAX": "2", "OMP_NUM_THREADS": "1"},
-                start_new_session=True,  # Ctrl-C reaches the producer, which then ends this in order
+                start_new_session=OWN_SESSIONS,
             )
             raise_oom_score(self.process.pid)
         return self.process

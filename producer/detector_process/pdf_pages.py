@@ -9,26 +9,42 @@ and answers each with ``{"ok": true}``, or false where pypdf cannot do it within
 
 from __future__ import annotations
 
+import gc
 import os
+import signal
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 from urllib.parse import quote, unquote_to_bytes
 
 import msgspec
 
 from detector.images.regular_file import Identity, SeenPath, open_regular, seen_as
-from detector.memory import limit_memory
+from detector.memory import limit_memory, resident_bytes
 from producer.detector_process.line_process import LineProcess
 from producer.detector_process.member_fetcher import NotYetError
 from producer.detector_process.put_aside import NO_ROOM
-from producer.sources.single_page import alone, numbers_as_pdfium, open_pdf
+from producer.sources.page_tree import PageTree
+from producer.sources.single_page import alone, numbers_as_pdfium, open_pdf, page_at
 from worker.storage.spool import MachineFault
+
+if TYPE_CHECKING:
+    from pypdf import PdfReader
 
 MEMORY_BYTES = 256 << 20
 """Of which Python and pypdf take 30 MiB."""
 
 PAGE_TIMEOUT_S = 20.0
+"""For opening the PDF, and for a page that is found."""
+
+FIND_TIMEOUT_S = 60.0
+"""More are left for finding it, until the process was lost twice over the file: a walk past 100,000 pages takes 12 s,
+on a slow machine 30."""
+
+GROWN_BYTES = 64 << 20
+"""After pages that left so much more than the open PDF takes it is opened again."""
 
 
 class PageWanted(msgspec.Struct, frozen=True):
@@ -59,6 +75,7 @@ class PdfPages:
         """Start nothing yet."""
         self._child = LineProcess("producer.detector_process.pdf_pages", PAGE_TIMEOUT_S)
         self._asked: PageWanted | None = None
+        self._losses = ("", 0)
 
     def close(self) -> None:
         """End the process. Safe to call twice."""
@@ -82,12 +99,14 @@ class PdfPages:
             if self._asked is not None:
                 self._child.stop(kill=True)
             out.unlink(missing_ok=True)
-            self._child.begin(msgspec.json.encode(question), PAGE_TIMEOUT_S)
+            more_s = FIND_TIMEOUT_S if self._lost(question) < 2 else 0.0
+            self._child.begin(msgspec.json.encode(question), PAGE_TIMEOUT_S + more_s)
             self._asked = question
         line = self._child.answer(wait_s)
         if line is None:
             raise NotYetError
         self._asked = None
+        self._losses = (question.path, 0 if line else self._lost(question) + 1)
         try:
             taken = msgspec.json.decode(line, type=PageTaken)
         except (msgspec.MsgspecError, UnicodeDecodeError):  # no answer is none
@@ -98,26 +117,100 @@ class PdfPages:
             raise MachineFault(taken.errno, os.strerror(taken.errno), str(out))
         return taken.ok
 
+    def _lost(self, question: PageWanted) -> int:
+        """How often the process was lost over the file since a page of it was answered."""
+        path, losses = self._losses
+        return losses if path == question.path else 0
+
+
+class _Taker:
+    """Keeps the PDF open for its next page: to open one of 100,000 pages takes two seconds, and to find a page ten."""
+
+    def __init__(self) -> None:
+        self._facts: tuple[int, ...] = ()
+        self._tree = PageTree()
+        self._stream: BinaryIO | None = None
+        self._reader: PdfReader | None = None
+        self._held_bytes = 0
+
+    def take(self, wanted: PageWanted) -> PageTaken:
+        path, out = (Path(os.fsdecode(unquote_to_bytes(name))) for name in (wanted.path, wanted.out))
+        for _ in range(2):
+            was_kept = False
+            try:
+                was_kept = self._open(SeenPath.to(path, wanted.seen))
+                return PageTaken(self._write(wanted.page, out))
+            except Exception as error:  # hostile and sloppy files raise any class; the worker will say what is wrong
+                errno = error.errno if isinstance(error, OSError) and error.errno in NO_ROOM else 0
+            self._drop()
+            if errno or not was_kept:  # else it may be for the pages before it
+                break
+        return PageTaken(False, errno)
+
+    def _open(self, path: SeenPath) -> bool:
+        """Whether it is still open: the same file, as long and as old as it was."""
+        stream = open_regular(path)
+        status = os.fstat(stream.fileno())
+        facts = (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
+        if facts != self._facts:
+            self._drop()
+            self._tree, self._facts = PageTree(), facts
+        if self._reader is not None:
+            stream.close()
+            return True
+        self._stream = stream
+        with _within(PAGE_TIMEOUT_S):
+            self._reader = open_pdf(stream)
+        self._held_bytes = resident_bytes()
+        return False
+
+    def _write(self, number: int, out: Path) -> bool:
+        assert self._reader is not None
+        place = self._tree.find(self._reader, number)
+        with _within(PAGE_TIMEOUT_S):
+            if place is not None:
+                page = page_at(self._reader, place)
+            else:  # what pypdf says, where it is sure
+                self._reader.resolved_objects.clear()
+                if not numbers_as_pdfium(self._reader):
+                    self._drop()
+                    return False
+                page = self._reader.pages[number]
+            with out.open("wb") as target:
+                alone(self._reader, page).write(target)
+        self._tree.forget(self._reader)
+        is_left = bool(getattr(self._reader, "_known_objects", None))  # in the middle of reading something
+        if place is None or is_left or resident_bytes() > self._held_bytes + GROWN_BYTES:
+            self._drop()
+        return True
+
+    def _drop(self) -> None:
+        """Where its pages are stays known."""
+        self._tree.leave()
+        self._reader = None
+        if self._stream is not None:
+            self._stream.close()
+            self._stream = None
+        gc.collect()
+
+
+@contextmanager
+def _within(seconds: float) -> Iterator[None]:
+    """What takes longer ends this process: SIGALRM does, which nobody handles."""
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+
 
 def serve(lines: BinaryIO, answers: BinaryIO) -> None:
     """Answers one line after the other until the input ends."""
+    taker = _Taker()
     for line in lines:
         limit_memory(MEMORY_BYTES)
-        answers.write(msgspec.json.encode(_take(msgspec.json.decode(line, type=PageWanted))) + b"\n")
+        answers.write(msgspec.json.encode(taker.take(msgspec.json.decode(line, type=PageWanted))) + b"\n")
         answers.flush()
-
-
-def _take(wanted: PageWanted) -> PageTaken:
-    path, out = (Path(os.fsdecode(unquote_to_bytes(name))) for name in (wanted.path, wanted.out))
-    try:
-        with open_regular(SeenPath.to(path, wanted.seen)) as stream, out.open("wb") as target:
-            reader = open_pdf(stream)
-            if not numbers_as_pdfium(reader):
-                return PageTaken(False)
-            alone(reader, wanted.page).write(target)
-    except Exception as error:  # hostile and sloppy files raise any class; the worker will say what is wrong
-        return PageTaken(False, error.errno if isinstance(error, OSError) and error.errno in NO_ROOM else 0)
-    return PageTaken(True)
 
 
 if __name__ == "__main__":

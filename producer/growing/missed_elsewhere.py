@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import logging
 import os
+from array import array
 from collections.abc import Iterable
+from itertools import islice
 from pathlib import Path
 
 import msgspec
@@ -36,8 +38,15 @@ MOST_FILES = 10_000
 """Of these: 700 KB in the job's hash. What is much longer is not read from there (worker/broker/short_replies.py)."""
 
 
+NAMES_AT_ONCE = 100_000
+"""Of such files are held: 33 MB; three million were 1 GB. Each time the records are read twice."""
+
 MOST_LIST_BYTES = 256 << 20
 """Of the manifest's lines for these: a file's name of 16 KB, on a million of them, was 16 GB of disk."""
+
+
+_ALL = (1 << 32) - 2  # in the place of a page's number: of its file no more are taken
+_UNKNOWN = b"\xff" * 4
 
 
 class Missed(msgspec.Struct, frozen=True):
@@ -69,13 +78,60 @@ def find_missed(results: Path, total: int, most: int = MOST_MISSED) -> list[tupl
         total: pages of the job.
         most: of these pages, in all of the files.
     """
-    firsts: dict[int, tuple[str, int]] = {}
+    short = _short_files(results, min(total, MOST_PAGES_OF_A_JOB))
+    found: list[tuple[Missed, str]] = []
+    end = min(total + most, MOST_PAGES_OF_A_JOB)
+    firsts = (index for index, mark in enumerate(short) if mark)
+    while some := set(islice(firsts, NAMES_AT_ONCE)):
+        for first, image, says, known in _known(results, some):
+            pages = min(says, MOST_PAGES_OF_A_FILE)
+            if known < pages and total + pages - known > end:
+                logger.error("%a has %d pages, the job %d of them; the rest is left out", image, says, known)
+            elif known < pages:
+                found.append((Missed(first, known, pages, total), image))
+                total += pages - known
+    return found
+
+
+def _short_files(results: Path, total: int) -> bytearray:
+    """Marks the first pages, by index, of files behind whose first page not all others follow.
+
+    Pages that their worker found later have other indices: whether those are all is not known here. Memory: 5 bytes a
+    page of the job, 8 a file of several pages.
+    """
+    pages, files = (
+        array("I"),
+        array("Q"),
+    )  # by index the page's number in its file; a file's first index is the upper half
     for _, line in read_lines(results):
-        if line is not None and line.page == 0 and line.pages > 1:
-            firsts[line.index] = (line.image, line.pages)
-    if not firsts:
-        return []
-    known = dict.fromkeys((image for image, _ in firsts.values()), 1)
+        if line is not None and 0 <= line.index < total:
+            while len(pages) <= line.index:
+                pages.frombytes(_UNKNOWN * min(1 << 16, total - len(pages)))
+            said = line.error.message if line.error else ""
+            if UNCOUNTED not in said and 0 <= line.page < MOST_PAGES_OF_A_FILE:
+                pages[line.index] = _ALL if NO_MORE in said else line.page
+            if line.page == 0 and line.pages > 1:
+                files.append(line.index << 32 | min(line.pages, MOST_PAGES_OF_A_FILE))
+    short = bytearray(len(pages))
+    for file in files:
+        first, count = file >> 32, file & 0xFFFFFFFF
+        for number in range(count):
+            page = pages[first + number] if first + number < len(pages) else None
+            if page == _ALL:
+                break
+            if page != number and number:  # the first may be one that could not be counted
+                short[first] = 1
+                break
+    return short
+
+
+def _known(results: Path, firsts: set[int]) -> list[tuple[int, str, int, int]]:
+    """Of files: index of the first page, name, pages that it has, and how many the records show."""
+    heads = {}
+    for _, line in read_lines(results):
+        if line is not None and line.index in firsts and line.page == 0 and line.pages > 1:
+            heads[line.index] = (line.image, line.pages)
+    known = dict.fromkeys((image for image, _ in heads.values()), 1)
     for _, line in read_lines(results):
         if line is not None and line.image in known:
             said = line.error.message if line.error else ""
@@ -83,16 +139,7 @@ def find_missed(results: Path, total: int, most: int = MOST_MISSED) -> list[tupl
                 known[line.image] = MOST_PAGES_OF_A_FILE
             elif UNCOUNTED not in said:
                 known[line.image] = max(known[line.image], line.page + 1)
-    found = []
-    end = min(total + most, MOST_PAGES_OF_A_JOB)
-    for first, (image, says) in sorted(firsts.items()):
-        pages = min(says, MOST_PAGES_OF_A_FILE)
-        if known[image] < pages and total + pages - known[image] > end:
-            logger.error("%a has %d pages, the job %d of them; the rest is left out", image, says, known[image])
-        elif known[image] < pages:
-            found.append((Missed(first, known[image], pages, total), image))
-            total += pages - known[image]
-    return found
+    return [(first, image, says, known[image]) for first, (image, says) in sorted(heads.items())]
 
 
 def report_missed(ledger: Ledger, status: JobStatus, results: Path) -> list[str]:

@@ -2,47 +2,36 @@
 
 from __future__ import annotations
 
-import shutil
-from array import array
-from bisect import bisect_left
 from collections.abc import Iterable, Iterator
 from hashlib import blake2b
 from pathlib import Path
+from tempfile import TemporaryFile
+
+import msgspec
 
 from detector.atomic import atomic_write
 from producer.archive_process.limited_readers import limited_readers
+from producer.growing.marks import Marks
 from producer.job.manifest import ManifestLine, count_manifest, read_manifest, write_lines
 from producer.job.output_folder import JobRequest, OutputFolder
 from producer.job.view import View
 from producer.sources.found_page import FoundPage
 from producer.sources.remote import scan_everything
-
-_SHELF_BITS = 12  # of a mark's 64: 4096 shelves, of 2,400 pages each where there are ten million
-_BELOW = 64 - _SHELF_BITS
+from producer.whole_append import whole_append
 
 
 class KnownPages:
-    """Which pages a manifest lists. 10 bytes of memory each; two of 2**32 pages in a million jobs look alike.
-
-    Marks lie on shelves by their first bits, so that no more than a shelf is sorted at once: a list of all of them, as
-    `sorted` makes it, was 60 bytes a page.
-    """
+    """Which pages a manifest lists. 8 bytes of memory each; two of 2**32 pages in a million jobs look alike."""
 
     def __init__(self, manifest: Path) -> None:
         """Read the whole manifest; none is there: no page is known."""
-        self._shelves = [array("Q") for _ in range(1 << _SHELF_BITS)]
+        self._pages = Marks()
         for line in read_manifest(manifest) if manifest.exists() else ():
-            mark = _mark(line.uri, line.page)
-            self._shelves[mark >> _BELOW].append(mark)
-        for number, shelf in enumerate(self._shelves):
-            self._shelves[number] = array("Q", sorted(shelf))
+            self._pages.add(_mark(line.uri, line.page))
 
     def __contains__(self, page: FoundPage) -> bool:
         """Whether the manifest lists it."""
-        mark = _mark(page.uri, page.page)
-        shelf = self._shelves[mark >> _BELOW]
-        place = bisect_left(shelf, mark)
-        return place < len(shelf) and shelf[place] == mark
+        return _mark(page.uri, page.page) in self._pages
 
 
 def _mark(uri: str, page: int) -> int:
@@ -68,18 +57,34 @@ def new_pages(folder: OutputFolder, request: JobRequest, view: View) -> Iterator
 
 
 def append_pages(manifest: Path, pages: Iterable[FoundPage]) -> int:
-    """Put pages behind those that are there; the file is the old one or the new one. Returns how many were added."""
+    """Put pages behind those that are there: all or none. Returns how many were added.
+
+    What is there is counted, not read: of a million pages that takes 50 ms, and no one else's page waits for it. Others
+    see the manifest grow only when all pages were found, which may take an hour (a list of archives).
+
+    Args:
+        manifest: of the job. Without pages none is made.
+        pages: read once; none of them is held.
+    """
     manifest.parent.mkdir(parents=True, exist_ok=True)
-    before = count_manifest(manifest) if manifest.exists() else 0
-    lines = (
-        ManifestLine(before + number, page.image, page.uri, page.page, page.problem)
-        for number, page in enumerate(pages)
-    )
-    with atomic_write(manifest, sync=True) as part:
-        if before:
-            shutil.copyfile(manifest, part)
-        with part.open("ab") as stream:
-            return write_lines(stream, lines)
+    with TemporaryFile(dir=manifest.parent) as found:
+        lines = (
+            ManifestLine(number, page.image, page.uri, page.page, page.problem) for number, page in enumerate(pages)
+        )
+        if not write_lines(found, lines):
+            return 0
+        found.seek(0)
+        if not manifest.exists():
+            with atomic_write(manifest, sync=True) as part, part.open("wb") as stream:
+                return write_lines(stream, _numbered(found, 0))
+        with whole_append(manifest) as stream:
+            return write_lines(stream, _numbered(found, count_manifest(manifest)))
+
+
+def _numbered(found: Iterable[bytes], first: int) -> Iterator[ManifestLine]:
+    decoder = msgspec.json.Decoder(ManifestLine)
+    for index, line in enumerate(map(decoder.decode, found), first):
+        yield ManifestLine(index, line.image, line.uri, line.page, line.problem)
 
 
 def look_for_new(folder: OutputFolder, request: JobRequest, view: View, *, update: bool) -> int:

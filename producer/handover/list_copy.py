@@ -56,7 +56,7 @@ class Extent(msgspec.Struct, frozen=True):
 
     Attributes:
         raw: bytes of the manifest that are in it.
-        size: bytes of it.
+        size: bytes of it; 0 beside a `raw` above 0: so long a list was too large to travel.
         crc: CRC-32 of those of the manifest.
     """
 
@@ -126,6 +126,8 @@ class ListCopy:
             return
         if self._at is None:
             self._at = self._begin()
+            if self._at.raw and not self._at.size:  # once found too large: it has not become smaller since
+                return self._stay()
         if self._manifest.stat().st_size <= self._at.raw:
             return
         try:
@@ -138,6 +140,8 @@ class ListCopy:
     def _begin(self) -> Extent:
         """What of the file is there already; nothing, where it is of another list (counted again before a retry)."""
         found = extent(self._ledger.client.hget(self._keys.job, FIELD) or b"")
+        if not found.size:
+            return found if found.raw <= self._manifest.stat().st_size else Extent()
         crc, left = 0, found.raw
         with open_regular(self._manifest) as stream:
             while left and (data := stream.read(min(left, BLOCK))):
@@ -164,13 +168,20 @@ class ListCopy:
                     raise JobReplacedError(self._job)
                 self._at = at
 
-    def _give_up(self) -> None:
+    def _stay(self) -> None:
         self._given_up = True
-        drop(self._ledger, self._job)
         self._warn(
             f"the list of pages takes over {MOST_BYTES >> 20} MB in Redis and stays here: only this machine can resume "
             f"{self._job}"
         )
+
+    def _give_up(self) -> None:
+        self._stay()
+        drop(self._ledger, self._job)
+        # For the next producer: for each file that came into a watched folder 8 MB were sent again, and dropped.
+        mark = msgspec.json.encode(Extent(raw=min(self._manifest.stat().st_size, MOST_RAW)))
+        args = [self._epoch, self._ledger.ttl_s, self._heir, 0, b"", mark]
+        self._write(keys=[self._keys.job, self._keys.manifest], args=args)
 
 
 def drop(ledger: Ledger, job: str) -> None:

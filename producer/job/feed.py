@@ -36,7 +36,7 @@ UNWEIGHED = 256
 
 
 class Feeder:
-    """Feeds one job. Call :meth:`step` often; it begins nothing more after ``STEP_S``, also where all pages are done.
+    """Feeds one job. Call :meth:`step` often; it ends ``STEP_S`` after the last message, also where all pages are done.
 
     Attributes:
         exhausted: every page of the manifest has been fed.
@@ -123,7 +123,8 @@ class Feeder:
             if not lines:
                 self._at_the_end(sent)
                 break
-            sent += self._feed(lines)
+            if fed := self._feed(lines):
+                sent, until = sent + fed, time.monotonic() + STEP_S  # what is sent is bounded by the room
         self._count(sent)
         return sent
 

@@ -10,7 +10,6 @@ two bounds (bounds.py) are asked before a line is written.
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
@@ -26,9 +25,9 @@ from producer.bounds import MOST_PAGES_OF_A_FILE, MOST_PAGES_OF_A_JOB
 from producer.errors import NO_MORE
 from producer.job.job_epoch import refuse_if_inherited
 from producer.job.manifest import Check, ManifestIndex, ManifestLine, count_manifest, read_manifest, write_lines
-from producer.no_links import no_links
 from producer.sources.found_page import Problem
 from producer.sources.page_count import kind_of_file, more_than_taken
+from producer.whole_append import whole_append
 from worker.storage.files import path_of
 
 if TYPE_CHECKING:
@@ -96,6 +95,7 @@ class Growth:
         self._check = check
         self._heir = heir
         self._index: ManifestIndex | None = None
+        self._indexed = 0  # bytes of the manifest then
         self._counted = (-1, 0)
         self._listed: dict[int, int] = {}
         self._noted: list[tuple[int, int]] = []
@@ -107,14 +107,13 @@ class Growth:
 
     def write(self) -> AddedLines:
         """Add the pages noted: first to the manifest, then to the ledger."""
-        place = self._manifest.stat().st_size if self._noted else 0
-        added = 0
+        place = added = 0
         if self._noted:
             self.refuse_if_inherited()
-            with open(self._manifest, "ab", opener=no_links) as stream:
+            with whole_append(self._manifest) as stream:
+                # A watched folder may have added to it meanwhile: two lines of one number ended its job for good.
+                self.total, place = count_manifest(self._manifest), stream.tell()
                 added = write_lines(stream, self._new(), self._check)
-                stream.flush()
-                os.fsync(stream.fileno())
             self._noted.clear()
         if added:
             self.total += added
@@ -164,8 +163,13 @@ class Growth:
             self._index.__exit__()
             self._index = None
 
-    def _opened(self) -> ManifestIndex:
+    def _opened(self, first: int) -> ManifestIndex:
+        """The index, made anew where the list has grown, and only then has a page of that number."""
+        size = self._manifest.stat().st_size
+        if self._index is not None and first >= self._index.count and size != self._indexed:
+            self.close()
         if self._index is None:
+            self._indexed = size
             decoder = msgspec.json.Decoder(ManifestLine)
             with open_regular(self._manifest) as stream:
                 for raw in stream:
@@ -177,7 +181,7 @@ class Growth:
 
     def _is_whole(self, first: int, pages: int) -> bool:
         """Whether the last page is where it should be: one look, for the many files that were counted rightly."""
-        index = self._opened()
+        index = self._opened(first)
         pages = min(pages, MOST_PAGES_OF_A_FILE)
         head, last = index.line(first), index.line(first + pages - 1)
         if head is None or head.page or self._listed.get(first, 0) >= pages:
@@ -185,7 +189,7 @@ class Growth:
         return last is not None and last.uri == head.uri and last.page == pages - 1 and last.problem is None
 
     def _missing(self, first: int, pages: int, begin: int) -> Iterator[ManifestLine]:
-        index = self._opened()
+        index = self._opened(first)
         head = index.line(first)
         if head is None:
             return

@@ -21,6 +21,7 @@ from producer.folder_tree import remove_tree
 from producer.no_links import OthersFolderError, check_own, no_links, read_small
 from producer.sources.remote import is_remote
 from producer.sources.scan import STDIN, SourceMissingError, resolve
+from producer.whole_append import take_back
 from worker.messages import JOB_NAME
 from worker.page_options import PageOptions
 from worker.storage.real_path import real_or_named
@@ -231,6 +232,7 @@ class OutputFolder:
             else:  # Only the holder of this lock scans: these were left by a scan that was killed, and may be large.
                 for left in self.root.glob(f".{self.manifest.name}.*.part"):
                     left.unlink()
+            take_back(self.manifest)
             yield
 
 

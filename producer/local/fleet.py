@@ -25,6 +25,7 @@ from producer.no_links import no_links
 from producer.sources.remote import is_remote
 from worker.process import MALLOC_ENVIRONMENT, celery_command, set_parent_death_signal
 from worker.settings import read_settings, settings, split_roots
+from worker.storage.spool import OthersSpoolError, refuse_others_spool
 
 # A worker that dies this soon after its start will die again.
 QUICK_DEATH_S = 15
@@ -215,7 +216,15 @@ class LocalFleet:
             self.server.start()
 
     def start_workers(self) -> None:
-        """Start the workers."""
+        """Start the workers.
+
+        Raises:
+            LocalFleetError: their spool is another user's.
+        """
+        try:
+            refuse_others_spool(read_settings(os.environ).spool)
+        except OthersSpoolError as error:
+            raise LocalFleetError(str(error)) from None
         for worker in self.workers:
             worker.start()
 

@@ -112,7 +112,7 @@ def run_job(folder: OutputFolder, request: JobRequest, view: View, update: bool 
                 app,
                 ledger,
                 request.job,
-                again(),
+                again(ledger.first_to_feed(request.job)),
                 limit_side=request.limit_side,
                 options=request.options,
                 epoch=epoch,

@@ -15,7 +15,7 @@ from detector.errors import first_line
 from detector.images.regular_file import NotRegularError, Patience, open_regular
 from detector.images.sniff import PAGED_KINDS, SNIFFED_BYTES, kind_of
 from detector.images.suffixes import PAGED_SUFFIXES
-from detector.images.tiff import COUNTED, BrokenTiffError, read_directories
+from detector.images.tiff import BrokenTiffError, read_chain
 from producer.bounds import BELIEVED_PAGES, MOST_PAGES_OF_A_FILE
 from producer.errors import NO_MORE, UNCOUNTED, CannotCountError, MissingPagesError
 from producer.sources.scan_time import USED_UP, ScanTime
@@ -61,8 +61,8 @@ def count_pages(stream: BinaryIO, kind: str, path: Path | None = None, count_pdf
     """
     try:
         if kind == "tiff":
-            directories = read_directories(stream, COUNTED)
-            return _believable(PageCount(len(directories.pages), directories.broken))
+            chain = read_chain(stream)
+            return _believable(PageCount(len(chain.places), chain.broken))
         pages = count_pdf(path) if count_pdf and path else _count_pdf(stream)
     except MissingPagesError as error:
         return _believable(PageCount(error.pages, str(error)))

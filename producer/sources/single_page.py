@@ -7,7 +7,8 @@ from collections.abc import Iterable
 from typing import IO, TYPE_CHECKING, Any, BinaryIO, cast
 
 if TYPE_CHECKING:
-    from pypdf import PdfReader, PdfWriter
+    from pypdf import PageObject, PdfReader, PdfWriter
+    from pypdf.generic import DictionaryObject, IndirectObject
 
 OF_PAGES = ("/MediaBox", "/CropBox", "/Rotate", "/Resources")
 """What a page has of the nodes above it, ISO 32000-1, table 30."""
@@ -68,12 +69,26 @@ def numbers_as_pdfium(reader: PdfReader) -> bool:
     return bool(root["/Pages"].get("/Count") == len(reader.pages))
 
 
-def alone(reader: PdfReader, number: int) -> PdfWriter:
+def page_at(reader: PdfReader, place: IndirectObject) -> PageObject:
+    """The page there (`page_tree`), for `alone`: a copy, which may be changed.
+
+    Raises:
+        Exception: of any class, where the file is damaged.
+    """
+    from pypdf import PageObject
+
+    page = PageObject(reader, place)
+    page.update(cast("DictionaryObject", place.get_object()))
+    return page
+
+
+def alone(reader: PdfReader, source: Any) -> PdfWriter:
     """A document of this page.
 
     Args:
-        reader: the PDF, of `open_pdf`; what leads from the page to others is taken out of it.
-        number: of the page, from 0.
+        reader: the PDF, of `open_pdf`; what leads from the page to others is taken out of what it holds, too, so that
+            it must read that again for another page (`PageTree.forget`).
+        source: the page, of `page_at` or the reader's own.
 
     Raises:
         Exception: of any class, where the file is damaged.
@@ -81,7 +96,6 @@ def alone(reader: PdfReader, number: int) -> PdfWriter:
     from pypdf import PdfWriter
     from pypdf.generic import NameObject
 
-    source: Any = reader.pages[number]
     _inherit(source, OF_PAGES)
     for key in ELSEWHERE:
         source.pop(key, None)

@@ -1,5 +1,6 @@
 """Folders in sorted order, however many files they hold, and never in circles."""
 
+import errno
 import heapq
 import os
 import tempfile
@@ -10,10 +11,20 @@ from itertools import islice
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
+from producer.errors import ProducerError
 from worker.storage.real_path import open_folder, real_or_named, real_path
 
 Warn = Callable[[str], None]
 SORT_IN_MEMORY = 100_000  # names; about 10 MB. A larger folder is sorted through temporary files.
+
+
+_THE_FOLDERS_OWN = (errno.EACCES, errno.EPERM, errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG)
+"""Errors of listing a folder that another look would meet again: it is passed over, and counted. Others are a disk's,
+a network's or this process's (EIO, ESTALE, EMFILE): a manifest without its files would be taken for the whole."""
+
+
+class ScanStoppedError(ProducerError):
+    """A folder could not be listed now, and its files would be missing; the message names it and the remedy."""
 
 
 class Entry(NamedTuple):
@@ -31,12 +42,22 @@ def sorted_lines(lines: Iterable[bytes], *, in_memory: int = SORT_IN_MEMORY) -> 
         runs: list[BinaryIO] = []
         chunk = sorted(islice(source, in_memory))
         while len(chunk) == in_memory:
-            run = stack.enter_context(tempfile.TemporaryFile(prefix="ocrfleet-sort-"))
-            run.writelines(line + b"/" for line in chunk)
-            run.seek(0)
-            runs.append(run)
+            runs.append(stack.enter_context(_on_disk(chunk)))
             chunk = sorted(islice(source, in_memory))
         yield from heapq.merge(chunk, *map(_split, runs)) if runs else chunk
+
+
+def _on_disk(lines: list[bytes]) -> BinaryIO:
+    folder = "a temporary folder"
+    try:
+        folder = tempfile.gettempdir()
+        run = tempfile.TemporaryFile(prefix="ocrfleet-sort-", dir=folder)  # noqa: SIM115  # kept until it is read
+        run.writelines(line + b"/" for line in lines)
+        run.seek(0)
+    except OSError as error:
+        why = f"a folder of more than {SORT_IN_MEMORY:,} files is sorted there"
+        raise ScanStoppedError(f"{folder}: {error.strerror or error}: {why}; make room, or set TMPDIR") from error
+    return run
 
 
 def _split(run: BinaryIO, block: int = 1 << 16) -> Iterator[bytes]:
@@ -114,8 +135,11 @@ def walk(
     Args:
         root: an existing folder.
         enter: asked before each folder below the root with its path and depth (root's own children: 1).
-        warn: told in one line about each folder that cannot be read, or has moved.
+        warn: told in one line about each folder that may not be read, or has moved.
         outside: asked before each link, to a file or a folder, that leads out of `root`.
+
+    Raises:
+        ScanStoppedError: a folder could not be listed now.
     """
     start = real_or_named(root)
     trees = _Trees(start)
@@ -125,7 +149,11 @@ def walk(
         try:
             entry = next(folder.entries, None)
         except OSError as error:
-            warn(f"{display(folder.path)}: folder skipped, it cannot be read ({error.strerror or error})")
+            said = f"it cannot be read ({error.strerror or error})"
+            if error.errno not in _THE_FOLDERS_OWN:
+                remedy = "give the same command again, or name other folders"
+                raise ScanStoppedError(f"{display(folder.path)}: {said}; {remedy}") from error
+            warn(f"{display(folder.path)}: folder skipped, {said}")
             entry = None
         if entry is None:
             stack.pop()

@@ -20,6 +20,7 @@ from starlette.routing import Route
 from detector.thresholds import SHAPES
 from producer.folder_tree import remove_tree
 from producer.output.documents import NEED_IMAGES
+from producer.web.bounds.makings import Making, ended_with_its_client
 from producer.web.bounds.upload_places import UploadPlaces
 from producer.web.openapi import document
 from producer.web.problem import Problem
@@ -200,8 +201,15 @@ def show_job(request: Request) -> Response:
     return JSONResponse(service_of(request).status(request.path_params["job"]))
 
 
-def job_results(request: Request) -> Response:
-    """GET /jobs/{job}/results."""
+async def job_results(request: Request) -> Response:
+    """GET /jobs/{job}/results. What is made for it ends when the client is gone, or the job."""
+    service, name = service_of(request), request.path_params["job"]
+    with service.makings.of(name) as making:
+        async with ended_with_its_client(making, request.receive):
+            return await run_in_threadpool(_results, request, making)
+
+
+def _results(request: Request, making: Making) -> Response:
     service, name = service_of(request), request.path_params["job"]
     wanted = request.query_params.get("format", "jsonl")
     if wanted not in ALL_FORMATS:
@@ -221,21 +229,23 @@ def job_results(request: Request) -> Response:
         service.store.room.forget()
 
     try:
-        return _converted(service, name, wanted, exports, done)
+        return _converted(service, name, wanted, exports, done, making)
     except BaseException:
         done()
         raise
 
 
-def _converted(service: Service, name: str, wanted: str, exports: Path, done: Callable[[], None]) -> Response:
+def _converted(
+    service: Service, name: str, wanted: str, exports: Path, done: Callable[[], None], making: Making
+) -> Response:
     folder = service.store.folder(name)
     if wanted not in NEED_IMAGES:
-        return converted_response(name, folder, wanted, exports, done)
+        return converted_response(name, folder, wanted, exports, done, making=making)
     if not service.opening.acquire(blocking=False):
         raise Problem(429, f"{wanted} is being made for somebody else", "try again in a moment", retry_after_s=5)
     try:
         roots = (*service.settings.roots, service.store.uploads(name).resolve())
-        return converted_response(name, folder, wanted, exports, done, roots)
+        return converted_response(name, folder, wanted, exports, done, roots, making)
     finally:
         service.opening.release()
 

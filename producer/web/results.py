@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -14,11 +13,10 @@ from starlette.responses import Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
 from producer.errors import ProducerError
-from producer.folder_tree import entries_below
 from producer.job.output_folder import OutputFolder
-from producer.output.documents import NEED_IMAGES
-from producer.output.formats import FORMATS, export_results
+from producer.output.formats import FORMATS
 from producer.web.bounds.export_process import convert
+from producer.web.bounds.makings import Making
 from producer.web.problem import Problem
 
 JSONL = "jsonl"
@@ -75,6 +73,7 @@ def converted_response(
     exports: Path,
     done: Callable[[], None],
     roots: tuple[Path, ...] = (),
+    making: Making | None = None,
 ) -> Response:
     """The results in another format.
 
@@ -85,26 +84,26 @@ def converted_response(
         exports: an empty folder for the converted file.
         done: called when the client has it, or is gone; not if this raises.
         roots: where pictures that are opened again must lie; empty: anywhere.
+        making: ends it before it is made.
 
     Raises:
-        Problem: 404, there are no results yet; 409, this job cannot be had in that format; 429, others are made.
+        Problem: 404, there are no results yet; 409, this job cannot be had in that format; 429, others are made; what
+            it was ended for.
     """
     _check_results(name, folder)
     hide = f"{folder.root / 'upload'}/"
     try:
-        if format_name in NEED_IMAGES:
-            target = export_results(folder.root, format_name, exports / format_name, hide=hide, roots=roots)
-        else:
-            target = convert(folder.root, format_name, exports / format_name, hide)
+        target = convert(folder.root, format_name, exports / format_name, hide, roots, making)
     except ProducerError as error:  # texts of a job that was not read, a library that is not installed
         said = str(error).replace(f"{folder.root}/", "")
         raise Problem(409, f"{format_name}: {said}", "take another format") from None
-    if target.is_dir():
-        headers = _attachment(f"{name}-{format_name}.zip")
-        return LentResponse(zip_blocks(target), done, media_type="application/zip", headers=headers)
+    zipped = target.suffix == ".zip"
+    ending, media = (
+        (f"-{format_name}.zip", "application/zip") if zipped else (f".{_ENDINGS[format_name]}", _MEDIA[format_name])
+    )
     size = target.stat().st_size
-    headers = {"Content-Length": str(size), **_attachment(f"{name}.{_ENDINGS[format_name]}")}
-    return LentResponse(file_blocks(target, 0, size), done, media_type=_MEDIA[format_name], headers=headers)
+    headers = {"Content-Length": str(size), **_attachment(f"{name}{ending}")}
+    return LentResponse(file_blocks(target, 0, size), done, media_type=media, headers=headers)
 
 
 def _check_results(name: str, folder: OutputFolder) -> None:
@@ -178,39 +177,3 @@ def record_blocks(results: Path) -> tuple[int, Iterator[bytes]] | None:
             return None
         size += len(block)
     return size, line_blocks(results, 0, end, hide=hide)
-
-
-class _Pipe:
-    """What zipfile writes to, a block at a time. It cannot be seeked in: sizes follow each file's data."""
-
-    def __init__(self) -> None:
-        self.data = bytearray()
-
-    def write(self, block: bytes) -> int:
-        self.data += block
-        return len(block)
-
-    def flush(self) -> None:
-        """Nothing is held back."""
-
-    def close(self) -> None:
-        """Nothing is open."""
-
-    def take(self) -> bytes:
-        taken, self.data = bytes(self.data), bytearray()
-        return taken
-
-
-def zip_blocks(folder: Path) -> Iterator[bytes]:
-    """A folder's files as a zip, in blocks, of one file too. Memory: the names."""
-    pipe = _Pipe()
-    with zipfile.ZipFile(pipe, "w") as bundle:
-        for path in sorted(entry.path for entry in entries_below(folder) if entry.is_file()):
-            member = zipfile.ZipInfo.from_file(path, Path(path).relative_to(folder))
-            member.compress_type = zipfile.ZIP_DEFLATED
-            with Path(path).open("rb") as source, bundle.open(member, "w") as target:
-                while block := source.read(BLOCK):
-                    target.write(block)
-                    if len(pipe.data) > BLOCK:
-                        yield pipe.take()
-    yield pipe.take()

@@ -6,7 +6,10 @@ import asyncio
 import logging
 import os
 import signal
+import socket
 import tempfile
+import threading
+import time
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from dataclasses import replace
@@ -21,7 +24,7 @@ from producer.errors import ProducerError
 from producer.job.interrupt import terminated_like_ctrl_c
 from producer.job.output_folder import JobRequest, OutputFolder
 from producer.local.beat import BeatThread
-from producer.local.fleet import LocalFleet, check_installed, check_model
+from producer.local.fleet import STOP_TIMEOUT_S, LocalFleet, check_installed, check_model
 from producer.web.app import make_app
 from producer.web.bounds.socket_buffers import LingeringTransport, bound, drop
 from producer.web.service import Service
@@ -36,6 +39,12 @@ STALLED_S = 30.0  # a client that takes an answer more slowly than about 4 KB/s 
 GRACE_S = 3
 PIECE_BYTES = 1 << 15
 REVIVE_EVERY_S = 1.0
+STOP_S = 25.0
+"""From the signal to the end at most, and what local workers are given besides: systemd, Docker and Kubernetes kill at
+30. All that is here survives kill -9."""
+
+THREADS_S = 1.0
+"""For threads that are at work when all has been left in order. Python would wait for them as long as they take."""
 
 
 class PatientProtocol(H11Protocol):
@@ -131,6 +140,19 @@ def serve(web: WebSettings, *, local: bool, workers: int, ready: Callable[[str],
             server.run()
         if server.broken is not None:
             raise server.broken
+    _end_within(THREADS_S, 0)
+
+
+def _end_within(seconds: float, code: int) -> None:
+    """End this process then, whatever its threads do; those that it has started end with it."""
+
+    def end() -> None:
+        time.sleep(seconds)
+        if code:
+            logger.error("not all has stopped within %.0f s", seconds)
+        os._exit(code)
+
+    threading.Thread(target=end, name="end", daemon=True).start()
 
 
 def _fleet(state: OutputFolder, web: WebSettings, workers: int) -> LocalFleet:
@@ -183,6 +205,7 @@ class _Server(uvicorn.Server):
         self._fleet = fleet
         self._ready = ready
         self._revived_at = 0.0
+        self._ending = False
 
     async def startup(self, sockets: object = None) -> None:
         """Say when it is ready."""
@@ -210,8 +233,20 @@ class _Server(uvicorn.Server):
     def _now(self) -> float:
         return asyncio.get_running_loop().time()
 
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """End what is made for clients: who asked for it would wait for it."""
+        self._end_for_sure()
+        self._service.makings.stop()
+        await super().shutdown(sockets)
+
+    def _end_for_sure(self) -> None:
+        if not self._ending:
+            self._ending = True
+            _end_within(STOP_S + (STOP_TIMEOUT_S if self._fleet is not None else 0), 1)
+
     def handle_exit(self, sig: int, frame: object) -> None:
         """Let event streams end: they would hold the shutdown up."""
+        self._end_for_sure()
         self._service.stopping = True
         super().handle_exit(signal.Signals(sig), frame)  # type: ignore[arg-type]
 

@@ -25,6 +25,7 @@ from producer.job.results_file import counts_of, drop_failed, failed_lines
 from producer.job.status import StatusRow
 from producer.web.addresses import check_addresses
 from producer.web.bounds.job_locks import JobLocks, one_after_the_other
+from producer.web.bounds.makings import Makings
 from producer.web.problem import Problem, quota_is_used
 from producer.web.results import file_name
 from producer.web.runner import Runner
@@ -64,6 +65,7 @@ class Service:
         )  # fmt: skip
         self.opening = threading.Semaphore(OPENING_AT_ONCE)
         self.exporting = threading.Semaphore(EXPORTS_AT_ONCE)
+        self.makings = Makings()
         self.changing = JobLocks()
         self.stopping = False
 
@@ -82,6 +84,7 @@ class Service:
 
     def stop(self) -> None:
         """Leave everything as it is, for the next start."""
+        self.makings.stop()
         self.runner.stop()
         self.courier.stop()
 
@@ -306,10 +309,12 @@ class Service:
     def delete(self, name: str) -> None:
         """Remove a job: its uploads, its results, its keys."""
         self.store.folder(name)
+        self.makings.end(name)
         self.runner.leave(name)
         self.ledger.cancel(name)
         self._forget(name)
         self.store.throw_away(name)
+        self.makings.end(name)  # what was begun before it was out of sight
 
     def _forget(self, name: str) -> None:
         self.ledger.forget(name)

@@ -4,13 +4,20 @@ from __future__ import annotations
 
 import json
 import socket
+import subprocess
+import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 
+from producer.sources.scan import file_uri
+from producer.web.store import Store, WebJob
 from tests.pictures import write_images
 from tests.processes import WorkerProcess, wait_until
+from tests.producer.records import ok, write_results
 from tests.web_service import Served
 
 pytestmark = pytest.mark.chaos
@@ -83,3 +90,36 @@ def test_a_local_service_goes_on_where_it_was_killed(environment: dict[str, str]
         assert served.stop() == 0
     finally:
         served.stop()
+
+
+def test_it_stops_while_crops_are_made(environment: dict[str, str], client: object, tmp_path: Path) -> None:
+    """Before: after the first signal it was there 20 minutes later, with its port closed: a thread cut pages up."""
+    store = Store(tmp_path / "web")
+    assert store.accept(store.new_upload(), "job", WebJob(created=1, finished=time.time(), state="done"))
+    folder, [picture] = store.folder("job"), pictures(store.uploads("job"), 1)
+    write_results(folder.root, (ok(index) for index in range(50_000)))
+    line = {"image": "a.jpg", "uri": file_uri(picture), "page": 0}
+    folder.manifest.write_text("".join(json.dumps(line | {"index": index}) + "\n" for index in range(50_000)))
+    served = Served(environment, tmp_path / "web")
+    lines = [socket.create_connection(("127.0.0.1", served.port)) for _ in range(2)]
+    for line_of in lines:
+        line_of.sendall(b"GET /api/v1/jobs/job/results?format=crops HTTP/1.1\r\nHost: localhost\r\n\r\n")
+    exports = served.folder / "exports"
+    wait_until(lambda: len({path.parts[-4] for path in exports.rglob("*.jpg")}) == 2, seconds=60, what="first crops")
+    those = psutil.Process(served.process.pid).children(recursive=True)
+    assert sum("crop_process" in " ".join(one.cmdline()) for one in those) == 2
+    begun = time.monotonic()
+    assert served.stop() == 0 and time.monotonic() - begun < 10
+    assert all(line_of.recv(12) == b"HTTP/1.1 503" for line_of in lines)
+    wait_until(lambda: not any(one.is_running() for one in those), seconds=5, what="what cuts to end")
+    assert "Traceback" not in served.log.read_text()
+
+
+def test_threads_that_go_on_keep_no_service() -> None:
+    program = """
+import threading, time
+from producer.web.server import _end_within
+threading.Thread(target=time.sleep, args=(600,)).start()
+_end_within(0.2, 0)
+"""
+    assert subprocess.run([sys.executable, "-c", program], timeout=30, check=False).returncode == 0

@@ -155,3 +155,37 @@ def test_250_who_ask_for_much_and_read_nothing(environment: dict[str, str], tmp_
             wait_until(lambda: queued_mb(served.port) == 0, seconds=10, what="their connections to end")
     finally:
         served.kill()
+
+
+def test_downloads_of_many_files_and_of_long_records(environment: dict[str, str], tmp_path: Path) -> None:
+    """Before: names of a zip were the page's, of 10,000 files 7 MB each time; and `pdf` read whole records there."""
+    store = Store(tmp_path / "web")
+    jobs = {
+        "many": (ok(index, f"page{index:012d}.jpg") for index in range(10_000)),
+        "long": (ok(index, boxes=[BOX] * 90_000) for index in range(3)),
+    }
+    for name, records in jobs.items():
+        assert store.accept(store.new_upload(), name, WebJob(created=1, finished=time.time(), state="done"))
+        write_results(store.folder(name).root, records)
+    served = Served(environment, tmp_path / "web")
+    try:
+        for _ in range(2):  # what is imported when it is first asked for
+            assert served.ask("GET", "/api/v1/jobs/many")[0] == 200
+        before = peak_mb(served.process.pid)
+        taken: list[object] = []
+
+        def take(path: str) -> None:
+            taken.append((path, served.ask("GET", f"/api/v1/jobs/{path}")[0]))
+
+        paths = ["many/results?format=icdar"] * 2 + ["long/results?format=pdf"] * 2
+        threads = [threading.Thread(target=take, args=(path,)) for path in paths]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert sorted(map(str, taken)) == sorted(str((path, 409 if "long" in path else 200)) for path in paths)
+        peak = peak_mb(served.process.pid)
+        assert peak - before < 8 and peak < LIMIT_MB
+        print(f"{before:.0f} MB, and {peak:.0f} with four downloads")
+    finally:
+        served.kill()

@@ -14,6 +14,8 @@ from celery.worker.request import Request
 from redis import RedisError
 
 from detector.record import worker_name
+from worker.app import UNACKED_INDEX
+from worker.broker.clock import redis_now
 from worker.broker.connection import impatient
 from worker.ledger.dead_letters import ABORTED
 from worker.ledger.ledger import Ledger
@@ -28,6 +30,7 @@ from worker.messages import (
     split_task_id,
 )
 from worker.oom import OomWitness
+from worker.ops.worker_registry import note_way
 from worker.settings import settings
 
 logger = get_logger(__name__)
@@ -38,6 +41,21 @@ _oom_witness = OomWitness()
 def main_ledger() -> Ledger:
     """The ledger over the main process's own connection."""
     return open_ledger(settings(), impatient(settings().redis_url))
+
+
+def keep_in_hand() -> None:
+    """Say of the pages in hand that they are: one is on its way through an archive, which may take long.
+
+    Else Redis would deliver its message to another worker too, after the visibility timeout, and a liveness probe would
+    see no progress.
+    """
+    client = main_ledger().client
+    try:
+        if tags := [request.message.delivery_tag for request in state.active_requests]:
+            client.zadd(UNACKED_INDEX, dict.fromkeys(tags, redis_now(client)), xx=True)
+        note_way(client, worker_name())
+    except RedisError as error:  # told again before the time is over
+        logger.warning("could not say that a page is on its way: %s", error)
 
 
 def _aborted(lost: BaseException) -> bool:

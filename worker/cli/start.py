@@ -37,9 +37,11 @@ def start(name: str | None, loglevel: str, wait_s: float, **options: object) -> 
     from detector.runtimes import usable_card
     from worker.broker.connection import connect_within
     from worker.broker.fitness import refuse_unfit
+    from worker.storage.spool import refuse_others_spool
 
     export(**options)
     current = read_settings(os.environ)
+    refuse_others_spool(current.spool)
     usable_card(current.model, current.runtime)  # no worker is better than one that can do nothing but fail images
     with connect_within(current, wait_s) as client:
         refuse_unfit(client, writing=False)

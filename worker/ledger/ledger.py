@@ -35,6 +35,7 @@ All times are of Redis' clock.
 
 from __future__ import annotations
 
+import re
 import secrets
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
@@ -288,13 +289,17 @@ class Ledger:
 
     def pages_in_state(self, job: str, letters: bytes) -> Iterator[int]:
         """Indices whose state byte is one of ``letters``, read in chunks of 1 MB so that memory stays flat."""
-        key = JobKeys.of(job).state
+        key, looked_for = JobKeys.of(job).state, re.compile(b"[" + letters + b"]")
         offset = 0
         while chunk := self.client.getrange(key, offset, offset + STATE_CHUNK - 1):
-            for position, byte in enumerate(chunk):
-                if byte in letters:
-                    yield offset + position
+            for found in looked_for.finditer(chunk):
+                yield offset + found.start()
             offset += len(chunk)
+
+    def first_to_feed(self, job: str) -> int:
+        """The first page that is not done; where the states end, if all are. Before it there is nothing to feed."""
+        undone = next(self.pages_in_state(job, b"\0qr"), None)
+        return int(self.client.strlen(JobKeys.of(job).state)) if undone is None else undone
 
     def in_flight(self, job: str) -> dict[int, int]:
         """Pages that are queued or running -> when they were (last) sent, ms. Bounded by the feed window."""

@@ -86,6 +86,12 @@ def note_image(client: redis.Redis, name: str, note: ImageNote) -> None:
     _write(client, IMAGES_KEY, name, note)
 
 
+def note_way(client: redis.Redis, name: str) -> None:
+    """Say that a worker gets on, though with no image: its child is on its way to one in an archive."""
+    last = _note(client, IMAGES_KEY, name, ImageNote) or ImageNote(0.0, 0.0, "")
+    note_image(client, name, msgspec.structs.replace(last, at=redis_now(client)))
+
+
 def _write(client: redis.Redis, key: str, name: str, note: msgspec.Struct) -> None:
     pipe = client.pipeline(transaction=False)
     pipe.hset(key, name, msgspec.json.encode(note))

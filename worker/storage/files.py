@@ -14,26 +14,32 @@ from __future__ import annotations
 
 import os
 import shutil
+import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import IO, BinaryIO, Protocol
+from typing import TYPE_CHECKING, BinaryIO
 from urllib.parse import parse_qs, unquote_to_bytes, urlsplit
 
-from detector.errors import NotFound, UnsupportedFormat
+from detector.errors import ImageError, NotFound, UnsupportedFormat
 from detector.images.regular_file import SeenPath, identity_of, open_regular
 from worker.storage.archive_errors import BROKEN_ARCHIVE, member_error, name_of
 from worker.storage.bound import Bound
 from worker.storage.held_copies import held_copy
+from worker.storage.kept import Kept
 from worker.storage.real_path import place_of, real_path
 from worker.storage.sevenzip import SevenZipCursor
-from worker.storage.spool import machine_faults, make_private, raise_machine_fault, write_chunks
+from worker.storage.spool import MachineFault, machine_faults, make_private, raise_machine_fault, write_chunks
 from worker.storage.tars import TarCursor
 from worker.storage.zips import ZipCursor
 
+if TYPE_CHECKING:
+    from worker.storage.way import Way
+
 # A zip bomb must not fill the disk of a 10 GB machine. 80 MP of 16-bit RGB are 480 MB.
 MAX_MEMBER_BYTES = 1 << 30
-_ARCHIVES = ("zip+file", "tar+file", "sevenzip+file")
+_FORWARD = ("tar+file", "sevenzip+file")  # a member may have to be read past all that lies before it
+_ARCHIVES = ("zip+file", *_FORWARD)
 
 
 # Copies what is at a URI to a file, or raises an ImageError.
@@ -61,6 +67,7 @@ class Storage:
         any_path: whether files are open to everybody where ``roots`` is empty.
         make_spool: makes the spool before each copy, or refuses one that is not ours alone.
         outside: what is said of a path outside ``roots``, beside that it is.
+        way: is told of the way to members, which may be long; None: nobody is.
     """
 
     def __init__(
@@ -72,6 +79,7 @@ class Storage:
         any_path: bool = True,
         make_spool: Callable[[Path], None] = make_private,
         outside: str = "add its folder to OCRFLEET_ROOTS on this worker",
+        way: Way | None = None,
     ) -> None:
         self.roots = roots
         self.spool = spool
@@ -79,10 +87,11 @@ class Storage:
         self.any_path = any_path
         self.make_spool = make_spool
         self.outside = outside
-        self._cursors: dict[str, _Cursor] = {
-            "zip+file": ZipCursor(self._opened),
-            "tar+file": TarCursor(self._opened),
-            "sevenzip+file": SevenZipCursor(self._opened),
+        self.way = way
+        self._kept = {
+            "zip+file": Kept(ZipCursor, self._archive),
+            "tar+file": Kept(TarCursor, self._archive),
+            "sevenzip+file": Kept(SevenZipCursor, self._archive),
         }
 
     @contextmanager
@@ -144,6 +153,10 @@ class Storage:
             raise self._is_outside(path)
         return file
 
+    def _archive(self, path: Path) -> BinaryIO:
+        file = self._opened(path)
+        return file if self.way is None else self.way.watched(file)
+
     def _takes(self, real: Path) -> bool:
         return (self.any_path and not self.roots) or any(real.is_relative_to(root) for root in self.roots)
 
@@ -204,35 +217,39 @@ class Storage:
         Raises:
             NotFound, UnsupportedFormat, CorruptImage, TooLarge, MachineFault: as for `open`.
         """
-        cursor = self._cursors[scheme]
+        kept = self._kept[scheme]
         bound = bound or Bound(MAX_MEMBER_BYTES, "unpack the archive")
+        began = time.monotonic()
         try:
-            with cursor.open_member(archive, member, bound, number) as source:
+            with nullcontext() if self.way is None else self.way.going():
+                source = kept.open_member(archive, member, bound, number)
+            with source:
                 write_chunks(bound.pieces(source, name_of(member)), copy)
+        except (ImageError, MachineFault):  # of the page, or of the spool: the archive stays open
+            raise
         except BROKEN_ARCHIVE as error:
             if isinstance(error, OSError):
-                cursor.close()  # a handle that a network folder has given up must not be kept
+                kept.drop()  # a handle that a network folder has given up must not be kept
             raise_machine_fault(error, archive)
             raise member_error(error, member, archive) from None
+        except BaseException:
+            kept.drop()  # the time limit, or no memory, in the middle of a read: nobody knows where it stands
+            raise
+        finally:
+            kept.spent(time.monotonic() - began)
+            if self.way is not None and scheme in _FORWARD:
+                self.way.holds(sum(self._kept[each].way_s() for each in _FORWARD))
 
     def close(self) -> None:
         """Let go of all archives."""
-        for cursor in self._cursors.values():
-            cursor.close()
+        for kept in self._kept.values():
+            kept.close()
 
 
 def suffix_of(member: bytes) -> str:
     """The suffix that a copy of a member gets; a member may be called anything, and no file system must take that."""
     suffix = Path(os.fsdecode(member)).suffix
     return suffix if suffix.isascii() and suffix[1:].isalnum() and len(suffix) < 16 else ""
-
-
-class _Cursor(Protocol):
-    """What takes members out of archives, and keeps the last archive open."""
-
-    def open_member(self, archive: Path, member: str, bound: Bound, number: int | None) -> IO[bytes]: ...
-
-    def close(self) -> None: ...
 
 
 def spool_usage(spool: Path) -> int:

@@ -31,6 +31,10 @@ class MachineFault(WorkerError, OSError):
     """This machine could not do what any healthy one can. ``filename`` and ``strerror`` say what."""
 
 
+class OthersSpoolError(WorkerError):
+    """The spool is no folder of this user's; the message names it and the remedy."""
+
+
 def open_spool(spool: Path) -> None:
     """Makes a spool, or checks that the one that is there is ours alone, and marks it as a folder to clean up.
 
@@ -45,6 +49,20 @@ def open_spool(spool: Path) -> None:
     marker = spool.parent / MARKER
     with machine_faults(marker), suppress(FileExistsError), marker.open("xb") as file:
         file.write(MARKER_TEXT)
+
+
+def refuse_others_spool(spool: Path) -> None:
+    """For use before the first page, which would be tried three times to say it.
+
+    Raises:
+        OthersSpoolError: another user made the spool, as `sudo -E` does.
+    """
+    try:
+        open_spool(spool)
+    except MachineFault as error:
+        # A full or read-only disk may be mended, and a worker that opens files where they lie has no need of a spool.
+        if error.errno == errno.EPERM:
+            raise OthersSpoolError(f"{error.filename}: {error.strerror}") from None
 
 
 def is_our_spool(spool: Path) -> bool:

@@ -118,7 +118,8 @@ class TarCursor:
     """Reads members of a tar in the order they come, without starting from the front for each.
 
     A tar has no index: looking a member up means reading every header before it, and in a .tar.gz all data too.
-    Pages are fed in archive order, so keeping the archive open between tasks makes a whole job one pass.
+    Pages are fed in archive order, so keeping the archive open between tasks makes all pages of one child one pass; a
+    child that has come far lives the longer for it (`worker.celery_ext.prefork.PatientWorker`).
 
     Args:
         open_file: opens the archive.

@@ -87,7 +87,7 @@ def test_exit_codes() -> None:
     usage = {"ProducerError", "FolderBusyError", "AlreadyCollectingError", "OtherJobError", "ManifestError"}
     usage |= {"NoEmbeddedServerError", "LocalFleetError", "CannotSendError", "CannotCountError", "BrokenArchiveError"}
     usage |= {"MissingPagesError", "TooManyPagesError", "LineTooLongError", "WebhookSettingsError", "NoListError"}
-    usage |= {"ShrinkerLostError", "CannotShrinkError", "UnknownFormatError", "DamagedFolderError"}
+    usage |= {"ScanStoppedError", "ShrinkerLostError", "CannotShrinkError", "UnknownFormatError", "DamagedFolderError"}
     usage |= {"CannotSendResultsError", "NoPdfLibraryError", "PageNotInPdfError"}
     usage |= {"ClientError", "WebMissingError", "WebSettingsError", "LostTwiceError", "QuotaUsedError"}
     usage |= {"OthersFolderError", "RefusedError"}

@@ -105,6 +105,10 @@ def test_a_list_too_large_stays_and_says_so(tmp_path: Path, ledger: Ledger, monk
     assert not ledger.client.exists(KEYS.manifest)
     with pytest.raises(ProducerError, match="not on the broker: resume it there"):
         inherit(ledger, status_of(ledger), OutputFolder(tmp_path / "second"))
+    sent = ledger.client.info("stats")["total_net_input_bytes"]
+    assert copy(folder, ledger) == [said], "who feeds it again"
+    assert ledger.client.info("stats")["total_net_input_bytes"] - sent < 1500, "sends nothing of it. Before: all"
+    assert not ledger.client.exists(KEYS.manifest)
 
 
 def test_a_job_that_is_on_disk_needs_no_list(tmp_path: Path, ledger: Ledger) -> None:

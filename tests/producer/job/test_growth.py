@@ -7,6 +7,7 @@ from pathlib import Path
 
 import msgspec
 
+from producer.growing.new_pages import append_pages
 from producer.job.feed import Feeder
 from producer.job.growth import Growth
 from producer.job.manifest import count_manifest, read_manifest, write_manifest
@@ -140,3 +141,24 @@ def test_what_another_process_of_the_machine_added_counts(tmp_path: Path, ledger
     assert status is not None and growth.put_right(status.total) == 6
     assert ledger.client.hget(JobKeys.of(JOB).job, "total") == b"6"
     other.close()
+
+
+def test_pages_join_behind_those_that_a_watched_folder_added(tmp_path: Path, ledger: Ledger) -> None:
+    """Before: they took the numbers of those, which ended the job for good ("holds index 4, not 5; scan again")."""
+    path = tmp_path / "manifest.jsonl"
+    growth = begin(path, ledger)
+    growth.note(record(1, 2))
+    assert append_pages(path, [FoundPage("d.pdf", "file:///d.pdf", 0)]) == 1
+    growth.note(record(0, 2))
+    assert [(line.index, line.of) for line in growth.write()] == [(5, 0)]
+    growth.note(record(4, 3))
+    assert [(line.index, line.of) for line in growth.write()] == [(6, 4), (7, 4)], "and those have missed pages, too"
+    growth.note(record(4, 3))
+    growth.note(record(10**9, 3))
+    assert not growth.write()
+    growth.close()
+    assert [(line.index, line.image) for line in read_manifest(path)][4:] == [
+        (4, "d.pdf"), (5, "a.pdf"), (6, "d.pdf"), (7, "d.pdf"),
+    ]  # fmt: skip
+    status = ledger.status(JOB)
+    assert status and status.total == growth.total == 8

@@ -12,7 +12,7 @@ import msgspec
 import pytest
 
 from producer.bounds import MOST_PAGES_OF_A_JOB
-from producer.growing import new_pages
+from producer.growing import marks
 from producer.growing.new_pages import KnownPages
 from producer.job import recount as recounting
 from producer.job.begin_again import adopt
@@ -109,8 +109,7 @@ def test_adopting(ledger: Ledger, results: Path, tmp_path: Path) -> None:
 
 
 def test_known_pages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(new_pages, "_SHELF_BITS", 4)  # 4096 empty shelves are 0.4 MB: nothing beside ten million pages
-    monkeypatch.setattr(new_pages, "_BELOW", 60)
+    monkeypatch.setattr(marks, "SHELVES", 16)  # 1024 empty shelves are 80 KB: nothing beside ten million pages
     manifest = tmp_path / "manifest.jsonl"
     pages = [FoundPage(f"{index}.jpg", f"file:///{index}.jpg", index % 3) for index in range(PAGES)]
     write_manifest(pages, manifest)

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from producer.job.output_folder import FolderBusyError, OutputFolder
+from producer.whole_append import whole_append
 
 
 def test_one_at_a_time(tmp_path: Path) -> None:
@@ -58,7 +59,10 @@ def test_a_file_system_without_locks(
     monkeypatch.setattr(fcntl, "flock", no_locks)
     left = tmp_path / ".manifest.jsonl.123-0.part"  # another's, for all one knows
     left.touch()
-    with OutputFolder(tmp_path).locked():
+    (tmp_path / "manifest.jsonl").write_text("one\n")
+    with OutputFolder(tmp_path).locked(), whole_append(tmp_path / "manifest.jsonl") as stream:
         assert left.exists()
+        stream.write(b"two\n")
+    assert (tmp_path / "manifest.jsonl").read_text() == "one\ntwo\n"
     [said] = caplog.messages
     assert said.startswith(f"{tmp_path}: no locks there ({os.strerror(kind)}); start no second")

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
+
 import pytest
+from click.testing import CliRunner
 
 from detector.machine import Machine
-from producer.local.fleet import memory_share_mb
+from producer.job.output_folder import JobRequest, OutputFolder
+from producer.local.fleet import LocalFleet, LocalFleetError, memory_share_mb
+from worker.cli import main
 
 
 @pytest.mark.parametrize(
@@ -20,3 +26,19 @@ from producer.local.fleet import memory_share_mb
 )
 def test_workers_share_the_machine(profile: str, workers: int, memory_mb: int, expected: int) -> None:
     assert memory_share_mb(profile, workers, Machine(2, memory_mb, "cgroup")) == expected
+
+
+def test_a_spool_of_another_users_is_said_before_the_first_page(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before: every page of an archive was tried three times, and failed as of a full disk."""
+    spool = tmp_path / "spool" / "ocrfleet-spool"
+    spool.mkdir(parents=True)
+    os.chown(spool, 12345, -1)
+    monkeypatch.setenv("OCRFLEET_SPOOL_DIR", str(tmp_path / "spool"))
+    fleet = LocalFleet(OutputFolder(tmp_path / "out"), JobRequest(job="job", sources=["in"]))
+    with pytest.raises(LocalFleetError, match=r"ocrfleet-spool: is not a folder of this user's; remove it"):
+        fleet.start_workers()
+    monkeypatch.setenv("OCRFLEET_REDIS_URL", "unix:///nowhere")
+    started = CliRunner().invoke(main, ["start"])
+    assert started.exit_code == 1 and "ocrfleet-spool: is not a folder of this user's" in started.output

@@ -12,7 +12,8 @@ import pytest
 from pypdf import PdfReader
 
 from detector.images.decoders.pdf_fields import load_page
-from producer.sources.single_page import alone, numbers_as_pdfium, open_pdf
+from producer.sources.page_tree import PageTree
+from producer.sources.single_page import alone, numbers_as_pdfium, open_pdf, page_at
 from tests.faulty import faulty_pdf
 from tests.producer.sources.test_page_bounds import written_pdf
 
@@ -129,11 +130,20 @@ def drawn(data: bytes, number: int) -> np.ndarray:
 
 
 def cut(data: bytes, number: int) -> bytes | None:
-    reader = open_pdf(io.BytesIO(data))
-    if not numbers_as_pdfium(reader):
+    return cut_next(open_pdf(io.BytesIO(data)), PageTree(), number)
+
+
+def cut_next(reader: PdfReader, tree: PageTree, number: int) -> bytes | None:
+    """A page of a PDF that stays open, as `pdf_pages` takes it."""
+    if (place := tree.find(reader, number)) is not None:
+        page = page_at(reader, place)
+    elif numbers_as_pdfium(reader):
+        page = reader.pages[number]
+    else:
         return None
     out = io.BytesIO()
-    alone(reader, number).write(out)
+    alone(reader, page).write(out)
+    tree.forget(reader)
     return out.getvalue()
 
 

@@ -14,6 +14,7 @@ from starlette.requests import Request
 from producer.web.app import on_os_error
 from producer.web.bounds import job_locks
 from producer.web.bounds.job_locks import JobLocks
+from producer.web.bounds.makings import Makings
 from producer.web.problem import Problem
 from producer.web.service import Service
 from producer.web.store import Store, WebJob
@@ -47,7 +48,7 @@ def test_who_changes_a_job_that_is_deleted_is_told_so(tmp_path: Path) -> None:
 def test_a_retry_that_meets_a_deletion_leaves_no_folder(tmp_path: Path) -> None:
     """Before: its lock made the folder anew, and a job of the same key was never taken again."""
     service = Service.__new__(Service)  # its constructor wants a broker
-    service.store, service.changing = Store(tmp_path), JobLocks()
+    service.store, service.changing, service.makings = Store(tmp_path), JobLocks(), Makings()
     assert service.store.accept(service.store.new_upload(), "job", WebJob(created=1, state="done"))
     service.runner = SimpleNamespace(leave=lambda name: None, start=service.store.read)  # type: ignore[assignment]
     deleting = threading.Thread(target=service.delete, args=("job",))

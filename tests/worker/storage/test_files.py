@@ -150,7 +150,10 @@ def test_a_zips_directory_is_read_once(store: Storage, inbox: Path, monkeypatch:
     assert {read("a.zip", number) for number in range(5)} == {b"first"}
     assert opened == ["a.zip"]
     assert read("b.zip", 0) == b"second" and read("a.zip", 0) == b"first"
-    assert opened == ["a.zip", "b.zip", "a.zip"], "one is kept, not all"
+    assert opened == ["a.zip", "b.zip"], "jobs take turns"
+    write("c.zip", b"third")
+    assert read("c.zip", 0) == b"third" and read("b.zip", 0) == b"second" and read("a.zip", 0) == b"first"
+    assert opened == ["a.zip", "b.zip", "c.zip", "b.zip", "a.zip"], "two are kept, not all"
     write("a.zip", b"changed")
     assert read("a.zip", 1) == b"changed", "not what was there before"
 

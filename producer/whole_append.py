@@ -1,0 +1,83 @@
+"""What is put behind a file is there whole or not at all, whatever is killed meanwhile; the file is not copied for it.
+
+Beside the file a note says how long it was. A process that is killed leaves the note, and who appends next, or locks
+the file's folder, cuts off what came after. Of those who append at once each waits for the other (flock).
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import BinaryIO
+
+from detector.atomic import atomic_write
+from producer.no_links import no_links, read_small
+
+
+@contextmanager
+def whole_append(path: Path) -> Iterator[BinaryIO]:
+    """The file, open at its end; what the block wrote is on the disk when it ends, and gone if it raises.
+
+    Args:
+        path: the file, which must be there.
+
+    Raises:
+        OSError: it is no regular file, it is a link, or the disk is full.
+    """
+    with _locked(path) as file:
+        _undo(path, file)
+        try:
+            # A file of its own: what is still in its buffer goes to the disk when it is closed, before all of it goes.
+            with open(path, "ab", opener=no_links) as stream:
+                there = os.fstat(file.fileno())
+                with atomic_write(_note_of(path), sync=True) as part:
+                    part.write_text(f"{there.st_ino} {there.st_size}", encoding="ascii")
+                yield stream
+                stream.flush()
+                os.fsync(stream.fileno())
+        except BaseException:
+            _undo(path, file)
+            raise
+        _note_of(path).unlink()
+
+
+def take_back(path: Path) -> None:
+    """Cut off what a process that was killed had not finished appending. Nothing happens where none was.
+
+    Raises:
+        OSError: the file cannot be changed.
+    """
+    if not os.path.lexists(_note_of(path)):
+        return
+    try:
+        with _locked(path) as file:
+            _undo(path, file)
+    except FileNotFoundError:  # the note is of a list that was removed
+        _note_of(path).unlink(missing_ok=True)
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[BinaryIO]:
+    with open(path, "r+b", opener=no_links) as file:
+        with suppress(OSError):  # a file system without locks, of which `OutputFolder.locked` has warned
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield file
+
+
+def _undo(path: Path, file: BinaryIO) -> None:
+    note = _note_of(path)
+    with suppress(FileNotFoundError, ValueError):  # of another's note nothing is believed
+        inode, size = map(int, read_small(note).split())
+        there = os.fstat(file.fileno())
+        # Another inode: the file was written anew since.
+        if there.st_ino == inode and 0 <= size < there.st_size:
+            os.truncate(file.fileno(), size)
+            os.fsync(file.fileno())
+    note.unlink(missing_ok=True)
+
+
+def _note_of(path: Path) -> Path:
+    return path.with_name(f"{path.name}.appending")
