@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import secrets
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -33,8 +35,10 @@ def atomic_write(path: Path, *, sync: bool = False) -> Iterator[Path]:
         The unfinished file's path. It must be written, and closed, inside the block.
 
     Raises:
+        FileExistsError: it is a device, a pipe or a socket, or a link to one. Root's would be gone for all programs.
         OSError: the folder is not there, or full.
     """
+    _refuse_device(path)
     # Nobody else can know it before: in a folder that others may write to, one could put a link there.
     unfinished = path.with_name(f".{path.name[:_NAME_KEPT]}.{os.getpid()}-{secrets.token_hex(4)}.part")
     try:
@@ -47,6 +51,17 @@ def atomic_write(path: Path, *, sync: bool = False) -> Iterator[Path]:
                 _sync(path.parent)
     finally:
         unfinished.unlink(missing_ok=True)
+
+
+def _refuse_device(path: Path) -> None:
+    try:
+        # /dev/stdout leads to /proc/self/fd/1, which may be a regular file.
+        odd = path.is_symlink() and path.readlink().parts[:2] in (("/", "proc"), ("/", "dev"))
+        odd = odd or not (stat.S_ISREG(mode := path.stat().st_mode) or stat.S_ISDIR(mode))
+    except OSError:  # not there; or whoever writes will say what is wrong
+        return
+    if odd:
+        raise FileExistsError(errno.EEXIST, "is a device or a pipe; name a file", str(path))
 
 
 def _sync(path: Path) -> None:

@@ -95,6 +95,20 @@ class ProfileError(DetectorError):
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
+# A byte of a name that is no UTF-8 is one of U+DC80..DCFF in it (os.fsdecode), which JSON cannot carry.
+_SURROGATE = re.compile("[\ud800-\udfff]")
+
+
+def as_utf8(text: str) -> str:
+    r"""The text, with what no UTF-8 can hold written out: a byte of a path as ``\xe9``, half a pair as ``\ud83d``."""
+    return _SURROGATE.sub(_written_out, text)
+
+
+def _written_out(match: re.Match[str]) -> str:
+    code = ord(match[0])
+    return f"\\x{code & 0xFF:02x}" if 0xDC80 <= code <= 0xDCFF else f"\\u{code:04x}"
+
+
 def printable(text: str) -> str:
     r"""One line without control characters: a newline is shown as `\x0a`, so a stranger's name fools no terminal."""
     return _CONTROL.sub(lambda match: f"\\x{ord(match[0]):02x}", text)

@@ -10,7 +10,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from detector.errors import ModelError, is_file, read_json, read_text
+from detector.errors import ModelError, as_utf8, is_file, read_json, read_text
 from detector.public.models import fetched_folder, how_to_fetch
 from detector.thresholds import Thresholds
 
@@ -194,7 +194,7 @@ def load_card(model: str | Path, kind: str = "int8_onnx", folder: Path | None = 
     except (TypeError, ValueError) as error:
         raise ModelError(f"{written}: thresholds are numbers, mean and std three numbers each ({error})") from error
     channels = str(details.get("channels", "rgb"))
-    name = str(details.get("name", stem))
+    name = as_utf8(str(details.get("name", stem)))  # it is in each record
     stretch = details.get("stretch") is True
     return ModelCard(name, path, sha256, precision, mean, std, thresholds, channels, (given, found), stretch, details)
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import msgspec
 
-from detector.errors import ImageError, show
+from detector.errors import ImageError, as_utf8, show
 from detector.memory import peak_rss_mb
 
 if TYPE_CHECKING:
@@ -88,10 +88,18 @@ class BoxRecord(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class ErrorRecord(msgspec.Struct, frozen=True):
-    """Why an image failed, in one line for a person and one word for a program."""
+    """Why an image failed, in one line for a person and one word for a program.
+
+    The message is UTF-8 whatever file it names: of one that is not, no record could be written, and the page was tried
+    again until its tries were used up.
+    """
 
     type: ErrorType
     message: str
+
+    def __post_init__(self) -> None:
+        """Here, since whoever makes an error may name a file."""
+        msgspec.structs.force_setattr(self, "message", as_utf8(self.message))
 
 
 class Seconds(msgspec.Struct, frozen=True):

@@ -62,7 +62,8 @@ def take_back(path: Path) -> None:
 @contextmanager
 def _locked(path: Path) -> Iterator[BinaryIO]:
     with open(path, "r+b", opener=no_links) as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+        with suppress(OSError):  # a file system without locks, of which `OutputFolder.locked` has warned
+            fcntl.flock(file, fcntl.LOCK_EX)
         yield file
 
 

@@ -124,8 +124,19 @@ def encode(message: ImageTask | ImageRecord) -> bytes:
 
 
 def encode_record(record: ImageRecord) -> tuple[ImageRecord, bytes]:
-    """A record and its JSON; a failed one in its place if it is longer than `MOST_RECORD_BYTES`."""
-    data = encode(record)
+    """A record and its JSON; a failed one in its place if it is longer than `MOST_RECORD_BYTES`, or no UTF-8."""
+    try:
+        data = encode(record)
+    except UnicodeEncodeError:  # half a surrogate pair in a text of the network's card: a page must have some record
+        failed = msgspec.structs.replace(
+            record,
+            status="failed",
+            boxes=[],
+            flags=[],
+            model=None,
+            error=ErrorRecord("Internal", "a text in its record is no UTF-8"),
+        )
+        return failed, encode(failed)
     if len(data) <= MOST_RECORD_BYTES:
         return record, data
     said = (

@@ -8,6 +8,7 @@ import sys
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 import click
@@ -54,6 +55,8 @@ class Program(click.Group):
 
     def __call__(self, *arguments: Any, **options: Any) -> Any:
         """What a program calls, which has the process to itself: `main`, with little time for garbage."""
+        begin_again_in_utf8()
+        os.umask(os.umask(0o077) | 0o002)  # with 000 anybody could put a model into ~/.cache/ocrfleet; a group may
         collect_little_at_start()
         try:
             return super().__call__(*arguments, **options)
@@ -101,6 +104,20 @@ class Program(click.Group):
         if wrong := unknown_names(os.environ):
             click.echo(f"warning: {wrong}", err=True)
         sys.exit(run_to_exit_code(run, f"{name} {' '.join(words)}".strip(), self._explain, self._prefix))
+
+
+def begin_again_in_utf8() -> None:
+    """In a locale that is not UTF-8 (ISO-8859-1, EUC-JP), become the same program in Python's UTF-8 mode.
+
+    Names in archives and in our own files are UTF-8, and most are none in such a locale: pages failed as not found, and
+    overlays ended in a traceback. Programs that this one starts inherit the mode, workers among them. In the locales C
+    and POSIX Python goes by itself; Python 3.15 always does.
+    """
+    words = Path("/proc/self/cmdline")  # the bytes as they were given; sys.orig_argv went through the locale
+    if sys.getfilesystemencoding() == "utf-8" or os.environ.get("PYTHONUTF8") == "1" or not words.exists():
+        return
+    arguments = words.read_bytes().split(b"\0")[:-1]
+    os.execve(sys.executable, arguments, {**os.environb, b"PYTHONUTF8": b"1"})
 
 
 def run_to_exit_code(run: Callable[[], Any], doing: str, explain: Explain, prefix: str = "") -> int:

@@ -58,7 +58,8 @@ def write_crops(job: CropJob) -> None:
 def answer(line: str) -> dict[str, object]:
     """Does one line; whatever goes wrong is in the answer."""
     try:
-        write_crops(msgspec.json.decode(line, type=CropJob))
+        job = msgspec.json.decode(line, type=CropJob)
+        write_crops(msgspec.structs.replace(job, out=os.fsdecode(unquote_to_bytes(job.out))))
     except (msgspec.MsgspecError, DetectorError, OSError, MemoryError, cv2.error) as error:
         reason = "not enough memory" if is_out_of_memory(error) else first_line(error)
         return {"ok": False, "error": reason}

@@ -238,7 +238,8 @@ class ProducerStorage(Storage):
         with self._opened(archive) as file:
             seen = identity_of(file) if self.roots else None
             status = os.fstat(file.fileno())
-        where, what, out = (quote(os.fsencode(name)) for name in (archive, member, copy))
+        where, out = (quote(os.fsencode(name)) for name in (archive, copy))
+        what = quote(member.encode("utf-8", "surrogateescape"))
         wanted = MemberWanted(scheme, where, what, out, seen, number=number)
         if bound := bound or (self.bound_of and self.bound_of(member)):
             wanted = msgspec.structs.replace(wanted, most_bytes=bound.most_bytes, remedy=bound.remedy)

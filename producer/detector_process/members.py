@@ -65,7 +65,8 @@ def serve(lines: BinaryIO, answers: BinaryIO) -> None:
 
 
 def _take(storage: Storage, wanted: MemberWanted) -> MemberTaken:
-    archive, member, out = (os.fsdecode(unquote_to_bytes(name)) for name in (wanted.archive, wanted.member, wanted.out))
+    archive, out = (os.fsdecode(unquote_to_bytes(name)) for name in (wanted.archive, wanted.out))
+    member = unquote_to_bytes(wanted.member).decode("utf-8", "surrogateescape")
     try:
         bound = Bound(wanted.most_bytes, wanted.remedy)
         storage.extract(

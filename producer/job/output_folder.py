@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import filecmp
+import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -13,6 +14,7 @@ from typing import Any
 import msgspec
 
 from detector.atomic import atomic_write
+from detector.errors import show
 from detector.record import UNREADABLE
 from producer.errors import ProducerError
 from producer.folder_tree import remove_tree
@@ -23,6 +25,8 @@ from producer.whole_append import take_back
 from worker.messages import JOB_NAME
 from worker.page_options import PageOptions
 from worker.storage.real_path import real_or_named
+
+logger = logging.getLogger(__name__)
 
 
 class FolderBusyError(ProducerError):
@@ -210,7 +214,7 @@ class OutputFolder:
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Hold this folder; a killed process frees it by itself.
+        """Hold this folder; a killed process frees it by itself. Only a warning where the file system knows no locks.
 
         Raises:
             FolderBusyError: another process holds it.
@@ -220,11 +224,14 @@ class OutputFolder:
         with open(self.private / "lock", "w", opener=no_links) as handle:
             try:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
+            except BlockingIOError:
                 raise FolderBusyError(f"another ocr-producer works in {self.root}: wait for it, or stop it") from None
-            # Only the holder of this lock scans: these were left by a scan that was killed, and may be large.
-            for left in self.root.glob(f".{self.manifest.name}.*.part"):
-                left.unlink()
+            except OSError as error:  # Lustre and NFS may be mounted without locks, and FUSE may know none
+                reason = error.strerror or error
+                logger.warning("%s: no locks there (%s); start no second ocr-producer in it", show(self.root), reason)
+            else:  # Only the holder of this lock scans: these were left by a scan that was killed, and may be large.
+                for left in self.root.glob(f".{self.manifest.name}.*.part"):
+                    left.unlink()
             take_back(self.manifest)
             yield
 

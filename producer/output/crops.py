@@ -56,7 +56,7 @@ class Cutter:
                     "path": quote(os.fsencode(path)),
                     "page": page,
                     "boxes": [box.points for box in boxes],
-                    "out": os.fsencode(folder).decode(),
+                    "out": quote(os.fsencode(folder)),
                     "names": names,
                     "seen": seen_as(path),
                 }

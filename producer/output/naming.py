@@ -1,7 +1,10 @@
 """Image names, which may hold anything, made safe for file names of our own."""
 
 import hashlib
+import os
 import re
+import tempfile
+import unicodedata
 from collections.abc import Sequence
 from contextlib import suppress
 from itertools import accumulate, chain, count
@@ -48,6 +51,22 @@ def _folders(parts: Sequence[str]) -> list[str]:
     together = accumulate(len(part.encode()) + 1 for part in parts)
     kept = sum(taken <= FOLDERS_BYTES for taken, _ in zip(together, range(MOST_FOLDERS), strict=False))
     return parts if kept == len(parts) else [*parts[:kept], f"~{_digest('/'.join(parts[kept:]))}"]
+
+
+def folded(name: str) -> str:
+    """Of two names with different values no file system makes one file, be it blind to case or to how é is composed."""
+    return unicodedata.normalize("NFC", name.upper().casefold())
+
+
+def tells_case(folder: Path) -> bool:
+    """Whether `A` and `a` are two files in a folder. Not on SMB, exFAT, NTFS, most Macs, ext4 with casefold.
+
+    Raises:
+        OSError: nothing can be written there.
+    """
+    with tempfile.NamedTemporaryFile(prefix=".case-", dir=folder) as probe:
+        path = Path(probe.name)
+        return not os.path.lexists(path.with_name(path.name.upper()))
 
 
 def new_file(folder: Path, record: ImageRecord, paged: bool, ending: str) -> PurePosixPath:

@@ -16,7 +16,7 @@ from producer.job.manifest import ManifestIndex
 from producer.job.output_folder import OutputFolder
 from producer.job.results_file import iter_records
 from producer.no_links import check_own, refuse_links
-from producer.output.naming import safe_name
+from producer.output.naming import folded, safe_name, tells_case
 from worker.messages import ImageRecord
 
 MAX_SIDE = 1600
@@ -46,24 +46,25 @@ class CannotDrawError(ProducerError):
     exit_code = ExitCode.NOTHING
 
 
-def overlay_name(image: str, page: int, index: int, *, paged: bool) -> PurePosixPath:
+def overlay_name(image: str, page: int, index: int, *, paged: bool, cased: bool = True) -> PurePosixPath:
     """The name of a page's picture: another one for every page of a job, and the same one whenever it is drawn again.
 
     It follows from the page alone: a job may have a million names, too many to remember, and the files in the folder
     may be those of an earlier drawing. `a.jpg` stays, `a.png` becomes `a.png.jpg`. An image whose own name looks like
     such a result gets its index, so that the two differ: `a.png.jpg` becomes `a.png.jpg.7~.jpg`. So does an image
-    whose name is changed because file systems do not allow it.
+    whose name is changed because file systems do not allow it; and, on a disk where `A.jpg` is `a.jpg`, the former.
 
     Args:
         image: the record's image name.
         page: 0-based page.
         index: of the record.
         paged: append `_p0001` (from 1).
+        cased: `A` and `a` are two files where it is written.
     """
     name = safe_name(image, page, paged=paged, suffix=True)
     plain = safe_name(image, page, paged=False, suffix=True)
     ending = PurePosixPath(image).suffix
-    if str(plain) == image and ending.lower() in IMAGE_SUFFIXES:
+    if str(plain) == image and ending.lower() in IMAGE_SUFFIXES and (cased or folded(image) == image):
         if ending != ".jpg":
             return name.with_name(f"{name.name}.jpg")
         if not paged and not _looks_made_by_us(plain.stem):
@@ -96,7 +97,9 @@ def write_overlays(
     if not can_draw():
         raise CannotDrawError("no overlays: this machine lacks OpenCV; pip install 'ocrfleet[worker]' and run again")
     check_own(out, may_be_link=True)
-    refuse_links(out / "overlays")
+    folder = out / "overlays"
+    refuse_links(folder)
+    cased: bool | None = None
     count = OverlayCount()
     roots = OutputFolder(out).picture_roots()
     with ManifestIndex(out / "manifest.jsonl") as manifest, OverlayProcess(roots=roots) as process:
@@ -104,8 +107,11 @@ def write_overlays(
             line = manifest.line(record.index)
             if record.status != "ok" or line is None:
                 continue
+            if cased is None:  # not before there is something to draw
+                folder.mkdir(exist_ok=True)
+                cased = tells_case(folder)
             paged = manifest.is_paged(record.index, record.image, record.page)
-            target = out / "overlays" / overlay_name(record.image, record.page, record.index, paged=paged)
+            target = folder / overlay_name(record.image, record.page, record.index, paged=paged, cased=cased)
             target.parent.mkdir(parents=True, exist_ok=True)
             drawn = process.draw(line.uri, record.page, record.boxes, target, max_side=max_side)
             count.written += drawn.ok
@@ -140,16 +146,16 @@ class PageImages:
         if not can_draw():
             raise CannotDrawError("no page images: this machine lacks OpenCV; pip install 'ocrfleet[worker]'")
         refuse_links(self.folder)
-        problems, taken = [], set[PurePosixPath]()
+        problems, taken = [], set[str]()
         with OverlayProcess(roots=self._roots) as process:
             for record in records:
                 line = manifest.line(record.index)
                 if line is None or not manifest.is_paged(record.index, record.image, record.page):
                     continue
                 name = safe_name(record.image, record.page, paged=True)
-                if name in taken:  # a.pdf beside a.tif
+                if folded(str(name)) in taken:  # a.pdf beside a.tif, or A.pdf, which many disks take for the same
                     name = name.with_name(f"{name.name}_{record.index}")
-                taken.add(name)
+                taken.add(folded(str(name)))
                 target = self.folder / f"{name}.jpg"
                 target.parent.mkdir(parents=True, exist_ok=True)
                 drawn = process.draw(line.uri, record.page, [], target, max_side=WHOLE)

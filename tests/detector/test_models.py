@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -75,3 +76,10 @@ def test_a_card_without_numbers_is_named(tmp_path: Path, tiny_model: Path, card:
 
 def test_a_card_is_found_beside_every_precision() -> None:
     assert card_file(Path("x/my.int8.onnx")) == card_file(Path("x/my.onnx")) == Path("x/my.json")
+
+
+def test_a_name_that_is_no_utf8_is_written_out(tmp_path: Path, tiny_model: Path) -> None:
+    """It is in each record, and none could be written: every page of every job was a lost worker's."""
+    odd = tmp_path / os.fsdecode(b"caf\xe9.onnx")
+    shutil.copy(tiny_model, odd)
+    assert load_card(odd).name == r"caf\xe9"

@@ -122,7 +122,8 @@ class Storage:
             archive = self._allowed(uri)
             member = unquote_to_bytes(urlsplit(uri).fragment)
             with self._copy_of(member) as copy:
-                self.extract(scheme, archive, os.fsdecode(member), copy, number=number_of(uri))
+                name = member.decode("utf-8", "surrogateescape")  # as archives have it, whatever the locale
+                self.extract(scheme, archive, name, copy, number=number_of(uri))
                 yield copy
         elif scheme in self.fetchers:
             with self._copy_of(b"") as copy:

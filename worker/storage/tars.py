@@ -72,7 +72,8 @@ def _is_header(block: bytes) -> bool:
 
 
 def _opened(plain: Any, mode: str) -> tarfile.TarFile:
-    return tarfile.open(fileobj=plain, mode=cast("Any", f"r{mode or ':'}"), tarinfo=_Header)
+    # The locale's encoding is tarfile's default, and names from pax headers were others than those from plain ones.
+    return tarfile.open(fileobj=plain, mode=cast("Any", f"r{mode or ':'}"), tarinfo=_Header, encoding="utf-8")
 
 
 class _Header(tarfile.TarInfo):

@@ -20,7 +20,7 @@ from detector.errors import CorruptImage, TooLarge, first_line
 from detector.images.decoders.tiff_pieces import page_alone
 from detector.images.header import PARSE_ERRORS, Header, open_pillow, read_header
 from detector.images.sniff import sniff
-from detector.images.tiff import BrokenTiffError, Directory, read_directories
+from detector.images.tiff import BrokenTiffError, Directory, read_chain, read_page
 
 if TYPE_CHECKING:
     import pikepdf
@@ -89,7 +89,8 @@ def add_pictures(pdf: pikepdf.Pdf, file: BinaryIO, name: str) -> list[tuple[int,
 
 def _add_tiff(pdf: pikepdf.Pdf, file: BinaryIO, name: str) -> list[tuple[int, int]]:
     try:
-        pages = read_directories(file).pages
+        chain = read_chain(file)
+        pages = [read_page(file, chain, number) for number in range(len(chain.places))]
     except BrokenTiffError as error:
         raise CorruptImage(f"{name}: the TIFF directory is damaged ({error})") from error
     frames: Image.Image | None = None

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -43,3 +46,51 @@ def test_every_name_in_the_sources_is_known() -> None:
                 names |= {PREFIX + name for name in re.findall(r'PREFIX \+ "([A-Z_]+)"', text)}
     assert unknown_names(names) == ""
     assert {PREFIX + name for name in SETTINGS} - names == set(), "known, but nothing reads them"
+
+
+def test_a_locale_that_is_not_utf8(tmp_path: Path) -> None:
+    """Before: names of UTF-8 were none in it; pages failed as not found, and drawing one ended in a traceback."""
+    program = """
+import sys, subprocess
+from pathlib import Path
+import click
+from detector.cli.program import Program
+
+@click.command()
+@click.argument("name")
+def show(name):
+    child = [sys.executable, "-c", "import sys; print(sys.getfilesystemencoding())"]
+    said = subprocess.run(child, capture_output=True, text=True, check=True).stdout
+    print(sys.getfilesystemencoding(), said.strip(), ascii(name), Path(name).read_text())
+
+sys.modules["commands"] = sys.modules["__main__"]
+Program("p", commands={"show": ("commands:show", "")})()
+"""
+    ascii_only = {**os.environ, "LC_ALL": "POSIX", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    for name in ("茶 é.jpg".encode(), b"caf\xe9\n.jpg"):
+        (tmp_path / os.fsdecode(name)).write_text("here")
+        words = [sys.executable.encode(), b"-c", program.encode(), b"show", name]
+        said = subprocess.run(words, env=ascii_only, cwd=tmp_path, capture_output=True, text=True, check=True).stdout
+        assert said.strip() == f"utf-8 utf-8 {os.fsdecode(name)!a} here"
+
+
+@pytest.mark.parametrize(("given", "made"), [(0o000, 0o775), (0o002, 0o775), (0o022, 0o755), (0o077, 0o700)])
+def test_what_a_program_makes_is_not_for_everybody_to_write(tmp_path: Path, given: int, made: int) -> None:
+    """Before: with umask 000, as some containers and cron jobs have it, the folder of models was 0777."""
+    program = """
+import sys
+from pathlib import Path
+import click
+from detector.cli.program import Program
+
+@click.command()
+@click.argument("folder", type=Path)
+def make(folder):
+    (folder / "inner").mkdir(mode=0o700, parents=True)
+
+sys.modules["commands"] = sys.modules["__main__"]
+Program("p", commands={"make": ("commands:make", "")})()
+"""
+    words = [sys.executable, "-c", program, "make", str(tmp_path / "cache")]
+    subprocess.run(words, umask=given, check=True)
+    assert (tmp_path / "cache").stat().st_mode & 0o777 == made

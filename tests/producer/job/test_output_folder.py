@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
+import os
 from pathlib import Path
 
 import pytest
 
 from producer.job.output_folder import FolderBusyError, OutputFolder
+from producer.whole_append import whole_append
 
 
 def test_one_at_a_time(tmp_path: Path) -> None:
@@ -41,3 +45,24 @@ def test_what_a_killed_scan_left_is_removed(tmp_path: Path) -> None:
         file.touch()
     with folder.locked():
         assert not left.exists() and all(file.exists() for file in others)
+
+
+@pytest.mark.parametrize("kind", [errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP])
+def test_a_file_system_without_locks(
+    kind: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Before: "another ocr-producer works in", for ever, on Lustre and NFS without locks."""
+
+    def no_locks(file: object, operation: int) -> None:
+        raise OSError(kind, os.strerror(kind))
+
+    monkeypatch.setattr(fcntl, "flock", no_locks)
+    left = tmp_path / ".manifest.jsonl.123-0.part"  # another's, for all one knows
+    left.touch()
+    (tmp_path / "manifest.jsonl").write_text("one\n")
+    with OutputFolder(tmp_path).locked(), whole_append(tmp_path / "manifest.jsonl") as stream:
+        assert left.exists()
+        stream.write(b"two\n")
+    assert (tmp_path / "manifest.jsonl").read_text() == "one\ntwo\n"
+    [said] = caplog.messages
+    assert said.startswith(f"{tmp_path}: no locks there ({os.strerror(kind)}); start no second")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import re
 from pathlib import Path
 from xml.etree import ElementTree
@@ -184,6 +185,14 @@ def test_crops_of_pages_that_were_not_read_are_in_the_order_of_the_record(out: P
     write_results(out, [record])
     folder = export_results(out, "crops")
     assert [Image.open(path).size for path in sorted((folder / "images").iterdir())] == [(40, 10), (50, 10)]
+
+
+@pytest.mark.parametrize("kind", sorted(FORMATS))
+def test_an_output_folder_whose_name_is_no_utf8(out: Path, kind: str) -> None:
+    """Before: `crops` ended in a traceback."""
+    odd = out.rename(out.with_name(os.fsdecode(b"o%20\xe9 ut")))
+    made = export_results(odd, kind)
+    assert made.parent == odd and len(list(made.rglob("*.*"))) > 1
 
 
 def test_yolo(out: Path) -> None:

@@ -54,6 +54,21 @@ def test_coco_names_the_pictures(out: Path) -> None:
     assert told.count("no page image: gone.pdf, page ") == 2
 
 
+def test_names_that_many_disks_take_for_one(tmp_path: Path) -> None:
+    """Before: on SMB, exFAT, NTFS and Macs a page of `scan.tif` took the place of that of `SCAN.tif`."""
+    names = ["SCAN.tif", "scan.tif", "Scan.tiff"]
+    for name in names:
+        Image.new("RGB", (200, 100)).save(tmp_path / name, save_all=True, append_images=[Image.new("RGB", (200, 100))])
+    records = [ok(index, names[index // 2], page=index % 2) for index in range(6)]
+    own_request(tmp_path / "out", tmp_path)
+    write_results(tmp_path / "out", records)
+    found = (FoundPage(record.image, (tmp_path / record.image).as_uri(), record.page) for record in records)
+    write_manifest(found, tmp_path / "out" / "manifest.jsonl")
+    export(tmp_path / "out", "coco")
+    made = {path.name.lower() for path in (tmp_path / "out" / "page-images").iterdir()}
+    assert len(made) == 6
+
+
 def test_names_say_nothing_to_the_terminal(tmp_path: Path) -> None:
     name = "\x1b]0;x\x07\u202efdp.pdf"
     own_request(tmp_path / "out", tmp_path)

@@ -9,6 +9,7 @@ import tracemalloc
 from html.parser import HTMLParser
 from itertools import pairwise
 from pathlib import Path
+from unicodedata import normalize
 
 import pytest
 from hypothesis import given
@@ -22,6 +23,7 @@ from producer.job.manifest import write_manifest
 from producer.job.output_folder import JobRequest, OutputFolder
 from producer.output import report
 from producer.output.charts import bars_of, histogram_svg
+from producer.output.naming import tells_case
 from producer.output.overlays import CannotDrawError, overlay_name, write_overlays
 from producer.output.report import write_report
 from producer.output.totals import MEMORY_EDGES, Histogram
@@ -185,6 +187,35 @@ def test_every_overlay_has_its_own_name(images: set[str]) -> None:
     pages = [(image, page, paged) for image in sorted(images) for page, paged in ((0, False), (0, True), (1, True))]
     made = [overlay_name(*page[:2], index, paged=page[2]) for index, page in enumerate(pages)]
     assert len(set(made)) == len(made)
+
+
+@given(st.sets(st.text("aAéÉe\u0301ßsSıiIµμςσ/.:jpgJ~_07", min_size=1, max_size=8), max_size=20))
+def test_every_overlay_has_its_own_name_where_case_does_not_count(images: set[str]) -> None:
+    """Before: on SMB, exFAT, NTFS and Macs the picture of `a.jpg` replaced that of `A.jpg`, with exit code 0."""
+    images |= {f"{image}.jpg" for image in images} | {f"{image}.PNG" for image in images}
+    pages = [(image, page, paged) for image in sorted(images) for page, paged in ((0, False), (0, True), (1, True))]
+    made = [str(overlay_name(*page[:2], index, paged=page[2], cased=False)) for index, page in enumerate(pages)]
+    for alike in (str.lower, str.upper, str.casefold, lambda name: name.upper().lower()):
+        for form in ("NFC", "NFD"):
+            assert len({normalize(form, alike(normalize(form, name))) for name in made}) == len(made)
+
+
+def test_on_a_disk_where_case_does_not_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert tells_case(tmp_path) and not list(tmp_path.iterdir())
+    with monkeypatch.context() as blind:
+        blind.setattr("os.path.lexists", lambda path: path.name.startswith(".CASE-"))
+        assert not tells_case(tmp_path)
+    monkeypatch.setattr("producer.output.overlays.tells_case", lambda folder: False)
+    sources = write_images(tmp_path / "in", 3)
+    names = ("A.jpg", "a.jpg", "a.PNG")
+    out = tmp_path / "out"
+    OutputFolder(out).save_request(JobRequest(job="j", sources=[str(tmp_path / "in")]))
+    pages = (FoundPage(name, path.as_uri(), 0) for name, path in zip(names, sources, strict=True))
+    write_manifest(pages, out / "manifest.jsonl")
+    write_results(out, [ok(index, name) for index, name in enumerate(names)])
+    assert write_overlays(out).written == 3
+    drawn = sorted(path.name for path in (out / "overlays").iterdir())
+    assert drawn == ["A.jpg.0~.jpg", "a.PNG.2~.jpg", "a.jpg"]
 
 
 def test_overlays_of_like_names_do_not_overwrite_each_other(tmp_path: Path) -> None:

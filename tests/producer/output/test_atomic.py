@@ -1,0 +1,59 @@
+"""A file is replaced whole; a device, a pipe or a socket is no file, and stays."""
+
+from __future__ import annotations
+
+import os
+import socket
+import stat
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from detector.atomic import atomic_write
+from producer.cli import main
+from tests.producer.records import ok, write_results
+
+
+@pytest.mark.parametrize("kind", ["pipe", "socket", "link to a device", "link to a pipe", "link to stdout"])
+def test_what_is_no_file_stays(kind: str, tmp_path: Path) -> None:
+    """Before: root's `export --to /dev/full` made the device a file, for all programs of the machine."""
+    target = other = tmp_path / "target"
+    if kind == "socket":
+        with socket.socket(socket.AF_UNIX) as server:
+            server.bind(str(target))
+    elif kind == "link to a device":
+        target.symlink_to("/dev/null")
+    elif kind == "link to stdout":
+        target.symlink_to("/proc/self/fd/1")
+    else:
+        other = tmp_path / "other" if "link" in kind else target
+        os.mkfifo(other)
+        if other != target:
+            target.symlink_to(other)
+    before = target.lstat()
+    with pytest.raises(FileExistsError, match="device or a pipe"), atomic_write(target) as part:
+        part.write_text("no")
+    assert os.path.samestat(before, target.lstat())
+    assert {path.name for path in tmp_path.iterdir()} == {target.name, other.name}
+
+
+def test_files_and_links_to_them_are_replaced(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("old")
+    for name, leads in (("file", None), ("link", "file"), ("nowhere", "gone"), ("new", None)):
+        if leads:
+            (tmp_path / name).symlink_to(leads)
+        with atomic_write(tmp_path / name) as part:
+            part.write_text(name)
+        assert stat.S_ISREG((tmp_path / name).lstat().st_mode) and (tmp_path / name).read_text() == name
+    assert (tmp_path / "file").read_text() == "file"
+
+
+def test_an_export_into_a_pipe_is_one_line(tmp_path: Path) -> None:
+    write_results(tmp_path / "out", [ok(0, "a.jpg")])
+    os.mkfifo(tmp_path / "pipe")
+    done = CliRunner().invoke(
+        main, ["export", str(tmp_path / "out"), "--format", "csv", "--to", str(tmp_path / "pipe")]
+    )
+    assert done.exit_code == 2 and done.output.count("\n") == 1
+    assert "pipe: is a device or a pipe" in done.output and (tmp_path / "pipe").is_fifo()
