@@ -44,6 +44,21 @@ class NotFound(ImageError):
     type = "NotFound"
 
 
+class ReadFailed(NotFound):
+    """Reading the file met an error of the disk or the network, whatever the picture is like: try it again.
+
+    Attributes:
+        errno: of the system.
+        strerror: what it says about it.
+    """
+
+    def __init__(self, name: str, error: OSError) -> None:
+        """Name the file as people know it."""
+        self.errno = error.errno or errno.EIO
+        self.strerror = error.strerror or str(error)
+        super().__init__(f"{name}: cannot be read: {self.strerror}")
+
+
 class CorruptImage(ImageError):
     """The file claims to be an image, but its content is damaged or cut off."""
 

@@ -77,9 +77,8 @@ def draw(
     if not len(boxes):
         return canvas
     width = max(1, round(max(canvas.shape[:2]) / 700))
-    outlines = [
-        np.round((np.asarray(box, dtype=np.float64) - 0.5) * (1 << _FRACTION_BITS)).astype(np.int32) for box in boxes
-    ]
+    boxes = [_near(np.asarray(box, dtype=np.float64), canvas) for box in boxes]
+    outlines = [np.round((box - 0.5) * (1 << _FRACTION_BITS)).astype(np.int32) for box in boxes]
     filled = canvas.copy()
     for outline in outlines:
         cv2.fillPoly(filled, [outline], colour, cv2.LINE_AA, _FRACTION_BITS)
@@ -87,8 +86,14 @@ def draw(
     cv2.polylines(canvas, outlines, True, _HALO, width + 2, cv2.LINE_AA, _FRACTION_BITS)
     cv2.polylines(canvas, outlines, True, colour, width, cv2.LINE_AA, _FRACTION_BITS)
     for box, score in zip(boxes, scores or (), strict=False):
-        _write_score(canvas, np.asarray(box, dtype=np.float64), score)
+        _write_score(canvas, box, score)
     return canvas
+
+
+def _near(box: npt.NDArray[np.float64], canvas: npt.NDArray[np.uint8]) -> npt.NDArray[np.float64]:
+    """Corners no farther outside than the page is large: boxes lie inside, and for far ones OpenCV takes seconds."""
+    height, width = canvas.shape[:2]
+    return np.clip(np.nan_to_num(box), (-width, -height), (2 * width, 2 * height))
 
 
 def _write_score(canvas: npt.NDArray[np.uint8], box: npt.NDArray[np.float64], score: float) -> None:

@@ -37,8 +37,17 @@ ErrorType = Literal[
 ]
 
 
-Corners = Annotated[list[tuple[float, float]], msgspec.Meta(min_length=4, max_length=4)]
-Outline = Annotated[list[tuple[float, float]], msgspec.Meta(min_length=3)]
+FARTHEST = 1e10
+"""No page is as large: headers of pictures have 32 bits for a side. Numbers beyond these bounds, which decoding checks,
+become Infinity where areas and sums are made of them, and that is no JSON."""
+
+Coordinate = Annotated[float, msgspec.Meta(ge=-FARTHEST, le=FARTHEST)]
+Score = Annotated[float, msgspec.Meta(ge=-1, le=2)]
+Degrees = Annotated[float, msgspec.Meta(ge=-1000, le=1000)]
+Amount = Annotated[float, msgspec.Meta(ge=-1e12, le=1e12)]
+Count = Annotated[int, msgspec.Meta(ge=0, le=1 << 53)]
+Corners = Annotated[list[tuple[Coordinate, Coordinate]], msgspec.Meta(min_length=4, max_length=4)]
+Outline = Annotated[list[tuple[Coordinate, Coordinate]], msgspec.Meta(min_length=3)]
 
 
 class WordRecord(msgspec.Struct, frozen=True):
@@ -46,7 +55,7 @@ class WordRecord(msgspec.Struct, frozen=True):
 
     text: str
     points: Corners
-    score: float
+    score: Score
 
 
 class BoxRecord(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -64,12 +73,12 @@ class BoxRecord(msgspec.Struct, frozen=True, omit_defaults=True):
     """
 
     points: Corners
-    score: float
+    score: Score
     text: str | None = None
-    text_score: float | None = None
+    text_score: Score | None = None
     words: list[WordRecord] | None = None
-    angle: float | None = None
-    order: int | None = None
+    angle: Degrees | None = None
+    order: Count | None = None
     polygon: Outline | None = None
 
     @property
@@ -99,13 +108,13 @@ class Seconds(msgspec.Struct, frozen=True):
     ``turn`` is there only if the page lay on its side and was looked at once more, ``read`` only if it was read.
     """
 
-    fetch: float = 0.0
-    open: float = 0.0
-    infer: float = 0.0
-    post: float = 0.0
-    total: float = 0.0
-    turn: float | msgspec.UnsetType = msgspec.UNSET
-    read: float | msgspec.UnsetType = msgspec.UNSET
+    fetch: Amount = 0.0
+    open: Amount = 0.0
+    infer: Amount = 0.0
+    post: Amount = 0.0
+    total: Amount = 0.0
+    turn: Amount | msgspec.UnsetType = msgspec.UNSET
+    read: Amount | msgspec.UnsetType = msgspec.UNSET
 
 
 class ModelRecord(msgspec.Struct, frozen=True):
@@ -143,23 +152,23 @@ class ImageRecord(msgspec.Struct, frozen=True, kw_only=True):
 
     schema: int = SCHEMA
     job: str
-    index: int
+    index: Count
     image: str
-    page: int
+    page: Count
     status: Literal["ok", "failed"]
-    width: int = 0
-    height: int = 0
+    width: Count = 0
+    height: Count = 0
     boxes: list[BoxRecord] = []
     input_size: tuple[int, int] | None = None
     flags: list[str] = []
     seconds: Seconds = Seconds()
-    peak_rss_mb: float = 0.0
-    attempts: int = 1
+    peak_rss_mb: Amount = 0.0
+    attempts: Count = 1
     worker: str = ""
     model: ModelRecord | None = None
     error: ErrorRecord | None = None
-    pages: int | msgspec.UnsetType = msgspec.UNSET
-    share: float | msgspec.UnsetType = msgspec.UNSET
+    pages: Count | msgspec.UnsetType = msgspec.UNSET
+    share: Score | msgspec.UnsetType = msgspec.UNSET
 
 
 def worker_name(pid: int | None = None) -> str:

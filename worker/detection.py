@@ -12,7 +12,7 @@ import redis
 from msgspec import UNSET, UnsetType
 from msgspec.structs import replace as replace_fields
 
-from detector.errors import ImageError, ModelError, is_out_of_memory
+from detector.errors import ImageError, ModelError, ReadFailed, is_out_of_memory
 from detector.images.budget import SMALLEST_LIMIT_SIDE
 from detector.memory import limit_memory, peak_rss_mb
 from detector.record import box_records, seconds_record, worker_name
@@ -103,6 +103,7 @@ class ImageRunner:
             losses: earlier tries that took their process, memory or time with them: the page is run smaller.
 
         Raises:
+            MachineFault: its file met an error of the disk or the network, or the spool has no room.
             MemoryError: no memory; the caller may try smaller.
         """
         reset_peak_rss()
@@ -121,6 +122,8 @@ class ImageRunner:
                     detection = self.detector().detect(
                         file, task.page_in_bytes, limit_side=limit_side, read=task.options.read or None
                     )
+        except ReadFailed as error:  # of the disk or the network: another machine, or this one later, may read it
+            raise MachineFault(error.errno, error.strerror, opened or task.image) from error
         except ImageError as error:
             return replace_fields(self._failed(task, error, attempts, opened), pages=pages)
         except ModelError as error:
@@ -185,6 +188,8 @@ def _true_pages(task: ImageTask, file: BinaryIO) -> int | UnsetType:
 
     try:
         return count_paged(file) or UNSET
+    except ReadFailed:
+        raise
     except ImageError:  # what is wrong with it is said when it is opened
         return UNSET
 

@@ -22,7 +22,7 @@ from urllib.parse import unquote_to_bytes
 from detector.errors import ImageError, read_json, show
 from detector.images.pdf import count_pdf_pages
 from detector.images.pdf_tree import listed_pages
-from detector.images.regular_file import open_regular
+from detector.images.regular_file import open_regular, raise_read_error
 from detector.memory import limit_memory
 
 MEMORY_BYTES = 256 << 20
@@ -37,8 +37,11 @@ def serve(lines: TextIO, answers: TextIO) -> None:
         try:
             path = Path(os.fsdecode(unquote_to_bytes(read_json(line)["path"])))
             with open_regular(path) as file:
-                pages = count_pdf_pages(file, show(path))
-                listed = listed_pages(file, pages)
+                try:
+                    pages = count_pdf_pages(file, show(path))
+                    listed = listed_pages(file, pages)
+                finally:
+                    raise_read_error(file)
                 answer = {"ok": True, "pages": pages, "listed": listed.least, "most": listed.most}
         except ImageError as error:
             answer = {"ok": False, "error": str(error)}

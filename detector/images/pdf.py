@@ -9,6 +9,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from detector.errors import CorruptImage, NotFound, UnsupportedFormat
+from detector.images.regular_file import read_error
 
 if TYPE_CHECKING:  # whoever only counts pages (count_pages.py) loads no OpenCV: half of such a process's start
     from detector.images.decode import Pixels
@@ -153,11 +154,30 @@ class PdfPage:
         return lost_text(self._page.raw, pixels)
 
 
+class _Quiet:
+    """A file as pdfium asks for it, whose errors are nothing read: they are remembered, and asked for in the end.
+
+    An exception that leaves it in the middle of pdfium is lost, and each is printed: 2,900 lines of one page.
+    """
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self.seek, self.tell, self.read = file.seek, file.tell, file.read
+
+    def readinto(self, buffer: Any) -> int:
+        if read_error(self._file):
+            return 0  # nor waited for again: a network folder may take a minute to say so
+        try:
+            return int(self._file.readinto(buffer))  # type: ignore[attr-defined]
+        except OSError:
+            return 0
+
+
 def _open(file: BinaryIO, name: str) -> Any:
     pdfium = _pdfium()
     file.seek(0)
     try:
-        return pdfium.PdfDocument(file)
+        return pdfium.PdfDocument(_Quiet(file))
     except pdfium.PdfiumError as error:
         if "password" in str(error).lower():
             raise UnsupportedFormat(

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import errno
+import io
 import os
 import stat
 import time
 from functools import partial
 from pathlib import Path, PosixPath
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 LEASE_S, POLL_S = 1.0, 0.02
 """How long a file is waited for that its file server has to give back first (a lease, as Samba takes them)."""
@@ -122,18 +123,78 @@ def seen_as(path: Path) -> Identity | None:
     return path.identity if isinstance(path, SeenPath) else None
 
 
-def open_regular(path: Path, patience: Patience | None = None) -> BinaryIO:
+class ReadError(OSError):
+    """What a library says of a read of its own that failed, of no file by its name."""
+
+
+class ReadFile(io.FileIO):
+    """A file that remembers the first error that reading it met, whoever read it and whatever he made of it.
+
+    A bad sector or a network folder that went away for a moment is no damage of the file. pdfium, Pillow, pypdf and
+    tarfile go on as if the file ended there: the page was blank, and "ok".
+
+    Attributes:
+        failed: that error.
+    """
+
+    failed: OSError | None = None
+
+    def readinto(self, buffer: Any) -> int:
+        """As `io.FileIO.readinto`."""
+        try:
+            return super().readinto(buffer)
+        except OSError as error:
+            self.failed = self.failed or error
+            raise
+
+    def read(self, size: int | None = -1) -> bytes:
+        """As `io.FileIO.read`."""
+        try:
+            return super().read(-1 if size is None else size)
+        except OSError as error:
+            self.failed = self.failed or error
+            raise
+
+    def readall(self) -> bytes:
+        """As `io.FileIO.readall`."""
+        try:
+            return super().readall()
+        except OSError as error:
+            self.failed = self.failed or error
+            raise
+
+
+def read_error(file: object) -> OSError | None:
+    """The first error that reading a file of `open_regular` met; None: none, or it is another's file."""
+    raw = getattr(file, "raw", file)
+    return raw.failed if isinstance(raw, ReadFile) else None
+
+
+def raise_read_error(file: object) -> None:
+    """Raises what `read_error` has: for whoever gave the file to a library that goes on over it.
+
+    Raises:
+        OSError: a read met it.
+    """
+    error = read_error(file)
+    if error is not None:
+        raise error
+
+
+def open_regular(path: Path, patience: Patience | None = None) -> io.BufferedReader:
     """A regular file, to be read; at a `SeenPath` that one.
 
     Args:
         path: of the file.
         patience: as for `opened`.
 
+    Returns:
+        A buffered `ReadFile`.
+
     Raises:
         OSError: as `regular`; or it is another file.
     """
-    opener = partial(regular, patience=patience)
-    file = open(path, "rb", opener=opener)  # noqa: SIM115  # for the caller to close
+    file: io.BufferedReader = io.BufferedReader(ReadFile(os.fspath(path), opener=partial(regular, patience=patience)))
     wanted = seen_as(path)
     if wanted is not None and identity_of(file) != wanted:
         file.close()

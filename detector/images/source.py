@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
+import re
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
-from detector.errors import NotFound, show
-from detector.images.regular_file import NotRegularError, open_regular
+from detector.errors import ImageError, NotFound, ReadFailed, show
+from detector.images.header import PARSE_ERRORS
+from detector.images.regular_file import NotRegularError, ReadError, ReadFile, open_regular
 
 Source = str | os.PathLike[str] | bytes | bytearray | memoryview | BinaryIO
 """A path, a file's whole content, or a file object opened for binary reading."""
+
+MOST_READ_BYTES = 256 << 20
+"""Of a picture that is read whole beforehand: of more the cache of a small machine keeps nothing."""
+
+_SAID_BY_LIBVIPS = re.compile(r"read error\s+(?:system|unix) error: ([^\n]+)")
 
 
 @contextmanager
@@ -27,18 +35,22 @@ def opened(source: Source) -> Iterator[tuple[BinaryIO, str]]:
 
     Raises:
         NotFound: no such file, not a regular one, or it may not be read.
+        ReadFailed: reading it met an error, whatever was made of it.
     """
     if isinstance(source, str | os.PathLike):
         name = show(source)
-        with _open_path(source if isinstance(source, Path) else Path(source), name) as file:
+        path = source if isinstance(source, Path) else Path(source)
+        with _open_path(path, name) as file, _read_errors_told(file, name):
             yield file, name
         return
     again = reopenable(source)
     if isinstance(again, bytes | bytearray | memoryview):
         yield io.BytesIO(again), _name(source)
         return
+    file = _remembering(again)
     try:
-        yield again, _name(source)
+        with _read_errors_told(file, _name(source)):
+            yield file, _name(source)
     finally:
         # To the end first: to go to a place in its buffer is all the same to Python, wherever others (libvips) have
         # moved the descriptor meanwhile, and it then reads on from there.
@@ -46,18 +58,47 @@ def opened(source: Source) -> Iterator[tuple[BinaryIO, str]]:
         again.seek(0)
 
 
+@contextmanager
+def _read_errors_told(file: io.BufferedReader, name: str) -> Iterator[None]:
+    """No picture is blamed for an error of the disk, and none passes for a page that met one.
+
+    Raises:
+        ReadFailed: reading the file met one.
+    """
+    assert isinstance(file.raw, ReadFile)
+    file.raw.failed = None
+    try:
+        yield
+    except ReadFailed:
+        raise
+    except (ImageError, SystemError, *PARSE_ERRORS) as error:  # SystemError: of Pillow's JPEG 2000, over an error
+        if failed := file.raw.failed or (error if isinstance(error, ReadError) else None):
+            raise ReadFailed(name, failed) from error
+        raise
+    if file.raw.failed is not None:
+        raise ReadFailed(name, file.raw.failed)
+
+
 def reopenable(source: BinaryIO | bytes | bytearray | memoryview) -> BinaryIO | bytes | bytearray | memoryview:
     """The same in a form that can be opened several times: a file object that can be read once becomes its bytes.
 
     Raises:
-        NotFound: it cannot be read.
+        ReadFailed: it cannot be read.
     """
     if isinstance(source, bytes | bytearray | memoryview) or _is_plain_file(source):
         return source
     try:
         return source.read()
     except OSError as error:
-        raise NotFound(f"{_name(source)}: cannot be read: {error.strerror or error}") from error
+        raise ReadFailed(_name(source), error) from error
+
+
+def _remembering(file: BinaryIO) -> io.BufferedReader:
+    """The same file, remembering its errors; to be read instead."""
+    if isinstance(file, io.BufferedReader) and isinstance(file.raw, ReadFile):
+        return file
+    file.flush()
+    return io.BufferedReader(ReadFile(file.fileno(), closefd=False))
 
 
 def _name(source: BinaryIO | bytes | bytearray | memoryview) -> str:
@@ -78,7 +119,7 @@ def _is_plain_file(file: BinaryIO) -> bool:
 
 
 @contextmanager
-def _open_path(path: Path, name: str) -> Iterator[BinaryIO]:
+def _open_path(path: Path, name: str) -> Iterator[io.BufferedReader]:
     try:
         file = open_regular(path)
     except NotRegularError as error:
@@ -88,3 +129,41 @@ def _open_path(path: Path, name: str) -> Iterator[BinaryIO]:
         raise NotFound(f"{name}: cannot be opened: {reason}") from error
     with file:
         yield file
+
+
+def read_through(file: BinaryIO) -> None:
+    """Reads a file whole before libvips does: where a read of its JPEG loader fails, the process dies of it.
+
+    Nor may one of what it maps into memory, as it does WebP. What was read is in the system's cache, 0.1 ms a MB.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    file.seek(0)
+    for _ in range(0, MOST_READ_BYTES, 1 << 20):
+        if not file.read(1 << 20):
+            break
+
+
+def raise_if_unread(said: str) -> None:
+    """For what libvips says, before a picture is blamed for it.
+
+    Raises:
+        ReadError: it could not read the file.
+    """
+    if match := _SAID_BY_LIBVIPS.search(said):
+        number = next((one for one in errno.errorcode if os.strerror(one) == match[1].strip()), errno.EIO)
+        raise ReadError(number, os.strerror(number))
+
+
+@contextmanager
+def place_kept(file: BinaryIO) -> Iterator[None]:
+    """libvips moves the descriptor behind the back of Python's buffer, which would then read from elsewhere."""
+    if isinstance(file, io.BytesIO):
+        yield
+        return
+    place = os.lseek(file.fileno(), 0, os.SEEK_CUR)
+    try:
+        yield
+    finally:
+        os.lseek(file.fileno(), place, os.SEEK_SET)

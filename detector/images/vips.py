@@ -20,6 +20,7 @@ from detector.images.decode import Pixels, eight_bit, raise_if_out_of_memory
 from detector.images.decoders.paper import on_paper
 from detector.images.header import Header
 from detector.images.sizes import box_reduction, jpeg_reduction
+from detector.images.source import place_kept, raise_if_unread, read_through
 
 FETCHED_ROWS = 64
 """Rows taken from libvips at a time."""
@@ -102,10 +103,11 @@ def decode_leniently(file: BinaryIO, header: Header, target: tuple[int, int]) ->
     try:
         pixels = _rgb(_load(file, header, target, alpha="kept", fail_on="none").numpy())
     except vips.Error as error:
-        raise_if_out_of_memory(error)
+        _raise_unless_damage(error)
         return None, str(error).splitlines(), False
     text = vips.ffi.string(vips.vips_lib.vips_error_buffer()).decode(errors="replace")
     vips.vips_lib.vips_error_clear()
+    raise_if_unread(text)
     return pixels, [line for line in text.splitlines() if line.strip()], len(text) > ERROR_BUFFER_BYTES
 
 
@@ -125,7 +127,7 @@ def readable_rows(
             samples = np.frombuffer(region.fetch(0, row, image.width, count), _SAMPLES[image.format])
             found.append(samples.reshape(count, image.width, image.bands))
     except vips.Error as error:
-        raise_if_out_of_memory(error)
+        _raise_unless_damage(error)
     if not found:
         return np.empty((0, 1, 3), np.uint8), height
     return _rgb(np.concatenate(found)), height
@@ -165,7 +167,7 @@ class VipsStrips:
             try:
                 self._open("warning")
             except _vips().Error as error:
-                raise_if_out_of_memory(error)
+                _raise_unless_damage(error)
                 self._open("error")  # the header is remarked on (odd tags, mostly): as in `decode_strictly`
         self._top = self._next = 0
         self._kept = np.empty((0, self.width, 3), np.uint8)
@@ -224,6 +226,8 @@ def _load(
     if header.kind == "jpeg":
         options["shrink"] = jpeg_reduction(header.width, header.height, target)  # so does libjpeg
         factor = 1
+    if header.kind != "tiff" and not isinstance(file, io.BytesIO):  # a TIFF has other pages, and dies of none
+        read_through(file)
     image = vips.Image.new_from_source(_source(file), "", access="sequential", fail_on=fail_on, **options)
     return _shrunk(image, factor, header.extra, alpha)
 
@@ -241,6 +245,7 @@ def _shows_anything(file: BinaryIO, header: Header, target: tuple[int, int]) -> 
 
 
 def _source(file: BinaryIO) -> Any:
+    """The file for libvips, which reads its descriptor by itself."""
     file.seek(0)
     if isinstance(file, io.BytesIO):
         return _vips().Source.new_from_memory(file.getvalue())
@@ -255,6 +260,12 @@ def _source(file: BinaryIO) -> Any:
         os.close(own)
 
 
+def _raise_unless_damage(error: Exception) -> None:
+    """Raises MemoryError or ReadError where libvips says that, before a picture is blamed for it."""
+    raise_if_out_of_memory(error)
+    raise_if_unread(str(error))
+
+
 @contextmanager
 def _damage_named(header: Header, name: str) -> Iterator[None]:
     """libvips' errors become ours.
@@ -265,7 +276,7 @@ def _damage_named(header: Header, name: str) -> Iterator[None]:
     try:
         yield
     except _vips().Error as error:
-        raise_if_out_of_memory(error)
+        _raise_unless_damage(error)
         reason = " ".join(str(error).split()) or "no reason given"
         raise CorruptImage(f"{name}: the {header.description} data is damaged or cut off ({reason})") from error
 
@@ -298,39 +309,26 @@ def decode_strictly(file: BinaryIO, header: Header, target: tuple[int, int]) -> 
         header is remarked on already (odd tags, mostly): then nothing is known of the data.
     """
     vips = _vips()
-    with _place_kept(file):
+    with place_kept(file):
         try:
             image = _load(file, header, target, alpha="kept", fail_on="warning")
         except vips.Error as error:
-            raise_if_out_of_memory(error)
+            _raise_unless_damage(error)
             return None, ""
         try:
             return _rgb(image.numpy()), ""
         except vips.Error as error:
-            raise_if_out_of_memory(error)
+            _raise_unless_damage(error)
             return None, str(error)
-
-
-@contextmanager
-def _place_kept(file: BinaryIO) -> Iterator[None]:
-    """libvips moves the descriptor behind the back of Python's buffer, which would then read from elsewhere."""
-    if isinstance(file, io.BytesIO):
-        yield
-        return
-    place = os.lseek(file.fileno(), 0, os.SEEK_CUR)
-    try:
-        yield
-    finally:
-        os.lseek(file.fileno(), place, os.SEEK_SET)
 
 
 def avif_damage(file: BinaryIO) -> str:
     """What libheif says of an AVIF whose data are corrupt, which libavif hides; empty if it says nothing of that."""
-    with _place_kept(file):
+    with place_kept(file):
         try:
             _vips().Image.new_from_source(_source(file), "", access="sequential").avg()
         except _vips().Error as error:
-            raise_if_out_of_memory(error)
+            _raise_unless_damage(error)
             return " ".join(str(error).split()) if "orrupt" in str(error) else ""
     return ""
 
@@ -345,6 +343,6 @@ def jpeg_warning(data: bytes, height: int) -> str:
         image = _vips().Image.jpegload_buffer(data, access="sequential", fail_on="warning", shrink=shrink)
         image.avg()
     except _vips().Error as error:
-        raise_if_out_of_memory(error)
+        _raise_unless_damage(error)
         return str(error)
     return ""

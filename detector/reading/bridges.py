@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from dataclasses import replace
 
+from detector.reading.effort import Effort
 from detector.reading.line_box import LineBox
 
 GUTTER = 2.0
@@ -15,6 +17,9 @@ NEAR = 5.0
 
 FAR = 9.0
 """So far from a box, in its heights, columns are looked for above and below it."""
+
+MOST_STEPS = 1_000_000
+"""Boxes that are looked at, each as often as it is: a third of a second. What is left then stays whole."""
 
 
 def without_bridges(items: list[LineBox]) -> list[LineBox]:
@@ -29,8 +34,10 @@ def without_bridges(items: list[LineBox]) -> list[LineBox]:
     """
     whole = []
     ordered = sorted(items, key=lambda item: item.middle)
-    for place, item in enumerate(ordered):
-        gutter = _gutter_across(item, ordered, place)
+    middles = [item.middle for item in ordered]
+    effort = Effort(MOST_STEPS)
+    for item in ordered:
+        gutter = _gutter_across(item, ordered, middles, effort)
         if gutter is None:
             whole.append(item)
         else:
@@ -39,19 +46,34 @@ def without_bridges(items: list[LineBox]) -> list[LineBox]:
     return whole
 
 
-def _gutter_across(item: LineBox, ordered: list[LineBox], place: int) -> tuple[float, float] | None:
+def _gutter_across(
+    item: LineBox, ordered: list[LineBox], middles: list[float], effort: Effort
+) -> tuple[float, float] | None:
     """The widest gutter that a box lies across, if there is one.
 
     Args:
         item: the box.
         ordered: all boxes by their middles.
-        place: of the box among them.
+        middles: of these.
+        effort: what may still be looked at.
     """
-    above, below = (_beyond(item, ordered, place, step) for step in (-1, 1))
+    begin = bisect_left(middles, item.middle - FAR * item.height)
+    end = bisect_right(middles, item.middle + FAR * item.height)
+    if not effort.spend(end - begin):
+        return None
+    near = [
+        other
+        for other in ordered[begin:end]
+        if abs(other.middle - item.middle) >= item.height and other.right > item.left and other.left < item.right
+    ]
+    above = [other for other in near if other.middle < item.middle]
+    below = [other for other in near if other.middle > item.middle]
     if not above or not below:
         return None
     inner = []
-    for left, right in free_of([(item.left, item.right)], above + below, GUTTER * item.height):
+    for left, right in free_of([(item.left, item.right)], near, GUTTER * item.height):
+        if not effort.spend(len(near)):
+            return None
         columns = [
             [[other for other in side if other.right <= left] for side in (above, below)],
             [[other for other in side if other.left >= right] for side in (above, below)],
@@ -62,29 +84,24 @@ def _gutter_across(item: LineBox, ordered: list[LineBox], place: int) -> tuple[f
     return max(inner, key=lambda gutter: gutter[1] - gutter[0], default=None)
 
 
-def _beyond(item: LineBox, ordered: list[LineBox], place: int, step: int) -> list[LineBox]:
-    """The boxes above (step -1) or below (1) another, no farther than FAR."""
-    found, number = list[LineBox](), place + step
-    while 0 <= number < len(ordered) and abs(ordered[number].middle - item.middle) <= FAR * item.height:
-        other = ordered[number]
-        if abs(other.middle - item.middle) >= item.height and other.right > item.left and other.left < item.right:
-            found.append(other)
-        number += step
-    return found
-
-
 def _is_near(other: LineBox, item: LineBox) -> bool:
     return abs(other.middle - item.middle) <= NEAR * item.height
 
 
 def free_of(free: list[tuple[float, float]], strip: list[LineBox], wide: float) -> list[tuple[float, float]]:
-    """The free intervals of x without what the strip's boxes cover, if they are wide enough."""
-    for item in strip:
-        parts = []
-        for left, right in free:
-            if item.left >= right or item.right <= left:
-                parts.append((left, right))
-            else:
-                parts += [(left, item.left), (item.right, right)]
-        free = [(left, right) for left, right in parts if right - left >= wide]
-    return free
+    """The free intervals of x, from left to right, without what the strip's boxes cover, if they are wide enough."""
+    parts = []
+    covers = sorted((item.left, item.right) for item in strip)
+    number = 0
+    for left, right in free:
+        begin = left
+        while number < len(covers) and covers[number][0] < right:
+            cover = covers[number]
+            if cover[1] > left:
+                parts.append((begin, cover[0]))
+                begin = max(begin, cover[1])
+            if cover[1] > right:
+                break  # it covers some of the next one too
+            number += 1
+        parts.append((begin, right))
+    return [(left, right) for left, right in parts if right - left >= wide]

@@ -47,9 +47,11 @@ def write_crops(job: CropJob) -> None:
         OSError: a file cannot be written.
     """
     page = open_page(SeenPath.to(os.fsdecode(unquote_to_bytes(job.path)), job.seen), job.page, limit_side=sys.maxsize)
-    scale = np.array([page.pixels.shape[1] / page.width, page.pixels.shape[0] / page.height])
+    size = np.array([page.pixels.shape[1], page.pixels.shape[0]])
     for box, name in zip(job.boxes, job.names, strict=True):
-        strip = cut(page.pixels, reading_quad(np.array(box, np.float64) * scale))
+        # Boxes lie inside the page; a forged one would be as large as it says.
+        quad = np.clip(np.array(box, np.float64) * size / (page.width, page.height), 0, size)
+        strip = cut(page.pixels, reading_quad(quad))
         write_jpeg(np.ascontiguousarray(strip), Path(job.out) / name)
 
 

@@ -7,7 +7,10 @@ import selectors
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+import time
+from collections.abc import Generator, Iterator
+from contextlib import closing
+from itertools import islice
 from pathlib import Path
 from urllib.parse import quote, unquote_to_bytes
 
@@ -16,13 +19,19 @@ import msgspec
 from detector.memory import raise_oom_score
 from producer.archive_process.messages import AliveLine, EndLine, Line, MemberLine, Question
 from producer.errors import CannotCountError
-from producer.sources.archive import BrokenArchiveError, Kind, Member
+from producer.sources.archive import BrokenArchiveError, Kind, Member, UnreadArchiveError
 from producer.sources.page_count import CountPdf, PageCount
 from producer.sources.passed_over import PassedOver
 from producer.sources.scan_time import USED_UP, ScanTime
 
 PATIENCE_S = 60.0
 """Without a member, and without 8 MiB of the archive that were read."""
+
+PAUSES_S = (1.0, 5.0)
+"""Before an archive is listed once more whose reading met an error of the disk or the network."""
+
+MOST_PAUSES_S = 60.0
+"""In a row: of a folder whose file server is away every archive meets one."""
 
 MOST_LINE_BYTES = 1 << 20
 _BLOCK = 1 << 16
@@ -41,6 +50,7 @@ class ArchiveLister:
         """
         self._patience_s = patience_s
         self._time = scan_time or ScanTime()
+        self._pauses_left_s = MOST_PAUSES_S
         self.process: subprocess.Popen[bytes] | None = None
         self._folder: tempfile.TemporaryDirectory[str] | None = None
 
@@ -58,10 +68,27 @@ class ArchiveLister:
         Raises:
             BrokenArchiveError: it is damaged, or asks for too much memory or time, or the archives before it did;
                 perhaps after some members.
+            UnreadArchiveError: the disk or the network did not give it, however often it was asked.
         """
         self._time.grant(archive)
         if not self._time.left_s():
             raise BrokenArchiveError(f"after 0 members: {_USED_UP}")
+        done = 0
+        for pause_s in (*PAUSES_S, 0.0):
+            try:
+                with closing(self._listed(archive, kind, passed, zip_encoding)) as found:
+                    for member in islice(found, done, None):
+                        yield member
+                        done += 1
+                self._pauses_left_s = MOST_PAUSES_S
+                return
+            except UnreadArchiveError as error:
+                if not pause_s or pause_s > min(self._pauses_left_s, self._time.left_s()):
+                    raise UnreadArchiveError(f"after {done} members: {error}") from None
+            self._pauses_left_s -= pause_s
+            time.sleep(pause_s)
+
+    def _listed(self, archive: Path, kind: Kind, passed: PassedOver | None, zip_encoding: str) -> Generator[Member]:
         question = Question(quote(os.fsencode(archive)), kind, zip_encoding, self._time.counting_s())
         done, ended = 0, False
         try:
@@ -71,6 +98,8 @@ class ArchiveLister:
                     done += 1
                 elif isinstance(line, EndLine):
                     ended = True
+                    if line.unread:
+                        raise UnreadArchiveError(line.unread)
                     if passed is not None:
                         for what, count in line.passed.items():
                             passed.add(what, count)

@@ -53,10 +53,12 @@ class EndLine(msgspec.Struct, frozen=True, tag="end"):
     Attributes:
         passed: what was passed over, by kind.
         broken: why the archive cannot be read to its end; empty if it can.
+        unread: what the disk or the network said when it was read; the archive may be whole.
     """
 
     passed: dict[str, int]
     broken: str = ""
+    unread: str = ""
 
 
 Line = MemberLine | AliveLine | EndLine

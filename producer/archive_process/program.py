@@ -6,7 +6,6 @@ What an archive may have it allocate is bounded, so that a hostile one costs its
 
 from __future__ import annotations
 
-import io
 import os
 import sys
 from collections.abc import Callable
@@ -18,7 +17,7 @@ from urllib.parse import quote, unquote_to_bytes
 
 import msgspec
 
-from detector.images.regular_file import Patience, regular
+from detector.images.regular_file import Patience, ReadFile, raise_read_error, read_error, regular
 from detector.memory import limit_memory
 from producer.archive_process.messages import AliveLine, EndLine, Line, MemberLine, Question
 from producer.detector_process.page_counter import PageCounter
@@ -59,6 +58,7 @@ def _listed(question: Question, say: Callable[[Line], None], count_pdf: CountPdf
     passed = PassedOver()
     path = Path(os.fsdecode(unquote_to_bytes(question.path)))
     broken = ""
+    stream: _Watched | None = None
     try:
         held = held_bytes(path, path.stat())
         allowance = Allowance(held, question.counting_s)
@@ -78,14 +78,18 @@ def _listed(question: Question, say: Callable[[Line], None], count_pdf: CountPdf
                 allowance=allowance,
             )
             for member in found:
-                say(_member_line(member))
+                line = _member_line(member)
+                raise_read_error(stream)  # a member that "cannot be counted" for it
+                say(line)
+            raise_read_error(stream)
     except BrokenArchiveError as error:
         broken = str(error)
     except MemoryError:
         broken = TOO_MUCH
     except OSError as error:
         broken = error.strerror or type(error).__name__
-    return EndLine(dict(passed.counts), broken)
+    failed = read_error(stream)  # whatever was made of it: a zip without a table of contents, a tar that ends there
+    return EndLine(dict(passed.counts), broken, (failed.strerror or str(failed)) if failed else "")
 
 
 def _member_line(member: Member) -> MemberLine:
@@ -97,7 +101,7 @@ def _member_line(member: Member) -> MemberLine:
     return MemberLine(name, shown, count.pages, count.broken, number=member.number)
 
 
-class _Watched(io.FileIO):
+class _Watched(ReadFile):
     """An archive that tells when it was read on, as long as that may be what it holds."""
 
     def __init__(self, path: Path, on_progress: Callable[[], None], most_bytes: int) -> None:

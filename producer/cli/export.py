@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from detector.errors import printable
+from detector.exit_codes import ExitCode
 from producer.errors import NothingToDoError
 
 FORMATS = (
@@ -36,7 +37,7 @@ def _check_results(out: Path) -> None:
     is_flag=True,
     help="Write pages of PDFs and TIFFs as JPEGs into OUT/page-images and name these: annotation tools open no PDF.",
 )
-def export(out: Path, format_name: str, to: Path | None, page_images: bool) -> None:
+def export(out: Path, format_name: str, to: Path | None, page_images: bool) -> ExitCode:
     """Convert OUT/results.jsonl to another program's format.
 
     \b
@@ -46,15 +47,21 @@ def export(out: Path, format_name: str, to: Path | None, page_images: bool) -> N
       ocr-producer export out --format labelstudio --page-images
 
     Text (txt, hocr, alto, pdf) is in the results of jobs that were run with --read. pdf needs ocrfleet[pdf].
+    The exit code is 1 where something had to be left out; it is named.
     """
     from producer.output.formats import export_results
 
     _check_results(out)
 
+    told = False
+
     def tell(line: str) -> None:
+        nonlocal told
+        told = True
         click.echo(printable(line), err=True)  # it names a stranger's file
 
     click.echo(str(export_results(out, format_name, to, tell, page_images=page_images)))
+    return ExitCode.FAILED if told else ExitCode.OK
 
 
 @click.command()

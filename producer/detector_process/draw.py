@@ -25,6 +25,9 @@ from producer.detector_process.originals import NOT_ONES_OWN, originals
 from worker.messages import BoxRecord
 from worker.storage.remote import SCHEMES, Remote
 
+MOST_LOST = 8
+"""Pictures in a row that the process is lost over, or a minute each, before no more are asked for."""
+
 
 class _Answer(msgspec.Struct):
     ok: bool
@@ -66,6 +69,7 @@ class OverlayProcess:
             timeout_s: how long one picture may take, seconds.
         """
         self._child = LineProcess("detector.overlay", timeout_s)
+        self._lost = 0  # in a row
         self._spool = tempfile.TemporaryDirectory(prefix="ocrfleet-draw-", ignore_cleanup_errors=True)
         self._is_own = roots is not None
         # The manifest is of this user's own scan: what it names may be fetched.
@@ -96,6 +100,8 @@ class OverlayProcess:
         """
         if not uri:
             return Drawn(False, error="the image is on the machine that enqueued the job")
+        if self._lost >= MOST_LOST:
+            return Drawn(False, error=f"not drawn: the drawing process was lost on {MOST_LOST} pages before it")
         if not self._is_own:
             return Drawn(False, error=NOT_ONES_OWN)
         drawn_to = Path(self._spool.name) / "drawn.jpg"  # `out` may have a name JSON cannot carry
@@ -118,6 +124,7 @@ class OverlayProcess:
 
     def _ask(self, job: bytes) -> _Answer:
         line = self._child.ask(job)
+        self._lost = 0 if line else self._lost + 1
         if not line:
             return _Answer(False, "the drawing process was lost on this page, or took too long")
         try:

@@ -27,7 +27,7 @@ from detector.record import UNREADABLE
 from producer.bounds import MOST_PAGES_OF_A_JOB
 from producer.job.collector_lock import AlreadyCollectingError, FileLock, JobLock
 from producer.job.growth import Growth
-from producer.job.results_file import TICK_LINES, Line, decode_line, keep_last_records, read_lines, truncate_torn_line
+from producer.job.results_file import TICK_LINES, Line, decode_whole, keep_last_records, read_lines, truncate_torn_line
 from producer.job.results_owner import ResultsOwner, check_name, claim
 from producer.no_links import no_links
 from worker.broker.short_replies import TooLong, that_fit
@@ -295,7 +295,7 @@ class Collector:
             self._refuse(entry, raw, f"longer than a record may be ({(raw.size or MOST_RECORD_BYTES) >> 10} KiB)")
             return None
         try:
-            line = decode_line(raw or b"")
+            line = decode_whole(raw or b"")
         except UNREADABLE as error:
             self._refuse(entry, raw or _shown(fields), f"not a record ({error})")
             return None

@@ -6,18 +6,18 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from functools import lru_cache
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Literal
 
 import msgspec
 
 from detector.atomic import atomic_write
 from detector.errors import first_line
 from detector.images.regular_file import open_regular
-from detector.record import UNREADABLE
+from detector.record import UNREADABLE, Amount
 from producer.bounds import MOST_PAGES_OF_A_JOB
 from producer.errors import ProducerError
 from producer.no_links import no_links
-from worker.messages import ErrorRecord, ImageRecord, Seconds
+from worker.messages import BoxRecord, ErrorRecord, ImageRecord, Seconds
 
 
 class Line(msgspec.Struct, frozen=True):
@@ -26,12 +26,18 @@ class Line(msgspec.Struct, frozen=True):
     index: int
     image: str
     page: int
-    status: str
+    status: Literal["ok", "failed"]
     seconds: Seconds
     job: str = ""
-    peak_rss_mb: float = 0.0
+    peak_rss_mb: Amount = 0.0
     error: ErrorRecord | None = None
     pages: int = 0
+
+
+class _Whole(ImageRecord, frozen=True, kw_only=True):
+    """A record whose boxes are looked at one by one: of 4 MiB they are 30 MB at once."""
+
+    boxes: list[msgspec.Raw] = msgspec.field(default_factory=list)  # type: ignore[assignment]
 
 
 class CannotSendResultsError(ProducerError):
@@ -47,6 +53,20 @@ MOST_LINE_BYTES = 16 << 20
 _MOST_COUNTED = 255  # lines of a page that a byte counts
 
 decode_line = msgspec.json.Decoder(Line).decode
+_decode_record = msgspec.json.Decoder(ImageRecord).decode
+_decode_whole = msgspec.json.Decoder(_Whole).decode
+_decode_box = msgspec.json.Decoder(BoxRecord).decode
+
+
+def decode_whole(record: bytes) -> Line:
+    """What a record says that every export can read, too.
+
+    Raises:
+        msgspec.MsgspecError: it is none; see also `UNREADABLE`.
+    """
+    for box in _decode_whole(record).boxes:
+        _decode_box(box)
+    return decode_line(record)
 
 
 class PageMarks:
@@ -165,8 +185,7 @@ def _counts(results: Path, changed_ns: int, size: int) -> Counter[str]:
     for _, line in read_lines(results):
         if line is not None:
             counts["total"] += 1
-            if line.status in ("ok", "failed"):
-                counts[line.status] += 1
+            counts[line.status] += 1
     return counts
 
 
@@ -179,7 +198,12 @@ def rewrite(results: Path, keep: Callable[[int, Line], bool]) -> None:
 
 
 def iter_records(path: Path, damaged: Callable[[int], None] = lambda line: None) -> Iterator[ImageRecord]:
-    """The records of a results file in the order of the file.
+    """The records of a results file in the order of the file. See `placed_records`."""
+    return (record for _, record in placed_records(path, damaged))
+
+
+def placed_records(path: Path, damaged: Callable[[int], None] = lambda line: None) -> Iterator[tuple[int, ImageRecord]]:
+    """The records of a results file in the order of the file, each with its place, for `record_at`.
 
     A last line without its newline was torn by a crash and is left out. Any other line that is no record is passed
     over too, and its number (from 1) is told to `damaged`.
@@ -187,15 +211,35 @@ def iter_records(path: Path, damaged: Callable[[int], None] = lambda line: None)
     Raises:
         FileNotFoundError: there are no results.
     """
-    decoder = msgspec.json.Decoder(ImageRecord)
+    place = 0
     with open_regular(path) as stream:
         for number, line in enumerate(raw_lines(stream), 1):
             if not line.endswith(b"\n") and len(line) < MOST_LINE_BYTES:
                 return
             try:
-                yield decoder.decode(line)
+                yield place, _decode_record(line)
             except UNREADABLE:
                 damaged(number)
+            place += len(line)
+
+
+def record_at(stream: BinaryIO, place: int) -> ImageRecord:
+    """The record at a place that `placed_records` told."""
+    stream.seek(place)
+    return _decode_record(stream.readline(MOST_LINE_BYTES))
+
+
+def unreadable_lines(path: Path) -> tuple[int, int]:
+    """How many lines of a results file are no record, and the number (from 1) of the first one."""
+    count = first = 0
+
+    def damaged(number: int) -> None:
+        nonlocal count, first
+        count, first = count + 1, first or number
+
+    for _ in iter_records(path, damaged):
+        pass
+    return count, first
 
 
 def truncate_torn_line(path: Path, block: int = 1 << 16) -> int:

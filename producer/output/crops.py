@@ -18,8 +18,8 @@ from detector.errors import ImageError
 from detector.images.regular_file import seen_as
 from producer.detector_process.line_process import LineProcess
 from producer.detector_process.originals import originals
-from producer.output.layout import boxes_in_order
-from worker.messages import ImageRecord
+from producer.output.layout import boxes_in_order, is_read
+from worker.messages import BoxRecord, ImageRecord
 
 CROP_TIMEOUT_S = 120.0
 
@@ -48,14 +48,14 @@ class Cutter:
         self._storage.close()
         self._spool.cleanup()
 
-    def cut(self, uri: str, record: ImageRecord, folder: Path, names: list[str]) -> str:
-        """Writes a page's boxes, in reading order, as files of these names. Returns what went wrong, or nothing."""
+    def cut(self, uri: str, page: int, boxes: list[BoxRecord], folder: Path, names: list[str]) -> str:
+        """Writes a page's boxes as files of these names. Returns what went wrong, or nothing."""
         try:
             with self._storage.open(uri) as path:
                 job = {
                     "path": quote(os.fsencode(path)),
-                    "page": record.page,
-                    "boxes": [box.points for box in boxes_in_order(record)],
+                    "page": page,
+                    "boxes": [box.points for box in boxes],
                     "out": quote(os.fsencode(folder)),
                     "names": names,
                     "seen": seen_as(path),
@@ -94,12 +94,13 @@ def write_crops(
         (folder / "gt.txt").open("w", encoding="utf-8") as icdar,
     ):
         for record in records:
-            boxes = boxes_in_order(record)
+            # Where there is no text, nothing is gained by an order.
+            boxes = boxes_in_order(record) if is_read(record) else record.boxes
             if not boxes:
                 continue
             page = f"{str(name_of(record)).replace('/', '__')}_{record.index}"
             names = [f"{page}_{number:04d}.jpg" for number in range(len(boxes))]
-            if problem := cutter.cut(uri_of(record), record, folder / "images", names):
+            if problem := cutter.cut(uri_of(record), record.page, boxes, folder / "images", names):
                 failed(record, problem)
                 continue
             for name, box in zip(names, boxes, strict=True):

@@ -26,12 +26,11 @@ from urllib.parse import quote, unquote_to_bytes, urlsplit
 from msgspec import structs
 
 from detector.atomic import atomic_write
-from detector.images.regular_file import open_regular
 from producer.errors import ProducerError
 from producer.folder_tree import new_folder
 from producer.job.manifest import ManifestIndex
 from producer.job.output_folder import OutputFolder
-from producer.job.results_file import iter_records
+from producer.job.results_file import iter_records, unreadable_lines
 from producer.no_links import check_own
 from producer.output import documents
 from producer.output.naming import write_new
@@ -92,8 +91,13 @@ def export_results(
         raise UnknownFormatError(f"no format {format_name!r}; there are {', '.join(FORMATS)}")
     results = out / "results.jsonl"
     target = destination or out / _IN_OUT[format_name]
-    with open_regular(results):  # before anything is written
-        pass
+    unreadable, first = unreadable_lines(results)  # before anything is written
+    if unreadable:
+        lines = "1 line" if unreadable == 1 else f"{unreadable:,} lines"
+        tell(
+            f"{lines} of {results} could not be read, the first is line {first}: left out; "
+            "`ocr-producer resume` does these pages again once the lines are removed"
+        )
     if destination is None or page_images:
         check_own(out, may_be_link=True)
     in_folder = format_name in ("icdar", "pagexml", *documents.FORMATS)
@@ -203,7 +207,7 @@ def _write_array(stream: IO[str], items: Iterator[dict[str, Any]]) -> None:
     """A JSON array, an item a line."""
     stream.write("[")
     for number, item in enumerate(items):
-        stream.write((",\n" if number else "\n") + json.dumps(item, ensure_ascii=False))
+        stream.write((",\n" if number else "\n") + json.dumps(item, ensure_ascii=False, allow_nan=False))
     stream.write("\n]")
 
 

@@ -21,11 +21,12 @@ import msgspec
 
 from detector.atomic import atomic_write
 from detector.errors import printable
+from detector.images.regular_file import open_regular
 from detector.record import UNREADABLE
 from producer.detector_process.draw import OverlayProcess, can_draw
 from producer.job.manifest import ManifestIndex
 from producer.job.output_folder import OutputFolder
-from producer.job.results_file import iter_records
+from producer.job.results_file import placed_records, record_at
 from producer.no_links import check_own, read_small
 from producer.output.charts import histogram_svg
 from producer.output.naming import page_label
@@ -45,7 +46,7 @@ def write_report(out: Path, *, pictures: int = PICTURES) -> Path:
     """Writes `report.html` into a job's output folder, from its `results.jsonl` (and `job.json`, `manifest.jsonl`).
 
     Memory and time stay bounded for any number of results: totals are counts, and at most `pictures` pages,
-    chosen at random, are shown.
+    chosen at random, are shown; their records are read again, one at a time, when they are drawn.
 
     Args:
         out: the output folder.
@@ -82,25 +83,25 @@ def write_report(out: Path, *, pictures: int = PICTURES) -> Path:
     return report
 
 
-def _read(results: Path, pictures: int) -> tuple[Totals, list[ImageRecord]]:
+def _read(results: Path, pictures: int) -> tuple[Totals, list[int]]:
     """Totals, and a uniform random choice of the pages that are fine (reservoir sampling), in the job's order.
 
-    The same results give the same choice.
+    The same results give the same choice. Of a page it is its record's place: a record may have 4 MiB.
     """
-    totals, chosen, lot = Totals(), list[ImageRecord](), random.Random(0)  # nosec B311: which pictures to show
+    totals, chosen, lot = Totals(), list[tuple[int, int]](), random.Random(0)  # nosec B311: which pictures to show
 
     def damaged(line: int) -> None:
         totals.damaged += 1
 
-    for record in iter_records(results, damaged):
+    for place, record in placed_records(results, damaged):
         totals.add(record)
         if record.status != "ok":
             continue
         if len(chosen) < pictures:
-            chosen.append(record)
-        elif (place := lot.randrange(totals.ok)) < pictures:
-            chosen[place] = record
-    return totals, sorted(chosen, key=lambda record: record.index)
+            chosen.append((record.index, place))
+        elif (lost := lot.randrange(totals.ok)) < pictures:
+            chosen[lost] = record.index, place
+    return totals, [place for _, place in sorted(chosen)]
 
 
 _NUMBERS = ("images_this_run", "wall_seconds", "images_per_second")
@@ -182,15 +183,20 @@ def _gallery_note(totals: Totals, shown: int, drawable: bool, has_manifest: bool
     return "All pages. Every box is in results.jsonl."
 
 
-def _figures(out: Path, chosen: Sequence[ImageRecord]) -> Iterator[str]:
+def _figures(out: Path, chosen: Sequence[int]) -> Iterator[str]:
     with (
+        open_regular(out / "results.jsonl") as results,
         ManifestIndex(out / "manifest.jsonl") as manifest,
         OverlayProcess(roots=OutputFolder(out).picture_roots()) as process,
         tempfile.TemporaryDirectory(prefix="ocrfleet-report-") as folder,
     ):
         thumbnail = Path(folder) / "thumbnail.jpg"
         side = LARGE_SIDE if len(chosen) <= FEW else THUMBNAIL_SIDE
-        for record in chosen:
+        for place in chosen:
+            try:
+                record = record_at(results, place)
+            except UNREADABLE:  # the job goes on, and its file was written anew meanwhile
+                continue
             line = manifest.line(record.index)
             picture = '<span class="none">not in the manifest</span>'
             if line is not None:

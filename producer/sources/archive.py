@@ -57,6 +57,10 @@ class BrokenArchiveError(ProducerError):
     """The archive cannot be read (further); the message is one line."""
 
 
+class UnreadArchiveError(BrokenArchiveError):
+    """The disk or the network did not give it, whatever is in it. The message is what the system says."""
+
+
 class Member(NamedTuple):
     """One visible file in an archive.
 

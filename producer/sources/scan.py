@@ -22,7 +22,7 @@ from urllib.parse import quote
 from detector.exit_codes import ExitCode
 from detector.images.suffixes import is_taken
 from producer.errors import ProducerError
-from producer.sources.archive import SCHEMES, BrokenArchiveError, Kind, archive_kind
+from producer.sources.archive import SCHEMES, BrokenArchiveError, Kind, UnreadArchiveError, archive_kind
 from producer.sources.found_page import FoundPage, Problem
 from producer.sources.long_names import read_list
 from producer.sources.own_pictures import made_by_us, named_as_ours
@@ -30,6 +30,7 @@ from producer.sources.page_count import PageCount, Settled, count_file, kind_of_
 from producer.sources.passed_over import LONG_LISTED, OURS, OUTSIDE, UNREADABLE, PassedOver, is_junk, junk_kind
 from producer.sources.readers import Readers
 from producer.sources.walk import FoundFile, Warn, display, walk
+from worker.storage.spool import is_of_the_machine
 
 STDIN = "-"
 
@@ -214,18 +215,18 @@ class _Scanner:
             count = partial(count_file, path, self.readers.count_pdf, self.readers.time)
             yield from self.pages(display(name), file_uri(path), count)
 
-    def _kind(self, path: Path) -> str:
+    def _kind(self, path: Path, unread: str = "") -> str:
         try:
             return kind_of_file(path, self.readers.time.leases)
-        except (OSError, ValueError):
-            return ""
+        except (OSError, ValueError) as error:
+            return unread if isinstance(error, OSError) and is_of_the_machine(error) else ""
 
     def _wanted(self, path: Path, kind: Kind | None) -> bool:
         """Whether a file met in a folder may hold pages; counts those that do not."""
         if is_junk(path.name):
             self.passed.add(junk_kind(path.name))
             return False
-        if kind or is_taken(path) or (self.sniff and self._kind(path)):
+        if kind or is_taken(path) or (self.sniff and self._kind(path, unread="perhaps a picture")):
             return True
         self.passed.file(PurePath(path.name))
         return False
@@ -250,6 +251,10 @@ class _Scanner:
                     yield from self.pages(shown, uri, member.look)
                 else:
                     self.passed.file(PurePath(stored))
+        except UnreadArchiveError as error:  # not for good: it is no damage, and a job of its own has all of it
+            said = f"the archive could not be read to its end ({error}); send it again in a job of its own"
+            self.warn(f"{display(name)}: {said}")
+            yield FoundPage(display(name), file_uri(path), 0, Problem("NotFound", f"{display(name)}: {said}"))
         except BrokenArchiveError as error:
             said = f"the archive cannot be read to its end ({error})"
             self.warn(f"{display(name)}: {said}")

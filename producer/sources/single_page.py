@@ -6,6 +6,8 @@ import re
 from collections.abc import Iterable
 from typing import IO, TYPE_CHECKING, Any, BinaryIO, cast
 
+from detector.images.regular_file import raise_read_error
+
 if TYPE_CHECKING:
     from pypdf import PageObject, PdfReader, PdfWriter
     from pypdf.generic import DictionaryObject, IndirectObject
@@ -91,6 +93,7 @@ def alone(reader: PdfReader, source: Any) -> PdfWriter:
         source: the page, of `page_at` or the reader's own.
 
     Raises:
+        OSError: a read of the file failed.
         Exception: of any class, where the file is damaged.
     """
     from pypdf import PdfWriter
@@ -110,6 +113,7 @@ def alone(reader: PdfReader, source: Any) -> PdfWriter:
         _add_form(writer, page, root["/AcroForm"])
     if any(_has_lost_its_stream(entry) for entry in writer._objects):
         raise ValueError("pypdf has not found the data of a stream")
+    raise_read_error(reader.stream)  # pypdf goes on over some
     return writer
 
 

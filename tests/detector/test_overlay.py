@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 from urllib.parse import quote_from_bytes
 
@@ -50,6 +51,19 @@ def test_scores_are_written_and_partly_off_page_boxes_are_fine() -> None:
     paper = np.full((240, 320, 3), 90, np.uint8)
     boxes = [SQUARE, [[-50, -50], [40, -50], [40, 20], [-50, 20]]]
     assert (draw(paper, boxes, scores=[0.87, 0.5]) != draw(paper, boxes)).any()
+
+
+def test_a_box_far_outside_the_page_takes_no_longer() -> None:
+    """Corners 100 million pixels away took 5 s."""
+    paper = np.full((240, 320, 3), 90, np.uint8)
+    began = time.process_time()
+    for far in (1e3, 1.3e8, 1e9, 1e300, np.inf):
+        for box in ([[-far, -far], [far, -far], [far, far], [-far, far]], [[0, -far], [far, 0], [0, far], [-far, 1]]):
+            drawn = draw(paper, [box, SQUARE], scores=[0.5, 0.5])
+            assert reddish(drawn)[90, 100] or reddish(drawn)[90, 101]
+    assert time.process_time() - began < 1
+    # What is only a little outside is drawn as it was.
+    assert not reddish(draw(paper, [[[-300, 60], [-20, 60], [-20, 120], [-300, 120]]])).any()
 
 
 def run(lines: list[str]) -> list[dict]:

@@ -20,9 +20,12 @@ import msgspec
 import pytest
 from billiard.exceptions import SoftTimeLimitExceeded
 
-from detector.errors import CorruptImage, NotFound
+from detector.errors import CorruptImage, NotFound, ReadFailed
 from producer.job.manifest import ManifestLine
 from producer.job.upload import Uploader
+from tests.archives import write_7z
+from tests.broken_disk import Break, breaks
+from tests.detector.images.test_read_errors import a_report
 from tests.pictures import write_images
 from worker import tasks
 from worker.broker import blobs
@@ -31,8 +34,10 @@ from worker.ledger import Ledger, reconcile
 from worker.messages import ImageRecord, ImageTask, encode
 from worker.redis_keys import JobKeys
 from worker.settings import Settings
-from worker.storage import Storage, remote
+from worker.storage import Storage, files, remote
 from worker.storage.spool import MachineFault
+
+__all__ = ["breaks"]
 
 JOB = "job"
 
@@ -50,17 +55,21 @@ def full_disk(room: int = 1000) -> Iterator[None]:
 
 @pytest.fixture
 def archives(tmp_path: Path) -> dict[str, Path]:
-    """One picture in a zip and in a tar."""
+    """One picture in archives of each kind."""
     [picture] = write_images(tmp_path / "in", 1)
     with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
         archive.write(picture, "page.jpg")
     with tarfile.open(tmp_path / "a.tar", "w") as archive:
         archive.add(picture, "page.jpg")
-    return {"zip": tmp_path / "a.zip", "tar": tmp_path / "a.tar"}
+    with tarfile.open(tmp_path / "a.tar.gz", "w:gz") as archive:
+        archive.add(picture, "page.jpg")
+    write_7z(tmp_path / "a.7z", {"page.jpg": picture.read_bytes()})
+    return {name: tmp_path / f"a.{name}" for name in ("zip", "tar", "tar.gz", "7z")}
 
 
 def member(archive: Path, kind: str) -> str:
-    return f"{kind}+file://{quote(str(archive))}#page.jpg"
+    scheme = {"7z": "sevenzip", "tar.gz": "tar"}.get(kind, kind)
+    return f"{scheme}+file://{quote(str(archive))}#page.jpg"
 
 
 @pytest.mark.parametrize("kind", ["zip", "tar"])
@@ -93,6 +102,50 @@ def test_a_dying_disk_is_told_from_a_torn_archive(
     for kind in (MachineFault, CorruptImage):
         with pytest.raises(kind), storage.open(member(archives["zip"], "zip")):
             pass
+
+
+@pytest.mark.parametrize("page", [0, 1])
+def test_a_page_whose_file_cannot_be_read(page: int, settings: Settings, tmp_path: Path, breaks: Break) -> None:
+    report = a_report(tmp_path / "report.pdf")
+    breaks(60_000, 1, errno.ESTALE)
+    task = ImageTask(job=JOB, index=0, image="report.pdf", uri=f"file://{quote(str(report))}", page=page)
+    with pytest.raises(MachineFault, match="told by the test") as caught:
+        ImageRunner(settings).run(task, attempts=1, losses=0)
+    assert caught.value.errno == errno.ESTALE and caught.value.filename == str(report)
+
+
+@pytest.mark.parametrize("error", [errno.EIO, errno.ESTALE, errno.ENOTCONN, errno.ETIMEDOUT])
+@pytest.mark.parametrize("kind", ["zip", "tar", "tar.gz", "7z"])
+def test_an_archive_that_cannot_be_read(
+    archives: dict[str, Path], kind: str, error: int, tmp_path: Path, breaks: Break
+) -> None:
+    for begin in (0, 600, archives[kind].stat().st_size - 10_000):
+        storage = Storage((), tmp_path / "spool")
+        breaks(begin, 1, error)
+        with pytest.raises(MachineFault, match="told by the test"), storage.open(member(archives[kind], kind)):
+            pass
+        with storage.open(member(archives[kind], kind)) as copy:  # nothing of it is kept
+            assert copy.stat().st_size > 1000
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [(errno.EMFILE, ReadFailed), (errno.ESTALE, ReadFailed), (errno.EACCES, NotFound), (errno.ENOENT, NotFound)],
+)
+@pytest.mark.parametrize("call", ["open", "stat"])
+def test_a_file_that_cannot_be_opened(
+    call: str, error: int, expected: type[Exception], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    [picture] = write_images(tmp_path, 1)
+
+    def refused(*arguments: object, **options: object) -> None:
+        raise OSError(error, "told by the test")
+
+    monkeypatch.setattr(*((files, "open_regular") if call == "open" else (Path, "stat")), refused)
+    with pytest.raises(NotFound) as caught, Storage((), tmp_path / "spool").open(f"file://{quote(str(picture))}"):
+        pass
+    monkeypatch.undo()
+    assert type(caught.value) is expected and str(picture) in str(caught.value)
 
 
 def test_a_blob_that_finds_no_room(ledger: Ledger, tmp_path: Path) -> None:

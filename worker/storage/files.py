@@ -21,15 +21,22 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 from urllib.parse import parse_qs, unquote_to_bytes, urlsplit
 
-from detector.errors import ImageError, NotFound, UnsupportedFormat
-from detector.images.regular_file import SeenPath, identity_of, open_regular
+from detector.errors import ImageError, NotFound, ReadFailed, UnsupportedFormat
+from detector.images.regular_file import SeenPath, identity_of, open_regular, raise_read_error, read_error
 from worker.storage.archive_errors import BROKEN_ARCHIVE, member_error, name_of
 from worker.storage.bound import Bound
 from worker.storage.held_copies import held_copy
 from worker.storage.kept import Kept
 from worker.storage.real_path import place_of, real_path
 from worker.storage.sevenzip import SevenZipCursor
-from worker.storage.spool import MachineFault, machine_faults, make_private, raise_machine_fault, write_chunks
+from worker.storage.spool import (
+    MachineFault,
+    is_of_the_machine,
+    machine_faults,
+    make_private,
+    raise_machine_fault,
+    write_chunks,
+)
 from worker.storage.tars import TarCursor
 from worker.storage.zips import ZipCursor
 
@@ -40,6 +47,7 @@ if TYPE_CHECKING:
 MAX_MEMBER_BYTES = 1 << 30
 _FORWARD = ("tar+file", "sevenzip+file")  # a member may have to be read past all that lies before it
 _ARCHIVES = ("zip+file", *_FORWARD)
+_UNTAKEN: tuple[type[Exception], ...] = (*BROKEN_ARCHIVE, ImageError)
 
 
 # Copies what is at a URI to a file, or raises an ImageError.
@@ -100,6 +108,7 @@ class Storage:
 
         Raises:
             NotFound: no such file or member, outside the allowed roots, or unreadable.
+            ReadFailed: the disk or the network kept the file from being opened; it may be fine.
             UnsupportedFormat: not a scheme of ours.
             CorruptImage: the archive is broken.
             TooLarge: the member is larger than ``MAX_MEMBER_BYTES``.
@@ -143,6 +152,8 @@ class Storage:
         try:
             return self._opened(path)
         except OSError as error:
+            if is_of_the_machine(error):
+                raise ReadFailed(str(path), error) from error
             raise NotFound(f"{path}: cannot be opened: {error.strerror or error}") from error
 
     def _opened(self, path: Path) -> BinaryIO:
@@ -178,7 +189,9 @@ class Storage:
             raise self._is_outside(path)
         try:
             real.stat()
-        except (OSError, ValueError):
+        except (OSError, ValueError) as error:
+            if isinstance(error, OSError) and is_of_the_machine(error):
+                raise ReadFailed(str(path), error) from error
             raise NotFound(f"no such file: {path} (does this machine see the producer's folder?)") from None
         if not real.is_file():
             raise NotFound(f"not a regular file: {path}")
@@ -225,12 +238,18 @@ class Storage:
                 source = kept.open_member(archive, member, bound, number)
             with source:
                 write_chunks(bound.pieces(source, name_of(member)), copy)
-        except (ImageError, MachineFault):  # of the page, or of the spool: the archive stays open
+            raise_read_error(kept.file)
+        except MachineFault:  # of the spool: the archive stays open
             raise
-        except BROKEN_ARCHIVE as error:
-            if isinstance(error, OSError):
+        except _UNTAKEN as error:
+            failed = read_error(kept.file)  # whatever was made of it: tarfile takes some for the archive's end
+            if failed or isinstance(error, OSError):
                 kept.drop()  # a handle that a network folder has given up must not be kept
             raise_machine_fault(error, archive)
+            if failed:
+                raise MachineFault(failed.errno, failed.strerror, str(archive)) from error
+            if isinstance(error, ImageError):
+                raise
             raise member_error(error, member, archive) from None
         except BaseException:
             kept.drop()  # the time limit, or no memory, in the middle of a read: nobody knows where it stands

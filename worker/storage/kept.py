@@ -31,12 +31,14 @@ class _Place:
         self, make: Callable[[Callable[[Path], BinaryIO]], Cursor], open_file: Callable[[Path], BinaryIO]
     ) -> None:
         self.way_s = 0.0
+        self.file: BinaryIO | None = None
         self._open = open_file
         self.cursor = make(self._from_its_beginning)
 
     def _from_its_beginning(self, path: Path) -> BinaryIO:
         self.way_s = 0.0
-        return self._open(path)
+        self.file = self._open(path)
+        return self.file
 
 
 class Kept:
@@ -64,6 +66,11 @@ class Kept:
             place = _Place(self._make, self._open)
         self._places[archive] = self._last = place
         return place.cursor.open_member(archive, member, bound, number)
+
+    @property
+    def file(self) -> BinaryIO | None:
+        """The archive that was used last; what its reads met: `detector.images.regular_file.read_error`."""
+        return self._last.file if self._last else None
 
     def spent(self, seconds: float) -> None:
         """So long took what was last read."""

@@ -23,7 +23,12 @@ MARKER_TEXT = (
 
 # Of what is read, not only written: a dying disk or a network folder that went away.
 _OF_THE_MACHINE = frozenset(
-    (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS, errno.EMFILE, errno.ENFILE)
+    (
+        *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS, errno.EMFILE, errno.ENFILE, errno.ENOMEM),
+        *(errno.ESTALE, errno.ENOTCONN, errno.ETIMEDOUT, errno.EHOSTDOWN, errno.EHOSTUNREACH, errno.ENETDOWN),
+        *(errno.ENETUNREACH, errno.ECONNABORTED, errno.ECONNREFUSED, errno.ECONNRESET, errno.ESHUTDOWN, errno.ENODEV),
+        *(getattr(errno, name, errno.EIO) for name in ("EREMOTEIO", "ENOMEDIUM", "ENOLINK", "EUCLEAN")),
+    )
 )
 
 
@@ -121,8 +126,13 @@ def raise_machine_fault(error: BaseException, path: Path) -> None:
     """
     if isinstance(error, MachineFault):
         raise error
-    if isinstance(error, OSError) and error.errno in _OF_THE_MACHINE:
+    if isinstance(error, OSError) and is_of_the_machine(error):
         raise MachineFault(error.errno, error.strerror, str(path)) from error
+
+
+def is_of_the_machine(error: OSError) -> bool:
+    """Whether it says something of a disk or of the network, and nothing of a file."""
+    return error.errno in _OF_THE_MACHINE
 
 
 def write_chunks(chunks: Iterable[bytes], target: Path) -> int:

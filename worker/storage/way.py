@@ -16,6 +16,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import BinaryIO, cast
 
+from detector.images.regular_file import ReadFile
+
 STILL_S = 60.0
 """So long may no byte of the archive come: a minute without progress, as a scan has it."""
 
@@ -103,7 +105,7 @@ def granted_s(child: int, since: float) -> float:
     return max(0.0, until - begun)
 
 
-class _Watched(io.FileIO):
+class _Watched(ReadFile):
     """An archive that tells when it is read, as long as that may be what it holds."""
 
     def __init__(self, archive: BinaryIO, way: Way) -> None:

@@ -8,6 +8,7 @@ libjpeg-turbo), and the cost is 2 ms a page. What it warns of is decoded again b
 from __future__ import annotations
 
 import re
+from io import BytesIO
 from typing import BinaryIO
 
 import cv2
@@ -57,10 +58,11 @@ def decode_jpeg(file: BinaryIO, header: Header, target: tuple[int, int], name: s
         CorruptImage: too little of it can be read.
     """
     plain = header.channels in (1, 3)
-    sound, warning = _strictly(file, header, target) if plain else (None, "")
-    warned = not is_harmless(warning)
     file.seek(0)
     data = file.read(_WHOLE_FILE_BYTES + 1)
+    read = BytesIO(data) if len(data) <= _WHOLE_FILE_BYTES else file  # libvips dies of a read that fails
+    sound, warning = _strictly(read, header, target) if plain else (None, "")
+    warned = not is_harmless(warning)
     if len(data) <= _WHOLE_FILE_BYTES and plain:
         ended = data.rfind(_END) > header.data_start
         if sound is not None and ended and len(sound) >= _MANY_ROWS:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import random
+import time
 
 import pytest
 
@@ -158,3 +159,39 @@ def test_nothing_and_specks() -> None:
 def test_thousands_of_boxes_in_a_second_or_two() -> None:
     quads = [quad for column in range(6) for quad in columns(random.Random(column), 3, 40 + column * 7000, 160, False)]
     assert sorted(reading_order(quads)) == list(range(len(quads)))
+
+
+MANY = 3000  # boxes that a page has at most
+CROWDED = {
+    "a row": [box(number * 60, 0, 30) for number in range(MANY)],
+    "a row of lines": [box(number * 600, (number % 2) * 9 + number % 7, 300, 10) for number in range(MANY)],
+    "cells": [box(column * 60, row * 40, 30) for column in range(60) for row in range(50)],
+    "two lines a column": [box(column * 160, row * 16, 120, 10) for column in range(1500) for row in range(2)],
+    "columns": [box(column * 340, row * 16, 300, 10) for column in range(100) for row in range(30)],
+    "a diagonal": [box(number * 100, number * 16, 80, 10) for number in range(MANY)],
+    "lines across": [box(0, 100 + number / 1000, 500_000, 5) for number in range(1000)]
+    + [box(number * 500, top, 300, 5) for number in range(1000) for top in (92, 108)],
+    "one place": [box(0, 0, 300, 10)] * MANY,
+}
+QUICK = ("a row", "columns", "at random")
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [*QUICK, *(pytest.param(kind, marks=pytest.mark.slow) for kind in CROWDED if kind not in QUICK)],
+)
+def test_no_page_keeps_an_export_for_long(kind: str) -> None:
+    """A row of 600 took 6 s, and eight times as long for each twice as many."""
+    rng = random.Random(2)
+    quads = CROWDED.get(kind) or [
+        box(rng.uniform(0, 20_000), rng.uniform(0, 20_000), rng.uniform(60, 600), rng.uniform(5, 30))
+        for _ in range(MANY)
+    ]
+    quads = rng.sample(quads, len(quads))
+    began = time.process_time()
+    places = reading_order(quads)
+    assert time.process_time() - began < 2
+    assert sorted(places) == list(range(len(quads)))
+    if kind in ("a row", "cells"):  # what is given up is read row by row
+        tops = [quad[0][1] for _, quad in sorted(zip(places, quads, strict=True))]
+        assert tops == sorted(tops)

@@ -5,15 +5,18 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import tracemalloc
 from pathlib import Path
 
 import msgspec
 import pytest
 import redis
 
+from detector.record import WordRecord
 from producer.job.begin_again import retry_on_broker
 from producer.job.collect import BATCH, Collector
-from tests.producer.records import failed, ok
+from producer.job.results_file import decode_whole
+from tests.producer.records import BOX, failed, ok
 from worker.broker import connect
 from worker.ledger.ledger import Ledger
 from worker.ledger.uncollected import Uncollected
@@ -89,6 +92,40 @@ def test_records_that_are_long_together_all_come(ledger: Ledger, settings: Setti
         assert 5 <= steps <= 12 and collector._ask <= BATCH
     found = [json.loads(line)["index"] for line in (tmp_path / "results.jsonl").read_bytes().splitlines()]
     assert found == [index for index, size in enumerate(sizes) if size <= MOST_RECORD_BYTES]
+
+
+def test_a_record_that_no_export_can_read_is_put_aside(ledger: Ledger, tmp_path: Path) -> None:
+    """Before: the page was done, "ok", and in no export, without a word."""
+    sound = padded(0, 600)
+    odd = [
+        sound.replace(b'"score":0.91', b'"score":"x"'),
+        sound.replace(b'"score":0.91', b'"score":1e300'),
+        sound.replace(b"[110.4,22.0]", b"[1e300,22.0]"),
+        sound.replace(b'"status":"ok"', b'"status":"OK"'),
+        sound.replace(b'"width":200', b'"width":-1'),
+        sound.replace(b'"boxes":[', b'"boxes":[7,'),
+    ]
+    ledger.create(JOB, 1, {})
+    for record in (*odd, sound):
+        assert odd.count(record) < 2 and (record == sound) == (record not in odd)
+        ledger.client.xadd(JobKeys.of(JOB).results, {"record": record})
+    with Collector(ledger, JOB, tmp_path / "results.jsonl", 1) as collector:
+        while ledger.client.xlen(JobKeys.of(JOB).results):
+            collector.step(block_ms=0)
+        assert collector.refused == len(odd) and collector.count == 1
+    assert (tmp_path / "results.jsonl").read_bytes() == sound + b"\n"
+
+
+def test_a_record_is_checked_box_by_box() -> None:
+    read = msgspec.structs.replace(BOX, text="a b", text_score=0.9, words=[WordRecord("a", BOX.points, 0.9)] * 11)
+    record = encode(ok(0, boxes=[read] * 3000))
+    assert len(record) > MOST_RECORD_BYTES / 2
+    tracemalloc.start()
+    try:
+        assert decode_whole(record).index == 0
+        assert tracemalloc.get_traced_memory()[1] < len(record) / 2
+    finally:
+        tracemalloc.stop()
 
 
 @pytest.mark.parametrize("size", [400, 1 << 20])

@@ -165,7 +165,7 @@ def test_pdf_of_other_pictures(tmp_path: Path, name: str, kind: str, mode: str) 
 def test_what_cannot_be_a_pdf_is_said(out: Path) -> None:
     (out.parent / "photo.jpg").write_bytes(b"no picture")
     done = CliRunner().invoke(main, ["export", str(out), "--format", "pdf"])
-    assert done.exit_code == 0
+    assert done.exit_code == 1
     assert "left out: photo.jpg" in done.output
     assert not (out / "export-pdf" / "photo.pdf").exists()
     assert (out / "export-pdf" / "doc.pdf").exists()
@@ -186,6 +186,13 @@ def test_an_output_folder_whose_name_is_no_utf8(out: Path, kind: str) -> None:
     odd = out.rename(out.with_name(os.fsdecode(b"o%20\xe9 ut")))
     made = export_results(odd, kind)
     assert made.parent == odd and len(list(made.rglob("*.*"))) > 1
+
+
+def test_crops_of_pages_that_were_not_read_are_in_the_order_of_the_record(out: Path) -> None:
+    record = ok(0, "a.png", boxes=[BoxRecord(line("", 10, y, 0, wide).points, 0.9) for y, wide in ((60, 40), (10, 50))])
+    write_results(out, [record])
+    folder = export_results(out, "crops")
+    assert [Image.open(path).size for path in sorted((folder / "images").iterdir())] == [(40, 10), (50, 10)]
 
 
 def test_yolo(out: Path) -> None:

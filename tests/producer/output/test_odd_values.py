@@ -6,12 +6,18 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from click.testing import CliRunner
 from msgspec import structs
 
+from detector.exit_codes import ExitCode
+from detector.record import Seconds, WordRecord
+from producer.cli import main
 from producer.job.page_order import PageOrder
 from producer.output.formats import export_results
 from producer.output.report import write_report
+from producer.output.totals import summarise
 from tests.producer.records import BOX, ok, write_results
+from worker.messages import encode
 
 FORMATS = ("txt", "csv", "hocr", "alto", "pagexml", "coco", "yolo-obb", "labelstudio")
 CORNERS = ([], [[1, 1]], [[1, 1]] * 3, [[1, 1]] * 5, [[1, 1, 1]] * 4, None, "abcd")
@@ -54,3 +60,59 @@ def test_one_page_far_away(tmp_path: Path) -> None:
     results = write_results(tmp_path, [ok(3_000_000, "far.jpg"), ok(2, "near.jpg")])
     order = PageOrder(results)
     assert [record.image for record in order.records()] == ["near.jpg", "far.jpg"]
+
+
+FAR = (1e154, -1e308, 1e308, 2e10)
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_numbers_beyond_all_pages_spoil_no_export(tmp_path: Path, name: str) -> None:
+    """Before: Infinity in JSON, and a traceback of hOCR's, for all pages."""
+    word = WordRecord("far", BOX.points, 0.9)
+    read = structs.replace(BOX, text="sound", text_score=0.9, words=[word])
+    odd = []
+    for value in FAR:
+        corners = [(value, 0.0), (9.0, -value), (9.0, value), (0.0, 9.0)]
+        odd += [
+            structs.replace(read, points=corners),
+            structs.replace(read, polygon=corners),
+            structs.replace(read, score=value),
+            structs.replace(read, text_score=value),
+            structs.replace(read, angle=value),
+            structs.replace(read, words=[structs.replace(word, points=corners)]),
+            structs.replace(read, words=[structs.replace(word, score=value)]),
+        ]
+    records = [ok(index, f"odd-{index}.jpg", boxes=[box]) for index, box in enumerate(odd, 1)]
+    # The largest that are taken.
+    large = structs.replace(read, points=[(-1e10, -1e10), (1e10, -1e10), (1e10, 1e10), (-1e10, 1e10)], score=2.0)
+    write_results(tmp_path, [ok(0, "sound.jpg", boxes=[read, large]), *records])
+    told: list[str] = []
+    written = export_results(tmp_path, name, tell=told.append)
+    files = [written] if written.is_file() else [path for path in written.rglob("*") if path.is_file()]
+    shown = "".join(str(path) + path.read_text("utf-8", "replace") for path in files)
+    assert "sound" in shown and "odd-" not in shown
+    assert "Infinity" not in shown and "NaN" not in shown
+    assert f"{len(odd)} lines of" in told[0] and "the first is line 2" in told[0]
+
+
+def test_sums_stay_numbers(tmp_path: Path) -> None:
+    pages = [
+        ok(0),
+        ok(1, seconds=Seconds(total=1e308)),
+        ok(2, peak_rss_mb=1e308),
+        structs.replace(ok(3), width=10**30),
+        structs.replace(ok(4), height=-1),
+    ]
+    totals = summarise(write_results(tmp_path, pages))
+    assert totals.damaged == 4 and totals.ok == 1
+
+
+def test_export_says_which_lines_it_could_not_read(tmp_path: Path) -> None:
+    tail = b"no record\n" + encode(ok(2)).replace(b'"score":0.91', b'"score":"x"') + b"\n"
+    write_results(tmp_path, [ok(0, "sound.jpg")], tail=tail)
+    said = CliRunner().invoke(main, ["export", str(tmp_path), "--format", "csv"])
+    assert said.exit_code == ExitCode.FAILED
+    assert "2 lines of" in said.stderr and "line 2" in said.stderr and "Traceback" not in said.stderr
+    assert "sound.jpg" in (tmp_path / "export.csv").read_text()
+    write_results(tmp_path, [ok(0, "sound.jpg")])
+    assert CliRunner().invoke(main, ["export", str(tmp_path), "--format", "csv"]).exit_code == ExitCode.OK

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import re
+import tracemalloc
 from html.parser import HTMLParser
 from itertools import pairwise
 from pathlib import Path
@@ -13,8 +14,10 @@ from unicodedata import normalize
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import structs
 from PIL import Image
 
+from producer.detector_process import draw
 from producer.detector_process.draw import OverlayProcess
 from producer.job.manifest import write_manifest
 from producer.job.output_folder import JobRequest, OutputFolder
@@ -238,6 +241,29 @@ def test_a_lost_drawing_process_costs_one_picture(tmp_path: Path) -> None:
         assert process.draw(image.as_uri(), 0, [], tmp_path / "b.jpg", max_side=100).width == 100
         assert process._child.process is not first
     assert (tmp_path / "b.jpg").is_file() and not list(tmp_path.glob(".*"))
+
+
+def test_after_many_lost_pictures_no_more_are_asked_for(tmp_path: Path) -> None:
+    """Twelve boxes far away were a minute; a report has 200 pictures."""
+    (image,) = write_images(tmp_path, 1)
+    with OverlayProcess(timeout_s=0.0) as process:
+        for _ in range(draw.MOST_LOST):
+            assert "took too long" in process.draw(image.as_uri(), 0, [], tmp_path / "a.jpg").error
+        assert process._child.process is None
+        assert "pages before it" in process.draw(image.as_uri(), 0, [], tmp_path / "a.jpg").error
+        assert process._child.process is None
+
+
+def test_a_report_holds_no_records(tmp_path: Path) -> None:
+    """Of 200 newspaper pages that were read 1.1 GB."""
+    read = structs.replace(BOX, text="x" * 100_000, words=[])
+    write_results(tmp_path, (ok(index, f"{index}.jpg", boxes=[read]) for index in range(report.PICTURES)))
+    tracemalloc.start()
+    try:
+        write_report(tmp_path)
+        assert tracemalloc.get_traced_memory()[1] < 5e6
+    finally:
+        tracemalloc.stop()
 
 
 def test_a_picture_that_takes_too_long_is_given_up(tmp_path: Path) -> None:
