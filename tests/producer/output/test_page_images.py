@@ -64,7 +64,8 @@ def test_names_that_many_disks_take_for_one(tmp_path: Path) -> None:
     write_results(tmp_path / "out", records)
     found = (FoundPage(record.image, (tmp_path / record.image).as_uri(), record.page) for record in records)
     write_manifest(found, tmp_path / "out" / "manifest.jsonl")
-    export(tmp_path / "out", "coco")
+    command = ["export", str(tmp_path / "out"), "--format", "coco", "--page-images"]
+    assert CliRunner().invoke(main, command).exit_code == 0
     made = {path.name.lower() for path in (tmp_path / "out" / "page-images").iterdir()}
     assert len(made) == 6
 
