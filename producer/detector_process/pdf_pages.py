@@ -21,14 +21,14 @@ from urllib.parse import quote, unquote_to_bytes
 
 import msgspec
 
-from detector.images.regular_file import Identity, SeenPath, open_regular, seen_as
+from detector.images.regular_file import Identity, SeenPath, open_regular, read_error, seen_as
 from detector.memory import limit_memory, resident_bytes
 from producer.detector_process.line_process import LineProcess
 from producer.detector_process.member_fetcher import NotYetError
 from producer.detector_process.put_aside import NO_ROOM
 from producer.sources.page_tree import PageTree
 from producer.sources.single_page import alone, numbers_as_pdfium, open_pdf, page_at
-from worker.storage.spool import MachineFault
+from worker.storage.spool import MachineFault, is_of_the_machine
 
 if TYPE_CHECKING:
     from pypdf import PdfReader
@@ -61,7 +61,7 @@ class PageTaken(msgspec.Struct, frozen=True):
 
     Attributes:
         ok: whether it is there.
-        errno: not 0: there was no room for it.
+        errno: not 0: there was no room for it, or a read of the file failed.
     """
 
     ok: bool
@@ -92,7 +92,7 @@ class PdfPages:
 
         Raises:
             NotYetError: it is not there after so long; ask for the same again.
-            MachineFault: there is no room for it.
+            MachineFault: there is no room for it, or a read of the file failed.
         """
         question = PageWanted(quote(os.fsencode(path)), page, quote(os.fsencode(out)), seen_as(path))
         if self._asked != question:
@@ -114,7 +114,7 @@ class PdfPages:
         if not taken.ok:
             out.unlink(missing_ok=True)
         if taken.errno:
-            raise MachineFault(taken.errno, os.strerror(taken.errno), str(out))
+            raise MachineFault(taken.errno, os.strerror(taken.errno), str(out if taken.errno in NO_ROOM else path))
         return taken.ok
 
     def _lost(self, question: PageWanted) -> int:
@@ -141,7 +141,7 @@ class _Taker:
                 was_kept = self._open(SeenPath.to(path, wanted.seen))
                 return PageTaken(self._write(wanted.page, out))
             except Exception as error:  # hostile and sloppy files raise any class; the worker will say what is wrong
-                errno = error.errno if isinstance(error, OSError) and error.errno in NO_ROOM else 0
+                errno = _machines(error) or _machines(read_error(self._stream))
             self._drop()
             if errno or not was_kept:  # else it may be for the pages before it
                 break
@@ -192,6 +192,13 @@ class _Taker:
             self._stream.close()
             self._stream = None
         gc.collect()
+
+
+def _machines(error: BaseException | None) -> int:
+    """The number of an error that is none of the file's; else 0."""
+    if isinstance(error, OSError) and error.errno and (error.errno in NO_ROOM or is_of_the_machine(error)):
+        return error.errno
+    return 0
 
 
 @contextmanager

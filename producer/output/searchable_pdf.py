@@ -10,60 +10,29 @@ percent-encoded file names (``records``: the document's, one a line), and answer
 
 from __future__ import annotations
 
-import base64
-import io
 import os
 import sys
 import tempfile
-import zlib
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import suppress
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 from urllib.parse import quote, unquote_to_bytes
 
 import msgspec
 
-from detector.errors import first_line, is_out_of_memory
+from detector.errors import ImageError, first_line, is_out_of_memory, show
 from detector.images.regular_file import Identity, SeenPath, open_regular, seen_as
+from detector.images.sniff import sniff
 from detector.memory import limit_memory
 from producer.detector_process.line_process import LineProcess
 from producer.errors import ProducerError
 from producer.job.results_file import iter_records
-from producer.output.layout import boxes_in_order
-from worker.messages import BoxRecord, ImageRecord, encode
+from producer.output.pdf.page_tree import UnlikeTreeError, listed_places
+from producer.output.pdf.text_layer import add_text, make_font
+from worker.messages import ImageRecord, encode
 
 if TYPE_CHECKING:
     import pikepdf
-
-# A TrueType font whose one glyph is a box half an em wide, made with fontTools: readers want a font, and find text by
-# the size of its glyphs (PDFium passes over upright empty ones). It is never painted: text rendering mode 3.
-_FONT = (
-    "eNp9T7sOAUEUPXcHEdkEiUJJolAoaFRK0fsCGc8tbGxii9X5AL/jD0T8hF5DhUrCmVkUhEnOnXPOnfsYCIA0llDAwNcBXHQAydGtTaaLcXfbr1"
-    "K3qeveSA91pr0jXxFNj0ZyL1fyDVHx/DCSMxkkzZCazgYaRXaEtIz2dRQggRT5gSgFs3lo5jIfGg2zC3Fcn0q9bOsCpcy7ryNn6ys4L4PiEGee"
-    "UT5LrONwepxxvnu+qWN7AwVGsXeCvzC+rbrfLeI+rs3IeyvWNfLlvOG34k9f4e95ALQIMqA="
-)
-_WIDTH = 500  # of every character, thousandths of its size
-_TO_UNICODE = b"""/CIDInit /ProcSet findresource begin
-12 dict begin
-begincmap
-/CIDSystemInfo << /Registry (Adobe) /Ordering (UCS) /Supplement 0 >> def
-/CMapName /Adobe-Identity-UCS def
-/CMapType 2 def
-1 begincodespacerange
-<0000> <FFFF>
-endcodespacerange
-1 beginbfrange
-<0000> <FFFF> <0000>
-endbfrange
-endcmap
-CMapName currentdict /CMap defineresource pop
-end
-end
-"""
-
-Place = Callable[[float, float], tuple[float, float]]
-"""A point of the upright page, in pixels from its top left, to the PDF's own units."""
 
 
 class NoPdfLibraryError(ProducerError):
@@ -94,145 +63,50 @@ def write_pdf(source: Path, records: Iterable[ImageRecord], target: Path) -> Non
         target: the file to write.
 
     Raises:
-        PageNotInPdfError: the source is damaged, locked, or no image that PDF can hold.
+        PageNotInPdfError: the source is damaged, locked, no image that PDF can hold, or has other pages than were read.
+        ImageError: the image cannot be read.
     """
     import pikepdf
 
+    name = show(source)
     try:
-        with (
-            open_regular(source) as file,
-            pikepdf.open(file if _is_pdf(file) else io.BytesIO(_pdf_of(file, source))) as pdf,
-        ):
-            font: pikepdf.Object | None = None
-            for record in records:
-                if record.page < len(pdf.pages) and record.width and record.height:
-                    font = font or _font(pdf)
-                    _add_text(pdf, pdf.pages[record.page], record, font)
-            pdf.save(target)
+        with open_regular(source) as file:
+            if sniff(file, name) == "pdf":
+                with pikepdf.open(file, inherit_page_attributes=False) as pdf:  # which mends the page tree
+                    _add_texts(pdf, listed_places(pdf), records, name)
+                    pdf.save(target)
+                return
+            from producer.output.pdf.pictures import add_pictures  # with Pillow, which the page's process has not
+
+            with pikepdf.new() as pdf:
+                sizes = add_pictures(pdf, file, name)
+                _add_texts(pdf, range(len(sizes)), _of_size(records, sizes, name), name)
+                pdf.save(target, min_version="1.5")  # JPEG 2000 and 16 bits a sample
     except pikepdf.PasswordError as error:
-        raise PageNotInPdfError(f"{source}: is locked with a password; unlock it and export again") from error
-    except pikepdf.PdfError as error:
-        raise PageNotInPdfError(f"{source}: cannot be written as PDF ({error})") from error
+        raise PageNotInPdfError(f"{name}: is locked with a password; unlock it and export again") from error
+    except (pikepdf.PdfError, UnlikeTreeError) as error:
+        raise PageNotInPdfError(f"{name}: cannot be written as PDF ({error})") from error
 
 
-def _is_pdf(file: BinaryIO) -> bool:
-    start = file.read(1024)
-    file.seek(0)
-    return b"%PDF-" in start
+def _add_texts(pdf: pikepdf.Pdf, places: Sequence[int | None], records: Iterable[ImageRecord], name: str) -> None:
+    """Puts each page's text on the page that was read: `places` tells which of the PDF's it is."""
+    font: pikepdf.Object | None = None
+    for record in records:
+        place = places[record.page] if record.page < len(places) else None
+        if place is None:
+            raise PageNotInPdfError(f"{name}: page {record.page + 1} that was read is none of the PDF's {len(places)}")
+        if record.width and record.height:
+            font = font or make_font(pdf)
+            add_text(pdf, pdf.pages[place], record, font)
 
 
-def _pdf_of(file: BinaryIO, source: Path) -> bytes:
-    """An image, or all pages of a TIFF, as PDF."""
-    import img2pdf
-
-    problems = (img2pdf.ImageOpenError, img2pdf.JpegColorspaceError, img2pdf.PdfTooLargeError, ValueError, OSError)
-    try:
-        try:
-            made: bytes = img2pdf.convert(file.read(), rotation=img2pdf.Rotation.ifvalid)
-        except (img2pdf.AlphaChannelError, img2pdf.ImageOpenError, NotImplementedError):
-            made = img2pdf.convert(_on_white(file), rotation=img2pdf.Rotation.ifvalid)
-    except problems as error:
-        raise PageNotInPdfError(f"{source}: cannot be put into a PDF ({error})") from error
-    return made
-
-
-def _on_white(file: BinaryIO) -> bytes:
-    """A picture with transparency, or of a kind that PDF does not know, as PNG on white paper."""
-    from PIL import Image, ImageOps
-
-    file.seek(0)
-    with Image.open(file) as picture:
-        upright = ImageOps.exif_transpose(picture).convert("RGBA")
-    paper = Image.new("RGBA", upright.size, "white")
-    paper.alpha_composite(upright)
-    content = io.BytesIO()
-    paper.convert("RGB").save(content, "PNG")
-    return content.getvalue()
-
-
-def _font(pdf: pikepdf.Pdf) -> pikepdf.Object:
-    from pikepdf import Array, Dictionary, Name, String
-
-    descriptor = Dictionary(
-        Type=Name.FontDescriptor,
-        FontName=Name.Invisible,
-        Flags=5,
-        FontBBox=Array([0, 0, _WIDTH, 1000]),
-        ItalicAngle=0,
-        Ascent=1000,
-        Descent=-1,  # not 0: poppler then takes -350, and its words reach a third of a line too far down
-        CapHeight=1000,
-        StemV=80,
-        FontFile2=pdf.make_stream(zlib.decompress(base64.b64decode(_FONT))),
-    )
-    below = Dictionary(
-        Type=Name.Font,
-        Subtype=Name.CIDFontType2,
-        BaseFont=Name.Invisible,
-        CIDSystemInfo=Dictionary(Registry=String("Adobe"), Ordering=String("Identity"), Supplement=0),
-        FontDescriptor=pdf.make_indirect(descriptor),
-        DW=_WIDTH,
-        CIDToGIDMap=pdf.make_stream(b"\0\1" * 65536),  # every character is the box
-    )
-    return pdf.make_indirect(
-        Dictionary(
-            Type=Name.Font,
-            Subtype=Name.Type0,
-            BaseFont=Name.Invisible,
-            Encoding=Name("/Identity-H"),
-            DescendantFonts=Array([pdf.make_indirect(below)]),
-            ToUnicode=pdf.make_stream(_TO_UNICODE),
-        )
-    )
-
-
-def _add_text(pdf: pikepdf.Pdf, page: pikepdf.Page, record: ImageRecord, font: pikepdf.Object) -> None:
-    from pikepdf import Name
-
-    name = page.add_resource(font, Name.Font, prefix="ocrfleet")
-    words = "".join(_words(boxes_in_order(record), _place(page, record), str(name)))
-    # What is there may leave a changed coordinate system behind: it is put between q and Q.
-    page.contents_add(pdf.make_stream(b"q\n"), prepend=True)
-    page.contents_add(pdf.make_stream(f"\nQ\nq BT 3 Tr\n{words}ET Q\n".encode("ascii")))
-
-
-def _place(page: pikepdf.Page, record: ImageRecord) -> Place:
-    """Where a pixel of the upright page is, in the units of a page that may be turned and cropped."""
-    x0, y0, x1, y1 = (float(value) for value in page.cropbox)
-    x0, x1, y0, y1 = min(x0, x1), max(x0, x1), min(y0, y1), max(y0, y1)
-    turn = 0
-    with suppress(AttributeError, TypeError, ValueError):
-        turn = int(page.obj.get("/Rotate", 0)) % 360
-    wide, high = (y1 - y0, x1 - x0) if turn in (90, 270) else (x1 - x0, y1 - y0)
-    across, down = wide / record.width, high / record.height
-    if turn == 90:
-        return lambda x, y: (x0 + y * down, y0 + x * across)
-    if turn == 180:
-        return lambda x, y: (x1 - x * across, y0 + y * down)
-    if turn == 270:
-        return lambda x, y: (x1 - y * down, y1 - x * across)
-    return lambda x, y: (x0 + x * across, y1 - y * down)
-
-
-def _words(boxes: list[BoxRecord], place: Place, font: str) -> Iterator[str]:
-    """Text operators: every word as wide and high as it is, along its line, whatever its direction.
-
-    A space follows each: readers of PDFs then need not guess where words end, and PDFium passes over lone characters.
-    """
-    for box in boxes:
-        for word in box.words or ():
-            (tx, ty), _, (rx, ry), (ox, oy) = (place(x, y) for x, y in word.points)
-            wide, high = ((rx - ox) ** 2 + (ry - oy) ** 2) ** 0.5, ((tx - ox) ** 2 + (ty - oy) ** 2) ** 0.5
-            codes = "".join(f"{ord(char) if ord(char) < 0x10000 else 0xFFFD:04X}" for char in word.text)
-            if not codes or min(wide, high) < 0.01:
-                continue
-            stretch = wide / (len(codes) / 4 * _WIDTH / 1000 * high) * 100
-            along = ((rx - ox) / wide, (ry - oy) / wide)
-            up = ((tx - ox) / high, (ty - oy) / high)
-            yield (
-                f"{font} {high:.3f} Tf {stretch:.2f} Tz "
-                f"{along[0]:.5f} {along[1]:.5f} {up[0]:.5f} {up[1]:.5f} {ox:.3f} {oy:.3f} Tm <{codes}0020> Tj\n"
-            )
+def _of_size(records: Iterable[ImageRecord], sizes: list[tuple[int, int]], name: str) -> Iterator[ImageRecord]:
+    """The records, whose pages are as large as those that were read."""
+    for record in records:
+        if record.page < len(sizes) and sizes[record.page] != (record.width, record.height):
+            now, read = ("{}x{}".format(*size) for size in (sizes[record.page], (record.width, record.height)))
+            raise PageNotInPdfError(f"{name}: page {record.page + 1} is {now} pixels, the one that was read had {read}")
+        yield record
 
 
 MEMORY_BYTES = 800 << 20
@@ -294,7 +168,7 @@ def serve(lines: BinaryIO, answers: BinaryIO) -> None:
         error = ""
         try:
             write_pdf(SeenPath.to(source, wanted.seen), iter_records(records), target)
-        except (PageNotInPdfError, OSError) as reason:
+        except (PageNotInPdfError, ImageError, OSError) as reason:
             error = str(reason)
         except Exception as reason:  # Pillow, of a picture that unpacks to too much; whatever else a library raises
             said = (

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import io
+import os
 import tarfile
 import zipfile
 from collections.abc import Iterator
@@ -17,6 +18,7 @@ from producer.archive_process import lister, program
 from producer.archive_process.limited_readers import limited_readers
 from producer.archive_process.lister import ArchiveLister
 from producer.archive_process.messages import AliveLine, EndLine, Line, MemberLine, Question
+from producer.detector_process.pdf_pages import PageTaken, PageWanted, _Taker
 from producer.sources.archive import Kind, Member, UnreadArchiveError
 from producer.sources.passed_over import PassedOver
 from producer.sources.scan import scan, scan_file
@@ -153,8 +155,18 @@ def test_a_file_that_cannot_be_looked_into_is_not_passed_over(
 def test_a_page_taken_out_of_a_pdf(tmp_path: Path, breaks: Break) -> None:
     report = a_report(tmp_path / "report.pdf")
     with open_regular(report) as file:
-        assert alone(open_pdf(file), 1)
+        reader = open_pdf(file)
+        assert alone(reader, reader.pages[1])
     for begin in range(0, report.stat().st_size, 8192):
         breaks(begin)
         with open_regular(report) as file, pytest.raises(Exception, match=r"."):
-            alone(open_pdf(file), 1)
+            reader = open_pdf(file)
+            alone(reader, reader.pages[1])
+
+
+def test_a_page_that_could_not_be_read_is_none_of_the_pdfs_fault(tmp_path: Path, breaks: Break) -> None:
+    """Before: "it cannot be taken out", and of a large file each such page was TooLarge."""
+    report = a_report(tmp_path / "report.pdf")
+    breaks(0)
+    answered = _Taker().take(PageWanted(quote(os.fsencode(report)), 1, quote(os.fsencode(tmp_path / "out.pdf")), None))
+    assert answered == PageTaken(False, errno.EIO)

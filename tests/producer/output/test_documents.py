@@ -180,19 +180,19 @@ def test_crops(out: Path) -> None:
     assert (folder / "gt.txt").read_text().splitlines()[0].endswith(', "one & <two>"')
 
 
+def test_crops_of_pages_that_were_not_read_are_in_the_order_of_the_record(out: Path) -> None:
+    record = ok(0, "a.png", boxes=[BoxRecord(line("", 10, y, 0, wide).points, 0.9) for y, wide in ((60, 40), (10, 50))])
+    write_results(out, [record])
+    folder = export_results(out, "crops")
+    assert [Image.open(path).size for path in sorted((folder / "images").iterdir())] == [(40, 10), (50, 10)]
+
+
 @pytest.mark.parametrize("kind", sorted(FORMATS))
 def test_an_output_folder_whose_name_is_no_utf8(out: Path, kind: str) -> None:
     """Before: `crops` ended in a traceback."""
     odd = out.rename(out.with_name(os.fsdecode(b"o%20\xe9 ut")))
     made = export_results(odd, kind)
     assert made.parent == odd and len(list(made.rglob("*.*"))) > 1
-
-
-def test_crops_of_pages_that_were_not_read_are_in_the_order_of_the_record(out: Path) -> None:
-    record = ok(0, "a.png", boxes=[BoxRecord(line("", 10, y, 0, wide).points, 0.9) for y, wide in ((60, 40), (10, 50))])
-    write_results(out, [record])
-    folder = export_results(out, "crops")
-    assert [Image.open(path).size for path in sorted((folder / "images").iterdir())] == [(40, 10), (50, 10)]
 
 
 def test_yolo(out: Path) -> None:
