@@ -100,7 +100,8 @@ def test_one_budget_for_all_that_is_on_its_way() -> None:
                 slow.append(asked(port, "stream"))
                 await asyncio.sleep(0.01)
             refused = await answer(port, "stream")
-            assert refused.startswith(b"HTTP/1.1 429 ") and ended == ["stream"], "what it lent is given back"
+            # Of those asked for above some may have been too many as well.
+            assert refused.startswith(b"HTTP/1.1 429 ") and set(ended) == {"stream"}, "what it lent is given back"
             assert (await answer(port, "small")).endswith(bytes(SMALL_BYTES)), "small ones go on"
             assert b"data: 1" in await answer(port, "events"), "and those of who watches"
             for line in slow:
