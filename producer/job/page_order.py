@@ -65,14 +65,17 @@ class PageOrder:
         with open_regular(self._results) as stream:
             waiting: list[ImageRecord] = []  # the first of a file's later pages
             later: Iterator[ImageRecord] = iter(())
-            for index in range(len(self._places)):
-                record = None if index in added else self._read(stream, index)
+            grown = bool(added)
+            for index, place in enumerate(self._places):
+                if place == _NONE and not grown:  # one page may be the fifty millionth
+                    continue
+                record = None if grown and index in added else self._read(stream, index)
                 if record and waiting and (record.image != waiting[0].image or record.page > waiting[0].page):
                     yield from chain(waiting, later)
                     waiting = []
                 if record:
                     yield record
-                found = self._all(stream, added.to(index)) if added else iter(())
+                found = self._all(stream, added.to(index)) if grown else iter(())
                 if first := next(found, None):
                     if waiting:  # and of the file of this index there is no record
                         yield from chain(waiting, later)
