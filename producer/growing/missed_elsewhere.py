@@ -21,7 +21,7 @@ from producer.bounds import MOST_PAGES_OF_A_FILE, MOST_PAGES_OF_A_JOB
 from producer.errors import NO_MORE, UNCOUNTED
 from producer.job.collect import Collector
 from producer.job.manifest import ManifestIndex, ManifestLine, write_lines
-from producer.job.results_file import read_lines, truncate_torn_line
+from producer.job.results_file import Line, read_lines, truncate_torn_line
 from producer.job.sending.refusal import refuse
 from producer.no_links import no_links
 from worker.ledger.ledger import JobStatus, Ledger
@@ -43,10 +43,6 @@ NAMES_AT_ONCE = 100_000
 
 MOST_LIST_BYTES = 256 << 20
 """Of the manifest's lines for these: a file's name of 16 KB, on a million of them, was 16 GB of disk."""
-
-
-_ALL = (1 << 32) - 2  # in the place of a page's number: of its file no more are taken
-_UNKNOWN = b"\xff" * 4
 
 
 class Missed(msgspec.Struct, frozen=True):
@@ -99,30 +95,34 @@ def _short_files(results: Path, total: int) -> bytearray:
     Pages that their worker found later have other indices: whether those are all is not known here. Memory: 5 bytes a
     page of the job, 8 a file of several pages.
     """
-    pages, files = (
-        array("I"),
-        array("Q"),
-    )  # by index the page's number in its file; a file's first index is the upper half
+    shown = array("I")  # by index, see `_shows`
+    files = array("Q")  # index of the first page, and how many there are, in its lower half
     for _, line in read_lines(results):
         if line is not None and 0 <= line.index < total:
-            while len(pages) <= line.index:
-                pages.frombytes(_UNKNOWN * min(1 << 16, total - len(pages)))
-            said = line.error.message if line.error else ""
-            if UNCOUNTED not in said and 0 <= line.page < MOST_PAGES_OF_A_FILE:
-                pages[line.index] = _ALL if NO_MORE in said else line.page
+            while len(shown) <= line.index:
+                shown.frombytes(bytes(4 * min(1 << 16, total - len(shown))))
+            shown[line.index] = _shows(line)
             if line.page == 0 and line.pages > 1:
                 files.append(line.index << 32 | min(line.pages, MOST_PAGES_OF_A_FILE))
-    short = bytearray(len(pages))
+    short = bytearray(len(shown))
     for file in files:
         first, count = file >> 32, file & 0xFFFFFFFF
         for number in range(count):
-            page = pages[first + number] if first + number < len(pages) else None
-            if page == _ALL:
+            pages = shown[first + number] if first + number < len(shown) else 0
+            if pages == MOST_PAGES_OF_A_FILE:
                 break
-            if page != number and number:  # the first may be one that could not be counted
+            if pages != number + 1 and number:  # the first may be one that could not be counted
                 short[first] = 1
                 break
     return short
+
+
+def _shows(line: Line) -> int:
+    """How many pages of its file a record shows that the job has; all there may be where no more are taken."""
+    said = line.error.message if line.error else ""
+    if NO_MORE in said:
+        return MOST_PAGES_OF_A_FILE
+    return 0 if UNCOUNTED in said else min(max(0, line.page) + 1, MOST_PAGES_OF_A_FILE)
 
 
 def _known(results: Path, firsts: set[int]) -> list[tuple[int, str, int, int]]:
@@ -134,11 +134,7 @@ def _known(results: Path, firsts: set[int]) -> list[tuple[int, str, int, int]]:
     known = dict.fromkeys((image for image, _ in heads.values()), 1)
     for _, line in read_lines(results):
         if line is not None and line.image in known:
-            said = line.error.message if line.error else ""
-            if NO_MORE in said:
-                known[line.image] = MOST_PAGES_OF_A_FILE
-            elif UNCOUNTED not in said:
-                known[line.image] = max(known[line.image], line.page + 1)
+            known[line.image] = max(known[line.image], _shows(line))
     return [(first, image, says, known[image]) for first, (image, says) in sorted(heads.items())]
 
 
