@@ -75,7 +75,8 @@ def export_results(
         format_name: one of `FORMATS`.
         destination: file or folder to write; default: a name inside `out`, replaced if it is there.
         tell: is given a line about each document that could not be written.
-        page_images: also write the pages of PDFs and TIFFs as JPEGs into `out/page-images`, and name these.
+        page_images: also write the pages of PDFs and TIFFs as JPEGs into `out/page-images`, and name these; a byte of
+            memory more for each.
         hide: a folder, with `/` at its end: files below it are named relative to it, also in reasons of failures.
         roots: where pictures that are opened again must lie; default: below the job's sources.
 
@@ -110,8 +111,7 @@ def export_results(
         pictures = PageImages(out, pictures_in) if page_images and manifest is not None else None
         source = _Source(results, manifest, pictures, hide)
         if pictures is not None and manifest is not None:
-            for problem in pictures.write(source.ok(), manifest):
-                tell(problem)
+            pictures.write(source.ok(), manifest, tell)
         if format_name in documents.FORMATS:
             with new_folder(target, replace=destination is None) as part:
                 documents.write_documents(results, manifest, format_name, part, tell, pictures_in)

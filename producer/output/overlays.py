@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import errno
+import hashlib
+import tempfile
 from collections.abc import Callable, Iterable
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -14,7 +18,7 @@ from producer.detector_process.draw import OverlayProcess, can_draw
 from producer.errors import ProducerError
 from producer.job.manifest import ManifestIndex
 from producer.job.output_folder import OutputFolder
-from producer.job.results_file import iter_records
+from producer.job.results_file import PageMarks, iter_records
 from producer.no_links import check_own, refuse_links
 from producer.output.naming import folded, safe_name, tells_case
 from worker.messages import ImageRecord
@@ -131,14 +135,15 @@ class PageImages:
         """Nothing is written yet; ``roots``: where the documents must lie."""
         self.folder = out / FOLDER
         self._roots = roots
-        self._names: dict[int, str] = {}
+        self._drawn = PageMarks()  # which of a page's two names its picture has
 
-    def write(self, records: Iterable[ImageRecord], manifest: ManifestIndex) -> list[str]:
-        """Writes the pictures of pages in documents. Returns a line about each that could not be written.
+    def write(self, records: Iterable[ImageRecord], manifest: ManifestIndex, tell: Callable[[str], None]) -> None:
+        """Writes the pictures of pages in documents.
 
         Args:
             records: of pages that are fine.
             manifest: of the job.
+            tell: is given a line about each that could not be written.
 
         Raises:
             CannotDrawError: the drawing libraries are not installed.
@@ -146,34 +151,63 @@ class PageImages:
         if not can_draw():
             raise CannotDrawError("no page images: this machine lacks OpenCV; pip install 'ocrfleet[worker]'")
         refuse_links(self.folder)
-        problems, taken = [], set[str]()
-        with OverlayProcess(roots=self._roots) as process:
+        with OverlayProcess(roots=self._roots) as process, closing(_Names()) as taken:
             for record in records:
                 line = manifest.line(record.index)
                 if line is None or not manifest.is_paged(record.index, record.image, record.page):
                     continue
-                name = safe_name(record.image, record.page, paged=True)
-                if folded(str(name)) in taken:  # a.pdf beside a.tif, or A.pdf, which many disks take for the same
-                    name = name.with_name(f"{name.name}_{record.index}")
-                taken.add(folded(str(name)))
-                target = self.folder / f"{name}.jpg"
+                # a.pdf beside a.tif, or A.pdf, which many disks take for the same
+                mark = _PLAIN if taken.add(folded(str(_picture_name(record, _PLAIN)))) else _NUMBERED
+                target = self.folder / _picture_name(record, mark)
                 target.parent.mkdir(parents=True, exist_ok=True)
                 drawn = process.draw(line.uri, record.page, [], target, max_side=WHOLE)
                 if not drawn.ok:
-                    problems.append(f"no page image: {record.image}, page {record.page + 1}: {drawn.error}")
+                    tell(f"no page image: {record.image}, page {record.page + 1}: {drawn.error}")
                 elif (drawn.width, drawn.height) != (record.width, record.height):
-                    problems.append(f"no page image: {record.image}, page {record.page + 1}: has another size by now")
+                    tell(f"no page image: {record.image}, page {record.page + 1}: has another size by now")
                     target.unlink()
                 else:
-                    self._names[record.index] = f"{name}.jpg"
-        return problems
+                    self._drawn[record.index] = mark
 
     def path(self, record: ImageRecord) -> Path | None:
-        """The picture of a page, if it has one of its own."""
-        name = self._names.get(record.index)
-        return self.folder / name if name else None
+        """The picture of a page, if it has one of its own; of its record as `renamed` gives it."""
+        return self.folder / record.image if self._drawn[record.index] else None
 
     def renamed(self, record: ImageRecord) -> ImageRecord:
         """The record as if its picture had been the image."""
-        name = self._names.get(record.index)
-        return replace(record, image=name, page=0) if name else record
+        mark = self._drawn[record.index]
+        return replace(record, image=str(_picture_name(record, mark)), page=0) if mark else record
+
+
+_PLAIN, _NUMBERED = 1, 2
+
+
+def _picture_name(record: ImageRecord, mark: int) -> PurePosixPath:
+    """`a_p0001.jpg`, or with the index `a_p0001_7.jpg`, which no page's plain name is."""
+    name = safe_name(record.image, record.page, paged=True)
+    return name.with_name(f"{name.name}_{record.index}.jpg" if mark == _NUMBERED else f"{name.name}.jpg")
+
+
+class _Names:
+    """Names that were taken, in a temporary file of SQLite's: in memory a million of them were 650 MB."""
+
+    def __init__(self) -> None:
+        import sqlite3  # which a Python may lack
+
+        self._error = sqlite3.Error
+        self._table = sqlite3.connect("", isolation_level=None)
+        self._table.execute("pragma journal_mode = off")
+        self._table.execute("create table names (digest blob primary key) without rowid")
+        self.close = self._table.close
+
+    def add(self, name: str) -> bool:
+        """Whether nobody had the name; it is taken now.
+
+        Raises:
+            OSError: there is no room for it.
+        """
+        digest = hashlib.blake2b(name.encode(), digest_size=16).digest()
+        try:
+            return self._table.execute("insert or ignore into names values (?)", (digest,)).rowcount == 1
+        except self._error as error:
+            raise OSError(errno.ENOSPC, f"names of page images: {error}", tempfile.gettempdir()) from None

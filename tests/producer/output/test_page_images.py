@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 from urllib.parse import unquote
 
 import pytest
@@ -11,7 +14,9 @@ from click.testing import CliRunner
 from PIL import Image
 
 from producer.cli import main
-from producer.job.manifest import write_manifest
+from producer.job.manifest import ManifestIndex, write_manifest
+from producer.output import overlays
+from producer.output.overlays import PageImages
 from producer.sources.scan import FoundPage
 from tests.producer.records import ok, own_request, write_results
 
@@ -86,3 +91,48 @@ def test_other_formats_too(out: Path) -> None:
     assert {path.name for path in (out / "export-icdar").glob("scan*")} == {"scan_p0001.txt", "scan_p0002.txt"}
     export(out, "yolo-obb")
     assert (out / "export-yolo-obb" / "scan_p0002.txt").is_file()  # beside images/scan_p0002.jpg, as YOLO wants it
+
+
+def test_pages_are_a_byte_each(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before: the name of each, twice, 650 bytes a page, and a line about each that could not be drawn."""
+    count, told = 2_000, 0
+    names = [("A.pdf", "a.pdf", "a.tif", "b/a.tif")[index % 4] for index in range(count)]
+    records = [ok(index, name, page=index // 4, boxes=[]) for index, name in enumerate(names)]
+    write_manifest((FoundPage(r.image, "file:///x", r.page) for r in records), tmp_path / "manifest.jsonl")
+
+    class Drawn:
+        def __init__(self, **_: Any) -> None: ...
+        def __enter__(self) -> Drawn:
+            return self
+
+        def __exit__(self, *_: object) -> None: ...
+        def draw(self, uri: str, page: int, *_: object, **__: object) -> SimpleNamespace:
+            return SimpleNamespace(ok=page % 2, width=200, height=100, error="x" * 200)
+
+    def tell(line: str) -> None:
+        nonlocal told
+        told += 1
+
+    monkeypatch.setattr(overlays, "OverlayProcess", Drawn)
+    pictures = PageImages(tmp_path)
+    with ManifestIndex(tmp_path / "manifest.jsonl") as manifest:
+        tracemalloc.start()
+        try:
+            pictures.write(iter(records), manifest, tell)
+            assert tracemalloc.get_traced_memory()[1] < 300_000
+        finally:
+            tracemalloc.stop()
+    assert told == count // 2 - 2  # of a.tif and b/a.tif the next line is not their second page
+    found = [pictures.renamed(record).image for record in records]
+    assert found[4:8] == ["A_p0002.jpg", "a_p0002_5.jpg", "a_p0002_6.jpg", "b/a_p0002.jpg"]
+    drawn = [name for name, record in zip(found, records, strict=True) if record.page % 2]
+    assert len({name.lower() for name in drawn}) == len(drawn) and found[0] == "A.pdf"
+    assert pictures.path(pictures.renamed(records[6])) == tmp_path / "page-images" / "a_p0002_6.jpg"
+    assert pictures.path(records[0]) is None
+
+
+def test_no_room_for_the_names() -> None:
+    names = overlays._Names()
+    names._table.execute("pragma max_page_count = 2")
+    with pytest.raises(OSError, match="is full"):
+        all(names.add(str(number)) for number in range(10_000))
