@@ -5,7 +5,7 @@ from __future__ import annotations
 from array import array
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
-from itertools import chain, groupby
+from itertools import chain, dropwhile, groupby
 from pathlib import Path
 from typing import Annotated, BinaryIO
 
@@ -97,7 +97,10 @@ class PageOrder:
     def documents(
         self, uri: Callable[[ImageRecord], str], added: AddedPages | None = None
     ) -> Iterator[Iterator[ImageRecord]]:
-        """The fine pages of one file after the other. A file's pages must be taken before the next file is asked for.
+        """The pages of one file after the other. A file's pages must be taken before the next file is asked for.
+
+        A file without a fine page is passed over, and so are the failed pages before a file's first fine one: how many
+        these were its number tells. Those behind it come as they are.
 
         Pages of a file follow each other in the manifest, and so do their indices. Files of one name may, too: members
         of a tar that has it twice.
@@ -106,7 +109,6 @@ class PageOrder:
             uri: where a page's file is; empty where nobody knows.
             added: pages that belong to a file whose others have earlier indices.
         """
-        fine = (record for record in self.records(added) if record.status == "ok")
         before, number = ("", "", 0), 0
 
         def document(record: ImageRecord) -> int:
@@ -117,4 +119,7 @@ class PageOrder:
             number += bool(record.image != image or elsewhere or record.page <= page)
             return number
 
-        return (pages for _, pages in groupby(fine, key=document))
+        for _, group in groupby(self.records(added), key=document):
+            pages = dropwhile(lambda record: record.status != "ok", group)
+            if first := next(pages, None):
+                yield chain([first], pages)

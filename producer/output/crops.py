@@ -1,7 +1,7 @@
 """A folder of line images with their labels: what people feed their own recogniser, or a labelling tool, with.
 
 `images/…jpg` for every box, cut out and upright; `rec_gt.txt` (PaddleOCR: path, tab, text) and `gt.txt` (ICDAR 2015
-task 4.3: `name.jpg, "text"`). Boxes that were not read have an empty text.
+task 4.3: `name.jpg, "text"`). Boxes that were not read have an empty text. `names.csv` says of which page each is.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from detector.images.regular_file import seen_as
 from producer.detector_process.line_process import LineProcess
 from producer.detector_process.originals import originals
 from producer.output.layout import boxes_in_order, is_read
+from producer.output.naming import names_table, shortened
 from worker.messages import BoxRecord, ImageRecord
 
 CROP_TIMEOUT_S = 120.0
@@ -92,13 +93,14 @@ def write_crops(
         Cutter(roots) as cutter,
         (folder / "rec_gt.txt").open("w", encoding="utf-8") as paddle,
         (folder / "gt.txt").open("w", encoding="utf-8") as icdar,
+        names_table(folder) as named,
     ):
         for record in records:
             # Where there is no text, nothing is gained by an order.
             boxes = boxes_in_order(record) if is_read(record) else record.boxes
             if not boxes:
                 continue
-            page = f"{str(name_of(record)).replace('/', '__')}_{record.index}"
+            page = f"{shortened(str(name_of(record)).replace('/', '__'))}_{record.index}"
             names = [f"{page}_{number:04d}.jpg" for number in range(len(boxes))]
             if problem := cutter.cut(uri_of(record), record.page, boxes, folder / "images", names):
                 failed(record, problem)
@@ -108,6 +110,7 @@ def write_crops(
                 paddle.write(f"images/{name}\t{text}\n")
                 quoted = text.replace("\\", "\\\\").replace('"', '\\"')
                 icdar.write(f'{name}, "{quoted}"\n')
+                named(f"images/{name}", record)
 
 
 def _one_line(text: str) -> str:

@@ -1,11 +1,13 @@
 """Formats that hold whole documents, pages in their order: text, hOCR, searchable PDF, and folders for training.
 
-- txt: a text file a document; a form feed between pages, as pdftotext has it
+- txt: a text file a document; a form feed between pages, as pdftotext has it, and so before page n there are n
 - hocr: an hOCR file a document
 - alto: an ALTO 4 file a page
 - pdf: the document itself with an invisible text layer; needs ocrfleet[pdf]
 - crops: `producer.output.crops`
 - yolo-obb: a label file a page for Ultralytics' oriented boxes, https://docs.ultralytics.com/datasets/obb/
+
+In each folder `names.csv` says which file is whose; of a document, its first page there is.
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ from pathlib import Path, PurePosixPath
 
 from detector.atomic import atomic_write
 from detector.errors import ImageError
+from producer.bounds import MOST_PAGES_OF_A_FILE
 from producer.detector_process.originals import originals
 from producer.errors import NothingToDoError
 from producer.job.manifest import ManifestError, ManifestIndex
@@ -26,7 +29,7 @@ from producer.output.alto import alto_xml
 from producer.output.crops import write_crops
 from producer.output.hocr import hocr
 from producer.output.layout import is_read, page_text
-from producer.output.naming import new_file, safe_name
+from producer.output.naming import names_table, new_file, safe_name
 from producer.output.searchable_pdf import PageNotInPdfError, PdfWriter, check_library
 from worker.messages import ImageRecord
 
@@ -66,26 +69,39 @@ def write_documents(
         raise NothingToDoError(f"{results}: no manifest.jsonl beside it says where the images are")
     if format_name == "pdf":
         check_library()
-    writer, added = _Writer(manifest, folder, tell), manifest.added if manifest else None
+    added = manifest.added if manifest else None
     if format_name == "crops":
-        fine = (record for record in order.records(added) if record.status == "ok")
-        write_crops(fine, writer.uri, writer.page_name, folder, writer.failed, roots)
+        writer = _Writer(manifest, folder, tell)
+        write_crops(_fine(order.records(added)), writer.uri, writer.page_name, folder, writer.failed, roots)
         return
-    if format_name == "pdf":
-        _write_pdfs(writer, order.documents(partial(_told_uri, writer), added), roots)
-        return
-    for pages in order.documents(partial(_told_uri, writer), added):
-        first = next(pages)
-        _WRITERS[format_name](writer, first, chain([first], pages))
+    with names_table(folder) as named:
+        writer = _Writer(manifest, folder, tell, named)
+        documents = order.documents(partial(_told_uri, writer), added)
+        if format_name == "pdf":
+            _write_pdfs(writer, documents, roots)
+            return
+        for pages in documents:
+            first = next(pages)
+            _WRITERS[format_name](writer, first, chain([first], pages))
     if format_name == "yolo-obb":
         (folder / "data.yaml").write_text("names:\n  0: text\n", encoding="utf-8")
+
+
+def _fine(records: Iterable[ImageRecord]) -> Iterator[ImageRecord]:
+    return (record for record in records if record.status == "ok")
 
 
 class _Writer:
     """Where things go, and come from."""
 
-    def __init__(self, manifest: ManifestIndex | None, folder: Path, tell: Tell) -> None:
-        self._manifest, self._folder, self._tell = manifest, folder, tell
+    def __init__(
+        self,
+        manifest: ManifestIndex | None,
+        folder: Path,
+        tell: Tell,
+        named: Callable[[PurePosixPath, ImageRecord], None] = lambda file, record: None,
+    ) -> None:
+        self._manifest, self._folder, self._tell, self._named = manifest, folder, tell, named
 
     def uri(self, record: ImageRecord) -> str:
         """Where a page's file is; empty if the manifest does not say."""
@@ -113,6 +129,10 @@ class _Writer:
         """A new file for a page."""
         return self._folder / new_file(self._folder, record, self._is_paged(record), ending)
 
+    def done(self, path: Path, record: ImageRecord) -> None:
+        """Notes whose a file is, once it is whole."""
+        self._named(PurePosixPath(path.relative_to(self._folder)), record)
+
 
 def _told_uri(writer: _Writer, record: ImageRecord) -> str:
     """Where a page's file is; empty also where the manifest is damaged there, which many formats do not need."""
@@ -123,24 +143,35 @@ def _told_uri(writer: _Writer, record: ImageRecord) -> str:
 
 
 def _write_txt(writer: _Writer, first: ImageRecord, pages: Iterable[ImageRecord]) -> None:
-    with writer.document(first, ".txt").open("w", encoding="utf-8", newline="\n") as stream:
+    path, at = writer.document(first, ".txt"), 0
+    with path.open("w", encoding="utf-8", newline="\n") as stream:
         for number, record in enumerate(pages):
-            stream.write(("\f" if number else "") + page_text(record))
+            # A page that failed, or has no record, is empty, so that form feeds count pages. A record may say any page.
+            place = max(at + bool(number), min(record.page, MOST_PAGES_OF_A_FILE))
+            stream.write("\f" * (place - at) + page_text(record))
+            at = place
+    writer.done(path, first)
 
 
 def _write_hocr(writer: _Writer, first: ImageRecord, pages: Iterable[ImageRecord]) -> None:
-    with writer.document(first, ".hocr").open("w", encoding="utf-8", newline="\n") as stream:
+    path = writer.document(first, ".hocr")
+    with path.open("w", encoding="utf-8", newline="\n") as stream:
         stream.writelines(hocr(pages))
+    writer.done(path, first)
 
 
 def _write_alto(writer: _Writer, first: ImageRecord, pages: Iterable[ImageRecord]) -> None:
-    for record in pages:
-        writer.page(record, ".xml").write_text(alto_xml(record), encoding="utf-8")
+    for record in _fine(pages):
+        path = writer.page(record, ".xml")
+        path.write_text(alto_xml(record), encoding="utf-8")
+        writer.done(path, record)
 
 
 def _write_yolo(writer: _Writer, first: ImageRecord, pages: Iterable[ImageRecord]) -> None:
-    for record in pages:
-        writer.page(record, ".txt").write_text("".join(_yolo_lines(record)), encoding="utf-8")
+    for record in _fine(pages):
+        path = writer.page(record, ".txt")
+        path.write_text("".join(_yolo_lines(record)), encoding="utf-8")
+        writer.done(path, record)
 
 
 def _yolo_lines(record: ImageRecord) -> Iterator[str]:
@@ -158,8 +189,9 @@ def _write_pdfs(writer: _Writer, documents: Iterable[Iterable[ImageRecord]], roo
             target = writer.document(first, ".pdf")
             try:
                 with storage.open(writer.uri(first)) as source, atomic_write(target) as unfinished:
-                    if error := process.write(source, chain([first], pages), unfinished):
+                    if error := process.write(source, chain([first], _fine(pages)), unfinished):
                         raise PageNotInPdfError(error)
+                writer.done(target, first)
             except (ImageError, PageNotInPdfError, OSError) as error:
                 target.unlink(missing_ok=True)
                 writer.failed(first, str(error))

@@ -16,7 +16,6 @@ from __future__ import annotations
 import csv
 import json
 import os
-import re
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -33,7 +32,7 @@ from producer.job.output_folder import OutputFolder
 from producer.job.results_file import iter_records, unreadable_lines
 from producer.no_links import check_own
 from producer.output import documents
-from producer.output.naming import write_new
+from producer.output.naming import csv_text, names_table, write_new
 from producer.output.overlays import PageImages
 from producer.output.pagexml import page_xml
 from worker.messages import BoxRecord, ImageRecord
@@ -182,15 +181,9 @@ def _write_folder(
     source: _Source, target: Path, ending: str, render: Callable[[ImageRecord], str], *, replace: bool
 ) -> None:
     """One file a page, in sub folders like the images'. `names.csv` says which file is whose."""
-    with (
-        new_folder(target, replace=replace) as part,
-        (part / "names.csv").open("w", encoding="utf-8", newline="") as names,
-    ):
-        table = csv.writer(names)
-        table.writerow(("file", "image", "page", "index"))
+    with new_folder(target, replace=replace) as part, names_table(part) as named:
         for record in source.ok():
-            name = write_new(part, record, source.is_paged(record), ending, render(record))
-            table.writerow((csv_text(str(name)), csv_text(record.image), record.page, record.index))
+            named(write_new(part, record, source.is_paged(record), ending, render(record)), record)
 
 
 def icdar_text(record: ImageRecord) -> str:
@@ -310,17 +303,7 @@ def labelstudio_prediction(
 
 
 _CORNERS = tuple(f"{axis}{corner}" for corner in range(1, 5) for axis in "xy")
-_FORMULA = re.compile('(^|[;\\t\\r\\n]"*)(?=[=+\\-@\\t\\r＝＋－＠])')
 CSV_COLUMNS = ("image", "page", "status", "width", "height", "box", "score", *_CORNERS)
-
-
-def csv_text(text: str) -> str:
-    """A cell that a spreadsheet shows and does not compute: a file may be called ``=HYPERLINK("http://...").jpg``.
-
-    An apostrophe in front is what Excel and LibreOffice take for "this is text" (OWASP, "CSV Injection"). Where they
-    separate by semicolons, as most of Europe does, or by tabs too, a cell begins behind each of these.
-    """
-    return _FORMULA.sub(r"\1'", text)
 
 
 def _write_csv(source: _Source, stream: IO[str]) -> None:

@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from xml.sax.saxutils import escape, quoteattr
 
+from msgspec.structs import replace
+
+from producer.bounds import MOST_PAGES_OF_A_FILE
 from producer.output.layout import Block, Rectangle, around, blocks_of, boxes_of, clean, rectangle
 from worker.messages import BoxRecord, ImageRecord
 
@@ -23,9 +26,17 @@ TAIL = "</body>\n</html>\n"
 
 
 def hocr(pages: Iterable[ImageRecord]) -> Iterator[str]:
-    """The pieces of one document's hOCR, page by page."""
+    """The pieces of one document's hOCR, page by page. A page that failed, or has no record, is there without text.
+
+    Args:
+        pages: of the document, in their order.
+    """
     yield HEAD
-    for number, record in enumerate(pages, 1):
+    number = 0
+    for record in pages:
+        for missing in range(number, min(record.page, MOST_PAGES_OF_A_FILE)):
+            yield page_hocr(replace(record, page=missing, width=0, height=0, boxes=[]), missing + 1)
+        number = max(number, min(record.page, MOST_PAGES_OF_A_FILE)) + 1
         yield page_hocr(record, number)
     yield TAIL
 
@@ -34,11 +45,13 @@ def page_hocr(record: ImageRecord, number: int) -> str:
     """One page: areas, in each a paragraph, lines, words.
 
     Args:
-        record: a page that is fine.
+        record: of the page.
         number: of the page in its document, from 1; ids begin with it.
     """
-    name = clean(record.image).replace('"', "'")
-    title = f'image "{name}"; bbox 0 0 {record.width} {record.height}; ppageno {record.page}'
+    # The name comes last, since readers look for the first "bbox", wherever it stands; and hOCR has no way to say a
+    # quote inside of quotes, nor most readers one to say a semicolon. What the name is exactly names.csv tells.
+    name = clean(record.image).replace('"', "%22").replace(";", "%3B")
+    title = f'bbox 0 0 {record.width} {record.height}; ppageno {record.page}; image "{name}"'
     areas = "".join(_area(block, record, f"{number}_{count}") for count, block in enumerate(blocks_of(record), 1))
     return f'<div class="ocr_page" id="page_{number}" title={quoteattr(title)}>\n{areas}</div>\n'
 

@@ -1,12 +1,13 @@
 """Image names, which may hold anything, made safe for file names of our own."""
 
+import csv
 import hashlib
 import os
 import re
 import tempfile
 import unicodedata
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from itertools import accumulate, chain, count
 from pathlib import Path, PurePosixPath
 
@@ -20,6 +21,8 @@ MOST_FOLDERS, FOLDERS_BYTES = 32, 1024
 """Folders in each other, and their names together: a path may have 4,096 bytes, and a zip 1,800 folders in one name."""
 FILE_ENDINGS = IMAGE_SUFFIXES | {".txt", ".xml", ".hocr", ".pdf", ".html", ".csv", ".json", ".yaml"}
 """Of the files that are made: a folder of such a name would be in a file's way, `a.jpg/b.jpg` in that of `a.jpg`."""
+NAMES = "names.csv"
+_FORMULA = re.compile('(^|[;\\t\\r\\n]"*)(?=[=+\\-@\\t\\r＝＋－＠])')
 _UNSAFE = re.compile(r'[\x00-\x1f\x7f-\x9f\u2028\u2029\\:*?"<>|]')
 
 
@@ -38,7 +41,7 @@ def safe_name(image: str, page: int, *, paged: bool, suffix: bool = False) -> Pu
         paged: append `_p0001` (from 1).
         suffix: keep the image's own ending.
     """
-    parts = [_shorten(_UNSAFE.sub("_", part)) for part in image.split("/") if part not in ("", ".", "..")] or ["_"]
+    parts = [shortened(_UNSAFE.sub("_", part)) for part in image.split("/") if part not in ("", ".", "..")] or ["_"]
     stem, ending = _split(parts.pop())
     name = stem + (ending if suffix else "") + (f"_p{page + 1:04d}" if paged else "")
     return PurePosixPath(*_folders(parts), name)
@@ -51,6 +54,28 @@ def _folders(parts: Sequence[str]) -> list[str]:
     together = accumulate(len(part.encode()) + 1 for part in parts)
     kept = sum(taken <= FOLDERS_BYTES for taken, _ in zip(together, range(MOST_FOLDERS), strict=False))
     return parts if kept == len(parts) else [*parts[:kept], f"~{_digest('/'.join(parts[kept:]))}"]
+
+
+def csv_text(text: str) -> str:
+    """A cell that a spreadsheet shows and does not compute: a file may be called ``=HYPERLINK("http://...").jpg``.
+
+    An apostrophe in front is what Excel and LibreOffice take for "this is text" (OWASP, "CSV Injection"). Where they
+    separate by semicolons, as most of Europe does, or by tabs too, a cell begins behind each of these.
+    """
+    return _FORMULA.sub(r"\1'", text)
+
+
+@contextmanager
+def names_table(folder: Path) -> Iterator[Callable[[PurePosixPath | str, ImageRecord], None]]:
+    """`names.csv` in a folder, which says which file is whose: what is yielded adds a file below the folder."""
+    with (folder / NAMES).open("w", encoding="utf-8", newline="") as stream:
+        table = csv.writer(stream)
+        table.writerow(("file", "image", "page", "index"))
+
+        def add(file: PurePosixPath | str, record: ImageRecord) -> None:
+            table.writerow((csv_text(str(file)), csv_text(record.image), record.page, record.index))
+
+        yield add
 
 
 def folded(name: str) -> str:
@@ -109,7 +134,8 @@ def _split(name: str) -> tuple[str, str]:
     return path.stem if path.stem != "." else "_", path.suffix
 
 
-def _shorten(part: str) -> str:
+def shortened(part: str) -> str:
+    """The name, or another one of at most `NAME_BYTES` that only this name has."""
     data = part.encode()
     if len(data) <= NAME_BYTES:
         return part

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import math
+import re
 from pathlib import Path
+from xml.sax.saxutils import unescape
 
 import pikepdf
 import pytest
+from msgspec import structs
 from PIL import Image
 
 from detector.record import WordRecord
@@ -24,12 +27,13 @@ from tests.document_checks import (
     schema_problems,
 )
 from tests.producer.output.test_documents import line, picture
-from tests.producer.records import ok, own_request, write_results
+from tests.producer.records import failed, ok, own_request, write_results
 from worker.messages import BoxRecord
 
 WIDTH, HEIGHT = 200, 100  # of every record
 UNREAD = BoxRecord([(5.0, 80.0), (60.0, 80.0), (60.0, 90.0), (5.0, 90.0)], 0.6, "", 0.0, [], 0.0, 9)
 ODD = "\x0c\x00odd"
+NAME = "a; bbox 0 0 1 1; \"x\" ppageno 7 & 'y'; .jpg"
 
 
 def turned(box: BoxRecord, degrees: float, about: tuple[float, float]) -> BoxRecord:
@@ -76,6 +80,14 @@ def out(tmp_path: Path) -> Path:
 def test_hocr(out: Path) -> None:
     files = sorted(export_results(out, "hocr").glob("*.hocr"))
     assert len(files) == 4
+    write_results(out / "odd", [structs.replace(failed(0, NAME), page=0), ok(1, NAME, page=1, boxes=[])])
+    (named,) = export_results(out / "odd", "hocr").glob("*.hocr")
+    titles = re.findall("ocr_page.* title=([\"'])(.*)\\1>", named.read_text())
+    assert [unescape(title, {"&quot;": '"'}) for _, title in titles] == [
+        f'bbox 0 0 {size}; ppageno {page}; image "{NAME.replace(";", "%3B").replace(chr(34), "%22")}"'
+        for page, size in enumerate(("0 0", "200 100"))
+    ]
+    files.append(named)
     assert {file.name: found for file in files if (found := hocr_problems(file))} == {}
     text = files[0].read_text().replace("bbox", "box")
     files[0].write_text(text)

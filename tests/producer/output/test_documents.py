@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import io
 import os
 import re
@@ -12,6 +13,7 @@ import pikepdf
 import pypdfium2
 import pytest
 from click.testing import CliRunner
+from msgspec import structs
 from PIL import Image
 
 from detector.record import WordRecord
@@ -75,7 +77,7 @@ def out(tmp_path: Path) -> Path:
 
 def test_txt(out: Path) -> None:
     folder = export_results(out, "txt")
-    assert {path.name for path in folder.iterdir()} == {"photo.txt", "doc.txt"}
+    assert {path.name for path in folder.iterdir()} == {"photo.txt", "doc.txt", "names.csv"}
     assert (folder / "photo.txt").read_text() == "one & <two>\n茶館 three\n"
     assert (folder / "doc.txt").read_text() == "first page\n\fturned page\n"
 
@@ -94,9 +96,40 @@ def test_hocr(out: Path) -> None:
     assert "&lt;two&gt;" in photo
 
 
+def test_the_place_of_pages_that_failed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before: page 3 stood where page 2 was to be, and hOCR had no page for it. The first has no record, 4 failed."""
+    lost = [structs.replace(failed(index, "doc.pdf"), page=page) for index, page in ((0, 0), (2, 2), (5, 5))]
+    fine = [ok(index, "doc.pdf", page=index, boxes=[line(f"page {index}", 5, 5, 0)]) for index in (1, 4)]
+    far = [ok(6, "far.pdf", page=1 << 40, boxes=[line("far", 5, 5, 0)])]  # a forged record
+    write_results(tmp_path, [*lost, *fine, ok(7, "photo.jpg", boxes=[line("photo", 5, 5, 0)]), *far])
+    monkeypatch.setattr("producer.output.documents.MOST_PAGES_OF_A_FILE", 1000)
+    monkeypatch.setattr("producer.output.hocr.MOST_PAGES_OF_A_FILE", 1000)
+    folder = export_results(tmp_path, "txt")
+    assert (folder / "doc.txt").read_text().split("\f") == ["", "page 1\n", "", "", "page 4\n", ""]
+    assert (folder / "photo.txt").read_text() == "photo\n"
+    assert (folder / "far.txt").stat().st_size < 2_000
+    rows = list(csv.DictReader((folder / "names.csv").read_text().splitlines()))
+    assert [(row["file"], row["page"], row["index"]) for row in rows][::2] == [
+        ("doc.txt", "1", "1"),
+        ("photo.txt", "0", "7"),
+    ]
+    folder = export_results(tmp_path, "hocr")
+    tree = ElementTree.parse(folder / "doc.hocr")
+    pages = [page for page in tree.iter(f"{XHTML}div") if page.get("class") == "ocr_page"]
+    assert [page.get("id") for page in pages] == [f"page_{number}" for number in range(1, 7)]
+    assert [re.search(r"ppageno (\d)", page.get("title", ""))[1] for page in pages] == list("012345")  # type: ignore[index]
+    assert ["".join(page.itertext()).split() for page in pages] == [[], ["page", "1"], [], [], ["page", "4"], []]
+    assert (folder / "far.hocr").stat().st_size < 200_000
+
+
 def test_alto(out: Path) -> None:
     folder = export_results(out, "alto")
-    assert sorted(path.name for path in folder.iterdir()) == ["doc_p0001.xml", "doc_p0002.xml", "photo.xml"]
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "doc_p0001.xml",
+        "doc_p0002.xml",
+        "names.csv",
+        "photo.xml",
+    ]
     tree = ElementTree.parse(folder / "photo.xml")
     strings = list(tree.iter(f"{ALTO}String"))
     assert [item.get("CONTENT") for item in strings] == ["one", "&", "<two>", "茶館", "three"]
@@ -178,6 +211,23 @@ def test_crops(out: Path) -> None:
     assert len(labels) == 4
     assert Image.open(folder / next(iter(labels))).size == (80, 10)
     assert (folder / "gt.txt").read_text().splitlines()[0].endswith(', "one & <two>"')
+
+
+def test_crops_of_names_that_are_too_long_together(tmp_path: Path) -> None:
+    """Before: "File name too long", and the pages left out."""
+    names = [f"{'f' * 120}/{'g' * 120}/{letter}.jpg" for letter in "ab"] + ["ä" * 90 + "/" + "ö" * 90 + ".jpg", "c.jpg"]
+    for name in names:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        picture(tmp_path / name, "JPEG")
+    own_request(tmp_path / "out", tmp_path)
+    write_results(tmp_path / "out", [ok(index, name) for index, name in enumerate(names)])
+    write_manifest((FoundPage(name, (tmp_path / name).as_uri(), 0) for name in names), tmp_path / "out/manifest.jsonl")
+    told: list[str] = []
+    folder = export_results(tmp_path / "out", "crops", tell=told.append)
+    assert not told
+    rows = list(csv.DictReader((folder / "names.csv").read_text().splitlines()))
+    assert [row["image"] for row in rows] == names and rows[-1]["file"] == "images/c_3_0000.jpg"
+    assert {folder / row["file"] for row in rows} == set((folder / "images").iterdir())
 
 
 def test_crops_of_pages_that_were_not_read_are_in_the_order_of_the_record(out: Path) -> None:

@@ -22,7 +22,7 @@ from pathlib import Path
 from detector.memory import peak_rss_mb
 from producer.output.formats import export_results
 for name in sys.argv[2:]:
-    print(sorted(path.name for path in export_results(Path(sys.argv[1]), name).rglob("*.*")))
+    print(sorted(path.name for path in export_results(Path(sys.argv[1]), name).rglob("*.[jp]*")))
 print(peak_rss_mb(), resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024)
 """
 

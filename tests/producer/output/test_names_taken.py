@@ -69,7 +69,7 @@ def test_pdfs(tmp_path: Path) -> None:
     write_manifest(pages, tmp_path / "out" / "manifest.jsonl")
     made = export_results(tmp_path / "out", "pdf")
     texts = {
-        path.name: pypdfium2.PdfDocument(path)[0].get_textpage().get_text_range().strip() for path in made.iterdir()
+        path.name: pypdfium2.PdfDocument(path)[0].get_textpage().get_text_range().strip() for path in made.glob("*.pdf")
     }
     assert texts == {"a_2.pdf": "a_2.jpg 0", "a.pdf": "a.jpg 1", "a.png.pdf": "a.png 2"}
 

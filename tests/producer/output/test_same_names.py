@@ -71,8 +71,8 @@ def test_two_pdfs(tmp_path: Path, format_name: str, lost: set[int]) -> None:
     out = job(tmp_path, ("a.pdf", pdf(3), 3), ("a.pdf", pdf(3), 3), lost=frozenset(lost))
     first, second = ("number 0|number 1|number 2", "number 3|number 4|number 5")
     if lost:
-        gap = "|" if format_name == "pdf" else ""
-        first, second = f"number 0|number 1{gap}", f"{gap}number 4|number 5"
+        gap = "|" if format_name == "pdf" else ""  # nothing says that there were more
+        first, second = f"number 0|number 1{gap}", "|number 4|number 5"
     assert texts(export_results(out, format_name), format_name) == sorted([first, second])
 
 
@@ -110,7 +110,8 @@ def test_pages_that_were_found_later_are_their_documents(
     with (tmp_path / "out" / "manifest.jsonl").open("wb") as stream:
         write_lines(stream, lines)
     made = export_results(tmp_path / "out", format_name)
-    assert sorted(path.name for path in made.iterdir()) == [f"{name}{ENDINGS[format_name]}" for name in "abc"]
+    names = [f"{name}{ENDINGS[format_name]}" for name in "abc"]
+    assert sorted(path.name for path in made.iterdir()) == [*names, "names.csv"]
     there = [f"{name}{page}" for index, (name, page, _) in enumerate(pages) if index not in lost]
     expected = ["|".join(sorted(page for page in there if page.startswith(name))) for name in "abc"]
     found = ["|".join(filter(None, text.split("|"))) for text in texts(made, format_name)]  # a PDF has all pages
