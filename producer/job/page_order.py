@@ -4,33 +4,30 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import suppress
 from itertools import chain, dropwhile, groupby
 from pathlib import Path
-from typing import Annotated, BinaryIO
-
-import msgspec
 
 from detector.images.regular_file import open_regular
 from detector.record import UNREADABLE
-from producer.bounds import MOST_PAGES_OF_A_JOB
 from producer.job.manifest import AddedPages
-from producer.job.results_file import MOST_LINE_BYTES, raw_lines
+from producer.job.results_file import placed_records, record_at
 from worker.messages import ImageRecord
 
 _NONE = (1 << 64) - 1
 _AT_ONCE = 1 << 17  # places, a megabyte; 50 million at once were twice the memory
 
 
-class _Index(msgspec.Struct, frozen=True):
-    index: Annotated[int, msgspec.Meta(ge=0, lt=MOST_PAGES_OF_A_JOB)]
-
-
-_decode = msgspec.json.Decoder(ImageRecord).decode
-
-
 class PageOrder:
-    """Reads single records of a results file. Memory: 8 bytes a page."""
+    """The records of a results file as it was at one moment, one for each page. Memory: 8 bytes a page.
+
+    A context manager. A page may have several records: its old failure is there until the collector has dropped it, and
+    a file may be edited by hand. The last one counts, wherever records are counted or handed on.
+
+    Attributes:
+        path: the file.
+        damaged: how many of its lines are no record, or one of a page that no job has.
+        first_damaged: the number of the first of these, from 1; 0 if there is none.
+    """
 
     def __init__(self, results: Path) -> None:
         """Read the file once, to know where its records are. A page's last record counts; damaged lines do not.
@@ -38,22 +35,39 @@ class PageOrder:
         Raises:
             FileNotFoundError: there are no results.
         """
-        self._results = results
+        self.path = results
+        self.damaged = self.first_damaged = 0
         self._places = array("Q")
-        place = 0
-        decode = msgspec.json.Decoder(_Index).decode
-        with open_regular(results) as stream:
-            for line in raw_lines(stream):
-                if line.endswith(b"\n"):
-                    with suppress(*UNREADABLE):
-                        self._put(decode(line).index, place)
-                place += len(line)
+        self._stream = open_regular(results)  # the same one to the end: another may take its name meanwhile
+        for place, record in placed_records(self._stream, self._count_damaged):
+            self._put(record.index, place)
+
+    def __enter__(self) -> PageOrder:
+        """The file stays open until the end of the block."""
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        """Close the file."""
+        self._stream.close()
+
+    def _count_damaged(self, line: int) -> None:
+        self.damaged += 1
+        self.first_damaged = self.first_damaged or line
 
     def _put(self, index: int, place: int) -> None:
         if index >= len(self._places):
             for begin in range(len(self._places), index + 1, _AT_ONCE):
                 self._places.frombytes(b"\xff" * 8 * min(_AT_ONCE, index + 1 - begin))
         self._places[index] = place
+
+    def record(self, index: int) -> ImageRecord | None:
+        """A page's record, None if it has none, or none any more."""
+        if index >= len(self._places) or self._places[index] == _NONE:
+            return None
+        try:
+            return record_at(self._stream, self._places[index])
+        except UNREADABLE:  # edited meanwhile
+            return None
 
     def records(self, added: AddedPages | None = None) -> Iterator[ImageRecord]:
         """All records, page by page.
@@ -62,37 +76,27 @@ class PageOrder:
             added: pages that come behind those of their file, wherever their index is.
         """
         added = added or AddedPages()
-        with open_regular(self._results) as stream:
-            waiting: list[ImageRecord] = []  # the first of a file's later pages
-            later: Iterator[ImageRecord] = iter(())
-            grown = bool(added)
-            for index, place in enumerate(self._places):
-                if place == _NONE and not grown:  # one page may be the fifty millionth
-                    continue
-                record = None if grown and index in added else self._read(stream, index)
-                if record and waiting and (record.image != waiting[0].image or record.page > waiting[0].page):
+        waiting: list[ImageRecord] = []  # the first of a file's later pages
+        later: Iterator[ImageRecord] = iter(())
+        grown = bool(added)
+        for index, place in enumerate(self._places):
+            if place == _NONE and not grown:  # one page may be the fifty millionth
+                continue
+            record = None if grown and index in added else self.record(index)
+            if record and waiting and (record.image != waiting[0].image or record.page > waiting[0].page):
+                yield from chain(waiting, later)
+                waiting = []
+            if record:
+                yield record
+            found = self._all(added.to(index)) if grown else iter(())
+            if first := next(found, None):
+                if waiting:  # and of the file of this index there is no record
                     yield from chain(waiting, later)
-                    waiting = []
-                if record:
-                    yield record
-                found = self._all(stream, added.to(index)) if grown else iter(())
-                if first := next(found, None):
-                    if waiting:  # and of the file of this index there is no record
-                        yield from chain(waiting, later)
-                    waiting, later = [first], found
-            yield from chain(waiting, later)
+                waiting, later = [first], found
+        yield from chain(waiting, later)
 
-    def _all(self, stream: BinaryIO, indices: Iterable[int]) -> Iterator[ImageRecord]:
-        return (record for index in indices if (record := self._read(stream, index)))
-
-    def _read(self, stream: BinaryIO, index: int) -> ImageRecord | None:
-        if index >= len(self._places) or self._places[index] == _NONE:
-            return None
-        stream.seek(self._places[index])
-        try:
-            return _decode(stream.readline(MOST_LINE_BYTES))
-        except UNREADABLE:
-            return None
+    def _all(self, indices: Iterable[int]) -> Iterator[ImageRecord]:
+        return (record for index in indices if (record := self.record(index)))
 
     def documents(
         self, uri: Callable[[ImageRecord], str], added: AddedPages | None = None

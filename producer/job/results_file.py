@@ -98,6 +98,10 @@ class PageMarks:
         """The pages that have a mark."""
         return (index for index, mark in enumerate(self._marks) if mark)
 
+    def count(self, mark: int) -> int:
+        """How many pages have this mark."""
+        return self._marks.count(mark)
+
     def pages(self, mark: int) -> Iterator[int]:
         """The pages that have this mark."""
         return (index for index, found in enumerate(self._marks) if found == mark)
@@ -170,7 +174,7 @@ def failed_lines(results: Path) -> Iterator[tuple[Line, ErrorRecord]]:
 
 
 def counts_of(results: Path) -> dict[str, int]:
-    """How many records a file holds, by status: ``total``, ``ok``, ``failed``; ``total`` alone if there is no file."""
+    """How many pages have a record: ``total``, ``ok``, ``failed``; ``total`` alone if there is no file."""
     try:
         status = results.stat()
     except FileNotFoundError:
@@ -181,12 +185,12 @@ def counts_of(results: Path) -> dict[str, int]:
 @lru_cache(maxsize=256)
 def _counts(results: Path, changed_ns: int, size: int) -> Counter[str]:
     """Of a file as it was then: who asks for a list of jobs asks for each again, and ten million lines take 20 s."""
-    counts = Counter(total=0, ok=0, failed=0)
+    marks = PageMarks()
     for _, line in read_lines(results):
         if line is not None:
-            counts["total"] += 1
-            counts[line.status] += 1
-    return counts
+            marks[line.index] = 1 if line.status == "ok" else 2
+    ok, failed = (marks.count(mark) for mark in (1, 2))
+    return Counter(total=ok + failed, ok=ok, failed=failed)
 
 
 def rewrite(results: Path, keep: Callable[[int, Line], bool]) -> None:
@@ -198,48 +202,41 @@ def rewrite(results: Path, keep: Callable[[int, Line], bool]) -> None:
 
 
 def iter_records(path: Path, damaged: Callable[[int], None] = lambda line: None) -> Iterator[ImageRecord]:
-    """The records of a results file in the order of the file. See `placed_records`."""
-    return (record for _, record in placed_records(path, damaged))
-
-
-def placed_records(path: Path, damaged: Callable[[int], None] = lambda line: None) -> Iterator[tuple[int, ImageRecord]]:
-    """The records of a results file in the order of the file, each with its place, for `record_at`.
-
-    A last line without its newline was torn by a crash and is left out. Any other line that is no record is passed
-    over too, and its number (from 1) is told to `damaged`.
+    """The records of a results file in the order of the file, of a page that has several all. See `placed_records`.
 
     Raises:
         FileNotFoundError: there are no results.
     """
-    place = 0
     with open_regular(path) as stream:
-        for number, line in enumerate(raw_lines(stream), 1):
-            if not line.endswith(b"\n") and len(line) < MOST_LINE_BYTES:
-                return
-            try:
-                yield place, _decode_record(line)
-            except UNREADABLE:
+        yield from (record for _, record in placed_records(stream, damaged))
+
+
+def placed_records(stream: BinaryIO, damaged: Callable[[int], None]) -> Iterator[tuple[int, ImageRecord]]:
+    """The records of a results file in the order of the file, each with its place, for `record_at`.
+
+    A last line without its newline was torn by a crash and is left out. Any other line that is no record, or one of a
+    page that no job has, is passed over too, and its number (from 1) is told to `damaged`.
+    """
+    place = 0
+    for number, line in enumerate(raw_lines(stream), 1):
+        if not line.endswith(b"\n") and len(line) < MOST_LINE_BYTES:
+            return
+        try:
+            record = _decode_record(line)
+        except UNREADABLE:
+            damaged(number)
+        else:
+            if record.index < MOST_PAGES_OF_A_JOB:
+                yield place, record
+            else:
                 damaged(number)
-            place += len(line)
+        place += len(line)
 
 
 def record_at(stream: BinaryIO, place: int) -> ImageRecord:
     """The record at a place that `placed_records` told."""
     stream.seek(place)
     return _decode_record(stream.readline(MOST_LINE_BYTES))
-
-
-def unreadable_lines(path: Path) -> tuple[int, int]:
-    """How many lines of a results file are no record, and the number (from 1) of the first one."""
-    count = first = 0
-
-    def damaged(number: int) -> None:
-        nonlocal count, first
-        count, first = count + 1, first or number
-
-    for _ in iter_records(path, damaged):
-        pass
-    return count, first
 
 
 def truncate_torn_line(path: Path, block: int = 1 << 16) -> int:

@@ -41,7 +41,7 @@ Tell = Callable[[str], None]
 
 
 def write_documents(
-    results: Path,
+    order: PageOrder,
     manifest: ManifestIndex | None,
     format_name: str,
     folder: Path,
@@ -51,7 +51,7 @@ def write_documents(
     """Writes a format into an empty folder.
 
     Args:
-        results: the job's records.
+        order: the job's records.
         manifest: of the job; None if it has none.
         format_name: one of `FORMATS`.
         folder: to write into.
@@ -62,11 +62,10 @@ def write_documents(
         NothingToDoError: the pages were not read, or it is not known where they are.
         NoPdfLibraryError: pdf needs a library that is not installed.
     """
-    order = PageOrder(results)
     if format_name in NEED_TEXT and not all(map(is_read, order.records())):
-        raise NothingToDoError(f"{results}: was not read, only boxes are in it; run the job with --read")
+        raise NothingToDoError(f"{order.path}: was not read, only boxes are in it; run the job with --read")
     if format_name in NEED_IMAGES and manifest is None:
-        raise NothingToDoError(f"{results}: no manifest.jsonl beside it says where the images are")
+        raise NothingToDoError(f"{order.path}: no manifest.jsonl beside it says where the images are")
     if format_name == "pdf":
         check_library()
     added = manifest.added if manifest else None

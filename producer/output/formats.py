@@ -1,4 +1,4 @@
-"""`results.jsonl` in other programs' formats. Every writer streams: memory does not grow with the job.
+"""`results.jsonl` in other programs' formats, pages in their order. Every writer streams: memory is 8 bytes a page.
 
 - icdar: a folder of text files, a line `x1,y1,x2,y2,x3,y3,x4,y4` a box (ICDAR 2015, task 4.1), clockwise from top-left
 - coco: one JSON file, https://cocodataset.org/#format-data, one category `text`, with `score`
@@ -6,6 +6,8 @@
 - pagexml: a folder of PAGE 2019-07-15 files, https://github.com/PRImA-Research-Lab/PAGE-XML
 - csv: a row a box; pages without boxes and failed ones have one row too
 - txt, hocr, alto, pdf, crops, yolo-obb: folders, see `producer.output.documents`
+
+Of a page that has several records the last one counts.
 
 Where boxes have polygons, icdar, coco, labelstudio and pagexml have these; csv and yolo-obb have four corners always.
 Failed pages are in the CSV only: the other formats have no field for them.
@@ -29,7 +31,7 @@ from producer.errors import ProducerError
 from producer.folder_tree import new_folder
 from producer.job.manifest import ManifestIndex
 from producer.job.output_folder import OutputFolder
-from producer.job.results_file import iter_records, unreadable_lines
+from producer.job.page_order import PageOrder
 from producer.no_links import check_own
 from producer.output import documents
 from producer.output.naming import csv_text, names_table, write_new
@@ -91,29 +93,29 @@ def export_results(
         raise UnknownFormatError(f"no format {format_name!r}; there are {', '.join(FORMATS)}")
     results = out / "results.jsonl"
     target = destination or out / _IN_OUT[format_name]
-    unreadable, first = unreadable_lines(results)  # before anything is written
-    if unreadable:
-        lines = "1 line" if unreadable == 1 else f"{unreadable:,} lines"
-        tell(
-            f"{lines} of {results} could not be read, the first is line {first}: left out; "
-            "`ocr-producer resume` does these pages again once the lines are removed"
-        )
     if destination is None or page_images:
         check_own(out, may_be_link=True)
     in_folder = format_name in ("icdar", "pagexml", *documents.FORMATS)
     if destination is not None:
         target = _named(destination, folder=in_folder)
     with ExitStack() as stack:
+        order = stack.enter_context(PageOrder(results))
+        if order.damaged:
+            lines = "1 line" if order.damaged == 1 else f"{order.damaged:,} lines"
+            tell(
+                f"{lines} of {results} could not be read, the first is line {order.first_damaged}: left out; "
+                "`ocr-producer resume` does these pages again once the lines are removed"
+            )
         listed = out / "manifest.jsonl"
         manifest = stack.enter_context(ManifestIndex(listed)) if listed.is_file() else None
         pictures_in = roots or OutputFolder(out).picture_roots()
         pictures = PageImages(out, pictures_in) if page_images and manifest is not None else None
-        source = _Source(results, manifest, pictures, hide)
+        source = _Source(order, manifest, pictures, hide)
         if pictures is not None and manifest is not None:
             pictures.write(source.ok(), manifest, tell)
         if format_name in documents.FORMATS:
             with new_folder(target, replace=destination is None) as part:
-                documents.write_documents(results, manifest, format_name, part, tell, pictures_in)
+                documents.write_documents(order, manifest, format_name, part, tell, pictures_in)
         elif in_folder:
             ending, render = (".txt", icdar_text) if format_name == "icdar" else (".xml", page_xml)
             _write_folder(source, target, ending, render, replace=destination is None)
@@ -142,16 +144,18 @@ def _named(destination: Path, *, folder: bool) -> Path:
 
 
 class _Source:
-    """A job's records, as often as a writer needs them."""
+    """A job's records, as often as a writer needs them, and the same ones each time."""
 
-    def __init__(self, results: Path, manifest: ManifestIndex | None, pictures: PageImages | None, hide: str) -> None:
-        self._results = results
+    def __init__(
+        self, order: PageOrder, manifest: ManifestIndex | None, pictures: PageImages | None, hide: str
+    ) -> None:
+        self._order = order
         self._manifest = manifest
         self._pictures = pictures
         self._hide = hide
 
     def all(self) -> Iterator[ImageRecord]:
-        for record in iter_records(self._results):
+        for record in self._order.records(self._manifest.added if self._manifest else None):
             if self._hide and record.error is not None:
                 error = structs.replace(record.error, message=record.error.message.replace(self._hide, ""))
                 record = structs.replace(record, error=error)

@@ -21,12 +21,11 @@ import msgspec
 
 from detector.atomic import atomic_write
 from detector.errors import printable
-from detector.images.regular_file import open_regular
 from detector.record import UNREADABLE
 from producer.detector_process.draw import OverlayProcess, can_draw
 from producer.job.manifest import ManifestIndex
 from producer.job.output_folder import OutputFolder
-from producer.job.results_file import placed_records, record_at
+from producer.job.page_order import PageOrder
 from producer.no_links import check_own, read_small
 from producer.output.charts import histogram_svg
 from producer.output.naming import page_label
@@ -45,8 +44,8 @@ GALLERY = "<!--gallery-->"
 def write_report(out: Path, *, pictures: int = PICTURES) -> Path:
     """Writes `report.html` into a job's output folder, from its `results.jsonl` (and `job.json`, `manifest.jsonl`).
 
-    Memory and time stay bounded for any number of results: totals are counts, and at most `pictures` pages,
-    chosen at random, are shown; their records are read again, one at a time, when they are drawn.
+    Memory is 8 bytes a page, however much is on it: totals are counts, and at most `pictures` pages, chosen at random,
+    are shown; their records are read again, one at a time, when they are drawn. Of a page the last record counts.
 
     Args:
         out: the output folder.
@@ -58,7 +57,12 @@ def write_report(out: Path, *, pictures: int = PICTURES) -> Path:
     Raises:
         FileNotFoundError: there is no results.jsonl.
     """
-    totals, chosen = _read(out / "results.jsonl", pictures)
+    with PageOrder(out / "results.jsonl") as order:
+        return _write(out, order, pictures)
+
+
+def _write(out: Path, order: PageOrder, pictures: int) -> Path:
+    totals, chosen = _read(order, pictures)
     job = _job(out / "job.json")
     drawable = can_draw() and (out / "manifest.jsonl").is_file()
     template = Template(files("producer.output").joinpath("report.html").read_text(encoding="utf-8"))
@@ -78,30 +82,27 @@ def write_report(out: Path, *, pictures: int = PICTURES) -> Path:
     with atomic_write(report) as part, part.open("w", encoding="utf-8") as stream:
         stream.write(head)
         if drawable:
-            stream.writelines(_figures(out, chosen))
+            stream.writelines(_figures(out, order, chosen))
         stream.write(tail)
     return report
 
 
-def _read(results: Path, pictures: int) -> tuple[Totals, list[int]]:
+def _read(order: PageOrder, pictures: int) -> tuple[Totals, list[int]]:
     """Totals, and a uniform random choice of the pages that are fine (reservoir sampling), in the job's order.
 
-    The same results give the same choice. Of a page it is its record's place: a record may have 4 MiB.
+    The same results give the same choice. Of a page it is its index: a record may have 4 MiB.
     """
-    totals, chosen, lot = Totals(), list[tuple[int, int]](), random.Random(0)  # nosec B311: which pictures to show
-
-    def damaged(line: int) -> None:
-        totals.damaged += 1
-
-    for place, record in placed_records(results, damaged):
+    totals, chosen = Totals(damaged=order.damaged), list[int]()
+    lot = random.Random(0)  # nosec B311: which pictures to show
+    for record in order.records():
         totals.add(record)
         if record.status != "ok":
             continue
         if len(chosen) < pictures:
-            chosen.append((record.index, place))
+            chosen.append(record.index)
         elif (lost := lot.randrange(totals.ok)) < pictures:
-            chosen[lost] = record.index, place
-    return totals, [place for _, place in sorted(chosen)]
+            chosen[lost] = record.index
+    return totals, sorted(chosen)
 
 
 _NUMBERS = ("images_this_run", "wall_seconds", "images_per_second")
@@ -183,19 +184,16 @@ def _gallery_note(totals: Totals, shown: int, drawable: bool, has_manifest: bool
     return "All pages. Every box is in results.jsonl."
 
 
-def _figures(out: Path, chosen: Sequence[int]) -> Iterator[str]:
+def _figures(out: Path, order: PageOrder, chosen: Sequence[int]) -> Iterator[str]:
     with (
-        open_regular(out / "results.jsonl") as results,
         ManifestIndex(out / "manifest.jsonl") as manifest,
         OverlayProcess(roots=OutputFolder(out).picture_roots()) as process,
         tempfile.TemporaryDirectory(prefix="ocrfleet-report-") as folder,
     ):
         thumbnail = Path(folder) / "thumbnail.jpg"
         side = LARGE_SIDE if len(chosen) <= FEW else THUMBNAIL_SIDE
-        for place in chosen:
-            try:
-                record = record_at(results, place)
-            except UNREADABLE:  # the job goes on, and its file was written anew meanwhile
+        for index in chosen:
+            if (record := order.record(index)) is None:
                 continue
             line = manifest.line(record.index)
             picture = '<span class="none">not in the manifest</span>'

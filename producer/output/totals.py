@@ -1,6 +1,6 @@
 """What the records of `results.jsonl` add up to, read one at a time.
 
-Totals are counts and fixed bins: the memory is the same for ten records and for ten million.
+Totals are counts and fixed bins. Which record of a page is its last takes 8 bytes of memory a page.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from producer.errors import UNCOUNTED
-from producer.job.results_file import iter_records
+from producer.job.page_order import PageOrder
 from worker.messages import ImageRecord
 
 FAILURES_KEPT = 500
@@ -175,12 +175,9 @@ class Totals:
 
 
 def summarise(path: Path) -> Totals:
-    """Adds up a results file in one pass."""
-    totals = Totals()
-
-    def damaged(line: int) -> None:
-        totals.damaged += 1
-
-    for record in iter_records(path, damaged):
-        totals.add(record)
+    """Adds up a results file: of each page its last record."""
+    with PageOrder(path) as order:
+        totals = Totals(damaged=order.damaged)
+        for record in order.records():
+            totals.add(record)
     return totals

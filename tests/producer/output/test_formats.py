@@ -54,17 +54,17 @@ def test_icdar(out: Path) -> None:
         "doc_p0001.txt",
         "doc_p0002.txt",
         "new_line_ __&_茶.txt",
-        "sub/a.jpg.txt",
+        "sub/a.png.txt",
         "sub/a.txt",
         "sub/a.webp.txt",
     ]
-    assert files["sub/a.jpg.txt"].read_text() == "10,20,110,22,110,61,10,58\n-3,90,50,90,50,100,0,100\n"
+    assert files["sub/a.txt"].read_text() == "10,20,110,22,110,61,10,58\n-3,90,50,90,50,100,0,100\n"
     assert files["sub/a.webp.txt"].read_text() == ""
-    region = read_annotations(files["sub/a.txt"])[0]  # our own reader takes them
+    region = read_annotations(files["sub/a.png.txt"])[0]  # our own reader takes them
     assert region.points == ((10, 20), (110, 22), (110, 61), (10, 58))
     with (folder / "names.csv").open(newline="") as stream:
         rows = list(csv.DictReader(stream))
-    assert {row["image"]: row["file"] for row in rows}["sub/a.jpg"] == "sub/a.jpg.txt"
+    assert {row["image"]: row["file"] for row in rows}["sub/a.png"] == "sub/a.png.txt"
     assert len(rows) == 6
 
 

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import csv
+import json
 import random
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import structs
 
+from producer.job.page_order import PageOrder
 from producer.job.results_file import iter_records, truncate_torn_line
+from producer.output.formats import FORMATS, export_results
+from producer.output.report import write_report
 from producer.output.totals import FAILURES_KEPT, SECONDS_EDGES, Histogram, summarise
-from tests.producer.records import failed, ok, write_results
-from worker.messages import Seconds, encode
+from tests.producer.records import BOX, failed, ok, write_results
+from worker.messages import ImageRecord, Seconds, encode
 
 
 def test_a_torn_last_line_is_left_out_then_cut_off(tmp_path: Path) -> None:
@@ -91,3 +98,68 @@ def test_values_beyond_the_edges_are_counted() -> None:
     assert histogram.counts == [2, 1]
     assert (histogram.least, histogram.most) == (-5.0, 99.0)
     assert Histogram((0.0, 1.0)).quantile(0.5) == 0 and Histogram((0.0, 1.0)).as_json(2)["median"] is None
+
+
+TEXT = structs.replace(BOX, text="here", text_score=0.9, words=[])
+TWICE = (
+    ok(1, "b.jpg", boxes=[TEXT]),
+    ok(0, "a.jpg", boxes=[TEXT, TEXT, TEXT]),
+    failed(2, "c.jpg"),
+    ok(2, "c.jpg", boxes=[]),
+    failed(3, "d.jpg", message="cut once"),
+    ok(3, "d.jpg", boxes=[TEXT]),
+    failed(3, "d.jpg", message="cut twice"),
+    ok(0, "a.jpg", boxes=[TEXT]),
+)
+"""Four pages, of which the last records are: one box, one box, no box, a failure. A collector was killed between a
+retry's record and the drop of the old one, a line was copied, results of a job done twice were put together."""
+
+
+def images_in(made: Path, name: str) -> list[str]:
+    """Whose the files, tasks or rows of an export are."""
+    if name == "csv":
+        return [row["image"] for row in csv.DictReader(made.read_text().splitlines())]
+    if name == "coco":
+        data = json.loads(made.read_text())
+        assert [item["image_id"] for item in data["annotations"]] == [1, 2]
+        return [image["file_name"] for image in data["images"]]
+    if name == "labelstudio":
+        return [task["data"]["name"] for task in json.loads(made.read_text())]
+    rows = list(csv.DictReader((made / "names.csv").read_text().splitlines()))
+    files = {str(path.relative_to(made)) for path in made.rglob("*") if path.is_file()}
+    assert files == {row["file"] for row in rows} | {"names.csv"} | ({"data.yaml"} & files)
+    return [row["image"] for row in rows]
+
+
+@pytest.mark.parametrize("name", [name for name in FORMATS if name not in ("pdf", "crops")])
+def test_the_last_record_of_a_page_counts_in_every_export(tmp_path: Path, name: str) -> None:
+    """Before: csv, coco, icdar, pagexml and labelstudio had a page as often as it had a record."""
+    made = export_results(write_results(tmp_path, TWICE).parent, name)
+    assert images_in(made, name) == ["a.jpg", "b.jpg", "c.jpg", *(["d.jpg"] if name == "csv" else [])]
+    if name == "csv":
+        assert "cut twice" in made.read_text() and "cut once" not in made.read_text()
+
+
+def test_the_last_record_of_a_page_counts_in_totals_and_report(tmp_path: Path) -> None:
+    totals = summarise(write_results(tmp_path, TWICE))
+    assert (totals.ok, totals.failed, totals.boxes, totals.without_text) == (3, 1, 2, 1)
+    assert [failure.message for failure in totals.failures] == ["cut twice"]
+    shown = write_report(tmp_path).read_text()
+    assert "4 images, 1 failed" in shown and "cut twice" in shown and "cut once" not in shown
+
+
+def test_results_that_are_replaced_meanwhile(tmp_path: Path) -> None:
+    """COCO reads them twice, a report again at its end: annotations named images that were not there."""
+    path = write_results(tmp_path, TWICE)
+    with PageOrder(path) as order:
+
+        def read() -> Iterator[ImageRecord]:
+            for number, record in enumerate(order.records()):
+                if number == 1:
+                    path.unlink()
+                    write_results(tmp_path, [ok(9, "z.jpg")] * 3)
+                yield record
+
+        first = list(read())
+        assert [record.image for record in first] == ["a.jpg", "b.jpg", "c.jpg", "d.jpg"]
+        assert list(order.records()) == first and order.record(9) is None

@@ -116,8 +116,7 @@ def test_a_line_longer_than_any_record_is_passed_over(tmp_path: Path, monkeypatc
     write_results(tmp_path / "more", [ok(1)])
     with results.open("ab") as stream:
         stream.write((tmp_path / "more/results.jsonl").read_bytes() + b"torn")
-    for module in ("results_file", "page_order"):
-        monkeypatch.setattr(f"producer.job.{module}.MOST_LINE_BYTES", 1000)
+    monkeypatch.setattr("producer.job.results_file.MOST_LINE_BYTES", 1000)
     damaged: list[int] = []
     assert [record.index for record in iter_records(results, damaged.append)] == [0, 1] and damaged
     assert [line.index for _, line in read_lines(results) if line is not None] == [0, 1]
