@@ -38,9 +38,9 @@ def lively(backbone: str, width: int = 16) -> DBNet:
 
 @pytest.fixture(scope="module")
 def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The lively ResNet-18 at 320 px: two seconds, so once."""
+    """A lively network at 320 px, once. All backbones: `test_dynamic_export_is_the_same_network`."""
     model = tmp_path_factory.mktemp("exported") / "m.onnx"
-    export_onnx(lively("resnet18"), model, (320, 320))
+    export_onnx(lively("mobilenet_v3_small"), model, (320, 320))
     return model
 
 
@@ -62,7 +62,7 @@ def test_dynamic_export_is_the_same_network(tmp_path: Path, backbone: str) -> No
 
 
 def test_fixed_and_half_exports(tmp_path: Path) -> None:
-    network = lively("resnet18")
+    network = lively("mobilenet_v3_small")
     (fixed, *_) = export_onnx(network, tmp_path / "f.onnx", (320, 352))
     assert fixed.size == (320, 352)
     export_onnx(network, tmp_path / "h.onnx", (320, 320), half=True)
@@ -72,10 +72,10 @@ def test_fixed_and_half_exports(tmp_path: Path) -> None:
 def test_another_network_is_noticed_and_not_written(
     exported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    network = lively("resnet18")
+    network = lively("mobilenet_v3_small")
     shutil.copy(exported, tmp_path / "a.onnx")
     torch.manual_seed(1)
-    assert max(p.difference for p in compare(lively("resnet18"), tmp_path / "a.onnx", [(320, 320)])) < 1e-3
+    assert max(p.difference for p in compare(lively("mobilenet_v3_small"), tmp_path / "a.onnx", [(320, 320)])) < 1e-3
     network.head[3].bias.data += 0.5  # type: ignore[union-attr, operator]
     assert max(p.difference for p in compare(network, tmp_path / "a.onnx", [(320, 320)])) > 1e-3
     monkeypatch.setattr("detector.convert.export.TOLERANCE", -1.0)
@@ -99,7 +99,7 @@ def test_a_broken_graph_is_not_written(tmp_path: Path, monkeypatch: pytest.Monke
 
     monkeypatch.setattr(torch.onnx, "export", break_one_weight)
     with pytest.raises(ExportError, match=r"good\.onnx: not written, .* differs from torch by .* \(at most 0.001\)"):
-        export_onnx(lively("resnet18"), tmp_path / "good.onnx", (320, 320))
+        export_onnx(lively("mobilenet_v3_small"), tmp_path / "good.onnx", (320, 320))
     assert (tmp_path / "good.onnx").read_bytes() == b"what was there before"
     assert [file.name for file in tmp_path.iterdir()] == ["good.onnx"]
 

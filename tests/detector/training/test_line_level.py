@@ -59,7 +59,20 @@ def test_one_command_goes_on_after_an_interruption_and_makes_a_release(
 ) -> None:
     compare_small(monkeypatch)
     run = tmp_path / "run"
-    words = [str(data), str(run), "--teacher", str(teacher), "--steps", "4", "--phases", "1:64x1", "--synthetic", "0"]
+    words = [
+        str(data),
+        str(run),
+        "--model",
+        "dbnet-mobilenet-v3-small",
+        "--teacher",
+        str(teacher),
+        "--steps",
+        "4",
+        "--phases",
+        "1:64x1",
+        "--synthetic",
+        "0",
+    ]
     words += ["--device", "cpu", "--threads", "1"]
     draw = BatchSource.batch
 
@@ -79,7 +92,7 @@ def test_one_command_goes_on_after_an_interruption_and_makes_a_release(
     assert line_level.main(words) == 0
     assert "going on at step 2 of 4" in capsys.readouterr().out
     assert {path: path.stat().st_mtime_ns for path in maps} == maps, "the teacher's maps are made only once"
-    int8 = run / "release/dbnet-resnet18.int8.onnx"
+    int8 = run / "release/dbnet-mobilenet-v3-small.int8.onnx"
     card = load_card(int8)  # checks the sha256
     assert card.thresholds.binarize in BINARIZE and card.thresholds.box_threshold in BOX_THRESHOLD
     assert card.thresholds.unclip_ratio in UNCLIP
@@ -88,7 +101,7 @@ def test_one_command_goes_on_after_an_interruption_and_makes_a_release(
     assert "4 steps" in card.details["recipe"]
     used = [source["use"] for source in card.details["data"]]
     assert [text.split()[0].rstrip(",") for text in used] == ["3", "1", "1", "1", "1", "the"], "what DATA held"
-    network = load_network(run / "release/dbnet-resnet18.fp16.safetensors")
+    network = load_network(run / "release/dbnet-mobilenet-v3-small.fp16.safetensors")
     assert sum(parameter.numel() for parameter in network.parameters()) == card.details["parameters"]
     picture = tmp_path / "page.png"
     page_with_bright_line().save(picture)

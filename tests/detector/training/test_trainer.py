@@ -83,10 +83,10 @@ def test_a_resumed_run_equals_an_unbroken_one(source: BatchSource, tmp_path: Pat
 
 
 def test_a_student_comes_nearer_to_its_teacher_network(source: BatchSource) -> None:
-    teacher_network = build_network("resnet18", width=32)
+    teacher_network = build_network("mobilenet_v3_small", width=32)
     before = {key: value.clone() for key, value in teacher_network.state_dict().items()}
     phases = (Phase(1.0, 64, 2),)
-    config = replace(CONFIG, backbone="resnet18", steps=24, phases=phases, lr=5e-3, hint=5.0, hint_until=0.75)
+    config = replace(CONFIG, backbone="mobilenet_v3_small", steps=24, phases=phases, lr=5e-3, hint=5.0, hint_until=0.75)
     trainer = Trainer(config, teacher_network=teacher_network)
     distances = [progress.terms.get("hint") for progress in trainer.run(source)]
     assert all(value is None for value in distances[18:])  # the teacher network has had its say
