@@ -33,7 +33,7 @@ def data(tmp_path: Path) -> Path:
 def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("weights")
     torch.manual_seed(0)
-    save_half(build_network("resnet18", width=16).state_dict(), folder / "w.safetensors")
+    save_half(build_network("mobilenet_v3_small", width=16).state_dict(), folder / "w.safetensors")
     return folder / "w.safetensors"
 
 

@@ -123,7 +123,7 @@ def test_a_fixed_size_quantizes(tmp_path: Path) -> None:
 
 def test_int8_is_small_near_and_keeps_its_last_steps_float(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     compare_small(monkeypatch)
-    network = lively("resnet18")
+    network = lively("mobilenet_v3_small")
     export_onnx(network, tmp_path / "m.fp32.onnx", (320, 320), dynamic=True)
     pages = sorted((make_pages(tmp_path / "data", 4, side=320) / "train_images").iterdir())
     quantize_static(tmp_path / "m.fp32.onnx", tmp_path / "m.int8.onnx", pages, limit_side=320)
