@@ -91,6 +91,7 @@ def test_the_merged_map_of_a_local_answer_is_that_answer(height: int, width: int
     assert len(runs) == count_tiles(height, width)
 
 
+@pytest.mark.slow
 @settings(max_examples=15, deadline=None)
 @given(st.integers(2, 900), st.integers(2, 900), st.integers(1, 4))
 def test_the_overview_is_laid_exactly_over_the_map(height: int, width: int, factor: int) -> None:

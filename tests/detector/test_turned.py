@@ -29,6 +29,7 @@ def lines_found(sheet: Lettered, found: Detection) -> int:
     return count
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("size", "lines", "quarters", "tiled"), [((480, 640), 40, 3, False), ((700, 900), 56, 1, True)]
 )

@@ -45,6 +45,7 @@ def numbers(manifest: Path) -> list[str]:
     return [line.image.removesuffix(".jpg") for line in read_manifest(manifest)]
 
 
+@pytest.mark.slow
 def test_a_file_that_waits_takes_few_bytes(tmp_path: Path) -> None:
     """Before: 1,300 each, so that a machine of 1 GB ended in MemoryError at 600,000, at each start."""
     (tmp_path / "0.png").touch()
@@ -64,6 +65,7 @@ def test_a_file_that_waits_takes_few_bytes(tmp_path: Path) -> None:
     assert peak < 2_500_000, "and the names of one folder, 100,000 at most. Before: 7 MB"
 
 
+@pytest.mark.slow
 def test_marks_are_a_set_of_8_bytes_each() -> None:
     chance = random.Random(1)
     marks, known = Marks(), [chance.getrandbits(64) for _ in range(100_000)]

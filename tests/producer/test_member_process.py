@@ -131,6 +131,7 @@ def test_what_an_archive_allocates_is_not_ours(
     assert read(storage, tmp_path / "good.zip", "3.jpg") == MEMBERS["3.jpg"], "and it goes on"
 
 
+@pytest.mark.slow
 def test_many_jobs_with_huge_zips(tmp_path: Path) -> None:
     """Before: 0.4 KB a member in this process for each, 100 MB here."""
     many_entries_zip(tmp_path / "a.zip", 60_000)
@@ -191,6 +192,7 @@ def test_a_slow_page_of_a_pdf_keeps_nobody_waiting(
         assert all(len(PdfReader(io.BytesIO(parcel.data)).pages) == 1 for parcel in parcels)
 
 
+@pytest.mark.slow
 def test_more_jobs_than_processes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each is served in its turn, also where others have asked and do not come for the answer."""
     monkeypatch.setattr(member_fetcher, "HOLD_S", 0.1)

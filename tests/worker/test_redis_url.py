@@ -53,6 +53,7 @@ def test_redacted(url: str, shown: str) -> None:
 PIECES = st.text("abXY09/+@:?#&=%[]!$'()*,;~-._ ", min_size=2, max_size=12)
 
 
+@pytest.mark.slow
 @given(
     PIECES,
     st.sampled_from(

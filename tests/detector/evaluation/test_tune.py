@@ -147,6 +147,7 @@ def test_auto_uses_the_tuned_runtime_and_a_named_runtime_wins(
     assert "torch does not load" in caplog.messages[-1]
 
 
+@pytest.mark.slow
 def test_a_worker_uses_the_tuned_runtime_too() -> None:
     """And does not load before the fork what does not survive one."""
     environment = {"OCRFLEET_PROFILE": "low", "OCRFLEET_MEMORY_LIMIT_MB": "512"}
@@ -235,6 +236,7 @@ def test_what_an_isolated_run_remarks_is_heard_here(
     assert "not tuned for pages of 640 pixels" in caplog.text
 
 
+@pytest.mark.slow
 def test_an_isolated_run_tells_why_it_died(tiny_model: Path, tmp_path: Path) -> None:
     with pytest.raises(IsolatedRunError, match=r"nowhere\.png: cannot be opened"):
         list(run_isolated(IsolatedRun(model=str(tiny_model)), [tmp_path / "nowhere.png"]))

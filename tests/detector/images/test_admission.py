@@ -104,6 +104,7 @@ def test_a_baseline_jpeg_over_budget_is_decoded_smaller(tmp_path: Path) -> None:
     assert "degraded" not in open_page(path, limit_side=4000).flags
 
 
+@pytest.mark.slow
 def test_room_is_made_only_when_it_is_needed(tmp_path: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     small, large = tmp_path / "small.png", tmp_path / "large.jpg"
     page_with_bright_line(700, 500).save(small)

@@ -27,6 +27,7 @@ def page(tmp_path: Path) -> Path:
     return tmp_path / "page.png"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("limit_side", [320, 640, 1300, 2000])
 @pytest.mark.parametrize("tiled", [False, True])
 def test_path_bytes_file_array_and_pil_give_the_same_boxes(

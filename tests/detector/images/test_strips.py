@@ -166,6 +166,7 @@ def test_a_page_of_an_open_file_is_read_in_strips_too(
         assert file.tell() == 0 and file.read() == path.read_bytes()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("from_bytes", [1, 2**40])
 @pytest.mark.parametrize("size", [(3000, 1900), (20_000, 300), (250, 9_000)])
 def test_overviews_of_overviews_come_to_an_end(

@@ -65,6 +65,7 @@ def test_every_format_is_read_another_way(name: str, tmp_path: Path) -> None:
     assert apart.mean() < 4, "the same picture, shrunk in other steps"
 
 
+@pytest.mark.slow
 def test_too_large_to_be_held_whole_is_refused_in_one_line(nothing: None, tmp_path: Path) -> None:
     Image.new("RGB", (9000, 8000), "white").save(tmp_path / "large.png", compress_level=1)
     with pytest.raises(TooLarge) as refused:

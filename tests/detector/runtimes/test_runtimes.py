@@ -89,6 +89,7 @@ def test_half_precision_and_int8_find_the_same_lines(exported: Path, page: np.nd
         assert_same(expected, detector.detect_pixels(page), 0.8)
 
 
+@pytest.mark.slow
 def test_torch_bf16_is_bf16(page: np.ndarray) -> None:
     path = weights_path("dbnet-resnet18", "fp16_safetensors")
     exact, half = TorchRuntime(path, precision="fp32"), TorchRuntime(path, device="cpu", precision="bf16")
@@ -151,6 +152,7 @@ def test_files_of_the_wrong_kind(tmp_path: Path, tiny_model: Path) -> None:
         TextDetector(tmp_path / "bad.safetensors", runtime="torch")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("runtime", ["onnxruntime", "openvino"])
 def test_a_fixed_size_is_refused_with_the_remedy(tmp_path: Path, runtime: str) -> None:
     model = write_tiny_model(tmp_path / "fixed.onnx", sides=(320, 352))

@@ -82,6 +82,7 @@ def test_names_say_nothing_to_the_terminal(tmp_path: Path) -> None:
     assert r"no page image: \x1b]0;x\x07\x202efdp.pdf, page 1" in export(tmp_path / "out", "coco")
 
 
+@pytest.mark.slow
 def test_other_formats_too(out: Path) -> None:
     export(out, "labelstudio")
     tasks = json.loads((out / "export-labelstudio.json").read_text())

@@ -101,6 +101,7 @@ def test_pdfs_are_counted_by_pdfium(tmp_path: Path, counter: PageCounter) -> Non
         counter.count(tmp_path / "no.pdf")
 
 
+@pytest.mark.slow
 def test_faulty_pdfs_are_counted_as_pdfium_and_qpdf_count_them(tmp_path: Path, counter: PageCounter) -> None:
     """No page vanishes: what pdfium cannot open, of what qpdf sees, is said. The large form: tests/bench."""
     trial = count_faulty_pdfs(range(60), tmp_path / "a.pdf", counter.count)
@@ -138,6 +139,7 @@ def test_what_no_worker_sees_whole_is_counted_or_said(tmp_path: Path, monkeypatc
     assert missed > 10 and "none" not in told
 
 
+@pytest.mark.slow
 def test_a_large_damaged_pdf_has_a_failed_record_for_what_pypdf_may_miss(tmp_path: Path) -> None:
     big_pdf(tmp_path / "a.pdf", 3, 64 << 20)
     sound = (tmp_path / "a.pdf").read_bytes() + b"F\n"

@@ -61,6 +61,7 @@ def readers() -> Iterator[Readers]:
         yield opened
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("module", [PDFIUM, PYPDF])
 @pytest.mark.parametrize("data", [boasting_pdf(), nested_pdf()], ids=["boasting", "nested"])
 def test_a_small_file_has_no_million_pages(module: str, data: bytes, tmp_path: Path) -> None:
@@ -179,6 +180,7 @@ def piled_tif(pages: int, entries: int = 4096) -> bytes:
     return bytes(data)
 
 
+@pytest.mark.slow
 def test_directories_that_lie_over_each_other_are_not_all_read(tmp_path: Path) -> None:
     """Before: 8,000 of them, 97 KB, were 2.7 s in the producer's own process, and 65,535 of them, 442 KB, 22 s."""
     path = tmp_path / "a.tif"

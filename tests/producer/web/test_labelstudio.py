@@ -93,6 +93,7 @@ def test_the_same_picture_a_hundred_times_is_counted_each_time(tmp_path: Path) -
     assert peak_rss_mb() - before < 16 and labelstudio._predicting._value == 1
 
 
+@pytest.mark.slow
 def test_a_long_answer_is_read_from_a_file_while_it_is_sent(tmp_path: Path) -> None:
     response = answered(tmp_path, 1500, 21)
     assert isinstance(response, LentResponse) and labelstudio._sending._value == 5
