@@ -100,7 +100,7 @@ class EmbeddedServer:
 
         Raises:
             NoEmbeddedServerError: no binary, or it exits at once; the message holds its last words.
-            OSError: it died of the limit of a file's size.
+            OSError: it died of the limit of a file's size, or may start no thread.
         """
         self.refuse_small_files()
         check_own(self.data)
@@ -162,6 +162,8 @@ class EmbeddedServer:
         self.refuse_small_files()
         tail = _tail(log).splitlines()[-1:]
         self.stop()
+        if tail and os.strerror(errno.EAGAIN) in tail[0]:  # it has threads of its own
+            raise BlockingIOError(errno.EAGAIN, tail[0])
         raise NoEmbeddedServerError(f"the local server does not start: {' '.join(tail) or 'no log'} (see {log})")
 
     def _wait_for_predecessor(self) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
+from detector.errors import is_out_of_processes
 from detector.machine import Machine
 from producer.job.output_folder import JobRequest, OutputFolder
 from producer.local.fleet import LocalFleet, LocalFleetError, memory_share_mb
@@ -57,6 +58,18 @@ def test_a_server_that_may_not_write_says_so(tmp_path: Path) -> None:
         assert (caught.value.errno, caught.value.filename) == (errno.EFBIG, str(tmp_path / "server"))
     finally:
         server.stop()
+
+
+def test_a_server_that_may_start_no_thread_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`ulimit -u` binds no root, so the server is one that says what Valkey says then."""
+    program, said = tmp_path / "program", f"Fatal: Can't initialize Background Jobs: {os.strerror(errno.EAGAIN)}"
+    program.write_text(f"#!/bin/sh\necho \"{said}\" > '{tmp_path}/data/server.log'\nexit 1\n")
+    program.chmod(0o755)
+    monkeypatch.setattr("producer.local.server.server_binary", lambda: program)
+    server = EmbeddedServer(tmp_path / "data")
+    with pytest.raises(BlockingIOError, match="Background Jobs") as caught:
+        server.start()
+    assert is_out_of_processes(caught.value)
 
 
 def test_too_few_processes_are_said_before_the_first_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
