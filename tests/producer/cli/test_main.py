@@ -133,17 +133,6 @@ def test_what_takes_no_message_ends_no_command() -> None:
     assert told.stderr.startswith("Error: standard output: No space left on device; make room, then give the same")
 
 
-def test_a_full_pipe_that_does_not_block_is_waited_for() -> None:
-    """Whoever shares it may have set it so, as Node.js does."""
-    say = "from detector.cli.streams import set_up_streams\nset_up_streams()\nprint('x' * 300_000)"
-    read, write = os.pipe()
-    os.set_blocking(write, False)
-    with subprocess.Popen([sys.executable, "-c", say], stdout=write) as process, os.fdopen(read) as answer:
-        os.close(write)
-        assert len(answer.read()) == 300_001
-    assert process.returncode == 0
-
-
 @pytest.mark.parametrize("error", [ValueError("x"), KeyError("x"), TypeError("x"), RuntimeError("x")])
 def test_a_bug_is_not_explained(error: Exception) -> None:
     assert explain(error) is None
