@@ -12,6 +12,8 @@ from pathlib import Path
 
 _NAME_KEPT = 50  # characters of the file's name in that of the unfinished one: file systems take 255 bytes in all
 
+_OF_A_DISK = (errno.EIO, errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.ESTALE)
+
 
 @contextmanager
 def atomic_write(path: Path, *, sync: bool = False) -> Iterator[Path]:
@@ -42,15 +44,31 @@ def atomic_write(path: Path, *, sync: bool = False) -> Iterator[Path]:
     # Nobody else can know it before: in a folder that others may write to, one could put a link there.
     unfinished = path.with_name(f".{path.name[:_NAME_KEPT]}.{os.getpid()}-{secrets.token_hex(4)}.part")
     try:
-        yield unfinished
-        if sync:
-            _sync(unfinished)
+        with named(path):
+            yield unfinished
+            if sync:
+                sync_to_disk(unfinished)
         unfinished.replace(path)
         if sync:
             with suppress(OSError):  # some network file systems cannot sync a folder; the file itself is safe
-                _sync(path.parent)
+                sync_to_disk(path.parent)
     finally:
         unfinished.unlink(missing_ok=True)
+
+
+@contextmanager
+def named(path: Path) -> Iterator[None]:
+    """What write, fsync and close say in the block names this file: they know a descriptor only.
+
+    Raises:
+        OSError: of the block, with a name.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno in _OF_A_DISK and error.filename is None:
+            error.filename = str(path)
+        raise
 
 
 def _refuse_device(path: Path) -> None:
@@ -64,9 +82,15 @@ def _refuse_device(path: Path) -> None:
         raise FileExistsError(errno.EEXIST, "is a device or a pipe; name a file", str(path))
 
 
-def _sync(path: Path) -> None:
+def sync_to_disk(path: Path) -> None:
+    """Have what was written to a file, or the names in a folder, on the disk.
+
+    Raises:
+        OSError: with the file's name. A network file system says here that it is full.
+    """
     descriptor = os.open(path, os.O_RDONLY)
     try:
-        os.fsync(descriptor)
+        with named(path):
+            os.fsync(descriptor)
     finally:
         os.close(descriptor)

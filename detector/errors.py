@@ -160,6 +160,13 @@ def is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, MemoryError) or any(sign in text for sign in _OUT_OF_MEMORY)
 
 
+def is_out_of_processes(error: BaseException) -> bool:
+    """Whether an exception means that the system starts no further process or thread (`ulimit -u`, pids.max)."""
+    if isinstance(error, OSError):
+        return error.errno == errno.EAGAIN and error.filename is None
+    return isinstance(error, RuntimeError) and str(error).startswith("can't start new thread")
+
+
 def read_json(text: str | bytes) -> Any:
     """What JSON of somebody else says. Its only error is a ValueError, also for what is nested deeper than Python goes.
 

@@ -17,6 +17,7 @@ import os
 import sys
 import traceback
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, TextIO
 from urllib.parse import unquote_to_bytes
@@ -205,7 +206,8 @@ def answer(line: str) -> dict[str, Any]:
     except Exception as error:  # the other pages can still be drawn
         if is_out_of_memory(error):
             return {"out": out, "ok": False, "error": "not enough memory to draw this page"}
-        traceback.print_exc()
+        with suppress(OSError):  # stderr may be on a full disk
+            traceback.print_exc()
         return {"out": out, "ok": False, "error": f"a bug in drawing: {type(error).__name__}: {first_line(error)}"}
     return {"out": out, "ok": True, "width": width, "height": height}
 

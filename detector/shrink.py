@@ -17,6 +17,7 @@ import json
 import os
 import sys
 import traceback
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, TextIO
 from urllib.parse import unquote_to_bytes
@@ -117,7 +118,8 @@ def answer(line: str, limit: int | None = None) -> dict[str, Any]:
         return {"ok": False, "type": "Internal", "error": f"{type(error).__name__}: {first_line(error)}"}
     except Exception as error:  # the other pages can still be made small
         if not is_out_of_memory(error):
-            traceback.print_exc()
+            with suppress(OSError):  # stderr may be on a full disk
+                traceback.print_exc()
         return {"ok": False, "type": "Internal", "error": f"{type(error).__name__}: {first_line(error)}"}
 
 

@@ -15,6 +15,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from detector.atomic import named
+
 _NAME_KEPT = 50  # characters of a folder's name in that of the unfinished one, as in detector.atomic
 
 
@@ -74,7 +76,8 @@ def new_folder(target: Path, *, replace: bool) -> Iterator[Path]:
     part.mkdir(parents=True)
     try:
         with _held(part) as made:
-            yield part
+            with named(target):
+                yield part
             if not os.path.samestat(made, part.stat()):  # files are made with the folders that they lie in
                 raise FileNotFoundError(2, "was removed while it was filled", str(part))
             if replace or target.is_symlink():

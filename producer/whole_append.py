@@ -13,7 +13,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
-from detector.atomic import atomic_write
+from detector.atomic import atomic_write, named
 from producer.no_links import no_links, read_small
 
 
@@ -27,7 +27,7 @@ def whole_append(path: Path) -> Iterator[BinaryIO]:
     Raises:
         OSError: it is no regular file, it is a link, or the disk is full.
     """
-    with _locked(path) as file:
+    with named(path), _locked(path) as file:
         _undo(path, file)
         try:
             # A file of its own: what is still in its buffer goes to the disk when it is closed, before all of it goes.
@@ -53,7 +53,7 @@ def take_back(path: Path) -> None:
     if not os.path.lexists(_note_of(path)):
         return
     try:
-        with _locked(path) as file:
+        with named(path), _locked(path) as file:
             _undo(path, file)
     except FileNotFoundError:  # the note is of a list that was removed
         _note_of(path).unlink(missing_ok=True)

@@ -179,7 +179,7 @@ LAYERS = (
 ours; those of one row know nothing of each other. Who adds one says here where it stands."""
 
 UNLAYERED = {"detector.cli.program", "detector.cli.environment"}
-"""The command table of all three programs: it imports only detector.exit_codes and detector.cli.environment."""
+"""The command table of all three programs: it imports only what `test_imports` of it says."""
 
 MOST_FILES = 18
 MOST_LINES = 350
@@ -240,6 +240,7 @@ def test_imports_go_downward_only() -> None:
 
 def test_the_command_table_stands_on_nothing() -> None:
     known = {"detector.exit_codes", "detector.errors", "detector.memory", "detector.cli.environment"}
+    known |= {"detector.cli.streams"}
     assert import_graph()["detector.cli.program"] == known
 
 

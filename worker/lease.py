@@ -11,6 +11,7 @@ from contextlib import contextmanager
 import redis
 
 from worker.ledger import Ledger
+from worker.storage.spool import out_of_processes
 
 logger = logging.getLogger(__name__)
 
@@ -32,12 +33,19 @@ class LeaseKeeper:
 
     @contextmanager
     def hold(self, job: str, index: int, epoch: str = "") -> Iterator[None]:
-        """Beat for this page, whose lease was taken (``Ledger.begin``), until the block is left."""
+        """Beat for this page, whose lease was taken (``Ledger.begin``), until the block is left.
+
+        Raises:
+            MachineFault: no thread can be started. The next page tries again.
+        """
         self._page = (job, index, epoch)
         try:
             if self._thread is None:
                 thread = threading.Thread(target=self._beat, name="lease", daemon=True)
-                thread.start()  # raises at a limit of processes: the next page tries again
+                try:
+                    thread.start()
+                except RuntimeError as error:
+                    raise out_of_processes() from error
                 self._thread = thread
             yield
         finally:

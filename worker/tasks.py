@@ -16,7 +16,7 @@ from celery.exceptions import Reject
 from celery.signals import setup_logging, worker_init, worker_process_init
 from kombu.exceptions import OperationalError
 
-from detector.errors import ModelError
+from detector.errors import ModelError, is_out_of_processes
 from detector.memory import collect_as_usual, raise_oom_score
 from detector.record import worker_name
 from detector.runtimes import usable_card
@@ -44,7 +44,7 @@ from worker.ops.cleanup import clean_redis_once, clean_spool, remember_report, r
 from worker.ops.heartbeat import image_done
 from worker.process_identity import identity
 from worker.settings import settings
-from worker.storage.spool import MachineFault
+from worker.storage.spool import MachineFault, out_of_processes
 
 logger = logging.getLogger(__name__)
 _refusals = logging.getLogger(f"{__name__}.refusals")
@@ -154,6 +154,8 @@ def _run(task: ImageTask, attempts: int, losses: tuple[str, ...]) -> ImageRecord
     except MachineFault:
         raise
     except Exception as error:
+        if is_out_of_processes(error):
+            raise out_of_processes() from error
         # A fault of ours, not of the image: the record names it, the log has the traceback, the job goes on.
         logger.exception("%s page %d of job %s", task.image, task.page, task.job)
         message = f"{type(error).__name__}: {error}"
@@ -234,13 +236,12 @@ def _detect(task: ImageTask, redelivered: bool) -> str:
     if begin.verdict != "run":
         image_done(ledger.client, None)
         return f"dropped: {begin.verdict}"
-    with _leases().hold(task.job, task.index, task.epoch):
-        try:
-            record = _run(task, begin.attempts, begin.losses)
-        except MachineFault as error:
-            return _leave_to_another(task, error)
-        record, data = encode_record(record)
-        taken = ledger.finish(task.job, task.index, ok=record.status == "ok", record=data, epoch=task.epoch)
+    try:
+        with _leases().hold(task.job, task.index, task.epoch):
+            record, data = encode_record(_run(task, begin.attempts, begin.losses))
+            taken = ledger.finish(task.job, task.index, ok=record.status == "ok", record=data, epoch=task.epoch)
+    except MachineFault as error:
+        return _leave_to_another(task, error)
     image_done(ledger.client, record.model)
     return _line(record) if taken else "dropped: already recorded"
 

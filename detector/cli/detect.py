@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import click
 import msgspec
 
+from detector.atomic import named
 from detector.cli.options import LONGEST_STEM, RUNTIME_HELP, NewFile, detector_options, say, thresholds_of
 from detector.errors import ImageError, ProfileError, is_file, show
 from detector.exit_codes import ExitCode
@@ -111,7 +112,8 @@ def detect(
     )
     configure_process(threads=detector.threads)
     failed = count = 0
-    with click.open_file(str(output) if output else "-", "w", encoding="utf-8") as lines:
+    target = click.open_file(str(output) if output else "-", "w", encoding="utf-8")
+    with named(output or Path("standard output")), target as lines:
         for record in _records(detector, images, overlays, limit_mb):
             lines.write(json.dumps(msgspec.to_builtins(record), ensure_ascii=False) + "\n")
             lines.flush()

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import click
 
-from detector.cli.program import Explained, Program
-from detector.errors import is_out_of_memory, show
+from detector.cli.program import Explained, Program, explain_system
+from detector.errors import is_out_of_memory
 from detector.exit_codes import ExitCode
 from detector.machine import available_mb, read_machine
 from detector.memory import limit_memory, raise_oom_score
@@ -37,10 +37,7 @@ def explain(error: Exception) -> Explained | None:
         return _missing(error)
     if is_out_of_memory(error):
         return "not enough memory; give smaller sizes (--help names them) or a machine with more", ExitCode.FAILED
-    if isinstance(error, OSError):
-        where = show(error.filename) if error.filename else "system"
-        return f"{where}: {error.strerror or error}", ExitCode.USAGE
-    return None
+    return explain_system(error)
 
 
 def _missing(error: ModuleNotFoundError) -> Explained | None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import gc
 import os
+import resource
 import sys
 import traceback
 from collections.abc import Callable, Mapping, Sequence
@@ -14,10 +16,12 @@ from typing import Any
 import click
 
 from detector.cli.environment import unknown_names
-from detector.errors import printable_lines
+from detector.cli.streams import set_up_streams
+from detector.errors import is_out_of_processes, printable_lines, show
 from detector.exit_codes import ExitCode
 from detector.memory import collect_little_at_start
 
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 Explained = tuple[str, ExitCode]
 Explain = Callable[[Exception], Explained | None]
 
@@ -25,6 +29,35 @@ Explain = Callable[[Exception], Explained | None]
 def explain_nothing(error: Exception) -> Explained | None:
     """For a program whose libraries raise nothing that a user could put right."""
     return None
+
+
+def explain_system(error: Exception, then: str = "") -> Explained | None:
+    """The line and the exit code for what the operating system refuses, with the limit that it holds to; else None.
+
+    Args:
+        error: of any library.
+        then: what to do when there is room, or the limit was raised.
+    """
+    if is_out_of_processes(error):
+        most = _limit(resource.RLIMIT_NPROC, 0)
+        line = f"no further process or thread may be started (`ulimit -u`{most}; a container's pids.max): raise it"
+    elif not isinstance(error, OSError):
+        return None
+    else:
+        where = show(error.filename) if isinstance(error.filename, str) else error.filename
+        line = f"{where}: {error.strerror or error}" if where else str(error.strerror or error)
+        if error.errno in DISK_FULL:
+            line += "; make room" if then else ""
+        elif error.errno == errno.EFBIG and error.strerror == os.strerror(errno.EFBIG):
+            line += f" (`ulimit -f`{_limit(resource.RLIMIT_FSIZE, 10)}, or the file system's own limit): raise it"
+        else:
+            return line, ExitCode.USAGE
+    return line + then, ExitCode.INTERRUPTED if then else ExitCode.USAGE
+
+
+def _limit(kind: int, unit: int) -> str:
+    soft = resource.getrlimit(kind)[0]
+    return "" if soft == resource.RLIM_INFINITY else f": {soft >> unit:,}{' KiB' if unit else ''} here"
 
 
 class Program(click.Group):
@@ -56,6 +89,7 @@ class Program(click.Group):
     def __call__(self, *arguments: Any, **options: Any) -> Any:
         """What a program calls, which has the process to itself: `main`, with little time for garbage."""
         begin_again_in_utf8()
+        set_up_streams()
         os.umask(os.umask(0o077) | 0o002)  # with 000 anybody could put a model into ~/.cache/ocrfleet; a group may
         collect_little_at_start()
         try:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import errno
-
-from detector.cli.program import Explained
+from detector.cli.program import Explained, explain_system
 from detector.exit_codes import ExitCode
 
-DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
+THEN = ", then give the same command again: what is done is kept"
 
 
 def explain(error: Exception) -> Explained | None:
@@ -22,10 +20,4 @@ def explain(error: Exception) -> Explained | None:
         return f"lost the broker: {error}; the job is safe, resume it when it is back", ExitCode.BROKER
     if isinstance(error, redis.RedisError | OperationalError):
         return refusal(error), ExitCode.BROKER
-    if isinstance(error, OSError):
-        reason = f"{error.filename or ''}: {error.strerror or error}".lstrip(": ")
-        if error.errno in DISK_FULL:
-            remedy = "make room, then give the same command again: what is done is kept"
-            return f"{reason}; {remedy}", ExitCode.INTERRUPTED
-        return reason, ExitCode.USAGE
-    return None
+    return explain_system(error, THEN)

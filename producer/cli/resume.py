@@ -54,6 +54,7 @@ def retry(target: str, quiet: bool) -> ExitCode:
 
 def _resume_or_retry(target: str, *, quiet: bool, retry: bool, adopted: Path | None = None) -> ExitCode:
     from producer.fleet_job import connect_fleet, feed_job, get_job
+    from producer.growing.listed_anew import list_anew
     from producer.growing.missed_elsewhere import take_over
     from producer.handover.inherit import do_lost_again, inherit
     from producer.job.begin_again import retry_on_broker
@@ -83,6 +84,7 @@ def _resume_or_retry(target: str, *, quiet: bool, retry: bool, adopted: Path | N
     take_over(folder.manifest, ledger, target)
     if retry and folder.manifest.exists() and not folder.heir:  # which would open what the broker's list names
         recount(folder.manifest, ledger.pages_in_state(target, b"f"))
+        list_anew(folder.manifest, ledger.pages_in_state(target, b"f"), folder.request().zip_encoding)
     if retry and retry_on_broker(ledger, target) == 0:
         raise NothingToDoError(f"job {target} has no failed images")
     watching = sys.stderr.isatty()

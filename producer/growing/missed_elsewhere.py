@@ -16,6 +16,7 @@ from pathlib import Path
 
 import msgspec
 
+from detector.atomic import named
 from detector.record import UNREADABLE
 from producer.bounds import MOST_PAGES_OF_A_FILE, MOST_PAGES_OF_A_JOB
 from producer.errors import NO_MORE, UNCOUNTED
@@ -193,7 +194,7 @@ def take_over(manifest: Path, ledger: Ledger, job: str) -> int:
     if not told or not manifest.is_file():
         return 0
     truncate_torn_line(manifest)
-    with ManifestIndex(manifest) as index, open(manifest, "ab", opener=no_links) as stream:
+    with ManifestIndex(manifest) as index, named(manifest), open(manifest, "ab", opener=no_links) as stream:
         count = write_lines(stream, _taken_over(told, index))
         stream.flush()
         os.fsync(stream.fileno())

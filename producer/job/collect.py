@@ -23,6 +23,7 @@ from types import TracebackType
 import msgspec
 from redis.exceptions import RedisError
 
+from detector.atomic import named
 from detector.record import UNREADABLE
 from producer.bounds import MOST_PAGES_OF_A_JOB
 from producer.job.collector_lock import AlreadyCollectingError, FileLock, JobLock
@@ -306,7 +307,7 @@ class Collector:
 
     def _refuse(self, entry: bytes, raw: bytes, reason: str) -> None:
         self.refused += 1
-        with open(self.quarantine, "ab", opener=no_links) as file:
+        with named(self.quarantine), open(self.quarantine, "ab", opener=no_links) as file:
             if file.tell() < QUARANTINE_BYTES:
                 text = raw[:REFUSED_BYTES].decode(errors="backslashreplace")
                 file.write(msgspec.json.encode({"entry": entry.decode(), "reason": reason, "raw": text}) + b"\n")
@@ -321,14 +322,12 @@ class Collector:
         assert self._file is not None
         if not lines:
             return
-        try:
+        with named(self.results):
             # Unbuffered: what a full disk did not take must not be tried again when the file is closed.
             left = memoryview(lines)
             while left:
                 left = left[self._file.write(left) :]
             os.fsync(self._file.fileno())
-        except OSError as error:  # which does not know its file's name
-            raise OSError(error.errno, error.strerror, str(self.results)) from None
 
 
 def _shown(fields: dict[bytes, bytes]) -> bytes:

@@ -10,7 +10,7 @@ from typing import BinaryIO, Literal
 
 import msgspec
 
-from detector.atomic import atomic_write
+from detector.atomic import atomic_write, named
 from detector.errors import first_line
 from detector.images.regular_file import open_regular
 from detector.record import UNREADABLE, Amount
@@ -160,7 +160,7 @@ def drop_failed(results: Path) -> PageMarks:
 
 def read_lines(results: Path) -> Iterator[tuple[bytes, Line | None]]:
     """Each line of the file as it is, and what it says; None for one that is damaged (its page is simply run again)."""
-    with open_regular(results) as source:
+    with named(results), open_regular(results) as source:
         for raw in raw_lines(source):
             try:
                 yield raw, decode_line(raw)
@@ -207,7 +207,7 @@ def iter_records(path: Path, damaged: Callable[[int], None] = lambda line: None)
     Raises:
         FileNotFoundError: there are no results.
     """
-    with open_regular(path) as stream:
+    with named(path), open_regular(path) as stream:
         yield from (record for _, record in placed_records(stream, damaged))
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import threading
 import time
 from collections.abc import Mapping
 from contextlib import suppress
@@ -13,6 +14,8 @@ from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from types import TracebackType
+
+import redis
 
 from detector.errors import ModelError
 from detector.machine import Machine, read_machine
@@ -36,6 +39,9 @@ STOP_TIMEOUT_S = 30
 ERROR_STOP_TIMEOUT_S = 2
 # Producer (67 MB, 90 with a large job) and server (10 MB, more while records wait) beside the workers.
 HUB_MB = 110
+
+TASKS_OF_A_WORKER = 3
+"""Celery's main process, its child, and the thread of the lease: `ulimit -u` counts each."""
 
 MOST_ROOTS = 100
 """Each page's path is compared with each."""
@@ -160,6 +166,17 @@ class _Worker:
         return True
 
 
+def _try_threads(count: int) -> None:
+    """Start and end them, before the first page, which would be tried three times to say that there is no room."""
+    enough = threading.Event()
+    threads = [threading.Thread(target=enough.wait, daemon=True) for _ in range(count)]
+    try:
+        for thread in threads:
+            thread.start()
+    finally:
+        enough.set()
+
+
 class LocalFleet:
     """The embedded server and the workers of one ``run``. A context manager: at its end all processes are gone."""
 
@@ -220,11 +237,13 @@ class LocalFleet:
 
         Raises:
             LocalFleetError: their spool is another user's.
+            RuntimeError: the system lets this user start too few processes.
         """
         try:
             refuse_others_spool(read_settings(os.environ).spool)
         except OthersSpoolError as error:
             raise LocalFleetError(str(error)) from None
+        _try_threads(TASKS_OF_A_WORKER * len(self.workers))
         for worker in self.workers:
             worker.start()
 
@@ -243,9 +262,13 @@ class LocalFleet:
     def __exit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        """Stop workers, then the server."""
-        self.stop_workers(STOP_TIMEOUT_S if exc_type is None else ERROR_STOP_TIMEOUT_S)
-        self.server.stop()
+        """Stop workers, then the server. That it died of a limit is said, not that it cannot be reached."""
+        try:
+            if isinstance(exc, redis.RedisError):
+                self.server.refuse_small_files()
+        finally:
+            self.stop_workers(STOP_TIMEOUT_S if exc_type is None else ERROR_STOP_TIMEOUT_S)
+            self.server.stop()
 
     def stop_workers(self, timeout_s: float = STOP_TIMEOUT_S) -> None:
         """Let running images finish, then stop the workers; the server goes on, so that their records arrive."""

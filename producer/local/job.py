@@ -12,6 +12,7 @@ from functools import partial
 from celery import Celery
 
 from producer.errors import JobInterruptedError, NothingToDoError
+from producer.growing.listed_anew import list_anew
 from producer.growing.new_pages import look_for_new
 from producer.job.collect import Collector
 from producer.job.feed import Feeder
@@ -173,4 +174,5 @@ def drop_failed_pages(folder: OutputFolder) -> int:
     dropped = drop_failed(folder.results)
     if dropped and folder.manifest.exists():
         recount(folder.manifest, dropped)
+        list_anew(folder.manifest, dropped, folder.request().zip_encoding)
     return len(dropped)

@@ -5,6 +5,7 @@ Only the binary of the package is used: its Python side knows TCP ports, and a p
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import shutil
@@ -16,6 +17,7 @@ from pathlib import Path
 
 import redis
 
+from detector.atomic import named
 from detector.images.regular_file import open_regular
 from producer.errors import ProducerError
 from producer.local.server_stamp import is_ours, stamp
@@ -85,6 +87,11 @@ class EmbeddedServer:
         """Whether its process lives."""
         return self._process is not None and self._process.poll() is None
 
+    def refuse_small_files(self) -> None:
+        """Raises OSError (EFBIG) if the server died of the limit of a file's size (`ulimit -f`), as it would again."""
+        if self._process is not None and self._process.poll() == -signal.SIGXFSZ:
+            raise OSError(errno.EFBIG, os.strerror(errno.EFBIG), str(self.data))
+
     def start(self) -> None:
         """Start and wait until it answers.
 
@@ -93,7 +100,9 @@ class EmbeddedServer:
 
         Raises:
             NoEmbeddedServerError: no binary, or it exits at once; the message holds its last words.
+            OSError: it died of the limit of a file's size, or may start no thread.
         """
+        self.refuse_small_files()
         check_own(self.data)
         if not is_ours(self.data):
             self._set_aside("foreign", "not of this user's commands on this machine")
@@ -138,8 +147,9 @@ class EmbeddedServer:
         self._process = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, start_new_session=True, preexec_fn=set_parent_death_signal
         )
-        (self.data / "server.pid").write_text(str(self._process.pid))
-        client = redis.Redis(unix_socket_path=str(self.socket))
+        with named(self.data / "server.pid"):
+            (self.data / "server.pid").write_text(str(self._process.pid))
+        client = redis.Redis(unix_socket_path=str(self.socket), retry=None)  # by itself it asks a dead one for 4 s
         deadline = time.monotonic() + START_TIMEOUT_S
         while time.monotonic() < deadline:
             if self._process.poll() is not None:
@@ -149,8 +159,11 @@ class EmbeddedServer:
                     return
             except redis.RedisError:  # not listening yet, or still reading its append-only file
                 time.sleep(0.02)
+        self.refuse_small_files()
         tail = _tail(log).splitlines()[-1:]
         self.stop()
+        if tail and os.strerror(errno.EAGAIN) in tail[0]:  # it has threads of its own
+            raise BlockingIOError(errno.EAGAIN, tail[0])
         raise NoEmbeddedServerError(f"the local server does not start: {' '.join(tail) or 'no log'} (see {log})")
 
     def _wait_for_predecessor(self) -> None:

@@ -119,7 +119,9 @@ def found_pages(shown: str, uri: str, settled: Settled) -> Iterator[FoundPage]:
         yield FoundPage(shown, uri, settled.pages, Problem(*settled.problem))
 
 
-def scan_file(path: Path, name: bytes, readers: Readers, warn: Warn = lambda line: None) -> Iterator[FoundPage]:
+def scan_file(
+    path: Path, name: bytes, readers: Readers, warn: Warn = lambda line: None, *, zip_encoding: str = ""
+) -> Iterator[FoundPage]:
     """The pages of one file as a scan of its folder finds them; none if it is no image and no archive.
 
     Args:
@@ -127,8 +129,9 @@ def scan_file(path: Path, name: bytes, readers: Readers, warn: Warn = lambda lin
         name: as people are to see it.
         readers: as for `scan`.
         warn: told in one line about what was skipped or could not be counted.
+        zip_encoding: as for `scan`.
     """
-    return _Scanner(None, warn, PassedOver(), readers, False, "", False).file(path, name, named=False)
+    return _Scanner(None, warn, PassedOver(), readers, False, zip_encoding, False).file(path, name, named=False)
 
 
 def file_uri(path: Path, scheme: str = "file", member: bytes | None = None, number: int | None = None) -> str:
@@ -251,8 +254,9 @@ class _Scanner:
                     yield from self.pages(shown, uri, member.look)
                 else:
                     self.passed.file(PurePath(stored))
-        except UnreadArchiveError as error:  # not for good: it is no damage, and a job of its own has all of it
-            said = f"the archive could not be read to its end ({error}); send it again in a job of its own"
+        except UnreadArchiveError as error:  # not for good: it is no damage
+            remedy = "`ocr-producer retry` lists it anew, and so does a job of its own"
+            said = f"the archive could not be read to its end ({error}); {remedy}"
             self.warn(f"{display(name)}: {said}")
             yield FoundPage(display(name), file_uri(path), 0, Problem("NotFound", f"{display(name)}: {said}"))
         except BrokenArchiveError as error:

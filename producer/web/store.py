@@ -18,6 +18,7 @@ from typing import NamedTuple
 
 import msgspec
 
+from detector.atomic import sync_to_disk
 from producer.folder_tree import entries_below, remove_tree
 from producer.job.output_folder import OutputFolder, write_atomically
 from producer.web.bounds.room import ENTRY_BYTES, Room
@@ -138,11 +139,7 @@ class Store:
             if (self._jobs / name).exists():
                 return False
             raise
-        descriptor = os.open(self._jobs, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+        sync_to_disk(self._jobs)
         return True
 
     def has(self, name: str) -> bool:

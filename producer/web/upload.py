@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import os
 import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import suppress
@@ -20,6 +19,7 @@ from python_multipart.multipart import MultipartParser, parse_options_header
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect, Request
 
+from detector.atomic import sync_to_disk
 from detector.errors import ImageError
 from producer.web.bounds.room import ENTRY_BYTES, Claim, Room
 from producer.web.bounds.upload_places import Place
@@ -148,11 +148,7 @@ class Intake:
         for as long as the disk took for them.
         """
         for name in self.received.files:
-            descriptor = os.open(self._folder / name, os.O_RDONLY)
-            try:
-                os.fsync(descriptor)
-            finally:
-                os.close(descriptor)
+            sync_to_disk(self._folder / name)
 
     async def _pass_over(self, request: Request) -> None:
         """Read a little more of what is refused: a client that still sends would not see our answer (TCP reset)."""

@@ -7,12 +7,15 @@ import os
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from urllib.parse import quote_from_bytes
 
 import numpy as np
+import pytest
 from PIL import Image
 
+from detector import overlay
 from detector.overlay import GREEN, GREY, RED, draw, write_comparison
 from tests.detector.samples import save_oriented
 
@@ -103,6 +106,23 @@ def test_the_program_answers_every_line_and_survives_bad_ones(tmp_path: Path) ->
     assert abs(ys.max() - 150) <= 3
     assert sorted(path.name for path in tmp_path.rglob("*.jpg") if path != name) == ["a.jpg", "c.jpg"]
     assert not list(tmp_path.rglob("*.part"))
+
+
+def test_a_bug_is_answered_where_its_traceback_cannot_be_printed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before: the process ended, and with it the drawing of all other pages."""
+
+    def fails(*arguments: object, **options: object) -> None:
+        raise ValueError("told by the test")
+
+    monkeypatch.setattr(overlay, "write_overlay", fails)
+    with Path("/dev/full").open("w", buffering=1) as full:
+        monkeypatch.setattr(sys, "stderr", full)
+        assert (
+            "told by the test" in overlay.answer('{"path": "a.jpg", "page": 0, "boxes": [], "out": "b.jpg"}')["error"]
+        )
+        monkeypatch.undo()
+        with suppress(OSError):  # what it still holds
+            full.close()
 
 
 def test_comparison_shows_what_was_found_and_the_truth(tmp_path: Path) -> None:

@@ -19,6 +19,8 @@ from producer.archive_process.limited_readers import limited_readers
 from producer.archive_process.lister import ArchiveLister
 from producer.archive_process.messages import AliveLine, EndLine, Line, MemberLine, Question
 from producer.detector_process.pdf_pages import PageTaken, PageWanted, _Taker
+from producer.growing.listed_anew import list_anew
+from producer.job.manifest import read_manifest, write_manifest
 from producer.sources.archive import Kind, Member, UnreadArchiveError
 from producer.sources.passed_over import PassedOver
 from producer.sources.scan import scan, scan_file
@@ -140,6 +142,42 @@ def test_the_record_says_what_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyP
         *pages, last = scan_file(path, b"a.zip", readers)
     assert len(pages) == 5 and last.problem is not None and last.problem.type == "NotFound"
     assert "could not be read to its end (after 5 members: Stale file handle)" in last.problem.message
+
+
+def test_a_retry_lists_it_anew(tmp_path: Path) -> None:
+    """Before: the archive's failed record stayed, and what was not listed was in no job."""
+    names, path, manifest = ["a.jpg", "b.jpg", "r.pdf", "x.jpg"], tmp_path / "in" / "z.tar", tmp_path / "manifest.jsonl"
+    path.parent.mkdir()
+    (path.parent / "z.tiny.jpg").touch()
+
+    def pack(kept: int) -> None:
+        with tarfile.open(path, "w") as tar:
+            for name in names:
+                entry = tarfile.TarInfo(name)
+                data = report if name.endswith("pdf") else b"\xff\xd8" + bytes(4094)
+                entry.size = len(data)
+                tar.addfile(entry, io.BytesIO(data))
+        os.truncate(path, kept or path.stat().st_size)
+
+    def pages() -> list[tuple[int, str, int, bool, int]]:
+        return [(line.index, line.image, line.page, bool(line.problem), line.of) for line in read_manifest(manifest)]
+
+    report = a_report(tmp_path / "report.pdf").read_bytes()
+    pack(4700)  # in the second's header
+    with limited_readers() as readers:
+        write_manifest(scan([str(path.parent)], readers), manifest)
+    before = [(0, "z.tar/a.jpg", 0, False, -1), (1, "z.tar", 0, True, -1), (2, "z.tiny.jpg", 0, False, -1)]
+    assert pages() == before
+    assert list_anew(manifest, [0, 1]) == 0 and pages() == before, "as it was"
+    pack(9300)
+    assert list_anew(manifest, [1]) == 1
+    assert pages() == [*before, (3, "z.tar/b.jpg", 0, False, -1)]
+    pack(0)
+    assert list_anew(manifest, [1]) == 3
+    found = [(4, "z.tar/r.pdf", 1, False, 1), (5, "z.tar/x.jpg", 0, False, -1)]
+    head = (1, "z.tar/r.pdf", 0, False, -1)
+    assert pages() == [before[0], head, before[2], (3, "z.tar/b.jpg", 0, False, -1), *found]
+    assert list_anew(manifest, [1]) == 0
 
 
 @pytest.mark.parametrize(("error", "pages"), [(errno.EIO, 1), (errno.ESTALE, 1), (errno.EACCES, 0)])

@@ -11,6 +11,7 @@ from worker.lease import LeaseKeeper
 from worker.ledger import Ledger
 from worker.messages import ImageTask
 from worker.redis_keys import JobKeys
+from worker.storage.spool import MachineFault
 
 pytestmark = pytest.mark.serial  # a beat that comes 0.4 s late is a lost lease
 
@@ -75,7 +76,7 @@ def test_a_thread_that_could_not_start_is_started_for_the_next_page(
 
     with monkeypatch.context() as patch:
         patch.setattr(threading.Thread, "start", refuse)
-        with pytest.raises(RuntimeError), keeper.hold(JOB, 0):
+        with pytest.raises(MachineFault, match="ulimit -u"), keeper.hold(JOB, 0):
             pass
     job.begin(JOB, 1, redelivered=False)
     with keeper.hold(JOB, 1):

@@ -216,7 +216,13 @@ def test_the_page_is_tried_again_and_not_smaller(
         assert ledger.reclaim(JOB, index) is not None
         return tasks.detect_image(msgspec.to_builtins(pages[index]))
 
-    for index, faults in ((0, 2), (1, 3)):
+    def no_thread(*arguments: object, **options: object) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(runner, "run", no_thread)
+        assert "left to another machine: processes, threads: no more" in attempt(0)
+    for index, faults in ((0, 1), (1, 3)):
         for _ in range(faults):
             with full_disk():
                 told = attempt(index)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from detector.cli.program import Explained, Program
+from detector.cli.program import Explained, Program, explain_system
 from detector.exit_codes import ExitCode
 
 COMMANDS = {
@@ -19,13 +19,13 @@ COMMANDS = {
 
 
 def explain(error: Exception) -> Explained | None:
-    """The line and the exit code for what redis-py raises."""
+    """The line and the exit code for what redis-py and the system raise."""
     # Imported here: `ocr-worker --help` must not need Redis.
     from redis import RedisError
 
     from worker.broker import refusal
 
-    return (refusal(error), ExitCode.BROKER) if isinstance(error, RedisError) else None
+    return (refusal(error), ExitCode.BROKER) if isinstance(error, RedisError) else explain_system(error)
 
 
 @click.group(

@@ -130,6 +130,11 @@ def raise_machine_fault(error: BaseException, path: Path) -> None:
         raise MachineFault(error.errno, error.strerror, str(path)) from error
 
 
+def out_of_processes() -> MachineFault:
+    """For where the system starts no further process or thread: as many as its limit there are now, not always."""
+    return MachineFault(errno.EAGAIN, "no more of them may be started (`ulimit -u`, pids.max)", "processes, threads")
+
+
 def is_of_the_machine(error: OSError) -> bool:
     """Whether it says something of a disk or of the network, and nothing of a file."""
     return error.errno in _OF_THE_MACHINE

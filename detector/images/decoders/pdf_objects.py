@@ -10,7 +10,7 @@ from typing import Any
 import pypdfium2.raw as pdfium
 
 from detector.images.decoders.damage import Pixels
-from detector.images.decoders.pdf_walk import Corners, bounds_of, matrix_of, objects_of, through, times
+from detector.images.decoders.pdf_walk import Corners, bounds_of, has_ink, matrix_of, objects_of, through, times
 from detector.images.decoders.places import is_even
 
 MOST_PICTURES = 20_000
@@ -64,10 +64,7 @@ def shows_text(page: Any, pixels: Pixels) -> bool:
     """Whether there is text that leaves something on the drawn page: no spaces, nothing white on white or beside it."""
     height, width = pixels.shape[:2]
     for found, kind, outer, _ in objects_of(page, MOST_OBJECTS):
-        if (
-            kind == pdfium.FPDF_PAGEOBJ_TEXT
-            and pdfium.FPDFTextObj_GetTextRenderMode(found) != pdfium.FPDF_TEXTRENDERMODE_INVISIBLE
-        ):
+        if kind == pdfium.FPDF_PAGEOBJ_TEXT and has_ink(found):
             left, bottom, right, top = bounds_of(found)
             if left < right and bottom < top:
                 text = _placed(page, found, through(outer, left, bottom, right, top), width, height)

@@ -19,7 +19,7 @@ import pypdfium2.raw as pdfium
 
 from detector.errors import printable
 from detector.images.decoders.damage import Pixels
-from detector.images.decoders.pdf_walk import Matrix, Placed, bounds_of, objects_of, through
+from detector.images.decoders.pdf_walk import Matrix, Placed, bounds_of, has_ink, objects_of, through
 
 LEAST = 0.01
 """Of what is on a page: less is no loss, such as a table of a font's codes, two of which it has no letter for."""
@@ -40,7 +40,6 @@ _FLAT = 0.002  # of the font's size; the box that pdfium gives to no outline is 
 _UPRIGHT = 1e-3
 _NARROW = 0.1  # pt
 _NO_INK = frozenset(("Cc", "Cf", "Zs", "Zl", "Zp"))  # of Unicode: control, format, white space
-_UNSEEN = (pdfium.FPDF_TEXTRENDERMODE_INVISIBLE, pdfium.FPDF_TEXTRENDERMODE_CLIP)
 _SAME = 8  # levels between text and what it lies on: it is not seen
 _EVEN = 2  # levels that one colour may differ by
 _EDGE = 0.2  # of a character's box on each side, where its neighbours and a table's lines may reach
@@ -109,7 +108,7 @@ def _absent_fonts(page: Any) -> dict[int, str]:
     """Names of the fonts that are not in the file, by address; of text that is seen."""
     names: dict[int, str] = {}
     for placed in objects_of(page, MOST_OBJECTS):
-        if placed.kind == pdfium.FPDF_PAGEOBJ_TEXT and _is_seen(placed.object):
+        if placed.kind == pdfium.FPDF_PAGEOBJ_TEXT and has_ink(placed.object):
             font = pdfium.FPDFTextObj_GetFont(placed.object)
             address = _address(font)
             if address and address not in names:
@@ -141,7 +140,7 @@ def _without_outline(
         if code < 0x110000 and unicodedata.category(chr(code)) in _NO_INK:
             continue
         found = pdfium.FPDFText_GetTextObject(text, index)
-        if not found or not _is_seen(found):  # none: pdfium put it between two words
+        if not found or not has_ink(found):  # none: pdfium put it between two words
             continue
         box, place = _place(page, text, index, pixels)
         if not place.size:
@@ -151,10 +150,6 @@ def _without_outline(
         if font and _is_flat(text, index) and _is_bare(text, index, place):
             lost.append(_Lost(box, _address(found), font))
     return area, lost
-
-
-def _is_seen(found: Any) -> bool:
-    return pdfium.FPDFTextObj_GetTextRenderMode(found) not in _UNSEEN
 
 
 def _place(page: Any, text: Any, index: int, pixels: Pixels) -> tuple[_Box, Pixels]:

@@ -14,6 +14,8 @@ MOST_DEPTH = 8
 Matrix = tuple[float, float, float, float, float, float]
 """(a, b, c, d, e, f) takes (x, y) to (a x + c y + e, b x + d y + f); ISO 32000-1, 8.3.3."""
 
+_NO_INK = (pdfium.FPDF_TEXTRENDERMODE_INVISIBLE, pdfium.FPDF_TEXTRENDERMODE_CLIP)
+
 Corners = list[tuple[float, float]]
 
 UNMOVED: Matrix = (1.0, 0.0, 0.0, 1.0, 0.0, 0.0)
@@ -85,3 +87,8 @@ def bounds_of(found: Any) -> tuple[float, float, float, float]:
     left, bottom, right, top = (ctypes.c_float() for _ in range(4))
     pdfium.FPDFPageObj_GetBounds(found, left, bottom, right, top)
     return left.value, bottom.value, right.value, top.value
+
+
+def has_ink(text: Any) -> bool:
+    """Whether a text object is drawn: neither invisible, as the words of a scan, nor only a clip to what follows."""
+    return pdfium.FPDFTextObj_GetTextRenderMode(text) not in _NO_INK

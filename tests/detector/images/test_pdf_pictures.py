@@ -171,6 +171,14 @@ def test_text_that_is_not_seen_is_nothing_to_read(tmp_path: Path, name: str) -> 
         opened(tmp_path, document(DAMAGED["no flate"], NOT_SEEN[name] + WHOLE))
 
 
+@pytest.mark.parametrize("mode", [3, 7])
+def test_text_that_is_not_drawn_is_nothing_to_read(tmp_path: Path, mode: int) -> None:
+    """Invisible, or a clip to nothing: where a line is drawn. Before: a clip was text that is seen."""
+    text = b"q BT %d Tr/F 30 Tf 50 500 Td(words)Tj ET Q q " % mode
+    with pytest.raises(CorruptImage, match="is damaged"):
+        opened(tmp_path, document(DAMAGED["no flate"], text + WHOLE + b" Q 1 g 50 510 200 2 re f"))
+
+
 @pytest.mark.parametrize("name", SOUND)
 @pytest.mark.parametrize("turn", [b"", b"0 1 -1 0 600 0 cm ", b".7 .7 -.7 .7 300 -100 cm "])
 def test_sound(tmp_path: Path, name: str, turn: bytes) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -99,6 +100,10 @@ def test_exit_codes() -> None:
     [
         (OSError(errno.ENOSPC, "No space left on device", "out/results.jsonl"), ExitCode.INTERRUPTED, "make room"),
         (OSError(errno.EDQUOT, "Disk quota exceeded", "out"), ExitCode.INTERRUPTED, "out: Disk quota exceeded; make"),
+        (OSError(errno.EFBIG, "File too large", "out/x"), ExitCode.INTERRUPTED, "out/x: File too large (`ulimit -f`"),
+        (OSError(errno.EFBIG, "larger than 8 MB", "card.json"), ExitCode.USAGE, "card.json: larger than 8 MB"),
+        (BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable"), ExitCode.INTERRUPTED, "(`ulimit -u`"),
+        (RuntimeError("can't start new thread"), ExitCode.INTERRUPTED, "pids.max): raise it, then give the same"),
         (PermissionError(errno.EACCES, "Permission denied", "out"), ExitCode.USAGE, "out: Permission denied"),
         (redis.ConnectionError("gone"), ExitCode.BROKER, "lost the broker: gone; the job is safe"),
         (redis.TimeoutError("slow"), ExitCode.BROKER, "the job is safe"),
@@ -109,6 +114,23 @@ def test_exit_codes() -> None:
 def test_explained(error: Exception, code: ExitCode, words: str) -> None:
     explained = explain(error)
     assert explained is not None and explained[1] == code and words in explained[0]
+
+
+def test_what_takes_no_message_ends_no_command() -> None:
+    """Before: `run 2>log` on a full disk ended at its first line of progress, as did a worker; and named no file."""
+    say = "import click, sys\nfrom detector.cli.streams import set_up_streams\nset_up_streams()\n"
+    say += "for number in range(3): click.echo('x' * 9000, err=True)\nprint('done', sys.stderr.fileno())"
+    read, write = os.pipe()
+    os.close(read)
+    with Path("/dev/full").open("w") as full, os.fdopen(write, "w") as gone:
+        for target in (full, gone):
+            told = subprocess.run([sys.executable, "-c", say], stdout=subprocess.PIPE, stderr=target, text=True)
+            assert (told.returncode, told.stdout) == (0, "done 2\n")
+        told = subprocess.run(
+            [sys.executable, "-m", "producer.cli", "-h"], stdout=full, stderr=subprocess.PIPE, text=True
+        )
+    assert told.returncode == ExitCode.INTERRUPTED
+    assert told.stderr.startswith("Error: standard output: No space left on device; make room, then give the same")
 
 
 @pytest.mark.parametrize("error", [ValueError("x"), KeyError("x"), TypeError("x"), RuntimeError("x")])

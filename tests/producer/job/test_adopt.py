@@ -49,6 +49,16 @@ def test_what_is_on_disk_is_not_done_again(ledger: Ledger, manifest: Path, resul
         assert collector.count == 2, "the file is this job's now"
 
 
+def test_a_record_of_an_archive_that_was_listed_anew(ledger: Ledger, tmp_path: Path, results: Path) -> None:
+    pages = [FoundPage(f"{name}/{name}", "file:///x", 0) for name in ("0.jpg", "1.jpg", "2.jpg")]
+    write_manifest(iter(pages), tmp_path / "manifest.jsonl")
+    bad = failed_record(ImageTask(job=JOB, index=2, image="2.jpg", uri="file:///2.jpg"), "NotFound", "not listed")
+    results.write_bytes(encode(bad) + b"\n")
+    ledger.create(JOB, 3, {}, epoch="new")
+    status = ledger.status(JOB)
+    assert status is not None and adopt(ledger, results, tmp_path / "manifest.jsonl", owner_of(status)) == 0
+
+
 def test_another_jobs_file_is_refused(ledger: Ledger, manifest: Path, results: Path) -> None:
     ledger.create(JOB, 4, {}, epoch="new")
     status = ledger.status(JOB)

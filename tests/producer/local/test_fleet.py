@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import threading
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 
+from detector.errors import is_out_of_processes
 from detector.machine import Machine
 from producer.job.output_folder import JobRequest, OutputFolder
 from producer.local.fleet import LocalFleet, LocalFleetError, memory_share_mb
+from producer.local.server import EmbeddedServer
+from tests.worker.test_machine_faults import full_disk
 from worker.cli import main
 
 
@@ -42,3 +47,43 @@ def test_a_spool_of_another_users_is_said_before_the_first_page(
     monkeypatch.setenv("OCRFLEET_REDIS_URL", "unix:///nowhere")
     started = CliRunner().invoke(main, ["start"])
     assert started.exit_code == 1 and "ocrfleet-spool: is not a folder of this user's" in started.output
+
+
+def test_a_server_that_may_not_write_says_so(tmp_path: Path) -> None:
+    """Before: "no log", or the job "forgotten, or expired": SIGXFSZ had ended it, and its data seemed damaged."""
+    server = EmbeddedServer(tmp_path / "server")
+    try:
+        with full_disk(), pytest.raises(OSError, match="File too large") as caught:
+            server.start()
+        assert (caught.value.errno, caught.value.filename) == (errno.EFBIG, str(tmp_path / "server"))
+    finally:
+        server.stop()
+
+
+def test_a_server_that_may_start_no_thread_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`ulimit -u` binds no root, so the server is one that says what Valkey says then."""
+    program, said = tmp_path / "program", f"Fatal: Can't initialize Background Jobs: {os.strerror(errno.EAGAIN)}"
+    program.write_text(f"#!/bin/sh\necho \"{said}\" > '{tmp_path}/data/server.log'\nexit 1\n")
+    program.chmod(0o755)
+    monkeypatch.setattr("producer.local.server.server_binary", lambda: program)
+    server = EmbeddedServer(tmp_path / "data")
+    with pytest.raises(BlockingIOError, match="Background Jobs") as caught:
+        server.start()
+    assert is_out_of_processes(caught.value)
+
+
+def test_too_few_processes_are_said_before_the_first_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before: `run` under `ulimit -u 10` tried each page three times, 30 s each."""
+    started = []
+
+    def start(thread: threading.Thread) -> None:
+        if len(started) == 2:
+            raise RuntimeError("can't start new thread")
+        started.append(thread)
+
+    monkeypatch.setenv("OCRFLEET_SPOOL_DIR", str(tmp_path / "spool"))
+    fleet = LocalFleet(OutputFolder(tmp_path / "out"), JobRequest(job="job", sources=["in"]))
+    with monkeypatch.context() as patch, pytest.raises(RuntimeError, match="new thread"):
+        patch.setattr(threading.Thread, "start", start)
+        fleet.start_workers()
+    assert [worker.process for worker in fleet.workers] == [None]

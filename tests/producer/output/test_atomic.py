@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 import stat
@@ -12,7 +13,10 @@ from click.testing import CliRunner
 
 from detector.atomic import atomic_write
 from producer.cli import main
+from producer.folder_tree import new_folder
+from producer.whole_append import whole_append
 from tests.producer.records import ok, write_results
+from tests.worker.test_machine_faults import full_disk
 
 
 @pytest.mark.parametrize("kind", ["pipe", "socket", "link to a device", "link to a pipe", "link to stdout"])
@@ -47,6 +51,32 @@ def test_files_and_links_to_them_are_replaced(tmp_path: Path) -> None:
             part.write_text(name)
         assert stat.S_ISREG((tmp_path / name).lstat().st_mode) and (tmp_path / name).read_text() == name
     assert (tmp_path / "file").read_text() == "file"
+
+
+def test_what_a_disk_says_at_the_end_names_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before: "Error: Input/output error"; a network file system says at fsync that it is full."""
+    (tmp_path / "list").touch()
+
+    def fails(descriptor: int) -> None:
+        raise OSError(errno.EIO, "told by the test")
+
+    monkeypatch.setattr(os, "fsync", fails)
+    for writing in (atomic_write(tmp_path / "a.json", sync=True), whole_append(tmp_path / "list")):
+        with pytest.raises(OSError, match="told by the test") as caught, writing as part:
+            if isinstance(part, Path):
+                part.write_text("new")
+        assert Path(caught.value.filename).parent == tmp_path
+    monkeypatch.undo()
+    with pytest.raises(OSError, match="too large") as caught, full_disk(), atomic_write(tmp_path / "b.csv") as part:
+        part.write_text("x" * 2000)
+    assert caught.value.filename == str(tmp_path / "b.csv")
+    with (
+        pytest.raises(OSError, match="too large") as caught,
+        full_disk(),
+        new_folder(tmp_path / "c", replace=False) as c,
+    ):
+        (c / "1.txt").write_text("x" * 2000)
+    assert caught.value.filename == str(tmp_path / "c") and {path.name for path in tmp_path.iterdir()} == {"list"}
 
 
 def test_an_export_into_a_pipe_is_one_line(tmp_path: Path) -> None:
