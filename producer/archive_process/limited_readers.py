@@ -6,12 +6,10 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 
 from producer.archive_process.lister import ArchiveLister
-from producer.detector_process.page_counter import PYPDF, PageCounter
+from producer.detector_process.page_counter import PageCounter
+from producer.detector_process.remote_process import RemoteProcess
 from producer.sources.readers import Readers
 from producer.sources.scan_time import ScanTime
-
-OBJECT_TIMEOUT_S = 60.0
-"""For one PDF or TIFF of a bucket: its directory is read over the network."""
 
 
 @contextmanager
@@ -19,12 +17,15 @@ def limited_readers(scan_time: ScanTime | None = None) -> Iterator[Readers]:
     """Readers whose processes start when they are needed, and end with the block.
 
     Args:
-        scan_time: what they may take for all files together; default: of one job.
+        scan_time: what they may take for all files together, and for listing buckets; default: of one job, and any
+            time for buckets whose servers answer.
     """
+    # Before the default: what a user's own bucket takes is his, and he can end it.
+    remote = RemoteProcess(scan_time)
     scan_time = scan_time or ScanTime()
     with (
         closing(ArchiveLister(scan_time=scan_time)) as lister,
         closing(PageCounter(scan_time=scan_time)) as counter,
-        closing(PageCounter(OBJECT_TIMEOUT_S, PYPDF)) as objects,
+        closing(remote),
     ):
-        yield Readers(lister.members, counter.count, objects.count_object, scan_time)
+        yield Readers(lister.members, counter.count, remote.list_bucket, remote.count_object, scan_time)

@@ -22,8 +22,10 @@ from detector.errors import ImageError
 from detector.images.regular_file import seen_as
 from producer.detector_process.line_process import ANSWER_TIMEOUT_S, LineProcess
 from producer.detector_process.originals import NOT_ONES_OWN, originals
+from producer.detector_process.remote_process import RemoteProcess
 from worker.messages import BoxRecord
-from worker.storage.remote import SCHEMES, Remote
+from worker.settings import settings
+from worker.storage.remote import SCHEMES
 
 MOST_LOST = 8
 """Pictures in a row that the process is lost over, or a minute each, before no more are asked for."""
@@ -72,9 +74,8 @@ class OverlayProcess:
         self._lost = 0  # in a row
         self._spool = tempfile.TemporaryDirectory(prefix="ocrfleet-draw-", ignore_cleanup_errors=True)
         self._is_own = roots is not None
-        # The manifest is of this user's own scan: what it names may be fetched.
-        remote = Remote(("https:/",), s3_open=True)
-        self._storage = originals(roots or (), Path(self._spool.name), dict.fromkeys(SCHEMES, remote.fetch))
+        self._remote = RemoteProcess()
+        self._storage = originals(roots or (), Path(self._spool.name), dict.fromkeys(SCHEMES, self._fetch))
 
     def __enter__(self) -> OverlayProcess:
         """Nothing runs before the first picture."""
@@ -85,6 +86,7 @@ class OverlayProcess:
     ) -> None:
         """End the process (in order, or at once after an error) and remove its temporary files."""
         self._child.stop(kill=exc_type is not None)
+        self._remote.close()
         self._storage.close()
         self._spool.cleanup()
 
@@ -102,6 +104,8 @@ class OverlayProcess:
             return Drawn(False, error="the image is on the machine that enqueued the job")
         if self._lost >= MOST_LOST:
             return Drawn(False, error=f"not drawn: the drawing process was lost on {MOST_LOST} pages before it")
+        if self._remote.late >= MOST_LOST and uri.startswith(tuple(f"{scheme}:" for scheme in SCHEMES)):
+            return Drawn(False, error=f"not drawn: servers did not send the {MOST_LOST} pictures before it in time")
         if not self._is_own:
             return Drawn(False, error=NOT_ONES_OWN)
         drawn_to = Path(self._spool.name) / "drawn.jpg"  # `out` may have a name JSON cannot carry
@@ -121,6 +125,10 @@ class OverlayProcess:
         except (ImageError, OSError) as error:
             return Drawn(False, error=str(error))
         return Drawn(answer.ok, answer.width, answer.height, answer.error)
+
+    def _fetch(self, uri: str, target: Path) -> None:
+        # The manifest is of this user's own scan: what it names may be fetched. What a server names may not.
+        self._remote.fetch(uri, target, url_roots=settings().url_roots)
 
     def _ask(self, job: bytes) -> _Answer:
         line = self._child.ask(job)

@@ -74,10 +74,10 @@ def _take(storage: Storage, wanted: MemberWanted) -> MemberTaken:
         )
     except MachineFault as error:
         return MemberTaken(
-            "Internal", _utf8(error.strerror or error), error.errno or 5, quote(os.fsencode(error.filename or out))
+            "Internal", in_utf8(error.strerror or error), error.errno or 5, quote(os.fsencode(error.filename or out))
         )
     except ImageError as error:
-        return MemberTaken(error.type, _utf8(error))
+        return MemberTaken(error.type, in_utf8(error))
     except MemoryError:
         storage.close()
         said = f"{member!r} in {show(archive)} cannot be unpacked within {MEMORY_BYTES >> 20} MiB"
@@ -88,8 +88,8 @@ def _take(storage: Storage, wanted: MemberWanted) -> MemberTaken:
     return MemberTaken()
 
 
-def _utf8(said: object) -> str:
-    r"""Names that are no UTF-8 can be in it, ``\udcff`` here, which no answer can hold: this process died of them."""
+def in_utf8(said: object) -> str:
+    r"""As an answer can hold it: names that are no UTF-8 can be in it, ``\udcff`` here; this process died of them."""
     return str(said).encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 

@@ -67,18 +67,6 @@ class PageCounter:
             raise MissingPagesError(found.pages, found.broken)
         return found.pages
 
-    def count_object(self, key: str, kind: str) -> PageCount:
-        """The pages of a PDF or TIFF in a bucket; only `PYPDF` can tell.
-
-        Args:
-            key: ``bucket/key``.
-            kind: ``pdf`` or ``tiff``.
-
-        Raises:
-            CannotCountError: as for `count`, or it cannot be had.
-        """
-        return self._ask(Question(object=key, kind=kind))
-
     def _ask(self, question: Question) -> PageCount:
         line = self._child.ask(msgspec.json.encode(question))
         if not line:

@@ -18,6 +18,7 @@ from producer.detector_process.originals import originals
 from producer.detector_process.page_counter import can_count
 from producer.detector_process.pdf_pages import PdfPages
 from producer.detector_process.put_aside import PutAside
+from producer.detector_process.remote_process import RemoteProcess
 from producer.detector_process.shrink import Shrinker, ShrinkerLostError
 from producer.job.manifest import ManifestLine
 from producer.job.output_folder import JobRequest, OutputFolder
@@ -34,7 +35,7 @@ from worker.redis_keys import JobKeys
 from worker.settings import settings
 from worker.storage.bound import Bound
 from worker.storage.files import MAX_MEMBER_BYTES
-from worker.storage.remote import MAX_REMOTE_BYTES, Remote
+from worker.storage.remote import MAX_REMOTE_BYTES
 from worker.storage.spool import MachineFault
 
 # Large enough that a round trip to a far-away broker does not dominate, small enough to fit in a 150 MB producer.
@@ -111,6 +112,7 @@ class Uploader:
         self._pdf_pages = PdfPages()
         self._folder = tempfile.TemporaryDirectory(prefix="ocrfleet-upload-")
         self._most_copied = most_copied
+        self._remote = RemoteProcess()
         self._storage = originals(roots, Path(self._folder.name), {"s3": self._fetch})
         self._storage.patience_s, self._storage.bound_of = PATIENCE_S, self._bound_of
         self.aside = PutAside[ManifestLine](Path(self._folder.name), ledger.max_attempts)
@@ -130,6 +132,7 @@ class Uploader:
         self.kept.close()
         self._close_files()
         self._pdf_pages.close()
+        self._remote.close()
         self._storage.close()
         self._folder.cleanup()
 
@@ -224,7 +227,7 @@ class Uploader:
     def _fetch(self, uri: str, target: Path) -> None:
         most, remedy = self._bound_of(uri)
         bound = Bound(min(most, MAX_REMOTE_BYTES), "copy it to a folder first" if most > MAX_REMOTE_BYTES else remedy)
-        Remote((), s3_open=True, bound=bound).fetch(uri, target)
+        self._remote.fetch(uri, target, bound)
 
     def _task(self, line: ManifestLine, page: int, original: Original | None, *, alone: bool = False) -> ImageTask:
         return ImageTask(

@@ -1,9 +1,8 @@
 """Counts pages with pypdf, within limits; as a program, one file a line: ``python -m producer.sources.count_pages``.
 
-For PDFs where pdfium is not installed (a bare producer), and for PDFs and TIFFs in buckets. Reads JSON lines on stdin::
+For PDFs where pdfium is not installed (a bare producer). Reads JSON lines on stdin::
 
     {"path": "/data/a%20b.pdf"}
-    {"object": "bucket/key.tif", "kind": "tiff"}
 
 and answers each as ``detector.images.count_pages`` does, with ``broken`` (why there may be more pages) besides.
 """
@@ -17,21 +16,19 @@ from urllib.parse import unquote_to_bytes
 
 import msgspec
 
-from detector.errors import DetectorError, first_line
 from detector.images.regular_file import regular
 from detector.memory import limit_memory
 from producer.errors import CannotCountError
 from producer.sources.page_count import PageCount, count_pages
 
 MEMORY_BYTES = 256 << 20
-"""Python, pypdf and s3fs take 90 MiB of it."""
+"""Python and pypdf take 40 MiB of it."""
 
 
 class Question(msgspec.Struct, frozen=True):
-    """What to count: a percent-encoded file name, or an object and its kind."""
+    """What to count: a percent-encoded file name, and its kind."""
 
-    path: str = ""
-    object: str = ""
+    path: str
     kind: str = "pdf"
 
 
@@ -62,20 +59,11 @@ def serve(questions: BinaryIO, answers: BinaryIO) -> None:
 
 
 def _count(question: Question) -> PageCount:
-    if question.path:
-        try:
-            with open(os.fsdecode(unquote_to_bytes(question.path)), "rb", opener=regular) as stream:
-                return count_pages(stream, question.kind)
-        except OSError as error:
-            raise CannotCountError(error.strerror or str(error)) from error
-    from worker.storage.remote import s3, s3_errors
-
-    away: tuple[type[Exception], ...] = (DetectorError, *s3_errors())
     try:
-        with s3().open(question.object, "rb") as stream:
+        with open(os.fsdecode(unquote_to_bytes(question.path)), "rb", opener=regular) as stream:
             return count_pages(stream, question.kind)
-    except away as error:
-        raise CannotCountError(first_line(error, 200)) from error
+    except OSError as error:
+        raise CannotCountError(error.strerror or str(error)) from error
 
 
 if __name__ == "__main__":

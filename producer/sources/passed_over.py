@@ -16,6 +16,7 @@ LONG_LISTED = "of a list, of more than 4,096 bytes"
 MOST_NAME_BYTES = 4096
 """As file systems have it. A zip of 131 KB, a PDF of 1,000 pages by a name of 65 KB, was 325 MB of Redis."""
 
+NOT_ASKED_FOR = "that a bucket's server listed, and that lie elsewhere"
 LINKS = "links in archives"
 REPLACED = "in zips, with a later copy of the same name"
 OUTSIDE = "links that lead out of the folder (--follow-links takes them)"

@@ -1,28 +1,21 @@
-"""Pages behind ``s3://`` and ``https://`` addresses, listed without downloading them; and results sent to a bucket."""
+"""Pages behind ``s3://`` and ``https://`` addresses, listed without downloading them."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from pathlib import Path, PurePosixPath
-from typing import Any
 from urllib.parse import quote, unquote, urlsplit
 
-from detector.errors import first_line
 from detector.images.suffixes import PDF_SUFFIXES, TIFF_SUFFIXES, is_taken
 from producer.sources.archive import archive_kind
 from producer.sources.found_page import FoundPage, Problem
 from producer.sources.long_names import that_fit
-from producer.sources.page_count import Settled, settle
-from producer.sources.passed_over import PassedOver
-from producer.sources.readers import CountObject, Readers
+from producer.sources.page_count import PageCount, Settled, settle
+from producer.sources.passed_over import LONG_NAMED, NOT_ASKED_FOR, PassedOver
+from producer.sources.readers import OnWait, Readers
 from producer.sources.scan import STDIN, SourceMissingError, found_pages, resolve, scan
-from producer.sources.scan_time import USED_UP, ScanTime
 from producer.sources.walk import Warn
-
-MOST_REQUESTS = 50_000
-"""For one address, a thousand objects each: as many as a job may have pages. A server can say for ever that there are
-more."""
 
 
 def is_remote(source: str) -> bool:
@@ -40,8 +33,7 @@ def scan_everything(
     sniff: bool = False,
     zip_encoding: str = "",
     follow_links: bool = False,
-    scan_time: ScanTime | None = None,
-    on_request: Callable[[], None] = lambda: None,
+    on_request: OnWait = lambda: None,
 ) -> Iterator[FoundPage]:
     """:func:`producer.sources.scan.scan` for paths, then what lies behind addresses, in the order given.
 
@@ -54,23 +46,22 @@ def scan_everything(
         sniff: see there.
         zip_encoding: see there.
         follow_links: see there.
-        scan_time: what listing buckets may take; None: any time.
-        on_request: called before each request to a bucket; what it raises ends the scan.
+        on_request: called before each request to a bucket and while its answer is waited for; what it raises ends
+            the scan.
 
     Raises:
         SourceMissingError: a path or an address that is not there.
     """
     passed = passed or PassedOver()
     look = partial(scan, exclude=exclude, sniff=sniff, zip_encoding=zip_encoding, follow_links=follow_links)
-    listing = _Listing(scan_time, on_request)
-    yield from that_fit(_everything(list(sources), readers, look, listing, warn, passed), passed, warn)
+    yield from that_fit(_everything(list(sources), readers, look, on_request, warn, passed), passed, warn)
 
 
 def _everything(
     named: list[str],
     readers: Readers,
     look: Callable[..., Iterator[FoundPage]],
-    listing: _Listing,
+    on_request: OnWait,
     warn: Warn,
     passed: PassedOver,
 ) -> Iterator[FoundPage]:
@@ -79,7 +70,7 @@ def _everything(
         yield from look(local, readers, warn=warn, passed=passed)
     for source in named:
         if source.startswith("s3://"):
-            yield from _bucket(source, readers.count_object, listing, warn, passed)
+            yield from _bucket(source, readers, on_request, warn, passed)
         elif is_remote(source):
             yield FoundPage(PurePosixPath(unquote(urlsplit(source).path)).name or source, source, 0)
 
@@ -91,47 +82,24 @@ def check_sources(sources: Iterable[str]) -> None:
             resolve(source)
 
 
-class _Listing:
-    """Asks buckets for their objects, a thousand at a time, for as long as the scan has time."""
-
-    def __init__(self, scan_time: ScanTime | None, on_request: Callable[[], None]) -> None:
-        self._time = scan_time or ScanTime()
-        self._is_limited = scan_time is not None
-        self._on_request = on_request
-        self.ended = ""
-
-    def keys(self, files: Any, root: str) -> Iterator[str]:
-        """``bucket/key`` of each object below a prefix, in the order of the keys; `ended` says why not of all."""
-        bucket, prefix, _ = files.split_path(root)
-        asked = {"Bucket": bucket, "Prefix": f"{prefix}/" if prefix else ""}
-        self.ended = ""
-        for _ in range(MOST_REQUESTS):
-            self._on_request()
-            if self._is_limited and not self._time.left_s():
-                self.ended = USED_UP
-                return
-            with self._time.spending():
-                found = files.call_s3("list_objects_v2", **asked)
-            yield from (f"{bucket}/{entry['Key']}" for entry in found.get("Contents", ()))
-            if not found.get("IsTruncated"):
-                return
-            asked["ContinuationToken"] = found["NextContinuationToken"]
-        self.ended = f"it has more than {MOST_REQUESTS * 1000:,} objects"
-
-
-def _bucket(source: str, count: CountObject, listing: _Listing, warn: Warn, passed: PassedOver) -> Iterator[FoundPage]:
+def _bucket(source: str, readers: Readers, on_request: OnWait, warn: Warn, passed: PassedOver) -> Iterator[FoundPage]:
     """Every image below a prefix. A thousand names are held at a time: a folder of a million took 1 GB of the page."""
-    from worker.storage.remote import s3, s3_errors
-
-    files = s3()
-    # As typed, not percent-decoded: people copy keys from `aws s3 ls`.
     root = source.removeprefix("s3://").rstrip("/")
-    try:
-        if files.isfile(root):
+
+    def count(path: str, kind: str) -> PageCount:
+        return readers.count_object(path, kind, on_request)
+
+    found = False
+    for part in readers.list_bucket(root, on_request):
+        if part.error:
+            raise SourceMissingError(f"{source}: {part.error}")
+        if part.is_object:
             yield from _object(root, PurePosixPath(root).name, count, warn)
             return
-        found = False
-        for path in listing.keys(files, root):
+        for kind, number in ((NOT_ASKED_FOR, part.outside), (LONG_NAMED, part.long)):
+            if number:
+                passed.add(kind, number)
+        for path in part.keys:
             if path.endswith("/"):  # what a console shows as a folder
                 continue
             found, shown = True, path.removeprefix(f"{root}/")
@@ -143,16 +111,14 @@ def _bucket(source: str, count: CountObject, listing: _Listing, warn: Warn, pass
                 yield FoundPage(shown, f"s3://{quote(path)}", 0, Problem("UnsupportedFormat", f"{shown}: {said}"))
             else:
                 passed.file(PurePosixPath(path.rpartition("/")[2]))
-        if listing.ended:
-            yield FoundPage(source, source, 0, Problem("TooLarge", f"{source}: {listing.ended}"))
+        if part.ended:
+            yield FoundPage(source, source, 0, Problem("TooLarge", f"{source}: {part.ended}"))
             return
-    except s3_errors() as error:
-        raise SourceMissingError(f"{source}: {first_line(error)} (check the address and the AWS_* variables)") from None
     if not found:
         raise SourceMissingError(f"{source}: nothing there; check bucket, prefix and AWS_* variables")
 
 
-def _object(path: str, shown: str, count: CountObject, warn: Warn) -> Iterator[FoundPage]:
+def _object(path: str, shown: str, count: Callable[[str, str], PageCount], warn: Warn) -> Iterator[FoundPage]:
     # By its name: the first bytes of every object would be a request each. Where a name lies, its worker counts.
     suffix = PurePosixPath(path).suffix.lower()
     kind = "pdf" if suffix in PDF_SUFFIXES else "tiff" if suffix in TIFF_SUFFIXES else ""

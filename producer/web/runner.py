@@ -290,9 +290,8 @@ class Runner:
                 scan_time.check_turn()
 
             for found in scan_everything(
-                sources, readers, exclude=None, warn=running.progress.warn, passed=passed, scan_time=scan_time,
-                on_request=check,
-            ):  # fmt: skip
+                sources, readers, exclude=None, warn=running.progress.warn, passed=passed, on_request=check
+            ):
                 check()
                 if not job.sources or may_read(found.uri, self._roots):
                     yield found

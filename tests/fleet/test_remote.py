@@ -14,9 +14,11 @@ from typing import Any
 import pytest
 
 from detector.errors import NotFound, TooLarge, UnsupportedFormat
+from producer.archive_process.limited_readers import limited_readers
+from producer.detector_process import remote_process
 from producer.job import upload
 from producer.job.manifest import ManifestLine
-from producer.sources import remote as sources_remote
+from producer.sources.found_page import FoundPage
 from producer.sources.passed_over import PassedOver
 from producer.sources.remote import scan_everything
 from producer.sources.scan import SourceMissingError
@@ -24,7 +26,6 @@ from producer.sources.scan_time import ScanTime
 from tests.fleet.tls import certificates
 from tests.pictures import text_image, write_images
 from tests.processes import WorkerProcess, command
-from tests.producer.records import IN_PROCESS
 from worker.ledger import Ledger
 from worker.settings import SettingsError, split_roots
 from worker.storage import Storage, remote
@@ -97,8 +98,8 @@ def test_s3_in_s3_out(environment: dict[str, str], aws: dict[str, str], tmp_path
 
 
 def test_missing_bucket_and_object(aws: dict[str, str], tmp_path: Path) -> None:
-    with pytest.raises(SourceMissingError):
-        list(scan_everything(["s3://no-such-bucket/x"], IN_PROCESS, exclude=None))
+    with pytest.raises(SourceMissingError, match="AWS_"), limited_readers() as readers:
+        list(scan_everything(["s3://no-such-bucket/x"], readers, exclude=None))
     s3_client().create_bucket(Bucket="empty")
     with pytest.raises(NotFound):
         Remote((), s3_open=True).fetch("s3://empty/gone.jpg", tmp_path / "copy")
@@ -111,38 +112,37 @@ def test_a_bucket_is_listed_a_piece_at_a_time(aws: dict[str, str], monkeypatch: 
     keys = ["in/a.jpg", "in/b/c.jpg", "in/b/c.txt", "in/b/", "in/d.zip", "in/e.jpg/f.png", "in.jpg", "inside/a.jpg"]
     for key in keys:
         client.put_object(Bucket="many", Key=key, Body=b"x")
-    files, requests, asked = remote.s3(), [], []
-    whole = files.call_s3
-
-    def two_at_a_time(method: str, **kwargs: object) -> object:
-        requests.append(method)
-        return whole(method, **kwargs, MaxKeys=2)
-
-    monkeypatch.setattr(files, "call_s3", two_at_a_time)
-    monkeypatch.setattr(remote, "s3", lambda: files)
-
-    def names(source: str, **kwargs: Any) -> list[str]:
-        return [found.image for found in scan_everything([source], IN_PROCESS, exclude=None, **kwargs)]
-
-    passed = PassedOver()
-    assert names("s3://many/in", passed=passed, on_request=lambda: asked.append(1)) == [
-        "a.jpg", "b/c.jpg", "d.zip", "e.jpg/f.png",
-    ]  # fmt: skip
-    assert len(requests) == len(asked) == 3 and sum(passed.counts.values()) == 1
-    assert len(names("s3://many")) == 6 and names("s3://many/in.jpg") == ["in.jpg"]
-
-    def stop() -> None:
-        raise ZeroDivisionError
-
-    with pytest.raises(ZeroDivisionError):
-        names("s3://many/in", on_request=stop)
-    monkeypatch.setattr(sources_remote, "MOST_REQUESTS", 2)
-    endless = list(scan_everything(["s3://many/in"], IN_PROCESS, exclude=None))
-    assert endless[-1].problem is not None and "more than 2,000 objects" in endless[-1].problem.message
+    asked: list[int] = []
+    monkeypatch.setattr(remote_process, "MOST_KEYS", 2)
+    monkeypatch.setattr(remote_process, "LOOK_S", 60.0)
     scan_time = ScanTime()
-    scan_time.use_up()
-    [late] = scan_everything(["s3://many/in"], IN_PROCESS, exclude=None, scan_time=scan_time)
-    assert late.problem is not None and "took more than 10 minutes" in late.problem.message
+
+    with limited_readers(scan_time) as readers:
+
+        def pages(source: str, **kwargs: Any) -> list[FoundPage]:
+            return list(scan_everything([source], readers, exclude=None, **kwargs))
+
+        def names(source: str, **kwargs: Any) -> list[str]:
+            return [found.image for found in pages(source, **kwargs)]
+
+        passed = PassedOver()
+        assert names("s3://many/in", passed=passed, on_request=lambda: asked.append(1)) == [
+            "a.jpg", "b/c.jpg", "d.zip", "e.jpg/f.png",
+        ]  # fmt: skip
+        assert len(asked) == 3 and sum(passed.counts.values()) == 1
+        assert len(names("s3://many")) == 6 and names("s3://many/in.jpg") == ["in.jpg"]
+
+        def stop() -> None:
+            raise ZeroDivisionError
+
+        with pytest.raises(ZeroDivisionError):
+            names("s3://many/in", on_request=stop)
+        monkeypatch.setattr(remote_process, "MOST_LISTS", 2)
+        endless = pages("s3://many/in")
+        assert endless[-1].problem is not None and "more than 4 objects" in endless[-1].problem.message
+        scan_time.use_up()
+        [late] = pages("s3://many/in")
+        assert late.problem is not None and "took more than 10 minutes" in late.problem.message
 
 
 def test_too_large(aws: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,7 +17,7 @@ from producer.sources.readers import Readers
 from producer.sources.scan_time import ScanTime
 from worker.messages import BoxRecord, ErrorRecord, ImageRecord, ModelRecord, Seconds, encode
 
-IN_PROCESS = Readers(members, None, lambda key, kind: PageCount(1), ScanTime())
+IN_PROCESS = Readers(members, None, lambda root, wait: iter(()), lambda key, kind, wait: PageCount(1), ScanTime())
 """Opens sound files in this process, without limits: quick, and for tests only."""
 
 BOX = BoxRecord(points=[(10.0, 20.0), (110.4, 22.0), (110.0, 60.6), (9.6, 58.0)], score=0.91)
