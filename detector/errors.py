@@ -119,6 +119,11 @@ def printable_lines(text: str) -> str:
     return "\n".join(map(printable, text.split("\n")))
 
 
+def printable_json(line: str) -> str:
+    r"""A line of JSON that means the same, and of which a terminal obeys nothing: such a character is ``\u009b``."""
+    return _CONTROL.sub(lambda match: f"\\u{ord(match[0]):04x}", line)
+
+
 def show(path: str | os.PathLike[str]) -> str:
     r"""The path as one printable line: ``b'\xe9.jpg'`` becomes ``\xe9.jpg``, a newline ``\n``."""
     text = os.fsencode(Path(path)).decode("utf-8", "backslashreplace")

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING
 import click
 import msgspec
 
-from detector.cli.options import LONGEST_STEM, RUNTIME_HELP, NewFile, detector_options, say, thresholds_of
-from detector.errors import ImageError, ProfileError, is_file, show
+from detector.cli.options import LONGEST_STEM, RUNTIME_HELP, NewFile, detector_options, thresholds_of
+from detector.cli.say import say
+from detector.errors import ImageError, ProfileError, is_file, printable_json, show
 from detector.exit_codes import ExitCode
 from detector.images.suffixes import is_page
 from detector.memory import configure_process, limit_memory
@@ -113,7 +114,7 @@ def detect(
     failed = count = 0
     with click.open_file(str(output) if output else "-", "w", encoding="utf-8") as lines:
         for record in _records(detector, images, overlays, limit_mb):
-            lines.write(json.dumps(msgspec.to_builtins(record), ensure_ascii=False) + "\n")
+            lines.write(printable_json(json.dumps(msgspec.to_builtins(record), ensure_ascii=False)) + "\n")
             lines.flush()
             count += 1
             if record.error:
