@@ -186,7 +186,7 @@ $(for name in producer watch web; do service "$name" producer; done)
 COMPOSE
   printf 'Start the hub, with two workers, in a checkout on this machine:\n  docker compose --env-file %s/compose.env -f docker-compose.yml -f %s/compose.yaml up -d --build --scale worker=2\n' "$folder" "$folder"
 fi
-[ -n "$systemd$compose" ] || printf 'Start Redis:\n  sh %s/check_aof.sh %s/data; redis-server %s/redis.conf\n' "$folder" "$folder" "$folder"
+[ -n "$systemd$compose" ] || printf 'Start Redis (cat shows, and obeys not, what scripts log):\n  sh %s/check_aof.sh %s/data; redis-server %s/redis.conf | cat -v\n' "$folder" "$folder" "$folder"
 [ -n "$compose" ] || cat <<LINES
 Hub (beat, Flower, exporter), in a checkout on this machine:
   OCRFLEET_CA=$authority OCRFLEET_REDIS_URL='$(url hub /etc/ocrfleet/ca.pem)' $install --role hub

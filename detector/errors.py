@@ -92,7 +92,8 @@ class ProfileError(DetectorError):
 
 
 # C0 and C1 controls (ESC and CSI among them), line and paragraph separators, what turns text around, lone surrogates.
-_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+"""A character that a terminal obeys, or that has a line look like another."""
 
 
 # A byte of a name that is no UTF-8 is one of U+DC80..DCFF in it (os.fsdecode), which JSON cannot carry.
@@ -111,12 +112,17 @@ def _written_out(match: re.Match[str]) -> str:
 
 def printable(text: str) -> str:
     r"""One line without control characters: a newline is shown as `\x0a`, so a stranger's name fools no terminal."""
-    return _CONTROL.sub(lambda match: f"\\x{ord(match[0]):02x}", text)
+    return CONTROL.sub(lambda match: f"\\x{ord(match[0]):02x}", text)
 
 
 def printable_lines(text: str) -> str:
     """Several lines, each `printable`."""
     return "\n".join(map(printable, text.split("\n")))
+
+
+def printable_json(line: str) -> str:
+    r"""A line of JSON that means the same, and of which a terminal obeys nothing: such a character is ``\u009b``."""
+    return CONTROL.sub(lambda match: f"\\u{ord(match[0]):04x}", line)
 
 
 def show(path: str | os.PathLike[str]) -> str:

@@ -28,7 +28,7 @@ import numpy as np
 import numpy.typing as npt
 
 from detector.atomic import atomic_write
-from detector.errors import DetectorError, first_line, is_out_of_memory
+from detector.errors import DetectorError, first_line, is_out_of_memory, printable_lines
 from detector.images.page import Page, open_page
 from detector.images.regular_file import Identity, SeenPath
 from detector.memory import configure_process, limit_memory
@@ -207,7 +207,7 @@ def answer(line: str) -> dict[str, Any]:
         if is_out_of_memory(error):
             return {"out": out, "ok": False, "error": "not enough memory to draw this page"}
         with suppress(OSError):  # stderr may be on a full disk
-            traceback.print_exc()
+            sys.stderr.write(printable_lines(traceback.format_exc()))
         return {"out": out, "ok": False, "error": f"a bug in drawing: {type(error).__name__}: {first_line(error)}"}
     return {"out": out, "ok": True, "width": width, "height": height}
 

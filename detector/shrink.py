@@ -25,7 +25,7 @@ from urllib.parse import unquote_to_bytes
 import cv2
 import msgspec
 
-from detector.errors import ImageError, first_line, is_out_of_memory
+from detector.errors import ImageError, first_line, is_out_of_memory, printable_lines
 from detector.images.page import DEFAULT_MAX_BYTES, DEFAULT_MAX_PIXELS, open_page
 from detector.images.regular_file import Identity, SeenPath
 from detector.memory import configure_process, decode_budget, limit_memory, resident_bytes
@@ -119,7 +119,7 @@ def answer(line: str, limit: int | None = None) -> dict[str, Any]:
     except Exception as error:  # the other pages can still be made small
         if not is_out_of_memory(error):
             with suppress(OSError):  # stderr may be on a full disk
-                traceback.print_exc()
+                sys.stderr.write(printable_lines(traceback.format_exc()))
         return {"ok": False, "type": "Internal", "error": f"{type(error).__name__}: {first_line(error)}"}
 
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import click
-
+from detector.cli.say import say
 from producer.job.output_folder import JobRequest, OutputFolder, state_folder
 from producer.output.collected_manifest import bring_manifest
 from producer.output.ending import Ending
@@ -39,6 +38,4 @@ def finish_collected(
     elsewhere = f"the images are known to {status.extra.get('host') or 'another machine'}, which enqueued {status.job}"
     finish(folder, request, ending, quiet=quiet, state=state, fleet=True, originals="" if known else elsewhere)
     if state == "cancelled":
-        click.echo(
-            f"{status.job} was cancelled: {status.total - count} of {status.total} pages have no record", err=True
-        )
+        say(f"{status.job} was cancelled: {status.total - count} of {status.total} pages have no record")

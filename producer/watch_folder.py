@@ -8,8 +8,7 @@ from contextlib import nullcontext
 from itertools import chain
 from pathlib import Path
 
-import click
-
+from detector.cli.say import say
 from producer.archive_process.limited_readers import limited_readers
 from producer.errors import JobInterruptedError, OtherJobError
 from producer.fleet_job import connect_fleet, feed_job
@@ -114,7 +113,7 @@ def _watch(
             while True:
                 for files in chunked(_settled(settling), MOST_AT_ONCE):
                     if added := _add(folder, files):
-                        click.echo(f"{request.job}: {added} new images from {len(files)} files", err=True)
+                        say(f"{request.job}: {added} new images from {len(files)} files")
                         work()
                 if time.monotonic() - lived_on > KEEP_ALIVE_S:
                     lived_on = time.monotonic()
@@ -140,4 +139,4 @@ def _add(folder: OutputFolder, files: Sequence[FoundFile]) -> int:
 
 
 def _warn(line: str) -> None:
-    click.echo(f"warning {line}", err=True)
+    say(f"warning {line}")

@@ -123,6 +123,35 @@ def test_nothing_unsafe() -> None:
             assert "weights_only=False" not in text and "shell=True" not in text, path
 
 
+SAYS_BY_ITSELF = {"detector/cli/say.py", "producer/output/terminal.py"}
+"""Where text goes to a terminal, and is made printable: the second has a console of its own (`_stderr`)."""
+PIPES = {"detector/reading/crop_process.py"}
+"""Whose stdout is read by a program of ours."""
+
+
+def says_unseen(source: str) -> list[str]:
+    """Calls that put text on a terminal as it comes."""
+    calls = [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Call)]
+    named = [(ast.unparse(call.func), "".join(map(ast.unparse, call.args[:1]))) for call in calls]
+    return [name for name, text in named if re.fullmatch(SAYING, name) and not text.startswith("printable_lines(")]
+
+
+SAYING = r"p?print|.*\bs?echo(_via_pager)?|.*console\.(print|log)|traceback\.print_\w+|sys\.std(out|err)\.write"
+
+
+def test_all_that_is_said_is_printable() -> None:
+    """Before: three lines of `collect` were obeyed by the operator's terminal."""
+    assert len(says_unseen("click.echo(x)\nprint(x)\nself._console.print(x)\nsys.stderr.write(x)\nsay(x)")) == 4
+    guilty = {
+        name: calls
+        for package in PACKAGES
+        for path in (ROOT / package).rglob("*.py")
+        if (name := str(path.relative_to(ROOT))) not in SAYS_BY_ITSELF | PIPES
+        and (calls := says_unseen(path.read_text()))
+    }
+    assert guilty == {}
+
+
 def test_strangers_archives_are_listed_within_limits() -> None:
     """A scan has no default for who opens archives and PDFs; only the processes with limits open them themselves."""
     within = ("producer/archive_process/", "producer/sources/")
@@ -178,8 +207,8 @@ LAYERS = (
 """From the ground up. A folder (or a module beside the folders) imports those of the rows below it and nothing else of
 ours; those of one row know nothing of each other. Who adds one says here where it stands."""
 
-UNLAYERED = {"detector.cli.program", "detector.cli.environment"}
-"""The command table of all three programs: it imports only what `test_imports` of it says."""
+UNLAYERED = {"detector.cli.program", "detector.cli.environment", "detector.cli.say", "detector.cli.streams"}
+"""The command table of all three programs, and how they speak: they import only what stands on nothing."""
 
 MOST_FILES = 18
 MOST_LINES = 350
@@ -240,8 +269,9 @@ def test_imports_go_downward_only() -> None:
 
 def test_the_command_table_stands_on_nothing() -> None:
     known = {"detector.exit_codes", "detector.errors", "detector.memory", "detector.cli.environment"}
-    known |= {"detector.cli.streams"}
+    known |= {"detector.cli.say", "detector.cli.streams"}
     assert import_graph()["detector.cli.program"] == known
+    assert import_graph()["detector.cli.say"] == {"detector.errors"}
 
 
 def test_no_import_cycle() -> None:

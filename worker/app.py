@@ -172,6 +172,7 @@ if "celery.events.receiver" in sys.modules:  # Celery's own program, where Flowe
 if "flower.app" in sys.modules:
     symbol_by_name("worker.celery_ext.flower_hosts:check_hosts")()
     symbol_by_name("worker.celery_ext.flower_workers:bound_workers")()
+    symbol_by_name("worker.celery_ext.flower_answers:bound_answers")()
 
 app = FleetApp("ocrfleet", set_as_current=True)
 app.conf.update(configuration(settings()))

@@ -6,20 +6,9 @@ import logging
 import time
 from collections.abc import Callable
 
-from detector.errors import printable
+from detector.cli.say import PrintableFormatter
 
 FORMAT = "%(asctime)s %(levelname)s %(message)s"
-
-
-class PrintableFormatter(logging.Formatter):
-    """Entries without control characters; further lines are indented, so that none can pass for an entry."""
-
-    def __init__(self, form: str = FORMAT) -> None:
-        super().__init__(form)
-
-    def format(self, record: logging.LogRecord) -> str:
-        """The entry as text."""
-        return "\n  ".join(map(printable, super().format(record).split("\n")))
 
 
 class FewOfEach(logging.Filter):

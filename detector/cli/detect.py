@@ -13,8 +13,9 @@ import click
 import msgspec
 
 from detector.atomic import named
-from detector.cli.options import LONGEST_STEM, RUNTIME_HELP, NewFile, detector_options, say, thresholds_of
-from detector.errors import ImageError, ProfileError, is_file, show
+from detector.cli.options import LONGEST_STEM, RUNTIME_HELP, NewFile, detector_options, thresholds_of
+from detector.cli.say import say
+from detector.errors import ImageError, ProfileError, is_file, printable_json, show
 from detector.exit_codes import ExitCode
 from detector.images.suffixes import is_page
 from detector.memory import configure_process, limit_memory
@@ -115,7 +116,7 @@ def detect(
     target = click.open_file(str(output) if output else "-", "w", encoding="utf-8")
     with named(output or Path("standard output")), target as lines:
         for record in _records(detector, images, overlays, limit_mb):
-            lines.write(json.dumps(msgspec.to_builtins(record), ensure_ascii=False) + "\n")
+            lines.write(printable_json(json.dumps(msgspec.to_builtins(record), ensure_ascii=False)) + "\n")
             lines.flush()
             count += 1
             if record.error:

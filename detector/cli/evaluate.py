@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import json
 from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,7 +10,8 @@ from typing import TYPE_CHECKING
 import click
 
 from detector.atomic import atomic_write
-from detector.cli.options import LONGEST_STEM, RUNTIME_HELP, detector_options, say, thresholds_of
+from detector.cli.options import LONGEST_STEM, RUNTIME_HELP, detector_options, thresholds_of
+from detector.cli.say import say, tell, tell_json
 from detector.errors import show
 from detector.exit_codes import ExitCode
 
@@ -101,13 +101,16 @@ def evaluate(
 
     samples = read_split(data, split)
     if not as_json:
-        click.echo(evaluation.HEADING)
+        tell(evaluation.HEADING)
     several = len(runtimes) * len(limits or (0,)) > 1
     first: Summary | None = None
     for row, found in rows(samples):
         summary = evaluation.compare(first, row) if first else row
         first = first or row
-        click.echo(json.dumps(summary.plain()) if as_json else evaluation.table_line(summary))
+        if as_json:
+            tell_json(summary.plain())
+        else:
+            tell(evaluation.table_line(summary))
         if output:
             _draw_worst(found, output / f"{summary.runtime}-{summary.label}" if several else output)
     return ExitCode.OK

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import click
 
-from detector.cli.options import NewFile, tell
+from detector.cli.options import NewFile
+from detector.cli.say import tell
 from detector.cli.train import fine_tunable
 from detector.convert.interrupts import load_library
 from detector.exit_codes import ExitCode
@@ -43,7 +44,7 @@ def export(
     parities = export_onnx(network, output, sides, dynamic=dynamic, opset=opset, half=half)
     card = pass_card_on(path, output)
     for item in parities:
-        click.echo(f"{item.runtime:>12} {item.size[0]}x{item.size[1]}: largest difference {item.difference:.1e}")
+        tell(f"{item.runtime:>12} {item.size[0]}x{item.size[1]}: largest difference {item.difference:.1e}")
     tell(
         f"{output}: {output.stat().st_size / 1e6:.1f} MB, {'dynamic' if dynamic else f'{sides[0]}x{sides[1]}'}"
         + (f", its thresholds in {card.name}" if card else "")

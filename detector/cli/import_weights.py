@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from detector.cli.options import NewFile, say, tell
+from detector.cli.options import NewFile
+from detector.cli.say import say, tell
 from detector.convert.interrupts import load_library
 from detector.errors import show
 from detector.exit_codes import ExitCode

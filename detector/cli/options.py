@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
-from detector.errors import printable, show
+from detector.cli.say import say
+from detector.errors import show
 from detector.models import AUTO_MODEL, DEFAULT_MODEL, choose_model, why_not_ours
 
 if TYPE_CHECKING:
@@ -37,16 +38,6 @@ class NewFile(click.Path):
         if not os.access(path if path.exists() else path.parent, os.W_OK):
             self.fail(f"{show(path)}: cannot be written here; choose another folder", param, ctx)
         return path
-
-
-def say(line: str) -> None:
-    """One line on stderr; a name in it may be a stranger's."""
-    click.echo(printable(line), err=True)
-
-
-def tell(line: str) -> None:
-    """One line on stdout, as `say`."""
-    click.echo(printable(line))
 
 
 def refuse_beside_resume(resume: Path | None) -> None:

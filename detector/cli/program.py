@@ -16,8 +16,9 @@ from typing import Any
 import click
 
 from detector.cli.environment import unknown_names
+from detector.cli.say import log_printable, say
 from detector.cli.streams import set_up_streams
-from detector.errors import is_out_of_processes, printable_lines, show
+from detector.errors import is_out_of_processes, show
 from detector.exit_codes import ExitCode
 from detector.memory import collect_little_at_start
 
@@ -92,6 +93,7 @@ class Program(click.Group):
         set_up_streams()
         os.umask(os.umask(0o077) | 0o002)  # with 000 anybody could put a model into ~/.cache/ocrfleet; a group may
         collect_little_at_start()
+        log_printable()
         try:
             return super().__call__(*arguments, **options)
         finally:
@@ -136,7 +138,7 @@ class Program(click.Group):
         if not standalone_mode:
             return run()
         if wrong := unknown_names(os.environ):
-            click.echo(f"warning: {wrong}", err=True)
+            say(f"warning: {wrong}")
         sys.exit(run_to_exit_code(run, f"{name} {' '.join(words)}".strip(), self._explain, self._prefix))
 
 
@@ -185,12 +187,12 @@ def run_to_exit_code(run: Callable[[], Any], doing: str, explain: Explain, prefi
 
         line = f"This is a bug in ocrfleet {version('ocrfleet')}, met by: {doing}"
         _say(f"{line}\nPlease report it with these lines (CONTRIBUTING.md says where):", ExitCode.BUG)
-        traceback.print_exc()
+        say(*traceback.format_exc().rstrip("\n").split("\n"))
         return ExitCode.BUG
 
 
 def _say(line: str, code: int) -> int:
-    click.echo(printable_lines(line), err=True)  # a name in it may be a stranger's
+    say(*line.split("\n"))
     return code
 
 

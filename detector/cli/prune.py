@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from detector.atomic import atomic_write
-from detector.cli.options import refuse_beside_resume, say, tell
+from detector.cli.options import refuse_beside_resume
+from detector.cli.say import say, tell
 from detector.cli.train import FOLDER, can_be_trained_on, fine_tunable
 from detector.convert.interrupts import load_library
 from detector.errors import read_json
@@ -185,4 +186,4 @@ def _finish(run: Path, going_on: bool) -> None:
     text = table(rows) + (f"\nhmean: {split} of {data} at {options.limit_side}" if split else "")
     with atomic_write(run / TABLE, sync=True) as unfinished:
         unfinished.write_text(text + "\n", encoding="utf-8")
-    click.echo(text)
+    tell(*text.split("\n"))

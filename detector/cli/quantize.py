@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, NamedTuple
 import click
 
 from detector.atomic import atomic_write
-from detector.cli.options import NewFile, say, tell
+from detector.cli.options import NewFile
+from detector.cli.say import say, tell
 from detector.cli.train import FILE, FOLDER
 from detector.convert.interrupts import load_library
 from detector.errors import is_file, show
@@ -79,11 +80,11 @@ def quantize(
         quantizing.quantize_static(model, attempt, chosen, limit_side=limit_side)
         losses = [] if quantizing.fixed_size(model) else list(_losses(model, attempt, data, limit_side))
         names = "  ".join(f"{loss.name} @{limit_side}" for loss in losses)
-        click.echo(f"{'':>6}  {'MB':>7}  {'ms':>7}  {'peak MB':>7}  hmean {names or f'@{limit_side}'}")
+        tell(f"{'':>6}  {'MB':>7}  {'ms':>7}  {'peak MB':>7}  hmean {names or f'@{limit_side}'}")
         for place, (word, path) in enumerate((("before", model), ("after", attempt))):
             cost = measure(path)
             scores = "  ".join(f"{loss.hmeans[place]:.4f}" for loss in losses) or NOT_SCORED
-            click.echo(f"{word:>6}  {cost.megabytes:7.1f}  {cost.milliseconds:7.1f}  {cost.peak_mb:7.0f}  {scores}")
+            tell(f"{word:>6}  {cost.megabytes:7.1f}  {cost.milliseconds:7.1f}  {cost.peak_mb:7.0f}  {scores}")
         for loss in losses:
             tell(loss.in_words())
         worst = [loss for loss in losses if loss.least() > quantizing.MOST_LOST]
@@ -151,7 +152,7 @@ def _quantize_dynamic(model: Path, output: Path) -> int:
     with atomic_write(output, sync=True) as unfinished:
         changed = quantizing.quantize_dynamic(model, unfinished)
     pass_card_on(model, output)
-    click.echo(
+    tell(
         f"quantize_dynamic changed {changed} nodes"
         + (
             ": it works on fully connected layers, and a DBNet has none; the file holds the same fp32 network. "

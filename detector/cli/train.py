@@ -6,7 +6,8 @@ from pathlib import Path
 
 import click
 
-from detector.cli.options import refuse_beside_resume, say, tell
+from detector.cli.options import refuse_beside_resume
+from detector.cli.say import say, tell
 from detector.convert.interrupts import load_library
 from detector.errors import ModelError, read_json
 from detector.exit_codes import ExitCode

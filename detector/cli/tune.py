@@ -8,7 +8,8 @@ from pathlib import Path
 
 import click
 
-from detector.cli.options import model_option, say
+from detector.cli.options import model_option
+from detector.cli.say import say, tell
 from detector.errors import ProfileError, show
 from detector.exit_codes import ExitCode
 from detector.machine import read_machine
@@ -79,12 +80,12 @@ def tune(
     cores = read_machine().cores
     if (load := os.getloadavg()[0]) > cores / 2:
         say(f"note: this machine is busy (load {load:.1f} on {cores:g} cores); the times may mislead")
-    click.echo(tune.HEADING)
+    tell(tune.HEADING)
     measured = []
     with tempfile.TemporaryDirectory() as folder:
         counts = sorted(set(threads)) or tune.thread_counts(cores)
         for candidate in tune.measure_all(model, side, limit_mb, seconds, counts, Path(folder)):
-            click.echo(tune.table_line(candidate))
+            tell(tune.table_line(candidate))
             measured.append(candidate)
     alone = tuned.best(measured)
     if alone is None:
@@ -95,8 +96,8 @@ def tune(
         say(f"nothing ran within {limit_mb} MiB at {side} pixels: raise --memory-limit-mb or lower --limit-side")
         return ExitCode.FAILED
     tuned.write_tuning(path, tuned.Tuning(card.sha256, side, tuned.machine_facts(), measured))
-    click.echo(f"one process alone: {alone.runtime}, {alone.threads} thread{'s' if alone.threads > 1 else ''}")
+    tell(f"one process alone: {alone.runtime}, {alone.threads} thread{'s' if alone.threads > 1 else ''}")
     if worker := tuned.best(measured, threads=1):
-        click.echo(f"workers of 1 thread: {worker.runtime}")
-    click.echo(f"written to {show(path)}: --runtime auto uses it for pages of {side} pixels")
+        tell(f"workers of 1 thread: {worker.runtime}")
+    tell(f"written to {show(path)}: --runtime auto uses it for pages of {side} pixels")
     return ExitCode.OK

@@ -24,6 +24,7 @@ import cv2
 import torch
 from torch import Tensor
 
+from detector.cli.say import tell
 from detector.convert.quantize import CALIBRATION_IMAGES, spread
 from detector.errors import DetectorError, read_json
 from detector.evaluation.annotations import has_split, read_split
@@ -328,8 +329,8 @@ def main(words: list[str] | None = None) -> int:
     cv2.setNumThreads(1)
 
     def work() -> None:
-        card = run_recipe(options, lambda line: print(line, flush=True))
-        print(f"done: {card} and the two files beside it; copy all three into detector/weights to ship them")
+        card = run_recipe(options, tell)
+        tell(f"done: {card} and the two files beside it; copy all three into detector/weights to ship them")
 
     return run_resumable(work, options.run)
 

@@ -16,6 +16,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from detector.cli.say import say, tell
 from detector.errors import DetectorError, ModelError
 from detector.images.page import open_page
 from detector.models import WEIGHTS_FOLDER, ModelCard, list_models, load_card
@@ -218,9 +219,9 @@ def main(words: list[str] | None = None) -> int:
     try:
         write_page(options.weights, options.output, Path.cwd())
     except (DetectorError, OSError) as error:
-        print(error, file=sys.stderr)
+        say(str(error))
         return 2
-    print(options.output)
+    tell(str(options.output))
     return 0
 
 

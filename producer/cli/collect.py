@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from detector.cli.say import say
 from detector.exit_codes import ExitCode
 from producer.cli.options import job_argument, out_option, overlays_option, quiet_option, report_option
 
@@ -42,7 +43,7 @@ def collect(job: str, out: Path, follow: bool, overlays: bool, report: bool, qui
     collected = collect_job(app, ledger, job, folder.results, follow=follow, quiet=quiet)
     request = msgspec.structs.replace(request_of(collected.status), overlays=overlays, report=report)
     finish_collected(folder, request, collected.status, count=collected.count, failed=collected.failed, quiet=quiet)
-    click.echo(f"{folder.results}: {collected.count} of {collected.total} records, {collected.failed} failed", err=True)
+    say(f"{folder.results}: {collected.count} of {collected.total} records, {collected.failed} failed")
     if collected.why:
-        click.echo(f"not complete: {collected.why}", err=True)
+        say(f"not complete: {collected.why}")
     return ExitCode.FAILED if collected.failed or collected.count < collected.total else ExitCode.OK

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from detector.cli.say import say
 from detector.exit_codes import ExitCode
 from producer.cli.options import (
     absolute,
@@ -122,13 +123,10 @@ def say_fed(fed: Fed, *, watching: bool) -> ExitCode:
     """Say what was fed and how it stands. Gives the exit code."""
     job = fed.status.job
     if fed.sent_to:
-        click.echo(fed.sent_to, err=True)
-    click.echo(
-        f"{job}: {fed.status.total} images, {fed.sent} sent now, {fed.status.done} done, {fed.status.failed} failed",
-        err=True,
-    )
+        say(fed.sent_to)
+    say(f"{job}: {fed.status.total} images, {fed.sent} sent now, {fed.status.done} done, {fed.status.failed} failed")
     if not watching:
         follow = f"`ocr-producer watch {job}`, or `ocr-producer collect {job} -o OUT --follow`"
-        click.echo(f"follow it with {follow}", err=True)
+        say(f"follow it with {follow}")
     incomplete = fed.status.failed or not fed.status.finished
     return ExitCode.FAILED if watching and incomplete else ExitCode.OK

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import click
 
-from detector.errors import printable
+from detector.cli.say import say, tell
+from detector.errors import show
 from detector.exit_codes import ExitCode
 from producer.errors import NothingToDoError
 
@@ -55,12 +56,12 @@ def export(out: Path, format_name: str, to: Path | None, page_images: bool) -> E
 
     told = False
 
-    def tell(line: str) -> None:
+    def leave_out(line: str) -> None:
         nonlocal told
         told = True
-        click.echo(printable(line), err=True)  # it names a stranger's file
+        say(line)
 
-    click.echo(str(export_results(out, format_name, to, tell, page_images=page_images)))
+    tell(show(export_results(out, format_name, to, leave_out, page_images=page_images)))
     return ExitCode.FAILED if told else ExitCode.OK
 
 
@@ -76,4 +77,4 @@ def report(out: Path) -> None:
     from producer.output.report import write_report
 
     _check_results(out)
-    click.echo(str(write_report(out)))
+    tell(show(write_report(out)))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from detector.errors import printable
+from detector.cli.say import say, tell, tell_json
 from detector.exit_codes import ExitCode
 from producer.cli.options import check_job_name, job_argument, quiet_option
 
@@ -21,7 +21,6 @@ def status(job: str | None, as_json: bool) -> None:
     Example:
       ocr-producer status archive-7 --json
     """
-    import json
     from dataclasses import asdict
 
     from producer.fleet_job import connect_fleet, get_job
@@ -33,9 +32,9 @@ def status(job: str | None, as_json: bool) -> None:
     rows = [StatusRow.of(get_job(ledger, name), around) for name in ([job] if job else ledger.jobs())]
     if as_json:
         found = [asdict(row) for row in rows]
-        click.echo(json.dumps(found[0] if job else found))
+        tell_json(found[0] if job else found)
     else:
-        click.echo("\n".join(printable(str(row)) for row in rows) or "no jobs")
+        tell(*(map(str, rows) if rows else ["no jobs"]))
 
 
 @click.command()
@@ -56,7 +55,7 @@ def watch(job: str, quiet: bool) -> ExitCode:
 
     app, ledger = connect_fleet()
     last = watch_job(app, ledger, job, quiet=quiet)
-    click.echo(printable(str(StatusRow.of(last))), err=True)
+    say(str(StatusRow.of(last)))
     return ExitCode.FAILED if last.failed or not last.finished else ExitCode.OK
 
 
@@ -68,7 +67,7 @@ def cancel(job: str) -> None:
 
     _, ledger = connect_fleet()
     get_job(ledger, job)
-    click.echo(f"{job}: cancelled, {cancel_job(ledger, job)} waiting images dropped", err=True)
+    say(f"{job}: cancelled, {cancel_job(ledger, job)} waiting images dropped")
 
 
 @click.command()
@@ -81,9 +80,9 @@ def forget(job: str, yes: bool) -> ExitCode:
     _, ledger = connect_fleet()
     uncollected = get_job(ledger, job).uncollected
     if uncollected and not yes and not _confirmed(f"{uncollected} results of {job} were never collected. Forget them?"):
-        click.echo(f"{job}: kept; collect it, or forget it with --yes", err=True)
+        say(f"{job}: kept; collect it, or forget it with --yes")
         return ExitCode.FAILED
-    click.echo(f"{job}: forgotten ({forget_job(ledger, job)} keys removed)", err=True)
+    say(f"{job}: forgotten ({forget_job(ledger, job)} keys removed)")
     return ExitCode.OK
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from detector.cli.say import say
 from detector.exit_codes import ExitCode
 from producer.cli.enqueue import say_fed
 from producer.cli.options import quiet_option
@@ -78,9 +79,9 @@ def _resume_or_retry(target: str, *, quiet: bool, retry: bool, adopted: Path | N
         if retry:
             raise NoSuchJobError(f"{target} was enqueued on another machine: retry it there, or `resume` it here first")
         count = inherit(ledger, status, folder)
-        click.echo(f"{target}: this machine goes on with it; its list of {count} images came from the broker", err=True)
+        say(f"{target}: this machine goes on with it; its list of {count} images came from the broker")
     if adopted is not None and (again := do_lost_again(ledger, status, OutputFolder(adopted.absolute()).results)):
-        click.echo(f"{target}: {again} images are done again, since {adopted} has no record of them", err=True)
+        say(f"{target}: {again} images are done again, since {adopted} has no record of them")
     take_over(folder.manifest, ledger, target)
     if retry and folder.manifest.exists() and not folder.heir:  # which would open what the broker's list names
         recount(folder.manifest, ledger.pages_in_state(target, b"f"))

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
+from detector.cli.say import say
 from detector.exit_codes import ExitCode
 from producer.cli.options import (
     absolute,
@@ -132,10 +133,10 @@ def run(
     folder = OutputFolder(out.absolute())
     typed = click.get_current_context().get_parameter_source("model") is ParameterSource.COMMANDLINE
     if model == BEST_PUBLIC_MODEL and not (quiet or typed or folder.exists()):
-        click.echo(why_not_ours(model), err=True)
+        say(why_not_ours(model))
     if folder.exists():
         request = _going_on(folder.request(), request, out)
-        click.echo(f"going on with job {request.job} in {out}", err=True)
+        say(f"going on with job {request.job} in {out}")
     elif folder.manifest.exists() and folder.private.is_dir() and not folder.results.exists():
         folder.manifest.unlink()  # a run was killed just before it took this folder for its own
     elif folder.results.exists() or folder.manifest.exists():

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from detector.cli.say import say
 from producer.errors import ProducerError
 
 
@@ -46,5 +47,5 @@ def serve(local: bool, workers: int, host: str, port: int | None, folder: Path |
     low = read_settings(os.environ).profile.name == "low"
     web = read_web_settings(os.environ, low=low, host=host, port=port or 0, folder=folder and folder.absolute())
     log_to_stderr()
-    serve_forever(web, local=local, workers=workers, ready=lambda url: click.echo(f"ready at {url}", err=True))
-    click.echo("stopped; open jobs go on at the next start", err=True)
+    serve_forever(web, local=local, workers=workers, ready=lambda url: say(f"ready at {url}"))
+    say("stopped; open jobs go on at the next start")

@@ -18,7 +18,7 @@ from detector.errors import ImageError
 from detector.images.regular_file import seen_as
 from producer.detector_process.line_process import LineProcess
 from producer.detector_process.originals import originals
-from producer.output.layout import boxes_in_order, is_read
+from producer.output.layout import boxes_in_order, is_read, plain
 from producer.output.naming import names_table, shortened
 from worker.messages import BoxRecord, ImageRecord
 
@@ -114,4 +114,4 @@ def write_crops(
 
 
 def _one_line(text: str) -> str:
-    return " ".join(text.split())
+    return " ".join(plain(text).split())

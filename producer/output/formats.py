@@ -27,6 +27,7 @@ from urllib.parse import quote, unquote_to_bytes, urlsplit
 from msgspec import structs
 
 from detector.atomic import atomic_write
+from detector.errors import printable_json
 from producer.errors import ProducerError
 from producer.folder_tree import new_folder
 from producer.job.manifest import ManifestIndex
@@ -204,7 +205,8 @@ def _write_array(stream: IO[str], items: Iterator[dict[str, Any]]) -> None:
     """A JSON array, an item a line."""
     stream.write("[")
     for number, item in enumerate(items):
-        stream.write((",\n" if number else "\n") + json.dumps(item, ensure_ascii=False, allow_nan=False))
+        line = printable_json(json.dumps(item, ensure_ascii=False, allow_nan=False))
+        stream.write((",\n" if number else "\n") + line)
     stream.write("\n]")
 
 

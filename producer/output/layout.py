@@ -6,11 +6,13 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from detector.errors import CONTROL
 from detector.reading.order import reading_blocks
 from worker.messages import BoxRecord, ImageRecord
 
-# What XML 1.0 cannot hold, even escaped.
-_FORBIDDEN = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+# What XML 1.0 cannot hold, even escaped; and what a terminal obeys, or turns text around, of which it advises against.
+_FORBIDDEN = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]|[\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+_MARKS = "\u061c\u200e\u200f"  # of direction, in honest Arabic and Hebrew: they turn nothing but spaces and signs
 
 Point = tuple[float, float]
 Block = list[list[BoxRecord]]
@@ -76,11 +78,19 @@ def page_text(record: ImageRecord) -> str:
     """The page's text: a row a line, an empty line between blocks, a newline at its end."""
     blocks = []
     for block in blocks_of(record):
-        rows = (" ".join(box.text for box in row if box.text) for row in block)
+        rows = (" ".join(plain(box.text) for box in row if box.text) for row in block)
         blocks += ["\n".join(filter(None, rows))]
     return "".join(f"{block}\n" for block in "\n\n".join(filter(None, blocks)).split("\n")) if any(blocks) else ""
 
 
+def plain(text: str) -> str:
+    """The text as one that no terminal obeys: other white space is a space, and what is no text U+FFFD.
+
+    No recogniser writes such characters: a form feed was the end of a page, and an ESC sequence obeyed by `cat`.
+    """
+    return CONTROL.sub(lambda match: " " if match[0].isspace() else match[0] if match[0] in _MARKS else "\ufffd", text)
+
+
 def clean(text: str) -> str:
-    r"""The text without characters that XML cannot hold: they become ``\x0c``."""
+    r"""The text without characters that do not belong into XML: they become ``\x0c``."""
     return _FORBIDDEN.sub(lambda match: f"\\x{ord(match[0]):02x}", text)

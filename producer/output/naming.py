@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 from itertools import accumulate, chain, count
 from pathlib import Path, PurePosixPath
 
-from detector.errors import printable
+from detector.errors import CONTROL, printable
 from detector.images.suffixes import IMAGE_SUFFIXES
 from worker.messages import ImageRecord
 
@@ -23,7 +23,8 @@ FILE_ENDINGS = IMAGE_SUFFIXES | {".txt", ".xml", ".hocr", ".pdf", ".html", ".csv
 """Of the files that are made: a folder of such a name would be in a file's way, `a.jpg/b.jpg` in that of `a.jpg`."""
 NAMES = "names.csv"
 _FORMULA = re.compile('(^|[;\\t\\r\\n]"*)(?=[=+\\-@\\t\\r＝＋－＠])')
-_UNSAFE = re.compile(r'[\x00-\x1f\x7f-\x9f\u2028\u2029\\:*?"<>|]')
+_UNSAFE = re.compile(rf'{CONTROL.pattern[:-1]}\\:*?"<>|]')
+_OBEYED = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
 
 
 def page_label(image: str, page: int) -> str:
@@ -57,12 +58,14 @@ def _folders(parts: Sequence[str]) -> list[str]:
 
 
 def csv_text(text: str) -> str:
-    """A cell that a spreadsheet shows and does not compute: a file may be called ``=HYPERLINK("http://...").jpg``.
+    r"""A cell that a spreadsheet shows and does not compute: a file may be called ``=HYPERLINK("http://...").jpg``.
+
+    What a terminal obeys is written out (``\x1b``); other names are as they are, for whoever looks them up.
 
     An apostrophe in front is what Excel and LibreOffice take for "this is text" (OWASP, "CSV Injection"). Where they
     separate by semicolons, as most of Europe does, or by tabs too, a cell begins behind each of these.
     """
-    return _FORMULA.sub(r"\1'", text)
+    return _FORMULA.sub(r"\1'", _OBEYED.sub(lambda match: printable(match[0]), text))
 
 
 @contextmanager

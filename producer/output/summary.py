@@ -5,9 +5,9 @@ from __future__ import annotations
 import time
 from typing import Any
 
-import click
 import msgspec
 
+from detector.cli.say import say
 from producer.job.output_folder import JobRequest, OutputFolder, write_json
 from producer.no_links import read_small
 from producer.output.ending import Ending
@@ -94,13 +94,13 @@ def finish(
     """
     totals = write_job_json(folder, request, ending, state=state, fleet=fleet)
     if request.overlays and originals:
-        click.echo(f"no overlays: {originals}", err=True)
+        say(f"no overlays: {originals}")
     elif request.overlays:
         from producer.output.overlays import write_overlays
 
         drawn = write_overlays(folder.root)
         if drawn.not_drawn:
-            click.echo(f"overlays: {drawn.not_drawn} pages could not be opened from here and drawn", err=True)
+            say(f"overlays: {drawn.not_drawn} pages could not be opened from here and drawn")
     if request.report:
         from producer.output.report import write_report
 

@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING
 
-from detector.errors import printable
+from detector.errors import printable, printable_lines
 from producer.job.view import COLLECTING, FEEDING, WORKING
 from producer.output.naming import page_label
 from producer.output.totals import Totals
 
 if TYPE_CHECKING:  # a sixth of the start of a command that shows nothing, as most of a script's do
-    from rich.console import Console
+    from rich.console import Console, ConsoleOptions, RenderableType
     from rich.progress import Progress as Bars
+    from rich.segment import Segment
     from rich.table import Table
 
 WINDOW_S = 30.0  # the rate is that of the last half minute
@@ -84,9 +85,15 @@ def rate_text(rate: float) -> str:
 
 
 def _stderr() -> Console:
+    """Where all text is `printable`, whoever wrote it; only rich's own colours and moves of the cursor are obeyed."""
     from rich.console import Console
 
-    return Console(stderr=True)
+    class Harmless(Console):
+        def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+            for segment in super().render(renderable, options):
+                yield segment if segment.control else segment._replace(text=printable_lines(segment.text))
+
+    return Harmless(stderr=True)
 
 
 def _bars(console: Console) -> Bars:

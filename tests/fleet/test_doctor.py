@@ -47,6 +47,13 @@ def test_a_good_broker() -> None:
     assert set(verdicts(GOOD).values()) == {"ok"}
 
 
+def test_a_server_whose_lua_has_holes(ledger: Ledger) -> None:
+    """Before: "ok" to any from 6.2 on. (The probe finds them in Redis 6.2.14; there is none here.)"""
+    assert not ask_broker(ledger).lua_holes
+    [server] = [one for one in judge_broker(replace(GOOD, lua_holes=True), NOW) if one.check == "server"]
+    assert server.verdict == "warn" and "7.4.6" in server.message
+
+
 @pytest.mark.parametrize(
     ("info", "check"),
     [

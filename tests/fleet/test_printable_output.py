@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import re
 import time
+from pathlib import Path
 
+import msgspec
 import pytest
 import redis
 
+from detector.cli.say import PrintableFormatter, tell_json
+from detector.errors import printable_json
+from producer.output.terminal import print_summary
+from producer.output.totals import Totals
 from tests.processes import command
 from worker.ledger import Ledger
 from worker.ledger.dead_letters import DEAD_KEY
-from worker.log_format import PrintableFormatter
 from worker.messages import ImageTask, encode, failed_record
 from worker.ops import worker_registry
 from worker.ops.cleanup import REPORTS_KEY
@@ -59,6 +65,22 @@ def test_commands_show_it_harmless(poisoned: Ledger, environment: dict[str, str]
     assert not any(line.startswith("forged") for line in shown.stdout.splitlines())
 
 
+def test_collect_shows_it_harmless(ledger: Ledger, environment: dict[str, str], tmp_path: Path) -> None:
+    """A job's host, and the name of a file of which pages were missed. Before: obeyed, title and clipboard."""
+    client, keys = ledger.client, JobKeys.of("evil")
+    ledger.create("evil", 1, {"host": EVIL})
+    task = ImageTask(job="evil", index=0, image=f"{EVIL}.pdf", uri="file:///a")
+    record = msgspec.structs.replace(failed_record(task, "WorkerLost", EVIL), pages=3)
+    client.xadd(keys.results, {"record": encode(record)})
+    client.hset(keys.job, mapping={"failed": 1, "finished_ms": 1})
+    client.set(keys.state, b"f")
+    shown = command(environment, "ocr-producer", "collect", "evil", "--overlays", "-o", str(tmp_path / "out"))
+    said = shown.stdout + shown.stderr
+    assert OBEYED.search(said) is None, ascii(said)
+    assert "no overlays" in said and "not complete" in said and said.count("owned") >= 3, ascii(said)
+    assert not any(line.startswith("forged") for line in said.splitlines())
+
+
 def test_metrics_show_it_harmless(poisoned: Ledger) -> None:
     now = time.time()
     labels = [
@@ -76,6 +98,22 @@ def test_log_lines_show_it_harmless() -> None:
     text = PrintableFormatter().format(record)
     assert OBEYED.search(text) is None
     assert "\nforged" not in text and "owned" in text
+
+
+def test_the_console_of_progress_shows_it_harmless(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    folder = tmp_path / EVIL.replace("\n", "")
+    print_summary(folder, Totals(), fresh=0, seconds=0)
+    print_summary(folder, Totals(), fresh=0, seconds=0, quiet=True)
+    said = capsys.readouterr().err
+    assert OBEYED.search(said) is None and "owned" in said, ascii(said)
+
+
+def test_json_means_the_same_and_shows_it_harmless(capsys: pytest.CaptureFixture[str]) -> None:
+    tell_json({EVIL: "\x7f"})
+    said = capsys.readouterr().out
+    raw = json.dumps(EVIL + "\x7fé", ensure_ascii=False)
+    assert json.loads(said) == {EVIL: "\x7f"} and json.loads(printable_json(raw)) == EVIL + "\x7fé"
+    assert OBEYED.search(said + printable_json(raw)) is None and "é" in printable_json(raw)
 
 
 def test_errors_of_commands_show_it_harmless(environment: dict[str, str], client: redis.Redis) -> None:

@@ -7,7 +7,7 @@ import time
 
 import click
 
-from detector.errors import printable
+from detector.cli.say import tell
 from worker.settings import read_settings
 
 
@@ -37,7 +37,7 @@ def cleanup(dry_run: bool, report: bool, celery_names: bool) -> None:
         for host, entry in sorted(last_reports(ledger.client).items()):
             when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(entry["at"]))
             jobs = f", {entry['jobs']} jobs, {entry['keys']} keys" if "jobs" in entry else ""
-            click.echo(f"{printable(host)}  {when}  {entry['files']} files, {entry['bytes'] / 1e6:.1f} MB{jobs}")
+            tell(f"{host}  {when}  {entry['files']} files, {entry['bytes'] / 1e6:.1f} MB{jobs}")
         return
     result = {**clean_spool(current, dry_run=dry_run), **clean_redis(ledger, current, dry_run=dry_run)}
     if celery_names:
@@ -45,4 +45,4 @@ def cleanup(dry_run: bool, report: bool, celery_names: bool) -> None:
     if not dry_run:
         remember_report(ledger, result)
     line = report_line(result)
-    click.echo(line.replace("removed", "would remove") if dry_run else line)
+    tell(line.replace("removed", "would remove") if dry_run else line)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import os
 
 import click
 
-from detector.errors import printable, read_json
+from detector.cli.say import say, tell, tell_json
+from detector.errors import read_json
 from detector.record import UNREADABLE
 from worker.settings import read_settings
 
@@ -32,8 +32,11 @@ def dead_letters(count: int, as_json: bool) -> None:
         try:
             record = msgspec.json.decode(data, type=ImageRecord)
         except UNREADABLE as error:  # a stranger's, or of a version to come
-            click.echo(f"an entry that is no record ({printable(str(error))})", err=True)
+            say(f"an entry that is no record ({error})")
             continue
         reason = record.error.message if record.error else ""
         line = f"{record.job}  {record.image!a} page {record.page}  {reason}"
-        click.echo(json.dumps(read_json(data)) if as_json else printable(line))
+        if as_json:
+            tell_json(read_json(data))
+        else:
+            tell(line)

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import os
 
 import click
 
-from detector.errors import printable
+from detector.cli.say import say, tell, tell_json
 from detector.exit_codes import ExitCode
 from worker.settings import read_settings
 
@@ -39,12 +38,12 @@ def doctor(alive: bool, as_json: bool) -> ExitCode:
         waiting, _ = queue.depth(ledger.client)
         reason = why_not_alive(ledger.client, waiting=waiting, patience_s=2 * current.hard_timeout_s)
         if reason:
-            click.echo(printable(reason), err=True)
+            say(reason)
         return ExitCode.FAILED if reason else ExitCode.OK
     findings = examine(ledger, current)
     if as_json:
-        click.echo(json.dumps([finding._asdict() for finding in findings]))
+        tell_json([finding._asdict() for finding in findings])
     else:
         for finding in findings:
-            click.echo(f"{MARKS[finding.verdict]} {finding.check:17} {printable(finding.message)}")
+            tell(f"{MARKS[finding.verdict]} {finding.check:17} {finding.message}")
     return ExitCode.FAILED if any(finding.verdict == "bad" for finding in findings) else ExitCode.OK

@@ -7,6 +7,7 @@ from importlib.util import find_spec
 
 import click
 
+from detector.cli.say import say
 from worker.settings import read_settings
 
 
@@ -30,5 +31,5 @@ def exporter(address: str, port: int) -> None:
         _, thread = serve(ledger, address, port)
     except OSError as error:
         raise click.UsageError(f"cannot listen on {address}:{port}: {error.strerror}") from None
-    click.echo(f"ocr-worker: metrics at http://{address}:{port}/metrics", err=True)
+    say(f"ocr-worker: metrics at http://{address}:{port}/metrics")
     thread.join()

@@ -6,6 +6,7 @@ import os
 
 import click
 
+from detector.cli.say import say
 from worker.cli.celery_process import replace_by_celery, wait_option
 from worker.redis_url import redacted
 from worker.settings import PREFIX, read_settings
@@ -46,7 +47,7 @@ def start(name: str | None, loglevel: str, wait_s: float, **options: object) -> 
     with connect_within(current, wait_s) as client:
         refuse_unfit(client, writing=False)
     if not (current.opens_anything or current.roots or current.url_roots):
-        click.echo("ocr-worker: opens only pages sent through Redis, no files: OCRFLEET_ROOTS is not set", err=True)
+        say("ocr-worker: opens only pages sent through Redis, no files: OCRFLEET_ROOTS is not set")
     said = f"{current.profile_reason}; model {current.model}; broker {redacted(current.redis_url)}"
-    click.echo(f"ocr-worker: {said}", err=True)
+    say(f"ocr-worker: {said}")
     replace_by_celery("worker", "-n", name or f"w{os.getpid()}@%h", "--loglevel", loglevel)

@@ -131,8 +131,9 @@ def list_again(client: redis.Redis) -> None:
     """Jobs that the index does not name, since somebody else dropped it, and that nobody works at: into the index."""
     base = JobKeys.of("").job
     for key in key_names(client, "hash"):
-        _, is_job, name = key.decode(errors="replace").rpartition(base)
-        if is_job and JOB_NAME.match(name) and client.zscore(JOBS_KEY, name) is None:
+        whole = key.decode(errors="replace")
+        name = whole.removeprefix(base)
+        if name != whole and JOB_NAME.match(name) and client.zscore(JOBS_KEY, name) is None:
             created = number_in(client.hget(key, "created_ms") or b"")
             client.zadd(JOBS_KEY, {name: (created or 0) / 1000}, nx=True)
 

@@ -21,6 +21,8 @@ from worker.ops import worker_registry
 from worker.ops.cleanup import last_reports
 from worker.ops.diagnosis import diagnosis, look_around
 from worker.ops.east_asian_fonts import undrawn_scripts
+from worker.ops.lua_holes import REMEDY as HOLES
+from worker.ops.lua_holes import has_lua_holes
 from worker.ops.neighbours import Neighbours, look
 from worker.ops.readers import lacking
 from worker.ops.replay_rights import why_forgets
@@ -68,6 +70,7 @@ class BrokerFacts:
     diagnoses: Mapping[str, str] = field(default_factory=dict)
     neighbours: Neighbours = field(default_factory=Neighbours)
     forgets: str = ""
+    lua_holes: bool = False
 
 
 def ask_broker(ledger: Ledger) -> BrokerFacts:
@@ -99,6 +102,7 @@ def ask_broker(ledger: Ledger) -> BrokerFacts:
         diagnoses={name: why for name, status in jobs.items() if (why := diagnosis(status, around))},
         neighbours=look(client),
         forgets=why_forgets(client, info),
+        lua_holes=has_lua_holes(client),
     )
 
 
@@ -107,9 +111,8 @@ def judge_broker(facts: BrokerFacts, now: float) -> Iterator[Finding]:
     info = facts.info
     version = str(info.get("redis_version", "0"))
     new_enough = tuple(int(part) for part in version.split(".")[:2]) >= OLDEST_REDIS
-    yield Finding(
-        "server", "ok" if new_enough else "bad", f"Redis {version}" + ("" if new_enough else "; needs >= 6.2")
-    )
+    why = "; needs >= 6.2" if not new_enough else HOLES if facts.lua_holes else ""
+    yield Finding("server", "bad" if not new_enough else "warn" if why else "ok", f"Redis {version}{why}")
     slow = facts.ping_s > SLOW_PING_S
     yield Finding(
         "latency",

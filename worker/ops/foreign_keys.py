@@ -1,8 +1,9 @@
 """Keys under our prefix that are none of ours: removed by the hub's cleanup, which may list keys.
 
 Whoever may write to Redis can fill it with keys of names that nobody looks at, without an end: nothing was taken by a
-producer from then on. What begins with ``ocrfleet`` is ours by exact name and type, or goes: a key that a version to
-come adds must be named here before.
+producer from then on. What begins with ``ocrfleet:`` is ours by exact name and type, or goes: a key that a version to
+come adds must be named here before. Another app may be called ``ocrfleet-post``: without the colon only our queue's
+four lists are ours, and users.acl lets nobody of ours write the rest.
 
 Of the names that kombu gives in every app's database, only those of our own exchanges, and the few that all apps have
 in common, are looked at, each by its exact name, and go where they are of another type or larger than any. The rest may
@@ -25,7 +26,7 @@ from worker.ledger.job_names import MOST_INDEX
 from worker.ledger.reconcile import LOCK_KEY as RECONCILE_LOCK
 from worker.messages import JOB_NAME, MAX_BLOB_BYTES
 from worker.ops.key_scan import key_names, size_of
-from worker.ops.neighbours import DEADLINES, is_our_binding, passes
+from worker.ops.neighbours import DEADLINES, bound_queues, is_our_binding, passes, queue_of
 from worker.redis_keys import JOBS_KEY, JobKeys, blob_key
 
 logger = logging.getLogger(__name__)
@@ -34,6 +35,7 @@ LOCKS = (UNACKED_MUTEX, RECONCILE_LOCK, f"{RECONCILE_LOCK}:soon", CLEANUP_LOCK)
 MOST_LOCK, MOST_BINDING, MOST_STREAM = 64 << 10, 1 << 20, 64 << 20
 """Bytes in Redis. A lock holds a host's name, a binding a queue's; the 1,000 dead letters have a few KB each."""
 
+PREFIX = "ocrfleet:"
 TYPES = ("string", "list", "set", "zset", "hash", "stream")
 _LEASH_S = 3600
 _JOB, _BLOB = JobKeys.of("").job, blob_key("", 0)[:-2]
@@ -57,7 +59,7 @@ def most_bytes(name: str, kind: str) -> int | None:
         job, _, index = name.removeprefix(_BLOB).partition(":")
         is_blob = kind == "string" and JOB_NAME.match(job) and index.isdigit()
         return MAX_BLOB_BYTES * 2 if is_blob else 0
-    if name.startswith("ocrfleet"):
+    if name.startswith(PREFIX):
         return 0
     if name == DEADLINES:
         return MOST_STORED if kind == "zset" else 0
@@ -68,9 +70,13 @@ def most_bytes(name: str, kind: str) -> int | None:
 
 def foreign_keys(client: redis.Redis) -> Iterator[bytes]:
     """Keys under our prefix that are none of ours, or larger; and kombu's of ours that are no kombu's."""
+    queues = bound_queues(client)
     for kind in TYPES:
         for key in key_names(client, kind):
-            most = most_bytes(key.decode(errors="replace"), kind)
+            name = key.decode(errors="replace")
+            most = most_bytes(name, kind)
+            if kind == "list" and queue_of(name) in queues:
+                continue
             if most is not None and (not most or size_of(client, key) > most):
                 yield key
 

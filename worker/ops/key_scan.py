@@ -20,7 +20,7 @@ else found = redis.call('SCAN', ARGV[1], 'COUNT', 250, 'TYPE', ARGV[2]) end
 local names = {}
 for _, name in ipairs(found[2]) do
   if #name <= tonumber(ARGV[3]) then names[#names + 1] = name
-  elseif string.sub(name, 1, 8) == 'ocrfleet' then redis.pcall('UNLINK', name) end
+  elseif string.sub(name, 1, 9) == 'ocrfleet:' then redis.pcall('UNLINK', name) end
 end
 return {found[1], names}
 """

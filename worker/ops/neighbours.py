@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 import time
 from contextlib import suppress
+from itertools import islice
 from typing import NamedTuple
 
 import redis
@@ -28,7 +29,9 @@ DEADLINES = "_kombu.binding_deadlines"
 _PASSING = re.compile(
     rf"({_UUID}\.reply\.celery\.pidbox|(bcast|celeryev)\.{_UUID}|.+@.+\.celery\.pidbox){_STEP}", re.DOTALL
 )
+_PRIORITY = re.compile("\x06\x16[369]$")
 _QUEUE = re.compile(r"(bcast|celeryev)\..*|.*\.celery\.pidbox(\x06\x16[369])?", re.DOTALL)
+MOST_EXCHANGES = 10_000
 LOOK_S = 3.0
 """The longest that `doctor` looks."""
 
@@ -52,6 +55,24 @@ class Neighbours(NamedTuple):
 def is_our_binding(name: str) -> bool:
     """Of one of our exchanges, or of Celery's own, which all apps on a database share."""
     return name.replace(_PERMANENT, _BINDING, 1) in SHARED
+
+
+def queue_of(name: str) -> str:
+    """The queue that a list of this name is of, without kombu's step of priority."""
+    return _PRIORITY.sub("", name)
+
+
+def bound_queues(client: redis.Redis) -> set[str]:
+    """Queues of other Celery apps whose exchange has the queue's name, as Celery's own are: not ours to remove.
+
+    With a password of ours nobody writes such a binding (users.acl), so no stranger keeps his lists by one.
+
+    Raises:
+        NoPermissionError: this user may not SCAN.
+    """
+    names = (key.decode(errors="replace") for key in key_names(client, "set"))
+    foreign = (name for name in names if name.startswith((_BINDING, _PERMANENT)) and not is_our_binding(name))
+    return {name.replace(_PERMANENT, _BINDING, 1).removeprefix(_BINDING) for name in islice(foreign, MOST_EXCHANGES)}
 
 
 def passes(name: str) -> bool:

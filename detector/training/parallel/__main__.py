@@ -17,6 +17,7 @@ from pathlib import Path
 import cv2
 import torch
 
+from detector.cli.say import tell
 from detector.models import weights_path
 from detector.network.build import read_state, save_half
 from detector.training.line_level import RECIPES, RecipeError, finish
@@ -146,7 +147,7 @@ def main(words: list[str] | None = None) -> int:
     """Runs it; returns the exit code."""
     options = parse(words)
     cv2.setNumThreads(1)
-    return run_resumable(lambda: run_parallel(options, lambda line: print(line, flush=True)), options.run)
+    return run_resumable(lambda: run_parallel(options, tell), options.run)
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ from __future__ import annotations
 import mmap
 import multiprocessing
 import os
+import sys
 import traceback
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -21,7 +22,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from detector.errors import DetectorError
+from detector.errors import DetectorError, printable_lines
 from detector.training.dataset import OpenPage, TrainingPage, draw_crop, open_training_page
 
 BLOCK = 8  # crops a slot: a queue's message each 8 crops, not each
@@ -139,5 +140,5 @@ class CropWorkers:
         except KeyboardInterrupt:  # the trainer, which got it too, ends us
             return
         except BaseException:
-            traceback.print_exc()  # before the trainer hears of it, and ends us
+            sys.stderr.write(printable_lines(traceback.format_exc()))  # before the trainer hears of it, and ends us
             self._ready.put(None)

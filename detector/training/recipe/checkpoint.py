@@ -13,6 +13,7 @@ import argparse
 import sys
 from pathlib import Path
 
+from detector.cli.say import say, tell
 from detector.errors import DetectorError, ModelError
 from detector.network.build import load_plain, save_half
 
@@ -59,9 +60,9 @@ def main(words: list[str] | None = None) -> int:
     try:
         step = write_checkpoint(options.run, options.target)
     except (DetectorError, OSError) as error:
-        print(error, file=sys.stderr)
+        say(str(error))
         return 2
-    print(f"{options.target}: step {step}, {options.target.stat().st_size / 2**20:.1f} MB")
+    tell(f"{options.target}: step {step}, {options.target.stat().st_size / 2**20:.1f} MB")
     return 0
 
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from detector.cli.say import say
 from detector.errors import DetectorError
 
 
@@ -19,9 +19,9 @@ def run_resumable(work: Callable[[], None], run: Path) -> int:
     try:
         work()
     except KeyboardInterrupt:
-        print(f"interrupted; the same command goes on (kept in {run})", file=sys.stderr)
+        say(f"interrupted; the same command goes on (kept in {run})")
         return 130
     except (DetectorError, OSError) as error:
-        print(error, file=sys.stderr)
+        say(str(error))
         return 2
     return 0

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import cv2
 
+from detector.cli.say import say, tell
 from detector.errors import DetectorError
 from detector.public.pypi_files import fetch
 from detector.training.recipe.data_mix import (
@@ -57,18 +58,18 @@ def prepare(data: Path, run: Path, teacher: Teacher, synthetic: int) -> None:
     """All maps, then synthetic pages; says what is done."""
     started, maker = time.monotonic(), Maker(run, teacher)
 
-    def say(what: str) -> None:
-        print(f"{what}  {time.monotonic() - started:.0f} s", flush=True)
+    def done(what: str) -> None:
+        tell(f"{what}  {time.monotonic() - started:.0f} s")
 
-    say(f"agreement: {len(agreement_photos(data, run, teacher))} held-out photos")
+    done(f"agreement: {len(agreement_photos(data, run, teacher))} held-out photos")
     for name in ORDER:
-        say(f"{name}: {make_maps(data, name, maker)} images")
+        done(f"{name}: {make_maps(data, name, maker)} images")
     photos = text_free_photos(run)
     render_arcs(run / "arcs", range(round(synthetic * ARC_SHARE)), photos)
-    say(f"words along arcs: {round(synthetic * ARC_SHARE)} pages")
+    done(f"words along arcs: {round(synthetic * ARC_SHARE)} pages")
     for first in range(0, synthetic, TOGETHER):
         render(run / "synthetic", range(first, min(first + TOGETHER, synthetic)), photos)
-        say(f"synthetic pages: {min(first + TOGETHER, synthetic)}")
+        done(f"synthetic pages: {min(first + TOGETHER, synthetic)}")
 
 
 def main(words: list[str] | None = None) -> int:
@@ -87,7 +88,7 @@ def main(words: list[str] | None = None) -> int:
         teacher = options.teacher or fetch([TEACHER], options.run / "teacher")[0]
         prepare(options.data, options.run, Teacher(teacher, threads=options.threads), options.synthetic)
     except (DetectorError, OSError) as error:
-        print(error, file=sys.stderr)
+        say(str(error))
         return 2
     return 0
 

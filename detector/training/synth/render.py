@@ -15,6 +15,7 @@ import cv2
 import numpy as np
 
 from detector.atomic import atomic_write
+from detector.cli.say import tell
 from detector.training.run_folder import write_picture
 from detector.training.synth.background import add_patterns, pick_ground
 from detector.training.synth.bars import add_bars
@@ -92,10 +93,10 @@ def main() -> None:
     cv2.setNumThreads(1)
     missing = missing_packages()
     if missing:
-        print(f"less variety without these fonts: apt-get install {' '.join(missing)}")
+        tell(f"less variety without these fonts: apt-get install {' '.join(missing)}")
     numbers = range(options.first, options.first + options.count)
     try:
         lines = render(options.out, numbers, read_photos(options.photos), options.seed)
     except OSError as error:
         parser.error(f"{error.filename}: {error.strerror}")
-    print(f"{options.count} pages in {options.out}, {lines} new lines of text")
+    tell(f"{options.count} pages in {options.out}, {lines} new lines of text")

@@ -9,7 +9,7 @@ from contextlib import suppress
 from itertools import count
 from typing import TYPE_CHECKING
 
-from producer.output.layout import boxes_in_order
+from producer.output.layout import boxes_in_order, plain
 from worker.messages import BoxRecord, ImageRecord
 
 if TYPE_CHECKING:
@@ -191,7 +191,7 @@ def _words(boxes: list[BoxRecord], place: Place, font: str) -> Iterator[str]:
         for word in box.words or ():
             (tx, ty), _, (rx, ry), (ox, oy) = (place(x, y) for x, y in word.points)
             wide, high = ((rx - ox) ** 2 + (ry - oy) ** 2) ** 0.5, ((tx - ox) ** 2 + (ty - oy) ** 2) ** 0.5
-            codes = "".join(f"{ord(char) if ord(char) < 0x10000 else 0xFFFD:04X}" for char in word.text)
+            codes = "".join(f"{ord(char) if ord(char) < 0x10000 else 0xFFFD:04X}" for char in plain(word.text))
             if not codes or min(wide, high) < 0.01:
                 continue
             stretch = wide / (len(codes) / 4 * _WIDTH / 1000 * high) * 100

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import msgspec
@@ -14,6 +15,7 @@ from detector.record import Seconds, WordRecord
 from producer.cli import main
 from producer.job.page_order import PageOrder
 from producer.output.formats import export_results
+from producer.output.layout import plain
 from producer.output.report import write_report
 from producer.output.totals import summarise
 from tests.producer.records import BOX, ok, write_results
@@ -116,3 +118,24 @@ def test_export_says_which_lines_it_could_not_read(tmp_path: Path) -> None:
     assert "sound.jpg" in (tmp_path / "export.csv").read_text()
     write_results(tmp_path, [ok(0, "sound.jpg")])
     assert CliRunner().invoke(main, ["export", str(tmp_path), "--format", "csv"]).exit_code == ExitCode.OK
+
+
+OBEYED = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+
+
+@pytest.mark.parametrize("name", (*FORMATS, "icdar"))
+def test_no_terminal_obeys_an_export(tmp_path: Path, name: str) -> None:
+    """Before: `ls` turned names around, and `cat` of a text set the title, or the clipboard; a form feed was a page."""
+    evil = "e\x1b]52;c;cm0=\x07\x9b2J\u202egnp\f\x85\u2066\u200fx\x7f"
+    word = WordRecord(evil, BOX.points, 0.9)
+    read = structs.replace(BOX, text=evil, text_score=0.9, words=[word])
+    write_results(tmp_path, [ok(0, f"{evil}.jpg", boxes=[read]), ok(1, "sound.jpg", boxes=[read])])
+    written = export_results(tmp_path, name)
+    files = [written] if written.is_file() else [path for path in written.rglob("*") if path.is_file()]
+    for path in files:
+        text = path.read_bytes().decode()
+        data = path.name == "names.csv" or name == "csv"  # where a name is looked up: as it is, but for what is obeyed
+        assert OBEYED.search(path.name) is None and "\u200f" not in path.name
+        found = set(OBEYED.findall(text)) - ({"\u202e", "\u2066"} if data else set())
+        assert not found, (path, found)
+    assert plain("\u0645\u200f a\tb\n") == "\u0645\u200f a b ", "honest Arabic"

@@ -12,11 +12,11 @@ from types import SimpleNamespace
 import pytest
 from starlette.requests import Request
 
+from detector.cli.say import PrintableFormatter
 from producer.web.addresses import check_addresses
 from producer.web.api import read_json
 from producer.web.models import Exporter
 from producer.web.problem import Problem
-from worker.log_format import PrintableFormatter
 
 
 @pytest.mark.parametrize(

@@ -43,7 +43,7 @@ def test_foreign_keys_go(ledger: Ledger, client: redis.Redis, settings: Settings
     for number in range(300):
         client.set(f"ocrfleet:note:{number}", b"x" * 1000)
     foreign = (
-        "ocrfleets",
+        "ocrfleet:s",
         "ocrfleet:job:%",
         "ocrfleet:blob:job",
         "_kombu.binding.ocrfleet",
@@ -88,6 +88,11 @@ def test_keys_of_no_job_end_within_the_hour(ledger: Ledger, client: redis.Redis,
         ("unacked:x", "string"),
         ("bcast.x", "string"),
         ("others:ocrfleet:x", "hash"),
+        ("ocrfleet-post", "list"),
+        ("ocrfleet-post\x06\x163", "list"),
+        ("ocrfleet2", "string"),
+        ("ocrfleet.results", "stream"),
+        ("ocrfleetx:job:1", "hash"),
         ("flower", "string"),
     ],
 )

@@ -75,6 +75,29 @@ def test_nothing_of_another_app_goes(hub: ServerWithUsers, settings: Settings, u
         assert said.verdict == "warn" and "exchange billing" in said.message
 
 
+@pytest.mark.parametrize("queue", ["ocrfleet-post", "ocrfleet:post", "ocrfleetx"])
+def test_nothing_goes_of_an_app_whose_name_begins_as_ours(hub: ServerWithUsers, settings: Settings, queue: str) -> None:
+    """Before: `ocr-worker cleanup` removed its queue, with 50 messages, and said that they were ours; a worker's
+    password, too."""
+    admin = hub.client("admin")
+    post = Celery("post", broker=hub.url("admin").replace("unix", "redis+socket"), set_as_current=False)
+    post.conf.update(task_default_queue=queue, broker_transport_options={"queue_order_strategy": "priority"})
+    for number in range(12):
+        post.send_task("post.index", (number,), priority=number % 10)
+    others = [f"{queue.replace(':', '-')}-orders", queue.replace(":", "-") + "x" * 5000, f"x:ocrfleet:job:{queue[-4:]}"]
+    for name in others:
+        admin.hset(name, "invoice", "17")
+    before = {key: admin.dump(key) for key in admin.scan_iter()}
+    assert len(before) >= 8
+    for user in ("hub", "admin"):
+        assert clean_redis(ledger_of(hub, user, settings), settings)["keys"] == 0
+    assert {key: admin.dump(key) for key in admin.scan_iter()} == before
+    for user in () if ":" in queue else ("worker", "producer", "hub"):
+        for name in (queue, f"{queue}\x06\x163", others[0]):
+            assert refused(hub.client(user), "DEL", name), name
+    assert not refused(hub.client("worker"), "LPUSH", "ocrfleet\x06\x163", "x")
+
+
 def test_our_channels_delete_no_bindings_of_another_app(hub: ServerWithUsers, settings: Settings) -> None:
     """Before: kombu's sweep did, of what its own workers had not renewed in time; refused, it warned each minute."""
     admin = hub.client("admin")
