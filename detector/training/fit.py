@@ -20,8 +20,9 @@ from detector.errors import DetectorError, ModelError
 from detector.evaluation.annotations import Sample, held_out_split, read_split
 from detector.images.page import page_header
 from detector.models import IMAGENET_MEAN, IMAGENET_STD, load_card
-from detector.network.build import build_network, load_plain, network_from_state, read_state
+from detector.network.build import build_network, network_from_state, read_state
 from detector.network.dbnet import DBNet
+from detector.network.plain_weights import load_plain
 from detector.runtimes.torch import has_bf16_instructions
 from detector.thresholds import Thresholds
 from detector.training.augment import suit_view
@@ -191,7 +192,7 @@ def _fresh_network(options: FitOptions, say: Say) -> DBNet:
         socket.setdefaulttimeout(DOWNLOAD_SECONDS)
         try:
             return build_network(backbone, width=options.width, pretrained=True)
-        except (OSError, RuntimeError) as error:  # no network; a download cut off
+        except (OSError, RuntimeError) as error:  # no network; a download cut off, or of another file
             say(f"ImageNet weights could not be downloaded ({error}): starting from random ones, give it more epochs")
         finally:
             socket.setdefaulttimeout(before)

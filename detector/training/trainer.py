@@ -15,8 +15,9 @@ from torch import Tensor, nn
 
 from detector.atomic import atomic_write
 from detector.errors import ModelError
-from detector.network.build import build_network, load_plain, network_from_state
+from detector.network.build import build_network, network_from_state
 from detector.network.dbnet import DBNet
+from detector.network.plain_weights import load_plain
 from detector.training.dataset import Batch, BatchSource
 from detector.training.feature_distillation import FeatureDistillation
 from detector.training.losses import LossWeights, db_loss

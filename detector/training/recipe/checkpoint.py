@@ -14,7 +14,8 @@ import sys
 from pathlib import Path
 
 from detector.errors import DetectorError, ModelError
-from detector.network.build import load_plain, save_half
+from detector.network.build import save_half
+from detector.network.plain_weights import load_plain
 
 LAST = "last.pt"
 
