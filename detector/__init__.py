@@ -12,12 +12,16 @@ docs/python.md is the reference.
 """
 
 import os
+import sys
 from importlib import import_module
 from typing import TYPE_CHECKING
 
 # Before anything imports ONNX Runtime: 1.31 collects telemetry, for which it opens $TMPDIR/.ses by name, through links,
 # and waits for ever where that is a pipe; and keeps an id of the machine under ~/.cache/Microsoft.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+# Before anything imports OpenVINO, which tells Google Analytics of each import, and keeps an id of the user in ~/intel:
+# where this package cannot be imported, it takes a stub that does nothing.
+sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
 
 if TYPE_CHECKING:
     from detector.errors import (

@@ -15,8 +15,9 @@ from detector.thresholds import Shape
 if TYPE_CHECKING:
     from detector.predictor import TextDetector
 
-READER_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}(?<!\.onnx)$"
-"""A recogniser's name. Never a path: who may send tasks may not choose which files of a worker's disk are loaded."""
+READER_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}(?<!\.onnx)(?<!\.safetensors)(?<!\.pt)$"
+"""A recogniser's name. Never a path (`detector.models.is_file_name`): who may send tasks may not choose which files of
+a worker's disk are loaded."""
 
 _Probability = Annotated[float, msgspec.Meta(ge=0, le=1)]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +23,23 @@ if TYPE_CHECKING:
     from detector.network.dbnet import DBNet
 
 PLAN, START, RESULT, TABLE = "prune.json", "start.safetensors", "pruned.safetensors", "table.txt"
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What a run's folder says of it, in PLAN.
+
+    Attributes:
+        model: weights file of the network that is pruned.
+        ratio: share of each layer's channels that goes.
+        int8: compare the int8 files, too.
+        training: the settings of the fine-tuning.
+    """
+
+    model: str
+    ratio: float
+    int8: bool
+    training: dict[str, Any]
 
 
 @click.command()
@@ -159,21 +176,22 @@ def _finish(run: Path, going_on: bool) -> None:
     from detector.evaluation.annotations import held_out_split, read_split
     from detector.network.build import load_network, save_half
     from detector.training import fit as fitting
+    from detector.training.fit_options import as_type
 
     configure_process()
     try:
-        plan = read_json((run / PLAN).read_text(encoding="utf-8"))
-        options = fitting.FitOptions(**plan["training"])
-    except (ValueError, KeyError, TypeError) as error:
+        plan = as_type(read_json((run / PLAN).read_text(encoding="utf-8")), Plan)
+        options = as_type(plan.training, fitting.FitOptions)
+    except ValueError as error:
         raise PruneError(f"{run / PLAN}: not the plan of a run ({error}); prune again with another -o") from None
     if options.epochs:
         fitting.fit(options, run, resume=going_on, say=say)
-    after, source = load_network(run / (fitting.BEST if options.epochs else START)), Path(plan["model"])
+    after, source = load_network(run / (fitting.BEST if options.epochs else START)), Path(plan.model)
     save_half(after.state_dict(), run / RESULT)
-    _write_card(run / RESULT, after, source, plan["ratio"])
+    _write_card(run / RESULT, after, source, plan.ratio)
     data = Path(options.data) if options.data else None
     split = held_out_split(data) if data else None
-    pages = [sample.image for sample in read_split(data, "train")] if data and plan["int8"] else []
+    pages = [sample.image for sample in read_split(data, "train")] if data and plan.int8 else []
     rows = compare(
         load_network(source),
         load_network(run / RESULT),

@@ -116,6 +116,7 @@ def train(
     """
     load_library("torch")
     from detector.training import fit as fitting
+    from detector.training import fit_options
     from detector.training.dataset import describe_data
 
     refuse_beside_resume(resume)
@@ -126,8 +127,10 @@ def train(
             say(f"{saved}: not found; --resume wants the folder of an earlier run")
             return ExitCode.NOTHING
         try:
-            options = fitting.FitOptions(**read_json(saved.read_text(encoding="utf-8")))
-        except (ValueError, TypeError) as error:
+            options = fit_options.as_type(read_json(saved.read_text(encoding="utf-8")), fitting.FitOptions)
+            if not options.epochs:
+                raise ValueError("no epochs")
+        except ValueError as error:
             say(f"{saved}: not the settings of a run ({error}); start a new run with -o")
             return ExitCode.USAGE
         data = Path(options.data)

@@ -16,6 +16,7 @@ from detector.errors import DetectorError, read_json
 from detector.exit_codes import ExitCode
 from detector.images.sizes import STRIDE
 from detector.models import card_file, read_card
+from detector.runtimes.memory_addresses import refuse_addresses
 
 if TYPE_CHECKING:
     from detector.network.dbnet import DBNet
@@ -195,6 +196,7 @@ def _runners(path: Path) -> dict[str, Any]:
         import openvino
     except ImportError:
         return runners
+    refuse_addresses(path)
     core = openvino.Core()
     # The file's own precision: on CPUs with bf16 OpenVINO would otherwise compute in it and differ by 1e-2.
     compiled = core.compile_model(core.read_model(path.read_bytes()), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})

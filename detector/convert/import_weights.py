@@ -153,7 +153,8 @@ def read_foreign(source: Path) -> dict[str, Tensor]:
     Raises:
         ImportWeightsError, ModelError: none in it, or one of this project; one line with the file's name.
     """
-    from detector.network.build import check_plain, load_plain, read_state
+    from detector.network.build import read_state
+    from detector.network.plain_weights import check_plain, load_plain
 
     try:
         content = read_state(source) if source.suffix == ".safetensors" else load_plain(source)

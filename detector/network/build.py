@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping
 from pathlib import Path
-from pickle import UnpicklingError  # nosec B403: only to catch it
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +12,7 @@ from detector.atomic import atomic_write
 from detector.errors import ModelError, is_out_of_memory
 from detector.images.sizes import STRIDE
 from detector.network.dbnet import DBNet
+from detector.network.plain_weights import check_plain, load_plain
 
 BACKBONES = ("resnet18", "mobilenet_v3_small", "shufflenet_v2_x1_0")
 
@@ -25,10 +23,11 @@ def build_network(backbone: str = "resnet18", *, width: int | None = None, pretr
     Args:
         backbone: one of BACKBONES, or resnet18_plain, which imported weights have (detector.network.foreign).
         width: of the feature pyramid; None for the backbone's own default (128 or 96; 256 for resnet18_plain).
-        pretrained: ImageNet weights for the trunk (downloaded by torchvision; not for the folded resnet18).
+        pretrained: ImageNet weights for the trunk (of torchvision, see imagenet.py; not for the folded resnet18).
 
     Raises:
-        ModelError: unknown backbone.
+        ModelError: unknown backbone; a file of ImageNet weights that is not the pinned one.
+        OSError: there are no ImageNet weights here, and they could not be downloaded.
     """
     if backbone == "resnet18":
         from detector.network.resnet import ResNet18DBNet
@@ -126,42 +125,6 @@ def _resize_layers(network: DBNet, state: Mapping[str, Tensor]) -> None:
         else:
             continue
         network.set_submodule(name, new)
-
-
-def check_plain(state: object) -> None:
-    """Whether what claims to be weights is numbers by names; torch's other kinds of tensors fail anywhere.
-
-    Raises:
-        ModelError: it is no dict, or an entry is no tensor, or a sparse, quantized, complex, boolean or meta one.
-    """
-    if not isinstance(state, Mapping):
-        raise ModelError(f"not weights, but a {type(state).__name__}")
-    for name, value in state.items():
-        if not isinstance(value, Tensor):
-            raise ModelError(f"not plain weights: {name} is a {type(value).__name__}")
-        odd = value.is_quantized or value.is_complex() or value.is_meta or value.dtype == torch.bool
-        if odd or value.layout != torch.strided:
-            raise ModelError(f"not plain weights: {name} is of {value.dtype}, {value.layout}, on {value.device.type}")
-
-
-def load_plain(path: Path) -> Any:
-    """What torch.save wrote, tensors and built-in types only (no code is run).
-
-    Raises:
-        ModelError: not such a file, with its name.
-    """
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # torch's remarks about the format; what matters is said below in one line
-            return torch.load(path, map_location="cpu", weights_only=True)
-    except OSError:
-        raise
-    except Exception as error:  # what is no checkpoint fails anywhere in the reader: IndexError, KeyError, ...
-        if is_out_of_memory(error):
-            raise MemoryError(str(error)) from None
-        plain = not isinstance(error, UnpicklingError)
-        reason = "damaged or of another format" if plain else "it holds more than plain weights, or is none"
-        raise ModelError(f"{path}: cannot be loaded as weights: {reason}") from None
 
 
 def read_state(path: Path) -> dict[str, Tensor]:

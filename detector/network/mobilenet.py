@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from detector.network.dbnet import DBNet
+from detector.network.imagenet import load_imagenet
 from detector.network.torchvision_import import import_torchvision
 
 
@@ -13,7 +14,7 @@ class MobileNetV3SmallDBNet(DBNet):
 
     Args:
         width: of the feature pyramid.
-        pretrained: ImageNet weights, downloaded by torchvision.
+        pretrained: ImageNet weights (imagenet.py).
     """
 
     backbone = "mobilenet_v3_small"
@@ -22,8 +23,10 @@ class MobileNetV3SmallDBNet(DBNet):
 
     def __init__(self, width: int = 96, pretrained: bool = False) -> None:
         super().__init__((16, 24, 48, 576), width)
-        models = import_torchvision().models
-        self.features = models.mobilenet_v3_small(weights="DEFAULT" if pretrained else None).features
+        trunk = import_torchvision().models.mobilenet_v3_small()
+        if pretrained:
+            load_imagenet(trunk, self.backbone)
+        self.features = trunk.features
         for module in self.features.modules():
             if isinstance(module, nn.BatchNorm2d):
                 # torchvision's 0.01 suits ImageNet's million steps; in a short run statistics would never arrive.

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from detector.network.dbnet import DBNet
+from detector.network.imagenet import load_imagenet
 from detector.network.torchvision_import import import_torchvision
 
 
@@ -34,14 +35,16 @@ class ShuffleNetV2DBNet(DBNet):
 
     Args:
         width: of the feature pyramid.
-        pretrained: ImageNet weights, downloaded by torchvision.
+        pretrained: ImageNet weights (imagenet.py).
     """
 
     backbone = "shufflenet_v2_x1_0"
 
     def __init__(self, width: int = 96, pretrained: bool = False) -> None:
         super().__init__((24, 116, 232, 464), width)
-        trunk = import_torchvision().models.shufflenet_v2_x1_0(weights="DEFAULT" if pretrained else None)
+        trunk = import_torchvision().models.shufflenet_v2_x1_0()
+        if pretrained:
+            load_imagenet(trunk, self.backbone)
         self.conv1, self.maxpool = trunk.conv1, trunk.maxpool
         self.stage2, self.stage3, self.stage4 = trunk.stage2, trunk.stage3, trunk.stage4
 

@@ -17,6 +17,7 @@ from detector.cache import cache_folder
 from detector.errors import ModelError, first_line
 from detector.models import TENSORS
 from detector.runtimes.input_shape import check_free_sides
+from detector.runtimes.memory_addresses import refuse_addresses
 from detector.runtimes.output import page_map
 
 BUCKET = 128
@@ -52,6 +53,7 @@ class OpenVinoRuntime:
     ) -> None:
         self._multiple = multiple
         self.name = f"openvino-{precision}"
+        refuse_addresses(model)
         self._source = _cached(model, sha256)
         self._options = _options(precision, threads)
         self._shapes: set[tuple[int, ...]] = set()
@@ -147,10 +149,12 @@ def convert(model: Path, target: Path) -> None:
 
     Raises:
         RuntimeError: OpenVINO cannot read it, or its weights are not in it.
+        ModelError: its weights are said to lie in memory.
     """
     with tempfile.TemporaryDirectory(prefix=".", dir=target.parent) as folder:
         alone, unfinished = Path(folder, "model.onnx"), Path(folder, "model.xml")
         shutil.copyfile(model, alone)
+        refuse_addresses(alone)
         openvino.save_model(openvino.Core().read_model(str(alone)), str(unfinished), compress_to_fp16=False)
         for suffix in (".bin", ".xml"):  # the .xml last: it is what others look for
             written = unfinished.with_suffix(suffix)

@@ -8,7 +8,7 @@ import math
 import socket
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +20,14 @@ from detector.errors import DetectorError, ModelError
 from detector.evaluation.annotations import Sample, held_out_split, read_split
 from detector.images.page import page_header
 from detector.models import IMAGENET_MEAN, IMAGENET_STD, load_card
-from detector.network.build import build_network, load_plain, network_from_state, read_state
+from detector.network.build import build_network, network_from_state, read_state
 from detector.network.dbnet import DBNet
+from detector.network.plain_weights import load_plain
 from detector.runtimes.torch import has_bf16_instructions
 from detector.thresholds import Thresholds
 from detector.training.augment import suit_view
 from detector.training.dataset import BatchSource, TrainingPage, check_data, page_from_sample
+from detector.training.fit_options import FitOptions
 from detector.training.history import COLUMNS, CURVE, METRICS, write_history
 from detector.training.run_folder import without_links
 from detector.training.trainer import Phase, TrainConfig, Trainer
@@ -46,43 +48,6 @@ Say = Callable[[str], None]
 
 class FitError(DetectorError):
     """The run cannot start or go on; one line with the remedy."""
-
-
-@dataclass(frozen=True, slots=True)
-class FitOptions:
-    """What the user chose.
-
-    Attributes:
-        data: ICDAR-style folder.
-        init: weights file, 'imagenet' for a trunk trained on ImageNet (by torchvision), or '' for random weights.
-        backbone: name; '' for that of ``init``, or resnet18.
-        epochs, batch_size, lr, crop: as in the paper's recipe.
-        device: 'cpu' or 'cuda'.
-        amp: half-precision autocast.
-        distill: teacher's ONNX file or ''.
-        synthetic: rendered pages to mix in.
-        limit_side: longest side at validation; training crops are scaled around it.
-        seed: of every random choice.
-        width: of the feature pyramid; None for the backbone's own, decided by ``init`` if that is a file.
-        keep_norms: BatchNorm keeps the statistics of ``init``: they come from thousands of pages, a batch's from two
-            crops. To be turned off where they no longer hold (a pruned network).
-    """
-
-    data: str
-    init: str = ""
-    backbone: str = ""
-    epochs: int = 5
-    batch_size: int = 8
-    lr: float = 0.007
-    crop: int = 640
-    device: str = "cpu"
-    amp: bool = False
-    distill: str = ""
-    synthetic: int = 0
-    limit_side: int = 1280
-    seed: int = 0
-    width: int | None = None
-    keep_norms: bool = True
 
 
 def choose_device(wanted: str) -> str:
@@ -191,7 +156,7 @@ def _fresh_network(options: FitOptions, say: Say) -> DBNet:
         socket.setdefaulttimeout(DOWNLOAD_SECONDS)
         try:
             return build_network(backbone, width=options.width, pretrained=True)
-        except (OSError, RuntimeError) as error:  # no network; a download cut off
+        except (OSError, RuntimeError) as error:  # no network; a download cut off, or of another file
             say(f"ImageNet weights could not be downloaded ({error}): starting from random ones, give it more epochs")
         finally:
             socket.setdefaulttimeout(before)

@@ -19,6 +19,7 @@ from detector.errors import ModelError, first_line
 from detector.evaluation.annotations import AnnotationError
 from detector.images.page import open_page, page_header
 from detector.models import IMAGENET_MEAN, IMAGENET_STD
+from detector.runtimes.memory_addresses import refuse_addresses
 from detector.runtimes.output import check_finite
 from detector.runtimes.torch import has_bf16_instructions
 from detector.training.run_folder import write_picture
@@ -56,6 +57,7 @@ def _load_onnxruntime(model: Path, threads: int) -> Run:
 def _load_openvino(model: Path, threads: int) -> Run:
     import openvino
 
+    refuse_addresses(model)
     options = {"INFERENCE_NUM_THREADS": threads, "INFERENCE_PRECISION_HINT": "bf16", "CPU_RUNTIME_CACHE_CAPACITY": 0}
     try:
         request: Any = openvino.Core().compile_model(str(model), "CPU", options).create_infer_request()

@@ -14,9 +14,10 @@ import torch
 from torch import Tensor, nn
 
 from detector.atomic import atomic_write
-from detector.errors import ModelError
-from detector.network.build import build_network, load_plain, network_from_state
+from detector.errors import ModelError, first_line, is_out_of_memory
+from detector.network.build import build_network, network_from_state
 from detector.network.dbnet import DBNet
+from detector.network.plain_weights import load_plain
 from detector.training.dataset import Batch, BatchSource
 from detector.training.feature_distillation import FeatureDistillation
 from detector.training.losses import LossWeights, db_loss
@@ -255,15 +256,19 @@ class Trainer:
         content = load_plain(path)
         if not isinstance(content, dict) or content.get("format") != 1:
             raise ModelError(f"{path}: not a checkpoint of ocr-detector train")
-        self.network.load_state_dict(content["model"])
-        self.average.load_state_dict(content["ema"])
-        self.optimizer.load_state_dict(content["optimizer"])
-        self.scaler.load_state_dict(content["scaler"])
-        if self.distillation is not None:
-            self.distillation.load_state_dict(content["hint"])
-        torch.set_rng_state(content["random"])
-        self.step = content["step"]
-        self.notes = content["notes"]
+        try:
+            self.network.load_state_dict(content["model"])
+            self.average.load_state_dict(content["ema"])
+            self.optimizer.load_state_dict(content["optimizer"])
+            self.scaler.load_state_dict(content["scaler"])
+            if self.distillation is not None:
+                self.distillation.load_state_dict(content["hint"])
+            torch.set_rng_state(content["random"])
+            self.step, self.notes = int(content["step"]), dict(content["notes"])
+        except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+            if is_out_of_memory(error):
+                raise
+            raise ModelError(f"{path}: a checkpoint of something else ({first_line(error, 200)})") from None
 
 
 def revive_norms(network: nn.Module) -> None:

@@ -182,12 +182,16 @@ def count_manifest(path: Path) -> int:
 class AddedPages:
     """Which pages of a manifest belong to a file that is further up: their worker found them later (growth.py).
 
-    Memory: 12 bytes each.
+    A file's pages lie on one of `SHELVES` shelves, so that neither putting one in nor looking for a file's costs by how
+    many there are in all (a million of each: 3 s). Memory: 12 bytes each, and 80 KB.
     """
+
+    SHELVES = 1021  # prime: files often have as many pages each as others
 
     def __init__(self) -> None:
         """None yet."""
-        self._pages, self._pairs = array("I"), array("Q")  # of the pairs the file's first page is the upper half
+        self._pages = array("I")
+        self._shelves = [array("Q") for _ in range(self.SHELVES)]  # sorted; a file's first page is the upper half
 
     def __bool__(self) -> bool:
         """Whether there are any."""
@@ -197,7 +201,7 @@ class AddedPages:
         """Takes a line, if it is one of these; lines come in their order."""
         if 0 <= line.of < line.index < MOST_PAGES_OF_A_JOB:
             self._pages.append(line.index)
-            insort(self._pairs, line.of << 32 | line.index)
+            insort(self._shelves[line.of % self.SHELVES], line.of << 32 | line.index)
 
     def __contains__(self, index: int) -> bool:
         """Whether a page is one of these."""
@@ -206,10 +210,11 @@ class AddedPages:
 
     def to(self, first: int) -> Iterator[int]:
         """The pages that belong to the file whose first page this is."""
-        for pair in islice(self._pairs, bisect_left(self._pairs, first << 32), None):
-            if pair >> 32 != first:
+        shelf = self._shelves[first % self.SHELVES]
+        for place in range(bisect_left(shelf, first << 32), len(shelf)):
+            if shelf[place] >> 32 != first:
                 return
-            yield pair & 0xFFFFFFFF
+            yield shelf[place] & 0xFFFFFFFF
 
 
 class ManifestIndex:

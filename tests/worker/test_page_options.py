@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import re
 import resource
 
 import pytest
 
+from detector.models import SUFFIXES, is_file_name
 from detector.predictor import TextDetector
+from detector.public.models import public_names
 from worker.messages import ImageTask, MessageError, decode_task, encode
-from worker.page_options import PageOptions, adjusted
+from worker.page_options import READER_NAME, PageOptions, adjusted
 
 
 def test_options_travel_and_cost_nothing_where_there_are_none() -> None:
@@ -34,6 +37,18 @@ def test_options_travel_and_cost_nothing_where_there_are_none() -> None:
 def test_unusable_options_are_refused(options: str) -> None:
     with pytest.raises(MessageError):
         decode_task(f'{{"job":"j","index":0,"image":"a","uri":"u","options":{options}}}'.encode())
+
+
+@pytest.mark.parametrize(
+    "name", [f"there{ending}" for ending in SUFFIXES] + [".pt", "a/b", "/etc/passwd", "..", "a\\0"]
+)
+def test_a_message_names_no_file(name: str) -> None:
+    """Before: there.pt and there.safetensors of the worker's current folder were loaded."""
+    with pytest.raises(MessageError):
+        decode_task(json.dumps({"job": "j", "index": 0, "image": "a", "uri": "u", "options": {"read": name}}).encode())
+    assert not re.match(READER_NAME, name)
+    for fine in (*public_names("recogniser"), "mine.pt.v2", "onnx", "pt", "a.PT"):
+        assert re.match(READER_NAME, fine) and not is_file_name(fine)
 
 
 @pytest.mark.parametrize(

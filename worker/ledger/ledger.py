@@ -289,17 +289,25 @@ class Ledger:
 
     def pages_in_state(self, job: str, letters: bytes) -> Iterator[int]:
         """Indices whose state byte is one of ``letters``, read in chunks of 1 MB so that memory stays flat."""
-        key, looked_for = JobKeys.of(job).state, re.compile(b"[" + letters + b"]")
-        offset = 0
-        while chunk := self.client.getrange(key, offset, offset + STATE_CHUNK - 1):
+        looked_for = re.compile(b"[" + letters + b"]")
+        for offset, chunk in self._states(job):
             for found in looked_for.finditer(chunk):
                 yield offset + found.start()
+
+    def _states(self, job: str) -> Iterator[tuple[int, bytes]]:
+        key, offset = JobKeys.of(job).state, 0
+        while chunk := self.client.getrange(key, offset, offset + STATE_CHUNK - 1):
+            yield offset, chunk
             offset += len(chunk)
 
     def first_to_feed(self, job: str) -> int:
         """The first page that is not done; where the states end, if all are. Before it there is nothing to feed."""
-        undone = next(self.pages_in_state(job, b"\0qr"), None)
-        return int(self.client.strlen(JobKeys.of(job).state)) if undone is None else undone
+        end, undone = 0, re.compile(rb"[\0qr]")
+        for offset, chunk in self._states(job):
+            if found := undone.search(chunk):
+                return offset + found.start()
+            end = offset + len(chunk)  # STRLEN would say it, and is none of users.acl
+        return end
 
     def in_flight(self, job: str) -> dict[int, int]:
         """Pages that are queued or running -> when they were (last) sent, ms. Bounded by the feed window."""

@@ -13,7 +13,7 @@ import torch
 
 from detector.atomic import atomic_write
 from detector.errors import ModelError
-from detector.network.build import load_plain
+from detector.network.plain_weights import load_plain
 from detector.training.parallel.crop_pool import CropPool
 from detector.training.parallel.student import Student
 

@@ -15,7 +15,8 @@ from pathlib import Path
 
 from detector.cli.say import say, tell
 from detector.errors import DetectorError, ModelError
-from detector.network.build import load_plain, save_half
+from detector.network.build import save_half
+from detector.network.plain_weights import load_plain
 
 LAST = "last.pt"
 

@@ -34,9 +34,11 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     make_data(folder / "data")
     make_data(folder / "bad-image", image=False)
     make_data(folder / "bad-line", truth="1,2,3\n")
-    for name in ("empty", "broken-run", "cards"):
+    for name in ("empty", "broken-run", "odd-run", "cards"):
         (folder / name).mkdir()
     (folder / "broken-run" / "config.json").write_text('{"no": "settings"}')
+    (folder / "odd-run" / "config.json").write_text('{"data": "data", "epochs": "x"}')
+    (folder / "odd-run" / "prune.json").write_text('{"model": "x", "ratio": 1, "int8": true, "training": {"data": 5}}')
     (folder / "broken-run" / "prune.json").write_text('{"no": "plan"}')
     (folder / "cards" / "mine.json").write_text("{")
     (folder / "text.txt").write_text("hello\n")

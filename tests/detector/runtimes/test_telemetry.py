@@ -1,4 +1,4 @@
-"""ONNX Runtime collects nothing: what it would write lies in /tmp, where other users can put a link or a pipe first."""
+"""ONNX Runtime and OpenVINO collect nothing: what the one would write lies in /tmp, where others put a link first."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+
+import pytest
 
 from tests.pictures import text_image
 
@@ -28,3 +30,18 @@ def test_a_detection_leaves_nothing_behind(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert list(temporary.iterdir()) == [temporary / ".ses"]
     assert not [path for path in home.rglob("*") if "icrosoft" in str(path)]
+
+
+@pytest.mark.slow
+def test_openvino_tells_nobody_of_its_import(tmp_path: Path) -> None:
+    """Before: it sent an event to www.google-analytics.com at each, by a forked process, and kept an id in ~/intel."""
+    code = """
+import sys, detector.runtimes.openvino
+print(sorted(name for name in sys.modules if "telemetry" in name and sys.modules[name]))
+"""
+    environment = {**os.environ, "HOME": str(tmp_path)}
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=60, check=True
+    )
+    assert "'openvino.tools.ovc.telemetry_stub'" in done.stdout and "openvino_telemetry" not in done.stdout
+    assert list(tmp_path.iterdir()) == []

@@ -11,16 +11,18 @@ from onnx import TensorProto, helper
 
 from detector.errors import ModelError
 from detector.models import load_card
+from detector.runtimes.memory_addresses import refuse_addresses
 from detector.runtimes.openvino import OpenVinoRuntime, convert
+from detector.training.teacher import _load_openvino
 
 SECRET = np.array([0.5, 0.25, 0.125], np.float32).tobytes()
 
 
-def write_model(path: Path, location: str) -> Path:
+def write_model(path: Path, location: str, offset: int = 0) -> Path:
     """probability = sigmoid(convolution by three numbers that are in the file of this name)."""
     kernel = TensorProto(name="kernel", data_type=TensorProto.FLOAT, dims=[1, 3, 1, 1])
     kernel.data_location = TensorProto.EXTERNAL
-    for key, value in (("location", location), ("offset", "0"), ("length", str(len(SECRET)))):
+    for key, value in (("location", location), ("offset", str(offset)), ("length", str(len(SECRET)))):
         kernel.external_data.add(key=key, value=value)
     graph = helper.make_graph(
         [
@@ -85,6 +87,23 @@ def test_such_a_model_is_refused_with_the_reason(
     seen = runtime.probability(np.ones((1, 3, 32, 32), np.float32))
     assert np.allclose(seen, 1 / (1 + np.exp(-0.875)), atol=1e-3)
     assert not list((tmp_path / "cache").rglob("*.bin"))
+
+
+def test_an_address_of_memory_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before: OpenVINO read what lies there, which was in the cache then, or died without a line (SIGSEGV)."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    model = write_model(tmp_path / "model.onnx", "*/_ORT_MEM_ADDR_/*", 4096)
+    card = load_card(model)
+    for load in (
+        lambda: OpenVinoRuntime(card.path, card.precision, card.sha256),
+        lambda: convert(model, tmp_path / "model.xml"),
+        lambda: _load_openvino(model, 1),
+    ):
+        with pytest.raises(ModelError, match="an address of memory"):
+            load()
+    assert not (tmp_path / "cache").exists() and list(tmp_path.iterdir()) == [model]
+    model.write_bytes(b"")
+    refuse_addresses(model)
 
 
 def test_what_is_kept_is_for_its_user_alone(tiny_model: Path, tmp_path: Path) -> None:

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import json
+import math
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from detector.cli import prune
+from detector.errors import read_json
 from detector.training import fit
 from detector.training.distill import load_teacher
 from detector.training.fit import FitOptions
+from detector.training.fit_options import as_type
 from detector.training.run_folder import RunFolderError, without_links, write_picture
 from detector.training.synth.render import render
 from tests.detector.tiny_model import write_tiny_model
@@ -108,3 +113,30 @@ def test_maps_of_another_teacher_go_and_links_in_them_are_not_followed(
     load_teacher(other, folder, 1)
     assert [path.name for path in folder.iterdir()] == ["teacher.sha256"] and mark.read_bytes() != before
     assert precious.read_text() == PRECIOUS
+
+
+ODD = [
+    *({"data": 5}, {"data": "a\0"}, {"init": None}, {"epochs": "x"}, {"epochs": True}, {"lr": math.nan}),
+    *({"batch_size": 0}, {"crop": 100}, {"crop": 1 << 70}, {"seed": 1 << 64}, {"width": 0}, {"device": "tpu"}),
+    *({"lr": math.inf}, {"amp": "yes"}, {"limit_side": 1.5}, {"synthetic": [1]}, {"no": 1}, {"epochs": -1}),
+]
+
+
+@pytest.mark.parametrize("odd", ODD, ids=str)
+def test_settings_of_other_types_are_refused(odd: dict[str, object]) -> None:
+    """Before: a traceback, in the middle of whatever took them first."""
+    with pytest.raises(ValueError, match=next(iter(odd))):
+        as_type({"data": "", **odd}, FitOptions)
+    for no_settings in (None, [], "x", {}):
+        with pytest.raises(ValueError, match=r"Expected|required"):
+            as_type(no_settings, FitOptions)
+
+
+def test_settings_are_read_as_they_were_written() -> None:
+    """Of every command line, in a folder whose name is no UTF-8 too; a file of a version before has fewer."""
+    for options in (
+        FitOptions("caf\udce9", "x.pt", "resnet18", 1, 256, 1.0, 64, "cuda", True, "t.onnx", 9, 32, -5, 8, False),
+        FitOptions("data", epochs=0, limit_side=8192, crop=2048, width=512, seed=2**63 - 1),
+    ):
+        assert as_type(read_json(json.dumps(asdict(options))), FitOptions) == options
+    assert as_type({"data": "data", "lr": 1}, FitOptions) == FitOptions("data", lr=1.0)

@@ -122,6 +122,13 @@ def test_a_strange_checkpoint_is_refused(tmp_path: Path) -> None:
     torch.save({"model": {}}, tmp_path / "x.pt")
     with pytest.raises(ModelError, match=r"x\.pt: not a checkpoint"):
         Trainer(CONFIG).restore(tmp_path / "x.pt")
+    trainer = Trainer(CONFIG)
+    trainer.save(tmp_path / "x.pt")
+    content = torch.load(tmp_path / "x.pt", weights_only=True)
+    for odd in ({"ema": {}}, {"optimizer": 5}, {"random": torch.ones(2)}, {"step": "x"}, {"notes": 1}, {"model": None}):
+        torch.save({**content, **odd}, tmp_path / "x.pt")  # before: a traceback
+        with pytest.raises(ModelError, match=r"x\.pt: a checkpoint of something else"):
+            trainer.restore(tmp_path / "x.pt")
 
 
 def test_overflowed_norm_statistics_heal(source: BatchSource) -> None:
