@@ -65,7 +65,7 @@ def _refuse_device(path: Path) -> None:
 
 
 def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # who may write beside it may have put a pipe in its place
     try:
         os.fsync(descriptor)
     finally:
