@@ -88,7 +88,7 @@ def sync_to_disk(path: Path) -> None:
     Raises:
         OSError: with the file's name. A network file system says here that it is full.
     """
-    descriptor = os.open(path, os.O_RDONLY)
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # who may write beside it may have put a pipe in its place
     try:
         with named(path):
             os.fsync(descriptor)

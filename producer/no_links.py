@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import errno
+import grp
 import os
+import pwd
 import stat
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 
 from detector.errors import read_bounded
 from detector.images.regular_file import open_regular, opened
 from producer.errors import ProducerError
 from producer.folder_tree import entries_below
+from producer.held_folder import HeldFolder, as_named, hold_itself
 
 
 class OthersFolderError(ProducerError):
@@ -41,28 +46,115 @@ def owner_of_new(folder: Path) -> set[int]:
 
 
 def check_own(folder: Path, *, may_be_link: bool = False) -> None:
-    """Refuse a folder that another user made: whatever is written there, he may have put a link in its place.
-
-    Records were appended to a ~/.bashrc, a lock emptied a key, and the folder beside a link was removed with all in it.
-    Root's folders are taken: root needs no such trick. So are those of a share that gives all we make to their owner.
-
-    Args:
-        folder: one that is there; what is not is fine.
-        may_be_link: a link of this user is fine, too: he chose where it leads.
+    """Refuse a folder that another user made, as `hold_own` does; one that is not there is fine.
 
     Raises:
         OthersFolderError: it is.
     """
+    with suppress(FileNotFoundError):
+        hold_own(folder, may_be_link=may_be_link).close()
+
+
+def hold_own(folder: Path, *, may_be_link: bool = False) -> HeldFolder:
+    """A folder, held open, and looked at after that: one that another user made is refused.
+
+    Whatever is written there, he may have put a link in its place: records were appended to a ~/.bashrc, a lock emptied
+    a key, and the folder beside a link was removed with all in it. Root's folders are taken: root needs no such trick.
+    So are those of a share that gives all we make to their owner.
+
+    Args:
+        folder: one that is there.
+        may_be_link: a link of this user is fine, too: he chose where it leads.
+
+    Raises:
+        OthersFolderError: it is another's, or a link, or no folder.
+        OSError: it is not there.
+    """
     try:
-        itself = folder.lstat()
-        there = folder.stat() if may_be_link else itself
-    except FileNotFoundError:
-        return
-    strangers = {itself.st_uid, there.st_uid} - {os.geteuid(), 0}
-    if strangers and strangers - owner_of_new(folder):
-        raise OthersFolderError(f"{folder} is another user's folder: name one of your own, or a new one inside it")
-    if not may_be_link and not stat.S_ISDIR(itself.st_mode):
-        raise OthersFolderError(f"{folder} is a link, or no folder: remove it, or name another output folder")
+        held, itself = hold_itself(folder)
+    except NotADirectoryError:
+        raise _no_folder(folder) from None
+    try:
+        strangers = {itself.st_uid, held.status.st_uid} - {os.geteuid(), 0}
+        if strangers and strangers - owner_of_new(held.path):
+            raise OthersFolderError(
+                f"{held.named} is another user's folder: name one of your own, or a new one inside it"
+            )
+        if not may_be_link and stat.S_ISLNK(itself.st_mode):
+            raise _no_folder(folder)
+    except BaseException:
+        held.close()
+        raise
+    return held
+
+
+def own_below(folder: HeldFolder, name: str, mode: int | None = None) -> HeldFolder:
+    """A folder in one that is held, as `HeldFolder.below` opens it; another user's, and a link, is refused.
+
+    Raises:
+        OthersFolderError: it is.
+        OSError: it is not there, and is not to be made.
+    """
+    try:
+        held = folder.below(name, mode)
+    except OSError as error:
+        if error.errno == errno.ENOTDIR:
+            raise _no_folder(folder.named / name) from None
+        raise
+    try:
+        if held.status.st_uid not in (os.geteuid(), 0) and held.status.st_uid not in owner_of_new(held.path):
+            raise OthersFolderError(
+                f"{held.named} is another user's folder: name one of your own, or a new one inside it"
+            )
+    except BaseException:
+        held.close()
+        raise
+    return held
+
+
+def keep_from_others(folder: HeldFolder) -> None:
+    """From now on nobody else writes into a folder of ours, as far as its disk knows of such things.
+
+    A group's folder, or `chmod -R g+w`, had others put a link where a log or a lock was to be.
+    """
+    status = folder.status
+    if status.st_uid == os.geteuid() and status.st_mode & 0o022:
+        with suppress(OSError):
+            folder.path.chmod(stat.S_IMODE(status.st_mode) & ~0o022)
+
+
+def who_may_replace(folder: Path) -> Path | None:
+    """The first folder above whose others may put another one in its place: who may write into it without sticky bit.
+
+    Those are its owner, where that is neither this user nor root, and its group, but for a group of this user alone.
+    """
+    above = folder
+    while above != above.parent:
+        above = above.parent
+        try:
+            status = above.stat()
+        except OSError:
+            continue
+        is_kept = status.st_mode & stat.S_ISVTX
+        writers = status.st_mode & (stat.S_IWOTH if status.st_gid in _own_groups() else stat.S_IWOTH | stat.S_IWGRP)
+        if status.st_uid not in (os.geteuid(), 0) or (writers and not is_kept):
+            return above
+    return None
+
+
+def _own_groups() -> set[int]:
+    """Root's, and this user's own, where nobody else is in it."""
+    try:
+        own = pwd.getpwuid(os.geteuid())
+        group = grp.getgrgid(own.pw_gid)
+    except KeyError:
+        return {0}
+    alone = group.gr_name == own.pw_name and not set(group.gr_mem) - {own.pw_name}
+    return {0, own.pw_gid} if alone else {0}
+
+
+def _no_folder(folder: Path) -> OthersFolderError:
+    return OthersFolderError(f"{folder} is a link, or no folder: remove it, or name another output folder")
 
 
 def refuse_links(folder: Path) -> None:
@@ -77,13 +169,13 @@ def refuse_links(folder: Path) -> None:
     try:
         for entry in entries_below(folder, strict=True):
             if entry.is_symlink():
-                raise OthersFolderError(f"{entry.path} is a link: remove it, or name another output folder")
+                raise OthersFolderError(f"{as_named(entry.path)} is a link: remove it, or name another output folder")
             if not entry.is_dir() and not entry.is_file():
-                raise OthersFolderError(f"{entry.path} is no file: remove it, or name another output folder")
+                raise OthersFolderError(f"{as_named(entry.path)} is no file: remove it, or name another output folder")
     except OSError as error:
         if isinstance(error, FileNotFoundError) and not folder.exists():
             return
-        where = f"{error.filename} cannot be listed ({error.strerror})"
+        where = f"{as_named(str(error.filename))} cannot be listed ({error.strerror})"
         raise OthersFolderError(f"{where}: remove it, or name another output folder") from None
 
 

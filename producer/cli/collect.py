@@ -33,16 +33,18 @@ def collect(job: str, out: Path, follow: bool, overlays: bool, report: bool, qui
     """
     import msgspec
 
-    from producer.fleet_job import collect_job, connect_fleet
+    from producer.fleet_job import collect_job, connect_fleet, get_job
     from producer.fleet_request import request_of
     from producer.fleet_results import finish_collected
     from producer.job.output_folder import OutputFolder
 
     app, ledger = connect_fleet()
     folder = OutputFolder(out.absolute())
-    collected = collect_job(app, ledger, job, folder.results, follow=follow, quiet=quiet)
-    request = msgspec.structs.replace(request_of(collected.status), overlays=overlays, report=report)
-    finish_collected(folder, request, collected.status, count=collected.count, failed=collected.failed, quiet=quiet)
+    get_job(ledger, job)  # of a job that is not there no folder is made
+    with folder.held():
+        collected = collect_job(app, ledger, job, folder.results, follow=follow, quiet=quiet)
+        request = msgspec.structs.replace(request_of(collected.status), overlays=overlays, report=report)
+        finish_collected(folder, request, collected.status, count=collected.count, failed=collected.failed, quiet=quiet)
     say(f"{folder.results}: {collected.count} of {collected.total} records, {collected.failed} failed")
     if collected.why:
         say(f"not complete: {collected.why}")

@@ -138,7 +138,8 @@ def run(
         request = _going_on(folder.request(), request, out)
         say(f"going on with job {request.job} in {out}")
     elif folder.manifest.exists() and folder.private.is_dir() and not folder.results.exists():
-        folder.manifest.unlink()  # a run was killed just before it took this folder for its own
+        with folder.held():
+            folder.manifest.unlink()  # a run was killed just before it took this folder for its own
     elif folder.results.exists() or folder.manifest.exists():
         raise OtherJobError(f"{out} holds results of something else: choose another -o")
     return run_local_job(folder, request, quiet=quiet, update=update).exit_code

@@ -26,8 +26,10 @@ from redis.exceptions import RedisError
 from detector.atomic import named
 from detector.record import UNREADABLE
 from producer.bounds import MOST_PAGES_OF_A_JOB
+from producer.held_folder import as_named
 from producer.job.collector_lock import AlreadyCollectingError, FileLock, JobLock
 from producer.job.growth import Growth
+from producer.job.output_folder import held_private
 from producer.job.results_file import TICK_LINES, Line, decode_whole, keep_last_records, read_lines, truncate_torn_line
 from producer.job.results_owner import ResultsOwner, check_name, claim
 from producer.no_links import no_links
@@ -307,11 +309,15 @@ class Collector:
 
     def _refuse(self, entry: bytes, raw: bytes, reason: str) -> None:
         self.refused += 1
-        with named(self.quarantine), open(self.quarantine, "ab", opener=no_links) as file:
+        with (
+            held_private(self.results.parent) as (_, private),
+            named(self.quarantine),
+            open(private.path / self.quarantine.name, "ab", opener=no_links) as file,
+        ):
             if file.tell() < QUARANTINE_BYTES:
                 text = raw[:REFUSED_BYTES].decode(errors="backslashreplace")
                 file.write(msgspec.json.encode({"entry": entry.decode(), "reason": reason, "raw": text}) + b"\n")
-        logger.warning("an entry of job %s is %s: kept in %s", self._job, reason, self.quarantine)
+        logger.warning("an entry of job %s is %s: kept in %s", self._job, reason, as_named(str(self.quarantine)))
 
     @property
     def quarantine(self) -> Path:

@@ -17,7 +17,7 @@ from pathlib import Path
 import redis
 
 from producer.errors import ProducerError
-from producer.job.output_folder import make_private
+from producer.job.output_folder import held_private
 from producer.no_links import no_links
 from worker.broker import locks
 from worker.broker.connection import is_full
@@ -105,8 +105,9 @@ class FileLock:
             AlreadyCollectingError: another process of this machine has it.
             OthersFolderError: its folder is another user's.
         """
-        path = make_private(self._results.parent) / f"{self._results.name}.lock"
-        handle = open(path, "w", opener=no_links)  # noqa: SIM115  # kept until `leave`
+        with held_private(self._results.parent) as (_, private):
+            path = private.path / f"{self._results.name}.lock"
+            handle = open(path, "w", opener=no_links)  # noqa: SIM115  # kept until `leave`
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

@@ -36,9 +36,9 @@ def open_job(folder: OutputFolder, ledger: Ledger, job: str, total: int, request
     status = ledger.status(job)
     if status is None:
         epoch = secrets.token_hex(8)
-        folder.make()
-        write_atomically(folder.epoch_file, epoch.encode())
-        extra = {"manifest": str(folder.manifest), "version": program_version(), "host": socket.gethostname()}
+        with folder.held():
+            write_atomically(folder.epoch_file, epoch.encode())
+        extra = {"manifest": folder.known_as, "version": program_version(), "host": socket.gethostname()}
         if folder.heir:
             extra["heir"] = folder.heir
         if request:
@@ -79,10 +79,10 @@ def claim_inheritance(folder: OutputFolder, ledger: Ledger, status: JobStatus) -
     heir = secrets.token_hex(8)
     write_atomically(folder.epoch_file, status.epoch.encode("ascii", "replace"))
     write_atomically(folder.heir_file, heir.encode())
-    fields = {"heir": heir, "host": socket.gethostname(), "manifest": str(folder.manifest)}
+    fields = {"heir": heir, "host": socket.gethostname(), "manifest": folder.known_as}
     ledger.client.hset(JobKeys.of(status.job).job, mapping=fields)
 
 
 def _is_of_before(folder: OutputFolder, extra: dict[str, str]) -> bool:
     """Whether a job without an epoch, begun with the version before, is this folder's."""
-    return extra.get("manifest", str(folder.manifest)) == str(folder.manifest)
+    return extra.get("manifest", folder.known_as) == folder.known_as

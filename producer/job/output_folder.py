@@ -18,7 +18,8 @@ from detector.errors import show
 from detector.record import UNREADABLE
 from producer.errors import ProducerError
 from producer.folder_tree import remove_tree
-from producer.no_links import OthersFolderError, check_own, no_links, read_small
+from producer.held_folder import HeldFolder, as_named
+from producer.no_links import OthersFolderError, hold_own, keep_from_others, no_links, own_below, read_small
 from producer.sources.remote import is_remote
 from producer.sources.scan import STDIN, SourceMissingError, resolve
 from producer.whole_append import take_back
@@ -27,6 +28,7 @@ from worker.page_options import PageOptions
 from worker.storage.real_path import real_or_named
 
 logger = logging.getLogger(__name__)
+PRIVATE = ".ocrfleet"
 
 
 class FolderBusyError(ProducerError):
@@ -85,16 +87,46 @@ class OutputFolder:
     def __init__(self, root: Path) -> None:
         """Make nothing: the folder need not exist."""
         self.root = root
-        self.results = root / "results.jsonl"
-        self.manifest = root / "manifest.jsonl"
-        self.job_json = root / "job.json"
-        self.private = root / ".ocrfleet"
-        self.request_file = self.private / "request.json"
-        self.epoch_file = self.private / "epoch"
-        self.heir_file = self.private / "heir"
-        self.server_data = self.private / "server"
         self._made_root = False
-        self.passed_over_file = self.private / "passed-over.json"
+        self._is_at(root, root / PRIVATE)
+
+    def _is_at(self, place: Path, private: Path) -> None:
+        self.place = place
+        self.results = place / "results.jsonl"
+        self.manifest = place / "manifest.jsonl"
+        self.job_json = place / "job.json"
+        self.private = private
+        self.request_file = private / "request.json"
+        self.epoch_file = private / "epoch"
+        self.heir_file = private / "heir"
+        self.server_data = private / "server"
+        self.passed_over_file = private / "passed-over.json"
+
+    @property
+    def known_as(self) -> str:
+        """The manifest's name, for whoever is told of it."""
+        return str(self.root / self.manifest.name)
+
+    @contextmanager
+    def held(self, *, make: bool = True) -> Iterator[None]:
+        """In the block all paths lead into the folder as it is now, whatever becomes of its name, and of `.ocrfleet`'s.
+
+        New folders are this user's alone: results name other people's files, `.ocrfleet` holds a server's data.
+
+        Raises:
+            OthersFolderError: it is another user's.
+            FileNotFoundError: it is not there, and not to be made.
+        """
+        if self.place != self.root:
+            yield
+            return
+        self._made_root |= make and not self.root.exists()
+        with held_private(self.root, make=make) as (place, private):
+            self._is_at(place.path, private.path)
+            try:
+                yield
+            finally:
+                self._is_at(self.root, self.root / PRIVATE)
 
     @property
     def epoch(self) -> str:
@@ -123,15 +155,19 @@ class OutputFolder:
             DamagedFolderError: the file holds something else; a power cut may have left it empty.
             OthersFolderError: it is another user's, who chose what is read, and which model does it.
         """
-        check_own(self.root, may_be_link=True)
-        check_own(self.private)
-        try:
-            return msgspec.json.decode(read_small(self.request_file), type=JobRequest)
-        except UNREADABLE as error:
-            raise DamagedFolderError(
-                f"{self.request_file} is damaged ({error}): remove it and give the first command again; "
-                "the manifest and what is done are kept"
-            ) from None
+        with self.held(make=False):
+            # In a folder that a group could write to until now anybody of it may have put one.
+            if self.request_file.lstat().st_uid not in (os.geteuid(), 0, self.private.stat().st_uid):
+                raise OthersFolderError(
+                    f"{as_named(str(self.request_file))} is another user's: name another output folder"
+                )
+            try:
+                return msgspec.json.decode(read_small(self.request_file), type=JobRequest)
+            except UNREADABLE as error:
+                raise DamagedFolderError(
+                    f"{self.request_file} is damaged ({error}): remove it and give the first command again; "
+                    "the manifest and what is done are kept"
+                ) from None
 
     def source_roots(self) -> tuple[Path, ...]:
         """Where the job's files must lie, also through a link; empty: anywhere.
@@ -166,14 +202,14 @@ class OutputFolder:
         return None
 
     def make(self) -> None:
-        """New folders are this user's alone: results name other people's files, `.ocrfleet` holds a server's data."""
-        self._made_root |= not self.root.exists()
-        make_private(self.root)
+        """Make it, if it is not there."""
+        with self.held():
+            pass
 
     def save_request(self, request: JobRequest) -> None:
         """Remember what was asked for."""
-        self.make()
-        write_atomically(self.request_file, msgspec.json.encode(request))
+        with self.held():
+            write_atomically(self.request_file, msgspec.json.encode(request))
 
     def leave_unused(self) -> None:
         """Remove what `locked` made where no job was begun, and nothing else."""
@@ -182,14 +218,14 @@ class OutputFolder:
         with suppress(OSError):  # anything else of somebody's is in there
             for file in (self.private / "lock", self.passed_over_file):
                 file.unlink(missing_ok=True)
-            self.private.rmdir()
+            (self.place / PRIVATE).rmdir()
             if self._made_root:
                 self.root.rmdir()
 
     def save_passed_over(self, counts: dict[str, int]) -> None:
         """Remember what the scan passed over, by kind."""
-        make_private(self.root)
-        write_atomically(self.passed_over_file, msgspec.json.encode(dict(counts)))
+        with self.held():
+            write_atomically(self.passed_over_file, msgspec.json.encode(dict(counts)))
 
     def passed_over(self) -> dict[str, int]:
         """What the scan passed over, by kind."""
@@ -209,8 +245,8 @@ class OutputFolder:
 
     def forget_server(self) -> None:
         """Remove the private server's data: its job is done and collected."""
-        check_own(self.private)
-        remove_tree(self.server_data)
+        with suppress(FileNotFoundError), self.held(make=False):
+            remove_tree(self.server_data)
 
     @contextmanager
     def locked(self) -> Iterator[None]:
@@ -220,8 +256,7 @@ class OutputFolder:
             FolderBusyError: another process holds it.
             OthersFolderError: it is another user's.
         """
-        self.make()
-        with open(self.private / "lock", "w", opener=no_links) as handle:
+        with self.held(), open(self.private / "lock", "w", opener=no_links) as handle:
             try:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
@@ -230,7 +265,7 @@ class OutputFolder:
                 reason = error.strerror or error
                 logger.warning("%s: no locks there (%s); start no second ocr-producer in it", show(self.root), reason)
             else:  # Only the holder of this lock scans: these were left by a scan that was killed, and may be large.
-                for left in self.root.glob(f".{self.manifest.name}.*.part"):
+                for left in self.place.glob(f".{self.manifest.name}.*.part"):
                     left.unlink()
             take_back(self.manifest)
             yield
@@ -255,19 +290,25 @@ def roots_of(request: JobRequest, *, gone: bool = False) -> tuple[Path, ...]:
     return tuple(roots)
 
 
-def make_private(root: Path) -> Path:
-    """The private folder below an output folder, both made where they are not there, and this user's own.
+@contextmanager
+def held_private(root: Path, *, make: bool = True) -> Iterator[tuple[HeldFolder, HeldFolder]]:
+    """An output folder and the private one in it, held open, and this user's own; made where they are not there.
+
+    Nobody else writes into the private one from then on.
+
+    Args:
+        root: the output folder, or a link of this user's to it.
+        make: False: they must be there.
 
     Raises:
         OthersFolderError: they are another user's, or the private one is a link.
+        FileNotFoundError: they are not there, and not to be made.
     """
-    root.mkdir(mode=0o700, parents=True, exist_ok=True)
-    check_own(root, may_be_link=True)
-    private = root / ".ocrfleet"
-    with suppress(FileExistsError):  # a link that leads nowhere, too
-        private.mkdir(mode=0o700)
-    check_own(private)
-    return private
+    if make:
+        root.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with hold_own(root, may_be_link=True) as place, own_below(place, PRIVATE, 0o700 if make else None) as private:
+        keep_from_others(private)
+        yield place, private
 
 
 def write_atomically(path: Path, data: bytes) -> None:

@@ -12,7 +12,7 @@ import msgspec
 
 from detector.record import UNREADABLE
 from producer.errors import OtherJobError
-from producer.job.output_folder import make_private, write_atomically
+from producer.job.output_folder import held_private, write_atomically
 from producer.no_links import read_small
 from worker.ledger.ledger import JobStatus
 
@@ -62,15 +62,13 @@ def claim(results: Path, owner: ResultsOwner) -> None:
     if before is not None:
         check_name(results, before.job, owner.job)
         raise OtherJobError(f"{results} holds records of an earlier job named {owner.job}: {_REMEDY}")
-    make_private(results.parent)
-    write_atomically(file, msgspec.json.encode(owner))
+    replace_owner(results, owner)
 
 
 def replace_owner(results: Path, owner: ResultsOwner) -> None:
     """Note whose records the file holds, whoever had it before: the caller has looked at every record."""
-    file = owner_file(results)
-    make_private(results.parent)
-    write_atomically(file, msgspec.json.encode(owner))
+    with held_private(results.parent) as (_, private):
+        write_atomically(private.path / owner_file(results).name, msgspec.json.encode(owner))
 
 
 def _read(file: Path) -> ResultsOwner | None:

@@ -22,6 +22,7 @@ from detector.machine import Machine, read_machine
 from detector.profile import choose_profile
 from detector.runtimes import usable_card
 from producer.errors import ProducerError
+from producer.held_folder import as_named, to_start_in
 from producer.job.output_folder import JobRequest, OutputFolder, roots_of
 from producer.local.server import EmbeddedServer
 from producer.no_links import no_links
@@ -140,7 +141,7 @@ class _Worker:
                 # Plain settings: what `celery -A worker.app worker` gives, under a name of its own and with a log.
                 celery_command("worker", *self._flags),
                 env=self._environment,
-                cwd=self._log.parent,
+                cwd=to_start_in(self._log.parent),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
@@ -161,7 +162,9 @@ class _Worker:
         self._quick_deaths = self._quick_deaths + 1 if quick else 0
         if self._quick_deaths >= QUICK_DEATHS:
             lines = self._log.read_text(errors="replace").strip().splitlines()
-            raise LocalFleetError(f"the worker does not start: {lines[-1] if lines else 'no output'} (see {self._log})")
+            raise LocalFleetError(
+                f"the worker does not start: {lines[-1] if lines else 'no output'} (see {as_named(str(self._log))})"
+            )
         self.start()
         return True
 

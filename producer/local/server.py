@@ -20,13 +20,15 @@ import redis
 from detector.atomic import named
 from detector.images.regular_file import open_regular
 from producer.errors import ProducerError
+from producer.held_folder import HeldFolder, as_named, to_start_in
 from producer.local.server_stamp import is_ours, stamp
-from producer.no_links import check_own, read_small, refuse_links
+from producer.no_links import check_own, hold_own, keep_from_others, no_links, read_small, refuse_links
 from worker.process import set_parent_death_signal
 
 START_TIMEOUT_S = 20
 LONGEST_SOCKET = 107  # bytes of a Unix socket's path (unix(7))
 LONGEST_PID = 9
+PIDFILE = "server.pid"
 # What Redis and Valkey say of an append-only file they cannot read.
 _DAMAGED = ("Bad file format", "Unexpected end of file", "AOF loading", "Error opening", "Unrecoverable error reading")
 logger = logging.getLogger(__name__)
@@ -71,6 +73,7 @@ class EmbeddedServer:
         self._run_dir = Path(tempfile.mkdtemp(prefix="ocrfleet-", dir=None if roomy else "/tmp"))  # nosec B108: mode 0700
         self.socket = self._run_dir / "redis.sock"
         self._process: subprocess.Popen[bytes] | None = None
+        self._held: HeldFolder | None = None  # `data`, from a start to the stop
 
     @property
     def url(self) -> str:
@@ -103,52 +106,70 @@ class EmbeddedServer:
             OSError: it died of the limit of a file's size, or may start no thread.
         """
         self.refuse_small_files()
-        check_own(self.data)
-        if not is_ours(self.data):
+        if not is_ours(self._hold().path):
             self._set_aside("foreign", "not of this user's commands on this machine")
         try:
-            self._start_once()
+            self._start_once(self._hold())
         except NoEmbeddedServerError:
             if not self._is_damaged():
                 raise
             self._set_aside("damaged", "damaged")
-            self._start_once()
+            self._start_once(self._hold())
+
+    def _hold(self) -> HeldFolder:
+        """The folder, made where it is not there: the server writes into the one that was looked at."""
+        self._let_go()
+        self.data.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._held = hold_own(self.data)
+        keep_from_others(self._held)
+        return self._held
+
+    def _let_go(self) -> None:
+        if self._held is not None:
+            self._held.close()
+            self._held = None
 
     def _set_aside(self, kind: str, why: str) -> None:
         aside = self.data.with_name(f"{self.data.name}-{kind}-{time.strftime('%Y%m%d-%H%M%S')}")
         self.data.rename(aside)
-        logger.warning("the local server's data is %s: moved to %s; the job goes on from the results", why, aside)
+        logger.warning(
+            "the local server's data is %s: moved to %s; the job goes on from the results", why, as_named(str(aside))
+        )
 
     def _is_damaged(self) -> bool:
         """Whether the server said that it cannot read its append-only file."""
-        log = self.data / "server.log"
+        log = self.data / "server.log"  # `stop` has let go of the folder
         return any(phrase in _tail(log) for phrase in _DAMAGED)
 
-    def _start_once(self) -> None:
+    def _start_once(self, held: HeldFolder) -> None:
         self._run_dir.mkdir(mode=0o700, exist_ok=True)
         check_own(self._run_dir)  # between a stop and this start its name, known by now, was anybody's to take
-        self.data.mkdir(mode=0o700, parents=True, exist_ok=True)
-        refuse_links(self.data)  # the server writes its log, its process id and its data through them
-        stamp(self.data)
-        self._wait_for_predecessor()
-        log = self.data / "server.log"
+        refuse_links(held.path)  # the server writes its log, its process id and its data through them
+        stamp(held.path)
+        _wait_for_predecessor(held)
+        log = held.path / "server.log"
         command = [
             str(server_binary()),
             *("--port", "0"),  # no TCP at all: only this user's processes can connect
             *("--unixsocket", str(self.socket), "--unixsocketperm", "700"),
-            *("--dir", str(self.data)),
+            # Valkey opens its log by name for each line, and was had to write into a ~/.bashrc by who could rename OUT.
+            *("--dir", "."),
             # Every record survives a crash of this machine's power but for the last second.
             *("--appendonly", "yes", "--appendfsync", "everysec"),
             *("--save", ""),  # snapshots would fork a copy of memory; the append-only file is enough
             *("--maxmemory-policy", "noeviction"),  # an evicted key would be a lost image
             *("--auto-aof-rewrite-min-size", "16mb"),
-            *("--logfile", str(log), "--daemonize", "no", "--pidfile", str(self.data / "server.pid")),
+            *("--logfile", log.name, "--daemonize", "no", "--pidfile", PIDFILE),
         ]
         self._process = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, start_new_session=True, preexec_fn=set_parent_death_signal
+            command,
+            cwd=to_start_in(held.path),
+            stdin=subprocess.DEVNULL,
+            start_new_session=True,
+            preexec_fn=set_parent_death_signal,
         )
-        with named(self.data / "server.pid"):
-            (self.data / "server.pid").write_text(str(self._process.pid))
+        with named(held.path / PIDFILE), open(held.path / PIDFILE, "w", opener=no_links) as file:
+            file.write(str(self._process.pid))
         client = redis.Redis(unix_socket_path=str(self.socket), retry=None)  # by itself it asks a dead one for 4 s
         deadline = time.monotonic() + START_TIMEOUT_S
         while time.monotonic() < deadline:
@@ -160,28 +181,11 @@ class EmbeddedServer:
             except redis.RedisError:  # not listening yet, or still reading its append-only file
                 time.sleep(0.02)
         self.refuse_small_files()
-        tail = _tail(log).splitlines()[-1:]
+        tail, shown = _tail(log).splitlines()[-1:], as_named(str(log))
         self.stop()
         if tail and os.strerror(errno.EAGAIN) in tail[0]:  # it has threads of its own
             raise BlockingIOError(errno.EAGAIN, tail[0])
-        raise NoEmbeddedServerError(f"the local server does not start: {' '.join(tail) or 'no log'} (see {log})")
-
-    def _wait_for_predecessor(self) -> None:
-        """A server of a killed run gets SIGTERM from the kernel; give it time to write its last bytes."""
-        pidfile = self.data / "server.pid"
-        try:
-            written = read_small(pidfile).decode(errors="replace").strip()
-        except OSError:
-            return
-        if not written.isdecimal() or len(written) > LONGEST_PID:  # a killed process may have left an empty file
-            return
-        pid = int(written)
-        deadline = time.monotonic() + STOP_TIMEOUT_S
-        while time.monotonic() < deadline and _is_server(pid, self.data):
-            time.sleep(0.05)
-        if _is_server(pid, self.data):
-            os.kill(pid, signal.SIGKILL)
-        pidfile.unlink(missing_ok=True)
+        raise NoEmbeddedServerError(f"the local server does not start: {' '.join(tail) or 'no log'} (see {shown})")
 
     def stop(self) -> None:
         """Stop it; its data stays."""
@@ -193,8 +197,28 @@ class EmbeddedServer:
                 self._process.kill()
                 self._process.wait()
             self._process = None
-            (self.data / "server.pid").unlink(missing_ok=True)
+            if self._held is not None:
+                (self._held.path / PIDFILE).unlink(missing_ok=True)
+        self._let_go()
         shutil.rmtree(self._run_dir, ignore_errors=True)
+
+
+def _wait_for_predecessor(held: HeldFolder) -> None:
+    """A server of a killed run gets SIGTERM from the kernel; give it time to write its last bytes."""
+    pidfile = held.path / PIDFILE
+    try:
+        written = read_small(pidfile).decode(errors="replace").strip()
+    except OSError:
+        return
+    if not written.isdecimal() or len(written) > LONGEST_PID:  # a killed process may have left an empty file
+        return
+    pid = int(written)
+    deadline = time.monotonic() + STOP_TIMEOUT_S
+    while time.monotonic() < deadline and _is_server(pid, held):
+        time.sleep(0.05)
+    if _is_server(pid, held):
+        os.kill(pid, signal.SIGKILL)
+    pidfile.unlink(missing_ok=True)
 
 
 def _tail(log: Path) -> str:
@@ -207,9 +231,9 @@ def _tail(log: Path) -> str:
         return ""
 
 
-def _is_server(pid: int, data: Path) -> bool:
+def _is_server(pid: int, data: HeldFolder) -> bool:
     """Whether the process is our server on this folder, not another program that got the same process id."""
     try:
-        return Path(f"/proc/{pid}/cwd").resolve() == data.resolve() and Path(f"/proc/{pid}/exe").exists()
+        return os.path.samestat(Path(f"/proc/{pid}/cwd").stat(), data.status) and Path(f"/proc/{pid}/exe").exists()
     except OSError:
         return False

@@ -23,6 +23,7 @@ from detector.errors import ImageError
 from producer.bounds import MOST_PAGES_OF_A_FILE
 from producer.detector_process.originals import originals
 from producer.errors import NothingToDoError
+from producer.held_folder import as_named
 from producer.job.manifest import ManifestError, ManifestIndex
 from producer.job.page_order import PageOrder
 from producer.output.alto import alto_xml
@@ -118,7 +119,7 @@ class _Writer:
 
     def failed(self, record: ImageRecord, reason: str) -> None:
         """Says what could not be written."""
-        self._tell(f"left out: {record.image}: {reason}")
+        self._tell(f"left out: {record.image}: {as_named(reason)}")
 
     def document(self, record: ImageRecord, ending: str) -> Path:
         """A new file for a document."""

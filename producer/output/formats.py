@@ -30,12 +30,13 @@ from detector.atomic import atomic_write
 from detector.errors import printable_json
 from producer.errors import ProducerError
 from producer.folder_tree import new_folder
+from producer.held_folder import hold
 from producer.job.manifest import ManifestIndex
 from producer.job.output_folder import OutputFolder
 from producer.job.page_order import PageOrder
-from producer.no_links import check_own
+from producer.no_links import hold_own
 from producer.output import documents
-from producer.output.naming import csv_text, names_table, write_new
+from producer.output.naming import NAMES, csv_text, names_table, write_new
 from producer.output.overlays import PageImages
 from producer.output.pagexml import page_xml
 from worker.messages import BoxRecord, ImageRecord
@@ -92,30 +93,28 @@ def export_results(
     """
     if format_name not in FORMATS:
         raise UnknownFormatError(f"no format {format_name!r}; there are {', '.join(FORMATS)}")
-    results = out / "results.jsonl"
-    target = destination or out / _IN_OUT[format_name]
-    if destination is None or page_images:
-        check_own(out, may_be_link=True)
     in_folder = format_name in ("icdar", "pagexml", *documents.FORMATS)
-    if destination is not None:
-        target = _named(destination, folder=in_folder)
     with ExitStack() as stack:
-        order = stack.enter_context(PageOrder(results))
+        writes = destination is None or page_images
+        place = stack.enter_context(hold_own(out, may_be_link=True) if writes else hold(out)).path
+        target = place / _IN_OUT[format_name] if destination is None else _named(destination, folder=in_folder)
+        order = stack.enter_context(PageOrder(place / "results.jsonl"))
         if order.damaged:
             lines = "1 line" if order.damaged == 1 else f"{order.damaged:,} lines"
             tell(
-                f"{lines} of {results} could not be read, the first is line {order.first_damaged}: left out; "
+                f"{lines} of {out / 'results.jsonl'} could not be read, "
+                f"the first is line {order.first_damaged}: left out; "
                 "`ocr-producer resume` does these pages again once the lines are removed"
             )
-        listed = out / "manifest.jsonl"
+        listed = place / "manifest.jsonl"
         manifest = stack.enter_context(ManifestIndex(listed)) if listed.is_file() else None
-        pictures_in = roots or OutputFolder(out).picture_roots()
-        pictures = PageImages(out, pictures_in) if page_images and manifest is not None else None
+        pictures_in = roots or OutputFolder(place).picture_roots()
+        pictures = PageImages(place, pictures_in) if page_images and manifest is not None else None
         source = _Source(order, manifest, pictures, hide)
         if pictures is not None and manifest is not None:
             pictures.write(source.ok(), manifest, tell)
         if format_name in documents.FORMATS:
-            with new_folder(target, replace=destination is None) as part:
+            with new_folder(target, replace=destination is None, mark=NAMES) as part:
                 documents.write_documents(order, manifest, format_name, part, tell, pictures_in)
         elif in_folder:
             ending, render = (".txt", icdar_text) if format_name == "icdar" else (".xml", page_xml)
@@ -128,7 +127,7 @@ def export_results(
             if format_name == "labelstudio":
                 with atomic_write(target.with_name(target.stem + "-config.xml")) as part:
                     part.write_text(LABEL_CONFIG, encoding="utf-8")
-    return destination or target
+    return destination or out / _IN_OUT[format_name]
 
 
 def _named(destination: Path, *, folder: bool) -> Path:
@@ -186,7 +185,7 @@ def _write_folder(
     source: _Source, target: Path, ending: str, render: Callable[[ImageRecord], str], *, replace: bool
 ) -> None:
     """One file a page, in sub folders like the images'. `names.csv` says which file is whose."""
-    with new_folder(target, replace=replace) as part, names_table(part) as named:
+    with new_folder(target, replace=replace, mark=NAMES) as part, names_table(part) as named:
         for record in source.ok():
             named(write_new(part, record, source.is_paged(record), ending, render(record)), record)
 

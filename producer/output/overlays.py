@@ -6,9 +6,10 @@ import errno
 import hashlib
 import tempfile
 from collections.abc import Callable, Iterable
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import overload
 
 from msgspec.structs import replace
 
@@ -16,11 +17,12 @@ from detector.exit_codes import ExitCode
 from detector.images.suffixes import IMAGE_SUFFIXES
 from producer.detector_process.draw import OverlayProcess, can_draw
 from producer.errors import ProducerError
+from producer.held_folder import HeldFolder, as_named
 from producer.job.manifest import ManifestIndex
 from producer.job.output_folder import OutputFolder
 from producer.job.page_order import PageOrder
 from producer.job.results_file import PageMarks
-from producer.no_links import check_own, refuse_links
+from producer.no_links import hold_own, own_below, refuse_links
 from producer.output.naming import folded, safe_name, tells_case
 from worker.messages import ImageRecord
 
@@ -101,32 +103,45 @@ def write_overlays(
     """
     if not can_draw():
         raise CannotDrawError("no overlays: this machine lacks OpenCV; pip install 'ocrfleet[worker]' and run again")
-    check_own(out, may_be_link=True)
-    folder = out / "overlays"
-    refuse_links(folder)
-    cased: bool | None = None
     count = OverlayCount()
-    roots = OutputFolder(out).picture_roots()
-    with (
-        PageOrder(out / "results.jsonl") as order,
-        ManifestIndex(out / "manifest.jsonl") as manifest,
-        OverlayProcess(roots=roots) as process,
-    ):
+    with ExitStack() as stack:
+        place = stack.enter_context(hold_own(out, may_be_link=True))
+        folder = _made(stack, place, "overlays", make=False)
+        order = stack.enter_context(PageOrder(place.path / "results.jsonl"))
+        manifest = stack.enter_context(ManifestIndex(place.path / "manifest.jsonl"))
+        process = stack.enter_context(OverlayProcess(roots=OutputFolder(place.path).picture_roots()))
+        cased: bool | None = None
         for record in order.records():
             line = manifest.line(record.index)
             if record.status != "ok" or line is None:
                 continue
-            if cased is None:  # not before there is something to draw
-                folder.mkdir(exist_ok=True)
-                cased = tells_case(folder)
+            if folder is None:  # not before there is something to draw
+                folder = _made(stack, place, "overlays")
+            if cased is None:
+                cased = tells_case(folder.path)
             paged = manifest.is_paged(record.index, record.image, record.page)
-            target = folder / overlay_name(record.image, record.page, record.index, paged=paged, cased=cased)
-            target.parent.mkdir(parents=True, exist_ok=True)
-            drawn = process.draw(line.uri, record.page, record.boxes, target, max_side=max_side)
+            name = overlay_name(record.image, record.page, record.index, paged=paged, cased=cased)
+            with folder.made_below(name.parent) as beside:
+                target = beside.path / name.name
+                drawn = process.draw(line.uri, record.page, record.boxes, target, max_side=max_side)
             count.written += drawn.ok
             count.not_drawn += not drawn.ok
             progress(count.written, count.not_drawn)
     return count
+
+
+@overload
+def _made(stack: ExitStack, place: HeldFolder, name: str) -> HeldFolder: ...
+@overload
+def _made(stack: ExitStack, place: HeldFolder, name: str, *, make: bool) -> HeldFolder | None: ...
+def _made(stack: ExitStack, place: HeldFolder, name: str, *, make: bool = True) -> HeldFolder | None:
+    """A folder for pictures, held open until the stack ends, in which there is no link; None: it is not there."""
+    try:
+        folder = stack.enter_context(own_below(place, name, 0o777 if make else None))
+    except FileNotFoundError:
+        return None
+    refuse_links(folder.path)
+    return folder
 
 
 class PageImages:
@@ -138,7 +153,8 @@ class PageImages:
 
     def __init__(self, out: Path, roots: tuple[Path, ...] | None = ()) -> None:
         """Nothing is written yet; ``roots``: where the documents must lie."""
-        self.folder = out / FOLDER
+        self.folder = Path(as_named(str(out / FOLDER)))
+        self._place = out
         self._roots = roots
         self._drawn = PageMarks()  # which of a page's two names its picture has
 
@@ -155,24 +171,30 @@ class PageImages:
         """
         if not can_draw():
             raise CannotDrawError("no page images: this machine lacks OpenCV; pip install 'ocrfleet[worker]'")
-        refuse_links(self.folder)
-        with OverlayProcess(roots=self._roots) as process, closing(_Names()) as taken:
+        with (
+            ExitStack() as stack,
+            hold_own(self._place, may_be_link=True) as place,
+            OverlayProcess(roots=self._roots) as process,
+            closing(_Names()) as taken,
+        ):
+            folder = _made(stack, place, FOLDER, make=False)
             for record in records:
                 line = manifest.line(record.index)
                 if line is None or not manifest.is_paged(record.index, record.image, record.page):
                     continue
                 # a.pdf beside a.tif, or A.pdf, which many disks take for the same
                 mark = _PLAIN if taken.add(folded(str(_picture_name(record, _PLAIN)))) else _NUMBERED
-                target = self.folder / _picture_name(record, mark)
-                target.parent.mkdir(parents=True, exist_ok=True)
-                drawn = process.draw(line.uri, record.page, [], target, max_side=WHOLE)
-                if not drawn.ok:
-                    tell(f"no page image: {record.image}, page {record.page + 1}: {drawn.error}")
-                elif (drawn.width, drawn.height) != (record.width, record.height):
-                    tell(f"no page image: {record.image}, page {record.page + 1}: has another size by now")
-                    target.unlink()
-                else:
-                    self._drawn[record.index] = mark
+                name = _picture_name(record, mark)
+                folder = folder or _made(stack, place, FOLDER)
+                with folder.made_below(name.parent) as beside:
+                    drawn = process.draw(line.uri, record.page, [], beside.path / name.name, max_side=WHOLE)
+                    if not drawn.ok:
+                        tell(f"no page image: {record.image}, page {record.page + 1}: {as_named(drawn.error)}")
+                    elif (drawn.width, drawn.height) != (record.width, record.height):
+                        tell(f"no page image: {record.image}, page {record.page + 1}: has another size by now")
+                        (beside.path / name.name).unlink()
+                    else:
+                        self._drawn[record.index] = mark
 
     def path(self, record: ImageRecord) -> Path | None:
         """The picture of a page, if it has one of its own; of its record as `renamed` gives it."""

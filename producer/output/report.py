@@ -26,7 +26,7 @@ from producer.detector_process.draw import OverlayProcess, can_draw
 from producer.job.manifest import ManifestIndex
 from producer.job.output_folder import OutputFolder
 from producer.job.page_order import PageOrder
-from producer.no_links import check_own, read_small
+from producer.no_links import hold_own, read_small
 from producer.output.charts import histogram_svg
 from producer.output.naming import page_label
 from producer.output.terminal import FLAG_WORDS, duration
@@ -57,11 +57,12 @@ def write_report(out: Path, *, pictures: int = PICTURES) -> Path:
     Raises:
         FileNotFoundError: there is no results.jsonl.
     """
-    with PageOrder(out / "results.jsonl") as order:
-        return _write(out, order, pictures)
+    with hold_own(out, may_be_link=True) as place, PageOrder(place.path / "results.jsonl") as order:
+        _write(place.path, order, pictures)
+    return out / "report.html"
 
 
-def _write(out: Path, order: PageOrder, pictures: int) -> Path:
+def _write(out: Path, order: PageOrder, pictures: int) -> None:
     totals, chosen = _read(order, pictures)
     job = _job(out / "job.json")
     drawable = can_draw() and (out / "manifest.jsonl").is_file()
@@ -77,14 +78,11 @@ def _write(out: Path, order: PageOrder, pictures: int) -> Path:
         settings="".join(f"<dt>{escape(name)}</dt><dd>{escape(value)}</dd>" for name, value in _settings(totals, job)),
     )
     head, _, tail = page.partition(GALLERY)
-    report = out / "report.html"
-    check_own(out, may_be_link=True)
-    with atomic_write(report) as part, part.open("w", encoding="utf-8") as stream:
+    with atomic_write(out / "report.html") as part, part.open("w", encoding="utf-8") as stream:
         stream.write(head)
         if drawable:
             stream.writelines(_figures(out, order, chosen))
         stream.write(tail)
-    return report
 
 
 def _read(order: PageOrder, pictures: int) -> tuple[Totals, list[int]]:

@@ -98,12 +98,12 @@ def finish(
     elif request.overlays:
         from producer.output.overlays import write_overlays
 
-        drawn = write_overlays(folder.root)
+        drawn = write_overlays(folder.place)
         if drawn.not_drawn:
             say(f"overlays: {drawn.not_drawn} pages could not be opened from here and drawn")
     if request.report:
         from producer.output.report import write_report
 
-        write_report(folder.root)
+        write_report(folder.place)
     said = in_words(folder.passed_over())
     print_summary(folder.root, totals, fresh=ending.fresh, seconds=ending.seconds, quiet=quiet, passed_over=said)

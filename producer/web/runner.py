@@ -233,7 +233,7 @@ class Runner:
                 self.end(name, "refused", reason)
                 return
             running.progress.total = total
-            origin = {"manifest": str(folder.manifest), "host": socket.gethostname()}
+            origin = {"manifest": folder.known_as, "host": socket.gethostname()}
             is_new = self._ledger.create(name, total, origin, epoch=secrets.token_hex(8))
             known = self._ledger.status(name)
             epoch = known.epoch if known else ""

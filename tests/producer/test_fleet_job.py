@@ -37,7 +37,7 @@ def test_a_full_disk_of_the_producer_is_one_line(environment: dict[str, str], tm
         resource.setrlimit(resource.RLIMIT_FSIZE, (SMALL, SMALL))
 
     told = command(environment, *arguments, "--no-shrink", preexec_fn=limit)
-    assert told.returncode == 2, told.stderr
+    assert told.returncode == 130, told.stderr
     assert told.stderr.startswith("Error: ") and "File too large" in told.stderr and told.stderr.count("\n") == 1
     told = command(environment, *arguments, "--no-shrink")
     assert told.returncode == 0 and "1 images, 1 sent now, 0 done, 0 failed" in told.stderr

@@ -13,10 +13,11 @@ from producer.job.collector_lock import FileLock
 from producer.job.output_folder import JobRequest, OutputFolder
 from producer.job.results_owner import ResultsOwner, claim
 from producer.local.server import EmbeddedServer
-from producer.no_links import OthersFolderError, check_own, owner_of_new
+from producer.no_links import OthersFolderError, check_own, owner_of_new, who_may_replace
 from producer.output.formats import export_results
 from producer.output.report import write_report
 from tests.producer.records import ok, write_results
+from tests.tools import missing
 
 ATTACKER = 12345
 
@@ -94,6 +95,21 @@ def test_a_link_of_ones_own_is_fine(tmp_path: Path) -> None:
     (tmp_path / "dangling/.ocrfleet").symlink_to(tmp_path / "nowhere")
     with pytest.raises(OthersFolderError):
         OutputFolder(tmp_path / "dangling").make()
+
+
+@pytest.mark.parametrize(
+    ("mode", "owner", "says"),
+    [(0o755, 0, False), (0o1777, 0, False), (0o777, 0, True), (0o2775, 0, True), (0o755, ATTACKER, True)],
+)
+def test_who_may_put_another_in_its_place(tmp_path: Path, mode: int, owner: int, says: bool) -> None:
+    """The web service says so: its workers open uploads by their names."""
+    if os.geteuid() != 0:
+        missing("needs root, to make folders of others")
+    above = tmp_path / "project"
+    (above / "web").mkdir(parents=True)
+    os.chown(above, owner, 4242)
+    above.chmod(mode)
+    assert who_may_replace(above / "web/jobs") == (above if says else None)
 
 
 def test_a_private_server_starts_in_nobody_elses_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

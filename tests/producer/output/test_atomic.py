@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import signal
 import socket
 import stat
 from pathlib import Path
@@ -87,3 +88,20 @@ def test_an_export_into_a_pipe_is_one_line(tmp_path: Path) -> None:
     )
     assert done.exit_code == 2 and done.output.count("\n") == 1
     assert "pipe: is a device or a pipe" in done.output and (tmp_path / "pipe").is_fifo()
+
+
+def test_a_pipe_in_the_place_of_the_unfinished_file_is_not_waited_for(tmp_path: Path) -> None:
+    """Before: who may write into a group's folder had a job wait for ever where its manifest was to be on the disk."""
+
+    def waited(*_: object) -> None:
+        raise AssertionError("it waits for a pipe")
+
+    before = signal.signal(signal.SIGALRM, waited)
+    signal.alarm(2)
+    try:
+        with pytest.raises(OSError, match="Invalid argument"), atomic_write(tmp_path / "target", sync=True) as part:
+            os.mkfifo(part)
+        assert list(tmp_path.iterdir()) == []
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)

@@ -1,0 +1,45 @@
+"""The secret that tells own server data from a stranger's: for this user alone, and in no folder that is handed on."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from producer.job.output_folder import OutputFolder, state_folder
+from producer.local.server_stamp import KEY, STAMP, is_ours, stamp
+
+
+@pytest.fixture
+def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    before = os.umask(0o022)
+    OutputFolder(state_folder("job").root).make()  # as `enqueue` does, with others' right to look into it
+    (tmp_path / "server").mkdir()
+    yield tmp_path / "server"
+    os.umask(before)
+
+
+def test_nobody_else_can_read_it(data: Path) -> None:
+    """Before: 0644, in a folder of 0755, and in each folder that it had stamped."""
+    stamp(data)
+    key = state_folder(KEY).root
+    assert [path.stat().st_mode & 0o777 for path in (key, key.parent)] == [0o600, 0o700]
+    assert is_ours(data)
+    secret = key.read_bytes()
+    assert secret not in (data / STAMP).read_bytes()
+    key.chmod(0o644)
+    assert not is_ours(data), "which others could read"
+    assert key.read_bytes() != secret and key.stat().st_mode & 0o777 == 0o600
+
+
+def test_a_stamp_is_of_one_folder(data: Path, tmp_path: Path) -> None:
+    """Before: a folder that was handed on held what stamps any other."""
+    stamp(data)
+    shutil.copytree(data, tmp_path / "copy")
+    assert is_ours(data) and not is_ours(tmp_path / "copy")
+    data.rename(tmp_path / "moved")
+    assert is_ours(tmp_path / "moved")

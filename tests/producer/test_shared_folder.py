@@ -1,0 +1,331 @@
+"""OUT in a folder of a group, as project folders are (root:staff 2775): one of it renames what others are writing into.
+
+Two users, neither of them root: what one does while the other writes is told at the very moment, so nothing is a race.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import shutil
+import stat
+import tempfile
+import traceback
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from detector.atomic import atomic_write
+from producer.detector_process.draw import Drawn, OverlayProcess
+from producer.job.collector_lock import FileLock
+from producer.job.manifest import ManifestLine, write_lines
+from producer.job.output_folder import JobRequest, OutputFolder, write_json
+from producer.local import server as server_module
+from producer.local.server import EmbeddedServer, server_binary
+from producer.no_links import OthersFolderError
+from producer.output import formats, overlays, report
+from producer.output.formats import export_results
+from producer.output.overlays import write_overlays
+from producer.output.report import write_report
+from tests.producer.records import ok, write_results
+from tests.tools import missing
+from worker.messages import ImageRecord
+
+OWNER, OTHER, GROUP = 12345, 12346, 12347
+AWAY = "away"
+PICTURES = dict.fromkeys(
+    ("a.jpg", "b.jpg", "sub/b.jpg", "doc.pdf_p0001.jpg", "doc_p0001.jpg", "a.txt", "sub/b.txt"), "mine"
+)
+
+
+class Shared:
+    """A group's folder, the job of one user in it, and another of the group.
+
+    Attributes:
+        project: the folder.
+        album: the first user's pictures, which none but he may see: links lead there.
+        out: the first user's output folder.
+        deed: what the other does; told by `now`.
+    """
+
+    def __init__(self, root: Path) -> None:
+        """Make the folders; the job is made by its user."""
+        self.project, self.album = root / "project", root / "home/album"
+        self.out = self.project / "out"
+        for folder, owner, mode in (
+            (root, 0, 0o755),
+            (self.project, 0, 0o2775),
+            (root / "home", OWNER, 0o755),
+            (self.album, OWNER, 0o700),
+            (self.album / "sub", OWNER, 0o700),
+        ):
+            folder.mkdir(exist_ok=True)
+            os.chown(folder, owner, GROUP)
+            folder.chmod(mode)
+        for name, text in PICTURES.items():
+            (self.album / name).write_text(text)
+            os.chown(self.album / name, OWNER, OWNER)
+        self.deed: Callable[[], None] = lambda: None
+        self._ask, self._told = os.pipe(), os.pipe()
+        self._done = False
+
+    def begin(self, mode: int = 0o2775) -> None:
+        """As the first user: a job that is done, in a folder that its group may write into."""
+        os.umask(0o002)
+        self.out.mkdir()
+        records = [ok(0, "a.jpg"), ok(1, "sub/b.jpg"), ok(2, "doc.pdf")]
+        write_results(self.out, records)
+        with (self.out / "manifest.jsonl").open("wb") as stream:
+            write_lines(stream, (ManifestLine(r.index, r.image, f"file:///in/{r.image}", 0) for r in records))
+        OutputFolder(self.out).save_request(JobRequest(job="j", sources=["/in"]))
+        self.out.chmod(mode)
+
+    def now(self) -> None:
+        """Called by the first user: let the other act, and wait for it."""
+        if not self._done:
+            self._done = True
+            os.write(self._ask[1], b"x")
+            assert os.read(self._told[0], 1) == b"x"
+
+    def play(self, first: Callable[[], None]) -> None:
+        """Both, as processes of their own; what the first raises ends the test."""
+
+        def other() -> None:
+            os.read(self._ask[0], 1)
+            try:
+                self.deed()
+            finally:
+                os.write(self._told[1], b"x")
+
+        second = forked(OTHER, other)
+        first_said = os.waitpid(forked(OWNER, first), 0)[1]
+        os.write(self._ask[1], b"x")
+        assert os.waitpid(second, 0)[1] == 0, "the other could not do it"
+        assert first_said == 0
+        assert {name: (self.album / name).read_text() for name in PICTURES} == PICTURES
+        assert sum(1 for path in self.album.rglob("*") if path.is_file()) == len(PICTURES)
+
+    def swap(self, name: str, inside: str) -> None:
+        """The deed: something in OUT is moved away and a link takes its name; OUT itself: with the link in it."""
+
+        def deed() -> None:
+            (place,) = self.out.glob(name) if name != "." else [self.out]
+            place.rename(place.with_name(AWAY))
+            if name == ".":
+                place.mkdir()
+            link = place / inside if name == "." else place
+            link.symlink_to(self.album / "sub" if name.endswith("/sub") else self.album)
+
+        self.deed = deed
+
+
+def forked(user: int, deed: Callable[[], None]) -> int:
+    """A process of this user; it ends with 0 unless the deed raises."""
+    if process := os.fork():
+        return process
+    code = 1
+    try:
+        os.setgroups([GROUP])
+        os.setgid(GROUP)
+        os.setuid(user)
+        deed()
+        code = 0
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        os._exit(code)
+
+
+@pytest.fixture
+def shared(monkeypatch: pytest.MonkeyPatch) -> Iterator[Shared]:
+    if os.geteuid() != 0:
+        missing("needs root, to be two other users")
+    with tempfile.TemporaryDirectory(dir="/tmp", ignore_cleanup_errors=True) as name:  # pytest's are root's alone
+        scene = Shared(Path(name))
+        for module in ("sqlite3", "importlib.readers"):  # now: the others cannot read a Python in root's home
+            importlib.import_module(module)
+
+        def draw(process: OverlayProcess, uri: str, page: int, boxes: object, out: Path, *, max_side: int) -> Drawn:
+            scene.now()
+            with atomic_write(out) as part:
+                part.write_text("drawn")
+            return Drawn(True, ok(0).width, ok(0).height)
+
+        monkeypatch.setattr(OverlayProcess, "draw", draw)
+        for user in (overlays, report):
+            monkeypatch.setattr(user, "can_draw", lambda: True)
+        monkeypatch.setattr(OverlayProcess, "__init__", lambda *_, **__: None)
+        monkeypatch.setattr(OverlayProcess, "__exit__", lambda *_: None)
+        monkeypatch.setenv("XDG_STATE_HOME", str(Path(name) / "home/state"))
+        yield scene
+
+
+@pytest.mark.parametrize("swapped", ["overlays", "overlays/sub", "page-images", "."])
+def test_pictures_go_over_no_originals(shared: Shared, swapped: str) -> None:
+    """Before: 8 of 9 of the user's own pictures were overwritten, whose names their overlays have."""
+
+    def first() -> None:
+        shared.begin()
+        for folder in ("overlays", "overlays/sub", "page-images"):
+            (shared.out / folder).mkdir()
+            (shared.out / folder).chmod(0o2775)
+        if swapped == "page-images":
+            export_results(shared.out, "coco", page_images=True)
+        elif swapped == "overlays/sub":  # not opened yet when it becomes a link
+            with pytest.raises(OSError, match="overlays/sub"):
+                write_overlays(shared.out)
+        else:
+            assert write_overlays(shared.out).written == 3
+
+    shared.swap(swapped, "overlays")
+    shared.play(first)
+    drawn = sorted(path.name for path in shared.project.rglob("*.jpg") if path.read_text() == "drawn")
+    assert drawn == {"page-images": ["doc_p0001.jpg"], "overlays/sub": ["a.jpg"]}.get(
+        swapped, ["a.jpg", "b.jpg", "doc.pdf_p0001.jpg"]
+    )
+
+
+@pytest.mark.parametrize("swapped", [".export-icdar.*.part", "."])
+def test_an_export_goes_where_it_began(shared: Shared, swapped: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before: what was still to come went through the link, over a.txt of another folder."""
+    render = formats.icdar_text
+
+    def rendered(record: ImageRecord) -> str:
+        shared.now()
+        return render(record)
+
+    def first() -> None:
+        shared.begin()
+        if swapped == ".":
+            export_results(shared.out, "icdar")
+        else:
+            with pytest.raises(FileNotFoundError, match="was removed while it was filled"):
+                export_results(shared.out, "icdar")
+
+    monkeypatch.setattr(formats, "icdar_text", rendered)
+    shared.swap(swapped, "export-icdar")
+    shared.play(first)
+    assert len([*shared.project.rglob("names.csv")]) == 1
+
+
+def test_nobody_writes_into_an_unfinished_export(shared: Shared, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before: with the umask of such projects, 002, a link to be written through could be put into it."""
+
+    def other() -> None:
+        (part,) = shared.out.glob(".export-icdar.*.part")
+        with pytest.raises(PermissionError):
+            (part / "sub").symlink_to(shared.album)
+
+    def first() -> None:
+        shared.begin()
+        export_results(shared.out, "icdar")
+        for made in ("export-icdar", "export-icdar/sub"):  # when it is done, the group may have it
+            assert stat.S_IMODE((shared.out / made).stat().st_mode) == 0o2775
+
+    monkeypatch.setattr(formats, "icdar_text", lambda record: shared.now() or "")
+    shared.deed = other
+    shared.play(first)
+
+
+def test_a_folder_that_got_an_exports_name_is_not_removed(shared: Shared) -> None:
+    """Who may rename it cannot empty it; we could: before, it was removed with all that was in it."""
+
+    def first() -> None:
+        shared.begin()
+        for file in ("thesis/one.tex", "notes/two.tex"):
+            (shared.out / file).parent.mkdir(mode=0o755)
+            (shared.out / file).write_text("x")
+        export_results(shared.out, "icdar")
+        export_results(shared.out, "icdar")  # of our own it is replaced
+        shutil.rmtree(shared.out / "export-icdar")
+        shared.now()
+        with pytest.raises(FileExistsError, match="no folder of ours"):
+            export_results(shared.out, "icdar")
+        assert (shared.out / "export-icdar/one.tex").read_text() == "x"
+        assert (shared.out / ".export-icdar.1-0.part/two.tex").read_text() == "x", "nor as an unfinished one"
+
+    def other() -> None:
+        (shared.out / "thesis").rename(shared.out / "export-icdar")
+        (shared.out / "notes").rename(shared.out / ".export-icdar.1-0.part")
+
+    shared.deed = other
+    shared.play(first)
+
+
+def test_the_job_goes_on_in_the_folder_that_it_began_in(shared: Shared) -> None:
+    """Results, report, lock and what is private of them: none goes to who puts another folder in the place of OUT."""
+
+    def first() -> None:
+        shared.begin(0o700)
+        folder = OutputFolder(shared.out)
+        # Errors call it by its name, as people know it.
+        with pytest.raises(OSError, match=r"project/out/\.ocrfleet/none"), folder.locked():
+            shared.now()
+            write_json(folder.job_json, {"job": "j"})
+            folder.save_request(JobRequest(job="j2", sources=["/in"]))
+            FileLock(folder.results).take()
+            assert write_overlays(folder.place).written == 3
+            write_report(folder.place)
+            (folder.private / "none").read_bytes()
+        assert folder.results == shared.out / "results.jsonl"
+
+    shared.swap(".", "overlays")
+    shared.play(first)
+    assert sorted(path.name for path in shared.out.iterdir()) == ["overlays"]
+    left = {path.name for path in (shared.project / AWAY).iterdir()}
+    assert left == {".ocrfleet", "job.json", "manifest.jsonl", "overlays", "report.html", "results.jsonl"}
+    assert b"j2" in (shared.project / AWAY / ".ocrfleet/request.json").read_bytes()
+
+
+def test_a_private_server_logs_into_its_own_folder(shared: Shared, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before: Valkey, which opens its log by name for each line, appended seven lines to ~/.bashrc at its end."""
+    program = shared.project.parent / "server"
+    shutil.copy(server_binary(), program)
+    program.chmod(0o755)
+    monkeypatch.setattr(server_module, "server_binary", lambda: program)
+    bashrc = shared.project.parent / "home/.bashrc"
+
+    def first() -> None:
+        bashrc.write_text("mine")
+        shared.begin()
+        folder = OutputFolder(shared.out)
+        with folder.locked():
+            server = EmbeddedServer(folder.server_data)
+            server.start()
+            try:
+                shared.now()
+            finally:
+                server.stop()
+        with pytest.raises(OthersFolderError, match="another user's"):
+            OutputFolder(shared.out).request()
+
+    def other() -> None:
+        (shared.out / ".ocrfleet").rename(shared.out / AWAY)
+        (shared.out / ".ocrfleet/server").mkdir(parents=True)
+        (shared.out / ".ocrfleet/server/server.log").symlink_to(bashrc)
+
+    shared.deed = other
+    shared.play(first)
+    assert bashrc.read_text() == "mine"
+    assert "SIGTERM" in (shared.out / AWAY / "server/server.log").read_text()
+
+
+def test_a_request_that_another_put_there_is_not_obeyed(shared: Shared) -> None:
+    """In a private folder that was group-writable, as `chmod -R g+w` makes it; it is no more."""
+
+    def first() -> None:
+        shared.begin()
+        private = shared.out / ".ocrfleet"
+        private.chmod(0o2775)
+        shared.now()
+        with pytest.raises(OthersFolderError, match=r"request\.json is another user's"):
+            OutputFolder(shared.out).request()
+        assert stat.S_IMODE(private.stat().st_mode) & 0o022 == 0
+
+    def other() -> None:
+        (shared.out / ".ocrfleet/request.json").unlink()
+        (shared.out / ".ocrfleet/request.json").write_text('{"job": "j", "sources": ["/etc"]}')
+
+    shared.deed = other
+    shared.play(first)
