@@ -206,7 +206,9 @@ class AddedPages:
 
     def to(self, first: int) -> Iterator[int]:
         """The pages that belong to the file whose first page this is."""
-        for pair in islice(self._pairs, bisect_left(self._pairs, first << 32), None):
+        # By its place: `islice` steps over all pages before it, .3 ms for 50,000, and exports ask this of each page.
+        for place in range(bisect_left(self._pairs, first << 32), len(self._pairs)):
+            pair = self._pairs[place]
             if pair >> 32 != first:
                 return
             yield pair & 0xFFFFFFFF

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import timeit
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from producer.job.manifest import (
+    AddedPages,
     ManifestError,
     ManifestIndex,
     ManifestLine,
@@ -77,3 +79,13 @@ def test_which_files_have_more_pages(tmp_path: Path) -> None:
     write_manifest((FoundPage(image, "file:///x", page) for image, page in found), path)
     with ManifestIndex(path) as index:
         assert [index.is_paged(number, *page) for number, page in enumerate(found)] == [False, True, True, True, False]
+
+
+def test_added_pages_are_found_as_fast_however_many_there_are() -> None:
+    """Before: all those of earlier files were stepped over, for each page of an export."""
+    added, count = AddedPages(), 20_000
+    for number in range(count):
+        added.put(ManifestLine(count + number, "a.pdf", "file:///a.pdf", 1, None, number))
+    first, last = (min(timeit.repeat(lambda at=at: list(added.to(at)), number=20)) for at in (0, count - 1))
+    assert list(added.to(count - 1)) == [2 * count - 1]
+    assert last < 20 * first
