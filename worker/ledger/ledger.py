@@ -176,7 +176,13 @@ class Ledger:
 
     def adopt(self, job: str, indices: Sequence[int], *, ok: bool) -> int:
         """Pages whose records are safely on disk count as done. Returns how many the ledger did not know of."""
-        return int(self._step("ADOPT", job, ANY_EPOCH, "o" if ok else "f", *indices)) if indices else 0
+        runs: list[int] = []  # first, last, first, last, ...
+        for index in indices:
+            if runs and index == runs[-1] + 1:
+                runs[-1] = index
+            else:
+                runs += [index, index]
+        return int(self._step("ADOPT", job, ANY_EPOCH, "o" if ok else "f", *runs)) if indices else 0
 
     def redo(self, job: str, indices: Sequence[int]) -> int:
         """Done pages whose record nobody has any more become unfed again. Returns how many."""
