@@ -68,6 +68,7 @@ class Collector:
         *,
         owner: ResultsOwner | None = None,
         growth: Growth | None = None,
+        known: bytearray | None = None,
     ) -> None:
         """Touch nothing yet.
 
@@ -80,6 +81,7 @@ class Collector:
                 started again empty, while the records in the file are still the job's own.
             growth: of the job's manifest, where that is here: told of each record that was on disk before, and the
                 job has as many pages as it says, whatever Redis says.
+            known: `marks` of the collector before, where nobody changed the file since: it is not read again.
         """
         self._ledger = ledger
         self._job = job
@@ -93,6 +95,7 @@ class Collector:
         self.results = results
         self.refused = 0
         self._seen = bytearray(min(total, self._most))
+        self._known = known
         self._superseded = False
         self._file: FileIO | None = None
 
@@ -114,7 +117,10 @@ class Collector:
             self.results.parent.mkdir(parents=True, exist_ok=True)
             if self.results.exists():
                 truncate_torn_line(self.results)
-                self._read_what_is_there()
+                if self._known:
+                    self._seen[: len(self._known)] = self._known[: self.total]
+                else:
+                    self._read_what_is_there()
             self._file = open(self.results, "ab", buffering=0, opener=no_links)  # closed by `close`
         except BaseException:
             self._release_lock(failed=True)
@@ -214,6 +220,11 @@ class Collector:
             AlreadyCollectingError: somebody else has it now.
         """
         self._lock.keep()
+
+    @property
+    def marks(self) -> bytearray:
+        """What is known of each page's record, a byte each."""
+        return self._seen
 
     @property
     def count(self) -> int:

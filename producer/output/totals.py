@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from producer.errors import UNCOUNTED
-from producer.job.results_file import iter_records
+from producer.job.results_file import placed_records
 from worker.messages import ImageRecord
 
 FAILURES_KEPT = 500
@@ -174,13 +174,32 @@ class Totals:
         }
 
 
-def summarise(path: Path) -> Totals:
-    """Adds up a results file in one pass."""
-    totals = Totals()
+@dataclass
+class SummedUp:
+    """Totals of a results file as far as it was read: who keeps them reads on where it has grown."""
+
+    totals: Totals = field(default_factory=Totals)
+    file: tuple[int, int] = (0, 0)
+    place: int = 0
+
+
+def summarise(path: Path, before: SummedUp | None = None) -> Totals:
+    """Adds up a results file in one pass.
+
+    Args:
+        path: the file.
+        before: of an earlier pass, after which nothing but whole lines was added; a file that took that one's place is
+            read from its beginning. Afterwards it is of this pass.
+    """
+    read, status = before or SummedUp(), path.stat()
+    if read.file != (status.st_dev, status.st_ino) or status.st_size < read.place:
+        read.totals, read.file, read.place = Totals(), (status.st_dev, status.st_ino), 0
+    totals = read.totals
 
     def damaged(line: int) -> None:
         totals.damaged += 1
 
-    for record in iter_records(path, damaged):
+    for _, record in placed_records(path, damaged, read.place):
         totals.add(record)
+    read.place = status.st_size
     return totals
