@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,7 +13,13 @@ from click.testing import CliRunner
 from detector.machine import Machine
 from producer.job.output_folder import JobRequest, OutputFolder
 from producer.local.fleet import LocalFleet, LocalFleetError, memory_share_mb
+from producer.local.server import EmbeddedServer
+from worker.app import app_for
+from worker.broker import queue
+from worker.broker.connection import connect
 from worker.cli import main
+from worker.messages import ImageTask
+from worker.settings import Settings
 
 
 @pytest.mark.parametrize(
@@ -42,3 +50,22 @@ def test_a_spool_of_another_users_is_said_before_the_first_page(
     monkeypatch.setenv("OCRFLEET_REDIS_URL", "unix:///nowhere")
     started = CliRunner().invoke(main, ["start"])
     assert started.exit_code == 1 and "ocrfleet-spool: is not a folder of this user's" in started.output
+
+
+@pytest.mark.slow
+def test_a_second_server_of_one_process_gets_its_pages(tmp_path: Path, settings: Settings) -> None:
+    """Before: they went to the first one's, which was gone, for 10 s each time; a watched folder's later bundles
+    waited until the reconciler missed them."""
+    for number in range(2):
+        server = EmbeddedServer(tmp_path / str(number))
+        server.start()
+        try:
+            current = replace(settings, redis_url=server.url)
+            app = app_for(current)
+            app.conf.update(broker_connection_timeout=0.2, task_publish_retry=False)
+            queue.send(app, ImageTask(job="j", index=number, image="a", uri="file:///a"))
+            with closing(connect(current)) as client:
+                assert queue.queued_ids(client) == {f"j:{number}"}
+        finally:
+            server.stop()
+    app_for(settings)
