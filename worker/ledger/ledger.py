@@ -302,6 +302,10 @@ class Ledger:
                 yield offset + found.start()
             offset += len(chunk)
 
+    def states(self, job: str, first: int, count: int) -> bytes:
+        """The state bytes of so many pages in a row, fewer where they end."""
+        return bytes(self.client.getrange(JobKeys.of(job).state, first, first + count - 1))
+
     def first_to_feed(self, job: str) -> int:
         """The first page that is not done; where the states end, if all are. Before it there is nothing to feed."""
         undone = next(self.pages_in_state(job, b"\0qr"), None)
