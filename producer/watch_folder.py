@@ -19,6 +19,7 @@ from producer.job.job_epoch import open_job
 from producer.job.manifest import count_manifest
 from producer.job.output_folder import JobRequest, OutputFolder, state_folder, write_atomically
 from producer.local.job import run_local_job
+from producer.local.known_results import KnownResults
 from producer.sources.long_names import that_fit
 from producer.sources.passed_over import PassedOver
 from producer.sources.scan import scan_file
@@ -40,10 +41,10 @@ def watch_into_folder(root: Path, out: Path, request: JobRequest, *, poll_s: flo
         OtherJobError: ``out`` holds another job.
         JobInterruptedError: Ctrl-C or SIGTERM.
     """
-    folder = OutputFolder(out)
+    folder, known = OutputFolder(out), KnownResults()
 
     def detect() -> None:
-        run_local_job(folder, request, quiet=True)
+        run_local_job(folder, request, quiet=True, known=known)
 
     _watch(root, folder, request, detect, lambda: None, poll_s=poll_s, settle_s=settle_s)
 

@@ -8,6 +8,7 @@ from functools import cached_property
 from typing import Any
 
 from celery import Celery
+from kombu import pools
 from kombu.common import Broadcast
 from kombu.entity import Exchange, Queue
 from kombu.utils.imports import symbol_by_name
@@ -180,5 +181,11 @@ app.conf.update(configuration(settings()))
 
 def app_for(current: Settings) -> Celery:
     """The app, pointed at the broker of these settings. A producer learns its embedded server's URL after import."""
+    before = app.conf.broker_url
     app.conf.update(configuration(current))
+    # What Celery keeps open still leads to the broker before: of a folder that is watched each bundle of files has a
+    # server of its own, and from the second on no page was sent, until the reconciler found it.
+    if app.conf.broker_url != before:
+        pools.reset()
+        app._after_fork()
     return app

@@ -59,7 +59,7 @@ class Collector:
     Memory: one byte a page of the job.
 
     Attributes:
-        refused: entries that were no records of this job.
+        refused: entries that were no records of this job; marks: what is known of each page's record, a byte each.
     """
 
     def __init__(
@@ -71,6 +71,7 @@ class Collector:
         *,
         owner: ResultsOwner | None = None,
         growth: Growth | None = None,
+        known: bytearray | None = None,
     ) -> None:
         """Touch nothing yet.
 
@@ -83,6 +84,7 @@ class Collector:
                 started again empty, while the records in the file are still the job's own.
             growth: of the job's manifest, where that is here: told of each record that was on disk before, and the
                 job has as many pages as it says, whatever Redis says.
+            known: `marks` of the collector before, where nobody changed the file since: it is not read again.
         """
         self._ledger = ledger
         self._job = job
@@ -95,7 +97,8 @@ class Collector:
         self._ask = FIRST_BATCH
         self.results = results
         self.refused = 0
-        self._seen = bytearray(min(total, self._most))
+        self.marks = bytearray(min(total, self._most))
+        self._known = known
         self._superseded = False
         self._file: FileIO | None = None
 
@@ -117,7 +120,10 @@ class Collector:
             self.results.parent.mkdir(parents=True, exist_ok=True)
             if self.results.exists():
                 truncate_torn_line(self.results)
-                self._read_what_is_there()
+                if self._known:
+                    self.marks[: len(self._known)] = self._known[: self.total]
+                else:
+                    self._read_what_is_there()
             self._file = open(self.results, "ab", buffering=0, opener=no_links)  # closed by `close`
         except BaseException:
             self._release_lock(failed=True)
@@ -179,7 +185,7 @@ class Collector:
     def _reach(self, total: bytes | None) -> None:
         """The job grew: files have more pages than were counted."""
         if total is not None and (pages := number_in(total)) is not None:
-            self._seen.extend(bytes(max(0, min(pages, self._most) - self.total)))
+            self.marks.extend(bytes(max(0, min(pages, self._most) - self.total)))
 
     @property
     def _most(self) -> int:
@@ -189,13 +195,13 @@ class Collector:
     @property
     def total(self) -> int:
         """Pages of the job, as far as is known here."""
-        return len(self._seen)
+        return len(self.marks)
 
     def _marked(self, index: int) -> int:
-        return self._seen[index] if index < len(self._seen) else _UNSEEN
+        return self.marks[index] if index < len(self.marks) else _UNSEEN
 
     def _mark(self, line: Line) -> None:
-        self._seen[line.index] = _OK if line.status == "ok" else _FAILED
+        self.marks[line.index] = _OK if line.status == "ok" else _FAILED
 
     def holds(self, index: int) -> bool:
         """Whether a page's record is on disk."""
@@ -204,11 +210,11 @@ class Collector:
     def on_disk(self, *, ok: bool) -> Iterator[int]:
         """Indices whose record is on disk with this status."""
         wanted = _OK if ok else _FAILED
-        return (index for index, mark in enumerate(self._seen) if mark == wanted)
+        return (index for index, mark in enumerate(self.marks) if mark == wanted)
 
     def letters(self, begin: int, end: int) -> bytes:
         """What the records of these pages on disk say, as the ledger's states do: `o`, `f`, 0 where there is none."""
-        return bytes(self._seen[begin:end].translate(_LETTERS))
+        return bytes(self.marks[begin:end].translate(_LETTERS))
 
     def keep(self) -> None:
         """Renew the job's lock.
@@ -221,12 +227,12 @@ class Collector:
     @property
     def count(self) -> int:
         """How many pages have a record on disk."""
-        return len(self._seen) - self._seen.count(_UNSEEN)
+        return len(self.marks) - self.marks.count(_UNSEEN)
 
     @property
     def failed(self) -> int:
         """How many pages have a failed record on disk."""
-        return self._seen.count(_FAILED)
+        return self.marks.count(_FAILED)
 
     def step(self, block_ms: int = 200) -> list[Line]:
         """Move what has arrived from Redis to disk. Returns the records that are new.

@@ -211,13 +211,17 @@ def iter_records(path: Path, damaged: Callable[[int], None] = lambda line: None)
         yield from (record for _, record in placed_records(stream, damaged))
 
 
-def placed_records(stream: BinaryIO, damaged: Callable[[int], None]) -> Iterator[tuple[int, ImageRecord]]:
+def placed_records(
+    stream: BinaryIO, damaged: Callable[[int], None], place: int = 0
+) -> Iterator[tuple[int, ImageRecord]]:
     """The records of a results file in the order of the file, each with its place, for `record_at`.
+
+    From ``place`` on, where a line begins; lines are counted from there.
 
     A last line without its newline was torn by a crash and is left out. Any other line that is no record, or one of a
     page that no job has, is passed over too, and its number (from 1) is told to `damaged`.
     """
-    place = 0
+    stream.seek(place)
     for number, line in enumerate(raw_lines(stream), 1):
         if not line.endswith(b"\n") and len(line) < MOST_LINE_BYTES:
             return

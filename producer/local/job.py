@@ -26,6 +26,7 @@ from producer.job.results_file import drop_failed
 from producer.job.view import View
 from producer.local.beat import BeatThread
 from producer.local.fleet import LocalFleet, check_installed, check_model
+from producer.local.known_results import KnownResults
 from producer.output.ending import Ending
 from producer.output.summary import finish
 from producer.output.terminal import Progress
@@ -39,7 +40,13 @@ from worker.settings import read_settings
 
 
 def run_local_job(
-    folder: OutputFolder, request: JobRequest, *, quiet: bool, retry: bool = False, update: bool | None = None
+    folder: OutputFolder,
+    request: JobRequest,
+    *,
+    quiet: bool,
+    retry: bool = False,
+    update: bool | None = None,
+    known: KnownResults | None = None,
 ) -> Ending:
     """Run or go on with a job on this machine: show it, and write its summary.
 
@@ -49,6 +56,7 @@ def run_local_job(
         quiet: show no progress.
         retry: do the failed pages again.
         update: add pages that are new in the sources; False only says how many there are, None does not look.
+        known: of the folder's results, from the run before.
 
     Raises:
         JobInterruptedError: Ctrl-C or SIGTERM; what was done is safe.
@@ -58,15 +66,17 @@ def run_local_job(
     """
     check_installed()
     check_model(request)
-    ending = None
+    ending, known = None, known or KnownResults()
     with folder.locked(), terminated_like_ctrl_c():
         if retry and drop_failed_pages(folder) == 0:
             raise NothingToDoError(f"no failed images in {folder.root}")
+        known.check(folder.results)
         try:
             with Progress(quiet=quiet) as progress:
-                ending = run_job(folder, request, progress, update)
+                ending = run_job(folder, request, progress, update, known)
             if not ending.interrupted:
-                finish(folder, request, ending, quiet=quiet)
+                finish(folder, request, ending, quiet=quiet, before=known.totals)
+                known.keep(folder.results)
                 return ending
         except KeyboardInterrupt:  # while scanning or writing the report
             ending = None
@@ -79,7 +89,13 @@ def run_local_job(
     raise JobInterruptedError(f"interrupted: {done}go on with `ocr-producer resume {folder.root}`")
 
 
-def run_job(folder: OutputFolder, request: JobRequest, view: View, update: bool | None = None) -> Ending:
+def run_job(
+    folder: OutputFolder,
+    request: JobRequest,
+    view: View,
+    update: bool | None = None,
+    known: KnownResults | None = None,
+) -> Ending:
     """Do what is left of the job. The folder must be locked by the caller.
 
     Ctrl-C (KeyboardInterrupt) stops the workers after their image, saves what they made, and returns.
@@ -98,10 +114,10 @@ def run_job(folder: OutputFolder, request: JobRequest, view: View, update: bool 
         ledger.create(request.job, total, {"out": str(folder.root)}, epoch=secrets.token_hex(8))
         status = ledger.status(request.job)
         epoch = status.epoch if status else ""
-        growth = Growth(folder.manifest, ledger, request.job, total)
+        growth, known = Growth(folder.manifest, ledger, request.job, total), known or KnownResults()
         with (
             closing(growth),
-            Collector(ledger, request.job, folder.results, total, growth=growth) as collector,
+            Collector(ledger, request.job, folder.results, total, growth=growth, known=known.marks) as collector,
         ):
             growth.write()  # what an interrupted run had not come to
             ledger.grow(request.job, growth.total)
@@ -141,7 +157,7 @@ def run_job(folder: OutputFolder, request: JobRequest, view: View, update: bool 
                 pass
             ok, failed = collector.count - collector.failed, collector.failed
             fresh = collector.count - before
-            total = growth.total
+            total, known.marks = growth.total, collector.marks
     if not interrupted and ok + failed == total:
         folder.forget_server()
     return Ending(total, ok, failed, fresh, time.monotonic() - started, interrupted)

@@ -12,7 +12,7 @@ from producer.job.output_folder import JobRequest, OutputFolder, write_json
 from producer.no_links import read_small
 from producer.output.ending import Ending
 from producer.output.terminal import print_summary
-from producer.output.totals import Totals, summarise
+from producer.output.totals import SummedUp, Totals, summarise
 from producer.sources.passed_over import in_words
 
 
@@ -40,7 +40,13 @@ def _settings(request: JobRequest, *, fleet: bool) -> dict[str, Any]:
 
 
 def write_job_json(
-    folder: OutputFolder, request: JobRequest, ending: Ending, *, state: str = "finished", fleet: bool = False
+    folder: OutputFolder,
+    request: JobRequest,
+    ending: Ending,
+    *,
+    state: str = "finished",
+    fleet: bool = False,
+    before: SummedUp | None = None,
 ) -> Totals:
     """Write job.json. Returns what the results amount to.
 
@@ -50,8 +56,9 @@ def write_job_json(
         ending: how it stands.
         state: ``finished``, ``cancelled`` or ``open``.
         fleet: whether its workers were others than those of `run`.
+        before: see `summarise`.
     """
-    totals = summarise(folder.results)
+    totals = summarise(folder.results, before)
     write_json(
         folder.job_json,
         {
@@ -80,6 +87,7 @@ def finish(
     state: str = "finished",
     fleet: bool = False,
     originals: str = "",
+    before: SummedUp | None = None,
 ) -> None:
     """Write everything a finished job leaves behind, and say what it was.
 
@@ -91,8 +99,9 @@ def finish(
         state: ``finished`` or ``cancelled``.
         fleet: see `write_job_json`.
         originals: why the images cannot be had here; empty if they may.
+        before: see `summarise`.
     """
-    totals = write_job_json(folder, request, ending, state=state, fleet=fleet)
+    totals = write_job_json(folder, request, ending, state=state, fleet=fleet, before=before)
     if request.overlays and originals:
         say(f"no overlays: {originals}")
     elif request.overlays:

@@ -11,11 +11,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from detector.images.regular_file import open_regular
 from producer.errors import UNCOUNTED
 from producer.job.page_order import PageOrder
+from producer.job.results_file import placed_records
 from worker.messages import ImageRecord
 
 FAILURES_KEPT = 500
+_BUNDLE_BYTES = 64 << 20  # of some 200,000 pages, whose numbers take 14 MB
 # 20 bins a decade from 1 ms to 1000 s: a median is right to about 6 %.
 SECONDS_EDGES = tuple(10 ** (step / 20 - 3) for step in range(121))
 # 4 MiB bins up to 4 GiB.
@@ -174,10 +177,56 @@ class Totals:
         }
 
 
-def summarise(path: Path) -> Totals:
-    """Adds up a results file: of each page its last record."""
+@dataclass
+class SummedUp:
+    """Totals of a results file as far as it was read: who keeps them reads on where it has grown."""
+
+    totals: Totals = field(default_factory=Totals)
+    file: tuple[int, int] = (0, 0)
+    place: int = 0
+    pages: int = 0
+
+
+def summarise(path: Path, before: SummedUp | None = None) -> Totals:
+    """Adds up a results file: of each page its last record.
+
+    Args:
+        path: the file.
+        before: of an earlier pass, after which nothing but whole lines was added; a file that took that one's place, or
+            in which a page has a second record by now, is read from its beginning. Afterwards it is of this pass.
+    """
+    read = before or SummedUp()
+    if not _read_on(path, read):
+        _read_all(path, read)
+    return read.totals
+
+
+def _read_all(path: Path, read: SummedUp) -> None:
+    status, read.pages = path.stat(), 0
     with PageOrder(path) as order:
-        totals = Totals(damaged=order.damaged)
+        read.totals = Totals(damaged=order.damaged)
         for record in order.records():
-            totals.add(record)
-    return totals
+            read.totals.add(record)
+            read.pages = max(read.pages, record.index + 1)
+    read.file, read.place = (status.st_dev, status.st_ino), status.st_size
+
+
+def _read_on(path: Path, read: SummedUp) -> bool:
+    """False: all must be read, since it is another file, or a page is there twice, or there is more than a bundle."""
+    status = path.stat()
+    added = status.st_size - read.place
+    if read.file != (status.st_dev, status.st_ino) or not 0 <= added <= _BUNDLE_BYTES:
+        return False
+    new: set[int] = set()
+
+    def damaged(line: int) -> None:
+        read.totals.damaged += 1
+
+    with open_regular(path) as stream:
+        for _, record in placed_records(stream, damaged, read.place):
+            if record.index < read.pages or record.index in new:
+                return False
+            new.add(record.index)
+            read.totals.add(record)
+    read.pages, read.place = max(new, default=read.pages - 1) + 1, status.st_size
+    return True

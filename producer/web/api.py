@@ -120,7 +120,7 @@ async def detect(request: Request) -> Response:
     service = service_of(request)
     name = service.new_name(quick=True)
     await _receive(request, archives=False, most_files=1, name=name, quick=True)
-    future = asyncio.wrap_future(service.runner.start(name))
+    future = asyncio.wrap_future(service.runner.start(name).ended)
     await asyncio.wait([future], timeout=service.web.answer_s)
     job = await run_in_threadpool(service.store.read, name)
     if job.state == "refused":

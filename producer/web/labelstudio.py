@@ -251,7 +251,7 @@ async def predict(request: Request) -> Response:
     folder = await run_in_threadpool(service.store.new_upload)
     await run_in_threadpool(service.accept, folder, name, job)
     try:
-        await asyncio.wait([asyncio.wrap_future(service.runner.start(name))], timeout=service.web.answer_s)
+        await asyncio.wait([asyncio.wrap_future(service.runner.start(name).ended)], timeout=service.web.answer_s)
         return await run_in_threadpool(_answer, service, name, control, sources)
     finally:
         await run_in_threadpool(service.delete, name)

@@ -235,8 +235,9 @@ class Service:
         for name in names[offset:end]:
             with suppress(Problem):  # deleted meanwhile
                 yield self.status(name) | brief
-        known, others = set(names), list[str]()
+        others = list[str]()
         if end > len(names):
+            known = set(names)
             with suppress(redis.RedisError, OSError):
                 others = [name for name in reversed(self.ledger.jobs(end)) if name not in known]
         for name in others[max(0, offset - len(names)) : max(0, end - len(names))]:

@@ -107,7 +107,7 @@ class Store:
         self.temporary = root / "temporary"
         for folder in (self._incoming, self._jobs, self._trash, self._exports, self.temporary):
             folder.mkdir(mode=0o700, exist_ok=True)
-        self._lock = threading.Lock()
+        self._lock, self._listing = threading.Lock(), threading.Lock()
         self.room = Room(self._measure)
         self._known: dict[str, tuple[int, Brief]] = {}
 
@@ -179,8 +179,12 @@ class Store:
         return job
 
     def names(self) -> list[str]:
-        """All jobs, newest first."""
-        return [name for _, name in sorted(self._aged(), reverse=True)]
+        """All jobs, newest first.
+
+        For one caller at a time: of 20,000 jobs this is 3 MB meanwhile, and eight lists may be asked for at once.
+        """
+        with self._listing:
+            return [name for _, name in sorted(self._aged(), reverse=True)]
 
     def _aged(self) -> Iterator[tuple[float, str]]:
         return ((job.created, name) for name, job in self.all())

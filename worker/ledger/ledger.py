@@ -52,6 +52,7 @@ from worker.ledger import scripts
 from worker.ledger.answers import Begin, JobStatus
 from worker.ledger.job_names import MOST_JOBS, job_names
 from worker.ledger.job_status import read_status
+from worker.ledger.runs import runs_of
 from worker.messages import ImageTask, encode
 from worker.redis_keys import JOBS_KEY, JobKeys, number_in
 from worker.settings import LEASE_S
@@ -176,7 +177,7 @@ class Ledger:
 
     def adopt(self, job: str, indices: Sequence[int], *, ok: bool) -> int:
         """Pages whose records are safely on disk count as done. Returns how many the ledger did not know of."""
-        return int(self._step("ADOPT", job, ANY_EPOCH, "o" if ok else "f", *indices)) if indices else 0
+        return int(self._step("ADOPT", job, ANY_EPOCH, "o" if ok else "f", *runs_of(indices))) if indices else 0
 
     def redo(self, job: str, indices: Sequence[int]) -> int:
         """Done pages whose record nobody has any more become unfed again. Returns how many."""
@@ -289,9 +290,8 @@ class Ledger:
 
     def pages_in_state(self, job: str, letters: bytes) -> Iterator[int]:
         """Indices whose state byte is one of ``letters``, read in chunks of 1 MB so that memory stays flat."""
-        looked_for = re.compile(b"[" + letters + b"]")
         for offset, chunk in self._states(job):
-            for found in looked_for.finditer(chunk):
+            for found in re.finditer(b"[" + letters + b"]", chunk):
                 yield offset + found.start()
 
     def _states(self, job: str) -> Iterator[tuple[int, bytes]]:
@@ -299,6 +299,10 @@ class Ledger:
         while chunk := self.client.getrange(key, offset, offset + STATE_CHUNK - 1):
             yield offset, chunk
             offset += len(chunk)
+
+    def states(self, job: str, first: int, count: int) -> bytes:
+        """The state bytes of so many pages in a row, fewer where they end."""
+        return bytes(self.client.getrange(JobKeys.of(job).state, first, first + count - 1))
 
     def first_to_feed(self, job: str) -> int:
         """The first page that is not done; where the states end, if all are. Before it there is nothing to feed."""

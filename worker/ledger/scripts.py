@@ -241,18 +241,28 @@ return lost.o + lost.f
 """
 )
 
-# ARGV 3: letter (o/f), index, index, ...  Pages whose record is already on disk (resume). Returns how many were news.
+# ARGV 3: letter (o/f), first, last, first, last, ...  Pages whose record is already on disk (resume). Returns how many
+# were news. Where nobody fed any page from first to last they become it in one write: one by one they were 7 us each.
 ADOPT = (
     _STATE
     + """
 if not exists() or is_other() then return 0 end
 local news = 0
-for i = 4, #ARGV do
-  local state = state_of(ARGV[i])
-  if state ~= 'o' and state ~= 'f' then
-    set_state(ARGV[i], ARGV[3])
-    leave_flight(ARGV[i])
-    news = news + 1
+for i = 4, #ARGV, 2 do
+  local first, last = tonumber(ARGV[i]), tonumber(ARGV[i + 1])
+  local pages = last - first + 1
+  if redis.call('GETRANGE', KEYS[2], ARGV[i], ARGV[i + 1]) == string.rep('\\0', pages) then
+    set_state(ARGV[i], string.rep(ARGV[3], pages))
+    news = news + pages
+  else
+    for page = first, last do
+      local state = state_of(text(page))
+      if state ~= 'o' and state ~= 'f' then
+        set_state(text(page), ARGV[3])
+        leave_flight(text(page))
+        news = news + 1
+      end
+    end
   end
 end
 local done = count('o', ARGV[3] == 'o' and news or 0) + count('f', ARGV[3] == 'f' and news or 0)

@@ -87,13 +87,15 @@ def remove_left(spool: Path) -> int:
     if not held_prefix() or not is_our_spool(spool):
         return 0
     freed = 0
-    with suppress(OSError):
-        for copy in [Path(entry.path) for entry in os.scandir(spool) if is_held(entry.name)]:
-            with suppress(OSError):  # another worker was quicker
-                size = copy.lstat().st_size
-                if is_left(copy):
-                    copy.unlink()
-                    freed += size
+    with suppress(OSError), os.scandir(spool) as entries:  # one at a time: there may be a million other files
+        for entry in entries:
+            if is_held(entry.name):
+                with suppress(OSError):  # another worker was quicker
+                    size = entry.stat(follow_symlinks=False).st_size
+                    copy = Path(entry.path)
+                    if is_left(copy):
+                        copy.unlink()
+                        freed += size
     return freed
 
 

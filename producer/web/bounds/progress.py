@@ -9,6 +9,8 @@ MOST_WARNING = 300  # characters: a member's name may have 4,096 bytes, and the 
 class Progress:
     """What a job's thread knows and the ledger does not (a `producer.job.view.View`)."""
 
+    __slots__ = ("peak_rss_mb", "phase", "total", "warnings")
+
     def __init__(self) -> None:
         self.total: int | None = None
         self.phase = "waiting for its turn"

@@ -190,7 +190,7 @@ def test_the_page(soon: None, quick: Ledger, settings: Settings, tmp_path: Path,
         with ThreadPoolExecutor() as pool:
             begun = threading.Event()
             half = pool.submit(work, quick, begun, only=range(2))
-            futures = {job: pages.start(job) for job in names}
+            turns = {job: pages.start(job) for job in names}
             wait_until(
                 lambda: all(len(indices(store.folder(job).results)) == 2 for job in names),
                 seconds=60,
@@ -203,7 +203,7 @@ def test_the_page(soon: None, quick: Ledger, settings: Settings, tmp_path: Path,
             ended = threading.Event()
             rest = pool.submit(work, quick, ended)
             with suppress(TimeoutError, AssertionError):
-                wait_until(lambda: all(future.done() for future in futures.values()), seconds=20, what="their ends")
+                wait_until(lambda: all(turn.is_over for turn in turns.values()), seconds=20, what="their ends")
             ended.set()
             rest.result()
         found = {name: (store.read(job).state, indices(store.folder(job).results)) for job, name in names.items()}

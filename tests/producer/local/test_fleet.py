@@ -5,6 +5,8 @@ from __future__ import annotations
 import errno
 import os
 import threading
+from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,7 +18,12 @@ from producer.job.output_folder import JobRequest, OutputFolder
 from producer.local.fleet import LocalFleet, LocalFleetError, memory_share_mb
 from producer.local.server import EmbeddedServer
 from tests.worker.test_machine_faults import full_disk
+from worker.app import app_for
+from worker.broker import queue
+from worker.broker.connection import connect
 from worker.cli import main
+from worker.messages import ImageTask
+from worker.settings import Settings
 
 
 @pytest.mark.parametrize(
@@ -87,3 +94,22 @@ def test_too_few_processes_are_said_before_the_first_page(tmp_path: Path, monkey
         patch.setattr(threading.Thread, "start", start)
         fleet.start_workers()
     assert [worker.process for worker in fleet.workers] == [None]
+
+
+@pytest.mark.slow
+def test_a_second_server_of_one_process_gets_its_pages(tmp_path: Path, settings: Settings) -> None:
+    """Before: they went to the first one's, which was gone, for 10 s each time; a watched folder's later bundles
+    waited until the reconciler missed them."""
+    for number in range(2):
+        server = EmbeddedServer(tmp_path / str(number))
+        server.start()
+        try:
+            current = replace(settings, redis_url=server.url)
+            app = app_for(current)
+            app.conf.update(broker_connection_timeout=0.2, task_publish_retry=False)
+            queue.send(app, ImageTask(job="j", index=number, image="a", uri="file:///a"))
+            with closing(connect(current)) as client:
+                assert queue.queued_ids(client) == {f"j:{number}"}
+        finally:
+            server.stop()
+    app_for(settings)

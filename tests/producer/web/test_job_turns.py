@@ -6,6 +6,7 @@ import os
 import tempfile
 import threading
 import time
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -35,21 +36,43 @@ def test_jobs_that_wait_give_their_places_in_turn(
     """Before: as many as there are places kept all others out for as long as they waited."""
     monkeypatch.setattr(runner, "JOBS_AT_A_TIME", 2)
     monkeypatch.setattr(runner, "SOONER_S", 0.01)
+    monkeypatch.setattr(runner, "AGAIN_AFTER_S", 0.5)
     jobs = Runner(app_for(settings), ledger, store, transfer="uri", roots=(tmp_path,), check=lambda more: None)
     for name in ("stuck0", "stuck1", "stuck2", "mine"):
         accept(store, name, tmp_path / "empty")
     with store.folder("stuck0").locked(), store.folder("stuck1").locked(), store.folder("stuck2").locked():
         stuck = [jobs.start(f"stuck{number}") for number in range(3)]
-        jobs.start("mine").result(10)
+        jobs.start("mine").ended.result(10)
         assert store.read("mine").state == "refused" and "no image there" in store.read("mine").reason
-        assert not any(future.done() for future in stuck) and jobs.count() == 3
+        assert not any(turn.is_over for turn in stuck) and jobs.count() == 3
         assert jobs.start("stuck0") is stuck[0], "between two turns it is the same job"
         jobs.leave("stuck0")
-        assert stuck[0].done() and jobs.count() == 2
-    for future in stuck[1:]:
-        future.result(10)
+        assert stuck[0].ended.done() and jobs.count() == 2
+    for turn in stuck[1:]:
+        turn.ended.result(10)
     assert store.read("stuck2").state == "refused" and store.read("stuck0").state == "open"
     jobs.stop()
+
+
+def test_a_job_in_line_takes_less_than_a_kilobyte(
+    ledger: Ledger, settings: Settings, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before: 6 KB, and with 20,000 that waited, as many as are kept, the page had twice its 96 MB."""
+    go_on, names = threading.Event(), [f"job{number}" for number in range(1000)]
+    monkeypatch.setattr(Runner, "_run", lambda *job: go_on.wait(10) and False)
+    monkeypatch.setattr(store, "read", lambda name: WebJob(created=1.0))
+    jobs = Runner(app_for(settings), ledger, store, transfer="uri", roots=(), check=lambda more: None)
+    for name in names[:50]:  # more than there are threads
+        jobs.start(name)
+    tracemalloc.start()
+    try:
+        for name in names[50:]:
+            jobs.start(name)
+        assert tracemalloc.get_traced_memory()[0] < 950 * 1000
+    finally:
+        tracemalloc.stop()
+        go_on.set()
+        jobs.stop()
 
 
 def test_leaving_and_stopping() -> None:

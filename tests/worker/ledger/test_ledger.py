@@ -148,6 +148,23 @@ def test_adopting_what_is_on_disk(job: Ledger) -> None:
     assert sorted(job.in_flight(JOB)) == [1]
 
 
+def test_adopting_many_is_one_write(ledger: Ledger) -> None:
+    """Before: two commands and 7 us for each page, of a million that were done 8 s at each start of a local job."""
+    ledger.create(JOB, 3000, {})
+    ledger.client.config_resetstat()
+    assert ledger.adopt(JOB, range(1000), ok=True) == 1000
+    assert ledger.client.info("commandstats")["cmdstat_setrange"]["calls"] < 10
+    ledger.feed([task for task in tasks(2002) if task.index in (1500, 2000, 2001)])
+    assert ledger.adopt(JOB, [999, 1000, 1001, 1400, 2000], ok=False) == 4
+    assert ledger.adopt(JOB, range(900, 2900), ok=True) == 1896, "but what is done, also beside what runs"
+    status = ledger.status(JOB)
+    assert status is not None and (status.ok, status.failed, status.finished) == (2896, 4, False)
+    assert sorted(ledger.in_flight(JOB)) == []
+    assert ledger.adopt(JOB, range(2900, 3000), ok=True) == 100
+    status = ledger.status(JOB)
+    assert status is not None and status.finished and ledger.client.strlen(JobKeys.of(JOB).state) == 3000
+
+
 def test_a_page_costs_one_byte_once_it_is_collected(ledger: Ledger) -> None:
     count = 2000
     ledger.create(JOB, count, {})

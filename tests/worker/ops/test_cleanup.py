@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import time
+import tracemalloc
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -38,6 +39,21 @@ def test_only_old_files_of_the_spool_go(settings: Settings, tmp_path: Path) -> N
     assert clean_spool(hourly) == {"files": 1, "bytes": 10}
     assert not old.exists() and young.exists() and outside.exists()
     assert clean_spool(hourly) == {"files": 0, "bytes": 0}
+
+
+def test_very_many_old_files_are_not_held(settings: Settings) -> None:
+    """Before: all of them at once, 0.9 GB of a million, in a worker's child."""
+    open_spool(settings.spool)
+    first = aged(settings.spool / "page-0.jpg", 7200)
+    for number in range(1, 1000):
+        os.link(first, settings.spool / f"page-{number}.jpg")
+    tracemalloc.start()
+    try:
+        assert clean_spool(replace(settings, temp_ttl_h=1.0)) == {"files": 1000, "bytes": 10_000}
+        assert tracemalloc.get_traced_memory()[1] < 300_000
+    finally:
+        tracemalloc.stop()
+    assert not list(settings.spool.iterdir())
 
 
 def test_no_file_of_the_users_goes(settings: Settings) -> None:
