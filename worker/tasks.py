@@ -40,6 +40,7 @@ from worker.messages import (
     failed_record,
     page_named_in,
 )
+from worker.ops import life_signs
 from worker.ops.cleanup import clean_redis_once, clean_spool, remember_report, report_line
 from worker.ops.heartbeat import image_done
 from worker.process_identity import identity
@@ -186,6 +187,7 @@ def _refuse(message: Any, error: MessageError) -> str:
     failed record, or its job would wait for it for ever.
     """
     logger.error("refused a message: %s", error)
+    life_signs.tell(life_signs.WORKS, main=os.getppid())  # very many of them keep it from its pages, not from working
     task = page_named_in(message)
     if task is None:
         return f"refused: {error}"

@@ -34,6 +34,7 @@ from worker.broker.wrong_types import drop_wrong_types, is_wrong_type
 from worker.celery_ext.listening import ListeningChannel
 from worker.celery_ext.message_shape import is_to_images, wrong_broadcast, wrong_control, wrong_image, wrong_shape
 from worker.celery_ext.turns import Turns, swap
+from worker.ops import life_signs
 from worker.process_identity import identity
 
 logger = logging.getLogger(__name__)
@@ -263,6 +264,8 @@ class FleetChannel(ListeningChannel):
             return True
 
     def _refuse(self, queue: str, raw: bytes, reason: str) -> None:
+        if queue == IMAGE_QUEUE:
+            life_signs.tell(life_signs.WORKS)  # it takes none while its child is busy
         with self.conn_or_acquire() as client:
             quarantine(client, raw, queue, reason)
 
