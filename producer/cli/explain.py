@@ -16,11 +16,11 @@ def explain(error: Exception) -> Explained | None:
     import redis
     from kombu.exceptions import OperationalError
 
-    from worker.broker.connection import refusal
+    from worker.broker.connection import is_no_redis, refusal
 
     if isinstance(error, redis.ConnectionError | redis.TimeoutError):
         return f"lost the broker: {error}; the job is safe, resume it when it is back", ExitCode.BROKER
-    if isinstance(error, redis.RedisError | OperationalError):
+    if isinstance(error, redis.RedisError | OperationalError) or is_no_redis(error):
         return refusal(error), ExitCode.BROKER
     if isinstance(error, OSError):
         reason = f"{error.filename or ''}: {error.strerror or error}".lstrip(": ")
