@@ -30,7 +30,7 @@ from worker.lease import LeaseKeeper
 from worker.ledger import Ledger, open_ledger
 from worker.ledger.dead_letters import MACHINE_FAULT, dead_record, is_hopeless, record_dead_letter, steps_down
 from worker.ledger.reconcile import reconcile_all_once
-from worker.log_format import FewOfEach, configure_logging
+from worker.log_format import configure_logging
 from worker.messages import (
     ImageRecord,
     ImageTask,
@@ -40,6 +40,7 @@ from worker.messages import (
     failed_record,
     page_named_in,
 )
+from worker.ops import life_signs
 from worker.ops.cleanup import clean_redis_once, clean_spool, remember_report, report_line
 from worker.ops.heartbeat import image_done
 from worker.process_identity import identity
@@ -47,8 +48,6 @@ from worker.settings import settings
 from worker.storage.spool import MachineFault, out_of_processes
 
 logger = logging.getLogger(__name__)
-_refusals = logging.getLogger(f"{__name__}.refusals")
-_refusals.addFilter(FewOfEach())
 # A worker whose disk is full fails a page in milliseconds: without a pause it would fail those of the whole fleet.
 FAULT_PAUSE_S = 5.0
 NO_WRITES = "the broker does not answer, or takes no writes"
@@ -56,9 +55,13 @@ NO_WRITES = "the broker does not answer, or takes no writes"
 
 @setup_logging.connect
 def _configure_logging(loglevel: int | None = None, **_: Any) -> None:
-    """Plain lines on stderr; Celery's per-task INFO lines stay out unless asked for."""
+    """Plain lines on stderr, few of each; Celery's per-task INFO lines stay out.
+
+    One rule for all loggers: before, four were named, and a task that nobody knows, wrong arguments, an expired message
+    or an unknown command of remote control was a line or a traceback each, by the thousand.
+    """
     level = loglevel or logging.INFO
-    configure_logging(level)
+    configure_logging(level, few=True)
     logging.getLogger("celery.worker.strategy").setLevel(max(level, logging.WARNING))
     logging.getLogger("celery.app.trace").setLevel(max(level, logging.WARNING))
 
@@ -185,7 +188,8 @@ def _refuse(message: Any, error: MessageError) -> str:
     If it names a page, that counts as a try: another worker may be newer. When every try was refused the page gets a
     failed record, or its job would wait for it for ever.
     """
-    _refusals.error("refused a message: %s", error)
+    logger.error("refused a message: %s", error)
+    life_signs.tell(life_signs.WORKS, main=os.getppid())  # very many of them keep it from its pages, not from working
     task = page_named_in(message)
     if task is None:
         return f"refused: {error}"

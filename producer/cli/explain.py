@@ -14,10 +14,10 @@ def explain(error: Exception) -> Explained | None:
     import redis
     from kombu.exceptions import OperationalError
 
-    from worker.broker.connection import refusal
+    from worker.broker.connection import is_no_redis, refusal
 
     if isinstance(error, redis.ConnectionError | redis.TimeoutError):
         return f"lost the broker: {error}; the job is safe, resume it when it is back", ExitCode.BROKER
-    if isinstance(error, redis.RedisError | OperationalError):
+    if isinstance(error, redis.RedisError | OperationalError) or is_no_redis(error):
         return refusal(error), ExitCode.BROKER
     return explain_system(error, THEN)

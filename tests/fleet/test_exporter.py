@@ -130,6 +130,14 @@ def test_over_http_with_a_real_worker(environment: dict[str, str], ledger: Ledge
         alive = command(environment, "ocr-worker", "doctor", "--alive")
         assert alive.returncode == 0, alive.stderr
         ledger.client.hdel(worker_registry.WORKERS_KEY, *strangers)
+        # Likewise the worker's own, removed or written otherwise; asked with another spool's folder, too.
+        own = f"{socket.gethostname()}:{worker.process.pid}"
+        elsewhere = environment | {"OCRFLEET_SPOOL_DIR": str(tmp_path / "elsewhere")}
+        for asked in (environment, elsewhere):
+            worker_registry.note_worker(ledger.client, own, silent)
+            alive = command(asked, "ocr-worker", "doctor", "--alive")
+            assert alive.returncode == 0, alive.stderr
+            ledger.client.hdel(worker_registry.WORKERS_KEY, own)
         assert worker.stop() == 0
         assert scrape()["ocrfleet_worker_up"] == []
     finally:

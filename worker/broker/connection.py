@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import logging
+import secrets
 import time
+from collections.abc import Callable
 from functools import cache
+from pathlib import Path
+from types import TracebackType
 
 import redis
 from redis.backoff import ExponentialBackoff
@@ -37,6 +41,8 @@ class BrokerUnreachable(WorkerError, ConnectionError):
 
 ANSWER_S = 5.0
 CONNECTIONS_OF_A_WORKER = 4  # worker/celery_ext/few_connections.py
+MISREAD = (TypeError, ValueError, LookupError, AttributeError, ArithmeticError, AssertionError)
+"""What Python raises over a reply of another kind than was asked for."""
 # A broker that restarts is back within half a minute; every step of the ledger may be repeated without harm.
 PATIENCE = Retry(ExponentialBackoff(cap=5.0, base=0.2), retries=10)
 
@@ -51,6 +57,7 @@ def connect(settings: Settings, *, patient: bool = False) -> redis.Redis:
     Raises:
         BrokerUnreachable: nothing listens there, wrong password, TLS failure, not a Redis URL.
     """
+    _asked.add(settings.redis_url)
     try:
         client: redis.Redis = MendingRedis.from_url(
             settings.redis_url,
@@ -101,12 +108,59 @@ def impatient(url: str) -> redis.Redis:
 
     Unchecked: it connects when it is first used. Every call ends within ``ANSWER_S``: more than a failover's pause.
     """
+    _asked.add(url)
     keepalive = {} if url.startswith("unix:") else {"socket_keepalive": True}
     client: redis.Redis = MendingRedis.from_url(
         url, socket_connect_timeout=ANSWER_S, socket_timeout=ANSWER_S, health_check_interval=30, **keepalive
     )
     _bound(client, Bounds())
     return client
+
+
+_asked: set[str] = set()  # addresses that this process talked to
+
+
+def is_no_redis(error: BaseException) -> bool:
+    """Whether an exception comes of a server whose replies are well formed, and none of Redis'; else it is our fault.
+
+    Asks it what it can only answer in one way. Where redis-py could not read a reply that is proof enough.
+
+    Args:
+        error: what ended a command.
+    """
+    if not _asked or not isinstance(error, MISREAD):
+        return False
+    return _is_in_parsers(error.__traceback__) or not all(map(_answers_as_redis, tuple(_asked)))
+
+
+def _is_in_parsers(trace: TracebackType | None) -> bool:
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    return trace is not None and Path(trace.tb_frame.f_code.co_filename).parts[-3:-1] == ("redis", "_parsers")
+
+
+def _answers_as_redis(url: str) -> bool:
+    """Whether it does, as far as it answers at all."""
+    nobodys, word = f"ocrfleet:{secrets.token_hex(8)}", secrets.token_bytes(8)
+    known: tuple[tuple[Callable[[redis.Redis], object], object], ...] = (
+        (lambda client: client.exists(nobodys), 0),
+        (lambda client: client.hlen(nobodys), 0),
+        (lambda client: client.hget(nobodys, "field"), None),
+        (lambda client: client.xrange(nobodys), []),
+        (lambda client: client.eval("return {ARGV[1], 1, {}}", 0, word), [word, 1, []]),
+        (lambda client: min(client.time()) >= 0, True),
+    )
+    for ask, answer in known:
+        try:
+            if ask(impatient(url)) != answer:
+                return False
+        except redis.ResponseError:  # a refusal is an answer
+            continue
+        except (redis.RedisError, OSError):
+            return True
+        except MISREAD:
+            return False
+    return True
 
 
 def _bound(client: redis.Redis, bounds: Bounds) -> None:
@@ -164,9 +218,14 @@ def refusal(error: Exception) -> str:
     """What a command says, in one line, about a broker that answers but refuses, or that went away in the middle.
 
     Args:
-        error: what redis-py raised, or Celery, which wraps it (kombu.exceptions.OperationalError).
+        error: what redis-py raised, or Celery, which wraps it (kombu.exceptions.OperationalError); or what
+            :func:`is_no_redis` knows.
     """
     text = first_line(error)
+    if isinstance(error, MISREAD):
+        return (
+            f"lost the broker: it does not answer as Redis does ({type(error).__name__}: {text}); is the address right?"
+        )
     cause = _of_redis(error)
     if is_full(error):
         return (

@@ -22,6 +22,7 @@ MOST_WAITING, LOOKED_AT_ONCE = 1 << 14, 256
 """Of a queue's messages: looked at in all, where windows have a few hundred, and in one reply."""
 
 MOST_ID = 128  # ours are a job's name of 64 characters and a number
+MOST_SHOWN = 800  # characters of a page's name; Flower has room for 1,000 (watched_events.py)
 
 
 def send(app: Celery, task: ImageTask, *, urgent: bool = False, in_turn: bool = False) -> None:
@@ -49,7 +50,7 @@ def send_as_it_is(
         args=[message],
         task_id=task.task_id,
         queue=IMAGE_QUEUE,
-        argsrepr=f"{task.image!a} page {task.page} of job {task.job}",
+        argsrepr=f"{task.image!a:.{MOST_SHOWN}} page {task.page} of job {task.job}",
         kwargsrepr="",
         ignore_result=True,
         # A worker's own limits would travel with what it sends, and a worker with shorter ones refuses those.

@@ -123,6 +123,8 @@ class _ShortBuffer(SocketBuffer):  # type: ignore[misc]
         return b"%b%d" % (head, taken)
 
     def read(self, length: int, *args: Any, **kwargs: Any) -> bytes:
+        if length < 0:  # "$-1" is none of protocol 3, whose parser does not look, and would wait for what never comes
+            raise RedisConnectionError("a value of a negative length: this is no Redis")
         self._left_values -= 1
         if self._left_values < 0:
             self._drop(length + 2)

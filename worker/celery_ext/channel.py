@@ -34,13 +34,10 @@ from worker.broker.wrong_types import drop_wrong_types, is_wrong_type
 from worker.celery_ext.listening import ListeningChannel
 from worker.celery_ext.message_shape import is_to_images, wrong_broadcast, wrong_control, wrong_image, wrong_shape
 from worker.celery_ext.turns import Turns, swap
-from worker.log_format import FewOfEach
+from worker.ops import life_signs
 from worker.process_identity import identity
 
 logger = logging.getLogger(__name__)
-# A line for each that a stranger sends: 977,000 in 90 s of "x" to remote control.
-for _name in (__name__, "kombu.transport.redis", "celery.worker.pidbox", "celery.worker.control"):
-    logging.getLogger(_name).addFilter(FewOfEach())
 
 
 @contextmanager
@@ -161,6 +158,14 @@ class FleetQoS(kombu_redis.QoS):
                 let_lapse(client, self.unacked_mutex_key, self.unacked_mutex_expire)
 
 
+def _written(raw: object) -> bytes:
+    """What was read, as JSON for the quarantine."""
+    try:
+        return json.dumps(raw).encode()
+    except RecursionError:  # what was just not too deep to be read; nobody would catch it, and the worker would end
+        return b"lists in lists"
+
+
 def _held(task: str) -> int:
     """How many of a task were taken and are not done."""
     return sum(request.name == task for request in state.reserved_requests)
@@ -236,7 +241,7 @@ class FleetChannel(ListeningChannel):
         exchange, _ = self._fanout_queues.get(queue, ("", None))
         check = wrong_broadcast if exchange == BROADCAST_QUEUE else wrong_control if exchange else wrong_image
         if reason := check(raw):
-            return self._refuse(queue, json.dumps(raw).encode(), reason)
+            return self._refuse(queue, _written(raw), reason)
         if exchange == BROADCAST_QUEUE and _held(raw["headers"]["task"]) >= MOST_OF_A_BROADCAST:
             return None  # the child is busy: what is held does for this one too
         try:
@@ -248,7 +253,7 @@ class FleetChannel(ListeningChannel):
             tag = raw["properties"]["delivery_tag"] if not wrong_shape(raw) else None
             if tag is not None and tag in self.qos._delivered and tag not in self.qos._dirty:
                 self.qos.reject(tag)
-            return self._refuse(queue, json.dumps(raw).encode(), f"{type(error).__name__}: {error}")
+            return self._refuse(queue, _written(raw), f"{type(error).__name__}: {error}")
 
     def _receive_one(self, c: Any) -> Any:
         """kombu's own, for broadcasts; what is no message is dropped, of which kombu catches the half."""
@@ -259,6 +264,8 @@ class FleetChannel(ListeningChannel):
             return True
 
     def _refuse(self, queue: str, raw: bytes, reason: str) -> None:
+        if queue == IMAGE_QUEUE:
+            life_signs.tell(life_signs.WORKS)  # it takes none while its child is busy
         with self.conn_or_acquire() as client:
             quarantine(client, raw, queue, reason)
 

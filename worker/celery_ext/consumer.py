@@ -19,7 +19,8 @@ from kombu.connection import Connection
 from kombu.transport import redis as kombu_redis
 from redis import ResponseError
 
-from worker.broker.connection import why_waiting
+from detector.exit_codes import ExitCode
+from worker.broker.connection import MISREAD, is_no_redis, refusal, why_waiting
 from worker.celery_ext.channel import FleetChannel
 from worker.celery_ext.few_connections import lend_channels
 from worker.celery_ext.listening import PatientPoller
@@ -118,6 +119,20 @@ class FleetConsumer(Consumer):
         )
         connection.ensure_connection = retry
         return self.ensure_connected(connection)
+
+    def start(self) -> None:
+        """Celery's own, which would end with a traceback over a server that answers as no Redis does.
+
+        Raises:
+            SystemExit: over such a one, with one line; whoever watches over workers starts them again.
+        """
+        try:
+            super().start()
+        except MISREAD as error:
+            if not is_no_redis(error):
+                raise
+            logger.critical(refusal(error))
+            raise SystemExit(int(ExitCode.BROKER)) from None
 
     def on_connection_error_after_connected(self, exc: Exception) -> None:
         with warnings.catch_warnings():  # six lines about another default of Celery 6.0, each time

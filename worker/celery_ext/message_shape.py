@@ -1,7 +1,8 @@
 """Whether what came off a queue is a Celery message such as ours: what is not can end Celery's main process.
 
 Celery trusts whoever may write to the broker: a time limit that is a word, an id that is a list or a body that is no
-base64 raises where nobody catches it, and the message goes back to the queue, for the next worker to die of.
+base64 raises where nobody catches it, and the message goes back to the queue, for the next worker to die of. And it
+remembers what it was sent: 1,000 ids that were done and 50,000 that were revoked, for hours, whatever their length.
 """
 
 from __future__ import annotations
@@ -13,37 +14,66 @@ from collections.abc import Mapping
 from celery.utils.time import maybe_iso8601
 
 from detector.errors import read_json
-from worker.app import CLEANUP_TASK, IMAGE_QUEUE, RECONCILE_TASK
+from worker.app import CLEANUP_TASK, DETECT_TASK, IMAGE_QUEUE, RECONCILE_TASK
+from worker.broker.queue import MOST_ID
+from worker.messages import split_task_id
 from worker.settings import settings
 
-# Celery's own headers (protocol 2) that are text or absent.
-_TEXT_OR_NONE = (
-    *("lang", "root_id", "parent_id", "group", "shadow", "origin", "argsrepr", "kwargsrepr", "eta", "expires"),
-)
+# Celery's own headers (protocol 2) that are text or absent. Characters that each may have: versions before wrote
+# a page's whole name into `argsrepr`, which is four times as long there where it is of control characters.
+_MOST_SHOWN, _MOST_WORD, _MOST_WORDS = 1 << 16, 256, 1024
+_TEXT_OR_NONE = {
+    **dict.fromkeys(("argsrepr", "kwargsrepr"), _MOST_SHOWN),
+    **dict.fromkeys(("lang", "root_id", "parent_id", "group", "shadow", "origin", "eta", "expires"), _MOST_WORD),
+}
+# As JSON; ours have 1.5 and 0.3 KB, with the longest names of versions before 61.
+_MOST_HEADERS, _MOST_PROPERTIES = 128 << 10, 4 << 10
+_MOST_DEPTH = 16  # lists in lists; ours have 3. The body is text
 _CHECKED_BODY_BYTES = 1 << 20
-_MOST_CONTROL, _MOST_WORD, _MOST_WORDS = 1 << 16, 256, 1024
+_MOST_CONTROL = 1 << 16
 _MOST_BROADCAST = 16 << 10
 
 
-def wrong_shape(raw: object) -> str:
+def wrong_shape(raw: object, arguments: int | None = None) -> str:
     """Why this is not a message a worker may be given; empty if it is one.
 
     Args:
         raw: what the JSON on the queue says.
+        arguments: of its task, by place; it may have no other. Default: any.
     """
     if not isinstance(raw, dict):
         return f"a {type(raw).__name__}, not an object"
+    if is_nested(raw):
+        return f"lists in lists, over {_MOST_DEPTH} deep"
     properties, headers = raw.get("properties"), raw.get("headers")
-    return _wrong_properties(properties) or _wrong_headers(headers) or _wrong_body(raw, properties)
+    return _wrong_properties(properties) or _wrong_headers(headers) or _wrong_body(raw, properties, arguments)
 
 
 def wrong_image(raw: object) -> str:
-    """Why this is no message of a page; empty if it is one. Lost, it is put back where it says that it goes."""
-    if reason := wrong_shape(raw):
+    """Why this is no message of a page; empty if it is one. Lost, it is put back where it says that it goes.
+
+    What has another task or other arguments ends in Celery, with a line or a traceback for each, and is not counted.
+    """
+    if reason := wrong_shape(raw, arguments=1):
         return reason
     assert isinstance(raw, dict)
-    delivery = raw["properties"]["delivery_info"]
+    headers, delivery = raw["headers"], raw["properties"]["delivery_info"]
+    if headers["task"] != DETECT_TASK:
+        return "no page's task"
+    if split_task_id(headers["id"]) is None:
+        return "its id is no page's"
+    if headers.get("expires"):
+        return "it expires"  # pages do not; Celery would remember its id as revoked, and its job would wait
     return "" if is_to_images(delivery["exchange"], delivery["routing_key"]) else "it goes to another queue"
+
+
+def is_nested(value: object, most: int = _MOST_DEPTH) -> bool:
+    """Whether there are more lists in lists than this: what Python can just read of them it cannot always write."""
+    if isinstance(value, dict):
+        value = value.values()
+    elif not isinstance(value, list):
+        return False
+    return most == 0 or any(is_nested(one, most - 1) for one in value)
 
 
 def is_to_images(exchange: object, routing_key: object) -> bool:
@@ -55,6 +85,8 @@ def wrong_control(raw: object) -> str:
     """Why this is no command of remote control; empty if it is one. Over others Celery begins it anew."""
     if not isinstance(raw, dict):
         return f"a {type(raw).__name__}, not an object"
+    if is_nested(raw):
+        return f"lists in lists, over {_MOST_DEPTH} deep"
     properties, body = raw.get("properties"), raw.get("body")
     if not isinstance(properties, dict) or not isinstance(raw.get("headers"), dict):
         return "no properties, or no headers"
@@ -87,16 +119,12 @@ def wrong_broadcast(raw: object) -> str:
     Args:
         raw: what the JSON says.
     """
-    if reason := wrong_shape(raw):
+    if reason := wrong_shape(raw, arguments=0):
         return reason
     assert isinstance(raw, dict)
-    task, body = raw["headers"]["task"], raw["body"]
-    if task not in (CLEANUP_TASK, RECONCILE_TASK):
+    if raw["headers"]["task"] not in (CLEANUP_TASK, RECONCILE_TASK):
         return "no task for all workers"
-    if len(json.dumps(raw)) > _MOST_BROADCAST:
-        return f"over {_MOST_BROADCAST >> 10} KiB"
-    args, kwargs, _ = read_json(base64.b64decode(body) if raw["properties"].get("body_encoding") == "base64" else body)
-    return "it has arguments" if args or kwargs else ""
+    return f"over {_MOST_BROADCAST >> 10} KiB" if len(json.dumps(raw)) > _MOST_BROADCAST else ""
 
 
 def _wrong_argument(value: object) -> bool:
@@ -111,6 +139,8 @@ def _wrong_properties(properties: object) -> str:
     tag, delivery = properties.get("delivery_tag"), properties.get("delivery_info")
     if not isinstance(tag, str) or not tag:
         return "no delivery_tag"
+    if len(json.dumps(properties)) > _MOST_PROPERTIES:
+        return f"properties over {_MOST_PROPERTIES >> 10} KiB"
     if not isinstance(delivery, dict):
         return "no delivery_info"
     if not isinstance(delivery.get("exchange"), str) or not isinstance(delivery.get("routing_key"), str):
@@ -130,9 +160,16 @@ def _wrong_headers(headers: object) -> str:
     for name in ("task", "id"):
         if not isinstance(headers.get(name), str) or not headers[name]:
             return f"no {name}"
-    for name in _TEXT_OR_NONE:
-        if not isinstance(headers.get(name), str | None):
+    if len(headers["id"]) > MOST_ID:
+        return f"an id over {MOST_ID} characters"
+    for name, most in _TEXT_OR_NONE.items():
+        text = headers.get(name)
+        if not isinstance(text, str | None):
             return f"{name} is no text"
+        if text is not None and len(text) > most:
+            return f"{name} over {most:,} characters"
+    if len(json.dumps(headers)) > _MOST_HEADERS:
+        return f"headers over {_MOST_HEADERS >> 10} KiB"
     if headers["task"].startswith("celery."):
         return "a task of Celery's own"  # chunks, map, chord_unlock: they run and send whatever their message says
     if headers.get("eta"):
@@ -169,7 +206,7 @@ def _wrong_stamps(headers: Mapping[str, object]) -> str:
     return "" if all(isinstance(name, str) for name in names or []) else "stamps"
 
 
-def _wrong_body(raw: Mapping[str, object], properties: object) -> str:
+def _wrong_body(raw: Mapping[str, object], properties: object, arguments: int | None) -> str:
     assert isinstance(properties, dict)
     if raw.get("content-type") != "application/json":
         return f"ContentDisallowed: content-type {raw.get('content-type')!r:.40}; ours are JSON"
@@ -184,11 +221,15 @@ def _wrong_body(raw: Mapping[str, object], properties: object) -> str:
         value = read_json(base64.b64decode(body, validate=True) if encoding == "base64" else body)
     except ValueError:  # binascii.Error is one
         return "the body is no JSON"
+    if is_nested(value):
+        return f"lists in lists in the body, over {_MOST_DEPTH} deep"
     if not isinstance(value, list) or len(value) != 3:
         return "the body is not [args, kwargs, embed]"
     args, kwargs, embed = value
     if not isinstance(args, list) or not isinstance(kwargs, dict) or not isinstance(embed, dict | None):
         return "the body is not [args, kwargs, embed]"
+    if arguments is not None and (len(args) != arguments or kwargs):
+        return f"its task has {arguments} argument{'s' if arguments != 1 else ''}"
     # Ours have no callbacks, chains or chords: what a stranger asks to be sent on is not.
     return "it asks for callbacks" if any((embed or {}).values()) else ""
 

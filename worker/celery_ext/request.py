@@ -30,6 +30,7 @@ from worker.messages import (
     split_task_id,
 )
 from worker.oom import OomWitness
+from worker.ops import life_signs
 from worker.ops.worker_registry import note_way
 from worker.settings import settings
 
@@ -49,6 +50,7 @@ def keep_in_hand() -> None:
     Else Redis would deliver its message to another worker too, after the visibility timeout, and a liveness probe would
     see no progress.
     """
+    life_signs.tell(life_signs.WORKS)
     client = main_ledger().client
     try:
         if tags := [request.message.delivery_tag for request in state.active_requests]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from functools import partial
 
 import click
 
@@ -25,18 +26,24 @@ def doctor(alive: bool, as_json: bool) -> ExitCode:
     \b
     Examples:
       ocr-worker doctor
-      ocr-worker doctor --alive || systemctl restart 'ocrfleet-worker@*'
+      runuser -u ocrfleet -- ocr-worker doctor --alive || systemctl restart 'ocrfleet-worker@*'
     """
     from worker.broker import queue
     from worker.ledger import open_ledger
     from worker.ops.doctor import examine
+    from worker.ops.life_signs import signs_of
     from worker.ops.worker_registry import why_not_alive
 
     current = read_settings(os.environ)
     ledger = open_ledger(current)
     if alive:
         waiting, _ = queue.depth(ledger.client)
-        reason = why_not_alive(ledger.client, waiting=waiting, patience_s=2 * current.hard_timeout_s)
+        reason = why_not_alive(
+            ledger.client,
+            waiting=waiting,
+            patience_s=2 * current.hard_timeout_s,
+            signs=partial(signs_of, spool=current.spool, redis_url=current.redis_url),
+        )
         if reason:
             say(reason)
         return ExitCode.FAILED if reason else ExitCode.OK

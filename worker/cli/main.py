@@ -19,13 +19,15 @@ COMMANDS = {
 
 
 def explain(error: Exception) -> Explained | None:
-    """The line and the exit code for what redis-py and the system raise."""
+    """The line and the exit code for what redis-py and the system raise, and for replies that are none of Redis'."""
     # Imported here: `ocr-worker --help` must not need Redis.
     from redis import RedisError
 
-    from worker.broker import refusal
+    from worker.broker import is_no_redis, refusal
 
-    return (refusal(error), ExitCode.BROKER) if isinstance(error, RedisError) else explain_system(error)
+    if isinstance(error, RedisError) or is_no_redis(error):
+        return refusal(error), ExitCode.BROKER
+    return explain_system(error)
 
 
 @click.group(

@@ -1,4 +1,7 @@
-"""Celery signals that keep a worker's notes (worker_registry.py) up to date. Imported by tasks.py."""
+"""Celery signals that keep a worker's notes (worker_registry.py) and its signs of life (life_signs.py) up to date.
+
+Imported by tasks.py.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,7 @@ from detector.record import worker_name
 from worker.broker.clock import redis_now
 from worker.broker.connection import impatient
 from worker.messages import ModelRecord
-from worker.ops import worker_registry
+from worker.ops import life_signs, worker_registry
 from worker.ops.readers import readers_here
 from worker.settings import settings
 from worker.storage.files import spool_usage
@@ -37,6 +40,10 @@ def _beat(**_: Any) -> None:
     global _last_beat
     if time.monotonic() - _last_beat < worker_registry.BEAT_S:
         return
+    if not _last_beat:
+        life_signs.forget_gone()
+        life_signs.tell(life_signs.WORKS)  # before its first page it has had no time for one
+    life_signs.tell(life_signs.GOES_ON)
     _last_beat = time.monotonic()
     current = settings()
     try:
@@ -56,6 +63,7 @@ def _beat(**_: Any) -> None:
 
 @worker_shutdown.connect
 def _leave(**_: Any) -> None:
+    life_signs.leave()
     try:
         worker_registry.leave(_client(), worker_name())
     except redis.RedisError as error:
@@ -74,6 +82,7 @@ def image_done(client: redis.Redis, model: ModelRecord | None) -> None:
     if _last_image and now - _last_image < worker_registry.IMAGE_NOTE_S:
         return
     _last_image = now
+    life_signs.tell(life_signs.WORKS, main=os.getppid())
     try:
         note = worker_registry.ImageNote(redis_now(client), round(peak_rss_mb(), 1), model.sha256 if model else "")
         worker_registry.note_image(client, worker_name(os.getppid()), note)

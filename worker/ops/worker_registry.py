@@ -3,7 +3,8 @@
 ``ocrfleet:workers``         hash  host:pid -> WorkerNote: said by Celery's main process every ``BEAT_S`` seconds
 ``ocrfleet:workers:images``  hash  host:pid -> ImageNote: said by its child after an image, at most every few seconds
 
-Liveness is progress: a worker whose main process still beats while images wait and none gets done is not alive.
+Liveness is progress: a worker whose main process still beats while images wait and none gets done is not alive. Of a
+worker that tells its own machine (life_signs.py) that counts, and not what Redis says of it.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from detector.record import UNREADABLE
 from worker.broker.clock import redis_now
 from worker.broker.whole import read_hash
 from worker.ledger.ledger import chunked
+from worker.ops.life_signs import Signs
 from worker.process_identity import is_main, running_processes
 from worker.redis_keys import IMAGES_KEY, WORKERS_KEY
 
@@ -173,6 +175,7 @@ def why_not_alive(
     patience_s: float,
     host: str | None = None,
     is_worker: Callable[[int], bool] = is_main,
+    signs: Callable[[int], Signs | None] = lambda pid: None,
 ) -> str | None:
     """One line that says why this machine's workers must be restarted, None if they work.
 
@@ -182,19 +185,22 @@ def why_not_alive(
         patience_s: how long a worker may take for one image, all told.
         host: name of the machine; this one by default.
         is_worker: whether a process of this machine is a worker's main process.
+        signs: what that told this machine, if anything.
     """
     now, here = redis_now(client), host or socket.gethostname()
-    # Asked for one by one: a note outlives a process that was killed, cheap machines share host names, and among
-    # 300,000 notes of a stranger those of workers would not be seen.
-    names = [f"{here}:{pid}" for pid in running_processes() if is_worker(pid)]
-    mine = {name: note for name in names if (note := _note(client, WORKERS_KEY, name, WorkerNote))}
-    if not mine:
-        return "no running worker of this machine has reported"
-    for name, note in mine.items():
-        if now - note.at > GONE_S:
-            return f"worker {name} has not reported for {now - note.at:.0f} s"
-        image = _note(client, IMAGES_KEY, name, ImageNote)
-        progress = max(note.started, image.at if image else 0)
-        if waiting and now - progress > patience_s:
-            return f"worker {name} finished no image for {now - progress:.0f} s while {waiting} wait"
-    return None
+    alive = False
+    for pid in filter(is_worker, running_processes()):
+        name = f"{here}:{pid}"
+        # Notes are asked for one by one: one outlives a process that was killed, cheap machines share host names, and
+        # among 300,000 notes of a stranger those of workers would not be seen.
+        if (told := signs(pid)) is None and (note := _note(client, WORKERS_KEY, name, WorkerNote)):
+            image = _note(client, IMAGES_KEY, name, ImageNote)
+            told = Signs(now - note.at, now - max(note.started, image.at if image else 0))
+        if told is None:
+            continue
+        alive = True
+        if told.silent_s > GONE_S:
+            return f"worker {name} has not reported for {told.silent_s:.0f} s"
+        if waiting and told.idle_s > patience_s:
+            return f"worker {name} finished no image for {told.idle_s:.0f} s while {waiting} wait"
+    return None if alive else "no running worker of this machine has reported"

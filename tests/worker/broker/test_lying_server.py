@@ -5,14 +5,25 @@ from __future__ import annotations
 import socket
 import threading
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 import redis
+from celery.worker.consumer import Consumer
 
-from worker.broker import short_replies
-from worker.broker.connection import impatient
+from detector.exit_codes import ExitCode
+from producer.cli.explain import explain as explain_producer
+from worker.broker import queue, short_replies
+from worker.broker.connection import MISREAD, _asked, impatient
+from worker.celery_ext.consumer import FleetConsumer
 from worker.celery_ext.message_shape import wrong_control, wrong_shape
+from worker.cli.main import explain as explain_worker
+from worker.ledger import Ledger
+from worker.ops.worker_registry import workers
+from worker.redis_keys import DEAD_KEY
+from worker.settings import Settings
 
 
 @pytest.fixture
@@ -33,11 +44,13 @@ def liar(tmp_path: Path) -> Iterator[Callable[[bytes], redis.Redis]]:
                 try:
                     while asked := connection.recv(1 << 16):
                         # What redis-py says first of itself.
-                        connection.sendall(b"+OK\r\n" * asked.count(b"CLIENT") or said)
+                        greeting = b"%1\r\n$5\r\nproto\r\n:3\r\n" * asked.count(b"HELLO")
+                        greeting += b"+OK\r\n" * asked.count(b"CLIENT") + b"+PONG\r\n" * asked.count(b"PING")
+                        connection.sendall(greeting or said * max(1, asked.count(b"\r\n*") + 1))
                 except OSError:
                     pass
 
-    thread = threading.Thread(target=serve)
+    thread = threading.Thread(target=serve, daemon=True)
     thread.start()
 
     def client_of(answer: bytes) -> redis.Redis:
@@ -67,6 +80,8 @@ def liar(tmp_path: Path) -> Iterator[Callable[[bytes], redis.Redis]]:
         b"$" + b"9" * 5000 + b"\r\n",
         b"*" + b"9" * 5000 + b"\r\n",
         b"$x\r\n",
+        b"$-1\r\n",
+        b"$-5\r\n",
     ],
     ids=lambda answer: answer[:8].decode(),
 )
@@ -77,6 +92,65 @@ def test_what_no_redis_says_is_a_lost_connection(
     monkeypatch.setattr(short_replies, "MOST_DROPPED", 50_000)  # a second a million
     with pytest.raises(redis.ConnectionError):
         liar(answer).lrange("list", 0, -1)
+
+
+def commands(client: redis.Redis) -> list[Callable[[], object]]:
+    """What commands begin with: scripts, plain questions, several at once."""
+    ledger = Ledger(client, ttl_s=60)
+    return [
+        *(ledger.jobs, partial(ledger.status, "job"), partial(ledger.begin, "job", 0, redelivered=False), ledger.now),
+        *(partial(ledger.holders, "job"), partial(ledger.lapsed, "job"), partial(queue.depth, client)),
+        *(partial(client.xrevrange, DEAD_KEY), partial(client.info, "memory"), partial(workers, client)),
+    ]
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"+hello\r\n",
+        b":7\r\n",
+        b"$3\r\nabc\r\n",
+        b"*3\r\n:1\r\n$1\r\nx\r\n*0\r\n",
+        b"*2\r\n_\r\n_\r\n",
+        b"#t\r\n",
+        b",1.5\r\n",
+    ],
+    ids=lambda answer: answer[:8].decode(),
+)
+def test_a_reply_of_another_kind_is_a_lost_connection(liar: Callable[[bytes], redis.Redis], answer: bytes) -> None:
+    """Before: TypeError, ValueError, AttributeError, and exit 70."""
+    client, ended = liar(answer), 0
+    for command in commands(client):
+        try:
+            command()
+        except MISREAD as error:
+            ended += 1
+            for explain in (explain_producer, explain_worker):
+                said, code = explain(error) or ("", ExitCode.BUG)
+                assert code == ExitCode.BROKER and said.startswith("lost the broker") and "\n" not in said
+        except redis.RedisError:
+            ended += 1
+    assert ended > 4
+
+
+def test_a_mistake_of_ours_is_none_of_redis(client: redis.Redis, settings: Settings) -> None:
+    """It keeps its traceback: an honest server answers as Redis does; of one that is gone nothing is known."""
+    for url in (settings.redis_url, "unix:///nowhere"):
+        impatient.cache_clear()
+        impatient(url)
+        for error in (TypeError("ours"), KeyError("ours"), ValueError("ours")):
+            assert explain_producer(error) is None and explain_worker(error) is None
+        _asked.clear()
+    for command in commands(client):
+        command()
+
+
+def test_a_worker_ends_with_a_line(liar: Callable[[bytes], redis.Redis], monkeypatch: pytest.MonkeyPatch) -> None:
+    liar(b"+hello\r\n")
+    monkeypatch.setattr(Consumer, "start", Mock(side_effect=TypeError("'>' not supported")))
+    with pytest.raises(SystemExit) as ended:
+        FleetConsumer.__new__(FleetConsumer).start()
+    assert ended.value.code == ExitCode.BROKER
 
 
 def test_lists_in_lists_of_an_honest_server_are_read(client: redis.Redis) -> None:
