@@ -125,9 +125,9 @@ def serve(web: WebSettings, *, local: bool, workers: int, ready: Callable[[str],
     state = OutputFolder(web.folder)
     configure_malloc(arenas=2)  # forty threads would each keep a heap of their own, and what it once held
     with terminated_like_ctrl_c(), state.locked(), ExitStack() as stack:
-        roots = read_settings(os.environ).roots  # before the workers', who may also open what was uploaded
+        before = read_settings(os.environ)  # the workers' roots have what was uploaded, too
         fleet = stack.enter_context(_fleet(state, web, workers)) if local else None
-        settings = replace(read_settings(os.environ), roots=roots)
+        settings = replace(read_settings(os.environ), roots=before.roots, named_roots=before.named_roots)
         if fleet is not None:
             settings = replace(settings, redis_url=fleet.start_server())
         service = _service(settings, web)

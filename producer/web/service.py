@@ -159,7 +159,8 @@ class Service:
 
     def check_sources(self, addresses: object) -> list[str]:
         """Addresses of a job, as the scan takes them (see `producer.web.addresses`)."""
-        return check_addresses(addresses, self.settings.roots, self.settings.url_roots)
+        settings = self.settings
+        return check_addresses(addresses, settings.roots, settings.url_roots, settings.named_roots)
 
     def accept(self, folder: Path, name: str, job: WebJob) -> bool:
         """Make a job of an upload and start it. False: there was one of this name (the upload is removed).

@@ -12,6 +12,7 @@ from types import SimpleNamespace
 import pytest
 from starlette.requests import Request
 
+from producer.web import addresses
 from producer.web.addresses import check_addresses
 from producer.web.api import read_json
 from producer.web.models import Exporter
@@ -47,6 +48,54 @@ def test_a_name_that_no_file_system_takes_is_refused(name: str, tmp_path: Path) 
     with pytest.raises(Problem) as refused:
         check_addresses([str(tmp_path / name)], (tmp_path,), ())
     assert refused.value.status in (403, 404)
+
+
+@pytest.fixture
+def known(tmp_path: Path) -> Path:
+    """A picture below a root; beside the root, links to folders of three depths, and one to the root."""
+    (tmp_path / "roots" / "in").mkdir(parents=True)
+    (tmp_path / "roots" / "in" / "a.webp").touch()
+    (tmp_path / "deep" / "er" / "est").mkdir(parents=True)
+    for depth, target in enumerate(("deep", "deep/er", "deep/er/est")):
+        (tmp_path / f"link{depth}").symlink_to(tmp_path / target)
+    (tmp_path / "data").symlink_to(tmp_path / "roots")
+    return tmp_path / "roots" / "in" / "a.webp"
+
+
+def status_of(address: str, *, root: Path, named: Path | None = None) -> int:
+    try:
+        [found] = check_addresses([address], (root,), (), (named,) if named else ())
+    except Problem as refused:
+        return refused.status
+    assert found == str(root / "in" / "a.webp")
+    return 200
+
+
+@pytest.mark.parametrize("form", ["{}", "file://{}", "//{}"])
+@pytest.mark.parametrize("up", ["../", "./../", "..//", "%2e%2e/", ".%2E/"])
+def test_no_address_tells_of_links_elsewhere(form: str, up: str, known: Path, tmp_path: Path) -> None:
+    """Before: which `LINK/../../..(n)/roots/a` lay below a root told that LINK is there, and how deep it leads."""
+    depth, root = len(known.parts) - 1, tmp_path / "roots"
+    for place in ("link0", "link1", "link2", "nothing", "roots", "roots/in", "data"):
+        told = {
+            status_of(form.format(f"{tmp_path}/{place}/{up * count}{known.relative_to('/')}"), root=root)
+            for count in range(1, depth + 4)
+        }
+        assert told <= {403, 404} and (told == {403} or "%" in up), place
+
+
+def test_what_is_below_no_root_is_not_touched(known: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A dead network folder elsewhere would keep one of forty threads."""
+    root, data = tmp_path / "roots", tmp_path / "data"
+    monkeypatch.setattr(addresses, "real_path", lambda path: pytest.fail(f"{path} was looked at"))
+    for address in ("/etc/passwd", f"{tmp_path}/link0/a", f"{tmp_path}/rootsy/a", f"{data}/in/a.webp", "/", "file:///"):
+        assert status_of(address, root=root) == 403
+    monkeypatch.undo()
+    for address in (known, data / "in" / "a.webp", f"/{known}", f"file://{data}/in/%61.webp", f"{root}/./in//a.webp"):
+        assert status_of(str(address), root=root, named=data) == 200
+    assert status_of(f"{data}/in/b.webp", root=root, named=data) == 404
+    (root / "out").symlink_to("/etc")
+    assert status_of(f"{root}/out/passwd", root=root) == 403
 
 
 @pytest.mark.parametrize("name", ["m-320.part", "m", "320", "m-", "m-a", "m-٣٢٠", ".-320"])
