@@ -31,20 +31,31 @@ class FewOfEach(logging.Filter):
         most: lines of one kind (one format) in a period.
         every_s: the period, seconds.
         clock: seconds, monotonic.
+        by_place: those of one kind come from one line of code, not of one format. Libraries write what a stranger sent
+            into it, so that each is another, and kept here.
     """
 
-    def __init__(self, most: int = 5, every_s: float = 60.0, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        most: int = 5,
+        every_s: float = 60.0,
+        clock: Callable[[], float] = time.monotonic,
+        *,
+        by_place: bool = False,
+    ) -> None:
         super().__init__()
+        self._by_place = by_place
         self._most, self._every_s, self._clock = most, every_s, clock
         self._seen: dict[str, tuple[float, int]] = {}  # when the period of this kind began, and lines in it
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Whether to log it."""
-        kind, now = str(record.msg), self._clock()
+        text, now = str(record.msg), self._clock()
+        kind = f"{record.pathname}:{record.lineno}" if self._by_place else text
         since, count = self._seen.get(kind, (now, 0))
         if now - since >= self._every_s:
             if (left_out := count - self._most) > 0:
-                record.msg = f"{kind} ({left_out} more like it in between)"
+                record.msg = f"{text} ({left_out} more like it in between)"
             since, count = now, 0
         self._seen[kind] = (since, count + 1)
         return count < self._most

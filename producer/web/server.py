@@ -29,7 +29,7 @@ from producer.web.app import make_app
 from producer.web.bounds.socket_buffers import LingeringTransport, bound, drop
 from producer.web.service import Service
 from producer.web.settings import WebSettings
-from worker.log_format import configure_logging
+from worker.log_format import FewOfEach, configure_logging
 from worker.settings import Settings, read_settings
 
 logger = logging.getLogger("ocrfleet.web")
@@ -62,6 +62,9 @@ class PatientProtocol(H11Protocol):
         # asyncio takes 256 KB at a time, which h11 copies twice: with 50 uploads that is what memory goes to.
         transport.max_size = PIECE_BYTES  # type: ignore[attr-defined]
         self.loop.call_later(HEADERS_S, self._give_up, None)
+
+    def _unsupported_upgrade_warning(self) -> None:
+        """Say nothing of who asks for another protocol: HTTP lets a server go on as it is."""
 
     def pause_writing(self) -> None:
         """The client does not read: begin to wait until it does."""
@@ -252,6 +255,13 @@ class _Server(uvicorn.Server):
 
 
 def log_to_stderr() -> None:
-    """Warnings of the service go to stderr, one line each."""
+    """Warnings of the service go to stderr, one line each, and of each kind a few a minute.
+
+    Whoever reaches the port, without a token too, has a line written for each request that is none.
+    """
     configure_logging(logging.WARNING, "%(levelname)s: %(message)s")
+    for (
+        handler
+    ) in logging.getLogger().handlers:  # not loggers: strangers move those of uvicorn, forms, asyncio and ours
+        handler.addFilter(FewOfEach(by_place=True))
     logging.getLogger("ocrfleet.web").setLevel(logging.INFO)

@@ -110,16 +110,52 @@ def test_only_what_was_exported_is_an_export(name: str, tmp_path: Path) -> None:
     assert [export["export"] for export in exporter.all()] == ["m-320"]
 
 
-def test_no_log_line_can_pass_for_another() -> None:
-    """Before: the page's log, unlike the workers', wrote what came."""
-    code = (
-        "import logging; from producer.web.server import log_to_stderr; log_to_stderr();"
-        "logging.getLogger('ocrfleet.web').warning('%s: gone', 'a\\x1b[31m\\nERROR: all is lost');"
-        "logging.getLogger('uvicorn.error').warning('\\x9b2J')"
-    )
-    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stderr
+LOGGING = r"""
+import asyncio, logging, socket, uvicorn
+from producer.web import server
+from producer.web.bounds.form import Form
+from producer.web.problem import Problem
+
+server.log_to_stderr()
+logging.getLogger("ocrfleet.web").warning("%s: gone", "a\x1b[31m\nERROR: all is lost")
+logging.getLogger("uvicorn.error").warning("\x9b2J")
+
+async def app(scope, receive, send):
+    await send({"type": "http.response.start", "status": 204, "headers": []})
+    await send({"type": "http.response.body", "body": b""})
+
+async def main():
+    config = uvicorn.Config(app, http=server.PatientProtocol, ws="none", lifespan="off", log_config=None)
+    listening, running = socket.create_server(("127.0.0.1", 0)), uvicorn.Server(config)
+    serving = asyncio.create_task(running._serve([listening]))
+    upgrade = b"GET / HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n"
+    for text in [upgrade] * 50 + [b"x\r\n\r\n"] * 50:
+        reader, writer = await asyncio.open_connection(*listening.getsockname())
+        writer.write(text)
+        print((await reader.read(12))[9:].decode())
+        writer.close()
+    running.should_exit = True
+    await serving
+
+asyncio.run(main())
+for count in range(50):
+    try:
+        Form(None, b"b").write(b"--b" + b"x" * count + b"y")
+    except Problem:
+        pass
+"""
+
+
+def test_strangers_neither_forge_the_log_nor_fill_it() -> None:
+    """Before: it had what came as it came; and 2 GB an hour of who has no token, by `Upgrade:`."""
+    ran = subprocess.run([sys.executable, "-c", LOGGING], capture_output=True, text=True, check=True)
+    assert ran.stdout.split() == ["204"] * 50 + ["400"] * 50
+    said = ran.stderr
     assert "\x1b" not in said and "\x9b" not in said
     assert said.startswith("WARNING: a") and "\nERROR" not in said and "gone" in said
+    lines = said.splitlines()
+    assert sum("Invalid HTTP" in line for line in lines) == 5 and not any("pgrade" in line for line in lines)
+    assert len(lines) <= 15, "also where a library writes each as another"
 
 
 def test_the_same_format_as_before() -> None:

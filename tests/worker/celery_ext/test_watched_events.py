@@ -83,3 +83,9 @@ def test_of_dropped_events_a_few_are_told(caplog: pytest.LogCaptureFixture) -> N
         logger.warning("other")
     said = [line for line in caplog.messages if line.startswith("junk")]
     assert said == ["junk from a"] * 2 + ["junk from a (58 more like it in between)", "junk from a"]
+
+
+def test_a_library_that_writes_each_line_as_another_is_one_kind() -> None:
+    few = FewOfEach(most=2, by_place=True)
+    records = [logging.LogRecord("a", logging.INFO, "form.py", line, f"junk {line}", (), None) for line in range(3)]
+    assert [few.filter(record) for record in records * 3] == [True] * 6 + [False] * 3 and len(few._seen) == 3
