@@ -107,7 +107,7 @@ class Intake:
             self._place.claim = self._claim
             if self._claim is None:
                 raise quota_is_used(self._settings.quota_mb)
-            self._place.begin()
+            self._place.rate.begin()
             if kind == b"multipart/form-data":
                 await self._read_form(request, options.get(b"boundary", b""))
             elif kind.startswith(b"image/") or kind in (
@@ -128,7 +128,7 @@ class Intake:
         except ClientDisconnect:
             raise Problem(400, "the connection ended before the request did", "send it again") from None
         finally:
-            self._place.end()
+            self._place.rate.end()
             if self._file is not None:
                 self._file.close()
             if self._claim is not None:
@@ -209,7 +209,7 @@ class Intake:
     def write(self, data: bytes) -> None:
         """Its next bytes."""
         assert self._file is not None
-        self._place.received(len(data))
+        self._place.rate.add(len(data))
         self._size += len(data)
         if self._size > self._settings.max_file_bytes:
             raise Problem(413, f"{_shown(self._name)}: larger than {self._settings.max_file_mb} MiB", _RAISE_FILE)

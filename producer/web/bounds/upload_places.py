@@ -17,39 +17,30 @@ SLOW_BYTES_S = 64 * 1024  # a poor DSL line sends as much; what is slower gives 
 LOOKED_AT_S = 15.0  # a rate is that of so many seconds before now; nobody's is judged before
 
 
-class Place:
-    """One upload that is being received.
+class Rate:
+    """What a client lately sent, or took. For the event loop alone."""
 
-    Attributes:
-        claim: of the quota; given back at once where the place is given up.
-        given_up: whether others needed the place.
-    """
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        """Wait for nobody yet.
 
-    def __init__(self, places: UploadPlaces) -> None:
-        """See `UploadPlaces.take`."""
-        self.claim: Claim | None = None
-        self.given_up = False
-        self.places = places
+        Args:
+            clock: seconds.
+        """
+        self._clock = clock
         self._began: float | None = None
         self._lately: deque[tuple[float, int]] = deque()  # a second's end, and bytes in it
 
-    def __enter__(self) -> Place:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self.places.leave(self)
-
     def begin(self) -> None:
         """From now on it is the client that is waited for."""
-        self._began = self.places.clock()
+        self._began = self._clock()
 
     def end(self) -> None:
-        """All has come: what still has to be done, such as having the files on the disk, is not the client's time."""
+        """All is there: what still has to be done, such as having files on the disk, is not the client's time."""
         self._began = None
 
-    def received(self, size: int) -> None:
-        """So many bytes more of a file have come. What is beside files is no upload."""
-        now = self.places.clock()
+    def add(self, size: int) -> None:
+        """So many bytes more."""
+        now = self._clock()
         if self._lately and now < self._lately[-1][0]:
             until, before = self._lately.pop()
             self._lately.append((until, before + size))
@@ -61,13 +52,37 @@ class Place:
         while self._lately and self._lately[0][0] <= now - LOOKED_AT_S:
             self._lately.popleft()
 
-    def slowness(self, now: float) -> float | None:
+    def slowness(self) -> float | None:
         """Bytes a second, if they are few enough, and have been for long enough, to give way."""
+        now = self._clock()
         if self._began is None or now - self._began < LOOKED_AT_S:
             return None
         self._forget(now)
         rate = sum(size for _, size in self._lately) / LOOKED_AT_S
         return rate if rate < SLOW_BYTES_S else None
+
+
+class Place:
+    """One upload that is being received.
+
+    Attributes:
+        claim: of the quota; given back at once where the place is given up.
+        given_up: whether others needed the place.
+        rate: of bytes of files. What is beside files is no upload.
+    """
+
+    def __init__(self, places: UploadPlaces) -> None:
+        """See `UploadPlaces.take`."""
+        self.claim: Claim | None = None
+        self.given_up = False
+        self.places = places
+        self.rate = Rate(places.clock)
+
+    def __enter__(self) -> Place:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.places.leave(self)
 
 
 class UploadPlaces:
@@ -97,8 +112,7 @@ class UploadPlaces:
 
     def give_up_slowest(self) -> bool:
         """Somebody needs a place, or room of the quota: the slowest of the slow loses both. False: there is none."""
-        now = self.clock()
-        slow = [(rate, place) for place in self._taken if (rate := place.slowness(now)) is not None]
+        slow = [(rate, place) for place in self._taken if (rate := place.rate.slowness()) is not None]
         if not slow:
             return False
         _, place = min(slow, key=lambda pair: pair[0])

@@ -104,7 +104,7 @@ def test_what_is_beside_the_parts_is_bounded(where: str, tmp_path: Path) -> None
         return send(store, [part], place=place, **{where: [junk] * count})
 
     assert len(sent(few).files) == 1
-    assert sum(size for _, size in place._lately) == len(PICTURE)
+    assert sum(size for _, size in place.rate._lately) == len(PICTURE)
     with pytest.raises(Problem, match="beside its files") as refused:
         sent(many)
     assert refused.value.status == 400

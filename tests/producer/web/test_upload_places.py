@@ -30,7 +30,7 @@ class Clock:
 def taken(places: UploadPlaces) -> Place:
     place = places.take()
     assert place is not None
-    place.begin()
+    place.rate.begin()
     return place
 
 
@@ -40,9 +40,9 @@ def test_the_slowest_of_the_slow_gives_way() -> None:
     slow, slower, quick = (taken(places) for _ in range(3))
     assert places.take() is None, "all are young"
     clock.now = LOOKED_AT_S
-    slow.received(int(LOOKED_AT_S * SLOW_BYTES_S) - 1)
-    slower.received(1000)
-    quick.received(int(LOOKED_AT_S * SLOW_BYTES_S))
+    slow.rate.add(int(LOOKED_AT_S * SLOW_BYTES_S) - 1)
+    slower.rate.add(1000)
+    quick.rate.add(int(LOOKED_AT_S * SLOW_BYTES_S))
     newest = taken(places)
     assert (slow.given_up, slower.given_up, quick.given_up) == (False, True, False)
     places.leave(slower)  # its reader ends, later
@@ -59,16 +59,16 @@ def test_who_was_quick_is_not_any_more() -> None:
     clock = Clock()
     places = UploadPlaces(2, clock)
     burst, steady = taken(places), taken(places)
-    burst.received(256 << 20)
+    burst.rate.add(256 << 20)
     for second in range(1, 40):
         clock.now = second
-        steady.received(SLOW_BYTES_S + 1)
+        steady.rate.add(SLOW_BYTES_S + 1)
         if second % 5 == 0:
-            burst.received(1)
+            burst.rate.add(1)
         if second <= LOOKED_AT_S:
-            assert burst.slowness(second) is None
-    assert burst.slowness(clock.now) is not None and steady.slowness(clock.now) is None
-    assert len(burst._lately) <= LOOKED_AT_S + 1, "whatever the size of a piece"
+            assert burst.rate.slowness() is None
+    assert burst.rate.slowness() is not None and steady.rate.slowness() is None
+    assert len(burst.rate._lately) <= LOOKED_AT_S + 1, "whatever the size of a piece"
     taken(places)
     assert burst.given_up and not steady.given_up
 
@@ -81,10 +81,10 @@ def test_who_is_not_waited_for_is_not_slow() -> None:
     assert place is not None
     clock.now = 100
     assert places.take() is None, "nothing was asked of it yet"
-    place.begin()
+    place.rate.begin()
     clock.now = 114
     assert places.take() is None
-    place.end()
+    place.rate.end()
     clock.now = 200
     assert places.take() is None, "it has sent all"
 
@@ -123,7 +123,7 @@ def test_room_of_the_quota_is_taken_from_the_slow_too(tmp_path: Path) -> None:
     slow.claim = store.room.claim(SETTINGS.quota_bytes, 1 << 20)
     place = taken(places)
     clock.now = LOOKED_AT_S
-    place.received(10 << 20)
+    place.rate.add(10 << 20)
     limits = SETTINGS, store.room
     intake = Intake(store.new_upload() / "upload", *limits, archives=True, most_files=1, place=place)
     received = asyncio.run(intake.read(request([b"\xff\xd8\xff".ljust(900, b"x")], [], places, 900)))
