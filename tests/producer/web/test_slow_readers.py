@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import threading
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import uvicorn
@@ -21,6 +23,7 @@ from starlette.types import Message, Receive, Scope, Send
 from producer.web import server
 from producer.web.bounds import upload_places
 from producer.web.bounds.answers import STREAM_BYTES, AllReaders, Answers, Budget, Reader, ReadPlaces
+from producer.web.client import Client, ClientError, Job
 from producer.web.results import BLOCK, LentResponse
 from producer.web.server import PatientProtocol
 from tests.producer.web.test_answers import answer, asked, serving, until
@@ -129,3 +132,26 @@ def test_it_is_not_slow_while_it_is_we_who_are(monkeypatch: pytest.MonkeyPatch) 
         assert not readers.send_slowest_away() and not readers.are_none()
 
     asyncio.run(run())
+
+
+@pytest.mark.parametrize("headers", [b"Content-Length: 10", b"Transfer-Encoding: chunked"])
+def test_what_is_cut_off_is_no_download(headers: bytes, tmp_path: Path) -> None:
+    """Before: a client took the first bytes of a file for all of them, or raised http.client's error."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+
+        def serve() -> None:
+            for _ in range(2):
+                line, _address = listening.accept()
+                with line:
+                    line.recv(1 << 16)
+                    line.sendall(b"HTTP/1.1 200 OK\r\n" + headers + b"\r\n\r\n4\r\n{\r\n")
+
+        serving = threading.Thread(target=serve)
+        serving.start()
+        client = Client(f"http://127.0.0.1:{listening.getsockname()[1]}")
+        with pytest.raises(ClientError, match="cut off"):
+            Job(client, "a").download("csv", tmp_path / "a.csv")
+        with pytest.raises(ClientError, match="cut off"):
+            Job(client, "a").status()
+        serving.join()
+    assert list(tmp_path.iterdir()) == []
