@@ -27,6 +27,9 @@ def shortened(text: str, most: int = MOST_ENTRY) -> str:
 class ShortFormatter(PrintableFormatter):
     """Entries of a bounded length, too: Celery writes out whatever it was sent."""
 
+    def __init__(self, form: str = FORMAT) -> None:
+        super().__init__(form)
+
     def format(self, record: logging.LogRecord) -> str:
         """The entry as text."""
         return shortened(super().format(record))

@@ -49,6 +49,7 @@ class Settings:
         max_pixels: pages with more pixels than this are refused before decoding.
         roots: folders a ``file://`` URI may point into; empty means any (only right on one's own machine).
         url_roots: ``s3://`` and ``https://`` prefixes a URI may lie below, from the same variable.
+        named_roots: the folders of `roots` as the variable names them, absolute: a link may be on their way.
         spool_dir: the folder that holds `spool`.
         result_ttl_h: hours after its last activity at which a job's Redis keys expire.
         temp_ttl_h: hours after which cleanup removes a file in the spool.
@@ -80,6 +81,7 @@ class Settings:
     lease_s: float
     nice: int
     max_tasks_per_child: int
+    named_roots: tuple[Path, ...] = ()
 
     @property
     def spool(self) -> Path:
@@ -184,6 +186,7 @@ def read_settings(environ: Mapping[str, str]) -> Settings:
         lease_s=_number(environ, "LEASE_S", LEASE_S, low=1, high=3600),
         nice=int(_number(environ, "NICE", profile.nice, low=0, high=19)),
         max_tasks_per_child=int(_number(environ, "MAX_TASKS_PER_CHILD", profile.max_tasks_per_child, low=1, high=1e6)),
+        named_roots=tuple(Path(part).absolute() for part in _root_parts(environ.get(PREFIX + "ROOTS", ""), url=False)),
     )
 
 
@@ -213,12 +216,16 @@ def split_roots(text: str) -> tuple[tuple[Path, ...], tuple[str, ...]]:
     Raises:
         SettingsError: a URL that is neither ``s3://`` nor ``https://``.
     """
-    parts = [part for part in re.split(r":(?!//|\d+(?:[/:]|$))", text.strip()) if part]
-    urls = tuple(part for part in parts if "://" in part)
+    urls = tuple(_root_parts(text, url=True))
     for url in urls:
         if not url.startswith(("s3://", "https://")):
             raise SettingsError(f"{PREFIX}ROOTS: {url!r} is not a folder, an s3:// or an https:// prefix")
-    return tuple(Path(part).resolve() for part in parts if "://" not in part), urls
+    return tuple(Path(part).resolve() for part in _root_parts(text, url=False)), urls
+
+
+def _root_parts(text: str, *, url: bool) -> list[str]:
+    parts = re.split(r":(?!//|\d+(?:[/:]|$))", text.strip())
+    return [part for part in parts if part and ("://" in part) is url]
 
 
 @cache

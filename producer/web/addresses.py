@@ -13,13 +13,16 @@ from worker.storage.remote import allowed
 MOST_ADDRESSES = 1000
 
 
-def check_addresses(addresses: object, roots: tuple[Path, ...], url_roots: tuple[str, ...]) -> list[str]:
+def check_addresses(
+    addresses: object, roots: tuple[Path, ...], url_roots: tuple[str, ...], named_roots: tuple[Path, ...] = ()
+) -> list[str]:
     """Addresses of a job, as the scan takes them.
 
     Args:
         addresses: what a client sent.
-        roots: folders that may be read.
+        roots: folders that may be read, without links.
         url_roots: the same for ``s3://`` and ``https://``.
+        named_roots: other names of the roots, which may have links in them.
 
     Raises:
         Problem: no list, or not below the roots.
@@ -28,10 +31,10 @@ def check_addresses(addresses: object, roots: tuple[Path, ...], url_roots: tuple
         raise Problem(400, "uris is not a list of addresses", 'send {"uris": ["file:///scans/2026"]}')
     if len(addresses) > MOST_ADDRESSES:
         raise Problem(413, f"more than {MOST_ADDRESSES} addresses in one request", "name the folder they lie in")
-    return [_check(one, roots, url_roots) for one in addresses]
+    return [_check(one, roots, url_roots, (*roots, *named_roots)) for one in addresses]
 
 
-def _check(address: str, roots: tuple[Path, ...], url_roots: tuple[str, ...]) -> str:
+def _check(address: str, roots: tuple[Path, ...], url_roots: tuple[str, ...], names: tuple[Path, ...]) -> str:
     refused = Problem(
         403, f"{address[:200]} does not lie below OCRFLEET_ROOTS", "name a folder or file below it, or upload it"
     )
@@ -44,9 +47,14 @@ def _check(address: str, roots: tuple[Path, ...], url_roots: tuple[str, ...]) ->
         raise refused
     if "\0" in address or not address.startswith(("/", "file:///")):
         raise refused
+    text = unquote(address.removeprefix("file://")) if address.startswith("file:") else address
+    named = Path("/" + text.lstrip("/"))
+    # Before the disk is asked: `ANY/LINK/../../..(n)/roots/a.jpg` lies below a root for one n, which told of any link
+    # of the machine that it is there, and how deep it leads. Nor is a dead network folder elsewhere touched.
+    if ".." in named.parts or not any(named.is_relative_to(name) for name in names):
+        raise refused
     try:
-        path = Path(unquote(address.removeprefix("file://")) if address.startswith("file:") else address)
-        path = real_path(path)
+        path = real_path(named)
         there = path.exists()
     except (OSError, ValueError):  # too long a name, half a character
         raise refused from None

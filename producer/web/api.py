@@ -219,12 +219,12 @@ def _results(request: Request, making: Making) -> Response:
     if wanted == JSONL:
         return lines_response(name, folder, start)
     service.check_quota()
-    if not service.exporting.acquire(blocking=False):
+    if not service.exporting.take():
         raise Problem(429, "too many results are being fetched", "try again in a moment", retry_after_s=5)
     exports = service.store.new_export()
 
     def done() -> None:
-        service.exporting.release()  # first: whatever goes wrong below
+        service.exporting.leave()  # first: whatever goes wrong below
         remove_tree(exports)
         service.store.room.forget()
 
@@ -238,14 +238,14 @@ def _results(request: Request, making: Making) -> Response:
 def _converted(
     service: Service, name: str, wanted: str, exports: Path, done: Callable[[], None], making: Making
 ) -> Response:
-    folder = service.store.folder(name)
+    folder, readers = service.store.folder(name), service.exporting.readers
     if wanted not in NEED_IMAGES:
-        return converted_response(name, folder, wanted, exports, done, making=making)
+        return converted_response(name, folder, wanted, exports, done, making=making, readers=readers)
     if not service.opening.acquire(blocking=False):
         raise Problem(429, f"{wanted} is being made for somebody else", "try again in a moment", retry_after_s=5)
     try:
         roots = (*service.settings.roots, service.store.uploads(name).resolve())
-        return converted_response(name, folder, wanted, exports, done, roots, making)
+        return converted_response(name, folder, wanted, exports, done, roots, making, readers)
     finally:
         service.opening.release()
 

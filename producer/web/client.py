@@ -71,8 +71,8 @@ class Client:
         target = f"{BASE}/detect?name={quote(path.name)}" + (f"&limit_side={limit_side}" if limit_side else "")
         answer = self._send("POST", target, [path], headers={"Content-Type": "application/octet-stream"})
         if answer.status == 200:
-            return msgspec.json.decode(answer.read(), type=ImageRecord)
-        job = Job(self, read_json(answer.read())["job"])
+            return msgspec.json.decode(_body(answer), type=ImageRecord)
+        job = Job(self, read_json(_body(answer))["job"])
         records = list(job.results())
         if len(records) != 1:
             raise ClientError(f"{path}: {len(records)} pages; use submit() (job {job.name})")
@@ -91,13 +91,13 @@ class Client:
         fields = ({"limit_side": str(limit_side)} if limit_side else {}) | ({"webhook": webhook} if webhook else {})
         form = _Form([Path(path) for path in paths], fields)
         headers = {"Content-Type": form.content_type, "Idempotency-Key": key or str(uuid.uuid4())}
-        return Job(self, read_json(self._send("POST", f"{BASE}/jobs", form.parts, headers=headers).read())["job"])
+        return Job(self, read_json(_body(self._send("POST", f"{BASE}/jobs", form.parts, headers=headers)))["job"])
 
     def submit_addresses(self, uris: Sequence[str], *, limit_side: int = 0) -> Job:
         """A job of what lies below the service's OCRFLEET_ROOTS."""
         body = json.dumps({"uris": list(uris)} | ({"limit_side": limit_side} if limit_side else {})).encode()
         headers = {"Content-Type": "application/json", "Idempotency-Key": str(uuid.uuid4())}
-        return Job(self, read_json(self._send("POST", f"{BASE}/jobs", [body], headers=headers).read())["job"])
+        return Job(self, read_json(_body(self._send("POST", f"{BASE}/jobs", [body], headers=headers)))["job"])
 
     def jobs(self) -> list[dict[str, Any]]:
         """All jobs, newest first."""
@@ -113,15 +113,17 @@ class Client:
 
     def call(self, method: str, path: str) -> dict[str, Any]:
         """One request without a body; its JSON."""
-        data = self._send(method, BASE + path).read()
+        data = _body(self._send(method, BASE + path))
         found: dict[str, Any] = read_json(data) if data else {}
         return found
 
     def stream(self, path: str) -> Iterator[bytes]:
-        """The body of an answer, in blocks."""
-        answer = self._send("GET", BASE + path)
-        while block := answer.read1(BLOCK):
-            yield block
+        """The body of an answer, in blocks.
+
+        Raises:
+            ClientError: it is cut off, as that of a slow reader is while others wait.
+        """
+        return _blocks_of(self._send("GET", BASE + path))
 
     def _send(
         self, method: str, target: str, parts: Sequence[bytes | Path] = (), *, headers: Mapping[str, str] | None = None
@@ -153,6 +155,20 @@ class Client:
             return connection.getresponse()
         except (OSError, http.client.HTTPException) as error:
             raise ClientError(f"{self._parts.geturl()} does not answer: {error}; is `ocr-producer serve` up?") from None
+
+
+def _blocks_of(answer: http.client.HTTPResponse) -> Iterator[bytes]:
+    try:
+        while block := answer.read1(BLOCK):
+            yield block
+    except (OSError, http.client.HTTPException) as error:
+        raise ClientError(f"the answer was cut off ({error or type(error).__name__}); ask again") from None
+    if answer.length:  # http.client takes the line's end for the answer's
+        raise ClientError(f"the answer was cut off, {answer.length} bytes before its end; ask again")
+
+
+def _body(answer: http.client.HTTPResponse) -> bytes:
+    return b"".join(_blocks_of(answer))
 
 
 class Job:

@@ -130,7 +130,8 @@ def _name_in(host: str) -> str:
         return ""
     try:
         parts = urlsplit(f"//{host}")
-        return (parts.hostname or "") if parts.port is None or parts.port >= 0 else ""
+        # "localhost." is the same name, written out; urlsplit leaves the dot to us.
+        return (parts.hostname or "").removesuffix(".") if parts.port is None or parts.port >= 0 else ""
     except ValueError:
         raise Problem(400, "the Host header is no name and port", "send the name of this service") from None
 

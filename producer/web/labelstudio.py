@@ -32,6 +32,7 @@ from producer.job.results_file import read_lines
 from producer.output.formats import labelstudio_prediction
 from producer.sources.scan import file_uri
 from producer.web.api import read_json, service_of
+from producer.web.bounds.answers import ReadPlaces
 from producer.web.bounds.few_readers import reading
 from producer.web.problem import Problem
 from producer.web.results import BLOCK, LentResponse
@@ -53,7 +54,7 @@ MOST_AT_ONCE = 256 << 10
 """Bytes of an answer that is made in memory; a longer one is read from a file while it is sent."""
 
 _predicting = threading.Semaphore()  # a record of 512 KiB is 30 MB while it is made
-_sending = threading.Semaphore(6)  # each has a file of up to 11 MB
+_sending = ReadPlaces(6)  # each has a file of up to 11 MB
 
 # Each takes a time linear in the length of a stranger's text: no two open repeats stand side by side, and none begins
 # anew at each letter that it ran over before. `(\w+)\s*=` took 14 s for 32 KB of one letter, with the GIL held.
@@ -157,18 +158,19 @@ def _answer(service: Service, name: str, control: Control, sources: list[str | N
         if size <= MOST_AT_ONCE:
             with spool:
                 return Response(b"".join(_blocks(spool, parts, around)), media_type="application/json")
-        if not _sending.acquire(blocking=False):
+        if not _sending.take():
             raise Problem(429, "many predictions are on their way", "ask for fewer tasks at a time", retry_after_s=5)
     except BaseException:
         spool.close()
         raise
 
     def done() -> None:
-        _sending.release()
+        _sending.leave()
         spool.close()
 
     headers = {"Content-Length": str(size + len(b"".join(around)))}
-    return LentResponse(_blocks(spool, parts, around), done, media_type="application/json", headers=headers)
+    blocks, readers = _blocks(spool, parts, around), _sending.readers
+    return LentResponse(blocks, done, media_type="application/json", headers=headers, readers=readers)
 
 
 def _blocks(spool: BinaryIO, parts: Sequence[range | bytes], around: tuple[bytes, bytes]) -> Iterator[bytes]:

@@ -15,6 +15,7 @@ from starlette.types import Receive, Scope, Send
 from producer.errors import ProducerError
 from producer.job.output_folder import OutputFolder
 from producer.output.formats import FORMATS
+from producer.web.bounds.answers import AllReaders, Reader
 from producer.web.bounds.export_process import convert
 from producer.web.bounds.makings import Making
 from producer.web.problem import Problem
@@ -30,17 +31,35 @@ class LentResponse(StreamingResponse):
     """An answer from files that are removed when it ends, however it does: read to its end, cut off, never begun."""
 
     def __init__(
-        self, blocks: Iterator[bytes], done: Callable[[], None], *, media_type: str, headers: dict[str, str]
+        self,
+        blocks: Iterator[bytes],
+        done: Callable[[], None],
+        *,
+        media_type: str,
+        headers: dict[str, str],
+        readers: AllReaders | None = None,
     ) -> None:
-        """Begin nothing. ``done`` is called once, in a thread, at the end."""
+        """Begin nothing.
+
+        Args:
+            blocks: of the answer.
+            done: called once, in a thread, at the end.
+            media_type: of the answer.
+            headers: of the answer.
+            readers: among whom the slowest is sent away where another needs his place; none: nobody does.
+        """
         super().__init__(blocks, media_type=media_type, headers=headers)
-        self._done = done
+        self._done, self._readers = done, AllReaders() if readers is None else readers
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer, and then call ``done``: the ``finally`` of a generator that was never begun is not run."""
+        reader = Reader()
+        self._readers.add(reader)
         try:
-            await super().__call__(scope, receive, send)
+            with reader.scope:
+                await super().__call__(scope, receive, reader.through(send))
         finally:
+            self._readers.discard(reader)
             with anyio.CancelScope(shield=True):
                 await run_in_threadpool(self._done)
 
@@ -74,6 +93,7 @@ def converted_response(
     done: Callable[[], None],
     roots: tuple[Path, ...] = (),
     making: Making | None = None,
+    readers: AllReaders | None = None,
 ) -> Response:
     """The results in another format.
 
@@ -85,6 +105,7 @@ def converted_response(
         done: called when the client has it, or is gone; not if this raises.
         roots: where pictures that are opened again must lie; empty: anywhere.
         making: ends it before it is made.
+        readers: who is sent such.
 
     Raises:
         Problem: 404, there are no results yet; 409, this job cannot be had in that format; 429, others are made; what
@@ -103,7 +124,7 @@ def converted_response(
     )
     size = target.stat().st_size
     headers = {"Content-Length": str(size), **_attachment(f"{name}{ending}")}
-    return LentResponse(file_blocks(target, 0, size), done, media_type=media, headers=headers)
+    return LentResponse(file_blocks(target, 0, size), done, media_type=media, headers=headers, readers=readers)
 
 
 def _check_results(name: str, folder: OutputFolder) -> None:

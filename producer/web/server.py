@@ -30,7 +30,7 @@ from producer.web.app import make_app
 from producer.web.bounds.socket_buffers import LingeringTransport, bound, drop
 from producer.web.service import Service
 from producer.web.settings import WebSettings
-from worker.log_format import configure_logging
+from worker.log_format import FewOfEach, configure_logging
 from worker.settings import Settings, read_settings
 
 logger = logging.getLogger("ocrfleet.web")
@@ -63,6 +63,9 @@ class PatientProtocol(H11Protocol):
         # asyncio takes 256 KB at a time, which h11 copies twice: with 50 uploads that is what memory goes to.
         transport.max_size = PIECE_BYTES  # type: ignore[attr-defined]
         self.loop.call_later(HEADERS_S, self._give_up, None)
+
+    def _unsupported_upgrade_warning(self) -> None:
+        """Say nothing of who asks for another protocol: HTTP lets a server go on as it is."""
 
     def pause_writing(self) -> None:
         """The client does not read: begin to wait until it does."""
@@ -130,9 +133,9 @@ def serve(web: WebSettings, *, local: bool, workers: int, ready: Callable[[str],
         )
     configure_malloc(arenas=2)  # forty threads would each keep a heap of their own, and what it once held
     with terminated_like_ctrl_c(), state.locked(), ExitStack() as stack:
-        roots = read_settings(os.environ).roots  # before the workers', who may also open what was uploaded
+        before = read_settings(os.environ)  # the workers' roots have what was uploaded, too
         fleet = stack.enter_context(_fleet(state, web, workers)) if local else None
-        settings = replace(read_settings(os.environ), roots=roots)
+        settings = replace(read_settings(os.environ), roots=before.roots, named_roots=before.named_roots)
         if fleet is not None:
             settings = replace(settings, redis_url=fleet.start_server())
         service = _service(settings, web)
@@ -257,6 +260,13 @@ class _Server(uvicorn.Server):
 
 
 def log_to_stderr() -> None:
-    """Warnings of the service go to stderr, one line each."""
+    """Warnings of the service go to stderr, one line each, and of each kind a few a minute.
+
+    Whoever reaches the port, without a token too, has a line written for each request that is none.
+    """
     configure_logging(logging.WARNING, "%(levelname)s: %(message)s")
+    for (
+        handler
+    ) in logging.getLogger().handlers:  # not loggers: strangers move those of uvicorn, forms, asyncio and ours
+        handler.addFilter(FewOfEach())
     logging.getLogger("ocrfleet.web").setLevel(logging.INFO)

@@ -24,6 +24,7 @@ from producer.job.manifest import read_manifest
 from producer.job.results_file import counts_of, drop_failed, failed_lines
 from producer.job.status import StatusRow
 from producer.web.addresses import check_addresses
+from producer.web.bounds.answers import ReadPlaces
 from producer.web.bounds.job_locks import JobLocks, one_after_the_other
 from producer.web.bounds.makings import Makings
 from producer.web.problem import Problem, quota_is_used
@@ -64,7 +65,7 @@ class Service:
             check=self.store.room.check(web.quota_bytes), ended=self._tell_who_waits,
         )  # fmt: skip
         self.opening = threading.Semaphore(OPENING_AT_ONCE)
-        self.exporting = threading.Semaphore(EXPORTS_AT_ONCE)
+        self.exporting = ReadPlaces(EXPORTS_AT_ONCE)
         self.makings = Makings()
         self.changing = JobLocks()
         self.stopping = False
@@ -159,7 +160,8 @@ class Service:
 
     def check_sources(self, addresses: object) -> list[str]:
         """Addresses of a job, as the scan takes them (see `producer.web.addresses`)."""
-        return check_addresses(addresses, self.settings.roots, self.settings.url_roots)
+        settings = self.settings
+        return check_addresses(addresses, settings.roots, settings.url_roots, settings.named_roots)
 
     def accept(self, folder: Path, name: str, job: WebJob) -> bool:
         """Make a job of an upload and start it. False: there was one of this name (the upload is removed).

@@ -10,28 +10,23 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from io import FileIO
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING
 
 import anyio
 import msgspec
-from python_multipart.exceptions import FormParserError
-from python_multipart.multipart import MultipartParser, parse_options_header
+from python_multipart.multipart import parse_options_header
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect, Request
 
 from detector.atomic import sync_to_disk
 from detector.errors import ImageError
+from producer.web.bounds.form import Form
 from producer.web.bounds.room import ENTRY_BYTES, Claim, Room
 from producer.web.bounds.upload_places import Place
 from producer.web.names import MOST_FOLDERS, fitting_name, free_name, safe_upload_name
 from producer.web.problem import Problem, quota_is_used
 from producer.web.settings import WebSettings
 
-if TYPE_CHECKING:
-    from python_multipart.multipart import MultipartCallbacks
-
 SLOWEST_BYTES_S = 1024  # a client that sends less, over all its request, only holds a place
-MOST_FIELDS, MOST_FIELD_BYTES = 32, 4096
 PASS_OVER_S, PASS_OVER_BYTES = 2.0, 64 << 20
 
 
@@ -112,6 +107,7 @@ class Intake:
             self._place.claim = self._claim
             if self._claim is None:
                 raise quota_is_used(self._settings.quota_mb)
+            self._place.rate.begin()
             if kind == b"multipart/form-data":
                 await self._read_form(request, options.get(b"boundary", b""))
             elif kind.startswith(b"image/") or kind in (
@@ -132,6 +128,7 @@ class Intake:
         except ClientDisconnect:
             raise Problem(400, "the connection ended before the request did", "send it again") from None
         finally:
+            self._place.rate.end()
             if self._file is not None:
                 self._file.close()
             if self._claim is not None:
@@ -172,7 +169,6 @@ class Intake:
             except TimeoutError:
                 raise _too_slow() from None
             total += len(chunk)
-            self._place.received(len(chunk))
             if self._place.given_up:
                 raise _too_slow()
             if time.monotonic() - began > self._settings.idle_s + total / SLOWEST_BYTES_S:
@@ -181,29 +177,20 @@ class Intake:
                 yield chunk
 
     async def _read_raw(self, request: Request) -> None:
-        self._begin(request.query_params.get("name", "") or request.headers.get("x-file-name", "") or "upload")
+        self.begin(request.query_params.get("name", "") or request.headers.get("x-file-name", "") or "upload")
         async for chunk in self._chunks(request):
-            self._write(chunk)
-        self._end()
+            self.write(chunk)
+        self.end()
 
     async def _read_form(self, request: Request, boundary: bytes) -> None:
-        form = _Form(self)
-        try:
-            if not boundary:
-                raise FormParserError("no boundary")
-            parser = MultipartParser(boundary, form.callbacks(), max_header_size=4096)
-            async for chunk in self._chunks(request):
-                parser.write(chunk)
-                await asyncio.sleep(0)  # what has come already is given without a pause
-            parser.finalize()
-        except FormParserError as error:
-            raise Problem(
-                400, f"not multipart/form-data: {error}", "send the form as browsers and curl -F do"
-            ) from None
-        if not form.ended:
-            raise Problem(400, "the form is cut off", "send it again")
+        form = Form(self, boundary)
+        async for chunk in self._chunks(request):
+            form.write(chunk)
+            await asyncio.sleep(0)  # what has come already is given without a pause
+        self.received.fields = form.end()
 
-    def _begin(self, name: str) -> None:
+    def begin(self, name: str) -> None:
+        """A file begins."""
         self._parts += 1  # not names: 100,000 parts of one name kept the page from others for a minute
         if self._parts > self._most_files:
             raise Problem(
@@ -215,8 +202,10 @@ class Intake:
         self._take(ENTRY_BYTES)
         self._file = (self._folder / ".part").open("wb", buffering=0)
 
-    def _write(self, data: bytes) -> None:
+    def write(self, data: bytes) -> None:
+        """Its next bytes."""
         assert self._file is not None
+        self._place.rate.add(len(data))
         self._size += len(data)
         if self._size > self._settings.max_file_bytes:
             raise Problem(413, f"{_shown(self._name)}: larger than {self._settings.max_file_mb} MiB", _RAISE_FILE)
@@ -244,7 +233,7 @@ class Intake:
         self._take(fresh * ENTRY_BYTES)
         (self._folder / name).parent.mkdir(mode=0o700, parents=True, exist_ok=True)
 
-    def _end(self) -> None:
+    def end(self) -> None:
         """Keep the file under a name of its own if its bytes can be read, else remember why not."""
         assert self._file is not None
         self._file.close()
@@ -266,72 +255,6 @@ class Intake:
             name = free_name(self._folder, PurePosixPath(name.name))
             part.rename(self._folder / name)
         self.received.files.append(name)
-
-
-class _Form:
-    """The callbacks of python-multipart: parts with a file name go to the intake, others are short fields."""
-
-    def __init__(self, intake: Intake) -> None:
-        self._intake = intake
-        self._header = self._value = b""
-        self._disposition = b""
-        self._field: tuple[str, bytearray] | None = None
-        self._fields = 0
-        self.ended = False
-
-    def callbacks(self) -> MultipartCallbacks:
-        return {
-            "on_part_begin": self._part_begin,
-            "on_header_field": self._header_field,
-            "on_header_value": self._header_value,
-            "on_header_end": self._header_end,
-            "on_headers_finished": self._headers_finished,
-            "on_part_data": self._part_data,
-            "on_part_end": self._part_end,
-            "on_end": self._end,
-        }
-
-    def _part_begin(self) -> None:
-        self._header = self._value = self._disposition = b""
-        self._field = None
-
-    def _header_field(self, data: bytes, start: int, end: int) -> None:
-        self._header += data[start:end]
-
-    def _header_value(self, data: bytes, start: int, end: int) -> None:
-        self._value += data[start:end]
-
-    def _header_end(self) -> None:
-        if self._header.lower() == b"content-disposition":
-            self._disposition = self._value
-        self._header = self._value = b""
-
-    def _headers_finished(self) -> None:
-        _, options = parse_options_header(self._disposition)
-        if b"filename" in options:
-            self._intake._begin(options[b"filename"].decode("utf-8", "replace"))
-        else:
-            self._fields += 1  # not names, as with files
-            if self._fields > MOST_FIELDS:
-                raise Problem(400, f"the form has more than {MOST_FIELDS} fields", "send files and limit_side only")
-            self._field = (options.get(b"name", b"").decode("utf-8", "replace"), bytearray())
-
-    def _part_data(self, data: bytes, start: int, end: int) -> None:
-        if self._field is None:
-            self._intake._write(data[start:end])
-            return
-        self._field[1].extend(data[start:end])
-        if len(self._field[1]) > MOST_FIELD_BYTES:
-            raise Problem(413, f"the field {_shown(self._field[0])} is too long", "send files with a file name")
-
-    def _part_end(self) -> None:
-        if self._field is None:
-            self._intake._end()
-        else:
-            self._intake.received.fields[self._field[0]] = self._field[1].decode("utf-8", "replace")
-
-    def _end(self) -> None:
-        self.ended = True
 
 
 def _shown(name: str) -> str:

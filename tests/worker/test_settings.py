@@ -27,17 +27,19 @@ def test_defaults_hold_together() -> None:
 
 
 def test_the_environment_wins_over_the_profile(tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(tmp_path)
     settings = read_settings(
         {
             "OCRFLEET_PROFILE": "low",
             "OCRFLEET_LIMIT_SIDE": "736",
-            "OCRFLEET_ROOTS": f"{tmp_path}:/srv/scans",
+            "OCRFLEET_ROOTS": f"{tmp_path}/link:s3://bucket/in:/srv/scans",
             "OCRFLEET_TEMP_TTL_H": "0.5",
         }
     )
     assert settings.profile.name == "low"
     assert settings.limit_side == 736
     assert settings.roots == (tmp_path.resolve(), Path("/srv/scans"))
+    assert settings.named_roots == (tmp_path / "link", Path("/srv/scans")) and settings.url_roots == ("s3://bucket/in",)
     assert settings.temp_ttl_h == 0.5
 
 

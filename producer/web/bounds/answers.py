@@ -1,16 +1,25 @@
 """Answers on their way to clients: one budget for the bytes of all of them, and none is handed over in one piece.
 
 Who asks for a large answer and does not read it has the page keep it for as long as that is borne. Of 250 such, each of
-6 MB, that was 950 MB of the page's own process.
+6 MB, that was 950 MB of the page's own process. Who reads slowly keeps what he has as long as nobody else needs it: six
+of 1.2 KB a second kept every converted format from all others, 85 all large answers.
 """
 
 from __future__ import annotations
 
+import logging
+import threading
+from collections.abc import Callable
+
+import anyio
+from anyio import from_thread
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from producer.web.bounds.upload_places import Rate
 from producer.web.problem import Problem
 
+logger = logging.getLogger("ocrfleet.web")
 BUDGET_BYTES = 8 << 20
 """Of all answers that count. With 256 connections, each of which may have a small one, 16 MB."""
 
@@ -20,6 +29,9 @@ SMALL_BYTES = 32 << 10
 PIECE_BYTES = 32 << 10
 STREAM_BYTES = 3 * PIECE_BYTES
 """What a stream holds: a block that was read, its piece, and what of the one before the transport still has."""
+
+GIVEN_UP_S = 2.0
+"""Until who was sent away has left his place: a thread removes his file first."""
 
 EVENTS = "text/event-stream"  # has places of its own, each for as long as a job takes
 
@@ -43,6 +55,95 @@ class Budget:
         self._left += size
 
 
+class Reader:
+    """Who is sent one answer.
+
+    Attributes:
+        scope: what sends it runs in. Where it is cancelled, the server finds the answer cut off, and ends the line.
+        rate: of what the client takes.
+        given_up: called when others need what he has.
+    """
+
+    def __init__(self, given_up: Callable[[], None] = lambda: None) -> None:
+        """Send nothing yet."""
+        self.scope = anyio.CancelScope()
+        self.rate = Rate()
+        self.given_up = given_up
+        self._is_waited_for = self._has_begun = False
+
+    def through(self, send: Send) -> Send:
+        """As `send`; it is noted how fast the client takes what is sent."""
+
+        async def counted(message: Message) -> None:
+            if not self._has_begun:
+                self._has_begun = True
+                self.rate.begin()
+            self._is_waited_for = True
+            await send(message)
+            self._is_waited_for = False  # but what is sent next, which a disk may keep
+            self.rate.add(len(message.get("body", b"")))
+
+        return counted
+
+    def slowness(self) -> float | None:
+        """As `Rate.slowness`, where it is the client that is waited for."""
+        return self.rate.slowness() if self._is_waited_for else None
+
+
+class AllReaders:
+    """Those who are sent answers of one kind. For the event loop alone."""
+
+    def __init__(self) -> None:
+        """Nobody is."""
+        self._those: set[Reader] = set()
+
+    def are_none(self) -> bool:
+        """Whether nobody is sent one now."""
+        return not self._those
+
+    def add(self, reader: Reader) -> None:
+        """He has what others may need."""
+        self._those.add(reader)
+
+    def discard(self, reader: Reader) -> None:
+        """He has it no more. Safe to call twice."""
+        self._those.discard(reader)
+
+    def send_slowest_away(self) -> bool:
+        """Somebody needs what another has: the slowest of the slow is sent away. False: there is none."""
+        slow = [(rate, reader) for reader in self._those if (rate := reader.slowness()) is not None]
+        if not slow:
+            return False
+        slowest, reader = min(slow, key=lambda pair: pair[0])
+        self.discard(reader)
+        # The server says beside it that an answer was not completed.
+        logger.info("an answer is cut off: it was read at %.1f KiB/s, and others wait for its place", slowest / 1024)
+        reader.given_up()
+        reader.scope.cancel()
+        return True
+
+
+class ReadPlaces:
+    """Places for answers that are files. For threads that the event loop has begun."""
+
+    def __init__(self, most: int) -> None:
+        """All are free."""
+        self.readers = AllReaders()
+        self._free = threading.Semaphore(most)
+
+    def take(self) -> bool:
+        """Take a place, that of the slowest reader if need be. False: all are read, or still made."""
+        if self._free.acquire(blocking=False):
+            return True
+        if self.readers.are_none():
+            return False
+        return from_thread.run_sync(self.readers.send_slowest_away) and self._free.acquire(timeout=GIVEN_UP_S)
+
+    def leave(self) -> None:
+        """Give it back."""
+        self._free.release()
+
+
 class Answers:
     """ASGI middleware around what answers at length: 429 where the budget is used up, and pieces of 32 KiB.
 
@@ -51,16 +152,17 @@ class Answers:
 
     def __init__(self, app: ASGIApp, budget: Budget | None = None) -> None:
         """One for all requests."""
-        self._app, self._budget = app, budget or Budget()
+        self._app, self._budget, self._readers = app, budget or Budget(), AllReaders()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        answer = _Answer(send, self._budget)
+        answer = _Answer(send, self._budget, self._readers)
         try:
-            await self._app(scope, receive, answer.send)
+            with answer.reader.scope:
+                await self._app(scope, receive, answer.send)
         except Exception:
             if not answer.refused:
                 raise
@@ -77,9 +179,11 @@ class _RefusedError(Exception):
 class _Answer:
     """One answer; nothing of it is sent before it is known what it takes."""
 
-    def __init__(self, send: Send, budget: Budget) -> None:
+    def __init__(self, send: Send, budget: Budget, readers: AllReaders) -> None:
         self.refused = False
-        self._send, self._budget = send, budget
+        self.reader = Reader(self.end)
+        self._send = self.reader.through(send)
+        self._budget, self._readers = budget, readers
         self._start: Message | None = None
         self._taken = 0
 
@@ -103,13 +207,17 @@ class _Answer:
             await self._send({"type": "http.response.body", "body": b"", "more_body": False})
 
     def _take(self, wanted: int) -> None:
-        if not self._budget.take(wanted):
-            self.refused = True
-            raise _RefusedError
+        while not self._budget.take(wanted):
+            if not self._readers.send_slowest_away():
+                self.refused = True
+                raise _RefusedError
         self._taken = wanted
+        if wanted:
+            self._readers.add(self.reader)
 
     def end(self) -> None:
         """It is over, however it ended."""
+        self._readers.discard(self.reader)
         taken, self._taken = self._taken, 0
         self._budget.give_back(taken)
 

@@ -21,24 +21,26 @@ class WebhookSettingsError(ProducerError):
 
 # IPv6 addresses that stand for an IPv4 address and lead to it, and how far from their end it lies, bits: another name
 # of the same host, and what a gateway of the network (NAT64) or the machine itself (6to4) sends on.
-_INSIDE = (
-    (ip_network("::ffff:0:0/96"), 0),
-    (ip_network("64:ff9b::/96"), 0),
-    (ip_network("2002::/16"), 80),
-)
-_NEVER = (ip_network("::/96"), ip_network("fec0::/10"), ip_network("64:ff9b:1::/48"))
-"""IPv4-compatible, site-local, a network's own NAT64: Python calls some of them global."""
+_MAPPED, _NAT64, _6TO4 = IPv6Network("::ffff:0:0/96"), IPv6Network("64:ff9b::/96"), IPv6Network("2002::/16")
+_GLOBAL = IPv6Network("2000::/3")
+"""All that is given out to the internet. Beyond it Python calls some global: IPv4-compatible and -translated (SIIT),
+site-local, a network's own NAT64, names of segments (5f00::/16)."""
+
+_EXAMPLES = IPv6Network("3fff::/20")  # RFC 9637; Python 3.13 knows them
 
 
 def is_public(address: Address) -> bool:
     """Whether an address, and the IPv4 address that it may stand for, belongs to the internet and to one host."""
-    if isinstance(address, IPv6Address):
-        for network, shift in _INSIDE:
-            if address in network:
-                return is_public(IPv4Address(int(address) >> shift & 0xFFFFFFFF))
-        if any(address in network for network in _NEVER):
-            return False
-    return address.is_global and not address.is_multicast
+    if isinstance(address, IPv4Address):
+        return address.is_global and not address.is_multicast
+    bits = int(address)
+    if address in _MAPPED or address in _NAT64:
+        return is_public(IPv4Address(bits & 0xFFFFFFFF))
+    if bits >> 32 & 0xFCFFFFFF == 0x5EFE and not is_public(IPv4Address(bits & 0xFFFFFFFF)):  # ISATAP, below any prefix
+        return False
+    if address in _6TO4:
+        return is_public(IPv4Address(bits >> 80 & 0xFFFFFFFF))
+    return address in _GLOBAL and address not in _EXAMPLES and address.is_global and not address.is_multicast
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from producer.web import api
+from producer.web.bounds.answers import ReadPlaces
 from producer.web.bounds.makings import Makings
 from producer.web.bounds.zip_file import pack
 from producer.web.problem import Problem, quota_is_used
@@ -33,7 +34,7 @@ def service(tmp_path: Path) -> SimpleNamespace:
     return SimpleNamespace(
         store=store,
         opening=Semaphore(0),
-        exporting=Semaphore(1),
+        exporting=ReadPlaces(1),
         makings=Makings(),
         check_quota=lambda: None,
         settings=SimpleNamespace(roots=()),
@@ -71,8 +72,8 @@ def test_a_third_that_opens_pictures_is_told_to_come_again(wanted: str, service:
     with pytest.raises(Problem) as refused:
         job_results(Request(scope(service, wanted)))
     assert refused.value.status == 429 and refused.value.retry_after_s
-    assert exports(service) == [] and service.exporting.acquire(blocking=False)
-    service.exporting.release()
+    assert exports(service) == [] and service.exporting.take()
+    service.exporting.leave()
     assert job_results(Request(scope(service, "csv"))).status_code == 200, "opens no picture"
     assert 1 <= OPENING_AT_ONCE <= 4
 
@@ -127,7 +128,7 @@ def test_a_job_without_results_takes_no_place(service: SimpleNamespace) -> None:
     with pytest.raises(Problem) as refused:
         job_results(Request(scope(service, "coco")))
     assert refused.value.status == 404 and exports(service) == []
-    assert service.exporting.acquire(blocking=False)
+    assert service.exporting.take()
 
 
 def test_a_folder_is_one_file_and_comes_in_blocks(service: SimpleNamespace, tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 import tracemalloc
+from collections.abc import Iterable
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -13,11 +14,13 @@ import pytest
 from starlette.requests import Request
 
 from producer.job.manifest import ManifestLine
+from producer.web.bounds.form import MOST_FIELDS
+from producer.web.bounds.upload_places import Place
 from producer.web.problem import Problem
 from producer.web.service import MOST_SHOWN, Service
 from producer.web.settings import read_web_settings
 from producer.web.store import Store, WebJob
-from producer.web.upload import MOST_FIELDS, Intake, Received
+from producer.web.upload import Intake, Received
 from tests.producer.records import failed, write_results
 from tests.producer.web.places import lone_place
 
@@ -25,18 +28,25 @@ SETTINGS = read_web_settings({})
 PICTURE, OTHER = b"\xff\xd8\xff" + bytes(100), b"x"
 
 
-def send(store: Store, parts: list[bytes], most_files: int = 5) -> Received:
+def send(
+    store: Store,
+    parts: list[bytes],
+    most_files: int = 5,
+    before: Iterable[bytes] = (),
+    after: Iterable[bytes] = (),
+    place: Place | None = None,
+) -> Received:
     """What came of a form of these parts."""
     left = [b"--b\r\nContent-Disposition: form-data; " + part + b"\r\n" for part in parts] + [b"--b--\r\n"]
+    left = [*before, *left, *after]
 
     async def receive() -> dict[str, object]:
         return {"type": "http.request", "body": left.pop(0), "more_body": bool(left)}
 
     headers = [(b"content-type", b"multipart/form-data; boundary=b")]
     request = Request({"type": "http", "headers": headers, "query_string": b""}, receive)
-    intake = Intake(
-        store.new_upload() / "upload", SETTINGS, store.room, archives=True, most_files=most_files, place=lone_place()
-    )
+    limits, place = (SETTINGS, store.room), place or lone_place()
+    intake = Intake(store.new_upload() / "upload", *limits, archives=True, most_files=most_files, place=place)
     return asyncio.run(intake.read(request))
 
 
@@ -75,6 +85,38 @@ def test_what_is_refused_is_not_read_to_its_end(tmp_path: Path) -> None:
     with pytest.raises(Problem):
         send(Store(tmp_path), parts)
     assert time.monotonic() - began < 3
+
+
+PIECE = 16 << 10
+
+
+@pytest.mark.parametrize("where", ["before", "after", "padding"])
+def test_what_is_beside_the_parts_is_bounded(where: str, tmp_path: Path) -> None:
+    """Before: gigabytes before the first part or behind the last, which no quota counts, were an upload's progress."""
+    store, part, few, many = Store(tmp_path), file(b"a", PICTURE), 3, 20
+    junk = {"before": b"\n", "after": b"x", "padding": b" "}[where] * PIECE
+    place = lone_place()
+
+    def sent(count: int) -> Received:
+        if where == "padding":  # of a boundary, as RFC 2046 allows it
+            padded = field(b"a") + b"\r\n--b" + junk * count + b"\r\nContent-Disposition: form-data; " + field(b"c")
+            return send(store, [padded, part], place=place)
+        return send(store, [part], place=place, **{where: [junk] * count})
+
+    assert len(sent(few).files) == 1
+    assert sum(size for _, size in place.rate._lately) == len(PICTURE)
+    with pytest.raises(Problem, match="beside its files") as refused:
+        sent(many)
+    assert refused.value.status == 400
+
+
+def test_forms_as_programs_write_them_have_room(tmp_path: Path) -> None:
+    """Long names, all headers that are in use, a preamble and an epilogue, however it is cut into pieces."""
+    name = "é".encode() * 1000
+    more = b"\r\nContent-Type: image/jpeg\r\nContent-Transfer-Encoding: binary\r\nContent-ID: <a@b>"
+    part = b'name="files"; filename="%s"; filename*=UTF-8\'\'a.jpg%s\r\n\r\n' % (name[:800], more) + PICTURE
+    received = send(Store(tmp_path), [part] * 50, 50, [b"\r\n"], [b"\r\n", b"the end\r\n"])
+    assert len(received.files) == 50
 
 
 @pytest.fixture

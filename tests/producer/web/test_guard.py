@@ -95,7 +95,9 @@ def test_our_own_page_does() -> None:
     assert answer("POST", "/api/v1/jobs", cookie=cookie(), origin=f"http://{HOST}", sec_fetch_site="same-origin") == 200
 
 
-@pytest.mark.parametrize("host", ["evil.example", "evil.example:8600", "127.0.0.1.evil.example", "", "localhost@evil"])
+@pytest.mark.parametrize(
+    "host", ["evil.example", "evil.example:8600", "127.0.0.1.evil.example", "", ".", "localhost..", "localhost@evil"]
+)
 def test_a_name_that_was_pointed_here_is_refused(host: str) -> None:
     assert answer("GET", "/api/v1/jobs", "", host=host) == 421
 
@@ -112,6 +114,6 @@ def test_an_origin_that_cannot_be_read_is_another_sites() -> None:
     assert answer("POST", "/api/v1/jobs", "", origin="http://[") == 403
 
 
-@pytest.mark.parametrize("host", ["localhost", "127.0.0.1:8600", "[::1]:8600", "LOCALHOST:1"])
+@pytest.mark.parametrize("host", ["localhost", "127.0.0.1:8600", "[::1]:8600", "LOCALHOST:1", "localhost.:8600"])
 def test_our_own_names_are_not(host: str) -> None:
     assert answer("GET", "/api/v1/jobs", "", host=host) == 200

@@ -6,7 +6,6 @@ import asyncio
 import json
 import time
 from pathlib import Path
-from threading import Semaphore
 from types import SimpleNamespace
 
 import pytest
@@ -17,6 +16,7 @@ from starlette.types import Message
 from detector.memory import peak_rss_mb
 from producer.job.manifest import ManifestLine
 from producer.web import labelstudio
+from producer.web.bounds.answers import ReadPlaces
 from producer.web.labelstudio import MOST_CONFIG, Control, _answer, control_of, predict, setup
 from producer.web.problem import Problem
 from producer.web.results import BLOCK, LentResponse
@@ -96,7 +96,7 @@ def test_the_same_picture_a_hundred_times_is_counted_each_time(tmp_path: Path) -
 @pytest.mark.slow
 def test_a_long_answer_is_read_from_a_file_while_it_is_sent(tmp_path: Path) -> None:
     response = answered(tmp_path, 1500, 21)
-    assert isinstance(response, LentResponse) and labelstudio._sending._value == 5
+    assert isinstance(response, LentResponse) and labelstudio._sending._free._value == 5
     before, sent = forget_the_peak(), list[bytes]()
 
     async def send(message: Message) -> None:
@@ -104,7 +104,7 @@ def test_a_long_answer_is_read_from_a_file_while_it_is_sent(tmp_path: Path) -> N
 
     asyncio.run(response({"type": "http", "asgi": {"spec_version": "2.4"}}, _nothing, send))
     assert max(map(len, sent)) <= BLOCK and len(b"".join(sent)) == int(response.headers["content-length"]) > 5 << 20
-    assert peak_rss_mb() - before < 20 and labelstudio._sending._value == 6, "given back"
+    assert peak_rss_mb() - before < 20 and labelstudio._sending._free._value == 6, "given back"
     told = json.loads(b"".join(sent))
     assert [len(result["result"]) for result in told["results"]] == [1500] * 20 + [0] and told["model_version"] == "m"
 
@@ -114,7 +114,7 @@ def test_a_short_answer_is_whole_and_what_is_refused_holds_no_place(
 ) -> None:
     told = json.loads(bytes(answered(tmp_path / "short", 2, 3).body))
     assert [len(result["result"]) for result in told["results"]] == [2, 2, 0]
-    monkeypatch.setattr(labelstudio, "_sending", Semaphore(0))
+    monkeypatch.setattr(labelstudio, "_sending", ReadPlaces(0))
     with pytest.raises(Problem) as refused:
         answered(tmp_path / "long", 1500, 21)
     assert refused.value.status == 429 and refused.value.retry_after_s

@@ -23,6 +23,7 @@ from starlette.requests import Request
 from producer.sources.scan import file_uri
 from producer.web import api
 from producer.web.bounds import makings
+from producer.web.bounds.answers import ReadPlaces
 from producer.web.bounds.makings import Making, Makings
 from producer.web.problem import Problem
 from producer.web.store import Store, WebJob
@@ -119,7 +120,7 @@ def test_crops_end_with_who_asked_for_them(ends: str, environment: Path) -> None
     line = {"image": "a.jpg", "uri": file_uri(picture), "page": 0}
     folder.manifest.write_text("".join(json.dumps(line | {"index": index}) + "\n" for index in range(20_000)))
     service = SimpleNamespace(
-        store=store, opening=Semaphore(1), exporting=Semaphore(1), makings=Makings(), check_quota=lambda: None,
+        store=store, opening=Semaphore(1), exporting=ReadPlaces(1), makings=Makings(), check_quota=lambda: None,
         settings=SimpleNamespace(roots=(environment,)),
     )  # fmt: skip
     scope = {
@@ -148,6 +149,6 @@ def test_crops_end_with_who_asked_for_them(ends: str, environment: Path) -> None
         asyncio.run(api.job_results(Request(scope, receive)))  # type: ignore[arg-type]
     looking.join()
     assert refused.value.status == (400 if ends == "client" else 404)
-    assert service.opening.acquire(blocking=False) and service.exporting.acquire(blocking=False)
+    assert service.opening.acquire(blocking=False) and service.exporting.take()
     assert [*(store.root / "exports").iterdir()] == [*(environment / "temporary").iterdir()] == []
     wait_until(lambda: list(cutters(environment)) == [], seconds=5, what="what cuts to end")

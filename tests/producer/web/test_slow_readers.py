@@ -1,18 +1,32 @@
-"""A client that asks and does not read is sent away: what its answer holds is given back."""
+"""A client that asks and does not read is sent away: what its answer holds is given back.
+
+One that reads slowly, when another needs that.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import socket
+import threading
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import uvicorn
-from starlette.types import Receive, Scope, Send
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+from starlette.types import Message, Receive, Scope, Send
 
 from producer.web import server
-from producer.web.results import LentResponse
+from producer.web.bounds import upload_places
+from producer.web.bounds.answers import STREAM_BYTES, AllReaders, Answers, Budget, Reader, ReadPlaces
+from producer.web.client import Client, ClientError, Job
+from producer.web.results import BLOCK, LentResponse
 from producer.web.server import PatientProtocol
+from tests.producer.web.test_answers import answer, asked, serving, until
 
 
 def test_its_files_are_removed(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -44,3 +58,100 @@ def test_its_files_are_removed(monkeypatch: pytest.MonkeyPatch) -> None:
         await serving
 
     asyncio.run(serve())
+
+
+@pytest.mark.parametrize("kind", ["budget", "places"])
+def test_the_slowest_gives_way_to_who_asks(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before: six readers of 1.2 KB a second had all converted formats for themselves, 85 all large answers."""
+    ended: list[str] = []
+    places = ReadPlaces(2)
+
+    def endless() -> Iterator[bytes]:
+        while True:
+            yield bytes(BLOCK)
+
+    def stream(request: Request) -> Response:
+        name = request.query_params["name"]
+        if kind == "places" and not places.take():
+            raise HTTPException(429)
+
+        def done() -> None:
+            ended.append(name)
+            if kind == "places":
+                places.leave()
+
+        return LentResponse(endless(), done, media_type="text/csv", headers={}, readers=places.readers)
+
+    async def run() -> None:
+        budget = Budget(2 * STREAM_BYTES if kind == "budget" else 100 * STREAM_BYTES)
+        async with serving(Answers(Starlette(routes=[Route("/stream", stream)]), budget)) as port:
+            idle = asked(port, "stream?name=idle")
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            writer.write(b"GET /stream?name=reading HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            await reader.readexactly(20 * BLOCK)
+            refused = await answer(port, "stream?name=early")
+            assert refused.startswith(b"HTTP/1.1 429 ") and set(ended) <= {"early"}, "all are young"
+            ended.clear()
+            monkeypatch.setattr(upload_places, "LOOKED_AT_S", 0.05)
+            monkeypatch.setattr(upload_places, "SLOW_BYTES_S", 1 << 40)  # so that both are slow: then the slower goes
+            for _ in range(30):
+                await asyncio.sleep(0.003)
+                await reader.readexactly(4 * BLOCK)
+            third = asked(port, "stream?name=third")
+            third.setblocking(False)
+            loop = asyncio.get_running_loop()
+            assert (await loop.sock_recv(third, 12)) == b"HTTP/1.1 200"
+            await until(lambda: ended == ["idle"])
+            await reader.readexactly(20 * BLOCK)
+            for line in (idle, third, writer):
+                line.close()
+            await until(lambda: sorted(ended) == ["idle", "reading", "third"])
+            assert places.readers.are_none()
+
+    asyncio.run(run())
+
+
+def test_it_is_not_slow_while_it_is_we_who_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What it is sent next may come from a disk, or wait for a thread."""
+    monkeypatch.setattr(upload_places, "LOOKED_AT_S", 1e-9)
+
+    async def run() -> None:
+        readers, reader, sending = AllReaders(), Reader(), asyncio.Event()
+        readers.add(reader)
+
+        async def send(message: Message) -> None:
+            await sending.wait()
+
+        through = reader.through(send)
+        assert not readers.send_slowest_away(), "nothing is sent yet"
+        task = asyncio.create_task(through({"type": "http.response.body", "body": b"x"}))
+        await asyncio.sleep(0)
+        assert reader.slowness() == 0
+        sending.set()
+        await task
+        assert not readers.send_slowest_away() and not readers.are_none()
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize("headers", [b"Content-Length: 10", b"Transfer-Encoding: chunked"])
+def test_what_is_cut_off_is_no_download(headers: bytes, tmp_path: Path) -> None:
+    """Before: a client took the first bytes of a file for all of them, or raised http.client's error."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+
+        def serve() -> None:
+            for _ in range(2):
+                line, _address = listening.accept()
+                with line:
+                    line.recv(1 << 16)
+                    line.sendall(b"HTTP/1.1 200 OK\r\n" + headers + b"\r\n\r\n4\r\n{\r\n")
+
+        serving = threading.Thread(target=serve)
+        serving.start()
+        client = Client(f"http://127.0.0.1:{listening.getsockname()[1]}")
+        with pytest.raises(ClientError, match="cut off"):
+            Job(client, "a").download("csv", tmp_path / "a.csv")
+        with pytest.raises(ClientError, match="cut off"):
+            Job(client, "a").status()
+        serving.join()
+    assert list(tmp_path.iterdir()) == []

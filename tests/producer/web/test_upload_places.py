@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from starlette.requests import Request
 
-from producer.web.bounds.upload_places import SLOW_BYTES_S, YOUNG_S, Place, UploadPlaces
+from producer.web.bounds.upload_places import LOOKED_AT_S, SLOW_BYTES_S, Place, UploadPlaces
 from producer.web.problem import Problem
 from producer.web.settings import read_web_settings
 from producer.web.store import Store
@@ -30,6 +30,7 @@ class Clock:
 def taken(places: UploadPlaces) -> Place:
     place = places.take()
     assert place is not None
+    place.rate.begin()
     return place
 
 
@@ -38,10 +39,10 @@ def test_the_slowest_of_the_slow_gives_way() -> None:
     places = UploadPlaces(3, clock)
     slow, slower, quick = (taken(places) for _ in range(3))
     assert places.take() is None, "all are young"
-    clock.now = YOUNG_S
-    slow.received(int(YOUNG_S * SLOW_BYTES_S) - 1)
-    slower.received(1000)
-    quick.received(int(YOUNG_S * SLOW_BYTES_S))
+    clock.now = LOOKED_AT_S
+    slow.rate.add(int(LOOKED_AT_S * SLOW_BYTES_S) - 1)
+    slower.rate.add(1000)
+    quick.rate.add(int(LOOKED_AT_S * SLOW_BYTES_S))
     newest = taken(places)
     assert (slow.given_up, slower.given_up, quick.given_up) == (False, True, False)
     places.leave(slower)  # its reader ends, later
@@ -53,12 +54,48 @@ def test_the_slowest_of_the_slow_gives_way() -> None:
     assert not quick.given_up
 
 
+def test_who_was_quick_is_not_any_more() -> None:
+    """Before: 20 MiB at once, and a byte each 5 s, kept all places for 320 s; 256 MiB for more than an hour."""
+    clock = Clock()
+    places = UploadPlaces(2, clock)
+    burst, steady = taken(places), taken(places)
+    burst.rate.add(256 << 20)
+    for second in range(1, 40):
+        clock.now = second
+        steady.rate.add(SLOW_BYTES_S + 1)
+        if second % 5 == 0:
+            burst.rate.add(1)
+        if second <= LOOKED_AT_S:
+            assert burst.rate.slowness() is None
+    assert burst.rate.slowness() is not None and steady.rate.slowness() is None
+    assert len(burst.rate._lately) <= LOOKED_AT_S + 1, "whatever the size of a piece"
+    taken(places)
+    assert burst.given_up and not steady.given_up
+
+
+def test_who_is_not_waited_for_is_not_slow() -> None:
+    """Before its request is read, and while what it sent is brought to the disk."""
+    clock = Clock()
+    places = UploadPlaces(1, clock)
+    place = places.take()
+    assert place is not None
+    clock.now = 100
+    assert places.take() is None, "nothing was asked of it yet"
+    place.rate.begin()
+    clock.now = 114
+    assert places.take() is None
+    place.rate.end()
+    clock.now = 200
+    assert places.take() is None, "it has sent all"
+
+
 def request(pieces: list[bytes], before_each: list[None], places: UploadPlaces, length: int) -> Request:
     """An upload during which others take places, one before each piece."""
 
     async def receive() -> dict[str, object]:
         if before_each:
             before_each.pop()
+            places.clock.now += LOOKED_AT_S  # type: ignore[attr-defined]
             places.take()
         return {"type": "http.request", "body": pieces.pop(0), "more_body": bool(pieces)}
 
@@ -67,10 +104,8 @@ def request(pieces: list[bytes], before_each: list[None], places: UploadPlaces, 
 
 
 def test_who_was_given_up_reads_no_more_and_gives_his_room_back(tmp_path: Path) -> None:
-    clock = Clock()
-    store, places = Store(tmp_path), UploadPlaces(1, clock)
+    store, places = Store(tmp_path), UploadPlaces(1, Clock())
     with taken(places) as place:
-        clock.now = YOUNG_S
         limits = SETTINGS, store.room
         intake = Intake(store.new_upload() / "upload", *limits, archives=True, most_files=1, place=place)
         pieces = [b"\xff\xd8\xff", b"x", b"x"]
@@ -87,8 +122,8 @@ def test_room_of_the_quota_is_taken_from_the_slow_too(tmp_path: Path) -> None:
     slow = taken(places)
     slow.claim = store.room.claim(SETTINGS.quota_bytes, 1 << 20)
     place = taken(places)
-    clock.now = YOUNG_S
-    place.received(10 << 20)
+    clock.now = LOOKED_AT_S
+    place.rate.add(10 << 20)
     limits = SETTINGS, store.room
     intake = Intake(store.new_upload() / "upload", *limits, archives=True, most_files=1, place=place)
     received = asyncio.run(intake.read(request([b"\xff\xd8\xff".ljust(900, b"x")], [], places, 900)))

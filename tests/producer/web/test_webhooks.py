@@ -111,6 +111,10 @@ def test_only_hosts_of_the_list_are_told(url: str, allowed: bool) -> None:
      ("64:ff9b::a9fe:a9fe", False), ("64:ff9b::5db8:d822", True), ("64:ff9b:1::5db8:d822", False),
      ("2002:7f00:1::", False), ("2002:5db8:d822::1", True), ("2002:c0a8:101::1", False),
      ("::ffff:93.184.216.34", True), ("::127.0.0.1", False), ("::93.184.216.34", False), ("fec0::1", False),
+     ("::ffff:0:7f00:1", False), ("2606:4700::5efe:7f00:1", False), ("2606:4700::200:5efe:a00:1", False),
+     ("2606:4700::5efe:5db8:d822", True), ("2002:5db8:d822::5efe:a00:1", False), ("2606:4700::1:5efe:a00:1", True),
+     ("3fff::1", False), ("5f00::1", False), ("4000::1", False), ("100::1", False), ("2001:db8::1", False),
+     ("2a00:1450:4001::200e", True), ("2001:4860:4860::8888", True), ("2400:cb00::1", True), ("2c0f:f248::1", True),
      ("2001:0:7f00:1::1", False), ("ff0e::1", False), ("::ffff:192.168.7.7", False)],
 )  # fmt: skip
 def test_a_name_may_not_lead_into_our_network(address: str, allowed: bool) -> None:
