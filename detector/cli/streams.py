@@ -57,8 +57,8 @@ class _Named(io.TextIOWrapper):
 
 
 def _instead_of(stream: Any, kind: type[io.TextIOWrapper]) -> Any:
-    """The same stream as this kind; as it is where it is closed, or no file of Python's own."""
-    if not isinstance(stream, io.TextIOWrapper):
+    """The same stream as this kind; as it is where it is somebody else's, or closed."""
+    if type(stream) is not io.TextIOWrapper:  # one of pytest, say, whose owner goes on with it
         return stream
     encoding, errors, by_line, through = stream.encoding, stream.errors, stream.line_buffering, stream.write_through
     return kind(stream.detach(), encoding, errors, line_buffering=by_line, write_through=through)

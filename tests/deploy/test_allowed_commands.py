@@ -30,7 +30,7 @@ IN_LUA = re.compile(r"redis\.p?call\(\s*['\"](\w+)['\"](?:,\s*['\"]([A-Z]+)['\"]
 IN_WORDS = re.compile(r"execute_command\(\"([A-Z]+)\", \"([A-Z]+)\"")
 METHODS = {name for name in dir(CoreCommands) if not name.startswith("_") and name != "execute_command"}
 OTHERS_TOO = {*dir(dict), *dir(list), *dir(set), *dir(str), *dir(Path), "info", "save", "select", "time", "wait"} | {
-    *("command", "digest", "echo", "shutdown")
+    *("command", "digest", "echo", "reset", "shutdown")
 }
 """Such methods are Redis' where they are a connection's."""
 CONNECTIONS = re.compile(r"(client|pipe|pipeline|redis)$")
@@ -41,6 +41,7 @@ NOT_FOR = {
     "xread": {"worker", "hub"},  # who collects
     "xdel": {"worker", "hub"},
     "xrevrange": {"producer"},  # `ocr-worker deadletters`
+    "eval": {"worker", "producer", "hub"},  # a question to who may be no Redis: that it is refused is an answer, too
 }
 """Commands that some roles do not send, and may not."""
 
