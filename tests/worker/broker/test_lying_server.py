@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from unittest.mock import Mock
@@ -32,9 +33,10 @@ def liar(tmp_path: Path) -> Iterator[Callable[[bytes], redis.Redis]]:
     listener = socket.socket(socket.AF_UNIX)
     listener.bind(str(tmp_path / "s"))
     listener.listen()
-    said = b""
+    said, connection = b"", socket.socket(socket.AF_UNIX)
 
     def serve() -> None:
+        nonlocal connection
         while True:
             try:
                 connection, _ = listener.accept()
@@ -63,6 +65,8 @@ def liar(tmp_path: Path) -> Iterator[Callable[[bytes], redis.Redis]]:
     impatient("unix:///").close()
     impatient.cache_clear()
     listener.shutdown(socket.SHUT_RDWR)
+    with suppress(OSError):
+        connection.shutdown(socket.SHUT_RDWR)  # a client that is still somewhere in memory keeps it open
     listener.close()
     thread.join()
 
