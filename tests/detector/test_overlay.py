@@ -125,6 +125,7 @@ def test_a_bug_is_answered_where_its_traceback_cannot_be_printed(monkeypatch: py
             full.close()
 
 
+@pytest.mark.slow
 def test_comparison_shows_what_was_found_and_the_truth(tmp_path: Path) -> None:
     Image.new("RGB", (1400, 1000), (90, 90, 90)).save(tmp_path / "page.png")
     found = [[(100, 60), (700, 60), (700, 300), (100, 300)]]

@@ -26,6 +26,7 @@ def progressive(tmp_path: Path) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_what_fits_is_written_at_the_limit(progressive: Path, tmp_path: Path) -> None:
     out = tmp_path / "out.jpg"
     assert shrink(progressive, 0, out, limit_side=640, max_bytes=64 << 20)["smaller"]
@@ -39,6 +40,7 @@ def test_what_does_not_fit_is_refused_and_not_sent_smaller(progressive: Path, tm
     assert list(tmp_path.iterdir()) == [progressive]
 
 
+@pytest.mark.slow
 def test_the_program_keeps_to_its_limit_and_blames_no_page(progressive: Path, tmp_path: Path) -> None:
     job = {"path": quote(str(progressive)), "page": 0, "limit_side": 640, "max_pixels": DEFAULT_MAX_PIXELS}
     line = json.dumps(job | {"out": str(tmp_path / "out.jpg")}) + "\n"

@@ -134,6 +134,7 @@ def test_boxes_of_a_coarse_map_are_those_of_the_fine_one() -> None:
     assert abs(one.score - other.score) < 0.005
 
 
+@pytest.mark.slow
 def test_a_tiled_page_says_so_and_its_boxes_are_in_original_pixels(tmp_path: Path, tiny_model: Path) -> None:
     path = tmp_path / "page.png"
     page_with_bright_line().save(path)

@@ -132,6 +132,7 @@ def names(bucket: str, readers: Readers, passed: PassedOver | None = None) -> li
     return [page.image for page in found]
 
 
+@pytest.mark.slow
 def test_a_list_that_no_bucket_has_is_one_line(buckets: None, monkeypatch: pytest.MonkeyPatch) -> None:
     """Before: tracebacks, pages of what was not asked for; and of eight PDFs that never came a minute each, or more."""
     monkeypatch.setattr(remote_process, "COUNT_S", 0.5)

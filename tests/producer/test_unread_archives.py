@@ -144,6 +144,7 @@ def test_the_record_says_what_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert "could not be read to its end (after 5 members: Stale file handle)" in last.problem.message
 
 
+@pytest.mark.slow
 def test_a_retry_lists_it_anew(tmp_path: Path) -> None:
     """Before: the archive's failed record stayed, and what was not listed was in no job."""
     names, path, manifest = ["a.jpg", "b.jpg", "r.pdf", "x.jpg"], tmp_path / "in" / "z.tar", tmp_path / "manifest.jsonl"

@@ -204,6 +204,7 @@ def refused(tmp_path: Path, source: Path, *words: object) -> str:
     return output
 
 
+@pytest.mark.slow
 def test_what_is_no_checkpoint_is_refused_in_one_line(tmp_path: Path) -> None:
     (tmp_path / "notes.pt").write_text("these are not weights\n")
     assert "keep the state_dict() alone" in refused(tmp_path, tmp_path / "notes.pt")
@@ -224,6 +225,7 @@ def test_what_is_no_checkpoint_is_refused_in_one_line(tmp_path: Path) -> None:
     assert code == 2 and "not an ONNX file" in output and output.count("\n") == 1
 
 
+@pytest.mark.slow
 def test_missing_files_wrong_names_and_cards_in_the_way(tmp_path: Path) -> None:
     code, output = run_command(import_weights, tmp_path / "nowhere.pt")
     assert code == 4 and output.startswith(f"{tmp_path}/nowhere.pt: no such file")

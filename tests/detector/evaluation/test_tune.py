@@ -129,6 +129,7 @@ def test_a_named_file_is_used_and_missed(
     assert tuned(SHA, 640) is not None
 
 
+@pytest.mark.slow
 def test_auto_uses_the_tuned_runtime_and_a_named_runtime_wins(
     tiny_model: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -216,6 +217,7 @@ def test_thread_counts() -> None:
     assert thread_counts(64) == [1, 2, 4, 8, 16]
 
 
+@pytest.mark.slow
 def test_agreement_of_boxes(tmp_path: Path, tiny_model: Path) -> None:
     pages = draw_pages(tmp_path, 640)
     messages = list(run_isolated(IsolatedRun(model="dbnet-resnet18"), pages))

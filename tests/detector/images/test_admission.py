@@ -68,6 +68,7 @@ def test_the_remedy_is_one(header: Header, remedy: str) -> None:
     assert said.startswith(remedy) and said.endswith("raise OCRFLEET_MEMORY_LIMIT_MB")
 
 
+@pytest.mark.slow
 def test_what_the_network_cannot_hold_whole_is_run_in_tiles(tmp_path: Path, tiny_model: Path) -> None:
     path = tmp_path / "plan.jpg"
     page_with_bright_line(2000, 1500).save(path)

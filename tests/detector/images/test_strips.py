@@ -95,6 +95,7 @@ def test_a_cut_file_is_corrupt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, 
         TextDetector(tiny_model, limit_side=1500, tiled=True).detect(path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["restart.jpg", "cut.jpg"])
 def test_a_damaged_page_is_so_in_strips_too(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, tiny_model: Path

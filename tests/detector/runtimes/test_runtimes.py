@@ -98,6 +98,7 @@ def test_torch_bf16_is_bf16(page: np.ndarray) -> None:
     assert 1e-5 < difference < 0.5
 
 
+@pytest.mark.slow
 def test_torch_weights_of_nan_fail_the_page() -> None:
     """Before: a page without text."""
     runtime = TorchRuntime(weights_path("dbnet-mobilenet-v3-small", "fp16_safetensors"))
@@ -107,6 +108,7 @@ def test_torch_weights_of_nan_fail_the_page() -> None:
         runtime.probability(np.zeros((1, 3, 32, 32), np.float32))
 
 
+@pytest.mark.slow
 def test_openvino_runs_few_shapes_and_forgets_them(tiny_model: Path) -> None:
     assert [bucket(side) for side in (32, 128, 160, 640)] == [128, 128, 256, 640]
     card = load_card(tiny_model)
@@ -121,6 +123,7 @@ def test_openvino_runs_few_shapes_and_forgets_them(tiny_model: Path) -> None:
         assert len(runtime._shapes) <= MOST_SHAPES
 
 
+@pytest.mark.slow
 def test_openvino_keeps_its_own_file_in_the_cache(
     tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -138,6 +141,7 @@ def test_openvino_keeps_its_own_file_in_the_cache(
     assert np.allclose(first.probability(batch), third.probability(batch), atol=1e-5)
 
 
+@pytest.mark.slow
 def test_files_of_the_wrong_kind(tmp_path: Path, tiny_model: Path) -> None:
     with pytest.raises(ModelError, match=r"torch reads \.safetensors"):
         TextDetector(tiny_model, runtime="torch")

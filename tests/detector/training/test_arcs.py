@@ -47,6 +47,7 @@ def test_a_band_goes_round_clockwise() -> None:
     assert band[0, 0] < band[23, 0] and band[:24, 1].max() < 100
 
 
+@pytest.mark.slow
 def test_a_page_is_the_same_for_its_number_and_has_text_where_its_map_says() -> None:
     picture, known = make_arcs(np.random.default_rng(6), [])
     again, same = make_arcs(np.random.default_rng(6), [])
@@ -61,6 +62,7 @@ def test_a_page_is_the_same_for_its_number_and_has_text_where_its_map_says() -> 
     )
 
 
+@pytest.mark.slow
 def test_the_recipe_takes_them(tmp_path: Path) -> None:
     render_arcs(tmp_path / "arcs", range(2), [])
     before = (tmp_path / "arcs/arc-000001.jpg").stat().st_mtime_ns

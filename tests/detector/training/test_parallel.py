@@ -154,6 +154,7 @@ def test_crops_of_all_workers_come_with_their_targets(workers: CropWorkers) -> N
         workers.give_back(slot)
 
 
+@pytest.mark.slow
 def test_a_batch_of_the_pool_is_normalised_and_lit(pool: CropPool) -> None:
     pool.wait(16)
     batch = pool.batch(8)

@@ -201,6 +201,7 @@ def test_lines_have_many_shapes() -> None:
     assert len(shapes) > 50 and min(shapes) < 1.6 and max(shapes) > 7
 
 
+@pytest.mark.slow
 def test_pages_are_reproducible_and_readable(tmp_path: Path) -> None:
     one, again = make_page(7, 3, []), make_page(7, 3, [])
     assert np.array_equal(one[0], again[0]) and np.array_equal(one[1], again[1])
@@ -221,6 +222,7 @@ def test_photos_come_from_a_folder_or_a_list(tmp_path: Path) -> None:
         read_photos(tmp_path / "none")
 
 
+@pytest.mark.slow
 def test_a_sheet_shows_whole_rows_of_pages() -> None:
     sheet = make_sheet(12, range(5), [], columns=2).astype(int)
     assert sheet.shape == (2 * 240, 2 * 300, 3)

@@ -13,6 +13,7 @@ from tests.producer.records import failed, ok, write_results
 from worker.messages import encode
 
 
+@pytest.mark.slow
 def test_counts_take_no_memory_and_are_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Before: a list of all states, 80 MB for ten million pages, and the whole file at each look."""
     results = write_results(tmp_path, [ok(0), failed(1), failed(2)], tail=b"no record\n")

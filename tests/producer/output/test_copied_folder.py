@@ -59,6 +59,7 @@ def test_nor_by_the_name_of_a_job_of_ours(copied: OutputFolder, tmp_path: Path) 
     assert copied.picture_roots() is None
 
 
+@pytest.mark.slow
 def test_what_was_collected_where_it_was_enqueued_has_pictures(copied: OutputFolder, tmp_path: Path) -> None:
     kept = state_folder("j")
     kept.save_request(JobRequest(job="j", sources=[str(tmp_path / "mine")]))

@@ -94,6 +94,7 @@ def test_other_formats_too(out: Path) -> None:
     assert (out / "export-yolo-obb" / "scan_p0002.txt").is_file()  # beside images/scan_p0002.jpg, as YOLO wants it
 
 
+@pytest.mark.slow
 def test_pages_are_a_byte_each(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Before: the name of each, twice, 650 bytes a page, and a line about each that could not be drawn."""
     count, told = 2_000, 0

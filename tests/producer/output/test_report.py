@@ -115,6 +115,7 @@ def test_hostile_names_are_only_text(tmp_path: Path) -> None:
     assert "<b>x</b>" not in page.said.replace("<b>x</b>", "", 3) and "&lt;b&gt;x" in text
 
 
+@pytest.mark.slow
 def test_few_pictures_of_many(tmp_path: Path) -> None:
     out = job(tmp_path, count=6)
     text = write_report(out, pictures=2).read_text()
@@ -189,6 +190,7 @@ def test_every_overlay_has_its_own_name(images: set[str]) -> None:
     assert len(set(made)) == len(made)
 
 
+@pytest.mark.slow
 @given(st.sets(st.text("aAéÉe\u0301ßsSıiIµμςσ/.:jpgJ~_07", min_size=1, max_size=8), max_size=20))
 def test_every_overlay_has_its_own_name_where_case_does_not_count(images: set[str]) -> None:
     """Before: on SMB, exFAT, NTFS and Macs the picture of `a.jpg` replaced that of `A.jpg`, with exit code 0."""
@@ -218,6 +220,7 @@ def test_on_a_disk_where_case_does_not_count(tmp_path: Path, monkeypatch: pytest
     assert drawn == ["A.jpg.0~.jpg", "a.PNG.2~.jpg", "a.jpg"]
 
 
+@pytest.mark.slow
 def test_overlays_of_like_names_do_not_overwrite_each_other(tmp_path: Path) -> None:
     sources = write_images(tmp_path / "in", 2)
     pages = (FoundPage(name, path.as_uri(), 0) for name, path in zip(("a.png", "a.png.jpg"), sources, strict=True))
@@ -230,6 +233,7 @@ def test_overlays_of_like_names_do_not_overwrite_each_other(tmp_path: Path) -> N
         assert sorted(path.name for path in (out / "overlays").iterdir()) == ["a.png.jpg", "a.png.jpg.1~.jpg"]
 
 
+@pytest.mark.slow
 def test_a_lost_drawing_process_costs_one_picture(tmp_path: Path) -> None:
     (image,) = write_images(tmp_path, 1)
     with OverlayProcess() as process:

@@ -55,6 +55,7 @@ def texts(folder: Path, format_name: str) -> list[str]:
     return sorted(found)
 
 
+@pytest.mark.slow
 def test_two_pictures(tmp_path: Path) -> None:
     """Before: one PDF of one page, with the text of both on it, and exit code 0."""
     png = picture(tmp_path / "a.png", "PNG")

@@ -62,6 +62,7 @@ def test_nor_do_pictures_with_boxes(out: Path, tmp_path: Path) -> None:
     assert not drawn.ok and "another file has taken its place" in drawn.error
 
 
+@pytest.mark.slow
 def test_nor_does_what_is_sent(out: Path, tmp_path: Path) -> None:
     storage = originals((tmp_path / "in",), tmp_path / "spool")
     with storage.open((tmp_path / "in" / "a.png").as_uri()) as path:

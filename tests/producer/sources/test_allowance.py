@@ -35,6 +35,7 @@ def counts(path: Path) -> list[int | str]:
     return found
 
 
+@pytest.mark.slow
 def test_members_that_unpack_to_much_are_not_all_unpacked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Before: 4,000 members of 260 KB that unpack to 254 MB each held a scan, and all behind it, for three hours."""
     monkeypatch.setattr(allowance, "COUNTED_BYTES", 5 << 20)

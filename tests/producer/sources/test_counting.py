@@ -82,6 +82,7 @@ def test_reduced_pictures_are_no_pages(tmp_path: Path) -> None:
     assert count_pages(path) == 2
 
 
+@pytest.mark.slow
 def test_pdfs_are_counted_by_pdfium(tmp_path: Path, counter: PageCounter) -> None:
     for name, data, pages in (("a", pdf(3), 3), ("b", locked_pdf(5, ""), 5), ("c", pdf(4).partition(b"xref")[0], 4)):
         path = tmp_path / f"{name}.jpg"

@@ -20,6 +20,7 @@ from producer.web.addresses import may_read
 from tests.producer.records import IN_PROCESS
 
 
+@pytest.mark.slow
 def test_a_row_of_links_hides_no_picture(tmp_path: Path) -> None:
     """Before: RecursionError, at each start: no other file of a watched folder was ever done."""
     root = tmp_path / "in"

@@ -79,6 +79,7 @@ def test_each_is_read(tmp_path: Path, suffix: str, entries: Entries) -> None:
     assert found == [dict(zip(pages, found, strict=False))[page] for page in order]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("suffix", ["tar", "7z"])
 def test_of_a_producer_that_sends_bytes(tmp_path: Path, suffix: str) -> None:
     pages = listed(written(tmp_path, suffix, BESIDE))

@@ -77,6 +77,7 @@ def test_a_small_file_has_no_million_pages(module: str, data: bytes, tmp_path: P
     assert counted.pages <= 10 and NO_MORE in counted.broken
 
 
+@pytest.mark.slow
 def test_what_is_not_taken_is_one_failed_record_of_files_and_members(tmp_path: Path, readers: Readers) -> None:
     folder = tmp_path / "in"
     folder.mkdir()
@@ -96,6 +97,7 @@ def test_a_little_more_than_listed_is_a_matter_of_the_worker(tmp_path: Path, rea
     assert count_file(tmp_path / "a.pdf", readers.count_pdf) == PageCount(BELIEVED_PAGES)
 
 
+@pytest.mark.slow
 def test_long_documents_are_taken_whole(tmp_path: Path, readers: Readers) -> None:
     (tmp_path / "a.pdf").write_bytes(drawn_pdf(3000, streams=True, depth=3))
     assert count_file(tmp_path / "a.pdf", readers.count_pdf) == PageCount(3000)

@@ -128,6 +128,7 @@ def test_other_capitals_are_the_same_folder(folder: Path, monkeypatch: pytest.Mo
     assert descriptors() == before
 
 
+@pytest.mark.slow
 def test_a_watched_folder_looks_into_none_of_a_systems(folder: Path) -> None:
     """Before: previews and what lies in the recycle bin were pages of it, and of no other scan."""
     for junk in ("@eaDir", "#recycle", "$RECYCLE.BIN", "__MACOSX", "b/@eaDir/x.png"):

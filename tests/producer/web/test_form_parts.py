@@ -126,6 +126,7 @@ def service(tmp_path: Path) -> SimpleNamespace:
     return SimpleNamespace(store=store, ledger=SimpleNamespace(client=SimpleNamespace(getrange=lambda *_: b"of")))
 
 
+@pytest.mark.slow
 def test_messages_of_failures_are_cut(service: SimpleNamespace) -> None:
     """Whoever has a worker's password writes records: 150 messages of 4 MB were 1.8 GB in the page."""
     folder = service.store.folder("job")

@@ -52,6 +52,7 @@ def test_a_page_of_very_many_boxes_is_converted_elsewhere(tmp_path: Path, wanted
     assert len(task["predictions"][0]["result"]) == 20_000
 
 
+@pytest.mark.slow
 def test_what_opens_pictures_reads_no_record_here(tmp_path: Path) -> None:
     """Before: two `pdf` of records of 3.7 MiB were 131 MB of the page's own process, two `crops` 162."""
     folder = folder_of(tmp_path, ok(0, boxes=[BOX] * 40_000))

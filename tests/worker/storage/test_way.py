@@ -177,6 +177,7 @@ def test_what_is_granted_of_a_pages_time(clock: Clock) -> None:
         assert granted_s(3, since=1460) == pytest.approx(way.STILL_S + 5e6 / (1 << 20))
 
 
+@pytest.mark.slow
 def test_holes_are_no_way(tmp_path: Path, clock: Clock) -> None:
     """As ``truncate -s 16T`` makes them; here of a GB."""
     path = tmp_path / "a.tar.gz"

@@ -64,6 +64,7 @@ def test_of_other_makers(archive: Path, tmp_path: Path) -> None:
         assert same_as_zipfile(tmp_path / name)
 
 
+@pytest.mark.slow
 def test_a_number_of_members_in_16_bits_is_not_believed(tmp_path: Path) -> None:
     path = tmp_path / "many.zip"
     many_entries_zip(path, 70_000)
