@@ -23,6 +23,7 @@ def flat(rectangle: tuple) -> np.ndarray:
     return np.array([*rectangle[0], *rectangle[1], rectangle[2]])
 
 
+@pytest.mark.slow
 @given(st.lists(RECTANGLES, max_size=5))
 def test_corners_of_many_rectangles_are_opencvs(rectangles: list[tuple]) -> None:
     expected = np.array([cv2.boxPoints(rectangle) for rectangle in rectangles]).reshape(-1, 4, 2)
@@ -30,6 +31,7 @@ def test_corners_of_many_rectangles_are_opencvs(rectangles: list[tuple]) -> None
     assert np.allclose(corners, expected, atol=1e-3)
 
 
+@pytest.mark.slow
 @given(st.lists(RECTANGLES, min_size=1, max_size=5))
 def test_many_are_ordered_as_each_by_itself(rectangles: list[tuple]) -> None:
     corners = np.array([cv2.boxPoints(rectangle) for rectangle in rectangles])
@@ -93,6 +95,7 @@ def test_unclip_distance_is_area_times_ratio_over_perimeter() -> None:
     assert unclip_distance(0, 0, 1.5) == 0
 
 
+@pytest.mark.slow
 @given(RECTANGLES)
 def test_area_is_shapelys(rectangle: tuple) -> None:
     corners = cv2.boxPoints(rectangle)

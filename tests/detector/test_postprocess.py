@@ -85,6 +85,7 @@ def test_noise_does_not_take_for_ever() -> None:
     assert any(box.score > 0.9 for box in boxes)
 
 
+@pytest.mark.slow
 @given(st.integers(0, 2**32 - 1))
 def test_same_map_same_boxes_all_inside_all_scored(seed: int) -> None:
     rng = np.random.default_rng(seed)

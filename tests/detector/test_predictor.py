@@ -57,6 +57,7 @@ def test_boxes_are_in_original_upright_pixels(tmp_path: Path, tiny_model: Path, 
     assert set(detection.seconds) == {"open", "infer", "post"}
 
 
+@pytest.mark.slow
 def test_full_size_is_exact(tmp_path: Path, tiny_model: Path) -> None:
     path = save_oriented(page_with_bright_line(), 1, tmp_path / "page.png")
     (box,) = TextDetector(tiny_model).detect(path, limit_side=2000).boxes
@@ -145,6 +146,7 @@ def test_models_that_cannot_be_used(tmp_path: Path, tiny_model: Path) -> None:
         weights_path("any", "pickle")
 
 
+@pytest.mark.slow
 def test_shipped_models_keep_the_contract() -> None:
     assert "dbnet-resnet18" in list_models()
     for name in list_models():

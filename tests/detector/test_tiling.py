@@ -42,6 +42,7 @@ def count_tiles(height: int, width: int) -> int:
     return len(starts(height, high)) * len(starts(width, wide))
 
 
+@pytest.mark.slow
 @given(SPANS)
 def test_tiles_cover_a_side_and_overlap_enough(span: tuple[int, int]) -> None:
     length, count = span

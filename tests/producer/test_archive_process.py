@@ -125,6 +125,7 @@ def test_a_hostile_archive_is_a_failed_record(
     assert seconds < 40
 
 
+@pytest.mark.slow
 def test_the_process_lists_what_this_one_lists(tmp_path: Path, watched: Watched) -> None:
     photo = next(write_images(tmp_path / "in", 1)[0].parent.iterdir()).read_bytes()
     with zipfile.ZipFile(tmp_path / "a.zip", "w") as bundle:
@@ -145,6 +146,7 @@ def test_the_process_lists_what_this_one_lists(tmp_path: Path, watched: Watched)
         assert there.counts == here.counts and LINKS not in there.counts
 
 
+@pytest.mark.slow
 def test_a_lost_process_is_started_again(tmp_path: Path, watched: Watched) -> None:
     for name in ("a.zip", "b.zip"):
         with zipfile.ZipFile(tmp_path / name, "w") as bundle:
@@ -158,6 +160,7 @@ def test_a_lost_process_is_started_again(tmp_path: Path, watched: Watched) -> No
     assert len(scanned(tmp_path, watched.lister)) == 2
 
 
+@pytest.mark.slow
 def test_a_list_that_is_left_in_the_middle_leaves_no_process(tmp_path: Path, watched: Watched) -> None:
     with zipfile.ZipFile(tmp_path / "a.zip", "w") as bundle:
         for number in range(1000):

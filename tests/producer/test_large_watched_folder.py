@@ -81,6 +81,7 @@ def test_marks_are_a_set_of_8_bytes_each() -> None:
     assert not any(mark in marks for mark in known[50_000:])
 
 
+@pytest.mark.slow
 def test_since_when_files_are_unchanged_is_what_a_dict_would_say() -> None:
     for seed in range(20):
         chance = random.Random(seed)

@@ -68,6 +68,7 @@ def write_tar(path: Path, members: dict[str, bytes]) -> None:
             bundle.addfile(info, io.BytesIO(data))
 
 
+@pytest.mark.slow
 def test_members_in_any_order_and_what_is_wrong_with_others(storage: ProducerStorage, tmp_path: Path) -> None:
     for write, scheme in ((write_zip, "zip+file"), (write_tar, "tar+file"), (write_7z, "sevenzip+file")):
         path = tmp_path / f"a.{scheme}"

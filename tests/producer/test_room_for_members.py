@@ -174,6 +174,7 @@ def test_a_disk_without_room_for_any_page_fails_none(
     assert feeder_of(settings, ledger, uploader, lines).step() == 2 and queue.depth(ledger.client) == (2, 0)
 
 
+@pytest.mark.slow
 def test_a_page_of_a_pdf_without_room_is_not_the_pdfs_fault(tmp_path: Path) -> None:
     """Before: it was taken for one that pypdf cannot read, and of a large PDF each page was `TooLarge`."""
     (tmp_path / "a.pdf").write_bytes(pdf(2))

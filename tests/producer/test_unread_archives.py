@@ -203,6 +203,7 @@ def test_a_page_taken_out_of_a_pdf(tmp_path: Path, breaks: Break) -> None:
             alone(reader, reader.pages[1])
 
 
+@pytest.mark.slow
 def test_a_page_that_could_not_be_read_is_none_of_the_pdfs_fault(tmp_path: Path, breaks: Break) -> None:
     """Before: "it cannot be taken out", and of a large file each such page was TooLarge."""
     report = a_report(tmp_path / "report.pdf")

@@ -139,6 +139,7 @@ def in_place(place: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return place
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("words", "code", "says"), MISTAKES, ids=[words for words, *_ in MISTAKES])
 def test_one_line_and_the_right_code(
     in_place: Path, capsys: pytest.CaptureFixture[str], words: str, code: int, says: str

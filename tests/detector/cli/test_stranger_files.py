@@ -87,6 +87,7 @@ def sparse(path: Path) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_text_without_an_end(tmp_path: Path) -> None:
     """Before: read whole, 2.5 GB and on."""
     with pytest.raises(AnnotationError, match=r"a\.txt: cannot be read \(larger than 64 MB"):

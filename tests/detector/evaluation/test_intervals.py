@@ -43,6 +43,7 @@ def test_pairs_tell_what_two_scores_cannot() -> None:
         paired_gain(before, after[1:])
 
 
+@pytest.mark.slow
 def test_very_many_images_are_drawn_in_groups() -> None:
     many = images(20 * GROUPS + 7, 0.7, 4)
     low, high = hmean_interval(many)

@@ -72,6 +72,7 @@ def test_flags_must_fit() -> None:
         evaluate_image([box(0, 0, 1, 1)], [], [])
 
 
+@pytest.mark.slow
 @given(st.lists(st.tuples(st.integers(0, 50), st.integers(0, 50), st.integers(1, 30), st.integers(1, 30)), max_size=8))
 def test_hits_never_exceed_either_side(corners: list[tuple[int, int, int, int]]) -> None:
     boxes = [box(x, y, x + w, y + h) for x, y, w, h in corners]

@@ -105,6 +105,7 @@ def test_edge_cases(name: str) -> None:
     agree([CASES[name]])
 
 
+@pytest.mark.slow
 def test_all_edge_cases_as_one_data_set() -> None:
     agree(list(CASES.values()))
 

@@ -229,6 +229,7 @@ def test_agreement_of_boxes(tmp_path: Path, tiny_model: Path) -> None:
     assert agreement([[]], [[]]) == 1
 
 
+@pytest.mark.slow
 def test_what_an_isolated_run_remarks_is_heard_here(
     tiny_model: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -39,6 +39,7 @@ def test_a_worker_passes_its_memory_limit_on() -> None:
     assert ImageRunner(tight).detector().max_bytes == SMALLEST_BUDGET_BYTES
 
 
+@pytest.mark.slow
 def test_over_budget_names_the_setting(tmp_path: Path, tiny_model: Path) -> None:
     path = tmp_path / "scan.jpg"
     page_with_bright_line(4000, 3000).save(path, progressive=True)
@@ -95,6 +96,7 @@ def test_deep_samples_are_weighed(tmp_path: Path) -> None:
     assert float(done.stdout) <= estimate / MB
 
 
+@pytest.mark.slow
 def test_a_baseline_jpeg_over_budget_is_decoded_smaller(tmp_path: Path) -> None:
     path = tmp_path / "photo.jpg"
     page_with_bright_line(4000, 3000).save(path)

@@ -88,6 +88,7 @@ def missing(page: Page) -> float:
     return float(((high - low <= 4) & (low > 4) & (high < 251)).mean())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SOUND)
 def test_what_is_missing_is_never_ok(name: str, tmp_path: Path) -> None:
     path, sound = tmp_path / name, SOUND[name]()
@@ -115,6 +116,7 @@ def test_what_is_missing_is_never_ok(name: str, tmp_path: Path) -> None:
 TOLD = ("progressive.jpg", "restart.jpg", "plain.avif", "jpeg.tif", "group3.tif", "one-strip.tif")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", TOLD)
 def test_what_a_decoder_remarks_on_is_flagged(name: str, tmp_path: Path) -> None:
     """Before: every row was there, garbled from somewhere on, and no flag (AVIF: 40 of 40 such files)."""

@@ -145,6 +145,7 @@ SOUND = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", DAMAGED)
 def test_damaged(tmp_path: Path, name: str) -> None:
     with pytest.raises(CorruptImage, match=r"a picture of \d+x\d+ on it \(.*\) is damaged"):
@@ -179,6 +180,7 @@ def test_text_that_is_not_drawn_is_nothing_to_read(tmp_path: Path, mode: int) ->
         opened(tmp_path, document(DAMAGED["no flate"], text + WHOLE + b" Q 1 g 50 510 200 2 re f"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SOUND)
 @pytest.mark.parametrize("turn", [b"", b"0 1 -1 0 600 0 cm ", b".7 .7 -.7 .7 300 -100 cm "])
 def test_sound(tmp_path: Path, name: str, turn: bytes) -> None:

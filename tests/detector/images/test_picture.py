@@ -97,6 +97,7 @@ def test_large_files_come_from_memory_too(tmp_path: Path, tiny_model: Path) -> N
         assert detector.detect(unpacked).boxes == expected.boxes
 
 
+@pytest.mark.slow
 def test_what_lies_before_the_position_of_a_file_object_is_not_read(page: Path) -> None:
     file = io.BytesIO(b"before" + page.read_bytes())
     file.seek(6)
@@ -105,6 +106,7 @@ def test_what_lies_before_the_position_of_a_file_object_is_not_read(page: Path) 
     assert page_header(io.BytesIO(page.read_bytes())).width == 1300
 
 
+@pytest.mark.slow
 def test_what_cannot_be_taken_is_said_in_one_line(page: Path, tiny_model: Path) -> None:
     detector = TextDetector(tiny_model)
     for shape in ((10, 10, 4), (10, 10, 1), (10,), (2, 10, 10, 3), (0, 10, 3)):

@@ -76,6 +76,7 @@ SOUND = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SOUND)
 def test_random_damage_is_always_one_of_our_errors(tmp_path: Path, name: str) -> None:
     rng = np.random.default_rng(zlib.crc32(name.encode()))

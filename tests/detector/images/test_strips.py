@@ -45,6 +45,7 @@ def read_all(rows: Rows, high: int, step: int) -> np.ndarray:
     return page
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("suffix", ["jpg", "png", "tif", "webp"])
 @pytest.mark.parametrize("mode", ["RGB", "L"])
 @pytest.mark.parametrize("limit_side", [900, 640, 200])
@@ -85,6 +86,7 @@ def test_what_must_be_held_whole_is_not_read_in_strips(tmp_path: Path, monkeypat
         assert page is None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("suffix", ["jpg", "png", "tif"])
 def test_a_cut_file_is_corrupt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str, tiny_model: Path) -> None:
     monkeypatch.setattr(image_budget, "VIPS_FROM_PIXELS", 1)

@@ -84,6 +84,7 @@ def test_what_is_no_file_is_read_each_time(read: list[int]) -> None:
     assert not header._chains
 
 
+@pytest.mark.slow
 def test_a_page_takes_twelve_bytes(tmp_path: Path) -> None:
     """Before: half a KB a directory, 85 MB for 50,000 in a worker's child."""
     data = io.BytesIO(raw_tiff([Picture(4, 2)] * 3000))

@@ -78,6 +78,7 @@ def test_drawn_pages(kind: str, tilt: float) -> None:
     assert sum(scores) / len(scores) >= 0.98, scores
 
 
+@pytest.mark.slow
 def test_real_pages_ordered_by_hand() -> None:
     """The mean was .874 before merged lines, narrow columns and tables beside text were thought of."""
     scores = {}

@@ -142,6 +142,7 @@ def test_the_first_student_always_takes_part_and_the_others_by_turns() -> None:
     ]
 
 
+@pytest.mark.slow
 def test_crops_of_all_workers_come_with_their_targets(workers: CropWorkers) -> None:
     seen: set[int] = set()
     ends = time.monotonic() + 60
@@ -179,6 +180,7 @@ def test_a_page_that_cannot_be_drawn_ends_the_run(capfd: pytest.CaptureFixture[s
     assert "AttributeError" in capfd.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_killed_worker_is_noticed(workers: CropWorkers, monkeypatch: pytest.MonkeyPatch) -> None:
     for process in workers.processes:
         assert process.pid

@@ -83,6 +83,7 @@ def test_corners_lie_close_round_the_ink() -> None:
     assert not layer.text(ink, 200, 30, np.array((255, 0, 0))) and len(layer.quads) == 1  # it would stick out
 
 
+@pytest.mark.slow
 def test_wide_words_are_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     """One quad a line, however far its characters stand apart; pictures get none."""
     monkeypatch.setattr(synth_sign, "latin_sign", lambda rng: "O   O   O")
@@ -210,6 +211,7 @@ def test_pages_are_reproducible_and_readable(tmp_path: Path) -> None:
     assert find_problems(tmp_path) == [] and len(read_split(tmp_path, "train")) == 4
 
 
+@pytest.mark.slow
 def test_photos_come_from_a_folder_or_a_list(tmp_path: Path) -> None:
     (tmp_path / "photos").mkdir()
     photo, listed = tmp_path / "photos" / "a.png", tmp_path / "list.txt"

@@ -116,6 +116,7 @@ def test_a_record_that_no_export_can_read_is_put_aside(ledger: Ledger, tmp_path:
     assert (tmp_path / "results.jsonl").read_bytes() == sound + b"\n"
 
 
+@pytest.mark.slow
 def test_a_record_is_checked_box_by_box() -> None:
     read = msgspec.structs.replace(BOX, text="a b", text_score=0.9, words=[WordRecord("a", BOX.points, 0.9)] * 11)
     record = encode(ok(0, boxes=[read] * 3000))

@@ -73,6 +73,7 @@ def test_the_last_record_of_each_page_stays(tmp_path: Path) -> None:
         assert path.read_bytes() == b"".join(kept), often
 
 
+@pytest.mark.slow
 def test_dropping_what_a_retry_made_good(results: Path) -> None:
     with at_most(2):
         keep_last_records(results)
@@ -108,6 +109,7 @@ def test_adopting(ledger: Ledger, results: Path, tmp_path: Path) -> None:
     assert status is not None and (status.ok, status.failed) == (1, PAGES - 1), "the last record of a page counts"
 
 
+@pytest.mark.slow
 def test_known_pages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(marks, "SHELVES", 16)  # 1024 empty shelves are 80 KB: nothing beside ten million pages
     manifest = tmp_path / "manifest.jsonl"

@@ -56,6 +56,7 @@ def test_no_picture_with_boxes_does(tmp_path: Path) -> None:
     assert not drawn.ok and "outside the allowed roots" in drawn.error
 
 
+@pytest.mark.slow
 def test_who_asked_for_links_gets_them(tmp_path: Path) -> None:
     assert len([*export_results(job(tmp_path, follow_links=True), "crops").rglob("*.jpg")]) == 1
 

@@ -147,6 +147,7 @@ def test_pagexml_with_text(out: Path) -> None:
     assert next(tree.iter(f"{{{PAGE}}}RegionRefIndexed")).get("regionRef") == "r1"
 
 
+@pytest.mark.slow
 def test_pdf(out: Path) -> None:
     folder = export_results(out, "pdf")
     with pikepdf.open(folder / "photo.pdf") as photo:
@@ -162,6 +163,7 @@ def test_pdf(out: Path) -> None:
     ]
 
 
+@pytest.mark.slow
 def test_text_of_the_pdf_lies_on_the_words(out: Path) -> None:
     document = pypdfium2.PdfDocument(export_results(out, "pdf") / "doc.pdf")
     for number, word, (left, top, right, bottom) in (
@@ -183,6 +185,7 @@ def test_text_of_the_pdf_lies_on_the_words(out: Path) -> None:
         assert found == pytest.approx((left, top, right, bottom), abs=1.0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "kind", "mode"), [("a.png", "PNG", "RGBA"), ("b.webp", "WEBP", "RGB"), ("c.tif", "TIFF", "1")]
 )
@@ -195,6 +198,7 @@ def test_pdf_of_other_pictures(tmp_path: Path, name: str, kind: str, mode: str) 
     assert pypdfium2.PdfDocument(made)[0].get_textpage().get_text_range().split() == ["words", "here"]
 
 
+@pytest.mark.slow
 def test_what_cannot_be_a_pdf_is_said(out: Path) -> None:
     (out.parent / "photo.jpg").write_bytes(b"no picture")
     done = CliRunner().invoke(main, ["export", str(out), "--format", "pdf"])
@@ -204,6 +208,7 @@ def test_what_cannot_be_a_pdf_is_said(out: Path) -> None:
     assert (out / "export-pdf" / "doc.pdf").exists()
 
 
+@pytest.mark.slow
 def test_crops(out: Path) -> None:
     folder = export_results(out, "crops")
     labels = dict(row.split("\t") for row in (folder / "rec_gt.txt").read_text().splitlines())
@@ -213,6 +218,7 @@ def test_crops(out: Path) -> None:
     assert (folder / "gt.txt").read_text().splitlines()[0].endswith(', "one & <two>"')
 
 
+@pytest.mark.slow
 def test_crops_of_names_that_are_too_long_together(tmp_path: Path) -> None:
     """Before: "File name too long", and the pages left out."""
     names = [f"{'f' * 120}/{'g' * 120}/{letter}.jpg" for letter in "ab"] + ["ä" * 90 + "/" + "ö" * 90 + ".jpg", "c.jpg"]
@@ -230,6 +236,7 @@ def test_crops_of_names_that_are_too_long_together(tmp_path: Path) -> None:
     assert {folder / row["file"] for row in rows} == set((folder / "images").iterdir())
 
 
+@pytest.mark.slow
 def test_crops_of_pages_that_were_not_read_are_in_the_order_of_the_record(out: Path) -> None:
     record = ok(0, "a.png", boxes=[BoxRecord(line("", 10, y, 0, wide).points, 0.9) for y, wide in ((60, 40), (10, 50))])
     write_results(out, [record])
@@ -253,6 +260,7 @@ def test_yolo(out: Path) -> None:
     assert "text" in (folder / "data.yaml").read_text()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", FORMATS)
 def test_again_replaces_and_leaves_nothing_behind(out: Path, kind: str) -> None:
     target = export_results(out, kind)

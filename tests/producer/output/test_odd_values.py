@@ -57,6 +57,7 @@ def test_a_job_json_of_any_form(tmp_path: Path) -> None:
         assert "1 image" in (tmp_path / "report.html").read_text()
 
 
+@pytest.mark.slow
 def test_one_page_far_away(tmp_path: Path) -> None:
     """Its place costs 8 bytes for each page before it, and not twice that."""
     results = write_results(tmp_path, [ok(3_000_000, "far.jpg"), ok(2, "near.jpg")])

@@ -47,6 +47,7 @@ def export(out: Path, kind: str, exit_code: int = 1) -> str:
     return done.output
 
 
+@pytest.mark.slow
 def test_coco_names_the_pictures(out: Path) -> None:
     told = export(out, "coco")
     names = [image["file_name"] for image in json.loads((out / "export-coco.json").read_text())["images"]]
@@ -59,6 +60,7 @@ def test_coco_names_the_pictures(out: Path) -> None:
     assert told.count("no page image: gone.pdf, page ") == 2
 
 
+@pytest.mark.slow
 def test_names_that_many_disks_take_for_one(tmp_path: Path) -> None:
     """Before: on SMB, exFAT, NTFS and Macs a page of `scan.tif` took the place of that of `SCAN.tif`."""
     names = ["SCAN.tif", "scan.tif", "Scan.tiff"]

@@ -84,6 +84,7 @@ def pictures(page: Page) -> list[Image.Image]:
     return [Image.open(io.BytesIO(base64.b64decode(source.partition(",")[2]))) for source in sources]
 
 
+@pytest.mark.slow
 def test_a_report_with_pictures(tmp_path: Path) -> None:
     page = Page(write_report(job(tmp_path)).read_text())
     assert "7 images, 1 failed" in page.said
@@ -95,6 +96,7 @@ def test_a_report_with_pictures(tmp_path: Path) -> None:
     assert sum(count for count, (red, green, _) in colours if red > 200 and green < 120) > 50  # type: ignore[misc]
 
 
+@pytest.mark.slow
 def test_nothing_comes_from_outside(tmp_path: Path) -> None:
     text = write_report(job(tmp_path)).read_text()
     page = Page(text)
@@ -131,6 +133,7 @@ def test_many_failures_are_cut_and_said(tmp_path: Path) -> None:
     assert "700 × CorruptImage" in text
 
 
+@pytest.mark.slow
 def test_a_page_that_cannot_be_drawn_says_why(tmp_path: Path) -> None:
     out = job(tmp_path)
     (tmp_path / "images" / "image-0001.jpg").unlink()
@@ -146,6 +149,7 @@ def test_without_opencv_or_manifest_no_pictures_but_a_reason(tmp_path: Path, mon
     assert "manifest.jsonl, which says where the images are" in write_report(out).read_text()
 
 
+@pytest.mark.slow
 def test_overlays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     out = job(tmp_path)
     count = write_overlays(out)
@@ -202,6 +206,7 @@ def test_every_overlay_has_its_own_name_where_case_does_not_count(images: set[st
             assert len({normalize(form, alike(normalize(form, name))) for name in made}) == len(made)
 
 
+@pytest.mark.slow
 def test_on_a_disk_where_case_does_not_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert tells_case(tmp_path) and not list(tmp_path.iterdir())
     with monkeypatch.context() as blind:

@@ -65,6 +65,7 @@ def test_two_pictures(tmp_path: Path) -> None:
     assert len(texts(export_results(out, "hocr"), "hocr")) == 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("format_name", ["pdf", "txt"])
 @pytest.mark.parametrize("lost", [set(), {2, 3}], ids=["all", "of both"])
 def test_two_pdfs(tmp_path: Path, format_name: str, lost: set[int]) -> None:

@@ -47,6 +47,7 @@ def out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("format_name", ["crops", "pdf"])
 def test_no_export_follows_it(format_name: str, out: Path) -> None:
     """Before: the boxes cut out of the picture outside, or that picture as PDF."""

@@ -85,5 +85,6 @@ def test_an_archive_that_is_read_for_ever_is_given_up(tmp_path: Path, monkeypatc
         list(found)
 
 
+@pytest.mark.slow
 def test_a_common_archive_is_counted_whole(tmp_path: Path) -> None:
     assert counts(zipped(tmp_path / "a.zip", **{f"{pages}": pdf(pages) for pages in range(1, 20)})) == [*range(1, 20)]

@@ -42,6 +42,7 @@ def counter() -> Iterator[PageCounter]:
     counting.close()
 
 
+@pytest.mark.slow
 def test_tiffs_are_counted_as_libtiff_and_pillow_count_them(tmp_path: Path) -> None:
     rng, path = random.Random(7), tmp_path / "a.tif"
     agreed = 0
@@ -153,6 +154,7 @@ def test_a_large_damaged_pdf_has_a_failed_record_for_what_pypdf_may_miss(tmp_pat
         assert len(problems) == (pages < 3) and all("pages 3-? could not be counted" in each for each in problems)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("module", [PDFIUM, PYPDF])
 def test_a_bare_producer_counts_in_a_process_too(module: str, tmp_path: Path) -> None:
     """Before: pypdf counted in the producer itself."""

@@ -79,6 +79,7 @@ def test_what_is_spoilt_is_said(tmp_path: Path, suffix: str, fault: str) -> None
             assert copy.read_bytes() == CONTENT, uri
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("suffix", list(PACK)[1:])
 def test_compressed_in_two_pieces(tmp_path: Path, suffix: str) -> None:
     """As bgzip, pigz -i and `cat a.gz b.gz` do it."""

@@ -72,6 +72,7 @@ def test_a_line_of_a_hundred_megabytes_is_not_held() -> None:
     assert peak_mb(look) < 2 and found == ["a.jpg"] and passed.counts == {LONG_LISTED: 1}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("line", [b"n" * 300, b"n/" * 2000 + b"a.jpg", b"a\0b.jpg", b"\xff" * 250 + b".png"])
 def test_what_no_file_system_has_is_a_page_that_is_not_found(line: bytes) -> None:
     """A list of millions goes on; a worker says what is wrong with each."""
@@ -113,6 +114,7 @@ def test_no_line_is_longer_than_who_takes_a_list_over_takes() -> None:
         write_lines(io.BytesIO(), [ManifestLine(0, "a" * MOST_LINE_BYTES, "file:///a", 0)])
 
 
+@pytest.mark.slow
 def test_long_lines_of_versions_before_take_no_memory(tmp_path: Path) -> None:
     """Before: eight blocks of 256 lines, each of up to 330 KB."""
     path = tmp_path / "m.jsonl"

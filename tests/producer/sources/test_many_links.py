@@ -57,6 +57,7 @@ def test_a_link_that_becomes_a_file_meanwhile(tmp_path: Path, monkeypatch: pytes
     assert [found.name for found in walk(tmp_path)] == [b"a.png", b"l.png", b"m.png"]
 
 
+@pytest.mark.slow
 def test_hidden_folders_and_links_to_them(tmp_path: Path) -> None:
     """Before: 7 s for 1,000 of them, 40 minutes for 20,000, at each look at a watched folder."""
     (tmp_path / ".h").mkdir()

@@ -100,6 +100,7 @@ def test_of_a_zip_the_last_copy_is_the_page(tmp_path: Path) -> None:
     assert passed.counts == {REPLACED: 6}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("suffix", ["tar", "7z"])
 def test_packed_anew_since(tmp_path: Path, suffix: str) -> None:
     """Then the names are what is left to go by, as in jobs of before that have no numbers."""

@@ -145,6 +145,7 @@ def test_a_job_has_a_bound_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_a_tree_that_cannot_be_read_lists_what_its_bytes_allow(tmp_path: Path) -> None:
     """220 bytes were a million pages: pypdf fails at ``/Kids 5``, and pdfium was believed."""
     pages = b"<</Type/Pages/Kids 5/Count %d>>" % MILLION

@@ -127,6 +127,7 @@ def cpu_s(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / 100
 
 
+@pytest.mark.slow
 def test_a_file_that_was_written_anew_is_opened_again(tmp_path: Path) -> None:
     path, out = tmp_path / "a.pdf", tmp_path / "page.pdf"
     with closing(PdfPages()) as process:

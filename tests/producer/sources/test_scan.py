@@ -99,6 +99,7 @@ def test_sorted_through_files_as_in_memory(tmp_path: Path) -> None:
     assert [entry.is_dir for entry in list_folder(tmp_path, in_memory=7)].count(True) == 1
 
 
+@pytest.mark.slow
 @given(st.lists(st.binary(max_size=6).map(lambda line: line.replace(b"/", b"\n"))), st.integers(1, 9))
 def test_sorting_any_names(lines: list[bytes], in_memory: int) -> None:
     assert list(sorted_lines(lines, in_memory=in_memory)) == sorted(lines)

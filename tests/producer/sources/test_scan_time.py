@@ -62,6 +62,7 @@ def test_fifty_archives_have_the_time_of_a_job(short: None, fifty: Path, tmp_pat
         assert [page.problem for page in scan([str(small_zip(tmp_path / "small"))], readers)] == [None]
 
 
+@pytest.mark.slow
 def test_files_beside_archives_share_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for number in range(4):
         (tmp_path / f"{number}.pdf").write_bytes(pdf(2))

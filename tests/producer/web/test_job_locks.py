@@ -20,6 +20,7 @@ from producer.web.service import Service
 from producer.web.store import Store, WebJob
 
 
+@pytest.mark.slow
 def test_who_changes_a_job_that_is_deleted_is_told_so(tmp_path: Path) -> None:
     """Before: 507, "the service's disk: No such file or directory; make room there"."""
     store, others = Store(tmp_path), list[BaseException]()

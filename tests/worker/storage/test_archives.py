@@ -43,6 +43,7 @@ def test_members_in_any_order(store: Storage, tmp_path: Path, write: object, sch
     assert read(store, path, "5.jpg", scheme) == MEMBERS["5.jpg"], "and goes on after it"
 
 
+@pytest.mark.slow
 def test_a_solid_block_is_unpacked_once(store: Storage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_7z(tmp_path / "a.7z", MEMBERS)
     unpacked = 0
@@ -92,6 +93,7 @@ def test_a_member_that_says_it_is_too_large_is_not_unpacked(tmp_path: Path, monk
     assert isinstance(refused(Storage((), tmp_path / "spool"), tmp_path / "a.7z", "0.jpg"), TooLarge)
 
 
+@pytest.mark.slow
 def test_a_password_is_said(store: Storage, tmp_path: Path) -> None:
     write_7z(tmp_path / "a.7z", MEMBERS, password="secret")
     error = refused(store, tmp_path / "a.7z")

@@ -66,6 +66,7 @@ def raise_at(line: int) -> Callable[[FrameType, str, Any], Any]:
     return step
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FORWARD)
 def test_a_read_that_was_broken_off_spoils_no_other_page(tmp_path: Path, name: str) -> None:
     """Before: the stream went on with a piece missing, and all pages after the one of the time limit were damaged."""
