@@ -86,14 +86,14 @@ class RemoteProcess:
             root: ``bucket/prefix``.
             on_wait: called before each question and while its answer is waited for; what it raises ends it.
         """
-        token = ""
+        next_list = ""
         for _ in range(MOST_LISTS):
             on_wait()
             left = self._left_s()
             if left <= 0:
                 yield Listed(ended=USED_UP)
                 return
-            wanted = WantedList(quote(root, errors="surrogateescape"), token, MOST_KEYS)
+            wanted = WantedList(quote(root, errors="surrogateescape"), next_list, MOST_KEYS)
             with self._time.spending() if self._time else nullcontext():
                 part = self._ask(wanted, Listed, min(LIST_S, left), on_wait)
             if part is None:
@@ -103,8 +103,8 @@ class RemoteProcess:
                     return
                 part = Listed(error=f"its server gave no list within {LIST_S:.0f} s, or one that took its process down")
             yield part
-            token = part.token
-            if not token:
+            next_list = part.next_list
+            if not next_list:
                 return
         yield Listed(ended=f"it has more than {MOST_LISTS * MOST_KEYS:,} objects")
 

@@ -41,7 +41,7 @@ class WantedList(msgspec.Struct, frozen=True, tag="list"):
     """Some of a bucket's objects: percent-encoded ``bucket/prefix``, where the list before ended, and how many."""
 
     root: str
-    token: str
+    next_list: str
     most: int
 
 
@@ -89,7 +89,7 @@ def _listed(wanted: WantedList) -> Listed:
         try:
             # As typed, not percent-decoded: people copy keys from `aws s3 ls`.
             root = unquote(wanted.root, errors="surrogateescape")
-            if not wanted.token and files.isfile(root):
+            if not wanted.next_list and files.isfile(root):
                 return Listed(is_object=True)
             return _part(files, root, wanted)
         except s3_errors() as error:
@@ -117,8 +117,8 @@ def _part(files: Any, root: str, wanted: WantedList) -> Listed:
     bucket, prefix, _ = files.split_path(root)
     prefix = f"{prefix}/" if prefix else ""
     asked = {"Bucket": bucket, "Prefix": prefix, "MaxKeys": wanted.most}
-    if wanted.token:
-        asked["ContinuationToken"] = wanted.token
+    if wanted.next_list:
+        asked["ContinuationToken"] = wanted.next_list
     found = files.call_s3("list_objects_v2", **asked)
     entries = found.get("Contents") or ()
     if len(entries) > wanted.most:
@@ -134,12 +134,12 @@ def _part(files: Any, root: str, wanted: WantedList) -> Listed:
             long += 1
         else:
             keys.append(in_utf8(f"{bucket}/{key}"))
-    token = ""
+    next_list = ""
     if found.get("IsTruncated"):
-        token = found.get("NextContinuationToken") or ""
-        if not token or token == wanted.token or len(token) > MOST_TOKEN_BYTES:
+        next_list = found.get("NextContinuationToken") or ""
+        if not next_list or next_list == wanted.next_list or len(next_list) > MOST_TOKEN_BYTES:
             raise _OddAnswerError("it says that there is more, and not where")
-    return Listed(keys=keys, token=token, outside=outside, long=long)
+    return Listed(keys=keys, next_list=next_list, outside=outside, long=long)
 
 
 def _counted(wanted: WantedCount) -> CountAnswer:

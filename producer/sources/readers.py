@@ -21,7 +21,7 @@ class Listed(msgspec.Struct, frozen=True, omit_defaults=True):
     Attributes:
         keys: ``bucket/key`` of each object, in the order of the keys.
         is_object: there is an object of that very name; nothing is listed then.
-        token: where the list goes on, as its server says; empty at its end.
+        next_list: where the list goes on, as its server says; empty at its end.
         outside: objects that were listed, and do not lie below the prefix.
         long: objects whose keys are longer than any may be.
         ended: why this is not all.
@@ -30,7 +30,7 @@ class Listed(msgspec.Struct, frozen=True, omit_defaults=True):
 
     keys: list[str] = []
     is_object: bool = False
-    token: str = ""
+    next_list: str = ""
     outside: int = 0
     long: int = 0
     ended: str = ""
