@@ -35,7 +35,7 @@ def line(index: int, status: str = "ok", job: str = "job") -> bytes:
 
 
 @contextmanager
-def at_most(bytes_a_page: float, pages: int = PAGES, beside: int = 100_000) -> Iterator[None]:
+def at_most(bytes_a_page: float, pages: int = PAGES, beside: int = 200_000) -> Iterator[None]:
     """What the block allocates at a time."""
     tracemalloc.start()
     try:

@@ -118,8 +118,10 @@ def test_pages_are_a_byte_each(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         told += 1
 
     monkeypatch.setattr(overlays, "OverlayProcess", Drawn)
+    (warm := tmp_path / "warm").mkdir()
     pictures = PageImages(tmp_path)
     with ManifestIndex(tmp_path / "manifest.jsonl") as manifest:
+        PageImages(warm).write(iter(records[:8]), manifest, str)  # what is imported when it is first needed: 7 MB
         tracemalloc.start()
         try:
             pictures.write(iter(records), manifest, tell)
