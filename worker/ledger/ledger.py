@@ -295,8 +295,8 @@ class Ledger:
                 yield offset + found.start()
 
     def _states(self, job: str) -> Iterator[tuple[int, bytes]]:
-        key, offset = JobKeys.of(job).state, 0
-        while chunk := self.client.getrange(key, offset, offset + STATE_CHUNK - 1):
+        offset = 0
+        while chunk := self.states(job, offset, STATE_CHUNK):
             yield offset, chunk
             offset += len(chunk)
 

@@ -16,7 +16,7 @@ from anyio import from_thread
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from producer.web.bounds.upload_places import Rate
+from producer.web.bounds.upload_places import Rate, slowest
 from producer.web.problem import Problem
 
 logger = logging.getLogger("ocrfleet.web")
@@ -111,13 +111,12 @@ class AllReaders:
 
     def send_slowest_away(self) -> bool:
         """Somebody needs what another has: the slowest of the slow is sent away. False: there is none."""
-        slow = [(rate, reader) for reader in self._those if (rate := reader.slowness()) is not None]
-        if not slow:
+        if (found := slowest((reader, reader.slowness()) for reader in self._those)) is None:
             return False
-        slowest, reader = min(slow, key=lambda pair: pair[0])
+        reader, rate = found
         self.discard(reader)
         # The server says beside it that an answer was not completed.
-        logger.info("an answer is cut off: it was read at %.1f KiB/s, and others wait for its place", slowest / 1024)
+        logger.info("an answer is cut off: it was read at %.1f KiB/s, and others wait for its place", rate / 1024)
         reader.given_up()
         reader.scope.cancel()
         return True

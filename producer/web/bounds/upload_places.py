@@ -9,12 +9,15 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from typing import TypeVar
 
 from producer.web.bounds.room import Claim
 
 SLOW_BYTES_S = 64 * 1024  # a poor DSL line sends as much; what is slower gives way to others
 LOOKED_AT_S = 15.0  # a rate is that of so many seconds before now; nobody's is judged before
+
+Slow = TypeVar("Slow")
 
 
 class Rate:
@@ -60,6 +63,12 @@ class Rate:
         self._forget(now)
         rate = sum(size for _, size in self._lately) / LOOKED_AT_S
         return rate if rate < SLOW_BYTES_S else None
+
+
+def slowest(those: Iterable[tuple[Slow, float | None]]) -> tuple[Slow, float] | None:
+    """Who gives way, and his bytes a second: of pairs of somebody and his `Rate.slowness`. None: all are quick."""
+    slow = [(one, rate) for one, rate in those if rate is not None]
+    return min(slow, key=lambda pair: pair[1], default=None)
 
 
 class Place:
@@ -112,10 +121,9 @@ class UploadPlaces:
 
     def give_up_slowest(self) -> bool:
         """Somebody needs a place, or room of the quota: the slowest of the slow loses both. False: there is none."""
-        slow = [(rate, place) for place in self._taken if (rate := place.rate.slowness()) is not None]
-        if not slow:
+        if (found := slowest((place, place.rate.slowness()) for place in self._taken)) is None:
             return False
-        _, place = min(slow, key=lambda pair: pair[0])
+        place, _ = found
         self._taken.discard(place)
         place.given_up = True  # its reader ends with its next bytes, or their absence
         if place.claim is not None:
