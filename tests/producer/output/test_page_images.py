@@ -99,7 +99,7 @@ def test_other_formats_too(out: Path) -> None:
 @pytest.mark.slow
 def test_pages_are_a_byte_each(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Before: the name of each, twice, 650 bytes a page, and a line about each that could not be drawn."""
-    count, told = 2_000, 0
+    count = 2_000
     names = [("A.pdf", "a.pdf", "a.tif", "b/a.tif")[index % 4] for index in range(count)]
     records = [ok(index, name, page=index // 4, boxes=[]) for index, name in enumerate(names)]
     write_manifest((FoundPage(r.image, "file:///x", r.page) for r in records), tmp_path / "manifest.jsonl")
@@ -113,27 +113,31 @@ def test_pages_are_a_byte_each(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         def draw(self, uri: str, page: int, *_: object, **__: object) -> SimpleNamespace:
             return SimpleNamespace(ok=page % 2, width=200, height=100, error="x" * 200)
 
+    told = 0
+
     def tell(line: str) -> None:
         nonlocal told
         told += 1
 
     monkeypatch.setattr(overlays, "OverlayProcess", Drawn)
-    (warm := tmp_path / "warm").mkdir()
-    pictures = PageImages(tmp_path)
+    peaks: list[int] = []
     with ManifestIndex(tmp_path / "manifest.jsonl") as manifest:
-        PageImages(warm).write(iter(records[:8]), manifest, str)  # what is imported when it is first needed: 7 MB
-        tracemalloc.start()
-        try:
-            pictures.write(iter(records), manifest, tell)
-            assert tracemalloc.get_traced_memory()[1] < 300_000
-        finally:
-            tracemalloc.stop()
+        for turn in range(3):  # the least: imports, and threads that another test left, are no memory of ours
+            (out := tmp_path / str(turn)).mkdir()
+            pictures, told = PageImages(out), 0
+            tracemalloc.start()
+            try:
+                pictures.write(iter(records), manifest, tell)
+                peaks.append(tracemalloc.get_traced_memory()[1])
+            finally:
+                tracemalloc.stop()
+    assert min(peaks) < 300_000
     assert told == count // 2 - 2  # of a.tif and b/a.tif the next line is not their second page
     found = [pictures.renamed(record).image for record in records]
     assert found[4:8] == ["A_p0002.jpg", "a_p0002_5.jpg", "a_p0002_6.jpg", "b/a_p0002.jpg"]
     drawn = [name for name, record in zip(found, records, strict=True) if record.page % 2]
     assert len({name.lower() for name in drawn}) == len(drawn) and found[0] == "A.pdf"
-    assert pictures.path(pictures.renamed(records[6])) == tmp_path / "page-images" / "a_p0002_6.jpg"
+    assert pictures.path(pictures.renamed(records[6])) == out / "page-images" / "a_p0002_6.jpg"
     assert pictures.path(records[0]) is None
 
 
