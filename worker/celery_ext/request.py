@@ -70,9 +70,13 @@ class ImageRequest(Request):
 
     Celery on Redis does not count deliveries, nor their reasons. So the main process notes in the ledger why a child
     was lost over an image before the message goes back to the queue.
+
+    What ends without an answer of the child is done with, too, and it says so: tries of pictures that take all their
+    time, or pages that were revoked, by the thousand, had a liveness probe restart a worker.
     """
 
     def on_failure(self, exc_info: ExceptionInfo, send_failed_event: bool = True, return_ok: bool = False) -> None:
+        life_signs.tell(life_signs.WORKS)
         error = getattr(exc_info.exception, "exc", exc_info.exception)
         # By name: billiard and celery each have a WorkerLostError, and both arrive here.
         if type(error).__name__ == "WorkerLostError":
@@ -84,6 +88,7 @@ class ImageRequest(Request):
 
     def on_timeout(self, soft: bool, timeout: float) -> None:
         if not soft:
+            life_signs.tell(life_signs.WORKS)
             self._note_loss("TimedOut")
         super().on_timeout(soft, timeout)
 
@@ -111,6 +116,7 @@ class ImageRequest(Request):
 
     def _announce_revoked(self, reason: str, terminated: bool, signum: object, expired: bool) -> None:
         """Celery drops a revoked message. The page's job would wait for it for ever: it gets its failed record."""
+        life_signs.tell(life_signs.WORKS)
         if not expired and (task := self._task_of()) is not None:
             message = f"{reason} by an operator: `ocr-producer retry {task.job}` does it"
             record = failed_record(task, "Internal", message, worker=worker_name())

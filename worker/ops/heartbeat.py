@@ -71,7 +71,7 @@ def _leave(**_: Any) -> None:
 
 
 def image_done(client: redis.Redis, model: ModelRecord | None) -> None:
-    """In the child, after an image: note progress, at most every few seconds.
+    """In the child, after an image: note it in Redis, at most every few seconds.
 
     Args:
         client: the child's connection.
@@ -82,7 +82,6 @@ def image_done(client: redis.Redis, model: ModelRecord | None) -> None:
     if _last_image and now - _last_image < worker_registry.IMAGE_NOTE_S:
         return
     _last_image = now
-    life_signs.tell(life_signs.WORKS, main=os.getppid())
     try:
         note = worker_registry.ImageNote(redis_now(client), round(peak_rss_mb(), 1), model.sha256 if model else "")
         worker_registry.note_image(client, worker_name(os.getppid()), note)

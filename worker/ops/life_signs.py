@@ -4,7 +4,8 @@ Anybody with a password of ours may remove or falsify what it tells in Redis (wo
 the workers of a machine restarted by it. Files in the folder of the spool, which is this user's alone, say the same:
 
 ``ocrfleet-spool/signs/PROCESS.BROKER.goes-on``  touched by the main process every ``BEAT_S`` seconds
-``ocrfleet-spool/signs/PROCESS.BROKER.works``    touched when a page is done with, refused, or on its way
+``ocrfleet-spool/signs/PROCESS.BROKER.works``    touched when a message is done with, whatever came of it (but
+                                                 for what its machine is to blame for), or a page on its way
 
 They are empty, and their times are of the machine's monotonic clock, which nobody sets; a time needs no room on a disk.
 """
@@ -37,7 +38,7 @@ class Signs(NamedTuple):
 
     Attributes:
         silent_s: seconds since its main process said so.
-        idle_s: seconds since a page was done with, or since it started.
+        idle_s: seconds since a message was done with, or since it started.
     """
 
     silent_s: float

@@ -8,14 +8,27 @@ from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+from unittest.mock import Mock
 
+import msgspec
 import pytest
 import redis
+from billiard.exceptions import SoftTimeLimitExceeded, TimeLimitExceeded, WorkerLostError
+from celery.exceptions import Reject
+from celery.worker.request import Request
 
+from worker import tasks
+from worker.celery_ext.request import ImageRequest
+from worker.ledger import Ledger
+from worker.messages import ImageTask
 from worker.ops import life_signs, worker_registry
 from worker.ops.life_signs import GOES_ON, WORKS, signs_of, tell
 from worker.process_identity import identity
+from worker.redis_keys import JobKeys
 from worker.settings import Settings
+from worker.storage.spool import MachineFault
 
 ME = os.getpid()
 
@@ -93,3 +106,51 @@ def test_where_nothing_can_be_written_the_worker_goes_on(
         worker_registry.WorkerNote(at=time.time(), started=1, version="1", profile="low", temp_bytes=0),
     )
     assert why(client, here) is None, "it goes by Redis, as it did"
+
+
+def test_whatever_a_message_came_to_is_a_sign(ledger: Ledger, here: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before: 30,000 pages without a try left were 70 s of work, and a probe after 43 had the worker restarted."""
+    runner = Mock()
+    monkeypatch.setattr(tasks, "_ledger", lambda: ledger)
+    monkeypatch.setattr(tasks, "_runner", lambda: runner)
+    monkeypatch.setattr(tasks, "FAULT_PAUSE_S", 0)
+    pages = [ImageTask(job="j", index=index, image="p", uri="file:///p.png") for index in range(3)]
+    ledger.create("j", 3, {})
+    ledger.feed(pages)
+    ledger.client.hset(JobKeys.of("j").attempts, "0", 99)
+    seen = []
+
+    def told(message: object) -> tuple[str, bool]:
+        life_signs._remove(lambda *_: True)
+        line = tasks.detect_image(msgspec.to_builtins(message))
+        seen.append(line.partition(":")[0])
+        return seen[-1], [file.suffix for file in files(here)] == [f".{WORKS}"]
+
+    tell(WORKS)
+    assert told(pages[0]) == ("failed", True)
+    assert told(pages[0]) == ("dropped", True)
+    assert told({"version": "to come"}) == ("refused", True)
+    runner.run.side_effect = MachineFault(28, "No space left on device", "/spool")
+    assert told(pages[1]) == ("left to another machine", False), "this a probe is to see"
+    monkeypatch.setattr(ledger, "begin", Mock(side_effect=SoftTimeLimitExceeded))
+    assert told(pages[2]) == ("left for later", True), "a full broker is no fault of the worker's"
+
+
+def test_so_is_what_ends_without_an_answer(here: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before: pictures that took all their time, each of their tries, and pages that were revoked, by the thousand."""
+    for name in ("on_failure", "on_timeout", "_announce_revoked"):
+        monkeypatch.setattr(Request, name, lambda *_, **__: None)
+    for name in ("_note_loss", "_task_of"):
+        monkeypatch.setattr(ImageRequest, name, lambda *_: None)
+    request: Any = ImageRequest.__new__(ImageRequest)
+    failures = (Reject("TimedOut", requeue=True), WorkerLostError(), TimeLimitExceeded(1), ValueError())
+    ends = [partial(request.on_failure, SimpleNamespace(exception=error)) for error in failures]
+    ends += [partial(request.on_timeout, False, 1.0), partial(request._announce_revoked, "revoked", False, None, False)]
+    tell(WORKS)
+    for end in ends:
+        life_signs._remove(lambda *_: True)
+        end()
+        assert len(files(here)) == 1
+    life_signs._remove(lambda *_: True)
+    request.on_timeout(True, 1.0)
+    assert files(here) == [], "the page goes on"
