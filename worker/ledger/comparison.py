@@ -200,7 +200,7 @@ class Comparison:
     def _bytes(self, begin: int, last: int) -> bytes:
         client = self._ledger.client
         try:
-            return bytes(client.getrange(self._keys.state, begin, last))
+            return bytes(client.getrange(self._keys.state, begin, last)[: last + 1 - begin])
         except ResponseError as error:
             if not is_wrong_type(error):
                 raise

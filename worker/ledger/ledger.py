@@ -60,7 +60,7 @@ from worker.settings import LEASE_S
 __all__ = ["ANY_EPOCH", "Begin", "JobReplacedError", "JobStatus", "Ledger", "chunked"]
 
 T = TypeVar("T")
-STATE_CHUNK = 1 << 20
+STATE_CHUNK, MOST_STATES = 1 << 20, 512 << 20  # Redis has no longer string
 MOST_LEASE_MS = 3_660_000  # is_held in script_start.py: the longest that OCRFLEET_LEASE_S may be, and a minute
 LAPSED_AT_ONCE = 256  # the others at the next look: each costs a round trip
 MOST_LOOKED_AT = 1_000  # of the newest, by who asks for each of them: a round trip each
@@ -295,14 +295,14 @@ class Ledger:
                 yield offset + found.start()
 
     def _states(self, job: str) -> Iterator[tuple[int, bytes]]:
-        offset = 0
-        while chunk := self.states(job, offset, STATE_CHUNK):
-            yield offset, chunk
-            offset += len(chunk)
+        for offset in range(0, MOST_STATES, STATE_CHUNK):  # a server that lies has no end of them
+            yield offset, (chunk := self.states(job, offset, STATE_CHUNK))
+            if len(chunk) < STATE_CHUNK:
+                return
 
     def states(self, job: str, first: int, count: int) -> bytes:
         """The state bytes of so many pages in a row, fewer where they end."""
-        return bytes(self.client.getrange(JobKeys.of(job).state, first, first + count - 1))
+        return bytes(self.client.getrange(JobKeys.of(job).state, first, first + count - 1)[:count])
 
     def first_to_feed(self, job: str) -> int:
         """The first page that is not done; where the states end, if all are. Before it there is nothing to feed."""

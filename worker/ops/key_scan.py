@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 
 import redis
 from redis.exceptions import NoPermissionError
 
 MOST_NAME = 4096
+LONGEST_S = 3600.0
+"""Of a look at all names: a server that lies has no end of them."""
 _MAY_NOT = ("user executing the script can't", "ACL failure in script")  # Redis', and Valkey's
 
 # ARGV: cursor, type ('': any), longest name.  Returns the next cursor and names. Not SCAN itself: a few names of 4 MB
@@ -31,9 +34,10 @@ def key_names(client: redis.Redis, kind: str = "") -> Iterator[bytes]:
 
     Raises:
         NoPermissionError: this user may not SCAN.
+        redis.ConnectionError: it went on for `LONGEST_S`.
     """
-    script, cursor = client.register_script(_SCAN), b"0"
-    while True:
+    script, cursor, until = client.register_script(_SCAN), b"0", time.monotonic() + LONGEST_S
+    while time.monotonic() < until:
         try:
             cursor, names = script(args=[cursor, kind, MOST_NAME])
         except redis.ResponseError as error:
@@ -43,6 +47,7 @@ def key_names(client: redis.Redis, kind: str = "") -> Iterator[bytes]:
         yield from names
         if int(cursor) == 0:
             return
+    raise redis.ConnectionError(f"it named keys for {LONGEST_S:.0f} s, without an end")
 
 
 def size_of(client: redis.Redis, key: bytes) -> int:

@@ -22,6 +22,8 @@ from worker.celery_ext.consumer import FleetConsumer
 from worker.celery_ext.message_shape import wrong_control, wrong_shape
 from worker.cli.main import explain as explain_worker
 from worker.ledger import Ledger
+from worker.ledger import ledger as ledger_module
+from worker.ops import key_scan
 from worker.ops.worker_registry import workers
 from worker.redis_keys import DEAD_KEY
 from worker.settings import Settings
@@ -135,6 +137,24 @@ def test_a_reply_of_another_kind_is_a_lost_connection(liar: Callable[[bytes], re
         except redis.RedisError:
             ended += 1
     assert ended > 4
+
+
+def test_a_server_without_an_end_is_given_up(
+    liar: Callable[[bytes], redis.Redis], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before: pages and names of keys went on for as long as it named more."""
+    monkeypatch.setattr(ledger_module, "STATE_CHUNK", 100)
+    monkeypatch.setattr(ledger_module, "MOST_STATES", 1000)
+    for answer, pages in ((b"o" * 100, 1000), (b"o" * 5000, 1000), (b"o" * 7, 7), (b"", 0)):
+        with liar(b"$%d\r\n%s\r\n" % (len(answer), answer)) as client:
+            ledger = Ledger(client, ttl_s=60)
+            assert len(list(ledger.pages_in_state("job", b"o"))) == ledger.first_to_feed("job") == pages
+    with liar(b":4000000000\r\n") as client, pytest.raises(MISREAD):  # 4 GB of zeros
+        Ledger(client, ttl_s=60).first_to_feed("job")
+    monkeypatch.setattr(key_scan, "LONGEST_S", 0.05)
+    names = liar(b"*2\r\n$1\r\n7\r\n*1\r\n$1\r\nk\r\n")
+    with pytest.raises(redis.ConnectionError, match="without an end"):
+        list(key_scan.key_names(names))
 
 
 def test_a_mistake_of_ours_is_none_of_redis(client: redis.Redis, settings: Settings) -> None:
