@@ -114,7 +114,10 @@ def collect(
 
 
 class FewAnswers:
-    """What is kept of which workers: the bytes are bounded, and who was silent longest makes room."""
+    """What is kept of which workers: the bytes are bounded, and who was silent longest makes room.
+
+    Flower asks in threads, but hands each answer to its loop (`add_callback`): one at a time, so there is no lock.
+    """
 
     def __init__(self, most: int = MOST_KEPT, clock: Callable[[], float] = time.monotonic) -> None:
         self._most, self._clock = most, clock
