@@ -21,7 +21,7 @@ from detector.atomic import named
 from detector.images.regular_file import open_regular
 from producer.errors import ProducerError
 from producer.held_folder import HeldFolder, as_named, to_start_in
-from producer.local.server_stamp import is_ours, stamp
+from producer.local.server_stamp import is_kept_from_others, is_ours, stamp
 from producer.no_links import check_own, hold_own, keep_from_others, no_links, read_small, refuse_links
 from worker.process import set_parent_death_signal
 
@@ -74,6 +74,7 @@ class EmbeddedServer:
         self.socket = self._run_dir / "redis.sock"
         self._process: subprocess.Popen[bytes] | None = None
         self._held: HeldFolder | None = None  # `data`, from a start to the stop
+        self._was_open = False  # others could write into it, until it was held
 
     @property
     def url(self) -> str:
@@ -106,8 +107,11 @@ class EmbeddedServer:
             OSError: it died of the limit of a file's size, or may start no thread.
         """
         self.refuse_small_files()
-        if not is_ours(self._hold().path):
+        held = self._hold()
+        if not is_ours(held.path):
             self._set_aside("foreign", "not of this user's commands on this machine")
+        elif self._was_open or not is_kept_from_others(held.path):
+            self._set_aside("foreign", "others' to write")
         try:
             self._start_once(self._hold())
         except NoEmbeddedServerError:
@@ -121,7 +125,7 @@ class EmbeddedServer:
         self._let_go()
         self.data.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._held = hold_own(self.data)
-        keep_from_others(self._held)
+        self._was_open = keep_from_others(self._held)
         return self._held
 
     def _let_go(self) -> None:
