@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 
 import msgspec
@@ -96,6 +97,38 @@ def test_valkey_writes_through_no_link_into_a_file_of_the_user(
             caplog.clear()
             assert first_key(folder.server_data) and not caplog.text, "once"
         assert folder.results.stat().st_size
+
+    shared.deed = other
+    shared.play(first)
+
+
+@pytest.mark.parametrize("too_late", [False, True])
+def test_rights_that_are_given_while_it_runs_are_taken_back(shared: Shared, too_late: bool) -> None:
+    """By a nightly job over a project's folder, say."""
+
+    def other() -> None:
+        link = shared.out / ".ocrfleet/server/appendonlydir/appendonly.aof.2.incr.aof"
+        with nullcontext() if too_late else pytest.raises(PermissionError):
+            link.symlink_to(shared.album)
+
+    def first() -> None:
+        shared.begin()
+        with OutputFolder(shared.out).held():
+            server = EmbeddedServer(shared.out / ".ocrfleet/server")
+            server.keep_from_others()
+            server.start()
+            try:
+                server.keep_from_others()
+                share(shared.out)
+                if too_late:
+                    shared.now()
+                    with pytest.raises(OthersFolderError, match=r"appendonly\.aof\.2\.incr\.aof is a link"):
+                        server.keep_from_others()
+                else:
+                    server.keep_from_others()
+                    shared.now()
+            finally:
+                server.stop()
 
     shared.deed = other
     shared.play(first)
