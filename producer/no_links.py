@@ -112,15 +112,38 @@ def own_below(folder: HeldFolder, name: str, mode: int | None = None) -> HeldFol
     return held
 
 
-def keep_from_others(folder: HeldFolder) -> None:
+def keep_from_others(folder: HeldFolder) -> bool:
     """From now on nobody else writes into a folder of ours, as far as its disk knows of such things.
 
     A group's folder, or `chmod -R g+w`, had others put a link where a log or a lock was to be.
+
+    Returns:
+        Whether others could until now. What lies in it may be of them, and folders in it open to them still.
     """
     status = folder.status
-    if status.st_uid == os.geteuid() and status.st_mode & 0o022:
-        with suppress(OSError):
-            folder.path.chmod(stat.S_IMODE(status.st_mode) & ~0o022)
+    if status.st_uid != os.geteuid() or not status.st_mode & 0o022:
+        return False
+    with suppress(OSError):
+        folder.path.chmod(stat.S_IMODE(status.st_mode) & ~0o022)
+    return bool(others_write(status)) and not folder.status.st_mode & 0o022
+
+
+def others_write(status: os.stat_result) -> int:
+    """The bits by which others may write to it; the group's is none where nobody else is in the group."""
+    return status.st_mode & (stat.S_IWOTH if status.st_gid in _own_groups() else stat.S_IWOTH | stat.S_IWGRP)
+
+
+def is_open_to_others(status: os.stat_result, above: os.stat_result) -> bool:
+    """Whether others can write to what lies in a folder of ours that is kept from them.
+
+    Args:
+        status: of the file or folder. A file counts where its folder lets others in: umask 002 makes 664 in one of 700.
+            A folder always does: nothing of ours makes one that others may write into, and who had it open still can.
+        above: of the folder, after `keep_from_others`. On a disk that knows no modes all has 777, and nothing counts.
+    """
+    if above.st_mode & 0o022 or stat.S_ISLNK(status.st_mode) or not others_write(status):
+        return False
+    return stat.S_ISDIR(status.st_mode) or bool(above.st_mode & 0o011)
 
 
 def who_may_replace(folder: Path) -> Path | None:
@@ -136,8 +159,7 @@ def who_may_replace(folder: Path) -> Path | None:
         except OSError:
             continue
         is_kept = status.st_mode & stat.S_ISVTX
-        writers = status.st_mode & (stat.S_IWOTH if status.st_gid in _own_groups() else stat.S_IWOTH | stat.S_IWGRP)
-        if status.st_uid not in (os.geteuid(), 0) or (writers and not is_kept):
+        if status.st_uid not in (os.geteuid(), 0) or (others_write(status) and not is_kept):
             return above
     return None
 

@@ -19,9 +19,18 @@ from detector.record import UNREADABLE
 from producer.errors import ProducerError
 from producer.folder_tree import remove_tree
 from producer.held_folder import HeldFolder, as_named
-from producer.no_links import OthersFolderError, hold_own, keep_from_others, no_links, own_below, read_small
+from producer.no_links import (
+    OthersFolderError,
+    hold_own,
+    is_open_to_others,
+    keep_from_others,
+    no_links,
+    own_below,
+    read_small,
+)
 from producer.sources.remote import is_remote
 from producer.sources.scan import STDIN, SourceMissingError, resolve
+from producer.user_secret import is_stamped, state_base, write_stamp
 from producer.whole_append import take_back
 from worker.messages import JOB_NAME
 from worker.page_options import PageOptions
@@ -29,6 +38,7 @@ from worker.storage.real_path import real_or_named
 
 logger = logging.getLogger(__name__)
 PRIVATE = ".ocrfleet"
+REQUEST_STAMP = "request-by"
 
 
 class FolderBusyError(ProducerError):
@@ -153,16 +163,24 @@ class OutputFolder:
 
         Raises:
             DamagedFolderError: the file holds something else; a power cut may have left it empty.
-            OthersFolderError: it is another user's, who chose what is read, and which model does it.
+            OthersFolderError: it is another user's, who chose what is read, and which model does it; or it may be.
         """
         with self.held(make=False):
+            status, above = self.request_file.lstat(), self.private.stat()
             # In a folder that a group could write to until now anybody of it may have put one.
-            if self.request_file.lstat().st_uid not in (os.geteuid(), 0, self.private.stat().st_uid):
+            if status.st_uid not in (os.geteuid(), 0, above.st_uid):
                 raise OthersFolderError(
                     f"{as_named(str(self.request_file))} is another user's: name another output folder"
                 )
             try:
-                return msgspec.json.decode(read_small(self.request_file), type=JobRequest)
+                said = read_small(self.request_file)
+                # After `chmod -R g+w` the group writes into the file itself.
+                if is_open_to_others(status, above) and not is_stamped(self.private / REQUEST_STAMP, said):
+                    raise OthersFolderError(
+                        f"others can write to {as_named(str(self.request_file))}, and may have changed what is read: "
+                        "look at it, then `chmod go-w` it"
+                    )
+                return msgspec.json.decode(said, type=JobRequest)
             except UNREADABLE as error:
                 raise DamagedFolderError(
                     f"{self.request_file} is damaged ({error}): remove it and give the first command again; "
@@ -208,8 +226,10 @@ class OutputFolder:
 
     def save_request(self, request: JobRequest) -> None:
         """Remember what was asked for."""
+        said = msgspec.json.encode(request)
         with self.held():
-            write_atomically(self.request_file, msgspec.json.encode(request))
+            write_atomically(self.request_file, said)
+            write_stamp(self.private / REQUEST_STAMP, said)
 
     def leave_unused(self) -> None:
         """Remove what `locked` made where no job was begun, and nothing else."""
@@ -323,9 +343,5 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def state_folder(job: str) -> OutputFolder:
-    """Where ``enqueue`` keeps a job's manifest on the producer's machine (XDG base directory specification)."""
-    try:
-        base = Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state")
-    except RuntimeError:  # neither HOME nor an entry in passwd, as in some containers
-        raise ProducerError("no home folder to keep the job's manifest in: set HOME or XDG_STATE_HOME") from None
-    return OutputFolder(base / "ocrfleet" / job)
+    """Where ``enqueue`` keeps a job's manifest on the producer's machine."""
+    return OutputFolder(state_base() / job)

@@ -13,6 +13,7 @@ import signal
 import subprocess
 import tempfile
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import redis
@@ -21,14 +22,15 @@ from detector.atomic import named
 from detector.images.regular_file import open_regular
 from producer.errors import ProducerError
 from producer.held_folder import HeldFolder, as_named, to_start_in
-from producer.local.server_stamp import is_ours, stamp
-from producer.no_links import check_own, hold_own, keep_from_others, no_links, read_small, refuse_links
+from producer.local.server_stamp import is_kept_from_others, is_ours, stamp
+from producer.no_links import check_own, hold_own, keep_from_others, no_links, own_below, read_small, refuse_links
 from worker.process import set_parent_death_signal
 
 START_TIMEOUT_S = 20
 LONGEST_SOCKET = 107  # bytes of a Unix socket's path (unix(7))
 LONGEST_PID = 9
 PIDFILE = "server.pid"
+_FILES = "appendonlydir"  # Valkey's name for the folder of its append-only file
 # What Redis and Valkey say of an append-only file they cannot read.
 _DAMAGED = ("Bad file format", "Unexpected end of file", "AOF loading", "Error opening", "Unrecoverable error reading")
 logger = logging.getLogger(__name__)
@@ -74,6 +76,7 @@ class EmbeddedServer:
         self.socket = self._run_dir / "redis.sock"
         self._process: subprocess.Popen[bytes] | None = None
         self._held: HeldFolder | None = None  # `data`, from a start to the stop
+        self._was_open = False  # others could write into it, until it was held
 
     @property
     def url(self) -> str:
@@ -106,8 +109,11 @@ class EmbeddedServer:
             OSError: it died of the limit of a file's size, or may start no thread.
         """
         self.refuse_small_files()
-        if not is_ours(self._hold().path):
+        held = self._hold()
+        if not is_ours(held.path):
             self._set_aside("foreign", "not of this user's commands on this machine")
+        elif self._was_open or not is_kept_from_others(held.path):
+            self._set_aside("foreign", "others' to write")
         try:
             self._start_once(self._hold())
         except NoEmbeddedServerError:
@@ -116,12 +122,25 @@ class EmbeddedServer:
             self._set_aside("damaged", "damaged")
             self._start_once(self._hold())
 
+    def keep_from_others(self) -> None:
+        """Take back what others were given while it runs: a nightly `chmod -R g+w` opens Valkey's own folder to them.
+
+        Raises:
+            OthersFolderError: there is a link by now, or a folder of theirs.
+        """
+        if self._held is None:
+            return
+        with suppress(FileNotFoundError), own_below(self._held, _FILES) as files:
+            # The files in it stay as they are: who opened one is in it, and the next start sees that.
+            if any([keep_from_others(self._held), keep_from_others(files)]):
+                refuse_links(self._held.path)
+
     def _hold(self) -> HeldFolder:
         """The folder, made where it is not there: the server writes into the one that was looked at."""
         self._let_go()
         self.data.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._held = hold_own(self.data)
-        keep_from_others(self._held)
+        self._was_open = keep_from_others(self._held)
         return self._held
 
     def _let_go(self) -> None:
@@ -139,7 +158,7 @@ class EmbeddedServer:
     def _is_damaged(self) -> bool:
         """Whether the server said that it cannot read its append-only file."""
         log = self.data / "server.log"  # `stop` has let go of the folder
-        return any(phrase in _tail(log) for phrase in _DAMAGED)
+        return any(phrase in tail(log) for phrase in _DAMAGED)
 
     def _start_once(self, held: HeldFolder) -> None:
         self._run_dir.mkdir(mode=0o700, exist_ok=True)
@@ -181,11 +200,11 @@ class EmbeddedServer:
             except redis.RedisError:  # not listening yet, or still reading its append-only file
                 time.sleep(0.02)
         self.refuse_small_files()
-        tail, shown = _tail(log).splitlines()[-1:], as_named(str(log))
+        last, shown = tail(log).splitlines()[-1:], as_named(str(log))
         self.stop()
-        if tail and os.strerror(errno.EAGAIN) in tail[0]:  # it has threads of its own
-            raise BlockingIOError(errno.EAGAIN, tail[0])
-        raise NoEmbeddedServerError(f"the local server does not start: {' '.join(tail) or 'no log'} (see {shown})")
+        if last and os.strerror(errno.EAGAIN) in last[0]:  # it has threads of its own
+            raise BlockingIOError(errno.EAGAIN, last[0])
+        raise NoEmbeddedServerError(f"the local server does not start: {' '.join(last) or 'no log'} (see {shown})")
 
     def stop(self) -> None:
         """Stop it; its data stays."""
@@ -221,7 +240,7 @@ def _wait_for_predecessor(held: HeldFolder) -> None:
     pidfile.unlink(missing_ok=True)
 
 
-def _tail(log: Path) -> str:
+def tail(log: Path) -> str:
     """Its last 4 KB; "" if there is none."""
     try:
         with open_regular(log) as file:

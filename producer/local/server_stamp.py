@@ -1,4 +1,4 @@
-"""Whether a private server's data was written by this user's commands, on this machine.
+"""Whether a private server's data was written by this user's commands, on this machine, and by nobody else.
 
 An output folder that somebody handed over may hold an append-only file of 700 bytes that Valkey takes 6 GB for, each
 time: it has no limit while it reads. What is not ours is moved aside, and the job goes on from its results.
@@ -6,60 +6,41 @@ time: it has no limit while it reads. What is not ours is moved aside, and the j
 
 from __future__ import annotations
 
-import hmac
 import os
-import secrets
 from pathlib import Path
 
-from detector.atomic import atomic_write
-from producer.errors import ProducerError
-from producer.job.output_folder import held_private, state_folder, write_atomically
-from producer.no_links import read_small
+from producer.folder_tree import entries_below
+from producer.no_links import is_open_to_others
+from producer.user_secret import is_stamped, user_secret, write_stamp
 
-STAMP, KEY = "written-by", ".server-key"  # no job's name begins with a dot
-
-
-def _key() -> bytes:
-    """This user's secret; empty where he has no place to keep one."""
-    try:
-        file = state_folder(KEY).root
-        with held_private(file.parent) as (folder, _):
-            if folder.status.st_uid == os.geteuid():  # `enqueue` makes it with the umask's mode
-                folder.path.chmod(0o700)
-            kept = folder.path / KEY
-            # What others could read (0644, before) is no secret any more: what it stamped is moved aside, once.
-            if not kept.exists() or kept.stat().st_mode & 0o077:
-                with atomic_write(kept, sync=True) as part, open(part, "xb", opener=_for_us_alone) as stream:
-                    stream.write(secrets.token_hex(16).encode())
-            return read_small(kept)
-    except (OSError, ProducerError):
-        return b""
-
-
-def _for_us_alone(path: str, flags: int) -> int:
-    return os.open(path, flags, 0o600)
-
-
-def _stamp_of(data: Path, key: bytes) -> bytes:
-    """Of this folder and no other, and without the key in it: a folder that is handed on, or copied, carries it along.
-
-    By its inode alone: the device of NFS, btrfs and LVM has another number after the next start of the machine.
-    """
-    return hmac.digest(key, f"{data.stat().st_ino}".encode(), "sha256").hex().encode()
+STAMP = "written-by"
 
 
 def is_ours(data: Path) -> bool:
     """Whether a server's folder is new, or stamped. Where no secret can be kept, each is."""
     if not data.is_dir() or not any(data.iterdir()):
         return True
-    key = _key()
+    return not user_secret() or is_stamped(data / STAMP)
+
+
+def is_kept_from_others(data: Path) -> bool:
+    """Whether all below a server's folder is this user's own, and nobody else can write to it.
+
+    `chmod -R g+w` opens the folder that Valkey makes in it, too: links that lay there had it empty a ~/.bashrc, and
+    append to it. To take the right away is not enough: who opened a file, or the folder, before keeps it.
+
+    Args:
+        data: the folder, itself this user's and kept from others (`hold_own`, `keep_from_others`).
+    """
+    above = data.stat()
+    owners = {os.geteuid(), 0, above.st_uid}  # a share may give all we make to one owner
     try:
-        return not key or secrets.compare_digest(read_small(data / STAMP), _stamp_of(data, key))
-    except OSError:
+        below = (entry.stat(follow_symlinks=False) for entry in entries_below(data, strict=True))
+        return all(status.st_uid in owners and not is_open_to_others(status, above) for status in below)
+    except OSError:  # what cannot be listed
         return False
 
 
 def stamp(data: Path) -> None:
     """From now on it is ours."""
-    if key := _key():
-        write_atomically(data / STAMP, _stamp_of(data, key))
+    write_stamp(data / STAMP)

@@ -299,7 +299,7 @@ def document() -> Json:
                 },
                 parameters=[
                     _query("format", "Which.", {"enum": ["jsonl", *FORMATS], "default": "jsonl"}),
-                    _query("from", "jsonl: first byte; the last answer's Ocrfleet-Next.", _COUNT),
+                    _query("from", "jsonl: first byte; Ocrfleet-Next, or where an answer was cut off.", _COUNT),
                 ],
             ),
         },

@@ -70,7 +70,7 @@ def lines_response(name: str, folder: OutputFolder, start: int = 0) -> Response:
     Args:
         name: the job's.
         folder: the job's.
-        start: first byte: results that came since the last call.
+        start: first byte: results that came since the last call, or what was cut off of that.
 
     Raises:
         Problem: 404, there are no results yet.
@@ -144,10 +144,10 @@ def _attachment(filename: str) -> dict[str, str]:
     return {"Content-Disposition": f'attachment; filename="{filename}"'}
 
 
-def _end_of_lines(path: Path) -> int:
-    """Where the last whole line ends: the collector may be writing the next one."""
+def _end_of_lines(path: Path, before: int | None = None) -> int:
+    """Where the last whole line ends, before a place in the file: the collector may be writing the next one."""
     with path.open("rb") as stream:
-        end = stream.seek(0, os.SEEK_END)
+        end = stream.seek(0, os.SEEK_END) if before is None else before
         while end > 0:
             begin = max(0, end - BLOCK)
             stream.seek(begin)
@@ -170,20 +170,40 @@ def file_blocks(path: Path, start: int, end: int) -> Iterator[bytes]:
 def line_blocks(path: Path, start: int, end: int, *, hide: str) -> Iterator[bytes]:
     """What lies from ``start`` to ``end``, without where our folder lies: reasons of failed pages name their file.
 
+    It is looked for from the beginning of the line on: who asked from its second byte was told the rest of it. And each
+    line stays as long as it is, so that who was cut off, and asks from the byte he came to, gets what he lacks.
     A line may have 4 MiB: it comes in blocks like the others.
     """
-    return without(file_blocks(path, start, end), msgspec.json.encode(hide)[1:-1])
+    start = max(0, min(start, end))
+    begin = _end_of_lines(path, start)
+    return _after(without(file_blocks(path, begin, end), msgspec.json.encode(hide)[1:-1]), start - begin)
 
 
 def without(blocks: Iterator[bytes], hidden: bytes) -> Iterator[bytes]:
-    """Bytes without a text, also where it lies across blocks; as `bytes.replace` does it with all of them."""
-    rest = b""
+    """Bytes without a text, also where it lies across blocks; before the end of its line are as many blanks instead."""
+    rest, owed = b"", 0
     for block in blocks:
-        *clean, rest = (rest + block).split(hidden)
-        kept = next((size for size in range(len(hidden) - 1, 0, -1) if rest.endswith(hidden[:size])), 0)
-        yield b"".join(clean) + rest[: len(rest) - kept]
-        rest = rest[len(rest) - kept :]
+        *pieces, last = (rest + block).split(hidden)
+        kept = next((size for size in range(len(hidden) - 1, 0, -1) if last.endswith(hidden[:size])), 0)
+        rest = last[len(last) - kept :]
+        shown: list[bytes] = []
+        for number, piece in enumerate((*pieces, last[: len(last) - kept])):
+            owed += len(hidden) if number else 0
+            if owed and (end := piece.find(b"\n")) >= 0:
+                yield b"".join((*shown, piece[:end]))
+                while owed:
+                    yield (blanks := b" " * min(owed, BLOCK))
+                    owed -= len(blanks)
+                shown, piece = [], piece[end:]
+            shown.append(piece)
+        yield b"".join(shown)
     yield rest
+
+
+def _after(blocks: Iterator[bytes], passed_over: int) -> Iterator[bytes]:
+    for block in blocks:
+        yield block[passed_over:]
+        passed_over = max(0, passed_over - len(block))
 
 
 def record_blocks(results: Path) -> tuple[int, Iterator[bytes]] | None:

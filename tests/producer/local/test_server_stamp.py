@@ -9,8 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from producer import no_links
 from producer.job.output_folder import OutputFolder, state_folder
-from producer.local.server_stamp import KEY, STAMP, is_ours, stamp
+from producer.local.server_stamp import STAMP, is_kept_from_others, is_ours, stamp
+from producer.user_secret import KEY
 
 
 @pytest.fixture
@@ -43,3 +45,32 @@ def test_a_stamp_is_of_one_folder(data: Path, tmp_path: Path) -> None:
     assert is_ours(data) and not is_ours(tmp_path / "copy")
     data.rename(tmp_path / "moved")
     assert is_ours(tmp_path / "moved")
+
+
+@pytest.mark.parametrize(
+    ("folder", "below", "file", "kept"),
+    [
+        (0o700, 0o755, 0o644, True),
+        (0o700, 0o755, 0o664, True),  # the umask 002, in a folder that nobody gets into
+        (0o755, 0o755, 0o644, True),
+        (0o777, 0o777, 0o777, True),  # a disk that knows no modes
+        (0o755, 0o755, 0o664, False),
+        (0o755, 0o755, 0o646, False),
+        (0o700, 0o775, 0o644, False),  # who has it open writes into it still
+        (0o755, 0o757, 0o644, False),
+    ],
+)
+def test_what_others_may_write_below_is_not_kept(
+    data: Path, folder: int, below: int, file: int, kept: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before: of all below the stamp alone was looked at, which the group left as it was."""
+    monkeypatch.setattr(no_links, "_own_groups", set)
+    inner = data / "appendonlydir/appendonly.aof.1.incr.aof"
+    inner.parent.mkdir()
+    inner.touch()
+    for path, mode in ((inner, file), (inner.parent, below), (data, folder)):
+        path.chmod(mode)
+    assert is_kept_from_others(data) == kept
+    if os.geteuid() == 0 and kept:
+        os.chown(inner, 12345, -1)
+        assert not is_kept_from_others(data), "another's"

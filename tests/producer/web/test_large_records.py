@@ -19,7 +19,7 @@ from producer.sources.scan import file_uri
 from producer.web.bounds import export_process
 from producer.web.labelstudio import MOST_OF_A_PAGE, Control, predictions
 from producer.web.problem import Problem
-from producer.web.results import converted_response, record_blocks
+from producer.web.results import converted_response, line_blocks, lines_response, record_blocks
 from producer.web.service import Service
 from producer.web.store import Store, WebJob
 from tests.producer.records import BOX, failed, ok, write_results
@@ -120,6 +120,28 @@ def test_the_answer_of_detect_is_the_line_as_it_is(tmp_path: Path) -> None:
     assert found is not None and b"".join(found[1]) == record
     write_results(folder.root, [ok(0), ok(1)])
     assert record_blocks(folder.results) is None
+
+
+def test_results_go_on_from_any_byte(tmp_path: Path) -> None:
+    """Before: from the second byte of our folder's name on it was told; and who was cut off got some bytes twice."""
+    upload = f"{tmp_path}/job/upload/"
+    texts = ("is none", f"{upload}a.jpg: is none", f"{upload}{upload}b.jpg, {upload[:-1]}")
+    folder = folder_of(tmp_path, *(failed(number, message=text) for number, text in enumerate(texts)), ok(3))
+    file = folder.results.read_bytes()
+    folder.results.write_bytes(file + b'{"half')
+
+    following = int(lines_response("job", folder).headers["Ocrfleet-Next"])
+
+    def answer(start: int) -> bytes:
+        return b"".join(line_blocks(folder.results, start, following, hide=upload))
+
+    said = answer(0)
+    assert said.replace(b" ", b"") == file.replace(upload.encode(), b"").replace(b" ", b"")
+    assert [json.loads(line) for line in said.splitlines()][3] == json.loads(file.splitlines()[3])
+    assert following == len(said) == len(file), "the places are the file's"
+    for start in range(len(file) + 3):
+        assert answer(start) == said[start:]
+    assert answer(1 << 50) == b""
 
 
 def test_failures_are_read_without_boxes(tmp_path: Path) -> None:
