@@ -5,20 +5,24 @@ from __future__ import annotations
 import http.server
 import resource
 import ssl
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
+from detector.errors import NotFound, UnsupportedFormat
 from producer.archive_process.limited_readers import limited_readers
 from producer.detector_process import draw, remote_process
 from producer.detector_process.draw import OverlayProcess
 from producer.detector_process.remote_process import RemoteProcess
 from producer.errors import CannotCountError
+from producer.job.results_file import CannotSendResultsError, send_results
 from producer.sources.passed_over import LONG_NAMED, NOT_ASKED_FOR, PassedOver
 from producer.sources.readers import Readers
 from producer.sources.remote import scan_everything
@@ -29,6 +33,7 @@ from producer.web.bounds.scan_turns import ScanTurns
 from tests.fleet.tls import certificates
 from tests.pictures import text_image
 from worker.settings import settings
+from worker.storage.remote import Remote, s3, s3_errors
 
 LISTS = {
     "nowhere": "<IsTruncated>true</IsTruncated><Contents><Key>p/a.png</Key></Contents>",
@@ -49,14 +54,53 @@ class Servers(http.server.BaseHTTPRequestHandler):
     stopped = threading.Event()
 
     def do_HEAD(self) -> None:
-        self.send_response(404)
+        if self._redirects():
+            return
+        if self._what() in ("moved", "get"):
+            self._head(4)
+        else:
+            self.send_response(404)
+            self.end_headers()
+
+    def do_PUT(self) -> None:
+        self.protocol_version = "HTTP/1.1"  # else aiohttp takes the end of "continue" for the answer's
+        if "Expect" in self.headers:
+            self.handle_expect_100()
+        self.rfile.read(int(self.headers["Content-Length"]))
+        if not self._redirects():  # the beginning of an upload in parts
+            self._send(b"<InitiateMultipartUploadResult><UploadId>u</UploadId></InitiateMultipartUploadResult>")
+
+    do_POST, do_DELETE = do_PUT, do_HEAD  # DELETE: an upload in parts is given up
+
+    def _what(self) -> str:
+        return urlsplit(self.path).path.split("/")[1].partition("-")[2]
+
+    def _redirects(self) -> bool:
+        """Whether the bucket's name begins with a code: to be redirected by, to another server."""
+        code, what = urlsplit(self.path).path.split("/")[1].partition("-")[0], self._what()
+        passes = {
+            "moved": "/eu-west-1/s3/" in self.headers.get("Authorization", ""),
+            "parts": self.path.endswith("?uploads"),
+            "get": self.command == "HEAD",
+        }
+        if not code.isdecimal() or passes.get(what, False):
+            return False
+        self.send_response(int(code))
+        self.send_header("Location", self.server.elsewhere)  # type: ignore[attr-defined]
+        if what == "moved":
+            self.send_header("x-amz-bucket-region", "eu-west-1")
         self.end_headers()
+        return True
 
     def do_GET(self) -> None:
         path = urlsplit(self.path).path
         kind = path.split("/")[1]
+        if self._redirects():
+            return
         if kind == "silent" or (kind == "elsewhere" and path.endswith(".pdf")):
             self.stopped.wait(60)
+        elif self._what() == "moved":
+            self._send(b"page")
         elif kind == "page.png":
             self._send((Path(self.server.folder) / "page.png").read_bytes())  # type: ignore[attr-defined]
         elif kind == "to":
@@ -96,7 +140,7 @@ class Quiet(http.server.ThreadingHTTPServer):
 
     def __init__(self, folder: Path) -> None:
         super().__init__(("127.0.0.1", 0), Servers)
-        self.folder, self.seen = folder, list[str]()
+        self.folder, self.seen, self.elsewhere = folder, list[str](), ""
 
     def handle_error(self, *arguments: object) -> None:
         pass
@@ -116,14 +160,14 @@ class Quiet(http.server.ThreadingHTTPServer):
 
 
 @pytest.fixture
-def buckets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def buckets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Quiet]:
     server = Quiet(tmp_path)
     close = server.serve_until_closed()
     monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{server.server_port}")
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_DEFAULT_REGION"):
         monkeypatch.setenv(name, "us-east-1")
     monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
-    yield
+    yield server
     close()
 
 
@@ -133,7 +177,7 @@ def names(bucket: str, readers: Readers, passed: PassedOver | None = None) -> li
 
 
 @pytest.mark.slow
-def test_a_list_that_no_bucket_has_is_one_line(buckets: None, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_list_that_no_bucket_has_is_one_line(buckets: Quiet, monkeypatch: pytest.MonkeyPatch) -> None:
     """Before: tracebacks, pages of what was not asked for; and of eight PDFs that never came a minute each, or more."""
     monkeypatch.setattr(remote_process, "COUNT_S", 0.5)
     with limited_readers() as readers:
@@ -151,7 +195,7 @@ def test_a_list_that_no_bucket_has_is_one_line(buckets: None, monkeypatch: pytes
 @pytest.mark.slow
 @pytest.mark.parametrize("bucket", ["drips", "silent"])
 def test_a_server_that_does_not_answer_holds_a_turn_no_longer(
-    buckets: None, bucket: str, monkeypatch: pytest.MonkeyPatch
+    buckets: Quiet, bucket: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Before: for good, or until 400 s later; the job that was deleted meanwhile had the turn still."""
     monkeypatch.setattr(scan_turns, "SHORT_S", 1.5)
@@ -197,12 +241,61 @@ def test_objects_are_counted_within_their_time(monkeypatch: pytest.MonkeyPatch) 
 
 
 @pytest.mark.slow
-def test_an_endless_list_costs_its_own_process(buckets: None) -> None:
+def test_an_endless_list_costs_its_own_process(buckets: Quiet) -> None:
     """Before: one of 400 MB was 1,577,884 kB of the page."""
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     with limited_readers() as readers, pytest.raises(SourceMissingError, match="more than 256 MiB"):
         names("endless", readers)
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 40_000
+
+
+@pytest.fixture
+def files(buckets: Quiet) -> Iterator[Any]:
+    """Ours of these servers, not of another test's."""
+    type(s3()).clear_instance_cache()
+    yield s3()
+    type(s3()).clear_instance_cache()
+
+
+@pytest.fixture
+def other(tmp_path: Path) -> Iterator[Quiet]:
+    server = Quiet(tmp_path)
+    close = server.serve_until_closed()
+    yield server
+    close()
+
+
+def test_no_bucket_sends_requests_elsewhere(buckets: Quiet, other: Quiet, files: Any, tmp_path: Path) -> None:
+    """Before: each was followed, to any host and port, and a page was read from there."""
+    page, copy = tmp_path / "page.png", tmp_path / "copy"
+    page.write_bytes(b"x" * 300)
+    buckets.elsewhere = f"http://127.0.0.1:{other.server_port}/page.png"
+    remote, said = Remote((), s3_open=True), f"redirects to {buckets.elsewhere}, which is not followed"
+    for code in (301, 302, 303, 307, 308):
+        with pytest.raises(NotFound, match=rf"^s3://{code}/p/a.png: {said}.*\)$"):
+            remote.fetch(f"s3://{code}/p/a.png", copy)
+        with pytest.raises(NotFound, match=rf"^s3://{code}-get/p/a.png: .*(?i:redirect|moved|\(302)"):
+            remote.fetch(f"s3://{code}-get/p/a.png", copy)
+        with pytest.raises(s3_errors(), match=said):
+            files.call_s3("list_objects_v2", Bucket=str(code), Prefix="p/")
+        with pytest.raises(CannotSendResultsError, match=rf"^s3://{code}/out/page.png: {said}"):
+            send_results(page, f"s3://{code}/out")
+        for bucket in (f"{code}", f"{code}-parts"):
+            with pytest.raises(s3_errors(), match=said):
+                files.put_file(str(page), f"{bucket}/o", chunksize=100)
+    assert len(buckets.seen) < 5 * 6 * 4, "a HEAD's region was asked for a hundred times"
+    remote.fetch("s3://307-moved/p/a.png", copy)  # an honest one's, signed for another region
+    assert other.seen == [] and copy.read_bytes() == b"page"
+
+
+def test_another_aiobotocore_is_not_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One whose redirects could not be told apart."""
+    from aiobotocore.httpsession import AIOHTTPSession
+
+    monkeypatch.delattr(AIOHTTPSession, "_get_session")
+    monkeypatch.delitem(sys.modules, "worker.storage.s3_session", raising=False)
+    with pytest.raises(UnsupportedFormat, match="a way of its own"):
+        s3()
 
 
 @pytest.fixture

@@ -2,7 +2,8 @@
 
 What a worker may fetch is decided on the worker, not by the sender of a message: a URL must lie below a
 prefix of ``OCRFLEET_ROOTS``. ``https`` is never open without one (nobody outside may read a private network
-through a worker), redirects obey the same rule, and plain ``http`` is refused.
+through a worker), redirects obey the same rule, and plain ``http`` is refused. A bucket's server is the one that
+``AWS_*`` names, or AWS's own: its redirects are not followed.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from urllib.parse import unquote, urlsplit
 
 from billiard.exceptions import SoftTimeLimitExceeded
 
-from detector.errors import NotFound, TooLarge, UnsupportedFormat
+from detector.errors import NotFound, TooLarge, UnsupportedFormat, first_line
 from worker.storage.bound import Bound
 from worker.storage.spool import MachineFault, write_chunks
 
@@ -118,10 +119,17 @@ def s3() -> Any:
     """
     try:
         import fsspec
+        from fsspec.config import apply_config
 
-        return fsspec.filesystem("s3")
-    except ImportError:
-        raise UnsupportedFormat("s3:// needs the s3 extra on this machine: pip install 'ocrfleet[s3]'") from None
+        from worker.storage.s3_session import NoRedirects
+
+        # What a machine's fsspec settings say, such as the way of addressing, goes on holding.
+        asked = apply_config(fsspec.get_filesystem_class("s3"), {}).get("config_kwargs") or {}
+        return fsspec.filesystem("s3", config_kwargs={**asked, "http_session_cls": NoRedirects})
+    except ImportError as error:
+        raise UnsupportedFormat(
+            f"s3:// needs the s3 extra on this machine: pip install 'ocrfleet[s3]' ({error})"
+        ) from None
 
 
 def s3_errors() -> tuple[type[Exception], ...]:
@@ -147,4 +155,4 @@ def _fetch_s3(uri: str, target: Path, bound: Bound) -> None:
     except (TooLarge, MachineFault, MemoryError, SoftTimeLimitExceeded):
         raise
     except Exception as error:  # aiobotocore and s3fs raise a dozen kinds; all mean that the bytes cannot be had
-        raise NotFound(f"{uri}: {str(error) or type(error).__name__}") from None
+        raise NotFound(f"{uri}: {first_line(error)}") from None
