@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from typing import Any, Literal
 
 import redis
 from redis.exceptions import NoPermissionError
@@ -11,7 +12,7 @@ MOST_NAME = 4096
 _MAY_NOT = ("user executing the script can't", "ACL failure in script")  # Redis', and Valkey's
 
 # ARGV: cursor, type ('': any), longest name.  Returns the next cursor and names. Not SCAN itself: a few names of 4 MB
-# make a reply that no connection here takes. Of longer ones those that begin as ours do are removed at once.
+# make a reply that no connection here takes.
 _SCAN = """
 if redis.replicate_commands then redis.replicate_commands() end
 local found
@@ -19,30 +20,82 @@ if ARGV[2] == '' then found = redis.call('SCAN', ARGV[1], 'COUNT', 250)
 else found = redis.call('SCAN', ARGV[1], 'COUNT', 250, 'TYPE', ARGV[2]) end
 local names = {}
 for _, name in ipairs(found[2]) do
-  if #name <= tonumber(ARGV[3]) then names[#names + 1] = name
-  elseif string.sub(name, 1, 9) == 'ocrfleet:' then redis.pcall('UNLINK', name) end
+  if #name <= tonumber(ARGV[3]) then names[#names + 1] = name end
 end
 return {found[1], names}
 """
 
+# ARGV: cursor, longest of the other names, whose ('ours' or 'celerys'), '1': remove them.  Returns the next cursor, how
+# many, and their bytes. Beginning and end say whose a longer name is, as most_bytes and is_celerys do of shorter ones.
+_LONG = """
+if redis.replicate_commands then redis.replicate_commands() end
+local begins = {ours = {'ocrfleet:'}, celerys = {'bcast.', 'celeryev.', 'unacked', '_kombu.'}}
+local function theirs(name)
+  for _, word in ipairs(begins[ARGV[3]]) do
+    if string.sub(name, 1, #word) == word then return true end
+  end
+  local last = string.sub(name, -17)
+  if ARGV[3] ~= 'celerys' then return false end
+  return string.find(last, '%.celery%.pidbox$') or string.find(last, '%.celery%.pidbox..[369]$')
+end
+local found = redis.call('SCAN', ARGV[1], 'COUNT', 250)
+local keys, bytes = 0, 0
+for _, name in ipairs(found[2]) do
+  if #name > tonumber(ARGV[2]) and theirs(name) then
+    local size = redis.pcall('MEMORY', 'USAGE', name, 'SAMPLES', 0)
+    if ARGV[4] ~= '1' or redis.pcall('UNLINK', name) == 1 then
+      keys, bytes = keys + 1, bytes + (type(size) == 'number' and size or #name)
+    end
+  end
+end
+return {found[1], keys, bytes}
+"""
+
 
 def key_names(client: redis.Redis, kind: str = "") -> Iterator[bytes]:
-    """The names of all keys, of one type if it is given.
+    """The names of all keys, of one type if it is given, but those above `MOST_NAME` bytes.
 
     Raises:
         NoPermissionError: this user may not SCAN.
     """
-    script, cursor = client.register_script(_SCAN), b"0"
+    for names in _steps(client, _SCAN, kind, MOST_NAME):
+        yield from names[0]
+
+
+def long_names(
+    client: redis.Redis, whose: Literal["ours", "celerys"], *, remove: bool = False
+) -> Iterator[tuple[int, int]]:
+    """Of keys with longer names: how many of a step of the scan, and their bytes.
+
+    Args:
+        client: connection to the broker.
+        whose: those below our prefix, where none of ours is so long, or those of Celery's names.
+        remove: them; those that this user may not remove are not counted.
+
+    Raises:
+        NoPermissionError: this user may not SCAN.
+    """
+    for found in _steps(client, _LONG, MOST_NAME, whose, int(remove)):
+        yield found[0], found[1]
+
+
+def _steps(client: redis.Redis, lua: str, *arguments: str | int) -> Iterator[Sequence[Any]]:
+    script, cursor = client.register_script(lua), b"0"
     while True:
         try:
-            cursor, names = script(args=[cursor, kind, MOST_NAME])
+            cursor, *found = script(args=[cursor, *arguments])
         except redis.ResponseError as error:
             if any(phrase in str(error) for phrase in _MAY_NOT):
                 raise NoPermissionError("this user may not list keys (SCAN)") from None
             raise
-        yield from names
+        yield found
         if int(cursor) == 0:
             return
+
+
+def as_text(key: bytes) -> str:
+    """A name with one character for each byte, as patterns of users.acl count them; ours are ASCII."""
+    return key.decode("latin-1")
 
 
 def size_of(client: redis.Redis, key: bytes) -> int:
