@@ -22,7 +22,7 @@ from worker.ledger import Ledger
 from worker.ledger.job_names import MOST_JOBS, job_names
 from worker.messages import JOB_NAME
 from worker.ops import worker_registry
-from worker.ops.foreign_keys import CLEANUP_LOCK, foreign_keys, remove_foreign, unbound_keys
+from worker.ops.foreign_keys import CLEANUP_LOCK, remove_foreign, unbound_keys
 from worker.ops.key_scan import key_names
 from worker.ops.server_memory import free_what_is_no_key
 from worker.redis_keys import DEAD_KEY, JOBS_KEY, REPORTS_KEY, JobKeys, number_in
@@ -148,7 +148,7 @@ def clean_redis(ledger: Ledger, settings: Settings, *, dry_run: bool = False, sw
     if sweep:  # first: they may be what fills the broker
         if not dry_run:
             free_what_is_no_key(ledger.client)
-        keys = sum(1 for _ in foreign_keys(ledger.client)) if dry_run else remove_foreign(ledger.client)
+        keys = remove_foreign(ledger.client, dry_run=dry_run)
     if not dry_run:
         with suppress(OutOfMemoryError):  # a full broker takes no writes, only removals
             if sweep:

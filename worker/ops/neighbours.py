@@ -17,7 +17,7 @@ import redis
 from redis.exceptions import NoPermissionError
 
 from worker.broker.wrong_types import SHARED
-from worker.ops.key_scan import key_names, size_of
+from worker.ops.key_scan import as_text, key_names, long_names, size_of
 
 _UUID = "[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
 _STEP = "(?:\x06\x16[369])?"
@@ -30,7 +30,8 @@ _PASSING = re.compile(
     rf"({_UUID}\.reply\.celery\.pidbox|(bcast|celeryev)\.{_UUID}|.+@.+\.celery\.pidbox){_STEP}", re.DOTALL
 )
 _PRIORITY = re.compile("\x06\x16[369]$")
-_QUEUE = re.compile(r"(bcast|celeryev)\..*|.*\.celery\.pidbox(\x06\x16[369])?", re.DOTALL)
+# Any two bytes for kombu's \x06\x16: so much users.acl allows, which has none such itself (foreign_keys.py says why).
+_QUEUE = re.compile(r"(bcast|celeryev)\..*|.*\.celery\.pidbox(..[369])?", re.DOTALL)
 MOST_EXCHANGES = 10_000
 LOOK_S = 3.0
 """The longest that `doctor` looks."""
@@ -70,7 +71,7 @@ def bound_queues(client: redis.Redis) -> set[str]:
     Raises:
         NoPermissionError: this user may not SCAN.
     """
-    names = (key.decode(errors="replace") for key in key_names(client, "set"))
+    names = (as_text(key) for key in key_names(client, "set"))
     foreign = (name for name in names if name.startswith((_BINDING, _PERMANENT)) and not is_our_binding(name))
     return {name.replace(_PERMANENT, _BINDING, 1).removeprefix(_BINDING) for name in islice(foreign, MOST_EXCHANGES)}
 
@@ -81,7 +82,7 @@ def passes(name: str) -> bool:
 
 
 def is_celerys(name: str) -> bool:
-    """A name that kombu gives, and that is none of ours alone."""
+    """A name (`as_text`) that kombu gives, and that is none of ours alone."""
     if name.startswith("_kombu."):
         return name != DEADLINES and not is_our_binding(name)
     return name.startswith("unacked") or _QUEUE.fullmatch(name) is not None
@@ -89,9 +90,9 @@ def is_celerys(name: str) -> bool:
 
 def remove_celerys(client: redis.Redis, *, dry_run: bool = False) -> int:
     """Remove such keys, since a person said that no other app has any here. Returns how many."""
-    removed = 0
+    removed = sum(keys for keys, _ in long_names(client, "celerys", remove=not dry_run))
     for key in key_names(client):
-        if is_celerys(key.decode(errors="replace")):
+        if is_celerys(as_text(key)):
             with suppress(NoPermissionError):  # no password of ours could have written it
                 removed += int(client.exists(key) if dry_run else client.unlink(key))
     return removed
@@ -105,12 +106,17 @@ def look(client: redis.Redis, seconds: float = LOOK_S) -> Neighbours:
         for key in key_names(client):
             if time.monotonic() > until:
                 break
-            name = key.decode(errors="replace")
-            if not is_celerys(name):
+            if not is_celerys(as_text(key)):
                 continue
+            name = key.decode(errors="replace")
             if name.startswith((_BINDING, _PERMANENT)):
                 exchanges.add(name.replace(_PERMANENT, _BINDING, 1).removeprefix(_BINDING))
             keys, size, example = keys + 1, size + size_of(client, key), name
+        for more, bytes_ in long_names(client, "celerys"):
+            keys, size = keys + more, size + bytes_
+            example = example or ("a name above 4,096 bytes" if more else "")
+            if time.monotonic() > until:
+                break
     except NoPermissionError:
         return Neighbours()
     return Neighbours(tuple(sorted(exchanges)), keys, size, example)
