@@ -123,6 +123,8 @@ def _options(threads: int) -> ort.SessionOptions:
     options.enable_cpu_mem_arena = True
     options.add_session_config_entry("session.use_env_allocators", "1")
     options.log_severity_level = 3
+    # ONNX and nothing else: by default bytes, and what is called .ort, may be ONNX Runtime's own format.
+    options.add_session_config_entry("session.load_model_format", "ONNX")
     # Spinning threads burn the core that the next worker needs.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.add_session_config_entry("session.inter_op.allow_spinning", "0")
