@@ -12,7 +12,7 @@ import numpy as np
 
 from detector.atomic import atomic_write
 from detector.convert.interrupts import interrupt_later
-from detector.errors import DetectorError, read_json
+from detector.errors import DetectorError, ModelError
 from detector.exit_codes import ExitCode
 from detector.images.sizes import STRIDE
 from detector.models import card_file, read_card
@@ -151,8 +151,8 @@ def pass_card_on(source: Path, target: Path) -> Path | None:
     card = read_card(old)
     if new.is_file():
         try:
-            known = "binarize" in read_json(new.read_text(encoding="utf-8"))
-        except (ValueError, TypeError):
+            known = "binarize" in read_card(new)
+        except ModelError:
             known = False
         if not known:
             return None

@@ -9,9 +9,9 @@ import numpy as np
 import numpy.typing as npt
 import onnxruntime as ort
 
-from detector.errors import ModelError, first_line
+from detector.errors import ModelError, first_line, read_bounded
 from detector.images.sizes import THIN_ASPECT
-from detector.models import TENSORS
+from detector.models import MOST_ONNX_BYTES, TENSORS
 from detector.runtimes.input_shape import check_free_sides
 from detector.runtimes.output import page_map
 
@@ -100,7 +100,7 @@ def _source(model: Path) -> str | bytes:
         try:
             str(model).encode()
         except UnicodeEncodeError:  # a name that is not UTF-8 cannot be handed over
-            return file.read()
+            return read_bounded(file, MOST_ONNX_BYTES)
     return str(model)
 
 

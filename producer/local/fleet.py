@@ -24,7 +24,7 @@ from detector.runtimes import usable_card
 from producer.errors import ProducerError
 from producer.held_folder import as_named, to_start_in
 from producer.job.output_folder import JobRequest, OutputFolder, roots_of
-from producer.local.server import EmbeddedServer
+from producer.local.server import EmbeddedServer, tail_of
 from producer.no_links import no_links
 from producer.sources.remote import is_remote
 from worker.process import MALLOC_ENVIRONMENT, celery_command, set_parent_death_signal
@@ -161,7 +161,7 @@ class _Worker:
         quick = time.monotonic() - self._started < QUICK_DEATH_S
         self._quick_deaths = self._quick_deaths + 1 if quick else 0
         if self._quick_deaths >= QUICK_DEATHS:
-            lines = self._log.read_text(errors="replace").strip().splitlines()
+            lines = tail_of(self._log).strip().splitlines()
             raise LocalFleetError(
                 f"the worker does not start: {lines[-1] if lines else 'no output'} (see {as_named(str(self._log))})"
             )

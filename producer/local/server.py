@@ -139,7 +139,7 @@ class EmbeddedServer:
     def _is_damaged(self) -> bool:
         """Whether the server said that it cannot read its append-only file."""
         log = self.data / "server.log"  # `stop` has let go of the folder
-        return any(phrase in _tail(log) for phrase in _DAMAGED)
+        return any(phrase in tail_of(log) for phrase in _DAMAGED)
 
     def _start_once(self, held: HeldFolder) -> None:
         self._run_dir.mkdir(mode=0o700, exist_ok=True)
@@ -181,7 +181,7 @@ class EmbeddedServer:
             except redis.RedisError:  # not listening yet, or still reading its append-only file
                 time.sleep(0.02)
         self.refuse_small_files()
-        tail, shown = _tail(log).splitlines()[-1:], as_named(str(log))
+        tail, shown = tail_of(log).splitlines()[-1:], as_named(str(log))
         self.stop()
         if tail and os.strerror(errno.EAGAIN) in tail[0]:  # it has threads of its own
             raise BlockingIOError(errno.EAGAIN, tail[0])
@@ -221,7 +221,7 @@ def _wait_for_predecessor(held: HeldFolder) -> None:
     pidfile.unlink(missing_ok=True)
 
 
-def _tail(log: Path) -> str:
+def tail_of(log: Path) -> str:
     """Its last 4 KB; "" if there is none."""
     try:
         with open_regular(log) as file:
