@@ -98,11 +98,8 @@ def test_flower_meets_its_own_limit_before_the_kernels() -> None:
     pods = documents(DEPLOY / "kubernetes" / "hub.yaml")
     (pod,) = (one for one in pods if (one["kind"], one["metadata"]["name"]) == ("Deployment", "ocrfleet-flower"))
     (container,) = pod["spec"]["template"]["spec"]["containers"]
-    allowed = {
-        int(compose["mem_limit"].removesuffix("m")),
-        int(container["resources"]["limits"]["memory"].removesuffix("Mi")),
-        int(unit[1]) if unit else 0,
-    }
+    units = (compose["mem_limit"], container["resources"]["limits"]["memory"], unit[1] if unit else "0")
+    allowed = {int(size.rstrip("Mim")) for size in units}
     in_files = sum(tmpfs_mb(compose).values()) << 20
     assert len(allowed) == 1 and (min(allowed) << 20) >= flower.MEMORY_BYTES + MARGIN_BYTES + in_files
     assert flower.MEMORY_BYTES > (337 << 20) + flower_answers.MOST_KEPT + 3 * flower_answers.MOST_TOGETHER
