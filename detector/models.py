@@ -18,6 +18,7 @@ WEIGHTS_FOLDER = Path(__file__).parent / "weights"
 MODELS_VARIABLE = "OCRFLEET_MODELS"
 DEFAULT_MODEL = "dbnet-resnet18"
 MOST_CARD_BYTES = 2**20
+MOST_ONNX_BYTES = 2**30  # of a file that is read whole; the largest known network that finds text has 0.2 GB
 AUTO_MODEL = "auto"
 BEST_PUBLIC_MODEL = "ppocr-v6-small"
 """Better than ours on 200 photos never used in development (hmean .867 against .781 at 640), level on receipts and

@@ -20,6 +20,7 @@ from producer.job.manifest import count_manifest
 from producer.job.output_folder import JobRequest, OutputFolder, state_folder, write_atomically
 from producer.local.job import run_local_job
 from producer.local.known_results import KnownResults
+from producer.no_links import read_small
 from producer.sources.long_names import that_fit
 from producer.sources.passed_over import PassedOver
 from producer.sources.scan import scan_file
@@ -65,7 +66,7 @@ def watch_into_job(root: Path, request: JobRequest, *, poll_s: float, settle_s: 
 
     def feed() -> None:
         if ledger.status(request.job) is None and folder.exists():
-            _begin_again(folder, ledger, request.job, int(done_file.read_text()) if done_file.exists() else 0)
+            _begin_again(folder, ledger, request.job, int(read_small(done_file)) if done_file.exists() else 0)
         feed_job(folder, request, app, ledger, watching=False, quiet=True)
         live_on()
 

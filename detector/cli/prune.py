@@ -14,10 +14,10 @@ from detector.cli.options import refuse_beside_resume
 from detector.cli.say import say, tell
 from detector.cli.train import FOLDER, can_be_trained_on, fine_tunable
 from detector.convert.interrupts import load_library
-from detector.errors import read_json
+from detector.errors import read_json, read_text
 from detector.exit_codes import ExitCode
 from detector.memory import configure_process
-from detector.models import DEFAULT_MODEL
+from detector.models import DEFAULT_MODEL, MOST_CARD_BYTES
 
 if TYPE_CHECKING:
     from detector.network.dbnet import DBNet
@@ -180,7 +180,7 @@ def _finish(run: Path, going_on: bool) -> None:
 
     configure_process()
     try:
-        plan = as_type(read_json((run / PLAN).read_text(encoding="utf-8")), Plan)
+        plan = as_type(read_json(read_text(run / PLAN, MOST_CARD_BYTES)), Plan)
         options = as_type(plan.training, fitting.FitOptions)
     except ValueError as error:
         raise PruneError(f"{run / PLAN}: not the plan of a run ({error}); prune again with another -o") from None

@@ -9,10 +9,10 @@ import click
 from detector.cli.options import refuse_beside_resume
 from detector.cli.say import say, tell
 from detector.convert.interrupts import load_library
-from detector.errors import ModelError, read_json
+from detector.errors import ModelError, read_json, read_text
 from detector.exit_codes import ExitCode
 from detector.memory import configure_process
-from detector.models import DEFAULT_MODEL, WEIGHTS_FOLDER, list_models, load_card, weights_path
+from detector.models import DEFAULT_MODEL, MOST_CARD_BYTES, WEIGHTS_FOLDER, list_models, load_card, weights_path
 
 _FRESH = {"none": "", "imagenet": "imagenet"}
 MOST_PROBLEMS = 50  # of a data folder that are listed
@@ -127,7 +127,7 @@ def train(
             say(f"{saved}: not found; --resume wants the folder of an earlier run")
             return ExitCode.NOTHING
         try:
-            options = fit_options.as_type(read_json(saved.read_text(encoding="utf-8")), fitting.FitOptions)
+            options = fit_options.as_type(read_json(read_text(saved, MOST_CARD_BYTES)), fitting.FitOptions)
             if not options.epochs:
                 raise ValueError("no epochs")
         except ValueError as error:

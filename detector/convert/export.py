@@ -12,11 +12,11 @@ import numpy as np
 
 from detector.atomic import atomic_write
 from detector.convert.interrupts import interrupt_later
-from detector.errors import DetectorError, read_json
+from detector.errors import DetectorError, ModelError
 from detector.exit_codes import ExitCode
 from detector.images.sizes import STRIDE
 from detector.models import card_file, read_card
-from detector.runtimes.memory_addresses import refuse_addresses
+from detector.runtimes.onnx_alone import read_onnx
 
 if TYPE_CHECKING:
     from detector.network.dbnet import DBNet
@@ -151,8 +151,8 @@ def pass_card_on(source: Path, target: Path) -> Path | None:
     card = read_card(old)
     if new.is_file():
         try:
-            known = "binarize" in read_json(new.read_text(encoding="utf-8"))
-        except (ValueError, TypeError):
+            known = "binarize" in read_card(new)
+        except ModelError:
             known = False
         if not known:
             return None
@@ -196,10 +196,8 @@ def _runners(path: Path) -> dict[str, Any]:
         import openvino
     except ImportError:
         return runners
-    refuse_addresses(path)
-    core = openvino.Core()
     # The file's own precision: on CPUs with bf16 OpenVINO would otherwise compute in it and differ by 1e-2.
-    compiled = core.compile_model(core.read_model(path.read_bytes()), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    compiled = openvino.Core().compile_model(read_onnx(path), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
     runners["openvino"] = lambda batch: compiled([batch])[0]
     return runners
 

@@ -10,6 +10,7 @@ import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from detector.errors import DetectorError, first_line
-from detector.models import IMAGENET_MEAN, IMAGENET_STD
+from detector.models import IMAGENET_MEAN, IMAGENET_STD, MOST_ONNX_BYTES
 
 if TYPE_CHECKING:
     import onnx
@@ -106,7 +107,8 @@ def recognise(model: onnx.ModelProto, file: Path) -> str | None:
     for family, marks in _MARKS.items():
         if any(mark in name for name in names for mark in marks):
             return family
-    digest = hashlib.sha1(file.read_bytes(), usedforsecurity=False).hexdigest()
+    with file.open("rb") as content:
+        digest = hashlib.file_digest(content, partial(hashlib.sha1, usedforsecurity=False)).hexdigest()
     known = digest in _OPENCV_SHA1 or any(data in file.name for data in ("DB_TD500_", "DB_IC15_"))
     return "db" if known else None
 
@@ -120,6 +122,8 @@ def read_onnx(file: Path) -> onnx.ModelProto:
     import onnx
     from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
+    if file.stat().st_size > MOST_ONNX_BYTES:  # which is read whole
+        raise OnnxImportError(f"larger than {MOST_ONNX_BYTES >> 20} MB; no network that finds text is")
     try:
         model = onnx.load(str(file))
         onnx.checker.check_model(model)

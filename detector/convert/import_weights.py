@@ -6,7 +6,6 @@ Checkpoints are recognised by their keys (`detector.network.foreign_keys`), ONNX
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -23,8 +22,8 @@ from detector.convert.import_onnx import (
     read_onnx,
     recognise,
 )
-from detector.errors import DetectorError, ModelError, read_json
-from detector.models import IMAGENET_MEAN, IMAGENET_STD, card_file, split_name
+from detector.errors import DetectorError, ModelError, sha256_of
+from detector.models import IMAGENET_MEAN, IMAGENET_STD, card_file, read_card, split_name
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -201,8 +200,8 @@ def _free_card(source: Path, target: Path) -> Path:
     card = card_file(target)
     if card.is_file():
         try:
-            known = "imported" in read_json(card.read_text(encoding="utf-8"))
-        except (ValueError, TypeError):
+            known = "imported" in read_card(card)
+        except ModelError:
             known = False
         if not known:
             raise ImportWeightsError(f"{card}: is there already and no card of import-weights; choose another -o")
@@ -220,7 +219,7 @@ def _thresholds(origin: Layout | Convention) -> dict[str, float]:
 def _origin(source: Path, origin: Layout | Convention) -> dict[str, Any]:
     return {
         "file": source.name,
-        "sha256": hashlib.sha256(source.read_bytes()).hexdigest(),
+        "sha256": sha256_of(source),
         "layout": origin.name,
         "channels": "bgr" if origin.bgr else "rgb",
         **_normalisation(origin.mean, origin.std),

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from detector.errors import DetectorError
-from detector.models import IMAGENET_MEAN, IMAGENET_STD, load_card
+from detector.models import IMAGENET_MEAN, IMAGENET_STD, MOST_ONNX_BYTES, load_card
 
 FLOAT_OPERATORS = ("DepthToSpace", "Sigmoid")
 CALIBRATION_IMAGES = 60
@@ -32,6 +32,8 @@ def check_model(path: Path) -> None:
     """
     import onnx
 
+    if path.stat().st_size > MOST_ONNX_BYTES:  # which is read whole
+        raise QuantizeError(f"{path}: larger than {MOST_ONNX_BYTES >> 20} MB; no network that finds text is")
     try:
         graph = onnx.load(str(path), load_external_data=False).graph
     except OSError:

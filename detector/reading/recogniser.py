@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from detector.errors import ModelError, NetworkFailed
+from detector.errors import ModelError, NetworkFailed, read_text
+from detector.models import MOST_CARD_BYTES
 from detector.reading.ctc import Decoded, decode
 from detector.reading.models import ReaderCard
 from detector.runtimes.onnx import open_session
@@ -133,6 +134,6 @@ def _characters(card: ReaderCard, metadata: str, classes: object) -> list[str]:
 
 def _text(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8")
+        return read_text(path, MOST_CARD_BYTES)
     except (OSError, ValueError) as error:
         raise ModelError(f"{path}: the list of characters cannot be read ({error})") from error

@@ -9,9 +9,9 @@ import numpy as np
 import numpy.typing as npt
 import onnxruntime as ort
 
-from detector.errors import ModelError, first_line
+from detector.errors import ModelError, first_line, read_bounded
 from detector.images.sizes import THIN_ASPECT
-from detector.models import TENSORS
+from detector.models import MOST_ONNX_BYTES, TENSORS
 from detector.runtimes.input_shape import check_free_sides
 from detector.runtimes.output import page_map
 
@@ -100,7 +100,7 @@ def _source(model: Path) -> str | bytes:
         try:
             str(model).encode()
         except UnicodeEncodeError:  # a name that is not UTF-8 cannot be handed over
-            return file.read()
+            return read_bounded(file, MOST_ONNX_BYTES)
     return str(model)
 
 
@@ -123,6 +123,8 @@ def _options(threads: int) -> ort.SessionOptions:
     options.enable_cpu_mem_arena = True
     options.add_session_config_entry("session.use_env_allocators", "1")
     options.log_severity_level = 3
+    # ONNX and nothing else: by default bytes, and what is called .ort, may be ONNX Runtime's own format.
+    options.add_session_config_entry("session.load_model_format", "ONNX")
     # Spinning threads burn the core that the next worker needs.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.add_session_config_entry("session.inter_op.allow_spinning", "0")

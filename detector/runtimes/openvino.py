@@ -14,10 +14,11 @@ import numpy.typing as npt
 import openvino
 
 from detector.cache import cache_folder
-from detector.errors import ModelError, first_line
+from detector.errors import ModelError
 from detector.models import TENSORS
 from detector.runtimes.input_shape import check_free_sides
 from detector.runtimes.memory_addresses import refuse_addresses
+from detector.runtimes.onnx_alone import read_onnx, reason
 from detector.runtimes.output import page_map
 
 BUCKET = 128
@@ -54,11 +55,11 @@ class OpenVinoRuntime:
         self._multiple = multiple
         self.name = f"openvino-{precision}"
         refuse_addresses(model)
-        self._source = _cached(model, sha256)
+        self._model, self._kept = model, _cached(model, sha256)
         self._options = _options(precision, threads)
         self._shapes: set[tuple[int, ...]] = set()
         self._core = openvino.Core()
-        self._compile(model)
+        self._compile()
         inputs = [port.names for port in self._compiled.inputs]  # OpenVINO gives a tensor several names
         outputs = [port.names for port in self._compiled.outputs]
         given, found = tensors
@@ -91,13 +92,14 @@ class OpenVinoRuntime:
         """Compiles again: OpenVINO gives the buffers of past shapes back only with the compiled network."""
         del self._request, self._compiled
         self._shapes.clear()
-        self._compile(self._source)
+        self._compile()
 
-    def _compile(self, model: Path) -> None:
+    def _compile(self) -> None:
         try:
-            self._compiled: Any = self._core.compile_model(str(self._source), "CPU", self._options)
+            network = str(self._kept) if self._kept else read_onnx(self._model)
+            self._compiled: Any = self._core.compile_model(network, "CPU", self._options)
         except RuntimeError as error:
-            raise ModelError(f"{model}: OpenVINO cannot load it: {_reason(error)}") from error
+            raise ModelError(f"{self._model}: OpenVINO cannot load it: {reason(error)}") from error
         self._request = self._compiled.create_infer_request()
 
 
@@ -120,8 +122,8 @@ def _options(precision: str, threads: int) -> dict[str, Any]:
     return options
 
 
-def _cached(model: Path, sha256: str) -> Path:
-    """The model in OpenVINO's format (20 MB less than reading ONNX); the .onnx itself where none can be kept.
+def _cached(model: Path, sha256: str) -> Path | None:
+    """The model in OpenVINO's format (20 MB less than reading ONNX); None where it cannot be kept.
 
     None is kept of a model whose weights lie in files beside it: its sha256 says nothing of them. OpenVINO reads such
     files where they lie in the model's folder, and refuses others.
@@ -133,11 +135,11 @@ def _cached(model: Path, sha256: str) -> Path:
     try:
         folder.mkdir(0o700, parents=True, exist_ok=True)
     except OSError:
-        return model
+        return None
     # In a process of its own: its memory would stay with us for ever. -P: not a `detector` in the current folder.
     command = [sys.executable, "-P", "-m", "detector.runtimes.openvino", str(model), str(target)]
     done = subprocess.run(command, capture_output=True, check=False)
-    return target if done.returncode == 0 else model
+    return target if done.returncode == 0 else None
 
 
 def convert(model: Path, target: Path) -> None:
@@ -154,19 +156,11 @@ def convert(model: Path, target: Path) -> None:
     with tempfile.TemporaryDirectory(prefix=".", dir=target.parent) as folder:
         alone, unfinished = Path(folder, "model.onnx"), Path(folder, "model.xml")
         shutil.copyfile(model, alone)
-        refuse_addresses(alone)
-        openvino.save_model(openvino.Core().read_model(str(alone)), str(unfinished), compress_to_fp16=False)
+        openvino.save_model(read_onnx(alone), str(unfinished), compress_to_fp16=False)
         for suffix in (".bin", ".xml"):  # the .xml last: it is what others look for
             written = unfinished.with_suffix(suffix)
             written.chmod(0o600)
             written.replace(target.with_suffix(suffix))
-
-
-def _reason(error: RuntimeError) -> str:
-    """OpenVINO begins with lines that say where in its source it was, and what it was about to do."""
-    preface = ("Exception from", "Check 'false' failed at", "Loading input model")
-    lines = (line for line in str(error).splitlines() if not line.startswith(preface))
-    return first_line(RuntimeError("\n".join(lines)))
 
 
 if __name__ == "__main__":

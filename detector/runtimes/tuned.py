@@ -18,7 +18,7 @@ import msgspec
 
 from detector.atomic import atomic_write
 from detector.cache import cache_folder
-from detector.errors import DetectorError
+from detector.errors import DetectorError, read_bounded
 from detector.machine import read_machine
 
 FILE_VARIABLE = "OCRFLEET_TUNE_FILE"
@@ -27,6 +27,7 @@ LEAST_AGREEMENT = 0.9
 SLOWER_ALLOWED = 1.1
 """Of runtimes that are not more than this much slower than the fastest, threads and memory decide."""
 MOST_ENTRIES = 64
+MOST_BYTES = 1 << 20  # of the file: 64 entries are some 100 KB
 
 _log = logging.getLogger("detector")
 
@@ -192,7 +193,8 @@ def _read(path: Path) -> list[Tuning]:
         TuningError: it cannot be read, or is no such file.
     """
     try:
-        content = msgspec.json.decode(path.read_bytes(), type=_File)
+        with path.open("rb") as file:
+            content = msgspec.json.decode(read_bounded(file, MOST_BYTES), type=_File)
     except OSError as error:
         raise TuningError(f"cannot be read ({error.strerror})") from None
     except msgspec.DecodeError as error:

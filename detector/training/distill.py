@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -12,7 +11,7 @@ import cv2
 import numpy as np
 
 from detector.atomic import atomic_write
-from detector.errors import ModelError, show
+from detector.errors import ModelError, sha256_of, show
 from detector.predictor import TextDetector
 from detector.training.dataset import TrainingPage
 from detector.training.run_folder import RunFolderError
@@ -66,7 +65,7 @@ def load_teacher(file: Path, folder: Path, threads: int) -> Mapper:
 
     known, mark = folder / "teacher.onnx", folder / "teacher.sha256"
     if file.is_file():
-        digest = hashlib.sha256(file.read_bytes()).hexdigest().encode()
+        digest = sha256_of(file).encode()
         if not file.resolve().is_relative_to(folder.resolve()) and not _is_marked(folder, mark, digest):
             _empty(folder, mark)
         folder.mkdir(parents=True, exist_ok=True)
@@ -94,7 +93,8 @@ def _is_marked(folder: Path, mark: Path, digest: bytes) -> bool:
         RunFolderError: it has no mark, and something in it: it is none of ours.
     """
     if mark.is_file():
-        return mark.read_bytes() == digest
+        with mark.open("rb") as content:
+            return content.read(len(digest) + 1) == digest
     if folder.is_dir() and any(not entry.name.endswith(".part") for entry in folder.iterdir()):
         raise RunFolderError(
             f"{show(folder)}: is not of ocr-detector train (it has no {mark.name}), which would keep a teacher's maps "

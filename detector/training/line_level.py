@@ -26,9 +26,9 @@ from torch import Tensor
 
 from detector.cli.say import tell
 from detector.convert.quantize import CALIBRATION_IMAGES, spread
-from detector.errors import DetectorError, read_json
+from detector.errors import DetectorError, read_json, read_text
 from detector.evaluation.annotations import has_split, read_split
-from detector.models import weights_path
+from detector.models import MOST_CARD_BYTES, weights_path
 from detector.network.build import load_network, read_state
 from detector.predictor import TextDetector
 from detector.public.pypi_files import fetch
@@ -172,7 +172,7 @@ def check_same_run(run: Path, config: dict[str, Any]) -> None:
     if not saved.is_file():
         saved.write_text(json.dumps(plain, indent=2) + "\n", encoding="utf-8")
         return
-    before = read_json(saved.read_text(encoding="utf-8"))
+    before = read_json(read_text(saved, MOST_CARD_BYTES))
     changed = [f"{key} {before.get(key)} -> {plain[key]}" for key in plain if before.get(key) != plain[key]]
     if changed:
         raise RecipeError(f"{saved}: the run was begun with other settings ({'; '.join(changed)}); choose another RUN")

@@ -13,8 +13,7 @@ from typing import Any
 from detector.atomic import atomic_write
 from detector.convert.export import export_onnx
 from detector.convert.quantize import quantize_static
-from detector.errors import read_json
-from detector.models import IMAGENET_MEAN, IMAGENET_STD
+from detector.models import IMAGENET_MEAN, IMAGENET_STD, read_card
 from detector.network.build import load_network, save_half
 from detector.thresholds import Thresholds
 
@@ -175,7 +174,7 @@ def add_scores(card: Path, scores: Mapping[str, float]) -> None:
 
 
 def _change(card: Path, fields: Mapping[str, Any]) -> None:
-    _write(card, read_json(card.read_text(encoding="utf-8")) | fields)
+    _write(card, {**read_card(card), **fields})
 
 
 def _write(card: Path, content: Mapping[str, Any]) -> None:

@@ -19,7 +19,7 @@ from detector.errors import ModelError, first_line
 from detector.evaluation.annotations import AnnotationError
 from detector.images.page import open_page, page_header
 from detector.models import IMAGENET_MEAN, IMAGENET_STD
-from detector.runtimes.memory_addresses import refuse_addresses
+from detector.runtimes.onnx_alone import read_onnx
 from detector.runtimes.output import check_finite
 from detector.runtimes.torch import has_bf16_instructions
 from detector.training.run_folder import write_picture
@@ -46,6 +46,7 @@ def _load_onnxruntime(model: Path, threads: int) -> Run:
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
+    options.add_session_config_entry("session.load_model_format", "ONNX")  # as in detector/runtimes/onnx.py
     try:
         session: Any = onnxruntime.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime's own exceptions have no public base class
@@ -57,10 +58,9 @@ def _load_onnxruntime(model: Path, threads: int) -> Run:
 def _load_openvino(model: Path, threads: int) -> Run:
     import openvino
 
-    refuse_addresses(model)
     options = {"INFERENCE_NUM_THREADS": threads, "INFERENCE_PRECISION_HINT": "bf16", "CPU_RUNTIME_CACHE_CAPACITY": 0}
     try:
-        request: Any = openvino.Core().compile_model(str(model), "CPU", options).create_infer_request()
+        request: Any = openvino.Core().compile_model(read_onnx(model), "CPU", options).create_infer_request()
     except RuntimeError as error:
         raise _refusal(model, "OpenVINO", error) from None
     return lambda batch: request.infer({0: batch}, share_inputs=True, share_outputs=False)[0][0, 0]

@@ -24,7 +24,15 @@ from detector.images.suffixes import PAGED_SUFFIXES
 from producer.bounds import MOST_PAGES_OF_A_FILE, MOST_PAGES_OF_A_JOB
 from producer.errors import NO_MORE
 from producer.job.job_epoch import refuse_if_inherited
-from producer.job.manifest import Check, ManifestIndex, ManifestLine, count_manifest, read_manifest, write_lines
+from producer.job.manifest import (
+    Check,
+    ManifestIndex,
+    ManifestLine,
+    count_manifest,
+    manifest_lines,
+    read_manifest,
+    write_lines,
+)
 from producer.sources.found_page import Problem
 from producer.sources.page_count import kind_of_file, more_than_taken
 from producer.whole_append import whole_append
@@ -172,7 +180,7 @@ class Growth:
             self._indexed = size
             decoder = msgspec.json.Decoder(ManifestLine)
             with open_regular(self._manifest) as stream:
-                for raw in stream:
+                for raw in manifest_lines(stream, self._manifest):
                     if _ADDED in raw:
                         line = decoder.decode(raw)
                         self._listed[line.of] = max(self._listed.get(line.of, 0), line.page + 1)

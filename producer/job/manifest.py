@@ -141,7 +141,7 @@ def read_manifest(path: Path, start: int = 0) -> Iterator[ManifestLine]:
     decoder = msgspec.json.Decoder(ManifestLine)
     with open_regular(path) as stream:
         _pass_lines(stream, start)
-        for number, line in enumerate(_lines(stream, path), start):
+        for number, line in enumerate(manifest_lines(stream, path), start):
             try:
                 entry = decoder.decode(line)
             except UNREADABLE as error:
@@ -151,7 +151,7 @@ def read_manifest(path: Path, start: int = 0) -> Iterator[ManifestLine]:
             yield entry
 
 
-def _lines(stream: BinaryIO, path: Path) -> Iterator[bytes]:
+def manifest_lines(stream: BinaryIO, path: Path) -> Iterator[bytes]:
     """The file's lines from where it stands, none of which is longer than `MOST_READ`."""
     while line := stream.readline(MOST_READ):
         if len(line) == MOST_READ and not line.endswith(b"\n"):
@@ -240,7 +240,7 @@ class ManifestIndex:
         self.count = 0
         self.added = AddedPages()
         place = 0
-        for line in _lines(self._stream, path):
+        for line in manifest_lines(self._stream, path):
             if b'"of":' in line:  # or in a name
                 with suppress(*UNREADABLE):
                     self.added.put(msgspec.json.decode(line, type=ManifestLine))
@@ -282,7 +282,7 @@ class ManifestIndex:
         """Where the lines of a block begin."""
         places, place = array("Q"), self._places[number]
         self._stream.seek(place)
-        for line in islice(_lines(self._stream, self._path), self.BLOCK):
+        for line in islice(manifest_lines(self._stream, self._path), self.BLOCK):
             places.append(place)
             place += len(line)
         return places

@@ -11,7 +11,7 @@ import msgspec
 from detector.atomic import atomic_write
 from detector.images.regular_file import open_regular
 from producer.job.manifest import ManifestLine, count_manifest
-from producer.job.results_file import decode_line, read_lines
+from producer.job.results_file import MOST_LINE_BYTES, decode_line, read_lines
 
 _NONE = (1 << 64) - 1
 
@@ -53,5 +53,5 @@ def _rebuild(results: Path, manifest: Path, total: int) -> None:
     with open_regular(results) as source, atomic_write(manifest, sync=True) as part, part.open("wb") as target:
         for index, place in enumerate(places):
             source.seek(place)
-            line = decode_line(source.readline())
+            line = decode_line(source.readline(MOST_LINE_BYTES))
             target.write(encoder.encode(ManifestLine(index, line.image, "", line.page)) + b"\n")

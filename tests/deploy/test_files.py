@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 import yaml
 
+from detector.memory import MARGIN_BYTES
 from producer.detector_process.member_fetcher import AT_ONCE
 from producer.sources.archive import COUNT_LIMIT
 from producer.web.bounds.scan_turns import QUICK_AT_A_TIME
@@ -23,6 +24,8 @@ from producer.web.runner import JOBS_AT_A_TIME, MOST_COPIED, QUICK_JOBS_AT_A_TIM
 from producer.web.service import OPENING_AT_ONCE
 from tests.tools import tool
 from worker.broker import queue
+from worker.celery_ext import flower_answers
+from worker.cli import flower
 from worker.ledger import Ledger
 from worker.messages import MAX_BLOB_BYTES, ImageTask
 from worker.ops.exporter import FleetCollector
@@ -86,6 +89,20 @@ def test_compose_keeps_its_promises() -> None:
     for service in services.values():
         for port in service.get("ports", []):
             assert "127.0.0.1" in port, "published on localhost unless the user says otherwise"
+
+
+def test_flower_meets_its_own_limit_before_the_kernels() -> None:
+    """Before: 512 MB of its own, and 256 allowed."""
+    compose = yaml.safe_load(COMPOSE.read_text())["services"]["flower"]
+    unit = re.search(r"^MemoryMax=(\d+)M$", (DEPLOY / "systemd" / "ocrfleet-flower.service").read_text(), re.MULTILINE)
+    pods = documents(DEPLOY / "kubernetes" / "hub.yaml")
+    (pod,) = (one for one in pods if (one["kind"], one["metadata"]["name"]) == ("Deployment", "ocrfleet-flower"))
+    (container,) = pod["spec"]["template"]["spec"]["containers"]
+    units = (compose["mem_limit"], container["resources"]["limits"]["memory"], unit[1] if unit else "0")
+    allowed = {int(size.rstrip("Mim")) for size in units}
+    in_files = sum(tmpfs_mb(compose).values()) << 20
+    assert len(allowed) == 1 and (min(allowed) << 20) >= flower.MEMORY_BYTES + MARGIN_BYTES + in_files
+    assert flower.MEMORY_BYTES > (337 << 20) + flower_answers.MOST_KEPT + 3 * flower_answers.MOST_TOGETHER
 
 
 def tmpfs_mb(service: dict[str, Any]) -> dict[str, int]:

@@ -16,7 +16,9 @@ from worker.settings import read_settings
 LOCAL_ADDRESSES = ("127.0.0.1", "::1", "localhost")
 SHORTEST_PASSWORD = 8
 MEMORY_BYTES = 512 << 20
-"""Of Flower, where nothing else limits it: it takes 67 MB, and 20 more for 10,000 tasks. See `limit_memory`."""
+"""Of Flower, see `limit_memory`: it takes 67 MB, and 146 with 10,000 tasks that it saves; 337 with 10,000 of the
+largest that `watched_events` lets through, and what `flower_answers` keeps. With `MARGIN_BYTES` it is below what the
+files in deploy/ and docker-compose.yml allow, 640 MB: an allocation fails here before the kernel kills there."""
 
 
 def check_basic_auth(pairs: str | None, address: str) -> None:

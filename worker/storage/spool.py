@@ -74,7 +74,8 @@ def is_our_spool(spool: Path) -> bool:
     """Whether `open_spool` made this folder and marked it: only there may cleanup delete anything."""
     try:
         _check_private(spool)
-        return (spool.parent / MARKER).read_bytes() == MARKER_TEXT
+        with (spool.parent / MARKER).open("rb") as marker:
+            return marker.read(len(MARKER_TEXT) + 1) == MARKER_TEXT
     except OSError:
         return False
 

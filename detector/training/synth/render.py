@@ -16,6 +16,8 @@ import numpy as np
 
 from detector.atomic import atomic_write
 from detector.cli.say import tell
+from detector.errors import read_text
+from detector.evaluation.annotations import MOST_TEXT_BYTES
 from detector.training.run_folder import write_picture
 from detector.training.synth.background import add_patterns, pick_ground
 from detector.training.synth.bars import add_bars
@@ -77,7 +79,7 @@ def read_photos(place: Path | None) -> list[Path]:
     if place is None:
         return []
     if place.is_file():
-        return [Path(line) for line in place.read_text(encoding="utf-8").splitlines() if line]
+        return [Path(line) for line in read_text(place, MOST_TEXT_BYTES).splitlines() if line]
     return sorted(file for file in place.iterdir() if file.is_file())
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -34,13 +35,16 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     make_data(folder / "data")
     make_data(folder / "bad-image", image=False)
     make_data(folder / "bad-line", truth="1,2,3\n")
-    for name in ("empty", "broken-run", "odd-run", "cards"):
+    for name in ("empty", "broken-run", "odd-run", "vast-run", "cards"):
         (folder / name).mkdir()
     (folder / "broken-run" / "config.json").write_text('{"no": "settings"}')
     (folder / "odd-run" / "config.json").write_text('{"data": "data", "epochs": "x"}')
     (folder / "odd-run" / "prune.json").write_text('{"model": "x", "ratio": 1, "int8": true, "training": {"data": 5}}')
     (folder / "broken-run" / "prune.json").write_text('{"no": "plan"}')
     (folder / "cards" / "mine.json").write_text("{")
+    for name in ("vast-run/config.json", "vast-run/prune.json", "vast.onnx"):  # 4 KB of disk
+        (folder / name).touch()
+        os.truncate(folder / name, 6 << 30)
     (folder / "text.txt").write_text("hello\n")
     for name in ("junk.onnx", "junk.pt", "junk.safetensors"):
         (folder / name).write_bytes(b"junk" * 20)

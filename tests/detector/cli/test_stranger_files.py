@@ -14,12 +14,15 @@ import torch
 from onnx import TensorProto, helper
 from PIL import Image
 
+from detector.convert.import_onnx import OnnxImportError, read_onnx
 from detector.convert.import_weights import ImportWeightsError, read_foreign
 from detector.errors import ModelError
 from detector.evaluation.annotations import AnnotationError, read_annotations
 from detector.evaluation.evaluate import EvaluateError, read_results
 from detector.models import read_card
 from detector.network.build import load_network
+from detector.reading.recogniser import _text
+from detector.runtimes.tuned import tuned
 
 # As `ocr-detector` on a machine of 600 MB.
 SMALL_MACHINE = """
@@ -88,7 +91,7 @@ def sparse(path: Path) -> Path:
 
 
 @pytest.mark.slow
-def test_text_without_an_end(tmp_path: Path) -> None:
+def test_text_without_an_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     """Before: read whole, 2.5 GB and on."""
     with pytest.raises(AnnotationError, match=r"a\.txt: cannot be read \(larger than 64 MB"):
         read_annotations(sparse(tmp_path / "a.txt"))
@@ -96,6 +99,14 @@ def test_text_without_an_end(tmp_path: Path) -> None:
         read_card(sparse(tmp_path / "card.json"))
     with pytest.raises(EvaluateError, match=r"r\.jsonl:1: not a record"):
         read_results(sparse(tmp_path / "r.jsonl"))
+    with pytest.raises(ModelError, match=r"a\.txt: the list of characters .*larger than 1 MB"):
+        _text(tmp_path / "a.txt")
+    with pytest.raises(OnnxImportError, match="larger than 1024 MB"):
+        read_onnx(sparse(tmp_path / "m.onnx"))
+    monkeypatch.setenv("OCRFLEET_TUNE_FILE", str(sparse(tmp_path / "tune.json")))
+    with caplog.at_level("WARNING", "detector"):
+        assert tuned("0" * 64, 640) is None
+    assert "tune.json: cannot be read (larger than 1 MB)" in caplog.text
 
 
 @pytest.mark.parametrize(

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 from pathlib import Path
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 from onnx import TensorProto, helper
 
 from detector.errors import ModelError
 from detector.models import load_card
 from detector.runtimes.memory_addresses import refuse_addresses
+from detector.runtimes.onnx import OnnxRuntime
 from detector.runtimes.openvino import OpenVinoRuntime, convert
 from detector.training.teacher import _load_openvino
 
@@ -106,6 +110,41 @@ def test_an_address_of_memory_is_refused(tmp_path: Path, monkeypatch: pytest.Mon
     refuse_addresses(model)
 
 
+def test_only_onnx_is_read(tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before: OpenVINO's own format was loaded under this name, with the weights beside it through a link."""
+    (tmp_path / "private").mkdir()
+    convert(tiny_model, tmp_path / "private" / "model.xml")
+    model = tmp_path / "model.onnx"
+    (tmp_path / "private" / "model.xml").rename(model)
+    (tmp_path / "model.bin").symlink_to("private/model.bin")
+    cache = tmp_path / "cache"
+    cache.write_bytes(b"")  # no folder: nothing is converted before, in a process of its own
+    monkeypatch.setenv("XDG_CACHE_HOME", str(cache))
+    card = load_card(model)
+    for load in (
+        lambda: OpenVinoRuntime(card.path, card.precision, card.sha256),
+        lambda: _load_openvino(model, 1),
+        lambda: OnnxRuntime(model, "fp32"),
+    ):
+        with pytest.raises(
+            ModelError, match=r"model\.onnx: .*(OpenVINO cannot load it.*parsed|ONNX Runtime cannot load)"
+        ):
+            load()
+    with pytest.raises(RuntimeError):
+        convert(model, tmp_path / "model.xml")
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    options.optimized_model_filepath = str(tmp_path / "model.ort")
+    options.add_session_config_entry("session.save_model_format", "ORT")
+    onnxruntime.InferenceSession(str(tiny_model), options)
+    unnameable = tmp_path / os.fsdecode(b"caf\xe9.onnx")  # its bytes are handed over
+    shutil.copyfile(tmp_path / "model.ort", unnameable)
+    for file in (tmp_path / "model.ort", unnameable):
+        with pytest.raises(ModelError, match="ONNX Runtime cannot load"):
+            OnnxRuntime(file, "fp32")
+
+
 def test_what_is_kept_is_for_its_user_alone(tiny_model: Path, tmp_path: Path) -> None:
     convert(tiny_model, tmp_path / "model.xml")
     kept = sorted(tmp_path.iterdir())
@@ -114,8 +153,6 @@ def test_what_is_kept_is_for_its_user_alone(tiny_model: Path, tmp_path: Path) ->
 
 
 def test_onnx_runtime_refuses_it_too(strangers: dict[str, Path]) -> None:
-    from detector.runtimes.onnx import OnnxRuntime
-
     for name in ("absolute", "up", "link", "folder"):
         with pytest.raises(ModelError):
             OnnxRuntime(strangers[name], "fp32")
