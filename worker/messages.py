@@ -37,6 +37,9 @@ scan of 80 MP as JPEG has 30 MB. Here, since processes that count pages ask for 
 MOST_RECORD_BYTES = 4 << 20
 """Of a record as JSON: 30,000 boxes, or 10,000 with text and words. What is longer in Redis is not read from there."""
 
+_TOO_MUCH = 1 << 31
+"""Of pages, and of pixels of a side. A job has 50,000,000 pages at most; Redis' own numbers end at 2^63."""
+
 JOB_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z")
 
 
@@ -111,11 +114,11 @@ def task_id(job: str, index: int) -> str:
 
 
 def split_task_id(identifier: str) -> tuple[str, int] | None:
-    """Job and index of one of our task ids, None for those of other programs."""
+    """Job and index of one of our task ids, None for those of other programs, and where no job has such a page."""
     job, colon, index = identifier.rpartition(":")
     if not colon or not index.isascii() or not index.isdigit() or not JOB_NAME.match(job):
         return None
-    return job, int(index)
+    return (job, int(index)) if len(index) <= len(str(_TOO_MUCH)) and int(index) < _TOO_MUCH else None
 
 
 def encode(message: ImageTask | ImageRecord) -> bytes:
@@ -151,7 +154,7 @@ def decode_task(data: bytes | dict[str, Any]) -> ImageTask:
     """Read a task from JSON bytes, or from the dict Celery already made of them.
 
     Raises:
-        MessageError: wrong fields, wrong types, a bad job name, or a schema from another version.
+        MessageError: wrong fields, wrong types, a bad job name, a number no page has, or a schema from another version.
     """
     try:
         task = _task_decoder.decode(data) if isinstance(data, bytes) else msgspec.convert(data, ImageTask)
@@ -159,10 +162,13 @@ def decode_task(data: bytes | dict[str, Any]) -> ImageTask:
         raise MessageError(f"not an ImageTask: {error}") from None
     if task.schema != SCHEMA:
         raise MessageError(f"ImageTask of schema {task.schema}; this worker speaks {SCHEMA}: update the older side")
-    if not JOB_NAME.match(task.job) or task.index < 0 or task.page < 0 or task.limit_side < 0:
+    numbers = (task.index, task.page, task.limit_side)
+    if not JOB_NAME.match(task.job) or min(numbers) < 0 or max(*numbers, task.blob_page) >= _TOO_MUCH:
         raise MessageError(f"ImageTask with a bad job name, index, page or limit: {task.job!r} {task.index}")
-    if task.original is not None and min(task.original.width, task.original.height) < 1:
-        raise MessageError(f"ImageTask with an original of no size: {task.job!r} {task.index}")
+    if task.original is not None and not all(
+        0 < side < _TOO_MUCH for side in (task.original.width, task.original.height)
+    ):
+        raise MessageError(f"ImageTask with an original of no such size: {task.job!r} {task.index}")
     return task
 
 
@@ -171,14 +177,14 @@ def page_named_in(message: object) -> ImageTask | None:
     if not isinstance(message, dict):
         return None
     job, index, image, page, epoch = (message.get(name) for name in ("job", "index", "image", "page", "epoch"))
-    if not isinstance(job, str) or not JOB_NAME.match(job) or not isinstance(index, int) or not 0 <= index < 2**31:
+    if not isinstance(job, str) or not JOB_NAME.match(job) or not isinstance(index, int) or not 0 <= index < _TOO_MUCH:
         return None
     return ImageTask(
         job=job,
         index=index,
         image=image if isinstance(image, str) else "",
         uri="",
-        page=page if isinstance(page, int) and page >= 0 else 0,
+        page=page if isinstance(page, int) and 0 <= page < _TOO_MUCH else 0,
         epoch=epoch if isinstance(epoch, str) else "",
     )
 

@@ -94,7 +94,7 @@ def malformed(good: dict[str, Any]) -> list[Any]:
 def no_pages(good: dict[str, Any]) -> list[dict[str, Any]]:
     """Sound messages of Celery's that are no page's."""
     ids: list[dict[str, Any]] = [
-        {"id": name} for name in ("word", "a:", ":1", "a:-1", "a:1e3", "a b:1", "j" * 65 + ":1", "é:1")
+        {"id": name} for name in ("word", "a:", ":1", "a:-1", "a:1e3", "a b:1", "j" * 65 + ":1", "é:1", f"a:{2**63}")
     ]
     changes = [*ids, {"task": "some.task"}, {"task": CLEANUP_TASK}, {"expires": "2020-01-01T00:00:00+00:00"}]
     shapes = [{**good, "headers": {**good["headers"], **change}} for change in changes]
