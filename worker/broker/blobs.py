@@ -19,6 +19,7 @@ from detector.errors import NotFound, TooLarge, UnsupportedFormat
 from worker.broker.damaged_keys import replies
 from worker.broker.large_values import FromFile, SourceLostError, set_from_file
 from worker.broker.whole import read_fields, read_values
+from worker.broker.wrong_types import is_wrong_type
 from worker.messages import JOB_NAME, MAX_BLOB_BYTES
 from worker.redis_keys import JobKeys, blob_key, number_in
 from worker.storage.spool import write_chunks
@@ -45,6 +46,8 @@ def split_uri(uri: str) -> tuple[str, int]:
     index = parts.path.removeprefix("/")
     if parts.scheme != SCHEME or not JOB_NAME.match(parts.netloc) or not (index.isascii() and index.isdigit()):
         raise UnsupportedFormat(f"not a blob's address: {uri}")
+    if len(index) > 10:  # no job has such a page; Python reads no number of 5,000 digits
+        raise UnsupportedFormat(f"not a blob's address: {uri:.200}")
     return parts.netloc, int(index)
 
 
@@ -131,14 +134,22 @@ def fetch(client: redis.Redis, uri: str, target: Path) -> None:
     """Copy a blob to a file.
 
     Raises:
-        NotFound: it expired, or never came.
+        NotFound: it expired, or never came, or something else stands in its place.
         TooLarge: somebody else put it there.
         UnsupportedFormat: not a blob's URI.
         MachineFault: the file cannot be written.
     """
     job, index = split_uri(uri)
     key = blob_key(job, index)
-    if write_chunks(_pieces(client, key), target) == 0 and not client.exists(key):
+    try:
+        size = write_chunks(_pieces(client, key), target)
+    except redis.ResponseError as error:
+        if not is_wrong_type(error):
+            raise
+        raise NotFound(
+            f"somebody put another type where the uploaded bytes were: `ocr-producer retry {job}` sends them again"
+        ) from None
+    if size == 0 and not client.exists(key):
         raise NotFound(f"the uploaded bytes expired before a worker came: `ocr-producer retry {job}` sends them again")
 
 
