@@ -174,6 +174,7 @@ if "flower.app" in sys.modules:
     symbol_by_name("worker.celery_ext.flower_hosts:check_hosts")()
     symbol_by_name("worker.celery_ext.flower_workers:bound_workers")()
     symbol_by_name("worker.celery_ext.flower_answers:bound_answers")()
+    symbol_by_name("worker.celery_ext.flower_connections:bound_connections")()
 
 app = FleetApp("ocrfleet", set_as_current=True)
 app.conf.update(configuration(settings()))

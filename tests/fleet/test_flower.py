@@ -104,13 +104,12 @@ def ask(port: int, path: str) -> dict[str, object]:
 def test_login_and_three_pages(
     port: int, worker_process: WorkerProcess, environment: dict[str, str], tmp_path: Path
 ) -> None:
-    # /metrics alone is open, for Prometheus; it names workers and tasks, no images.
-    for path in ("/", "/tasks", "/workers", "/broker", "/api/tasks", "/api/workers"):
+    for path in ("/", "/tasks", "/workers", "/broker", "/api/tasks", "/api/workers", "/metrics"):
         with pytest.raises(urllib.error.HTTPError) as refused:
             urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=10)
         assert refused.value.code == 401, path
     # Behind a proxy it has a name of its own, which the login guards.
-    named = urllib.request.Request(f"http://127.0.0.1:{port}/metrics", headers={"Host": "ocr.example.org"})
+    named = urllib.request.Request(f"http://127.0.0.1:{port}/healthcheck", headers={"Host": "ocr.example.org"})
     with urllib.request.urlopen(named, timeout=10) as answer:
         assert answer.status == 200
     browser = Browser(tmp_path, port)
