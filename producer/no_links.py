@@ -16,6 +16,7 @@ from detector.images.regular_file import open_regular, opened
 from producer.errors import ProducerError
 from producer.folder_tree import entries_below
 from producer.held_folder import HeldFolder, as_named, hold_itself
+from worker.storage.real_path import real_or_named
 
 
 class OthersFolderError(ProducerError):
@@ -77,9 +78,7 @@ def hold_own(folder: Path, *, may_be_link: bool = False) -> HeldFolder:
     try:
         strangers = {itself.st_uid, held.status.st_uid} - {os.geteuid(), 0}
         if strangers and strangers - owner_of_new(held.path):
-            raise OthersFolderError(
-                f"{held.named} is another user's folder: name one of your own, or a new one inside it"
-            )
+            raise _others(held.named)
         if not may_be_link and stat.S_ISLNK(itself.st_mode):
             raise _no_folder(folder)
     except BaseException:
@@ -103,9 +102,7 @@ def own_below(folder: HeldFolder, name: str, mode: int | None = None) -> HeldFol
         raise
     try:
         if held.status.st_uid not in (os.geteuid(), 0) and held.status.st_uid not in owner_of_new(held.path):
-            raise OthersFolderError(
-                f"{held.named} is another user's folder: name one of your own, or a new one inside it"
-            )
+            raise _others(held.named)
     except BaseException:
         held.close()
         raise
@@ -126,6 +123,51 @@ def keep_from_others(folder: HeldFolder) -> bool:
     with suppress(OSError):
         folder.path.chmod(stat.S_IMODE(status.st_mode) & ~0o022)
     return bool(others_write(status)) and not folder.status.st_mode & 0o022
+
+
+def keep_tree_from_others(folder: HeldFolder) -> None:
+    """Have a folder of ours, and all folders below, be nobody else's to write from now on, and hold no links.
+
+    A folder is taken back before it is listed: after that nobody can lay anything in it any more, so that names of what
+    lies there are safe for as long as nobody opens it again.
+
+    Raises:
+        OthersFolderError: there is a link, a pipe, a socket or a device in it, or a folder of another user, or what
+            cannot be listed. Root's own, as `lost+found`, are passed over where they cannot.
+    """
+    keep_from_others(folder)
+    trusted = {os.geteuid(), 0}
+    waiting = [(os.fspath(folder.path), folder.status.st_uid)]
+    while waiting:
+        place, owner = waiting.pop()
+        try:
+            with os.scandir(place) as entries:
+                for entry in entries:
+                    if entry.is_dir(follow_symlinks=False):
+                        with suppress(FileNotFoundError):  # a process of ours that was killed ends with what it had
+                            waiting.append((entry.path, _taken_back(entry, trusted)))
+                    else:
+                        _check_kind(entry)
+        except FileNotFoundError:
+            continue
+        except OSError as error:
+            if isinstance(error, PermissionError) and owner == 0:
+                continue
+            raise _not_listed(error) from None
+
+
+def _taken_back(entry: os.DirEntry[str], trusted: set[int]) -> int:
+    """Take a folder from others, in one that is nobody else's to write. Returns who owns it; `trusted` may grow."""
+    status = entry.stat(follow_symlinks=False)
+    if status.st_uid not in trusted:
+        made = owner_of_new(Path(entry.path))
+        if status.st_uid not in made:
+            raise _others(Path(as_named(entry.path)))
+        trusted |= made
+    if status.st_uid == os.geteuid() and status.st_mode & 0o022:
+        with suppress(OSError):  # a disk that knows no modes
+            Path(entry.path).chmod(stat.S_IMODE(status.st_mode) & ~0o022)
+    return status.st_uid
 
 
 def others_write(status: os.stat_result) -> int:
@@ -151,16 +193,15 @@ def who_may_replace(folder: Path) -> Path | None:
 
     Those are its owner, where that is neither this user nor root, and its group, but for a group of this user alone.
     """
-    above = folder
-    while above != above.parent:
-        above = above.parent
-        try:
-            status = above.stat()
-        except OSError:
-            continue
-        is_kept = status.st_mode & stat.S_ISVTX
-        if status.st_uid not in (os.geteuid(), 0) or (others_write(status) and not is_kept):
-            return above
+    for place in dict.fromkeys((folder, real_or_named(folder))):  # a link of ours to another disk: above both
+        for above in place.parents:
+            try:
+                status = above.stat()
+            except OSError:
+                continue
+            is_kept = status.st_mode & stat.S_ISVTX
+            if status.st_uid not in (os.geteuid(), 0) or (others_write(status) and not is_kept):
+                return above
     return None
 
 
@@ -173,6 +214,10 @@ def _own_groups() -> set[int]:
         return {0}
     alone = group.gr_name == own.pw_name and not set(group.gr_mem) - {own.pw_name}
     return {0, own.pw_gid} if alone else {0}
+
+
+def _others(folder: Path) -> OthersFolderError:
+    return OthersFolderError(f"{folder} is another user's folder: name one of your own, or a new one inside it")
 
 
 def _no_folder(folder: Path) -> OthersFolderError:
@@ -190,15 +235,24 @@ def refuse_links(folder: Path) -> None:
     check_own(folder)
     try:
         for entry in entries_below(folder, strict=True):
-            if entry.is_symlink():
-                raise OthersFolderError(f"{as_named(entry.path)} is a link: remove it, or name another output folder")
-            if not entry.is_dir() and not entry.is_file():
-                raise OthersFolderError(f"{as_named(entry.path)} is no file: remove it, or name another output folder")
+            if not entry.is_dir(follow_symlinks=False):
+                _check_kind(entry)
     except OSError as error:
         if isinstance(error, FileNotFoundError) and not folder.exists():
             return
-        where = f"{as_named(str(error.filename))} cannot be listed ({error.strerror})"
-        raise OthersFolderError(f"{where}: remove it, or name another output folder") from None
+        raise _not_listed(error) from None
+
+
+def _check_kind(entry: os.DirEntry[str]) -> None:
+    if entry.is_symlink():
+        raise OthersFolderError(f"{as_named(entry.path)} is a link: remove it, or name another output folder")
+    if not entry.is_file(follow_symlinks=False):
+        raise OthersFolderError(f"{as_named(entry.path)} is no file: remove it, or name another output folder")
+
+
+def _not_listed(error: OSError) -> OthersFolderError:
+    where = f"{as_named(str(error.filename))} cannot be listed ({error.strerror})"
+    return OthersFolderError(f"{where}: remove it, or name another output folder")
 
 
 MOST_SMALL_BYTES = 16 * 2**20

@@ -215,7 +215,7 @@ def make_app(service: Service, *, is_private: bool = False) -> ASGIApp:
     )
     app.router.redirect_slashes = False  # a wrong address is told, not mended with the Host header that came
     app.state.service = service
-    app.state.exporter = models.Exporter(service.web.folder / "models")
+    app.state.exporter = models.Exporter(service.store.models)
     app.state.upload_places = UploadPlaces(service.web.max_requests)
     app.state.watchers = asyncio.Semaphore(MOST_WATCHERS)
     return Guard(Answers(app), service.web)

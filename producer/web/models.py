@@ -67,9 +67,12 @@ class Exporter:
     """Exports, one at a time. Finished files stay, also over a restart, until they are deleted."""
 
     def __init__(self, folder: Path) -> None:
-        """Make the folder; remove what a killed service left half done."""
+        """Remove what a killed service left half done.
+
+        Args:
+            folder: is there, no link, and nobody else's to write, nor is a link in it (`producer.web.store.Store`).
+        """
         self._folder = folder
-        folder.mkdir(mode=0o700, exist_ok=True)
         for left in folder.glob("*.part*"):
             left.unlink(missing_ok=True)
         self._lock = threading.Lock()

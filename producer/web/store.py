@@ -5,6 +5,7 @@
 ``trash/``     deleted jobs on their way out; removed at start
 ``exports/``   results on their way to a client in another format; removed at start
 ``temporary/`` what this process and those beside it unpack for a moment; no part of the quota; emptied at start
+``models/``    exports of models (`producer.web.models`)
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ import msgspec
 from detector.atomic import sync_to_disk
 from producer.folder_tree import entries_below, remove_tree
 from producer.job.output_folder import OutputFolder, write_atomically
+from producer.no_links import hold_own, keep_from_others, keep_tree_from_others, own_below
 from producer.web.bounds.room import ENTRY_BYTES, Room
 from producer.web.problem import Problem, no_such_job
 from worker.messages import JOB_NAME
@@ -93,20 +95,35 @@ class Brief(NamedTuple):
     finished: float
 
 
+_FOLDERS = ("incoming", "jobs", "trash", "exports", "temporary", "models")
+_KEPT = ("jobs", "models")
+"""In which there are files that are opened by their names."""
+
+
 class Store:
     """The folders of all jobs."""
 
     def __init__(self, root: Path) -> None:
-        """Make the folders, for this user alone."""
+        """Make the folders, for this user alone; take back what a version before, or a `chmod -R`, gave to others.
+
+        Args:
+            root: the folder, or a link of this user's to it. None of those in it may be a link: what lies in them is
+                removed at start, and a job is moved from one to another, which no second disk could do.
+
+        Raises:
+            OthersFolderError: one is a link, or another user's, or a job or `models/` holds such a thing.
+        """
         self.root = root
         root.mkdir(mode=0o700, parents=True, exist_ok=True)
-        root.chmod(0o700)
-        self._incoming, self._jobs, self._trash, self._exports = (
-            root / name for name in ("incoming", "jobs", "trash", "exports")
+        with hold_own(root, may_be_link=True) as held:
+            held.path.chmod(0o700)  # from here on nobody else lays a link in it
+            for name in _FOLDERS:
+                with own_below(held, name, 0o700) as folder:
+                    # Of what lies in the others nothing is opened: it is removed.
+                    (keep_tree_from_others if name in _KEPT else keep_from_others)(folder)
+        self._incoming, self._jobs, self._trash, self._exports, self.temporary, self.models = (
+            root / name for name in _FOLDERS
         )
-        self.temporary = root / "temporary"
-        for folder in (self._incoming, self._jobs, self._trash, self._exports, self.temporary):
-            folder.mkdir(mode=0o700, exist_ok=True)
         self._lock, self._listing = threading.Lock(), threading.Lock()
         self.room = Room(self._measure)
         self._known: dict[str, tuple[int, Brief]] = {}
@@ -121,7 +138,8 @@ class Store:
     def new_upload(self) -> Path:
         """A fresh folder for one request's files: `upload` inside it."""
         folder = self._incoming / os.urandom(8).hex()
-        (folder / "upload").mkdir(mode=0o700, parents=True)
+        folder.mkdir(mode=0o700)  # `parents` made it by the umask alone
+        (folder / "upload").mkdir(mode=0o700)
         return folder
 
     def new_export(self) -> Path:

@@ -110,6 +110,8 @@ def test_who_may_put_another_in_its_place(tmp_path: Path, mode: int, owner: int,
     os.chown(above, owner, 4242)
     above.chmod(mode)
     assert who_may_replace(above / "web/jobs") == (above if says else None)
+    (tmp_path / "link").symlink_to(above / "web")  # before: only above the link itself was looked
+    assert who_may_replace(tmp_path / "link") == (above if says else None)
 
 
 def test_a_private_server_starts_in_nobody_elses_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
