@@ -16,16 +16,20 @@ import cv2
 import msgspec
 import numpy as np
 
-from detector.errors import DetectorError, first_line, is_out_of_memory
+from detector.errors import DetectorError, TooLarge, first_line, is_out_of_memory
 from detector.images.budget import DEFAULT_MAX_BYTES
 from detector.images.page import open_page
 from detector.images.regular_file import Identity, SeenPath
 from detector.memory import configure_process, limit_memory
 from detector.overlay import write_jpeg
-from detector.reading.crop import cut, reading_quad
+from detector.reading.crop import cut, reading_quad, size_of
 
 MEMORY_BYTES = DEFAULT_MAX_BYTES + (160 << 20)
 """What a page at its full size may be estimated to take, and what Python, OpenCV and the strips take besides."""
+
+MOST_CUT, MOST_CUT_OF_SMALL = 8, 4_000_000
+"""Boxes of a page together have so many times its pixels at most, or so many pixels. Lines hardly overlap; a forged box
+of 50 bytes may be the whole page, and 100,000 of them were hundreds of gigabytes."""
 
 
 class CropJob(msgspec.Struct, frozen=True):
@@ -43,14 +47,17 @@ def write_crops(job: CropJob) -> None:
     """Opens a page at its full size and writes every box as an upright JPEG.
 
     Raises:
-        ImageError: the page cannot be opened.
+        ImageError: the page cannot be opened, or boxes have many times its pixels: nothing is written.
         OSError: a file cannot be written.
     """
     page = open_page(SeenPath.to(os.fsdecode(unquote_to_bytes(job.path)), job.seen), job.page, limit_side=sys.maxsize)
     size = np.array([page.pixels.shape[1], page.pixels.shape[0]])
-    for box, name in zip(job.boxes, job.names, strict=True):
-        # Boxes lie inside the page; a forged one would be as large as it says.
-        quad = np.clip(np.array(box, np.float64) * size / (page.width, page.height), 0, size)
+    # Boxes lie inside the page; a forged one would be as large as it says.
+    quads = [np.clip(np.array(box, np.float64) * size / (page.width, page.height), 0, size) for box in job.boxes]
+    pixels = sum(wide * high for wide, high in map(size_of, quads))
+    if pixels > max(MOST_CUT * size.prod(), MOST_CUT_OF_SMALL):
+        raise TooLarge(f"its boxes together have {pixels / size.prod():,.0f} times its pixels")
+    for quad, name in zip(quads, job.names, strict=True):
         strip = cut(page.pixels, reading_quad(quad))
         write_jpeg(np.ascontiguousarray(strip), Path(job.out) / name)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from collections import Counter
 from collections.abc import Callable, Iterator
 from functools import lru_cache
@@ -49,6 +51,11 @@ TICK_LINES = 100_000
 
 MOST_LINE_BYTES = 16 << 20
 """Of a line. A record has 4 MiB; versions before bounded it by memory alone. Results may be a stranger's."""
+
+_PIECE_BYTES = 64 << 10
+"""Read of a line at once: behind a block of the disk in a file that is otherwise holes, so much of the hole is read."""
+
+_NO_RECORD = b"\0"
 
 _MOST_COUNTED = 255  # lines of a page that a byte counts
 
@@ -107,9 +114,50 @@ class PageMarks:
         return (index for index, found in enumerate(self._marks) if found == mark)
 
 
-def raw_lines(stream: BinaryIO) -> Iterator[bytes]:
-    """The lines of a results file; one that is longer than any record comes in pieces, none of which is one."""
-    return iter(lambda: stream.readline(MOST_LINE_BYTES), b"")
+def placed_lines(stream: BinaryIO, place: int = 0) -> Iterator[tuple[int, bytes]]:
+    """The lines of a results file from a place on, each with its place; the last one may lack its newline.
+
+    Instead of a line that is longer than any record there is one that is none, and so there is for a long one with a
+    hole. Holes are passed over: ``truncate -s 16T`` was 28 hours.
+    """
+    stream.seek(place)
+    while line := stream.readline(_PIECE_BYTES):
+        end = place + len(line)
+        if len(line) == _PIECE_BYTES and not line.endswith(b"\n"):
+            line, end = _long_line(stream, place, line)
+        yield place, line
+        place = end
+
+
+def _long_line(stream: BinaryIO, place: int, piece: bytes) -> tuple[bytes, int]:
+    """The line that begins with a piece, and where it ends."""
+    pieces, end, is_record = [piece], place + len(piece), True
+    while piece and not piece.endswith(b"\n"):
+        if piece.endswith(_NO_RECORD):  # which no JSON has
+            is_record, end = False, max(end, _data_from(stream, end))
+            stream.seek(end)
+        piece = stream.readline(_PIECE_BYTES)
+        end += len(piece)
+        is_record = is_record and end - place <= MOST_LINE_BYTES
+        if is_record:
+            pieces.append(piece)
+        else:
+            pieces.clear()
+    if is_record:
+        return b"".join(pieces), end
+    return _NO_RECORD + (b"\n" if piece or end - place > MOST_LINE_BYTES else b""), end
+
+
+def _data_from(stream: BinaryIO, place: int) -> int:
+    """Where the disk holds data next, from a place on; its size if there is none. The stream stays where it is."""
+    file = stream.fileno()
+    before = os.lseek(file, 0, os.SEEK_CUR)
+    try:
+        return os.lseek(file, place, os.SEEK_DATA)
+    except OSError as error:  # a file system that knows no holes
+        return max(place, os.fstat(file).st_size) if error.errno == errno.ENXIO else place
+    finally:
+        os.lseek(file, before, os.SEEK_SET)
 
 
 def keep_last_records(results: Path, meanwhile: Callable[[], None] = lambda: None) -> None:
@@ -161,7 +209,7 @@ def drop_failed(results: Path) -> PageMarks:
 def read_lines(results: Path) -> Iterator[tuple[bytes, Line | None]]:
     """Each line of the file as it is, and what it says; None for one that is damaged (its page is simply run again)."""
     with named(results), open_regular(results) as source:
-        for raw in raw_lines(source):
+        for _, raw in placed_lines(source):
             try:
                 yield raw, decode_line(raw)
             except UNREADABLE:
@@ -221,9 +269,8 @@ def placed_records(
     A last line without its newline was torn by a crash and is left out. Any other line that is no record, or one of a
     page that no job has, is passed over too, and its number (from 1) is told to `damaged`.
     """
-    stream.seek(place)
-    for number, line in enumerate(raw_lines(stream), 1):
-        if not line.endswith(b"\n") and len(line) < MOST_LINE_BYTES:
+    for number, (at, line) in enumerate(placed_lines(stream, place), 1):
+        if not line.endswith(b"\n"):
             return
         try:
             record = _decode_record(line)
@@ -231,10 +278,9 @@ def placed_records(
             damaged(number)
         else:
             if record.index < MOST_PAGES_OF_A_JOB:
-                yield place, record
+                yield at, record
             else:
                 damaged(number)
-        place += len(line)
 
 
 def record_at(stream: BinaryIO, place: int) -> ImageRecord:
@@ -247,8 +293,15 @@ def truncate_torn_line(path: Path, block: int = 1 << 16) -> int:
     """Cuts off what follows the last newline, so that appending begins a new line. Returns the bytes cut."""
     with open(path, "r+b", opener=no_links) as stream:
         size = end = stream.seek(0, 2)
+        step = block
         while end > 0:
-            start = max(0, end - block)
+            start = max(0, end - step)
+            if _data_from(stream, start) >= end:  # a hole: larger steps, until there is data
+                end, step = start, 2 * step
+                continue
+            if step > block:
+                step = block
+                continue
             stream.seek(start)
             newline = stream.read(end - start).rfind(b"\n")
             if newline >= 0:

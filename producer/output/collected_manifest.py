@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import shutil
 from array import array
+from contextlib import suppress
 from pathlib import Path
 
 import msgspec
 
-from detector.atomic import atomic_write
+from detector.atomic import atomic_write, named
 from detector.images.regular_file import open_regular
+from detector.record import UNREADABLE
 from producer.job.manifest import ManifestLine, count_manifest
-from producer.job.results_file import MOST_LINE_BYTES, decode_line, read_lines
+from producer.job.results_file import MOST_LINE_BYTES, decode_line, placed_lines
 
 _NONE = (1 << 64) - 1
 
@@ -41,11 +43,12 @@ def _rebuild(results: Path, manifest: Path, total: int) -> None:
     """From the records, which come in any order; 8 bytes of memory a page. Nothing unless every page has its record."""
     complete = count_manifest(results) >= total  # else a total that Redis made up would be memory, 8 bytes a page
     places = array("Q", [_NONE]) * (total if complete else 0)
-    offset = 0
-    for raw, line in read_lines(results):
-        if line is not None and line.index < len(places):
-            places[line.index] = offset
-        offset += len(raw)
+    with named(results), open_regular(results) as source:
+        for place, raw in placed_lines(source):
+            with suppress(*UNREADABLE):
+                index = decode_line(raw).index
+                if complete and 0 <= index < total:
+                    places[index] = place
     manifest.unlink(missing_ok=True)  # of another job, or of these pages before
     if not complete or _NONE in places:
         return

@@ -76,6 +76,7 @@ def write_documents(
         return
     with names_table(folder) as named:
         writer = _Writer(manifest, folder, tell, named)
+        writer.may_lack = MOST_PAGES_OF_A_FILE + (manifest.count if manifest else 0)
         documents = order.documents(partial(_told_uri, writer), added)
         if format_name == "pdf":
             _write_pdfs(writer, documents, roots)
@@ -92,7 +93,14 @@ def _fine(records: Iterable[ImageRecord]) -> Iterator[ImageRecord]:
 
 
 class _Writer:
-    """Where things go, and come from."""
+    """Where things go, and come from.
+
+    Attributes:
+        may_lack: pages without a record that documents may still be given. Those of an honest job are in its manifest;
+            a record may say any page, and a line of 200 bytes that says the 100,000th was 10 MB of hOCR.
+    """
+
+    may_lack = 0
 
     def __init__(
         self,
@@ -121,6 +129,16 @@ class _Writer:
         """Says what could not be written."""
         self._tell(f"left out: {record.image}: {as_named(reason)}")
 
+    def lacks(self, record: ImageRecord, missing: int) -> bool:
+        """Whether so many pages that have no record are written as empty ones of a document, which is said if not."""
+        if missing > self.may_lack:
+            self._tell(
+                f"pages left out: {record.image}: {missing:,} that have no record, more than the manifest makes likely"
+            )
+            return False
+        self.may_lack -= missing
+        return True
+
     def document(self, record: ImageRecord, ending: str) -> Path:
         """A new file for a document."""
         return self._folder / new_file(self._folder, record, False, ending)
@@ -147,8 +165,10 @@ def _write_txt(writer: _Writer, first: ImageRecord, pages: Iterable[ImageRecord]
     with path.open("w", encoding="utf-8", newline="\n") as stream:
         for number, record in enumerate(pages):
             # A page that failed, or has no record, is empty, so that form feeds count pages. A record may say any page.
-            place = max(at + bool(number), min(record.page, MOST_PAGES_OF_A_FILE))
-            stream.write("\f" * (place - at) + page_text(record))
+            after = at + bool(number)
+            place = max(after, min(record.page, MOST_PAGES_OF_A_FILE))
+            filled = place > after and writer.lacks(first, place - after)
+            stream.write("\f" * (place - at if filled else bool(number)) + page_text(record))
             at = place
     writer.done(path, first)
 
@@ -156,7 +176,7 @@ def _write_txt(writer: _Writer, first: ImageRecord, pages: Iterable[ImageRecord]
 def _write_hocr(writer: _Writer, first: ImageRecord, pages: Iterable[ImageRecord]) -> None:
     path = writer.document(first, ".hocr")
     with path.open("w", encoding="utf-8", newline="\n") as stream:
-        stream.writelines(hocr(pages))
+        stream.writelines(hocr(pages, partial(writer.lacks, first)))
     writer.done(path, first)
 
 

@@ -36,7 +36,7 @@ from producer.job.output_folder import OutputFolder
 from producer.job.page_order import PageOrder
 from producer.no_links import hold_own
 from producer.output import documents
-from producer.output.naming import NAMES, csv_text, names_table, write_new
+from producer.output.naming import NAMES, csv_text, names_table, repeated, write_new
 from producer.output.overlays import PageImages
 from producer.output.pagexml import page_xml
 from worker.messages import BoxRecord, ImageRecord
@@ -315,10 +315,13 @@ def _write_csv(source: _Source, stream: IO[str]) -> None:
     table = csv.writer(stream)
     table.writerow((*CSV_COLUMNS, "error"))
     for record in source.all():
-        page = (csv_text(record.image), record.page, record.status, record.width, record.height)
+        page = (record.page, record.status, record.width, record.height)
+        name, again = csv_text(record.image), csv_text(repeated(record.image))
         error = csv_text(f"{record.error.type}: {record.error.message}") if record.error else ""
         if not record.boxes:
-            table.writerow((*page, *("",) * (len(CSV_COLUMNS) - len(page)), error))
+            table.writerow((name, *page, *("",) * (len(CSV_COLUMNS) - len(page) - 1), error))
         for number, box in enumerate(record.boxes):
             corners = (round(value, 2) for point in box.points for value in point)
-            table.writerow((*page, number, round(box.score, 4), *corners, error))
+            # A page with boxes has no error, but a forged one: its first row alone says it.
+            ends = ("" if number else error,)
+            table.writerow((again if number else name, *page, number, round(box.score, 4), *corners, *ends))

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from xml.sax.saxutils import escape, quoteattr
 
 from msgspec.structs import replace
 
 from producer.bounds import MOST_PAGES_OF_A_FILE
 from producer.output.layout import Block, Rectangle, around, blocks_of, boxes_of, clean, rectangle
+from producer.output.naming import shortened
 from worker.messages import BoxRecord, ImageRecord
 
 HEAD = """<?xml version="1.0" encoding="UTF-8"?>
@@ -25,18 +26,23 @@ HEAD = """<?xml version="1.0" encoding="UTF-8"?>
 TAIL = "</body>\n</html>\n"
 
 
-def hocr(pages: Iterable[ImageRecord]) -> Iterator[str]:
+def hocr(pages: Iterable[ImageRecord], filled: Callable[[int], bool] = lambda missing: True) -> Iterator[str]:
     """The pieces of one document's hOCR, page by page. A page that failed, or has no record, is there without text.
 
     Args:
         pages: of the document, in their order.
+        filled: whether so many pages that have no record, one after the other, are to be there.
     """
     yield HEAD
     number = 0
     for record in pages:
-        for missing in range(number, min(record.page, MOST_PAGES_OF_A_FILE)):
-            yield page_hocr(replace(record, page=missing, width=0, height=0, boxes=[]), missing + 1)
-        number = max(number, min(record.page, MOST_PAGES_OF_A_FILE)) + 1
+        place = max(number, min(record.page, MOST_PAGES_OF_A_FILE))
+        if place > number and filled(place - number):
+            # For each of them the name comes once more: one of 3 MB was 300 GB.
+            empty = replace(record, image=shortened(record.image), width=0, height=0, boxes=[])
+            for missing in range(number, place):
+                yield page_hocr(replace(empty, page=missing), missing + 1)
+        number = place + 1
         yield page_hocr(record, number)
     yield TAIL
 

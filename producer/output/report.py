@@ -68,14 +68,14 @@ def _write(out: Path, order: PageOrder, pictures: int) -> None:
     drawable = can_draw() and (out / "manifest.jsonl").is_file()
     template = Template(files("producer.output").joinpath("report.html").read_text(encoding="utf-8"))
     page = template.substitute(
-        title=escape(f"Text found by {job['job']}" if job.get("job") else "Text found"),
+        title=_said(f"Text found by {job['job']}" if job.get("job") else "Text found"),
         subtitle=_subtitle(totals, job),
         tiles="".join(_tiles(totals, job)),
         failures=_failures(totals),
         charts=histogram_svg(totals.seconds, "Seconds an image", lambda value: f"{value:.3g} s")
         + histogram_svg(totals.peak_rss_mb, "Peak memory of the worker", lambda value: f"{value:.0f} MB"),
         gallery_note=_gallery_note(totals, len(chosen), drawable, (out / "manifest.jsonl").is_file()),
-        settings="".join(f"<dt>{escape(name)}</dt><dd>{escape(value)}</dd>" for name, value in _settings(totals, job)),
+        settings="".join(f"<dt>{_said(name)}</dt><dd>{_said(value)}</dd>" for name, value in _settings(totals, job)),
     )
     head, _, tail = page.partition(GALLERY)
     with atomic_write(out / "report.html") as part, part.open("w", encoding="utf-8") as stream:
@@ -103,6 +103,11 @@ def _read(order: PageOrder, pictures: int) -> tuple[Totals, list[int]]:
     return totals, sorted(chosen)
 
 
+def _said(text: str) -> str:
+    """Whatever the page shows comes through here: of a stranger's job neither a browser nor a terminal obeys a word."""
+    return escape(printable(text))
+
+
 _NUMBERS = ("images_this_run", "wall_seconds", "images_per_second")
 
 
@@ -128,12 +133,12 @@ def _subtitle(totals: Totals, job: dict[str, Any]) -> str:
         said += f", finished {str(job['finished_at']).replace('T', ' ').replace('Z', ' UTC')}"
     if totals.damaged:
         said += f". {totals.damaged:,} lines of results.jsonl could not be read"
-    return escape(said)
+    return _said(said)
 
 
 def _tiles(totals: Totals, job: dict[str, Any]) -> Iterator[str]:
     def tile(value: str, name: str, kind: str = "") -> str:
-        return f'<div class="tile{kind}"><b>{escape(value)}</b><span>{escape(name)}</span></div>'
+        return f'<div class="tile{kind}"><b>{_said(value)}</b><span>{_said(name)}</span></div>'
 
     yield tile(f"{totals.ok:,}", "images fine")
     if totals.failed:
@@ -157,12 +162,12 @@ def _failures(totals: Totals) -> str:
     if not totals.failed:
         return ""
     kinds = " ".join(
-        f'<span class="kind">{count:,} × {escape(kind)}</span>' for kind, count in totals.errors.most_common()
+        f'<span class="kind">{count:,} × {_said(kind)}</span>' for kind, count in totals.errors.most_common()
     )
     items = "".join(
-        f'<li><span class="kind">{escape(failure.type)}</span><strong>'
-        f"{escape(page_label(failure.image, failure.page))}</strong>"
-        f"<div>{escape(printable(failure.message))}</div></li>"
+        f'<li><span class="kind">{_said(failure.type)}</span><strong>'
+        f"{_said(page_label(failure.image, failure.page))}</strong>"
+        f"<div>{_said(failure.message)}</div></li>"
         for failure in totals.failures[:FAILURES]
     )
     more = totals.failed - min(len(totals.failures), FAILURES)
@@ -197,7 +202,7 @@ def _figures(out: Path, order: PageOrder, chosen: Sequence[int]) -> Iterator[str
             picture = '<span class="none">not in the manifest</span>'
             if line is not None:
                 drawn = process.draw(line.uri, record.page, record.boxes, thumbnail, max_side=side)
-                picture = f'<span class="none">{escape(printable(drawn.error))}</span>'
+                picture = f'<span class="none">{_said(drawn.error)}</span>'
                 if drawn.ok:
                     data = base64.b64encode(thumbnail.read_bytes()).decode()
                     picture = (
@@ -218,7 +223,7 @@ def _figure(record: ImageRecord, picture: str) -> str:
     ]
     return (
         f'<figure class="card"><div class="picture">{picture}</div><figcaption>'
-        f"<b>{escape(page_label(record.image, record.page))}</b>{escape(' · '.join(facts))}</figcaption></figure>\n"
+        f"<b>{_said(page_label(record.image, record.page))}</b>{_said(' · '.join(facts))}</figcaption></figure>\n"
     )
 
 
@@ -227,12 +232,12 @@ def _settings(totals: Totals, job: dict[str, Any]) -> Iterator[tuple[str, str]]:
     if isinstance(passed_over, dict):
         passed_over = {kind: count for kind, count in passed_over.items() if isinstance(count, int)}
     if passed_over and isinstance(passed_over, dict):
-        yield "passed over", printable(in_words(passed_over, most=100).removeprefix("passed over: "))
+        yield "passed over", in_words(passed_over, most=100).removeprefix("passed over: ")
     settings = job.get("settings")
     for name, value in settings.items() if isinstance(settings, dict) else ():
         shown = ", ".join(map(str, value)) if isinstance(value, list) else "" if value is None else str(value)
         if shown:
-            yield printable(str(name)).replace("_", " "), printable(os.fsencode(shown).decode("utf-8", "replace"))
+            yield str(name).replace("_", " "), os.fsencode(shown).decode("utf-8", "replace")
     for (name, sha256, runtime), count in totals.models.most_common(5):
         yield "model", f"{name}, {runtime}, {count:,} images, sha256 {sha256}"
     for flag, count in totals.flags.most_common():
@@ -240,4 +245,4 @@ def _settings(totals: Totals, job: dict[str, Any]) -> Iterator[tuple[str, str]]:
     if totals.retried:
         yield "retried", f"{totals.retried:,} images took more than one attempt"
     for host, count in totals.hosts.most_common(10):
-        yield "worker", f"{printable(host)}, {count:,} images"
+        yield "worker", f"{host}, {count:,} images"

@@ -11,15 +11,17 @@ from click.testing import CliRunner
 from msgspec import structs
 
 from detector.exit_codes import ExitCode
-from detector.record import Seconds, WordRecord
+from detector.record import ModelRecord, Seconds, WordRecord
 from producer.cli import main
+from producer.job.manifest import write_manifest
 from producer.job.page_order import PageOrder
 from producer.output.formats import export_results
 from producer.output.layout import plain
 from producer.output.report import write_report
 from producer.output.totals import summarise
-from tests.producer.records import BOX, ok, write_results
-from worker.messages import encode
+from producer.sources.found_page import FoundPage
+from tests.producer.records import BOX, failed, ok, write_results
+from worker.messages import ImageRecord, encode
 
 FORMATS = ("txt", "csv", "hocr", "alto", "pagexml", "coco", "yolo-obb", "labelstudio")
 CORNERS = ([], [[1, 1]], [[1, 1]] * 3, [[1, 1]] * 5, [[1, 1, 1]] * 4, None, "abcd")
@@ -139,4 +141,54 @@ def test_no_terminal_obeys_an_export(tmp_path: Path, name: str) -> None:
         assert OBEYED.search(path.name) is None and "\u200f" not in path.name
         found = set(OBEYED.findall(text)) - ({"\u202e", "\u2066"} if data else set())
         assert not found, (path, found)
+    values = dict.fromkeys(("job", "finished_at"), evil)
+    (tmp_path / "job.json").write_bytes(msgspec.json.encode(values | {"settings": {evil: evil}}))
+    model = ModelRecord(evil, evil, evil)
+    forged = structs.replace(ok(0, evil, flags=[evil], worker=evil), model=model)
+    write_results(tmp_path, [forged, failed(1, evil, message=evil)])
+    assert OBEYED.findall(write_report(tmp_path).read_text()) == []
     assert plain("\u0645\u200f a\tb\n") == "\u0645\u200f a b ", "honest Arabic"
+
+
+MANY_BOXES = [structs.replace(BOX, text="a", text_score=0.9)] * 400
+
+
+@pytest.mark.parametrize(
+    ("name", "records"),
+    [
+        *((name, [ok(0, "a" * 300_000 + ".jpg", boxes=MANY_BOXES)]) for name in (*FORMATS, "icdar")),
+        *((name, [ok(0, "n" * 300_000, page=800, boxes=MANY_BOXES[:1])]) for name in FORMATS),
+        *((name, [ok(n, f"{n}.pdf", page=900 - n, boxes=MANY_BOXES[:1]) for n in range(200)]) for name in FORMATS),
+        ("csv", [structs.replace(failed(0, message="m" * 300_000), boxes=MANY_BOXES)]),
+    ],
+)
+def test_a_line_makes_no_more_than_some_times_its_size(
+    tmp_path: Path, name: str, records: list[ImageRecord], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before: 120 MB of CSV and 240 MB of hOCR of these 300 KB; 3 MB were 1.4 TB, and 300 GB."""
+    for module in ("documents", "hocr"):
+        monkeypatch.setattr(f"producer.output.{module}.MOST_PAGES_OF_A_FILE", 1000)
+    results, told = write_results(tmp_path, records), list[str]()
+    written = export_results(tmp_path, name, tell=told.append)
+    files = [written] if written.is_file() else [path for path in written.rglob("*") if path.is_file()]
+    assert sum(path.stat().st_size for path in files) < 10 * results.stat().st_size + 300_000
+    assert len(told) in (0, len(records) - 1)
+    if len(records) > 1 and name in ("txt", "hocr"):
+        assert "899 that have no record" in told[0]  # 900 fit
+
+
+def test_pages_without_a_record_are_as_many_as_the_manifest_has(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of an unfinished job of books any number is missing; a row of long names stays as it is up to 4,096 bytes."""
+    monkeypatch.setattr("producer.output.documents.MOST_PAGES_OF_A_FILE", 0)
+    for name in ("a.pdf", "b.pdf"):
+        (tmp_path / name).touch()
+    pages = (FoundPage(name, (tmp_path / name).as_uri(), page) for name in ("a.pdf", "b.pdf") for page in range(500))
+    write_manifest(pages, tmp_path / "manifest.jsonl")
+    last = [ok(at, name, page=499, boxes=MANY_BOXES[:1]) for at, name in ((499, "a.pdf"), (999, "b.pdf"))]
+    write_results(tmp_path, last)
+    monkeypatch.setattr("producer.output.hocr.MOST_PAGES_OF_A_FILE", 1000)
+    told: list[str] = []
+    folder = export_results(tmp_path, "hocr", tell=told.append)
+    assert [(folder / f"{name}.hocr").read_text().count('ocr_page"') for name in "ab"] == [500, 500] and not told

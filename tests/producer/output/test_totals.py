@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from msgspec import structs
 
 from producer.job.page_order import PageOrder
-from producer.job.results_file import iter_records, truncate_torn_line
+from producer.job.results_file import iter_records, placed_records, read_lines, truncate_torn_line
 from producer.output.formats import FORMATS, export_results
 from producer.output.report import write_report
 from producer.output.totals import FAILURES_KEPT, SECONDS_EDGES, Histogram, summarise
@@ -39,6 +39,39 @@ def test_cutting_keeps_every_whole_line(tmp_path_factory: pytest.TempPathFactory
     whole = data[: data.rfind(b"\n") + 1]
     assert truncate_torn_line(path, block) == len(data) - len(whole)
     assert path.read_bytes() == whole
+
+
+@pytest.mark.parametrize("hole", [5 << 16, 1 << 41])
+def test_holes_cost_no_time(tmp_path: Path, hole: int) -> None:
+    """Before: 28 hours for 16 TiB, of which the disk held 4 KB. 1,000 blocks in 2 GiB of holes are 64 KiB each."""
+    path, numbers = write_results(tmp_path, [ok(0)]), list[int]()
+    with path.open("r+b") as stream:
+        for index in range(1, 4):
+            stream.seek(index * hole)
+            stream.write(b"x\n" + encode(ok(index)) + b"\n")
+        stream.truncate(4 * hole)
+    with PageOrder(path) as order:
+        assert [record.index for record in order.records()] == [0, 1, 2, 3]
+    assert [record.index for record in iter_records(path, numbers.append)] == [0, 1, 2, 3]
+    assert numbers == [2, 4, 6] + [8] * (hole > 1 << 40), "a short tail was torn off"
+    size = 3 * hole + len(encode(ok(3))) + 3
+    assert truncate_torn_line(path) == 4 * hole - size and path.stat().st_size == size
+    with path.open("wb") as stream:
+        for index in range(1000):
+            stream.seek(index << 21)
+            stream.write(b"\n")
+    assert len(list(read_lines(path))) == 1000
+
+
+@pytest.mark.parametrize("size", [1 << 16, (1 << 16) + 1, 3 << 16, 200_000])
+def test_lines_that_are_read_in_pieces(tmp_path: Path, size: int) -> None:
+    long = encode(ok(1))
+    long = long[:-1] + b',"padding":"' + b"x" * (size - len(long) - 14) + b'"}\n'
+    path = write_results(tmp_path, [ok(0)], long + encode(ok(2)) + b"\n" + long[:-1])
+    places = list(placed_records(path.open("rb"), lambda line: None))
+    assert len(long) == size and [record.index for _, record in places] == [0, 1, 2]
+    assert [path.read_bytes()[place : place + 1] for place, _ in places] == [b"{"] * 3
+    assert [raw for raw, _ in read_lines(path)][1] == long
 
 
 def test_damaged_lines_are_passed_over_and_counted(tmp_path: Path) -> None:
