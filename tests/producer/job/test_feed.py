@@ -162,7 +162,7 @@ def test_a_step_ends_in_time_though_every_page_is_done(
     ledger: Ledger, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """After a resume. Before: ten million pages were passed over in one step of 80 s; the collector's lock lapsed."""
-    monkeypatch.setattr("producer.job.feed.STEP_S", 0.002)
+    monkeypatch.setattr("producer.job.feed.STEP_S", 0.0005)
     count = COUNT * 50
     ledger.create(JOB, count, {})
     ledger.client.setrange(JobKeys.of(JOB).state, 0, b"o" * (count - 10))
