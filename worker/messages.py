@@ -10,6 +10,7 @@ import msgspec
 from detector.record import SCHEMA, UNREADABLE, BoxRecord, ErrorRecord, ErrorType, ImageRecord, ModelRecord, Seconds
 from worker.errors import WorkerError
 from worker.page_options import NO_OPTIONS, PageOptions
+from worker.redis_keys import MOST_PAGES_OF_A_JOB, page_in
 
 __all__ = [
     "JOB_NAME",
@@ -113,9 +114,10 @@ def task_id(job: str, index: int) -> str:
 def split_task_id(identifier: str) -> tuple[str, int] | None:
     """Job and index of one of our task ids, None for those of other programs."""
     job, colon, index = identifier.rpartition(":")
-    if not colon or not index.isascii() or not index.isdigit() or not JOB_NAME.match(job):
+    page = page_in(index.encode(errors="replace"))
+    if not colon or page is None or not JOB_NAME.match(job):
         return None
-    return job, int(index)
+    return job, page
 
 
 def encode(message: ImageTask | ImageRecord) -> bytes:
@@ -159,7 +161,11 @@ def decode_task(data: bytes | dict[str, Any]) -> ImageTask:
         raise MessageError(f"not an ImageTask: {error}") from None
     if task.schema != SCHEMA:
         raise MessageError(f"ImageTask of schema {task.schema}; this worker speaks {SCHEMA}: update the older side")
-    if not JOB_NAME.match(task.job) or task.index < 0 or task.page < 0 or task.limit_side < 0:
+    if (
+        not JOB_NAME.match(task.job)
+        or min(task.index, task.page, task.limit_side) < 0
+        or task.index >= MOST_PAGES_OF_A_JOB
+    ):
         raise MessageError(f"ImageTask with a bad job name, index, page or limit: {task.job!r} {task.index}")
     if task.original is not None and min(task.original.width, task.original.height) < 1:
         raise MessageError(f"ImageTask with an original of no size: {task.job!r} {task.index}")
@@ -171,7 +177,9 @@ def page_named_in(message: object) -> ImageTask | None:
     if not isinstance(message, dict):
         return None
     job, index, image, page, epoch = (message.get(name) for name in ("job", "index", "image", "page", "epoch"))
-    if not isinstance(job, str) or not JOB_NAME.match(job) or not isinstance(index, int) or not 0 <= index < 2**31:
+    if not isinstance(job, str) or not JOB_NAME.match(job) or not isinstance(index, int):
+        return None
+    if not 0 <= index < MOST_PAGES_OF_A_JOB:
         return None
     return ImageTask(
         job=job,
