@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from worker.redis_keys import MOST_PAGES_OF_A_JOB as MOST_PAGES_OF_A_JOB
+
 MOST_PAGES_OF_A_FILE = 100_000
 """Ten times the thickest books there are as one PDF, and more than the 65,535 pages that TIFF readers go to. A file
 of 300 bytes can say that it has a million; 100,000 are 20 MB of manifest."""
@@ -12,6 +14,3 @@ each that cannot be opened is no great cost. Above, what the tree can list count
 
 MOST_LINE_BYTES = 16 << 10
 """Of a line of a manifest: the longest path there is, 4,096 bytes, takes that as name and address."""
-
-MOST_PAGES_OF_A_JOB = 50_000_000
-"""Five times the largest job that was run. A collector takes a byte of memory a page, Redis too."""

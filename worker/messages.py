@@ -10,6 +10,7 @@ import msgspec
 from detector.record import SCHEMA, UNREADABLE, BoxRecord, ErrorRecord, ErrorType, ImageRecord, ModelRecord, Seconds
 from worker.errors import WorkerError
 from worker.page_options import NO_OPTIONS, PageOptions
+from worker.redis_keys import MOST_PAGES_OF_A_JOB, page_in
 
 __all__ = [
     "JOB_NAME",
@@ -116,9 +117,10 @@ def task_id(job: str, index: int) -> str:
 def split_task_id(identifier: str) -> tuple[str, int] | None:
     """Job and index of one of our task ids, None for those of other programs, and where no job has such a page."""
     job, colon, index = identifier.rpartition(":")
-    if not colon or not index.isascii() or not index.isdigit() or not JOB_NAME.match(job):
+    page = page_in(index.encode(errors="replace"))
+    if not colon or page is None or not JOB_NAME.match(job):
         return None
-    return (job, int(index)) if len(index) <= len(str(_TOO_MUCH)) and int(index) < _TOO_MUCH else None
+    return job, page
 
 
 def encode(message: ImageTask | ImageRecord) -> bytes:
@@ -163,7 +165,8 @@ def decode_task(data: bytes | dict[str, Any]) -> ImageTask:
     if task.schema != SCHEMA:
         raise MessageError(f"ImageTask of schema {task.schema}; this worker speaks {SCHEMA}: update the older side")
     numbers = (task.index, task.page, task.limit_side)
-    if not JOB_NAME.match(task.job) or min(numbers) < 0 or max(*numbers, task.blob_page) >= _TOO_MUCH:
+    large = max(task.page, task.limit_side, task.blob_page) >= _TOO_MUCH or task.index >= MOST_PAGES_OF_A_JOB
+    if not JOB_NAME.match(task.job) or min(numbers) < 0 or large:
         raise MessageError(f"ImageTask with a bad job name, index, page or limit: {task.job!r} {task.index}")
     if task.original is not None and not all(
         0 < side < _TOO_MUCH for side in (task.original.width, task.original.height)
@@ -177,7 +180,9 @@ def page_named_in(message: object) -> ImageTask | None:
     if not isinstance(message, dict):
         return None
     job, index, image, page, epoch = (message.get(name) for name in ("job", "index", "image", "page", "epoch"))
-    if not isinstance(job, str) or not JOB_NAME.match(job) or not isinstance(index, int) or not 0 <= index < _TOO_MUCH:
+    if not isinstance(job, str) or not JOB_NAME.match(job) or not isinstance(index, int):
+        return None
+    if not 0 <= index < MOST_PAGES_OF_A_JOB:
         return None
     return ImageTask(
         job=job,

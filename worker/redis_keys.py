@@ -13,6 +13,13 @@ WORKERS_KEY = "ocrfleet:workers"
 IMAGES_KEY = "ocrfleet:workers:images"
 REPORTS_KEY = "ocrfleet:cleanup-reports"
 
+MOST_PAGES_OF_A_JOB = 50_000_000
+"""Five times the largest job that was run. A collector takes a byte of memory a page, Redis too."""
+
+_DIGITS = 15
+"""Of any number of ours: a time in milliseconds has 13. Redis takes none above 2^63, of 19 digits, as an offset: one
+such field ended each `collect` of its job. In Lua and in `status` the bound is 1e15 too."""
+
 
 class JobKeys(NamedTuple):
     """The Redis keys of one job, in the order the scripts expect."""
@@ -46,7 +53,13 @@ def number_in(raw: bytes) -> int | None:
     Whoever has a worker's password may put anything there. `int` raises for a word, and for 5,000 digits: one such
     field ended every worker of a fleet, and every job of a page.
     """
-    return int(raw) if len(raw) < 20 and raw.isdigit() else None
+    return int(raw) if len(raw) <= _DIGITS and raw.isdigit() else None
+
+
+def page_in(raw: bytes) -> int | None:
+    """A page's number, as the ledger names it in fields and members; None: it is none that a job of ours can have."""
+    page = number_in(raw)
+    return page if page is not None and page < MOST_PAGES_OF_A_JOB and raw == b"%d" % page else None
 
 
 def blob_key(job: str, index: int) -> str:

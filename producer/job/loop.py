@@ -22,7 +22,7 @@ from producer.job.growth import Growth
 from producer.job.results_file import Line
 from producer.job.view import COLLECTING, FEEDING, WAITING, WORKING, View
 from worker.broker.connection import is_failing_over, is_full, takes_no_writes
-from worker.broker.wrong_types import is_wrong_type
+from worker.broker.damaged_keys import is_damage_of_its_own
 from worker.ledger.comparison import Comparison
 from worker.ledger.ledger import JobReplacedError, JobStatus, Ledger
 from worker.ledger.reconcile import every_s, reconcile
@@ -160,7 +160,7 @@ class JobLoop:
             if not self._put_epoch_right():
                 raise
         except ResponseError as error:
-            if not is_wrong_type(error) or not self._compare(self._status()):
+            if not is_damage_of_its_own(error) or not self._compare(self._status()):
                 raise
         return None
 

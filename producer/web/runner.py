@@ -36,7 +36,7 @@ from producer.web.bounds.polite_feeder import PoliteFeeder
 from producer.web.bounds.progress import Progress
 from producer.web.bounds.scan_turns import ScanTurns
 from producer.web.store import Store, WebJob
-from worker.broker.wrong_types import is_wrong_type
+from worker.broker.damaged_keys import is_damage_of_its_own
 from worker.errors import WorkerError
 from worker.ledger.ledger import JobReplacedError, Ledger, chunked
 from worker.ops import worker_registry
@@ -205,7 +205,7 @@ class Runner:
             running.progress.phase = f"waiting: {error.strerror or error}"
             logger.error("%s: %s", name, error)
         except (redis.RedisError, OperationalError, WorkerError) as error:
-            running.damaged = running.damaged or is_wrong_type(error) or isinstance(error, JobReplacedError)
+            running.damaged |= is_damage_of_its_own(error) or isinstance(error, JobReplacedError)
             what = "its keys were damaged; fed again" if running.damaged else "waiting for the broker"
             running.progress.phase = what
             logger.warning("%s: %s (%s)", name, what, str(error).split("\n")[0])

@@ -21,7 +21,7 @@ from worker.broker.large_values import FromFile, SourceLostError, set_from_file
 from worker.broker.whole import read_fields, read_values
 from worker.broker.wrong_types import is_wrong_type
 from worker.messages import JOB_NAME, MAX_BLOB_BYTES
-from worker.redis_keys import JobKeys, blob_key, number_in
+from worker.redis_keys import JobKeys, blob_key, number_in, page_in
 from worker.storage.spool import write_chunks
 
 SCHEME = "redis-blob"
@@ -43,12 +43,10 @@ def split_uri(uri: str) -> tuple[str, int]:
         UnsupportedFormat: not one of ours.
     """
     parts = urlsplit(uri)
-    index = parts.path.removeprefix("/")
-    if parts.scheme != SCHEME or not JOB_NAME.match(parts.netloc) or not (index.isascii() and index.isdigit()):
-        raise UnsupportedFormat(f"not a blob's address: {uri}")
-    if len(index) > 10:  # no job has such a page; Python reads no number of 5,000 digits
+    index = page_in(parts.path.removeprefix("/").encode(errors="replace"))
+    if parts.scheme != SCHEME or not JOB_NAME.match(parts.netloc) or index is None:
         raise UnsupportedFormat(f"not a blob's address: {uri:.200}")
-    return parts.netloc, int(index)
+    return parts.netloc, index
 
 
 def put(client: redis.Redis, job: str, blobs: Mapping[int, bytes | FromFile], ttl_s: int) -> dict[int, str]:
@@ -116,7 +114,7 @@ def drop_strays(client: redis.Redis, job: str) -> int:
     """
     keys = JobKeys.of(job)
     fields = read_fields(client, keys.blobs)
-    pages = [number_in(field) for field in fields]
+    pages = [page_in(field) for field in fields]
     pipe = client.pipeline(transaction=False)
     for page in pages:
         pipe.getrange(keys.state, page or 0, page or 0)
@@ -180,7 +178,7 @@ def discard(client: redis.Redis, job: str) -> int:
     """Remove all blobs of a job. Returns how many."""
     indices = read_fields(client, JobKeys.of(job).blobs)
     for start in range(0, len(indices), 1000):
-        pages = (number_in(index) for index in indices[start : start + 1000])
+        pages = (page_in(index) for index in indices[start : start + 1000])
         if keys := [blob_key(job, page) for page in pages if page is not None]:
             client.unlink(*keys)
     return len(indices)

@@ -19,6 +19,15 @@ def is_damage(error: redis.RedisError) -> bool:
     return not takes_no_writes(error) and any(words in str(error) for words in _DAMAGE)
 
 
+def is_damage_of_its_own(error: Exception) -> bool:
+    """`is_damage`, where a job may be begun anew for it: not over what a user may not do, or a script that was ended.
+
+    Redis 7 names the script there as well.
+    """
+    refused = any(words in str(error) for words in ("The user executing the script", "NOPERM", "killed"))
+    return isinstance(error, redis.ResponseError) and is_damage(error) and not refused
+
+
 def replies(pipe: Any) -> list[Any]:
     """A pipeline's replies, None for each key of another type.
 

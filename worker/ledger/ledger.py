@@ -45,23 +45,21 @@ import redis
 from detector.exit_codes import ExitCode
 from worker.broker import blobs
 from worker.broker.clock import redis_now
-from worker.broker.whole import read_hash, read_scores
 from worker.broker.wrong_types import is_wrong_type
 from worker.errors import WorkerError
-from worker.ledger import scripts
+from worker.ledger import on_their_way, scripts
 from worker.ledger.answers import Begin, JobStatus
 from worker.ledger.job_names import MOST_JOBS, job_names
 from worker.ledger.job_status import read_status
 from worker.ledger.runs import runs_of
 from worker.messages import ImageTask, encode
-from worker.redis_keys import JOBS_KEY, JobKeys, number_in
+from worker.redis_keys import JOBS_KEY, JobKeys
 from worker.settings import LEASE_S
 
 __all__ = ["ANY_EPOCH", "Begin", "JobReplacedError", "JobStatus", "Ledger", "chunked"]
 
 T = TypeVar("T")
 STATE_CHUNK, MOST_STATES = 1 << 20, 512 << 20  # Redis has no longer string
-MOST_LEASE_MS = 3_660_000  # is_held in script_start.py: the longest that OCRFLEET_LEASE_S may be, and a minute
 LAPSED_AT_ONCE = 256  # the others at the next look: each costs a round trip
 MOST_LOOKED_AT = 1_000  # of the newest, by who asks for each of them: a round trip each
 _SCRIPTS = (
@@ -261,12 +259,7 @@ class Ledger:
 
     def holders(self, job: str) -> dict[int, str]:
         """Running pages -> the main process that runs each, where it said so."""
-        found = read_hash(self.client, JobKeys.of(job).holders)
-        return {
-            index: holder.decode(errors="replace")
-            for raw, holder in found.items()
-            if (index := number_in(raw)) is not None
-        }
+        return on_their_way.holders(self.client, job)
 
     def expire_leases(self, job: str) -> None:
         """No worker of before is alive (the caller knows): all running pages may be claimed at once."""
@@ -315,27 +308,15 @@ class Ledger:
 
     def in_flight(self, job: str) -> dict[int, int]:
         """Pages that are queued or running -> when they were (last) sent, ms. Bounded by the feed window."""
-        pages = {}
-        for raw, entry in read_hash(self.client, JobKeys.of(job).tasks).items():
-            index, sent = number_in(raw), number_in(entry.split(b" ", 1)[0])
-            if index is not None and sent is not None:
-                pages[index] = sent
-        return pages
+        return on_their_way.tasks(self.client, job)
 
     def lapsed(self, job: str) -> list[int]:
         """Running pages whose worker has not renewed its lease in time."""
-        key, now_ms = JobKeys.of(job).leases, self.now() * 1000
-        latest = now_ms + MOST_LEASE_MS
-        lapsed = [raw for raw, ends in read_scores(self.client, key).items() if not now_ms < ends <= latest]
-        if strange := [raw for raw in lapsed if number_in(raw) is None]:
-            self.client.zrem(key, *strange)  # of no page
-        return [index for raw in lapsed if (index := number_in(raw)) is not None][:LAPSED_AT_ONCE]
+        return on_their_way.lapsed(self.client, job)[:LAPSED_AT_ONCE]
 
     def leased(self, job: str) -> set[int]:
         """Pages with a lease, live or lapsed; not those that end later than any of ours."""
-        latest = self.now() * 1000 + MOST_LEASE_MS
-        scores = read_scores(self.client, JobKeys.of(job).leases)
-        return {index for raw, ends in scores.items() if ends <= latest and (index := number_in(raw)) is not None}
+        return on_their_way.leased(self.client, job)
 
 
 def chunked(items: Iterable[T], size: int = 1000) -> Iterator[list[T]]:

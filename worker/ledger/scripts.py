@@ -172,7 +172,10 @@ if state == 'r' then
   local dead = ARGV[4] ~= '' and field_of(KEYS[9], index) == ARGV[4]
   if is_held(lease) and not dead then return false end
 elseif state ~= 'q' then
-  redis.call('ZREM', KEYS[6], index)  -- nobody's: enough of them would hide those that have lapsed
+  call('ZREM', KEYS[6], index)  -- nobody's: enough of them would hide those that have lapsed
+  -- Of no page of the job: enough tasks fill its share of the window. Of its pages they stay: where somebody wrote
+  -- another state, they tell that the page was fed (comparison.py).
+  if state == '' and tonumber(index) >= number('total', math.huge) then leave_flight(index) end
   return false
 end
 local entry = field_of(KEYS[3], index)

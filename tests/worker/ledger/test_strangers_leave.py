@@ -100,3 +100,25 @@ def test_a_lease_until_the_year_33658_is_none(
     assert reconcile.reconcile(app, ledger, "job") == 4
     assert queue.queued_ids(client) == {f"job:{index}" for index in (1, 3, 4, 5)}
     assert ledger.begin("job", 1, redelivered=False).verdict == "run"
+
+
+def test_tasks_of_pages_that_a_job_does_not_have_hold_no_page(
+    ledger: Ledger, client: redis.Redis, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before: 400 of them filled the job's share while others were at work, and stayed."""
+    monkeypatch.setattr(reconcile, "GAP_S", 0)
+    app = app_for(settings)
+    ledger.create("other", 1, {})
+    ledger.feed([ImageTask(job="other", index=0, image="a", uri="file:///a")])
+    ledger.create("job", 9, {})
+    lines = (ManifestLine(index=index, image="a", uri="file:///a", page=0) for index in range(9))
+    feeder = Feeder(app, ledger, "job", lines)
+    keys = JobKeys.of("job")
+    # Of a time long ago, of none, and with a lease that has ended.
+    client.hset(keys.tasks, mapping={str(page): f"{'1' if page % 2 else 'x'} {{}}" for page in range(9, 400)})
+    client.hset(keys.tasks, mapping={str(2**63 + page): "1 {}" for page in range(9)})
+    client.zadd(keys.leases, {str(page): 1 for page in range(9, 100)})
+    assert feeder.step() == 0
+    assert reconcile.reconcile(app, ledger, "job") == 0
+    assert not client.exists(keys.tasks, keys.leases) and feeder.step() == 9
+    assert reconcile.reconcile(app, ledger, "job") == 0 and client.hlen(keys.tasks) == 9, "those of its own stay"
