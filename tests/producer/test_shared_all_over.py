@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import importlib
 import logging
-import os
 import shutil
 import subprocess
-import tempfile
 from collections.abc import Iterator
 from contextlib import nullcontext
 from pathlib import Path
@@ -20,24 +17,17 @@ from producer.job.output_folder import JobRequest, OutputFolder
 from producer.local import server as server_module
 from producer.local.server import EmbeddedServer, server_binary
 from producer.no_links import OthersFolderError
-from tests.producer.two_users import Shared
-from tests.tools import missing
+from tests.producer.two_users import Shared, shared_folder
 
 
 @pytest.fixture
 def shared(monkeypatch: pytest.MonkeyPatch) -> Iterator[Shared]:
-    if os.geteuid() != 0:
-        missing("needs root, to be two other users")
-    with tempfile.TemporaryDirectory(dir="/tmp", ignore_cleanup_errors=True) as name:  # pytest's are root's alone
-        scene = Shared(Path(name))
-        for module in ("sqlite3", "importlib.readers"):  # now: the others cannot read a Python in root's home
-            importlib.import_module(module)
-        monkeypatch.setenv("XDG_STATE_HOME", str(Path(name) / "home/state"))
-        program = Path(name) / "server"
+    with shared_folder(monkeypatch) as scene:
+        program = scene.project.parent / "server"
         shutil.copy(server_binary(), program)
         program.chmod(0o755)
         monkeypatch.setattr(server_module, "server_binary", lambda: program)
-        redis.Redis(unix_socket_path="/none")  # loads what it needs, likewise
+        redis.Redis(unix_socket_path="/none")  # loads what it needs, now: the others cannot
         yield scene
 
 

@@ -5,11 +5,8 @@ Two users, neither of them root: what one does while the other writes is told at
 
 from __future__ import annotations
 
-import importlib
-import os
 import shutil
 import stat
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -27,19 +24,13 @@ from producer.output.formats import export_results
 from producer.output.overlays import write_overlays
 from producer.output.report import write_report
 from tests.producer.records import ok
-from tests.producer.two_users import AWAY, Shared
-from tests.tools import missing
+from tests.producer.two_users import AWAY, Shared, shared_folder
 from worker.messages import ImageRecord
 
 
 @pytest.fixture
 def shared(monkeypatch: pytest.MonkeyPatch) -> Iterator[Shared]:
-    if os.geteuid() != 0:
-        missing("needs root, to be two other users")
-    with tempfile.TemporaryDirectory(dir="/tmp", ignore_cleanup_errors=True) as name:  # pytest's are root's alone
-        scene = Shared(Path(name))
-        for module in ("sqlite3", "importlib.readers"):  # now: the others cannot read a Python in root's home
-            importlib.import_module(module)
+    with shared_folder(monkeypatch) as scene:
 
         def draw(process: OverlayProcess, uri: str, page: int, boxes: object, out: Path, *, max_side: int) -> Drawn:
             scene.now()
@@ -52,7 +43,6 @@ def shared(monkeypatch: pytest.MonkeyPatch) -> Iterator[Shared]:
             monkeypatch.setattr(user, "can_draw", lambda: True)
         monkeypatch.setattr(OverlayProcess, "__init__", lambda *_, **__: None)
         monkeypatch.setattr(OverlayProcess, "__exit__", lambda *_: None)
-        monkeypatch.setenv("XDG_STATE_HOME", str(Path(name) / "home/state"))
         yield scene
 
 

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import importlib
 import os
+import tempfile
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+
+import pytest
 
 from producer.job.manifest import ManifestLine, write_lines
 from producer.job.output_folder import JobRequest, OutputFolder
 from tests.producer.records import ok, write_results
+from tests.tools import missing
 
 OWNER, OTHER, GROUP = 12345, 12346, 12347
 AWAY = "away"
@@ -97,6 +103,18 @@ class Shared:
             link.symlink_to(self.album / "sub" if name.endswith("/sub") else self.album)
 
         self.deed = deed
+
+
+@contextmanager
+def shared_folder(monkeypatch: pytest.MonkeyPatch) -> Iterator[Shared]:
+    """A scene that both users can reach, with the first one's state in his own home."""
+    if os.geteuid() != 0:
+        missing("needs root, to be two other users")
+    with tempfile.TemporaryDirectory(dir="/tmp", ignore_cleanup_errors=True) as name:  # pytest's are root's alone
+        for module in ("sqlite3", "importlib.readers"):  # now: the others cannot read a Python in root's home
+            importlib.import_module(module)
+        monkeypatch.setenv("XDG_STATE_HOME", str(Path(name) / "home/state"))
+        yield Shared(Path(name))
 
 
 def forked(user: int, deed: Callable[[], None]) -> int:
