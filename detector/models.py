@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 import os
 from dataclasses import asdict, dataclass, field
@@ -10,7 +9,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from detector.errors import ModelError, as_utf8, is_file, read_json, read_text
+from detector.errors import ModelError, as_utf8, is_file, read_json, read_text, sha256_of
 from detector.public.models import fetched_folder, how_to_fetch
 from detector.thresholds import Thresholds
 
@@ -279,5 +278,4 @@ def _sha256(path: Path) -> str:
 
 @lru_cache(maxsize=16)
 def _sha256_of(path: Path, *_seen: int) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return sha256_of(path)

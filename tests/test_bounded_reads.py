@@ -14,9 +14,7 @@ ALLOWED = {
     ),
     "worker/ops/life_signs.py": "the kernel's",
     **dict.fromkeys(("detector/public/models.py", "producer/output/report.py"), "of the package, or just drawn"),
-    **dict.fromkeys(
-        ("detector/training/release.py", "detector/convert/public_int8.py", "detector/convert/prune.py"), "just written"
-    ),
+    "detector/convert/prune.py": "just written",
     "producer/detector_process/draw.py": "just drawn",
     "producer/web/store.py": "the page's own folder",
     "producer/local/server.py": "4 KB from the end",

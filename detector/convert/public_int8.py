@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import tempfile
 from pathlib import Path
@@ -10,7 +9,7 @@ from pathlib import Path
 from detector.atomic import atomic_write
 from detector.convert import quantize
 from detector.convert.import_onnx import CONVENTIONS, convert, read_onnx
-from detector.errors import ModelError, is_file, read_json, show
+from detector.errors import ModelError, is_file, read_json, sha256_of, show
 from detector.public.models import PublicModel
 
 LIMIT_SIDE = 640
@@ -51,7 +50,7 @@ def make_int8(model: PublicModel, fetched: Path, data: Path) -> Path:
         quantize.quantize_static(
             fp32, int8, quantize.spread(images, quantize.CALIBRATION_IMAGES), limit_side=LIMIT_SIDE
         )
-        card["sha256"] = hashlib.sha256(int8.read_bytes()).hexdigest()
+        card["sha256"] = sha256_of(int8)
         int8.replace(target)
     with atomic_write(fetched.with_suffix(".json"), sync=True) as written:
         written.write_text(json.dumps(card, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

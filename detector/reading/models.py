@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from detector.errors import ModelError, is_file
+from detector.errors import ModelError, is_file, sha256_of
 from detector.models import (
     LEAST_STD,
     card_file,
@@ -106,8 +105,7 @@ def load_reader_card(reader: str | Path) -> ReaderCard:
         height = int(card_number(details.get("height", 48), "height", 1, 1024))
     except (TypeError, ValueError) as error:
         raise ModelError(f"{written}: mean and std are three numbers each, height one ({error})") from error
-    with path.open("rb") as file:
-        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+    sha256 = sha256_of(path)
     check_fetched(path, sha256, details)
     characters = path.with_suffix(".txt")
     if characters.is_file():
@@ -133,9 +131,7 @@ def _check_characters(path: Path, details: dict[str, Any]) -> None:
     pinned = details.get("characters")
     if "wheel" not in details or not isinstance(pinned, dict) or "sha256" not in pinned:
         return
-    with path.open("rb") as file:
-        found = hashlib.file_digest(file, "sha256").hexdigest()
-    if found != pinned["sha256"]:
+    if sha256_of(path) != pinned["sha256"]:
         raise ModelError(
             f"{path}: damaged, its sha256 is not the one in {card_file(path.with_suffix('.onnx')).name}; "
             f"`ocr-detector models --fetch {path.stem}` brings it again"

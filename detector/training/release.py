@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -13,6 +12,7 @@ from typing import Any
 from detector.atomic import atomic_write
 from detector.convert.export import export_onnx
 from detector.convert.quantize import quantize_static
+from detector.errors import sha256_of
 from detector.models import IMAGENET_MEAN, IMAGENET_STD, read_card
 from detector.network.build import load_network, save_half
 from detector.thresholds import Thresholds
@@ -134,7 +134,7 @@ def release(checkpoint: Path, folder: Path, name: str, images: Sequence[Path], n
     card = folder / f"{name}.json"
     facts = {
         "name": name,
-        "sha256": hashlib.sha256(int8.read_bytes()).hexdigest(),
+        "sha256": sha256_of(int8),
         "files": {"int8_onnx": int8.name, "fp16_safetensors": half.name},
         "backbone": network.backbone,
         "width": network.width,

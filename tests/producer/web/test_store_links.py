@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import socket
-import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -13,8 +12,7 @@ import pytest
 from detector.exit_codes import ExitCode
 from producer.no_links import OthersFolderError
 from producer.web.store import Store, WebJob
-from tests.producer.two_users import GROUP, OTHER, OWNER, Shared, forked
-from tests.tools import missing
+from tests.producer.two_users import GROUP, OTHER, OWNER, Shared, forked, shared_folder
 
 FOLDERS = ("incoming", "jobs", "trash", "exports", "temporary", "models")
 JOB = WebJob(created=1.0, title="a.png")
@@ -37,11 +35,9 @@ def modes(folder: Path) -> dict[str, int]:
 
 
 @pytest.fixture
-def scene() -> Iterator[Shared]:
-    if os.geteuid() != 0:
-        missing("needs root, to be two other users")
-    with tempfile.TemporaryDirectory(dir="/tmp", ignore_cleanup_errors=True) as name:  # pytest's are root's alone
-        yield Shared(Path(name))
+def scene(monkeypatch: pytest.MonkeyPatch) -> Iterator[Shared]:
+    with shared_folder(monkeypatch) as scene:
+        yield scene
 
 
 @pytest.mark.parametrize("name", FOLDERS)
