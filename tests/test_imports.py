@@ -199,7 +199,7 @@ LAYERS = (
     ("producer.errors", "producer.bounds", "producer.held_folder"),
     ("producer.folder_tree",),
     ("producer.no_links",),
-    ("producer.user_secret",),
+    ("producer.user_secret", "producer.new_folder"),
     ("producer.whole_append",),
     ("producer.sources",),
     ("producer.detector_process",),

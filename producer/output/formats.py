@@ -29,11 +29,11 @@ from msgspec import structs
 from detector.atomic import atomic_write
 from detector.errors import printable_json
 from producer.errors import ProducerError
-from producer.folder_tree import new_folder
 from producer.held_folder import hold
 from producer.job.manifest import ManifestIndex
 from producer.job.output_folder import OutputFolder
 from producer.job.page_order import PageOrder
+from producer.new_folder import new_folder
 from producer.no_links import hold_own
 from producer.output import documents
 from producer.output.naming import NAMES, csv_text, names_table, repeated, write_new

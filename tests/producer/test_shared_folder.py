@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from detector.atomic import atomic_write
+from producer import new_folder
 from producer.detector_process.draw import Drawn, OverlayProcess
 from producer.job.collector_lock import FileLock
 from producer.job.output_folder import JobRequest, OutputFolder, write_json
@@ -91,7 +92,7 @@ def test_an_export_goes_where_it_began(shared: Shared, swapped: str, monkeypatch
     monkeypatch.setattr(formats, "icdar_text", rendered)
     shared.swap(swapped, "export-icdar")
     shared.play(first)
-    assert len([*shared.project.rglob("names.csv")]) == 1
+    assert len([*shared.project.rglob("names.csv")]) == (swapped == ".")
 
 
 def test_nobody_writes_into_an_unfinished_export(shared: Shared, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -134,6 +135,75 @@ def test_a_folder_that_got_an_exports_name_is_not_removed(shared: Shared) -> Non
         (shared.out / "thesis").rename(shared.out / "export-icdar")
         (shared.out / "notes").rename(shared.out / ".export-icdar.1-0.part")
 
+    shared.deed = other
+    shared.play(first)
+
+
+@pytest.mark.parametrize("fails", ["is exchanged", "by itself"])
+def test_an_export_that_fails_removes_what_it_made_alone(
+    shared: Shared, fails: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before: what had its unfinished name by then, a folder of the user's with all in it, was removed by that name."""
+
+    def rendered(record: ImageRecord) -> str:
+        shared.now()
+        if fails == "by itself":
+            raise OSError("a full disk")
+        return "a text"
+
+    def first() -> None:
+        shared.begin()
+        (shared.out / "notes").mkdir(mode=0o755)
+        (shared.out / "notes/two.tex").write_text("a year of work")
+        with pytest.raises(OSError, match="was removed" if fails == "is exchanged" else "full disk"):
+            export_results(shared.out, "icdar")
+        (notes,) = shared.out.glob(".export-icdar.*.part")
+        assert [path.read_text() for path in notes.iterdir()] == ["a year of work"]
+        assert list((shared.out / AWAY).iterdir()) == [], "of ours nothing is left"
+
+    def other() -> None:
+        (part,) = shared.out.glob(".export-icdar.*.part")
+        part.rename(shared.out / AWAY)
+        (shared.out / "notes").rename(part)
+
+    monkeypatch.setattr(formats, "icdar_text", rendered)
+    shared.deed = other
+    shared.play(first)
+
+
+@pytest.mark.parametrize("whose", ["the other's", "root's"])
+def test_an_export_fills_no_folder_that_was_laid_in_its_place(
+    shared: Shared, whose: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before: between the making and the opening, another's; he then laid links to a ~/.bashrc at the names to come."""
+    opened = new_folder.os.open
+
+    def open_later(path: str | Path, flags: int, *rest: int, **more: int) -> int:
+        if ".part" in str(path):
+            shared.now()
+        return opened(path, flags, *rest, **more)
+
+    def first() -> None:
+        shared.begin()
+        (shared.out / "page-images").mkdir()
+        monkeypatch.setattr(new_folder.os, "open", open_later)
+        with pytest.raises(FileExistsError, match="is another user's folder"):
+            export_results(shared.out, "yolo-obb")
+        monkeypatch.undo()
+        assert not list(shared.out.glob("export*"))
+
+    def other() -> None:
+        (part,) = shared.out.glob(".export-yolo*.part")
+        part.rename(shared.out / AWAY)
+        if whose == "root's":
+            (shared.project / "empty").rename(part)
+        else:
+            part.mkdir()
+            part.chmod(0o2777)
+
+    if whose == "root's":  # that the group may write into: a shared project has such
+        (shared.project / "empty").mkdir()
+        (shared.project / "empty").chmod(0o2777)
     shared.deed = other
     shared.play(first)
 
