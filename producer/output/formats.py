@@ -106,9 +106,9 @@ def export_results(
                 f"the first is line {order.first_damaged}: left out; "
                 "`ocr-producer resume` does these pages again once the lines are removed"
             )
-        listed = place / "manifest.jsonl"
+        listed, known = OutputFolder(place).picture_list()
         manifest = stack.enter_context(ManifestIndex(listed)) if listed.is_file() else None
-        pictures_in = roots or OutputFolder(place).picture_roots()
+        pictures_in = roots or known
         pictures = PageImages(place, pictures_in) if page_images and manifest is not None else None
         source = _Source(order, manifest, pictures, hide)
         if pictures is not None and manifest is not None:
