@@ -112,7 +112,8 @@ def own_below(folder: HeldFolder, name: str, mode: int | None = None) -> HeldFol
 def keep_from_others(folder: HeldFolder) -> bool:
     """From now on nobody else writes into a folder of ours, as far as its disk knows of such things.
 
-    A group's folder, or `chmod -R g+w`, had others put a link where a log or a lock was to be.
+    A group's folder, or `chmod -R g+w`, had others put a link where a log or a lock was to be. Whatever the group: its
+    bits are also the mask of an ACL (`setfacl -m u:bob:rwX`), and nobody can tell who has a group as his primary one.
 
     Returns:
         Whether others could until now. What lies in it may be of them, and folders in it open to them still.
@@ -122,7 +123,7 @@ def keep_from_others(folder: HeldFolder) -> bool:
         return False
     with suppress(OSError):
         folder.path.chmod(stat.S_IMODE(status.st_mode) & ~0o022)
-    return bool(others_write(status)) and not folder.status.st_mode & 0o022
+    return not folder.status.st_mode & 0o022
 
 
 def keep_tree_from_others(folder: HeldFolder) -> None:
@@ -170,20 +171,15 @@ def _taken_back(entry: os.DirEntry[str], trusted: set[int]) -> int:
     return status.st_uid
 
 
-def others_write(status: os.stat_result) -> int:
-    """The bits by which others may write to it; the group's is none where nobody else is in the group."""
-    return status.st_mode & (stat.S_IWOTH if status.st_gid in _own_groups() else stat.S_IWOTH | stat.S_IWGRP)
-
-
 def is_open_to_others(status: os.stat_result, above: os.stat_result) -> bool:
-    """Whether others can write to what lies in a folder of ours that is kept from them.
+    """Whether others can write to what lies in a folder of ours that is kept from them; the group's bits as there.
 
     Args:
         status: of the file or folder. A file counts where its folder lets others in: umask 002 makes 664 in one of 700.
             A folder always does: nothing of ours makes one that others may write into, and who had it open still can.
         above: of the folder, after `keep_from_others`. On a disk that knows no modes all has 777, and nothing counts.
     """
-    if above.st_mode & 0o022 or stat.S_ISLNK(status.st_mode) or not others_write(status):
+    if above.st_mode & 0o022 or stat.S_ISLNK(status.st_mode) or not status.st_mode & 0o022:
         return False
     return stat.S_ISDIR(status.st_mode) or bool(above.st_mode & 0o011)
 
@@ -191,7 +187,8 @@ def is_open_to_others(status: os.stat_result, above: os.stat_result) -> bool:
 def who_may_replace(folder: Path) -> Path | None:
     """The first folder above whose others may put another one in its place: who may write into it without sticky bit.
 
-    Those are its owner, where that is neither this user nor root, and its group, but for a group of this user alone.
+    Those are its owner, where that is neither this user nor root, its group, but for a group of this user alone as far
+    as lists of users say, and who an ACL names. This is for a warning: nothing is believed for it.
     """
     for place in dict.fromkeys((folder, real_or_named(folder))):  # a link of ours to another disk: above both
         for above in place.parents:
@@ -200,20 +197,31 @@ def who_may_replace(folder: Path) -> Path | None:
             except OSError:
                 continue
             is_kept = status.st_mode & stat.S_ISVTX
-            if status.st_uid not in (os.geteuid(), 0) or (others_write(status) and not is_kept):
+            if status.st_uid not in (os.geteuid(), 0) or (_others_write(above, status) and not is_kept):
                 return above
     return None
 
 
+def _others_write(folder: Path, status: os.stat_result) -> bool:
+    if status.st_mode & stat.S_IWOTH:
+        return True
+    if not status.st_mode & stat.S_IWGRP:
+        return False
+    with suppress(OSError):  # without an ACL, or on a disk that knows none
+        os.getxattr(folder, "system.posix_acl_access")
+        return True
+    return status.st_gid not in _own_groups()
+
+
 def _own_groups() -> set[int]:
-    """Root's, and this user's own, where nobody else is in it."""
+    """Root's, and this user's own, where nobody else is in it, or has it as his primary one."""
     try:
         own = pwd.getpwuid(os.geteuid())
         group = grp.getgrgid(own.pw_gid)
     except KeyError:
         return {0}
-    alone = group.gr_name == own.pw_name and not set(group.gr_mem) - {own.pw_name}
-    return {0, own.pw_gid} if alone else {0}
+    others = {*group.gr_mem, *(user.pw_name for user in pwd.getpwall() if user.pw_gid == own.pw_gid)} - {own.pw_name}
+    return {0} if others or group.gr_name != own.pw_name else {0, own.pw_gid}
 
 
 def _others(folder: Path) -> OthersFolderError:

@@ -121,6 +121,9 @@ def test_nothing_unsafe() -> None:
             text = path.read_text().replace(only_to_catch, "")
             assert not top(imports_of(text)) & {"pickle", "shelve", "marshal", "dill", "joblib"}, path
             assert "weights_only=False" not in text and "shell=True" not in text, path
+            # Its end removes what has its name by then: in the system's, which is sticky, nobody else renames it.
+            beside = re.search(r"(TemporaryDirectory|mkdtemp)\([^()]*dir=[a-z_]+\.", text)
+            assert not beside or path.name == "openvino.py", path
             # Each torch.load says weights_only; torch.hub and the weights that torchvision fetches leave it out.
             loads = text.count("torch.load(") - len(re.findall(r"torch\.load\(.*weights_only=True\)", text))
             assert not loads and not re.search(
@@ -199,7 +202,7 @@ LAYERS = (
     ("producer.errors", "producer.bounds", "producer.held_folder"),
     ("producer.folder_tree",),
     ("producer.no_links",),
-    ("producer.user_secret",),
+    ("producer.user_secret", "producer.new_folder"),
     ("producer.whole_append",),
     ("producer.sources",),
     ("producer.detector_process",),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -73,7 +74,8 @@ def quantize(
     sets = [_files_of(folder) for folder in folders]
     if not all(sets):
         return ExitCode.NOTHING
-    with tempfile.TemporaryDirectory(dir=output.parent) as unfinished:
+    # In the system's folder: beside the file, who may write there had another folder of that name removed at the end.
+    with tempfile.TemporaryDirectory() as unfinished:
         attempt = Path(unfinished) / output.name  # what was there before stays until this one is done
         pass_card_on(model, attempt)
         chosen = quantizing.spread_evenly(sets, quantizing.CALIBRATION_IMAGES)
@@ -92,7 +94,8 @@ def quantize(
             most = max(worst, key=Loss.least)
             say(f"{output}: not written, it loses {most.points():.1f} points on {most.name}; --force keeps it")
             return ExitCode.FAILED
-        attempt.replace(output)
+        with atomic_write(output, sync=True) as part:
+            shutil.copyfile(attempt, part)
         pass_card_on(model, output)
     return ExitCode.OK
 

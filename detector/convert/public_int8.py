@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import tempfile
 from pathlib import Path
 
@@ -42,7 +43,7 @@ def make_int8(model: PublicModel, fetched: Path, data: Path) -> Path:
         card.pop(key, None)
     card |= {"mean": mean, "std": std, "calibrated_on": f"{min(len(images), quantize.CALIBRATION_IMAGES)} images"}
     target = fetched.with_name(f"{model.name}.int8.onnx")
-    with tempfile.TemporaryDirectory(dir=fetched.parent) as unfinished:
+    with tempfile.TemporaryDirectory() as unfinished:  # not beside the file, where others may write
         fp32 = Path(unfinished) / f"{model.name}.fp32.onnx"
         fp32.write_bytes(rewritten.SerializeToString())
         fp32.with_name(f"{model.name}.json").write_text(json.dumps(card), encoding="utf-8")
@@ -51,7 +52,8 @@ def make_int8(model: PublicModel, fetched: Path, data: Path) -> Path:
             fp32, int8, quantize.spread(images, quantize.CALIBRATION_IMAGES), limit_side=LIMIT_SIDE
         )
         card["sha256"] = sha256_of(int8)
-        int8.replace(target)
+        with atomic_write(target, sync=True) as part:
+            shutil.copyfile(int8, part)
     with atomic_write(fetched.with_suffix(".json"), sync=True) as written:
         written.write_text(json.dumps(card, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     fetched.unlink()

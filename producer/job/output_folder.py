@@ -198,26 +198,25 @@ class OutputFolder:
             return ()
         return roots_of(request)
 
-    def picture_roots(self) -> tuple[Path, ...] | None:
-        """As `source_roots`; None where the list of pages is not known to be of a scan of this user's.
+    def picture_list(self) -> tuple[Path, tuple[Path, ...] | None]:
+        """The list of pages by which pictures are opened, and, as `source_roots`, where these must lie.
 
-        A folder that was copied from somebody has a list of his: any file of ours, and any address, can be in it. What
-        `collect` left has no request, and the list that `enqueue` kept on this machine.
+        None where it is not known to be of a scan of this user's. A folder that was copied from somebody has a list of
+        his: any file of ours, and any address, can be in it. What `collect` left has no request, and the list that
+        `enqueue` kept on this machine; that one is read: who may write into OUT changed its own after the comparison.
         """
         try:
             if self.exists():
                 self.request()
-                return None if self.heir else self.source_roots()
+                return self.manifest, None if self.heir else self.source_roots()
             job = msgspec.json.decode(read_small(self.job_json), type=dict[str, Any]).get("job", "")
-            if not JOB_NAME.match(job):
-                return None
-            kept = state_folder(job)
+            kept = state_folder(job if JOB_NAME.match(job) else "")
             if kept.exists() and not kept.heir and filecmp.cmp(kept.manifest, self.manifest, shallow=False):
                 kept.request()
-                return kept.source_roots()
+                return kept.manifest, kept.source_roots()
         except (OSError, ProducerError, msgspec.MsgspecError, TypeError, UnicodeDecodeError):
             pass
-        return None
+        return self.manifest, None
 
     def make(self) -> None:
         """Make it, if it is not there."""

@@ -29,11 +29,11 @@ from msgspec import structs
 from detector.atomic import atomic_write
 from detector.errors import printable_json
 from producer.errors import ProducerError
-from producer.folder_tree import new_folder
 from producer.held_folder import hold
 from producer.job.manifest import ManifestIndex
 from producer.job.output_folder import OutputFolder
 from producer.job.page_order import PageOrder
+from producer.new_folder import new_folder
 from producer.no_links import hold_own
 from producer.output import documents
 from producer.output.naming import NAMES, csv_text, names_table, repeated, write_new
@@ -106,9 +106,9 @@ def export_results(
                 f"the first is line {order.first_damaged}: left out; "
                 "`ocr-producer resume` does these pages again once the lines are removed"
             )
-        listed = place / "manifest.jsonl"
+        listed, known = OutputFolder(place).picture_list()
         manifest = stack.enter_context(ManifestIndex(listed)) if listed.is_file() else None
-        pictures_in = roots or OutputFolder(place).picture_roots()
+        pictures_in = roots or known
         pictures = PageImages(place, pictures_in) if page_images and manifest is not None else None
         source = _Source(order, manifest, pictures, hide)
         if pictures is not None and manifest is not None:

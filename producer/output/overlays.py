@@ -108,8 +108,9 @@ def write_overlays(
         place = stack.enter_context(hold_own(out, may_be_link=True))
         folder = _made(stack, place, "overlays", make=False)
         order = stack.enter_context(PageOrder(place.path / "results.jsonl"))
-        manifest = stack.enter_context(ManifestIndex(place.path / "manifest.jsonl"))
-        process = stack.enter_context(OverlayProcess(roots=OutputFolder(place.path).picture_roots()))
+        listed, roots = OutputFolder(place.path).picture_list()
+        manifest = stack.enter_context(ManifestIndex(listed))
+        process = stack.enter_context(OverlayProcess(roots=roots))
         cased: bool | None = None
         for record in order.records():
             line = manifest.line(record.index)

@@ -188,9 +188,10 @@ def _gallery_note(totals: Totals, shown: int, drawable: bool, has_manifest: bool
 
 
 def _figures(out: Path, order: PageOrder, chosen: Sequence[int]) -> Iterator[str]:
+    listed, roots = OutputFolder(out).picture_list()
     with (
-        ManifestIndex(out / "manifest.jsonl") as manifest,
-        OverlayProcess(roots=OutputFolder(out).picture_roots()) as process,
+        ManifestIndex(listed) as manifest,
+        OverlayProcess(roots=roots) as process,
         tempfile.TemporaryDirectory(prefix="ocrfleet-report-") as folder,
     ):
         thumbnail = Path(folder) / "thumbnail.jpg"

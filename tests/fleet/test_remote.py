@@ -246,6 +246,14 @@ def test_https(https_server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         ("http://a.example/in/x.jpg", False),
         ("s3://bucket/x.jpg", True),
         ("s3://bucket2/x.jpg", False),
+        # What `str.strip` takes, urllib takes off: it asked for the folder above.
+        *((f"https://a.example/in/..{blank}", False) for blank in " \x0b\x0c\x1c\x1f\x85\xa0\u2003\u3000"),
+        ("https://a.example/in/%2E%2E%20/x.jpg", False),
+        ("https://a.example/in/x/.. ;y", False),
+        ("https://a.example/in/..%2500.jpg", False),
+        *((f"https://a.example/in/x#{end}", False) for end in ("/../../y#", "/..#", "..\\y#")),
+        ("https://a.example/in/a ..b/.x..;..jpg ", True),
+        ("https://a.example/in/.../..a.jpg", True),
     ],
 )
 def test_allowed_prefixes(uri: str, yes: bool) -> None:

@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from detector.cli.detect import page_files
-from producer.folder_tree import entries_below, new_folder, remove_tree
+from producer.folder_tree import entries_below, remove_tree
+from producer.new_folder import new_folder
 from producer.no_links import OthersFolderError, refuse_links
 from producer.sources.scan import scan
 from producer.web.store import Store, WebJob
@@ -69,8 +70,9 @@ def test_two_who_make_one_folder_are_not_in_each_others_way(tmp_path: Path) -> N
     with pytest.raises(FileNotFoundError, match="was removed"), new_folder(target, replace=True):
         (third,) = tmp_path.glob(".export-txt.*")
         remove_tree(third)
-        (third / "scan").mkdir(parents=True)
-    assert sorted(path.name for path in tmp_path.rglob("*")) == ["export-txt", "one", "scan", "two"]
+        (third / "mine").mkdir(parents=True)
+    assert (third / "mine").exists(), "somebody else's"
+    assert sorted(path.name for path in target.rglob("*")) == ["one", "scan", "two"]
 
 
 def test_pictures_in_deep_trees_are_found(tmp_path: Path) -> None:

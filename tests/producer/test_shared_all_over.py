@@ -1,10 +1,10 @@
-"""An OUT that was shared with `chmod -R g+rwX` before its user goes on: nobody of the group is taken for him."""
+"""An OUT that was shared before its user goes on, with `chmod -R g+rwX` or an ACL: nobody else is taken for him."""
 
 from __future__ import annotations
 
 import logging
+import os
 import shutil
-import subprocess
 from collections.abc import Iterator
 from contextlib import nullcontext
 from pathlib import Path
@@ -17,22 +17,18 @@ from producer.job.output_folder import JobRequest, OutputFolder
 from producer.local import server as server_module
 from producer.local.server import EmbeddedServer, server_binary
 from producer.no_links import OthersFolderError
-from tests.producer.two_users import Shared, shared_folder
+from tests.producer.two_users import WAYS, Shared, set_acl, shared_folder
 
 
-@pytest.fixture
-def shared(monkeypatch: pytest.MonkeyPatch) -> Iterator[Shared]:
-    with shared_folder(monkeypatch) as scene:
+@pytest.fixture(params=WAYS)
+def shared(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> Iterator[Shared]:
+    with shared_folder(monkeypatch, request.param) as scene:
         program = scene.project.parent / "server"
         shutil.copy(server_binary(), program)
         program.chmod(0o755)
         monkeypatch.setattr(server_module, "server_binary", lambda: program)
         redis.Redis(unix_socket_path="/none")  # loads what it needs, now: the others cannot
         yield scene
-
-
-def share(out: Path) -> None:
-    subprocess.run(("chmod", "-R", "g+rwX", out), check=True)
 
 
 def first_key(data: Path) -> bytes | None:
@@ -77,7 +73,7 @@ def test_valkey_writes_through_no_link_into_a_file_of_the_user(
             assert first_key(folder.server_data) is None
             # With the umask 002 its log and base file are 664, and nobody could reach them.
             assert first_key(folder.server_data)
-        share(shared.out)
+        shared.share()
         monkeypatch.setattr(server_module, "stamp", stamped)
         with folder.locked(), caplog.at_level(logging.WARNING):
             assert folder.request().job == "j"
@@ -88,6 +84,41 @@ def test_valkey_writes_through_no_link_into_a_file_of_the_user(
             assert first_key(folder.server_data) and not caplog.text, "once"
         assert folder.results.stat().st_size
 
+    shared.deed = other
+    shared.play(first)
+
+
+@pytest.mark.parametrize("shared", ["own group", "acl"], indirect=True)
+def test_a_fresh_job_is_closed_and_goes_on_in_silence(shared: Shared, caplog: pytest.LogCaptureFixture) -> None:
+    """With the umask 002 in a group of one's own, and ACLs on OUT that all in it inherits; where it was moved, too."""
+    moved = shared.project / "moved"
+
+    def first() -> None:
+        shared.begin()
+        shutil.rmtree(shared.out / ".ocrfleet")
+        if shared.way == "acl":
+            for kind in ("access", "default"):
+                set_acl(shared.out, kind)
+        with caplog.at_level(logging.WARNING):
+            folder = OutputFolder(shared.out)
+            folder.save_request(JobRequest(job="j", sources=["/in"]))
+            with folder.locked():
+                assert first_key(folder.server_data) is None
+                shared.now()
+            shared.out.rename(moved)
+            folder = OutputFolder(moved)
+            (folder.private / "request-by").unlink()  # of a version that made no stamp
+            assert folder.request().sources == ["/in"]
+            with folder.locked():
+                assert first_key(folder.server_data)
+            assert not caplog.text
+
+    def other() -> None:
+        for name in ("", "/request.json", "/server/appendonlydir/appendonly.aof.manifest"):
+            with pytest.raises(PermissionError):
+                os.close(os.open(f"{shared.out}/.ocrfleet{name}", os.O_RDWR if name else os.O_RDONLY))
+
+    shared.project.chmod(0o2777)  # in which the other is nobody's group, too
     shared.deed = other
     shared.play(first)
 
@@ -109,7 +140,7 @@ def test_rights_that_are_given_while_it_runs_are_taken_back(shared: Shared, too_
             server.start()
             try:
                 server.keep_from_others()
-                share(shared.out)
+                shared.share()
                 if too_late:
                     shared.now()
                     with pytest.raises(OthersFolderError, match=r"appendonly\.aof\.2\.incr\.aof is a link"):
@@ -131,14 +162,14 @@ def test_a_request_that_another_wrote_into_is_not_obeyed(shared: Shared, changed
 
     def first() -> None:
         shared.begin()
-        share(shared.out)
+        shared.share()
         shared.now()
         folder = OutputFolder(shared.out)
         for _ in range(2):  # nor by the next command
             if changed:
                 with pytest.raises(OthersFolderError, match=r"others can write to .*request\.json.*chmod go-w"):
                     folder.request()
-                assert folder.picture_roots() is None
+                assert folder.picture_list()[1] is None
             else:
                 assert folder.request().sources == ["/in"]
                 folder.save_request(folder.request())

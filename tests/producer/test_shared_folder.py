@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from detector.atomic import atomic_write
+from producer import new_folder
 from producer.detector_process.draw import Drawn, OverlayProcess
 from producer.job.collector_lock import FileLock
 from producer.job.output_folder import JobRequest, OutputFolder, write_json
@@ -91,7 +92,7 @@ def test_an_export_goes_where_it_began(shared: Shared, swapped: str, monkeypatch
     monkeypatch.setattr(formats, "icdar_text", rendered)
     shared.swap(swapped, "export-icdar")
     shared.play(first)
-    assert len([*shared.project.rglob("names.csv")]) == 1
+    assert len([*shared.project.rglob("names.csv")]) == (swapped == ".")
 
 
 def test_nobody_writes_into_an_unfinished_export(shared: Shared, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -134,6 +135,109 @@ def test_a_folder_that_got_an_exports_name_is_not_removed(shared: Shared) -> Non
         (shared.out / "thesis").rename(shared.out / "export-icdar")
         (shared.out / "notes").rename(shared.out / ".export-icdar.1-0.part")
 
+    shared.deed = other
+    shared.play(first)
+
+
+@pytest.mark.parametrize("where", ["export-icdar", "export-icdar/sub", "."])
+@pytest.mark.parametrize("closed", [0o755, 0o3775])
+def test_what_others_cannot_empty_goes_with_no_export(shared: Shared, where: str, closed: int) -> None:
+    """Before: a folder of the user's that the group may write into, moved into an export, went with all below it."""
+    deep = Path("thesis/chapters/one.tex")
+
+    def first() -> None:
+        shared.begin()
+        export_results(shared.out, "icdar")
+        export_results(shared.out, "icdar")  # with the umask 002 it is replaced
+        (shared.out / deep).parent.mkdir(parents=True)
+        (shared.out / deep).write_text("x")
+        (shared.out / deep).parent.chmod(closed)
+        shared.now()
+        there = shared.out / ("export-icdar" if where == "." else f"{where}/thesis")
+        modes = {path: path.stat().st_mode for path in (shared.out, *shared.out.rglob("*"))}
+        with pytest.raises(FileExistsError, match="closed to others") as refused:
+            export_results(shared.out, "icdar")
+        assert refused.value.filename.endswith("/chapters")
+        assert (there / "chapters/one.tex").read_text() == "x"
+        assert {path: path.stat().st_mode for path in (shared.out, *shared.out.rglob("*"))} == modes
+
+    def other() -> None:
+        if where == ".":
+            shutil.rmtree(shared.out / "export-icdar")
+            (shared.out / "thesis").rename(shared.out / "export-icdar")
+            (shared.out / "export-icdar/names.csv").touch()
+        else:
+            (shared.out / "thesis").rename(shared.out / where / "thesis")
+
+    shared.deed = other
+    shared.play(first)
+
+
+@pytest.mark.parametrize("fails", ["is exchanged", "by itself"])
+def test_an_export_that_fails_removes_what_it_made_alone(
+    shared: Shared, fails: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before: what had its unfinished name by then, a folder of the user's with all in it, was removed by that name."""
+
+    def rendered(record: ImageRecord) -> str:
+        shared.now()
+        if fails == "by itself":
+            raise OSError("a full disk")
+        return "a text"
+
+    def first() -> None:
+        shared.begin()
+        (shared.out / "notes").mkdir(mode=0o755)
+        (shared.out / "notes/two.tex").write_text("a year of work")
+        with pytest.raises(OSError, match="was removed" if fails == "is exchanged" else "full disk"):
+            export_results(shared.out, "icdar")
+        (notes,) = shared.out.glob(".export-icdar.*.part")
+        assert [path.read_text() for path in notes.iterdir()] == ["a year of work"]
+        assert list((shared.out / AWAY).iterdir()) == [], "of ours nothing is left"
+
+    def other() -> None:
+        (part,) = shared.out.glob(".export-icdar.*.part")
+        part.rename(shared.out / AWAY)
+        (shared.out / "notes").rename(part)
+
+    monkeypatch.setattr(formats, "icdar_text", rendered)
+    shared.deed = other
+    shared.play(first)
+
+
+@pytest.mark.parametrize("whose", ["the other's", "root's"])
+def test_an_export_fills_no_folder_that_was_laid_in_its_place(
+    shared: Shared, whose: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before: between the making and the opening, another's; he then laid links to a ~/.bashrc at the names to come."""
+    opened = new_folder.os.open
+
+    def open_later(path: str | Path, flags: int, *rest: int, **more: int) -> int:
+        if ".part" in str(path):
+            shared.now()
+        return opened(path, flags, *rest, **more)
+
+    def first() -> None:
+        shared.begin()
+        (shared.out / "page-images").mkdir()
+        monkeypatch.setattr(new_folder.os, "open", open_later)
+        with pytest.raises(FileExistsError, match="is another user's folder"):
+            export_results(shared.out, "yolo-obb")
+        monkeypatch.undo()
+        assert not list(shared.out.glob("export*"))
+
+    def other() -> None:
+        (part,) = shared.out.glob(".export-yolo*.part")
+        part.rename(shared.out / AWAY)
+        if whose == "root's":
+            (shared.project / "empty").rename(part)
+        else:
+            part.mkdir()
+            part.chmod(0o2777)
+
+    if whose == "root's":  # that the group may write into: a shared project has such
+        (shared.project / "empty").mkdir()
+        (shared.project / "empty").chmod(0o2777)
     shared.deed = other
     shared.play(first)
 

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import grp
 import importlib
 import os
+import pwd
+import stat
+import struct
+import subprocess
 import tempfile
 import traceback
 from collections.abc import Callable, Iterator
@@ -19,6 +24,9 @@ from tests.tools import missing
 
 OWNER, OTHER, GROUP = 12345, 12346, 12347
 AWAY = "away"
+WAYS = ("group", "own group", "acl")
+"""How a user lets the other write: a group of both; his own group, which the other has as his primary one, so that
+/etc/group lists nobody; an entry of an ACL, whose mask is what the group's bits show."""
 PICTURES = dict.fromkeys(
     ("a.jpg", "b.jpg", "sub/b.jpg", "doc.pdf_p0001.jpg", "doc_p0001.jpg", "a.txt", "sub/b.txt"), "mine"
 )
@@ -32,10 +40,12 @@ class Shared:
         album: the first user's pictures, which none but he may see: links lead there.
         out: the first user's output folder.
         deed: what the other does; told by `now`.
+        way: of `WAYS`, by which the other is let in.
     """
 
     def __init__(self, root: Path) -> None:
         """Make the folders; the job is made by its user."""
+        self.way = "group"
         self.project, self.album = root / "project", root / "home/album"
         self.out = self.project / "out"
         for folder, owner, mode in (
@@ -66,6 +76,14 @@ class Shared:
         OutputFolder(self.out).save_request(JobRequest(job="j", sources=["/in"]))
         self.out.chmod(mode)
 
+    def share(self) -> None:
+        """As the first user: let the other write everywhere in OUT, in the scene's way."""
+        if self.way != "acl":
+            subprocess.run(("chmod", "-R", "g+rwX", self.out), check=True)
+            return
+        for path in (self.out, *self.out.rglob("*")):
+            set_acl(path)
+
     def now(self) -> None:
         """Called by the first user: let the other act, and wait for it."""
         if not self._done:
@@ -83,7 +101,7 @@ class Shared:
             finally:
                 os.write(self._told[1], b"x")
 
-        second = forked(OTHER, other)
+        second = forked(OTHER, other, OTHER if self.way == "acl" else GROUP)
         first_said = os.waitpid(forked(OWNER, first), 0)[1]
         os.write(self._ask[1], b"x")
         assert os.waitpid(second, 0)[1] == 0, "the other could not do it"
@@ -106,7 +124,7 @@ class Shared:
 
 
 @contextmanager
-def shared_folder(monkeypatch: pytest.MonkeyPatch) -> Iterator[Shared]:
+def shared_folder(monkeypatch: pytest.MonkeyPatch, way: str = "group") -> Iterator[Shared]:
     """A scene that both users can reach, with the first one's state in his own home."""
     if os.geteuid() != 0:
         missing("needs root, to be two other users")
@@ -114,17 +132,48 @@ def shared_folder(monkeypatch: pytest.MonkeyPatch) -> Iterator[Shared]:
         for module in ("sqlite3", "importlib.readers"):  # now: the others cannot read a Python in root's home
             importlib.import_module(module)
         monkeypatch.setenv("XDG_STATE_HOME", str(Path(name) / "home/state"))
-        yield Shared(Path(name))
+        scene = Shared(Path(name))
+        scene.way = way
+        if way != "group":
+            own = pwd.struct_passwd(("owner", "x", OWNER, GROUP, "", "/", ""))
+            monkeypatch.setattr(pwd, "getpwuid", lambda uid: own)
+            monkeypatch.setattr(grp, "getgrgid", lambda gid: grp.struct_group(("owner", "x", GROUP, [])))
+        if way == "acl":
+            acl_or_skip(scene.project)
+            os.removexattr(scene.project, "system.posix_acl_access")
+            scene.project.chmod(0o2775)
+        yield scene
 
 
-def forked(user: int, deed: Callable[[], None]) -> int:
+def set_acl(path: Path, kind: str = "access") -> None:
+    """As `setfacl -m u:OTHER:rwX`, which no package needs to bring; `default`: as `setfacl -d -m`, for a folder."""
+    mode = path.stat().st_mode
+    given = 6 | (stat.S_ISDIR(mode) or bool(mode & 0o111))
+    group, nobody = mode >> 3 & 7, 0xFFFFFFFF
+    entries = (
+        *((1, mode >> 6 & 7, nobody), (2, given, OTHER), (4, group, nobody)),  # owner, named user, group
+        *((0x10, given | group, nobody), (0x20, mode & 7, nobody)),  # mask, all others
+    )
+    packed = struct.pack("<I", 2) + b"".join(struct.pack("<HHI", *entry) for entry in entries)
+    os.setxattr(path, f"system.posix_acl_{kind}", packed)
+
+
+def acl_or_skip(path: Path) -> None:
+    """As `set_acl`, where the disk has such things."""
+    try:
+        set_acl(path)
+    except OSError as error:
+        missing(f"a disk with ACLs ({error})")
+
+
+def forked(user: int, deed: Callable[[], None], group: int = GROUP) -> int:
     """A process of this user; it ends with 0 unless the deed raises."""
     if process := os.fork():
         return process
     code = 1
     try:
-        os.setgroups([GROUP])
-        os.setgid(GROUP)
+        os.setgroups([group])
+        os.setgid(group)
         os.setuid(user)
         deed()
         code = 0

@@ -35,7 +35,9 @@ def allowed(uri: str, url_roots: tuple[str, ...]) -> bool:
     Raises:
         ValueError: it is no URL, such as ``https://[``.
     """
-    if _leads_up(urlsplit(uri).path) or "@" in urlsplit(uri).netloc:
+    parts = urlsplit(uri)
+    # Of two # urllib sends the first on, which some servers take for a letter of the path.
+    if _leads_up(f"{parts.path}/{parts.fragment}") or "@" in parts.netloc:
         return False
     return any(uri == root or uri.startswith(root.rstrip("/") + "/") for root in url_roots)
 
@@ -43,11 +45,12 @@ def allowed(uri: str, url_roots: tuple[str, ...]) -> bool:
 def _leads_up(path: str) -> bool:
     """Whether some server takes it for a path that goes up.
 
-    Tomcat cuts ``;...`` off, IIS takes a backslash for a slash, a proxy decodes what the server decodes again.
+    Tomcat cuts ``;...`` off, IIS takes a backslash for a slash, a proxy decodes what the server decodes again. Blanks
+    of any kind: urllib cuts them off an address's end, Windows off a name's, and C what follows a zero byte.
     """
     while (decoded := unquote(path)) != path:
         path = decoded
-    return any(part.partition(";")[0] == ".." for part in re.split(r"[/\\]", path))
+    return any("".join(re.split("[;#\0]", part)[0].split()) == ".." for part in re.split(r"[/\\]", path))
 
 
 class Remote:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import grp
 import os
+import pwd
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,6 +19,7 @@ from producer.no_links import OthersFolderError, check_own, owner_of_new, who_ma
 from producer.output.formats import export_results
 from producer.output.report import write_report
 from tests.producer.records import ok, write_results
+from tests.producer.two_users import acl_or_skip
 from tests.tools import missing
 
 ATTACKER = 12345
@@ -112,6 +115,25 @@ def test_who_may_put_another_in_its_place(tmp_path: Path, mode: int, owner: int,
     assert who_may_replace(above / "web/jobs") == (above if says else None)
     (tmp_path / "link").symlink_to(above / "web")  # before: only above the link itself was looked
     assert who_may_replace(tmp_path / "link") == (above if says else None)
+
+
+@pytest.mark.parametrize("who", ["nobody", "by ACL", "primary group", "listed"])
+def test_a_group_of_ones_own_is_no_reason_to_warn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, who: str) -> None:
+    """Before: nor was an ACL, whose mask its bits are, nor who has it as his primary one: /etc/group lists him not."""
+    above = tmp_path / "project"
+    above.mkdir()
+    own = [pwd.struct_passwd((name, "x", uid, above.stat().st_gid, "", "/", "")) for name, uid in (("a", 1), ("b", 2))]
+    monkeypatch.setattr(pwd, "getpwuid", lambda uid: own[0])
+    monkeypatch.setattr(pwd, "getpwall", lambda: own if who == "primary group" else own[:1])
+    members = ["b"] if who == "listed" else []
+    monkeypatch.setattr(grp, "getgrgid", lambda gid: grp.struct_group(("a", "x", gid, members)))
+    if above.stat().st_gid == 0:  # root's own is believed
+        os.chown(above, -1, 4242)
+        own[:] = [pwd.struct_passwd((*user[:3], 4242, *user[4:])) for user in own]
+    above.chmod(0o775)
+    if who == "by ACL":
+        acl_or_skip(above)
+    assert who_may_replace(above / "web") == (None if who == "nobody" else above)
 
 
 def test_a_private_server_starts_in_nobody_elses_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

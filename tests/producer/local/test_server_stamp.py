@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 
-from producer import no_links
 from producer.job.output_folder import OutputFolder, state_folder
 from producer.local.server_stamp import STAMP, is_kept_from_others, is_ours, stamp
 from producer.user_secret import KEY
@@ -60,11 +59,8 @@ def test_a_stamp_is_of_one_folder(data: Path, tmp_path: Path) -> None:
         (0o755, 0o757, 0o644, False),
     ],
 )
-def test_what_others_may_write_below_is_not_kept(
-    data: Path, folder: int, below: int, file: int, kept: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Before: of all below the stamp alone was looked at, which the group left as it was."""
-    monkeypatch.setattr(no_links, "_own_groups", set)
+def test_what_others_may_write_below_is_not_kept(data: Path, folder: int, below: int, file: int, kept: bool) -> None:
+    """Before: of all below the stamp alone was looked at, which the group left as it was; then no own group."""
     inner = data / "appendonlydir/appendonly.aof.1.incr.aof"
     inner.parent.mkdir()
     inner.touch()

@@ -14,7 +14,7 @@ from click.testing import CliRunner
 
 from detector.atomic import atomic_write
 from producer.cli import main
-from producer.folder_tree import new_folder
+from producer.new_folder import new_folder
 from producer.whole_append import whole_append
 from tests.producer.records import ok, write_results
 from tests.worker.test_machine_faults import full_disk

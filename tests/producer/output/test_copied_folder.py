@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import filecmp
 import shutil
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
+from producer.detector_process.draw import Drawn, OverlayProcess
 from producer.job.manifest import write_manifest
 from producer.job.output_folder import JobRequest, OutputFolder, state_folder, write_json
 from producer.output.formats import export_results
@@ -52,11 +54,11 @@ def test_nor_by_the_name_of_a_job_of_ours(copied: OutputFolder, tmp_path: Path) 
     kept = state_folder("j")
     kept.save_request(JobRequest(job="j", sources=[str(tmp_path / "mine")], follow_links=True))
     write_manifest([FoundPage("a.png", (tmp_path / "mine" / "a.png").as_uri(), 0)], kept.manifest)
-    assert copied.picture_roots() is None
+    assert copied.picture_list()[1] is None
     copied.job_json.write_text('{"job": "../../x"}')
-    assert copied.picture_roots() is None
+    assert copied.picture_list()[1] is None
     copied.job_json.write_text("[]")
-    assert copied.picture_roots() is None
+    assert copied.picture_list()[1] is None
 
 
 @pytest.mark.slow
@@ -64,12 +66,40 @@ def test_what_was_collected_where_it_was_enqueued_has_pictures(copied: OutputFol
     kept = state_folder("j")
     kept.save_request(JobRequest(job="j", sources=[str(tmp_path / "mine")]))
     shutil.copyfile(copied.manifest, kept.manifest)
-    assert copied.picture_roots() == (tmp_path / "mine",)
+    assert copied.picture_list()[1] == (tmp_path / "mine",)
     assert write_overlays(copied.root).written == 1  # the address is dead
+
+
+def test_a_list_that_changes_after_the_comparison_is_not_obeyed(
+    copied: OutputFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before: who may write into OUT named any file of its user's in it, once it was found to be the kept one."""
+    kept = state_folder("j")
+    kept.save_request(JobRequest(job="j", sources=["-"]))
+    mine = copied.manifest.read_bytes()
+    kept.manifest.write_bytes(mine)
+    compare, opened = filecmp.cmp, []
+
+    def compared(*files: Path, shallow: bool) -> bool:
+        copied.manifest.write_bytes(mine)
+        same = compare(*files, shallow=shallow)
+        copied.manifest.write_bytes(mine.replace(b"mine/a.png", b"priv/a.png"))
+        return same
+
+    def draw(process: OverlayProcess, uri: str, *_: object, **__: object) -> Drawn:
+        opened.append(uri)
+        return Drawn(False, 1, 1)
+
+    monkeypatch.setattr(filecmp, "cmp", compared)
+    monkeypatch.setattr(OverlayProcess, "draw", draw)
+    write_report(copied.root)
+    write_overlays(copied.root)
+    assert {Path(uri).parent.name for uri in opened if uri.endswith(".png")} == {"mine"} and len(opened) == 4
+    assert "mine/a.png" in export_results(copied.root, "labelstudio").read_text()
 
 
 def test_a_job_of_another_machine_opens_nothing(copied: OutputFolder, tmp_path: Path) -> None:
     copied.save_request(JobRequest(job="j", sources=[str(tmp_path / "mine")]))
-    assert copied.picture_roots() == (tmp_path / "mine",)
+    assert copied.picture_list()[1] == (tmp_path / "mine",)
     copied.heir_file.write_text("another")
-    assert copied.picture_roots() is None
+    assert copied.picture_list()[1] is None

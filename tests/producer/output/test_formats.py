@@ -14,8 +14,8 @@ from click.testing import CliRunner
 
 from detector.evaluation.annotations import read_annotations
 from producer.cli import main
-from producer.folder_tree import new_folder
 from producer.job.manifest import write_manifest
+from producer.new_folder import new_folder
 from producer.output import documents
 from producer.output.formats import FORMATS, UnknownFormatError, export_results, polygon_area
 from producer.output.pagexml import NAMESPACE
