@@ -107,12 +107,57 @@ def _remove_ours(target: Path, folder: HeldFolder, mark: str) -> None:
     """Remove a folder that we made, and not one of the user's that somebody gave its name.
 
     Raises:
-        FileExistsError: it has no file of the mark's name, and is not empty.
+        FileExistsError: it has no file of the mark's name, and is not empty; or there is what `_close` refuses.
     """
     if mark and not (folder.path / mark).is_file() and any(folder.path.iterdir()):
         raise FileExistsError(17, f"is no folder of ours (it has no {mark}); move it away", str(folder.named))
+    _close(folder)
     _empty(folder)
     target.rmdir()
+
+
+def _close(folder: HeldFolder) -> None:
+    """Take all folders in one that we made from others, and refuse such as who may write there could not empty himself.
+
+    He could move a folder of the user's into it, to have us remove what lies below. Of what we make in a folder all
+    folders let the same people in; they have a group of ours, where we took away that of a group that we are not in.
+
+    Raises:
+        FileExistsError: there is one; all is as it was.
+    """
+    made, chosen = {os.geteuid()}, folder.status.st_gid in {os.getegid(), *os.getgroups()}
+    taken: list[tuple[str, int]] = []
+    waiting: list[tuple[str, tuple[int, int, bytes]]] = [(f"{folder.path}/.", (0, 0, b""))]
+    try:
+        while waiting:
+            place, above = waiting.pop()
+            status = os.lstat(place)
+            if status.st_uid not in made:
+                made |= owner_of_new(folder.path)
+            let_in = (status.st_mode & _WHO_REMOVES, chosen * status.st_gid, _acl(place))
+            if status.st_uid not in made or (above[0] & 0o022 and let_in != above):
+                raise FileExistsError(17, "is closed to others who may write above it; move it away", place)
+            if status.st_mode & 0o022:
+                taken.append((place, stat.S_IMODE(status.st_mode)))
+                with suppress(OSError):  # a disk that knows no modes
+                    Path(place).chmod(stat.S_IMODE(status.st_mode) & ~0o077)
+            with os.scandir(place) as entries:  # nobody lays anything in it any more
+                waiting += [(entry.path, let_in) for entry in entries if entry.is_dir(follow_symlinks=False)]
+    except BaseException:
+        for place, mode in reversed(taken):
+            with suppress(OSError):
+                Path(place).chmod(mode)
+        raise
+
+
+_WHO_REMOVES = stat.S_IWGRP | stat.S_IWOTH | stat.S_ISVTX
+
+
+def _acl(place: str) -> bytes:
+    try:
+        return os.getxattr(place, "system.posix_acl_access", follow_symlinks=False)
+    except OSError:  # none, or a disk that knows none
+        return b""
 
 
 def _empty(folder: HeldFolder) -> None:

@@ -178,7 +178,7 @@ def _finish(run: Path, going_on: bool) -> None:
     from detector.training import fit as fitting
     from detector.training.fit_options import as_type
 
-    configure_process()
+    configure_process(training=True)
     try:
         plan = as_type(read_json(read_text(run / PLAN, MOST_CARD_BYTES)), Plan)
         options = as_type(plan.training, fitting.FitOptions)

@@ -120,7 +120,7 @@ def train(
     from detector.training.dataset import describe_data
 
     refuse_beside_resume(resume)
-    configure_process()
+    configure_process(training=True)
     if resume is not None:
         saved = resume / fitting.CONFIG
         if not saved.is_file():

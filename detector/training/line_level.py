@@ -20,7 +20,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import cv2
 import torch
 from torch import Tensor
 
@@ -28,6 +27,7 @@ from detector.cli.say import tell
 from detector.convert.quantize import CALIBRATION_IMAGES, spread
 from detector.errors import DetectorError, read_json, read_text
 from detector.evaluation.annotations import has_split, read_split
+from detector.memory import configure_process
 from detector.models import MOST_CARD_BYTES, weights_path
 from detector.network.build import load_network, read_state
 from detector.predictor import TextDetector
@@ -326,7 +326,7 @@ def parse(words: list[str] | None = None) -> argparse.Namespace:
 def main(words: list[str] | None = None) -> int:
     """Runs the recipe; returns the exit code."""
     options = parse(words)
-    cv2.setNumThreads(1)
+    configure_process(training=True)
 
     def work() -> None:
         card = run_recipe(options, tell)

@@ -31,8 +31,8 @@ import psutil
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
+from detector.images.suffixes import IMAGE_SUFFIXES
 from producer.local.server import EmbeddedServer
-from producer.sources.scan import IMAGE_SUFFIXES
 from tests.bench.confined import LineCount, environment_of, process_of
 from tests.bench.memory_chart import Sample, draw_long_run
 from tests.bench.pictures import draw

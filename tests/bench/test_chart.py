@@ -1,8 +1,9 @@
-"""The benchmarks' own arithmetic and pictures."""
+"""The benchmarks' own arithmetic and pictures; and that each still starts."""
 
 from __future__ import annotations
 
 import argparse
+from importlib import import_module
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,13 @@ POINTS = [
     Point("signs", "other int8", False, 640, 15.0, 0.59),
     Point("forms", "big", True, 960, 110.0, 0.90),
 ]
+
+
+@pytest.mark.slow
+def test_every_benchmark_can_be_imported() -> None:
+    """No test runs them: one asked for a name that had moved, and nobody saw it."""
+    for file in sorted(Path(__file__).parent.glob("*.py")):
+        import_module(f"tests.bench.{file.stem}")
 
 
 def test_the_frontier_is_what_nothing_beats_in_both() -> None:

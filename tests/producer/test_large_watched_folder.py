@@ -26,6 +26,7 @@ from producer.job.manifest import ManifestLine, count_manifest, read_manifest, w
 from producer.job.output_folder import JobRequest, OutputFolder
 from producer.sources.found_page import FoundPage
 from producer.whole_append import take_back, whole_append
+from tests.traced import assert_few_bytes
 from worker.app import app_for
 from worker.ledger.ledger import Ledger
 from worker.messages import ImageTask
@@ -51,18 +52,17 @@ def test_a_file_that_waits_takes_few_bytes(tmp_path: Path) -> None:
     (tmp_path / "0.png").touch()
     for number in range(1, FILES):
         os.link(tmp_path / "0.png", tmp_path / f"{number}.png")
-    clock = [0.0]
-    settling = Settling(tmp_path, (), settle_s=1, clock=lambda: clock[0])
-    tracemalloc.start()
-    try:
+
+    def settle(number: int) -> Settling:
+        clock = [0.0]
+        settling = Settling(tmp_path, (), settle_s=1, clock=lambda: clock[0])
         for second, count in enumerate([0, FILES, 0], 1):
             clock[0] = second * 5
             assert sum(1 for _ in settling.ready()) == count
-        held, peak = tracemalloc.get_traced_memory()
-    finally:
-        tracemalloc.stop()
-    assert held < 1_200_000, "most of it is the shelves"
-    assert peak < 2_500_000, "and the names of one folder, 100,000 at most. Before: 7 MB"
+        return settling
+
+    # Most of what is held is the shelves; the peak has the names of one folder, 100,000 at most. Before: 7 MB.
+    assert_few_bytes(settle, held=1_200_000, peak=2_500_000)
 
 
 @pytest.mark.slow

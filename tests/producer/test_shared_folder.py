@@ -139,6 +139,40 @@ def test_a_folder_that_got_an_exports_name_is_not_removed(shared: Shared) -> Non
     shared.play(first)
 
 
+@pytest.mark.parametrize("where", ["export-icdar", "export-icdar/sub", "."])
+@pytest.mark.parametrize("closed", [0o755, 0o3775])
+def test_what_others_cannot_empty_goes_with_no_export(shared: Shared, where: str, closed: int) -> None:
+    """Before: a folder of the user's that the group may write into, moved into an export, went with all below it."""
+    deep = Path("thesis/chapters/one.tex")
+
+    def first() -> None:
+        shared.begin()
+        export_results(shared.out, "icdar")
+        export_results(shared.out, "icdar")  # with the umask 002 it is replaced
+        (shared.out / deep).parent.mkdir(parents=True)
+        (shared.out / deep).write_text("x")
+        (shared.out / deep).parent.chmod(closed)
+        shared.now()
+        there = shared.out / ("export-icdar" if where == "." else f"{where}/thesis")
+        modes = {path: path.stat().st_mode for path in (shared.out, *shared.out.rglob("*"))}
+        with pytest.raises(FileExistsError, match="closed to others") as refused:
+            export_results(shared.out, "icdar")
+        assert refused.value.filename.endswith("/chapters")
+        assert (there / "chapters/one.tex").read_text() == "x"
+        assert {path: path.stat().st_mode for path in (shared.out, *shared.out.rglob("*"))} == modes
+
+    def other() -> None:
+        if where == ".":
+            shutil.rmtree(shared.out / "export-icdar")
+            (shared.out / "thesis").rename(shared.out / "export-icdar")
+            (shared.out / "export-icdar/names.csv").touch()
+        else:
+            (shared.out / "thesis").rename(shared.out / where / "thesis")
+
+    shared.deed = other
+    shared.play(first)
+
+
 @pytest.mark.parametrize("fails", ["is exchanged", "by itself"])
 def test_an_export_that_fails_removes_what_it_made_alone(
     shared: Shared, fails: str, monkeypatch: pytest.MonkeyPatch

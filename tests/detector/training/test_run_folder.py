@@ -44,7 +44,7 @@ def test_the_table_of_prune_is_written_through_no_link(
     monkeypatch.setattr("detector.network.build.load_network", lambda _: _Network())
     monkeypatch.setattr("detector.network.build.save_half", lambda *_: None)
     monkeypatch.setattr(prune, "_write_card", lambda *_: None)
-    monkeypatch.setattr(prune, "configure_process", lambda: None)
+    monkeypatch.setattr(prune, "configure_process", lambda **_: None)
     (run / prune.PLAN).write_text('{"model": "x", "ratio": 0.3, "int8": false, "training": {"data": "", "epochs": 0}}')
     (run / prune.TABLE).symlink_to("../own/precious.txt")
     prune._finish(run, going_on=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import tracemalloc
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -19,6 +18,7 @@ from producer.output import overlays
 from producer.output.overlays import PageImages
 from producer.sources.scan import FoundPage
 from tests.producer.records import ok, own_request, write_results
+from tests.traced import assert_few_bytes
 
 
 @pytest.fixture
@@ -113,32 +113,30 @@ def test_pages_are_a_byte_each(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         def draw(self, uri: str, page: int, *_: object, **__: object) -> SimpleNamespace:
             return SimpleNamespace(ok=page % 2, width=200, height=100, error="x" * 200)
 
-    told = 0
+    told: list[int] = []
+    pictures: list[PageImages] = []
 
     def tell(line: str) -> None:
-        nonlocal told
-        told += 1
+        told[-1] += 1
 
     monkeypatch.setattr(overlays, "OverlayProcess", Drawn)
-    peaks: list[int] = []
     with ManifestIndex(tmp_path / "manifest.jsonl") as manifest:
-        for turn in range(3):  # the least: imports, and threads that another test left, are no memory of ours
-            (out := tmp_path / str(turn)).mkdir()
-            pictures, told = PageImages(out), 0
-            tracemalloc.start()
-            try:
-                pictures.write(iter(records), manifest, tell)
-                peaks.append(tracemalloc.get_traced_memory()[1])
-            finally:
-                tracemalloc.stop()
-    assert min(peaks) < 300_000
-    assert told == count // 2 - 2  # of a.tif and b/a.tif the next line is not their second page
-    found = [pictures.renamed(record).image for record in records]
+
+        def write(number: int) -> None:
+            (out := tmp_path / str(number)).mkdir()
+            pictures.append(PageImages(out))
+            told.append(0)
+            pictures[-1].write(iter(records), manifest, tell)
+
+        assert_few_bytes(write, peak=300_000)
+    last, out = pictures[-1], tmp_path / str(len(pictures) - 1)
+    assert told[-1] == count // 2 - 2  # of a.tif and b/a.tif the next line is not their second page
+    found = [last.renamed(record).image for record in records]
     assert found[4:8] == ["A_p0002.jpg", "a_p0002_5.jpg", "a_p0002_6.jpg", "b/a_p0002.jpg"]
     drawn = [name for name, record in zip(found, records, strict=True) if record.page % 2]
     assert len({name.lower() for name in drawn}) == len(drawn) and found[0] == "A.pdf"
-    assert pictures.path(pictures.renamed(records[6])) == out / "page-images" / "a_p0002_6.jpg"
-    assert pictures.path(records[0]) is None
+    assert last.path(last.renamed(records[6])) == out / "page-images" / "a_p0002_6.jpg"
+    assert last.path(records[0]) is None
 
 
 def test_no_room_for_the_names() -> None:
