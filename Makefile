@@ -12,8 +12,9 @@ LOCKS ?= build local fleet
 BIN = $(VENV)/bin
 PIP = $(BIN)/python -m pip --disable-pip-version-check --quiet install --constraint constraints.txt
 
-# What runs in production comes from lock files: every download must be the one that was looked at (its SHA-256).
-LOCKED = $(BIN)/python -m pip --disable-pip-version-check --quiet install --require-hashes
+# What runs in production, and what builds a release, comes from lock files: every download must be the one that was
+# looked at (its SHA-256).
+LOCKED = -m pip --disable-pip-version-check --quiet install --require-hashes --requirement requirements/build.txt
 
 # Where the shell forbids bytecode, as in many images, each of a thousand processes of a test run would compile our
 # modules again, and each of pytest's all tests.
@@ -36,7 +37,7 @@ COV ?=
 run: $(VENV)/.run-ready ## detect text in IMAGES, results in OUT
 	$(BIN)/ocr-producer run "$(IMAGES)" -o "$(OUT)" --overlays
 
-web: $(VENV)/.web-ready ## a page on http://127.0.0.1:8600: drop pictures, see boxes
+web: $(VENV)/.run-ready ## a page on http://127.0.0.1:8600: drop pictures, see boxes
 	$(BIN)/ocr-producer serve --local
 
 quick: $(VENV)/.test-ready style ## lint, types, and the tests without server, training or an eighth of a second: under a minute on 2 cores
@@ -70,7 +71,7 @@ bandit: $(VENV)/.test-ready ## unsafe Python, in seconds; what is passed over an
 
 audit: bandit ## known holes in what requirements/ installs; asks PyPI's advisories, and fails where it cannot
 	$(PIP) pip-audit==2.10.1
-	for lock in $(LOCKS); do $(BIN)/pip-audit --strict --require-hashes --disable-pip --requirement requirements/$$lock.txt || exit 1; done
+	for lock in $(LOCKS) release; do $(BIN)/pip-audit --strict --require-hashes --disable-pip --requirement requirements/$$lock.txt || exit 1; done
 
 sbom: $(VENV)/.test-ready ## what a release ships, in SBOM/*.cdx.json (CycloneDX 1.6): one a lock file, valid or an error
 	$(PIP) cyclonedx-bom==7.5.0
@@ -80,14 +81,17 @@ sbom: $(VENV)/.test-ready ## what a release ships, in SBOM/*.cdx.json (CycloneDX
 
 lock: $(VENV)/bin/python ## requirements/*.txt anew from pyproject.toml and constraints.txt, with hashes
 	$(PIP) uv
-	for lock in 'build requirements/build.in' 'local pyproject.toml --extra local' 'fleet pyproject.toml --extra worker --extra web --extra flower --extra s3'; do \
+	for lock in 'build requirements/build.in' 'release requirements/release.in' 'local pyproject.toml --extra local --extra web' 'fleet pyproject.toml --extra worker --extra web --extra flower --extra s3'; do \
 	  set -- $$lock; name=$$1; shift; $(BIN)/uv pip compile --quiet --generate-hashes --universal --python-version 3.11 --no-header \
 	    --constraint constraints.txt "$$@" --output-file requirements/$$name.txt || exit 1; done
 
-release: $(VENV)/bin/python ## sdist and wheel in dist/, for an index: URL=https://... of the repository, REF=tag
+# In an environment of its own: what `make test` installs by version alone is not there to be run.
+release: ## sdist and wheel in dist/, for an index: URL=https://... of the repository, REF=tag
 	@test -n "$(URL)" || { echo 'make release URL=https://github.com/OWNER/ocrfleet [REF=v0.1.0]'; exit 2; }
-	$(PIP) build twine
-	$(BIN)/python deploy/release.py "$(URL)" $(REF)
+	rm -rf build/release
+	$(PYTHON) -m venv build/release
+	build/release/bin/python $(LOCKED) --requirement requirements/release.txt
+	build/release/bin/python deploy/release.py "$(URL)" $(REF)
 
 bench: $(VENV)/.test-ready ## tables of speed and memory; takes minutes, wants a quiet machine
 	failed=; for script in tests/bench/bench_*.py; do echo "== $$script"; $(BIN)/python $$script || failed="$$failed $$script"; done; \
@@ -107,20 +111,17 @@ $(VENV)/bin/python:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "ocrfleet needs Python 3.11 or newer; try: make PYTHON=python3.12")'
 	$(PYTHON) -m venv $(VENV)
 
-# Without torch: what a worker machine needs.
+# Without torch: what a worker machine and the page need.
 $(VENV)/.run-ready: $(VENV)/bin/python pyproject.toml requirements/build.txt requirements/local.txt
-	$(LOCKED) --requirement requirements/build.txt --requirement requirements/local.txt
+	$(BIN)/python $(LOCKED) --requirement requirements/local.txt
 	$(PIP) --no-deps --no-build-isolation --editable .
 	@touch $@
 
-$(VENV)/.web-ready: $(VENV)/.run-ready constraints.txt
-	$(PIP) --no-build-isolation --editable '.[web]'
-	@touch $@
-
-$(VENV)/.test-ready: $(VENV)/bin/python pyproject.toml constraints.txt
+# After `.run-ready`: pip compares no hash of what it finds installed, so that `make run` would take what tests brought.
+$(VENV)/.test-ready: $(VENV)/.run-ready pyproject.toml constraints.txt
 	$(PIP) torch==2.13.0
-	$(PIP) --editable '.[all]'
-	@touch $@ $(VENV)/.run-ready $(VENV)/.web-ready
+	$(PIP) 'ocrfleet[all]'
+	@touch $@
 
 clean:
 	rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .pytest_cache

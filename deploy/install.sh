@@ -63,6 +63,9 @@ make_user() {
   getent group ocrfleet >/dev/null || groupadd --system ocrfleet
   getent passwd ocrfleet >/dev/null ||
     useradd --system --gid ocrfleet --home-dir /var/lib/ocrfleet --shell /usr/sbin/nologin ocrfleet
+  # The page's own. Its folder, with what visitors sent, systemd makes, or hands over from a version before.
+  getent passwd ocrfleet-web >/dev/null ||
+    useradd --system --gid ocrfleet --home-dir /nonexistent --shell /usr/sbin/nologin ocrfleet-web
 }
 
 install_program() {

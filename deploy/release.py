@@ -76,7 +76,7 @@ def main() -> int:
             shutil.copy2(ROOT / name, source / name)
         for name, change in (("README.md", absolute), ("pyproject.toml", with_urls)):
             (source / name).write_text(change((source / name).read_text(), url, ref))
-        subprocess.run([sys.executable, "-m", "build", "--outdir", arguments.to, source], check=True)
+        subprocess.run([sys.executable, "-m", "build", "--no-isolation", "--outdir", arguments.to, source], check=True)
     made = [str(path) for path in arguments.to.glob(f"ocrfleet-{version}*")]
     return subprocess.run([sys.executable, "-m", "twine", "check", "--strict", *made], check=False).returncode
 

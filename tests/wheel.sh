@@ -51,8 +51,9 @@ megabytes() { # megabytes ENVIRONMENT
 mkdir source
 git -C "$checkout" ls-files -z --cached --others --exclude-standard | (cd "$checkout" && xargs -0 cp --parents -t "$work/source")
 "$python" -m venv builder
-builder/bin/python -m pip install --disable-pip-version-check --quiet build twine
-builder/bin/python -m build --outdir dist source >build.log 2>&1 || { tail -20 build.log; exit 1; }
+builder/bin/python -m pip install --disable-pip-version-check --quiet --require-hashes \
+  --requirement "$checkout/requirements/build.txt" --requirement "$checkout/requirements/release.txt"
+builder/bin/python -m build --no-isolation --outdir dist source >build.log 2>&1 || { tail -20 build.log; exit 1; }
 builder/bin/python -m twine check --strict dist/*
 wheel=$(echo "$work"/dist/ocrfleet-*.whl)
 echo "wheel: $(basename "$wheel"), $(($(stat -c %s "$wheel") / 1024)) KiB"

@@ -18,7 +18,7 @@ from urllib.parse import quote
 import msgspec
 
 from detector.atomic import atomic_write
-from detector.errors import ImageError
+from detector.errors import ImageError, NotFound
 from detector.images.regular_file import seen_as
 from producer.detector_process.line_process import ANSWER_TIMEOUT_S, LineProcess
 from producer.detector_process.originals import NOT_ONES_OWN, originals
@@ -63,19 +63,23 @@ def can_draw() -> bool:
 class OverlayProcess:
     """Draws pages with their boxes as JPEGs. A context manager."""
 
-    def __init__(self, timeout_s: float = ANSWER_TIMEOUT_S, roots: tuple[Path, ...] | None = ()) -> None:
+    def __init__(
+        self, timeout_s: float = ANSWER_TIMEOUT_S, roots: tuple[Path, ...] | None = (), *, may_fetch: bool = True
+    ) -> None:
         """Start nothing yet.
 
         Args:
-            roots: see `originals`; None: nothing is opened.
             timeout_s: how long one picture may take, seconds.
+            roots: see `originals`; None: nothing is opened.
+            may_fetch: whether addresses are asked for.
         """
         self._child = LineProcess("detector.overlay", timeout_s)
         self._lost = 0  # in a row
         self._spool = tempfile.TemporaryDirectory(prefix="ocrfleet-draw-", ignore_cleanup_errors=True)
         self._is_own = roots is not None
         self._remote = RemoteProcess()
-        self._storage = originals(roots or (), Path(self._spool.name), dict.fromkeys(SCHEMES, self._fetch))
+        fetchers = dict.fromkeys(SCHEMES, self._fetch if may_fetch else _refuse)
+        self._storage = originals(roots or (), Path(self._spool.name), fetchers)
 
     def __enter__(self) -> OverlayProcess:
         """Nothing runs before the first picture."""
@@ -140,6 +144,10 @@ class OverlayProcess:
         except (msgspec.MsgspecError, UnicodeDecodeError):
             self._child.stop(kill=True)
             return _Answer(False, "the drawing process gave an answer that cannot be read")
+
+
+def _refuse(uri: str, target: Path) -> None:
+    raise NotFound(f"{uri} is not asked for: others can write to manifest.jsonl; look at it, then `chmod go-w` it")
 
 
 def _move(source: Path, target: Path) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from producer.detector_process.member_fetcher import ProducerStorage
 from worker.storage.files import Fetch
 
-NOT_ONES_OWN = "no request of yours in this folder says that its pictures may be opened"
+NOT_ONES_OWN = "no request of yours in this folder says that its pictures may be opened; or others write to its list"
 
 
 def originals(

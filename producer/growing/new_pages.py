@@ -12,7 +12,7 @@ import msgspec
 from detector.atomic import atomic_write
 from producer.archive_process.limited_readers import limited_readers
 from producer.growing.marks import Marks
-from producer.job.manifest import ManifestLine, count_manifest, read_manifest, write_lines
+from producer.job.manifest import ManifestLine, count_manifest, ours_to_write, read_manifest, write_lines
 from producer.job.output_folder import JobRequest, OutputFolder
 from producer.job.view import View
 from producer.sources.found_page import FoundPage
@@ -75,7 +75,7 @@ def append_pages(manifest: Path, pages: Iterable[FoundPage]) -> int:
             return 0
         found.seek(0)
         if not manifest.exists():
-            with atomic_write(manifest, sync=True) as part, part.open("wb") as stream:
+            with atomic_write(manifest, sync=True) as part, open(part, "wb", opener=ours_to_write) as stream:
                 return write_lines(stream, _numbered(found, 0))
         with whole_append(manifest) as stream:
             return write_lines(stream, _numbered(found, count_manifest(manifest)))

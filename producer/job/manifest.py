@@ -96,6 +96,11 @@ def write_lines(stream: BinaryIO, lines: Iterable[ManifestLine], check: Check | 
     return count
 
 
+def ours_to_write(path: str, flags: int) -> int:
+    """Opener for `open`: whatever the umask, nobody else writes into the file, which says what is opened later."""
+    return os.open(path, flags, 0o644)
+
+
 def write_manifest(
     pages: Iterable[FoundPage],
     path: Path,
@@ -124,7 +129,7 @@ def write_manifest(
                 progress(index + 1)
 
     path.parent.mkdir(parents=True, exist_ok=True)
-    with atomic_write(path, sync=True) as part, part.open("wb") as stream:
+    with atomic_write(path, sync=True) as part, open(part, "wb", opener=ours_to_write) as stream:
         total = write_lines(stream, lines(), check)
     if progress:
         progress(total)
@@ -256,6 +261,11 @@ class ManifestIndex:
     def __exit__(self, *exception: object) -> None:
         """Close the file."""
         self._stream.close()
+
+    @property
+    def status(self) -> os.stat_result:
+        """Of the file that is open."""
+        return os.fstat(self._stream.fileno())
 
     def line(self, index: int) -> ManifestLine | None:
         """The line of an index, None if the manifest does not reach so far.

@@ -30,6 +30,7 @@ from producer.local.known_results import KnownResults
 from producer.output.ending import Ending
 from producer.output.summary import finish
 from producer.output.terminal import Progress
+from producer.picture_list import check_list
 from producer.sources.scan import SourceMissingError
 from worker.app import app_for
 from worker.broker import queue
@@ -63,11 +64,13 @@ def run_local_job(
         NothingToDoError: no page in the sources, or no failed page to do again.
         LocalFleetError: workers cannot run here.
         FolderBusyError: another process works in this folder.
+        OthersFolderError: others may have written its list of pages, see `check_list`.
     """
     check_installed()
     check_model(request)
     ending, known = None, known or KnownResults()
     with folder.locked(), terminated_like_ctrl_c():
+        check_list(folder, request)
         if retry and drop_failed_pages(folder) == 0:
             raise NothingToDoError(f"no failed images in {folder.root}")
         known.check(folder.results)

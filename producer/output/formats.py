@@ -31,7 +31,6 @@ from detector.errors import printable_json
 from producer.errors import ProducerError
 from producer.held_folder import hold
 from producer.job.manifest import ManifestIndex
-from producer.job.output_folder import OutputFolder
 from producer.job.page_order import PageOrder
 from producer.new_folder import new_folder
 from producer.no_links import hold_own
@@ -39,6 +38,7 @@ from producer.output import documents
 from producer.output.naming import NAMES, csv_text, names_table, repeated, write_new
 from producer.output.overlays import PageImages
 from producer.output.pagexml import page_xml
+from producer.picture_list import picture_list
 from worker.messages import BoxRecord, ImageRecord
 
 FORMATS = ("icdar", "coco", "labelstudio", "pagexml", "csv", *documents.FORMATS)
@@ -106,10 +106,10 @@ def export_results(
                 f"the first is line {order.first_damaged}: left out; "
                 "`ocr-producer resume` does these pages again once the lines are removed"
             )
-        listed, known = OutputFolder(place).picture_list()
-        manifest = stack.enter_context(ManifestIndex(listed)) if listed.is_file() else None
+        listed = stack.enter_context(picture_list(place)) if (place / "manifest.jsonl").is_file() else None
+        manifest, known, may_fetch = listed or (None, None, False)
         pictures_in = roots or known
-        pictures = PageImages(place, pictures_in) if page_images and manifest is not None else None
+        pictures = PageImages(place, pictures_in, may_fetch=may_fetch) if page_images and manifest is not None else None
         source = _Source(order, manifest, pictures, hide)
         if pictures is not None and manifest is not None:
             pictures.write(source.ok(), manifest, tell)

@@ -19,11 +19,11 @@ from producer.detector_process.draw import OverlayProcess, can_draw
 from producer.errors import ProducerError
 from producer.held_folder import HeldFolder, as_named
 from producer.job.manifest import ManifestIndex
-from producer.job.output_folder import OutputFolder
 from producer.job.page_order import PageOrder
 from producer.job.results_file import PageMarks
 from producer.no_links import hold_own, own_below, refuse_links
 from producer.output.naming import folded, safe_name, tells_case
+from producer.picture_list import picture_list
 from worker.messages import ImageRecord
 
 MAX_SIDE = 1600
@@ -108,9 +108,8 @@ def write_overlays(
         place = stack.enter_context(hold_own(out, may_be_link=True))
         folder = _made(stack, place, "overlays", make=False)
         order = stack.enter_context(PageOrder(place.path / "results.jsonl"))
-        listed, roots = OutputFolder(place.path).picture_list()
-        manifest = stack.enter_context(ManifestIndex(listed))
-        process = stack.enter_context(OverlayProcess(roots=roots))
+        manifest, roots, may_fetch = stack.enter_context(picture_list(place.path))
+        process = stack.enter_context(OverlayProcess(roots=roots, may_fetch=may_fetch))
         cased: bool | None = None
         for record in order.records():
             line = manifest.line(record.index)
@@ -152,11 +151,11 @@ class PageImages:
         folder: where the pictures are.
     """
 
-    def __init__(self, out: Path, roots: tuple[Path, ...] | None = ()) -> None:
-        """Nothing is written yet; ``roots``: where the documents must lie."""
+    def __init__(self, out: Path, roots: tuple[Path, ...] | None = (), *, may_fetch: bool = True) -> None:
+        """Nothing is written yet; ``roots``: where the documents must lie; ``may_fetch``: addresses are asked for."""
         self.folder = Path(as_named(str(out / FOLDER)))
         self._place = out
-        self._roots = roots
+        self._roots, self._may_fetch = roots, may_fetch
         self._drawn = PageMarks()  # which of a page's two names its picture has
 
     def write(self, records: Iterable[ImageRecord], manifest: ManifestIndex, tell: Callable[[str], None]) -> None:
@@ -175,7 +174,7 @@ class PageImages:
         with (
             ExitStack() as stack,
             hold_own(self._place, may_be_link=True) as place,
-            OverlayProcess(roots=self._roots) as process,
+            OverlayProcess(roots=self._roots, may_fetch=self._may_fetch) as process,
             closing(_Names()) as taken,
         ):
             folder = _made(stack, place, FOLDER, make=False)

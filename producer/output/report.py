@@ -23,14 +23,13 @@ from detector.atomic import atomic_write
 from detector.errors import printable
 from detector.record import UNREADABLE
 from producer.detector_process.draw import OverlayProcess, can_draw
-from producer.job.manifest import ManifestIndex
-from producer.job.output_folder import OutputFolder
 from producer.job.page_order import PageOrder
 from producer.no_links import hold_own, read_small
 from producer.output.charts import histogram_svg
 from producer.output.naming import page_label
 from producer.output.terminal import FLAG_WORDS, duration
 from producer.output.totals import Totals
+from producer.picture_list import picture_list
 from producer.sources.passed_over import in_words
 from worker.messages import ImageRecord
 
@@ -188,10 +187,9 @@ def _gallery_note(totals: Totals, shown: int, drawable: bool, has_manifest: bool
 
 
 def _figures(out: Path, order: PageOrder, chosen: Sequence[int]) -> Iterator[str]:
-    listed, roots = OutputFolder(out).picture_list()
     with (
-        ManifestIndex(listed) as manifest,
-        OverlayProcess(roots=roots) as process,
+        picture_list(out) as (manifest, roots, may_fetch),
+        OverlayProcess(roots=roots, may_fetch=may_fetch) as process,
         tempfile.TemporaryDirectory(prefix="ocrfleet-report-") as folder,
     ):
         thumbnail = Path(folder) / "thumbnail.jpg"

@@ -25,10 +25,32 @@ def test_what_is_installed_is_checked_by_hash() -> None:
     for name in ("Makefile", "Dockerfile", "deploy/install.sh"):
         text = (ROOT / name).read_text()
         assert "--require-hashes" in text and "requirements/build.txt" in text, name
-    for lock in ("build", "local", "fleet"):
+    for lock in ("build", "local", "fleet", "release"):
         blocks = re.split(r"\n(?=[a-z0-9])", (ROOT / "requirements" / f"{lock}.txt").read_text())
         assert all("--hash=sha256:" in block for block in blocks if "==" in block.splitlines()[0])
     assert ".env" in (ROOT / ".gitignore").read_text().splitlines()
+
+
+def installs(venv: Path, *words: str) -> list[str]:
+    """What pip is told to install, by a `make` of these words where nothing is installed yet."""
+    done = subprocess.run(["make", "--dry-run", f"VENV={venv}", *words], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return [line for line in done.stdout.splitlines() if "-m pip " in line]
+
+
+def test_what_runs_and_what_releases_is_installed_by_hash(tmp_path: Path) -> None:
+    """Before: `make web`, `make release`, and `make run` after `make test`, which took what tests had brought."""
+    ours = "--no-deps --no-build-isolation --editable ."
+    for words in (["run"], ["web"], ["release", "URL=https://git.example.org/we/ocrfleet"]):
+        found = installs(tmp_path, *words)
+        assert found and all("--require-hashes" in line or line.endswith(ours) for line in found), words
+    assert installs(tmp_path, "test")[:2] == installs(tmp_path, "run"), "pip compares no hash of what is there"
+    assert installs(tmp_path, "web") == installs(tmp_path, "run")
+    assert "--no-isolation" in (ROOT / "deploy" / "release.py").read_text()
+    # And tests replace none of them: their versions are the same.
+    versions = dict(line.split("==") for line in (ROOT / "constraints.txt").read_text().splitlines() if "==" in line)
+    known = {re.sub("[-_.]+", "-", name).lower(): version for name, version in versions.items()}
+    assert all(known.get(name.replace(".", "-"), version) == version for name, version in locked("local"))
 
 
 def test_the_bill_of_materials_is_valid_and_names_every_locked_package(tmp_path: Path) -> None:

@@ -1,0 +1,34 @@
+"""Who the systemd units run as, and what they cannot see of each other."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from tests.deploy.test_files import DEPLOY, UNITS, passes
+
+
+def settings_of(unit: Path) -> dict[str, str]:
+    """The last value of each."""
+    return dict(line.split("=", 1) for line in unit.read_text().splitlines() if re.match("[A-Z][A-Za-z]+=", line))
+
+
+def test_a_worker_is_not_the_pages_user() -> None:
+    """Before: who broke out of a decoder read what visitors had sent, the page's token and the producer's password."""
+    units = {unit.stem.rstrip("@").removeprefix("ocrfleet-"): settings_of(unit) for unit in UNITS}
+    web, others = units.pop("web"), units.values()
+    assert {one["User"] for one in others} == {"ocrfleet"} and web["User"] == "ocrfleet-web"
+    assert web["StateDirectoryMode"] == "0700" and web["StateDirectory"] not in {
+        one.get("StateDirectory") for one in others
+    }
+    assert "OCRFLEET_WEB_TRANSFER=redis" in (DEPLOY / "systemd" / "ocrfleet-web.service").read_text()
+    hidden = {f"-/etc/ocrfleet/{role}.env" for role in ("producer", "web")}
+    assert all(set(one["InaccessiblePaths"].split()) == hidden for one in (web, *others))
+
+
+def test_installing_makes_each_units_user() -> None:
+    function = re.search(r"^make_user\(\) \{.*?^\}", (DEPLOY / "install.sh").read_text(), re.DOTALL | re.MULTILINE)
+    assert function
+    said = "getent() { false; }; groupadd() { :; }; useradd() { echo ${@: -1}; }"
+    made = passes("bash", "-c", f"{said}\n{function[0]}\nmake_user").split()
+    assert set(made) == {settings_of(unit)["User"] for unit in UNITS}
