@@ -16,6 +16,7 @@ import msgspec
 
 from detector.atomic import atomic_write
 from detector.errors import read_json
+from detector.http.few_headers import HTTPConnection, HTTPSConnection
 from detector.record import ImageRecord
 from producer.errors import ProducerError
 
@@ -142,7 +143,7 @@ class Client:
     def _send_once(
         self, method: str, target: str, parts: Sequence[bytes | Path], headers: Mapping[str, str]
     ) -> http.client.HTTPResponse:
-        kind = http.client.HTTPSConnection if self._parts.scheme == "https" else http.client.HTTPConnection
+        kind = HTTPSConnection if self._parts.scheme == "https" else HTTPConnection
         connection = kind(self._parts.hostname or "", self._parts.port, timeout=TIMEOUT_S)
         length = {"Content-Length": str(sum(map(_size, parts)))} if method == "POST" else {}
         try:

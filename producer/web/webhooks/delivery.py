@@ -14,14 +14,20 @@ import http.client
 import socket
 import ssl
 import threading
+import time
 from contextlib import suppress
 from ipaddress import ip_address
 from urllib.parse import urlsplit
 
+from detector.errors import first_line
+from detector.http.few_headers import HTTPConnection
 from producer.web.webhooks.settings import Address, Receiver, WebhookSettings
 
 TIMEOUT_S = 10.0
 """For one try as a whole: a receiver that answers a byte at a time must not hold the others up."""
+
+MOST_SAID = 200
+"""Characters of what went wrong: they are in the job's status, which is told twice a second to who watches."""
 
 
 class NotDelivered(Exception):  # noqa: N818  # an answer of another server, not our error
@@ -61,12 +67,13 @@ def deliver(settings: WebhookSettings, url: str, delivery: str, body: bytes, now
         "webhook-timestamp": str(int(now)),
         "webhook-signature": sign(settings.secret, delivery, int(now), body),
     }
-    connection = http.client.HTTPConnection(receiver.host, port)
+    connection = HTTPConnection(receiver.host, port)
     deadline = _Deadline()
     try:
-        line = socket.create_connection((str(_address_of(receiver, port)), port), timeout=TIMEOUT_S)
-        deadline.begin(line)
+        address = str(_address_of(receiver, port))
+        line = socket.create_connection((address, port), timeout=deadline.left_s())
         connection.sock = line
+        deadline.holds(line)
         if parts.scheme == "https":
             # The handshake after the deadline knows of this socket: wrapping takes the other's file away from it.
             line = ssl.create_default_context().wrap_socket(
@@ -79,7 +86,8 @@ def deliver(settings: WebhookSettings, url: str, delivery: str, body: bytes, now
         connection.request("POST", path, body, headers)
         status = connection.getresponse().status
     except (OSError, http.client.HTTPException) as error:  # ssl's errors are OSErrors
-        reason = f"{receiver.host}: {str(error) or type(error).__name__}"
+        # Of an answer that is none http.client says all, which may be 32 KiB.
+        reason = f"{receiver.host}: {first_line(error, MOST_SAID)}"
         raise NotDelivered(f"{receiver.host} {_TOO_LATE}" if deadline.is_over else reason) from None
     finally:
         deadline.end()
@@ -94,18 +102,20 @@ _TOO_LATE = "did not end its answer in time"
 
 
 class _Deadline:
-    """Ends whatever a thread waits for on a connection, ``TIMEOUT_S`` after its beginning."""
+    """Ends whatever a thread waits for on a connection, ``TIMEOUT_S`` after the beginning of its try."""
 
     def __init__(self) -> None:
         self.is_over = False
+        self._ends_at = time.monotonic() + TIMEOUT_S
         self._lock = threading.Lock()
         self._line: socket.socket | None = None
         self._timer = threading.Timer(TIMEOUT_S, self._cut)
         self._timer.daemon = True
-
-    def begin(self, line: socket.socket) -> None:
-        self._line = line
         self._timer.start()
+
+    def left_s(self) -> float:
+        """For the next step, of which the socket itself sees to the end; more than none."""
+        return max(0.001, self._ends_at - time.monotonic())
 
     def holds(self, line: socket.socket) -> None:
         """The connection is this socket's from now on."""
