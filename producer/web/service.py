@@ -32,7 +32,7 @@ from producer.web.results import file_name
 from producer.web.runner import Runner
 from producer.web.settings import WebSettings
 from producer.web.store import Store, WebJob, few, first_of
-from producer.web.webhooks.courier import Courier
+from producer.web.webhooks.courier import Courier, Letter, delivery_of
 from worker.broker import queue
 from worker.ledger.ledger import MOST_LOOKED_AT, Ledger, chunked
 from worker.redis_keys import JobKeys
@@ -94,8 +94,8 @@ class Service:
         if job.webhook and not job.told:
             self.courier.add(name)
 
-    def _letter_of(self, name: str) -> tuple[str, str, bytes] | None:
-        """A job's webhook, an id that is the same for each try, and what it is told."""
+    def _letter_of(self, name: str) -> Letter | None:
+        """What a job's webhook is told of its end."""
         try:
             job = self.store.read(name)
             if not job.finished or job.told:
@@ -103,12 +103,14 @@ class Service:
             body = {"type": f"job.{job.state}", "timestamp": job.finished, "data": self.status(name)}
         except Problem:  # deleted
             return None
-        delivery = hashlib.sha256(f"{name} {job.finished}".encode()).hexdigest()[:32]
-        return job.webhook, f"msg_{delivery}", msgspec.json.encode(body)
+        return Letter(job.webhook, delivery_of(name, job.finished), msgspec.json.encode(body))
 
-    def _note_told(self, name: str, outcome: str) -> None:
+    def _note_told(self, name: str, delivery: str, outcome: str) -> None:
+        """Of the end that was told alone: a job that was tried again meanwhile has another, which is told as well."""
         with suppress(Problem):  # deleted
-            self.store.change(name, told=outcome)
+            self.store.change(
+                name, told=outcome, only=lambda job: job.finished and delivery in ("", delivery_of(name, job.finished))
+            )
 
     def check_webhook(self, url: str) -> str:
         """An address that is told when a job has ended.
