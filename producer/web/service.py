@@ -199,13 +199,14 @@ class Service:
             state = "preparing"
         size = folder.results.stat().st_size if folder.results.exists() else 0
         answer: dict[str, Any] = {
-            "job": name, "title": job.title, "state": state, "reason": job.reason, "created": job.created,
-            "finished": job.finished or None, "files": job.files, "skipped": few(job.skipped),
+            "job": name, "title": job.title[:MOST_SHOWN], "state": state, "reason": job.reason[:MOST_SHOWN],
+            "created": job.created, "finished": job.finished or None, "files": job.files, "skipped": few(job.skipped),
             "limit_side": job.limit_side, "total": None, "ok": 0, "failed": 0, "in_flight": 0,
             "images_per_second": 0.0, "eta_seconds": None,
             "workers_alive": alive, "phase": running.progress.phase if running and job.state == "open" else "",
             "warnings": first_of(running.progress.warnings if running else []), "results_bytes": size,
-            "results_file": file_name(folder.results), "own": True, "webhook": job.webhook, "told": job.told,
+            "results_file": file_name(folder.results), "own": True, "webhook": job.webhook,
+            "told": job.told[:MOST_SHOWN],
         }  # fmt: skip
         if row is not None:
             counts = asdict(row)
