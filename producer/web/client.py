@@ -203,13 +203,19 @@ class Job:
         return status
 
     def events(self) -> Iterator[dict[str, Any]]:
-        """Its status at each change, until its end."""
-        waiting = b""
-        for block in self._client.stream(f"/jobs/{self.name}/events"):
-            *events, waiting = (waiting + block).split(b"\n\n")
-            for event in events:
-                if event.startswith(b"data: "):
-                    yield read_json(event.removeprefix(b"data: "))
+        """Its status at each change, until its end. Asks again where others took its place meanwhile."""
+        last = b""
+        while True:
+            waiting = b""
+            for block in self._client.stream(f"/jobs/{self.name}/events"):
+                *events, waiting = (waiting + block).split(b"\n\n")
+                for event in events:
+                    if event.startswith((b"event: end", b"event: gone")):
+                        return
+                    if event.startswith(b"data: ") and event != last:
+                        last = event
+                        yield read_json(event.removeprefix(b"data: "))
+            time.sleep(POLL_S)
 
     def results(self) -> Iterator[ImageRecord]:
         """Its records, once it has ended."""
