@@ -22,7 +22,7 @@ MOST_BYTES = 256 << 10
 SMALL_BYTES = 8 << 10
 """A body up to here needs no place: each of 256 connections may have one."""
 
-MOST_AT_A_TIME, LEAST_S = 24, 1.0
+MOST_AT_A_TIME, LEAST_S = 16, 1.0
 _REMEDY = 'send {"uris": ["file:///scans/2026"]}, see docs/web.md'
 _Asked = TypeVar("_Asked", bound=msgspec.Struct)
 
