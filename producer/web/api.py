@@ -7,15 +7,17 @@ import hashlib
 import json
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
+import anyio
 import msgspec
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
 
 from detector.thresholds import SHAPES
 from producer.folder_tree import remove_tree
@@ -37,6 +39,7 @@ BASE = "/api/v1"
 EVENT_S = 0.5
 HEARTBEAT_S = 15.0
 MOST_WATCHERS = 64
+GIVEN_UP_S = 2.0
 OPTIONS = ("box_threshold", "unclip_ratio", "binarize", "tiled", "shape")
 _Value = bool | int | float | str | None | msgspec.UnsetType
 
@@ -252,35 +255,56 @@ async def job_events(request: Request) -> Response:
     """GET /jobs/{job}/events: server-sent events until the job ends."""
     service, name = service_of(request), request.path_params["job"]
     await run_in_threadpool(service.store.read, name)
-    watchers: Places = request.app.state.watchers
 
     async def events() -> AsyncIterator[str]:
-        if (lent := watchers.lend()) is None:
-            return
-        with lent:
-            last, said = 0, time.monotonic()
-            # Who has watched the longest gives way, after what he is told now: he may ask again at once.
-            while not service.stopping and not lent.given_up:
-                try:
-                    status = await run_in_threadpool(service.status, name)
-                except Problem:
-                    yield "event: gone\ndata: {}\n\n"
-                    return
-                line = json.dumps(status, ensure_ascii=False)
-                if hash(line) != last:  # not the line: 64 may watch, each of whom may read nothing
-                    last, said = hash(line), time.monotonic()
-                    yield f"data: {line}\n\n"
-                elif time.monotonic() - said > HEARTBEAT_S:  # proxies close a connection that is still
-                    said = time.monotonic()
-                    yield ": still here\n\n"
-                if status["state"] not in ("open", "preparing"):
-                    yield "event: end\ndata: {}\n\n"
-                    return
-                await asyncio.sleep(EVENT_S)
+        last, said = 0, time.monotonic()
+        while not service.stopping:
+            try:
+                status = await run_in_threadpool(service.status, name)
+            except Problem:
+                yield "event: gone\ndata: {}\n\n"
+                return
+            line = json.dumps(status, ensure_ascii=False)
+            if hash(line) != last:  # not the line: 64 may watch, each of whom may read nothing
+                last, said = hash(line), time.monotonic()
+                yield f"data: {line}\n\n"
+            elif time.monotonic() - said > HEARTBEAT_S:  # proxies close a connection that is still
+                said = time.monotonic()
+                yield ": still here\n\n"
+            if status["state"] not in ("open", "preparing"):
+                yield "event: end\ndata: {}\n\n"
+                return
+            if response.is_given_up:  # he may ask again at once, and each who asks is told once
+                return
+            await asyncio.sleep(EVENT_S)
 
-    return StreamingResponse(
-        events(), media_type="text/event-stream", headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
-    )
+    response = _Events(events(), request.app.state.watchers)
+    return response
+
+
+class _Events(StreamingResponse):
+    """Server-sent events, from one of the places for who watches.
+
+    Attributes:
+        is_given_up: somebody else has it; `GIVEN_UP_S` later the events are cut off, should their client take none.
+    """
+
+    media_type = "text/event-stream"
+
+    def __init__(self, events: AsyncIterator[str], watchers: Places) -> None:
+        super().__init__(events, headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"})
+        self.is_given_up = False
+        self._watchers = watchers
+        self._cut = anyio.CancelScope()
+
+    def _give_up(self) -> None:
+        self.is_given_up = True
+        asyncio.get_running_loop().call_later(GIVEN_UP_S, self._cut.cancel)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send them."""
+        with self._cut, self._watchers.lend(self._give_up) or nullcontext():
+            await super().__call__(scope, receive, send)
 
 
 def retry_job(request: Request) -> Response:

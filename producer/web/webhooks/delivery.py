@@ -15,6 +15,7 @@ import socket
 import ssl
 import threading
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 from ipaddress import ip_address
 from urllib.parse import urlsplit
@@ -25,6 +26,9 @@ from producer.web.webhooks.settings import Address, Receiver, WebhookSettings
 
 TIMEOUT_S = 10.0
 """For one try as a whole: a receiver that answers a byte at a time must not hold the others up."""
+
+MOST_ADDRESSES = 4
+"""Of a receiver's name, which are tried one after the other."""
 
 MOST_SAID = 200
 """Characters of what went wrong: they are in the job's status, which is told twice a second to who watches."""
@@ -70,9 +74,9 @@ def deliver(settings: WebhookSettings, url: str, delivery: str, body: bytes, now
     connection = HTTPConnection(receiver.host, port)
     deadline = _Deadline()
     try:
-        address = str(_address_of(receiver, port))
-        line = socket.create_connection((address, port), timeout=deadline.left_s())
+        line = _connect(_addresses_of(receiver, port), port, deadline)
         connection.sock = line
+        line.settimeout(deadline.left_s())
         deadline.holds(line)
         if parts.scheme == "https":
             # The handshake after the deadline knows of this socket: wrapping takes the other's file away from it.
@@ -137,8 +141,16 @@ class _Deadline:
                 socket.socket.shutdown(self._line, socket.SHUT_RDWR)
 
 
-def _address_of(receiver: Receiver, port: int) -> Address:
-    """The address that is then connected to: a name that resolves to something else a moment later changes nothing."""
+def _connect(addresses: Sequence[Address], port: int, deadline: _Deadline) -> socket.socket:
+    """A connection to the first that takes one: a name may have an IPv6 address where this machine has none."""
+    for left in range(len(addresses), 1, -1):
+        with suppress(OSError):
+            return socket.create_connection((str(addresses[-left]), port), timeout=deadline.left_s() / left)
+    return socket.create_connection((str(addresses[-1]), port), timeout=deadline.left_s())
+
+
+def _addresses_of(receiver: Receiver, port: int) -> list[Address]:
+    """Those that are then connected to: a name that resolves to something else a moment later changes nothing."""
     found = [ip_address(entry[4][0]) for entry in socket.getaddrinfo(receiver.host, port, type=socket.SOCK_STREAM)]
     for address in found:
         if not receiver.may_be_at(address):
@@ -146,4 +158,4 @@ def _address_of(receiver: Receiver, port: int) -> Address:
                 f"{receiver.host} resolves to {address}, which is no public address: "
                 f"allow it with OCRFLEET_WEBHOOK_HOSTS={receiver.host}={address}"
             )
-    return found[0]
+    return list(dict.fromkeys(found))[:MOST_ADDRESSES]

@@ -127,6 +127,8 @@ def test_nobody_parses_headers_without_this_bound() -> None:
     served = re.compile(r"\b(WSGI|BaseHTTP|SimpleHTTP)RequestHandler\b|\bmake_server\b|import .*start_http_server")
     for path in (path for part in ("detector", "worker", "producer") for path in Path(part).rglob("*.py")):
         text = path.read_text()
+        if not any(word in text for word in ("http", "urllib", "wsgi", "rpc", "eader", "make_server")):
+            continue
         if path.name != "few_headers.py" and path != Path("worker/storage/remote.py"):  # a process with RLIMIT_DATA
             assert not own.search(text), path
             assert not served.search(text) or "few_lines(self" in text, path

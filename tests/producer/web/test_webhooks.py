@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import suppress
+from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from ipaddress import ip_address
 from pathlib import Path
@@ -160,6 +161,26 @@ def test_a_delivery_is_signed_and_redirects_are_not_followed(listener: Listener)
     with pytest.raises(NotDelivered) as gone:
         deliver(allowed, listener.url, "msg_1", b"{}", time.time())
     assert gone.value.for_good
+
+
+def test_each_address_of_a_name_is_tried(listener: Listener, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before: the first alone; a name with an IPv6 address too was never told from a machine without IPv6."""
+    found = [(0, 0, 0, "", (address, listener.server_port)) for address in ("::1", "127.9.9.9", "::1", "127.0.0.1")]
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: found)  # what is an address needs no look-up
+    monkeypatch.setattr(socket, "create_connection", partial(_without_look_up, socket.socket))
+    allowed = settings(f"a.lan:{listener.server_port}=127.0.0.0/8, b.lan:{listener.server_port}=::1/128")
+    with pytest.raises(NotDelivered, match="no public address"):  # each of them is looked at
+        deliver(allowed, f"http://a.lan:{listener.server_port}/", "m", b"{}", time.time())
+    found.pop(0), found.pop(1)
+    deliver(allowed, f"http://a.lan:{listener.server_port}/done", "m", b"{}", time.time())
+    assert [path for path, _, _ in listener.heard] == ["/done"]
+
+
+def _without_look_up(make: Any, address: tuple[str, int], timeout: float) -> socket.socket:
+    line: socket.socket = make(socket.AF_INET)
+    line.settimeout(timeout)
+    line.connect(address)
+    return line
 
 
 def test_what_a_name_resolves_to_is_checked_where_the_connection_is_made(listener: Listener) -> None:
