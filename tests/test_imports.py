@@ -178,6 +178,7 @@ def test_strangers_archives_are_listed_within_limits() -> None:
 PACKAGES = ("detector", "worker", "producer")
 LAYERS = (
     ("detector.exit_codes",),
+    ("detector.http",),
     ("detector.errors", "detector.geometry", "detector.thresholds", "detector.cache", "detector.atomic"),
     ("detector.public",),
     ("detector.machine", "detector.memory", "detector.models"),

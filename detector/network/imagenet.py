@@ -11,13 +11,14 @@ from contextlib import suppress
 from http.client import HTTPException
 from io import BytesIO
 from pathlib import Path
-from urllib.request import urlopen
+from urllib.request import build_opener
 
 import torch
 from torch import nn
 
 from detector.atomic import atomic_write
 from detector.errors import ModelError
+from detector.http.few_headers import HTTPHandler, HTTPSHandler
 from detector.network.plain_weights import check_plain, load_plain
 
 ADDRESS = "https://download.pytorch.org/models/"
@@ -75,7 +76,7 @@ def is_pinned(content: bytes, digest: str) -> bool:
 
 def _download(address: str) -> bytes:
     try:
-        with urlopen(address) as answer:  # nosec B310: always https
+        with build_opener(HTTPHandler, HTTPSHandler).open(address) as answer:
             content: bytes = answer.read(MOST_BYTES + 1)
     except HTTPException as error:
         raise OSError(f"{address}: {error!r}") from None

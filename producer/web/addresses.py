@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from urllib.parse import unquote, unquote_to_bytes, urlsplit
 
@@ -11,6 +12,8 @@ from worker.storage.real_path import real_path
 from worker.storage.remote import allowed
 
 MOST_ADDRESSES = 1000
+MOST_CHARACTERS = 16 << 10
+"""Of one: the longest path that Linux takes, 4,096 bytes, is 12,288 with each of them percent-encoded."""
 
 
 def check_addresses(
@@ -29,15 +32,26 @@ def check_addresses(
     """
     if not isinstance(addresses, list) or not addresses or not all(isinstance(one, str) for one in addresses):
         raise Problem(400, "uris is not a list of addresses", 'send {"uris": ["file:///scans/2026"]}')
+    check_count(addresses)
+    return [_check(one, roots, url_roots, (*roots, *named_roots)) for one in addresses]
+
+
+def check_count(addresses: Sequence[object]) -> None:
+    """Whether they are few enough.
+
+    Raises:
+        Problem: 413.
+    """
     if len(addresses) > MOST_ADDRESSES:
         raise Problem(413, f"more than {MOST_ADDRESSES} addresses in one request", "name the folder they lie in")
-    return [_check(one, roots, url_roots, (*roots, *named_roots)) for one in addresses]
 
 
 def _check(address: str, roots: tuple[Path, ...], url_roots: tuple[str, ...], names: tuple[Path, ...]) -> str:
     refused = Problem(
         403, f"{address[:200]} does not lie below OCRFLEET_ROOTS", "name a folder or file below it, or upload it"
     )
+    if len(address) > MOST_CHARACTERS:
+        raise Problem(413, f"{address[:200]} has more than {MOST_CHARACTERS:,} characters", "name its folder")
     if address.startswith(("s3://", "https://")):
         try:
             if allowed(address, url_roots):

@@ -7,35 +7,41 @@ import hashlib
 import json
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
+import anyio
 import msgspec
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
 
 from detector.thresholds import SHAPES
 from producer.folder_tree import remove_tree
 from producer.output.documents import NEED_IMAGES
+from producer.web.addresses import check_count
 from producer.web.bounds.makings import Making, ended_with_its_client
 from producer.web.bounds.upload_places import UploadPlaces
 from producer.web.openapi import document
 from producer.web.problem import Problem
 from producer.web.results import ALL_FORMATS, JSONL, LentResponse, converted_response, lines_response, record_blocks
-from producer.web.service import Service
+from producer.web.service import MOST_SHOWN, Service
 from producer.web.store import WebJob
 from producer.web.upload import Intake
+from producer.web.visitors.json_body import json_body
+from producer.web.visitors.longest import Places
 from worker.page_options import PageOptions
 
 BASE = "/api/v1"
 EVENT_S = 0.5
 HEARTBEAT_S = 15.0
 MOST_WATCHERS = 64
-MOST_JSON_BYTES = 1 << 18
+GIVEN_UP_S = 2.0
 OPTIONS = ("box_threshold", "unclip_ratio", "binarize", "tiled", "shape")
+_Value = bool | int | float | str | None | msgspec.UnsetType
 
 
 def service_of(request: Request) -> Service:
@@ -154,46 +160,41 @@ async def create_job(request: Request) -> Response:
     return _accepted(request, name, await run_in_threadpool(service.status, name), 202 if new else 200)
 
 
-async def read_json(request: Request) -> Any:
-    """The body of a request.
+class _Addresses(msgspec.Struct, forbid_unknown_fields=True):
+    """The JSON of ``POST /jobs``. Values may be texts too: so has a form them."""
 
-    Raises:
-        Problem: too large, too slow, or no JSON.
-    """
-    body = bytearray()
-    try:
-        async with asyncio.timeout(service_of(request).web.idle_s):
-            async for chunk in request.stream():
-                body += chunk
-                if len(body) > MOST_JSON_BYTES:
-                    raise Problem(413, "more than 256 KiB of JSON", "name the folder the files lie in")
-        return msgspec.json.decode(body)  # refuses half a surrogate pair, which no answer could name
-    except TimeoutError:
-        raise Problem(408, "the request came too slowly", "send it again") from None
-    except (ValueError, RecursionError):
-        raise Problem(400, "the body is not JSON", 'send {"uris": ["file:///scans/2026"]}') from None
+    uris: list[str]
+    limit_side: _Value = msgspec.UNSET
+    webhook: _Value = msgspec.UNSET
+    box_threshold: _Value = msgspec.UNSET
+    unclip_ratio: _Value = msgspec.UNSET
+    binarize: _Value = msgspec.UNSET
+    tiled: _Value = msgspec.UNSET
+    shape: _Value = msgspec.UNSET
 
 
 async def _create_from_addresses(request: Request, name: str) -> bool:
-    service, given = service_of(request), await read_json(request)
-    if not isinstance(given, dict) or set(given) - {"uris", "limit_side", "webhook", *OPTIONS}:
-        raise Problem(400, "the body is not an object with uris", 'send {"uris": [...], "limit_side": 960}')
-    sources = await run_in_threadpool(service.check_sources, given.get("uris"))
-    await run_in_threadpool(service.check_room)
-    side = _limit_side(str(given.get("limit_side") or ""))
-    options = _options({name: str(given[name]) for name in OPTIONS if given.get(name) is not None})
-    webhook = service.check_webhook(str(given.get("webhook") or ""))
-    folder = await run_in_threadpool(service.store.new_upload)
-    job = WebJob(
-        created=time.time(),
-        title=sources[0],
-        sources=sources,
-        limit_side=side,
-        options=options,
-        fingerprint=hashlib.sha256(msgspec.json.encode(given, order="deterministic")).hexdigest(),
-        webhook=webhook,
-    )
-    return await run_in_threadpool(service.accept, folder, name, job)
+    service = service_of(request)
+    async with json_body(request, _Addresses) as asked:
+        check_count(asked.uris)  # before anything is waited for: 256 KiB of short texts are 4 MB
+        sources = await run_in_threadpool(service.check_sources, asked.uris)
+        await run_in_threadpool(service.check_room)
+        side = _limit_side(str(asked.limit_side or ""))
+        given = {name: getattr(asked, name) for name in OPTIONS}
+        options = _options({name: str(value) for name, value in given.items() if value not in (None, msgspec.UNSET)})
+        webhook = service.check_webhook(str(asked.webhook or ""))
+        folder = await run_in_threadpool(service.store.new_upload)
+        job = WebJob(
+            created=time.time(),
+            title=sources[0][:MOST_SHOWN],
+            sources=sources,
+            limit_side=side,
+            options=options,
+            # Its fields by their names, as the dict of the versions before: a key may come again after an update.
+            fingerprint=hashlib.sha256(msgspec.json.encode(asked, order="sorted")).hexdigest(),
+            webhook=webhook,
+        )
+        return await run_in_threadpool(service.accept, folder, name, job)
 
 
 def show_job(request: Request) -> Response:
@@ -254,36 +255,56 @@ async def job_events(request: Request) -> Response:
     """GET /jobs/{job}/events: server-sent events until the job ends."""
     service, name = service_of(request), request.path_params["job"]
     await run_in_threadpool(service.store.read, name)
-    watchers: asyncio.Semaphore = request.app.state.watchers
-    if watchers.locked():
-        raise Problem(
-            429, f"more than {MOST_WATCHERS} watch already", "ask GET /jobs/{job} now and then", retry_after_s=5
-        )
 
     async def events() -> AsyncIterator[str]:
-        async with watchers:
-            last, said = 0, time.monotonic()
-            while not service.stopping:
-                try:
-                    status = await run_in_threadpool(service.status, name)
-                except Problem:
-                    yield "event: gone\ndata: {}\n\n"
-                    return
-                line = json.dumps(status, ensure_ascii=False)
-                if hash(line) != last:  # not the line: 64 may watch, each of whom may read nothing
-                    last, said = hash(line), time.monotonic()
-                    yield f"data: {line}\n\n"
-                elif time.monotonic() - said > HEARTBEAT_S:  # proxies close a connection that is still
-                    said = time.monotonic()
-                    yield ": still here\n\n"
-                if status["state"] not in ("open", "preparing"):
-                    yield "event: end\ndata: {}\n\n"
-                    return
-                await asyncio.sleep(EVENT_S)
+        last, said = 0, time.monotonic()
+        while not service.stopping:
+            try:
+                status = await run_in_threadpool(service.status, name)
+            except Problem:
+                yield "event: gone\ndata: {}\n\n"
+                return
+            line = json.dumps(status, ensure_ascii=False)
+            if hash(line) != last:  # not the line: 64 may watch, each of whom may read nothing
+                last, said = hash(line), time.monotonic()
+                yield f"data: {line}\n\n"
+            elif time.monotonic() - said > HEARTBEAT_S:  # proxies close a connection that is still
+                said = time.monotonic()
+                yield ": still here\n\n"
+            if status["state"] not in ("open", "preparing"):
+                yield "event: end\ndata: {}\n\n"
+                return
+            if response.is_given_up:  # he may ask again at once, and each who asks is told once
+                return
+            await asyncio.sleep(EVENT_S)
 
-    return StreamingResponse(
-        events(), media_type="text/event-stream", headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
-    )
+    response = _Events(events(), request.app.state.watchers)
+    return response
+
+
+class _Events(StreamingResponse):
+    """Server-sent events, from one of the places for who watches.
+
+    Attributes:
+        is_given_up: somebody else has it; `GIVEN_UP_S` later the events are cut off, should their client take none.
+    """
+
+    media_type = "text/event-stream"
+
+    def __init__(self, events: AsyncIterator[str], watchers: Places) -> None:
+        super().__init__(events, headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"})
+        self.is_given_up = False
+        self._watchers = watchers
+        self._cut = anyio.CancelScope()
+
+    def _give_up(self) -> None:
+        self.is_given_up = True
+        asyncio.get_running_loop().call_later(GIVEN_UP_S, self._cut.cancel)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send them."""
+        with self._cut, self._watchers.lend(self._give_up) or nullcontext():
+            await super().__call__(scope, receive, send)
 
 
 def retry_job(request: Request) -> Response:

@@ -28,6 +28,8 @@ from producer.web.bounds.upload_places import UploadPlaces
 from producer.web.guard import COOKIE, COOKIE_S, Guard, same_text, sign
 from producer.web.problem import Problem, no_such_job
 from producer.web.service import Service
+from producer.web.visitors.json_body import json_places
+from producer.web.visitors.longest import Places
 from worker.errors import WorkerError
 
 STATIC = Path(__file__).parent / "static"
@@ -217,5 +219,6 @@ def make_app(service: Service, *, is_private: bool = False) -> ASGIApp:
     app.state.service = service
     app.state.exporter = models.Exporter(service.store.models)
     app.state.upload_places = UploadPlaces(service.web.max_requests)
-    app.state.watchers = asyncio.Semaphore(MOST_WATCHERS)
+    app.state.json_places = json_places()
+    app.state.watchers = Places(MOST_WATCHERS)
     return Guard(Answers(app), service.web)

@@ -16,6 +16,7 @@ import msgspec
 
 from detector.atomic import atomic_write
 from detector.errors import read_json
+from detector.http.few_headers import HTTPConnection, HTTPSConnection
 from detector.record import ImageRecord
 from producer.errors import ProducerError
 
@@ -142,7 +143,7 @@ class Client:
     def _send_once(
         self, method: str, target: str, parts: Sequence[bytes | Path], headers: Mapping[str, str]
     ) -> http.client.HTTPResponse:
-        kind = http.client.HTTPSConnection if self._parts.scheme == "https" else http.client.HTTPConnection
+        kind = HTTPSConnection if self._parts.scheme == "https" else HTTPConnection
         connection = kind(self._parts.hostname or "", self._parts.port, timeout=TIMEOUT_S)
         length = {"Content-Length": str(sum(map(_size, parts)))} if method == "POST" else {}
         try:
@@ -202,13 +203,19 @@ class Job:
         return status
 
     def events(self) -> Iterator[dict[str, Any]]:
-        """Its status at each change, until its end."""
-        waiting = b""
-        for block in self._client.stream(f"/jobs/{self.name}/events"):
-            *events, waiting = (waiting + block).split(b"\n\n")
-            for event in events:
-                if event.startswith(b"data: "):
-                    yield read_json(event.removeprefix(b"data: "))
+        """Its status at each change, until its end. Asks again where others took its place meanwhile."""
+        last = b""
+        while True:
+            waiting = b""
+            for block in self._client.stream(f"/jobs/{self.name}/events"):
+                *events, waiting = (waiting + block).split(b"\n\n")
+                for event in events:
+                    if event.startswith((b"event: end", b"event: gone")):
+                        return
+                    if event.startswith(b"data: ") and event != last:
+                        last = event
+                        yield read_json(event.removeprefix(b"data: "))
+            time.sleep(POLL_S)
 
     def results(self) -> Iterator[ImageRecord]:
         """Its records, once it has ended."""

@@ -16,7 +16,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 from urllib.parse import parse_qs, unquote, urlsplit
 
 import msgspec
@@ -31,13 +31,14 @@ from producer.job.output_folder import OutputFolder
 from producer.job.results_file import read_lines
 from producer.output.formats import labelstudio_prediction
 from producer.sources.scan import file_uri
-from producer.web.api import read_json, service_of
+from producer.web.api import service_of
 from producer.web.bounds.answers import ReadPlaces
 from producer.web.bounds.few_readers import reading
 from producer.web.problem import Problem
 from producer.web.results import BLOCK, LentResponse
 from producer.web.service import Service
 from producer.web.store import WebJob
+from producer.web.visitors.json_body import json_body
 
 LABELSTUDIO = "/labelstudio"
 MOST_TASKS = 100
@@ -92,20 +93,40 @@ def control_of(config: str) -> Control:
     to_name = given.get("toName", "image")
     label = next((one for one in labels if one.lower() == "text"), labels[0] if labels else "Text")
     control = Control(given.get("name", "label"), to_name, label, pictures.get(to_name) or "image")
-    if max(map(len, (control.from_name, control.to_name, control.label))) > MOST_NAME:
+    if max(map(len, (control.from_name, control.to_name, control.label, control.key))) > MOST_NAME:
         raise Problem(413, f"a label or name has more than {MOST_NAME} characters", "give it a shorter one")
     return control
 
 
-def _config(given: object, field: str) -> str:
+class _Tasks(msgspec.Struct):
+    """What is asked of ``/predict``. Label Studio sends a dozen fields more."""
+
+    tasks: list[msgspec.Raw]
+    label_config: msgspec.Raw = msgspec.Raw(b"null")
+
+
+class _Task(msgspec.Struct):
+    data: dict[str, msgspec.Raw]
+
+
+class _Project(msgspec.Struct):
+    schema: msgspec.Raw = msgspec.Raw(b"null")
+
+
+def _text(json: msgspec.Raw) -> str | None:
+    """What is a text in a request; None if it is something else."""
+    with suppress(ValueError):
+        return msgspec.json.decode(json, type=str)
+    return None
+
+
+def _config(json: msgspec.Raw) -> str:
     """The labelling configuration of a request, empty where it has none.
 
     Raises:
         Problem: 413.
     """
-    config = given.get(field) if isinstance(given, dict) else None
-    if not isinstance(config, str):
-        return ""
+    config = _text(json) or ""
     if len(config) > MOST_CONFIG:
         raise Problem(413, f"the labelling configuration has more than {MOST_CONFIG} characters", "use fewer labels")
     return config
@@ -127,11 +148,17 @@ def _places(address: str, roots: Sequence[Path]) -> Iterator[str]:
         yield address
 
 
-def _source_of(service: Service, task: object, key: str) -> str | None:
+def _address_of(task: msgspec.Raw, key: str) -> str | None:
+    """Where a task says that its picture lies."""
+    try:
+        return _text(msgspec.json.decode(task, type=_Task).data[key])
+    except (ValueError, KeyError, RecursionError):
+        return None
+
+
+def _source_of(service: Service, address: str | None) -> str | None:
     """What is scanned for a task; None if its picture is not below OCRFLEET_ROOTS."""
-    data = task.get("data") if isinstance(task, dict) else None
-    address = data.get(key) if isinstance(data, dict) else None
-    for place in _places(address, service.settings.roots) if isinstance(address, str) else ():
+    for place in _places(address, service.settings.roots) if address is not None else ():
         try:
             return service.check_sources([place])[0]
         except (Problem, OSError, ValueError):
@@ -234,34 +261,66 @@ def _too_much(image: str) -> Problem:
     return Problem(413, f"{image[:200]}: more boxes than one answer takes", "ask for fewer tasks at a time")
 
 
+class _Begun(NamedTuple):
+    """What is kept of a request while its job is done: not its addresses, which the job has.
+
+    Attributes:
+        job: its name.
+        control: where boxes go.
+        places: of each task's picture among the job's sources; None: it has none.
+    """
+
+    job: str
+    control: Control
+    places: list[int | None]
+
+
+async def _begin(request: Request) -> _Begun | None:
+    """Make a job of a request and start it; None: there are no tasks."""
+    service = service_of(request)
+    async with json_body(request, _Tasks) as asked:
+        if len(asked.tasks) > MOST_TASKS:
+            raise Problem(400, f"tasks is not a list of at most {MOST_TASKS}", "send what Label Studio sends")
+        control = await run_in_threadpool(control_of, _config(asked.label_config))
+        # One after the other, before anything is waited for: a task of 256 KiB may be 10 MB as it is decoded.
+        addresses = [_address_of(task, control.key) for task in asked.tasks]
+        sources = [await run_in_threadpool(_source_of, service, address) for address in addresses]
+        wanted = sorted({source for source in sources if source})
+        if not sources:
+            return None
+        if not wanted:
+            raise Problem(403, f"no task's {control.key} lies below OCRFLEET_ROOTS", "see docs/web.md, Label Studio")
+        await run_in_threadpool(service.check_room)
+        name = service.new_name(quick=True)
+        job = WebJob(created=time.time(), title="Label Studio", sources=wanted, quick=True)
+        folder = await run_in_threadpool(service.store.new_upload)
+        await run_in_threadpool(service.accept, folder, name, job)
+        return _Begun(name, control, [wanted.index(source) if source else None for source in sources])
+
+
 async def predict(request: Request) -> Response:
     """POST /predict: boxes of each task's picture; none where it cannot be had."""
-    service, given = service_of(request), await read_json(request)
-    tasks = given.get("tasks") if isinstance(given, dict) else None
-    if not isinstance(tasks, list) or len(tasks) > MOST_TASKS:
-        raise Problem(400, f"tasks is not a list of at most {MOST_TASKS}", "send what Label Studio sends")
-    control = await run_in_threadpool(control_of, _config(given, "label_config"))
-    sources = [await run_in_threadpool(_source_of, service, task, control.key) for task in tasks]
-    wanted = sorted({source for source in sources if source})
-    if tasks and not wanted:
-        raise Problem(403, f"no task's {control.key} lies below OCRFLEET_ROOTS", "see docs/web.md, Label Studio")
-    if not wanted:
+    service, begun = service_of(request), await _begin(request)
+    if begun is None:
         return JSONResponse({"results": [], "model_version": service.settings.model})
-    await run_in_threadpool(service.check_room)
-    name = service.new_name(quick=True)
-    job = WebJob(created=time.time(), title="Label Studio", sources=wanted, quick=True)
-    folder = await run_in_threadpool(service.store.new_upload)
-    await run_in_threadpool(service.accept, folder, name, job)
+    name = begun.job
     try:
         await asyncio.wait([asyncio.wrap_future(service.runner.start(name).ended)], timeout=service.web.answer_s)
-        return await run_in_threadpool(_answer, service, name, control, sources)
+        return await run_in_threadpool(_answer_to, service, begun)
     finally:
         await run_in_threadpool(service.delete, name)
 
 
+def _answer_to(service: Service, begun: _Begun) -> Response:
+    wanted = service.store.read(begun.job).sources
+    sources = [None if place is None else wanted[place] for place in begun.places]
+    return _answer(service, begun.job, begun.control, sources)
+
+
 async def setup(request: Request) -> Response:
     """POST /setup: a project was connected, or its labelling configuration changed."""
-    config = _config(await read_json(request), "schema")
+    async with json_body(request, _Project) as asked:
+        config = _config(asked.schema)
     if config and _TAG.search(config) is None:
         raise Problem(400, "the labelling configuration has no <PolygonLabels>", "add one over the <Image>")
     return JSONResponse({"model_version": service_of(request).settings.model})

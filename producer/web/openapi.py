@@ -274,7 +274,7 @@ def document() -> Json:
         "/jobs/{job}/events": {
             "parameters": [job_path],
             "get": _operation(
-                "Server-sent events: the job, at each change, until it ends (event: end).",
+                "Server-sent events: the job, at each change, until event: end. Where they end before, ask again.",
                 {"200": _answer("Events.", event, "text/event-stream"), **_problems(404, 429)},
             ),
         },

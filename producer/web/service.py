@@ -32,7 +32,7 @@ from producer.web.results import file_name
 from producer.web.runner import Runner
 from producer.web.settings import WebSettings
 from producer.web.store import Store, WebJob, few, first_of
-from producer.web.webhooks.courier import Courier
+from producer.web.webhooks.courier import Courier, Letter, delivery_of
 from worker.broker import queue
 from worker.ledger.ledger import MOST_LOOKED_AT, Ledger, chunked
 from worker.redis_keys import JobKeys
@@ -94,8 +94,8 @@ class Service:
         if job.webhook and not job.told:
             self.courier.add(name)
 
-    def _letter_of(self, name: str) -> tuple[str, str, bytes] | None:
-        """A job's webhook, an id that is the same for each try, and what it is told."""
+    def _letter_of(self, name: str) -> Letter | None:
+        """What a job's webhook is told of its end."""
         try:
             job = self.store.read(name)
             if not job.finished or job.told:
@@ -103,12 +103,14 @@ class Service:
             body = {"type": f"job.{job.state}", "timestamp": job.finished, "data": self.status(name)}
         except Problem:  # deleted
             return None
-        delivery = hashlib.sha256(f"{name} {job.finished}".encode()).hexdigest()[:32]
-        return job.webhook, f"msg_{delivery}", msgspec.json.encode(body)
+        return Letter(job.webhook, delivery_of(name, job.finished), msgspec.json.encode(body))
 
-    def _note_told(self, name: str, outcome: str) -> None:
+    def _note_told(self, name: str, delivery: str, outcome: str) -> None:
+        """Of the end that was told alone: a job that was tried again meanwhile has another, which is told as well."""
         with suppress(Problem):  # deleted
-            self.store.change(name, told=outcome)
+            self.store.change(
+                name, told=outcome, only=lambda job: job.finished and delivery in ("", delivery_of(name, job.finished))
+            )
 
     def check_webhook(self, url: str) -> str:
         """An address that is told when a job has ended.
@@ -197,13 +199,14 @@ class Service:
             state = "preparing"
         size = folder.results.stat().st_size if folder.results.exists() else 0
         answer: dict[str, Any] = {
-            "job": name, "title": job.title, "state": state, "reason": job.reason, "created": job.created,
-            "finished": job.finished or None, "files": job.files, "skipped": few(job.skipped),
+            "job": name, "title": job.title[:MOST_SHOWN], "state": state, "reason": job.reason[:MOST_SHOWN],
+            "created": job.created, "finished": job.finished or None, "files": job.files, "skipped": few(job.skipped),
             "limit_side": job.limit_side, "total": None, "ok": 0, "failed": 0, "in_flight": 0,
             "images_per_second": 0.0, "eta_seconds": None,
             "workers_alive": alive, "phase": running.progress.phase if running and job.state == "open" else "",
             "warnings": first_of(running.progress.warnings if running else []), "results_bytes": size,
-            "results_file": file_name(folder.results), "own": True, "webhook": job.webhook, "told": job.told,
+            "results_file": file_name(folder.results), "own": True, "webhook": job.webhook,
+            "told": job.told[:MOST_SHOWN],
         }  # fmt: skip
         if row is not None:
             counts = asdict(row)

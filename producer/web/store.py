@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
@@ -189,10 +189,13 @@ class Store:
         except FileNotFoundError:
             raise no_such_job(name) from None
 
-    def change(self, name: str, **fields: object) -> WebJob:
-        """Write some fields of a job."""
+    def change(self, name: str, *, only: Callable[[WebJob], object] = lambda job: True, **fields: object) -> WebJob:
+        """Write some fields of a job, `only` if it then is such a one."""
         with self._lock:
-            job = msgspec.structs.replace(self.read(name), **fields)
+            job = self.read(name)
+            if not only(job):
+                return job
+            job = msgspec.structs.replace(job, **fields)
             write_atomically(self.folder(name).root / "web.json", msgspec.json.encode(job))
         return job
 

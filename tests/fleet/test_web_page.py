@@ -203,6 +203,18 @@ def test_a_job_of_200_pages_is_seen_live(page: Page, served: Served, tmp_path: P
     assert page.locator("#job-progress").evaluate("bar => bar.value") == 1
 
 
+@pytest.mark.slow
+def test_where_nobody_else_may_watch_it_asks_now_and_then(browser: Browser, served: Served) -> None:
+    """Before: the page showed a job as it was when 429 ended its stream of events for good."""
+    page = browser.new_page(locale="en-US")
+    page.route("**/events", lambda route: route.fulfill(status=429, body="{}"))
+    log_in(page, served)
+    drop(page, [EXAMPLES / CHOSEN[0]])
+    expect(page.locator("#job-state")).to_have_text("done", timeout=60_000)
+    expect(page.locator("#rows tr")).to_contain_text("letter.jpg")
+    page.close()
+
+
 def test_jobs_models_and_chinese(page: Page, served: Served, tmp_path: Path) -> None:
     log_in(page, served)
     job = served.client(TOKEN).submit(write_images(tmp_path / "in", 3))

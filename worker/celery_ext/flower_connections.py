@@ -24,6 +24,9 @@ MOST_CONNECTIONS = 256
 MOST_S = 20.0
 """For a header, the body after it, and for a connection that asks nothing: browsers come again."""
 
+MOST_HEADER = 12 << 10
+"""Bytes; Tornado has 64 KiB, which short lines make 1.8 MB of its objects for as long as the body is waited for."""
+
 MOST_BODY = 64 << 10
 """Bytes; Tornado has 100 MB, read before anybody asks for the login. The largest of Flower's own pages has 5 KB."""
 
@@ -44,6 +47,7 @@ class FewConnections(HTTPServer):
         bounds = {
             "idle_connection_timeout": MOST_S,
             "body_timeout": MOST_S,
+            "max_header_size": MOST_HEADER,
             "max_body_size": MOST_BODY,
             "max_buffer_size": MOST_BUFFERED,
         }

@@ -17,6 +17,8 @@ from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 
 from prometheus_client import CollectorRegistry, make_wsgi_app
 
+from detector.http.few_headers import few_lines
+
 AT_ONCE = 8
 MOST_S = 20.0
 """For one request and its answer; Prometheus gives up after 10."""
@@ -33,7 +35,9 @@ class _Handler(WSGIRequestHandler):
 
     def parse_request(self) -> bool:
         """Whether there is one: half a header that we cut off looks whole."""
-        return super().parse_request() and not self.server.was_ended(self.connection)
+        with few_lines(self, "rfile"):  # or 431
+            is_one = super().parse_request()
+        return is_one and not self.server.was_ended(self.connection)
 
     def log_message(self, format: str, *args: Any) -> None:
         """Nothing."""

@@ -4,6 +4,7 @@ import { t } from "/static/i18n.js";
 import { filter, show } from "/static/viewer.js";
 
 const MOST_ROWS = 500;
+const LOOK_MS = 2000;
 const FORMATS = ["jsonl", "csv", "coco", "icdar", "labelstudio", "pagexml"];
 const by = (id) => document.getElementById(id);
 let files = new Map();
@@ -65,6 +66,22 @@ function listen() {
   events.onmessage = (event) => update(JSON.parse(event.data));
   events.addEventListener("end", () => events.close());
   events.addEventListener("gone", () => events.close());
+  const mine = events;
+  events.onerror = () => { // a browser asks again by itself where a stream ends, but not after 429 or 503
+    if (mine === events && mine.readyState === EventSource.CLOSED) look(job.job);
+  };
+}
+
+/** Asks how a job stands, now and then: what watches it was refused. */
+async function look(name) {
+  if (job.job !== name || isOver(job)) return;
+  try {
+    await update(await get(`/jobs/${name}`));
+  } catch (problem) {
+    say(problem);
+    if (problem.status === 404) return;
+  }
+  setTimeout(look, LOOK_MS, name);
 }
 
 function link(name, format) {

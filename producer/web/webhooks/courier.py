@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import threading
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from producer.web.webhooks.delivery import TIMEOUT_S, NotDelivered, deliver
 from producer.web.webhooks.settings import WebhookSettings
@@ -15,6 +17,25 @@ from producer.web.webhooks.settings import WebhookSettings
 logger = logging.getLogger("ocrfleet.web")
 AGAIN_AFTER_S = (5.0, 30.0, 120.0, 600.0, 3600.0, 3 * 3600.0, 6 * 3600.0)
 """After each failed try; after the last one it is given up: ten hours."""
+
+
+class Letter(NamedTuple):
+    """What is told of one end of a job, which may have several: it is tried again.
+
+    Attributes:
+        url: who is told.
+        delivery: its id, the same at each try and another for each end.
+        body: JSON.
+    """
+
+    url: str
+    delivery: str
+    body: bytes
+
+
+def delivery_of(name: str, finished: float) -> str:
+    """The id of what is told of a job that ended then (Unix time)."""
+    return f"msg_{hashlib.sha256(f'{name} {finished}'.encode()).hexdigest()[:32]}"
 
 
 @dataclass
@@ -29,8 +50,8 @@ class Courier:
     def __init__(
         self,
         settings: WebhookSettings,
-        letter_of: Callable[[str], tuple[str, str, bytes] | None],
-        told: Callable[[str, str], None],
+        letter_of: Callable[[str], Letter | None],
+        told: Callable[[str, str, str], None],
         *,
         again_after_s: Sequence[float] = AGAIN_AFTER_S,
     ) -> None:
@@ -38,8 +59,9 @@ class Courier:
 
         Args:
             settings: who may be told.
-            letter_of: a job's address, delivery id and body; None if there is nothing to tell (any more).
-            told: called with a job's name and ``sent``, or why it was given up.
+            letter_of: what a job's end is to be told with; None if there is nothing to tell (any more).
+            told: called with a job's name, the letter's delivery (empty: there was none) and ``sent``, or why it was
+                given up.
             again_after_s: pauses between tries, seconds.
         """
         self._settings = settings
@@ -81,21 +103,21 @@ class Courier:
 
     def _run(self) -> None:
         while (name := self._next()) is not None:
-            due = self._due[name]
+            due, letter = self._due[name], None
             try:
-                outcome = self._try(name)
-                if outcome:
-                    self._told(name, outcome)
+                if (letter := self._letter_of(name)) is not None:
+                    deliver(self._settings, *letter, time.time())
+                    self._told(name, letter.delivery, "sent")
             except Exception as error:  # whatever it is: the thread must go on for the others
                 if not isinstance(error, NotDelivered | OSError | UnicodeError):
                     logger.exception("%s: a bug in ocrfleet", name)
-                if self._is_tried_again(name, due, error):
+                if self._is_tried_again(name, letter.delivery if letter else "", due, error):
                     continue
             with self._changed:
                 if self._due.get(name) is due:  # else the job was tried again meanwhile, and has ended again
                     del self._due[name]
 
-    def _is_tried_again(self, name: str, due: _Due, error: Exception) -> bool:
+    def _is_tried_again(self, name: str, delivery: str, due: _Due, error: Exception) -> bool:
         due.tries += 1
         if not getattr(error, "for_good", False) and due.tries <= len(self._again_after_s):
             wait = self._again_after_s[due.tries - 1]
@@ -104,13 +126,5 @@ class Courier:
             return True
         logger.error("%s: webhook given up: %s", name, error)
         with suppress(OSError):
-            self._told(name, f"given up: {error}")
+            self._told(name, delivery, f"given up: {error}")
         return False
-
-    def _try(self, name: str) -> str:
-        letter = self._letter_of(name)
-        if letter is None:
-            return ""
-        url, delivery, body = letter
-        deliver(self._settings, url, delivery, body, time.time())
-        return "sent"

@@ -14,14 +14,24 @@ import http.client
 import socket
 import ssl
 import threading
+import time
+from collections.abc import Sequence
 from contextlib import suppress
 from ipaddress import ip_address
 from urllib.parse import urlsplit
 
+from detector.errors import first_line
+from detector.http.few_headers import HTTPConnection
 from producer.web.webhooks.settings import Address, Receiver, WebhookSettings
 
 TIMEOUT_S = 10.0
 """For one try as a whole: a receiver that answers a byte at a time must not hold the others up."""
+
+MOST_ADDRESSES = 4
+"""Of a receiver's name, which are tried one after the other."""
+
+MOST_SAID = 200
+"""Characters of what went wrong: they are in the job's status, which is told twice a second to who watches."""
 
 
 class NotDelivered(Exception):  # noqa: N818  # an answer of another server, not our error
@@ -61,12 +71,13 @@ def deliver(settings: WebhookSettings, url: str, delivery: str, body: bytes, now
         "webhook-timestamp": str(int(now)),
         "webhook-signature": sign(settings.secret, delivery, int(now), body),
     }
-    connection = http.client.HTTPConnection(receiver.host, port)
+    connection = HTTPConnection(receiver.host, port)
     deadline = _Deadline()
     try:
-        line = socket.create_connection((str(_address_of(receiver, port)), port), timeout=TIMEOUT_S)
-        deadline.begin(line)
+        line = _connect(_addresses_of(receiver, port), port, deadline)
         connection.sock = line
+        line.settimeout(deadline.left_s())
+        deadline.holds(line)
         if parts.scheme == "https":
             # The handshake after the deadline knows of this socket: wrapping takes the other's file away from it.
             line = ssl.create_default_context().wrap_socket(
@@ -79,7 +90,8 @@ def deliver(settings: WebhookSettings, url: str, delivery: str, body: bytes, now
         connection.request("POST", path, body, headers)
         status = connection.getresponse().status
     except (OSError, http.client.HTTPException) as error:  # ssl's errors are OSErrors
-        reason = f"{receiver.host}: {str(error) or type(error).__name__}"
+        # Of an answer that is none http.client says all, which may be 32 KiB.
+        reason = f"{receiver.host}: {first_line(error, MOST_SAID)}"
         raise NotDelivered(f"{receiver.host} {_TOO_LATE}" if deadline.is_over else reason) from None
     finally:
         deadline.end()
@@ -94,18 +106,20 @@ _TOO_LATE = "did not end its answer in time"
 
 
 class _Deadline:
-    """Ends whatever a thread waits for on a connection, ``TIMEOUT_S`` after its beginning."""
+    """Ends whatever a thread waits for on a connection, ``TIMEOUT_S`` after the beginning of its try."""
 
     def __init__(self) -> None:
         self.is_over = False
+        self._ends_at = time.monotonic() + TIMEOUT_S
         self._lock = threading.Lock()
         self._line: socket.socket | None = None
         self._timer = threading.Timer(TIMEOUT_S, self._cut)
         self._timer.daemon = True
-
-    def begin(self, line: socket.socket) -> None:
-        self._line = line
         self._timer.start()
+
+    def left_s(self) -> float:
+        """For the next step, of which the socket itself sees to the end; more than none."""
+        return max(0.001, self._ends_at - time.monotonic())
 
     def holds(self, line: socket.socket) -> None:
         """The connection is this socket's from now on."""
@@ -127,8 +141,16 @@ class _Deadline:
                 socket.socket.shutdown(self._line, socket.SHUT_RDWR)
 
 
-def _address_of(receiver: Receiver, port: int) -> Address:
-    """The address that is then connected to: a name that resolves to something else a moment later changes nothing."""
+def _connect(addresses: Sequence[Address], port: int, deadline: _Deadline) -> socket.socket:
+    """A connection to the first that takes one: a name may have an IPv6 address where this machine has none."""
+    for left in range(len(addresses), 1, -1):
+        with suppress(OSError):
+            return socket.create_connection((str(addresses[-left]), port), timeout=deadline.left_s() / left)
+    return socket.create_connection((str(addresses[-1]), port), timeout=deadline.left_s())
+
+
+def _addresses_of(receiver: Receiver, port: int) -> list[Address]:
+    """Those that are then connected to: a name that resolves to something else a moment later changes nothing."""
     found = [ip_address(entry[4][0]) for entry in socket.getaddrinfo(receiver.host, port, type=socket.SOCK_STREAM)]
     for address in found:
         if not receiver.may_be_at(address):
@@ -136,4 +158,4 @@ def _address_of(receiver: Receiver, port: int) -> Address:
                 f"{receiver.host} resolves to {address}, which is no public address: "
                 f"allow it with OCRFLEET_WEBHOOK_HOSTS={receiver.host}={address}"
             )
-    return found[0]
+    return list(dict.fromkeys(found))[:MOST_ADDRESSES]

@@ -27,11 +27,20 @@ _GLOBAL = IPv6Network("2000::/3")
 site-local, a network's own NAT64, names of segments (5f00::/16)."""
 
 _EXAMPLES = IPv6Network("3fff::/20")  # RFC 9637; Python 3.13 knows them
+_NOT_PUBLIC = (
+    # Of protocols; Python 3.11.7 knows its first eight addresses alone. 192.0.0.192 was a cloud's metadata service.
+    IPv4Network("192.0.0.0/24"),
+    IPv4Network("192.88.99.0/24"),  # the nearest 6to4 gateway, whosever it is (RFC 7526)
+    IPv4Network("168.63.129.16/32"),  # of the internet by the registry; in Azure the machine's own host answers there
+)
+_PUBLIC_AMONG_THEM = (IPv4Address("192.0.0.9"), IPv4Address("192.0.0.10"))  # RFC 7723, 8155: by the registry, global
 
 
 def is_public(address: Address) -> bool:
     """Whether an address, and the IPv4 address that it may stand for, belongs to the internet and to one host."""
     if isinstance(address, IPv4Address):
+        if any(address in network for network in _NOT_PUBLIC):
+            return address in _PUBLIC_AMONG_THEM
         return address.is_global and not address.is_multicast
     bits = int(address)
     if address in _MAPPED or address in _NAT64:

@@ -21,6 +21,7 @@ from producer.web.labelstudio import MOST_CONFIG, Control, _answer, control_of, 
 from producer.web.problem import Problem
 from producer.web.results import BLOCK, LentResponse
 from producer.web.store import Store, WebJob
+from producer.web.visitors.json_body import json_places
 from tests.producer.records import BOX, ok, write_results
 from tests.producer.web.test_large_records import forget_the_peak
 from worker.messages import encode
@@ -67,7 +68,8 @@ def test_a_longer_one_is_refused(request_of: object, body: dict[str, object]) ->
         return {"type": "http.request", "body": json.dumps(body).encode(), "more_body": False}
 
     service = SimpleNamespace(web=SimpleNamespace(idle_s=5.0), settings=SimpleNamespace(model="m"))
-    scope = {"type": "http", "app": SimpleNamespace(state=SimpleNamespace(service=service))}
+    state = SimpleNamespace(service=service, json_places=json_places())
+    scope = {"type": "http", "app": SimpleNamespace(state=state)}
     with pytest.raises(Problem) as refused:
         asyncio.run(request_of(Request(scope, receive)))  # type: ignore[operator]
     assert refused.value.status == 413

@@ -15,9 +15,10 @@ from starlette.requests import Request
 from detector.cli.say import PrintableFormatter
 from producer.web import addresses
 from producer.web.addresses import check_addresses
-from producer.web.api import read_json
+from producer.web.api import _Addresses
 from producer.web.models import Exporter
 from producer.web.problem import Problem
+from producer.web.visitors.json_body import json_body
 
 
 @pytest.mark.parametrize(
@@ -37,8 +38,13 @@ def test_half_a_character_is_no_json(body: bytes) -> None:
 
     service = SimpleNamespace(web=SimpleNamespace(idle_s=5.0))
     scope = {"type": "http", "app": SimpleNamespace(state=SimpleNamespace(service=service))}
+
+    async def read() -> None:
+        async with json_body(Request(scope, receive), _Addresses):
+            pass
+
     with pytest.raises(Problem) as refused:
-        asyncio.run(read_json(Request(scope, receive)))
+        asyncio.run(read())
     assert refused.value.status == 400
 
 

@@ -11,14 +11,19 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import suppress
+from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from ipaddress import ip_address
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
+from producer.web.service import Service
+from producer.web.store import Store, WebJob
 from producer.web.webhooks import delivery
-from producer.web.webhooks.courier import Courier
+from producer.web.webhooks.courier import Courier, Letter, delivery_of
 from producer.web.webhooks.delivery import NotDelivered, deliver
 from producer.web.webhooks.settings import WebhookSettings, WebhookSettingsError, read_webhook_settings
 from tests.fleet.tls import certificates
@@ -104,7 +109,11 @@ def test_only_hosts_of_the_list_are_told(url: str, allowed: bool) -> None:
 
 @pytest.mark.parametrize(
     ("address", "allowed"),
-    [("93.184.216.34", True), ("2606:4700::1111", True), ("127.0.0.1", False), ("10.1.2.3", False), ("::1", False),
+    # Python 3.11.7 calls 192.0.0.8 to 192.0.0.255 global.
+    [("192.0.0.8", False), ("192.0.0.192", False), ("192.0.0.9", True), ("192.0.1.1", True), ("192.88.99.1", False),
+     ("64:ff9b::c000:c0", False), ("2002:c000:c0::1", False), ("168.63.129.16", False), ("::ffff:168.63.129.16", False),
+     ("168.63.129.17", True),
+     ("93.184.216.34", True), ("2606:4700::1111", True), ("127.0.0.1", False), ("10.1.2.3", False), ("::1", False),
      ("169.254.169.254", False), ("::ffff:127.0.0.1", False), ("fd00::1", False), ("0.0.0.0", False),
      ("224.0.0.1", False), ("100.64.0.1", False), ("192.168.7.7", True),
      # IPv6 addresses that lead to an IPv4 one, by a gateway or by the machine itself.
@@ -154,6 +163,26 @@ def test_a_delivery_is_signed_and_redirects_are_not_followed(listener: Listener)
     assert gone.value.for_good
 
 
+def test_each_address_of_a_name_is_tried(listener: Listener, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before: the first alone; a name with an IPv6 address too was never told from a machine without IPv6."""
+    found = [(0, 0, 0, "", (address, listener.server_port)) for address in ("::1", "127.9.9.9", "::1", "127.0.0.1")]
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: found)  # what is an address needs no look-up
+    monkeypatch.setattr(socket, "create_connection", partial(_without_look_up, socket.socket))
+    allowed = settings(f"a.lan:{listener.server_port}=127.0.0.0/8, b.lan:{listener.server_port}=::1/128")
+    with pytest.raises(NotDelivered, match="no public address"):  # each of them is looked at
+        deliver(allowed, f"http://a.lan:{listener.server_port}/", "m", b"{}", time.time())
+    found.pop(0), found.pop(1)
+    deliver(allowed, f"http://a.lan:{listener.server_port}/done", "m", b"{}", time.time())
+    assert [path for path, _, _ in listener.heard] == ["/done"]
+
+
+def _without_look_up(make: Any, address: tuple[str, int], timeout: float) -> socket.socket:
+    line: socket.socket = make(socket.AF_INET)
+    line.settimeout(timeout)
+    line.connect(address)
+    return line
+
+
 def test_what_a_name_resolves_to_is_checked_where_the_connection_is_made(listener: Listener) -> None:
     """`localhost` stands for any name whose owner lets it point into our network."""
     with pytest.raises(NotDelivered, match="no public address"):
@@ -183,6 +212,38 @@ def test_a_receiver_that_never_ends_its_answer_is_cut_off(monkeypatch: pytest.Mo
         with pytest.raises(NotDelivered, match="did not end"):
             deliver(settings(f"127.0.0.1:{port}"), f"http://127.0.0.1:{port}/", "m", b"", 0)
         assert time.monotonic() - began < 5
+
+
+def test_the_time_of_a_try_begins_before_its_connection(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before: a receiver whose line was full for 7 s, and who then said nothing, had 17 s of the 10."""
+    monkeypatch.setattr(delivery, "TIMEOUT_S", 0.6)
+    connect = socket.create_connection
+
+    def connects_late(*arguments: Any, **named: Any) -> socket.socket:
+        time.sleep(0.5)
+        return connect(*arguments, **named)
+
+    monkeypatch.setattr(socket, "create_connection", connects_late)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port, began = server.getsockname()[1], time.monotonic()
+        with pytest.raises(NotDelivered, match=r"did not end|timed out"):
+            deliver(settings(f"127.0.0.1:{port}"), f"http://127.0.0.1:{port}/", "m", b"", 0)
+        assert time.monotonic() - began < 1.0
+
+
+def test_the_end_of_a_job_that_was_tried_again_is_told_as_well(tmp_path: Path) -> None:
+    """Before: a receiver that answered while the job was tried again was not told of its second end."""
+    store = Store(tmp_path)
+    store.accept(store.new_upload(), "job", WebJob(created=1, webhook="https://a.example/", state="done", finished=2.5))
+    service: Any = SimpleNamespace(store=store)
+    first, second = delivery_of("job", 2.5), delivery_of("job", 7.5)
+    for state, finished in (("open", 0.0), ("cancelled", 7.5)):
+        store.change("job", state=state, finished=finished, told="")
+        for outcome in ("sent", "given up: 127.0.0.1 answered 500"):
+            Service._note_told(service, "job", first, outcome)
+            assert store.read("job").told == ""
+    Service._note_told(service, "job", second, "sent")
+    assert store.read("job").told == "sent"
 
 
 @pytest.mark.parametrize("drips", ["the handshake", "the answer"])
@@ -235,15 +296,16 @@ def test_it_is_tried_again_until_it_is_heard_and_given_up_at_last(listener: List
     told: dict[str, str] = {}
     done = threading.Event()
 
-    def note(name: str, outcome: str) -> None:
+    def note(name: str, delivery: str, outcome: str) -> None:
+        assert delivery == ("" if name == "broken" else f"msg_{name}")
         told[name] = outcome
         if len(told) == 3:
             done.set()
 
-    def letter(name: str) -> tuple[str, str, bytes] | None:
+    def letter(name: str) -> Letter | None:
         if name == "broken":
             raise ZeroDivisionError("a bug of ours, about one job")
-        return None if name == "deleted" else (listener.url, f"msg_{name}", b"{}")
+        return None if name == "deleted" else Letter(listener.url, f"msg_{name}", b"{}")
 
     listener.answers = [500, 500, 204, *[500] * 3]
     courier = Courier(settings(f"127.0.0.1:{listener.server_port}"), letter, note, again_after_s=(0.01, 0.01))

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import itertools
 import resource
 import socket
+import string
 import subprocess
 import sys
 import time
+import tracemalloc
 import urllib.error
 import urllib.request
 from pathlib import Path
 from typing import Any
 
 import pytest
+from tornado.httputil import HTTPHeaders
 from tornado.iostream import StreamClosedError
 from tornado.testing import bind_unused_port
 from tornado.web import Application
@@ -22,7 +26,14 @@ from tornado.web import Application
 from tests.ports import free_port
 from tests.processes import wait_until
 from worker.celery_ext import flower_answers, flower_connections
-from worker.celery_ext.flower_connections import MOST_BUFFERED, MOST_CONNECTIONS, FewConnections, most_connections
+from worker.celery_ext.flower_connections import (
+    MOST_BODY,
+    MOST_BUFFERED,
+    MOST_CONNECTIONS,
+    MOST_HEADER,
+    FewConnections,
+    most_connections,
+)
 from worker.cli import flower
 
 HALF = b"GET / HTTP/1.1\r\nHost: x\r\n"
@@ -73,6 +84,21 @@ def test_half_a_header_and_half_a_body_end(monkeypatch: pytest.MonkeyPatch) -> N
     idle, header, body, long = talk(9, 2.0, [b"", HALF, post % 2000, post % 100_000], monkeypatch)
     assert (idle, header, body) == (b"", b"", b"")
     assert long.startswith(b"HTTP/1.1 400")
+
+
+def test_headers_are_small(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before: 64 KiB of short lines were 1.8 MB, of each of 256 connections, and Flower has 512 in all."""
+    lines = ("".join(name) + ":\r\n" for name in itertools.product(string.ascii_lowercase, repeat=3))
+    some = "".join(itertools.islice(lines, (MOST_HEADER - 100) // 6)).encode()
+    fits, does_not = talk(9, 2.0, [HALF + some + b"\r\n", HALF + some * 2 + b"\r\n"], monkeypatch)
+    assert b" 404 " in fits.splitlines()[0] or fits == b"open"
+    assert does_not == b""
+    HTTPHeaders.parse(some.decode())  # what Tornado keeps of names is there from now on
+    tracemalloc.start()
+    headers = HTTPHeaders.parse(some.decode())
+    held = tracemalloc.get_traced_memory()[0]
+    tracemalloc.stop()
+    assert len(list(headers)) > 1000 and held + MOST_HEADER + MOST_BODY < 2 * MOST_BUFFERED
 
 
 @pytest.mark.parametrize(("files", "most"), [(1024, 256), (1 << 20, 256), (256, 128), (resource.RLIM_INFINITY, 256)])

@@ -1,0 +1,1 @@
+"""HTTP of Python's own library, within bounds."""
