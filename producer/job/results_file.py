@@ -221,6 +221,15 @@ def failed_lines(results: Path) -> Iterator[tuple[Line, ErrorRecord]]:
     return ((line, line.error) for _, line in read_lines(results) if line is not None and line.error is not None)
 
 
+def failed_pages(results: Path) -> PageMarks:
+    """The pages that have a failed record."""
+    failed = PageMarks()
+    for _, line in read_lines(results):
+        if line is not None and line.status == "failed":
+            failed[line.index] = 1
+    return failed
+
+
 def counts_of(results: Path) -> dict[str, int]:
     """How many pages have a record: ``total``, ``ok``, ``failed``; ``total`` alone if there is no file."""
     try:
