@@ -18,17 +18,15 @@ from pathlib import Path
 from string import Template
 from typing import Any
 
-import msgspec
-
 from detector.atomic import atomic_write
 from detector.errors import printable
-from detector.record import UNREADABLE
 from producer.detector_process.draw import OverlayProcess, can_draw
 from producer.job.manifest import ManifestIndex
 from producer.job.output_folder import OutputFolder
 from producer.job.page_order import PageOrder
-from producer.no_links import hold_own, read_small
+from producer.no_links import hold_own
 from producer.output.charts import histogram_svg
+from producer.output.ending import read_job
 from producer.output.naming import page_label
 from producer.output.terminal import FLAG_WORDS, duration
 from producer.output.totals import LONGEST_SAID, MOST_LISTED, Totals, shortly
@@ -66,7 +64,7 @@ def write_report(out: Path, *, pictures: int = PICTURES) -> Path:
 
 def _write(out: Path, order: PageOrder, pictures: int) -> None:
     totals, chosen = _read(order, pictures)
-    job = _job(out / "job.json")
+    job = read_job(out / "job.json")
     drawable = can_draw() and (out / "manifest.jsonl").is_file()
     template = Template(files("producer.output").joinpath("report.html").read_text(encoding="utf-8"))
     page = template.substitute(
@@ -115,20 +113,6 @@ def _said(text: str, most: int = LONGEST_SAID) -> str:
     Nor is a word of it as long as the stranger likes.
     """
     return escape(printable(shortly(text, most)))
-
-
-_NUMBERS = ("images_this_run", "wall_seconds", "images_per_second")
-
-
-def _job(path: Path) -> dict[str, Any]:
-    """job.json, or nothing: a report can be made of collected results too, and of a folder that others wrote."""
-    try:
-        job = msgspec.json.decode(read_small(path))
-    except (OSError, *UNREADABLE):
-        return {}
-    if not isinstance(job, dict):
-        return {}
-    return {name: value for name, value in job.items() if name not in _NUMBERS or isinstance(value, int | float)}
 
 
 def _subtitle(totals: Totals, job: dict[str, Any]) -> str:
