@@ -122,6 +122,9 @@ def test_known_pages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     others = [FoundPage("x.jpg", page.uri, page.page + 1) for page in pages[::100]]
     assert not any(page in known for page in others)
     assert pages[0] not in KnownPages(tmp_path / "none.jsonl")
+    before = marks.mark_of(b"a")
+    monkeypatch.setattr(marks, "_KEY", bytes(16))
+    assert marks.mark_of(b"a") != before, "else two names with one mark can be looked for"
 
 
 def test_pages_of_repaired_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
 import random
 import tracemalloc
 from collections.abc import Iterator
@@ -16,6 +17,7 @@ from hypothesis import strategies as st
 from msgspec import structs
 from rich.console import Console
 
+from producer.job import results_file
 from producer.job.page_order import PageOrder
 from producer.job.results_file import iter_records, placed_records, read_lines, truncate_torn_line
 from producer.output.formats import FORMATS, export_results
@@ -34,6 +36,22 @@ def test_a_torn_last_line_is_left_out_then_cut_off(tmp_path: Path) -> None:
     with path.open("ab") as stream:
         stream.write(encode(ok(2)) + b"\n")
     assert [record.index for record in iter_records(path)] == [0, 1, 2]
+
+
+def test_what_is_called_a_hole_is_looked_at(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """OpenZFS before 2.2.2 called data that were just written a hole; before, all of them were cut off."""
+    monkeypatch.setattr(results_file, "_data_from", lambda stream, place: os.fstat(stream.fileno()).st_size)
+    torn = encode(ok(2))[:40]
+    path = write_results(tmp_path, [ok(0), ok(1)], torn)
+    whole = path.read_bytes()[:-40]
+    assert truncate_torn_line(path, 16) == 40 and path.read_bytes() == whole
+
+
+def test_a_record_without_its_times_is_one(tmp_path: Path) -> None:
+    """Exports took it, and for `resume` the line was damaged."""
+    path = tmp_path / "results.jsonl"
+    path.write_text('{"job":"j","index":0,"image":"a","page":0,"status":"ok"}\n')
+    assert [line.status for _, line in read_lines(path) if line] == ["ok"] == [one.status for one in iter_records(path)]
 
 
 @given(st.binary(max_size=60), st.integers(1, 20))
