@@ -40,6 +40,7 @@ import numpy, onnxruntime
 options = onnxruntime.SessionOptions()
 options.intra_op_num_threads = 1
 options.enable_mem_pattern = False
+options.add_session_config_entry("session.load_model_format", "ONNX")
 session = onnxruntime.InferenceSession(sys.argv[1], options, providers=["CPUExecutionProvider"])
 batch = numpy.zeros((1, 3, int(sys.argv[2]), int(sys.argv[3])), numpy.float32)
 times = []

@@ -190,6 +190,7 @@ def _runners(path: Path) -> dict[str, Any]:
 
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
+    options.add_session_config_entry("session.load_model_format", "ONNX")  # as in detector/runtimes/onnx.py
     session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     runners: dict[str, Any] = {"onnxruntime": lambda batch: session.run(["probability"], {"image": batch})[0]}
     try:

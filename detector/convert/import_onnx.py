@@ -127,7 +127,7 @@ def read_onnx(file: Path) -> onnx.ModelProto:
     try:
         model = onnx.load(str(file))
         onnx.checker.check_model(model)
-    except (DecodeError, onnx.checker.ValidationError, ValueError) as error:
+    except (DecodeError, onnx.checker.ValidationError, ValueError, TypeError) as error:  # the last: a path no UTF-8
         raise OnnxImportError(f"not an ONNX file, or damaged ({first_line(error, 200)})") from None
     return model
 
@@ -145,6 +145,7 @@ class Session:
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 4  # what goes wrong is said once, in our words
         options.intra_op_num_threads = 1
+        options.add_session_config_entry("session.load_model_format", "ONNX")  # as in detector/runtimes/onnx.py
         with _in_one_line():
             self._session = onnxruntime.InferenceSession(
                 model.SerializeToString(), options, providers=["CPUExecutionProvider"]

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from detector.errors import DetectorError
+from detector.errors import DetectorError, first_line
 from detector.models import IMAGENET_MEAN, IMAGENET_STD, MOST_ONNX_BYTES, load_card
 
 FLOAT_OPERATORS = ("DepthToSpace", "Sigmoid")
@@ -28,16 +28,18 @@ def check_model(path: Path) -> None:
     """Refuses what is no float model of ours, before any work.
 
     Raises:
-        QuantizeError: not an ONNX file, int8 already, or another input.
+        QuantizeError: not an ONNX file, int8 already, another input, or weights that lie elsewhere.
     """
     import onnx
 
     if path.stat().st_size > MOST_ONNX_BYTES:  # which is read whole
         raise QuantizeError(f"{path}: larger than {MOST_ONNX_BYTES >> 20} MB; no network that finds text is")
     try:
-        graph = onnx.load(str(path), load_external_data=False).graph
+        graph = onnx.load(str(path)).graph  # its weights, too, which onnx refuses outside of the file's folder
     except OSError:
         raise
+    except onnx.checker.ValidationError as error:
+        raise QuantizeError(f"{path}: its weights cannot be read ({first_line(error, 200)})") from None
     except Exception:  # protobuf's error, which is of no module that we depend on
         raise QuantizeError(f"{path}: not an ONNX file; ocr-detector export makes one") from None
     constants = {tensor.name for tensor in graph.initializer}

@@ -4,7 +4,8 @@
 
     {"path": "/data/a%20b.pdf"}
 
-(`path` is the percent-encoded file name) and answers each with one line on stdout:
+(`path` is the percent-encoded file name; `seen`, device and inode, may say which file it was) and answers each with one
+line on stdout:
 ``{"ok": true, "pages": 12, "listed": 12, "most": 12}`` (pdf_tree.py) or ``{"ok": false, "error": "..."}``. It ends with
 its input. pdfium reads the file in pieces; what it may allocate is bounded, so that a hostile file costs this process,
 not the producer.
@@ -15,14 +16,13 @@ from __future__ import annotations
 import json
 import os
 import sys
-from pathlib import Path
 from typing import TextIO
 from urllib.parse import unquote_to_bytes
 
 from detector.errors import ImageError, read_json, show
 from detector.images.pdf import count_pdf_pages
 from detector.images.pdf_tree import listed_pages
-from detector.images.regular_file import open_regular, raise_read_error
+from detector.images.regular_file import SeenPath, open_regular, raise_read_error
 from detector.memory import limit_memory
 
 MEMORY_BYTES = 256 << 20
@@ -35,7 +35,9 @@ def serve(lines: TextIO, answers: TextIO) -> None:
         limit_memory(MEMORY_BYTES)
         answer: dict[str, object]
         try:
-            path = Path(os.fsdecode(unquote_to_bytes(read_json(line)["path"])))
+            question = read_json(line)
+            seen = question.get("seen")
+            path = SeenPath.to(os.fsdecode(unquote_to_bytes(question["path"])), (seen[0], seen[1]) if seen else None)
             with open_regular(path) as file:
                 try:
                     pages = count_pdf_pages(file, show(path))

@@ -195,8 +195,17 @@ def open_regular(path: Path, patience: Patience | None = None) -> io.BufferedRea
         OSError: as `regular`; or it is another file.
     """
     file: io.BufferedReader = io.BufferedReader(ReadFile(os.fspath(path), opener=partial(regular, patience=patience)))
+    close_another(file, path)
+    return file
+
+
+def close_another(file: BinaryIO, path: Path) -> None:
+    """Closes what was opened at a `SeenPath` if it is not that file.
+
+    Raises:
+        OSError: it is another one.
+    """
     wanted = seen_as(path)
     if wanted is not None and identity_of(file) != wanted:
         file.close()
         raise OSError(errno.EINVAL, "another file has taken its place", str(path))
-    return file

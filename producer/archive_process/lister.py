@@ -16,6 +16,7 @@ from urllib.parse import quote, unquote_to_bytes
 
 import msgspec
 
+from detector.images.regular_file import seen_as
 from detector.memory import raise_oom_score
 from producer.archive_process.messages import AliveLine, EndLine, Line, MemberLine, Question
 from producer.errors import CannotCountError
@@ -89,7 +90,8 @@ class ArchiveLister:
             time.sleep(pause_s)
 
     def _listed(self, archive: Path, kind: Kind, passed: PassedOver | None, zip_encoding: str) -> Generator[Member]:
-        question = Question(quote(os.fsencode(archive)), kind, zip_encoding, self._time.counting_s())
+        counting_s = self._time.counting_s()
+        question = Question(quote(os.fsencode(archive)), kind, zip_encoding, counting_s, seen_as(archive))
         done, ended = 0, False
         try:
             for line in self._answers(msgspec.json.encode(question)):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
+from detector.images.regular_file import Identity
 from producer.sources.archive import Kind
 
 
@@ -15,12 +16,14 @@ class Question(msgspec.Struct, frozen=True):
         kind: what it is.
         zip_encoding: of names that do not say theirs; empty to guess.
         counting_s: how long its members' pages may be counted at most.
+        seen: the file that was looked at, device and inode; null: any.
     """
 
     path: str
     kind: Kind
     zip_encoding: str = ""
     counting_s: float = 1e9
+    seen: Identity | None = None
 
 
 class MemberLine(msgspec.Struct, frozen=True, tag="member"):

@@ -12,12 +12,20 @@ from collections.abc import Callable
 from contextlib import closing
 from functools import partial
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, cast
 from urllib.parse import quote, unquote_to_bytes
 
 import msgspec
 
-from detector.images.regular_file import Patience, ReadFile, raise_read_error, read_error, regular
+from detector.images.regular_file import (
+    Patience,
+    ReadFile,
+    SeenPath,
+    close_another,
+    raise_read_error,
+    read_error,
+    regular,
+)
 from detector.memory import limit_memory
 from producer.archive_process.messages import AliveLine, EndLine, Line, MemberLine, Question
 from producer.detector_process.page_counter import PageCounter
@@ -56,7 +64,7 @@ def serve(questions: BinaryIO, answers: BinaryIO) -> None:
 
 def _listed(question: Question, say: Callable[[Line], None], count_pdf: CountPdf | None) -> EndLine:
     passed = PassedOver()
-    path = Path(os.fsdecode(unquote_to_bytes(question.path)))
+    path = SeenPath.to(os.fsdecode(unquote_to_bytes(question.path)), question.seen)
     broken = ""
     stream: _Watched | None = None
     try:
@@ -107,6 +115,7 @@ class _Watched(ReadFile):
     def __init__(self, path: Path, on_progress: Callable[[], None], most_bytes: int) -> None:
         # The scan has waited for who held it.
         super().__init__(path, opener=partial(regular, patience=Patience(0.0)))
+        close_another(cast("BinaryIO", self), path)
         self._on_progress = on_progress
         self._most_bytes = most_bytes
         self._read_bytes = 0

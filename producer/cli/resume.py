@@ -59,7 +59,7 @@ def _resume_or_retry(target: str, *, quiet: bool, retry: bool, adopted: Path | N
     from producer.growing.missed_elsewhere import take_over
     from producer.handover.inherit import do_lost_again, inherit
     from producer.job.begin_again import retry_on_broker
-    from producer.job.output_folder import OutputFolder, state_folder
+    from producer.job.output_folder import OutputFolder, roots_of, state_folder
     from producer.job.recount import recount
     from worker.messages import JOB_NAME
 
@@ -84,8 +84,10 @@ def _resume_or_retry(target: str, *, quiet: bool, retry: bool, adopted: Path | N
         say(f"{target}: {again} images are done again, since {adopted} has no record of them")
     take_over(folder.manifest, ledger, target)
     if retry and folder.manifest.exists() and not folder.heir:  # which would open what the broker's list names
-        recount(folder.manifest, ledger.pages_in_state(target, b"f"))
-        list_anew(folder.manifest, ledger.pages_in_state(target, b"f"), folder.request().zip_encoding)
+        request = folder.request()
+        roots = roots_of(request, gone=True)
+        recount(folder.manifest, ledger.pages_in_state(target, b"f"), roots)
+        list_anew(folder.manifest, ledger.pages_in_state(target, b"f"), roots, request.zip_encoding)
     if retry and retry_on_broker(ledger, target) == 0:
         raise NothingToDoError(f"job {target} has no failed images")
     watching = sys.stderr.isatty()

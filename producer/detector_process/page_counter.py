@@ -10,6 +10,7 @@ from urllib.parse import quote
 
 import msgspec
 
+from detector.images.regular_file import seen_as
 from producer.bounds import BELIEVED_PAGES
 from producer.detector_process.line_process import LineProcess
 from producer.errors import CannotCountError, MissingPagesError
@@ -62,7 +63,7 @@ class PageCounter:
             if not self._time.left_s():
                 raise CannotCountError(f"{USED_UP}; its worker counts them")
         with self._time.spending() if self._time else nullcontext():
-            found = self._ask(Question(path=quote(os.fsencode(path))))
+            found = self._ask(Question(path=quote(os.fsencode(path)), seen=seen_as(path)))
         if found.broken:
             raise MissingPagesError(found.pages, found.broken)
         return found.pages

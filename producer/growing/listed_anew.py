@@ -14,6 +14,7 @@ from detector.images.regular_file import open_regular
 from producer.archive_process.limited_readers import limited_readers
 from producer.growing.new_pages import KnownPages
 from producer.job.manifest import ManifestIndex, ManifestLine, count_manifest, write_lines
+from producer.job.recount import still_own
 from producer.sources.archive import archive_kind
 from producer.sources.found_page import FoundPage
 from producer.sources.long_names import that_fit
@@ -23,7 +24,7 @@ from producer.whole_append import whole_append
 from worker.storage.files import path_of
 
 
-def list_anew(manifest: Path, indices: Iterable[int], zip_encoding: str = "") -> int:
+def list_anew(manifest: Path, indices: Iterable[int], roots: tuple[Path, ...], zip_encoding: str = "") -> int:
     """Lets the manifest grow by the members that it lacks. Returns how many pages.
 
     An archive's failed record has a line, and each line a record: where all of the archive is there now, that line
@@ -32,6 +33,7 @@ def list_anew(manifest: Path, indices: Iterable[int], zip_encoding: str = "") ->
     Args:
         manifest: of the job.
         indices: pages that failed.
+        roots: of the job's files, see `producer.job.recount.still_own`.
         zip_encoding: of zip members' names that do not say theirs; empty to guess.
     """
     with ManifestIndex(manifest) as index:
@@ -41,8 +43,11 @@ def list_anew(manifest: Path, indices: Iterable[int], zip_encoding: str = "") ->
     known, heads, count = KnownPages(manifest), dict[int, ManifestLine](), 0
     with limited_readers() as readers:
         for line in broken:
-            pages = scan_file(path_of(line.uri), os.fsencode(line.image), readers, zip_encoding=zip_encoding)
-            head, more = _append(manifest, line, that_fit(pages, PassedOver(), _unheard), known)
+            with still_own(line.uri, roots) as path:
+                if path is None:
+                    continue
+                pages = scan_file(path, os.fsencode(line.image), readers, zip_encoding=zip_encoding)
+                head, more = _append(manifest, line, that_fit(pages, PassedOver(), _unheard), known)
             count += more
             if head is not None:
                 heads[line.index] = head

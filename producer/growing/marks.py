@@ -6,11 +6,19 @@ Marks are digests, spread evenly, so each goes into one of `SHELVES` sorted arra
 
 from __future__ import annotations
 
+import os
 from array import array
 from bisect import bisect_left, insort
+from hashlib import blake2b
 from itertools import compress
 
 SHELVES = 1 << 10
+_KEY = os.urandom(16)  # of this process; no mark is kept
+
+
+def mark_of(name: bytes) -> int:
+    """A file's mark, which nobody knows beforehand: else two names are found that have one, and one is never done."""
+    return int.from_bytes(blake2b(name, digest_size=8, key=_KEY).digest())
 
 
 class Marks:

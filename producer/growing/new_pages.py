@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from hashlib import blake2b
 from pathlib import Path
 from tempfile import TemporaryFile
 
@@ -11,7 +10,7 @@ import msgspec
 
 from detector.atomic import atomic_write
 from producer.archive_process.limited_readers import limited_readers
-from producer.growing.marks import Marks
+from producer.growing.marks import Marks, mark_of
 from producer.job.manifest import ManifestLine, count_manifest, ours_to_write, read_manifest, write_lines
 from producer.job.output_folder import JobRequest, OutputFolder
 from producer.job.view import View
@@ -35,7 +34,7 @@ class KnownPages:
 
 
 def _mark(uri: str, page: int) -> int:
-    return int.from_bytes(blake2b(f"{page} {uri}".encode(), digest_size=8).digest())
+    return mark_of(f"{page} {uri}".encode())
 
 
 def new_pages(folder: OutputFolder, request: JobRequest, view: View) -> Iterator[FoundPage]:

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator
-from hashlib import blake2b
 from os import fsencode
 from pathlib import Path
 
-from producer.growing.marks import Marks, Unchanged
+from producer.growing.marks import Marks, Unchanged, mark_of
 from producer.job.manifest import read_manifest
 from producer.sources.own_pictures import made_by_us
 from producer.sources.passed_over import is_junk
@@ -76,7 +75,7 @@ class Settling:
 
 
 def _mark(file: Path) -> int:
-    return int.from_bytes(blake2b(fsencode(file), digest_size=8).digest())
+    return mark_of(fsencode(file))
 
 
 def files_of(manifest: Path) -> Iterator[Path]:

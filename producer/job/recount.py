@@ -2,39 +2,63 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import msgspec
 
 from detector.atomic import atomic_write
-from detector.images.regular_file import open_regular
+from detector.errors import ImageError
+from detector.images.regular_file import SeenPath, open_regular, seen_as
+from producer.archive_process.limited_readers import limited_readers
 from producer.errors import CannotCountError
 from producer.job.manifest import ManifestIndex, ManifestLine
-from producer.sources.page_count import CountPdf, count_file
-from worker.storage.files import path_of
+from producer.sources.page_count import count_file
+from worker.storage.files import Storage, path_of
 
 
-def recount(manifest: Path, indices: Iterable[int], count_pdf: CountPdf | None = None) -> int:
+@contextmanager
+def still_own(uri: str, roots: tuple[Path, ...]) -> Iterator[SeenPath | None]:
+    """The file at an address of the manifest; None where it is not there, or lies outside of the job's sources by now.
+
+    Between a scan and a retry there may be days in which somebody laid a link in its place.
+
+    Args:
+        uri: ``file://``.
+        roots: in which it must lie, also through a link; empty: anywhere.
+    """
+    with ExitStack() as opened:
+        try:
+            found = opened.enter_context(Storage(roots, Path(os.devnull)).open(uri))
+        except ImageError:
+            yield None
+        else:
+            yield SeenPath.to(path_of(uri), seen_as(found))  # by the name that it had
+
+
+def recount(manifest: Path, indices: Iterable[int], roots: tuple[Path, ...]) -> int:
     """Lets the manifest grow by the pages of repaired files. Returns how many pages can be tried now.
 
     Args:
         manifest: of the job.
         indices: pages that failed.
-        count_pdf: what counts the pages of a PDF.
+        roots: of the job's files, see `still_own`.
     """
     mended: dict[int, int] = {}
-    with ManifestIndex(manifest) as index:
+    with ManifestIndex(manifest) as index, limited_readers() as readers:
         total = index.count
         for number in indices:
             line = index.line(number)
             if line is None or line.problem is None or line.page == 0 or not line.uri.startswith("file://"):
                 continue
-            try:
-                counted = count_file(path_of(line.uri), count_pdf)
-            except CannotCountError:
-                continue
-            if not counted.broken and counted.pages > line.page:
+            with still_own(line.uri, roots) as path:
+                try:
+                    counted = count_file(path, readers.count_pdf, readers.time) if path else None
+                except CannotCountError:
+                    continue
+            if counted is not None and not counted.broken and counted.pages > line.page:
                 mended[number] = counted.pages
     if mended:
         _rewrite(manifest, mended, total)

@@ -29,7 +29,7 @@ class Line(msgspec.Struct, frozen=True):
     image: str
     page: int
     status: Literal["ok", "failed"]
-    seconds: Seconds
+    seconds: Seconds = Seconds()  # exports take a record without it, too
     job: str = ""
     peak_rss_mb: Amount = 0.0
     error: ErrorRecord | None = None
@@ -221,6 +221,15 @@ def failed_lines(results: Path) -> Iterator[tuple[Line, ErrorRecord]]:
     return ((line, line.error) for _, line in read_lines(results) if line is not None and line.error is not None)
 
 
+def failed_pages(results: Path) -> PageMarks:
+    """The pages that have a failed record."""
+    failed = PageMarks()
+    for _, line in read_lines(results):
+        if line is not None and line.status == "failed":
+            failed[line.index] = 1
+    return failed
+
+
 def counts_of(results: Path) -> dict[str, int]:
     """How many pages have a record: ``total``, ``ok``, ``failed``; ``total`` alone if there is no file."""
     try:
@@ -289,6 +298,12 @@ def record_at(stream: BinaryIO, place: int) -> ImageRecord:
     return _decode_record(stream.readline(MOST_LINE_BYTES))
 
 
+def _is_empty(stream: BinaryIO, start: int, end: int) -> bool:
+    """What a hole is: OpenZFS before 2.2.2 calls data that were just written one, and they would be cut off."""
+    stream.seek(start)
+    return not stream.read(end - start).strip(_NO_RECORD)
+
+
 def truncate_torn_line(path: Path, block: int = 1 << 16) -> int:
     """Cuts off what follows the last newline, so that appending begins a new line. Returns the bytes cut."""
     with open(path, "r+b", opener=no_links) as stream:
@@ -296,8 +311,8 @@ def truncate_torn_line(path: Path, block: int = 1 << 16) -> int:
         step = block
         while end > 0:
             start = max(0, end - step)
-            if _data_from(stream, start) >= end:  # a hole: larger steps, until there is data
-                end, step = start, 2 * step
+            if _data_from(stream, start) >= end and _is_empty(stream, max(start, end - block), end):
+                end, step = start, 2 * step  # a hole: larger steps, until there is data
                 continue
             if step > block:
                 step = block

@@ -20,9 +20,9 @@ from producer.job.growth import Growth
 from producer.job.interrupt import terminated_like_ctrl_c
 from producer.job.loop import JobLoop
 from producer.job.manifest import make_manifest, read_manifest
-from producer.job.output_folder import JobRequest, OutputFolder
+from producer.job.output_folder import JobRequest, OutputFolder, roots_of
 from producer.job.recount import recount
-from producer.job.results_file import drop_failed
+from producer.job.results_file import drop_failed, failed_pages
 from producer.job.view import View
 from producer.local.beat import BeatThread
 from producer.local.fleet import LocalFleet, check_installed, check_model
@@ -188,10 +188,14 @@ def drop_failed_pages(folder: OutputFolder) -> int:
     """Forget the failed records of a local job, so that :func:`run_job` does those pages again. Returns how many."""
     if not folder.results.exists():
         return 0
+    failed = failed_pages(folder.results)
+    if (
+        failed and folder.manifest.exists()
+    ):  # before they are dropped: a retry that is killed is begun again by the next
+        request = folder.request()
+        roots = roots_of(request, gone=True)
+        recount(folder.manifest, failed, roots)
+        list_anew(folder.manifest, failed, roots, request.zip_encoding)
     # The private server's ledger, if it still exists, says "failed": it is rebuilt from what is on disk.
     folder.forget_server()
-    dropped = drop_failed(folder.results)
-    if dropped and folder.manifest.exists():
-        recount(folder.manifest, dropped)
-        list_anew(folder.manifest, dropped, folder.request().zip_encoding)
-    return len(dropped)
+    return len(drop_failed(folder.results))

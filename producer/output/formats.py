@@ -39,7 +39,7 @@ from producer.output.naming import NAMES, csv_text, names_table, repeated, write
 from producer.output.overlays import PageImages
 from producer.output.pagexml import page_xml
 from producer.picture_list import picture_list
-from worker.messages import BoxRecord, ImageRecord
+from worker.messages import ImageRecord
 
 FORMATS = ("icdar", "coco", "labelstudio", "pagexml", "csv", *documents.FORMATS)
 _IN_OUT = {
@@ -204,9 +204,12 @@ def _write_array(stream: IO[str], items: Iterator[dict[str, Any]]) -> None:
     """A JSON array, an item a line."""
     stream.write("[")
     for number, item in enumerate(items):
-        line = printable_json(json.dumps(item, ensure_ascii=False, allow_nan=False))
-        stream.write((",\n" if number else "\n") + line)
+        stream.write((",\n" if number else "\n") + _json(item))
     stream.write("\n]")
+
+
+def _json(item: dict[str, Any]) -> str:
+    return printable_json(json.dumps(item, ensure_ascii=False, allow_nan=False))
 
 
 def _write_coco(source: _Source, stream: IO[str]) -> None:
@@ -256,35 +259,51 @@ def polygon_area(points: list[tuple[float, float]]) -> float:
 
 
 def _write_labelstudio(source: _Source, stream: IO[str]) -> None:
-    _write_array(stream, (labelstudio_task(record, source.path(record)) for record in source.ok()))
-    stream.write("\n")
+    """A task a page. Label Studio serves local files below its document root by this address.
 
-
-def labelstudio_task(record: ImageRecord, path: str) -> dict[str, Any]:
-    """One task. Label Studio serves local files below its document root by this address.
-
-    Args:
-        record: a page that is fine.
-        path: percent-encoded path of its image.
+    A region at a time: all of a page at once, as dicts and as text, were 900 MB of a line of 16 MiB.
     """
-    return {
-        "data": {
-            "image": f"/data/local-files/?d={path.lstrip('/')}",
-            "name": record.image,
-            "page": record.page,
-        },
-        "predictions": [labelstudio_prediction(record)],
-    }
+    stream.write("[")
+    for number, record in enumerate(source.ok()):
+        address = f"/data/local-files/?d={source.path(record).lstrip('/')}"
+        data = _json({"image": address, "name": record.image, "page": record.page})
+        head = _json(_scored(record)).removesuffix("}")
+        stream.write((",\n" if number else "\n") + f'{{"data": {data}, "predictions": [{head}, "result": [')
+        for count, (region, points) in enumerate(_regions(record)):
+            before, after = _json(region).split("[]")
+            stream.write((", " if count else "") + before + "[")
+            stream.writelines(f"{', ' if number else ''}[{x!r}, {y!r}]" for number, (x, y) in enumerate(points))
+            stream.write("]" + after)
+        stream.write("]}]}")
+    stream.write("\n]\n")
 
 
 def labelstudio_prediction(
     record: ImageRecord, *, from_name: str = "label", to_name: str = "image", label: str = "Text"
 ) -> dict[str, Any]:
     """A page's boxes as polygons, for the tag ``from_name`` over the picture ``to_name``."""
-    width, height = max(1, record.width), max(1, record.height)  # a forged record may say 0
+    result = []
+    for region, points in _regions(record, from_name, to_name, label):
+        region["value"]["points"] = list(points)
+        result.append(region)
+    return {**_scored(record), "result": result}
 
-    def region(number: int, box: BoxRecord) -> dict[str, Any]:
-        return {
+
+def _scored(record: ImageRecord) -> dict[str, Any]:
+    return {
+        "model_version": record.model.name if record.model else "ocrfleet",
+        "score": round(sum(box.score for box in record.boxes) / len(record.boxes), 4) if record.boxes else 0.0,
+    }
+
+
+def _regions(
+    record: ImageRecord, from_name: str = "label", to_name: str = "image", label: str = "Text"
+) -> Iterator[tuple[dict[str, Any], Iterator[list[float]]]]:
+    """Each box, with an empty list for its points, and these: percent of the page's width and height."""
+    width, height = max(1, record.width), max(1, record.height)  # a forged record may say 0
+    for number, box in enumerate(record.boxes):
+        points = ([round(x * 100 / width, 4), round(y * 100 / height, 4)] for x, y in box.outline)
+        region = {
             "id": f"{record.index}-{number}",
             "type": "polygonlabels",
             "from_name": from_name,
@@ -293,18 +312,9 @@ def labelstudio_prediction(
             "original_height": record.height,
             "image_rotation": 0,
             "score": round(box.score, 4),
-            "value": {  # percent of the page's width and height
-                "points": [[round(x * 100 / width, 4), round(y * 100 / height, 4)] for x, y in box.outline],
-                "closed": True,
-                "polygonlabels": [label],
-            },
+            "value": {"points": [], "closed": True, "polygonlabels": [label]},
         }
-
-    return {
-        "model_version": record.model.name if record.model else "ocrfleet",
-        "score": round(sum(box.score for box in record.boxes) / len(record.boxes), 4) if record.boxes else 0.0,
-        "result": [region(number, box) for number, box in enumerate(record.boxes)],
-    }
+        yield region, points
 
 
 _CORNERS = tuple(f"{axis}{corner}" for corner in range(1, 5) for axis in "xy")

@@ -13,22 +13,21 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from html import escape
 from importlib.resources import files
+from itertools import islice
 from pathlib import Path
 from string import Template
 from typing import Any
 
-import msgspec
-
 from detector.atomic import atomic_write
 from detector.errors import printable
-from detector.record import UNREADABLE
 from producer.detector_process.draw import OverlayProcess, can_draw
 from producer.job.page_order import PageOrder
-from producer.no_links import hold_own, read_small
+from producer.no_links import hold_own
 from producer.output.charts import histogram_svg
+from producer.output.ending import read_job
 from producer.output.naming import page_label
 from producer.output.terminal import FLAG_WORDS, duration
-from producer.output.totals import Totals
+from producer.output.totals import LONGEST_SAID, MOST_LISTED, Totals, shortly
 from producer.picture_list import picture_list
 from producer.sources.passed_over import in_words
 from worker.messages import ImageRecord
@@ -37,13 +36,14 @@ PICTURES = 200  # at about 30 KB each, 8 MB
 FAILURES = 200
 THUMBNAIL_SIDE, LARGE_SIDE = 480, 640  # pixels; few pictures may be larger
 FEW = 60
-GALLERY = "<!--gallery-->"
+LONGEST_SETTING = 20_000  # characters: `run *.pdf` names hundreds of sources
+FAILED, GALLERY = "<!--failed-->", "<!--gallery-->"
 
 
 def write_report(out: Path, *, pictures: int = PICTURES) -> Path:
     """Writes `report.html` into a job's output folder, from its `results.jsonl` (and `job.json`, `manifest.jsonl`).
 
-    Memory is 8 bytes a page, however much is on it: totals are counts, and at most `pictures` pages, chosen at random,
+    Memory is 8 bytes a page, however much is on it: totals are bounded, and at most `pictures` pages, chosen at random,
     are shown; their records are read again, one at a time, when they are drawn. Of a page the last record counts.
 
     Args:
@@ -63,22 +63,26 @@ def write_report(out: Path, *, pictures: int = PICTURES) -> Path:
 
 def _write(out: Path, order: PageOrder, pictures: int) -> None:
     totals, chosen = _read(order, pictures)
-    job = _job(out / "job.json")
+    job = read_job(out / "job.json")
     drawable = can_draw() and (out / "manifest.jsonl").is_file()
     template = Template(files("producer.output").joinpath("report.html").read_text(encoding="utf-8"))
     page = template.substitute(
         title=_said(f"Text found by {job['job']}" if job.get("job") else "Text found"),
         subtitle=_subtitle(totals, job),
         tiles="".join(_tiles(totals, job)),
-        failures=_failures(totals),
         charts=histogram_svg(totals.seconds, "Seconds an image", lambda value: f"{value:.3g} s")
         + histogram_svg(totals.peak_rss_mb, "Peak memory of the worker", lambda value: f"{value:.0f} MB"),
         gallery_note=_gallery_note(totals, len(chosen), drawable, (out / "manifest.jsonl").is_file()),
-        settings="".join(f"<dt>{_said(name)}</dt><dd>{_said(value)}</dd>" for name, value in _settings(totals, job)),
+        settings="".join(
+            f"<dt>{_said(name)}</dt><dd>{_said(value, LONGEST_SETTING)}</dd>" for name, value in _settings(totals, job)
+        ),
     )
-    head, _, tail = page.partition(GALLERY)
+    head, _, rest = page.partition(FAILED)
+    middle, _, tail = rest.partition(GALLERY)
     with atomic_write(out / "report.html") as part, part.open("w", encoding="utf-8") as stream:
         stream.write(head)
+        stream.writelines(_failures(totals))
+        stream.write(middle)
         if drawable:
             stream.writelines(_figures(out, order, chosen))
         stream.write(tail)
@@ -102,23 +106,12 @@ def _read(order: PageOrder, pictures: int) -> tuple[Totals, list[int]]:
     return totals, sorted(chosen)
 
 
-def _said(text: str) -> str:
-    """Whatever the page shows comes through here: of a stranger's job neither a browser nor a terminal obeys a word."""
-    return escape(printable(text))
+def _said(text: str, most: int = LONGEST_SAID) -> str:
+    """Whatever the page shows comes through here: of a stranger's job neither a browser nor a terminal obeys a word.
 
-
-_NUMBERS = ("images_this_run", "wall_seconds", "images_per_second")
-
-
-def _job(path: Path) -> dict[str, Any]:
-    """job.json, or nothing: a report can be made of collected results too, and of a folder that others wrote."""
-    try:
-        job = msgspec.json.decode(read_small(path))
-    except (OSError, *UNREADABLE):
-        return {}
-    if not isinstance(job, dict):
-        return {}
-    return {name: value for name, value in job.items() if name not in _NUMBERS or isinstance(value, int | float)}
+    Nor is a word of it as long as the stranger likes.
+    """
+    return escape(printable(shortly(text, most)))
 
 
 def _subtitle(totals: Totals, job: dict[str, Any]) -> str:
@@ -157,21 +150,20 @@ def _tiles(totals: Totals, job: dict[str, Any]) -> Iterator[str]:
         yield tile(f"{totals.peak_rss_mb.most:,.0f} MB", "memory at most")
 
 
-def _failures(totals: Totals) -> str:
+def _failures(totals: Totals) -> Iterator[str]:
     if not totals.failed:
-        return ""
+        return
     kinds = " ".join(
         f'<span class="kind">{count:,} × {_said(kind)}</span>' for kind, count in totals.errors.most_common()
     )
-    items = "".join(
-        f'<li><span class="kind">{_said(failure.type)}</span><strong>'
-        f"{_said(page_label(failure.image, failure.page))}</strong>"
-        f"<div>{_said(failure.message)}</div></li>"
-        for failure in totals.failures[:FAILURES]
-    )
     more = totals.failed - min(len(totals.failures), FAILURES)
     note = f"<p>The first {FAILURES:,}; the other {more:,} are in results.jsonl.</p>" if more else ""
-    return f'<h2>Failed</h2><div class="kinds">{kinds}</div>{note}<ul class="card failures">{items}</ul>'
+    yield f'<h2>Failed</h2><div class="kinds">{kinds}</div>{note}<ul class="card failures">'
+    for failure in totals.failures[:FAILURES]:
+        label = _said(page_label(failure.image, failure.page))
+        yield f'<li><span class="kind">{_said(failure.type)}</span><strong>{label}</strong>'
+        yield f"<div>{_said(failure.message)}</div></li>"
+    yield "</ul>"
 
 
 def _gallery_note(totals: Totals, shown: int, drawable: bool, has_manifest: bool) -> str:
@@ -218,7 +210,7 @@ def _figure(record: ImageRecord, picture: str) -> str:
         f"{record.width:,} × {record.height:,}",
         f"{record.seconds.total:.2f} s",
         *(["at reduced size"] if "degraded" in record.flags else []),
-        *(FLAG_WORDS[flag] for flag in record.flags if flag in FLAG_WORDS),
+        *(words for flag, words in FLAG_WORDS.items() if flag in record.flags),
     ]
     return (
         f'<figure class="card"><div class="picture">{picture}</div><figcaption>'
@@ -233,13 +225,13 @@ def _settings(totals: Totals, job: dict[str, Any]) -> Iterator[tuple[str, str]]:
     if passed_over and isinstance(passed_over, dict):
         yield "passed over", in_words(passed_over, most=100).removeprefix("passed over: ")
     settings = job.get("settings")
-    for name, value in settings.items() if isinstance(settings, dict) else ():
+    for name, value in islice(settings.items() if isinstance(settings, dict) else (), MOST_LISTED):
         shown = ", ".join(map(str, value)) if isinstance(value, list) else "" if value is None else str(value)
         if shown:
             yield str(name).replace("_", " "), os.fsencode(shown).decode("utf-8", "replace")
     for (name, sha256, runtime), count in totals.models.most_common(5):
         yield "model", f"{name}, {runtime}, {count:,} images, sha256 {sha256}"
-    for flag, count in totals.flags.most_common():
+    for flag, count in totals.flags.most_common(MOST_LISTED):
         yield f"flag {flag}", f"{count:,} images"
     if totals.retried:
         yield "retried", f"{totals.retried:,} images took more than one attempt"

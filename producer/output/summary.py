@@ -5,12 +5,9 @@ from __future__ import annotations
 import time
 from typing import Any
 
-import msgspec
-
 from detector.cli.say import say
 from producer.job.output_folder import JobRequest, OutputFolder, write_json
-from producer.no_links import read_small
-from producer.output.ending import Ending
+from producer.output.ending import PACE, Ending, read_job
 from producer.output.terminal import print_summary
 from producer.output.totals import SummedUp, Totals, summarise
 from producer.sources.passed_over import in_words
@@ -18,12 +15,11 @@ from producer.sources.passed_over import in_words
 
 def _pace(folder: OutputFolder, ending: Ending) -> dict[str, Any]:
     """How fast the last run was that did something: the time belongs to ``images_this_run``, not to all images."""
-    names = ("images_this_run", "wall_seconds", "images_per_second")
     if not ending.fresh and folder.job_json.is_file():
-        before = msgspec.json.decode(read_small(folder.job_json), type=dict[str, Any])
-        return {name: before.get(name) for name in names}
+        before = read_job(folder.job_json)
+        return {name: before.get(name) for name in PACE}
     rate = round(ending.fresh / ending.seconds, 3) if ending.seconds else None
-    return dict(zip(names, (ending.fresh, round(ending.seconds, 3), rate), strict=True))
+    return dict(zip(PACE, (ending.fresh, round(ending.seconds, 3), rate), strict=True))
 
 
 def _settings(request: JobRequest, *, fleet: bool) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """What the records of `results.jsonl` add up to, read one at a time.
 
-Totals are counts and fixed bins. Which record of a page is its last takes 8 bytes of memory a page.
+Totals are counts and fixed bins, and of what records say in words a bounded part: results may be a stranger's. Which
+record of a page is its last takes 8 bytes of memory a page.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from bisect import bisect_right
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from detector.images.regular_file import open_regular
 from producer.errors import UNCOUNTED
@@ -18,6 +19,15 @@ from producer.job.results_file import placed_records
 from worker.messages import ImageRecord
 
 FAILURES_KEPT = 500
+LONGEST_SAID = 2000
+"""Characters of a failed page's message, or of its name, that are kept. Ours have 300 besides the names in them; one of
+1 MB, 60 times, was 2.3 GB of a report's memory."""
+LONGEST_KEY, MOST_KEYS, OTHERS = 255, 1000, "others"
+"""Characters of a flag, of a network's name or of a machine's (DNS has 253), and how many of each are counted by
+themselves; what comes then is one more, of this name. 3.7 million flags were 500 MB."""
+MOST_LISTED = 100
+"""Of each that are listed for people."""
+Key = TypeVar("Key")
 _BUNDLE_BYTES = 64 << 20  # of some 200,000 pages, whose numbers take 14 MB
 # 20 bins a decade from 1 ms to 1000 s: a median is right to about 6 %.
 SECONDS_EDGES = tuple(10 ** (step / 20 - 3) for step in range(121))
@@ -77,9 +87,19 @@ class Histogram:
         }
 
 
+def shortly(text: str, most: int = LONGEST_SAID) -> str:
+    """At most so many characters: the beginning says what file it is about, the end what is wrong with it."""
+    half = most // 2
+    return text if len(text) <= most else f"{text[: half - 1]}…{text[-half:]}"
+
+
+def _count(counter: Counter[Key], key: Key, others: Key) -> None:
+    counter[key if key in counter or len(counter) < MOST_KEYS else others] += 1
+
+
 @dataclass(frozen=True)
 class Failure:
-    """One failed page, for lists that people read."""
+    """One failed page, for lists that people read: name and message have `LONGEST_SAID` characters at most."""
 
     image: str
     page: int
@@ -98,6 +118,7 @@ class Totals:
         seconds: a page's whole time, of pages that are fine.
         peak_rss_mb: the worker's peak memory after a page, MiB.
         stages: seconds of all pages together, by stage.
+        flags: pages by flag; of these, and of the next two, `MOST_KEYS` are counted by themselves.
         models: pages by (name, sha256, runtime).
         hosts: pages by worker machine.
         failures: the first `FAILURES_KEPT` failed pages.
@@ -145,15 +166,18 @@ class Totals:
             self.uncertain += record.error is not None and UNCOUNTED in record.error.message
             if len(self.failures) < FAILURES_KEPT:
                 message = record.error.message if record.error else "no reason was recorded"
-                self.failures.append(Failure(record.image, record.page, kind, message))
+                self.failures.append(Failure(shortly(record.image), record.page, kind, shortly(message)))
         self.retried += record.attempts > 1
-        self.flags.update(record.flags)
+        for flag in record.flags:
+            _count(self.flags, flag[:LONGEST_KEY], OTHERS)
         if record.peak_rss_mb > 0:
             self.peak_rss_mb.add(record.peak_rss_mb)
         if record.model:
-            self.models[record.model.name, record.model.sha256, record.model.runtime] += 1
+            name, sha256, runtime = record.model.name, record.model.sha256, record.model.runtime
+            key = name[:LONGEST_KEY], sha256[:LONGEST_KEY], runtime[:LONGEST_KEY]
+            _count(self.models, key, (OTHERS, "", ""))
         if record.worker:
-            self.hosts[record.worker.rpartition(":")[0] or record.worker] += 1
+            _count(self.hosts, (record.worker.rpartition(":")[0] or record.worker)[:LONGEST_KEY], OTHERS)
 
     def as_json(self) -> dict[str, Any]:
         """The part of `job.json` that comes from the records."""
@@ -162,16 +186,16 @@ class Totals:
             "without_text": self.without_text,
             "retried": self.retried,
             "errors": dict(self.errors.most_common()),
-            "flags": dict(self.flags.most_common()),
+            "flags": dict(self.flags.most_common(MOST_LISTED)),
             "seconds_per_image": self.seconds.as_json(4),
             "stage_seconds": {stage: round(value, 3) for stage, value in self.stages.items()},
             "peak_rss_mb": round(self.peak_rss_mb.most, 1),
             "peak_rss_mb_median": round(self.peak_rss_mb.quantile(0.5), 1),
             "models": [
                 {"name": name, "sha256": sha256, "runtime": runtime, "images": count}
-                for (name, sha256, runtime), count in self.models.most_common()
+                for (name, sha256, runtime), count in self.models.most_common(MOST_LISTED)
             ],
-            "hosts": dict(self.hosts.most_common(100)),
+            "hosts": dict(self.hosts.most_common(MOST_LISTED)),
             "damaged_lines": self.damaged,
             "uncertain_files": self.uncertain,
         }

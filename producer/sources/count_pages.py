@@ -16,7 +16,7 @@ from urllib.parse import unquote_to_bytes
 
 import msgspec
 
-from detector.images.regular_file import regular
+from detector.images.regular_file import Identity, SeenPath, open_regular
 from detector.memory import limit_memory
 from producer.errors import CannotCountError
 from producer.sources.page_count import PageCount, count_pages
@@ -26,10 +26,11 @@ MEMORY_BYTES = 256 << 20
 
 
 class Question(msgspec.Struct, frozen=True):
-    """What to count: a percent-encoded file name, and its kind."""
+    """What to count: a percent-encoded file name, its kind, and which file it was (device, inode); null: any."""
 
     path: str
     kind: str = "pdf"
+    seen: Identity | None = None
 
 
 class CountAnswer(msgspec.Struct, frozen=True):
@@ -60,7 +61,7 @@ def serve(questions: BinaryIO, answers: BinaryIO) -> None:
 
 def _count(question: Question) -> PageCount:
     try:
-        with open(os.fsdecode(unquote_to_bytes(question.path)), "rb", opener=regular) as stream:
+        with open_regular(SeenPath.to(os.fsdecode(unquote_to_bytes(question.path)), question.seen)) as stream:
             return count_pages(stream, question.kind)
     except OSError as error:
         raise CannotCountError(error.strerror or str(error)) from error

@@ -131,12 +131,13 @@ def settle(shown: str, count: Callable[[], PageCount], warn: Callable[[str], Non
     return Settled(counted.pages, ("CorruptImage", f"{shown}: {said}; repair the file and `retry`"))
 
 
-def count_file(path: Path, count_pdf: CountPdf | None = None, scan_time: ScanTime | None = None) -> PageCount:
+def count_file(path: Path, count_pdf: CountPdf | None, scan_time: ScanTime | None = None) -> PageCount:
     """Counts the pages of a file of any kind; one that is no PDF or TIFF, or no file, has one.
 
     Args:
-        path: of the file.
-        count_pdf: as for `count_pages`; it keeps to the scan's time by itself.
+        path: of the file; at a `SeenPath` that one.
+        count_pdf: as for `count_pages`; it keeps to the scan's time by itself. None: pypdf, here, without limits, for
+            files of one's own.
         scan_time: what is left for a TIFF, and for opening the file; None: any.
 
     Raises:

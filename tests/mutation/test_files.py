@@ -60,7 +60,7 @@ SOUND = {
 
 def open_pdf(path):
     with suppress(CannotCountError):
-        count_file(path)
+        count_file(path, None)
     with suppress(MemoryError):
         for page in range(min(3, count_pages(path))):
             open_page(path, page, limit_side=256, max_bytes=100 << 20)

@@ -169,16 +169,16 @@ def test_a_retry_lists_it_anew(tmp_path: Path) -> None:
         write_manifest(scan([str(path.parent)], readers), manifest)
     before = [(0, "z.tar/a.jpg", 0, False, -1), (1, "z.tar", 0, True, -1), (2, "z.tiny.jpg", 0, False, -1)]
     assert pages() == before
-    assert list_anew(manifest, [0, 1]) == 0 and pages() == before, "as it was"
+    assert list_anew(manifest, [0, 1], ()) == 0 and pages() == before, "as it was"
     pack(9300)
-    assert list_anew(manifest, [1]) == 1
+    assert list_anew(manifest, [1], ()) == 1
     assert pages() == [*before, (3, "z.tar/b.jpg", 0, False, -1)]
     pack(0)
-    assert list_anew(manifest, [1]) == 3
+    assert list_anew(manifest, [1], ()) == 3
     found = [(4, "z.tar/r.pdf", 1, False, 1), (5, "z.tar/x.jpg", 0, False, -1)]
     head = (1, "z.tar/r.pdf", 0, False, -1)
     assert pages() == [before[0], head, before[2], (3, "z.tar/b.jpg", 0, False, -1), *found]
-    assert list_anew(manifest, [1]) == 0
+    assert list_anew(manifest, [1], ()) == 0
 
 
 @pytest.mark.parametrize(("error", "pages"), [(errno.EIO, 1), (errno.ESTALE, 1), (errno.EACCES, 0)])

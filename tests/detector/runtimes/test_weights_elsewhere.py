@@ -12,6 +12,9 @@ import onnxruntime
 import pytest
 from onnx import TensorProto, helper
 
+from detector.convert.import_onnx import CONVENTIONS, OnnxImportError, read_onnx
+from detector.convert.import_onnx import convert as convert_onnx
+from detector.convert.quantize import QuantizeError, check_model
 from detector.errors import ModelError
 from detector.models import load_card
 from detector.runtimes.memory_addresses import refuse_addresses
@@ -159,3 +162,30 @@ def test_onnx_runtime_refuses_it_too(strangers: dict[str, Path]) -> None:
     assert OnnxRuntime(strangers["honest"], "fp32").name == "onnxruntime-fp32"
     with pytest.raises(onnx.checker.ValidationError):
         onnx.load(strangers["absolute"])
+
+
+def test_who_converts_them_says_so_in_a_line(strangers: dict[str, Path], tmp_path: Path) -> None:
+    """Before: a traceback of `quantize`, and of `import-weights` in a folder whose name is no UTF-8."""
+    check_model(strangers["honest"])
+    assert convert_onnx(read_onnx(strangers.pop("honest")), CONVENTIONS["imagenet"])[1] < 1e-4
+    for model in strangers.values():
+        with pytest.raises(QuantizeError, match="its weights cannot be read"):
+            check_model(model)
+        with pytest.raises(OnnxImportError):
+            read_onnx(model)
+    odd = tmp_path / os.fsdecode(b"od\xe9")
+    shutil.copytree(tmp_path / "models", odd, symlinks=True)
+    for model in odd.glob("*.onnx"):
+        with pytest.raises(QuantizeError):
+            check_model(model)
+        with pytest.raises(OnnxImportError):
+            read_onnx(model)
+
+
+def test_bytes_are_onnx_whatever_they_begin_like(tmp_path: Path) -> None:
+    """Before: a producer's name may put the mark of ONNX Runtime's own format where it looks for it."""
+    (tmp_path / "weights.bin").write_bytes(SECRET)
+    model = onnx.load(str(write_model(tmp_path / "a.onnx", "weights.bin")))
+    model.producer_name = "ORTM"
+    (tmp_path / "b.onnx").write_bytes(model.SerializeToString())
+    assert convert_onnx(read_onnx(tmp_path / "b.onnx"), CONVENTIONS["imagenet"])[1] < 1e-4

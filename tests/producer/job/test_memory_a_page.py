@@ -22,6 +22,7 @@ from producer.job.results_file import PageMarks, drop_failed, keep_last_records
 from producer.job.results_owner import owner_of
 from producer.sources.found_page import FoundPage, Problem
 from producer.sources.page_count import PageCount
+from producer.sources.scan import file_uri
 from worker.ledger import Ledger
 
 PAGES = 8_000
@@ -121,17 +122,24 @@ def test_known_pages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     others = [FoundPage("x.jpg", page.uri, page.page + 1) for page in pages[::100]]
     assert not any(page in known for page in others)
     assert pages[0] not in KnownPages(tmp_path / "none.jsonl")
+    before = marks.mark_of(b"a")
+    monkeypatch.setattr(marks, "_KEY", bytes(16))
+    assert marks.mark_of(b"a") != before, "else two names with one mark can be looked for"
 
 
 def test_pages_of_repaired_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Before: all lines of these pages were held until the rest was written."""
     manifest = tmp_path / "manifest.jsonl"
     broken = Problem("CorruptImage", "not counted")
-    pages = [FoundPage(name, f"file:///{name}", page, broken if page else None) for name in "ab" for page in (0, 1)]
+    for name in "ab":
+        (tmp_path / name).touch()
+    pages = [
+        FoundPage(name, file_uri(tmp_path / name), page, broken if page else None) for name in "ab" for page in (0, 1)
+    ]
     write_manifest(pages, manifest)
-    monkeypatch.setattr(recounting, "count_file", lambda path, count: PageCount(PAGES // 2))
+    monkeypatch.setattr(recounting, "count_file", lambda path, count, time: PageCount(PAGES // 2))
     with at_most(2):
-        assert recount(manifest, [1, 3]) == PAGES
+        assert recount(manifest, [1, 3], ()) == PAGES
     lines = list(read_manifest(manifest))
     assert len(lines) == PAGES and not any(one.problem for one in lines)
     for name, first, begin, end in (("a", 0, 4, PAGES // 2 + 2), ("b", 2, PAGES // 2 + 2, PAGES)):

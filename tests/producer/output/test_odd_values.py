@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
@@ -14,10 +15,13 @@ from detector.exit_codes import ExitCode
 from detector.record import ModelRecord, Seconds, WordRecord
 from producer.cli import main
 from producer.job.manifest import write_manifest
+from producer.job.output_folder import JobRequest, OutputFolder
 from producer.job.page_order import PageOrder
+from producer.output.ending import Ending, read_job
 from producer.output.formats import export_results
 from producer.output.layout import plain
 from producer.output.report import write_report
+from producer.output.summary import write_job_json
 from producer.output.totals import summarise
 from producer.sources.found_page import FoundPage
 from tests.producer.records import BOX, failed, ok, write_results
@@ -44,7 +48,7 @@ def test_boxes_without_four_corners(tmp_path: Path, name: str) -> None:
 
 def test_a_job_json_of_any_form(tmp_path: Path) -> None:
     write_results(tmp_path, [ok(0)])
-    for value in ("x", None, [1], {"a": "b"}, 1e308, -5, True):
+    for value in ("x", None, [1], {"a": "b"}, {"a": 10**400}, 1e308, -5, True, 10**400, -(10**400)):
         names = (
             "job",
             "wall_seconds",
@@ -54,9 +58,14 @@ def test_a_job_json_of_any_form(tmp_path: Path) -> None:
             "passed_over",
             "settings",
         )
-        (tmp_path / "job.json").write_bytes(msgspec.json.encode(dict.fromkeys(names, value)))
+        (tmp_path / "job.json").write_text(json.dumps(dict.fromkeys(names, value)))
         write_report(tmp_path)
         assert "1 image" in (tmp_path / "report.html").read_text()
+    (tmp_path / "job.json").write_text('{"job": ' + "9" * 9999 + "}")
+    write_report(tmp_path)
+    folder, nothing_new = OutputFolder(tmp_path), Ending(1, 1, 0, 0, 1.0, False)
+    write_job_json(folder, JobRequest(job="j", sources=[]), nothing_new)
+    assert read_job(folder.job_json)["job"] == "j", "before: a run that had nothing left to do ended with a traceback"
 
 
 @pytest.mark.slow

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
+import os
 import random
+import tracemalloc
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,14 +15,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import structs
+from rich.console import Console
 
+from producer.job import results_file
 from producer.job.page_order import PageOrder
 from producer.job.results_file import iter_records, placed_records, read_lines, truncate_torn_line
 from producer.output.formats import FORMATS, export_results
 from producer.output.report import write_report
-from producer.output.totals import FAILURES_KEPT, SECONDS_EDGES, Histogram, summarise
+from producer.output.terminal import print_summary
+from producer.output.totals import FAILURES_KEPT, LONGEST_SAID, MOST_KEYS, SECONDS_EDGES, Histogram, summarise
 from tests.producer.records import BOX, failed, ok, write_results
-from worker.messages import ImageRecord, Seconds, encode
+from worker.messages import ImageRecord, ModelRecord, Seconds, encode
 
 
 def test_a_torn_last_line_is_left_out_then_cut_off(tmp_path: Path) -> None:
@@ -30,6 +36,22 @@ def test_a_torn_last_line_is_left_out_then_cut_off(tmp_path: Path) -> None:
     with path.open("ab") as stream:
         stream.write(encode(ok(2)) + b"\n")
     assert [record.index for record in iter_records(path)] == [0, 1, 2]
+
+
+def test_what_is_called_a_hole_is_looked_at(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """OpenZFS before 2.2.2 called data that were just written a hole; before, all of them were cut off."""
+    monkeypatch.setattr(results_file, "_data_from", lambda stream, place: os.fstat(stream.fileno()).st_size)
+    torn = encode(ok(2))[:40]
+    path = write_results(tmp_path, [ok(0), ok(1)], torn)
+    whole = path.read_bytes()[:-40]
+    assert truncate_torn_line(path, 16) == 40 and path.read_bytes() == whole
+
+
+def test_a_record_without_its_times_is_one(tmp_path: Path) -> None:
+    """Exports took it, and for `resume` the line was damaged."""
+    path = tmp_path / "results.jsonl"
+    path.write_text('{"job":"j","index":0,"image":"a","page":0,"status":"ok"}\n')
+    assert [line.status for _, line in read_lines(path) if line] == ["ok"] == [one.status for one in iter_records(path)]
 
 
 @given(st.binary(max_size=60), st.integers(1, 20))
@@ -109,6 +131,40 @@ def test_totals(tmp_path: Path) -> None:
 def test_failures_are_listed_up_to_a_limit(tmp_path: Path) -> None:
     totals = summarise(write_results(tmp_path, (failed(number) for number in range(FAILURES_KEPT + 5))))
     assert totals.failed == FAILURES_KEPT + 5 and len(totals.failures) == FAILURES_KEPT
+
+
+def test_what_records_say_is_kept_in_part(tmp_path: Path) -> None:
+    """Before: 60 MB of messages were 2.3 GB of a report's memory, 16 MB of flags 500; messages were printed whole."""
+    said, settings = "\U0001f600" + "<" * 40_000, {"machine": "\x9b" * 40_000, "": "", "x": 7}
+    records = [
+        structs.replace(
+            failed(number, f"{number}{said}.pdf", "Internal", f"{number} began {said} and ended"),
+            flags=[*(f"{number}-{flag}" for flag in range(200)), said],
+            model=ModelRecord(f"{number}{said}", said, said),
+            worker=f"{number}{said}:1",
+        )
+        for number in range(32)
+    ]
+    path = write_results(tmp_path, [*records, ok(32, said, flags=["blank"] * 9)])
+    (tmp_path / "job.json").write_text(json.dumps({"job": said, "finished_at": said, "settings": settings}))
+    console = Console(file=io.StringIO(), width=100)
+    tracemalloc.start()
+    totals = summarise(path)
+    print_summary(tmp_path, totals, fresh=1, seconds=1, console=console)
+    shown = write_report(tmp_path).read_text()
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert isinstance(console.file, io.StringIO)
+    printed = console.file.getvalue()
+    assert len(shown) < 700_000 and len(printed) < 100_000 and len(json.dumps(totals.as_json())) < 900_000
+    assert peak < 4 * len(path.read_bytes())
+    assert all(" began " in text and " and ended" in text for text in (totals.failures[31].message, shown, printed))
+    assert totals.failures[0].image.endswith(".pdf") and len(totals.failures[0].image) == LONGEST_SAID
+    assert sum(totals.flags.values()) == 32 * 201 + 9 and len(totals.flags) == MOST_KEYS + 1
+    assert len(totals.hosts) == len(totals.models) == 33, "cut off, and told apart still"
+    whole = failed(0, "n" * LONGEST_SAID, message="m" * LONGEST_SAID)
+    kept = summarise(write_results(tmp_path, [whole])).failures[0]
+    assert whole.error and (kept.image, kept.message) == (whole.image, whole.error.message)
 
 
 def test_quantiles_are_right_to_a_bin() -> None:

@@ -77,7 +77,7 @@ def test_tiffs_are_counted_as_libtiff_and_pillow_count_them(tmp_path: Path) -> N
 def test_reduced_pictures_are_no_pages(tmp_path: Path) -> None:
     path = tmp_path / "a.tif"
     path.write_bytes(raw_tiff([Picture(16, 12, 1), Picture(64, 48), Picture(32, 24, 1), Picture(80, 60)]))
-    assert count_pages(path) == count_file(path).pages == 2
+    assert count_pages(path) == count_file(path, None).pages == 2
     assert [open_page(path, page, limit_side=100).width for page in range(2)] == [64, 80]
     path.write_bytes(raw_tiff([Picture(64, 48), Picture(64, 48, 1)]))  # as large: called reduced by mistake
     assert count_pages(path) == 2
@@ -121,7 +121,7 @@ def test_what_is_said_of_a_member_names_the_member(tmp_path: Path, counter: Page
 
 def test_encrypted_pdfs_are_counted_without_pdfium_too(tmp_path: Path) -> None:
     (tmp_path / "a.pdf").write_bytes(locked_pdf(5, ""))
-    assert count_file(tmp_path / "a.pdf").pages == 5  # pypdf[crypto]
+    assert count_file(tmp_path / "a.pdf", None).pages == 5  # pypdf[crypto]
 
 
 @pytest.mark.slow
@@ -133,7 +133,7 @@ def test_what_no_worker_sees_whole_is_counted_or_said(tmp_path: Path, monkeypatc
         fault, data = faulty_pdf(seed)
         path.write_bytes(data)
         with contextlib.suppress(CannotCountError, pypdfium2.PdfiumError):
-            pages, broken = count_file(path)
+            pages, broken = count_file(path, None)
             told += [fault] if broken else []
             if pages < len(pypdfium2.PdfDocument(path)):
                 assert broken, f"{seed} ({fault})"

@@ -6,6 +6,7 @@ import os
 import signal
 import zipfile
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from types import FrameType
 
@@ -63,7 +64,7 @@ def member(path: Path) -> None:
 @pytest.mark.parametrize(
     "opens",
     [
-        count_file,
+        partial(count_file, count_pdf=None),
         kind_of_file,
         lambda path: open_page(path, limit_side=640),
         open_regular,
