@@ -13,7 +13,6 @@ import gc
 import os
 import signal
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,14 +20,12 @@ from typing import TYPE_CHECKING, BinaryIO
 from urllib.parse import quote, unquote_to_bytes
 
 import msgspec
-from msgspec import structs
 
 from detector.images.regular_file import Identity, SeenPath, open_regular, read_error, seen_as
 from detector.memory import limit_memory, resident_bytes
 from producer.detector_process.line_process import LineProcess
 from producer.detector_process.member_fetcher import NotYetError
 from producer.detector_process.put_aside import NO_ROOM
-from producer.sources.held_bytes import held_bytes
 from producer.sources.page_tree import PageTree
 from producer.sources.single_page import alone, numbers_as_pdfium, open_pdf, page_at
 from worker.storage.spool import MachineFault, is_of_the_machine
@@ -45,14 +42,6 @@ PAGE_TIMEOUT_S = 20.0
 FIND_TIMEOUT_S = 60.0
 """More are left for finding it, until the process was lost twice over the file: a walk past 100,000 pages takes 12 s,
 on a slow machine 30."""
-
-MOST_S, MOST_S_A_MIB, MOST_S_OF_ALL = 60.0, 2.0, 600.0
-"""For pages of a file that come to nothing, and for what takes longer than `SLOW_S` of those that come: then the file
-is asked for no more pages, and travels whole. Of 985 bytes each of 123 pages took 8 s, and what came behind waited. All
-files together have ten minutes; of one that comes then more than a second of it is too much."""
-
-SLOW_S = 5.0
-"""A page takes 2 ms, and to find one among 100,000, once, 12 s."""
 
 GROWN_BYTES = 64 << 20
 """After pages that left so much more than the open PDF takes it is opened again."""
@@ -73,12 +62,10 @@ class PageTaken(msgspec.Struct, frozen=True):
     Attributes:
         ok: whether it is there.
         errno: not 0: there was no room for it, or a read of the file failed.
-        seconds: what it took, of a processor.
     """
 
     ok: bool
     errno: int = 0
-    seconds: float = 0.0
 
 
 class PdfPages:
@@ -88,15 +75,13 @@ class PdfPages:
         """Start nothing yet."""
         self._child = LineProcess("producer.detector_process.pdf_pages", PAGE_TIMEOUT_S)
         self._asked: PageWanted | None = None
-        self._began, self._may_take_s = 0.0, 0.0
-        self._file, self._losses, self._spent_s = "", 0, 0.0
-        self._spent_on_all_s = 0.0
+        self._losses = ("", 0)
 
     def close(self) -> None:
         """End the process. Safe to call twice."""
         self._child.stop()
 
-    def take(self, path: Path, page: int, out: Path, wait_s: float | None = None, file: str = "") -> bool:
+    def take(self, path: Path, page: int, out: Path, wait_s: float | None = None) -> bool:
         """Write one page as a PDF of its own. False: it cannot be taken out, and there is no such file.
 
         Args:
@@ -104,7 +89,6 @@ class PdfPages:
             page: from 0.
             out: the file to write.
             wait_s: how long others may be kept waiting, seconds; None: until it is there.
-            file: what the PDF is called, where `path` is a copy's; what its pages may take goes by it.
 
         Raises:
             NotYetError: it is not there after so long; ask for the same again.
@@ -114,42 +98,29 @@ class PdfPages:
         if self._asked != question:
             if self._asked is not None:
                 self._child.stop(kill=True)
-            self._asked = None
             out.unlink(missing_ok=True)
-            if not self._is_asked(file or question.path, path):
-                return False
-            self._may_take_s = PAGE_TIMEOUT_S + (FIND_TIMEOUT_S if self._losses < 2 else 0.0)
-            self._began = time.monotonic()
-            self._child.begin(msgspec.json.encode(question), self._may_take_s)
+            more_s = FIND_TIMEOUT_S if self._lost(question) < 2 else 0.0
+            self._child.begin(msgspec.json.encode(question), PAGE_TIMEOUT_S + more_s)
             self._asked = question
         line = self._child.answer(wait_s)
         if line is None:
             raise NotYetError
         self._asked = None
-        self._losses = 0 if line else self._losses + 1
+        self._losses = (question.path, 0 if line else self._lost(question) + 1)
         try:
             taken = msgspec.json.decode(line, type=PageTaken)
         except (msgspec.MsgspecError, UnicodeDecodeError):  # no answer is none
-            taken = PageTaken(False, seconds=min(time.monotonic() - self._began, self._may_take_s))
-        spent_s = max(0.0, taken.seconds - SLOW_S if taken.ok else taken.seconds)
-        self._spent_s += spent_s
-        self._spent_on_all_s += spent_s
+            taken = PageTaken(False)
         if not taken.ok:
             out.unlink(missing_ok=True)
         if taken.errno:
             raise MachineFault(taken.errno, os.strerror(taken.errno), str(out if taken.errno in NO_ROOM else path))
         return taken.ok
 
-    def _is_asked(self, file: str, path: Path) -> bool:
-        """Whether more pages of the file are asked for."""
-        if file != self._file:
-            self._file, self._losses, self._spent_s = file, 0, 0.0
-        if not self._spent_s:
-            return True
-        most_s = 1.0
-        if self._spent_on_all_s < MOST_S_OF_ALL:
-            most_s = MOST_S + MOST_S_A_MIB * held_bytes(path, path.stat()) / (1 << 20)
-        return self._spent_s < most_s
+    def _lost(self, question: PageWanted) -> int:
+        """How often the process was lost over the file since a page of it was answered."""
+        path, losses = self._losses
+        return losses if path == question.path else 0
 
 
 class _Taker:
@@ -245,10 +216,7 @@ def serve(lines: BinaryIO, answers: BinaryIO) -> None:
     taker = _Taker()
     for line in lines:
         limit_memory(MEMORY_BYTES)
-        began = time.process_time()
-        taken = taker.take(msgspec.json.decode(line, type=PageWanted))
-        taken = structs.replace(taken, seconds=round(time.process_time() - began, 3))
-        answers.write(msgspec.json.encode(taken) + b"\n")
+        answers.write(msgspec.json.encode(taker.take(msgspec.json.decode(line, type=PageWanted))) + b"\n")
         answers.flush()
 
 

@@ -10,11 +10,10 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-import msgspec
 import pytest
 
 from producer.detector_process import pdf_pages
-from producer.detector_process.pdf_pages import SLOW_S, PageTaken, PageWanted, PdfPages
+from producer.detector_process.pdf_pages import PageWanted, PdfPages
 from producer.sources.single_page import alone, open_pdf
 from tests.producer.sources.test_page_tree import flat_pdf
 
@@ -85,41 +84,6 @@ def test_time_for_the_way_to_a_page_is_short_after_two_losses(tmp_path: Path, mo
     monkeypatch.setattr(pages._child, "begin", lambda question, timeout_s: given.append(timeout_s))
     monkeypatch.setattr(pages._child, "answer", lambda wait_s: answers.pop(0))
     for name in ["a.pdf"] * 5 + ["b.pdf"]:
-        (tmp_path / name).touch()
         pages.take(tmp_path / name, 0, tmp_path / "page.pdf")
     short, long = pdf_pages.PAGE_TIMEOUT_S, pdf_pages.PAGE_TIMEOUT_S + pdf_pages.FIND_TIMEOUT_S
     assert given == [long, long, short, short, long, long]
-
-
-def test_a_file_holds_up_others_for_a_minute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Before: for 8 to 20 s a page, of as many pages as it said it has. Files of a job have ten minutes together."""
-    pages, path, out, asked = PdfPages(), tmp_path / "copy.pdf", tmp_path / "page.pdf", [0]
-    path.touch()
-    answer = PageTaken(False, seconds=8)
-
-    def begin(question: bytes, timeout_s: float) -> None:
-        asked[-1] += 1
-
-    monkeypatch.setattr(pages._child, "begin", begin)
-    monkeypatch.setattr(pages._child, "answer", lambda wait_s: msgspec.json.encode(answer))
-
-    def asked_of(name: str, among: int = 200) -> int:
-        asked.append(0)
-        for page in range(among):
-            pages.take(path, page, out, file=name)
-        return asked[-1]
-
-    assert asked_of("zip#a.pdf") == 8 and asked_of("zip#b.pdf") == 8, "in one copy after the other"
-    answer = PageTaken(True, seconds=SLOW_S)
-    assert asked_of("honest and slow") == 200
-    answer = PageTaken(True, seconds=19)
-    assert asked_of("hostile and slow") == 5
-    with path.open("wb") as large:
-        large.write(bytes(10 << 20))
-    assert asked_of("and large") == 6
-    answer = PageTaken(False, seconds=0.001)
-    assert asked_of("encrypted") == 200
-    answer = PageTaken(False, seconds=8)
-    assert [asked_of(str(number)) for number in range(60)] == [10] * 4 + [1] * 56, "by the size of 10 MiB"
-    answer = PageTaken(True, seconds=0.002)
-    assert asked_of("sound, behind them") == 200
