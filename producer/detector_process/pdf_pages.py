@@ -4,7 +4,7 @@
 
     {"path": "/data/a%20b.pdf", "page": 3, "out": "/tmp/x/page.pdf"}
 
-and answers each with ``{"ok": true}``, or false where pypdf cannot do it within memory and time.
+and answers each with ``{"ok": true, "seconds": 0.002}``, or false where pypdf cannot do it within memory and time.
 """
 
 from __future__ import annotations
@@ -13,8 +13,9 @@ import gc
 import os
 import signal
 import sys
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 from urllib.parse import quote, unquote_to_bytes
@@ -26,6 +27,7 @@ from detector.memory import limit_memory, resident_bytes
 from producer.detector_process.line_process import LineProcess
 from producer.detector_process.member_fetcher import NotYetError
 from producer.detector_process.put_aside import NO_ROOM
+from producer.sources.held_bytes import held_bytes
 from producer.sources.page_tree import PageTree
 from producer.sources.single_page import alone, numbers_as_pdfium, open_pdf, page_at
 from worker.storage.spool import MachineFault, is_of_the_machine
@@ -40,8 +42,18 @@ PAGE_TIMEOUT_S = 20.0
 """For opening the PDF, and for a page that is found."""
 
 FIND_TIMEOUT_S = 60.0
-"""More are left for finding it, until the process was lost twice over the file: a walk past 100,000 pages takes 12 s,
-on a slow machine 30."""
+"""More are left for finding it: a walk past 100,000 pages takes 12 s, on a slow machine 30."""
+
+FILE_S, FILE_S_PER_MIB = 60.0, 2.0
+"""For all pages of one PDF, besides what each brings: who made it must not hold up what is sent behind it. Those of
+1 KB took 8 s each, and it may say that it has 100,000. A tree that pypdf has to read anew for each page costs honest
+files more the longer they are."""
+
+PAGE_S, PAGE_S_PER_MIB = 0.1, 0.1
+"""Each page brings when it was taken out; nearly all take 2 to 20 ms."""
+
+MOST_GIVEN_UP, LATER_S = 10, 5.0
+"""After so many PDFs of a job used up their time, each other has so long, instead of `FILE_S`."""
 
 GROWN_BYTES = 64 << 20
 """After pages that left so much more than the open PDF takes it is opened again."""
@@ -62,10 +74,43 @@ class PageTaken(msgspec.Struct, frozen=True):
     Attributes:
         ok: whether it is there.
         errno: not 0: there was no room for it, or a read of the file failed.
+        seconds: of the processor that it took; not of the clock: a busy machine is no fault of the file's.
     """
 
     ok: bool
     errno: int = 0
+    seconds: float = 0.0
+
+
+class _FileTime:
+    """What is left for the pages of one PDF; they come one after the other."""
+
+    def __init__(self) -> None:
+        self._whose: str | None = None
+        self._most_s = self._left_s = 0.0
+        self._given_up = 0
+
+    def left_s(self, whose: str, path: Path) -> float:
+        """Seconds for another page of a PDF; 0 if no more of it are to be taken out."""
+        if whose != self._whose:
+            self._whose = whose
+            self._most_s = self._left_s = self._share(whose, path)
+        return self._left_s
+
+    def _share(self, whose: str, path: Path) -> float:
+        seconds = FILE_S if self._given_up < MOST_GIVEN_UP else LATER_S
+        with suppress(OSError):
+            if "+" not in whose.partition(":")[0]:  # a member's copy may be a thousand times what its archive takes
+                seconds += FILE_S_PER_MIB * held_bytes(path, path.stat()) / (1 << 20)
+        return seconds
+
+    def spent(self, seconds: float, page_bytes: int | None) -> None:
+        """A page took so long; of how many bytes it is, None if it was not taken out."""
+        share = 0.0 if page_bytes is None else PAGE_S + PAGE_S_PER_MIB * page_bytes / (1 << 20)
+        self._left_s = min(self._most_s, self._left_s + share - max(0.0, seconds))
+        if self._left_s <= 0:
+            self._left_s = 0.0
+            self._given_up += 1
 
 
 class PdfPages:
@@ -75,20 +120,24 @@ class PdfPages:
         """Start nothing yet."""
         self._child = LineProcess("producer.detector_process.pdf_pages", PAGE_TIMEOUT_S)
         self._asked: PageWanted | None = None
-        self._losses = ("", 0)
+        self._asked_at = 0.0
+        self._time = _FileTime()
 
     def close(self) -> None:
         """End the process. Safe to call twice."""
         self._child.stop()
 
-    def take(self, path: Path, page: int, out: Path, wait_s: float | None = None) -> bool:
+    def take(self, path: Path, page: int, out: Path, wait_s: float | None = None, *, whose: str = "") -> bool:
         """Write one page as a PDF of its own. False: it cannot be taken out, and there is no such file.
+
+        So it is of each page of a PDF that has used up its time (`FILE_S`).
 
         Args:
             path: the PDF.
             page: from 0.
             out: the file to write.
             wait_s: how long others may be kept waiting, seconds; None: until it is there.
+            whose: the address of the PDF, which may be copied to ``path`` for each page; default: the path.
 
         Raises:
             NotYetError: it is not there after so long; ask for the same again.
@@ -98,29 +147,27 @@ class PdfPages:
         if self._asked != question:
             if self._asked is not None:
                 self._child.stop(kill=True)
+                self._asked = None
             out.unlink(missing_ok=True)
-            more_s = FIND_TIMEOUT_S if self._lost(question) < 2 else 0.0
-            self._child.begin(msgspec.json.encode(question), PAGE_TIMEOUT_S + more_s)
-            self._asked = question
+            left_s = self._time.left_s(whose or question.path, path)
+            if not left_s:
+                return False
+            self._child.begin(msgspec.json.encode(question), min(left_s, PAGE_TIMEOUT_S + FIND_TIMEOUT_S))
+            self._asked, self._asked_at = question, time.monotonic()
         line = self._child.answer(wait_s)
         if line is None:
             raise NotYetError
         self._asked = None
-        self._losses = (question.path, 0 if line else self._lost(question) + 1)
         try:
             taken = msgspec.json.decode(line, type=PageTaken)
-        except (msgspec.MsgspecError, UnicodeDecodeError):  # no answer is none
-            taken = PageTaken(False)
+        except (msgspec.MsgspecError, UnicodeDecodeError):  # no answer is none; who asks may have come back late
+            taken = PageTaken(False, seconds=min(time.monotonic() - self._asked_at, PAGE_TIMEOUT_S))
+        self._time.spent(taken.seconds, _bytes_of(out) if taken.ok else None)
         if not taken.ok:
             out.unlink(missing_ok=True)
         if taken.errno:
             raise MachineFault(taken.errno, os.strerror(taken.errno), str(out if taken.errno in NO_ROOM else path))
         return taken.ok
-
-    def _lost(self, question: PageWanted) -> int:
-        """How often the process was lost over the file since a page of it was answered."""
-        path, losses = self._losses
-        return losses if path == question.path else 0
 
 
 class _Taker:
@@ -194,6 +241,10 @@ class _Taker:
         gc.collect()
 
 
+def _bytes_of(file: Path) -> int:
+    return file.stat().st_size
+
+
 def _machines(error: BaseException | None) -> int:
     """The number of an error that is none of the file's; else 0."""
     if isinstance(error, OSError) and error.errno and (error.errno in NO_ROOM or is_of_the_machine(error)):
@@ -216,7 +267,10 @@ def serve(lines: BinaryIO, answers: BinaryIO) -> None:
     taker = _Taker()
     for line in lines:
         limit_memory(MEMORY_BYTES)
-        answers.write(msgspec.json.encode(taker.take(msgspec.json.decode(line, type=PageWanted))) + b"\n")
+        began = time.process_time()
+        taken = taker.take(msgspec.json.decode(line, type=PageWanted))
+        taken = msgspec.structs.replace(taken, seconds=time.process_time() - began)
+        answers.write(msgspec.json.encode(taken) + b"\n")
         answers.flush()
 
 

@@ -297,7 +297,8 @@ class Uploader:
         uncertain = line.page == 0 and size <= self.largest and not can_count()
         single = Path(self._folder.name) / "page.pdf"
         is_pdf = paged_suffix_of(path) in PDF_SUFFIXES
-        if is_pdf and not uncertain and self._pdf_pages.take(path, line.page, single, PATIENCE_S):
+        take = self._pdf_pages.take
+        if is_pdf and not uncertain and take(path, line.page, single, PATIENCE_S, whose=line.uri):
             taken = single.stat().st_size
             data = self._content(single, taken) if taken <= self.largest else None
             single.unlink()

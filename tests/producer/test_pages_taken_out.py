@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -15,6 +16,7 @@ import pytest
 from producer.detector_process import pdf_pages
 from producer.detector_process.pdf_pages import PageWanted, PdfPages
 from producer.sources.single_page import alone, open_pdf
+from tests.hostile import packed_tree_pdf
 from tests.producer.sources.test_page_tree import flat_pdf
 
 
@@ -78,12 +80,63 @@ def test_the_process_ends_itself_over_a_page() -> None:
     assert subprocess.run([sys.executable, "-c", late], check=False).returncode == -signal.SIGALRM
 
 
-def test_time_for_the_way_to_a_page_is_short_after_two_losses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    answers, given = [b"", b"", b"", b'{"ok":true}\n', b"", b""], []
-    pages = PdfPages()
-    monkeypatch.setattr(pages._child, "begin", lambda question, timeout_s: given.append(timeout_s))
-    monkeypatch.setattr(pages._child, "answer", lambda wait_s: answers.pop(0))
-    for name in ["a.pdf"] * 5 + ["b.pdf"]:
-        pages.take(tmp_path / name, 0, tmp_path / "page.pdf")
-    short, long = pdf_pages.PAGE_TIMEOUT_S, pdf_pages.PAGE_TIMEOUT_S + pdf_pages.FIND_TIMEOUT_S
-    assert given == [long, long, short, short, long, long]
+class Asked:
+    """A process that answers without being there: each page took so many seconds, of which none is the test's."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.pages, self.answer, self.timeouts = PdfPages(), b"", list[float]()
+        monkeypatch.setattr(self.pages._child, "begin", lambda question, timeout_s: self.timeouts.append(timeout_s))
+        # In the place of the file that it writes.
+        monkeypatch.setattr(pdf_pages, "_bytes_of", lambda out: 1 << 20)
+        monkeypatch.setattr(self.pages._child, "answer", lambda wait_s: self.answer)
+
+    def of(self, path: Path, pages: int, seconds: float, *, ok: bool = False, whose: str = "") -> int:
+        """How many of so many pages it is asked for."""
+        self.answer = b'{"ok":%s,"seconds":%f}\n' % (b"true" if ok else b"false", seconds)
+        before, out = len(self.timeouts), path.parent / "page.pdf"
+        for page in range(pages):
+            self.pages.take(path, page, out, whose=whose)
+        return len(self.timeouts) - before
+
+
+def test_a_pdf_has_a_minute_for_its_pages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before: 20 s and more for each of them; 1 KB of 123 pages held up what was behind it for 16 minutes."""
+    asked = Asked(monkeypatch)
+    assert asked.of(tmp_path / "a.pdf", 100, 8.0) == 8, "neither what fails"
+    assert asked.of(tmp_path / "b.pdf", 100, 8.0, ok=True) == 8, "nor what does not, but is slow"
+    assert asked.of(tmp_path / "c.pdf", 500, 0.15, ok=True) == 500, "which is not this"
+    (tmp_path / "d.pdf").write_bytes(bytes(10 << 20))
+    assert asked.of(tmp_path / "d.pdf", 100, 8.0) == 10, "two seconds for each MiB of it"
+    for number in range(100):  # a member's copy is made anew for each page
+        (tmp_path / "member.pdf").write_bytes(bytes(number << 10))
+        assert asked.of(tmp_path / "member.pdf", 1, 8.0, whose="zip+file:///a.zip#a.pdf") == (number < 8)
+    for number in range(pdf_pages.MOST_GIVEN_UP - 4):
+        asked.of(tmp_path / f"{number}.pdf", 9, 8.0)
+    assert asked.timeouts[-1] == 4.0
+    assert asked.of(tmp_path / "e.pdf", 100, 8.0) == 1 and asked.timeouts[-1] == pdf_pages.LATER_S
+    assert asked.of(tmp_path / "f.pdf", 500, 0.15, ok=True) == 500
+
+
+def test_a_process_that_is_lost_over_a_pdf_is_not_started_for_each_page(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked, now = Asked(monkeypatch), [0.0]
+    monkeypatch.setattr(pdf_pages.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(asked.pages._child, "answer", lambda wait_s: now.__setitem__(0, now[0] + 300) or b"")
+    assert not any(asked.pages.take(tmp_path / "a.pdf", page, tmp_path / "page.pdf") for page in range(9))
+    assert asked.timeouts == [60.0, 40.0, 20.0]
+
+
+@pytest.mark.slow
+def test_a_pdf_that_is_slow_by_itself_uses_up_its_time(tmp_path: Path) -> None:
+    (tmp_path / "a.pdf").write_bytes(packed_tree_pdf(300_000, [3] * 9))
+    (tmp_path / "b.pdf").write_bytes(flat_pdf(9))
+    with closing(PdfPages()) as pages:
+        left = []
+        for name in ("a.pdf", "b.pdf"):
+            assert pages.take(tmp_path / name, 0, tmp_path / "page.pdf")
+            left.append(pages._time._left_s)
+        assert left[0] < pdf_pages.FILE_S - 0.1 <= left[1]
+        pages._time._left_s = 0.0
+        assert not pages.take(tmp_path / "b.pdf", 1, tmp_path / "page.pdf")
+        assert not (tmp_path / "page.pdf").exists()
