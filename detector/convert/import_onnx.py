@@ -17,8 +17,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from detector.errors import DetectorError, first_line
-from detector.models import IMAGENET_MEAN, IMAGENET_STD, MOST_ONNX_BYTES
+from detector.convert.onnx_file import OnnxImportError
+from detector.errors import first_line
+from detector.models import IMAGENET_MEAN, IMAGENET_STD
 
 if TYPE_CHECKING:
     import onnx
@@ -32,10 +33,6 @@ OPSET = 17
 
 TOLERANCE = 1e-3
 OTHER_SIZES = ((320, 320), (352, 608))  # tried besides the one that the file fixes, if it does
-
-
-class OnnxImportError(DetectorError):
-    """The file is no DB-family network, or not one that could be rewritten; one line without the file's name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,25 +108,6 @@ def recognise(model: onnx.ModelProto, file: Path) -> str | None:
         digest = hashlib.file_digest(content, partial(hashlib.sha1, usedforsecurity=False)).hexdigest()
     known = digest in _OPENCV_SHA1 or any(data in file.name for data in ("DB_TD500_", "DB_IC15_"))
     return "db" if known else None
-
-
-def read_onnx(file: Path) -> onnx.ModelProto:
-    """The graph of a file.
-
-    Raises:
-        OnnxImportError: not ONNX, or damaged.
-    """
-    import onnx
-    from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
-
-    if file.stat().st_size > MOST_ONNX_BYTES:  # which is read whole
-        raise OnnxImportError(f"larger than {MOST_ONNX_BYTES >> 20} MB; no network that finds text is")
-    try:
-        model = onnx.load(str(file))
-        onnx.checker.check_model(model)
-    except (DecodeError, onnx.checker.ValidationError, ValueError, TypeError) as error:  # the last: a path no UTF-8
-        raise OnnxImportError(f"not an ONNX file, or damaged ({first_line(error, 200)})") from None
-    return model
 
 
 class Session:

@@ -13,15 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from detector.atomic import atomic_write
-from detector.convert.import_onnx import (
-    CONVENTIONS,
-    TOLERANCE,
-    Convention,
-    OnnxImportError,
-    convert,
-    read_onnx,
-    recognise,
-)
+from detector.convert.import_onnx import CONVENTIONS, TOLERANCE, Convention, convert, recognise
+from detector.convert.onnx_file import OnnxImportError, read_onnx
 from detector.errors import DetectorError, ModelError, sha256_of
 from detector.models import IMAGENET_MEAN, IMAGENET_STD, card_file, read_card, split_name
 

@@ -9,7 +9,8 @@ from pathlib import Path
 
 from detector.atomic import atomic_write
 from detector.convert import quantize
-from detector.convert.import_onnx import CONVENTIONS, convert, read_onnx
+from detector.convert.import_onnx import CONVENTIONS, convert
+from detector.convert.onnx_file import read_onnx
 from detector.errors import ModelError, is_file, read_json, sha256_of, show
 from detector.public.models import PublicModel
 

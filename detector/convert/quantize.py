@@ -8,12 +8,18 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from detector.errors import DetectorError, first_line
-from detector.models import IMAGENET_MEAN, IMAGENET_STD, MOST_ONNX_BYTES, load_card
+from detector.convert.onnx_file import OnnxImportError, load_whole
+from detector.errors import DetectorError
+from detector.models import IMAGENET_MEAN, IMAGENET_STD, load_card
+
+if TYPE_CHECKING:
+    import onnx
 
 FLOAT_OPERATORS = ("DepthToSpace", "Sigmoid")
 CALIBRATION_IMAGES = 60
@@ -28,20 +34,9 @@ def check_model(path: Path) -> None:
     """Refuses what is no float model of ours, before any work.
 
     Raises:
-        QuantizeError: not an ONNX file, int8 already, another input, or weights that lie elsewhere.
+        QuantizeError: not an ONNX file, weights that cannot be read, int8 already, or another input.
     """
-    import onnx
-
-    if path.stat().st_size > MOST_ONNX_BYTES:  # which is read whole
-        raise QuantizeError(f"{path}: larger than {MOST_ONNX_BYTES >> 20} MB; no network that finds text is")
-    try:
-        graph = onnx.load(str(path)).graph  # its weights, too, which onnx refuses outside of the file's folder
-    except OSError:
-        raise
-    except onnx.checker.ValidationError as error:
-        raise QuantizeError(f"{path}: its weights cannot be read ({first_line(error, 200)})") from None
-    except Exception:  # protobuf's error, which is of no module that we depend on
-        raise QuantizeError(f"{path}: not an ONNX file; ocr-detector export makes one") from None
+    graph = _whole(path).graph
     constants = {tensor.name for tensor in graph.initializer}
     inputs = {value.name: value for value in graph.input if value.name not in constants}
     if any(node.op_type in ("QuantizeLinear", "DequantizeLinear") for node in graph.node):
@@ -53,6 +48,22 @@ def check_model(path: Path) -> None:
     rank = len(inputs["image"].type.tensor_type.shape.dim)
     if rank != 4:
         raise QuantizeError(f"{path}: its input has {rank} dimensions, not (N, 3, H, W); ocr-detector export makes one")
+
+
+def _whole(path: Path) -> onnx.ModelProto:
+    try:
+        return load_whole(path)
+    except OnnxImportError as error:
+        raise QuantizeError(f"{path}: {error}; ocr-detector export makes one") from None
+
+
+@contextmanager
+def _alone(path: Path) -> Iterator[Path]:
+    """The model as one file of a folder of its own: libraries look for its weights beside each copy that they make."""
+    with tempfile.TemporaryDirectory() as folder:
+        alone = Path(folder) / "model.onnx"
+        alone.write_bytes(_whole(path).SerializeToString())
+        yield alone
 
 
 def fixed_size(path: Path) -> tuple[int, int] | None:
@@ -137,15 +148,15 @@ def quantize_static(source: Path, target: Path, images: Sequence[Path], *, limit
         def get_next(self) -> dict[str, np.ndarray] | None:
             return next(self._batches, None)
 
-    with tempfile.TemporaryDirectory() as folder:
-        prepared = Path(folder) / "prepared.onnx"
+    with _alone(source) as alone:
+        prepared = alone.with_name("prepared.onnx")
         # Symbolic shapes cannot be inferred through a free height and width; the fusions are what we want.
-        quant_pre_process(str(source), str(prepared), skip_symbolic_shape=True)
+        quant_pre_process(str(alone), str(prepared), skip_symbolic_shape=True)
         graph = onnx.load(str(prepared))
         nodes = graph.graph.node
         name_nodes(nodes)
         onnx.save(graph, str(prepared))
-        unfinished = Path(folder) / "int8.onnx"
+        unfinished = alone.with_name("int8.onnx")
         quantization.quantize_static(
             str(prepared),
             str(unfinished),
@@ -167,6 +178,7 @@ def quantize_dynamic(source: Path, target: Path) -> int:
     import onnx
     from onnxruntime import quantization
 
-    quantization.quantize_dynamic(str(source), str(target), op_types_to_quantize=["MatMul", "Gemm"])
+    with _alone(source) as alone:
+        quantization.quantize_dynamic(str(alone), str(target), op_types_to_quantize=["MatMul", "Gemm"])
     nodes = onnx.load(str(target)).graph.node
     return sum(node.op_type in ("MatMulInteger", "DynamicQuantizeLinear") for node in nodes)

@@ -14,8 +14,8 @@ import torch
 from onnx import TensorProto, helper
 from PIL import Image
 
-from detector.convert.import_onnx import OnnxImportError, read_onnx
 from detector.convert.import_weights import ImportWeightsError, read_foreign
+from detector.convert.onnx_file import OnnxImportError, read_onnx
 from detector.errors import ModelError
 from detector.evaluation.annotations import AnnotationError, read_annotations
 from detector.evaluation.evaluate import EvaluateError, read_results

@@ -11,10 +11,12 @@ import onnx
 import onnxruntime
 import pytest
 from onnx import TensorProto, helper
+from PIL import Image
 
-from detector.convert.import_onnx import CONVENTIONS, OnnxImportError, read_onnx
+from detector.convert.import_onnx import CONVENTIONS
 from detector.convert.import_onnx import convert as convert_onnx
-from detector.convert.quantize import QuantizeError, check_model
+from detector.convert.onnx_file import OnnxImportError, read_onnx
+from detector.convert.quantize import QuantizeError, check_model, quantize_dynamic, quantize_static
 from detector.errors import ModelError
 from detector.models import load_card
 from detector.runtimes.memory_addresses import refuse_addresses
@@ -164,22 +166,28 @@ def test_onnx_runtime_refuses_it_too(strangers: dict[str, Path]) -> None:
         onnx.load(strangers["absolute"])
 
 
-def test_who_converts_them_says_so_in_a_line(strangers: dict[str, Path], tmp_path: Path) -> None:
-    """Before: a traceback of `quantize`, and of `import-weights` in a folder whose name is no UTF-8."""
-    check_model(strangers["honest"])
-    assert convert_onnx(read_onnx(strangers.pop("honest")), CONVENTIONS["imagenet"])[1] < 1e-4
-    for model in strangers.values():
-        with pytest.raises(QuantizeError, match="its weights cannot be read"):
+@pytest.mark.slow
+def test_quantize_and_import_weights_say_it_in_a_line(
+    strangers: dict[str, Path], tiny_model: Path, tmp_path: Path
+) -> None:
+    """Before: tracebacks of onnx's, also over weights that do lie beside their model, and folders that are no UTF-8."""
+    honest, made = strangers.pop("honest"), tmp_path / "made.onnx"
+    odd = tmp_path / os.fsdecode(b"caf\xe9")
+    shutil.copytree(honest.parent, odd)
+    for model in (*strangers.values(), odd / "honest.onnx"):
+        with pytest.raises(QuantizeError, match=r"onnx: its weights are in another file"):
             check_model(model)
-        with pytest.raises(OnnxImportError):
+        with pytest.raises(OnnxImportError, match=r"its weights are in another file"):
             read_onnx(model)
-    odd = tmp_path / os.fsdecode(b"od\xe9")
-    shutil.copytree(tmp_path / "models", odd, symlinks=True)
-    for model in odd.glob("*.onnx"):
-        with pytest.raises(QuantizeError):
-            check_model(model)
-        with pytest.raises(OnnxImportError):
-            read_onnx(model)
+    Image.new("RGB", (64, 64)).save(tmp_path / "a.png")
+    shutil.copyfile(tiny_model, odd / "tiny.onnx")
+    for model in (honest, odd / "tiny.onnx"):
+        check_model(model)
+        quantize_static(model, made, [tmp_path / "a.png"])
+        check = onnx.load(str(made), load_external_data=False).graph
+        assert "QuantizeLinear" in {node.op_type for node in check.node}
+        quantize_dynamic(model, made)
+        assert (SECRET in made.read_bytes()) == (model == honest)
 
 
 def test_bytes_are_onnx_whatever_they_begin_like(tmp_path: Path) -> None:
