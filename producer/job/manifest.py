@@ -209,10 +209,9 @@ class AddedPages:
         if 0 <= line.of < line.index < MOST_PAGES_OF_A_JOB:
             self._pages.append(line.index)
             number, entry = line.of % self.SHELVES, line.of << 32 | line.index
-            shelf = self._shelves[number]
-            if shelf and entry < shelf[-1]:
+            if self._shelves[number] and entry < self._shelves[number][-1]:
                 self._unsorted.add(number)
-            shelf.append(entry)
+            self._shelves[number].append(entry)
 
     def __contains__(self, index: int) -> bool:
         """Whether a page is one of these."""
