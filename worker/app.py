@@ -38,6 +38,11 @@ class FleetApp(Celery):
         """The class Celery starts."""
         return self.subclass_with_self("worker.celery_ext.consumer:FleetWorker")
 
+    def _connection(self, *args: Any, **kwargs: Any) -> Any:
+        """Celery's: of every program it has, each with the channels that bound what a server may do."""
+        symbol_by_name("worker.broker.sending:SendingChannel")
+        return super()._connection(*args, **kwargs)
+
 
 def beat_schedule(current: Settings) -> dict[str, dict[str, Any]]:
     """What ``beat`` sends and when. Both go to *every* worker: temp files are per machine."""

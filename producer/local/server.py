@@ -24,6 +24,8 @@ from producer.errors import ProducerError
 from producer.held_folder import HeldFolder, as_named, to_start_in
 from producer.local.server_stamp import is_kept_from_others, is_ours, stamp
 from producer.no_links import check_own, hold_own, keep_from_others, no_links, own_below, read_small, refuse_links
+from worker.broker.connection import client_of
+from worker.broker.short_replies import Bounds
 from worker.process import set_parent_death_signal
 
 START_TIMEOUT_S = 20
@@ -189,7 +191,7 @@ class EmbeddedServer:
         )
         with named(held.path / PIDFILE), open(held.path / PIDFILE, "w", opener=no_links) as file:
             file.write(str(self._process.pid))
-        client = redis.Redis(unix_socket_path=str(self.socket), retry=None)  # by itself it asks a dead one for 4 s
+        client = client_of(self.url, Bounds(), socket_timeout=START_TIMEOUT_S)
         deadline = time.monotonic() + START_TIMEOUT_S
         while time.monotonic() < deadline:
             if self._process.poll() is not None:

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 import redis
 from redis.backoff import ExponentialBackoff
@@ -47,6 +48,23 @@ MISREAD = (TypeError, ValueError, LookupError, AttributeError, ArithmeticError, 
 PATIENCE = Retry(ExponentialBackoff(cap=5.0, base=0.2), retries=10)
 
 
+def client_of(url: str, bounds: Bounds, **options: Any) -> redis.Redis:
+    """What every client of ours is made by; kombu's are by `SendingChannel`. It connects when it is first used.
+
+    Args:
+        url: of the server.
+        bounds: of each reply.
+        options: redis-py's.
+
+    Raises:
+        ValueError: no address of Redis.
+    """
+    client: redis.Redis = MendingRedis.from_url(url, **options)
+    pool = client.connection_pool
+    pool.connection_class = short_replies(pool.connection_class, bounds)
+    return client
+
+
 def connect(settings: Settings, *, patient: bool = False) -> redis.Redis:
     """A checked connection to the broker.
 
@@ -59,14 +77,14 @@ def connect(settings: Settings, *, patient: bool = False) -> redis.Redis:
     """
     _asked.add(settings.redis_url)
     try:
-        client: redis.Redis = MendingRedis.from_url(
+        client = client_of(
             settings.redis_url,
+            Bounds(value=MOST_RECORD_BYTES),
             socket_connect_timeout=5,  # a wrong address must not look like a hang
             socket_timeout=30,  # longer than any blocking read below, shorter than a user's patience
             health_check_interval=30,  # NAT boxes of cheap providers drop idle connections silently
             retry=PATIENCE if patient else None,
         )
-        _bound(client, Bounds(value=MOST_RECORD_BYTES))
         _ask(client)
     except (redis.RedisError, OSError, ValueError) as error:  # ValueError: redis-py cannot read the URL
         remedy = "is it running? set OCRFLEET_REDIS_URL=redis://:PASSWORD@HOST:6379/0"
@@ -106,15 +124,19 @@ def connect_within(settings: Settings, seconds: float) -> redis.Redis:
 def impatient(url: str) -> redis.Redis:
     """The one connection of Celery's main process for all it has to say; it has an event loop to keep.
 
-    Unchecked: it connects when it is first used. Every call ends within ``ANSWER_S``: more than a failover's pause.
+    Unchecked: it connects when it is first used. A call waits ``ANSWER_S`` for an answer, more than a failover's pause,
+    and as long again for the rest of it, but for a second more for each KB of it, until the process is told to end.
     """
     _asked.add(url)
     keepalive = {} if url.startswith("unix:") else {"socket_keepalive": True}
-    client: redis.Redis = MendingRedis.from_url(
-        url, socket_connect_timeout=ANSWER_S, socket_timeout=ANSWER_S, health_check_interval=30, **keepalive
+    return client_of(
+        url,
+        Bounds(seconds=ANSWER_S),
+        socket_connect_timeout=ANSWER_S,
+        socket_timeout=ANSWER_S,
+        health_check_interval=30,
+        **keepalive,
     )
-    _bound(client, Bounds())
-    return client
 
 
 _asked: set[str] = set()  # addresses that this process talked to
@@ -161,12 +183,6 @@ def _answers_as_redis(url: str) -> bool:
         except MISREAD:
             return False
     return True
-
-
-def _bound(client: redis.Redis, bounds: Bounds) -> None:
-    """Before it connects: no reply takes more memory than this."""
-    pool = client.connection_pool
-    pool.connection_class = short_replies(pool.connection_class, bounds)
 
 
 def _ask(client: redis.Redis) -> None:

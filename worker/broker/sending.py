@@ -13,10 +13,12 @@ from kombu.transport import redis as kombu_redis
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 from worker.app import IMAGE_QUEUE
-from worker.broker.short_replies import short_replies
+from worker.broker.connection import ANSWER_S
+from worker.broker.short_replies import Bounds, short_replies
 from worker.broker.wrong_types import MendingRedis
 
 REPLIES = "reply.celery.pidbox"
+SENT_S = 30.0
 MOST_QUEUES = 16
 """That one message goes to; ours go to one."""
 
@@ -40,7 +42,13 @@ class SendingChannel(kombu_redis.Channel):
         if self.lost:
             raise RedisConnectionError("this channel's connection was lost; the broker keeps its messages")
         params: dict[str, Any] = super()._connparams(asynchronous)  # type: ignore[no-untyped-call]
-        return {**params, "connection_class": short_replies(params["connection_class"])}
+        # kombu has no timeout. What waits (BRPOP, PSUBSCRIBE) is read once there is something to read.
+        seconds = ANSWER_S if asynchronous else SENT_S
+        return {
+            **params,
+            "socket_timeout": params["socket_timeout"] or seconds,
+            "connection_class": short_replies(params["connection_class"], Bounds(seconds=seconds)),
+        }
 
     def _get_client(self) -> type[MendingRedis]:
         """What kombu's commands go through."""

@@ -21,6 +21,7 @@ from redis import ResponseError
 
 from detector.exit_codes import ExitCode
 from worker.broker.connection import MISREAD, is_no_redis, refusal, why_waiting
+from worker.broker.short_replies import hurry_when
 from worker.celery_ext.channel import FleetChannel
 from worker.celery_ext.few_connections import lend_channels
 from worker.celery_ext.listening import PatientPoller
@@ -62,6 +63,7 @@ class FleetWorker(Worker):
 
     def setup_instance(self, **kwargs: Any) -> None:
         refuse_remote_control()
+        hurry_when(_is_told_to_end)
         # For all that this process connects: also what sends events, and stranded pages again.
         kombu_redis.Transport.Channel = FleetChannel
         kwargs.update(without_mingle=True, without_gossip=True)
@@ -76,6 +78,11 @@ class FleetWorker(Worker):
             f" .> acks: {acks}, again if the worker is lost\n"
             f" .> child: replaced after {conf.worker_max_tasks_per_child} images; {settings().profile_reason}\n"
         )
+
+
+def _is_told_to_end() -> bool:
+    """Whether a signal has come: Celery notes the exit code, which may be 0."""
+    return any(code is not None and code is not False for code in (state.should_stop, state.should_terminate))
 
 
 def refuse_remote_control() -> None:
@@ -119,6 +126,12 @@ class FleetConsumer(Consumer):
         )
         connection.ensure_connection = retry
         return self.ensure_connected(connection)
+
+    def connection_for_write(self, heartbeat: float | None = None) -> Connection:
+        connection = super().connection_for_write(heartbeat=heartbeat)
+        # Celery sends each heartbeat again without an end, and hears no signal meanwhile. It buffers what fails.
+        connection.ensure = partial(connection.ensure, max_retries=1)
+        return connection
 
     def start(self) -> None:
         """Celery's own, which would end with a traceback over a server that answers as no Redis does.

@@ -6,11 +6,13 @@ Flower, and its log got "Too many open files" at each turn of its loop: 6 MB a s
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import resource
 from typing import Any
 
 import flower.app
+from flower.utils import broker
 from flower.views.monitor import Metrics
 from tornado.httpserver import HTTPServer
 from tornado.iostream import IOStream
@@ -64,6 +66,24 @@ class FewConnections(HTTPServer):
         super().handle_stream(stream, address)
 
 
+QUEUES_S = 5.0
+"""For the lengths of all queues; Flower's own 2 s are of each byte."""
+
+
+def bound_queues() -> None:
+    """Flower asks Redis for the lengths of queues by a client of its own, which obeyed what a server pushes."""
+    options, ask = broker.Redis._get_redis_client_args, broker.RedisBase.queues
+
+    def deaf(self: Any) -> dict[str, Any]:
+        return {**options(self), "protocol": 2}  # it has no pushes (short_replies.py); on a socket none are obeyed
+
+    async def queues(self: Any, names: Any) -> Any:
+        return await asyncio.wait_for(ask(self, names), QUEUES_S)
+
+    broker.Redis._get_redis_client_args = deaf
+    broker.RedisBase.queues = queues
+
+
 def bound_connections() -> None:
     """From now on Flower has few connections, logs few lines of each kind, and asks for the login at /metrics, too."""
     start = flower.app.Flower.start_http_server
@@ -74,6 +94,7 @@ def bound_connections() -> None:
             handler.addFilter(FewOfEach())
         return start(self)
 
+    bound_queues()
     flower.app.HTTPServer = FewConnections
     flower.app.Flower.start_http_server = start_quiet
     Metrics.get = authenticated(Metrics.get)

@@ -86,6 +86,11 @@ def liar(tmp_path: Path) -> Iterator[Callable[[bytes], redis.Redis]]:
         b"$" + b"9" * 5000 + b"\r\n",
         b"*" + b"9" * 5000 + b"\r\n",
         b"$x\r\n",
+        b"$9223372036854775807\r\n",
+        b"=536870913\r\n",
+        b">9999999\r\n" + b":1\r\n" * 200_000,
+        b"*60000\r\n" + b"+%b\r\n" % (b"x" * 60_000) * 20,
+        b"*40\r\n" + (b"*500\r\n" + b":1\r\n" * 500) * 40,
         b"$-1\r\n",
         b"$-5\r\n",
     ],
@@ -96,6 +101,7 @@ def test_what_no_redis_says_is_a_lost_connection(
 ) -> None:
     """Before: RecursionError, exit 70, or never an end."""
     monkeypatch.setattr(short_replies, "MOST_DROPPED", 50_000)  # a second a million
+    monkeypatch.setattr(short_replies, "MOST_LINES", 1_000_000)
     with pytest.raises(redis.ConnectionError):
         liar(answer).lrange("list", 0, -1)
 
