@@ -45,12 +45,13 @@ from worker.ops.cleanup import clean_redis_once, clean_spool, remember_report, r
 from worker.ops.heartbeat import image_done
 from worker.process_identity import identity
 from worker.settings import settings
-from worker.storage.spool import MachineFault, out_of_processes
+from worker.storage.spool import CutOff, MachineFault, out_of_processes
 
 logger = logging.getLogger(__name__)
 # A worker whose disk is full fails a page in milliseconds: without a pause it would fail those of the whole fleet.
 FAULT_PAUSE_S = 5.0
 LEFT = "left to another machine: "
+LATER = "left for later: "
 NO_WRITES = "the broker does not answer, or takes no writes"
 
 
@@ -179,7 +180,8 @@ def _leave_to_another(task: ImageTask, error: MachineFault) -> str:
     logger.error("%s page %d of job %s left to another machine: %s", task.image, task.page, task.job, reason)
     _ledger().lose(task.job, task.index, MACHINE_FAULT, epoch=task.epoch)
     time.sleep(FAULT_PAUSE_S)
-    return f"{LEFT}{reason}"
+    # A server that breaks off each transfer is no reason for a probe to restart all workers that ask it.
+    return f"{LATER if isinstance(error.__cause__, CutOff) else LEFT}{reason}"
 
 
 def _refuse(message: Any, error: MessageError) -> str:
@@ -234,7 +236,7 @@ def _answer(message: Any, redelivered: bool) -> str:
         pass  # while the ledger waited; where the page itself takes too long, _run has caught it
     # The reconciler sends the page again when the broker takes writes.
     logger.error("%s page %d of job %s left for later: %s", task.image, task.page, task.job, NO_WRITES)
-    return f"left for later: {NO_WRITES}"
+    return f"{LATER}{NO_WRITES}"
 
 
 def _detect(task: ImageTask, redelivered: bool) -> str:

@@ -183,10 +183,11 @@ class Pages(http.server.BaseHTTPRequestHandler):
             self.end_headers()
             return
         found = self.path in ("/in/page.jpg", "/private/secret.jpg")
+        body = b"the bytes of " + self.path.encode() if found else b""
         self.send_response(200 if found else 404)
+        self.send_header("Content-Length", str(len(body)))  # Python's server ends TLS without saying so
         self.end_headers()
-        if found:
-            self.wfile.write(b"the bytes of " + self.path.encode())
+        self.wfile.write(body)
 
     def log_message(self, *arguments: object) -> None:
         pass

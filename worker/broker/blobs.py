@@ -22,7 +22,7 @@ from worker.broker.whole import read_fields, read_values
 from worker.broker.wrong_types import is_wrong_type
 from worker.messages import JOB_NAME, MAX_BLOB_BYTES
 from worker.redis_keys import JobKeys, blob_key, number_in, page_in
-from worker.storage.spool import write_chunks
+from worker.storage.spool import CutOff, write_chunks
 
 SCHEME = "redis-blob"
 # Of a job; its feeder's window has 256.
@@ -133,6 +133,7 @@ def fetch(client: redis.Redis, uri: str, target: Path) -> None:
 
     Raises:
         NotFound: it expired, or never came, or something else stands in its place.
+        CutOff: another took its place meanwhile.
         TooLarge: somebody else put it there.
         UnsupportedFormat: not a blob's URI.
         MachineFault: the file cannot be written.
@@ -141,14 +142,19 @@ def fetch(client: redis.Redis, uri: str, target: Path) -> None:
     key = blob_key(job, index)
     try:
         size = write_chunks(_pieces(client, key), target)
+        # Of one that went away between two pieces there was a part; STRLEN is not among what workers may ask.
+        last = client.getrange(key, size - 1, size) if size else b""
     except redis.ResponseError as error:
         if not is_wrong_type(error):
             raise
         raise NotFound(
             f"somebody put another type where the uploaded bytes were: `ocr-producer retry {job}` sends them again"
         ) from None
-    if size == 0 and not client.exists(key):
-        raise NotFound(f"the uploaded bytes expired before a worker came: `ocr-producer retry {job}` sends them again")
+    if not last and not client.exists(key):
+        when = "while a worker read them" if size else "before a worker came"
+        raise NotFound(f"the uploaded bytes expired {when}: `ocr-producer retry {job}` sends them again")
+    if size and len(last) != 1:
+        raise CutOff(uri, f"others took their place after {size:,} bytes")
 
 
 def _pieces(client: redis.Redis, key: str) -> Iterator[bytes]:

@@ -12,6 +12,7 @@ import re
 import ssl
 import urllib.error
 import urllib.request
+from http import HTTPStatus
 from http.client import HTTPException, HTTPMessage
 from pathlib import Path
 from typing import IO, Any
@@ -19,13 +20,17 @@ from urllib.parse import unquote, urlsplit
 
 from billiard.exceptions import SoftTimeLimitExceeded
 
-from detector.errors import NotFound, TooLarge, UnsupportedFormat, first_line
+from detector.errors import NotFound, TooLarge, UnsupportedFormat, first_line, printable
 from worker.storage.bound import Bound
-from worker.storage.spool import MachineFault, write_chunks
+from worker.storage.spool import CutOff, MachineFault, write_chunks
+from worker.storage.whole_answers import WholeHTTPSHandler
 
 SCHEMES = ("s3", "https")
 MAX_REMOTE_BYTES = 512 << 20
 TIMEOUT_S = 30.0
+TRIES = 2
+"""Of a transfer that was cut off, before whoever asked for it is told; s3fs asks five times."""
+
 _CHUNK = 1 << 20
 
 
@@ -72,6 +77,7 @@ class Remote:
 
         Raises:
             NotFound: not there, not allowed here, or no answer.
+            CutOff: what was sent ended before its end, again and again.
             TooLarge: it is above the bound.
             UnsupportedFormat: ``s3://`` without the ``s3`` extra.
             MachineFault: the file cannot be written.
@@ -86,18 +92,56 @@ class Remote:
             self._fetch_https(uri, target, bound)
 
     def _fetch_https(self, uri: str, target: Path, bound: Bound) -> None:
-        opener = urllib.request.build_opener(
-            urllib.request.HTTPSHandler(context=ssl.create_default_context()), _SameRoots(self.url_roots)
-        )
+        for tries_left in reversed(range(TRIES)):
+            try:
+                with self._answer(uri) as answer:
+                    _copy(answer, uri, target, bound)
+                return
+            except CutOff:
+                if not tries_left:
+                    raise
+
+    def _answer(self, uri: str) -> Any:
+        opener = urllib.request.build_opener(WholeHTTPSHandler(), _SameRoots(self.url_roots))
         try:
-            with opener.open(uri, timeout=TIMEOUT_S) as answer:
-                write_chunks(bound.pieces(answer, uri), target)
-        except MachineFault:
-            raise
+            answer = opener.open(uri, timeout=TIMEOUT_S)
         except urllib.error.HTTPError as error:
-            raise NotFound(f"{uri}: the server says {error.code} {error.reason}") from None
+            error.close()  # it holds the connection
+            raise NotFound(f"{uri}: the server says {_said(f'{error.code} {error.reason}')}") from None
         except (OSError, ValueError, HTTPException) as error:  # ValueError: of urllib, for an address it cannot parse
-            raise NotFound(f"{uri}: {getattr(error, 'reason', error)}") from None
+            raise NotFound(f"{uri}: {_said(getattr(error, 'reason', None) or error)}") from None
+        if answer.status == HTTPStatus.PARTIAL_CONTENT:
+            answer.close()
+            raise NotFound(f"{uri}: the server sends a part of it (206), and was asked for all")
+        return answer
+
+
+def _copy(answer: Any, uri: str, target: Path, bound: Bound) -> None:
+    """Copy a body to a file.
+
+    Raises:
+        CutOff: it ended before its end.
+        TooLarge, MachineFault: as for `Remote.fetch`.
+    """
+    try:
+        size = write_chunks(bound.pieces(answer, uri), target)
+    except MachineFault:
+        raise
+    except ssl.SSLEOFError:
+        unannounced = answer.length is None and not answer.chunked
+        why = (
+            "TLS did not end it (close_notify), and no length was announced" if unannounced else "its connection ended"
+        )
+        raise CutOff(uri, why) from None
+    except (OSError, HTTPException) as error:
+        raise CutOff(uri, _said(error)) from None
+    if answer.length:  # http.client takes the connection's end for the body's
+        raise CutOff(uri, f"it ended after {size:,} of {size + answer.length:,} bytes")
+
+
+def _said(words: object) -> str:
+    """One short line of what a server said, or of what became of asking it: of 54,000 characters with raw escapes."""
+    return printable(first_line(words if isinstance(words, BaseException) else Exception(words)))
 
 
 class _SameRoots(urllib.request.HTTPRedirectHandler):
@@ -109,8 +153,9 @@ class _SameRoots(urllib.request.HTTPRedirectHandler):
     def redirect_request(
         self, req: urllib.request.Request, fp: IO[bytes], code: int, msg: str, headers: HTTPMessage, newurl: str
     ) -> urllib.request.Request | None:
+        fp.close()  # urllib reads the body else, all of it, into memory
         if not allowed(newurl, self._url_roots):
-            raise NotFound(f"{req.full_url}: redirects to {newurl}, which is not allowed")
+            raise NotFound(f"{_said(req.full_url)}: redirects to {_said(newurl)}, which is not allowed")
         return super().redirect_request(req, fp, code, msg, headers, newurl)
 
 
@@ -154,8 +199,16 @@ def _fetch_s3(uri: str, target: Path, bound: Bound) -> None:
     files = s3()
     try:
         with files.open(s3_path(uri), "rb", cache_type="none", block_size=_CHUNK) as source:
-            write_chunks(bound.pieces(source, uri), target)
+            size = write_chunks(bound.pieces(source, uri), target)
+            announced = source.size or 0
     except (TooLarge, MachineFault, MemoryError, SoftTimeLimitExceeded):
         raise
     except Exception as error:  # aiobotocore and s3fs raise a dozen kinds; all mean that the bytes cannot be had
-        raise NotFound(f"{uri}: {first_line(error)}") from None
+        from aiohttp import ClientPayloadError
+
+        if isinstance(error, ClientPayloadError):
+            raise CutOff(uri, _said(error)) from None
+        raise NotFound(f"{uri}: {_said(error)}") from None
+    # fsspec takes an empty range for the end. More than was announced is honest: Google's unpacks gzip.
+    if size < announced:
+        raise CutOff(uri, f"it ended after {size:,} of {announced:,} bytes")

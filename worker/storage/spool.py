@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from detector.errors import ReadFailed
 from worker.errors import WorkerError
 
 SPOOL_PREFIX = "page-"
@@ -34,6 +35,19 @@ _OF_THE_MACHINE = frozenset(
 
 class MachineFault(WorkerError, OSError):
     """This machine could not do what any healthy one can. ``filename`` and ``strerror`` say what."""
+
+
+class CutOff(ReadFailed):
+    """What was sent of a page ended before its end. Of its server or the way there: this machine does what it can."""
+
+    def __init__(self, uri: str, reason: str) -> None:
+        """Say it in one line.
+
+        Args:
+            uri: of the page.
+            reason: how it ended.
+        """
+        super().__init__(uri, OSError(errno.EIO, f"its transfer was cut off: {reason}"))
 
 
 class OthersSpoolError(WorkerError):

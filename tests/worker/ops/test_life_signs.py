@@ -28,7 +28,7 @@ from worker.ops.life_signs import GOES_ON, WORKS, signs_of, tell
 from worker.process_identity import identity
 from worker.redis_keys import JobKeys
 from worker.settings import Settings
-from worker.storage.spool import MachineFault
+from worker.storage.spool import CutOff, MachineFault
 
 ME = os.getpid()
 
@@ -132,6 +132,8 @@ def test_whatever_a_message_came_to_is_a_sign(ledger: Ledger, here: Settings, mo
     assert told({"version": "to come"}) == ("refused", True)
     runner.run.side_effect = MachineFault(28, "No space left on device", "/spool")
     assert told(pages[1]) == ("left to another machine", False), "this a probe is to see"
+    runner.run.side_effect.__cause__ = CutOff("https://host/p.png", "it ended")
+    assert told(pages[1]) == ("left for later", True), "a server that breaks off is no fault of the worker's"
     monkeypatch.setattr(ledger, "begin", Mock(side_effect=SoftTimeLimitExceeded))
     assert told(pages[2]) == ("left for later", True), "a full broker is no fault of the worker's"
 
