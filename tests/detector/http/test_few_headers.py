@@ -6,7 +6,6 @@ import http.client
 import re
 import socket
 import threading
-import tracemalloc
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -18,6 +17,7 @@ from prometheus_client import CollectorRegistry
 from detector.http.few_headers import MOST_BYTES, HTTPConnection, HTTPHandler
 from producer.web.webhooks.delivery import NotDelivered, deliver
 from tests.producer.web.test_webhooks import settings
+from tests.traced import assert_few_bytes
 from worker.ops.metrics_server import MetricsServer
 
 OK, END = b"HTTP/1.1 200 OK\r\n", b"\r\n"
@@ -73,15 +73,16 @@ def by_webhook(port: int) -> bytes:
 @pytest.mark.parametrize("flood", FLOODS)
 def test_an_answers_headers_cost_little(flood: str, asked: Callable[[int], bytes]) -> None:
     """Before: 6.4 MB were 337 MB of the page's own process, from a receiver of webhooks."""
-    with answering(FLOODS[flood]) as port:
-        tracemalloc.start()
-        try:
-            with pytest.raises((http.client.HTTPException, OSError, NotDelivered)) as refused:
-                asked(port)
-            peak = tracemalloc.get_traced_memory()[1]
-        finally:
-            tracemalloc.stop()
-    assert peak < 1 << 20 and len(str(refused.value)) < 300
+
+    def ask(_: int) -> None:
+        with (
+            answering(FLOODS[flood]) as port,
+            pytest.raises((http.client.HTTPException, OSError, NotDelivered)) as refused,
+        ):
+            asked(port)
+        assert len(str(refused.value)) < 300
+
+    assert_few_bytes(ask, peak=1 << 20)
 
 
 @pytest.mark.parametrize("asked", [by_connection, by_urllib])
@@ -98,8 +99,8 @@ def test_so_do_a_requests_of_the_exporter(kind: str) -> None:
     server = MetricsServer("127.0.0.1", 0, CollectorRegistry())
     thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
     thread.start()
-    tracemalloc.start()
-    try:
+
+    def ask(_: int) -> None:
         with socket.create_connection(("127.0.0.1", server.server_port), timeout=10) as line:
             with suppress(OSError):
                 line.sendall(b"GET /metrics HTTP/1.1\r\nHost: x\r\n")
@@ -108,11 +109,12 @@ def test_so_do_a_requests_of_the_exporter(kind: str) -> None:
                 line.sendall(b"\r\n")
             with suppress(ConnectionResetError):  # what it did not read may take its answer away
                 assert line.recv(12) in (b"HTTP/1.0 431", b"")
-        assert tracemalloc.get_traced_memory()[1] < 1 << 20
+
+    try:
+        assert_few_bytes(ask, peak=1 << 20)
         with urllib.request.urlopen(f"http://127.0.0.1:{server.server_port}/metrics", timeout=10) as answer:
             assert answer.status == 200
     finally:
-        tracemalloc.stop()
         server.shutdown()
         server.server_close()
         thread.join()
