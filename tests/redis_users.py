@@ -56,16 +56,32 @@ def acl_file(folder: Path, rules: str | None = None) -> Path:
 
 
 @contextmanager
-def server_with_users(folder: Path, rules: str | None = None, *, valkey: bool = False) -> Iterator[ServerWithUsers]:
+def server_with_users(
+    folder: Path, rules: str | None = None, *, valkey: bool = False, port: int = 0
+) -> Iterator[ServerWithUsers]:
     """Debian's redis-server, or the Valkey of a private server.
 
     Args:
         folder: for its files.
         rules: of another ACL file; its passwords are ``of-the-worker`` and so on.
         valkey: start that one.
+        port: of 127.0.0.1, for who logs in by a name over TCP alone (Flower).
     """
     binary = server_binary() if valkey else tool("redis-server", "apt-get install redis-server")
-    where = ("--port", "0", "--unixsocket", folder / "s", "--dir", folder, "--save", "", "--appendonly", "yes")
+    where = (
+        "--port",
+        str(port),
+        "--bind",
+        "127.0.0.1",
+        "--unixsocket",
+        folder / "s",
+        "--dir",
+        folder,
+        "--save",
+        "",
+        "--appendonly",
+        "yes",
+    )
     server = ServerWithUsers(folder / "s")
     command = [binary, *where, "--aclfile", acl_file(folder, rules), *LIMITS]
     with running_redis(command, folder / "redis.log", lambda: server.client("admin")):

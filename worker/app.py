@@ -26,6 +26,13 @@ RECONCILE_EVERY_S = 30
 # kombu's own names are "unacked" and so on, the same for every Celery app on the database: our workers would put
 # another app's messages on its queue again, by our timeout, and the other way round.
 UNACKED, UNACKED_INDEX, UNACKED_MUTEX = "ocrfleet:unacked", "ocrfleet:unacked_index", "ocrfleet:unacked_mutex"
+# Celery speaks to all apps on a database over one channel, celery.pidbox, and hears all over celeryev: with a password
+# of ours another app's workers could be told to take a queue of ours, and ran any task of theirs that lay there.
+CONTROL, EVENTS = "ocrfleet", "ocrfleet.events"
+CONTROL_EXCHANGE, REPLY_EXCHANGE = f"{CONTROL}.pidbox", f"reply.{CONTROL}.pidbox"  # as kombu makes them
+# Queues of one process each. As keys they begin as all of ours do: users.acl gives our users no other.
+BROADCAST_LISTS, EVENT_LISTS, MAILBOXES = "ocrfleet:broadcast", "ocrfleet:events", "ocrfleet:mailbox."
+REPLY_LISTS = "ocrfleet:replies."
 # A child with the largest of our networks loaded, and one ordinary page, peaks at 125 to 140 MB.
 SMALLEST_RECYCLE_MB = 192
 
@@ -33,15 +40,13 @@ SMALLEST_RECYCLE_MB = 192
 class FleetApp(Celery):
     """Celery whose workers need no flags: see :class:`worker.celery_ext.consumer.FleetWorker`."""
 
+    amqp_cls = "worker.broker.sending:FleetAMQP"
+    control_cls = "worker.celery_ext.mailbox:FleetControl"
+
     @cached_property
     def Worker(self) -> Any:
         """The class Celery starts."""
         return self.subclass_with_self("worker.celery_ext.consumer:FleetWorker")
-
-    def _connection(self, *args: Any, **kwargs: Any) -> Any:
-        """Celery's: of every program it has, each with the channels that bound what a server may do."""
-        symbol_by_name("worker.broker.sending:SendingChannel")
-        return super()._connection(*args, **kwargs)
 
 
 def beat_schedule(current: Settings) -> dict[str, dict[str, Any]]:
@@ -108,6 +113,10 @@ def configuration(current: Settings) -> dict[str, Any]:
         "task_serializer": "json",
         "result_serializer": "json",
         "event_serializer": "json",
+        # Names of our own, see CONTROL; `celery inspect`, Flower and workers all read them here.
+        "control_exchange": CONTROL,
+        "event_exchange": EVENTS,
+        "event_queue_prefix": EVENT_LISTS,
         # The ledger holds results; a Celery result backend would keep a second copy of each.
         "result_backend": None,
         "task_ignore_result": True,
@@ -154,7 +163,7 @@ def configuration(current: Settings) -> dict[str, Any]:
         "worker_task_log_format": "%(asctime)s %(levelname)s %(message)s",
         # Images go to one worker each, cleanup and reconcile to all of them.
         "task_default_queue": IMAGE_QUEUE,
-        "task_queues": [Queue(IMAGE_QUEUE), Broadcast(BROADCAST_QUEUE)],
+        "task_queues": [Queue(IMAGE_QUEUE), Broadcast(BROADCAST_QUEUE, queue=BROADCAST_LISTS, unique=True)],
         # Tasks are imported by workers only: a producer must not import the detector.
         "include": ["worker.tasks"],
         # OCRFLEET_CLEANUP_CRON means the same moment on every machine of the fleet.

@@ -14,9 +14,12 @@ from typing import Any
 import pytest
 import redis
 import yaml
+from click.testing import CliRunner
 from redis.backoff import NoBackoff
+from redis.exceptions import NoPermissionError
 from redis.retry import Retry
 
+from detector.exit_codes import ExitCode
 from producer.job.collect import Collector
 from tests.processes import wait_until
 from tests.producer.records import ok
@@ -25,8 +28,10 @@ from tests.tools import tool
 from worker.app import IMAGE_QUEUE, app_for
 from worker.broker import queue
 from worker.broker.connection import connect
+from worker.broker.fitness import OLD_USERS, BrokerUnfitError, refuse_old_users
 from worker.celery_ext import channel as channel_module
 from worker.celery_ext.consumer import FleetConsumer
+from worker.cli.main import main as ocr_worker
 from worker.ledger import Ledger
 from worker.ledger.reconcile import reconcile_all_once
 from worker.messages import ImageTask, encode
@@ -169,9 +174,10 @@ def test_each_pod_has_the_password_of_its_role_alone() -> None:
                 assert not [key for key in keys if key.endswith("_PASSWORD")]
 
 
-def test_users_of_the_version_before_go_on_as_they_did(start: Start, tmp_path: Path) -> None:
-    """They may not ask how much a key takes, put a message back in another's place, nor free what is no key; Celery's
-    names were theirs by prefix."""
+def test_under_the_users_of_the_version_before(start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They may not ask how much a key takes, put a message back in another's place, nor free what is no key: all goes
+    on. Nor hear what is said to workers, who spoke over Celery's own channels: those, and who asks them, end by a line.
+    """
     acl = (ROOT / "deploy/redis/users.acl").read_text()
     old = acl.replace(" +memory|usage +zcard", "").replace(" +lrange +lrem ", " +lrange ")
     old = old.replace(" +script|flush +acl|log +slowlog|reset +config|resetstat +acl|dryrun", "").replace(
@@ -179,7 +185,8 @@ def test_users_of_the_version_before_go_on_as_they_did(start: Start, tmp_path: P
     )
     by_prefix = "~ocrfleet* ~unacked* ~_kombu.binding* ~bcast.* ~celeryev.* ~*.celery.pidbox* resetchannels"
     old, roles = re.subn(r"~.* resetchannels", by_prefix, old)
-    assert old.count("+lrem") == 1 and roles == 3 and "flush" not in old
+    old = old.replace("&/0.ocrfleet.events/*", "&/0.celeryev/*").replace("&/0.ocrfleet.pidbox", "&/0.celery.pidbox")
+    assert old.count("+lrem") == 1 and roles == 3 and "flush" not in old and old.count("&/0.celery.pidbox") == 3
     for role in ROLES:
         old = old.replace(f">{role.upper()}_PASSWORD", f">of-the-{role}")
     (tmp_path / "users.acl").write_text(old)
@@ -195,6 +202,19 @@ def test_users_of_the_version_before_go_on_as_they_did(start: Start, tmp_path: P
         channel_module._turns.end("tag")
         assert channel_module._turns.should_wait(message) and channel._whose_turn(IMAGE_QUEUE, message) == message
         assert not channel_module._turns.should_wait(message)
+
+    with pytest.raises(BrokerUnfitError, match=OLD_USERS):
+        consumer.on_connection_error_after_connected(NoPermissionError("of a PSUBSCRIBE or a PUBLISH"))
+    for role in ("worker", "producer", "hub"):
+        with pytest.raises(BrokerUnfitError, match=OLD_USERS):
+            app_for(of(users[role])).control.ping()
+    for role, name in (("worker", "start"), ("hub", "flower")):
+        monkeypatch.setenv("OCRFLEET_REDIS_URL", of(users[role]).redis_url)
+        told = CliRunner().invoke(ocr_worker, [name])
+        assert told.exit_code == ExitCode.BROKER and OLD_USERS in told.output and told.output.count("\n") == 1
+    refuse_old_users(connect(of(users["producer"])))  # who hears nothing
+    found = doctor.ask_broker(Ledger(connect(of(users["hub"])), ttl_s=60))
+    assert [one.verdict for one in doctor.judge_broker(found, 0) if OLD_USERS in one.message] == ["bad"]
 
 
 @pytest.mark.parametrize("valkey", [False, True])

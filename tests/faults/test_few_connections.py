@@ -12,7 +12,7 @@ from kombu.exceptions import OperationalError
 
 from tests.faults.rig import JOB, Rig
 from tests.processes import WorkerProcess, wait_until
-from worker.app import CLEANUP_TASK, configuration
+from worker.app import CLEANUP_TASK, FleetApp, configuration
 from worker.broker.connection import CONNECTIONS_OF_A_WORKER
 from worker.ops.cleanup import REPORTS_KEY
 from worker.settings import read_settings
@@ -42,7 +42,7 @@ def answers(fleet: Celery) -> bool:
 def test_a_worker_takes_four_connections_and_is_still_all_ears(rig: Rig) -> None:
     """Before: nine. It runs pages, hears what is broadcast, answers and tells Flower, all over the same four."""
     worker = rig.start_worker()
-    fleet = Celery(set_as_current=False)  # not the app that other tests use, with its pool of connections
+    fleet = FleetApp(set_as_current=False)  # not the app that other tests use, with its pool of connections
     fleet.conf.update(configuration(read_settings(rig.environment_of("hub"))))
     broadcast = fleet.conf.beat_schedule["cleanup"]["options"]
     images = rig.images(3)

@@ -22,6 +22,7 @@ from celery import Celery
 from tests.pictures import text_image, write_images
 from tests.ports import free_port
 from tests.processes import WorkerProcess, command, wait_until
+from tests.redis_users import ServerWithUsers, server_with_users
 from tests.tools import tool
 from worker.app import DETECT_TASK, configuration
 from worker.settings import read_settings
@@ -59,14 +60,27 @@ class Browser:
 
 
 @pytest.fixture
-def worker_process(environment: dict[str, str], tmp_path: Path) -> Iterator[WorkerProcess]:
-    worker = WorkerProcess(environment, tmp_path / "worker.log")
+def users(tmp_path: Path) -> Iterator[ServerWithUsers]:
+    with server_with_users(tmp_path, port=free_port()) as server:
+        yield server
+
+
+def of(users: ServerWithUsers, role: str, environment: dict[str, str]) -> dict[str, str]:
+    port = users.client("admin").info("server")["tcp_port"]
+    return {**environment, "OCRFLEET_REDIS_URL": f"redis://{role}:of-the-{role}@127.0.0.1:{port}/0"}
+
+
+@pytest.fixture
+def worker_process(environment: dict[str, str], users: ServerWithUsers, tmp_path: Path) -> Iterator[WorkerProcess]:
+    worker = WorkerProcess(of(users, "worker", environment), tmp_path / "worker.log")
     yield worker
     worker.stop()
 
 
 @pytest.fixture
-def port(environment: dict[str, str], worker_process: WorkerProcess, tmp_path: Path) -> Iterator[int]:
+def port(
+    environment: dict[str, str], users: ServerWithUsers, worker_process: WorkerProcess, tmp_path: Path
+) -> Iterator[int]:
     """Flower on a port, with a worker that has just done a job: twelve pictures and a broken one."""
     number = free_port()
     folder = tmp_path / "receipts"
@@ -76,14 +90,15 @@ def port(environment: dict[str, str], worker_process: WorkerProcess, tmp_path: P
     with (tmp_path / "flower.log").open("wb") as log:
         flower = subprocess.Popen(
             [sys.executable, "-m", "worker.cli", "flower", "--port", str(number), "--db", tmp_path / "flower.db"],
-            env={**environment, "FLOWER_BASIC_AUTH": f"{USER}:{PASSWORD}"},
+            env={**of(users, "hub", environment), "FLOWER_BASIC_AUTH": f"{USER}:{PASSWORD}"},
             stdout=log,
             stderr=log,
         )
     try:
         wait_until(lambda: ask(number, "/api/workers?refresh=1"), seconds=60, what="Flower to see the worker")
         assert psutil.Process(flower.pid).rlimit(psutil.RLIMIT_DATA)[0] < 1 << 30
-        command(environment, "ocr-producer", "enqueue", folder, "--job", "receipts", "--watch", "-q")
+        producer = of(users, "producer", environment)
+        command(producer, "ocr-producer", "enqueue", folder, "--job", "receipts", "--watch", "-q")
         wait_until(lambda: len(ask(number, "/api/tasks")) >= COUNT, seconds=20, what="Flower to know every task")
         yield number
     finally:
@@ -102,7 +117,7 @@ def ask(port: int, path: str) -> dict[str, object]:
 
 
 def test_login_and_three_pages(
-    port: int, worker_process: WorkerProcess, environment: dict[str, str], tmp_path: Path
+    port: int, worker_process: WorkerProcess, environment: dict[str, str], users: ServerWithUsers, tmp_path: Path
 ) -> None:
     for path in ("/", "/tasks", "/workers", "/broker", "/api/tasks", "/api/workers", "/metrics"):
         with pytest.raises(urllib.error.HTTPError) as refused:
@@ -119,7 +134,7 @@ def test_login_and_three_pages(
     assert "image-0001.jpg" in tasks and "page 0 of job receipts" in tasks
     assert " box" in tasks and "SUCCESS" in tasks
     assert "failed: CorruptImage" in tasks
-    shout(environment)
+    shout(of(users, "worker", environment))
     wait_until(lambda: "of-nobody" in ask(port, "/api/tasks"), seconds=20, what="Flower to hear of it")
     to = Path(os.environ.get("OCRFLEET_PICTURES", tmp_path))
     to.mkdir(exist_ok=True)
@@ -132,10 +147,12 @@ def test_login_and_three_pages(
 
     # Images that wait: the worker leaves, a job comes.
     worker_process.stop()
-    waiting = command(environment, "ocr-producer", "enqueue", tmp_path / "receipts", "--job", "later", "-q")
+    producer = of(users, "producer", environment)
+    waiting = command(producer, "ocr-producer", "enqueue", tmp_path / "receipts", "--job", "later", "-q")
     assert waiting.returncode == 0
     broker = browser.text("/broker", picture=to / "flower-broker.png")
     assert "ocrfleet" in broker and f">{COUNT}<" in broker.replace(" ", "").replace("\n", "")
+    assert users.client("admin").acl_log() == [], "none of them asked for what its role may not"
 
 
 def shout(environment: dict[str, str]) -> None:

@@ -1,60 +1,94 @@
-"""Celery's remote control: a worker answers who looks, and obeys nobody who would stop or swell it."""
+"""Celery's remote control: a worker answers who looks, obeys nobody who would swell it, and hears our app alone."""
 
 from __future__ import annotations
 
 import base64
 import json
+import sys
+from dataclasses import replace
 from pathlib import Path
+from subprocess import Popen
 
 import psutil
+from celery import Celery
+from celery.app.control import Control
 
 from tests.pictures import write_images
 from tests.processes import WorkerProcess, command, wait_until
-from worker.app import BROADCAST_QUEUE, CLEANUP_TASK, IMAGE_QUEUE, app_for
+from tests.redis_users import ROLES, refused, server_with_users
+from worker.app import BROADCAST_QUEUE, CLEANUP_TASK, CONTROL_EXCHANGE, IMAGE_QUEUE, app_for
 from worker.broker import connect
 from worker.broker.wrong_types import SHARED
 from worker.ledger import reconcile
 from worker.settings import Settings
 
+OTHER = """
+from celery import Celery
 
-def test_a_worker_cannot_be_shut_down_or_grown(environment: dict[str, str], settings: Settings, tmp_path: Path) -> None:
-    """Before: the password of the `worker` user was enough to stop every worker of the fleet."""
-    client = connect(settings)
-    client.execute_command("ACL", "SETUSER", "secret", "reset", "on", ">s3cr3t-word", "~*", "&*", "+@all")
-    environment["OCRFLEET_REDIS_URL"] = settings.redis_url.replace("unix://", "unix://secret:s3cr3t-word@")
-    worker = WorkerProcess(environment, tmp_path / "worker.log")
-    control = app_for(settings).control
-    # Whoever may add to a set of kombu's could have each answer go to 65,536 queues, a round trip each.
-    client.sadd(
-        "_kombu.binding.reply.celery.pidbox",
-        *(f"{control.mailbox.oid}\x06\x16\x06\x16q{number}" for number in range(300)),
-    )
-    try:
-        wait_until(lambda: control.ping(timeout=1.0), seconds=60, what="the worker to answer")
-        for name in ("stats", "dump_conf", "conf", "report", "registered", "active_queues", "objgraph", "hello"):
-            told = control.broadcast(name, reply=True, timeout=5.0, limit=1)
-            assert told and "s3cr3t" not in str(told), name
-        assert len(client.keys("q*")) == 0
-        main = psutil.Process(worker.process.pid)
-        before = main.memory_info().rss
-        for number in range(40):  # 28 MB: Redis ends a subscriber that is 32 MB behind
-            control.broadcast("revoke", arguments={"task_id": f"{number}" + "x" * 700_000})
+app = Celery("other", broker=__import__("sys").argv[1])
+app.worker_main(["worker", "--pool=solo", "--hostname=other@here"])
+"""
 
-        def is_revoked() -> bool:
-            # Said again each time: what is published while the worker connects anew is lost.
-            control.broadcast("revoke", arguments={"task_id": ["page:1", "page:2"]})
-            return "page:2" in str(control.inspect(timeout=2.0, limit=1).revoked())
 
-        wait_until(is_revoked, seconds=60, what="both to be taken")
-        assert main.memory_info().rss - before < 20 << 20, "what is revoked is remembered"
-        for command in ("shutdown", "pool_grow", "pool_restart", "add_consumer", "rate_limit"):
-            replies = control.broadcast(command, reply=True, timeout=5.0, limit=1)
-            assert not any("ok" in answer for reply in replies or [] for answer in reply.values()), command
-        assert worker.alive
-        pool = next(iter(control.inspect(timeout=5.0, limit=1).stats().values()))["pool"]
-        assert pool["max-concurrency"] == 1
-    finally:
-        assert worker.stop() == 0
+def test_a_worker_hears_its_own_app_and_cannot_be_shut_down_or_grown(
+    environment: dict[str, str], settings: Settings, tmp_path: Path
+) -> None:
+    """Before: the password of the `worker` user was enough to stop every worker of the fleet; and to have the workers
+    of another Celery app in the same database run any of their tasks."""
+    with server_with_users(tmp_path) as server:
+        url = server.url("admin").replace("unix", "redis+socket")
+        with (tmp_path / "other.log").open("wb") as log:
+            neighbour = Popen([sys.executable, "-c", OTHER, url], cwd=tmp_path, stdout=log, stderr=log)
+        worker = WorkerProcess({**environment, "OCRFLEET_REDIS_URL": server.url("worker")}, tmp_path / "worker.log")
+        try:
+            control = app_for(replace(settings, redis_url=server.url("hub"))).control
+            wait_until(lambda: control.ping(timeout=0.5), seconds=60, what="the worker to answer")
+            others = Celery("other", broker=url, set_as_current=False).control
+            wait_until(lambda: others.ping(timeout=0.5, limit=1), seconds=60, what="the other app's worker to answer")
+            assert [list(told) for told in others.ping(timeout=0.5)] == [["other@here"]]
+            assert "other@here" not in str(control.ping(timeout=0.5))
+            for role in ROLES:
+                for channel in ("celery.pidbox", "celeryev/worker.heartbeat", "other.pidbox"):
+                    assert refused(server.client(role), "PUBLISH", f"/0.{channel}", "x"), channel
+            write_images(tmp_path / "in", 1)
+            job = {**environment, "OCRFLEET_REDIS_URL": server.url("producer")}
+            done = command(job, "ocr-producer", "enqueue", tmp_path / "in", "--job", "j", "--watch", "-q")
+            assert "1 done, 0 failed" in done.stderr
+            assert neighbour.poll() is None and "hello" not in worker.log.read_text()
+            obeys_nobody(control, worker)
+            names = set(server.client("admin").scan_iter())
+            assert not {name for name in names if name.startswith(b"_kombu") and b"ocrfleet" in name}
+            assert not [one for one in server.client("admin").acl_log() if one["reason"] != "channel"]
+        finally:
+            neighbour.kill()
+            neighbour.wait()
+            stopped = worker.stop()
+        assert stopped == 0
+
+
+def obeys_nobody(control: Control, worker: WorkerProcess) -> None:
+    """Under the hub's password, which may speak to it."""
+    for name in ("stats", "dump_conf", "conf", "report", "registered", "active_queues", "objgraph", "hello"):
+        told = control.broadcast(name, reply=True, timeout=5.0, limit=1)
+        assert told and "of-the-worker" not in str(told), name
+    main = psutil.Process(worker.process.pid)
+    before = main.memory_info().rss
+    for number in range(40):  # 28 MB: Redis ends a subscriber that is 32 MB behind
+        control.broadcast("revoke", arguments={"task_id": f"{number}" + "x" * 700_000})
+
+    def is_revoked() -> bool:
+        # Said again each time: what is published while the worker connects anew is lost.
+        control.broadcast("revoke", arguments={"task_id": ["page:1", "page:2"]})
+        return "page:2" in str(control.inspect(timeout=2.0, limit=1).revoked())
+
+    wait_until(is_revoked, seconds=60, what="both to be taken")
+    assert main.memory_info().rss - before < 20 << 20, "what is revoked is remembered"
+    for name in ("shutdown", "pool_grow", "pool_restart", "add_consumer", "rate_limit"):
+        replies = control.broadcast(name, reply=True, timeout=5.0, limit=1)
+        assert not any("ok" in answer for reply in replies or [] for answer in reply.values()), name
+    assert worker.alive
+    pool = next(iter(control.inspect(timeout=5.0, limit=1).stats().values()))["pool"]
+    assert pool["max-concurrency"] == 1
 
 
 def test_what_is_no_broadcast_ends_no_worker(environment: dict[str, str], settings: Settings, tmp_path: Path) -> None:
@@ -78,7 +112,7 @@ def test_what_is_no_broadcast_ends_no_worker(environment: dict[str, str], settin
     odd = [{"id": ["x"]}, {"timelimit": ["x", "x"]}, {"eta": "2099-01-01T00:00:00+00:00"}, {"retries": "x"}]
     try:
         wait_until(lambda: app.control.ping(timeout=1.0), seconds=60, what="the worker to answer")
-        for channel in ("/0.celery.pidbox", f"/0.{BROADCAST_QUEUE}/{IMAGE_QUEUE}"):
+        for channel in (f"/0.{CONTROL_EXCHANGE}", f"/0.{BROADCAST_QUEUE}/{IMAGE_QUEUE}"):
             for data in ("[" * 100_000, "7", "null", "[]", "{}", '{"body":7}', "9" * 5000, b"\xff"):
                 assert client.publish(channel, data) == 1
             if channel.endswith("pidbox"):
@@ -91,7 +125,7 @@ def test_what_is_no_broadcast_ends_no_worker(environment: dict[str, str], settin
         unknown = json.dumps({**good, "headers": {"clock": 1}, "body": body})
         junk = client.pipeline(transaction=False)
         for number in range(1000):
-            junk.publish("/0.celery.pidbox", ("x", "[]", "{}", unknown)[number % 4])
+            junk.publish(f"/0.{CONTROL_EXCHANGE}", ("x", "[]", "{}", unknown)[number % 4])
         junk.execute()
         wait_until(lambda: app.control.ping(timeout=1.0), seconds=20, what="the worker to answer again")
         assert worker.alive

@@ -16,14 +16,14 @@ from pathlib import Path
 
 import pytest
 import redis
-from celery import Celery
 
 from tests.fleet.tls import SecureServer, administrator, refusals, secure_server
 from tests.pictures import write_images
 from tests.processes import WorkerProcess, command, wait_until
-from worker.app import DETECT_TASK, IMAGE_QUEUE
+from worker.app import DETECT_TASK, IMAGE_QUEUE, FleetApp, configuration
 from worker.broker import queue
 from worker.ledger import Ledger
+from worker.settings import read_settings
 
 COUNT = 10
 
@@ -59,8 +59,9 @@ def test_a_whole_job_with_the_shipped_users(secure: SecureServer, base: dict[str
     worker = WorkerProcess(secure.environment(base, "worker"), tmp_path / "worker.log")
     try:
         wait_until(lambda: ledger.leased("far"), seconds=60, what="an image to run")
-        outside = Celery(broker=f"{secure.url('hub')}&ssl_cert_reqs=required", set_as_current=False)
-        assert outside.control.ping(timeout=5.0, limit=1), "a tool of others, with Celery's own settings"
+        outside = FleetApp(set_as_current=False)
+        outside.conf.update(configuration(read_settings(hub)))
+        assert outside.control.ping(timeout=5.0, limit=1), "who has our app finds it"
         worker.kill_child()
         redis.Redis.from_url(secure.url("hub")).script_flush()  # as its cleanup does
         collect = ("ocr-producer", "collect", "far", "-o", tmp_path / "out", "--follow", "-q", "--no-report")

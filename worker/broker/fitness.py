@@ -6,9 +6,17 @@ from collections.abc import Mapping
 from typing import Any
 
 import redis
+from redis.exceptions import NoPermissionError
 
 from detector.exit_codes import ExitCode
+from worker.app import CONTROL_EXCHANGE
 from worker.errors import WorkerError
+
+ANSWER_S = 5.0
+OLD_USERS = (
+    "its users.acl is of an older version, whose channels had Celery's names: stop what is of that version, and run "
+    "deploy/hub.sh again, or load deploy/redis/users.acl anew"
+)
 
 
 class BrokerUnfitError(WorkerError):
@@ -52,3 +60,19 @@ def refuse_unfit(client: redis.Redis, *, writing: bool = True) -> None:
     reason = why_unfit(info) or (why_read_only(info) if writing else "")
     if reason:
         raise BrokerUnfitError(f"the broker cannot be used: {reason}")
+
+
+def refuse_old_users(client: redis.Redis) -> None:
+    """Refuse a broker whose users may not hear what is said to workers; who may hear nothing (`producer`) asks nothing.
+
+    Raises:
+        BrokerUnfitError: with the remedy.
+    """
+    database = client.connection_pool.connection_kwargs.get("db") or 0
+    with client.pubsub() as listener:
+        try:
+            listener.psubscribe(f"/{database}.{CONTROL_EXCHANGE}")
+            listener.get_message(timeout=ANSWER_S)
+        except NoPermissionError as error:
+            if "channel" in str(error):  # and not "to run the 'psubscribe' command"
+                raise BrokerUnfitError(f"the broker cannot be used: {OLD_USERS}") from None

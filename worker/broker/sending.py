@@ -1,26 +1,27 @@
-"""kombu's Redis channel for whoever sends pages: what is in Redis neither fills its memory nor says where they go.
+"""kombu's Redis channel for all of our programs: what is in Redis neither fills its memory nor says where pages go.
 
-kombu asks a set in Redis at each message which queues it goes to. Whoever has a password may add to it: a member of
-200 MB, or a hundred thousand queues of his own, each of which would get every page.
+kombu asks a set in Redis at each message which queues it goes to (`_kombu.binding.*`). Whoever has a password may add
+to it: a member of 200 MB, or a hundred thousand queues of his own, each of which would get every page. Ours go to one
+queue, to all who listen, or to who waits for an answer: there are no such sets, so no names shared with other apps.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from typing import Any
 
+from celery.app.amqp import AMQP
+from kombu.connection import Connection, ConnectionPool, PooledConnection
 from kombu.transport import redis as kombu_redis
 from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import NoPermissionError
 
-from worker.app import IMAGE_QUEUE
+from worker.app import CONTROL_EXCHANGE, IMAGE_QUEUE, REPLY_EXCHANGE, REPLY_LISTS
 from worker.broker.connection import ANSWER_S
+from worker.broker.fitness import OLD_USERS, BrokerUnfitError
 from worker.broker.short_replies import Bounds, short_replies
 from worker.broker.wrong_types import MendingRedis
 
-REPLIES = "reply.celery.pidbox"
 SENT_S = 30.0
-MOST_QUEUES = 16
-"""That one message goes to; ours go to one."""
 
 
 class SendingChannel(kombu_redis.Channel):
@@ -55,23 +56,80 @@ class SendingChannel(kombu_redis.Channel):
         return MendingRedis
 
     def _lookup(self, exchange: str, routing_key: str, default: str | None = None) -> list[str]:
-        """The queues of a message; of ours, and of answers to remote control, without a question to Redis."""
-        if exchange == routing_key == IMAGE_QUEUE:
+        """The queues of a message, without a question to Redis; none, where it is neither a page nor an answer."""
+        if routing_key == IMAGE_QUEUE and exchange in ("", IMAGE_QUEUE):
             return [IMAGE_QUEUE]
-        if exchange == REPLIES:
-            # Where pidbox's mailboxes wait. 60,000 queues bound to one key kept a worker, by one ping, for a minute.
-            return [f"{routing_key}.{REPLIES}"]
-        found: Collection[str] = super()._lookup(exchange, routing_key, default)  # type: ignore[no-untyped-call]
-        return list(found)[:MOST_QUEUES]  # of a topic exchange it is a set
+        # Where pidbox's mailboxes wait. 60,000 queues bound to one key kept a worker, by one ping, for a minute.
+        return [f"{REPLY_LISTS}{routing_key}"] if exchange == REPLY_EXCHANGE else []
 
-    def sweep_bindings(self, limit: int = 100) -> int:
-        """Nothing: kombu's own deletes the bindings that any app on the database let lapse.
+    def _queue_bind(self, exchange: str, routing_key: str, pattern: str, queue: str) -> None:
+        """kombu's, which writes it to Redis as well."""
+        if self.typeof(exchange).type == "fanout":  # type: ignore[no-untyped-call]
+            self._fanout_queues[queue] = (exchange, routing_key.replace("#", "*"))
 
-        Another's are its own to delete, and users.acl refuses it; of ours `ocr-worker cleanup` drops what is too large.
+    def maybe_refresh_binding_expiry(self) -> None:
+        """Nothing: there is none in Redis. kombu calls it each second, and would sweep those of every app, too."""
+
+    def _delete(self, queue: str, *args: Any, client: Any = None, **kwargs: Any) -> None:
+        """kombu's, of a queue that one process has: its lists; there is no binding."""
+        self.auto_delete_queues.discard(queue)
+        with self.conn_or_acquire(client) as own:
+            own.delete(*(self._q_for_pri(queue, step) for step in self.priority_steps))  # type: ignore[no-untyped-call]
+
+    def _size(self, queue: str) -> int:
+        """How much waits; kombu asks whenever it declares a queue, and only pages do."""
+        return int(super()._size(queue)) if queue == IMAGE_QUEUE else 0  # type: ignore[no-untyped-call]
+
+    def _put_fanout(self, exchange: str, message: Any, routing_key: str, **kwargs: Any) -> None:
+        """kombu's PUBLISH.
+
+        Raises:
+            BrokerUnfitError: this user may not speak to workers.
         """
-        return 0
+        try:
+            super()._put_fanout(exchange, message, routing_key, **kwargs)  # type: ignore[no-untyped-call]
+        except NoPermissionError:
+            if exchange != CONTROL_EXCHANGE or routing_key:  # with a key it is where a stranger wants an answer
+                raise
+            raise BrokerUnfitError(f"the broker cannot be used: {OLD_USERS}") from None
 
 
-# For all that a process sends. A worker's main process puts its own in this place (celery_ext/consumer.py).
-if kombu_redis.Transport.Channel is kombu_redis.Channel:
-    kombu_redis.Transport.Channel = SendingChannel
+class OurChannels:
+    """Of our app's connections: another Celery app in this process keeps kombu's channel, and its bindings."""
+
+    channel_class: type[SendingChannel] = SendingChannel
+    """A worker's main process puts its own here (celery_ext/consumer.py)."""
+
+    def create_transport(self) -> Any:
+        """kombu's, which it makes anew after each lost connection."""
+        transport = super().create_transport()  # type: ignore[misc]
+        transport.Channel = self.channel_class
+        return transport
+
+
+class PooledFleetConnection(OurChannels, PooledConnection):
+    """One that is kept for whoever sends."""
+
+
+class FleetPool(ConnectionPool):
+    """kombu's, which would make kombu's connections."""
+
+    def new(self) -> PooledFleetConnection:
+        """One more."""
+        return PooledFleetConnection(  # type: ignore[no-untyped-call]
+            self, **dict(self.connection._info(resolve=False))
+        )
+
+
+class FleetConnection(OurChannels, Connection):
+    """What `app.connection_for_read()` and the like make."""
+
+    def Pool(self, limit: int | None = None, **kwargs: Any) -> FleetPool:
+        """Of connections like this one."""
+        return FleetPool(self, limit, **kwargs)  # type: ignore[no-untyped-call]
+
+
+class FleetAMQP(AMQP):  # type: ignore[misc]
+    """`app.amqp`, where Celery looks for what makes its connections."""
+
+    Connection = FleetConnection

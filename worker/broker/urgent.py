@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from functools import cache
 
 from celery import Celery
-from kombu import Connection, Producer
+from kombu import Producer
 
-from worker.broker.sending import SendingChannel
+from worker.broker.sending import FleetConnection, SendingChannel
 from worker.broker.whole import DROP_TOO_LARGE, MOST_QUEUED
 
 MARK = "ocrfleet_urgent"
@@ -65,7 +65,7 @@ def next_producer(app: Celery, url: str) -> Producer:
 @cache
 def producer_over(channel: type[SendingChannel], app: Celery, url: str) -> Producer:
     """What sends over such a channel; one connection, kept."""
-    connection: Connection = app.connection_for_write()
-    connection.transport.Channel = channel
+    connection: FleetConnection = app.connection_for_write()
+    connection.channel_class = channel
     producer: Producer = app.amqp.Producer(connection)
     return producer

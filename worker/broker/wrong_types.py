@@ -19,7 +19,7 @@ from typing import Any
 import redis
 from redis.client import Pipeline
 
-from worker.app import BROADCAST_QUEUE, IMAGE_QUEUE, UNACKED, UNACKED_INDEX
+from worker.app import UNACKED, UNACKED_INDEX
 from worker.broker.queue_lists import QUEUE_LISTS
 from worker.redis_keys import (
     COUNTERS_KEY,
@@ -41,17 +41,14 @@ _PROBES = {
     "zset": ("ZSCORE", ""),
     "list": ("LLEN",),
     "stream": ("XLEN",),
-    "set": ("SREM", ""),  # kombu's members are never empty
 }
 _OF_A_JOB = JobKeys.of("").job
-_BINDINGS = (IMAGE_QUEUE, BROADCAST_QUEUE, "celeryev", "celery.pidbox", "reply.celery.pidbox")
 SHARED = {
     JOBS_KEY: "zset",
     UNACKED_INDEX: "zset",
     **dict.fromkeys((UNACKED, COUNTERS_KEY, WORKERS_KEY, IMAGES_KEY, REPORTS_KEY), "hash"),
     **dict.fromkeys((DEAD_KEY, QUARANTINE_KEY), "stream"),
     **dict.fromkeys(QUEUE_LISTS, "list"),
-    **dict.fromkeys((f"_kombu.binding.{name}" for name in _BINDINGS), "set"),
 }
 """Key -> the type it has. Locks are taken by SET, whatever is there, and lapse (locks.py)."""
 

@@ -226,10 +226,6 @@ class FleetChannel(ListeningChannel):
         payload["properties"].pop(MARK, None)
         super()._do_restore_message(payload, exchange, routing_key, pipe, leftmost=True)
 
-    def maybe_refresh_binding_expiry(self) -> None:
-        with unless_refused():  # of the broadcast queue; kombu would log a traceback and try again too
-            super().maybe_refresh_binding_expiry()
-
     def basic_consume(self, queue: str, *args: Any, **kwargs: Any) -> Any:
         result = super().basic_consume(queue, *args, **kwargs)
         callbacks = self.connection._callbacks

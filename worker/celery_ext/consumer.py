@@ -16,11 +16,13 @@ from celery.worker import state
 from celery.worker.consumer import Consumer
 from celery.worker.control import Panel
 from kombu.connection import Connection
-from kombu.transport import redis as kombu_redis
 from redis import ResponseError
+from redis.exceptions import NoPermissionError
 
 from detector.exit_codes import ExitCode
-from worker.broker.connection import MISREAD, is_no_redis, refusal, why_waiting
+from worker.broker.connection import MISREAD, impatient, is_no_redis, refusal, why_waiting
+from worker.broker.fitness import BrokerUnfitError, refuse_old_users
+from worker.broker.sending import OurChannels
 from worker.broker.short_replies import hurry_when
 from worker.celery_ext.channel import FleetChannel
 from worker.celery_ext.few_connections import lend_channels
@@ -65,7 +67,7 @@ class FleetWorker(Worker):
         refuse_remote_control()
         hurry_when(_is_told_to_end)
         # For all that this process connects: also what sends events, and stranded pages again.
-        kombu_redis.Transport.Channel = FleetChannel
+        OurChannels.channel_class = FleetChannel
         kwargs.update(without_mingle=True, without_gossip=True)
         super().setup_instance(**kwargs)
 
@@ -116,7 +118,7 @@ class FleetConsumer(Consumer):
 
     def connection_for_read(self, heartbeat: float | None = None) -> Connection:
         connection = self.app.connection_for_read(heartbeat=heartbeat)
-        connection.transport.Channel = FleetChannel
+        connection.channel_class = FleetChannel
         connection.transport.cycle = PatientPoller()
         lend_channels(connection)
         connection.info = partial(_told_of, connection.info)
@@ -134,13 +136,16 @@ class FleetConsumer(Consumer):
         return connection
 
     def start(self) -> None:
-        """Celery's own, which would end with a traceback over a server that answers as no Redis does.
+        """Celery's own, which would end with a traceback over a server that answers as no Redis does, or is unfit.
 
         Raises:
             SystemExit: over such a one, with one line; whoever watches over workers starts them again.
         """
         try:
             super().start()
+        except BrokerUnfitError as error:
+            logger.critical(str(error))
+            raise SystemExit(int(error.exit_code)) from None
         except MISREAD as error:
             if not is_no_redis(error):
                 raise
@@ -148,6 +153,8 @@ class FleetConsumer(Consumer):
             raise SystemExit(int(ExitCode.BROKER)) from None
 
     def on_connection_error_after_connected(self, exc: Exception) -> None:
+        if isinstance(exc, NoPermissionError):
+            refuse_old_users(impatient(self.app.conf.ocrfleet_redis_url))
         with warnings.catch_warnings():  # six lines about another default of Celery 6.0, each time
             warnings.simplefilter("ignore", CPendingDeprecationWarning)
             super().on_connection_error_after_connected(exc)

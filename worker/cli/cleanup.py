@@ -14,12 +14,7 @@ from worker.settings import read_settings
 @click.command()
 @click.option("--dry-run", is_flag=True, help="Only say what would be removed.")
 @click.option("--report", is_flag=True, help="Show each machine's last cleanup instead.")
-@click.option(
-    "--celery-names",
-    is_flag=True,
-    help="Also remove what is not ours under Celery's names (see doctor): if no other Celery app uses this Redis.",
-)
-def cleanup(dry_run: bool, report: bool, celery_names: bool) -> None:
+def cleanup(dry_run: bool, report: bool) -> None:
     """Remove old temporary files of this machine, and old jobs' keys in Redis. Safe at any time, and twice.
 
     \b
@@ -29,7 +24,6 @@ def cleanup(dry_run: bool, report: bool, celery_names: bool) -> None:
     """
     from worker.ledger import open_ledger
     from worker.ops.cleanup import clean_redis, clean_spool, last_reports, remember_report, report_line
-    from worker.ops.neighbours import remove_celerys
 
     current = read_settings(os.environ)
     ledger = open_ledger(current)
@@ -40,8 +34,6 @@ def cleanup(dry_run: bool, report: bool, celery_names: bool) -> None:
             tell(f"{host}  {when}  {entry['files']} files, {entry['bytes'] / 1e6:.1f} MB{jobs}")
         return
     result = {**clean_spool(current, dry_run=dry_run), **clean_redis(ledger, current, dry_run=dry_run)}
-    if celery_names:
-        result["keys"] += remove_celerys(ledger.client, dry_run=dry_run)
     if not dry_run:
         remember_report(ledger, result)
     line = report_line(result)

@@ -76,11 +76,13 @@ def flower(address: str, port: int, basic_auth: str | None, db: Path | None) -> 
       FLOWER_BASIC_AUTH=me:long-secret ocr-worker flower --address 0.0.0.0 --db flower.db
     """
     from worker.broker import connect
+    from worker.broker.fitness import refuse_old_users
 
     if find_spec("flower") is None:
         raise click.UsageError("Flower is not installed: pip install 'ocrfleet[flower]'")
     check_basic_auth(basic_auth, address)
-    connect(read_settings(os.environ)).close()
+    with connect(read_settings(os.environ)) as client:
+        refuse_old_users(client)
     check_port(address, port)
     arguments = [
         f"--address={address}",

@@ -37,7 +37,7 @@ def start(name: str | None, loglevel: str, wait_s: float, **options: object) -> 
     """
     from detector.runtimes import usable_card
     from worker.broker.connection import connect_within
-    from worker.broker.fitness import refuse_unfit
+    from worker.broker.fitness import refuse_old_users, refuse_unfit
     from worker.storage.spool import refuse_others_spool
 
     export(**options)
@@ -46,6 +46,7 @@ def start(name: str | None, loglevel: str, wait_s: float, **options: object) -> 
     usable_card(current.model, current.runtime)  # no worker is better than one that can do nothing but fail images
     with connect_within(current, wait_s) as client:
         refuse_unfit(client, writing=False)
+        refuse_old_users(client)
     if not (current.opens_anything or current.roots or current.url_roots):
         say("ocr-worker: opens only pages sent through Redis, no files: OCRFLEET_ROOTS is not set")
     said = f"{current.profile_reason}; model {current.model}; broker {redacted(current.redis_url)}"

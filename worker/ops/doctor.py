@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 from detector.errors import ModelError
 from detector.machine import Machine, read_machine
 from detector.runtimes import usable_card
-from worker.broker.fitness import why_read_only, why_unfit
+from worker.broker.fitness import BrokerUnfitError, refuse_old_users, why_read_only, why_unfit
 from worker.ledger import Ledger
 from worker.ledger.ledger import MOST_LOOKED_AT
 from worker.ops import worker_registry
@@ -23,7 +23,6 @@ from worker.ops.diagnosis import diagnosis, look_around
 from worker.ops.east_asian_fonts import undrawn_scripts
 from worker.ops.lua_holes import REMEDY as HOLES
 from worker.ops.lua_holes import has_lua_holes
-from worker.ops.neighbours import Neighbours, look
 from worker.ops.readers import lacking
 from worker.ops.replay_rights import why_forgets
 from worker.ops.server_memory import MOST_SCRIPTS, is_nearly_full, script_bytes
@@ -42,8 +41,6 @@ SMALLEST_MACHINE_MB = 256
 SPOOL_WARN_BYTES, SPOOL_BAD_BYTES = 512 << 20, 64 << 20
 CLEANUP_LATE_S = 8 * 24 * 3600
 OLDEST_REDIS = (6, 2)
-# Celery's few keys, and the messages that a small app has in hand, are nothing to be told of.
-MOST_OF_OTHERS = 1 << 20
 
 Verdict = Literal["ok", "warn", "bad"]
 
@@ -68,7 +65,7 @@ class BrokerFacts:
     producers: Mapping[str, str]
     last_cleanup: float | None
     diagnoses: Mapping[str, str] = field(default_factory=dict)
-    neighbours: Neighbours = field(default_factory=Neighbours)
+    old_users: str = ""
     forgets: str = ""
     lua_holes: bool = False
 
@@ -91,6 +88,11 @@ def ask_broker(ledger: Ledger) -> BrokerFacts:
     around = look_around(ledger)
     jobs = {name: status for name in ledger.jobs(MOST_LOOKED_AT) if (status := ledger.status(name)) is not None}
     info = client.info()  # ACLs may forbid CONFIG; INFO tells the same
+    old_users = ""
+    try:
+        refuse_old_users(client)
+    except BrokerUnfitError as error:
+        old_users = str(error)
     return BrokerFacts(
         info=info,
         ping_s=statistics.median(pings),
@@ -100,14 +102,14 @@ def ask_broker(ledger: Ledger) -> BrokerFacts:
         producers={name: status.extra["version"] for name, status in jobs.items() if "version" in status.extra},
         last_cleanup=max((report["at"] for report in reports.values()), default=None),
         diagnoses={name: why for name, status in jobs.items() if (why := diagnosis(status, around))},
-        neighbours=look(client),
+        old_users=old_users,
         forgets=why_forgets(client, info),
         lua_holes=has_lua_holes(client),
     )
 
 
 def judge_broker(facts: BrokerFacts, now: float) -> Iterator[Finding]:
-    """Findings on the broker: version, latency, persistence, eviction, memory, other apps, clock, cleanup."""
+    """Findings on the broker: version, latency, persistence, eviction, memory, users, clock, cleanup."""
     info = facts.info
     version = str(info.get("redis_version", "0"))
     new_enough = tuple(int(part) for part in version.split(".")[:2]) >= OLDEST_REDIS
@@ -135,7 +137,8 @@ def judge_broker(facts: BrokerFacts, now: float) -> Iterator[Finding]:
         policy if policy == "noeviction" else f"{policy}: Redis will drop jobs; set `maxmemory-policy noeviction`",
     )
     yield _judge_memory(info)
-    yield from _judge_neighbours(facts.neighbours)
+    if facts.old_users:
+        yield Finding("users", "bad", facts.old_users)
     unfit = why_unfit(info) if info.get("redis_mode") == "cluster" else why_read_only(info)
     yield Finding("role", "bad" if unfit else "ok", unfit or "takes writes")
     for job, why in facts.diagnoses.items():
@@ -163,25 +166,6 @@ def _judge_memory(info: Mapping[str, Any]) -> Finding:
     full = is_nearly_full(info)
     remedy = "; collect results, run `ocr-worker cleanup` on the hub, or raise maxmemory"
     return Finding("broker memory", "warn" if full else "ok", room + (remedy if full else ""))
-
-
-def _judge_neighbours(found: Neighbours) -> Iterator[Finding]:
-    """What is said of other Celery apps on the database, and of what lies under their names."""
-    if found.exchanges:
-        names = ", ".join(name[:40] for name in found.exchanges[:3]) + (", ..." if len(found.exchanges) > 3 else "")
-        yield Finding(
-            "other Celery apps",
-            "warn",
-            f"in this database of Redis (exchange {names}): whoever has a password of ours may shut their workers "
-            "down; give ocrfleet a Redis of its own, or them another database number",
-        )
-    if found.bytes > MOST_OF_OTHERS:
-        yield Finding(
-            "Celery's names",
-            "warn",
-            f"{found.bytes / 1e6:.0f} MB in {found.keys} keys that are not ours ({found.example[:60]} is one): another "
-            "app's, or a stranger's; where there is no other, `ocr-worker cleanup --celery-names` removes them",
-        )
 
 
 def judge_fleet(facts: BrokerFacts, version: str, sha256: str, now: float) -> Iterator[Finding]:

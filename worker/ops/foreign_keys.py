@@ -6,9 +6,8 @@ come adds must be named here before. Another app may be called ``ocrfleet-post``
 four lists are ours, and names that differ from theirs in the two bytes before the step go, since users.acl lets ours
 write them (it can spell kombu's two bytes only as they are, and who copies it from a screen would lose them).
 
-Of the names that kombu gives in every app's database, only those of our own exchanges, and the few that all apps have
-in common, are looked at, each by its exact name, and go where they are of another type or larger than any. The rest may
-be another app's (its bindings, the messages it has in hand): neighbours.py says what is there.
+Of the names that kombu gives in every app's database we have none. Four that versions before this had, and that are
+certainly theirs, go; the rest may be another app's (its bindings, the messages it has in hand).
 """
 
 from __future__ import annotations
@@ -17,30 +16,35 @@ import logging
 import re
 from collections.abc import Iterator
 from contextlib import suppress
+from itertools import islice
 
 import redis
 from redis.exceptions import NoPermissionError
 
-from worker.app import UNACKED_MUTEX
+from worker.app import BROADCAST_QUEUE, IMAGE_QUEUE, REPLY_LISTS, UNACKED_MUTEX
 from worker.broker.whole import MOST_QUEUED, MOST_STORED
 from worker.broker.wrong_types import SHARED
 from worker.ledger.job_names import MOST_INDEX
 from worker.ledger.reconcile import LOCK_KEY as RECONCILE_LOCK
 from worker.messages import JOB_NAME, MAX_BLOB_BYTES
 from worker.ops.key_scan import as_text, key_names, long_names, size_of
-from worker.ops.neighbours import DEADLINES, bound_queues, is_our_binding, passes, queue_of
 from worker.redis_keys import JOBS_KEY, JobKeys, blob_key
 
 logger = logging.getLogger(__name__)
 CLEANUP_LOCK = "ocrfleet:lock:cleanup"
 LOCKS = (UNACKED_MUTEX, RECONCILE_LOCK, f"{RECONCILE_LOCK}:soon", CLEANUP_LOCK)
-MOST_LOCK, MOST_BINDING, MOST_STREAM = 64 << 10, 1 << 20, 64 << 20
-"""Bytes in Redis. A lock holds a host's name, a binding a queue's; the 1,000 dead letters have a few KB each."""
+MOST_LOCK, MOST_STREAM = 64 << 10, 64 << 20
+"""Bytes in Redis. A lock holds a host's name; the 1,000 dead letters have a few KB each."""
 
 PREFIX = "ocrfleet:"
 TYPES = ("string", "list", "set", "zset", "hash", "stream")
 _LEASH_S = 3600
 _STEP = re.compile("ocrfleet[^!-~][^!-~][369]")  # as in users.acl
+_REPLIES = re.compile(re.escape(REPLY_LISTS) + "[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+_PRIORITY = re.compile("\x06\x16[369]$")
+_BINDING, _PERMANENT = "_kombu.binding.", "_kombu.binding_permanent."
+OLD_BINDINGS = tuple(f"{kind}{name}" for kind in (_BINDING, _PERMANENT) for name in (IMAGE_QUEUE, BROADCAST_QUEUE))
+MOST_EXCHANGES = 10_000
 _JOB, _BLOB = JobKeys.of("").job, blob_key("", 0)[:-2]
 
 
@@ -52,7 +56,7 @@ def most_bytes(name: str, kind: str) -> int | None:
         kind: ``string``, ``list``, ``set``, ``zset``, ``hash`` or ``stream``.
     """
     if name in SHARED:
-        ours = {"list": MOST_QUEUED, "stream": MOST_STREAM, "set": MOST_BINDING}.get(kind, MOST_STORED)
+        ours = {"list": MOST_QUEUED, "stream": MOST_STREAM}.get(kind, MOST_STORED)
         return (MOST_INDEX if name == JOBS_KEY else ours) if kind == SHARED[name] else 0
     if name in LOCKS:
         return MOST_LOCK if kind == "string" else 0
@@ -62,23 +66,34 @@ def most_bytes(name: str, kind: str) -> int | None:
         job, _, index = name.removeprefix(_BLOB).partition(":")
         is_blob = kind == "string" and JOB_NAME.match(job) and index.isdigit()
         return MAX_BLOB_BYTES * 2 if is_blob else 0
-    if name.startswith(PREFIX) or _STEP.fullmatch(name):
-        return 0
-    if name == DEADLINES:
-        return MOST_STORED if kind == "zset" else 0
-    if is_our_binding(name):
-        return MOST_BINDING if kind == "set" else 0
-    return None
+    if _REPLIES.fullmatch(name):
+        return MOST_STORED if kind == "list" else 0
+    return 0 if name.startswith(PREFIX) or _STEP.fullmatch(name) else None
+
+
+def bound_queues(client: redis.Redis) -> set[str]:
+    """Queues of other Celery apps whose exchange has the queue's name, as Celery's own are: not ours to remove.
+
+    With a password of ours nobody writes such a binding (users.acl), so no stranger keeps his lists by one.
+
+    Raises:
+        NoPermissionError: this user may not SCAN.
+    """
+    names = (as_text(key) for key in key_names(client, "set"))
+    bindings = (name.replace(_PERMANENT, _BINDING, 1) for name in names if name not in OLD_BINDINGS)
+    return {
+        name.removeprefix(_BINDING) for name in islice((b for b in bindings if b.startswith(_BINDING)), MOST_EXCHANGES)
+    }
 
 
 def foreign_keys(client: redis.Redis) -> Iterator[bytes]:
-    """Keys under our prefix that are none of ours, or larger; and kombu's of ours that are no kombu's."""
+    """Keys under our prefix that are none of ours, or larger."""
     queues = bound_queues(client)
     for kind in TYPES:
         for key in key_names(client, kind):
             name = as_text(key)
             most = most_bytes(name, kind)
-            if kind == "list" and queue_of(name) in queues:
+            if kind == "list" and _PRIORITY.sub("", name) in queues:
                 continue
             if most is not None and (not most or size_of(client, key) > most):
                 yield key
@@ -86,9 +101,12 @@ def foreign_keys(client: redis.Redis) -> Iterator[bytes]:
 
 def remove_foreign(client: redis.Redis, *, dry_run: bool = False) -> int:
     """Remove those keys, and those of longer names than any of ours, and say so. Returns how many."""
-    removed = sum(keys for keys, _ in long_names(client, "ours", remove=not dry_run))
+    old = 0
+    with suppress(NoPermissionError):  # a user of somebody's own making
+        old = int(client.exists(*OLD_BINDINGS) if dry_run else client.unlink(*OLD_BINDINGS))
+    removed = sum(long_names(client, remove=not dry_run))
     if dry_run:
-        return removed + sum(1 for _ in foreign_keys(client))
+        return old + removed + sum(1 for _ in foreign_keys(client))
     example = b"a long name"
     for key in foreign_keys(client):
         if client.unlink(key):
@@ -99,14 +117,14 @@ def remove_foreign(client: redis.Redis, *, dry_run: bool = False) -> int:
             removed,
             example[:100],
         )
-    return removed
+    return old + removed
 
 
 def unbound_keys(client: redis.Redis, ttl_s: int) -> Iterator[tuple[bytes, int]]:
-    """Keys of jobs and blobs, and lists of Celery's, that live longer than they may -> seconds that they may.
+    """Keys of jobs and blobs, and answers, that live longer than they may -> seconds that they may.
 
-    An hour where there is no such job: a crash between two steps left them, or somebody else; and of lists that nobody
-    reads so late.
+    An hour where there is no such job: a crash between two steps left them, or somebody else; and of answers to remote
+    control, for which whoever asked waits 10 s.
 
     Args:
         client: connection to the broker.
@@ -117,10 +135,8 @@ def unbound_keys(client: redis.Redis, ttl_s: int) -> Iterator[tuple[bytes, int]]
         if name.startswith((_JOB, _BLOB)):
             job, _, part = name.removeprefix(_JOB).removeprefix(_BLOB).partition(":")
             yield from _if_longer(client, key, ttl_s if not part or client.exists(JobKeys.of(job).job) else _LEASH_S)
-    for key in key_names(client, "list"):
-        if passes(as_text(key)):
-            with suppress(NoPermissionError):  # users of the version before may name it in another way
-                yield from _if_longer(client, key, _LEASH_S)
+        elif _REPLIES.fullmatch(name):
+            yield from _if_longer(client, key, _LEASH_S)
 
 
 def _if_longer(client: redis.Redis, key: bytes, most: int) -> Iterator[tuple[bytes, int]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
-from typing import Any, Literal
+from typing import Any
 
 import redis
 from redis.exceptions import NoPermissionError
@@ -47,27 +47,15 @@ if ARGV[3] == '' then each(look) else each(look, 'TYPE', ARGV[3]) end
 return {{cursor, names}}
 """
 
-# ARGV: cursor, longest of the other names, whose ('ours' or 'celerys'), '1': remove them.  Returns the next cursor, how
-# many, and their bytes. Beginning and end say whose a longer name is, as most_bytes and is_celerys do of shorter ones.
+# ARGV: cursor, longest of the other names, '1': remove them.  Returns the next cursor, and how many below our prefix
+# have longer names: none of ours.
 _LONG = f"""{_EACH}
-local begins = {{ours = {{'ocrfleet:'}}, celerys = {{'bcast.', 'celeryev.', 'unacked', '_kombu.'}}}}
-local function theirs(name)
-  for _, word in ipairs(begins[ARGV[3]]) do
-    if string.sub(name, 1, #word) == word then return true end
-  end
-  local last = string.sub(name, -17)
-  if ARGV[3] ~= 'celerys' then return false end
-  return string.find(last, '%.celery%.pidbox$') or string.find(last, '%.celery%.pidbox..[369]$')
-end
-local keys, bytes = 0, 0
+local keys = 0
 each(function(name)
-  if #name <= tonumber(ARGV[2]) or not theirs(name) then return end
-  local size = redis.pcall('MEMORY', 'USAGE', name, 'SAMPLES', 0)
-  if ARGV[4] ~= '1' or redis.pcall('UNLINK', name) == 1 then
-    keys, bytes = keys + 1, bytes + (type(size) == 'number' and size or #name)
-  end
+  if #name <= tonumber(ARGV[2]) or string.sub(name, 1, 9) ~= 'ocrfleet:' then return end
+  if ARGV[3] ~= '1' or redis.pcall('UNLINK', name) == 1 then keys = keys + 1 end
 end)
-return {{cursor, keys, bytes}}
+return {{cursor, keys}}
 """
 
 
@@ -82,22 +70,19 @@ def key_names(client: redis.Redis, kind: str = "") -> Iterator[bytes]:
         yield from names[0]
 
 
-def long_names(
-    client: redis.Redis, whose: Literal["ours", "celerys"], *, remove: bool = False
-) -> Iterator[tuple[int, int]]:
-    """Of keys with longer names: how many of a step of the scan, and their bytes.
+def long_names(client: redis.Redis, *, remove: bool = False) -> Iterator[int]:
+    """How many keys below our prefix have longer names, of each step of the scan.
 
     Args:
         client: connection to the broker.
-        whose: those below our prefix, where none of ours is so long, or those of Celery's names.
         remove: them; those that this user may not remove are not counted.
 
     Raises:
         NoPermissionError: this user may not SCAN.
         redis.ConnectionError: it went on for `LONGEST_S`.
     """
-    for found in _steps(client, _LONG, MOST_NAME, whose, int(remove)):
-        yield found[0], found[1]
+    for found in _steps(client, _LONG, MOST_NAME, int(remove)):
+        yield found[0]
 
 
 def _steps(client: redis.Redis, lua: str, *arguments: str | int) -> Iterator[Sequence[Any]]:

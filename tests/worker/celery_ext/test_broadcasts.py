@@ -11,8 +11,16 @@ import pytest
 from celery.worker import state
 from celery.worker.control import Panel
 
-from worker.app import BROADCAST_QUEUE, CLEANUP_TASK, DETECT_TASK, IMAGE_QUEUE, RECONCILE_TASK
-from worker.broker.sending import REPLIES, SendingChannel
+from worker.app import (
+    BROADCAST_QUEUE,
+    CLEANUP_TASK,
+    DETECT_TASK,
+    IMAGE_QUEUE,
+    RECONCILE_TASK,
+    REPLY_EXCHANGE,
+    REPLY_LISTS,
+)
+from worker.broker.sending import SendingChannel
 from worker.celery_ext.channel import MOST_OF_A_BROADCAST, FleetChannel
 from worker.celery_ext.consumer import ANSWERED, MOST_REVOKED, OBEYED, refuse_remote_control
 from worker.celery_ext.message_shape import wrong_broadcast, wrong_control
@@ -116,4 +124,5 @@ def test_no_more_are_held_than_are_of_use(monkeypatch: pytest.MonkeyPatch) -> No
 def test_answers_go_where_they_are_waited_for() -> None:
     """Before: to each queue that somebody had bound to the key, a round trip each."""
     channel = SendingChannel.__new__(SendingChannel)
-    assert channel._lookup(REPLIES, "me") == [f"me.{REPLIES}"]
+    assert channel._lookup(REPLY_EXCHANGE, "me") == [f"{REPLY_LISTS}me"]
+    assert channel._lookup("celery", "celery") == [], "no other exchange is ours"

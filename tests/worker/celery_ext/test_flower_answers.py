@@ -12,7 +12,7 @@ import pytest
 import redis
 from kombu.pidbox import Mailbox
 
-from worker.app import app_for
+from worker.app import CONTROL_EXCHANGE, REPLY_LISTS, app_for
 from worker.celery_ext.flower_answers import MOST_NAME, MOST_TEXT, FewAnswers, bound_answers, held_bytes
 from worker.ops.few_workers import FORGET_S, MOST_WORKERS
 from worker.settings import Settings
@@ -44,7 +44,7 @@ class Stranger(threading.Thread):
         super().__init__()
         self.client, self.answers, self.headers = client, answers, headers
         self.heard = client.pubsub(ignore_subscribe_messages=True)
-        self.heard.psubscribe("/0.celery.pidbox")
+        self.heard.psubscribe(f"/0.{CONTROL_EXCHANGE}")
         self.over = threading.Event()
         self.start()
 
@@ -62,7 +62,7 @@ class Stranger(threading.Thread):
                     "headers": {"ticket": asked["ticket"], "clock": 1, **self.headers},
                     "properties": {"delivery_info": to, "body_encoding": "base64", "delivery_tag": str(uuid.uuid4())},
                 }
-                self.client.lpush(f"{to['routing_key']}.reply.celery.pidbox", json.dumps(said))
+                self.client.lpush(f"{REPLY_LISTS}{to['routing_key']}", json.dumps(said))
 
 
 class Loop:

@@ -7,12 +7,12 @@ from uuid import uuid4
 import pytest
 import redis
 
-from worker.app import app_for
+from worker.app import REPLY_LISTS, app_for
 from worker.broker import blobs, queue
 from worker.ledger import Ledger
 from worker.messages import ImageTask
 from worker.ops.cleanup import clean_redis
-from worker.ops.foreign_keys import MOST_BINDING, MOST_LOCK, most_bytes
+from worker.ops.foreign_keys import MOST_LOCK, most_bytes
 from worker.ops.key_scan import MOST_NAME
 from worker.redis_keys import DEAD_KEY, JobKeys, blob_key
 from worker.settings import Settings
@@ -46,19 +46,18 @@ def test_foreign_keys_go(ledger: Ledger, client: redis.Redis, settings: Settings
         "ocrfleet:s",
         "ocrfleet:job:%",
         "ocrfleet:blob:job",
-        "_kombu.binding.ocrfleet",
-        "_kombu.binding_permanent.celeryev",
-        "_kombu.binding_deadlines",
+        "ocrfleet:mailbox.w1@host",
+        f"{REPLY_LISTS}{uuid4()}",
+        f"{REPLY_LISTS}x",
     )
     for name in foreign:
         client.set(name, "x")
     client.set("ocrfleet:" + "x" * (1 << 20), "y")
     client.set("ocrfleet:unacked_mutex", b"x" * 2 * MOST_LOCK)
-    client.sadd("_kombu.binding.celery.pidbox", b"x" * MOST_BINDING)
     assert clean_redis(ledger, settings, dry_run=True)["keys"] >= 300 + len(foreign)
     assert client.exists("ocrfleet:note:0")
     clean_redis(ledger, settings)
-    assert set(client.keys()) == kept - {b"_kombu.binding.ocrfleet"}, "which each kombu makes again"
+    assert set(client.keys()) == kept
     assert clean_redis(ledger, settings)["keys"] == 0
 
 
@@ -70,13 +69,11 @@ def test_keys_of_no_job_end_within_the_hour(ledger: Ledger, client: redis.Redis,
         client.set(key, "x")
     long_ttl = Ledger(client, ttl_s=72 * 3600)
     client.set(blob_key("job", 0), "x")
-    answer = f"{uuid4()}.reply.celery.pidbox"
+    answer = f"{REPLY_LISTS}{uuid4()}"
     client.rpush(answer, "x")
-    client.rpush("x.reply.celery.pidbox", "x")
     client.expire(ghosts[0], 71 * 3600)
     clean_redis(long_ttl, settings)
     assert all(0 < client.ttl(key) <= 3600 for key in (*ghosts, answer))
-    assert client.ttl("x.reply.celery.pidbox") == -1
     assert 3600 < client.ttl(blob_key("job", 0)) <= 72 * 3600
 
 

@@ -1,4 +1,4 @@
-"""Another Celery app in the same Redis: nothing of it goes, our passwords do not reach it, and doctor says so."""
+"""Another Celery app in the same Redis: nothing of it goes, and our passwords do not reach it."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from uuid import uuid4
 
 import pytest
 from celery import Celery
-from click.testing import CliRunner
-from kombu import Connection, Exchange, Queue
+from kombu import Exchange, Queue
+from redis.exceptions import NoPermissionError
 
 from tests.redis_users import ServerWithUsers, refused, server_with_users
+from worker.app import CONTROL_EXCHANGE, EVENT_LISTS, EVENTS
 from worker.broker import connect
-from worker.broker.sending import SendingChannel
-from worker.cli.cleanup import cleanup
+from worker.broker.sending import FleetConnection
 from worker.ledger import Ledger
 from worker.ops.cleanup import clean_redis
-from worker.ops.doctor import ask_broker, judge_broker
-from worker.ops.neighbours import Neighbours, look
+from worker.ops.foreign_keys import OLD_BINDINGS
+from worker.ops.key_scan import key_names
 from worker.settings import Settings
 
 QUEUE = "billing.customer.7"
@@ -68,11 +68,6 @@ def test_nothing_of_another_app_goes(hub: ServerWithUsers, settings: Settings, u
         assert admin.hlen("unacked") == 1 and admin.hlen("unacked-billing") == 1
         producer.publish({"pay": 2}, **pay)
         assert admin.llen(QUEUE) == 1
-        found = look(connect(replace(settings, redis_url=hub.url(user))))
-        assert found.exchanges == ("billing",) and found.keys >= 8
-        facts = ask_broker(ledger_of(hub, user, settings))
-        [said] = [finding for finding in judge_broker(facts, 0) if finding.check == "other Celery apps"]
-        assert said.verdict == "warn" and "exchange billing" in said.message
 
 
 @pytest.mark.parametrize("queue", ["ocrfleet-post", "ocrfleet:post", "ocrfleetx"])
@@ -98,16 +93,21 @@ def test_nothing_goes_of_an_app_whose_name_begins_as_ours(hub: ServerWithUsers, 
     assert not refused(hub.client("worker"), "LPUSH", "ocrfleet\x06\x163", "x")
 
 
-def test_our_channels_delete_no_bindings_of_another_app(hub: ServerWithUsers, settings: Settings) -> None:
+def test_our_channels_have_no_bindings_and_delete_none_of_another_app(hub: ServerWithUsers) -> None:
     """Before: kombu's sweep did, of what its own workers had not renewed in time; refused, it warned each minute."""
     admin = hub.client("admin")
     admin.sadd("_kombu.binding.billing", "x")
     admin.zadd("_kombu.binding_deadlines", {"billing": 1})
+    before = set(admin.keys())
     for user in ("admin", "worker"):
         url = hub.url(user).replace("unix", "redis+socket")
-        with Connection(url) as connection, SendingChannel(connection.transport) as channel:
-            channel.sweep_bindings()
-    assert admin.exists("_kombu.binding.billing") and admin.acl_log() == []
+        with FleetConnection(url) as connection, connection.channel() as channel:
+            queue = Queue(f"{EVENT_LISTS}.x", Exchange(EVENTS, "fanout"), expires=10.0)(channel)
+            queue.declare()
+            channel.basic_consume(queue.name, True, print, "x")
+            channel.maybe_refresh_binding_expiry()
+            queue.delete()
+    assert set(admin.keys()) == before and admin.acl_log() == []
 
 
 @pytest.mark.parametrize("user", ["worker", "producer", "hub"])
@@ -116,45 +116,33 @@ def test_our_passwords_do_not_reach_another_app(hub: ServerWithUsers, user: str)
     client = hub.client(user)
     for key in ("unacked", "unacked_index", "unacked-billing", "_kombu.binding.celery", "_kombu.binding_permanent.x"):
         assert refused(client, "DEL", key) and refused(client, "EXISTS", key), key
-    for key in ("celery", "bcast.x", "celeryev.x", "x.celery.pidbox", "mail.reply.celery.pidbox", f"bcast.{uuid4()}x"):
-        assert refused(client, "LPUSH", key, "x"), key
+    queues = ("bcast.{}", "celeryev.{}", "{}.reply.celery.pidbox", "w@{}.celery.pidbox")
+    for key in ("celery", "_kombu.binding_deadlines", "_kombu.binding.celery.pidbox", *queues):
+        assert refused(client, "LPUSH", key.format(uuid4()), "x"), key
     assert refused(client, "SELECT", "1")
-    for channel in ("/1.celery.pidbox", "/1.celeryev/worker.heartbeat", "/0.billing", "/0.billing.pidbox"):
+    channels = ("celery.pidbox", "celeryev/worker.heartbeat", "billing", "billing.pidbox")
+    for channel in (*(f"/0.{name}" for name in channels), "/1.ocrfleet.pidbox", "/1.ocrfleet.events/worker.heartbeat"):
         assert refused(client, "PUBLISH", channel, "x"), channel
-    for key in ("ocrfleet:x", "_kombu.binding.celery.pidbox", "_kombu.binding_permanent.ocrfleet.broadcast"):
-        assert not refused(client, "DEL", key), key
+    assert not refused(client, "DEL", "ocrfleet:x")
+    assert not refused(client, "PUBLISH", f"/0.{CONTROL_EXCHANGE}", "x")
 
 
-def test_what_lies_under_celerys_names_is_said_and_goes_when_a_person_says_so(
-    hub: ServerWithUsers, settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    stranger, admin = hub.client("worker"), hub.client("admin")
-    lists = [f"bcast.{uuid4()}", f"bcast.{uuid4()}\x06\x163", f"w@host{'x' * 50}.celery.pidbox"]
-    for name in lists:
-        stranger.lpush(name, b"x" * (1 << 20))
-    ledger = ledger_of(hub, "hub", settings)
-    assert ledger.create("j", 1, {})
-    clean_redis(ledger, settings)
-    assert admin.exists(*lists) == 3
-    # Nobody reads them: should nobody say so, they lapse.
-    assert all(0 < admin.ttl(name) <= 3600 for name in lists)
-    found = look(ledger.client)
-    assert found.keys == 3 and found.bytes > 3 << 20 and not found.exchanges and found.example in lists
-    [said] = [finding for finding in judge_broker(ask_broker(ledger), 0) if finding.check == "Celery's names"]
-    assert " MB in 3 keys that are not ours" in said.message and "cleanup --celery-names" in said.message
-    monkeypatch.setenv("OCRFLEET_REDIS_URL", hub.url("hub"))
-    monkeypatch.setenv("OCRFLEET_SPOOL_DIR", str(tmp_path / "spool"))
-    told = CliRunner().invoke(cleanup, ["--celery-names", "--dry-run"])
-    assert "would remove" in told.output and "3 keys" in told.output and admin.exists(*lists) == 3
-    told = CliRunner().invoke(cleanup, ["--celery-names"])
-    assert "removed" in told.output and "3 keys" in told.output and admin.exists(*lists) == 0
-    assert ledger.status("j") is not None
+def test_what_versions_before_left_goes_where_it_is_certainly_ours(hub: ServerWithUsers, settings: Settings) -> None:
+    admin = hub.client("admin")
+    theirs = ("_kombu.binding.celery.pidbox", "_kombu.binding_permanent.celery", "_kombu.binding.ocrfleet-post")
+    for name in (*OLD_BINDINGS, *theirs):
+        admin.sadd(name, "x")
+    admin.rpush(f"{uuid4()}.reply.celery.pidbox", "x")
+    assert clean_redis(ledger_of(hub, "hub", settings), settings, dry_run=True)["keys"] == len(OLD_BINDINGS) == 4
+    assert clean_redis(ledger_of(hub, "hub", settings), settings)["keys"] == 4
+    assert not admin.exists(*OLD_BINDINGS) and len(admin.keys()) == 4
+    assert all(admin.ttl(name) == -1 for name in admin.scan_iter())
 
 
-def test_who_may_not_list_keys_says_nothing(hub: ServerWithUsers, settings: Settings, tmp_path: Path) -> None:
+def test_who_may_not_list_keys_is_told_so(hub: ServerWithUsers, tmp_path: Path) -> None:
     (tmp_path / "v").mkdir()
     with server_with_users(tmp_path / "v", valkey=True) as valkey:  # whose words for it are others
         for server in (hub, valkey):
-            server.client("admin").sadd("_kombu.binding.billing", "x")
-            assert look(ledger_of(server, "worker", settings).client) == Neighbours()
+            with pytest.raises(NoPermissionError, match="SCAN"):
+                list(key_names(server.client("worker")))
             assert refused(server.client("worker"), "SCAN", "0")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,15 +11,9 @@ import redis
 from click.testing import CliRunner
 
 from tests.redis_users import ROLES, USERS, server_with_users
-from worker.broker import connect
 from worker.cli.cleanup import cleanup
-from worker.ledger import Ledger
-from worker.ops.cleanup import clean_redis
-from worker.ops.doctor import ask_broker, judge_broker
 from worker.ops.foreign_keys import most_bytes
 from worker.ops.key_scan import MOST_NAME, as_text, key_names, long_names
-from worker.ops.neighbours import is_celerys
-from worker.settings import Settings
 
 ODD = [b"\x00", b"\n", b"\xff", "é".encode(), b"]", b" ", b"\x06\x16", b"Z", b"0", b"\x7f"]
 _PIECE = re.compile(rb"\[(?P<not>\^?)(?P<of>[^]]+)\]|(?P<any>\?)|(?P<all>\*)|(?P<plain>[^?*[]+)")
@@ -55,10 +48,10 @@ def matching(pattern: bytes) -> Iterator[bytes]:
 
 @pytest.mark.parametrize("valkey", [False, True])
 def test_what_a_role_may_write_is_bounded_or_goes(
-    tmp_path: Path, settings: Settings, monkeypatch: pytest.MonkeyPatch, valkey: bool
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, valkey: bool
 ) -> None:
     """Before: 25 commands filled Redis for good by `ocrfleet\\x01\\x013`, `a@.celery.pidboxZZ3` or a name of 5,000
-    bytes; no cleanup removed them, and doctor named one as the remedy."""
+    bytes; no cleanup removed them."""
     names = {name for pattern in patterns() for name in matching(pattern)}
     with server_with_users(tmp_path, valkey=valkey) as server:
         admin = server.client("admin")
@@ -75,16 +68,9 @@ def test_what_a_role_may_write_is_bounded_or_goes(
         before = admin.dbsize()
         monkeypatch.setenv("OCRFLEET_REDIS_URL", server.url("hub"))
         monkeypatch.setenv("OCRFLEET_SPOOL_DIR", str(tmp_path / "spool"))
-        assert CliRunner().invoke(cleanup, ["--celery-names", "--dry-run"]).exit_code == 0
-        ledger = Ledger(connect(replace(settings, redis_url=server.url("hub"))), ttl_s=3600)
-        found = ask_broker(ledger).neighbours
+        assert CliRunner().invoke(cleanup, ["--dry-run"]).exit_code == 0
         assert admin.dbsize() == before, "who only asks removes nothing"
-
-        clean_redis(ledger, settings)
-        left = {name for name in names if admin.exists(name) and admin.ttl(name) == -1}
-        assert all(ours_and_bounded(name) or of_celery(name) for name in left), "no word of a person is needed"
-        assert found.keys >= sum(1 for name in left if of_celery(name)), "doctor counts them"
-        told = CliRunner().invoke(cleanup, ["--celery-names"])
+        told = CliRunner().invoke(cleanup)
         assert told.exit_code == 0, told.output
         left = {name for name in names if admin.exists(name) and admin.ttl(name) == -1}
         assert all(ours_and_bounded(name) for name in left), sorted(left)[:9]
@@ -95,31 +81,16 @@ def ours_and_bounded(name: bytes) -> bool:
     return len(name) <= MOST_NAME and bool(most_bytes(as_text(name), "string"))
 
 
-def of_celery(name: bytes) -> bool:
-    """What only a person may say is nobody's; the beginning and the end of a long one tell it as well."""
-    return is_celerys(as_text(name[:100] + name[-100:] if len(name) > MOST_NAME else name))
-
-
-def test_doctor_says_what_removes_them(tmp_path: Path, settings: Settings) -> None:
-    with server_with_users(tmp_path) as server:
-        ledger = Ledger(connect(replace(settings, redis_url=server.url("hub"))), ttl_s=3600)
-        for name in (b"a@.celery.pidboxZZ3", b"A" * 5000 + b"@h.celery.pidbox"):
-            server.client("worker").set(name, b"x" * (2 << 20))
-            [said] = [one for one in judge_broker(ask_broker(ledger), 0) if one.check == "Celery's names"]
-            assert " MB in 1 keys" in said.message and "cleanup --celery-names" in said.message
-            server.client("admin").unlink(name)
-
-
 def test_names_of_megabytes_are_met_one_by_one(tmp_path: Path) -> None:
     """Before: a cleanup of 256 MB of them took Redis to 1 GB; of these 24 MB, 65 MB more (now 15 to 33)."""
     with server_with_users(tmp_path) as server:
         worker, hub = server.client("worker"), server.client("hub")
         for number in range(4):
-            worker.set(b"A" * (6 << 20) + b"%d@h.celery.pidbox" % number, b"x")
+            worker.set(b"ocrfleet:%d" % number + b"A" * (6 << 20), b"x")
         status = Path(f"/proc/{worker.info('server')['process_id']}/status")
         before = most_held(status)
         assert list(key_names(hub)) == []
-        assert sum(keys for keys, _ in long_names(hub, "celerys", remove=True)) == 4
+        assert sum(long_names(hub, remove=True)) == 4
         assert most_held(status) - before < 50 << 10
 
 
