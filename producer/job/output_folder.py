@@ -21,7 +21,7 @@ from producer.folder_tree import remove_tree
 from producer.held_folder import HeldFolder, as_named
 from producer.no_links import (
     OthersFolderError,
-    hold_own,
+    hold_out,
     is_open_to_others,
     keep_from_others,
     no_links,
@@ -320,12 +320,12 @@ def held_private(root: Path, *, make: bool = True) -> Iterator[tuple[HeldFolder,
         make: False: they must be there.
 
     Raises:
-        OthersFolderError: they are another user's, or the private one is a link.
+        OthersFolderError: they are another user's or others can write to them, or the private one is a link.
         FileNotFoundError: they are not there, and not to be made.
     """
     if make:
         root.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with hold_own(root, may_be_link=True) as place, own_below(place, PRIVATE, 0o700 if make else None) as private:
+    with hold_out(root) as place, own_below(place, PRIVATE, 0o700 if make else None) as private:
         keep_from_others(private)
         yield place, private
 

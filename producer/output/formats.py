@@ -33,7 +33,7 @@ from producer.held_folder import hold
 from producer.job.manifest import ManifestIndex
 from producer.job.page_order import PageOrder
 from producer.new_folder import new_folder
-from producer.no_links import hold_own
+from producer.no_links import hold_out
 from producer.output import documents
 from producer.output.naming import NAMES, csv_text, names_table, repeated, write_new
 from producer.output.overlays import PageImages
@@ -96,7 +96,7 @@ def export_results(
     in_folder = format_name in ("icdar", "pagexml", *documents.FORMATS)
     with ExitStack() as stack:
         writes = destination is None or page_images
-        place = stack.enter_context(hold_own(out, may_be_link=True) if writes else hold(out)).path
+        place = stack.enter_context(hold_out(out) if writes else hold(out)).path
         target = place / _IN_OUT[format_name] if destination is None else _named(destination, folder=in_folder)
         order = stack.enter_context(PageOrder(place / "results.jsonl"))
         if order.damaged:

@@ -21,7 +21,7 @@ from producer.held_folder import HeldFolder, as_named
 from producer.job.manifest import ManifestIndex
 from producer.job.page_order import PageOrder
 from producer.job.results_file import PageMarks
-from producer.no_links import hold_own, own_below, refuse_links
+from producer.no_links import hold_out, own_below, refuse_links
 from producer.output.naming import folded, safe_name, tells_case
 from producer.picture_list import picture_list
 from worker.messages import ImageRecord
@@ -105,7 +105,7 @@ def write_overlays(
         raise CannotDrawError("no overlays: this machine lacks OpenCV; pip install 'ocrfleet[worker]' and run again")
     count = OverlayCount()
     with ExitStack() as stack:
-        place = stack.enter_context(hold_own(out, may_be_link=True))
+        place = stack.enter_context(hold_out(out))
         folder = _made(stack, place, "overlays", make=False)
         order = stack.enter_context(PageOrder(place.path / "results.jsonl"))
         manifest, roots, may_fetch = stack.enter_context(picture_list(place.path))
@@ -173,7 +173,7 @@ class PageImages:
             raise CannotDrawError("no page images: this machine lacks OpenCV; pip install 'ocrfleet[worker]'")
         with (
             ExitStack() as stack,
-            hold_own(self._place, may_be_link=True) as place,
+            hold_out(self._place) as place,
             OverlayProcess(roots=self._roots, may_fetch=self._may_fetch) as process,
             closing(_Names()) as taken,
         ):

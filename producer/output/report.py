@@ -22,7 +22,7 @@ from detector.atomic import atomic_write
 from detector.errors import printable
 from producer.detector_process.draw import OverlayProcess, can_draw
 from producer.job.page_order import PageOrder
-from producer.no_links import hold_own
+from producer.no_links import hold_out
 from producer.output.charts import histogram_svg
 from producer.output.ending import read_job
 from producer.output.naming import page_label
@@ -56,7 +56,7 @@ def write_report(out: Path, *, pictures: int = PICTURES) -> Path:
     Raises:
         FileNotFoundError: there is no results.jsonl.
     """
-    with hold_own(out, may_be_link=True) as place, PageOrder(place.path / "results.jsonl") as order:
+    with hold_out(out) as place, PageOrder(place.path / "results.jsonl") as order:
         _write(place.path, order, pictures)
     return out / "report.html"
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from producer import no_links
 from producer.growing.new_pages import append_pages
 from producer.held_folder import hold
 from producer.job import output_folder
@@ -89,6 +90,7 @@ def test_a_disk_that_knows_no_modes(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     out.save_request(JobRequest(job="j", sources=["-"]))
     write_manifest([FoundPage("a", "file:///in/a", 0)], out.manifest)
     monkeypatch.setattr(output_folder, "keep_from_others", lambda folder: False)
+    monkeypatch.setattr(no_links, "_knows_modes", lambda folder: False)
     for path in (out.root, out.private, out.manifest):
         path.chmod(0o777)
     assert opened(out.root) == ((), True)

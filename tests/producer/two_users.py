@@ -19,6 +19,7 @@ import pytest
 
 from producer.job.manifest import ManifestLine, write_lines
 from producer.job.output_folder import JobRequest, OutputFolder
+from producer.no_links import SHARED_OUT
 from tests.producer.records import ok, write_results
 from tests.tools import missing
 
@@ -132,6 +133,7 @@ def shared_folder(monkeypatch: pytest.MonkeyPatch, way: str = "group") -> Iterat
         for module in ("sqlite3", "importlib.readers"):  # now: the others cannot read a Python in root's home
             importlib.import_module(module)
         monkeypatch.setenv("XDG_STATE_HOME", str(Path(name) / "home/state"))
+        monkeypatch.setenv(SHARED_OUT, "1")  # what holds all the same
         scene = Shared(Path(name))
         scene.way = way
         if way != "group":

@@ -5,6 +5,7 @@ from __future__ import annotations
 import grp
 import os
 import pwd
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -50,6 +51,68 @@ STEPS: dict[str, Callable[[Path], object]] = {
     "report": write_report,
     "export": lambda out: export_results(out, "csv"),
 }
+
+
+@pytest.fixture(params=["everybody", "a group", "an ACL", "sticky"])
+def open_to_others(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+    """OUT of this user, into which others may write."""
+    out = tmp_path / "out"
+    OutputFolder(out).save_request(JobRequest(job="job", sources=["/etc"]))
+    write_results(out, [ok(0)])
+    if request.param == "an ACL":
+        acl_or_skip(out)
+    elif request.param == "a group":
+        if os.geteuid() != 0:
+            missing("needs root, to have a group of others")
+        os.chown(out, -1, ATTACKER)
+    out.chmod({"everybody": 0o777, "sticky": 0o1777}.get(request.param, 0o2775))
+    return out
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_a_folder_that_others_can_write_into_is_refused(
+    open_to_others: Path, step: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before: by the list, by names and in between they had pictures read, and folders removed, as this user."""
+    before = sorted(open_to_others.rglob("*"))
+    with pytest.raises(
+        OthersFolderError, match=r"others can write into .*/out, .*chmod -R go-w.*OCRFLEET_SHARED_OUT=1"
+    ):
+        STEPS[step](open_to_others)
+    assert sorted(open_to_others.rglob("*")) == before
+    monkeypatch.setenv(no_links.SHARED_OUT, "1")
+    STEPS[step](open_to_others)
+
+
+@pytest.mark.parametrize("mode", [0o700, 0o755, 0o2755, 0o775], ids=oct)
+def test_a_folder_that_others_can_read_or_of_ones_own_group_is_taken(tmp_path: Path, mode: int) -> None:
+    """775 is what `mkdir` makes under the umask 002, in the group of the user alone."""
+    out = tmp_path / "out"
+    out.mkdir()
+    if mode & 0o020 and no_links._others_write(out, os.stat_result((0o40775, *os.lstat(out)[1:]))):
+        missing("a group of one's own")
+    out.chmod(mode)
+    OutputFolder(out).save_request(JobRequest(job="job", sources=["/etc"]))
+    write_results(out, [ok(0)])
+    for step in STEPS.values():
+        step(out)
+
+
+def test_a_disk_without_modes_has_none_to_ask_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """There all that is made for this user alone shows 777 (vfat, and shares mounted so)."""
+    out = tmp_path / "out"
+    out.mkdir()
+    out.chmod(0o777)
+    make = tempfile.mkdtemp
+
+    def modeless(**where: object) -> str:
+        made = make(**where)
+        Path(made).chmod(0o777)
+        return made
+
+    monkeypatch.setattr(tempfile, "mkdtemp", modeless)
+    OutputFolder(out).save_request(JobRequest(job="job", sources=["/etc"]))
+    assert [path.name for path in out.iterdir()] == [".ocrfleet"]
 
 
 @pytest.mark.parametrize("step", STEPS)
