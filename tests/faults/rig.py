@@ -100,7 +100,7 @@ class Rig:
         if os.geteuid() != 0:
             raise Impossible("needs root to mount a small disk (CI runs it)")
         folder.mkdir(parents=True, exist_ok=True)
-        subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={megabytes}m", "tmpfs", folder], check=True)
+        subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={megabytes}m,mode=700", "tmpfs", folder], check=True)
         self.closing.callback(subprocess.run, ["umount", "--lazy", folder], check=True)
 
     def command(self, *arguments: str | Path) -> subprocess.CompletedProcess[str]:

@@ -13,7 +13,7 @@ from pathlib import Path
 from worker.detection import ImageRunner
 from worker.messages import ImageRecord, ImageTask
 
-SECONDS = 0.7
+SECONDS = 1.0
 HURRY = Path(os.environ.get("OCRFLEET_FAULTS_HURRY", "/nonexistent"))
 _run = ImageRunner.run
 
