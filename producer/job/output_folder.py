@@ -17,7 +17,6 @@ from detector.atomic import atomic_write
 from detector.errors import show
 from detector.record import UNREADABLE
 from producer.errors import ProducerError
-from producer.folder_tree import remove_tree
 from producer.held_folder import HeldFolder, as_named
 from producer.no_links import (
     OthersFolderError,
@@ -262,11 +261,6 @@ class OutputFolder:
     def worker_log(self, number: int) -> Path:
         """Log of the n-th local worker."""
         return self.private / f"worker-{number}.log"
-
-    def forget_server(self) -> None:
-        """Remove the private server's data: its job is done and collected."""
-        with suppress(FileNotFoundError), self.held(make=False):
-            remove_tree(self.server_data)
 
     @contextmanager
     def locked(self) -> Iterator[None]:
