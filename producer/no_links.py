@@ -32,7 +32,12 @@ def no_links(path: str, flags: int) -> int:
     Raises:
         OSError: with the path: ELOOP, it is a link; EINVAL, it is no regular file.
     """
-    return opened(path, flags | os.O_NOFOLLOW)
+    try:
+        return opened(path, flags | os.O_NOFOLLOW)
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise OSError(error.errno, "is a link, which is not followed here: remove it", path) from None
+        raise
 
 
 def owner_of_new(folder: Path) -> set[int]:
