@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import grp
-import io
 import os
 import pwd
 import stat
@@ -13,10 +12,10 @@ from contextlib import suppress
 from pathlib import Path
 
 from detector.errors import read_bounded
-from detector.images.regular_file import ReadFile, open_regular, opened
+from detector.images.regular_file import opened
 from producer.errors import ProducerError
 from producer.folder_tree import entries_below
-from producer.held_folder import HeldFolder, as_named, hold, hold_itself
+from producer.held_folder import HeldFolder, as_named, hold_itself
 from worker.storage.real_path import real_or_named
 
 
@@ -286,29 +285,3 @@ def read_whose(path: Path) -> tuple[bytes, os.stat_result]:
     """As `read_small`, and the status of the file that was read."""
     with open(path, "rb", opener=no_links) as file:
         return read_bounded(file, MOST_SMALL_BYTES), os.fstat(file.fileno())
-
-
-def open_there(path: Path) -> io.BufferedReader:
-    """A regular file of an output folder, to be read: that one, and not what a link of another's leads to.
-
-    Who may write into OUT, or could once, put a link to results in a folder of the user's that he cannot read himself
-    there: their text was in the next export. A link of the user's own, say to a larger disk, is followed where nobody
-    else can write into the folder that it lies in.
-
-    Raises:
-        OSError: as `no_links`.
-    """
-    try:
-        return io.BufferedReader(ReadFile(os.fspath(path), opener=no_links))
-    except OSError as error:
-        if error.errno != errno.ELOOP or not _is_own_link(path):
-            raise
-    return open_regular(path)
-
-
-def _is_own_link(path: Path) -> bool:
-    with hold(path.parent) as folder:
-        link, mine = os.lstat(folder.path / path.name), {os.geteuid(), 0}
-        if not {link.st_uid, folder.status.st_uid} <= mine:
-            mine |= owner_of_new(folder.path)
-        return {link.st_uid, folder.status.st_uid} <= mine and not folder.status.st_mode & 0o022

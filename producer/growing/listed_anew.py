@@ -14,7 +14,7 @@ from producer.archive_process.limited_readers import limited_readers
 from producer.growing.new_pages import KnownPages
 from producer.job.manifest import ManifestIndex, ManifestLine, count_manifest, ours_to_write, write_lines
 from producer.job.recount import still_own
-from producer.no_links import open_there
+from producer.results_there import open_there
 from producer.sources.archive import archive_kind
 from producer.sources.found_page import FoundPage
 from producer.sources.long_names import that_fit

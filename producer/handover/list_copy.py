@@ -18,7 +18,7 @@ import redis
 from detector.record import UNREADABLE
 from producer.errors import ProducerError
 from producer.job.output_folder import JobRequest, OutputFolder
-from producer.no_links import open_there
+from producer.results_there import open_there
 from worker.broker.connection import takes_no_writes
 from worker.ledger.ledger import JobReplacedError, JobStatus, Ledger
 from worker.redis_keys import JobKeys

@@ -32,7 +32,7 @@ from producer.job.manifest import (
     read_manifest,
     write_lines,
 )
-from producer.no_links import open_there
+from producer.results_there import open_there
 from producer.sources.found_page import Problem
 from producer.sources.page_count import kind_of_file, more_than_taken
 from producer.whole_append import whole_append

@@ -27,7 +27,7 @@ from producer.errors import NothingToDoError, ProducerError
 from producer.job.output_folder import JobRequest, OutputFolder
 from producer.job.results_file import truncate_torn_line
 from producer.job.view import View
-from producer.no_links import open_there
+from producer.results_there import open_there
 from producer.sources.found_page import FoundPage, Problem
 from producer.sources.passed_over import PassedOver, in_words
 from producer.sources.remote import scan_everything

@@ -10,7 +10,7 @@ from pathlib import Path
 from detector.record import UNREADABLE
 from producer.job.manifest import AddedPages
 from producer.job.results_file import placed_records, record_at
-from producer.no_links import open_there
+from producer.results_there import open_there
 from worker.messages import ImageRecord
 
 _NONE = (1 << 64) - 1

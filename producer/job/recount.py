@@ -15,7 +15,7 @@ from detector.images.regular_file import SeenPath, seen_as
 from producer.archive_process.limited_readers import limited_readers
 from producer.errors import CannotCountError
 from producer.job.manifest import ManifestIndex, ManifestLine, ours_to_write
-from producer.no_links import open_there
+from producer.results_there import open_there
 from producer.sources.page_count import count_file
 from worker.storage.files import Storage, path_of
 

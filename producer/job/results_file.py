@@ -17,7 +17,8 @@ from detector.errors import first_line
 from detector.record import UNREADABLE, Amount
 from producer.bounds import MOST_PAGES_OF_A_JOB
 from producer.errors import ProducerError
-from producer.no_links import no_links, open_there
+from producer.no_links import no_links
+from producer.results_there import open_there
 from worker.messages import BoxRecord, ErrorRecord, ImageRecord, Seconds
 
 

@@ -13,7 +13,7 @@ from detector.atomic import atomic_write, named
 from detector.record import UNREADABLE
 from producer.job.manifest import ManifestLine, count_manifest
 from producer.job.results_file import MOST_LINE_BYTES, decode_line, placed_lines
-from producer.no_links import open_there
+from producer.results_there import open_there
 
 _NONE = (1 << 64) - 1
 

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 from producer.errors import UNCOUNTED
 from producer.job.page_order import PageOrder
 from producer.job.results_file import placed_records
-from producer.no_links import open_there
+from producer.results_there import open_there
 from worker.messages import ImageRecord
 
 FAILURES_KEPT = 500
