@@ -121,6 +121,8 @@ def _close(folder: HeldFolder) -> None:
 
     He could move a folder of the user's into it, to have us remove what lies below. Of what we make in a folder all
     folders let the same people in; they have a group of ours, where we took away that of a group that we are not in.
+    None is sticky, or may be written into and not be entered (0760): such are moved, also to our name, by who can
+    remove nothing in them.
 
     Raises:
         FileExistsError: there is one; all is as it was.
@@ -135,7 +137,8 @@ def _close(folder: HeldFolder) -> None:
             if status.st_uid not in made:
                 made |= owner_of_new(folder.path)
             let_in = (status.st_mode & _WHO_REMOVES, chosen * status.st_gid, _acl(place))
-            if status.st_uid not in made or (above[0] & 0o022 and let_in != above):
+            odd = status.st_mode & (stat.S_ISVTX | 0o022 & ~(status.st_mode << 1))
+            if status.st_uid not in made or odd or (above[0] & 0o022 and let_in != above):
                 raise FileExistsError(17, "is closed to others who may write above it; move it away", place)
             if status.st_mode & 0o022:
                 taken.append((place, stat.S_IMODE(status.st_mode)))
@@ -150,7 +153,7 @@ def _close(folder: HeldFolder) -> None:
         raise
 
 
-_WHO_REMOVES = stat.S_IWGRP | stat.S_IWOTH | stat.S_ISVTX
+_WHO_REMOVES = 0o033  # who may write into a folder and enter it; the group's bits and all others'
 
 
 def _acl(place: str) -> bytes:

@@ -12,7 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from detector.errors import read_bounded
-from detector.images.regular_file import open_regular, opened
+from detector.images.regular_file import opened
 from producer.errors import ProducerError
 from producer.folder_tree import entries_below
 from producer.held_folder import HeldFolder, as_named, hold_itself
@@ -34,7 +34,12 @@ def no_links(path: str, flags: int) -> int:
     Raises:
         OSError: with the path: ELOOP, it is a link; EINVAL, it is no regular file.
     """
-    return opened(path, flags | os.O_NOFOLLOW)
+    try:
+        return opened(path, flags | os.O_NOFOLLOW)
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise OSError(error.errno, "is a link, which is not followed here: remove it", path) from None
+        raise
 
 
 def owner_of_new(folder: Path) -> set[int]:
@@ -308,10 +313,15 @@ MOST_SMALL_BYTES = 16 * 2**20
 
 
 def read_small(path: Path) -> bytes:
-    """A small file of a job's folder, perhaps of somebody: no FIFO that nobody writes to, no 6 GB of zeros.
+    """A small file of a job's folder, perhaps of somebody: no FIFO that nobody writes to, no 6 GB of zeros, no link.
 
     Raises:
-        OSError: there is none, it is no regular file, or larger than 16 MiB.
+        OSError: there is none, it is a link or no regular file, or larger than 16 MiB.
     """
-    with open_regular(path) as file:
-        return read_bounded(file, MOST_SMALL_BYTES)
+    return read_whose(path)[0]
+
+
+def read_whose(path: Path) -> tuple[bytes, os.stat_result]:
+    """As `read_small`, and the status of the file that was read."""
+    with open(path, "rb", opener=no_links) as file:
+        return read_bounded(file, MOST_SMALL_BYTES), os.fstat(file.fileno())

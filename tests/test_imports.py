@@ -203,7 +203,7 @@ LAYERS = (
     ("producer.errors", "producer.bounds", "producer.held_folder"),
     ("producer.folder_tree",),
     ("producer.no_links",),
-    ("producer.user_secret", "producer.new_folder"),
+    ("producer.user_secret", "producer.new_folder", "producer.results_there"),
     ("producer.whole_append",),
     ("producer.sources",),
     ("producer.detector_process",),

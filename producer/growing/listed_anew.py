@@ -10,11 +10,11 @@ from tempfile import TemporaryFile
 import msgspec
 
 from detector.atomic import atomic_write
-from detector.images.regular_file import open_regular
 from producer.archive_process.limited_readers import limited_readers
 from producer.growing.new_pages import KnownPages
-from producer.job.manifest import ManifestIndex, ManifestLine, count_manifest, write_lines
+from producer.job.manifest import ManifestIndex, ManifestLine, count_manifest, ours_to_write, write_lines
 from producer.job.recount import still_own
+from producer.results_there import open_there
 from producer.sources.archive import archive_kind
 from producer.sources.found_page import FoundPage
 from producer.sources.long_names import that_fit
@@ -103,7 +103,11 @@ def _numbered(
 
 def _replace(manifest: Path, heads: dict[int, ManifestLine]) -> None:
     encoder = msgspec.json.Encoder()
-    with atomic_write(manifest, sync=True) as part, open_regular(manifest) as source, part.open("wb") as target:
+    with (
+        atomic_write(manifest, sync=True) as part,
+        open_there(manifest) as source,
+        open(part, "wb", opener=ours_to_write) as target,
+    ):
         for number, raw in enumerate(source):
             head = heads.get(number)
             target.write(raw if head is None else encoder.encode(msgspec.structs.replace(head, index=number)) + b"\n")

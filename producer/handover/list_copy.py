@@ -15,10 +15,10 @@ from pathlib import Path
 import msgspec
 import redis
 
-from detector.images.regular_file import open_regular
 from detector.record import UNREADABLE
 from producer.errors import ProducerError
 from producer.job.output_folder import JobRequest, OutputFolder
+from producer.results_there import open_there
 from worker.broker.connection import takes_no_writes
 from worker.ledger.ledger import JobReplacedError, JobStatus, Ledger
 from worker.redis_keys import JobKeys
@@ -143,13 +143,13 @@ class ListCopy:
         if not found.size:
             return found if found.raw <= self._manifest.stat().st_size else Extent()
         crc, left = 0, found.raw
-        with open_regular(self._manifest) as stream:
+        with open_there(self._manifest) as stream:
             while left and (data := stream.read(min(left, BLOCK))):
                 crc, left = zlib.crc32(data, crc), left - len(data)
         return found if not left and crc == found.crc else Extent()
 
     def _copy(self) -> None:
-        with open_regular(self._manifest) as stream:
+        with open_there(self._manifest) as stream:
             while True:
                 assert self._at is not None
                 stream.seek(self._at.raw)

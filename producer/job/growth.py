@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from detector.images.regular_file import open_regular
 from detector.images.sniff import PAGED_KINDS
 from detector.images.suffixes import PAGED_SUFFIXES
 from producer.bounds import MOST_PAGES_OF_A_FILE, MOST_PAGES_OF_A_JOB
@@ -33,6 +32,7 @@ from producer.job.manifest import (
     read_manifest,
     write_lines,
 )
+from producer.results_there import open_there
 from producer.sources.found_page import Problem
 from producer.sources.page_count import kind_of_file, more_than_taken
 from producer.whole_append import whole_append
@@ -61,7 +61,7 @@ class AddedLines:
     def __iter__(self) -> Iterator[ManifestLine]:
         """From the first one on."""
         decoder = msgspec.json.Decoder(ManifestLine)
-        with open_regular(self.manifest) as stream:
+        with open_there(self.manifest) as stream:
             stream.seek(self.place)
             yield from map(decoder.decode, islice(stream, self.count))
 
@@ -179,7 +179,7 @@ class Growth:
         if self._index is None:
             self._indexed = size
             decoder = msgspec.json.Decoder(ManifestLine)
-            with open_regular(self._manifest) as stream:
+            with open_there(self._manifest) as stream:
                 for raw in manifest_lines(stream, self._manifest):
                     if _ADDED in raw:
                         line = decoder.decode(raw)

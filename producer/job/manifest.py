@@ -20,7 +20,6 @@ from typing import BinaryIO
 import msgspec
 
 from detector.atomic import atomic_write
-from detector.images.regular_file import open_regular
 from detector.record import UNREADABLE
 from producer.archive_process.limited_readers import limited_readers
 from producer.bounds import MOST_LINE_BYTES, MOST_PAGES_OF_A_JOB
@@ -28,6 +27,7 @@ from producer.errors import NothingToDoError, ProducerError
 from producer.job.output_folder import JobRequest, OutputFolder
 from producer.job.results_file import truncate_torn_line
 from producer.job.view import View
+from producer.results_there import open_there
 from producer.sources.found_page import FoundPage, Problem
 from producer.sources.passed_over import PassedOver, in_words
 from producer.sources.remote import scan_everything
@@ -144,7 +144,7 @@ def read_manifest(path: Path, start: int = 0) -> Iterator[ManifestLine]:
         ManifestError: a line is damaged.
     """
     decoder = msgspec.json.Decoder(ManifestLine)
-    with open_regular(path) as stream:
+    with open_there(path) as stream:
         _pass_lines(stream, start)
         for number, line in enumerate(manifest_lines(stream, path), start):
             try:
@@ -180,7 +180,7 @@ def _pass_lines(stream: BinaryIO, count: int) -> None:
 
 def count_manifest(path: Path) -> int:
     """How many pages the manifest lists."""
-    with open_regular(path) as stream:
+    with open_there(path) as stream:
         return sum(block.count(b"\n") for block in iter(lambda: stream.read(1 << 20), b""))
 
 
@@ -250,7 +250,7 @@ class ManifestIndex:
         self._path = path
         self._places = array("Q")
         self._blocks: OrderedDict[int, array[int]] = OrderedDict()
-        self._stream = open_regular(path)
+        self._stream = open_there(path)
         self.count = 0
         self.added = AddedPages()
         place = 0

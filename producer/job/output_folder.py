@@ -17,7 +17,6 @@ from detector.atomic import atomic_write
 from detector.errors import show
 from detector.record import UNREADABLE
 from producer.errors import ProducerError
-from producer.folder_tree import remove_tree
 from producer.held_folder import HeldFolder, as_named
 from producer.no_links import (
     OthersFolderError,
@@ -27,6 +26,7 @@ from producer.no_links import (
     no_links,
     own_below,
     read_small,
+    read_whose,
 )
 from producer.sources.remote import is_remote
 from producer.sources.scan import STDIN, SourceMissingError, resolve
@@ -164,16 +164,16 @@ class OutputFolder:
         Raises:
             DamagedFolderError: the file holds something else; a power cut may have left it empty.
             OthersFolderError: it is another user's, who chose what is read, and which model does it; or it may be.
+            OSError: it is a link.
         """
         with self.held(make=False):
-            status, above = self.request_file.lstat(), self.private.stat()
+            (said, status), above = read_whose(self.request_file), self.private.stat()
             # In a folder that a group could write to until now anybody of it may have put one.
             if status.st_uid not in (os.geteuid(), 0, above.st_uid):
                 raise OthersFolderError(
                     f"{as_named(str(self.request_file))} is another user's: name another output folder"
                 )
             try:
-                said = read_small(self.request_file)
                 # After `chmod -R g+w` the group writes into the file itself.
                 if is_open_to_others(status, above) and not is_stamped(self.private / REQUEST_STAMP, said):
                     raise OthersFolderError(
@@ -261,11 +261,6 @@ class OutputFolder:
     def worker_log(self, number: int) -> Path:
         """Log of the n-th local worker."""
         return self.private / f"worker-{number}.log"
-
-    def forget_server(self) -> None:
-        """Remove the private server's data: its job is done and collected."""
-        with suppress(FileNotFoundError), self.held(make=False):
-            remove_tree(self.server_data)
 
     @contextmanager
     def locked(self) -> Iterator[None]:

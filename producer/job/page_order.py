@@ -7,10 +7,10 @@ from collections.abc import Callable, Iterable, Iterator
 from itertools import chain, dropwhile, groupby
 from pathlib import Path
 
-from detector.images.regular_file import open_regular
 from detector.record import UNREADABLE
 from producer.job.manifest import AddedPages
 from producer.job.results_file import placed_records, record_at
+from producer.results_there import open_there
 from worker.messages import ImageRecord
 
 _NONE = (1 << 64) - 1
@@ -38,7 +38,7 @@ class PageOrder:
         self.path = results
         self.damaged = self.first_damaged = 0
         self._places = array("Q")
-        self._stream = open_regular(results)  # the same one to the end: another may take its name meanwhile
+        self._stream = open_there(results)  # the same one to the end: another may take its name meanwhile
         for place, record in placed_records(self._stream, self._count_damaged):
             self._put(record.index, place)
 

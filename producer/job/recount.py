@@ -11,10 +11,11 @@ import msgspec
 
 from detector.atomic import atomic_write
 from detector.errors import ImageError
-from detector.images.regular_file import SeenPath, open_regular, seen_as
+from detector.images.regular_file import SeenPath, seen_as
 from producer.archive_process.limited_readers import limited_readers
 from producer.errors import CannotCountError
-from producer.job.manifest import ManifestIndex, ManifestLine
+from producer.job.manifest import ManifestIndex, ManifestLine, ours_to_write
+from producer.results_there import open_there
 from producer.sources.page_count import count_file
 from worker.storage.files import Storage, path_of
 
@@ -68,7 +69,11 @@ def recount(manifest: Path, indices: Iterable[int], roots: tuple[Path, ...]) -> 
 def _rewrite(manifest: Path, mended: dict[int, int], total: int) -> None:
     decoder, encoder = msgspec.json.Decoder(ManifestLine), msgspec.json.Encoder()
     heads: list[tuple[ManifestLine, int, int]] = []  # of each file: a line, its first page's index, its pages
-    with atomic_write(manifest, sync=True) as part, open_regular(manifest) as source, part.open("wb") as target:
+    with (
+        atomic_write(manifest, sync=True) as part,
+        open_there(manifest) as source,
+        open(part, "wb", opener=ours_to_write) as target,
+    ):
         for number, raw in enumerate(source):
             if number not in mended:
                 target.write(raw)

@@ -14,11 +14,11 @@ import msgspec
 
 from detector.atomic import atomic_write, named
 from detector.errors import first_line
-from detector.images.regular_file import open_regular
 from detector.record import UNREADABLE, Amount
 from producer.bounds import MOST_PAGES_OF_A_JOB
 from producer.errors import ProducerError
 from producer.no_links import no_links
+from producer.results_there import open_there
 from worker.messages import BoxRecord, ErrorRecord, ImageRecord, Seconds
 
 
@@ -208,7 +208,7 @@ def drop_failed(results: Path) -> PageMarks:
 
 def read_lines(results: Path) -> Iterator[tuple[bytes, Line | None]]:
     """Each line of the file as it is, and what it says; None for one that is damaged (its page is simply run again)."""
-    with named(results), open_regular(results) as source:
+    with named(results), open_there(results) as source:
         for _, raw in placed_lines(source):
             try:
                 yield raw, decode_line(raw)
@@ -264,7 +264,7 @@ def iter_records(path: Path, damaged: Callable[[int], None] = lambda line: None)
     Raises:
         FileNotFoundError: there are no results.
     """
-    with named(path), open_regular(path) as stream:
+    with named(path), open_there(path) as stream:
         yield from (record for _, record in placed_records(stream, damaged))
 
 
@@ -338,7 +338,9 @@ def send_results(results: Path, target: str) -> str:
     address = f"{target.rstrip('/')}/{results.name}"
     files = s3()
     try:
-        files.put_file(str(results), address.removeprefix("s3://"))
+        with open_there(results) as file:  # not what a link leads to that has its name by now
+            opened = f"/proc/{os.getpid()}/fd/{file.fileno()}"
+            files.put_file(opened if Path(opened).exists() else str(results), address.removeprefix("s3://"))
     except s3_errors() as error:
         raise CannotSendResultsError(
             f"{address}: {first_line(error)}; the results are in {results}, the same command again sends them"

@@ -27,6 +27,7 @@ from producer.job.view import View
 from producer.local.beat import BeatThread
 from producer.local.fleet import LocalFleet, check_installed, check_model
 from producer.local.known_results import KnownResults
+from producer.local.server_stamp import forget_server
 from producer.output.ending import Ending
 from producer.output.summary import finish
 from producer.output.terminal import Progress
@@ -162,7 +163,7 @@ def run_job(
             fresh = collector.count - before
             total, known.marks = growth.total, collector.marks
     if not interrupted and ok + failed == total:
-        folder.forget_server()
+        forget_server(folder)
     return Ending(total, ok, failed, fresh, time.monotonic() - started, interrupted)
 
 
@@ -197,5 +198,5 @@ def drop_failed_pages(folder: OutputFolder) -> int:
         recount(folder.manifest, failed, roots)
         list_anew(folder.manifest, failed, roots, request.zip_encoding)
     # The private server's ledger, if it still exists, says "failed": it is rebuilt from what is on disk.
-    folder.forget_server()
+    forget_server(folder)
     return len(drop_failed(folder.results))

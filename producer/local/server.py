@@ -22,7 +22,7 @@ from detector.atomic import named
 from detector.images.regular_file import open_regular
 from producer.errors import ProducerError
 from producer.held_folder import HeldFolder, as_named, to_start_in
-from producer.local.server_stamp import is_kept_from_others, is_ours, stamp
+from producer.local.server_stamp import set_aside, stamp, unstamp, why_not_ours
 from producer.no_links import check_own, hold_own, keep_from_others, no_links, own_below, read_small, refuse_links
 from worker.broker.connection import client_of
 from worker.broker.short_replies import Bounds
@@ -112,16 +112,14 @@ class EmbeddedServer:
         """
         self.refuse_small_files()
         held = self._hold()
-        if not is_ours(held.path):
-            self._set_aside("foreign", "not of this user's commands on this machine")
-        elif self._was_open or not is_kept_from_others(held.path):
-            self._set_aside("foreign", "others' to write")
+        if why := why_not_ours(held.path, was_open=self._was_open):
+            set_aside(self.data, "foreign", why)
         try:
             self._start_once(self._hold())
         except NoEmbeddedServerError:
             if not self._is_damaged():
                 raise
-            self._set_aside("damaged", "damaged")
+            set_aside(self.data, "damaged", "damaged")
             self._start_once(self._hold())
 
     def keep_from_others(self) -> None:
@@ -135,6 +133,7 @@ class EmbeddedServer:
         with suppress(FileNotFoundError), own_below(self._held, _FILES) as files:
             # The files in it stay as they are: who opened one is in it, and the next start sees that.
             if any([keep_from_others(self._held), keep_from_others(files)]):
+                unstamp(self._held.path)
                 refuse_links(self._held.path)
 
     def _hold(self) -> HeldFolder:
@@ -149,13 +148,6 @@ class EmbeddedServer:
         if self._held is not None:
             self._held.close()
             self._held = None
-
-    def _set_aside(self, kind: str, why: str) -> None:
-        aside = self.data.with_name(f"{self.data.name}-{kind}-{time.strftime('%Y%m%d-%H%M%S')}")
-        self.data.rename(aside)
-        logger.warning(
-            "the local server's data is %s: moved to %s; the job goes on from the results", why, as_named(str(aside))
-        )
 
     def _is_damaged(self) -> bool:
         """Whether the server said that it cannot read its append-only file."""

@@ -10,10 +10,10 @@ from pathlib import Path
 import msgspec
 
 from detector.atomic import atomic_write, named
-from detector.images.regular_file import open_regular
 from detector.record import UNREADABLE
 from producer.job.manifest import ManifestLine, count_manifest
 from producer.job.results_file import MOST_LINE_BYTES, decode_line, placed_lines
+from producer.results_there import open_there
 
 _NONE = (1 << 64) - 1
 
@@ -43,7 +43,7 @@ def _rebuild(results: Path, manifest: Path, total: int) -> None:
     """From the records, which come in any order; 8 bytes of memory a page. Nothing unless every page has its record."""
     complete = count_manifest(results) >= total  # else a total that Redis made up would be memory, 8 bytes a page
     places = array("Q", [_NONE]) * (total if complete else 0)
-    with named(results), open_regular(results) as source:
+    with named(results), open_there(results) as source:
         for place, raw in placed_lines(source):
             with suppress(*UNREADABLE):
                 index = decode_line(raw).index
@@ -53,7 +53,7 @@ def _rebuild(results: Path, manifest: Path, total: int) -> None:
     if not complete or _NONE in places:
         return
     encoder = msgspec.json.Encoder()
-    with open_regular(results) as source, atomic_write(manifest, sync=True) as part, part.open("wb") as target:
+    with open_there(results) as source, atomic_write(manifest, sync=True) as part, part.open("wb") as target:
         for index, place in enumerate(places):
             source.seek(place)
             line = decode_line(source.readline(MOST_LINE_BYTES))

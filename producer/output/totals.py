@@ -12,10 +12,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
-from detector.images.regular_file import open_regular
 from producer.errors import UNCOUNTED
 from producer.job.page_order import PageOrder
 from producer.job.results_file import placed_records
+from producer.results_there import open_there
 from worker.messages import ImageRecord
 
 FAILURES_KEPT = 500
@@ -246,7 +246,7 @@ def _read_on(path: Path, read: SummedUp) -> bool:
     def damaged(line: int) -> None:
         read.totals.damaged += 1
 
-    with open_regular(path) as stream:
+    with open_there(path) as stream:
         for _, record in placed_records(stream, damaged, read.place):
             if record.index < read.pages or record.index in new:
                 return False

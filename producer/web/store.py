@@ -1,6 +1,6 @@
 """The service's folder: one sub folder a job, which appears whole or not at all.
 
-``incoming/``  uploads that have not been accepted; removed at start
+``incoming/``  uploads that have not been accepted; removed at start (moved aside, where others could write to them)
 ``jobs/NAME``  accepted: ``upload/``, ``web.json``, and what every output folder holds (results.jsonl, manifest.jsonl)
 ``trash/``     deleted jobs on their way out; removed at start
 ``exports/``   results on their way to a client in another format; removed at start
@@ -10,8 +10,10 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -21,12 +23,15 @@ import msgspec
 
 from detector.atomic import sync_to_disk
 from producer.folder_tree import entries_below, remove_tree
+from producer.held_folder import as_named
 from producer.job.output_folder import OutputFolder, write_atomically
 from producer.no_links import hold_own, keep_from_others, keep_tree_from_others, own_below
 from producer.web.bounds.room import ENTRY_BYTES, Room
 from producer.web.problem import Problem, no_such_job
 from worker.messages import JOB_NAME
 from worker.page_options import NO_OPTIONS, PageOptions
+
+logger = logging.getLogger("ocrfleet.web")
 
 
 class WebJob(msgspec.Struct, frozen=True, kw_only=True):
@@ -116,11 +121,15 @@ class Store:
         self.root = root
         root.mkdir(mode=0o700, parents=True, exist_ok=True)
         with hold_own(root, may_be_link=True) as held:
+            was_open = held.status.st_mode & 0o022
             held.path.chmod(0o700)  # from here on nobody else lays a link in it
+            was_open &= ~held.status.st_mode  # nothing, where the disk knows no modes
             for name in _FOLDERS:
                 with own_below(held, name, 0o700) as folder:
-                    # Of what lies in the others nothing is opened: it is removed.
-                    (keep_tree_from_others if name in _KEPT else keep_from_others)(folder)
+                    if name in _KEPT:
+                        keep_tree_from_others(folder)
+                    elif (keep_from_others(folder) or was_open) and any(folder.path.iterdir()):
+                        _set_aside(held.path / name)
         self._incoming, self._jobs, self._trash, self._exports, self.temporary, self.models = (
             root / name for name in _FOLDERS
         )
@@ -249,6 +258,14 @@ class Store:
     def _measure(self) -> int:
         kept = (folder for folder in self.root.iterdir() if folder != self.temporary)
         return taken_by(self.root) + sum(taken_by(top) + sum(map(taken_by, entries_below(top))) for top in kept)
+
+
+def _set_aside(folder: Path) -> None:
+    """Of what is to be removed: a folder of the user's that others moved into it, with what they could not remove."""
+    aside = folder.with_name(f"{folder.name}-foreign-{time.strftime('%Y%m%d-%H%M%S')}")
+    folder.rename(aside)
+    folder.mkdir(mode=0o700)
+    logger.warning("others could write to %s: what lay there is in %s now", *map(as_named, map(str, (folder, aside))))
 
 
 def taken_by(entry: Path | os.DirEntry[str]) -> int:

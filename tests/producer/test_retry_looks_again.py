@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -138,3 +139,17 @@ def test_a_retry_that_is_killed_is_begun_again(tmp_path: Path, monkeypatch: pyte
             drop_failed_pages(folder)
         assert list(failed_pages(folder.results)) == [1]
     assert drop_failed_pages(folder) == 1 and not any(problem for *_, problem in listed(folder))
+
+
+@pytest.mark.parametrize("name", ["bad.tif", "bad.zip"])
+def test_a_list_that_is_written_anew_is_nobody_elses(tmp_path: Path, name: str) -> None:
+    """Before: 664 under the umask 002, so that the next `resume` in an OUT that a group may read refused it."""
+    data = raw_tiff([Picture(8, 8)] * 2) if name.endswith("tif") else zipped(tmp_path / "z", "a.jpg").read_bytes()
+    folder = a_job(tmp_path / "out", {name: data})
+    before, umask = folder.manifest.stat(), os.umask(0o002)
+    try:
+        assert drop_failed_pages(folder) == 1
+    finally:
+        os.umask(umask)
+    after = folder.manifest.stat()
+    assert after.st_ino != before.st_ino and after.st_mode & 0o777 == 0o644

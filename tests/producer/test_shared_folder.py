@@ -140,9 +140,12 @@ def test_a_folder_that_got_an_exports_name_is_not_removed(shared: Shared) -> Non
 
 
 @pytest.mark.parametrize("where", ["export-icdar", "export-icdar/sub", "."])
-@pytest.mark.parametrize("closed", [0o755, 0o3775])
+@pytest.mark.parametrize("closed", [0o755, 0o3775, 0o2765])
 def test_what_others_cannot_empty_goes_with_no_export(shared: Shared, where: str, closed: int) -> None:
-    """Before: a folder of the user's that the group may write into, moved into an export, went with all below it."""
+    """Before: a folder of the user's that the group may write into, moved into an export, went with all below it.
+
+    0765: he may move it, and remove nothing in it.
+    """
     deep = Path("thesis/chapters/one.tex")
 
     def first() -> None:
@@ -168,6 +171,32 @@ def test_what_others_cannot_empty_goes_with_no_export(shared: Shared, where: str
             (shared.out / "export-icdar/names.csv").touch()
         else:
             (shared.out / "thesis").rename(shared.out / where / "thesis")
+
+    shared.deed = other
+    shared.play(first)
+
+
+@pytest.mark.parametrize("mode", [0o3775, 0o1777, 0o2765])
+def test_a_folder_that_who_moved_it_cannot_empty_becomes_no_export(shared: Shared, mode: int) -> None:
+    """Before: a drop box (sticky), or what `chmod -R g+rw` makes of 0700, was removed with what others laid, or had."""
+
+    def first() -> None:
+        shared.begin()
+        thesis = shared.out / "thesis"
+        thesis.mkdir()
+        (thesis / "one.tex").write_text("x")
+        (thesis / "names.csv").touch()  # an export of before, say
+        thesis.chmod(mode)
+        shared.now()
+        with pytest.raises(FileExistsError, match="closed to others"):
+            export_results(shared.out, "icdar")
+        assert (shared.out / "export-icdar/one.tex").read_text() == "x"
+        assert stat.S_IMODE((shared.out / "export-icdar").stat().st_mode) == mode
+
+    def other() -> None:
+        with pytest.raises(PermissionError):
+            (shared.out / "thesis/one.tex").unlink()
+        (shared.out / "thesis").rename(shared.out / "export-icdar")
 
     shared.deed = other
     shared.play(first)

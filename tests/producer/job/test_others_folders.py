@@ -16,6 +16,7 @@ from producer.job.collector_lock import FileLock
 from producer.job.output_folder import JobRequest, OutputFolder
 from producer.job.results_owner import ResultsOwner, claim
 from producer.local.server import EmbeddedServer
+from producer.local.server_stamp import forget_server
 from producer.no_links import OthersFolderError, check_own, owner_of_new, who_may_replace
 from producer.output.formats import export_results
 from producer.output.report import write_report
@@ -45,7 +46,7 @@ STEPS: dict[str, Callable[[Path], object]] = {
     "run": lambda out: OutputFolder(out).locked().__enter__(),
     "save": lambda out: OutputFolder(out).save_request(JobRequest(job="x", sources=[])),
     "passed over": lambda out: OutputFolder(out).save_passed_over({}),
-    "forget": lambda out: OutputFolder(out).forget_server(),
+    "forget": lambda out: forget_server(OutputFolder(out)),
     "collect": lambda out: FileLock(out / "results.jsonl").take(),
     "claim": lambda out: claim(out / "results.jsonl", ResultsOwner("job", 1)),
     "report": write_report,

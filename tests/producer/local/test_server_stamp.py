@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from producer.job.output_folder import OutputFolder, state_folder
-from producer.local.server_stamp import STAMP, is_kept_from_others, is_ours, stamp
+from producer.local.server_stamp import STAMP, forget_server, is_kept_from_others, is_ours, stamp, unstamp
 from producer.user_secret import KEY
 
 
@@ -70,3 +70,40 @@ def test_what_others_may_write_below_is_not_kept(data: Path, folder: int, below:
     if os.geteuid() == 0 and kept:
         os.chown(inner, 12345, -1)
         assert not is_kept_from_others(data), "another's"
+
+
+@pytest.mark.parametrize("mode", [0o2775, 0o755, 0o3775])
+@pytest.mark.parametrize("where", ["server", "server/album", "server/appendonlydir"])
+def test_a_folder_that_got_the_servers_name_is_not_removed(tmp_path: Path, data: Path, where: str, mode: int) -> None:
+    """Before: a `retry` removed by its name what others had moved there, with all below that they could not."""
+    folder = OutputFolder(tmp_path / "out")
+    folder.make()
+    if where != "server":
+        folder.server_data.mkdir(0o700)
+        stamp(folder.server_data)
+    deep = folder.private / where / "2026/wedding.raw"
+    deep.parent.mkdir(parents=True)
+    deep.touch()
+    (folder.private / where).chmod(mode)
+    if where != "server" and mode == 0o755:
+        unstamp(folder.server_data)  # others could write there while it ran: `EmbeddedServer.keep_from_others`
+    forget_server(folder)
+    assert not folder.server_data.exists()
+    (aside,) = folder.private.glob("server-foreign-*")
+    assert [path.name for path in aside.rglob("*.raw")] == ["wedding.raw"]
+
+
+def test_what_a_job_leaves_of_its_server_is_removed(tmp_path: Path, data: Path) -> None:
+    """A link in its place is moved aside, too."""
+    folder = OutputFolder(tmp_path / "out")
+    forget_server(folder)
+    folder.make()
+    forget_server(folder)
+    (folder.server_data / "appendonlydir").mkdir(0o755, parents=True)
+    (folder.server_data / "appendonlydir/appendonly.aof.1.incr.aof").touch()
+    stamp(folder.server_data)
+    forget_server(folder)
+    assert list(folder.private.iterdir()) == []
+    folder.server_data.symlink_to(tmp_path)
+    forget_server(folder)
+    assert [path.name[:15] for path in folder.private.iterdir()] == ["server-foreign-"]

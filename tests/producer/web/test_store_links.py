@@ -179,3 +179,23 @@ def test_a_share_and_roots_folders_are_fine(scene: Shared, monkeypatch: pytest.M
     monkeypatch.setattr("producer.no_links.owner_of_new", lambda folder: {OWNER})
     monkeypatch.setattr(os, "geteuid", lambda: 999)
     assert Store(folder).names() == ["web-1"]
+
+
+@pytest.mark.parametrize("name", ["incoming", "exports", "temporary", "trash"])
+@pytest.mark.parametrize("opened", ["all", "the folder alone", "the whole alone"])
+def test_what_others_may_have_moved_there_is_not_removed(tmp_path: Path, name: str, opened: str) -> None:
+    """Before: a folder of the user's, that they could not empty, at the next start; of closed ones all goes still."""
+    folder = page(tmp_path / "web")
+    deep = folder / name / "album/2026/wedding.raw"
+    deep.parent.mkdir(parents=True)
+    deep.touch()
+    for path in {"all": (folder, folder / name), "the whole alone": (folder,)}.get(opened, (folder / name,)):
+        path.chmod(0o2775)
+    store = Store(folder)
+    assert store.clean() == [] and store.names() == ["web-1"]
+    (aside,) = folder.glob(f"{name}-foreign-*")
+    assert (aside / "album/2026/wedding.raw").exists() and list((folder / name).iterdir()) == []
+    (folder / name / "left").mkdir()
+    again = Store(folder)
+    assert again.clean() == (["left"] if name == "trash" else [])
+    assert list(folder.glob("*-foreign-*")) == [aside], "once"
