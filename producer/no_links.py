@@ -15,7 +15,7 @@ from detector.errors import read_bounded
 from detector.images.regular_file import opened
 from producer.errors import ProducerError
 from producer.folder_tree import entries_below
-from producer.held_folder import HeldFolder, as_named, hold_itself
+from producer.held_folder import HeldFolder, as_named, hold, hold_itself
 from worker.storage.real_path import real_or_named
 
 SHARED_OUT = "OCRFLEET_SHARED_OUT"
@@ -95,23 +95,29 @@ def hold_own(folder: Path, *, may_be_link: bool = False) -> HeldFolder:
     return held
 
 
-def hold_out(folder: Path) -> HeldFolder:
+def hold_out(folder: Path, *, only_read: bool = False) -> HeldFolder:
     """An output folder, or a link of this user's to it, held open, and nobody else's to write into.
 
     Who may write there says by lists and requests what is read, by renaming what is removed, and at any moment: each
     such way was mended, and the next reader found another. So the folder is asked for, once, as ssh does of `~/.ssh`.
 
+    Args:
+        folder: one that is there.
+        only_read: another's folder is fine, too, where results are read and no pictures.
+
     Raises:
         OthersFolderError: it is another's, or others can write into it, and `SHARED_OUT` does not say that they may.
         OSError: it is not there.
     """
-    held = hold_own(folder, may_be_link=True)
+    held = hold(folder) if only_read else hold_own(folder, may_be_link=True)
     try:
-        if os.environ.get(SHARED_OUT, "") != "1" and _others_write(held.path, held.status) and _knows_modes(held):
+        ours = held.status.st_uid in (os.geteuid(), 0)
+        may = os.environ.get(SHARED_OUT, "") == "1"
+        if ours and not may and _others_write(held.path, held.status) and _knows_modes(held):
             raise OthersFolderError(
                 f"others can write into {held.named}, and so choose what is read, written and removed in your name: "
-                f"look at what is there and `chmod -R go-w` it, name a new folder, or set {SHARED_OUT}=1 if you trust "
-                "them with that"
+                "name a new folder; or, where you trust all who could write here, `chmod -R go-w` it, or set "
+                f"{SHARED_OUT}=1"
             )
     except BaseException:
         held.close()
@@ -122,14 +128,10 @@ def hold_out(folder: Path) -> HeldFolder:
 def _knows_modes(folder: HeldFolder) -> bool:
     """Whether the disk keeps what is made for us alone from others; vfat and some shares show 777 of all."""
     try:
-        made = tempfile.mkdtemp(dir=folder.path)
+        with tempfile.TemporaryFile(dir=folder.path) as new:  # 0600; asked by its descriptor, whoever renames it
+            return not os.fstat(new.fileno()).st_mode & 0o022
     except OSError:
         return True
-    try:
-        return not os.lstat(made).st_mode & 0o022
-    finally:
-        with suppress(OSError):  # by now it may be another's, who may write here
-            Path(made).rmdir()
 
 
 def own_below(folder: HeldFolder, name: str, mode: int | None = None) -> HeldFolder:

@@ -13,7 +13,7 @@ from producer.errors import ProducerError
 from producer.held_folder import as_named
 from producer.job.manifest import ManifestIndex
 from producer.job.output_folder import JobRequest, OutputFolder, roots_of
-from producer.no_links import OthersFolderError
+from producer.no_links import OthersFolderError, owner_of_new
 
 logger = logging.getLogger(__name__)
 
@@ -68,11 +68,16 @@ def check_list(folder: OutputFolder, request: JobRequest) -> None:
         status = folder.manifest.lstat()
     except FileNotFoundError:
         return
-    if not roots_of(request, gone=True) and not _is_ours(status, folder):
+    # Sources that bind may still leave workers free (an address among them, a hundred folders); an owner is plain.
+    if not _is_ours(status, folder) and (not roots_of(request, gone=True) or _is_anothers(status, folder)):
         raise OthersFolderError(
             f"others can write to {as_named(str(folder.manifest))}, and may have changed which files are read: "
             "look at it, make it yours if it is not (`chown`), then `chmod go-w` it"
         )
+
+
+def _is_anothers(status: os.stat_result, folder: OutputFolder) -> bool:
+    return status.st_uid not in (os.geteuid(), 0, *owner_of_new(folder.root))
 
 
 def _is_ours(status: os.stat_result, folder: OutputFolder) -> bool:

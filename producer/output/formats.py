@@ -29,7 +29,6 @@ from msgspec import structs
 from detector.atomic import atomic_write
 from detector.errors import printable_json
 from producer.errors import ProducerError
-from producer.held_folder import hold
 from producer.job.manifest import ManifestIndex
 from producer.job.page_order import PageOrder
 from producer.new_folder import new_folder
@@ -96,7 +95,7 @@ def export_results(
     in_folder = format_name in ("icdar", "pagexml", *documents.FORMATS)
     with ExitStack() as stack:
         writes = destination is None or page_images
-        place = stack.enter_context(hold_out(out) if writes else hold(out)).path
+        place = stack.enter_context(hold_out(out, only_read=not writes)).path
         target = place / _IN_OUT[format_name] if destination is None else _named(destination, folder=in_folder)
         order = stack.enter_context(PageOrder(place / "results.jsonl"))
         if order.damaged:

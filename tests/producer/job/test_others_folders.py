@@ -8,6 +8,7 @@ import pwd
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -104,14 +105,14 @@ def test_a_disk_without_modes_has_none_to_ask_for(tmp_path: Path, monkeypatch: p
     out = tmp_path / "out"
     out.mkdir()
     out.chmod(0o777)
-    make = tempfile.mkdtemp
+    make = tempfile.TemporaryFile
 
-    def modeless(**where: object) -> str:
+    def modeless(**where: Any) -> Any:
         made = make(**where)
-        Path(made).chmod(0o777)
+        os.fchmod(made.fileno(), 0o666)
         return made
 
-    monkeypatch.setattr(tempfile, "mkdtemp", modeless)
+    monkeypatch.setattr(tempfile, "TemporaryFile", modeless)
     OutputFolder(out).save_request(JobRequest(job="job", sources=["/etc"]))
     assert [path.name for path in out.iterdir()] == [".ocrfleet"]
 
