@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from functools import cached_property
 from typing import Any
@@ -33,6 +34,7 @@ CONTROL_EXCHANGE, REPLY_EXCHANGE = f"{CONTROL}.pidbox", f"reply.{CONTROL}.pidbox
 # Queues of one process each. As keys they begin as all of ours do: users.acl gives our users no other.
 BROADCAST_LISTS, EVENT_LISTS, MAILBOXES = "ocrfleet:broadcast", "ocrfleet:events", "ocrfleet:mailbox."
 REPLY_LISTS = "ocrfleet:replies."
+REPLY_KEY = re.compile("[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")  # of who waits for an answer: kombu's oid
 # A child with the largest of our networks loaded, and one ordinary page, peaks at 125 to 140 MB.
 SMALLEST_RECYCLE_MB = 192
 
