@@ -122,6 +122,21 @@ def test_answers_go_to_who_asks_as_kombu_does_and_nowhere_else(settings: Setting
     assert {wrong_control(control({}, reply_to=to)) for to in places} == {"nobody waits there for an answer"}
 
 
+def test_a_strangers_clock_stays_where_json_takes_it(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before: after one of 4,300 digits no answer of the worker, nor of Flower, could be written, until its end."""
+    app = app_for(settings)
+    node, listener = app.control.mailbox.Node("w@h"), app.events.Receiver(app.connection_for_read())
+    ask, event = {"method": "ping", "destination": ["another@h"]}, {"type": "worker-heartbeat"}
+    for clock in (10**4299, 2**53 - 1, 2**52 + 1, -(10**4299), 1e300, 4e15, float("nan"), "x", [], {}, True, None):
+        node.handle_message(ask, SimpleNamespace(headers={"clock": clock}))
+        listener.event_from_message({**event, "clock": clock}, localize=False)
+    monkeypatch.setattr(app.control.mailbox.clock, "value", app.control.mailbox.clock.value)  # as it was, afterwards
+    for used in (app.clock, app.control.mailbox.clock):
+        assert type(used.value) is int and used.value < 10**6
+    node.handle_message(ask, SimpleNamespace(headers={"clock": 2**52}))
+    assert app.control.mailbox.clock.value == 2**52 + 1, "a worker that ran for long is heeded"
+
+
 def test_what_celery_reads_is_what_was_looked_at() -> None:
     """A body that is packed says one thing to who unpacks it, and another to who does not."""
     good = control({})
