@@ -152,13 +152,17 @@ def is_no_redis(error: BaseException) -> bool:
     """
     if not _asked or not isinstance(error, MISREAD):
         return False
-    return _is_in_parsers(error.__traceback__) or not all(map(_answers_as_redis, tuple(_asked)))
+    return _is_in_redis_py(error.__traceback__) or not all(map(_answers_as_redis, tuple(_asked)))
 
 
-def _is_in_parsers(trace: TracebackType | None) -> bool:
+def _is_in_redis_py(trace: TracebackType | None) -> bool:
+    """Whether it was raised where redis-py reads replies, or takes messages of subscriptions apart."""
     while trace is not None and trace.tb_next is not None:
         trace = trace.tb_next
-    return trace is not None and Path(trace.tb_frame.f_code.co_filename).parts[-3:-1] == ("redis", "_parsers")
+    if trace is None:
+        return False
+    *_, above, folder, file = ("", "", *Path(trace.tb_frame.f_code.co_filename).parts)
+    return (above, folder) == ("redis", "_parsers") or (folder, file) == ("redis", "client.py")
 
 
 def _answers_as_redis(url: str) -> bool:
@@ -166,6 +170,10 @@ def _answers_as_redis(url: str) -> bool:
     nobodys, word = f"ocrfleet:{secrets.token_hex(8)}", secrets.token_bytes(8)
     known: tuple[tuple[Callable[[redis.Redis], object], object], ...] = (
         (lambda client: client.exists(nobodys), 0),
+        (lambda client: client.unlink(nobodys), 0),
+        (lambda client: client.delete(nobodys), 0),
+        (lambda client: client.ttl(nobodys), -2),
+        (lambda client: client.memory_usage(nobodys), None),
         (lambda client: client.hlen(nobodys), 0),
         (lambda client: client.hget(nobodys, "field"), None),
         (lambda client: client.xrange(nobodys), []),

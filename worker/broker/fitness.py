@@ -15,7 +15,7 @@ from worker.errors import WorkerError
 ANSWER_S = 5.0
 OLD_USERS = (
     "its users.acl is of an older version, whose channels had Celery's names: stop what is of that version, and run "
-    "deploy/hub.sh again, or load deploy/redis/users.acl anew"
+    "deploy/hub.sh again, or load deploy/redis/users.acl anew, which allows database 0 alone"
 )
 
 

@@ -87,8 +87,7 @@ def collect(
         headers = message.headers if isinstance(message.headers, dict) else {}
         if headers.get("ticket") != ticket:
             return  # too late, or a stranger's: kombu kept it
-        clock = headers.get("clock")
-        mailbox.clock.adjust(clock if isinstance(clock, int) and abs(clock) < 2**53 else 0)
+        mailbox.clock.adjust(headers.get("clock"))
         answer, size = answer_in(message, min(MOST_ANSWER, room))
         if answer is None:
             logger.warning("an answer that is no worker's, or too long, was dropped")

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from celery.app.control import Control
 from kombu import Queue
 from kombu.pidbox import Mailbox
 
-from worker.app import MAILBOXES, REPLY_LISTS
+from worker.app import MAILBOXES, REPLY_LISTS, FleetClock
 
 
 class FleetMailbox(Mailbox):
-    """Where commands are heard, and answers waited for."""
+    """Where commands are heard, and answers waited for; with a clock of its own, which Celery does not give it."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **{"clock": FleetClock(), **kwargs})
 
     def get_queue(self, hostname: str) -> Queue:
         """A worker's. Redis has no such list: what goes to all goes by PUBLISH."""

@@ -21,7 +21,7 @@ from itertools import islice
 import redis
 from redis.exceptions import NoPermissionError
 
-from worker.app import BROADCAST_QUEUE, IMAGE_QUEUE, REPLY_LISTS, UNACKED_MUTEX
+from worker.app import BROADCAST_QUEUE, IMAGE_QUEUE, REPLY_KEY, REPLY_LISTS, UNACKED_MUTEX
 from worker.broker.whole import MOST_QUEUED, MOST_STORED
 from worker.broker.wrong_types import SHARED
 from worker.ledger.job_names import MOST_INDEX
@@ -40,7 +40,7 @@ PREFIX = "ocrfleet:"
 TYPES = ("string", "list", "set", "zset", "hash", "stream")
 _LEASH_S = 3600
 _STEP = re.compile("ocrfleet[^!-~][^!-~][369]")  # as in users.acl
-_REPLIES = re.compile(re.escape(REPLY_LISTS) + "[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+_REPLIES = re.compile(re.escape(REPLY_LISTS) + REPLY_KEY.pattern)
 _PRIORITY = re.compile("\x06\x16[369]$")
 _BINDING, _PERMANENT = "_kombu.binding.", "_kombu.binding_permanent."
 OLD_BINDINGS = tuple(f"{kind}{name}" for kind in (_BINDING, _PERMANENT) for name in (IMAGE_QUEUE, BROADCAST_QUEUE))

@@ -18,6 +18,7 @@ from detector.exit_codes import ExitCode
 from producer.cli.explain import explain as explain_producer
 from worker.broker import queue, short_replies
 from worker.broker.connection import MISREAD, _asked, impatient
+from worker.broker.fitness import refuse_old_users
 from worker.celery_ext.consumer import FleetConsumer
 from worker.celery_ext.message_shape import wrong_control, wrong_shape
 from worker.cli.main import explain as explain_worker
@@ -143,6 +144,21 @@ def test_a_reply_of_another_kind_is_a_lost_connection(liar: Callable[[bytes], re
         except redis.RedisError:
             ended += 1
     assert ended > 4
+
+
+@pytest.mark.parametrize(
+    "answer", [b":1\r\n", b"%1\r\n$1\r\na\r\n:1\r\n", b">3\r\n$8\r\npmessage\r\n$1\r\nx\r\n:1\r\n"]
+)
+def test_a_lie_about_subscriptions_alone_is_a_lost_connection(
+    liar: Callable[[bytes], redis.Redis], settings: Settings, answer: bytes
+) -> None:
+    """Before: `ocr-worker start`, `doctor` and `flower` ended with a traceback: all else was answered as Redis does."""
+    with pytest.raises((*MISREAD, redis.ConnectionError)) as told:
+        refuse_old_users(liar(answer))
+    impatient.cache_clear()
+    _asked.clear()
+    impatient(settings.redis_url)  # an honest one in all else
+    assert (explain_worker(told.value) or ("", ExitCode.BUG))[1] == ExitCode.BROKER
 
 
 def test_a_server_without_an_end_is_given_up(
