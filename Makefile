@@ -118,9 +118,11 @@ $(VENV)/.run-ready: $(VENV)/bin/python pyproject.toml requirements/build.txt req
 	@touch $@
 
 # After `.run-ready`: pip compares no hash of what it finds installed, so that `make run` would take what tests brought.
+# By its path: where an extra cannot be met, pip looks a name up on the index, builds what it finds there and installs it
+# in the place of the checkout.
 $(VENV)/.test-ready: $(VENV)/.run-ready pyproject.toml constraints.txt
 	$(PIP) torch==2.13.0
-	$(PIP) 'ocrfleet[all]'
+	$(PIP) --no-build-isolation --editable '.[all]'
 	@touch $@
 
 clean:

@@ -14,7 +14,9 @@ from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import h11
 import redis
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
@@ -30,6 +32,7 @@ from producer.web.app import make_app
 from producer.web.bounds.socket_buffers import LingeringTransport, bound, drop
 from producer.web.service import Service
 from producer.web.settings import WebSettings
+from producer.web.visitors.request_head import FewLines
 from worker.log_format import FewOfEach, configure_logging
 from worker.settings import Settings, read_settings
 
@@ -56,6 +59,11 @@ class PatientProtocol(H11Protocol):
 
     _stalled: asyncio.TimerHandle | None = None
 
+    def __init__(self, *given: Any, **named: Any) -> None:
+        """See uvicorn."""
+        super().__init__(*given, **named)
+        self.conn = FewLines(h11.SERVER)
+
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Begin to wait."""
         super().connection_made(LingeringTransport(transport, STALLED_S))  # type: ignore[arg-type]
@@ -63,6 +71,11 @@ class PatientProtocol(H11Protocol):
         # asyncio takes 256 KB at a time, which h11 copies twice: with 50 uploads that is what memory goes to.
         transport.max_size = PIECE_BYTES  # type: ignore[attr-defined]
         self.loop.call_later(HEADERS_S, self._give_up, None)
+
+    def send_400_response(self, msg: str) -> None:
+        """Say what is too much, where that is what is wrong."""
+        assert isinstance(self.conn, FewLines)
+        super().send_400_response(self.conn.refused or msg)
 
     def _unsupported_upgrade_warning(self) -> None:
         """Say nothing of who asks for another protocol: HTTP lets a server go on as it is."""

@@ -47,6 +47,8 @@ def test_what_runs_and_what_releases_is_installed_by_hash(tmp_path: Path) -> Non
     assert installs(tmp_path, "test")[:2] == installs(tmp_path, "run"), "pip compares no hash of what is there"
     assert installs(tmp_path, "web") == installs(tmp_path, "run")
     assert "--no-isolation" in (ROOT / "deploy" / "release.py").read_text()
+    by_path = "--no-build-isolation --editable '.[all]'"
+    assert installs(tmp_path, "test")[-1].endswith(by_path), "ocrfleet is on no index: who registers it has it"
     # And tests replace none of them: their versions are the same.
     versions = dict(line.split("==") for line in (ROOT / "constraints.txt").read_text().splitlines() if "==" in line)
     known = {re.sub("[-_.]+", "-", name).lower(): version for name, version in versions.items()}

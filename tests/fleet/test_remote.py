@@ -6,6 +6,7 @@ import http.server
 import json
 import ssl
 import threading
+import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -253,12 +254,24 @@ def test_https(https_server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         ("https://a.example/in/x/.. ;y", False),
         ("https://a.example/in/..%2500.jpg", False),
         *((f"https://a.example/in/x#{end}", False) for end in ("/../../y#", "/..#", "..\\y#")),
+        *((f"https://a.example/in/..%{mark}", False) for mark in ("3f", "3F.jpg", "253fx", "3f/y")),
+        ("https://a.example/in/%" + "25" * 5 + "2e%2e/x", False),  # more layers than are looked at
+        ("https://a.example/in/50%25252520off.jpg", True),
+        ("https://a.example/in/a%3F/what%3F..jpg", True),
         ("https://a.example/in/a ..b/.x..;..jpg ", True),
         ("https://a.example/in/.../..a.jpg", True),
     ],
 )
 def test_allowed_prefixes(uri: str, yes: bool) -> None:
     assert allowed(uri, ("https://a.example/in", "s3://bucket/")) is yes
+
+
+def test_an_address_is_looked_at_in_a_time_linear_in_its_length() -> None:
+    """Before: 1.8 s for one of 46 KB, also where no root has addresses; 16 bodies of such kept all others waiting."""
+    began = time.process_time()
+    for roots in ((), ("https://a.example/in",)):
+        assert not allowed("https://a.example/in/%" + "25" * 23_000 + "61", roots)
+    assert time.process_time() - began < 0.2
 
 
 def test_roots_in_one_variable() -> None:

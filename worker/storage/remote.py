@@ -31,6 +31,9 @@ TIMEOUT_S = 30.0
 TRIES = 2
 """Of a transfer that was cut off, before whoever asked for it is told; s3fs asks five times."""
 
+MOST_DECODED = 4
+"""Layers of percent-encoding in an address: one of its own, one of a name that holds `%20`, and two to spare."""
+
 _CHUNK = 1 << 20
 
 
@@ -41,21 +44,25 @@ def allowed(uri: str, url_roots: tuple[str, ...]) -> bool:
         ValueError: it is no URL, such as ``https://[``.
     """
     parts = urlsplit(uri)
-    # Of two # urllib sends the first on, which some servers take for a letter of the path.
-    if _leads_up(f"{parts.path}/{parts.fragment}") or "@" in parts.netloc:
+    if "@" in parts.netloc or not any(uri == root or uri.startswith(root.rstrip("/") + "/") for root in url_roots):
         return False
-    return any(uri == root or uri.startswith(root.rstrip("/") + "/") for root in url_roots)
+    # Of two # urllib sends the first on, which some servers take for a letter of the path.
+    return not _leads_up(f"{parts.path}/{parts.fragment}")
 
 
 def _leads_up(path: str) -> bool:
     """Whether some server takes it for a path that goes up.
 
     Tomcat cuts ``;...`` off, IIS takes a backslash for a slash, a proxy decodes what the server decodes again. Blanks
-    of any kind: urllib cuts them off an address's end, Windows off a name's, and C what follows a zero byte.
+    of any kind: urllib cuts them off an address's end, Windows off a name's, and C what follows a zero byte. Behind a
+    proxy that hands on what it decoded a question mark begins the query. What is encoded in more than `MOST_DECODED`
+    layers is taken for one: each layer costs its length, and `%252525...` has as many as letters.
     """
-    while (decoded := unquote(path)) != path:
-        path = decoded
-    return any("".join(re.split("[;#\0]", part)[0].split()) == ".." for part in re.split(r"[/\\]", path))
+    for _ in range(MOST_DECODED):
+        path = unquote(path)
+    if unquote(path) != path:
+        return True
+    return any("".join(re.split("[;#?\0]", part)[0].split()) == ".." for part in re.split(r"[/\\]", path))
 
 
 class Remote:

@@ -68,6 +68,25 @@ def test_a_cookie_cannot_be_made_up_nor_kept_for_ever(bad: str) -> None:
     assert answer("GET", "/api/v1/jobs", cookie=bad) == 401
 
 
+def test_a_cookie_is_found_among_others_and_no_other_is_unquoted() -> None:
+    """Before: Python 3.11.9, which has CVE-2024-7592, took 4 s for one of 46 KB, and 0.15 for each of these."""
+    ours = cookie()
+    for given in (
+        f'a="b;c"; {ours}',
+        f"{ours}; x=1",
+        f"{COOKIE}=old;{ours} ;y",
+        f";;=; \t{ours}",
+        f"{cookie(1)}; {ours}",
+    ):
+        assert answer("GET", "/api/v1/jobs", cookie=given) == 200, given
+    for given in (f"x{ours}", f"{ours}0", f'a="{ours}"', f"{COOKIE}-{ours}", f"{COOKIE} {ours}"):
+        assert answer("GET", "/api/v1/jobs", cookie=given) == 401, given
+    began = time.process_time()
+    for hostile in ("\\a" * 8000, ";" + " " * 16_000, f"{COOKIE}=1" * 1600, f"; {COOKIE}=1." * 1200):
+        assert answer("GET", "/api/v1/jobs", cookie=f'{COOKIE}="{hostile}"') == 401
+    assert time.process_time() - began < 0.1
+
+
 def test_signatures() -> None:
     assert is_signed(TOKEN, sign(TOKEN, 100), now=99)
     assert not is_signed(TOKEN, sign(TOKEN, 100), now=100)
