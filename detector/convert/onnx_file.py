@@ -34,7 +34,7 @@ def load_whole(file: Path) -> onnx.ModelProto:
         raise OnnxImportError(f"not an ONNX file, or damaged ({first_line(error, 200)})") from None
     try:
         onnx.load_external_data_for_model(model, str(file.parent))
-    except (onnx.checker.ValidationError, ValueError) as error:
+    except (onnx.checker.ValidationError, ValueError, RuntimeError) as error:  # the last: a name of 5,000 characters
         raise OnnxImportError(
             f"its weights are in another file, which is not read ({first_line(error, 200)})"
         ) from None
