@@ -16,7 +16,7 @@ from detector.errors import DetectorError, ModelError
 from detector.exit_codes import ExitCode
 from detector.images.sizes import STRIDE
 from detector.models import card_file, read_card
-from detector.runtimes.onnx_alone import read_onnx
+from detector.runtimes.onnx_alone import onnx_options, read_onnx
 
 if TYPE_CHECKING:
     from detector.network.dbnet import DBNet
@@ -188,9 +188,8 @@ def _runners(path: Path) -> dict[str, Any]:
     """Functions (batch -> probability) of the runtimes that are installed."""
     import onnxruntime
 
-    options = onnxruntime.SessionOptions()
+    options = onnx_options()
     options.log_severity_level = 3
-    options.add_session_config_entry("session.load_model_format", "ONNX")  # as in detector/runtimes/onnx.py
     session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     runners: dict[str, Any] = {"onnxruntime": lambda batch: session.run(["probability"], {"image": batch})[0]}
     try:

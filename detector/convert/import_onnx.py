@@ -20,6 +20,7 @@ import numpy.typing as npt
 from detector.convert.onnx_file import OnnxImportError
 from detector.errors import first_line
 from detector.models import IMAGENET_MEAN, IMAGENET_STD
+from detector.runtimes.onnx_alone import onnx_options
 
 if TYPE_CHECKING:
     import onnx
@@ -120,10 +121,9 @@ class Session:
     def __init__(self, model: onnx.ModelProto) -> None:
         import onnxruntime
 
-        options = onnxruntime.SessionOptions()
+        options = onnx_options()
         options.log_severity_level = 4  # what goes wrong is said once, in our words
         options.intra_op_num_threads = 1
-        options.add_session_config_entry("session.load_model_format", "ONNX")  # as in detector/runtimes/onnx.py
         with _in_one_line():
             self._session = onnxruntime.InferenceSession(
                 model.SerializeToString(), options, providers=["CPUExecutionProvider"]

@@ -13,6 +13,7 @@ from detector.errors import ModelError, first_line, read_bounded
 from detector.images.sizes import THIN_ASPECT
 from detector.models import MOST_ONNX_BYTES, TENSORS
 from detector.runtimes.input_shape import check_free_sides
+from detector.runtimes.onnx_alone import onnx_options
 from detector.runtimes.output import page_map
 
 _SAME_AS_REQUESTED = 1  # arena_extend_strategy of OrtArenaCfg, onnxruntime_c_api.h
@@ -112,7 +113,7 @@ def _register_arena() -> None:
 
 
 def _options(threads: int) -> ort.SessionOptions:
-    options = ort.SessionOptions()
+    options = onnx_options()
     # Always set: the default starts a thread per core of the machine, whatever the process may use.
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
@@ -123,8 +124,6 @@ def _options(threads: int) -> ort.SessionOptions:
     options.enable_cpu_mem_arena = True
     options.add_session_config_entry("session.use_env_allocators", "1")
     options.log_severity_level = 3
-    # ONNX and nothing else: by default bytes, and what is called .ort, may be ONNX Runtime's own format.
-    options.add_session_config_entry("session.load_model_format", "ONNX")
     # Spinning threads burn the core that the next worker needs.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.add_session_config_entry("session.inter_op.allow_spinning", "0")

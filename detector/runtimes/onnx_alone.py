@@ -1,4 +1,4 @@
-"""OpenVINO reads an .onnx file, as ONNX and as nothing else."""
+"""Both runtimes read an .onnx file as ONNX, and as nothing else."""
 
 from __future__ import annotations
 
@@ -9,7 +9,17 @@ from detector.errors import first_line
 from detector.runtimes.memory_addresses import refuse_addresses
 
 if TYPE_CHECKING:
+    import onnxruntime
     import openvino
+
+
+def onnx_options() -> onnxruntime.SessionOptions:
+    """Options of an ONNX Runtime session: by default bytes, and what is called .ort, may be its own format."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.add_session_config_entry("session.load_model_format", "ONNX")
+    return options
 
 
 def read_onnx(model: Path) -> openvino.Model:

@@ -19,7 +19,7 @@ from detector.errors import ModelError, first_line
 from detector.evaluation.annotations import AnnotationError
 from detector.images.page import open_page, page_header
 from detector.models import IMAGENET_MEAN, IMAGENET_STD
-from detector.runtimes.onnx_alone import read_onnx
+from detector.runtimes.onnx_alone import onnx_options, read_onnx
 from detector.runtimes.output import check_finite
 from detector.runtimes.torch import has_bf16_instructions
 from detector.training.run_folder import write_picture
@@ -44,9 +44,8 @@ Run = Callable[[np.ndarray], np.ndarray]
 def _load_onnxruntime(model: Path, threads: int) -> Run:
     import onnxruntime
 
-    options = onnxruntime.SessionOptions()
+    options = onnx_options()
     options.intra_op_num_threads = threads
-    options.add_session_config_entry("session.load_model_format", "ONNX")  # as in detector/runtimes/onnx.py
     try:
         session: Any = onnxruntime.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime's own exceptions have no public base class
