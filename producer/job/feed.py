@@ -9,7 +9,7 @@ from itertools import islice
 
 from celery import Celery
 
-from producer.detector_process.member_fetcher import NotYetError
+from producer.detector_process.turn_process import NotYetError
 from producer.job.manifest import ManifestLine
 from producer.job.sending.refusal import CannotSendError, refuse
 from producer.job.sending.room import Memory, Room, memory_for_pages

@@ -13,13 +13,14 @@ from typing import NamedTuple
 
 from detector.images.regular_file import open_regular
 from detector.images.suffixes import PDF_SUFFIXES
-from producer.detector_process.member_fetcher import KEPT_BYTES, NotYetError
+from producer.detector_process.member_fetcher import KEPT_BYTES
 from producer.detector_process.originals import originals
 from producer.detector_process.page_counter import can_count
 from producer.detector_process.pdf_pages import PdfPages
 from producer.detector_process.put_aside import PutAside
 from producer.detector_process.remote_process import RemoteProcess
 from producer.detector_process.shrink import Shrinker, ShrinkerLostError
+from producer.detector_process.turn_process import NotYetError
 from producer.job.manifest import ManifestLine
 from producer.job.output_folder import JobRequest, OutputFolder
 from producer.job.sending.kept_page import KeptPage

@@ -50,7 +50,7 @@ AGAIN_AFTER_S, SOONER_S = 3.0, 1.0
 """Before a job that waits for the broker or the disk tries again; sooner where others wait for its place."""
 
 MOST_COPIED = 256 << 20
-"""Of the service's temporary folder for a PDF in an archive; four are taken out at a time (member_fetcher)."""
+"""Of the service's temporary folder for a PDF in an archive; four are taken out at a time (turn_process)."""
 
 WORKERS_LOOK_S = 2.0
 

@@ -17,7 +17,7 @@ import pytest
 import yaml
 
 from detector.memory import MARGIN_BYTES
-from producer.detector_process.member_fetcher import AT_ONCE
+from producer.detector_process.turn_process import AT_ONCE
 from producer.sources.archive import COUNT_LIMIT
 from producer.web.bounds.scan_turns import QUICK_AT_A_TIME
 from producer.web.runner import JOBS_AT_A_TIME, MOST_COPIED, QUICK_JOBS_AT_A_TIME

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import suppress
 
-from producer.detector_process.member_fetcher import NotYetError
+from producer.detector_process.turn_process import NotYetError
 from producer.job.manifest import ManifestLine
 from producer.job.upload import Parcel, Uploader
 

@@ -22,8 +22,9 @@ from pypdf import PdfReader
 
 from detector.errors import CorruptImage, ImageError, NotFound, TooLarge, UnsupportedFormat
 from detector.memory import peak_rss_mb
-from producer.detector_process import member_fetcher
-from producer.detector_process.member_fetcher import AT_ONCE, NotYetError, ProducerStorage
+from producer.detector_process import member_fetcher, turn_process
+from producer.detector_process.member_fetcher import ProducerStorage
+from producer.detector_process.turn_process import AT_ONCE, NotYetError
 from producer.job import upload
 from producer.job.manifest import ManifestLine
 from tests.archives import write_7z
@@ -196,8 +197,8 @@ def test_a_slow_page_of_a_pdf_keeps_nobody_waiting(
 @pytest.mark.slow
 def test_more_jobs_than_processes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each is served in its turn, also where others have asked and do not come for the answer."""
-    monkeypatch.setattr(member_fetcher, "HOLD_S", 0.1)
-    monkeypatch.setattr(member_fetcher, "ABANDONED_S", 0.3)
+    monkeypatch.setattr(turn_process, "HOLD_S", 0.1)
+    monkeypatch.setattr(turn_process, "ABANDONED_S", 0.3)
     (tmp_path / "slow.tar.xz").write_bytes(slow_tar_xz())
     write_zip(tmp_path / "good.zip", MEMBERS)
     with ExitStack() as stack:

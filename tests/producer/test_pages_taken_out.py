@@ -6,14 +6,15 @@ import os
 import signal
 import subprocess
 import sys
-from contextlib import closing
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+import psutil
 import pytest
 
-from producer.detector_process import pdf_pages
+from producer.detector_process import pdf_pages, turn_process
 from producer.detector_process.pdf_pages import PageWanted, PdfPages
 from producer.sources.single_page import alone, open_pdf
 from tests.hostile import packed_tree_pdf
@@ -85,10 +86,12 @@ class Asked:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.pages, self.answer, self.timeouts = PdfPages(), b"", list[float]()
-        monkeypatch.setattr(self.pages._child, "begin", lambda question, timeout_s: self.timeouts.append(timeout_s))
+        monkeypatch.setattr(
+            self.pages._process.child, "begin", lambda question, timeout_s: self.timeouts.append(timeout_s)
+        )
         # In the place of the file that it writes.
         monkeypatch.setattr(pdf_pages, "_bytes_of", lambda out: 1 << 20)
-        monkeypatch.setattr(self.pages._child, "answer", lambda wait_s: self.answer)
+        monkeypatch.setattr(self.pages._process.child, "answer", lambda wait_s: self.answer)
 
     def of(self, path: Path, pages: int, seconds: float, *, ok: bool = False, whose: str = "") -> int:
         """How many of so many pages it is asked for."""
@@ -110,11 +113,36 @@ def test_a_pdf_has_a_minute_for_its_pages(tmp_path: Path, monkeypatch: pytest.Mo
     for number in range(100):  # a member's copy is made anew for each page
         (tmp_path / "member.pdf").write_bytes(bytes(number << 10))
         assert asked.of(tmp_path / "member.pdf", 1, 8.0, whose="zip+file:///a.zip#a.pdf") == (number < 8)
-    for number in range(pdf_pages.MOST_GIVEN_UP - 4):
-        asked.of(tmp_path / f"{number}.pdf", 9, 8.0)
-    assert asked.timeouts[-1] == 4.0
-    assert asked.of(tmp_path / "e.pdf", 100, 8.0) == 1 and asked.timeouts[-1] == pdf_pages.LATER_S
-    assert asked.of(tmp_path / "f.pdf", 500, 0.15, ok=True) == 500
+
+
+def test_all_pdfs_of_a_job_have_ten_minutes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before: those that stayed below their minute had one each: 1,000 of 0.5 KB held up others for 14 hours."""
+    asked, many = Asked(monkeypatch), range(1000)
+    assert all(asked.of(tmp_path / f"{n}.pdf", 50, 0.15, ok=True) == 50 for n in many), (
+        "honest ones bring what they take"
+    )
+    slow_s = [8.3 * asked.of(tmp_path / f"slow-{n}.pdf", 6, 8.3) for n in many]
+    assert max(slow_s) < pdf_pages.FILE_S and pdf_pages.JOB_S - 10 < sum(slow_s) < pdf_pages.JOB_S + 10
+    assert asked.of(tmp_path / "small.pdf", 9, 0.01, ok=True) == 0, "these travel whole"
+    (tmp_path / "large.pdf").write_bytes(bytes(10 << 20))
+    assert asked.of(tmp_path / "large.pdf", 100, 8.0) == 3, "what it brings is its own"
+    assert asked.of(tmp_path / "small.pdf", 9, 0.01, ok=True) == 0
+
+
+@pytest.mark.slow
+def test_a_few_processes_for_all_jobs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before: one for each job that sends a PDF, of up to 320 MiB."""
+    monkeypatch.setattr(turn_process, "HOLD_S", 0.1)
+    (tmp_path / "a.pdf").write_bytes(flat_pdf(9))
+    with ExitStack() as stack:
+        jobs = [stack.enter_context(closing(PdfPages())) for _ in range(turn_process.AT_ONCE + 3)]
+        for page in range(2):
+            for number, job in enumerate(jobs):
+                out = tmp_path / f"{number}.pdf"
+                assert job.take(tmp_path / "a.pdf", page, out) and out.stat().st_size
+                alive = [one for one in psutil.Process().children() if one.status() != psutil.STATUS_ZOMBIE]
+                assert len(alive) <= turn_process.AT_ONCE
+    assert not pdf_pages._turns._having and not pdf_pages._turns._waiting
 
 
 def test_a_process_that_is_lost_over_a_pdf_is_not_started_for_each_page(
@@ -122,7 +150,7 @@ def test_a_process_that_is_lost_over_a_pdf_is_not_started_for_each_page(
 ) -> None:
     asked, now = Asked(monkeypatch), [0.0]
     monkeypatch.setattr(pdf_pages.time, "monotonic", lambda: now[0])
-    monkeypatch.setattr(asked.pages._child, "answer", lambda wait_s: now.__setitem__(0, now[0] + 300) or b"")
+    monkeypatch.setattr(asked.pages._process.child, "answer", lambda wait_s: now.__setitem__(0, now[0] + 300) or b"")
     assert not any(asked.pages.take(tmp_path / "a.pdf", page, tmp_path / "page.pdf") for page in range(9))
     assert asked.timeouts == [60.0, 40.0, 20.0]
 

@@ -20,9 +20,10 @@ import pytest
 import redis
 
 from detector.errors import TooLarge
-from producer.detector_process import member_fetcher, put_aside
-from producer.detector_process.member_fetcher import NotYetError, ProducerStorage
+from producer.detector_process import put_aside, turn_process
+from producer.detector_process.member_fetcher import ProducerStorage
 from producer.detector_process.pdf_pages import PdfPages
+from producer.detector_process.turn_process import NotYetError
 from producer.errors import CannotCountError
 from producer.job import feed, upload
 from producer.job.begin_again import retry_on_broker
@@ -211,8 +212,8 @@ def test_one_copy_at_a_time(tmp_path: Path) -> None:
 
 def test_half_a_copy_goes_with_its_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Before: it stayed until its job asked again, up to 1 GiB for each job."""
-    monkeypatch.setattr(member_fetcher, "AT_ONCE", 1)
-    monkeypatch.setattr(member_fetcher, "ABANDONED_S", 0.05)
+    monkeypatch.setattr(turn_process, "AT_ONCE", 1)
+    monkeypatch.setattr(turn_process, "ABANDONED_S", 0.05)
     write_zip(tmp_path / "a.zip", {"large.jpg": bytes(64 * MIB), "small.jpg": b"x"})
     one, other = ProducerStorage((), tmp_path / "one"), ProducerStorage((), tmp_path / "other")
     with closing(one), closing(other):

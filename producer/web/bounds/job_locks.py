@@ -13,6 +13,10 @@ from producer.web.problem import Problem
 PATIENCE_S = 15.0
 """A deletion waits 10 s for a job's thread, and removes its files then."""
 
+AT_ONCE = 12
+"""Changes of jobs, those that wait for another of the same job too: each has one of the 40 threads that answer all
+requests. Others are told at once."""
+
 
 class JobLocks:
     """A lock for each job that is being changed."""
@@ -20,6 +24,7 @@ class JobLocks:
     def __init__(self) -> None:
         """None is."""
         self._lock = threading.Lock()
+        self._places = threading.Semaphore(AT_ONCE)
         self._held: dict[str, tuple[threading.Lock, int]] = {}
 
     @contextmanager
@@ -27,8 +32,18 @@ class JobLocks:
         """Inside, nobody else changes this job.
 
         Raises:
-            Problem: 429, somebody does.
+            Problem: 429, somebody does, or too many change others.
         """
+        if not self._places.acquire(blocking=False):
+            raise Problem(429, "many jobs are being changed", "try again in a moment", retry_after_s=5)
+        try:
+            with self._alone(name):
+                yield
+        finally:
+            self._places.release()
+
+    @contextmanager
+    def _alone(self, name: str) -> Iterator[None]:
         with self._lock:
             lock, count = self._held.get(name, (threading.Lock(), 0))
             self._held[name] = lock, count + 1

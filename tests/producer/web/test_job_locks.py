@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import errno
 import threading
+import time
+from contextlib import ExitStack
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -76,6 +78,21 @@ def test_nobody_waits_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
             pass
         assert refused.value.status == 429 and set(locks._held) == {"one", "two"}
     assert locks._held == {}
+
+
+def test_changes_leave_threads_for_others() -> None:
+    """Before: 200 deletions had all threads of the page for 20 s."""
+    locks = JobLocks()
+    with ExitStack() as stack:
+        for number in range(job_locks.AT_ONCE):
+            stack.enter_context(locks.of(f"job{number}"))
+        for name in ("job0", "another"):
+            began = time.monotonic()
+            with pytest.raises(Problem) as refused, locks.of(name):
+                pass
+            assert refused.value.status == 429 and time.monotonic() - began < 1
+    with locks.of("job0"):
+        assert set(locks._held) == {"job0"}
 
 
 @pytest.mark.parametrize(("job", "status"), [("gone", 404), ("there", 507)])

@@ -6,7 +6,7 @@ import asyncio
 import os
 import time
 from pathlib import Path
-from threading import Semaphore
+from threading import Semaphore, Thread
 from types import SimpleNamespace
 
 import pytest
@@ -106,6 +106,31 @@ def test_long_lists_are_read_for_few_at_a_time(tmp_path: Path, monkeypatch: pyte
             ask(Request(scope))
         assert refused.value.status == 429
     assert MOST_LISTED <= 1000
+
+
+def test_few_wait_for_a_place_to_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before: who asked for 200 lists of failures kept all threads waiting."""
+    monkeypatch.setattr(few_readers, "PATIENCE_S", 30.0)
+    places, answers = Semaphore(0), list[int]()
+
+    def ask() -> None:
+        try:
+            with few_readers.reading(places):
+                answers.append(200)
+        except Problem as problem:
+            answers.append(problem.status)
+
+    threads = [Thread(target=ask) for _ in range(few_readers.WAITING + 5)]
+    for thread in threads:
+        thread.start()
+    deadline = time.monotonic() + 10
+    while len(answers) < 5 and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert answers == [429] * 5
+    places.release()  # each that has read lets the next in
+    for thread in threads:
+        thread.join(20)
+    assert answers[5:] == [200] * few_readers.WAITING
 
 
 def test_a_line_longer_than_any_record_is_passed_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
