@@ -15,9 +15,23 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path, PurePosixPath
 from types import TracebackType
 
+SHARED_OUT = "OCRFLEET_SHARED_OUT"
 _FLAGS = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
 _REACHED = re.compile(r"/proc/\d+/fd/\d+")
 _NAMES: dict[str, str] = {}  # of what is held now
+
+
+def is_shared() -> bool:
+    """Whether this user trusts all who can write into his output folders."""
+    return os.environ.get(SHARED_OUT, "") == "1"
+
+
+def mode_below() -> int:
+    """Of folders in an output folder, less the umask: nobody else's to write, as the output folder itself.
+
+    Under the umask 002 others could move a folder of this user's into an export, and the next one removed it.
+    """
+    return 0o777 if is_shared() else 0o755
 
 
 class HeldFolder:
@@ -75,7 +89,7 @@ class HeldFolder:
         with ExitStack() as stack:
             folder = self
             for part in relative.parts:
-                folder = stack.enter_context(folder.below(part, 0o777))
+                folder = stack.enter_context(folder.below(part, mode_below()))
             yield folder
 
     def close(self) -> None:

@@ -16,7 +16,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from detector.atomic import named
-from producer.held_folder import HeldFolder
+from producer.held_folder import HeldFolder, mode_below
 from producer.no_links import owner_of_new
 
 _NAME_KEPT = 50  # characters of a folder's name in that of the unfinished one, as in detector.atomic
@@ -52,7 +52,7 @@ def new_folder(target: Path, *, replace: bool, mark: str = "") -> Iterator[Path]
     try:
         with _held(part) as folder:
             _check_made(folder)
-            mode = stat.S_IMODE(folder.status.st_mode)
+            mode = stat.S_IMODE(folder.status.st_mode) & (~0o777 | mode_below())
             with suppress(OSError):  # a disk that knows no modes
                 # Where a group may write, one of it put a link to our pictures into it. The group itself is inherited.
                 os.fchmod(folder.descriptor, mode & ~0o077)

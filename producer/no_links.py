@@ -15,10 +15,9 @@ from detector.errors import read_bounded
 from detector.images.regular_file import opened
 from producer.errors import ProducerError
 from producer.folder_tree import entries_below
-from producer.held_folder import HeldFolder, as_named, hold, hold_itself
+from producer.held_folder import SHARED_OUT, HeldFolder, as_named, hold, hold_itself, is_shared
 from worker.storage.real_path import real_or_named
 
-SHARED_OUT = "OCRFLEET_SHARED_OUT"
 """1: who may write into an output folder is trusted with what its user may read, write and remove."""
 
 
@@ -112,8 +111,7 @@ def hold_out(folder: Path, *, only_read: bool = False) -> HeldFolder:
     held = hold(folder) if only_read else hold_own(folder, may_be_link=True)
     try:
         ours = held.status.st_uid in (os.geteuid(), 0)
-        may = os.environ.get(SHARED_OUT, "") == "1"
-        if ours and not may and _others_write(held.path, held.status) and _knows_modes(held):
+        if ours and not is_shared() and _others_write(held.path, held.status) and _knows_modes(held):
             raise OthersFolderError(
                 f"others can write into {held.named}, and so choose what is read, written and removed in your name: "
                 "name a new folder; or, where you trust all who could write here, `chmod -R go-w` it, or set "

@@ -18,6 +18,7 @@ from detector.errors import ImageError
 from detector.images.regular_file import seen_as
 from producer.detector_process.line_process import LineProcess
 from producer.detector_process.originals import originals
+from producer.held_folder import mode_below
 from producer.output.layout import boxes_in_order, is_read, plain
 from producer.output.naming import names_table, shortened
 from worker.messages import BoxRecord, ImageRecord
@@ -88,7 +89,7 @@ def write_crops(
         failed: told about each page that could not be cut, and why.
         roots: where the pages' files must lie; empty: anywhere.
     """
-    (folder / "images").mkdir()
+    (folder / "images").mkdir(mode_below())
     with (
         Cutter(roots) as cutter,
         (folder / "rec_gt.txt").open("w", encoding="utf-8") as paddle,

@@ -13,6 +13,7 @@ from pathlib import Path, PurePosixPath
 
 from detector.errors import CONTROL, printable
 from detector.images.suffixes import IMAGE_SUFFIXES
+from producer.held_folder import mode_below
 from worker.messages import ImageRecord
 
 PAGE_OF_PDF = ".pdf"
@@ -121,7 +122,8 @@ def new_file(folder: Path, record: ImageRecord, paged: bool, ending: str) -> Pur
     """
     short = safe_name(record.image, record.page, paged=paged)
     full = safe_name(record.image, record.page, paged=paged, suffix=True)
-    (folder / short).parent.mkdir(parents=True, exist_ok=True)
+    for above in reversed(short.parents[:-1]):
+        (folder / above).mkdir(mode_below(), exist_ok=True)
     numbered = f"{full.name}_{record.index}"
     for name in chain((short.name, full.name, numbered), (f"{numbered}_{more}" for more in count(2))):
         file = short.with_name(name + ending)

@@ -17,7 +17,7 @@ from detector.exit_codes import ExitCode
 from detector.images.suffixes import IMAGE_SUFFIXES
 from producer.detector_process.draw import OverlayProcess, can_draw
 from producer.errors import ProducerError
-from producer.held_folder import HeldFolder, as_named
+from producer.held_folder import HeldFolder, as_named, mode_below
 from producer.job.manifest import ManifestIndex
 from producer.job.page_order import PageOrder
 from producer.job.results_file import PageMarks
@@ -137,7 +137,7 @@ def _made(stack: ExitStack, place: HeldFolder, name: str, *, make: bool) -> Held
 def _made(stack: ExitStack, place: HeldFolder, name: str, *, make: bool = True) -> HeldFolder | None:
     """A folder for pictures, held open until the stack ends, in which there is no link; None: it is not there."""
     try:
-        folder = stack.enter_context(own_below(place, name, 0o777 if make else None))
+        folder = stack.enter_context(own_below(place, name, mode_below() if make else None))
     except FileNotFoundError:
         return None
     refuse_links(folder.path)

@@ -17,9 +17,9 @@ from pathlib import Path
 
 import pytest
 
+from producer.held_folder import SHARED_OUT
 from producer.job.manifest import ManifestLine, write_lines
 from producer.job.output_folder import JobRequest, OutputFolder
-from producer.no_links import SHARED_OUT
 from tests.producer.records import ok, write_results
 from tests.tools import missing
 

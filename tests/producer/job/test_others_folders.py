@@ -5,22 +5,27 @@ from __future__ import annotations
 import grp
 import os
 import pwd
+import stat
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
-from producer import no_links
+from producer import held_folder, no_links
 from producer.job.collector_lock import FileLock
+from producer.job.manifest import write_manifest
 from producer.job.output_folder import JobRequest, OutputFolder
 from producer.job.results_owner import ResultsOwner, claim
 from producer.local.server import EmbeddedServer
 from producer.local.server_stamp import forget_server
 from producer.no_links import OthersFolderError, check_own, owner_of_new, who_may_replace
 from producer.output.formats import export_results
+from producer.output.overlays import write_overlays
 from producer.output.report import write_report
+from producer.sources.found_page import FoundPage
 from tests.producer.records import ok, write_results
 from tests.producer.two_users import acl_or_skip
 from tests.tools import missing
@@ -82,7 +87,7 @@ def test_a_folder_that_others_can_write_into_is_refused(
     ):
         STEPS[step](open_to_others)
     assert sorted(open_to_others.rglob("*")) == before
-    monkeypatch.setenv(no_links.SHARED_OUT, "1")
+    monkeypatch.setenv(held_folder.SHARED_OUT, "1")
     STEPS[step](open_to_others)
 
 
@@ -98,6 +103,29 @@ def test_a_folder_that_others_can_read_or_of_ones_own_group_is_taken(tmp_path: P
     write_results(out, [ok(0)])
     for step in STEPS.values():
         step(out)
+
+
+@pytest.mark.parametrize("shared", ["", "1"])
+def test_folders_in_it_are_nobody_elses_to_write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shared: str) -> None:
+    """Before: 2775 under the umask 002; what others moved there of the user's own, the next export removed."""
+    out = OutputFolder(tmp_path / "out")
+    out.save_request(JobRequest(job="job", sources=[str(tmp_path)]))
+    out.root.chmod(0o2755)
+    write_results(out.root, [ok(0, "a/b/c.jpg")])
+    Image.new("RGB", (99, 99)).save(tmp_path / "c.jpg")
+    write_manifest([FoundPage("a/b/c.jpg", (tmp_path / "c.jpg").as_uri(), 0)], out.manifest)
+    monkeypatch.setenv(held_folder.SHARED_OUT, shared)
+    umask = os.umask(0o002)
+    try:
+        for name in ("icdar", "crops"):
+            export_results(out.root, name, tell=pytest.fail)
+        write_overlays(out.root)
+    finally:
+        os.umask(umask)
+    folders = [path for path in out.root.rglob("*") if path.is_dir() and ".ocrfleet" not in path.parts]
+    made = {path: stat.S_IMODE(path.stat().st_mode) for path in folders}
+    assert {file.name for file in made} >= {"export-icdar", "a", "b", "images", "overlays"}
+    assert set(made.values()) == {0o2775 if shared else 0o2755}
 
 
 def test_a_disk_without_modes_has_none_to_ask_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
