@@ -47,11 +47,11 @@ def read(storage: ProducerStorage, path: Path, name: str, scheme: str = "zip+fil
         return opened.read_bytes()
 
 
-def processes() -> list[psutil.Process]:
+def processes(module: str = "producer.detector_process.members") -> list[psutil.Process]:
     return [
         child
         for child in psutil.Process().children()
-        if child.status() != psutil.STATUS_ZOMBIE and "producer.detector_process.members" in child.cmdline()
+        if child.status() != psutil.STATUS_ZOMBIE and module in child.cmdline()
     ]
 
 

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-import psutil
 import pytest
 
 from producer.detector_process import pdf_pages, turn_process
@@ -19,6 +18,7 @@ from producer.detector_process.pdf_pages import PageWanted, PdfPages
 from producer.sources.single_page import alone, open_pdf
 from tests.hostile import packed_tree_pdf
 from tests.producer.sources.test_page_tree import flat_pdf
+from tests.producer.test_member_process import processes
 
 
 @pytest.fixture
@@ -140,8 +140,7 @@ def test_a_few_processes_for_all_jobs(tmp_path: Path, monkeypatch: pytest.Monkey
             for number, job in enumerate(jobs):
                 out = tmp_path / f"{number}.pdf"
                 assert job.take(tmp_path / "a.pdf", page, out) and out.stat().st_size
-                alive = [one for one in psutil.Process().children() if one.status() != psutil.STATUS_ZOMBIE]
-                assert len(alive) <= turn_process.AT_ONCE
+                assert 0 < len(processes("producer.detector_process.pdf_pages")) <= turn_process.AT_ONCE
     assert not pdf_pages._turns._having and not pdf_pages._turns._waiting
 
 
