@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import re
 from functools import cache
-from typing import Any
-
-from jsonschema import Draft202012Validator
+from typing import TYPE_CHECKING, Any
 
 from producer.web.openapi import document
+
+if TYPE_CHECKING:
+    from jsonschema import Draft202012Validator
 
 BASE = "/api/v1"
 
@@ -28,6 +29,8 @@ def _operations() -> list[tuple[re.Pattern[str], dict[str, Any]]]:
 @cache
 def _validator(schema: str) -> Draft202012Validator:
     """Of a schema, as JSON; its references lead into the document."""
+    from jsonschema import Draft202012Validator  # a second, in each process that collects tests
+
     whole = {**json.loads(schema), "components": _described()["components"]}
     return Draft202012Validator(whole)
 

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import onnxruntime
 import pytest
-from jsonschema import Draft202012Validator
 
 from producer.web.client import ClientError
 from tests.pictures import write_images
@@ -92,6 +91,8 @@ def test_label_studio_gets_predictions(environment: dict[str, str], client: obje
         status, _, body = served.ask("POST", "/labelstudio/predict", asked, headers)
         answer = json.loads(body)
         assert status == 200, answer
+        from jsonschema import Draft202012Validator  # see tests/web_schema.py
+
         Draft202012Validator(ANSWER).validate(answer)
         assert [len(result["result"]) > 0 for result in answer["results"]] == [True, True, False, False, False]
         assert {region["original_width"] for region in answer["results"][1]["result"]} == {640}
