@@ -11,7 +11,7 @@ from producer.web.problem import Problem
 AT_ONCE, PATIENCE_S = 4, 5.0
 _places = threading.Semaphore(AT_ONCE)
 
-WAITING = 8
+WAITING = 12
 """Requests that wait for such a place; others are told at once. Before: 200 at a time had all threads for 20 s."""
 
 _waiting = threading.Semaphore(WAITING)
