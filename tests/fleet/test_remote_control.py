@@ -13,11 +13,13 @@ import psutil
 from celery import Celery
 from celery.app.control import Control
 
+from tests.fleet.typed import TYPED
 from tests.pictures import write_images
 from tests.processes import WorkerProcess, command, wait_until
 from tests.redis_users import ROLES, refused, server_with_users
-from worker.app import BROADCAST_QUEUE, CLEANUP_TASK, CONTROL_EXCHANGE, IMAGE_QUEUE, app_for
+from worker.app import BROADCAST_QUEUE, CLEANUP_TASK, CONTROL_EXCHANGE, IMAGE_QUEUE, UNACKED, UNACKED_INDEX, app_for
 from worker.broker import connect
+from worker.broker.queue import depth
 from worker.broker.wrong_types import SHARED
 from worker.ledger import reconcile
 from worker.settings import Settings
@@ -94,9 +96,13 @@ def obeys_nobody(control: Control, worker: WorkerProcess) -> None:
 def test_what_is_no_broadcast_ends_no_worker(environment: dict[str, str], settings: Settings, tmp_path: Path) -> None:
     """Before: one PUBLISH by the `worker` user ended every worker, another had it take no page for good, and whoever
     may ask was told the password of the broker."""
-    worker = WorkerProcess(environment, tmp_path / "worker.log")
     app = app_for(settings)
     client = connect(settings)
+    # What looks like a page in hand: before, no worker started any more.
+    held = {f"{n}": b'[{"headers": {"id": "far:0"}, "x": %s}, "", "ocrfleet"]' % value for n, value in enumerate(TYPED)}
+    client.hset(UNACKED, mapping=held)
+    client.zadd(UNACKED_INDEX, dict.fromkeys(held, 1.0))
+    worker = WorkerProcess(environment, tmp_path / "worker.log")
     headers = {"lang": "py", "task": CLEANUP_TASK, "id": "x", "root_id": None, "parent_id": None, "group": None}
     good = {
         "body": base64.b64encode(json.dumps([[], {}, {}]).encode()).decode(),
@@ -113,12 +119,17 @@ def test_what_is_no_broadcast_ends_no_worker(environment: dict[str, str], settin
     try:
         wait_until(lambda: app.control.ping(timeout=1.0), seconds=60, what="the worker to answer")
         for channel in (f"/0.{CONTROL_EXCHANGE}", f"/0.{BROADCAST_QUEUE}/{IMAGE_QUEUE}"):
-            for data in ("[" * 100_000, "7", "null", "[]", "{}", '{"body":7}', "9" * 5000, b"\xff"):
+            for data in ("[" * 100_000, "7", "null", "[]", "{}", '{"body":7}', "9" * 5000, b"\xff", *TYPED):
                 assert client.publish(channel, data) == 1
             if channel.endswith("pidbox"):
                 slow = {"method": "ping", "arguments": {}, "pattern": "(.+)+(.+)+(.+)+x", "matcher": "pcre"}
                 body = base64.b64encode(json.dumps(slow).encode()).decode()
                 assert client.publish(channel, json.dumps({**good, "body": body})) == 1
+            for value in map(json.loads, TYPED):
+                for part in ("headers", "properties"):
+                    page = json.dumps({**good, part: {**good[part], "x": value}})  # type: ignore[dict-item]
+                    client.lpush(IMAGE_QUEUE, json.dumps(value), page)
+                    assert client.publish(channel, page) == 1
             for change in odd:
                 assert client.publish(channel, json.dumps({**good, "headers": headers | change})) == 1
         body = base64.b64encode(json.dumps({"method": "no_such", "arguments": {}}).encode()).decode()
@@ -129,6 +140,7 @@ def test_what_is_no_broadcast_ends_no_worker(environment: dict[str, str], settin
             junk.publish(f"/0.{CONTROL_EXCHANGE}", ("x", "[]", "{}", unknown)[number % 4])
         junk.execute()
         wait_until(lambda: app.control.ping(timeout=1.0), seconds=20, what="the worker to answer again")
+        wait_until(lambda: depth(client) == (0, 0), seconds=20, what="what is no page to be gone")
         assert worker.alive
         # Before: a line for each, or 25: 70 MB of log in 90 s; of what nobody knows a traceback.
         assert len((tmp_path / "worker.log").read_text(errors="replace")) < 100_000

@@ -7,15 +7,19 @@ queue, to all who listen, or to who waits for an answer: there are no such sets,
 
 from __future__ import annotations
 
+import logging
+from queue import Empty
 from typing import Any
 
 from celery.app.amqp import AMQP
 from kombu.connection import Connection, ConnectionPool, PooledConnection
 from kombu.transport import redis as kombu_redis
 from kombu.transport import virtual
+from redis import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import NoPermissionError
 
+from detector.errors import read_json
 from worker.app import CONTROL_EXCHANGE, IMAGE_QUEUE, REPLY_EXCHANGE, REPLY_LISTS
 from worker.broker.connection import ANSWER_S
 from worker.broker.fitness import OLD_USERS, BrokerUnfitError
@@ -23,6 +27,20 @@ from worker.broker.short_replies import Bounds, short_replies
 from worker.broker.wrong_types import MendingRedis
 
 SENT_S = 30.0
+
+logger = logging.getLogger(__name__)
+
+
+def read_envelope(data: str | bytes) -> Any:
+    """A message as it is in Redis, as JSON and nothing else; its body is text in it.
+
+    kombu's reader makes dates, decimals and UUIDs of `{"__type__": "decimal", "__value__": "x"}`, by decoders that
+    raise whatever they like: one PUBLISH of that ended each worker.
+
+    Raises:
+        ValueError: it is none.
+    """
+    return read_json(data if isinstance(data, str) else data.decode())
 
 
 class PlainMessage(virtual.Message):
@@ -38,10 +56,43 @@ class PlainMessage(virtual.Message):
         super().__init__(payload, channel, **kwargs)  # type: ignore[no-untyped-call]
 
 
+class PlainQoS(kombu_redis.QoS):
+    """kombu's, which reads what waits to be acknowledged as plain JSON."""
+
+    def restore_by_tag(self, tag: str, client: Redis | None = None, leftmost: bool = False) -> None:
+        """kombu's own.
+
+        Raises:
+            ValueError, TypeError, KeyError, AttributeError: it is no message.
+        """
+
+        def restore(pipe: Any) -> None:
+            held = pipe.hget(self.unacked_key, tag)
+            pipe.multi()
+            self._remove_from_indices(tag, pipe)  # type: ignore[no-untyped-call]
+            if held:
+                self.channel._do_restore_message(*_three(held), pipe, leftmost)
+
+        with self.channel.conn_or_acquire(client) as own:
+            own.transaction(restore, self.unacked_key)
+
+
+def _text(said: str | bytes) -> str:
+    return said if isinstance(said, str) else said.decode(errors="replace")
+
+
+def _three(held: bytes) -> list[Any]:
+    value = read_envelope(held)
+    if not isinstance(value, list) or len(value) != 3:
+        raise ValueError("no message, exchange and routing key")
+    return value
+
+
 class SendingChannel(kombu_redis.Channel):
-    """Pages go to their one queue; replies are short, and not packed."""
+    """Pages go to their one queue; replies are short, plain JSON, and not packed."""
 
     Message = PlainMessage
+    QoS = PlainQoS
 
     @property
     def lost(self) -> bool:
@@ -70,6 +121,62 @@ class SendingChannel(kombu_redis.Channel):
     def _get_client(self) -> type[MendingRedis]:
         """What kombu's commands go through."""
         return MendingRedis
+
+    def _receive_one(self, c: Any) -> Any:
+        """kombu's own, of plain JSON."""
+        try:
+            response = c.parse_response()
+        except self.connection_errors:
+            self._in_listen = False
+            raise
+        payload = self._handle_message(c, response) if isinstance(response, list | tuple) else {"type": ""}  # type: ignore[no-untyped-call]
+        if not _text(payload["type"]).endswith("message") or not payload["data"]:
+            return None
+        channel = _text(payload["channel"])
+        name = channel.partition(".")[2] if channel.startswith("/") else channel
+        try:
+            message = read_envelope(payload["data"])
+        except ValueError:
+            logger.warning("what is no message was dropped, from %.99r", channel)
+            raise Empty from None
+        return self._deliver_fanout_message(message, name.split("/", 1)[0])  # type: ignore[no-untyped-call]
+
+    def _popped(self, **options: Any) -> tuple[bytes, bytes] | None:
+        """What BRPOP brings: a list, and a message in it; None: it waited long enough."""
+        try:
+            found: tuple[bytes, bytes] | None = self.client.parse_response(self.client.connection, "BRPOP", **options)
+        except self.connection_errors:
+            self.client.connection.disconnect()
+            raise
+        return found
+
+    def _brpop_read(self, **options: Any) -> bool:
+        """kombu's own, of plain JSON."""
+        try:
+            if not (found := self._popped(**options)):
+                raise Empty
+            queue = found[0].decode().rsplit(self.sep, 1)[0]
+            self._queue_cycle.rotate(queue)
+            self._taken(queue, found[1])
+            return True
+        finally:
+            self._in_poll = False
+            self._flush_brpop_reauth()  # type: ignore[no-untyped-call]
+
+    def _taken(self, queue: str, item: bytes) -> None:
+        try:
+            message = read_envelope(item)
+        except ValueError:
+            logger.warning("what is no message was dropped, from %.99r", queue)
+        else:
+            self.connection._deliver(message, queue)
+
+    def _restore(self, message: Any, leftmost: bool = False) -> None:
+        """kombu's own, as the connection ends, by way of what reads plain JSON."""
+        if self.ack_emulation:
+            self.qos.restore_by_tag(message.delivery_tag, leftmost=leftmost)
+        else:
+            super()._restore(message)  # type: ignore[no-untyped-call]
 
     def _lookup(self, exchange: str, routing_key: str, default: str | None = None) -> list[str]:
         """The queues of a message, without a question to Redis; none, where it is neither a page nor an answer."""

@@ -16,9 +16,8 @@ from typing import Any
 from celery.worker import state
 from kombu.transport import redis as kombu_redis
 from kombu.transport import virtual
-from kombu.utils.json import loads
 from redis import ConnectionError as RedisConnectionError
-from redis import Redis, ResponseError
+from redis import Redis, RedisError, ResponseError
 from redis import TimeoutError as RedisTimeoutError
 from redis.commands.core import Script
 
@@ -28,6 +27,7 @@ from worker.broker.clock import redis_now
 from worker.broker.locks import let_lapse
 from worker.broker.quarantine import quarantine
 from worker.broker.queue import held_by
+from worker.broker.sending import PlainQoS, read_envelope
 from worker.broker.short_replies import MOST_BYTES, TooLong
 from worker.broker.urgent import MARK
 from worker.broker.wrong_types import drop_wrong_types, is_wrong_type
@@ -38,6 +38,9 @@ from worker.ops import life_signs
 from worker.process_identity import identity
 
 logger = logging.getLogger(__name__)
+
+BROKERS_ERRORS = (RedisError, OSError)
+"""Not kombu's `connection_errors`, which have KeyError: what lacked a key had workers connect anew for ever."""
 
 
 @contextmanager
@@ -69,7 +72,7 @@ RESTORE_AT_ONCE = 100
 _turns = Turns()
 
 
-class FleetQoS(kombu_redis.QoS):
+class FleetQoS(PlainQoS):
     """kombu's list of messages in hand (``unacked``), kept as far as Redis allows, by Redis' clock.
 
     A full Redis refuses whatever may grow, and every transaction; one whose disk is full refuses every change. To
@@ -129,7 +132,9 @@ class FleetQoS(kombu_redis.QoS):
         with unless_refused():  # it stays in ``unacked``, until its visibility timeout at most
             try:
                 super().restore_by_tag(tag, client, leftmost)
-            except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+            except BROKERS_ERRORS:
+                raise
+            except Exception as error:
                 # No message: it would end every worker that comes across it.
                 self._drop_garbage(tag, error)
 
@@ -242,7 +247,7 @@ class FleetChannel(ListeningChannel):
             return None  # the child is busy: what is held does for this one too
         try:
             return deliver(raw)
-        except (*self.connection_errors, *self.connection.channel_errors):
+        except BROKERS_ERRORS:
             raise
         except Exception as error:
             logger.exception("a message from %s raised in Celery", queue)
@@ -255,7 +260,9 @@ class FleetChannel(ListeningChannel):
         """kombu's own, for broadcasts; what is no message is dropped, of which kombu catches the half."""
         try:
             return super()._receive_one(c)
-        except (RecursionError, ValueError, TypeError, KeyError, AttributeError, IndexError) as error:
+        except (*BROKERS_ERRORS, Empty):
+            raise
+        except Exception as error:
             logger.error("a broadcast that is no message was dropped (%s)", type(error).__name__)
             return True
 
@@ -275,35 +282,22 @@ class FleetChannel(ListeningChannel):
         _turns.nobody_waits(item)
         return item
 
-    def _brpop_read(self, **options: Any) -> bool:
-        """kombu's own; what is no JSON, or too long, is refused."""
+    def _popped(self, **options: Any) -> tuple[bytes, bytes] | None:
         try:
-            try:
-                found = self.client.parse_response(self.client.connection, "BRPOP", **options)
-            except self.connection_errors:
-                self.client.connection.disconnect()
-                raise
-            except ResponseError as error:
-                with self.conn_or_acquire() as client:
-                    if not is_wrong_type(error) or not drop_wrong_types(client):
-                        raise
-                raise Empty from None
-            if not found:
-                raise Empty
-            name, item = found
-            queue = name.decode().rsplit(self.sep, 1)[0]
-            self._queue_cycle.rotate(queue)
-            if isinstance(item, TooLong):
-                self._refuse(queue, item, f"over {MOST_BYTES >> 10} KiB")
-                return True
-            item = self._whose_turn(queue, item)
-            try:
-                message = loads(item.decode())
-            except (ValueError, TypeError, RecursionError) as error:
-                self._refuse(queue, item, f"not JSON ({type(error).__name__})")
-                return True
-            self.connection._deliver(message, queue)
-            return True
-        finally:
-            self._in_poll = False
-            self._flush_brpop_reauth()
+            return super()._popped(**options)
+        except ResponseError as error:
+            with self.conn_or_acquire() as client:
+                if not is_wrong_type(error) or not drop_wrong_types(client):
+                    raise
+            return None
+
+    def _taken(self, queue: str, item: bytes) -> None:
+        """What is no JSON, or too long, is refused."""
+        if isinstance(item, TooLong):
+            return self._refuse(queue, item, f"over {MOST_BYTES >> 10} KiB")
+        item = self._whose_turn(queue, item)
+        try:
+            message = read_envelope(item)
+        except ValueError as error:
+            return self._refuse(queue, item, f"not JSON ({type(error).__name__})")
+        self.connection._deliver(message, queue)
