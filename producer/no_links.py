@@ -270,14 +270,17 @@ def _others_write(folder: Path, status: os.stat_result) -> bool:
 
 
 def _own_groups() -> set[int]:
-    """Root's, and this user's own, where nobody else is in it, or has it as his primary one."""
+    """This user's own, where nobody else is in it, or has it as his primary one.
+
+    Not root's for that it is root's: its members are not root, and in OpenShift it is the group of every process.
+    """
     try:
         own = pwd.getpwuid(os.geteuid())
         group = grp.getgrgid(own.pw_gid)
     except KeyError:
-        return {0}
+        return set()
     others = {*group.gr_mem, *(user.pw_name for user in pwd.getpwall() if user.pw_gid == own.pw_gid)} - {own.pw_name}
-    return {0} if others or group.gr_name != own.pw_name else {0, own.pw_gid}
+    return set() if others or group.gr_name != own.pw_name else {own.pw_gid}
 
 
 def _others(folder: Path) -> OthersFolderError:
