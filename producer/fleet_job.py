@@ -12,8 +12,7 @@ from pathlib import Path
 from celery import Celery
 
 from producer.errors import JobInterruptedError, NoSuchJobError, OtherJobError
-from producer.fleet_request import remembered
-from producer.folder_tree import remove_tree
+from producer.fleet_request import remembered, remove_kept
 from producer.growing.missed_elsewhere import close_gaps, take_over
 from producer.growing.new_pages import look_for_new
 from producer.handover.list_copy import copying, drop_if_complete
@@ -29,6 +28,7 @@ from producer.job.output_folder import JobRequest, OutputFolder, state_folder
 from producer.job.results_file import send_results
 from producer.job.results_owner import owner_of
 from producer.job.upload import uploader_of
+from producer.no_links import OthersFolderError
 from producer.output.terminal import Progress
 from worker.broker.fitness import refuse_unfit
 from worker.broker.queue import drop_in_hand, drop_job
@@ -336,9 +336,13 @@ def forget_job(ledger: Ledger, job: str) -> int:
 
     Only removals: a broker whose memory is full allows nothing else, and this is how it is emptied. The keys go
     first; from then on nobody can feed the job, so its messages can go too.
+
+    Raises:
+        OthersFolderError: all keys are gone; what is left is what this machine keeps of it (`remove_kept`).
     """
     keys = ledger.forget(job)
     drop_job(ledger.client, job)
     drop_in_hand(ledger.client, job)
-    remove_tree(state_folder(job).root)
+    if left := remove_kept(state_folder(job).root):
+        raise OthersFolderError(f"{job}: forgotten ({keys} keys removed), but {left}: look at it, and remove it")
     return keys

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
+from pathlib import Path
 
 import msgspec
 
 from detector.record import UNREADABLE
 from producer.detector_process.shrink import CannotShrinkError, can_shrink
+from producer.held_folder import PRIVATE, HeldFolder
 from producer.job.output_folder import JobRequest
+from producer.no_links import OthersFolderError, hold_out, own_below
 from worker.ledger.ledger import JobStatus
 from worker.settings import read_settings
 
@@ -52,3 +56,38 @@ def choose_shrinking(request: JobRequest, wanted: bool | None) -> JobRequest:
     if not wanted:
         return request
     return msgspec.structs.replace(request, shrink=True, limit_side=request.limit_side or current.limit_side)
+
+
+def remove_kept(root: Path) -> str:
+    """Remove what `enqueue` kept of a job: files in its folder and in `.ocrfleet`, and both if they are empty then.
+
+    No folders: we make none there. In one that others could write into they had moved a folder of the user's, and what
+    they could not have removed themselves went with it.
+
+    Returns:
+        Why it is there still; empty: it is not.
+    """
+    try:
+        with hold_out(root) as held:
+            with suppress(FileNotFoundError), own_below(held, PRIVATE) as private:
+                _remove_files(private)
+            with suppress(OSError):
+                os.rmdir(PRIVATE, dir_fd=held.descriptor)
+            _remove_files(held)
+        if root.is_symlink():  # to a larger disk, by this user
+            root.unlink()
+        else:
+            root.rmdir()
+    except FileNotFoundError:
+        return ""
+    except OthersFolderError:
+        return f"{root} is left, as others can write there"
+    except OSError as error:
+        return f"{error.filename or root} is left ({error.strerror})"
+    return ""
+
+
+def _remove_files(folder: HeldFolder) -> None:
+    for path in list(folder.path.iterdir()):
+        if path.is_symlink() or not path.is_dir():
+            path.unlink(missing_ok=True)

@@ -16,6 +16,7 @@ from pathlib import Path, PurePosixPath
 from types import TracebackType
 
 SHARED_OUT = "OCRFLEET_SHARED_OUT"
+PRIVATE = ".ocrfleet"
 _FLAGS = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
 _REACHED = re.compile(r"/proc/\d+/fd/\d+")
 _NAMES: dict[str, str] = {}  # of what is held now
@@ -32,6 +33,14 @@ def mode_below() -> int:
     Under the umask 002 others could move a folder of this user's into an export, and the next one removed it.
     """
     return 0o777 if is_shared() else 0o755
+
+
+def ours_to_write(path: str, flags: int) -> int:
+    """Opener for `open`: whatever the umask, nobody else writes into the file.
+
+    A list says what is opened later, and results are what a job is for: under the umask 002 a group wrote into them.
+    """
+    return os.open(path, flags, 0o644)
 
 
 class HeldFolder:

@@ -15,7 +15,7 @@ from detector.errors import read_bounded
 from detector.images.regular_file import opened
 from producer.errors import ProducerError
 from producer.folder_tree import entries_below
-from producer.held_folder import SHARED_OUT, HeldFolder, as_named, hold, hold_itself, is_shared
+from producer.held_folder import SHARED_OUT, HeldFolder, as_named, hold, hold_itself, is_shared, ours_to_write
 from worker.storage.real_path import real_or_named
 
 """1: who may write into an output folder is trusted with what its user may read, write and remove."""
@@ -39,6 +39,17 @@ def no_links(path: str, flags: int) -> int:
         if error.errno == errno.ELOOP:
             raise OSError(error.errno, "is a link, which is not followed here: remove it", path) from None
         raise
+
+
+def no_links_ours(path: str, flags: int) -> int:
+    """As `no_links`, and what it makes is nobody else's to write, as by `ours_to_write`.
+
+    Raises:
+        OSError: as `no_links`.
+    """
+    with suppress(OSError):
+        os.close(ours_to_write(path, flags | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC))
+    return no_links(path, flags)
 
 
 def owner_of_new(folder: Path) -> set[int]:
@@ -259,14 +270,17 @@ def _others_write(folder: Path, status: os.stat_result) -> bool:
 
 
 def _own_groups() -> set[int]:
-    """Root's, and this user's own, where nobody else is in it, or has it as his primary one."""
+    """This user's own, where nobody else is in it, or has it as his primary one.
+
+    Not root's for that it is root's: its members are not root, and in OpenShift it is the group of every process.
+    """
     try:
         own = pwd.getpwuid(os.geteuid())
         group = grp.getgrgid(own.pw_gid)
     except KeyError:
-        return {0}
+        return set()
     others = {*group.gr_mem, *(user.pw_name for user in pwd.getpwall() if user.pw_gid == own.pw_gid)} - {own.pw_name}
-    return {0} if others or group.gr_name != own.pw_name else {0, own.pw_gid}
+    return set() if others or group.gr_name != own.pw_name else {own.pw_gid}
 
 
 def _others(folder: Path) -> OthersFolderError:

@@ -1,7 +1,9 @@
 """What is put behind a file is there whole or not at all, whatever is killed meanwhile; the file is not copied for it.
 
 Beside the file a note says how long it was. A process that is killed leaves the note, and who appends next, or locks
-the file's folder, cuts off what came after. Of those who append at once each waits for the other (flock).
+the file's folder, cuts off what came after. Of those who append at once each waits for the other (flock), at a file in
+`.ocrfleet` that nobody else can open: who may read the list had its lock, too, and kept jobs waiting for as long as he
+liked.
 """
 
 from __future__ import annotations
@@ -14,7 +16,8 @@ from pathlib import Path
 from typing import BinaryIO
 
 from detector.atomic import atomic_write, named
-from producer.no_links import no_links, read_small
+from producer.held_folder import PRIVATE, hold, ours_to_write
+from producer.no_links import no_links, own_below, read_small
 
 
 @contextmanager
@@ -33,8 +36,11 @@ def whole_append(path: Path) -> Iterator[BinaryIO]:
             # A file of its own: what is still in its buffer goes to the disk when it is closed, before all of it goes.
             with open(path, "ab", opener=no_links) as stream:
                 there = os.fstat(file.fileno())
-                with atomic_write(_note_of(path), sync=True) as part:
-                    part.write_text(f"{there.st_ino} {there.st_size}", encoding="ascii")
+                with (
+                    atomic_write(_note_of(path), sync=True) as part,
+                    open(part, "w", encoding="ascii", opener=ours_to_write) as note,
+                ):
+                    note.write(f"{there.st_ino} {there.st_size}")
                 yield stream
                 stream.flush()
                 os.fsync(stream.fileno())
@@ -61,10 +67,17 @@ def take_back(path: Path) -> None:
 
 @contextmanager
 def _locked(path: Path) -> Iterator[BinaryIO]:
-    with open(path, "r+b", opener=no_links) as file:
+    with (
+        hold(path.parent) as place,
+        own_below(place, PRIVATE, 0o700) as private,
+        open(private.path / f"{path.name}.lock", "w", opener=no_links) as lock,
+    ):
+        with suppress(OSError):  # a disk that knows no modes
+            os.fchmod(lock.fileno(), 0o600)  # `chmod -R g+rX OUT` lets others into `.ocrfleet`
         with suppress(OSError):  # a file system without locks, of which `OutputFolder.locked` has warned
-            fcntl.flock(file, fcntl.LOCK_EX)
-        yield file
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        with open(path, "r+b", opener=no_links) as file:
+            yield file
 
 
 def _undo(path: Path, file: BinaryIO) -> None:

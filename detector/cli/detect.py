@@ -6,14 +6,16 @@ import json
 import os
 import time
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
 
 import click
 import msgspec
 
 from detector.atomic import named
 from detector.cli.options import LONGEST_STEM, RUNTIME_HELP, NewFile, detector_options, thresholds_of
+from detector.cli.own_output import own_target, refuse_others_link
 from detector.cli.say import say
 from detector.errors import ImageError, ProfileError, is_file, printable_json, show
 from detector.exit_codes import ExitCode
@@ -113,8 +115,9 @@ def detect(
     )
     configure_process(threads=detector.threads)
     failed = count = 0
-    target = click.open_file(str(output) if output else "-", "w", encoding="utf-8")
-    with named(output or Path("standard output")), target as lines:
+    if overlays:
+        refuse_others_link(overlays)
+    with named(output or Path("standard output")), _opened(output) as lines:
         for record in _records(detector, images, overlays, limit_mb):
             lines.write(printable_json(json.dumps(msgspec.to_builtins(record), ensure_ascii=False)) + "\n")
             lines.flush()
@@ -126,6 +129,12 @@ def detect(
         say(f"nothing to do: no images in {', '.join(show(path) for path in images)}")
         return ExitCode.NOTHING
     return ExitCode.FAILED if failed else ExitCode.OK
+
+
+def _opened(output: Path | None) -> AbstractContextManager[IO[str]]:
+    if output is None or str(output) == "-":
+        return click.open_file("-", "w", encoding="utf-8")
+    return open(output, "w", encoding="utf-8", opener=own_target)
 
 
 def _records(

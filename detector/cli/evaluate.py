@@ -11,6 +11,7 @@ import click
 
 from detector.atomic import atomic_write
 from detector.cli.options import LONGEST_STEM, RUNTIME_HELP, detector_options, thresholds_of
+from detector.cli.own_output import refuse_others_link
 from detector.cli.say import say, tell, tell_json
 from detector.errors import show
 from detector.exit_codes import ExitCode
@@ -74,6 +75,8 @@ def evaluate(
 
     if (worst is None) != (output is None):
         raise click.UsageError("--worst N and -o FOLDER go together")
+    if output:
+        refuse_others_link(output)
     if results and limits:
         raise click.UsageError("--results scores finished boxes; --limit-side does not apply")
 

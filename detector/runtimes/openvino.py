@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import stat
 import subprocess
 import sys
 import tempfile
+import weakref
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -55,7 +59,10 @@ class OpenVinoRuntime:
         self._multiple = multiple
         self.name = f"openvino-{precision}"
         refuse_addresses(model)
-        self._model, self._kept = model, _cached(model, sha256)
+        folder = own_folder(cache_folder() / "openvino")
+        if folder is not None:
+            weakref.finalize(self, os.close, folder)
+        self._model, self._kept = model, _cached(model, sha256, folder)
         self._options = _options(precision, threads)
         self._shapes: set[tuple[int, ...]] = set()
         self._core = openvino.Core()
@@ -122,24 +129,59 @@ def _options(precision: str, threads: int) -> dict[str, Any]:
     return options
 
 
-def _cached(model: Path, sha256: str) -> Path | None:
+def _cached(model: Path, sha256: str, folder: int | None) -> Path | None:
     """The model in OpenVINO's format (20 MB less than reading ONNX); None where it cannot be kept.
 
     None is kept of a model whose weights lie in files beside it: its sha256 says nothing of them. OpenVINO reads such
     files where they lie in the model's folder, and refuses others.
+
+    Args:
+        model: the .onnx file.
+        sha256: of it.
+        folder: descriptor of the cache's folder (`own_folder`), by which all in it is reached, whatever takes its name.
     """
-    folder = cache_folder() / "openvino"
-    target = folder / f"{sha256[:32]}-{openvino.__version__.split('-')[0]}.xml"
-    if target.is_file() and target.with_suffix(".bin").is_file():
-        return target
-    try:
-        folder.mkdir(0o700, parents=True, exist_ok=True)
-    except OSError:
+    if folder is None:
         return None
+    target = Path(f"/proc/self/fd/{folder}", f"{sha256[:32]}-{openvino.__version__.split('-')[0]}.xml")
+    if all(map(_is_kept, (target, target.with_suffix(".bin")))):
+        return target
     # In a process of its own: its memory would stay with us for ever. -P: not a `detector` in the current folder.
     command = [sys.executable, "-P", "-m", "detector.runtimes.openvino", str(model), str(target)]
-    done = subprocess.run(command, capture_output=True, check=False)
+    done = subprocess.run(command, capture_output=True, check=False, pass_fds=(folder,))
     return target if done.returncode == 0 else None
+
+
+def own_folder(named: Path) -> int | None:
+    """A folder of the cache, made where it is not there, and held open; None where others could write into it.
+
+    A model in it is taken for the one whose sha256 it is called by. In a cache that a group may write into one of it
+    had made the folder: pages were "ok", with his boxes.
+
+    Returns:
+        A descriptor. None, too, where it is a link, or there is no /proc.
+    """
+    with suppress(OSError):  # read-only, or there already
+        named.mkdir(0o700, parents=True, exist_ok=True)
+    try:
+        descriptor = os.open(named, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError:
+        return None
+    if _is_nobody_elses(os.fstat(descriptor)) and Path(f"/proc/self/fd/{descriptor}").exists():
+        return descriptor
+    os.close(descriptor)
+    return None
+
+
+def _is_kept(file: Path) -> bool:
+    try:
+        return _is_nobody_elses(file.lstat())
+    except OSError:
+        return False
+
+
+def _is_nobody_elses(status: os.stat_result) -> bool:
+    is_ours = status.st_uid in (os.geteuid(), 0)
+    return is_ours and not stat.S_ISLNK(status.st_mode) and not status.st_mode & 0o022
 
 
 def convert(model: Path, target: Path) -> None:

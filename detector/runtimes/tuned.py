@@ -11,6 +11,7 @@ import hashlib
 import logging
 import os
 import platform
+import secrets
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -219,8 +220,9 @@ def _note(line: str) -> None:
 def check_writable(path: Path) -> None:
     """Raises OSError, with the file's name, if a file could not be written there."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    attempt = path.with_name(f".{path.name}.{os.getpid()}")
-    attempt.touch()
+    # Through no link: who may write beside it knew its name, by our number.
+    attempt = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    attempt.touch(exist_ok=False)
     attempt.unlink()
 
 

@@ -16,6 +16,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from detector.atomic import atomic_write
 from detector.cli.say import say, tell
 from detector.errors import DetectorError, ModelError
 from detector.images.page import open_page
@@ -205,7 +206,8 @@ def write_page(weights: Path, output: Path, root: Path) -> None:
                 f"{card.name}.json: the card lacks or misspells {error}; see detector/training/release.py"
             ) from error
     output.parent.mkdir(parents=True, exist_ok=True)
-    output.write_text("\n".join(lines).rstrip() + "\n", encoding="utf-8")
+    with atomic_write(output) as part:
+        part.write_text("\n".join(lines).rstrip() + "\n", encoding="utf-8")
 
 
 def main(words: list[str] | None = None) -> int:

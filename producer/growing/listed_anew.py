@@ -12,7 +12,8 @@ import msgspec
 from detector.atomic import atomic_write
 from producer.archive_process.limited_readers import limited_readers
 from producer.growing.new_pages import KnownPages
-from producer.job.manifest import ManifestIndex, ManifestLine, count_manifest, ours_to_write, write_lines
+from producer.held_folder import ours_to_write
+from producer.job.manifest import ManifestIndex, ManifestLine, count_manifest, write_lines
 from producer.job.recount import still_own
 from producer.results_there import open_there
 from producer.sources.archive import archive_kind

@@ -11,7 +11,8 @@ import msgspec
 from detector.atomic import atomic_write
 from producer.archive_process.limited_readers import limited_readers
 from producer.growing.marks import Marks, mark_of
-from producer.job.manifest import ManifestLine, count_manifest, ours_to_write, read_manifest, write_lines
+from producer.held_folder import ours_to_write
+from producer.job.manifest import ManifestLine, count_manifest, read_manifest, write_lines
 from producer.job.output_folder import JobRequest, OutputFolder
 from producer.job.view import View
 from producer.sources.found_page import FoundPage

@@ -21,6 +21,7 @@ from producer.errors import OtherJobError
 from producer.fleet_request import request_of
 from producer.growing.missed_elsewhere import take_over
 from producer.handover.list_copy import FIELD, MOST_RAW, PIECE, Extent, NoListError, extent
+from producer.held_folder import ours_to_write
 from producer.job.collect import Collector
 from producer.job.job_epoch import claim_inheritance
 from producer.job.manifest import ManifestLine, count_manifest, write_lines
@@ -63,7 +64,7 @@ def inherit(ledger: Ledger, status: JobStatus, folder: OutputFolder) -> int:
         )
     with folder.locked():
         with atomic_write(folder.manifest, sync=True) as part:
-            with part.open("wb") as stream:
+            with open(part, "wb", opener=ours_to_write) as stream:
                 write_lines(stream, _checked(_unpacked(ledger, job, there), status.total))
             take_over(part, ledger, job)
             count = count_manifest(part)

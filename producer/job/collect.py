@@ -32,7 +32,7 @@ from producer.job.growth import Growth
 from producer.job.output_folder import held_private
 from producer.job.results_file import TICK_LINES, Line, decode_whole, keep_last_records, read_lines, truncate_torn_line
 from producer.job.results_owner import ResultsOwner, check_name, claim
-from producer.no_links import no_links
+from producer.no_links import no_links, no_links_ours
 from worker.broker.short_replies import TooLong, that_fit
 from worker.ledger.ledger import JobReplacedError, Ledger
 from worker.messages import MOST_RECORD_BYTES
@@ -124,7 +124,7 @@ class Collector:
                     self.marks[: len(self._known)] = self._known[: self.total]
                 else:
                     self._read_what_is_there()
-            self._file = open(self.results, "ab", buffering=0, opener=no_links)  # closed by `close`
+            self._file = open(self.results, "ab", buffering=0, opener=no_links_ours)  # closed by `close`
         except BaseException:
             self._release_lock(failed=True)
             raise

@@ -24,6 +24,7 @@ from detector.record import UNREADABLE
 from producer.archive_process.limited_readers import limited_readers
 from producer.bounds import MOST_LINE_BYTES, MOST_PAGES_OF_A_JOB
 from producer.errors import NothingToDoError, ProducerError
+from producer.held_folder import ours_to_write
 from producer.job.output_folder import JobRequest, OutputFolder
 from producer.job.results_file import truncate_torn_line
 from producer.job.view import View
@@ -94,11 +95,6 @@ def write_lines(stream: BinaryIO, lines: Iterable[ManifestLine], check: Check | 
             checked = size
             check(size)
     return count
-
-
-def ours_to_write(path: str, flags: int) -> int:
-    """Opener for `open`: whatever the umask, nobody else writes into the file, which says what is opened later."""
-    return os.open(path, flags, 0o644)
 
 
 def write_manifest(

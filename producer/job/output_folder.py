@@ -17,7 +17,7 @@ from detector.atomic import atomic_write
 from detector.errors import show
 from detector.record import UNREADABLE
 from producer.errors import ProducerError
-from producer.held_folder import HeldFolder, as_named
+from producer.held_folder import PRIVATE, HeldFolder, as_named, ours_to_write
 from producer.no_links import (
     OthersFolderError,
     hold_out,
@@ -37,7 +37,6 @@ from worker.page_options import PageOptions
 from worker.storage.real_path import real_or_named
 
 logger = logging.getLogger(__name__)
-PRIVATE = ".ocrfleet"
 REQUEST_STAMP = "request-by"
 
 
@@ -327,8 +326,8 @@ def held_private(root: Path, *, make: bool = True) -> Iterator[tuple[HeldFolder,
 
 def write_atomically(path: Path, data: bytes) -> None:
     """Write a small file so that a reader sees the old one or the new one, never half of it."""
-    with atomic_write(path, sync=True) as part:
-        part.write_bytes(data)
+    with atomic_write(path, sync=True) as part, open(part, "wb", opener=ours_to_write) as file:
+        file.write(data)
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -14,7 +14,8 @@ from detector.errors import ImageError
 from detector.images.regular_file import SeenPath, seen_as
 from producer.archive_process.limited_readers import limited_readers
 from producer.errors import CannotCountError
-from producer.job.manifest import ManifestIndex, ManifestLine, ours_to_write
+from producer.held_folder import ours_to_write
+from producer.job.manifest import ManifestIndex, ManifestLine
 from producer.results_there import open_there
 from producer.sources.page_count import count_file
 from worker.storage.files import Storage, path_of

@@ -17,6 +17,7 @@ from detector.errors import first_line
 from detector.record import UNREADABLE, Amount
 from producer.bounds import MOST_PAGES_OF_A_JOB
 from producer.errors import ProducerError
+from producer.held_folder import ours_to_write
 from producer.no_links import no_links
 from producer.results_there import open_there
 from worker.messages import BoxRecord, ErrorRecord, ImageRecord, Seconds
@@ -252,7 +253,7 @@ def _counts(results: Path, changed_ns: int, size: int) -> Counter[str]:
 
 def rewrite(results: Path, keep: Callable[[int, Line], bool]) -> None:
     """Replace the file, in one step, by the lines for which ``keep(line number, Line)`` is true."""
-    with atomic_write(results, sync=True) as part, part.open("wb") as target:
+    with atomic_write(results, sync=True) as part, open(part, "wb", opener=ours_to_write) as target:
         for number, (raw, line) in enumerate(read_lines(results)):
             if line is not None and keep(number, line):
                 target.write(raw)

@@ -11,6 +11,7 @@ import msgspec
 
 from detector.atomic import atomic_write, named
 from detector.record import UNREADABLE
+from producer.held_folder import ours_to_write
 from producer.job.manifest import ManifestLine, count_manifest
 from producer.job.results_file import MOST_LINE_BYTES, decode_line, placed_lines
 from producer.results_there import open_there
@@ -32,8 +33,12 @@ def bring_manifest(kept: Path | None, results: Path, manifest: Path, total: int)
         and pages, from the records; or, while records are missing, there is none.
     """
     if kept is not None and kept.is_file() and count_manifest(kept) == total:
-        with atomic_write(manifest, sync=True) as part:
-            shutil.copyfile(kept, part)
+        with (
+            kept.open("rb") as there,
+            atomic_write(manifest, sync=True) as part,
+            open(part, "wb", opener=ours_to_write) as target,
+        ):
+            shutil.copyfileobj(there, target, 1 << 20)
         return True
     _rebuild(results, manifest, total)
     return False
@@ -53,7 +58,11 @@ def _rebuild(results: Path, manifest: Path, total: int) -> None:
     if not complete or _NONE in places:
         return
     encoder = msgspec.json.Encoder()
-    with open_there(results) as source, atomic_write(manifest, sync=True) as part, part.open("wb") as target:
+    with (
+        open_there(results) as source,
+        atomic_write(manifest, sync=True) as part,
+        open(part, "wb", opener=ours_to_write) as target,
+    ):
         for index, place in enumerate(places):
             source.seek(place)
             line = decode_line(source.readline(MOST_LINE_BYTES))

@@ -21,6 +21,7 @@ from typing import Any
 from detector.atomic import atomic_write
 from detector.errors import printable
 from producer.detector_process.draw import OverlayProcess, can_draw
+from producer.held_folder import ours_to_write
 from producer.job.page_order import PageOrder
 from producer.no_links import hold_out
 from producer.output.charts import histogram_svg
@@ -79,7 +80,10 @@ def _write(out: Path, order: PageOrder, pictures: int) -> None:
     )
     head, _, rest = page.partition(FAILED)
     middle, _, tail = rest.partition(GALLERY)
-    with atomic_write(out / "report.html") as part, part.open("w", encoding="utf-8") as stream:
+    with (
+        atomic_write(out / "report.html") as part,
+        open(part, "w", encoding="utf-8", opener=ours_to_write) as stream,
+    ):
         stream.write(head)
         stream.writelines(_failures(totals))
         stream.write(middle)

@@ -8,6 +8,7 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 from tests.tools import tool
@@ -29,6 +30,18 @@ def test_what_is_installed_is_checked_by_hash() -> None:
         blocks = re.split(r"\n(?=[a-z0-9])", (ROOT / "requirements" / f"{lock}.txt").read_text())
         assert all("--hash=sha256:" in block for block in blocks if "==" in block.splitlines()[0])
     assert ".env" in (ROOT / ".gitignore").read_text().splitlines()
+
+
+def test_of_the_checkout_only_our_packages_are_importable(tmp_path: Path) -> None:
+    """With a path line for install, `sitecustomize.py` of a stranger's archive that was unpacked there ran."""
+    assert "package-dir" not in (ROOT / "pyproject.toml").read_text(), "with it the install is such a line"
+    code = "import sys, importlib.util as util; print(*sys.path, util.find_spec('deploy'), sep='\\n')"
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True, check=True
+    )
+    *paths, found = done.stdout.splitlines()
+    assert found == "None" and ROOT not in {Path(path).resolve() for path in paths if path}
 
 
 def installs(venv: Path, *words: str) -> list[str]:

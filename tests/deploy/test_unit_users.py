@@ -32,3 +32,10 @@ def test_installing_makes_each_units_user() -> None:
     said = "getent() { false; }; groupadd() { :; }; useradd() { echo ${@: -1}; }"
     made = passes("bash", "-c", f"{said}\n{function[0]}\nmake_user").split()
     assert set(made) == {settings_of(unit)["User"] for unit in UNITS}
+
+
+def test_a_new_pod_of_the_page_finds_its_folders_closed() -> None:
+    """Before: kubelet gave each to the group at each mount (its default), and what lay in `trash` was moved aside."""
+    volume = (DEPLOY / "kubernetes" / "web.yaml").read_text()
+    assert "fsGroupChangePolicy: OnRootMismatch" in volume
+    assert "mountPath: /state}" in volume and "value: /state/web}" in volume, "the root itself is the group's"

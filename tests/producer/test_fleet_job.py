@@ -63,3 +63,16 @@ def test_forget_without_a_yes_keeps_the_results(environment: dict[str, str], led
     assert (status := ledger.status("kept")) is not None and status.uncollected == 1
     assert command(environment, "ocr-producer", "forget", "kept", "--yes").returncode == 0
     assert ledger.status("kept") is None
+
+
+def test_forget_removes_no_folder_that_others_moved_there(environment: dict[str, str], ledger: Ledger) -> None:
+    """Before, of nine commands this one asked nobody whose folder it was, and a user's album went with the list."""
+    ledger.create("kept", 1, {})
+    album = Path(environment["XDG_STATE_HOME"]) / "ocrfleet/kept/album"
+    album.mkdir(parents=True)
+    (album / "wedding.raw").touch()
+    album.parent.chmod(0o777)
+    told = command(environment, "ocr-producer", "forget", "kept", "--yes")
+    assert told.returncode == 2 and told.stderr.count("\n") == 1 and ledger.status("kept") is None
+    assert "keys removed), but" in told.stderr and "kept is left, as others can write there: look" in told.stderr
+    assert (album / "wedding.raw").is_file()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import random
 import signal
@@ -154,7 +155,7 @@ def test_pages_go_behind_the_others_in_the_same_file(tmp_path: Path) -> None:
     assert append_pages(manifest, []) == 0
     assert append_pages(manifest, map(page, "xy")) == 2
     assert manifest.stat().st_ino == inode and numbers(manifest) == ["0", "1", "2", "x", "y"]
-    assert [path.name for path in manifest.parent.iterdir()] == ["manifest.jsonl"]
+    assert {path.name for path in manifest.parent.iterdir()} == {"manifest.jsonl", ".ocrfleet"}
 
 
 def test_a_scan_that_fails_adds_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -171,7 +172,7 @@ def test_a_scan_that_fails_adds_nothing(tmp_path: Path, monkeypatch: pytest.Monk
     with suppress(Exception):
         append_pages(manifest, map(page, "xyz"))
     assert numbers(manifest) == ["0", "1", "2"]
-    assert [path.name for path in tmp_path.iterdir()] == ["manifest.jsonl"]
+    assert {path.name for path in tmp_path.iterdir()} == {"manifest.jsonl", ".ocrfleet"}
 
 
 def test_a_collector_may_add_to_the_list_while_files_are_scanned(tmp_path: Path) -> None:
@@ -210,11 +211,15 @@ def test_half_a_bundle_of_a_killed_process_goes(tmp_path: Path) -> None:
     folder = OutputFolder(tmp_path)
     write_manifest(map(page, range(3)), folder.manifest)
     killed(folder.manifest)
-    with folder.locked():
-        assert numbers(folder.manifest) == ["0", "1", "2"]
-    killed(folder.manifest)
-    assert append_pages(folder.manifest, map(page, "yz")) == 2
+    # Before: who may read the list has its lock as well, and whoever took back or appended waited for him.
+    with folder.manifest.open("rb") as readers:
+        fcntl.flock(readers, fcntl.LOCK_EX)
+        with folder.locked():
+            assert numbers(folder.manifest) == ["0", "1", "2"]
+        killed(folder.manifest)
+        assert append_pages(folder.manifest, map(page, "yz")) == 2
     assert numbers(folder.manifest) == ["0", "1", "2", "y", "z"]
+    assert (folder.private / "manifest.jsonl.lock").stat().st_mode & 0o777 == 0o600
 
 
 def test_two_that_append_wait_for_each_other(tmp_path: Path) -> None:
@@ -245,7 +250,8 @@ def test_what_was_written_anew_is_not_cut(tmp_path: Path) -> None:
         if note is not None:
             (tmp_path / "manifest.jsonl.appending").write_bytes(note)
         take_back(manifest)
-        assert count_manifest(manifest) == 9 and [path.name for path in tmp_path.iterdir()] == ["manifest.jsonl"]
+        assert count_manifest(manifest) == 9
+        assert {path.name for path in tmp_path.iterdir()} == {"manifest.jsonl", ".ocrfleet"}
     manifest.rename(tmp_path / "other")
     manifest.symlink_to("other")
     with pytest.raises(OSError, match="is a link"), whole_append(manifest) as stream:

@@ -9,6 +9,7 @@ from typing import TypeVar
 
 import torch
 
+from detector.atomic import atomic_write
 from detector.evaluation.annotations import Sample, has_split
 from detector.images.suffixes import is_page
 from detector.network.dbnet import DBNet
@@ -41,7 +42,8 @@ def agreement_samples(photos: Sequence[CachedPage]) -> list[Sample]:
     for photo in photos:
         rows = [",".join(f"{value:.1f}" for value in quad.ravel()) + ",text" for quad in teacher_quads(photo)]
         annotation = photo.image.with_suffix(".txt")
-        annotation.write_text("".join(f"{row}\n" for row in rows), encoding="utf-8")
+        with atomic_write(annotation) as part:
+            part.write_text("".join(f"{row}\n" for row in rows), encoding="utf-8")
         samples.append(Sample(photo.image, annotation))
     return samples
 

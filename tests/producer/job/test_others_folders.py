@@ -15,18 +15,22 @@ import pytest
 from PIL import Image
 
 from producer import held_folder, no_links
+from producer.fleet_request import remove_kept
 from producer.job.collector_lock import FileLock
 from producer.job.manifest import write_manifest
-from producer.job.output_folder import JobRequest, OutputFolder
+from producer.job.output_folder import JobRequest, OutputFolder, write_json
+from producer.job.results_file import rewrite
 from producer.job.results_owner import ResultsOwner, claim
 from producer.local.server import EmbeddedServer
 from producer.local.server_stamp import forget_server
 from producer.no_links import OthersFolderError, check_own, owner_of_new, who_may_replace
+from producer.output.collected_manifest import bring_manifest
 from producer.output.formats import export_results
 from producer.output.overlays import write_overlays
 from producer.output.report import write_report
 from producer.sources.found_page import FoundPage
-from tests.producer.records import ok, write_results
+from producer.whole_append import whole_append
+from tests.producer.records import encode, ok, write_results
 from tests.producer.two_users import acl_or_skip
 from tests.tools import missing
 
@@ -91,6 +95,25 @@ def test_a_folder_that_others_can_write_into_is_refused(
     STEPS[step](open_to_others)
 
 
+def test_what_others_put_beside_a_kept_list_stays(open_to_others: Path) -> None:
+    """Also where they can do so no more: of what a command of ours makes there nothing is a folder."""
+    albums = [open_to_others / "album/2026", open_to_others / ".ocrfleet/album"]
+    for album in albums:
+        album.mkdir(parents=True)
+    before = sorted(open_to_others.rglob("*"))
+    assert remove_kept(open_to_others) == f"{open_to_others} is left, as others can write there"
+    assert sorted(open_to_others.rglob("*")) == before
+    open_to_others.chmod(0o755)
+    assert remove_kept(open_to_others) == f"{open_to_others} is left (Directory not empty)"
+    assert all(path.is_dir() for path in open_to_others.rglob("*")) and all(album.is_dir() for album in albums)
+    for folder in (*albums, albums[0].parent):
+        folder.rmdir()
+    link = open_to_others.with_name("link")
+    link.symlink_to(open_to_others)
+    assert remove_kept(link) == remove_kept(link) == "" and not os.path.lexists(link), "to a larger disk"
+    assert remove_kept(open_to_others) == remove_kept(open_to_others) == "" and not open_to_others.exists()
+
+
 @pytest.mark.parametrize("mode", [0o700, 0o755, 0o2755, 0o775], ids=oct)
 def test_a_folder_that_others_can_read_or_of_ones_own_group_is_taken(tmp_path: Path, mode: int) -> None:
     """775 is what `mkdir` makes under the umask 002, in the group of the user alone."""
@@ -103,6 +126,28 @@ def test_a_folder_that_others_can_read_or_of_ones_own_group_is_taken(tmp_path: P
     write_results(out, [ok(0)])
     for step in STEPS.values():
         step(out)
+
+
+def test_files_in_it_are_nobody_elses_to_write(tmp_path: Path) -> None:
+    """Before: under the umask 002 all but the list were the group's, who wrote results; `resume` went on with them."""
+    out = OutputFolder(tmp_path / "out")
+    umask = os.umask(0)
+    try:
+        out.save_request(JobRequest(job="job", sources=[str(tmp_path)]))
+        for number in range(2):  # made, and made anew
+            with open(out.results, "ab", opener=no_links.no_links_ours) as stream:
+                stream.write(encode(ok(number)) + b"\n")
+            rewrite(out.results, lambda number, line: True)
+        assert bring_manifest(None, out.results, out.manifest, 2) is False
+        assert bring_manifest(out.manifest, out.results, out.root / "list.jsonl", 2)
+        write_json(out.root / "job.json", {})
+        write_report(out.root)
+        with whole_append(out.manifest):
+            files = {path: path.stat().st_mode & 0o777 for path in out.root.rglob("*") if path.is_file()}
+    finally:
+        os.umask(umask)
+    assert {path.name for path in files} >= {"results.jsonl", "manifest.jsonl", "job.json", "report.html"}
+    assert {oct(mode) for path, mode in files.items() if path.parent == out.root} == {"0o644"}
 
 
 @pytest.mark.parametrize("shared", ["", "1"])
@@ -210,7 +255,7 @@ def test_who_may_put_another_in_its_place(tmp_path: Path, mode: int, owner: int,
     assert who_may_replace(tmp_path / "link") == (above if says else None)
 
 
-@pytest.mark.parametrize("who", ["nobody", "by ACL", "primary group", "listed"])
+@pytest.mark.parametrize("who", ["nobody", "by ACL", "primary group", "listed", "root's"])
 def test_a_group_of_ones_own_is_no_reason_to_warn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, who: str) -> None:
     """Before: nor was an ACL, whose mask its bits are, nor who has it as his primary one: /etc/group lists him not."""
     above = tmp_path / "project"
@@ -220,8 +265,9 @@ def test_a_group_of_ones_own_is_no_reason_to_warn(tmp_path: Path, monkeypatch: p
     monkeypatch.setattr(pwd, "getpwall", lambda: own if who == "primary group" else own[:1])
     members = ["b"] if who == "listed" else []
     monkeypatch.setattr(grp, "getgrgid", lambda gid: grp.struct_group(("a", "x", gid, members)))
-    if above.stat().st_gid == 0:  # root's own is believed
-        os.chown(above, -1, 4242)
+    if who == "root's":
+        if above.stat().st_gid != 0:
+            missing("needs root, to have a group of root's")
         own[:] = [pwd.struct_passwd((*user[:3], 4242, *user[4:])) for user in own]
     above.chmod(0o775)
     if who == "by ACL":

@@ -77,7 +77,10 @@ def test_what_a_disk_says_at_the_end_names_the_file(tmp_path: Path, monkeypatch:
         new_folder(tmp_path / "c", replace=False) as c,
     ):
         (c / "1.txt").write_text("x" * 2000)
-    assert caught.value.filename == str(tmp_path / "c") and {path.name for path in tmp_path.iterdir()} == {"list"}
+    assert caught.value.filename == str(tmp_path / "c") and {path.name for path in tmp_path.iterdir()} == {
+        "list",
+        ".ocrfleet",
+    }
 
 
 def test_an_export_into_a_pipe_is_one_line(tmp_path: Path) -> None:
