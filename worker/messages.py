@@ -41,9 +41,6 @@ MOST_RECORD_BYTES = 4 << 20
 _TOO_MUCH = 1 << 31
 """Of pages, and of pixels of a side. A job has 50,000,000 pages at most; Redis' own numbers end at 2^63."""
 
-MOST_DEPTH = 16
-"""Lists in lists; ours have 3."""
-
 JOB_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z")
 
 
@@ -176,15 +173,6 @@ def decode_task(data: bytes | dict[str, Any]) -> ImageTask:
     ):
         raise MessageError(f"ImageTask with an original of no such size: {task.job!r} {task.index}")
     return task
-
-
-def is_nested(value: object, most: int = MOST_DEPTH) -> bool:
-    """Whether there are more lists in lists than this: what Python can just read of them it cannot always write."""
-    if isinstance(value, dict):
-        value = value.values()
-    elif not isinstance(value, list):
-        return False
-    return most == 0 or any(is_nested(one, most - 1) for one in value)
 
 
 def page_named_in(message: object) -> ImageTask | None:

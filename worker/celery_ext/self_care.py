@@ -99,6 +99,3 @@ class SelfCare:
             # It answers late, or refuses: another worker does it, or this one a little later.
             logger.warning("could not look for stranded pages: %s", error)
             self._slow_until = time.monotonic() + SLOW_S
-        except Exception:  # a bug, which would end the main process, and at its start each time
-            logger.exception("could not look for stranded pages")
-            self._slow_until = time.monotonic() + SLOW_S

@@ -82,10 +82,6 @@ class JobReplacedError(WorkerError):
         )
 
 
-_CAUSES, MOST_LOSSES = re.compile(rb"(?<![^,])[A-Za-z]{1,32}(?![^,])"), 100
-"""Why tries were lost, as `lose` writes it. Of another byte the page never had a record, nor its job an end."""
-
-
 class Ledger:
     """The atomic steps of all jobs on one Redis."""
 
@@ -229,7 +225,8 @@ class Ledger:
             "BEGIN", job, epoch, index, int(self.lease_s * 1000), self.max_attempts, int(redelivered), self.holder,
             secrets.token_hex(8),
         )  # fmt: skip
-        return Begin(verdict.decode(), int(attempts), tuple(map(bytes.decode, _CAUSES.findall(losses)[:MOST_LOSSES])))
+        text = losses.decode()
+        return Begin(verdict.decode(), int(attempts), tuple(text.split(",")) if text else ())
 
     def renew(self, job: str, index: int, *, epoch: str = "") -> bool:
         """Heartbeat of a running page, every third of a lease. False: somebody else finished or holds it."""

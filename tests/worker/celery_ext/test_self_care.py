@@ -33,12 +33,3 @@ def test_a_start_looks_at_once(ledger: Ledger, settings: Settings, monkeypatch: 
     assert queue.queued_ids(ledger.client) == {"job:0"}
     care.begin()
     assert len(later) == 1, "of all that start at once, one looks"
-
-
-def test_no_look_ends_a_worker(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Before: what kombu could not write ended the main process, at its start each time."""
-    monkeypatch.setattr(self_care, "main_ledger", lambda: 1 // 0)
-    care = self_care.SelfCare(None, lambda *call: None)  # type: ignore[arg-type]
-    care.begin()
-    assert "ZeroDivisionError" in caplog.text
-    care.look()

@@ -10,7 +10,7 @@ import redis
 from hypothesis import HealthCheck, given, strategies
 from hypothesis import settings as hypothesis_settings
 
-from worker.ledger.ledger import MOST_LOSSES, Ledger, chunked
+from worker.ledger.ledger import Ledger, chunked
 from worker.ledger.patient import open_ledger
 from worker.messages import ImageTask
 from worker.redis_keys import JOBS_KEY, JobKeys
@@ -105,14 +105,6 @@ def test_tries_end_after_max_attempts_with_their_reasons(job: Ledger) -> None:
     assert begin == ("exhausted", 3, ("WorkerLost", "WorkerLost", "OutOfMemory"))
     # The one who was told "exhausted" may write the failed record.
     assert job.finish(JOB, 2, ok=False, record=b"dead")
-
-
-def test_what_a_stranger_writes_as_reasons_ends_no_page(job: Ledger) -> None:
-    """Before: of a byte that is no UTF-8 the page had neither a try nor a record, nor its job an end."""
-    job.client.hset(JobKeys.of(JOB).losses, "2", b"\xff,WorkerLost,x y,," + b"z" * 40 + b",OutOfMemory\xc3,Aborted")
-    assert job.begin(JOB, 2, redelivered=False).losses == ("WorkerLost", "Aborted")
-    job.client.hset(JobKeys.of(JOB).losses, "2", ",".join(["WorkerLost"] * 5000))
-    assert len(job.begin(JOB, 2, redelivered=True).losses) == MOST_LOSSES
 
 
 def test_lease_lapses_is_reclaimed_once_and_renewal_fails_then(job: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -27,7 +27,6 @@ from worker.process_identity import identity, is_gone
 from worker.redis_keys import COUNTERS_KEY, DEAD_KEY, JOBS_KEY, JobKeys
 from worker.settings import Settings
 
-DEEP = '1 {"job": "job", "index": 0, "image": "a", "uri": "file:///a", "x": %s}' % ("[" * 950 + "]" * 950)
 STRANGE = ["x", "9" * 5000, "-1", "1e5", "1e308", str(2**63), str(10**19 - 1), str(2**63 - 1), "٣"]
 
 
@@ -92,11 +91,11 @@ def test_a_script_that_fails_over_one_job_keeps_no_other_from_being_looked_after
     assert "damaged" in caplog.text
 
 
-@pytest.mark.parametrize("task", ["1", "1 ", "1 {", DEEP, '1 {"job": "other", "index": 0}', "1 []"])
+@pytest.mark.parametrize("task", ["1", "1 ", "1 {", '1 {"job": "other", "index": 0}', "1 []"])
 def test_a_damaged_task_is_met_once_and_its_page_fed_again(
     ledger: Ledger, client: redis.Redis, settings: Settings, caplog: pytest.LogCaptureFixture, task: str
 ) -> None:
-    """Before: it ended the look at its job (DEEP: all looks), or was met again at each, for ever."""
+    """Before: it ended the look at its job, or was met again at each, for ever, and renewed what a stranger made up."""
     ledger.create("job", 2, {})
     ledger.feed([ImageTask(job="job", index=index, image="a", uri="file:///a") for index in range(2)])
     for index in range(2):
@@ -105,8 +104,8 @@ def test_a_damaged_task_is_met_once_and_its_page_fed_again(
     assert reconcile.send_again(app_for(settings), ledger, "job", [0, 1]) == 0, "they are leased"
     ledger.expire_leases("job")
     assert reconcile.send_again(app_for(settings), ledger, "job", [0, 1]) == 1 and "is damaged" in caplog.text
-    assert client.hkeys(JobKeys.of("job").tasks) == [b"1"] and ledger.leased("job") == set()
-    assert list(ledger.pages_in_state("job", b"\0")) == [0]
+    assert client.hkeys(JobKeys.of("job").tasks) == [b"1"]
+    assert list(ledger.pages_in_state("job", b"\0")) == [0] and ledger.leased("job") == set()
 
 
 @pytest.mark.parametrize("strange", [*STRANGE[:-1], "9" * 19])
