@@ -24,6 +24,7 @@ import msgspec
 
 from detector.images.regular_file import Identity, SeenPath, open_regular, read_error, seen_as
 from detector.memory import limit_memory, resident_bytes
+from producer.answer_line import answer_line
 from producer.detector_process.put_aside import NO_ROOM
 from producer.detector_process.turn_process import TurnProcess, Turns
 from producer.sources.held_bytes import held_bytes
@@ -267,7 +268,7 @@ def serve(lines: BinaryIO, answers: BinaryIO) -> None:
         began = time.process_time()
         taken = taker.take(msgspec.json.decode(line, type=PageWanted))
         taken = msgspec.structs.replace(taken, seconds=time.process_time() - began)
-        answers.write(msgspec.json.encode(taken) + b"\n")
+        answers.write(answer_line(taken))
         answers.flush()
 
 
