@@ -29,6 +29,7 @@ _TEXT_OR_NONE = {
 }
 # As JSON; ours have 1.5 and 0.3 KB, with the longest names of versions before 61.
 _MOST_HEADERS, _MOST_PROPERTIES = 128 << 10, 4 << 10
+_MOST_TAG = 64  # kombu's have 36; a process remembers those of what it has in hand
 _MOST_DEPTH = 16  # lists in lists; ours have 3. The body is text
 _CHECKED_BODY_BYTES = 1 << 20
 _MOST_CONTROL = 1 << 16
@@ -172,6 +173,8 @@ def _wrong_properties(properties: object) -> str:
     tag, delivery = properties.get("delivery_tag"), properties.get("delivery_info")
     if not isinstance(tag, str) or not tag:
         return "no delivery_tag"
+    if len(tag) > _MOST_TAG or not tag.isascii():
+        return "its delivery_tag is none of kombu's"
     if len(json.dumps(properties)) > _MOST_PROPERTIES:
         return f"properties over {_MOST_PROPERTIES >> 10} KiB"
     if not isinstance(delivery, dict):
