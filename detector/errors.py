@@ -111,6 +111,23 @@ def _written_out(match: re.Match[str]) -> str:
     return f"\\x{code & 0xFF:02x}" if 0xDC80 <= code <= 0xDCFF else f"\\u{code:04x}"
 
 
+def utf8_throughout(answer: Any) -> Any:
+    """What a program answers, with each text in its lists and dictionaries `as_utf8`."""
+    if isinstance(answer, str):
+        return as_utf8(answer)
+    if isinstance(answer, dict):
+        return {as_utf8(name): utf8_throughout(value) for name, value in answer.items()}
+    return [utf8_throughout(one) for one in answer] if isinstance(answer, list | tuple) else answer
+
+
+def json_line(answer: dict[str, Any]) -> str:
+    """The line that a program of the detector answers: ASCII, whatever the locale, and JSON that others read.
+
+    Of a name that is no UTF-8 `json.dumps` writes half a pair of surrogates, which who asked takes for no answer.
+    """
+    return json.dumps(utf8_throughout(answer)) + "\n"
+
+
 def printable(text: str) -> str:
     r"""One line without control characters: a newline is shown as `\x0a`, so a stranger's name fools no terminal."""
     return CONTROL.sub(lambda match: f"\\x{ord(match[0]):02x}", text)

@@ -12,7 +12,6 @@ answers each with one line on stdout: ``{"out": "...", "ok": true, "width": 1200
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 import traceback
@@ -28,7 +27,7 @@ import numpy as np
 import numpy.typing as npt
 
 from detector.atomic import atomic_write
-from detector.errors import DetectorError, first_line, is_out_of_memory, printable_lines
+from detector.errors import DetectorError, first_line, is_out_of_memory, json_line, printable_lines
 from detector.images.page import Page, open_page
 from detector.images.regular_file import Identity, SeenPath
 from detector.memory import configure_process, limit_memory
@@ -218,7 +217,7 @@ def serve(jobs: TextIO, answers: TextIO, limit: int | None = None) -> None:
         if line.strip():
             if limit is not None:
                 limit_memory(limit)
-            answers.write(json.dumps(answer(line)) + "\n")
+            answers.write(json_line(answer(line)))
             answers.flush()
 
 

@@ -13,7 +13,6 @@ made small here. The program ends with its input, and keeps to ``OCRFLEET_MEMORY
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 import traceback
@@ -25,7 +24,7 @@ from urllib.parse import unquote_to_bytes
 import cv2
 import msgspec
 
-from detector.errors import ImageError, first_line, is_out_of_memory, printable_lines
+from detector.errors import ImageError, first_line, is_out_of_memory, json_line, printable_lines
 from detector.images.page import DEFAULT_MAX_BYTES, DEFAULT_MAX_PIXELS, open_page
 from detector.images.regular_file import Identity, SeenPath
 from detector.memory import configure_process, decode_budget, limit_memory, resident_bytes
@@ -97,7 +96,7 @@ class Job(msgspec.Struct, frozen=True):
 def serve(lines: TextIO, answers: TextIO, limit: int | None = None) -> None:
     """Does one job per line until the input ends, using at most ``limit`` bytes of memory."""
     for line in lines:
-        answers.write(json.dumps(answer(line, limit)) + "\n")
+        answers.write(json_line(answer(line, limit)))
         answers.flush()
 
 

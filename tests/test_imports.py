@@ -200,7 +200,7 @@ LAYERS = (
     ("worker.lease", "worker.ops", "worker.detection", "worker.admission"),
     ("worker.celery_ext",),
     ("worker.tasks", "worker.cli", "worker.celery_main"),
-    ("producer.errors", "producer.bounds", "producer.held_folder"),
+    ("producer.errors", "producer.answer_line", "producer.bounds", "producer.held_folder"),
     ("producer.folder_tree",),
     ("producer.no_links",),
     ("producer.user_secret", "producer.new_folder", "producer.results_there"),

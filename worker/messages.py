@@ -48,6 +48,10 @@ class MessageError(WorkerError):
     """A message that is not one of ours, or of a schema this version does not speak."""
 
 
+MOST_DEPTH = 16
+"""Lists in lists of a message, and of what its body says; ours have 3."""
+
+
 class Original(msgspec.Struct, frozen=True):
     """What a page was before the producer made it smaller for the way.
 
@@ -173,6 +177,15 @@ def decode_task(data: bytes | dict[str, Any]) -> ImageTask:
     ):
         raise MessageError(f"ImageTask with an original of no such size: {task.job!r} {task.index}")
     return task
+
+
+def is_nested(value: object, most: int = MOST_DEPTH) -> bool:
+    """Whether there are more lists in lists than this: what Python can just read of them it cannot always write."""
+    if isinstance(value, dict):
+        value = value.values()
+    elif not isinstance(value, list):
+        return False
+    return most == 0 or any(is_nested(one, most - 1) for one in value)
 
 
 def page_named_in(message: object) -> ImageTask | None:

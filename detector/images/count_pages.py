@@ -13,13 +13,12 @@ not the producer.
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from typing import TextIO
 from urllib.parse import unquote_to_bytes
 
-from detector.errors import ImageError, read_json, show
+from detector.errors import ImageError, json_line, read_json, show
 from detector.images.pdf import count_pdf_pages
 from detector.images.pdf_tree import listed_pages
 from detector.images.regular_file import SeenPath, open_regular, raise_read_error
@@ -51,7 +50,7 @@ def serve(lines: TextIO, answers: TextIO) -> None:
             answer = {"ok": False, "error": f"its pages cannot be counted within {MEMORY_BYTES >> 20} MiB"}
         except (OSError, ValueError, KeyError, TypeError) as error:
             answer = {"ok": False, "error": f"{type(error).__name__}: {error}"}
-        answers.write(json.dumps(answer) + "\n")
+        answers.write(json_line(answer))
         answers.flush()
 
 

@@ -6,7 +6,6 @@ original upright pixels, in reading direction or clockwise from top-left. Out: {
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from pathlib import Path
@@ -16,7 +15,7 @@ import cv2
 import msgspec
 import numpy as np
 
-from detector.errors import DetectorError, TooLarge, first_line, is_out_of_memory
+from detector.errors import DetectorError, TooLarge, first_line, is_out_of_memory, json_line
 from detector.images.budget import DEFAULT_MAX_BYTES
 from detector.images.page import open_page
 from detector.images.regular_file import Identity, SeenPath
@@ -79,7 +78,7 @@ def main() -> int:
     for line in sys.stdin:
         if line.strip():
             limit_memory(MEMORY_BYTES)
-            sys.stdout.write(json.dumps(answer(line)) + "\n")
+            sys.stdout.write(json_line(answer(line)))
             sys.stdout.flush()
     return 0
 

@@ -27,6 +27,7 @@ from detector.images.regular_file import (
     regular,
 )
 from detector.memory import limit_memory
+from producer.answer_line import answer_line
 from producer.archive_process.messages import AliveLine, EndLine, Line, MemberLine, Question
 from producer.detector_process.page_counter import PageCounter
 from producer.errors import CannotCountError
@@ -53,7 +54,7 @@ def serve(questions: BinaryIO, answers: BinaryIO) -> None:
     """Answers one line after the other until the input ends."""
 
     def say(line: Line) -> None:
-        answers.write(msgspec.json.encode(line) + b"\n")
+        answers.write(answer_line(line))
         answers.flush()
 
     with closing(PageCounter()) as counter:

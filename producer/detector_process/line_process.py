@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from contextlib import suppress
+from pathlib import Path
 
 from detector.memory import raise_oom_score
 
@@ -91,6 +92,18 @@ class LineProcess:
             )
             raise_oom_score(self.process.pid)
         return self.process
+
+    def cpu_s(self) -> float:
+        """Seconds of the processor that it has used, 0 where it does not run or the system does not say it."""
+        process = self.process
+        if process is None:
+            return 0.0
+        try:
+            status = Path(f"/proc/{process.pid}/stat").read_text(errors="replace")
+        except OSError:
+            return 0.0
+        user, system = status.rpartition(")")[2].split()[11:13]
+        return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
 
     def stop(self, *, kill: bool = False) -> None:
         """End it: at the end of its input, or at once. Safe to call twice."""

@@ -13,7 +13,7 @@ import msgspec
 from detector.errors import CorruptImage, ImageError, NotFound, TooLarge, UnsupportedFormat, show
 from detector.images.regular_file import identity_of
 from producer.detector_process.members import MemberTaken, MemberWanted
-from producer.detector_process.turn_process import TurnProcess, Turns
+from producer.detector_process.turn_process import AtWorkError, TurnProcess, Turns
 from producer.sources.held_bytes import held_bytes
 from worker.storage.bound import Bound
 from worker.storage.files import Fetch, Storage, suffix_of
@@ -96,11 +96,16 @@ class ProducerStorage(Storage):
         if self._copy not in (None, copy):
             self._copy.unlink(missing_ok=True)  # another suffix, and a stranger's zip may have any number of them
         self._copy = copy
+        at_work = False
         try:
             yield copy
+        except AtWorkError:
+            # Written, or read by who takes a page out of it: it is asked for again. Taken from under one who had not
+            # opened it yet, pages of sound PDFs were not to be had.
+            at_work = True
+            raise
         finally:
-            # While it is being written it is asked for again.
-            if self._members.process.asked is None and copy.exists() and copy.stat().st_size > KEPT_BYTES:
+            if not at_work and copy.exists() and copy.stat().st_size > KEPT_BYTES:
                 copy.unlink()
 
     def extract(

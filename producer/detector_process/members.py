@@ -18,6 +18,7 @@ import msgspec
 from detector.errors import ImageError, TooLarge, show
 from detector.images.regular_file import Identity, SeenPath
 from detector.memory import limit_memory
+from producer.answer_line import answer_line
 from worker.storage.bound import Bound
 from worker.storage.files import MAX_MEMBER_BYTES, Storage
 from worker.storage.spool import MachineFault
@@ -60,7 +61,7 @@ def serve(lines: BinaryIO, answers: BinaryIO) -> None:
     storage = Storage((), Path(os.devnull))
     limit_memory(MEMORY_BYTES)  # once: nothing that is loaded later counts beside it, and it takes 0.2 ms
     for line in lines:
-        answers.write(msgspec.json.encode(_take(storage, msgspec.json.decode(line, type=MemberWanted))) + b"\n")
+        answers.write(answer_line(_take(storage, msgspec.json.decode(line, type=MemberWanted))))
         answers.flush()
 
 
@@ -74,10 +75,10 @@ def _take(storage: Storage, wanted: MemberWanted) -> MemberTaken:
         )
     except MachineFault as error:
         return MemberTaken(
-            "Internal", in_utf8(error.strerror or error), error.errno or 5, quote(os.fsencode(error.filename or out))
+            "Internal", error.strerror or str(error), error.errno or 5, quote(os.fsencode(error.filename or out))
         )
     except ImageError as error:
-        return MemberTaken(error.type, in_utf8(error))
+        return MemberTaken(error.type, str(error))
     except MemoryError:
         storage.close()
         said = f"{member!r} in {show(archive)} cannot be unpacked within {MEMORY_BYTES >> 20} MiB"
@@ -86,11 +87,6 @@ def _take(storage: Storage, wanted: MemberWanted) -> MemberTaken:
         storage.close()
         return MemberTaken("CorruptImage", f"{member!r} in {show(archive)} is damaged ({type(error).__name__})")
     return MemberTaken()
-
-
-def in_utf8(said: object) -> str:
-    r"""As an answer can hold it: names that are no UTF-8 can be in it, ``\udcff`` here; this process died of them."""
-    return str(said).encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
 if __name__ == "__main__":

@@ -24,6 +24,7 @@ import msgspec
 
 from detector.images.regular_file import Identity, SeenPath, open_regular, read_error, seen_as
 from detector.memory import limit_memory, resident_bytes
+from producer.answer_line import answer_line
 from producer.detector_process.put_aside import NO_ROOM
 from producer.detector_process.turn_process import TurnProcess, Turns
 from producer.sources.held_bytes import held_bytes
@@ -54,7 +55,8 @@ PAGE_S, PAGE_S_PER_MIB = 0.1, 0.1
 JOB_S, LEAST_S = 600.0, 5.0
 """For all PDFs of a job together, beyond what each brings; with less than so many seconds none is begun, and its pages
 travel with the whole PDF. A thousand of 0.5 KB, which took 52 s each, were under `FILE_S` and held up what was sent
-behind them for 14 hours. Of 1,410 real PDFs none used more than 0.04 s."""
+behind them for 14 hours. Of 1,410 real PDFs none used more than 0.04 s. One that is too large to travel whole has
+`LEAST_S` for itself all the same: without it an honest one in an archive, which brings nothing, failed for others."""
 
 GROWN_BYTES = 64 << 20
 """After pages that left so much more than the open PDF takes it is opened again."""
@@ -91,15 +93,15 @@ class _Time:
         self._brought_s = self._most_s = self._left_s = 0.0
         self._job_s = JOB_S
 
-    def left_s(self, whose: str, path: Path) -> float:
+    def left_s(self, whose: str, path: Path, *, travels_whole: bool = True) -> float:
         """Seconds for another page of a PDF; 0 if no more of it are to be taken out."""
         if whose != self._whose:
             self._whose = whose
-            self._job_s -= max(0.0, self._most_s - self._left_s - self._brought_s)
+            self._job_s = max(0.0, self._job_s - max(0.0, self._most_s - self._left_s - self._brought_s))
             self._brought_s = _brings_s(whose, path)
             self._most_s = self._left_s = self._brought_s + min(FILE_S, self._job_s)
             if self._left_s < LEAST_S:
-                self._left_s = self._most_s = 0.0
+                self._left_s = self._most_s = 0.0 if travels_whole else LEAST_S
         return self._left_s
 
     def spent(self, seconds: float, page_bytes: int | None) -> None:
@@ -131,7 +133,16 @@ class PdfPages:
         """End the process. Safe to call twice."""
         self._process.leave()
 
-    def take(self, path: Path, page: int, out: Path, wait_s: float | None = None, *, whose: str = "") -> bool:
+    def take(
+        self,
+        path: Path,
+        page: int,
+        out: Path,
+        wait_s: float | None = None,
+        *,
+        whose: str = "",
+        travels_whole: bool = True,
+    ) -> bool:
         """Write one page as a PDF of its own. False: it cannot be taken out, and there is no such file.
 
         So it is of each page of a PDF that has used up its time (`FILE_S`), and of small ones once their job's PDFs
@@ -143,13 +154,17 @@ class PdfPages:
             out: the file to write.
             wait_s: how long others may be kept waiting, seconds; None: until it is there.
             whose: the address of the PDF, which may be copied to ``path`` for each page; default: the path.
+            travels_whole: whether its pages can be had otherwise; a PDF of which they cannot has `LEAST_S` always.
 
         Raises:
             NotYetError: it is not there after so long; ask for the same again.
             MachineFault: there is no room for it, or a read of the file failed.
         """
         question = PageWanted(quote(os.fsencode(path)), page, quote(os.fsencode(out)), seen_as(path))
-        left_s = self._time.left_s(whose or question.path, path)
+        if lost_s := self._process.lost_s:  # ended for another job's, in the middle: that is this PDF's time too
+            self._process.lost_s = 0.0
+            self._time.spent(lost_s, None)
+        left_s = self._time.left_s(whose or question.path, path, travels_whole=travels_whole)
         if self._process.asked != question:
             out.unlink(missing_ok=True)
             if not left_s:
@@ -267,7 +282,7 @@ def serve(lines: BinaryIO, answers: BinaryIO) -> None:
         began = time.process_time()
         taken = taker.take(msgspec.json.decode(line, type=PageWanted))
         taken = msgspec.structs.replace(taken, seconds=time.process_time() - began)
-        answers.write(msgspec.json.encode(taken) + b"\n")
+        answers.write(answer_line(taken))
         answers.flush()
 
 

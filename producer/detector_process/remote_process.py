@@ -155,21 +155,27 @@ class RemoteProcess:
         bound = bound or Bound(MAX_REMOTE_BYTES, "copy it to a folder first")
         with suppress(ValueError):  # "https://[": the program says so
             url_roots = (f"https://{urlsplit(uri).netloc}", *url_roots)
-        out = quote(os.fsencode(target))
+        # Whole under its name: who takes a page out of the copy before may be about to open it.
+        part = target.with_name(f"{target.name}.part")
+        out = quote(os.fsencode(part))
         wanted = WantedCopy(uri, url_roots, out, bound.most_bytes, bound.remedy)
-        target.unlink(missing_ok=True)
+        part.unlink(missing_ok=True)
         began = time.monotonic()
 
         def look() -> None:
-            size = target.stat().st_size if target.exists() else 0
+            size = part.stat().st_size if part.exists() else 0
             if time.monotonic() - began > COPY_S + COPY_S_PER_MIB * size / (1 << 20):
                 raise _LateError
 
         try:
             longest = COPY_S + COPY_S_PER_MIB * bound.most_bytes / (1 << 20)
             answer = self._ask(wanted, MemberTaken, longest, look)
+            if answer is not None and not answer.type:
+                part.replace(target)
         except _LateError:
             answer = None
+        finally:
+            part.unlink(missing_ok=True)
         took = time.monotonic() - began
         # One that says nothing at all ends by http.client's time-out.
         self.late = self.late + 1 if answer is None or (answer.type and took > TIMEOUT_S) else 0

@@ -17,7 +17,8 @@ import msgspec
 
 from detector.errors import DetectorError, ImageError, TooLarge, first_line
 from detector.memory import limit_memory
-from producer.detector_process.members import MemberTaken, in_utf8
+from producer.answer_line import answer_line
+from producer.detector_process.members import MemberTaken
 from producer.errors import CannotCountError
 from producer.sources.count_pages import CountAnswer
 from producer.sources.page_count import count_pages
@@ -79,7 +80,7 @@ def serve(lines: BinaryIO, answers: BinaryIO) -> None:
             answer = _listed(question)
         else:
             answer = _counted(question) if isinstance(question, WantedCount) else _copied(question)
-        answers.write(msgspec.json.encode(answer) + b"\n")
+        answers.write(answer_line(answer))
         answers.flush()
 
 
@@ -93,7 +94,7 @@ def _listed(wanted: WantedList) -> Listed:
                 return Listed(is_object=True)
             return _part(files, root, wanted)
         except s3_errors() as error:
-            return Listed(error=_TOO_MUCH if _is_memory(error) else in_utf8(f"{first_line(error)} ({_CHECK})"))
+            return Listed(error=_TOO_MUCH if _is_memory(error) else f"{first_line(error)} ({_CHECK})")
     except ImageError as error:  # without the extra
         return Listed(error=str(error))
     except MemoryError:
@@ -133,7 +134,7 @@ def _part(files: Any, root: str, wanted: WantedList) -> Listed:
         elif len(key.encode("utf-8", "replace")) > MOST_KEY_BYTES:
             long += 1
         else:
-            keys.append(in_utf8(f"{bucket}/{key}"))
+            keys.append(f"{bucket}/{key}")
     next_list = ""
     if found.get("IsTruncated"):
         next_list = found.get("NextContinuationToken") or ""
@@ -147,14 +148,14 @@ def _counted(wanted: WantedCount) -> CountAnswer:
         with s3().open(unquote(wanted.key, errors="surrogateescape"), "rb") as stream:
             count = count_pages(stream, wanted.kind)
     except CannotCountError as error:
-        return CountAnswer(False, error=in_utf8(error))
+        return CountAnswer(False, error=str(error))
     except MemoryError:
         return CountAnswer(False, error=_TOO_MUCH)
     except Exception as error:
         if isinstance(error, (DetectorError, *s3_errors())):
-            return CountAnswer(False, error=in_utf8(first_line(error, 200)))
+            return CountAnswer(False, error=first_line(error, 200))
         return CountAnswer(False, error=f"its server's answer cannot be read ({type(error).__name__})")
-    return CountAnswer(True, count.pages, broken=in_utf8(count.broken))
+    return CountAnswer(True, count.pages, broken=count.broken)
 
 
 def _copied(wanted: WantedCopy) -> MemberTaken:
@@ -164,9 +165,9 @@ def _copied(wanted: WantedCopy) -> MemberTaken:
         remote.fetch(wanted.uri, out)
     except MachineFault as error:
         where = quote(os.fsencode(error.filename or out))
-        return MemberTaken("Internal", in_utf8(error.strerror or error), error.errno or 5, where)
+        return MemberTaken("Internal", error.strerror or str(error), error.errno or 5, where)
     except ImageError as error:
-        return MemberTaken(error.type, in_utf8(error))
+        return MemberTaken(error.type, str(error))
     except MemoryError:
         return MemberTaken(TooLarge.type, f"{wanted.uri}: {_TOO_MUCH}")
     return MemberTaken()

@@ -19,14 +19,20 @@ from producer.detector_process.line_process import LineProcess
 AT_ONCE = 4
 """Processes of a kind; of about 20 MB each, and at most what the kind's limit is."""
 
-HOLD_S, ABANDONED_S = 2.0, 5.0
-"""A process is not ended for another job before it has served so long; nor while somebody asks for its answer."""
+HOLD_S, ABANDONED_S, ROUND_S = 2.0, 5.0, 0.5
+"""A process is not ended for another job before it has served so long; nor while somebody asks for its answer. Where
+one feeder asks for all jobs, each that waits holds it for `ROUND_S`: of 16 each came after 8 s, and more than half of
+what they had was ended in the middle, and begun anew."""
 
 POLL_S = 0.05
 
 
 class NotYetError(Exception):
     """The answer is not there yet, and others are not to be kept waiting: ask the same again."""
+
+
+class AtWorkError(NotYetError):
+    """A process is at it, and what it was given to read stays where it is."""
 
 
 class Turns:
@@ -54,12 +60,13 @@ class Turns:
         with self._lock:
             now = time.monotonic()
             if one not in self._having:
-                self._waiting = [other for other in self._waiting if other.busy or now - other.seen < ABANDONED_S]
+                abandoned = now - ABANDONED_S - ROUND_S * (len(self._having) + len(self._waiting))
+                self._waiting = [other for other in self._waiting if other.busy or other.seen > abandoned]
                 if one not in self._waiting:
                     self._waiting.append(one)
                 place = self._waiting.index(one)
                 if place >= AT_ONCE - len(self._having):
-                    other = next((other for other in self._having if other.is_idle(now)), None)
+                    other = next((other for other in self._having if other.is_idle(now, abandoned)), None)
                     if other is None or place:
                         return False
                     self._having.remove(other)
@@ -91,8 +98,8 @@ class InTurn(Protocol):
     seen: float
     since: float
 
-    def is_idle(self, now: float) -> bool:
-        """Whether it may be ended for another's."""
+    def is_idle(self, now: float, abandoned: float) -> bool:
+        """Whether it may be ended for another's; at work too, if nobody has waited for it since `abandoned`."""
 
     def end(self) -> None:
         """End it."""
@@ -120,6 +127,7 @@ class TurnProcess(Generic[Asked]):
         asked: what it was asked that has no answer yet.
         since: see `InTurn`; and `busy`, and `seen`.
         begun: when it was asked, by `time.monotonic`.
+        lost_s: of the processor, that ended processes had spent on what they were asked; whoever books it takes it off.
     """
 
     def __init__(self, module: str, turns: Turns) -> None:
@@ -133,6 +141,7 @@ class TurnProcess(Generic[Asked]):
         self.asked: Asked | None = None
         self.busy = False
         self.seen = self.since = self.begun = 0.0
+        self.lost_s = self._cpu_s = 0.0
         self._turns = turns
 
     def answer(self, wanted: Asked, timeout_s: float, wait_s: float | None) -> bytes:
@@ -157,7 +166,7 @@ class TurnProcess(Generic[Asked]):
                 self._begin(wanted, timeout_s, until)
             line = self.child.answer(None if until is None else max(0.0, until - time.monotonic()))
             if line is None:
-                raise NotYetError
+                raise AtWorkError
             self.asked = None
             return line
         finally:
@@ -168,19 +177,23 @@ class TurnProcess(Generic[Asked]):
             if until is not None and time.monotonic() >= until:
                 raise NotYetError
             time.sleep(POLL_S)
+        self._cpu_s = self.child.cpu_s()
         self.child.begin(msgspec.json.encode(wanted), timeout_s)
         self.asked, self.begun = wanted, time.monotonic()
 
-    def is_idle(self, now: float) -> bool:
+    def is_idle(self, now: float, abandoned: float) -> bool:
         """See `InTurn`."""
         served = self.asked is None and now - self.since > HOLD_S
-        return not self.busy and (served or now - self.seen > ABANDONED_S)
+        return not self.busy and (served or self.seen < abandoned)
 
     def end(self) -> None:
         """End the process, with the half file that it was writing: those of a few jobs are hundreds of MB."""
+        if self.asked is not None:
+            self.lost_s += max(0.0, self.child.cpu_s() - self._cpu_s)
         self.child.stop(kill=True)
         if self.asked is not None:
             Path(os.fsdecode(unquote_to_bytes(self.asked.out))).unlink(missing_ok=True)
+            self.asked = None
 
     def leave(self) -> None:
         """Nothing is wanted of it any more. Safe to call twice."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -298,14 +299,15 @@ class Uploader:
         uncertain = line.page == 0 and size <= self.largest and not can_count()
         single = Path(self._folder.name) / "page.pdf"
         is_pdf = paged_suffix_of(path) in PDF_SUFFIXES
-        take = self._pdf_pages.take
-        if is_pdf and not uncertain and take(path, line.page, single, PATIENCE_S, whose=line.uri):
+        may_travel = size <= self.largest
+        take = partial(self._pdf_pages.take, whose=line.uri, travels_whole=may_travel)
+        if is_pdf and not uncertain and take(path, line.page, single, PATIENCE_S):
             taken = single.stat().st_size
             data = self._content(single, taken) if taken <= self.largest else None
             single.unlink()
             if data is not None:
                 return Parcel(line, data, 0, None, alone=True)
-        if size > self.largest:
+        if not may_travel:
             raise CannotSendError(
                 "TooLarge",
                 f"{line.image}: {size / 1e6:.0f} MB, more than the {self.largest >> 20} MB that travel through "

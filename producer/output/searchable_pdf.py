@@ -24,6 +24,7 @@ from detector.errors import ImageError, first_line, is_out_of_memory, show
 from detector.images.regular_file import Identity, SeenPath, open_regular, seen_as
 from detector.images.sniff import sniff
 from detector.memory import limit_memory
+from producer.answer_line import answer_line
 from producer.detector_process.line_process import LineProcess
 from producer.errors import ProducerError
 from producer.job.results_file import iter_records
@@ -177,7 +178,7 @@ def serve(lines: BinaryIO, answers: BinaryIO) -> None:
                 else f"{type(reason).__name__}: {first_line(reason)}"
             )
             error = f"cannot be put into a PDF ({said})"
-        answers.write(msgspec.json.encode(_Answer(error)) + b"\n")
+        answers.write(answer_line(_Answer(error)))
         answers.flush()
 
 

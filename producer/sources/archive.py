@@ -26,6 +26,7 @@ from producer.sources.passed_over import (
     MOST_NAME_BYTES,
     NAMELESS,
     REPLACED,
+    UNKNOWN,
     PassedOver,
     is_junk,
     junk_kind,
@@ -44,6 +45,10 @@ COUNT_LIMIT = 256 << 20
 READ_AHEAD = 256 << 10
 # Page counts of members that later links of the same tar may point to.
 KEPT_COUNTS = 10_000
+# What begins a member of a zip.
+_LOCAL = b"PK\x03\x04"
+# Types of entries in a tar that are files, links, folders or devices; V and D are GNU's label and its list of a folder.
+_KNOWN_TYPES = {*tarfile.SUPPORTED_TYPES, b"V", b"D"}
 Open = Callable[[], IO[bytes] | None]
 CountMember = Callable[[Open, str], PageCount]
 """What opens a member, and its name -> its pages."""
@@ -177,6 +182,26 @@ def _zip_members(archive: BinaryIO, passed: PassedOver, count: CountMember, zip_
                 continue
             look = partial(count, partial(bundle.open, info), info.filename)
             yield Member(_bytes(info.filename), _bytes(names.shown(info)), look)
+        if reason := _left_out(archive, bundle):
+            raise zipfile.BadZipFile(reason)
+
+
+def _left_out(archive: BinaryIO, bundle: zipfile.ZipFile) -> str:
+    """Why a zip holds more members than its table of contents lists; empty if nothing says that it does.
+
+    zipfile says nothing of any of it: pages of two zips that were put together were nowhere. Beginning or end alone
+    may be anything: self-extracting ones begin as programs, some programs leave members that were replaced in the
+    middle, and a table of over 65,535 gives their number modulo 65,536.
+    """
+    end = zipfile._EndRecData(archive)  # type: ignore[attr-defined]  # what it has found the table by
+    said, offset, comment, place = end[4], end[6], end[7], end[9]
+    if said > len(bundle.filelist):
+        return f"its table of contents says {said:,} members and lists {len(bundle.filelist):,}"
+    archive.seek(0)
+    if bundle.start_dir > offset and archive.read(4) == _LOCAL:
+        return "another zip lies before it; unpack it first"
+    archive.seek(place + 22 + comment)
+    return "there is more behind its end; zip -FF may list it" if archive.read(4) == _LOCAL else ""
 
 
 def _tar_members(archive: BinaryIO, passed: PassedOver, count: CountMember) -> Iterator[Member]:
@@ -184,6 +209,8 @@ def _tar_members(archive: BinaryIO, passed: PassedOver, count: CountMember) -> I
     with _read_ahead(archive) as ahead, open_tar(ahead, "|") as bundle:
         for number, info in enumerate(bundle):
             bundle.members = []  # type: ignore[attr-defined]  # tarfile keeps every header it has seen otherwise
+            if info.size and info.type not in _KNOWN_TYPES:
+                passed.add(UNKNOWN)
             if not (info.isfile() or info.islnk() or info.issym()) or _hidden(info.name, passed):
                 continue
             shown = _bytes(info.name)
@@ -301,7 +328,7 @@ def _local_headers(archive: Path) -> int:
         with open_regular(archive) as stream:
             while block := stream.read(1 << 20):
                 data = rest + block
-                count += data.count(b"PK\x03\x04")
+                count += data.count(_LOCAL)
                 rest = data[-3:]
     except OSError:
         pass

@@ -18,6 +18,7 @@ import msgspec
 
 from detector.images.regular_file import Identity, SeenPath, open_regular
 from detector.memory import limit_memory
+from producer.answer_line import answer_line
 from producer.errors import CannotCountError
 from producer.sources.page_count import PageCount, count_pages
 
@@ -55,7 +56,7 @@ def serve(questions: BinaryIO, answers: BinaryIO) -> None:
             answer = CountAnswer(False, error=str(error))
         except MemoryError:
             answer = CountAnswer(False, error=f"its pages cannot be counted within {MEMORY_BYTES >> 20} MiB")
-        answers.write(msgspec.json.encode(answer) + b"\n")
+        answers.write(answer_line(answer))
         answers.flush()
 
 

@@ -18,6 +18,7 @@ MOST_NAME_BYTES = 4096
 
 NOT_ASKED_FOR = "that a bucket's server listed, and that lie elsewhere"
 LINKS = "links in archives"
+UNKNOWN = "of a kind that is not known in archives"
 REPLACED = "in zips, with a later copy of the same name"
 OUTSIDE = "links that lead out of the folder (--follow-links takes them)"
 OURS = "folders of pictures beside a job's results (overlays, exports)"

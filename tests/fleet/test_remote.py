@@ -256,10 +256,27 @@ def test_https(https_server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         *((f"https://a.example/in/x#{end}", False) for end in ("/../../y#", "/..#", "..\\y#")),
         *((f"https://a.example/in/..%{mark}", False) for mark in ("3f", "3F.jpg", "253fx", "3f/y")),
         ("https://a.example/in/%" + "25" * 5 + "2e%2e/x", False),  # more layers than are looked at
+        # Old Tomcat and IIS, servers that leave a zero byte out, Windows' names.
+        *((f"https://a.example/in/{up}/x", False) for up in ("%c0%ae%c0%ae", "%e0%80%ae%C0%AE", "%f0%80%80%ae.")),
+        *((f"https://a.example/in/{up}/x", False) for up in ("%u002e%U002E", "%uff0e.", "%25u002e.", "%ef%bc%8e.")),
+        *(
+            (f"https://a.example/in/{up}/x", False)
+            for up in (".%00.", "..%20.", ".. .", ".%20.%20", "..::$DATA", "..:")
+        ),
+        *((f"https://a.example/in/a{slash}..{slash}x", False) for slash in ("%c0%af", "%c1%9c", "%uff0f", "%u005c")),
         ("https://a.example/in/50%25252520off.jpg", True),
         ("https://a.example/in/a%3F/what%3F..jpg", True),
         ("https://a.example/in/a ..b/.x..;..jpg ", True),
         ("https://a.example/in/.../..a.jpg", True),
+        # Names in Latin-1, GBK and Japanese, and what is written in them.
+        *(
+            (f"https://a.example/in/{name}.jpg", True)
+            for name in ("%C0%20propos", "%c0%ae", "%c1%c0%ba", "caf%e9", "..%e9")
+        ),
+        *(
+            (f"https://a.example/in/{name}.jpg", True)
+            for name in ("%e5%9b%b3%ef%bc%8e", "a%3ab..", "%u002e", "1%2f2%00", "a. .")
+        ),
     ],
 )
 def test_allowed_prefixes(uri: str, yes: bool) -> None:

@@ -10,11 +10,17 @@ import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from threading import Event, Thread
+from urllib.parse import quote
 
+import msgspec
 import pytest
 
+from detector.images.regular_file import seen_as
+from producer.archive_process import program
 from producer.archive_process.lister import ArchiveLister
+from producer.archive_process.messages import Question
 from producer.archive_process.program import MEMORY_BYTES
+from producer.errors import CannotCountError
 from producer.sources.archive import members
 from producer.sources.passed_over import LINKS, PassedOver
 from producer.sources.scan import FoundPage, scan
@@ -24,6 +30,7 @@ from tests.pictures import write_images
 from tests.processes import wait_until
 from tests.producer.records import IN_PROCESS
 
+DAMAGED = b"%PDF-1.4 no"
 ALLOWED_MB = (MEMORY_BYTES >> 20) + 150
 
 
@@ -123,6 +130,33 @@ def test_a_hostile_archive_is_a_failed_record(
     print(f"{name}: {watched.peak_mb:.0f} MB, {seconds:.1f} s, {failed[-1].problem if failed else None}")
     assert watched.peak_mb < ALLOWED_MB
     assert seconds < 40
+
+
+@pytest.mark.parametrize("encoding", ["latin-1", "utf-8"])
+def test_a_damaged_pdf_whose_name_is_no_utf8(encoding: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before: the process died of the error that names it, and all members behind it were lost."""
+
+    class Damaged:
+        def count(self, path: Path) -> int:
+            raise CannotCountError(f"{path}: the PDF is damaged")
+
+        def close(self) -> None: ...
+
+    monkeypatch.setattr(program, "PageCounter", Damaged)
+    monkeypatch.setattr(program, "limit_memory", lambda limit: None)
+    archive = tmp_path / "a.tar"
+    with tarfile.open(archive, "w", encoding=encoding, format=tarfile.GNU_FORMAT) as bundle:
+        for name in ("a.jpg", "br\xe9.pdf", "b.jpg"):
+            info = tarfile.TarInfo(name)
+            info.size = len(DAMAGED)
+            bundle.addfile(info, io.BytesIO(DAMAGED if name.endswith(".pdf") else bytes(len(DAMAGED))))
+    answers = io.BytesIO()
+    question = Question(quote(str(archive)), "tar", "", 60.0, seen_as(archive))
+    program.serve(io.BytesIO(msgspec.json.encode(question)), answers)
+    lines = [msgspec.json.decode(line) for line in answers.getvalue().splitlines()]
+    assert [line["type"] for line in lines] == ["member", "member", "member", "end"]
+    shown = "br\xe9.pdf" if encoding == "utf-8" else r"br\xe9.pdf"
+    assert lines[1]["uncounted"] == f"{shown}: the PDF is damaged" and not lines[3]["broken"]
 
 
 @pytest.mark.slow

@@ -12,7 +12,7 @@ import tarfile
 import time
 import zipfile
 from collections.abc import Iterator
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, suppress
 from pathlib import Path
 from urllib.parse import quote
 
@@ -24,7 +24,7 @@ from detector.errors import CorruptImage, ImageError, NotFound, TooLarge, Unsupp
 from detector.memory import peak_rss_mb
 from producer.detector_process import member_fetcher, turn_process
 from producer.detector_process.member_fetcher import ProducerStorage
-from producer.detector_process.turn_process import AT_ONCE, NotYetError
+from producer.detector_process.turn_process import AT_ONCE, AtWorkError, NotYetError
 from producer.job import upload
 from producer.job.manifest import ManifestLine
 from tests.archives import write_7z
@@ -192,6 +192,20 @@ def test_a_slow_page_of_a_pdf_keeps_nobody_waiting(
                 time.sleep(0.02)
         assert waited and [(parcel.alone, parcel.page) for parcel in parcels] == [(True, 0)] * 2
         assert all(len(PdfReader(io.BytesIO(parcel.data)).pages) == 1 for parcel in parcels)
+
+
+@pytest.mark.parametrize("raised", [AtWorkError, NotYetError, CorruptImage, None])
+def test_a_copy_stays_while_a_process_is_at_it(
+    storage: ProducerStorage, tmp_path: Path, raised: type[Exception] | None
+) -> None:
+    """Before: it was removed, and written anew under its name, while what takes a page out of a PDF was to open it."""
+    (tmp_path / "a.zip").touch()
+    content = bytes(member_fetcher.KEPT_BYTES + 1)
+    storage.extract = lambda *given, **more: Path(given[3]).write_bytes(content)  # type: ignore[assignment]
+    with suppress(AtWorkError, NotYetError, CorruptImage), storage.open(uri(tmp_path / "a.zip", "zip+file", b"a.pdf")):
+        if raised is not None:
+            raise raised("a.pdf")
+    assert (tmp_path / "spool" / "member.pdf").exists() == (raised is AtWorkError)
 
 
 @pytest.mark.slow

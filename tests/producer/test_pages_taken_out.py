@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from contextlib import ExitStack, closing
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -15,6 +16,7 @@ import pytest
 
 from producer.detector_process import pdf_pages, turn_process
 from producer.detector_process.pdf_pages import PageWanted, PdfPages
+from producer.detector_process.turn_process import AtWorkError
 from producer.sources.single_page import alone, open_pdf
 from tests.hostile import packed_tree_pdf
 from tests.producer.sources.test_page_tree import flat_pdf
@@ -93,12 +95,12 @@ class Asked:
         monkeypatch.setattr(pdf_pages, "_bytes_of", lambda out: 1 << 20)
         monkeypatch.setattr(self.pages._process.child, "answer", lambda wait_s: self.answer)
 
-    def of(self, path: Path, pages: int, seconds: float, *, ok: bool = False, whose: str = "") -> int:
+    def of(self, path: Path, pages: int, seconds: float, *, ok: bool = False, **kind: Any) -> int:
         """How many of so many pages it is asked for."""
         self.answer = b'{"ok":%s,"seconds":%f}\n' % (b"true" if ok else b"false", seconds)
         before, out = len(self.timeouts), path.parent / "page.pdf"
         for page in range(pages):
-            self.pages.take(path, page, out, whose=whose)
+            self.pages.take(path, page, out, **kind)
         return len(self.timeouts) - before
 
 
@@ -127,6 +129,48 @@ def test_all_pdfs_of_a_job_have_ten_minutes(tmp_path: Path, monkeypatch: pytest.
     (tmp_path / "large.pdf").write_bytes(bytes(10 << 20))
     assert asked.of(tmp_path / "large.pdf", 100, 8.0) == 3, "what it brings is its own"
     assert asked.of(tmp_path / "small.pdf", 9, 0.01, ok=True) == 0
+    # Before, each page of such a one failed (`TooLarge`), for what the others had used up.
+    for member in ("zip+file:///a.zip#a.pdf", "zip+file:///a.zip#b.pdf"):
+        assert asked.of(tmp_path / "a.pdf", 500, 0.15, ok=True, whose=member, travels_whole=False) == 500
+    assert asked.of(tmp_path / "a.pdf", 9, 4.0, whose="zip+file:///b.zip#a.pdf", travels_whole=False) == 2
+    assert asked.of(tmp_path / "large.pdf", 100, 8.0) == 3, "nor is it less for that"
+
+
+def test_what_was_ended_for_another_job_has_used_its_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before: it was counted nowhere, and asked again the page had its whole minute."""
+    asked = Asked(monkeypatch)
+    process, used = asked.pages._process, iter([3.0, 43.0, 0.0, 0.0])
+    monkeypatch.setattr(process.child, "cpu_s", lambda: next(used))
+    monkeypatch.setattr(process.child, "answer", lambda wait_s: None)
+    with pytest.raises(AtWorkError):
+        asked.pages.take(tmp_path / "a.pdf", 0, tmp_path / "page.pdf")
+    process.end()
+    with pytest.raises(AtWorkError):
+        asked.pages.take(tmp_path / "a.pdf", 0, tmp_path / "page.pdf")
+    assert asked.timeouts == [60.0, 20.0]
+    asked.pages.close()
+
+
+def test_a_job_that_waits_for_its_turn_at_the_feeder_is_not_abandoned(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before: of 16 jobs, which each came after 8 s, more than half of the processes were ended at work."""
+    now = [0.0]
+    monkeypatch.setattr(turn_process.time, "monotonic", lambda: now[0])
+    turns, jobs, ended = turn_process.Turns(), [], []
+    for number in range(20):
+        job = turn_process.TurnProcess[PageWanted]("none", turns)
+        job.asked = PageWanted("a", 0, "b")
+        monkeypatch.setattr(job, "end", partial(ended.append, number))
+        jobs.append(job)
+    for _ in range(5):
+        for job in jobs:
+            turns.enter(job)
+            turns.take(job)
+            now[0] += turn_process.ROUND_S
+            turns.rest(job)
+    assert turns._having == jobs[: turn_process.AT_ONCE] and turns._waiting == jobs[turn_process.AT_ONCE :]
+    now[0] += turn_process.ABANDONED_S + turn_process.ROUND_S * len(jobs)
+    turns.enter(jobs[4])
+    assert turns.take(jobs[4]) and ended == [0], "whose job comes no more is"
 
 
 @pytest.mark.slow

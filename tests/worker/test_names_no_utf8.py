@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import subprocess
 import sys
 import tarfile
@@ -14,11 +15,14 @@ from urllib.parse import quote
 import msgspec
 import pytest
 
-from detector.errors import ImageError, as_utf8
+from detector.errors import ImageError, as_utf8, json_line
 from detector.record import ErrorRecord, ModelRecord
+from producer.answer_line import answer_line
+from producer.detector_process.members import MemberTaken
 from worker.messages import ImageRecord, ImageTask, encode_record, failed_record
 from worker.storage import Storage
 
+ROOT = Path(__file__).parents[2]
 TASK = ImageTask(job="j", index=0, image="x", uri="file:///x")
 GONE = {
     "a file": "file://{root}/gone%E9.jpg",
@@ -62,6 +66,24 @@ def test_what_is_no_utf8_is_written_out() -> None:
     assert as_utf8(text) == text
     assert as_utf8(os.fsdecode(b"a\xe9\xff") + "\ud83d" + "é") == r"a\xe9\xff\ud83dé"
     assert ErrorRecord("Internal", "\ud800").message == r"\ud800"
+
+
+def test_whatever_a_program_answers_is_json() -> None:
+    """Before: msgspec refused it, and what `json.dumps` made of it who asked could not read."""
+    odd = os.fsdecode(b"a\xe9") + "\ud83d"
+    answer = MemberTaken("NotFound", odd)
+    assert msgspec.json.decode(answer_line(answer)) == {**msgspec.to_builtins(answer), "error": r"a\xe9\ud83d"}
+    assert answer_line(MemberTaken("é")) == msgspec.json.encode(MemberTaken("é")) + b"\n"
+    assert msgspec.json.decode(json_line({odd: [odd, {"é": (odd, 1.5, None)}]})) == {
+        r"a\xe9\ud83d": [r"a\xe9\ud83d", {"é": [r"a\xe9\ud83d", 1.5, None]}]
+    }
+
+
+def test_no_program_makes_its_answer_by_itself() -> None:
+    """One that comes by later would die of such a name again."""
+    sources = [path for package in ("detector", "producer") for path in (ROOT / package).rglob("*.py")]
+    written = [made for path in sources for made in re.findall(r"answers\.write\((\w+)", path.read_text())]
+    assert len(written) >= 9 and set(written) == {"answer_line", "json_line"}
 
 
 def test_a_record_that_cannot_be_written_is_a_failed_one() -> None:

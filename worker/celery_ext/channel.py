@@ -84,15 +84,16 @@ class FleetQoS(PlainQoS):
     def append(self, message: Any, delivery_tag: str) -> None:
         info = message.delivery_info
         entry = json.dumps([held_by(message._raw, _holder()), info["exchange"], info["routing_key"]])
-        if info["exchange"] != BROADCAST_QUEUE:
-            job = str(message.headers.get("id", "")).rpartition(":")[0]
-            _turns.begin(delivery_tag, job, urgent=bool(message._raw["properties"].get(MARK)))
         with unless_refused(), self.channel.conn_or_acquire() as client:
             _settle_late(self, client)
             self.channel.take(
                 keys=[self.unacked_index_key, self.unacked_key], args=[delivery_tag, entry], client=client
             )
         virtual.QoS.append(self, message, delivery_tag)
+        # After all that may raise: nobody ends the turn of what was not taken.
+        if info["exchange"] != BROADCAST_QUEUE:
+            job = str(message.headers.get("id", "")).rpartition(":")[0]
+            _turns.begin(delivery_tag, job, urgent=bool(message._raw["properties"].get(MARK)))
 
     def ack(self, delivery_tag: str) -> None:
         _turns.end(delivery_tag)

@@ -17,7 +17,7 @@ from celery.utils.time import maybe_iso8601
 from detector.errors import read_json
 from worker.app import CLEANUP_TASK, DETECT_TASK, IMAGE_QUEUE, RECONCILE_TASK, REPLY_EXCHANGE, REPLY_KEY
 from worker.broker.queue import MOST_ID
-from worker.messages import split_task_id
+from worker.messages import MOST_DEPTH, is_nested, split_task_id
 from worker.settings import settings
 
 # Celery's own headers (protocol 2) that are text or absent. Characters that each may have: versions before wrote
@@ -29,7 +29,7 @@ _TEXT_OR_NONE = {
 }
 # As JSON; ours have 1.5 and 0.3 KB, with the longest names of versions before 61.
 _MOST_HEADERS, _MOST_PROPERTIES = 128 << 10, 4 << 10
-_MOST_DEPTH = 16  # lists in lists; ours have 3. The body is text
+_MOST_TAG = 64  # kombu's have 36; a process remembers those of what it has in hand
 _CHECKED_BODY_BYTES = 1 << 20
 _MOST_CONTROL = 1 << 16
 _MOST_BROADCAST = 16 << 10
@@ -50,7 +50,7 @@ def wrong_shape(raw: object, arguments: int | None = None) -> str:
     if not isinstance(raw, dict):
         return f"a {type(raw).__name__}, not an object"
     if is_nested(raw):
-        return f"lists in lists, over {_MOST_DEPTH} deep"
+        return f"lists in lists, over {MOST_DEPTH} deep"
     properties, headers = raw.get("properties"), raw.get("headers")
     return _wrong_properties(properties) or _wrong_headers(headers) or _wrong_body(raw, properties, arguments)
 
@@ -73,15 +73,6 @@ def wrong_image(raw: object) -> str:
     return "" if is_to_images(delivery["exchange"], delivery["routing_key"]) else "it goes to another queue"
 
 
-def is_nested(value: object, most: int = _MOST_DEPTH) -> bool:
-    """Whether there are more lists in lists than this: what Python can just read of them it cannot always write."""
-    if isinstance(value, dict):
-        value = value.values()
-    elif not isinstance(value, list):
-        return False
-    return most == 0 or any(is_nested(one, most - 1) for one in value)
-
-
 def is_to_images(exchange: object, routing_key: object) -> bool:
     """Whether a message goes to the queue of images."""
     return exchange in ("", IMAGE_QUEUE) and routing_key == IMAGE_QUEUE
@@ -92,7 +83,7 @@ def wrong_control(raw: object) -> str:
     if not isinstance(raw, dict):
         return f"a {type(raw).__name__}, not an object"
     if is_nested(raw):
-        return f"lists in lists, over {_MOST_DEPTH} deep"
+        return f"lists in lists, over {MOST_DEPTH} deep"
     properties, body = raw.get("properties"), raw.get("body")
     if not isinstance(properties, dict) or not isinstance(raw.get("headers"), dict):
         return "no properties, or no headers"
@@ -172,6 +163,8 @@ def _wrong_properties(properties: object) -> str:
     tag, delivery = properties.get("delivery_tag"), properties.get("delivery_info")
     if not isinstance(tag, str) or not tag:
         return "no delivery_tag"
+    if len(tag) > _MOST_TAG or not tag.isascii():
+        return "its delivery_tag is none of kombu's"
     if len(json.dumps(properties)) > _MOST_PROPERTIES:
         return f"properties over {_MOST_PROPERTIES >> 10} KiB"
     if not isinstance(delivery, dict):
@@ -255,7 +248,7 @@ def _wrong_body(raw: Mapping[str, object], properties: object, arguments: int | 
     except ValueError:  # binascii.Error and UnicodeDecodeError are
         return "the body is no JSON"
     if is_nested(value):
-        return f"lists in lists in the body, over {_MOST_DEPTH} deep"
+        return f"lists in lists in the body, over {MOST_DEPTH} deep"
     if not isinstance(value, list) or len(value) != 3:
         return "the body is not [args, kwargs, embed]"
     args, kwargs, embed = value

@@ -99,3 +99,7 @@ class SelfCare:
             # It answers late, or refuses: another worker does it, or this one a little later.
             logger.warning("could not look for stranded pages: %s", error)
             self._slow_until = time.monotonic() + SLOW_S
+        except Exception:
+            # Of what somebody wrote into Redis, and nobody thought of: a look that fails ends no worker, nor its start.
+            logger.exception("could not look for stranded pages")
+            self._slow_until = time.monotonic() + SLOW_S

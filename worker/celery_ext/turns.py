@@ -28,6 +28,9 @@ AHEAD_S = 5.0
 MOST_JOBS = 256
 """That are remembered; a window shared by more has fewer pages of each."""
 
+MOST_BEGUN = 256
+"""Pages that are remembered: a worker has two in hand, and a connection that is lost leaves one that nobody ends."""
+
 # As in worker/broker/in_turn.py.
 _JOB = re.compile(rb'"id": "([^"]*):\d+"')
 
@@ -85,6 +88,8 @@ class Turns:
             urgent: whether it went before others.
         """
         self._begun[tag] = self._clock(), job, urgent
+        if len(self._begun) > MOST_BEGUN:
+            del self._begun[next(iter(self._begun))]
         if not urgent and job not in self._used_s:
             # Who comes later has waited for nobody yet.
             self._used_s[job] = min(self._used_s.values(), default=0.0)

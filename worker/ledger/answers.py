@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Literal, NamedTuple
 
 Verdict = Literal["run", "done", "cancelled", "unknown", "busy", "exhausted", "stale"]
@@ -13,6 +14,20 @@ class Begin(NamedTuple):
     verdict: Verdict
     attempts: int
     losses: tuple[str, ...]
+
+
+_CAUSE = re.compile("[A-Za-z]{1,32}")
+MOST_LOSSES = 16
+
+
+def losses_in(noted: bytes) -> tuple[str, ...]:
+    """Why the tries of a page were lost, oldest first, as far as what stands there says it.
+
+    A stranger's byte that is no UTF-8 raised at each try, also at the last, which is to write the failed record: the
+    page never had one, and its job waited for ever. Causes of a version to come are words, too.
+    """
+    causes = noted[-MOST_LOSSES * 33 :].decode("ascii", "replace").split(",")[-MOST_LOSSES:]
+    return tuple(cause for cause in causes if _CAUSE.fullmatch(cause))
 
 
 class JobStatus(NamedTuple):

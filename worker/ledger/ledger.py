@@ -48,7 +48,7 @@ from worker.broker.clock import redis_now
 from worker.broker.wrong_types import is_wrong_type
 from worker.errors import WorkerError
 from worker.ledger import on_their_way, scripts
-from worker.ledger.answers import Begin, JobStatus
+from worker.ledger.answers import Begin, JobStatus, losses_in
 from worker.ledger.job_names import MOST_JOBS, job_names
 from worker.ledger.job_status import read_status
 from worker.ledger.runs import runs_of
@@ -225,8 +225,7 @@ class Ledger:
             "BEGIN", job, epoch, index, int(self.lease_s * 1000), self.max_attempts, int(redelivered), self.holder,
             secrets.token_hex(8),
         )  # fmt: skip
-        text = losses.decode()
-        return Begin(verdict.decode(), int(attempts), tuple(text.split(",")) if text else ())
+        return Begin(verdict.decode(), int(attempts), losses_in(losses))
 
     def renew(self, job: str, index: int, *, epoch: str = "") -> bool:
         """Heartbeat of a running page, every third of a lease. False: somebody else finished or holds it."""

@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import re
 import ssl
+import unicodedata
 import urllib.error
 import urllib.request
 from http import HTTPStatus
 from http.client import HTTPException, HTTPMessage
 from pathlib import Path
 from typing import IO, Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote, unquote_to_bytes, urlsplit
 
 from billiard.exceptions import SoftTimeLimitExceeded
 
@@ -35,6 +36,11 @@ MOST_DECODED = 4
 """Layers of percent-encoding in an address: one of its own, one of a name that holds `%20`, and two to spare."""
 
 _CHUNK = 1 << 20
+# What IIS decodes; and of overlong UTF-8 all that means ASCII.
+_WIDE = re.compile(rb"%u([0-9a-f]{4})", re.IGNORECASE)
+_OVERLONG = re.compile(rb"(?:[\xc0\xc1]|\xe0[\x80\x81]|\xf0\x80[\x80\x81])[\x80-\xbf]")
+_BLANK = re.compile(r"[\s\0-\x1f\x7f-\x9f]")
+_PART = re.compile(r"bytes (\d{1,19})-(\d{1,19})/(\d{1,19})", re.IGNORECASE)
 
 
 def allowed(uri: str, url_roots: tuple[str, ...]) -> bool:
@@ -54,15 +60,34 @@ def _leads_up(path: str) -> bool:
     """Whether some server takes it for a path that goes up.
 
     Tomcat cuts ``;...`` off, IIS takes a backslash for a slash, a proxy decodes what the server decodes again. Blanks
-    of any kind: urllib cuts them off an address's end, Windows off a name's, and C what follows a zero byte. Behind a
-    proxy that hands on what it decoded a question mark begins the query. What is encoded in more than `MOST_DECODED`
-    layers is taken for one: each layer costs its length, and `%252525...` has as many as letters.
+    of any kind: urllib cuts them off an address's end, Windows off a name's, with the dots there and what is behind a
+    colon. C cuts off what follows a zero byte, others leave it out. Old servers read overlong UTF-8 and ``%u002e``,
+    and Windows has other dots and slashes for the plain ones. Behind a proxy that hands on what it decoded a question
+    mark begins the query. What is encoded in more than `MOST_DECODED` layers is taken for one: each layer costs its
+    length, and `%252525...` has as many as letters.
     """
+    raw = path.encode("utf-8", "surrogatepass")
     for _ in range(MOST_DECODED):
-        path = unquote(path)
-    if unquote(path) != path:
+        raw = _decoded(raw)
+    if _decoded(raw) != raw:
         return True
-    return any("".join(re.split("[;#?\0]", part)[0].split()) == ".." for part in re.split(r"[/\\]", path))
+    plain = unicodedata.normalize("NFKC", raw.decode("utf-8", "replace"))
+    return any(map(_is_up, re.split(r"[/\\]", plain)))
+
+
+def _decoded(raw: bytes) -> bytes:
+    """One layer less of encoding."""
+    raw = _WIDE.sub(lambda match: chr(int(match[1], 16)).encode("utf-8", "replace"), unquote_to_bytes(raw))
+    return _OVERLONG.sub(lambda match: bytes([(match[0][-2] & 1) << 6 | match[0][-1] & 0x3F]), raw)
+
+
+def _is_up(part: str) -> bool:
+    for ends in ("[;#?:\0]", "[;#?:]"):
+        name = re.split(ends, part)[0]
+        dots = _BLANK.sub("", name)
+        if dots == ".." or (dots != name and len(dots) > 1 and not dots.strip(".")):
+            return True
+    return False
 
 
 class Remote:
@@ -117,10 +142,28 @@ class Remote:
             raise NotFound(f"{uri}: the server says {_said(f'{error.code} {error.reason}')}") from None
         except (OSError, ValueError, HTTPException) as error:  # ValueError: of urllib, for an address it cannot parse
             raise NotFound(f"{uri}: {_said(getattr(error, 'reason', None) or error)}") from None
-        if answer.status == HTTPStatus.PARTIAL_CONTENT:
+        if reason := _is_not_all(answer):
             answer.close()
-            raise NotFound(f"{uri}: the server sends a part of it (206), and was asked for all")
+            raise NotFound(f"{uri}: the server sends {reason}")
         return answer
+
+
+def _is_not_all(answer: Any) -> str:
+    """What an answer is that is no file whole; empty if nothing says so.
+
+    http.client takes what it does not know of for nothing: the marks of chunks for the body where another coding, or a
+    blank, stands beside the word, the first of two lengths, and a part for all.
+    """
+    if answer.status in (HTTPStatus.NO_CONTENT, HTTPStatus.RESET_CONTENT):
+        return f"nothing ({answer.status})"
+    part = _PART.fullmatch((answer.headers.get("Content-Range") or "").strip())
+    if answer.status == HTTPStatus.PARTIAL_CONTENT or (part and (int(part[1]), int(part[2]) + 1) != (0, int(part[3]))):
+        return f"a part of it ({answer.status}), and was asked for all"
+    codings = answer.headers.get_all("Transfer-Encoding") or []
+    if len(codings) > 1 or (codings and not answer.chunked and codings[0].strip().lower() != "identity"):
+        return f"it as {_said(', '.join(codings))!r}, which is not read here"
+    lengths = {length.strip() for length in answer.headers.get_all("Content-Length") or []}
+    return "it with two lengths" if len(lengths) > 1 and not answer.chunked else ""
 
 
 def _copy(answer: Any, uri: str, target: Path, bound: Bound) -> None:

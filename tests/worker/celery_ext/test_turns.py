@@ -15,7 +15,7 @@ from worker.broker import queue
 from worker.broker.urgent import MARK
 from worker.celery_ext import channel as channel_module
 from worker.celery_ext.consumer import FleetConsumer
-from worker.celery_ext.turns import AHEAD_S, MOST_JOBS, Turns, swap
+from worker.celery_ext.turns import AHEAD_S, MOST_BEGUN, MOST_JOBS, Turns, swap
 from worker.messages import ImageTask
 from worker.redis_keys import COUNTERS_KEY, QUARANTINE_KEY
 from worker.settings import Settings
@@ -143,6 +143,9 @@ def test_who_comes_later_has_neither_waited_nor_had_a_turn() -> None:
     clock.now += 20
     turns.end("x")
     assert turns.ahead() == {"newest"}
+    for number in range(2 * MOST_BEGUN):
+        turns.begin(f"lost{number}", "newest", urgent=False)
+    assert len(turns._begun) == MOST_BEGUN, "pages that nobody ends: their connections were lost"
 
 
 def test_nothing_is_lost_or_doubled_where_only_urgent_ones_wait(client: redis.Redis, settings: Settings) -> None:
@@ -210,3 +213,13 @@ def test_a_message_that_says_it_goes_elsewhere_is_refused(
         taken = consume(channel)
         connection.drain_events(timeout=2)
     assert not taken and client.xlen(QUARANTINE_KEY) == 1 and not client.exists(UNACKED)
+
+
+def test_what_cannot_be_taken_has_no_turn(connection: Connection, clock: Clock) -> None:
+    """Before: nobody ended it, and the main process kept its tag for its life."""
+    channel, tag = connection.default_channel, "\ud83d" * 60
+    delivery = {"exchange": "", "routing_key": IMAGE_QUEUE}
+    raw = {"body": "", "headers": {"id": "job:0"}, "properties": {"delivery_tag": tag, "delivery_info": delivery}}
+    with pytest.raises(UnicodeEncodeError):
+        channel.qos.append(channel.Message(raw, channel=channel), tag)
+    assert not channel_module._turns._begun

@@ -91,23 +91,6 @@ def test_a_script_that_fails_over_one_job_keeps_no_other_from_being_looked_after
     assert "damaged" in caplog.text
 
 
-@pytest.mark.parametrize("task", ["1", "1 ", "1 {", '1 {"job": "other", "index": 0}', "1 []"])
-def test_a_damaged_task_is_met_once_and_its_page_fed_again(
-    ledger: Ledger, client: redis.Redis, settings: Settings, caplog: pytest.LogCaptureFixture, task: str
-) -> None:
-    """Before: it ended the look at its job, or was met again at each, for ever, and renewed what a stranger made up."""
-    ledger.create("job", 2, {})
-    ledger.feed([ImageTask(job="job", index=index, image="a", uri="file:///a") for index in range(2)])
-    for index in range(2):
-        ledger.begin("job", index, redelivered=False)
-    client.hset(JobKeys.of("job").tasks, "0", task)
-    assert reconcile.send_again(app_for(settings), ledger, "job", [0, 1]) == 0, "they are leased"
-    ledger.expire_leases("job")
-    assert reconcile.send_again(app_for(settings), ledger, "job", [0, 1]) == 1 and "is damaged" in caplog.text
-    assert client.hkeys(JobKeys.of("job").tasks) == [b"1"]
-    assert list(ledger.pages_in_state("job", b"\0")) == [0] and ledger.leased("job") == set()
-
-
 @pytest.mark.parametrize("strange", [*STRANGE[:-1], "9" * 19])
 def test_a_process_of_no_number_is_not_gone(strange: str) -> None:
     place, _, _ = identity().rpartition(":")[0].rpartition(":")

@@ -136,8 +136,14 @@ def test_without_a_length_tls_has_to_end_it(pictures: Server, tmp_path: Path) ->
         OK + CHUNKS + chunked(PAGE, size=7) + b"0;end\r\n\r\n",
         b"HTTP/1.1 100 Continue\r\n\r\n" + OK + b"X: y\r\n" * 90 + LENGTH % len(PAGE) + PAGE,
         OK + b"X: " + b"y" * 30_000 + b"\r\n" + LENGTH % len(PAGE) + PAGE,
+        OK + b"Transfer-Encoding: Identity\r\n" + LENGTH[:-2] % len(PAGE) + LENGTH % len(PAGE) + PAGE,
+        OK + b"Content-Range: bytes 0-%d/%d\r\n" % (len(PAGE) - 1, len(PAGE)) + LENGTH % len(PAGE) + PAGE,
+        OK + b"Content-Range: bytes */%d\r\n" % len(PAGE) + LENGTH % len(PAGE) + PAGE,
     ],
-    ids=["length", "coded", "more", "chunks", "trailer", "no trailer", "small chunks", "continued", "large headers"],
+    ids=[
+        *("length", "coded", "more", "chunks", "trailer", "no trailer", "small chunks", "continued", "large headers"),
+        *("one length twice", "a range that is all", "no range"),
+    ],
 )
 def test_a_whole_transfer_is_one(pictures: Server, answer: bytes, tmp_path: Path) -> None:
     """Whatever ends TLS then, here nothing does."""
@@ -157,8 +163,19 @@ def test_a_whole_transfer_is_one(pictures: Server, answer: bytes, tmp_path: Path
         (b"HTTP/1.1 302 x\r\nLocation: /page.jpg\r\n\r\n", "infinite loop"),
         (b"HTTP/1.1 302 x\r\nLocation: //" + b"e\xc2\x9b" * 9000 + b"\r\n\r\n", "redirects to https://e"),
         (b"HTTP/1.1 206 Partial Content\r\n" + LENGTH % 4 + b"half", "206"),
+        # Before, these were pages: marks of chunks, the first of two lengths, a part, nothing.
+        (OK + CHUNKS.replace(b"chunked", b"Chunked ") + chunked(HALF), "it as 'Chunked"),
+        (OK + CHUNKS.replace(b"chunked", b"gzip, chunked") + chunked(HALF), "it as 'gzip, chunked"),
+        (OK + CHUNKS[:-2] + CHUNKS + chunked(HALF), "it as 'chunked, chunked"),
+        (OK + b"Content-Length: 5\r\n" + LENGTH % 4 + b"half", "two lengths"),
+        (OK + b"Content-Range: bytes 0-3/9\r\n" + LENGTH % 4 + b"half", "a part of it .200"),
+        (b"HTTP/1.1 203 x\r\nContent-Range: Bytes 5-8/9\r\n" + LENGTH % 4 + b"half", "a part of it .203"),
+        (b"HTTP/1.1 204 x\r\n\r\n", "nothing .204"),
     ],
-    ids=["half a header", "half the headers", "headers", "continued", "reason", "loop", "address", "part"],
+    ids=[
+        *("half a header", "half the headers", "headers", "continued", "reason", "loop", "address", "part"),
+        *("a blank", "two codings", "twice", "two lengths", "a range", "the end of it", "nothing"),
+    ],
 )
 def test_what_a_server_says_is_one_short_line(pictures: Server, answer: bytes, said: str, tmp_path: Path) -> None:
     """Before: 54,059 characters with raw escapes, two lines, and half headers were whole."""
