@@ -188,12 +188,19 @@ def is_nested(value: object, most: int = MOST_DEPTH) -> bool:
     return most == 0 or any(is_nested(one, most - 1) for one in value)
 
 
+def is_typed(value: object) -> bool:
+    """Whether kombu, which reads a message's body, makes something else of it than JSON says, or raises."""
+    if isinstance(value, dict):
+        return value.keys() == {"__type__", "__value__"} or any(map(is_typed, value.values()))
+    return isinstance(value, list) and any(map(is_typed, value))
+
+
 def page_named_in(message: object) -> ImageTask | None:
     """The page a message is about, though it is not an ImageTask of this version; None if it names none."""
     if not isinstance(message, dict):
         return None
     job, index, image, page, epoch = (message.get(name) for name in ("job", "index", "image", "page", "epoch"))
-    if not isinstance(job, str) or not JOB_NAME.match(job) or not isinstance(index, int):
+    if not isinstance(job, str) or not JOB_NAME.match(job) or type(index) is not int:  # True is one
         return None
     if not 0 <= index < MOST_PAGES_OF_A_JOB:
         return None

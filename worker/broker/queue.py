@@ -216,7 +216,7 @@ def id_in_hand(raw: bytes) -> str:
 def _holder_of(raw: bytes) -> str:
     message = _read(raw)[0]  # it has an id
     holder = message.get(HOLDER, "")
-    return holder if isinstance(holder, str) and len(holder) <= MOST_ID else ""
+    return holder if isinstance(holder, str) and holder.isascii() and len(holder) <= MOST_ID else ""
 
 
 def _id_of(message: Any) -> str:

@@ -17,7 +17,7 @@ from celery.utils.time import maybe_iso8601
 from detector.errors import read_json
 from worker.app import CLEANUP_TASK, DETECT_TASK, IMAGE_QUEUE, RECONCILE_TASK, REPLY_EXCHANGE, REPLY_KEY
 from worker.broker.queue import MOST_ID
-from worker.messages import MOST_DEPTH, is_nested, split_task_id
+from worker.messages import MOST_DEPTH, is_nested, is_typed, split_task_id
 from worker.settings import settings
 
 # Celery's own headers (protocol 2) that are text or absent. Characters that each may have: versions before wrote
@@ -249,6 +249,8 @@ def _wrong_body(raw: Mapping[str, object], properties: object, arguments: int | 
         return "the body is no JSON"
     if is_nested(value):
         return f"lists in lists in the body, over {MOST_DEPTH} deep"
+    if is_typed(value):
+        return "types of kombu's in the body"
     if not isinstance(value, list) or len(value) != 3:
         return "the body is not [args, kwargs, embed]"
     args, kwargs, embed = value

@@ -32,7 +32,7 @@ from worker.broker.damaged_keys import is_damage
 from worker.broker.unacked import AHEAD_S, settle
 from worker.ledger.job_names import job_names
 from worker.ledger.ledger import Ledger
-from worker.messages import MOST_DEPTH, is_nested, page_named_in, split_task_id, task_id
+from worker.messages import MOST_DEPTH, is_nested, is_typed, page_named_in, split_task_id, task_id
 from worker.process_identity import identity, is_gone
 from worker.redis_keys import JOBS_KEY, JobKeys
 
@@ -158,15 +158,22 @@ def send_again(
         # counts the try (tasks.py), so it is not sent for ever.
         message = _json(data)
         task = page_named_in(message)
-        # Nested deeper than workers take it, for which it lies two lists deep: what msgspec could just read kombu could
-        # not write, which ended each look, each start of a worker, and `enqueue --update`.
-        if task is None or (task.job, task.index) != (job, index) or is_nested(message, MOST_DEPTH - 2):
+        if task is None or (task.job, task.index) != (job, index) or _is_refused(message):
             logger.error("page %d of job %s cannot be sent again: its task is damaged, and dropped", index, job)
             ledger.unfeed(job, [index])  # else each look met it, for ever; its producer feeds it again
             continue
         queue.send_as_it_is(app, task, message)
         sent += 1
     return sent
+
+
+def _is_refused(message: object) -> bool:
+    """Whether workers would refuse it without counting the try: it would be sent for ever.
+
+    It lies two lists deep in its message; and what msgspec could just read of lists in lists kombu could not write,
+    which ended each look, each start of a worker, and `enqueue --update`.
+    """
+    return is_nested(message, MOST_DEPTH - 2) or is_typed(message)
 
 
 def _json(data: bytes) -> object:

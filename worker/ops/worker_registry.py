@@ -19,7 +19,7 @@ from typing import TypeVar
 import msgspec
 import redis
 
-from detector.record import UNREADABLE
+from detector.record import UNREADABLE, Amount, Count
 from worker.broker.clock import redis_now
 from worker.broker.whole import read_hash
 from worker.ledger.ledger import chunked
@@ -36,6 +36,10 @@ GONE_S = 4 * BEAT_S
 MOST_NAME, MOST_NOTE = 300, 4096  # bytes: a host's name has 253, a note 200 and the names of recognisers
 
 
+AHEAD_S = 60.0
+"""What says that it comes from later is no worker's: it would count as alive, and be kept, for ever."""
+
+
 class WorkerNote(msgspec.Struct, frozen=True):
     """A worker's main process.
 
@@ -48,11 +52,11 @@ class WorkerNote(msgspec.Struct, frozen=True):
         readers: recognisers that are there for `--read`.
     """
 
-    at: float
-    started: float
+    at: Amount
+    started: Amount
     version: str
     profile: str
-    temp_bytes: int
+    temp_bytes: Count
     readers: tuple[str, ...] = ()
 
 
@@ -65,8 +69,8 @@ class ImageNote(msgspec.Struct, frozen=True):
         model: sha256 of the network, "" while none was loaded.
     """
 
-    at: float
-    peak_rss_mb: float
+    at: Amount
+    peak_rss_mb: Amount
     model: str
 
 
@@ -112,11 +116,14 @@ def forget_gone(client: redis.Redis, now: float | None = None) -> int:
 
     A worker of another version, whose note this one cannot read, writes it again within `BEAT_S`.
     """
-    limit = (redis_now(client) if now is None else now) - FORGET_S
+    now = redis_now(client) if now is None else now
+    first, last = now - FORGET_S, now + AHEAD_S
     gone = 0
     for key, read in ((WORKERS_KEY, workers), (IMAGES_KEY, images)):
         notes = {name.encode(): note for name, note in read(client).items()}
-        for names in chunked(name for name in read_hash(client, key) if name not in notes or notes[name].at < limit):
+        for names in chunked(
+            name for name in read_hash(client, key) if name not in notes or not first <= notes[name].at <= last
+        ):
             gone += client.hdel(key, *names)
     return gone
 
@@ -128,7 +135,7 @@ def workers(client: redis.Redis) -> dict[str, WorkerNote]:
 
 def alive(client: redis.Redis, now: float) -> int:
     """How many workers have reported within the last minute, by the broker's clock (``Ledger.now``)."""
-    return sum(now - note.at <= GONE_S for note in workers(client).values())
+    return sum(-AHEAD_S <= now - note.at <= GONE_S for note in workers(client).values())
 
 
 def images(client: redis.Redis) -> dict[str, ImageNote]:

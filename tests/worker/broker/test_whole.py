@@ -169,7 +169,11 @@ def test_what_is_no_note_goes_with_the_cleanup(client: redis.Redis) -> None:
         worker_registry.note_worker(client, name, worker_registry.WorkerNote(at, 1, "", "", 0))
         worker_registry.note_image(client, name, worker_registry.ImageNote(at, 1, ""))
     strange = {b"x": b"{", b"\xff": b"{}", b"n" * 400: b"1", b"long:1": msgspec.json.encode(note).ljust(5000)}
+    for name, at in (("ahead:1", 1e300), ("ahead:2", 1000.0 + 2 * worker_registry.FORGET_S)):
+        strange[name.encode()] = msgspec.json.encode(msgspec.structs.replace(note, at=at))
+    strange[b"digits:1"] = strange[b"ahead:2"].replace(b'"temp_bytes":0', b'"temp_bytes":1' + b"0" * 3000)
     for key in (WORKERS_KEY, IMAGES_KEY):
         client.hset(key, mapping=strange)
-    assert worker_registry.forget_gone(client, 20 + worker_registry.FORGET_S) == 10
+    assert worker_registry.alive(client, 10 + worker_registry.FORGET_S) == 1, "what comes from later is none"
+    assert worker_registry.forget_gone(client, 20 + worker_registry.FORGET_S) == 16
     assert client.hkeys(WORKERS_KEY) == client.hkeys(IMAGES_KEY) == [b"new:1"]

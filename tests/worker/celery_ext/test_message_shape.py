@@ -60,6 +60,7 @@ def bodies() -> list[str]:
     """Bodies that are not base64 of [args, kwargs, embed]."""
     inside: list[Any] = [[], {}, "word", [1, 2], [[], {}, {}, {}], [{}, [], {}], [[], {}, {"callbacks": [{}]}], None]
     inside.append([[[[[[[[[[[[[[[[[[]]]]]]]]]]]]]]]]], {}, {}])
+    inside.append([[{"x": {"__type__": "decimal", "__value__": "x"}}], {}, {}])  # kombu's reader raises
     return ["@@@", "AAA", *(base64.b64encode(json.dumps(body).encode()).decode() for body in inside)]
 
 

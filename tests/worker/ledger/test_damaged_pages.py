@@ -21,9 +21,22 @@ from worker.settings import Settings
 
 # The last that msgspec can read, and kombu cannot write, are some 950 deep.
 NESTED = ['1 {"job": "job", "index": 0, "x": %s}' % ("[" * depth + "]" * depth) for depth in (14, 200, 940, 980, 9999)]
+TYPED = '1 {"job": "job", "index": 0, "x": [{"__type__": "decimal", "__value__": "x"}]}'
 
 
-@pytest.mark.parametrize("task", ["1", "1 ", "1 {", '1 {"job": "other", "index": 0}', "1 []", *NESTED])
+@pytest.mark.parametrize(
+    "task",
+    [
+        "1",
+        "1 ",
+        "1 {",
+        '1 {"job": "other", "index": 0}',
+        "1 []",
+        '1 {"job": "job", "index": false}',
+        TYPED,
+        *NESTED,
+    ],
+)
 def test_a_damaged_task_is_met_once_and_its_page_fed_again(
     ledger: Ledger, client: redis.Redis, settings: Settings, caplog: pytest.LogCaptureFixture, task: str
 ) -> None:
