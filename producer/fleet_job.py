@@ -215,17 +215,17 @@ def _missed_pages(app: Celery, ledger: Ledger, status: JobStatus) -> Iterator[tu
 
     None on a machine that did not enqueue the job: it does not know where the files are.
     """
-    job, total = status.job, status.total
+    job = status.job
     folder = state_folder(job)
     if folder.epoch == status.epoch:
         take_over(folder.manifest, ledger, job)
-    known = folder.exists() and folder.manifest.exists() and count_manifest(folder.manifest) == total
-    if not known or not is_ours(folder, status):
+    if not (folder.exists() and folder.manifest.exists()) or not is_ours(folder, status):
         yield None
         return
     request = folder.request()
-    growth = Growth(folder.manifest, ledger, job, total, heir=folder.heir)
+    growth = Growth(folder.manifest, ledger, job, count_manifest(folder.manifest), heir=folder.heir)
     try:
+        growth.put_right(status.total)  # before a record is read: of a smaller number those beyond it were refused
         with uploader_of(ledger, folder, request, status.epoch) as uploader:
             yield (
                 growth,
@@ -281,11 +281,13 @@ def collect_job(app: Celery, ledger: Ledger, job: str, results: Path, *, follow:
         missed = stack.enter_context(_missed_pages(app, ledger, status))
         growth, feeder = missed or (None, None)
         collector = stack.enter_context(
-            Collector(ledger, job, results, status.total, owner=owner_of(status), growth=growth)
+            Collector(
+                ledger, job, results, growth.total if growth else status.total, owner=owner_of(status), growth=growth
+            )
         )
         try:
             with Progress(quiet=quiet) as progress:
-                progress.total = status.total
+                progress.total = collector.total
                 loop = JobLoop(app, ledger, job, progress, feeder, collector, growth=growth)
                 if growth:
                     folder = state_folder(job)

@@ -97,7 +97,7 @@ class Collector:
         self._ask = FIRST_BATCH
         self.results = results
         self.refused = 0
-        self.marks = bytearray(min(total, self._most))
+        self.marks = bytearray(max(0, min(total, self._most)))
         self._known = known
         self._superseded = False
         self._file: FileIO | None = None
