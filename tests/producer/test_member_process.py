@@ -213,6 +213,7 @@ def test_more_jobs_than_processes(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     """Each is served in its turn, also where others have asked and do not come for the answer."""
     monkeypatch.setattr(turn_process, "HOLD_S", 0.1)
     monkeypatch.setattr(turn_process, "ABANDONED_S", 0.3)
+    monkeypatch.setattr(turn_process, "ROUND_S", 0.0)
     (tmp_path / "slow.tar.xz").write_bytes(slow_tar_xz())
     write_zip(tmp_path / "good.zip", MEMBERS)
     with ExitStack() as stack:

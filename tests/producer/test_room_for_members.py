@@ -214,6 +214,7 @@ def test_half_a_copy_goes_with_its_process(tmp_path: Path, monkeypatch: pytest.M
     """Before: it stayed until its job asked again, up to 1 GiB for each job."""
     monkeypatch.setattr(turn_process, "AT_ONCE", 1)
     monkeypatch.setattr(turn_process, "ABANDONED_S", 0.05)
+    monkeypatch.setattr(turn_process, "ROUND_S", 0.0)
     write_zip(tmp_path / "a.zip", {"large.jpg": bytes(64 * MIB), "small.jpg": b"x"})
     one, other = ProducerStorage((), tmp_path / "one"), ProducerStorage((), tmp_path / "other")
     with closing(one), closing(other):
