@@ -6,8 +6,9 @@ import asyncio
 import hashlib
 import json
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import nullcontext, suppress
+from collections.abc import AsyncIterator, Mapping
+from contextlib import ExitStack, nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -134,15 +135,12 @@ async def detect(request: Request) -> Response:
     if job.state != "done":
         return _accepted(request, name, await run_in_threadpool(service.status, name))
 
-    def done() -> None:
-        with suppress(Problem):  # a visitor was quicker
-            service.delete(name)
-
     record = await run_in_threadpool(record_blocks, service.store.folder(name).results)
     if record is None:  # a PDF or TIFF of several pages
         return _accepted(request, name, await run_in_threadpool(service.status, name))
     size, blocks = record
-    return LentResponse(blocks, done, media_type="application/json", headers={"Content-Length": str(size)})
+    done, headers = partial(service.delete_own, name), {"Content-Length": str(size)}
+    return LentResponse(blocks, done, media_type="application/json", headers=headers)
 
 
 def _accepted(request: Request, name: str, status: dict[str, Any], code: int = 202) -> Response:
@@ -220,33 +218,25 @@ def _results(request: Request, making: Making) -> Response:
     if wanted == JSONL:
         return lines_response(name, folder, start)
     service.check_quota()
-    if not service.exporting.take():
+    if (place := service.exporting.take()) is None:
         raise Problem(429, "too many results are being fetched", "try again in a moment", retry_after_s=5)
-    exports = service.store.new_export()
-
-    def done() -> None:
-        service.exporting.leave()  # first: whatever goes wrong below
-        remove_tree(exports)
-        service.store.room.forget()
-
-    try:
-        return _converted(service, name, wanted, exports, done, making)
-    except BaseException:
-        done()
-        raise
+    with ExitStack() as held:  # in the order of its end: the answer has it, or nobody
+        held.enter_context(place)
+        held.callback(service.store.room.forget)
+        exports = service.store.new_export()
+        held.callback(remove_tree, exports)
+        return _converted(service, name, wanted, exports, held, making)
 
 
-def _converted(
-    service: Service, name: str, wanted: str, exports: Path, done: Callable[[], None], making: Making
-) -> Response:
+def _converted(service: Service, name: str, wanted: str, exports: Path, held: ExitStack, making: Making) -> Response:
     folder, readers = service.store.folder(name), service.exporting.readers
     if wanted not in NEED_IMAGES:
-        return converted_response(name, folder, wanted, exports, done, making=making, readers=readers)
+        return converted_response(name, folder, wanted, exports, held, making=making, readers=readers)
     if not service.opening.acquire(blocking=False):
         raise Problem(429, f"{wanted} is being made for somebody else", "try again in a moment", retry_after_s=5)
     try:
         roots = (*service.settings.roots, service.store.uploads(name).resolve())
-        return converted_response(name, folder, wanted, exports, done, roots, making, readers)
+        return converted_response(name, folder, wanted, exports, held, roots, making, readers)
     finally:
         service.opening.release()
 

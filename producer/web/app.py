@@ -30,6 +30,7 @@ from producer.web.problem import Problem, no_such_job
 from producer.web.service import Service
 from producer.web.visitors.json_body import json_places
 from producer.web.visitors.longest import Places
+from producer.web.visitors.readiness import Readiness
 from worker.errors import WorkerError
 
 STATIC = Path(__file__).parent / "static"
@@ -85,10 +86,11 @@ async def healthz(request: Request) -> Response:
     return JSONResponse({"status": "ok"})
 
 
-def readyz(request: Request) -> Response:
+async def readyz(request: Request) -> Response:
     """Whether it can take a job: the broker answers and has room."""
-    service_of(request).check_room()
-    return JSONResponse({"status": "ready"})
+    readiness: Readiness = request.app.state.readiness
+    problem = await readiness.problem()
+    return JSONResponse({"status": "ready"}) if problem is None else problem.response()
 
 
 def metrics(request: Request) -> Response:
@@ -220,5 +222,6 @@ def make_app(service: Service, *, is_private: bool = False) -> ASGIApp:
     app.state.exporter = models.Exporter(service.store.models)
     app.state.upload_places = UploadPlaces(service.web.max_requests)
     app.state.json_places = json_places()
+    app.state.readiness = Readiness(service.check_room)
     app.state.watchers = Places(MOST_WATCHERS)
     return Guard(Answers(app), service.web)

@@ -13,7 +13,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
@@ -175,29 +175,21 @@ def _answer(service: Service, name: str, control: Control, sources: list[str | N
     uris = [source and (file_uri(Path(source)) if source.startswith("/") else source) for source in sources]
     version = service.settings.model
     empty = msgspec.json.encode({"result": [], "score": 0.0, "model_version": version})
-    spool = tempfile.TemporaryFile()  # noqa: SIM115  # without a name: none is left, whoever is killed
-    try:
+    with ExitStack() as held:
+        spool = held.enter_context(tempfile.TemporaryFile())  # without a name: none is left, whoever is killed
         with reading(_predicting):
             found = predictions(service.store.folder(name), control, Counter(filter(None, uris)), spool)
         parts = [found.get(uri or "", empty) for uri in uris]
         size = sum(map(len, parts)) + len(parts) - 1
         around = b'{"results":[', b'],"model_version":%s}' % msgspec.json.encode(version)
         if size <= MOST_AT_ONCE:
-            with spool:
-                return Response(b"".join(_blocks(spool, parts, around)), media_type="application/json")
-        if not _sending.take():
+            return Response(b"".join(_blocks(spool, parts, around)), media_type="application/json")
+        if (place := _sending.take()) is None:
             raise Problem(429, "many predictions are on their way", "ask for fewer tasks at a time", retry_after_s=5)
-    except BaseException:
-        spool.close()
-        raise
-
-    def done() -> None:
-        _sending.leave()
-        spool.close()
-
-    headers = {"Content-Length": str(size + len(b"".join(around)))}
-    blocks, readers = _blocks(spool, parts, around), _sending.readers
-    return LentResponse(blocks, done, media_type="application/json", headers=headers, readers=readers)
+        held.enter_context(place)
+        headers = {"Content-Length": str(size + len(b"".join(around)))}
+        blocks, done = _blocks(spool, parts, around), held.pop_all().close
+        return LentResponse(blocks, done, media_type="application/json", headers=headers, readers=_sending.readers)
 
 
 def _blocks(spool: BinaryIO, parts: Sequence[range | bytes], around: tuple[bytes, bytes]) -> Iterator[bytes]:
@@ -308,7 +300,7 @@ async def predict(request: Request) -> Response:
         await asyncio.wait([asyncio.wrap_future(service.runner.start(name).ended)], timeout=service.web.answer_s)
         return await run_in_threadpool(_answer_to, service, begun)
     finally:
-        await run_in_threadpool(service.delete, name)
+        await run_in_threadpool(service.delete_own, name)
 
 
 def _answer_to(service: Service, begun: _Begun) -> Response:

@@ -130,6 +130,15 @@ class Exporter:
         return process
 
     def _watch(self, name: str, export: Export) -> None:
+        try:
+            self._see_to_its_end(name, export)
+        except OSError as error:  # its file cannot have its name; it is over all the same, or no other could be begun
+            export.failed, export.said = True, error.strerror or "the disk fails"
+            logger.warning("export of %s: %s", name, error)
+        finally:
+            export.seconds = time.monotonic() - export.began
+
+    def _see_to_its_end(self, name: str, export: Export) -> None:
         overdue = threading.Timer(MOST_S, export.process.kill)
         overdue.daemon = True
         overdue.start()
@@ -152,7 +161,6 @@ class Exporter:
             logger.warning("export of %s: exit %d: %s", name, code, export.said)
             for left in self._folder.glob(f"{name}.part*"):
                 left.unlink(missing_ok=True)
-        export.seconds = time.monotonic() - export.began
 
     def _path(self, name: str, kind: str) -> Path:
         return self._folder / f"{name}.{kind}"

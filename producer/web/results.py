@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import weakref
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import anyio
@@ -28,12 +30,16 @@ _ENDINGS = {"coco": "coco.json", "labelstudio": "labelstudio.json", "csv": "csv"
 
 
 class LentResponse(StreamingResponse):
-    """An answer from files that are removed when it ends, however it does: read to its end, cut off, never begun."""
+    """An answer from files that are removed when it ends, however it does: read to its end, cut off, never begun.
+
+    It has what it holds from its making on. Should it be dropped, by whatever goes wrong before it is begun, that is
+    given back: six answers behind which something failed had all places until the page was started anew.
+    """
 
     def __init__(
         self,
         blocks: Iterator[bytes],
-        done: Callable[[], None],
+        done: Callable[[], object],
         *,
         media_type: str,
         headers: dict[str, str],
@@ -43,13 +49,15 @@ class LentResponse(StreamingResponse):
 
         Args:
             blocks: of the answer.
-            done: called once, in a thread, at the end.
+            done: called once, in a thread, at the end; by who drops this, where it is not begun. It must not hold this.
             media_type: of the answer.
             headers: of the answer.
             readers: among whom the slowest is sent away where another needs his place; none: nobody does.
         """
+        self._done = weakref.finalize(self, done)  # calls it once
+        self._done.atexit = False
         super().__init__(blocks, media_type=media_type, headers=headers)
-        self._done, self._readers = done, AllReaders() if readers is None else readers
+        self._readers = AllReaders() if readers is None else readers
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer, and then call ``done``: the ``finally`` of a generator that was never begun is not run."""
@@ -90,7 +98,7 @@ def converted_response(
     folder: OutputFolder,
     format_name: str,
     exports: Path,
-    done: Callable[[], None],
+    held: ExitStack,
     roots: tuple[Path, ...] = (),
     making: Making | None = None,
     readers: AllReaders | None = None,
@@ -102,7 +110,7 @@ def converted_response(
         folder: the job's.
         format_name: one of `FORMATS`; what is a folder of files comes as a zip.
         exports: an empty folder for the converted file.
-        done: called when the client has it, or is gone; not if this raises.
+        held: what is given back when the client has it, or is gone; it stays as it is if this raises.
         roots: where pictures that are opened again must lie; empty: anywhere.
         making: ends it before it is made.
         readers: who is sent such.
@@ -124,7 +132,8 @@ def converted_response(
     )
     size = target.stat().st_size
     headers = {"Content-Length": str(size), **_attachment(f"{name}{ending}")}
-    return LentResponse(file_blocks(target, 0, size), done, media_type=media, headers=headers, readers=readers)
+    blocks = file_blocks(target, 0, size)
+    return LentResponse(blocks, held.pop_all().close, media_type=media, headers=headers, readers=readers)
 
 
 def _check_results(name: str, folder: OutputFolder) -> None:

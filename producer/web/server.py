@@ -58,6 +58,7 @@ class PatientProtocol(H11Protocol):
     """
 
     _stalled: asyncio.TimerHandle | None = None
+    _patience: asyncio.TimerHandle | None = None
 
     def __init__(self, *given: Any, **named: Any) -> None:
         """See uvicorn."""
@@ -70,7 +71,7 @@ class PatientProtocol(H11Protocol):
         bound(transport)
         # asyncio takes 256 KB at a time, which h11 copies twice: with 50 uploads that is what memory goes to.
         transport.max_size = PIECE_BYTES  # type: ignore[attr-defined]
-        self.loop.call_later(HEADERS_S, self._give_up, None)
+        self._wait_for_request(None)
 
     def send_400_response(self, msg: str) -> None:
         """Say what is too much, where that is what is wrong."""
@@ -102,6 +103,8 @@ class PatientProtocol(H11Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """It is gone."""
         self._end_of_stall()
+        self._end_of_patience()
+        self._unset_keepalive_if_required()  # uvicorn leaves it where the client has reset the connection
         super().connection_lost(exc)
 
     def _end_of_stall(self) -> None:
@@ -112,7 +115,17 @@ class PatientProtocol(H11Protocol):
         """Begin to wait for the next request: the first byte of one ends uvicorn's own patience (keep-alive)."""
         ended = self.cycle
         super().on_response_complete()
-        self.loop.call_later(HEADERS_S, self._give_up, ended)
+        if not self.transport.is_closing():
+            self._wait_for_request(ended)
+
+    def _wait_for_request(self, last: object) -> None:
+        """One timer, which ends with its connection: it holds all of a request for 10 s, and 2,500 came a second."""
+        self._end_of_patience()
+        self._patience = self.loop.call_later(HEADERS_S, self._give_up, last)
+
+    def _end_of_patience(self) -> None:
+        if self._patience is not None:
+            self._patience.cancel()
 
     def _give_up(self, last: object) -> None:
         """End the connection if there was no request since `last`."""

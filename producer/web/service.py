@@ -25,7 +25,7 @@ from producer.job.results_file import counts_of, drop_failed, failed_lines
 from producer.job.status import StatusRow
 from producer.web.addresses import check_addresses
 from producer.web.bounds.answers import ReadPlaces
-from producer.web.bounds.job_locks import JobLocks, one_after_the_other
+from producer.web.bounds.job_locks import JobLocks, on_our_own, one_after_the_other
 from producer.web.bounds.makings import Makings
 from producer.web.problem import Problem, quota_is_used
 from producer.web.results import file_name
@@ -311,8 +311,7 @@ class Service:
             return 0
         return cancel_job(self.ledger, name)
 
-    @one_after_the_other
-    def delete(self, name: str) -> None:
+    def _delete(self, name: str) -> None:
         """Remove a job: its uploads, its results, its keys."""
         self.store.folder(name)
         self.makings.end(name)
@@ -321,6 +320,8 @@ class Service:
         self._forget(name)
         self.store.throw_away(name)
         self.makings.end(name)  # what was begun before it was out of sight
+
+    delete, delete_own = one_after_the_other(_delete), on_our_own(_delete)
 
     def _forget(self, name: str) -> None:
         self.ledger.forget(name)
@@ -331,8 +332,8 @@ class Service:
         limit = now - self.settings.result_ttl_h * 3600
         old = [job for job, kept in self.store.all() if 0 < kept.finished < limit]
         for name in old:
-            with suppress(Problem):  # a visitor deleted it meanwhile
-                self.delete(name)
+            if not self.delete_own(name):
+                break
         return len(old)
 
     def recover_private(self) -> None:

@@ -126,6 +126,13 @@ def test_a_member_of_an_archive_has_room_where_it_is_unpacked() -> None:
     assert volume and quota and (int(volume[1]) << 30) - (int(quota[1]) << 20) > unpacked
 
 
+def test_a_full_page_can_still_be_asked() -> None:
+    """Before: it was not ready, so in no Service, and nobody could fetch results or delete jobs to make room."""
+    pods = (one for one in documents(DEPLOY / "kubernetes" / "web.yaml") if one["kind"] == "Deployment")
+    (container,) = (container for pod in pods for container in pod["spec"]["template"]["spec"]["containers"])
+    assert {container[probe]["httpGet"]["path"] for probe in ("readinessProbe", "livenessProbe")} == {"/healthz"}
+
+
 def test_nothing_is_imported_from_the_current_folder() -> None:
     assert "PYTHONSAFEPATH=1" in (ROOT / "Dockerfile").read_text()
     for unit in UNITS:

@@ -122,6 +122,20 @@ class AllReaders:
         return True
 
 
+class ReadPlace:
+    """One that was taken. Leave it at the end (a context manager), in the stack of what else an answer holds."""
+
+    def __init__(self, free: threading.Semaphore) -> None:
+        """See `ReadPlaces.take`."""
+        self._free = free
+
+    def __enter__(self) -> ReadPlace:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._free.release()
+
+
 class ReadPlaces:
     """Places for answers that are files. For threads that the event loop has begun."""
 
@@ -130,17 +144,16 @@ class ReadPlaces:
         self.readers = AllReaders()
         self._free = threading.Semaphore(most)
 
-    def take(self) -> bool:
-        """Take a place, that of the slowest reader if need be. False: all are read, or still made."""
+    def take(self) -> ReadPlace | None:
+        """A place, that of the slowest reader if need be. None: all are read, or still made."""
+        return ReadPlace(self._free) if self._is_had() else None
+
+    def _is_had(self) -> bool:
         if self._free.acquire(blocking=False):
             return True
         if self.readers.are_none():
             return False
         return from_thread.run_sync(self.readers.send_slowest_away) and self._free.acquire(timeout=GIVEN_UP_S)
-
-    def leave(self) -> None:
-        """Give it back."""
-        self._free.release()
 
 
 class Answers:

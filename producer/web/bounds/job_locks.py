@@ -2,20 +2,43 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import wraps
 from typing import Protocol, TypeVar
 
-from producer.web.problem import Problem
+import redis
 
+from producer.errors import ProducerError
+from producer.web.problem import Problem
+from worker.errors import WorkerError
+
+logger = logging.getLogger("ocrfleet.web")
 PATIENCE_S = 15.0
 """A deletion waits 10 s for a job's thread, and removes its files then."""
+
+OWN_PATIENCE_S = 60.0
+"""The page's own deletion waits for the two who came before it."""
 
 AT_ONCE = 12
 """Changes of jobs, those that wait for another of the same job too: each has one of the 40 threads that answer all
 requests. Others are told at once."""
+
+OF_ONE_JOB = 2
+"""Of these: one changes it, one waits. Before: twelve who waited for one job kept all others' from being changed."""
+
+
+class _Held:
+    """A job that is being changed."""
+
+    __slots__ = ("alone", "count", "is_ending")
+
+    def __init__(self) -> None:
+        self.alone = threading.Lock()
+        self.count = 0
+        self.is_ending = False  # the page itself deletes it
 
 
 class JobLocks:
@@ -24,41 +47,53 @@ class JobLocks:
     def __init__(self) -> None:
         """None is."""
         self._lock = threading.Lock()
-        self._places = threading.Semaphore(AT_ONCE)
-        self._held: dict[str, tuple[threading.Lock, int]] = {}
+        self._taken = 0
+        self._held: dict[str, _Held] = {}
 
     @contextmanager
-    def of(self, name: str) -> Iterator[None]:
+    def of(self, name: str, *, is_own: bool = False) -> Iterator[None]:
         """Inside, nobody else changes this job.
+
+        Args:
+            name: the job's.
+            is_own: the page itself deletes it. That takes no place, and who comes after it is told at once: visitors
+                who change jobs without a pause would keep pictures that were to go with their answer.
 
         Raises:
             Problem: 429, somebody does, or too many change others.
         """
-        if not self._places.acquire(blocking=False):
-            raise Problem(429, "many jobs are being changed", "try again in a moment", retry_after_s=5)
+        held = self._enter(name, is_own)
         try:
-            with self._alone(name):
-                yield
-        finally:
-            self._places.release()
-
-    @contextmanager
-    def _alone(self, name: str) -> Iterator[None]:
-        with self._lock:
-            lock, count = self._held.get(name, (threading.Lock(), 0))
-            self._held[name] = lock, count + 1
-        try:
-            if not lock.acquire(timeout=PATIENCE_S):
-                raise Problem(429, f"job {name} is being changed", "try again in a moment", retry_after_s=5)
+            if not held.alone.acquire(timeout=OWN_PATIENCE_S if is_own else PATIENCE_S):
+                raise _is_changed(name)
             try:
                 yield
             finally:
-                lock.release()
+                held.alone.release()
         finally:
             with self._lock:
-                lock, count = self._held.pop(name)
-                if count > 1:
-                    self._held[name] = lock, count - 1
+                self._taken -= not is_own
+                held.count -= 1
+                if not held.count:
+                    del self._held[name]
+
+    def _enter(self, name: str, is_own: bool) -> _Held:
+        with self._lock:
+            held = self._held.get(name) or _Held()
+            if not is_own:
+                if held.is_ending or held.count >= OF_ONE_JOB:
+                    raise _is_changed(name)
+                if self._taken >= AT_ONCE:
+                    raise Problem(429, "many jobs are being changed", "try again in a moment", retry_after_s=5)
+                self._taken += 1
+            held.count += 1
+            held.is_ending |= is_own
+            self._held[name] = held
+            return held
+
+
+def _is_changed(name: str) -> Problem:
+    return Problem(429, f"job {name} is being changed", "try again in a moment", retry_after_s=5)
 
 
 class _ChangesJobs(Protocol):
@@ -76,5 +111,28 @@ def one_after_the_other(change: Callable[[Changing, str], Result]) -> Callable[[
     def alone(service: Changing, name: str) -> Result:
         with service.changing.of(name):
             return change(service, name)
+
+    return alone
+
+
+def on_our_own(delete: Callable[[Changing, str], None]) -> Callable[[Changing, str], bool]:
+    """A method by which the page itself deletes a job. It takes no visitor's answer away: what fails is in the log.
+
+    Returns:
+        Whether others may be deleted next: the broker and the disk did what they were asked to.
+    """
+
+    @wraps(delete)
+    def alone(service: Changing, name: str) -> bool:
+        try:
+            with service.changing.of(name, is_own=True):
+                delete(service, name)
+        except Problem as problem:
+            if problem.status != 404:  # a visitor was quicker
+                logger.warning("%s: it stays for now: %s", name, problem.detail)
+        except (redis.RedisError, OSError, ProducerError, WorkerError) as error:
+            logger.warning("%s: it stays for now: %s", name, error)
+            return False
+        return True
 
     return alone

@@ -9,6 +9,9 @@ from collections.abc import Callable
 from producer.errors import ProducerError
 
 USAGE_EVERY_S = 5.0
+LOOKING_SHARE = 1 / 3
+"""Of the time, at most, is the folder looked through, whatever is removed meanwhile: 20,000 jobs are 1.7 s."""
+
 ENTRY_BYTES = 4096
 """That a file or a folder takes at least: a block."""
 
@@ -33,26 +36,45 @@ class Room:
         self._measure = measure
         self._looking = threading.Lock()
         self._lock = threading.Lock()  # held for a few additions only: an upload takes it on the event loop
-        self._found, self._found_at = 0, float("-inf")
+        self._found, self._found_at, self._took_s = 0, float("-inf"), 0.0
+        self._forgotten = True  # since the last look began something was removed
         self._written = 0  # since that look began
         self._claimed = 0  # promised to requests, and not yet written
 
     def used(self) -> int:
-        """What the folder takes, and what is promised. It may look through the folder: not for the event loop."""
-        with self._looking:
-            if time.monotonic() - self._found_at > USAGE_EVERY_S:
-                with self._lock:
-                    before = self._written
-                found = self._measure()
-                with self._lock:
-                    self._found, self._found_at = found, time.monotonic()
-                    self._written -= before
+        """What the folder takes, and what is promised. It may look through the folder: not for the event loop.
+
+        Who comes while another looks is told what is known: forty who waited for a look were all the page's threads.
+        """
+        if self._looking.acquire(blocking=self._found_at == float("-inf")):
+            try:
+                self._look_if_due()
+            finally:
+                self._looking.release()
         with self._lock:
             return self._found + self._written + self._claimed
 
+    def _look_if_due(self) -> None:
+        began = time.monotonic()
+        pause_s = max(0.0 if self._forgotten else USAGE_EVERY_S, self._took_s * (1 / LOOKING_SHARE - 1))
+        if began - self._found_at <= pause_s:
+            return
+        with self._lock:
+            before = self._written
+        was_forgotten, self._forgotten = self._forgotten, False
+        try:
+            found = self._measure()
+        except BaseException:
+            self._forgotten = was_forgotten
+            raise
+        with self._lock:
+            self._found, self._found_at = found, time.monotonic()
+            self._took_s = self._found_at - began
+            self._written -= before
+
     def forget(self) -> None:
-        """Something was removed: the next who asks looks again."""
-        self._found_at = float("-inf")
+        """Something was removed: the next who asks looks again, after a pause as long as a look or two takes."""
+        self._forgotten = True
 
     def check(self, quota: int) -> Callable[[int], None]:
         """What looks, while a manifest is written, whether so many more bytes fit.

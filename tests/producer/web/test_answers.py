@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import socket
+import weakref
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
@@ -62,6 +64,31 @@ async def until(condition: Callable[[], bool]) -> None:
     async with asyncio.timeout(5):
         while not condition():
             await asyncio.sleep(0.01)
+
+
+@pytest.mark.parametrize("lines", [(), ("Connection: close",)])
+def test_nothing_is_kept_of_a_connection_that_is_gone(lines: tuple[str, ...]) -> None:
+    """Before: all of its request for 10 s; who asked for /healthz, without a token, had it at 238 MB in 12 s."""
+
+    async def run() -> None:
+        async with serving(PlainTextResponse("ok")) as port:
+            made.clear()
+            for _ in range(20):
+                line = asked(port, "healthz", *lines)
+                line.setblocking(False)
+                assert (await asyncio.get_running_loop().sock_recv(line, 12)) == b"HTTP/1.1 200"
+                line.close()
+            await until(lambda: gc.collect() >= 0 and len(made) <= 1)  # a cycle may wait for the collector
+
+    class Kept(PatientProtocol):
+        def __init__(self, *given: object, **named: object) -> None:
+            super().__init__(*given, **named)
+            made.add(self)
+
+    made = weakref.WeakSet[PatientProtocol]()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(f"{__name__}.PatientProtocol", Kept)
+        asyncio.run(run())
 
 
 def application(ended: list[str]) -> Starlette:

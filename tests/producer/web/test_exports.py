@@ -24,6 +24,7 @@ from producer.web.results import BLOCK, file_blocks
 from producer.web.service import EXPORTS_AT_ONCE, OPENING_AT_ONCE
 from producer.web.store import Store, WebJob
 from tests.producer.records import ok, write_results
+from tests.producer.web.test_answers import until
 
 
 @pytest.fixture
@@ -72,8 +73,7 @@ def test_a_third_that_opens_pictures_is_told_to_come_again(wanted: str, service:
     with pytest.raises(Problem) as refused:
         job_results(Request(scope(service, wanted)))
     assert refused.value.status == 429 and refused.value.retry_after_s
-    assert exports(service) == [] and service.exporting.take()
-    service.exporting.leave()
+    assert exports(service) == []
     assert job_results(Request(scope(service, "csv"))).status_code == 200, "opens no picture"
     assert 1 <= OPENING_AT_ONCE <= 4
 
@@ -110,6 +110,31 @@ def test_nothing_is_left_of_what_nobody_took(wanted: str, when: str, service: Si
     assert exports(service) == []
     assert job_results(Request(scope(service, "coco"))).status_code == 200
     assert 1 <= EXPORTS_AT_ONCE <= 10
+
+
+def test_a_place_is_given_back_whatever_goes_wrong(service: SimpleNamespace) -> None:
+    """Before: six requests while the disk was full, and no format but JSON lines until the next start."""
+    folder = service.store.root / "exports"
+    folder.rmdir()
+    folder.write_bytes(b"")  # nothing can be made in it, as on a full disk
+    for _ in range(2):
+        with pytest.raises(OSError, match="exports"):
+            job_results(Request(scope(service, "csv")))
+    folder.unlink()
+    folder.mkdir()
+
+    async def receive() -> dict[str, object]:
+        await asyncio.Event().wait()
+        return {"type": "http.disconnect"}
+
+    async def dropped() -> None:  # something fails between its making and its beginning
+        response = await api.job_results(Request(scope(service, "csv"), receive))  # type: ignore[arg-type]
+        assert response.status_code == 200 and len(exports(service)) == 1
+        del response
+        await until(lambda: exports(service) == [])
+
+    asyncio.run(dropped())
+    assert exports(service) == [] and job_results(Request(scope(service, "csv"))).status_code == 200
 
 
 def test_none_is_made_over_the_quota(service: SimpleNamespace) -> None:

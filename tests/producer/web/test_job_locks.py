@@ -6,6 +6,7 @@ import asyncio
 import errno
 import threading
 import time
+from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,9 +16,9 @@ from starlette.requests import Request
 
 from producer.web.app import on_os_error
 from producer.web.bounds import job_locks
-from producer.web.bounds.job_locks import JobLocks
+from producer.web.bounds.job_locks import JobLocks, on_our_own
 from producer.web.bounds.makings import Makings
-from producer.web.problem import Problem
+from producer.web.problem import Problem, no_such_job
 from producer.web.service import Service
 from producer.web.store import Store, WebJob
 
@@ -80,6 +81,12 @@ def test_nobody_waits_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
     assert locks._held == {}
 
 
+def until(happened: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 10
+    while not happened() and time.monotonic() < deadline:
+        time.sleep(0.01)
+
+
 def test_changes_leave_threads_for_others() -> None:
     """Before: 200 deletions had all threads of the page for 20 s."""
     locks = JobLocks()
@@ -93,6 +100,53 @@ def test_changes_leave_threads_for_others() -> None:
             assert refused.value.status == 429 and time.monotonic() - began < 1
     with locks.of("job0"):
         assert set(locks._held) == {"job0"}
+
+
+def test_who_changes_one_job_keeps_no_other_from_being_changed(caplog: pytest.LogCaptureFixture) -> None:
+    """Before: 14 connections that retried one job kept others from cancel, retry and delete, and the page from its own
+    deletions: pictures that were sent to /detect stayed for days.
+    """
+    locks, answers = JobLocks(), list[int]()
+    service = SimpleNamespace(changing=locks)
+    delete = on_our_own(lambda service, name: answers.append(204))
+
+    def change() -> None:
+        try:
+            with locks.of("hog"):
+                answers.append(202)
+        except Problem as problem:
+            answers.append(problem.status)
+
+    with locks.of("hog"):
+        threads = [threading.Thread(target=change) for _ in range(14)]
+        for thread in threads:
+            thread.start()
+        until(lambda: len(answers) == 13)
+        assert answers == [429] * 13, "one waits"
+        with ExitStack() as stack:
+            for number in range(job_locks.AT_ONCE - job_locks.OF_ONE_JOB):
+                stack.enter_context(locks.of(f"job{number}"))
+            answers.clear()
+            assert delete(service, "own") and answers == [204], "takes no place"
+        own = threading.Thread(target=delete, args=(service, "hog"))
+        own.start()
+        until(lambda: locks._held["hog"].is_ending)
+        change()
+        assert answers == [204, 429], "nobody comes between"
+    for thread in (*threads, own):
+        thread.join()
+    assert sorted(answers) == [202, 204, 204, 429] and locks._held == {} and locks._taken == 0
+
+
+@pytest.mark.parametrize(("error", "goes_on"), [(no_such_job("a"), True), (OSError(5, "broken disk"), False)])
+def test_what_the_page_cannot_delete_is_in_the_log(
+    error: Exception, goes_on: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(service: SimpleNamespace, name: str) -> None:
+        raise error
+
+    assert on_our_own(fail)(SimpleNamespace(changing=JobLocks()), "a") is goes_on
+    assert ("broken disk" in caplog.text) is not goes_on
 
 
 @pytest.mark.parametrize(("job", "status"), [("gone", 404), ("there", 507)])

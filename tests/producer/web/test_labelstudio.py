@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import json
 import time
+from concurrent.futures import Future
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import redis
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Message
@@ -17,12 +19,16 @@ from detector.memory import peak_rss_mb
 from producer.job.manifest import ManifestLine
 from producer.web import labelstudio
 from producer.web.bounds.answers import ReadPlaces
+from producer.web.bounds.job_locks import JobLocks
+from producer.web.bounds.makings import Makings
 from producer.web.labelstudio import MOST_CONFIG, Control, _answer, control_of, predict, setup
-from producer.web.problem import Problem
+from producer.web.problem import Problem, no_such_job
 from producer.web.results import BLOCK, LentResponse
+from producer.web.service import Service
 from producer.web.store import Store, WebJob
 from producer.web.visitors.json_body import json_places
 from tests.producer.records import BOX, ok, write_results
+from tests.producer.web.test_answers import until
 from tests.producer.web.test_large_records import forget_the_peak
 from worker.messages import encode
 
@@ -120,6 +126,45 @@ def test_a_short_answer_is_whole_and_what_is_refused_holds_no_place(
     with pytest.raises(Problem) as refused:
         answered(tmp_path / "long", 1500, 21)
     assert refused.value.status == 429 and refused.value.retry_after_s
+
+
+@pytest.mark.parametrize(
+    "refusal",
+    [no_such_job("job"), Problem(429, "many jobs are being changed"), redis.ConnectionError(), OSError(5, "")],
+)
+def test_predictions_are_answered_where_their_job_stays(
+    refusal: Exception, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before: the answer was dropped and its place lost for good; after six no Label Studio got a large one."""
+    monkeypatch.setattr(labelstudio, "MOST_AT_ONCE", 100)
+    monkeypatch.setattr(labelstudio, "_sending", ReadPlaces(1))
+    service = Service.__new__(Service)  # its constructor wants a broker
+    service.store, service.changing, service.makings = Store(tmp_path), JobLocks(), Makings()
+    assert service.store.accept(service.store.new_upload(), "job", WebJob(created=1, sources=["/roots/a.jpg"]))
+    folder, ended = service.store.folder("job"), Future[None]()
+    folder.manifest.write_bytes(encode(ManifestLine(0, "a.jpg", "file:///roots/a.jpg", 0)) + b"\n")
+    write_results(folder.root, [ok(0, boxes=[BOX] * 9)])
+    ended.set_result(None)
+
+    def leave(name: str) -> None:
+        raise refusal
+
+    service.runner = SimpleNamespace(start=lambda name: SimpleNamespace(ended=ended), leave=leave)  # type: ignore[assignment]
+    service.settings, service.web = SimpleNamespace(model="m"), SimpleNamespace(answer_s=5.0)  # type: ignore[assignment]
+
+    async def begin(request: Request) -> labelstudio._Begun:
+        return labelstudio._Begun("job", Control(), [0])
+
+    monkeypatch.setattr(labelstudio, "_begin", begin)
+    request = Request({"type": "http", "app": SimpleNamespace(state=SimpleNamespace(service=service))})
+
+    async def dropped() -> None:  # before it was begun
+        assert (await predict(request)).status_code == 200
+        await until(lambda: labelstudio._sending._free._value == 1)
+
+    for _ in range(2):
+        asyncio.run(dropped())
+        assert labelstudio._sending._free._value == 1
 
 
 def test_a_label_is_short() -> None:

@@ -6,6 +6,8 @@ import io
 import json
 import sys
 import time
+from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from urllib.parse import quote
@@ -17,6 +19,7 @@ from producer.job.output_folder import OutputFolder
 from producer.job.results_file import failed_lines
 from producer.sources.scan import file_uri
 from producer.web.bounds import export_process
+from producer.web.bounds.job_locks import JobLocks, on_our_own
 from producer.web.labelstudio import MOST_OF_A_PAGE, Control, predictions
 from producer.web.problem import Problem
 from producer.web.results import converted_response, line_blocks, lines_response, record_blocks
@@ -46,7 +49,7 @@ def test_a_page_of_very_many_boxes_is_converted_elsewhere(tmp_path: Path, wanted
     exports = tmp_path / "exports"
     exports.mkdir()
     before = forget_the_peak()
-    response = converted_response("job", folder, wanted, exports, lambda: None)
+    response = converted_response("job", folder, wanted, exports, ExitStack())
     assert response.status_code == 200 and peak_rss_mb() - before < 8
     [task] = json.loads((exports / wanted).read_bytes())
     assert len(task["predictions"][0]["result"]) == 20_000
@@ -58,7 +61,7 @@ def test_what_opens_pictures_reads_no_record_here(tmp_path: Path) -> None:
     folder = folder_of(tmp_path, ok(0, boxes=[BOX] * 40_000))
     before = forget_the_peak()
     with pytest.raises(Problem, match="was not read") as refused:
-        converted_response("job", folder, "pdf", tmp_path / "exports", lambda: None)
+        converted_response("job", folder, "pdf", tmp_path / "exports", ExitStack())
     assert refused.value.status == 409 and peak_rss_mb() - before < 4
 
 
@@ -82,7 +85,7 @@ def test_what_takes_too_much_there_costs_that_answer_alone(tmp_path: Path, monke
     monkeypatch.setattr(export_process, "SMALL_BYTES", 0)
     monkeypatch.setattr(sys, "executable", "/bin/false")  # as one that the kernel killed
     with pytest.raises(Problem, match="labelstudio: these results take more than") as refused:
-        converted_response("job", folder, "labelstudio", tmp_path / "export", lambda: None)
+        converted_response("job", folder, "labelstudio", tmp_path / "export", ExitStack())
     assert refused.value.status == 409
 
 
@@ -172,18 +175,17 @@ def test_expiring_goes_on_past_jobs_that_visitors_delete(tmp_path: Path) -> None
     for name in ("one", "two", "three"):
         assert store.accept(store.new_upload(), name, WebJob(created=1, finished=1, state="done"))
     service = Service.__new__(Service)  # its constructor wants a broker
-    service.store = store
+    service.store, service.changing, deleted = store, JobLocks(), list[str]()
     service.settings = SimpleNamespace(result_ttl_h=1)  # type: ignore[assignment]
-    deleted = []
 
-    def delete(name: str) -> None:
+    def delete(service: Service, name: str) -> None:
         """As the service does, but a visitor is quicker with the first."""
         deleted.append(name)
         store.throw_away(name)
         if len(deleted) == 1:
             store.folder(name)
 
-    service.delete = delete  # type: ignore[method-assign]
+    service.delete_own = partial(on_our_own(delete), service)  # type: ignore[method-assign]
     assert service.expire(time.time()) == 3 and len(deleted) == 3 and store.names() == []
 
 

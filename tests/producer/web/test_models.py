@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import time
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -10,7 +12,7 @@ import pytest
 from starlette.requests import Request
 
 from detector.models import list_models, load_card
-from producer.web.models import models, scores_of
+from producer.web.models import Export, Exporter, models, scores_of
 
 
 def test_scores_on_unseen_images_come_first() -> None:
@@ -41,3 +43,15 @@ def test_one_bad_card_answers_nobody_with_an_error(tmp_path: Path, monkeypatch: 
     told = {model["name"]: model for model in json.loads(models(Request(scope)).body)["models"]}
     assert {"c", "dbnet-resnet18"} <= told.keys() and not {"a", "b"} & told.keys()
     assert told["c"]["scores"] == {"a\\xd800": 1, "d": 0.5}
+
+
+def test_an_export_whose_file_cannot_be_kept_is_over(tmp_path: Path) -> None:
+    """Before: none could be begun until somebody deleted it."""
+    exporter = Exporter(tmp_path)
+    (tmp_path / "m-640.onnx" / "in the way").mkdir(parents=True)
+    (tmp_path / "m-640.part.onnx").touch()
+    process = subprocess.Popen(["true"], stdout=subprocess.PIPE)
+    export = exporter._exports["m-640"] = Export("m", 640, process, time.monotonic())
+    exporter._watch("m-640", export)
+    assert export.failed and export.said == "Is a directory" and export.seconds is not None
+    assert exporter.status("m-640")["state"] == "failed"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 from pathlib import Path
 
@@ -91,6 +92,41 @@ def test_a_look_that_takes_long_forgets_nothing() -> None:
     room = Room(measure)
     claim = room.claim(100, 0)
     assert room.used() == 15
+
+
+def test_nobody_waits_for_a_look_and_looks_are_few(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before: uploads that were refused had all looked through again and again, and each thread waited for it."""
+    looks, now, there = list[float](), 100.0, 5
+    looking, go_on = threading.Event(), threading.Event()
+
+    def measure() -> int:
+        nonlocal now
+        looks.append(now)
+        seen = there
+        if len(looks) == 2:
+            looking.set()
+            assert go_on.wait(10)
+        now += 2.0
+        return seen
+
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    room = Room(measure)
+    assert room.used() == 5
+    now = 110.0
+    other = threading.Thread(target=room.used)
+    other.start()
+    assert looking.wait(10)
+    assert room.used() == 5, "what is known, at once"
+    there = 3
+    room.forget()
+    go_on.set()
+    other.join()
+    for _ in range(100):
+        now += 0.1
+        room.forget()
+        room.used()
+    assert room.used() == 3, "what was removed during a look is found by the next"
+    assert 3 <= len(looks) <= 5, "a third of the time"
 
 
 def test_who_says_much_keeps_a_file_at_most(tmp_path: Path) -> None:

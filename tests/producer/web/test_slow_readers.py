@@ -9,6 +9,7 @@ import asyncio
 import socket
 import threading
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -72,15 +73,13 @@ def test_the_slowest_gives_way_to_who_asks(kind: str, monkeypatch: pytest.Monkey
 
     def stream(request: Request) -> Response:
         name = request.query_params["name"]
-        if kind == "places" and not places.take():
-            raise HTTPException(429)
-
-        def done() -> None:
-            ended.append(name)
-            if kind == "places":
-                places.leave()
-
-        return LentResponse(endless(), done, media_type="text/csv", headers={}, readers=places.readers)
+        held = ExitStack()
+        if kind == "places":
+            if (place := places.take()) is None:
+                raise HTTPException(429)
+            held.enter_context(place)
+        held.callback(ended.append, name)
+        return LentResponse(endless(), held.close, media_type="text/csv", headers={}, readers=places.readers)
 
     async def run() -> None:
         budget = Budget(2 * STREAM_BYTES if kind == "budget" else 100 * STREAM_BYTES)
