@@ -1,0 +1,43 @@
+"""Who has a password of ours writes another number of pages into a job before its records are collected."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from producer.fleet_job import collect_job
+from tests.producer.job.test_damaged_jobs import PAGES, do, enqueue
+from worker.app import app_for
+from worker.ledger.ledger import Ledger
+from worker.messages import ImageTask
+from worker.redis_keys import JobKeys
+from worker.settings import Settings
+
+
+@pytest.mark.parametrize("total", ["2", "1000", "-1", "0"])
+def test_where_its_list_is_all_records_are_collected(
+    ledger: Ledger, settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, total: str
+) -> None:
+    """Before: of 3 records in the place of 10 seven were refused, with exit 0; of -1 a traceback, each time."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    enqueue(ledger, settings, tmp_path, "job")
+    ledger.client.hset(JobKeys.of("job").job, "total", total)
+    status = ledger.status("job")
+    assert status
+    for index in range(2, PAGES):
+        do(ledger, ImageTask(job="job", index=index, image=f"{index}.png", uri="file:///a", epoch=status.epoch))
+    results = tmp_path / "out" / "results.jsonl"
+    done = collect_job(app_for(settings), ledger, "job", results, follow=False, quiet=True)
+    assert (done.total, done.count, done.refused) == (PAGES, PAGES, 0) and done.status.total == PAGES
+    assert len(results.read_bytes().splitlines()) == PAGES
+
+
+def test_elsewhere_a_number_below_0_is_no_traceback(
+    ledger: Ledger, settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    enqueue(ledger, settings, tmp_path, "job")
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "another"))
+    ledger.client.hset(JobKeys.of("job").job, "total", "-1")
+    collect_job(app_for(settings), ledger, "job", tmp_path / "results.jsonl", follow=False, quiet=True)
