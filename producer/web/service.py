@@ -21,6 +21,7 @@ from producer.fleet_job import cancel_job
 from producer.folder_tree import remove_tree
 from producer.job.begin_again import retry_on_broker
 from producer.job.manifest import read_manifest
+from producer.job.output_folder import FolderBusyError
 from producer.job.results_file import counts_of, drop_failed, failed_lines
 from producer.job.status import StatusRow
 from producer.web.addresses import check_addresses
@@ -282,23 +283,21 @@ class Service:
 
     @one_after_the_other
     def retry(self, name: str) -> int:
-        """Do the failed pages again, and those that a cancelled job left. Returns how many failed ones.
-
-        Each step may be repeated: the job is marked open first, and an open job is gone on with at the next start.
-        """
+        """Do the failed pages again, and those that a cancelled job left. Returns how many failed ones."""
         if self.store.read(name).state == "refused":
             raise Problem(409, f"job {name} was refused: {self.store.read(name).reason}", "send its files again")
         self.runner.leave(name)
         self.store.change(name, state="open", finished=0.0, told="")
-        if self.ledger.status(name) is None:
-            folder = self.store.folder(name)
-            with folder.locked():
-                count = len(drop_failed(folder.results)) if folder.results.exists() else 0
-        else:
-            self.ledger.reopen(name)
-            count = retry_on_broker(self.ledger, name)
-        self.runner.start(name)
-        return count
+        try:
+            if self.ledger.status(name) is not None:
+                self.ledger.reopen(name)
+                return retry_on_broker(self.ledger, name)
+            with (folder := self.store.folder(name)).locked():
+                return len(drop_failed(folder.results)) if folder.results.exists() else 0
+        except FolderBusyError:
+            raise Problem(409, f"job {name} is still at work", "try again in a moment") from None
+        finally:
+            self.runner.start(name)  # whatever came: it is marked open
 
     @one_after_the_other
     def cancel(self, name: str) -> int:

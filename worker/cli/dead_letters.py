@@ -31,12 +31,13 @@ def dead_letters(count: int, as_json: bool) -> None:
     for data in latest_dead_letters(connect(read_settings(os.environ)), count):
         try:
             record = msgspec.json.decode(data, type=ImageRecord)
-        except UNREADABLE as error:  # a stranger's, or of a version to come
+            plain = read_json(data)  # fields of a version to come, too
+        except (*UNREADABLE, ValueError) as error:  # a stranger's, or of a version to come
             say(f"an entry that is no record ({error})")
             continue
         reason = record.error.message if record.error else ""
         line = f"{record.job}  {record.image!a} page {record.page}  {reason}"
         if as_json:
-            tell_json(read_json(data))
+            tell_json(plain)
         else:
             tell(line)

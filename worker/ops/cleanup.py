@@ -14,7 +14,7 @@ import msgspec
 import redis
 from redis.exceptions import NoPermissionError, OutOfMemoryError
 
-from detector.record import UNREADABLE
+from detector.record import UNREADABLE, Count
 from worker.broker import locks, queue
 from worker.broker.unacked import AHEAD_S, settle
 from worker.broker.whole import read_hash
@@ -207,7 +207,7 @@ def last_reports(client: redis.Redis) -> dict[str, dict[str, int]]:
     reports = {}
     for host, entry in read_hash(client, REPORTS_KEY).items():
         with suppress(*UNREADABLE):
-            report = msgspec.json.decode(entry, type=dict[str, int])
-            if {"files", "bytes", "at"} <= report.keys() and abs(report["at"]) < 1 << 40:
+            report = msgspec.json.decode(entry, type=dict[str, Count])
+            if {"files", "bytes", "at"} <= report.keys() and report["at"] < 1 << 40:
                 reports[host.decode("utf-8", "backslashreplace")] = report
     return reports

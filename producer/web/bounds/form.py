@@ -49,8 +49,8 @@ class Form:
         """
         self._files = files
         self._header = self._value = self._disposition = b""
-        self._field: tuple[str, bytearray] | None = None
-        self._fields: dict[str, str] = {}
+        self._field: tuple[bytes, bytearray] | None = None
+        self._fields: dict[bytes, bytes] = {}  # text of one emoji has 4 bytes a letter: 0.5 MB an upload
         self._count = self._parts = self._beside = 0
         self._ended = False
         if not boundary:
@@ -82,7 +82,7 @@ class Form:
         """
         if not self._ended:
             raise Problem(400, "the form is cut off", "send it again")
-        return self._fields
+        return {_text(name): _text(value) for name, value in self._fields.items()}
 
     def _callbacks(self) -> MultipartCallbacks:
         return {
@@ -120,7 +120,7 @@ class Form:
             self._count += 1  # not names, as with files
             if self._count > MOST_FIELDS:
                 raise Problem(400, f"the form has more than {MOST_FIELDS} fields", "send files and limit_side only")
-            self._field = (options.get(b"name", b"").decode("utf-8", "replace"), bytearray())
+            self._field = (options.get(b"name", b""), bytearray())
 
     def _part_data(self, data: bytes, start: int, end: int) -> None:
         self._beside -= end - start
@@ -130,14 +130,14 @@ class Form:
         self._field[1].extend(data[start:end])
         if len(self._field[1]) > MOST_FIELD_BYTES:
             raise Problem(
-                413, f"the field {safe_upload_name(self._field[0])} is too long", "send files with a file name"
+                413, f"the field {safe_upload_name(_text(self._field[0]))} is too long", "send files with a file name"
             )
 
     def _part_end(self) -> None:
         if self._field is None:
             self._files.end()
         else:
-            self._fields[self._field[0]] = self._field[1].decode("utf-8", "replace")
+            self._fields[self._field[0]] = bytes(self._field[1])
 
     def _end(self) -> None:
         self._ended = True
@@ -145,3 +145,7 @@ class Form:
 
 def _no_form(why: str) -> Problem:
     return Problem(400, f"not multipart/form-data: {why}", "send the form as browsers and curl -F do")
+
+
+def _text(data: bytes) -> str:
+    return data.decode("utf-8", "replace")

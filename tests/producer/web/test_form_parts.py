@@ -14,7 +14,7 @@ import pytest
 from starlette.requests import Request
 
 from producer.job.manifest import ManifestLine
-from producer.web.bounds.form import MOST_FIELDS
+from producer.web.bounds.form import MOST_FIELDS, Form
 from producer.web.bounds.upload_places import Place
 from producer.web.problem import Problem
 from producer.web.service import MOST_SHOWN, Service
@@ -23,6 +23,7 @@ from producer.web.store import Store, WebJob
 from producer.web.upload import Intake, Received
 from tests.producer.records import failed, write_results
 from tests.producer.web.places import lone_place
+from tests.traced import assert_few_bytes
 
 SETTINGS = read_web_settings({})
 PICTURE, OTHER = b"\xff\xd8\xff" + bytes(100), b"x"
@@ -77,6 +78,21 @@ def test_fields_of_one_name_count_one_by_one(tmp_path: Path) -> None:
         send(store, [field(b"a")] * 2000)
     received = send(store, [field(b"%d" % number) for number in range(MOST_FIELDS)] + [file(b"a", PICTURE)])
     assert len(received.files) == 1
+
+
+def test_fields_of_a_form_on_its_way_take_what_was_sent() -> None:
+    """Before: as text, 4 bytes a letter where one is an emoji, 0.5 MB of each of 50 uploads."""
+    value = "\U0001f600".encode() + b"x" * 4000
+
+    def begun(_: int) -> list[Form]:
+        forms = [Form(SimpleNamespace(), b"b") for _ in range(50)]
+        for form in forms:
+            for number in range(MOST_FIELDS):
+                head = b'--b\r\nContent-Disposition: form-data; name="%d"\r\n\r\n' % number
+                form.write(head + value + b"\r\n")
+        return forms
+
+    assert_few_bytes(begun, peak=50 * MOST_FIELDS * 2 * len(value), held=50 * MOST_FIELDS * (len(value) + 500))
 
 
 def test_what_is_refused_is_not_read_to_its_end(tmp_path: Path) -> None:

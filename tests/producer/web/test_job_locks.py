@@ -71,6 +71,18 @@ def test_a_retry_that_meets_a_deletion_leaves_no_folder(tmp_path: Path) -> None:
         service.delete("job")
 
 
+def test_a_retry_of_what_is_still_at_work_says_no_path(tmp_path: Path) -> None:
+    """Before: 409 with the path of the page's folder, and the job was open with nobody at work on it."""
+    service, started = Service.__new__(Service), list[str]()
+    service.store, service.changing, service.makings = Store(tmp_path), JobLocks(), Makings()
+    assert service.store.accept(service.store.new_upload(), "job", WebJob(created=1, state="cancelled"))
+    service.runner = SimpleNamespace(leave=lambda name: None, start=started.append)  # type: ignore[assignment]
+    service.ledger = SimpleNamespace(status=lambda name: None)  # type: ignore[assignment]
+    with service.store.folder("job").locked(), pytest.raises(Problem) as refused:
+        service.retry("job")
+    assert refused.value.status == 409 and str(tmp_path) not in str(refused.value) and started == ["job"]
+
+
 def test_nobody_waits_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(job_locks, "PATIENCE_S", 0.01)
     locks = JobLocks()

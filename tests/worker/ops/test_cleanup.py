@@ -15,7 +15,15 @@ import pytest
 from worker.app import DETECT_TASK
 from worker.ledger import Ledger
 from worker.messages import ImageTask
-from worker.ops.cleanup import clean_redis, clean_redis_once, clean_spool, last_reports, remember_report, report_line
+from worker.ops.cleanup import (
+    REPORTS_KEY,
+    clean_redis,
+    clean_redis_once,
+    clean_spool,
+    last_reports,
+    remember_report,
+    report_line,
+)
 from worker.redis_keys import JOBS_KEY, JobKeys
 from worker.settings import Settings
 from worker.storage.spool import open_spool
@@ -143,6 +151,7 @@ def test_one_worker_of_the_fleet_does_redis(ledger: Ledger, settings: Settings) 
 
 def test_reports_are_kept_per_machine(ledger: Ledger) -> None:
     remember_report(ledger, {"files": 2, "bytes": 5_000_000, "jobs": 1, "keys": 7})
+    ledger.client.hset(REPORTS_KEY, "digits", '{"files": 1, "at": 5, "bytes": 1%s}' % ("0" * 400))
     (report,) = last_reports(ledger.client).values()
     assert report["files"] == 2 and report["keys"] == 7
     assert "2 temporary files (5.0 MB), 1 old jobs, 7 keys" in report_line(report)
