@@ -21,7 +21,7 @@ from producer.job.collect import Collector
 from producer.job.feed import Feeder
 from producer.job.growth import Growth
 from producer.job.interrupt import terminated_like_ctrl_c
-from producer.job.job_epoch import is_ours, open_job
+from producer.job.job_epoch import is_ours, open_job, pages_here
 from producer.job.loop import JobLoop
 from producer.job.manifest import count_manifest, make_manifest, read_manifest
 from producer.job.output_folder import JobRequest, OutputFolder, state_folder
@@ -280,11 +280,8 @@ def collect_job(app: Celery, ledger: Ledger, job: str, results: Path, *, follow:
     with ExitStack() as stack:
         missed = stack.enter_context(_missed_pages(app, ledger, status))
         growth, feeder = missed or (None, None)
-        collector = stack.enter_context(
-            Collector(
-                ledger, job, results, growth.total if growth else status.total, owner=owner_of(status), growth=growth
-            )
-        )
+        pages = pages_here(state_folder(job), status)
+        collector = stack.enter_context(Collector(ledger, job, results, pages, owner=owner_of(status), growth=growth))
         try:
             with Progress(quiet=quiet) as progress:
                 progress.total = collector.total

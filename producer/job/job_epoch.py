@@ -13,6 +13,7 @@ import secrets
 import socket
 
 from producer.errors import OtherJobError
+from producer.job.manifest import count_manifest
 from producer.job.output_folder import OutputFolder, write_atomically
 from worker.ledger.ledger import JobReplacedError, JobStatus, Ledger
 from worker.ops.worker_registry import program_version
@@ -62,6 +63,13 @@ def _inherited(job: str) -> OtherJobError:
 def is_ours(folder: OutputFolder, status: JobStatus) -> bool:
     """Whether this folder's machine is the one that feeds the job."""
     return folder.epoch == status.epoch and folder.heir == status.extra.get("heir", "")
+
+
+def pages_here(folder: OutputFolder, status: JobStatus) -> int:
+    """Pages of a job, by its list where that is here, whoever feeds the job by now; another machine may add to them."""
+    if folder.epoch != status.epoch or not folder.manifest.exists():
+        return status.total
+    return max(status.total, count_manifest(folder.manifest))
 
 
 def refuse_if_inherited(ledger: Ledger, job: str, heir: str) -> None:
