@@ -7,7 +7,7 @@ import random
 import time
 from collections.abc import Iterator, Sequence
 
-SECONDS = float(os.environ.get("OCRFLEET_MUTATION_SECONDS", "15"))
+SECONDS = float(os.environ.get("MUTATION_SECONDS", "15"))
 """For all of them together; CI takes 60. The seed is fixed: a longer run begins with the inputs of a shorter one."""
 
 SHARES = {
