@@ -23,7 +23,7 @@ from producer.job.growth import Growth
 from producer.job.interrupt import terminated_like_ctrl_c
 from producer.job.job_epoch import is_ours, open_job, pages_here
 from producer.job.loop import JobLoop
-from producer.job.manifest import count_manifest, make_manifest, read_manifest
+from producer.job.manifest import make_manifest, read_manifest
 from producer.job.output_folder import JobRequest, OutputFolder, state_folder
 from producer.job.results_file import send_results
 from producer.job.results_owner import owner_of
@@ -223,9 +223,10 @@ def _missed_pages(app: Celery, ledger: Ledger, status: JobStatus) -> Iterator[tu
         yield None
         return
     request = folder.request()
-    growth = Growth(folder.manifest, ledger, job, count_manifest(folder.manifest), heir=folder.heir)
+    growth = Growth(folder.manifest, ledger, job, status.total, heir=folder.heir)
     try:
-        growth.put_right(status.total)  # before a record is read: of a smaller number those beyond it were refused
+        # Before a record is read: of a smaller number those beyond it were refused.
+        growth.total = growth.put_right(status.total)
         with uploader_of(ledger, folder, request, status.epoch) as uploader:
             yield (
                 growth,
@@ -280,7 +281,7 @@ def collect_job(app: Celery, ledger: Ledger, job: str, results: Path, *, follow:
     with ExitStack() as stack:
         missed = stack.enter_context(_missed_pages(app, ledger, status))
         growth, feeder = missed or (None, None)
-        pages = pages_here(state_folder(job), status)
+        pages = growth.total if growth else pages_here(state_folder(job), status)
         collector = stack.enter_context(Collector(ledger, job, results, pages, owner=owner_of(status), growth=growth))
         try:
             with Progress(quiet=quiet) as progress:

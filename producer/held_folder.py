@@ -16,6 +16,8 @@ from pathlib import Path, PurePosixPath
 from types import TracebackType
 
 SHARED_OUT = "OCRFLEET_SHARED_OUT"
+"""1: who may write into an output folder is trusted with what its user may read, write and remove."""
+
 PRIVATE = ".ocrfleet"
 _FLAGS = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
 _REACHED = re.compile(r"/proc/\d+/fd/\d+")

@@ -18,8 +18,6 @@ from producer.folder_tree import entries_below
 from producer.held_folder import SHARED_OUT, HeldFolder, as_named, hold, hold_itself, is_shared, ours_to_write
 from worker.storage.real_path import real_or_named
 
-"""1: who may write into an output folder is trusted with what its user may read, write and remove."""
-
 
 class OthersFolderError(ProducerError):
     """A folder that results would go to is another user's. The message names it and the remedy."""

@@ -9,7 +9,7 @@ import os
 import threading
 import time
 from pathlib import Path
-from typing import Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 from urllib.parse import unquote_to_bytes
 
 import msgspec
@@ -41,21 +41,21 @@ class Turns:
     def __init__(self) -> None:
         """Nobody has one."""
         self._lock = threading.Lock()
-        self._having: list[InTurn] = []
-        self._waiting: list[InTurn] = []
+        self._having: list[TurnProcess[Any]] = []
+        self._waiting: list[TurnProcess[Any]] = []
 
-    def enter(self, one: InTurn) -> bool:
+    def enter(self, one: TurnProcess[Any]) -> bool:
         """It is looked after again. Whether it still has its process."""
         with self._lock:
             one.busy = True
             return one in self._having
 
-    def rest(self, one: InTurn) -> None:
+    def rest(self, one: TurnProcess[Any]) -> None:
         """Until it is looked after again."""
         with self._lock:
             one.busy, one.seen = False, time.monotonic()
 
-    def take(self, one: InTurn) -> bool:
+    def take(self, one: TurnProcess[Any]) -> bool:
         """Whether it may have a process now; perhaps another's is ended for it."""
         with self._lock:
             now = time.monotonic()
@@ -76,33 +76,13 @@ class Turns:
                 one.since = now
             return True
 
-    def leave(self, one: InTurn) -> None:
+    def leave(self, one: TurnProcess[Any]) -> None:
         """It needs none any more."""
         with self._lock:
             for those in (self._having, self._waiting):
                 if one in those:
                     those.remove(one)
             one.end()
-
-
-class InTurn(Protocol):
-    """What `Turns` knows of a process.
-
-    Attributes:
-        busy: somebody waits for it at this moment.
-        seen: when somebody last did, by `time.monotonic`.
-        since: when it got its place, likewise.
-    """
-
-    busy: bool
-    seen: float
-    since: float
-
-    def is_idle(self, now: float, abandoned: float) -> bool:
-        """Whether it may be ended for another's; at work too, if nobody has waited for it since `abandoned`."""
-
-    def end(self) -> None:
-        """End it."""
 
 
 class Question(Protocol):
@@ -125,7 +105,9 @@ class TurnProcess(Generic[Asked]):
     Attributes:
         child: the process.
         asked: what it was asked that has no answer yet.
-        since: see `InTurn`; and `busy`, and `seen`.
+        busy: somebody waits for it at this moment.
+        seen: when somebody last did, by `time.monotonic`.
+        since: when it got its place, likewise.
         begun: when it was asked, by `time.monotonic`.
         lost_s: of the processor, that ended processes had spent on what they were asked; whoever books it takes it off.
     """
@@ -182,7 +164,7 @@ class TurnProcess(Generic[Asked]):
         self.asked, self.begun = wanted, time.monotonic()
 
     def is_idle(self, now: float, abandoned: float) -> bool:
-        """See `InTurn`."""
+        """Whether it may be ended for another's; at work too, if nobody has waited for it since `abandoned`."""
         served = self.asked is None and now - self.since > HOLD_S
         return not self.busy and (served or self.seen < abandoned)
 
