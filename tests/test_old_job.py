@@ -61,6 +61,7 @@ def test_a_run_goes_on(environment: dict[str, str], home: Path, with_server: boo
     assert (job["images"], job["ok"], job["images_this_run"]) == (PAGES, PAGES, PAGES - 1)
 
 
+@pytest.mark.slow
 def test_a_fleets_job_goes_on(environment: dict[str, str], client: redis.Redis, home: Path) -> None:
     place("fleet", home / "state" / "ocrfleet" / "old-fleet", home)
     restore(client, OLD / "fleet" / "broker.json", home)

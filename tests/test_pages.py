@@ -83,6 +83,7 @@ def test_a_folder(environment: dict[str, str], folder: Path, tmp_path: Path) -> 
     assert "passed over" in report and "could not be counted" in report and "damaged" in report
 
 
+@pytest.mark.slow
 def test_named_and_zipped(environment: dict[str, str], folder: Path, tmp_path: Path) -> None:
     done = run(environment, tmp_path / "named", "--no-report", *(folder / name for name in FILES))
     assert done.returncode == 1, done.stderr

@@ -91,6 +91,7 @@ def test_running_again_resumes_and_another_input_is_refused(environment: dict[st
     assert other.returncode == 2 and "other inputs" in other.stderr
 
 
+@pytest.mark.slow
 def test_another_model(environment: dict[str, str], tmp_path: Path) -> None:
     """By name, by the path of a file (from another folder, too), by the environment; unknown ones are refused."""
     write_images(tmp_path / "in", 1)

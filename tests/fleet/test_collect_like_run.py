@@ -46,6 +46,7 @@ def names(out: Path) -> set[str]:
     return {file.name for file in out.iterdir() if not file.name.startswith((".", "export"))}
 
 
+@pytest.mark.slow
 def test_collect_leaves_what_run_leaves(worker: WorkerProcess, environment: dict[str, str], tmp_path: Path) -> None:
     folder = tmp_path / "in"
     write_images(folder, 2)

@@ -116,6 +116,7 @@ def ask(port: int, path: str) -> dict[str, object]:
         return {}
 
 
+@pytest.mark.slow
 def test_login_and_three_pages(
     port: int, worker_process: WorkerProcess, environment: dict[str, str], users: ServerWithUsers, tmp_path: Path
 ) -> None:

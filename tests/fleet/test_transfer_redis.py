@@ -242,6 +242,7 @@ def test_bytes_of_a_job_forgotten_meanwhile_do_not_stay(
     assert list(ledger.client.scan_iter(match="ocrfleet:blob:*")) == [] and queue.depth(ledger.client) == (0, 0)
 
 
+@pytest.mark.slow
 def test_through_a_real_worker_that_sees_no_folder(
     environment: dict[str, str], tmp_path: Path, client: redis.Redis
 ) -> None:

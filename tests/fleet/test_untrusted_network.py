@@ -46,6 +46,7 @@ def base(tmp_path: Path) -> dict[str, str]:
     }
 
 
+@pytest.mark.slow
 def test_a_whole_job_with_the_shipped_users(secure: SecureServer, base: dict[str, str], tmp_path: Path) -> None:
     """Everything a fleet does, a killed child included, and Redis refused nothing."""
     write_images(tmp_path / "in", COUNT)

@@ -9,6 +9,8 @@ import sys
 from collections import Counter
 from pathlib import Path
 
+import pytest
+
 from producer.growing.settling import Settling
 from tests.pictures import write_images
 from tests.processes import WorkerProcess, command, wait_until
@@ -21,6 +23,7 @@ def names(out: Path) -> Counter[str]:
     return Counter(json.loads(line)["image"] for line in file.read_text().splitlines()) if file.exists() else Counter()
 
 
+@pytest.mark.slow
 def test_run_says_how_many_are_new_and_adds_them_when_asked(environment: dict[str, str], tmp_path: Path) -> None:
     first, second = write_images(tmp_path / "in", 1), write_images(tmp_path / "later", 3)[1:]
     out = tmp_path / "out"

@@ -85,6 +85,7 @@ def many(place: Path) -> Path:
     return place
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", INTERRUPTED)
 def test_interrupted(many: Path, tmp_path: Path, command: str) -> None:
     words, wait, says = INTERRUPTED[command]

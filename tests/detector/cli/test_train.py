@@ -47,6 +47,7 @@ def exported(weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return model
 
 
+@pytest.mark.slow
 def test_train_writes_everything_and_its_best_checkpoint_exports(data: Path, weights: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
     words = ["--data", data, "--init", weights, "--epochs", 2, "--batch-size", 2, "--crop", 64, "--limit-side", 160]

@@ -110,6 +110,7 @@ def test_oldest_and_newest_opset(tmp_path: Path, opset: int) -> None:
     assert [item.version for item in onnx.load(str(tmp_path / "m.onnx")).opset_import] == [opset]
 
 
+@pytest.mark.slow
 def test_a_fixed_size_quantizes(tmp_path: Path) -> None:
     export_onnx(lively("mobilenet_v3_small"), tmp_path / "m.onnx", (320, 352))
     assert fixed_size(tmp_path / "m.onnx") == (320, 352)

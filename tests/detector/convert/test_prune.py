@@ -135,6 +135,7 @@ def command(*words: object) -> int:
     return ended.value.code
 
 
+@pytest.mark.slow
 def test_prune_from_the_command_line(
     data: Path, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

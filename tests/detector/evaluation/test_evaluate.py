@@ -88,6 +88,7 @@ def test_finished_results(data: Path, tiny_model: Path) -> None:
     assert "results.jsonl:1: not a record" in done.stderr
 
 
+@pytest.mark.slow
 def test_mistakes(data: Path, tiny_model: Path) -> None:
     for arguments, code, says in (
         (("--data", data / "val_gts", "--model", tiny_model), 4, "val_images"),

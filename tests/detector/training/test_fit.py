@@ -100,6 +100,7 @@ def test_a_run_leaves_its_record(unbroken: tuple[Path, list[str]], options: FitO
     assert "smaller --lr" in said[-1]
 
 
+@pytest.mark.slow
 def test_killed_with_sigkill_and_resumed_it_is_the_same_run(
     unbroken: tuple[Path, list[str]], options: FitOptions, tmp_path: Path
 ) -> None:

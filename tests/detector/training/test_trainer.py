@@ -54,6 +54,7 @@ next(stream)
 """
 
 
+@pytest.mark.slow
 def test_a_stream_left_open_does_not_abort_the_process(tmp_path: Path) -> None:
     """Its thread was inside torch while Python ended: "terminate called without an active exception", four of six."""
     folder = make_pages(tmp_path / "data", 4)

@@ -108,6 +108,7 @@ def test_a_mistyped_folder_is_not_the_brokers_fault(environment: dict[str, str],
     assert told.returncode == 4 and "nowhere: no such file or folder" in told.stderr and "broker" not in told.stderr
 
 
+@pytest.mark.slow
 def test_a_typo_claims_nothing(environment: dict[str, str], tmp_path: Path) -> None:
     out = tmp_path / "out"
     run = ("ocr-producer", "run", "-o", out, "--quiet", "--no-report")

@@ -45,6 +45,7 @@ def finishing(ledger: Ledger) -> None:
     assert ledger.finish(JOB, index, ok=True, record=b"{}")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("activity", [renewing, watching, finishing])
 def test_any_activity_keeps_the_whole_job(brief: Ledger, activity: Callable[[Ledger], None]) -> None:
     """Before: ``ocrfleet:jobs`` expired after the TTL whatever happened, and the others where 64 pages took longer."""
