@@ -21,7 +21,7 @@ from producer.job.collect import Collector
 from producer.job.feed import Feeder
 from producer.job.growth import Growth
 from producer.job.interrupt import terminated_like_ctrl_c
-from producer.job.job_epoch import is_ours, open_job, pages_here
+from producer.job.job_epoch import is_ours, open_job, pages_known, recognised
 from producer.job.loop import JobLoop
 from producer.job.manifest import make_manifest, read_manifest
 from producer.job.output_folder import JobRequest, OutputFolder, state_folder
@@ -277,11 +277,11 @@ def collect_job(app: Celery, ledger: Ledger, job: str, results: Path, *, follow:
         OtherJobError: the file holds another job's records.
         JobInterruptedError: Ctrl-C.
     """
-    status = get_job(ledger, job)
+    status = recognised(state_folder(job), ledger, get_job(ledger, job)) or get_job(ledger, job)
     with ExitStack() as stack:
         missed = stack.enter_context(_missed_pages(app, ledger, status))
         growth, feeder = missed or (None, None)
-        pages = growth.total if growth else pages_here(state_folder(job), status)
+        pages = growth.total if growth else pages_known(state_folder(job), ledger, status)
         collector = stack.enter_context(Collector(ledger, job, results, pages, owner=owner_of(status), growth=growth))
         try:
             with Progress(quiet=quiet) as progress:

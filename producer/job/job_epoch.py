@@ -3,6 +3,9 @@
 Order of things: choose, write to the folder, create on the broker. Killed in between, the folder holds a word of no
 job, and the next try chooses another.
 
+Beside it lies when the broker made the job. Who has a password of ours may write over one of the two there: the other
+still tells that it is this folder's, which puts both right.
+
 A machine that goes on with another's job (producer/handover) is its *heir*: a second word, in the hash and its folder.
 The machine before it, should it come back, has another, or none, and is refused: two lists would grow apart.
 """
@@ -11,13 +14,20 @@ from __future__ import annotations
 
 import secrets
 import socket
+from pathlib import Path
 
+from redis import ResponseError
+
+from producer.bounds import MOST_PAGES_OF_A_JOB
 from producer.errors import OtherJobError
 from producer.job.manifest import count_manifest
-from producer.job.output_folder import OutputFolder, write_atomically
-from worker.ledger.ledger import JobReplacedError, JobStatus, Ledger
+from producer.job.output_folder import OutputFolder, state_folder, write_atomically
+from producer.no_links import read_small
+from worker.broker.wrong_types import is_wrong_type
+from worker.ledger.comparison import Comparison
+from worker.ledger.ledger import STATE_CHUNK, JobReplacedError, JobStatus, Ledger
 from worker.ops.worker_registry import program_version
-from worker.redis_keys import JobKeys
+from worker.redis_keys import JobKeys, number_in
 
 
 def open_job(folder: OutputFolder, ledger: Ledger, job: str, total: int, request: str = "") -> str:
@@ -34,7 +44,7 @@ def open_job(folder: OutputFolder, ledger: Ledger, job: str, total: int, request
         JobReplacedError: the broker's job of this name is another one.
         OtherJobError: another machine has gone on with it.
     """
-    status = ledger.status(job)
+    status = recognised(folder, ledger, ledger.status(job))
     if status is None:
         epoch = secrets.token_hex(8)
         with folder.held():
@@ -46,17 +56,60 @@ def open_job(folder: OutputFolder, ledger: Ledger, job: str, total: int, request
             extra["request"] = request
         if not ledger.create(job, total, extra, epoch=epoch):
             raise JobReplacedError(job)
+        _note_time(folder, ledger.status(job))
         return epoch
     if status.epoch != folder.epoch or (not status.epoch and not _is_of_before(folder, status.extra)):
         raise JobReplacedError(job)
     if not is_ours(folder, status):
         raise _inherited(job)
+    if not _created_ms(folder):  # begun by a version that did not keep it
+        _note_time(folder, status)
     return status.epoch
+
+
+def recognised(folder: OutputFolder, ledger: Ledger, status: JobStatus | None) -> JobStatus | None:
+    """The job's status, once its epoch and its time in Redis are this folder's again, if one of them is.
+
+    Args:
+        folder: of the job on this machine.
+        ledger: of the broker.
+        status: as it is there; None: there is no such job.
+
+    Raises:
+        JobReplacedError: it became another one meanwhile.
+    """
+    created = _created_ms(folder)
+    if status is None or not created:
+        return status
+    if (folder.epoch == status.epoch) == (created == round(status.created_s * 1000)):
+        return status
+    known = status._replace(epoch=folder.epoch, created_s=created / 1000)
+    Comparison(ledger, status.job, known).put_identity_right()
+    return ledger.status(status.job)
+
+
+def _note_time(folder: OutputFolder, status: JobStatus | None) -> None:
+    if status is not None:
+        with folder.held():
+            write_atomically(_time_file(folder), b"%d" % round(status.created_s * 1000))
+
+
+def _created_ms(folder: OutputFolder) -> int:
+    """When the broker made this folder's job; 0: it was not kept, or is no time."""
+    try:
+        return number_in(read_small(_time_file(folder)).strip()) or 0
+    except FileNotFoundError:
+        return 0
+
+
+def _time_file(folder: OutputFolder) -> Path:
+    return folder.epoch_file.with_name("created_ms")
 
 
 def _inherited(job: str) -> OtherJobError:
     return OtherJobError(
-        f"another machine took {job} over (`ocr-producer resume` was given there): go on with it there"
+        f"another machine took {job} over (`ocr-producer resume` was given there): go on with it there; if that one is "
+        f"lost, move {state_folder(job).root} away, then `ocr-producer resume {job}` here"
     )
 
 
@@ -65,11 +118,34 @@ def is_ours(folder: OutputFolder, status: JobStatus) -> bool:
     return folder.epoch == status.epoch and folder.heir == status.extra.get("heir", "")
 
 
-def pages_here(folder: OutputFolder, status: JobStatus) -> int:
-    """Pages of a job, by its list where that is here, whoever feeds the job by now; another machine may add to them."""
-    if folder.epoch != status.epoch or not folder.manifest.exists():
-        return status.total
-    return max(status.total, count_manifest(folder.manifest))
+def pages_known(folder: OutputFolder, ledger: Ledger, status: JobStatus) -> int:
+    """Pages of a job that is only collected here: by its list where that is here, else by what was fed of it.
+
+    Its number in Redis may be anybody's: of a smaller one the records beyond it were refused, and of one that was gone
+    all of them. There it becomes larger, too.
+    """
+    pages = _pages_fed(ledger, status)
+    if folder.epoch == status.epoch and folder.manifest.exists():  # whoever feeds it; another machine may add to them
+        pages = max(pages, count_manifest(folder.manifest))
+    if pages > status.total:
+        (ledger.grow if status.total > 0 else ledger.put_right)(status.job, pages)
+    return pages
+
+
+def _pages_fed(ledger: Ledger, status: JobStatus) -> int:
+    """The job's number of pages, or what is behind the last one that was ever fed, if that is more."""
+    end = max(0, status.total)
+    try:
+        for first in range(end, MOST_PAGES_OF_A_JOB, STATE_CHUNK):
+            states = ledger.states(status.job, first, STATE_CHUNK)
+            if fed := states.rstrip(b"\0"):
+                end = first + len(fed)
+            if len(states) < STATE_CHUNK:
+                break
+    except ResponseError as error:
+        if not is_wrong_type(error):
+            raise
+    return end
 
 
 def refuse_if_inherited(ledger: Ledger, job: str, heir: str) -> None:
@@ -87,6 +163,7 @@ def claim_inheritance(folder: OutputFolder, ledger: Ledger, status: JobStatus) -
     heir = secrets.token_hex(8)
     write_atomically(folder.epoch_file, status.epoch.encode("ascii", "replace"))
     write_atomically(folder.heir_file, heir.encode())
+    _note_time(folder, status)
     fields = {"heir": heir, "host": socket.gethostname(), "manifest": folder.known_as}
     ledger.client.hset(JobKeys.of(status.job).job, mapping=fields)
 

@@ -235,7 +235,7 @@ class JobLoop:
             JobReplacedError: and it is another job.
         """
         looks_only = self.feeder is None and self.collector is None
-        return not looks_only and self._comparison is not None and self._comparison.put_epoch_right()
+        return not looks_only and self._comparison is not None and self._comparison.put_identity_right()
 
     def _at_end(self, status: JobStatus) -> bool:
         if self.until_fed:

@@ -23,15 +23,23 @@ class ResultsOwner(msgspec.Struct, frozen=True):
     Attributes:
         job: its name.
         created_ms: when it was created on its broker, Unix time in milliseconds.
+        epoch: its random word; "" from a version that did not note it.
     """
 
     job: str
     created_ms: int
+    epoch: str = ""
+
+    def is_of_the_job_of(self, other: ResultsOwner) -> bool:
+        """One of the two is enough: who has a password of ours may have written over the other."""
+        return self.job == other.job and (
+            self.created_ms == other.created_ms or (bool(self.epoch) and self.epoch == other.epoch)
+        )
 
 
 def owner_of(status: JobStatus) -> ResultsOwner:
     """Who owns the records of this job."""
-    return ResultsOwner(status.job, round(status.created_s * 1000))
+    return ResultsOwner(status.job, round(status.created_s * 1000), status.epoch)
 
 
 def owner_file(results: Path) -> Path:
@@ -57,7 +65,9 @@ def claim(results: Path, owner: ResultsOwner) -> None:
     """
     file = owner_file(results)
     before = _read(file) if results.exists() else None
-    if before == owner:
+    if before is not None and before.is_of_the_job_of(owner):
+        if not before.epoch:
+            replace_owner(results, owner)
         return
     if before is not None:
         check_name(results, before.job, owner.job)

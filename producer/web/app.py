@@ -138,7 +138,8 @@ async def on_gone(request: Request, error: Exception) -> Response:
 
 async def on_our_error(request: Request, error: Exception) -> Response:
     """What ends a command with one line is, over HTTP, a conflict with the state of a job."""
-    return Problem(409, str(error), "see GET /api/v1/jobs").response(close=request.method == "POST")
+    detail = str(error).replace(f"{service_of(request).store.root}/", "")  # where the page keeps its files is its own
+    return Problem(409, detail, "see GET /api/v1/jobs").response(close=request.method == "POST")
 
 
 async def on_broker_error(request: Request, error: Exception) -> Response:

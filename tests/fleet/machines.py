@@ -10,7 +10,7 @@ import shutil
 import subprocess
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -122,6 +122,12 @@ class Machine:
     def cut(self) -> None:
         """Pull the plug at the switch: packets vanish, no connection is closed."""
         _ip("-n", self.switch, "link", "set", f"to-{self.name}", "down")
+
+    def signal(self, number: int) -> None:
+        """Send a signal to all its processes."""
+        for pid in self.limits.joining[0].read_text().split():
+            with suppress(ProcessLookupError):
+                os.kill(int(pid), number)
 
     def stop(self) -> None:
         """End its processes in order, then with force."""

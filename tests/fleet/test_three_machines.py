@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
 import time
 from collections import Counter
@@ -112,9 +113,14 @@ def fleet(tmp_path: Path) -> Iterator[Fleet]:
         yield Fleet(made, tmp_path)
 
 
-def held_by_two(ledger: Ledger, job: str) -> set[int]:
-    held = ledger.leased(job)
-    return held if len(held) == 2 else set()
+def held_by_two(ledger: Ledger, job: str, two: Machine) -> set[int]:
+    """The images in hand while each worker has one; then the machine stands still: it could end its own meanwhile."""
+    two.signal(signal.SIGSTOP)
+    time.sleep(0.1)  # what it said is heard by then
+    if len(held := ledger.leased(job)) == 2:
+        return held
+    two.signal(signal.SIGCONT)
+    return set()
 
 
 def test_cable_pulled_machine_added(fleet: Fleet, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -127,12 +133,12 @@ def test_cable_pulled_machine_added(fleet: Fleet, tmp_path: Path, capsys: pytest
     held: set[int] = set()
 
     def both_at_work() -> bool:
-        held.update(held_by_two(fleet.ledger, "many"))
+        held.update(held_by_two(fleet.ledger, "many", two))
         return bool(held)
 
     wait_until(both_at_work, seconds=20, what="both workers to hold an image")
     two.cut()
-    held |= fleet.ledger.leased("many")  # it takes a moment to pull a cable: one that has begun another image
+    two.signal(signal.SIGCONT)
     cut_at = time.monotonic()
     fleet.workers("three")
     wait_until(lambda: not held & set(fleet.ledger.in_flight("many")), seconds=150, what="the cut image to be redone")

@@ -39,6 +39,9 @@ if is_other() then
   if own('created_ms') ~= ARGV[3] then return false end
   redis.call('HSET', KEYS[1], 'epoch', EPOCH)
   wrong = 1
+elseif EPOCH ~= '' and own('created_ms') ~= ARGV[3] then
+  redis.call('HSET', KEYS[1], 'created_ms', ARGV[3])
+  wrong = 1
 end
 if JOB ~= 'open' and JOB ~= 'cancelled' then
   redis.call('HSET', KEYS[1], 'state', 'open')
@@ -134,8 +137,10 @@ class Comparison:
         self._fits, self._dropped = True, False
         self._script = ledger.client.register_script(PUT_RIGHT)
 
-    def put_epoch_right(self) -> bool:
-        """Somebody wrote another epoch: until it is right no step of this job is taken. Returns whether it was wrong.
+    def put_identity_right(self) -> bool:
+        """Somebody wrote another epoch, or another time. Returns whether one was wrong.
+
+        Until its epoch is right no step of a job is taken; by a wrong time its results file is another job's.
 
         Raises:
             JobReplacedError: the job is another one, begun at another time.
@@ -164,7 +169,7 @@ class Comparison:
             before: called before anything is changed; whoever may not change it raises.
 
         Raises:
-            JobReplacedError: see `put_epoch_right`.
+            JobReplacedError: see `put_identity_right`.
         """
         self._fits, self._dropped = True, False
         ok, failed, changed = 0, 0, False

@@ -31,15 +31,25 @@ def test_where_its_list_is_all_records_are_collected(
     results = tmp_path / "out" / "results.jsonl"
     done = collect_job(app_for(settings), ledger, "job", results, follow=False, quiet=True)
     assert (done.total, done.count, done.refused) == (PAGES, PAGES, 0)
-    assert done.status.total == (2 if heir else PAGES)
+    assert done.status.total == PAGES
     assert len(results.read_bytes().splitlines()) == PAGES
 
 
-def test_elsewhere_a_number_below_0_is_no_traceback(
-    ledger: Ledger, settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("total", ["2", "-1", "0", "gone", "9" * 30])
+def test_elsewhere_too(
+    ledger: Ledger, settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, total: str
 ) -> None:
+    """Before: put aside, with exit 0."""
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
     enqueue(ledger, settings, tmp_path, "job")
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "another"))
-    ledger.client.hset(JobKeys.of("job").job, "total", "-1")
-    collect_job(app_for(settings), ledger, "job", tmp_path / "results.jsonl", follow=False, quiet=True)
+    status = ledger.status("job")
+    assert status
+    for index in range(2, PAGES):
+        do(ledger, ImageTask(job="job", index=index, image=f"{index}.png", uri="file:///a", epoch=status.epoch))
+    key = JobKeys.of("job").job
+    ledger.client.hset(key, "total", total) if total != "gone" else ledger.client.hdel(key, "total")
+    results = tmp_path / "results.jsonl"
+    done = collect_job(app_for(settings), ledger, "job", results, follow=False, quiet=True)
+    assert (done.total, done.count, done.refused, done.status.total) == (PAGES, PAGES, 0, PAGES)
+    assert len(results.read_bytes().splitlines()) == PAGES

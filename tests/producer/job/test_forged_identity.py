@@ -1,0 +1,91 @@
+"""Who has a password of ours writes another epoch or another time into a job while nobody is at work on it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from producer.errors import OtherJobError
+from producer.fleet_job import collect_job
+from producer.job.job_epoch import open_job
+from producer.job.output_folder import state_folder
+from tests.producer.job.test_damaged_jobs import PAGES, do, enqueue
+from worker.app import app_for
+from worker.ledger.ledger import JobReplacedError, Ledger
+from worker.messages import ImageTask
+from worker.redis_keys import JobKeys
+from worker.settings import Settings
+
+FORGED = ({"epoch": "deadbeef"}, {"created_ms": "5"}, {"created_ms": "x"}, {"epoch": ""}, {"epoch": "e" * 6000})
+
+
+@pytest.fixture
+def job(ledger: Ledger, settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A job that was enqueued on this machine, of whose pages all but two are done; two are collected."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    enqueue(ledger, settings, tmp_path, "job")
+    collect_job(app_for(settings), ledger, "job", tmp_path / "results.jsonl", follow=False, quiet=True)
+    do_pages(ledger)
+    return "job"
+
+
+def do_pages(ledger: Ledger) -> None:
+    status = ledger.status("job")
+    assert status
+    for index in range(2, PAGES - 2):
+        do(ledger, ImageTask(job="job", index=index, image=f"{index}.png", uri="file:///a", epoch=status.epoch))
+
+
+@pytest.mark.parametrize("forged", FORGED, ids=str)
+def test_resume_and_collect_go_on(
+    ledger: Ledger, settings: Settings, tmp_path: Path, job: str, forged: dict[str, str]
+) -> None:
+    """Before: the job was another one of that name; of another time its results file was another job's."""
+    true = ledger.status(job)
+    ledger.client.hset(JobKeys.of(job).job, mapping=forged)
+    assert true and open_job(state_folder(job), ledger, job, PAGES) == true.epoch
+    ledger.client.hset(JobKeys.of(job).job, mapping=forged)
+    done = collect_job(app_for(settings), ledger, job, tmp_path / "results.jsonl", follow=False, quiet=True)
+    assert (done.total, done.count, done.refused) == (PAGES, PAGES - 2, 0)
+    assert (done.status.epoch, done.status.created_s) == (true.epoch, true.created_s)
+
+
+@pytest.mark.parametrize("forged", FORGED[:3], ids=str)
+def test_collected_elsewhere_it_is_the_same_job(
+    ledger: Ledger,
+    settings: Settings,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    job: str,
+    forged: dict[str, str],
+) -> None:
+    """No folder of its own is there: what its results file was noted to be is enough."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "another"))
+    ledger.client.hset(JobKeys.of(job).job, mapping=forged)
+    done = collect_job(app_for(settings), ledger, job, tmp_path / "results.jsonl", follow=False, quiet=True)
+    assert (done.count, done.refused) == (PAGES - 2, 0)
+
+
+def test_another_job_of_that_name_stays_another(ledger: Ledger, settings: Settings, tmp_path: Path, job: str) -> None:
+    ledger.forget(job)
+    assert ledger.create(job, PAGES, {}, epoch="another")
+    ledger.client.hset(JobKeys.of(job).job, "created_ms", "5")  # not within the same millisecond
+    with pytest.raises(JobReplacedError):
+        open_job(state_folder(job), ledger, job, PAGES)
+    with pytest.raises(OtherJobError, match="an earlier job"):
+        collect_job(app_for(settings), ledger, job, tmp_path / "results.jsonl", follow=False, quiet=True)
+    status = ledger.status(job)
+    assert status and (status.epoch, status.created_s) == ("another", 0.005)
+
+
+def test_a_job_of_a_version_that_kept_no_time_has_it_from_now_on(ledger: Ledger, job: str) -> None:
+    folder = state_folder(job)
+    file = folder.private / "created_ms"
+    kept = file.read_bytes()
+    file.unlink()
+    open_job(folder, ledger, job, PAGES)
+    assert file.read_bytes() == kept
+    file.write_bytes(b"no time")
+    assert open_job(folder, ledger, job, PAGES) == folder.epoch
+    assert file.read_bytes() == kept
