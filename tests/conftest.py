@@ -42,6 +42,7 @@ def pytest_collection() -> Generator[None, object, object]:
     finally:
         gc.freeze()
         gc.enable()
+        gc.set_threshold(10_000, 20, 20)  # looked for as often as by itself it was a twentieth of a test run
 
 
 @pytest.hookimpl(tryfirst=True)  # before pytest -m chooses

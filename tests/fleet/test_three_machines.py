@@ -166,9 +166,9 @@ def test_cable_pulled_machine_added(fleet: Fleet, tmp_path: Path, capsys: pytest
 
 @pytest.mark.serial
 def test_two_machines_are_twice_as_fast(fleet: Fleet, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    write_images(tmp_path / "warm", 12, **SIZE)
-    write_images(tmp_path / "some", 60, **SIZE)
-    write_images(tmp_path / "few", 32, **SIZE)
+    write_images(tmp_path / "warm", 6, **SIZE)
+    write_images(tmp_path / "some", 50, **SIZE)
+    write_images(tmp_path / "few", 26, **SIZE)
     one, _ = fleet.workers("one", "two")
     fleet.rate("warm-up", tmp_path / "warm")
 
