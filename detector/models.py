@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from detector.errors import ModelError, as_utf8, is_file, read_json, read_text, sha256_of
-from detector.public.models import fetched_folder, how_to_fetch
+from detector.public.models import believed_folders, how_to_fetch
 from detector.thresholds import Thresholds
 
 WEIGHTS_FOLDER = Path(__file__).parent / "weights"
@@ -68,7 +68,7 @@ _ENDINGS = {"int8_onnx": (".int8.onnx", ".onnx", ".fp32.onnx"), "fp16_safetensor
 
 def model_folders() -> list[Path]:
     """Where models are looked for by name: shipped, in the folders of OCRFLEET_MODELS (colons between), fetched."""
-    return [WEIGHTS_FOLDER, *registered_folders(), fetched_folder("detector")]
+    return [WEIGHTS_FOLDER, *registered_folders(), *believed_folders("detector")]
 
 
 def registered_folders() -> list[Path]:

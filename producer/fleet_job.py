@@ -21,7 +21,7 @@ from producer.job.collect import Collector
 from producer.job.feed import Feeder
 from producer.job.growth import Growth
 from producer.job.interrupt import terminated_like_ctrl_c
-from producer.job.job_epoch import is_ours, open_job, pages_known, recognised
+from producer.job.job_epoch import is_ours, open_job, pages_here, recognised
 from producer.job.loop import JobLoop
 from producer.job.manifest import make_manifest, read_manifest
 from producer.job.output_folder import JobRequest, OutputFolder, state_folder
@@ -281,7 +281,7 @@ def collect_job(app: Celery, ledger: Ledger, job: str, results: Path, *, follow:
     with ExitStack() as stack:
         missed = stack.enter_context(_missed_pages(app, ledger, status))
         growth, feeder = missed or (None, None)
-        pages = growth.total if growth else pages_known(state_folder(job), ledger, status)
+        pages = growth.total if growth else pages_here(state_folder(job), status)
         collector = stack.enter_context(Collector(ledger, job, results, pages, owner=owner_of(status), growth=growth))
         try:
             with Progress(quiet=quiet) as progress:
@@ -306,8 +306,10 @@ def collect_job(app: Celery, ledger: Ledger, job: str, results: Path, *, follow:
                 f"interrupted: {collector.count} records are in {results}; repeat to go on"
             ) from None
         count, failed = collector.count, collector.failed
-        total = growth.total if growth else max(status.total, collector.total)
-        drop_if_complete(ledger, get_job(ledger, job), count)
+        now = get_job(ledger, job)
+        # Of a number in Redis that somebody made smaller not all is over where it says so.
+        total = growth.total if growth else max(status.total, now.total, count + now.in_flight)
+        drop_if_complete(ledger, now, count)
         why = "; ".join(said) if said or count == total else _why_incomplete(ledger, job)
         return Collected(total, count, failed, get_job(ledger, job), collector.refused, why)
 

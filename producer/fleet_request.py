@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -12,11 +13,14 @@ from detector.record import UNREADABLE
 from producer.detector_process.shrink import CannotShrinkError, can_shrink
 from producer.held_folder import PRIVATE, HeldFolder
 from producer.job.output_folder import JobRequest
-from producer.no_links import OthersFolderError, hold_out, own_below
+from producer.no_links import OthersFolderError, hold_out, hold_own, own_below
 from worker.ledger.ledger import JobStatus
 from worker.settings import read_settings
 
 SOURCES_REMEMBERED = 100
+REQUEST = "request.json"
+KEPT = ("manifest.jsonl", "results.jsonl", "job.json", "report.html")
+"""What commands write into a job's folder on the producer's machine."""
 
 
 def remembered(request: JobRequest) -> str:
@@ -59,35 +63,38 @@ def choose_shrinking(request: JobRequest, wanted: bool | None) -> JobRequest:
 
 
 def remove_kept(root: Path) -> str:
-    """Remove what `enqueue` kept of a job: files in its folder and in `.ocrfleet`, and both if they are empty then.
+    """Remove what `enqueue` kept of a job: its files in its folder and in `.ocrfleet`, and both if they are empty then.
 
-    No folders: we make none there. In one that others could write into they had moved a folder of the user's, and what
-    they could not have removed themselves went with it.
+    By their names, and no folders: others could have moved, or linked, one of the user's there, and what lies in that
+    they could not have removed themselves. In one without a job's request nothing is ours.
 
     Returns:
         Why it is there still; empty: it is not.
     """
     try:
-        with hold_out(root) as held:
+        with hold_own(root.parent, may_be_link=True) as base, hold_out(base.path / root.name) as held:
             with suppress(FileNotFoundError), own_below(held, PRIVATE) as private:
-                _remove_files(private)
+                if (private.path / REQUEST).is_file():
+                    _remove_files(held, KEPT)
+                    _remove_files(private)
             with suppress(OSError):
                 os.rmdir(PRIVATE, dir_fd=held.descriptor)
-            _remove_files(held)
-        if root.is_symlink():  # to a larger disk, by this user
-            root.unlink()
-        else:
-            root.rmdir()
+            if (base.path / root.name).is_symlink():  # to a larger disk, by this user
+                (base.path / root.name).unlink()
+            else:
+                os.rmdir(root.name, dir_fd=base.descriptor)
     except FileNotFoundError:
         return ""
     except OthersFolderError:
         return f"{root} is left, as others can write there"
     except OSError as error:
-        return f"{error.filename or root} is left ({error.strerror})"
+        return f"{root} is left ({error.strerror})"
     return ""
 
 
-def _remove_files(folder: HeldFolder) -> None:
-    for path in list(folder.path.iterdir()):
-        if path.is_symlink() or not path.is_dir():
+def _remove_files(folder: HeldFolder, names: Sequence[str] = ()) -> None:
+    """Those, and what a killed command left unfinished of them; all, where none is named. What tells comes last."""
+    for path in sorted(folder.path.iterdir(), key=lambda path: path.name == REQUEST):
+        is_part = any(path.match(f".{name}.*.part") for name in names)
+        if (not names or path.name in names or is_part) and (path.is_symlink() or not path.is_dir()):
             path.unlink(missing_ok=True)

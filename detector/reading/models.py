@@ -17,7 +17,7 @@ from detector.models import (
     registered_folders,
     three_numbers,
 )
-from detector.public.models import DEFAULT_READER, fetched_folder, how_to_fetch
+from detector.public.models import DEFAULT_READER, believed_folders, how_to_fetch
 
 Three = tuple[float, float, float]
 HALF = (0.5, 0.5, 0.5)
@@ -49,7 +49,7 @@ class ReaderCard:
 
 def reader_folders() -> list[Path]:
     """Where recognisers are looked for by name: the folders of OCRFLEET_MODELS, then fetched ones."""
-    return [*registered_folders(), fetched_folder("recogniser")]
+    return [*registered_folders(), *believed_folders("recogniser")]
 
 
 def list_readers() -> list[str]:

@@ -18,7 +18,7 @@ from pathlib import Path
 import msgspec
 
 from detector.atomic import atomic_write
-from detector.cache import cache_folder
+from detector.cache import cache_folder, who_may_change
 from detector.errors import DetectorError, read_bounded
 from detector.machine import read_machine
 
@@ -159,6 +159,9 @@ def tuned(
     if not path.is_file():
         if os.environ.get(FILE_VARIABLE, "").strip():
             _note(f"{path}: not found ({FILE_VARIABLE}); using the default runtime")
+        return None
+    if path == cache_folder() / path.name and (open_to_others := who_may_change(path.parent)) is not None:
+        _note(f"{path}: others can write into {open_to_others}; using the default runtime; `chmod go-w` it")
         return None
     try:
         tunings = [item for item in _read(path) if item.sha256 == sha256]

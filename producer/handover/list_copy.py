@@ -193,7 +193,7 @@ def drop(ledger: Ledger, job: str) -> None:
 
 def drop_if_complete(ledger: Ledger, status: JobStatus, collected: int) -> None:
     """A job whose every record is on somebody's disk needs no list in Redis."""
-    if status.finished and not status.uncollected and collected >= status.total:
+    if status.finished and not (status.uncollected or status.in_flight) and collected >= status.total:
         drop(ledger, status.job)
 
 

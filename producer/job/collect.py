@@ -142,7 +142,7 @@ class Collector:
         for number, (_, line) in enumerate(read_lines(self.results), 1):
             if number % TICK_LINES == 0:
                 self._lock.keep()
-            if line is not None and 0 <= line.index < self.total:
+            if line is not None and self._has_page(line.index):
                 check_name(self.results, line.job or self._job, self._job)
                 # Two of one page: an earlier collector was killed before it dropped what a retry made good.
                 self._superseded |= self._marked(line.index) != _UNSEEN
@@ -163,14 +163,6 @@ class Collector:
         finally:
             self._release_lock(failed=exc is not None)
 
-    @property
-    def _me(self) -> bytes:
-        return self._lock.me
-
-    @_me.setter
-    def _me(self, value: bytes) -> None:
-        self._lock.me = value
-
     def _release_lock(self, *, failed: bool) -> None:
         self._file_lock.release()
         # A broker on the disk that is full refuses this too; what is to be said is that the disk is full.
@@ -186,6 +178,12 @@ class Collector:
         """The job grew: files have more pages than were counted."""
         if total is not None and (pages := number_in(total)) is not None:
             self.marks.extend(bytes(max(0, min(pages, self._most) - self.total)))
+
+    def _has_page(self, index: int) -> bool:
+        """By the job's list; elsewhere also where it was done, by its state: the number in Redis may be anybody's."""
+        if self.total <= index < self._most and self._ledger.states(self._job, index, 1) in (b"o", b"f"):
+            self.marks.extend(bytes(index + 1 - self.total))
+        return 0 <= index < self.total
 
     @property
     def _most(self) -> int:
@@ -308,7 +306,7 @@ class Collector:
         except UNREADABLE as error:
             self._refuse(entry, raw or _shown(fields), f"not a record ({error})")
             return None
-        if not 0 <= line.index < self.total or line.job not in ("", self._job) or b"\n" in (raw or b""):
+        if not self._has_page(line.index) or line.job not in ("", self._job) or b"\n" in (raw or b""):
             self._refuse(entry, raw or b"", f"not a record of job {self._job} with {self.total} pages")
             return None
         return line

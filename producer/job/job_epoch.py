@@ -16,16 +16,12 @@ import secrets
 import socket
 from pathlib import Path
 
-from redis import ResponseError
-
-from producer.bounds import MOST_PAGES_OF_A_JOB
 from producer.errors import OtherJobError
 from producer.job.manifest import count_manifest
 from producer.job.output_folder import OutputFolder, state_folder, write_atomically
 from producer.no_links import read_small
-from worker.broker.wrong_types import is_wrong_type
 from worker.ledger.comparison import Comparison
-from worker.ledger.ledger import STATE_CHUNK, JobReplacedError, JobStatus, Ledger
+from worker.ledger.ledger import JobReplacedError, JobStatus, Ledger
 from worker.ops.worker_registry import program_version
 from worker.redis_keys import JobKeys, number_in
 
@@ -48,22 +44,24 @@ def open_job(folder: OutputFolder, ledger: Ledger, job: str, total: int, request
     if status is None:
         epoch = secrets.token_hex(8)
         with folder.held():
+            _time_file(folder).unlink(missing_ok=True)  # of the job before: by it the new one were that
             write_atomically(folder.epoch_file, epoch.encode())
         extra = {"manifest": folder.known_as, "version": program_version(), "host": socket.gethostname()}
         if folder.heir:
             extra["heir"] = folder.heir
         if request:
             extra["request"] = request
-        if not ledger.create(job, total, extra, epoch=epoch):
+        created_ms = ledger.create(job, total, extra, epoch=epoch)
+        if not created_ms:
             raise JobReplacedError(job)
-        _note_time(folder, ledger.status(job))
+        _note_time(folder, created_ms)
         return epoch
     if status.epoch != folder.epoch or (not status.epoch and not _is_of_before(folder, status.extra)):
         raise JobReplacedError(job)
     if not is_ours(folder, status):
         raise _inherited(job)
     if not _created_ms(folder):  # begun by a version that did not keep it
-        _note_time(folder, status)
+        _note_time(folder, round(status.created_s * 1000))
     return status.epoch
 
 
@@ -88,10 +86,9 @@ def recognised(folder: OutputFolder, ledger: Ledger, status: JobStatus | None) -
     return ledger.status(status.job)
 
 
-def _note_time(folder: OutputFolder, status: JobStatus | None) -> None:
-    if status is not None:
-        with folder.held():
-            write_atomically(_time_file(folder), b"%d" % round(status.created_s * 1000))
+def _note_time(folder: OutputFolder, created_ms: int) -> None:
+    with folder.held():
+        write_atomically(_time_file(folder), b"%d" % created_ms)
 
 
 def _created_ms(folder: OutputFolder) -> int:
@@ -118,34 +115,11 @@ def is_ours(folder: OutputFolder, status: JobStatus) -> bool:
     return folder.epoch == status.epoch and folder.heir == status.extra.get("heir", "")
 
 
-def pages_known(folder: OutputFolder, ledger: Ledger, status: JobStatus) -> int:
-    """Pages of a job that is only collected here: by its list where that is here, else by what was fed of it.
-
-    Its number in Redis may be anybody's: of a smaller one the records beyond it were refused, and of one that was gone
-    all of them. There it becomes larger, too.
-    """
-    pages = _pages_fed(ledger, status)
-    if folder.epoch == status.epoch and folder.manifest.exists():  # whoever feeds it; another machine may add to them
-        pages = max(pages, count_manifest(folder.manifest))
-    if pages > status.total:
-        (ledger.grow if status.total > 0 else ledger.put_right)(status.job, pages)
-    return pages
-
-
-def _pages_fed(ledger: Ledger, status: JobStatus) -> int:
-    """The job's number of pages, or what is behind the last one that was ever fed, if that is more."""
-    end = max(0, status.total)
-    try:
-        for first in range(end, MOST_PAGES_OF_A_JOB, STATE_CHUNK):
-            states = ledger.states(status.job, first, STATE_CHUNK)
-            if fed := states.rstrip(b"\0"):
-                end = first + len(fed)
-            if len(states) < STATE_CHUNK:
-                break
-    except ResponseError as error:
-        if not is_wrong_type(error):
-            raise
-    return end
+def pages_here(folder: OutputFolder, status: JobStatus) -> int:
+    """Pages of a job, by its list where that is here, whoever feeds the job by now; another machine may add to them."""
+    if folder.epoch != status.epoch or not folder.manifest.exists():
+        return status.total
+    return max(status.total, count_manifest(folder.manifest))
 
 
 def refuse_if_inherited(ledger: Ledger, job: str, heir: str) -> None:
@@ -163,7 +137,7 @@ def claim_inheritance(folder: OutputFolder, ledger: Ledger, status: JobStatus) -
     heir = secrets.token_hex(8)
     write_atomically(folder.epoch_file, status.epoch.encode("ascii", "replace"))
     write_atomically(folder.heir_file, heir.encode())
-    _note_time(folder, status)
+    _note_time(folder, round(status.created_s * 1000))
     fields = {"heir": heir, "host": socket.gethostname(), "manifest": folder.known_as}
     ledger.client.hset(JobKeys.of(status.job).job, mapping=fields)
 

@@ -220,11 +220,20 @@ class JobLoop:
         return self._put_right(status)
 
     def _put_right(self, status: JobStatus) -> JobStatus:
-        """Who has the manifest and collects knows how many pages there are; another number held the job for ever."""
+        """Who has the manifest and collects knows how many pages there are; another number held the job for ever.
+
+        Where another machine collects, it may have told of more than the manifest has, and never of fewer.
+        """
         self._comparison = self._comparison or Comparison(self.ledger, self.job, status)
         if status.epoch != self._comparison.epoch and self._put_epoch_right():
             status = status._replace(epoch=self._comparison.epoch)
-        if self.growth is None or self.collector is None or self.growth.total == status.total:
+        if self.growth is None or self.growth.total == status.total:
+            return status
+        if self.collector is None:
+            if self.feeder is not None and self.feeder.feeds_all and status.total < self.growth.total:
+                self.growth.refuse_if_inherited()
+                self.ledger.grow(self.job, self.growth.total)
+                return status._replace(total=self.growth.total)
             return status
         return status._replace(total=self.growth.put_right(status.total))
 

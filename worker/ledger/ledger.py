@@ -113,8 +113,8 @@ class Ledger:
 
     # --- the producer's steps -----------------------------------------------------------------------------------
 
-    def create(self, job: str, total: int, extra: Mapping[str, str], *, epoch: str = "") -> bool:
-        """Open a job of ``total`` pages. Returns False, changing nothing, if it already exists.
+    def create(self, job: str, total: int, extra: Mapping[str, str], *, epoch: str = "") -> int:
+        """Open a job of ``total`` pages. Returns its `created_ms`, or 0, changing nothing, if it already exists.
 
         Args:
             job: its name.
@@ -123,10 +123,13 @@ class Ledger:
             epoch: what tells it from other jobs of that name.
         """
         pairs = [word for pair in extra.items() for word in pair]
-        return bool(self._step("CREATE", job, epoch, total, *pairs))
+        return int(self._step("CREATE", job, epoch, total, *pairs))
 
     def grow(self, job: str, total: int) -> None:
-        """A job has at least ``total`` pages: some files have more than were counted. Never makes it smaller."""
+        """A job has at least ``total`` pages: some files have more than were counted. Never makes it smaller.
+
+        What somebody wrote there that is no number gives way, too.
+        """
         self._call("GROW", job, total, 0)
 
     def put_right(self, job: str, total: int) -> None:

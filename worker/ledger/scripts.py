@@ -31,7 +31,7 @@ if EPOCH ~= '' and EPOCH ~= '*' then redis.call('HSET', KEYS[1], 'epoch', EPOCH)
 if total > 0 then redis.call('SETRANGE', KEYS[2], total - 1, '\\0') end
 call('ZADD', 'ocrfleet:jobs', clock[1] + clock[2] / 1e6, NAME)
 keep()
-return 1
+return tonumber(text(NOW))
 """
 )
 
@@ -309,13 +309,12 @@ return 1
 # ARGV: total, 1 if that is all: then the job may become smaller.  A job that has more pages than were counted is not
 # finished yet. Returns whether that was news.
 GROW = """
-local size = redis.pcall('HSTRLEN', KEYS[1], 'total')
-if ARGV[2] == '1' then
-  if redis.call('EXISTS', KEYS[1]) == 0 then return 0 end
-else
-  if type(size) == 'number' and size > 20 then return 0 end  -- none of ours
-  local total = tonumber(redis.call('HGET', KEYS[1], 'total') or '')
-  if not total or total < 0 or total >= tonumber(ARGV[1]) then return 0 end
+if redis.call('EXISTS', KEYS[1]) == 0 then return 0 end
+if ARGV[2] ~= '1' then
+  -- What is no number of ours is smaller than any.
+  local size = redis.pcall('HSTRLEN', KEYS[1], 'total')
+  local told = type(size) == 'number' and size < 16 and redis.call('HGET', KEYS[1], 'total') or ''
+  if string.find(told, '^%d+$') and tonumber(told) >= tonumber(ARGV[1]) then return 0 end
 end
 redis.call('HSET', KEYS[1], 'total', ARGV[1])
 redis.call('HDEL', KEYS[1], 'finished_ms')

@@ -161,7 +161,7 @@ def test_dropping_the_failed(job: Ledger, results: Path) -> None:
 def test_two_collectors_would_share_records(job: Ledger, tmp_path: Path) -> None:
     with Collector(job, JOB, tmp_path / "a.jsonl", 5):
         other = Collector(job, JOB, tmp_path / "b.jsonl", 5)
-        other._me = b"elsewhere:1"
+        other._lock.me = b"elsewhere:1"
         with pytest.raises(AlreadyCollectingError, match=str(os.getpid())):
             other.__enter__()
 

@@ -89,3 +89,24 @@ def test_a_job_of_a_version_that_kept_no_time_has_it_from_now_on(ledger: Ledger,
     file.write_bytes(b"no time")
     assert open_job(folder, ledger, job, PAGES) == folder.epoch
     assert file.read_bytes() == kept
+
+
+def test_the_time_of_the_job_before_is_not_the_new_ones(
+    ledger: Ledger, job: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed once the broker had the new job: by the old time its results were the new one's, whose records went."""
+    folder, create = state_folder(job), ledger.create
+    ledger.forget(job)
+
+    def killed(*words: str, **named: str) -> int:
+        create(*words, **named)  # type: ignore[arg-type]
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(ledger, "create", killed)
+        open_job(folder, ledger, job, PAGES)
+    new = ledger.status(job)
+    assert new and open_job(folder, ledger, job, PAGES) == new.epoch
+    now = ledger.status(job)
+    assert now and now.created_s == new.created_s
+    assert (folder.private / "created_ms").read_bytes() == b"%d" % round(new.created_s * 1000)

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from detector import cache
 from producer import held_folder, no_links
 from producer.fleet_request import remove_kept
 from producer.job.collector_lock import FileLock
@@ -108,10 +109,29 @@ def test_what_others_put_beside_a_kept_list_stays(open_to_others: Path) -> None:
     assert all(path.is_dir() for path in open_to_others.rglob("*")) and all(album.is_dir() for album in albums)
     for folder in (*albums, albums[0].parent):
         folder.rmdir()
+    (open_to_others / "thesis.tex").write_text("mine")
+    assert remove_kept(open_to_others) == f"{open_to_others} is left (Directory not empty)"
+    (open_to_others / "thesis.tex").unlink()
     link = open_to_others.with_name("link")
     link.symlink_to(open_to_others)
     assert remove_kept(link) == remove_kept(link) == "" and not os.path.lexists(link), "to a larger disk"
     assert remove_kept(open_to_others) == remove_kept(open_to_others) == "" and not open_to_others.exists()
+
+
+@pytest.mark.parametrize("owner", [ATTACKER, 0], ids=["another's link", "our own, or a folder of ours by that name"])
+def test_forget_removes_nothing_that_no_command_of_ours_made(tmp_path: Path, owner: int) -> None:
+    """Before: who may write above the state's folder had a user's originals removed, in folders called as a job."""
+    if os.geteuid() != 0:
+        missing("needs root, to make links of others")
+    album, base = tmp_path / "scans/archive", tmp_path / "ocrfleet"
+    album.mkdir(parents=True)
+    kept = [album / name for name in ("letter.jpg", "manifest.jsonl")]
+    for path in kept:
+        path.write_bytes(b"")
+    base.symlink_to(album.parent)
+    os.chown(base, owner, owner, follow_symlinks=False)
+    assert remove_kept(base / "archive").startswith(f"{base / 'archive'} is left")
+    assert all(path.is_file() for path in kept)
 
 
 @pytest.mark.parametrize("mode", [0o700, 0o755, 0o2755, 0o775], ids=oct)
@@ -119,7 +139,7 @@ def test_a_folder_that_others_can_read_or_of_ones_own_group_is_taken(tmp_path: P
     """775 is what `mkdir` makes under the umask 002, in the group of the user alone."""
     out = tmp_path / "out"
     out.mkdir()
-    if mode & 0o020 and no_links._others_write(out, os.stat_result((0o40775, *os.lstat(out)[1:]))):
+    if mode & 0o020 and cache.others_write(out, os.stat_result((0o40775, *os.lstat(out)[1:]))):
         missing("a group of one's own")
     out.chmod(mode)
     OutputFolder(out).save_request(JobRequest(job="job", sources=["/etc"]))
