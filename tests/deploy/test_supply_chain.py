@@ -35,12 +35,17 @@ def test_what_is_installed_is_checked_by_hash() -> None:
 def test_of_the_checkout_only_our_packages_are_importable(tmp_path: Path) -> None:
     """With a path line for install, `sitecustomize.py` of a stranger's archive that was unpacked there ran."""
     assert "package-dir" not in (ROOT / "pyproject.toml").read_text(), "with it the install is such a line"
+    # Of packages without __init__.py setuptools puts this name into sys.path, relative to where the user stands.
+    trap = tmp_path / "__editable__.ocrfleet-0.1.0.finder.__path_hook__"
+    trap.mkdir()
+    (trap / "sitecustomize.py").write_text("print('taken')")
     code = "import sys, importlib.util as util; print(*sys.path, util.find_spec('deploy'), sep='\\n')"
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     done = subprocess.run(
         [sys.executable, "-P", "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True, check=True
     )
     *paths, found = done.stdout.splitlines()
+    assert all(Path(path).is_absolute() for path in paths), paths
     assert found == "None" and ROOT not in {Path(path).resolve() for path in paths if path}
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from detector.cli.environment import load_nothing_from_here
 from tests.pictures import write_images
 from tests.ports import free_port
 from tests.processes import command, wait_until
@@ -29,13 +30,18 @@ TRAPS = (
 )
 
 
+LIBRARIES = ("libc.so.6", "libm.so.6", "libpthread.so.0")
+
+
 @pytest.fixture
 def strange(tmp_path: Path) -> Path:
-    """A folder whose files, imported, leave a mark."""
+    """A folder whose files, imported, leave a mark; a program that loads its libraries ends at once."""
     folder = tmp_path / "strange"
     folder.mkdir()
     for name in TRAPS:
         (folder / f"{name}.py").write_text(f"open({str(tmp_path / 'taken')!r}, 'a').write('{name}\\n')\n")
+    for name in LIBRARIES:
+        (folder / name).write_text("no library")
     return folder
 
 
@@ -68,6 +74,31 @@ def test_worker_programs(
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
     assert ready in log.read_text() and taken(strange) == ""
+
+
+@pytest.mark.parametrize("named", [None, ""])
+def test_what_they_start_loads_no_strange_library(
+    environment: dict[str, str], strange: Path, named: str | None
+) -> None:
+    """Before: `import cv2` had the current folder searched: `uname`, of Celery's banner, ran a libc's code there."""
+    environment.pop("LD_LIBRARY_PATH", None)
+    more = {} if named is None else {"LD_LIBRARY_PATH": named}
+    starts = "import cv2, subprocess, sys; subprocess.run(['uname'], check=True)"
+    ways = {
+        "worker.app": f"import worker.app; {starts}",
+        "a program": f"from detector.cli.program import Program\ntry: Program(name='x', commands={{}})(['--help'])\n"
+        f"except SystemExit: pass\n{starts}",
+    }
+    for name, code in ways.items():
+        code = f"import os; os.chdir({str(strange)!r}); {code}"
+        told = subprocess.run([sys.executable, "-P", "-c", code], env={**environment, **more}, capture_output=True)
+        assert told.returncode == 0, (name, told.stderr)
+
+
+def test_of_the_users_own_list_of_folders_all_stay_but_the_current_one() -> None:
+    environment = {"LD_LIBRARY_PATH": ":/opt/cuda;/usr/lib:"}
+    load_nothing_from_here(environment)
+    assert environment == {"LD_LIBRARY_PATH": "/opt/cuda:/usr/lib"}
 
 
 def test_run_beside_strange_files(environment: dict[str, str], strange: Path) -> None:
