@@ -250,6 +250,7 @@ def test_pods_are_locked_down_and_one_beat() -> None:
     for name, spec in pods.items():
         pod = spec["template"]["spec"]
         assert pod["securityContext"]["runAsNonRoot"] and not pod["automountServiceAccountToken"], name
+        assert pod["enableServiceLinks"] is False, "the Service ocrfleet-web made OCRFLEET_WEB_PORT=tcp://…"
         for container in pod["containers"]:
             context = container["securityContext"]
             assert context["readOnlyRootFilesystem"] and context["capabilities"]["drop"] == ["ALL"], name
