@@ -111,39 +111,8 @@ elif [ "$(id -u)" = 0 ] && getent passwd redis >/dev/null; then
 fi
 
 if [ -n "$systemd" ]; then
-  cat >/etc/systemd/system/ocrfleet-redis.service <<UNIT
-[Unit]
-Description=Redis of the ocrfleet hub (TLS)
-After=network-online.target
-Wants=network-online.target
-
-[Service]
-ExecStartPre=-/bin/sh $folder/check_aof.sh $folder/data
-ExecStart=$(command -v redis-server) $folder/redis.conf
-User=redis
-Group=redis
-Restart=always
-RestartSec=2
-LimitNOFILE=65536
-LimitCORE=0
-# Twice its maxmemory: while the append-only file is written anew, each page that is changed is there twice; and what a
-# script of a stranger holds is not in maxmemory. Beyond it Redis is killed alone, and begins again with that file; of a
-# child that writes the file the unit outlives the loss.
-MemoryMax=512M
-MemorySwapMax=0
-OOMPolicy=continue
-TasksMax=64
-NoNewPrivileges=yes
-ProtectSystem=strict
-ProtectHome=yes
-PrivateTmp=yes
-PrivateDevices=yes
-ReadWritePaths=$folder/data
-UMask=0077
-
-[Install]
-WantedBy=multi-user.target
-UNIT
+  sed -e "s|/etc/ocrfleet-hub|$folder|g" -e "s|/usr/bin/redis-server|$(command -v redis-server)|" \
+    "$here/redis/ocrfleet-redis.service" >/etc/systemd/system/ocrfleet-redis.service
   chmod 0644 /etc/systemd/system/ocrfleet-redis.service
   systemctl daemon-reload
   systemctl enable --quiet ocrfleet-redis.service
