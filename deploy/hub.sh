@@ -19,6 +19,8 @@ USAGE
 }
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+# shellcheck source=deploy/own_folder.sh
+. "$here/own_folder.sh"
 folder=/etc/ocrfleet-hub
 port=6380
 systemd=
@@ -63,9 +65,22 @@ alternatives() { # DNS:hub.example.org,IP:203.0.113.7
 }
 
 umask 077
-mkdir -p "$folder/data"
-folder=$(cd "$folder" && pwd)
+# What lies there is taken for ours: the CA's key, passwords, the script that the printed line runs. And root writes there.
+refuse() {
+  [ -z "$1" ] || {
+    printf 'hub.sh: %q: others may have put it there, or may change it: name a new folder, or, if you made it, %s it\n' \
+      "$1" 'chown, chmod go-w and setfacl -bk' >&2
+    exit 2
+  }
+}
+case $folder in /*) ;; *) folder=$PWD/$folder ;; esac
+refuse "$(others_above "$folder")"
+mkdir -p "$folder"
 cd "$folder"
+folder=$(pwd -P)
+refuse "$(others_above "$folder")"
+refuse "$(others_in "$folder")"
+mkdir -p data
 curve=(-pkeyopt ec_paramgen_curve:P-256)
 if [ ! -e ca.key ]; then
   quietly openssl req -x509 -newkey ec "${curve[@]}" -nodes -days 3650 -subj '/CN=ocrfleet CA' \
@@ -111,39 +126,8 @@ elif [ "$(id -u)" = 0 ] && getent passwd redis >/dev/null; then
 fi
 
 if [ -n "$systemd" ]; then
-  cat >/etc/systemd/system/ocrfleet-redis.service <<UNIT
-[Unit]
-Description=Redis of the ocrfleet hub (TLS)
-After=network-online.target
-Wants=network-online.target
-
-[Service]
-ExecStartPre=-/bin/sh $folder/check_aof.sh $folder/data
-ExecStart=$(command -v redis-server) $folder/redis.conf
-User=redis
-Group=redis
-Restart=always
-RestartSec=2
-LimitNOFILE=65536
-LimitCORE=0
-# Twice its maxmemory: while the append-only file is written anew, each page that is changed is there twice; and what a
-# script of a stranger holds is not in maxmemory. Beyond it Redis is killed alone, and begins again with that file; of a
-# child that writes the file the unit outlives the loss.
-MemoryMax=512M
-MemorySwapMax=0
-OOMPolicy=continue
-TasksMax=64
-NoNewPrivileges=yes
-ProtectSystem=strict
-ProtectHome=yes
-PrivateTmp=yes
-PrivateDevices=yes
-ReadWritePaths=$folder/data
-UMask=0077
-
-[Install]
-WantedBy=multi-user.target
-UNIT
+  sed -e "s|/etc/ocrfleet-hub|$folder|g" -e "s|/usr/bin/redis-server|$(command -v redis-server)|" \
+    "$here/redis/ocrfleet-redis.service" >/etc/systemd/system/ocrfleet-redis.service
   chmod 0644 /etc/systemd/system/ocrfleet-redis.service
   systemctl daemon-reload
   systemctl enable --quiet ocrfleet-redis.service
@@ -195,5 +179,5 @@ cat <<LINES
 Worker, in a checkout on each machine:
   OCRFLEET_CA=$authority OCRFLEET_REDIS_URL='$(url worker /etc/ocrfleet/ca.pem)' $install
 Producer, in the shell that will run ocr-producer:
-  mkdir -p ~/.config/ocrfleet && echo $authority | base64 -d > ~/.config/ocrfleet/ca.pem && export OCRFLEET_REDIS_URL="$(url producer '')\$HOME/.config/ocrfleet/ca.pem"
+  (umask 077 && mkdir -p ~/.config/ocrfleet && echo $authority | base64 -d > ~/.config/ocrfleet/ca.pem) && export OCRFLEET_REDIS_URL="$(url producer '')\$HOME/.config/ocrfleet/ca.pem"
 LINES

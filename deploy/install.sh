@@ -2,6 +2,8 @@
 # Install ocrfleet on a bare Debian/Ubuntu (or any systemd) machine. Safe to run again: it updates the program and the
 # units, never touches /etc/ocrfleet/env once it is there, and never starts more than it is asked for.
 set -euo pipefail
+# Not the caller's: under 000 everybody would write the services' code, under 077 their user could not read it.
+umask 022
 
 usage() {
   cat <<'END'
@@ -19,6 +21,8 @@ END
 }
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+# shellcheck source=deploy/own_folder.sh
+. "$here/own_folder.sh"
 source_folder=$(dirname "$here")
 root=${DESTDIR:-}
 prefix=/opt/ocrfleet
@@ -68,12 +72,24 @@ make_user() {
     useradd --system --gid ocrfleet --home-dir /nonexistent --shell /usr/sbin/nologin ocrfleet-web
 }
 
+# Of an installation under umask 000 anybody may have written what the services run.
+refuse_others_program() {
+  local found
+  [ -e "$prefix" ] || return 0
+  found=$(find -H "$prefix" \( ! -user "$(id -u)" -o ! -type l \( -perm -0002 -o -perm -0020 ! -group "$(id -g)" \) \) -print -quit)
+  [ -z "$found" ] || {
+    printf 'install.sh: %q: others may have put it there, or may change it: remove %s and run this again\n' "$found" "$prefix" >&2
+    exit 2
+  }
+}
+
 install_program() {
   local python=${PYTHON:-python3}
   "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || {
     echo "install.sh: needs Python 3.11 or newer; try PYTHON=python3.12 $0" >&2
     exit 2
   }
+  refuse_others_program
   [ -x "$prefix/bin/python" ] || "$python" -m venv "$prefix" || {
     echo "install.sh: no venv module; try: apt-get install python3-venv" >&2
     exit 2
@@ -84,6 +100,7 @@ install_program() {
     --requirement "$source_folder/requirements/fleet.txt"
   "${pip[@]}" --no-deps --no-build-isolation "$source_folder"
   install -d "$prefix/share/deploy"
+  chmod -R u+rwX,go+rX,go-w "$prefix" # of a version before, which went by the caller's umask
   install -m 0644 "$here/README.md" "$prefix/share/deploy/README.md"
 }
 
@@ -96,7 +113,19 @@ install_font() {
   fi
 }
 
+# An image is root's: in a folder of another user's his link would have root write elsewhere, and he would read the password.
+refuse_others_image() {
+  local place
+  for place in "$root" "$root"/etc "$root"/etc/{systemd,systemd/system,ocrfleet,ocrfleet/env,ocrfleet/ca.pem}; do
+    if { [ -e "$place" ] || [ -L "$place" ]; } && others_may "$place"; then
+      printf 'install.sh: %q: others may have put it there, or may change it: name another DESTDIR\n' "$place" >&2
+      exit 2
+    fi
+  done
+}
+
 write_files() {
+  [ -z "$root" ] || refuse_others_image
   install -d "$root/etc/systemd/system" "$root/etc/ocrfleet"
   local unit
   for unit in "$here"/systemd/*.service; do

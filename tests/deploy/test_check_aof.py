@@ -106,7 +106,10 @@ def test_every_hub_runs_it() -> None:
         ("kubernetes/redis.yaml", "sh /acl/check_aof.sh /data\n"),
         ("../docker-compose.yml", "sh /check_aof.sh /data\n"),
         ("../docker-compose.yml", "./deploy/redis/check_aof.sh:/check_aof.sh:ro"),
-        ("hub.sh", "ExecStartPre=-/bin/sh $folder/check_aof.sh $folder/data\n"),
+        (
+            "redis/ocrfleet-redis.service",
+            "ExecStartPre=-/bin/sh /etc/ocrfleet-hub/check_aof.sh /etc/ocrfleet-hub/data\n",
+        ),
         ("hub.sh", """sh '$folder/check_aof.sh' /data; exec valkey-server '$folder/redis.conf'"]\n"""),
     ):
         assert line in (DEPLOY / name).read_text()
