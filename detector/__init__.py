@@ -12,6 +12,7 @@ docs/python.md is the reference.
 """
 
 import os
+import re
 import sys
 from importlib import import_module
 from typing import TYPE_CHECKING
@@ -22,6 +23,11 @@ os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 # Before anything imports OpenVINO, which tells Google Analytics of each import, and keeps an id of the user in ~/intel:
 # where this package cannot be imported, it takes a stub that does nothing.
 sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
+# Before (or behind) `import cv2`: opencv-python 5.0 puts its folder before what is there, with a colon. Where there was
+# nothing, an empty entry follows, for which the system's loader takes the current folder: `libc.so.6` in a folder of
+# pictures was loaded by each program that Celery or we started.
+_libraries = [folder for folder in re.split("[:;]", os.environ.get("LD_LIBRARY_PATH", "")) if folder]
+os.environ["LD_LIBRARY_PATH"] = ":".join(_libraries) or "/nonexistent"
 
 if TYPE_CHECKING:
     from detector.errors import (

@@ -15,12 +15,9 @@ from kombu.common import Broadcast
 from kombu.entity import Exchange, Queue
 from kombu.utils.imports import symbol_by_name
 
-from detector.cli.environment import load_nothing_from_here
 from worker.cron import parse_cron
 from worker.redis_url import broker_url, tls_options
 from worker.settings import Settings, settings
-
-load_nothing_from_here(os.environ)  # `celery -A worker.app` is none of our programs, and starts some
 
 IMAGE_QUEUE = "ocrfleet"
 BROADCAST_QUEUE = "ocrfleet.broadcast"

@@ -180,8 +180,9 @@ def _leave_to_another(task: ImageTask, error: MachineFault) -> str:
     logger.error("%s page %d of job %s left to another machine: %s", task.image, task.page, task.job, reason)
     _ledger().lose(task.job, task.index, MACHINE_FAULT, epoch=task.epoch)
     time.sleep(FAULT_PAUSE_S)
-    # A server that breaks off each transfer is no reason for a probe to restart all workers that ask it.
-    return f"{LATER if isinstance(error.__cause__, CutOff) else LEFT}{reason}"
+    # A server that breaks off each transfer is no reason for a probe to restart all workers that ask it; nor is a
+    # recogniser by whatever name, which comes with the message.
+    return f"{LATER if isinstance(error.__cause__, CutOff | ModelError) else LEFT}{reason}"
 
 
 def _refuse(message: Any, error: MessageError) -> str:

@@ -1,9 +1,8 @@
-"""The environment of our programs: the names of all OCRFLEET_* variables, and where libraries are not looked for."""
+"""The names of all OCRFLEET_* variables, so that a mistyped one is not passed over in silence."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, MutableMapping
+from collections.abc import Iterable
 from difflib import get_close_matches
 
 PREFIX = "OCRFLEET_"
@@ -38,21 +37,3 @@ def unknown_names(names: Iterable[str]) -> str:
             near = get_close_matches(name.removeprefix(PREFIX), (*SETTINGS, *DEPLOYMENT), n=1)
             told.append(f"{name} (did you mean {PREFIX}{near[0]}?)" if near else name)
     return f"no such setting: {', '.join(told)}" if told else ""
-
-
-LIBRARIES = "LD_LIBRARY_PATH"
-NOWHERE = "/nonexistent"
-
-
-def load_nothing_from_here(environment: MutableMapping[str, str]) -> None:
-    """Have no program that this one starts look for libraries in the current folder; called before `import cv2`.
-
-    The system's loader takes an empty entry for it. opencv-python (5.0 too) puts its folder before what is there,
-    with a colon: where there was nothing, an empty entry is what follows, and `libc.so.6` in a folder of pictures was
-    loaded by each program that Celery and we started.
-
-    Args:
-        environment: usually ``os.environ``.
-    """
-    kept = [entry for entry in re.split("[:;]", environment.get(LIBRARIES, "")) if entry]
-    environment[LIBRARIES] = ":".join(kept) or NOWHERE

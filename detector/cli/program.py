@@ -15,7 +15,7 @@ from typing import Any
 
 import click
 
-from detector.cli.environment import load_nothing_from_here, unknown_names
+from detector.cli.environment import unknown_names
 from detector.cli.say import log_printable, say
 from detector.cli.streams import set_up_streams
 from detector.errors import is_out_of_processes, show
@@ -90,7 +90,6 @@ class Program(click.Group):
     def __call__(self, *arguments: Any, **options: Any) -> Any:
         """What a program calls, which has the process to itself: `main`, with little time for garbage."""
         begin_again_in_utf8()
-        load_nothing_from_here(os.environ)
         set_up_streams()
         os.umask(os.umask(0o077) | 0o002)  # with 000 anybody could put a model into ~/.cache/ocrfleet; a group may
         collect_little_at_start()

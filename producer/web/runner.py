@@ -164,7 +164,7 @@ class Runner:
         now = time.monotonic()
         if now - self._alive_at > WORKERS_LOOK_S:
             notes = worker_registry.workers(self._ledger.client).values()
-            self._alive = sum(time.time() - note.at <= worker_registry.GONE_S for note in notes)
+            self._alive = sum(worker_registry.is_alive(note, time.time()) for note in notes)
             self._alive_at = now
         return self._alive
 

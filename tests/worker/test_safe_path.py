@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 
-from detector.cli.environment import load_nothing_from_here
 from tests.pictures import write_images
 from tests.ports import free_port
 from tests.processes import command, wait_until
@@ -85,9 +84,10 @@ def test_what_they_start_loads_no_strange_library(
     more = {} if named is None else {"LD_LIBRARY_PATH": named}
     starts = "import cv2, subprocess, sys; subprocess.run(['uname'], check=True)"
     ways = {
-        "worker.app": f"import worker.app; {starts}",
-        "a program": f"from detector.cli.program import Program\ntry: Program(name='x', commands={{}})(['--help'])\n"
-        f"except SystemExit: pass\n{starts}",
+        "worker": f"import worker.app; {starts}",
+        "a program": f"import producer.cli; {starts}",
+        "the library": f"import detector; {starts}",
+        "behind it": f"import cv2, detector; {starts}",
     }
     for name, code in ways.items():
         code = f"import os; os.chdir({str(strange)!r}); {code}"
@@ -96,9 +96,13 @@ def test_what_they_start_loads_no_strange_library(
 
 
 def test_of_the_users_own_list_of_folders_all_stay_but_the_current_one() -> None:
-    environment = {"LD_LIBRARY_PATH": ":/opt/cuda;/usr/lib:"}
-    load_nothing_from_here(environment)
-    assert environment == {"LD_LIBRARY_PATH": "/opt/cuda:/usr/lib"}
+    told = subprocess.run(
+        [sys.executable, "-c", "import detector, os; print(os.environ['LD_LIBRARY_PATH'])"],
+        env={**os.environ, "LD_LIBRARY_PATH": ":/opt/cuda;/usr/lib:"},
+        capture_output=True,
+        text=True,
+    )
+    assert told.stdout == "/opt/cuda:/usr/lib\n"
 
 
 def test_run_beside_strange_files(environment: dict[str, str], strange: Path) -> None:

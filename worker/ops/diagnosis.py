@@ -31,7 +31,7 @@ def look_around(ledger: Ledger) -> Situation:
     """Ask the broker. Three commands."""
     now = ledger.now()
     notes = worker_registry.workers(ledger.client).values()
-    return Situation(sum(now - note.at <= worker_registry.GONE_S for note in notes), ledger.client.info())
+    return Situation(sum(worker_registry.is_alive(note, now) for note in notes), ledger.client.info())
 
 
 def moves(status: JobStatus) -> bool:

@@ -170,7 +170,7 @@ def _judge_memory(info: Mapping[str, Any]) -> Finding:
 
 def judge_fleet(facts: BrokerFacts, version: str, sha256: str, now: float) -> Iterator[Finding]:
     """Findings on the fleet: whether all machines run the same version and the same network, and who is gone."""
-    here = {name: note for name, note in facts.workers.items() if now - note.at <= worker_registry.GONE_S}
+    here = {name: note for name, note in facts.workers.items() if worker_registry.is_alive(note, now)}
     others = {note.version for note in here.values()} | set(facts.producers.values())
     skewed = sorted(others - {version})
     yield Finding(

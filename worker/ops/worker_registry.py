@@ -135,7 +135,12 @@ def workers(client: redis.Redis) -> dict[str, WorkerNote]:
 
 def alive(client: redis.Redis, now: float) -> int:
     """How many workers have reported within the last minute, by the broker's clock (``Ledger.now``)."""
-    return sum(-AHEAD_S <= now - note.at <= GONE_S for note in workers(client).values())
+    return sum(is_alive(note, now) for note in workers(client).values())
+
+
+def is_alive(note: WorkerNote, now: float) -> bool:
+    """Whether it is of the last minute; one of a time to come is a stranger's."""
+    return -AHEAD_S <= now - note.at <= GONE_S
 
 
 def images(client: redis.Redis) -> dict[str, ImageNote]:

@@ -50,6 +50,9 @@ class CutOff(ReadFailed):
         super().__init__(uri, OSError(errno.EIO, f"its transfer was cut off: {reason}"))
 
 
+_NOT_OURS = "is not a folder of this user's; remove it, or set OCRFLEET_SPOOL_DIR to a place of your own"
+
+
 class OthersSpoolError(WorkerError):
     """The spool is no folder of this user's; the message names it and the remedy."""
 
@@ -63,6 +66,7 @@ def open_spool(spool: Path) -> None:
     Raises:
         MachineFault: it cannot be made, or another user could read it or put pages into it.
     """
+    _refuse_where_anybody_could_make_it(spool.parent.parent)
     make_private(spool.parent)
     make_private(spool)
     marker = spool.parent / MARKER
@@ -105,11 +109,20 @@ def make_private(folder: Path) -> None:
         _check_private(folder)
 
 
+def _refuse_where_anybody_could_make_it(folder: Path) -> None:
+    """The default without a home is /tmp/ocrfleet-UID: who had made that put his spool, and pages, in ours' place."""
+    with machine_faults(folder):
+        if folder.parent.is_dir() and folder.parent.stat().st_mode & stat.S_IWOTH:
+            folder.mkdir(mode=0o700, exist_ok=True)
+            status = folder.lstat()
+            if not stat.S_ISDIR(status.st_mode) or status.st_uid not in (os.geteuid(), 0):
+                raise MachineFault(errno.EPERM, _NOT_OURS, str(folder))
+
+
 def _check_private(folder: Path) -> None:
     status = folder.lstat()
     if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.geteuid():
-        reason = "is not a folder of this user's; remove it, or set OCRFLEET_SPOOL_DIR to a place of your own"
-        raise MachineFault(errno.EPERM, reason, str(folder))
+        raise MachineFault(errno.EPERM, _NOT_OURS, str(folder))
     if status.st_mode & 0o077:
         folder.chmod(0o700)
 

@@ -100,7 +100,7 @@ def alive_workers(client: redis.Redis, now: float) -> list[dict[str, Any]]:
             "seconds_since_page": round(now - images[name].at, 1) if name in images else None,
         }
         for name, note in sorted(worker_registry.workers(client).items())
-        if now - note.at <= worker_registry.GONE_S
+        if worker_registry.is_alive(note, now)
     ]  # fmt: skip
 
 

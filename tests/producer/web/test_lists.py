@@ -84,7 +84,7 @@ def test_jobs_and_workers_go_on_too(monkeypatch: pytest.MonkeyPatch) -> None:
     assert [job["job"] for job in jobs] == names and answers == 2
     service.ledger = SimpleNamespace(client=None)  # type: ignore[assignment]
     notes = {f"{number:03}": SimpleNamespace(at=time.time(), profile="", version=WIDE) for number in range(100)}
-    registry = SimpleNamespace(images=lambda _: {}, workers=lambda _: notes, GONE_S=30)
+    registry = SimpleNamespace(images=lambda _: {}, workers=lambda _: notes, is_alive=lambda *_: True)
     monkeypatch.setattr(lists, "worker_registry", registry)
     found, answers = all_of("workers", workers, service, "")
     assert [worker["worker"] for worker in found] == list(notes) and answers == 2

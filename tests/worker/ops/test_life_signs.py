@@ -19,6 +19,7 @@ from billiard.exceptions import SoftTimeLimitExceeded, TimeLimitExceeded, Worker
 from celery.exceptions import Reject
 from celery.worker.request import Request
 
+from detector.errors import ModelError
 from worker import tasks
 from worker.celery_ext.request import ImageRequest
 from worker.ledger import Ledger
@@ -134,6 +135,8 @@ def test_whatever_a_message_came_to_is_a_sign(ledger: Ledger, here: Settings, mo
     assert told(pages[1]) == ("left to another machine", False), "this a probe is to see"
     runner.run.side_effect.__cause__ = CutOff("https://host/p.png", "it ended")
     assert told(pages[1]) == ("left for later", True), "a server that breaks off is no fault of the worker's"
+    runner.run.side_effect.__cause__ = ModelError("no recogniser 'nosuch'")
+    assert told(pages[1]) == ("left for later", True), "who asks for a recogniser that nobody has is"
     monkeypatch.setattr(ledger, "begin", Mock(side_effect=SoftTimeLimitExceeded))
     assert told(pages[2]) == ("left for later", True), "a full broker is no fault of the worker's"
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from pathlib import Path
 
 import pytest
@@ -51,6 +52,22 @@ def test_another_users_spool_is_refused(tmp_path: Path) -> None:
     os.chown(spool, 12345, 12345)
     with pytest.raises(MachineFault, match="not a folder of this user's"):
         make_private(spool)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a folder to another user")
+def test_the_folder_of_the_default_spool_is_nobody_elses_where_anybody_could_make_it(tmp_path: Path) -> None:
+    """Before: who had made /tmp/ocrfleet-UID could put a spool of his in ours' place, and pages were read from it."""
+    temporary = tmp_path / "tmp"
+    temporary.mkdir()
+    temporary.chmod(0o1777)
+    others = temporary / "ocrfleet-12301"
+    others.mkdir(mode=0o777)
+    os.chown(others, 12345, 12345)
+    with pytest.raises(MachineFault, match="not a folder of this user's"):
+        open_spool(others / "ocrfleet-spool" / "pages")
+    assert not list(others.iterdir())
+    open_spool(temporary / "ours" / "ocrfleet-spool" / "pages")
+    assert stat.S_IMODE((temporary / "ours").stat().st_mode) == 0o700
 
 
 def test_pages_are_never_written_through_a_link(tmp_path: Path) -> None:
