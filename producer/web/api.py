@@ -203,7 +203,7 @@ def show_job(request: Request) -> Response:
 async def job_results(request: Request) -> Response:
     """GET /jobs/{job}/results. What is made for it ends when the client is gone, or the job."""
     service, name = service_of(request), request.path_params["job"]
-    with service.makings.of(name) as making:
+    with service.makings.of(name, service.check_quota) as making:  # six converted results had no bound
         async with ended_with_its_client(making, request.receive):
             return await run_in_threadpool(_results, request, making)
 

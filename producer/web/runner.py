@@ -34,6 +34,7 @@ from producer.web.bounds.attempts import counted_attempt
 from producer.web.bounds.job_turns import JobTurn, JobTurns
 from producer.web.bounds.polite_feeder import PoliteFeeder
 from producer.web.bounds.progress import Progress
+from producer.web.bounds.room import QuotaUsedError
 from producer.web.bounds.scan_turns import ScanTurns
 from producer.web.store import Store, WebJob
 from worker.broker.damaged_keys import is_damage_of_its_own
@@ -62,13 +63,14 @@ class _Stopped(Exception):  # noqa: N818  # nothing is wrong
 class Running:
     """One job on its way, or in line: 20,000 of these with an event each were 30 MB of the page's 96."""
 
-    __slots__ = ("damaged", "progress", "stopped", "turn")
+    __slots__ = ("damaged", "full_since", "progress", "stopped", "turn")
 
     def __init__(self) -> None:
         self.stopped = False
         self.progress = Progress()
         self.turn: JobTurn | None = None
         self.damaged = False  # its keys are: it begins anew
+        self.full_since = 0.0  # the quota is used up; 0: it is not
 
 
 class Runner:
@@ -199,6 +201,13 @@ class Runner:
             running.damaged = False
             self._run_once(name, running)
             return True
+        except QuotaUsedError as full:
+            running.full_since = running.full_since or time.monotonic()
+            listed = self._store.folder(name).manifest.exists()
+            waits_for_good = time.monotonic() - running.full_since > self._ledger.ttl_s
+            if waits_for_good or full.is_due_to(self._store.taken_by_job(name), listed=listed):
+                raise
+            running.progress.phase = f"waiting: {full}"
         except JobGoneError:  # the broker was emptied, or the time of its keys is up: begin from our own disk
             logger.warning("%s: the broker does not know it any more; fed again", name)
         except (MachineFault, OSError) as error:  # first: a MachineFault is a WorkerError too
@@ -231,7 +240,9 @@ class Runner:
             if self._should_stop(running):
                 raise _Stopped
             self._check(0)  # results count too: a page may have 300 KB of boxes
+            running.full_since = 0.0
 
+        look_up()  # before the results are read
         with folder.locked():
             total = self._manifest(name, folder, running)
             if total == 0:

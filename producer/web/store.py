@@ -258,6 +258,11 @@ class Store:
         remove_tree(target)
         self.room.forget()
 
+    def taken_by_job(self, name: str) -> int:
+        """Bytes of the quota that a job has: its uploads, its list and its results."""
+        folder = self.folder(name).root
+        return taken_by(folder) + sum(map(taken_by, entries_below(folder)))
+
     def _measure(self) -> int:
         kept = (folder for folder in self.root.iterdir() if folder != self.temporary)
         return taken_by(self.root) + sum(taken_by(top) + sum(map(taken_by, entries_below(top))) for top in kept)

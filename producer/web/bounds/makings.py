@@ -11,7 +11,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import IO
 
@@ -24,14 +24,20 @@ END_S = 2.0
 """To end in order, so that those it has started are waited for: nobody does it for them in a container without init."""
 
 POLL_S = 0.2
+WATCH_S = 1.0
 MOST_SAID_BYTES = 1 << 16
 
 
 class Making:
     """One result that is being made. Others may end it, from any thread."""
 
-    def __init__(self) -> None:
-        """Nothing runs yet."""
+    def __init__(self, watch: Callable[[], None] = lambda: None) -> None:
+        """Nothing runs yet.
+
+        Args:
+            watch: called each second; what it raises as a Problem ends the making.
+        """
+        self._watch, self._watched_at = watch, time.monotonic()
         self._lock = threading.Lock()
         self._process: subprocess.Popen[bytes] | None = None
         self._reason: Problem | None = None
@@ -47,6 +53,14 @@ class Making:
         """Raises the Problem for which it was ended, if it was."""
         if self._reason is not None:
             raise self._reason
+
+    def _look(self) -> None:
+        if time.monotonic() - self._watched_at > WATCH_S:
+            self._watched_at = time.monotonic()
+            try:
+                self._watch()
+            except Problem as problem:
+                self.end(problem)
 
     def ask(self, module: str, question: bytes, most_s: float) -> bytes:
         """What a program answers to one line; less than a line if it is lost over it, ended, or takes too long.
@@ -94,6 +108,7 @@ class Making:
         with selectors.DefaultSelector() as selector:
             selector.register(stream, selectors.EVENT_READ)
             while not said.endswith(b"\n") and len(said) < MOST_SAID_BYTES:
+                self._look()
                 if not asked_to_end and (self._reason is not None or time.monotonic() > ends_at):
                     asked_to_end, ends_at = True, time.monotonic() + END_S
                     process.terminate()
@@ -141,9 +156,9 @@ class Makings:
         self._stopped = False
 
     @contextmanager
-    def of(self, job: str) -> Iterator[Making]:
-        """Inside, one is made of a job; ended at once where the service stops."""
-        making = Making()
+    def of(self, job: str, watch: Callable[[], None] = lambda: None) -> Iterator[Making]:
+        """Inside, one is made of a job; ended at once where the service stops. ``watch``: see `Making`."""
+        making = Making(watch)
         with self._lock:
             self._those[making] = job
             if self._stopped:

@@ -17,7 +17,31 @@ ENTRY_BYTES = 4096
 
 
 class QuotaUsedError(ProducerError):
-    """What a job would write does not fit. The message says what to do."""
+    """What a job would write does not fit. The message says what to do.
+
+    Attributes:
+        quota: in bytes.
+        written: bytes that it has written, and that nobody has counted yet.
+    """
+
+    def __init__(self, quota: int, written: int) -> None:
+        """Say it in one line."""
+        self.quota, self.written = quota, written
+        super().__init__(
+            f"the quota of {quota >> 20} MiB is used up; delete finished jobs, or send fewer files at a time"
+        )
+
+    def is_due_to(self, taken: int, *, listed: bool) -> bool:
+        """Whether one job is to blame, and ends by it; the others wait until there is room.
+
+        Who filled the folder to its brim, if only by results that were being converted for him, had the page end all
+        open jobs of all others, for good.
+
+        Args:
+            taken: bytes that the job has of the quota.
+            listed: it has its list of pages. What does not fit before was sent just now, and can be sent again.
+        """
+        return (self.written > 0 and not listed) or 2 * (taken + self.written) > self.quota
 
 
 class Room:
@@ -87,9 +111,7 @@ class Room:
 
         def look(written: int) -> None:
             if self.used() + written > quota:
-                raise QuotaUsedError(
-                    f"the quota of {quota >> 20} MiB is used up; delete finished jobs, or send fewer files at a time"
-                )
+                raise QuotaUsedError(quota, written)
 
         return look
 

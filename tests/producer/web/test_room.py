@@ -10,12 +10,21 @@ from pathlib import Path
 import pytest
 from starlette.requests import Request
 
+from producer.web import runner
+from producer.web.bounds import makings
+from producer.web.bounds.makings import Makings
 from producer.web.bounds.room import ENTRY_BYTES, QuotaUsedError, Room
-from producer.web.problem import Problem
+from producer.web.problem import Problem, quota_is_used
+from producer.web.runner import Runner
 from producer.web.settings import read_web_settings
-from producer.web.store import Store
+from producer.web.store import Store, WebJob
 from producer.web.upload import Intake
+from tests.pictures import write_images
+from tests.processes import wait_until
 from tests.producer.web.places import lone_place
+from worker.app import app_for
+from worker.ledger import Ledger
+from worker.settings import Settings
 
 MIB = 1 << 20
 SETTINGS = read_web_settings({"OCRFLEET_WEB_QUOTA_MB": "2", "OCRFLEET_WEB_MAX_FILE_MB": "1"})
@@ -153,3 +162,44 @@ def test_what_a_job_lists_counts_too() -> None:
     fits(4 << 20)
     with pytest.raises(QuotaUsedError, match="quota of 20 MiB"):
         fits(6 << 20)
+
+
+def test_a_full_quota_ends_the_job_that_has_most_of_it(
+    ledger: Ledger, settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before: all open jobs of all visitors, for good, if only for the time in which a result was being converted."""
+    monkeypatch.setattr(runner, "AGAIN_AFTER_S", 0.05)
+    store = Store(tmp_path / "web")
+    room = Room(lambda: 30 << 20)
+    jobs = Runner(app_for(settings), ledger, store, transfer="uri", roots=(tmp_path,), check=room.check(20 << 20))
+    write_images(tmp_path / "in", 1)
+    for name, size in (("small", 1), ("large", 11 << 20)):
+        folder = store.new_upload()
+        (folder / "upload" / "a.bin").write_bytes(bytes(size))
+        assert store.accept(folder, name, WebJob(created=time.time(), sources=[str(tmp_path / "in")]))
+        jobs.start(name)
+    try:
+        wait_until(lambda: store.read("large").state != "open", seconds=10, what="its end")
+        assert store.read("large").state == "refused" and "quota of 20 MiB" in store.read("large").reason
+        waiting = jobs.running("small")
+        assert waiting and "waiting: the quota of 20 MiB" in waiting.progress.phase
+        room._measure, room._forgotten = (lambda: 0), True
+        wait_until(lambda: ledger.status("small") is not None, seconds=10, what="the other to go on")
+        assert store.read("small").state == "open"
+    finally:
+        jobs.stop()
+
+
+def test_what_is_made_ends_when_the_quota_is_used_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before: it was looked at when it began, and took up to an hour, and 30 MB a second."""
+    monkeypatch.setattr(makings, "WATCH_S", 0.1)
+
+    def full() -> None:
+        raise quota_is_used(1)
+
+    with Makings().of("job", full) as making:
+        began = time.monotonic()
+        making.ask("code", b"", 20)  # it waits for more
+        assert time.monotonic() - began < 10
+        with pytest.raises(Problem, match="quota"):
+            making.check()
