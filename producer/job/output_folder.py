@@ -9,7 +9,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 
@@ -77,7 +77,7 @@ class JobRequest(msgspec.Struct, frozen=True, kw_only=True):
     profile: str = "auto"
     model: str = ""
     runtime: str = "auto"
-    workers: int = 1
+    workers: Annotated[int, msgspec.Meta(ge=1, le=64)] = 1  # as of `--workers`: the file may be a stranger's
     overlays: bool = False
     report: bool = True
     transfer: str = "uri"

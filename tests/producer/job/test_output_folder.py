@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from producer.job.output_folder import FolderBusyError, OutputFolder
+from producer.job.output_folder import DamagedFolderError, FolderBusyError, JobRequest, OutputFolder
 from producer.whole_append import whole_append
 
 
@@ -66,3 +66,15 @@ def test_a_file_system_without_locks(
     assert (tmp_path / "manifest.jsonl").read_text() == "one\ntwo\n"
     [said] = caplog.messages
     assert said.startswith(f"{tmp_path}: no locks there ({os.strerror(kind)}); start no second")
+
+
+@pytest.mark.parametrize("workers", [0, 65, 10**9])
+def test_a_request_of_more_workers_than_may_be_asked_for_is_damaged(tmp_path: Path, workers: int) -> None:
+    """Before: 40 in a folder that was handed over started as many on two cores, at `resume`."""
+    folder = OutputFolder(tmp_path / "out")
+    folder.save_request(JobRequest(job="job", sources=["/in"], workers=64))
+    assert folder.request().workers == 64
+    told = folder.request_file.read_bytes()
+    folder.request_file.write_bytes(told.replace(b'"workers":64', b'"workers":%d' % workers))
+    with pytest.raises(DamagedFolderError):
+        folder.request()
