@@ -19,7 +19,7 @@ def cache_folder() -> Path:
 
 
 def who_may_change(folder: Path) -> Path | None:
-    """The first folder, this one or one above, whose others may put something else into it, or in its place.
+    """The first of a folder, its files, and the folders above that others may change, or put another in its place.
 
     In a cache of a group's one of it had put a network by the name of a public one, with a card that said so: pages of
     all were "ok", without a box.
@@ -27,6 +27,12 @@ def who_may_change(folder: Path) -> Path | None:
     with suppress(OSError):
         if others_write(folder, folder.stat()):  # also where it is sticky: what is not there yet may be made
             return folder
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                status = entry.stat()
+                is_anothers = status.st_uid not in (os.geteuid(), 0) or others_write(Path(entry.path), status)
+                if is_anothers and not entry.is_dir():
+                    return Path(entry.path)
     for place in dict.fromkeys((folder, Path(os.path.realpath(folder)))):
         if (above := others_above(place / "entry")) is not None:
             return above

@@ -21,7 +21,7 @@ from producer.job.collect import Collector
 from producer.job.feed import Feeder
 from producer.job.growth import Growth
 from producer.job.interrupt import terminated_like_ctrl_c
-from producer.job.job_epoch import is_ours, open_job, pages_here, recognised
+from producer.job.job_epoch import is_ours, open_job, pages_by_states, pages_here, recognised
 from producer.job.loop import JobLoop
 from producer.job.manifest import make_manifest, read_manifest
 from producer.job.output_folder import JobRequest, OutputFolder, state_folder
@@ -307,9 +307,9 @@ def collect_job(app: Celery, ledger: Ledger, job: str, results: Path, *, follow:
             ) from None
         count, failed = collector.count, collector.failed
         now = get_job(ledger, job)
-        # Of a number in Redis that somebody made smaller not all is over where it says so.
-        total = growth.total if growth else max(status.total, now.total, count + now.in_flight)
-        drop_if_complete(ledger, now, count)
+        total = growth.total if growth else max(pages, pages_by_states(ledger, now), count + now.in_flight)
+        if count >= total:
+            drop_if_complete(ledger, now, count)
         why = "; ".join(said) if said or count == total else _why_incomplete(ledger, job)
         return Collected(total, count, failed, get_job(ledger, job), collector.refused, why)
 

@@ -11,9 +11,9 @@ import msgspec
 
 from detector.record import UNREADABLE
 from producer.detector_process.shrink import CannotShrinkError, can_shrink
-from producer.held_folder import PRIVATE, HeldFolder
+from producer.held_folder import PRIVATE, HeldFolder, is_shared
 from producer.job.output_folder import JobRequest
-from producer.no_links import OthersFolderError, hold_out, hold_own, own_below
+from producer.no_links import OthersFolderError, hold_out, hold_own, own_below, who_may_replace
 from worker.ledger.ledger import JobStatus
 from worker.settings import read_settings
 
@@ -66,11 +66,14 @@ def remove_kept(root: Path) -> str:
     """Remove what `enqueue` kept of a job: its files in its folder and in `.ocrfleet`, and both if they are empty then.
 
     By their names, and no folders: others could have moved, or linked, one of the user's there, and what lies in that
-    they could not have removed themselves. In one without a job's request nothing is ours.
+    they could not have removed themselves. In one without a job's request nothing is ours; and where others may put
+    another folder in its place, or above it, nobody knows whose it is: an OUT of `run` looks the same.
 
     Returns:
         Why it is there still; empty: it is not.
     """
+    if not is_shared() and (above := who_may_replace(root)) is not None and root.exists():
+        return f"{root} is left, as others can write into {above}"
     try:
         with hold_own(root.parent, may_be_link=True) as base, hold_out(base.path / root.name) as held:
             with suppress(FileNotFoundError), own_below(held, PRIVATE) as private:

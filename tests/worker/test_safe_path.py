@@ -137,3 +137,25 @@ def test_flower_on_a_taken_port_is_one_line(environment: dict[str, str]) -> None
         told = command(environment, "ocr-worker", "flower", "--port", str(port))
     assert told.returncode == 2 and told.stderr.count("\n") == 1
     assert f"cannot listen on 127.0.0.1:{port}: Address already in use; choose another --port" in told.stderr
+
+
+def test_without_a_home_no_settings_of_the_current_folder_are_obeyed(
+    environment: dict[str, str], strange: Path
+) -> None:
+    """Before: `~/.aws/config` was looked for in a folder called `~`, and says which program gives the keys."""
+    settings = strange / "~" / ".aws"
+    settings.mkdir(parents=True)
+    (settings / "config").write_text(f"[default]\ncredential_process = touch {strange.parent / 'taken'}\n")
+    code = (
+        "import os, pwd; from worker.storage.remote import s3; "
+        "os.environ.pop('HOME', ''); pwd.getpwuid = {}.__getitem__; "
+        "os.environ['AWS_ENDPOINT_URL'] = 'http://127.0.0.1:1'; os.environ['AWS_MAX_ATTEMPTS'] = '1'; "
+        "s3().exists('bucket/a.png')"
+    )
+    for name in [name for name in environment if name.startswith("AWS_")]:
+        del environment[name]
+    told = subprocess.run(
+        [sys.executable, "-P", "-c", code], env=environment, cwd=strange, capture_output=True, text=True
+    )
+    assert "redential" in told.stderr, told.stderr
+    assert not (strange.parent / "taken").exists()

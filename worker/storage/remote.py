@@ -8,6 +8,7 @@ through a worker), redirects obey the same rule, and plain ``http`` is refused. 
 
 from __future__ import annotations
 
+import os
 import re
 import ssl
 import unicodedata
@@ -215,6 +216,9 @@ def s3() -> Any:
     Raises:
         UnsupportedFormat: the ``s3`` extra is not installed.
     """
+    if os.path.expanduser("~") == "~":  # noqa: PTH111  # no HOME, and no entry in passwd, for which pathlib raises
+        # Else `~/.aws/config` is one of the current folder, and says what to run (`credential_process`).
+        os.environ["HOME"] = "/nonexistent"
     try:
         import fsspec
         from fsspec.config import apply_config

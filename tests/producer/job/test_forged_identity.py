@@ -8,9 +8,11 @@ import pytest
 
 from producer.errors import OtherJobError
 from producer.fleet_job import collect_job
+from producer.fleet_results import finish_collected
 from producer.job.job_epoch import open_job
-from producer.job.output_folder import state_folder
+from producer.job.output_folder import JobRequest, OutputFolder, state_folder
 from tests.producer.job.test_damaged_jobs import PAGES, do, enqueue
+from tests.producer.records import ok, write_results
 from worker.app import app_for
 from worker.ledger.ledger import JobReplacedError, Ledger
 from worker.messages import ImageTask
@@ -52,19 +54,35 @@ def test_resume_and_collect_go_on(
 
 
 @pytest.mark.parametrize("forged", FORGED[:3], ids=str)
-def test_collected_elsewhere_it_is_the_same_job(
+def test_collected_elsewhere_it_is_refused_and_nothing_lost(
+    job: str,
+    forged: dict[str, str],
     ledger: Ledger,
     settings: Settings,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
-    job: str,
-    forged: dict[str, str],
 ) -> None:
-    """No folder of its own is there: what its results file was noted to be is enough."""
+    """Of the job before's word or time alone its results were the new one's, whose records were thrown away."""
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "another"))
+    true = {name: ledger.client.hget(JobKeys.of(job).job, name) for name in forged}
     ledger.client.hset(JobKeys.of(job).job, mapping=forged)
+    with pytest.raises(OtherJobError, match="an earlier job"):
+        collect_job(app_for(settings), ledger, job, tmp_path / "results.jsonl", follow=False, quiet=True)
+    ledger.client.hset(JobKeys.of(job).job, mapping=true)
     done = collect_job(app_for(settings), ledger, job, tmp_path / "results.jsonl", follow=False, quiet=True)
     assert (done.count, done.refused) == (PAGES - 2, 0)
+
+
+def test_another_machines_job_is_not_put_right(ledger: Ledger, job: str) -> None:
+    """By the time alone, which its workers saw, who had the job before shut the new one's machine out for good."""
+    old, key = ledger.status(job), JobKeys.of(job).job
+    assert old
+    ledger.forget(job)
+    assert ledger.create(job, PAGES, {"manifest": "/elsewhere", "host": "another"}, epoch="another")
+    ledger.client.hset(key, "created_ms", round(old.created_s * 1000))
+    with pytest.raises(JobReplacedError):
+        open_job(state_folder(job), ledger, job, PAGES)
+    assert ledger.client.hget(key, "epoch") == b"another"
 
 
 def test_another_job_of_that_name_stays_another(ledger: Ledger, settings: Settings, tmp_path: Path, job: str) -> None:
@@ -110,3 +128,15 @@ def test_the_time_of_the_job_before_is_not_the_new_ones(
     now = ledger.status(job)
     assert now and now.created_s == new.created_s
     assert (folder.private / "created_ms").read_bytes() == b"%d" % round(new.created_s * 1000)
+
+
+def test_a_list_of_an_older_job_of_that_name_is_not_the_new_ones(ledger: Ledger, job: str, tmp_path: Path) -> None:
+    """Before, as long as it had as many pages: exports, overlays and the report were drawn from other pictures."""
+    kept = state_folder(job)
+    out, request = OutputFolder(tmp_path / "out"), JobRequest(job=job, sources=[])
+    write_results(out.root, [ok(index) for index in range(PAGES)])
+    status = ledger.status(job)
+    assert status and "file://" in kept.manifest.read_text()
+    for epoch, known in ((kept.epoch, True), ("another", False)):
+        finish_collected(out, request, status._replace(epoch=epoch), count=PAGES, failed=0, quiet=True)
+        assert ("file://" in out.manifest.read_text()) is known

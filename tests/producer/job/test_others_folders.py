@@ -134,6 +134,18 @@ def test_forget_removes_nothing_that_no_command_of_ours_made(tmp_path: Path, own
     assert all(path.is_file() for path in kept)
 
 
+def test_forget_leaves_what_others_may_have_put_in_the_kept_folders_place(open_to_others: Path) -> None:
+    """Before: an OUT of `run` by the job's name, in a folder that others had renamed, or linked, to the state's."""
+    kept = open_to_others / "ocrfleet" / "job"
+    OutputFolder(kept).save_request(JobRequest(job="job", sources=["/in"]))
+    write_results(kept, [ok(0)])
+    if open_to_others.stat().st_mode & stat.S_ISVTX:
+        assert remove_kept(kept) == "", "what is ours stays where it is in a sticky folder"
+        return
+    assert remove_kept(kept) == f"{kept} is left, as others can write into {open_to_others}"
+    assert (kept / "results.jsonl").is_file()
+
+
 @pytest.mark.parametrize("mode", [0o700, 0o755, 0o2755, 0o775], ids=oct)
 def test_a_folder_that_others_can_read_or_of_ones_own_group_is_taken(tmp_path: Path, mode: int) -> None:
     """775 is what `mkdir` makes under the umask 002, in the group of the user alone."""
