@@ -9,6 +9,8 @@ import stat
 from contextlib import suppress
 from pathlib import Path
 
+MOST_LINKS = 40  # as the kernel follows
+
 
 def cache_folder() -> Path:
     """$XDG_CACHE_HOME/ocrfleet or ~/.cache/ocrfleet; it need not exist, nor be writable."""
@@ -24,36 +26,55 @@ def who_may_change(folder: Path) -> Path | None:
     In a cache of a group's one of it had put a network by the name of a public one, with a card that said so: pages of
     all were "ok", without a box.
     """
-    with suppress(OSError):
+    try:
         if others_write(folder, folder.stat()):  # also where it is sticky: what is not there yet may be made
             return folder
-        with os.scandir(folder) as entries:
-            for entry in entries:
-                status = entry.stat()
-                is_anothers = status.st_uid not in (os.geteuid(), 0) or others_write(Path(entry.path), status)
-                if is_anothers and not entry.is_dir():
-                    return Path(entry.path)
-    for place in dict.fromkeys((folder, Path(os.path.realpath(folder)))):
-        if (above := others_above(place / "entry")) is not None:
-            return above
-    return None
+        files = [path for path in folder.iterdir() if path.is_symlink() or not path.is_dir()]
+    except OSError:
+        files = []
+    changeable = (path for path in files if _may_be_changed(path))
+    return next(changeable, None) or others_above(folder / "entry")
+
+
+def _may_be_changed(file: Path) -> bool:
+    """Whether a file, or a link to it, is another's, or may be written by others."""
+    for look in (os.lstat, os.stat):
+        with suppress(FileNotFoundError):
+            status = look(file)
+            if status.st_uid not in (os.geteuid(), 0):
+                return True
+            if not stat.S_ISLNK(status.st_mode) and others_write(file, status):
+                return True
+    return False
 
 
 def others_above(path: Path) -> Path | None:
-    """The first folder above whose others may put another one in its place: who may write into it without sticky bit.
+    """The first folder or link on the way to a name that others may put another in the place of, wherever links lead.
 
-    Those are its owner, where that is neither this user nor root, its group, but for a group of this user alone as far
-    as lists of users say, and who an ACL names.
+    Others are who may write into a folder without sticky bit: its owner, where that is neither this user nor root, its
+    group, but for a group of this user alone as far as lists of users say, and who an ACL names. Of a link it is its
+    owner who counts, and the folder that it lies in. Of what is not there yet only what is above.
     """
-    for above in path.parents:
+    waiting, place, links = list(path.absolute().parts[1:]), Path("/"), 0
+    while waiting and links < MOST_LINKS:
         try:
-            status = above.stat()
+            status = place.stat()
+            is_kept = status.st_mode & stat.S_ISVTX
+            if status.st_uid not in (os.geteuid(), 0) or (others_write(place, status) and not is_kept):
+                return place
+            entry = place / waiting.pop(0)
+            itself = entry.lstat()
         except OSError:
+            return None
+        if not stat.S_ISLNK(itself.st_mode):
+            place = entry.parent.parent if entry.name == ".." else entry
             continue
-        is_kept = status.st_mode & stat.S_ISVTX
-        if status.st_uid not in (os.geteuid(), 0) or (others_write(above, status) and not is_kept):
-            return above
-    return None
+        if itself.st_uid not in (os.geteuid(), 0):
+            return entry
+        target = entry.readlink()
+        links, place = links + 1, Path("/") if target.is_absolute() else place
+        waiting = [*(target.parts[1:] if target.is_absolute() else target.parts), *waiting]
+    return path if waiting else None
 
 
 def others_write(folder: Path, status: os.stat_result) -> bool:

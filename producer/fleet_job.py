@@ -30,6 +30,7 @@ from producer.job.results_owner import owner_of
 from producer.job.upload import uploader_of
 from producer.no_links import OthersFolderError
 from producer.output.terminal import Progress
+from producer.user_secret import state_base
 from worker.broker.fitness import refuse_unfit
 from worker.broker.queue import drop_in_hand, drop_job
 from worker.ledger.ledger import JobStatus, Ledger, chunked
@@ -319,7 +320,7 @@ def _why_incomplete(ledger: Ledger, job: str) -> str:
     if status is None:
         return "the job was forgotten meanwhile"
     if status.finished and not status.uncollected:
-        return "the other records were collected elsewhere, or lost: `enqueue` the job again under another name"
+        return "the others were collected elsewhere, or lost: `ocr-producer resume JOB --adopt OUT` does them again"
     return diagnosis(status, look_around(ledger)) or "the job is not done yet: collect again, or use --follow"
 
 
@@ -336,8 +337,7 @@ def cancel_job(ledger: Ledger, job: str) -> int:
 def forget_job(ledger: Ledger, job: str) -> int:
     """Remove all of a job's keys, and its manifest on this machine. Returns how many keys.
 
-    Only removals: a broker whose memory is full allows nothing else, and this is how it is emptied. The keys go
-    first; from then on nobody can feed the job, so its messages can go too.
+    Only removals: a full broker allows nothing else. The keys first: then nobody feeds it, and its messages can go.
 
     Raises:
         OthersFolderError: all keys are gone; what is left is what this machine keeps of it (`remove_kept`).
@@ -345,6 +345,6 @@ def forget_job(ledger: Ledger, job: str) -> int:
     keys = ledger.forget(job)
     drop_job(ledger.client, job)
     drop_in_hand(ledger.client, job)
-    if left := remove_kept(state_folder(job).root):
+    if left := remove_kept(state_base() / job):
         raise OthersFolderError(f"{job}: forgotten ({keys} keys removed), but {left}: look at it, and remove it")
     return keys

@@ -9,11 +9,12 @@ from pathlib import Path
 
 import msgspec
 
+from detector.cache import others_above
 from detector.record import UNREADABLE
 from producer.detector_process.shrink import CannotShrinkError, can_shrink
 from producer.held_folder import PRIVATE, HeldFolder, is_shared
 from producer.job.output_folder import JobRequest
-from producer.no_links import OthersFolderError, hold_out, hold_own, own_below, who_may_replace
+from producer.no_links import OthersFolderError, hold_out, hold_own, own_below
 from worker.ledger.ledger import JobStatus
 from worker.settings import read_settings
 
@@ -72,7 +73,7 @@ def remove_kept(root: Path) -> str:
     Returns:
         Why it is there still; empty: it is not.
     """
-    if not is_shared() and (above := who_may_replace(root)) is not None and root.exists():
+    if not is_shared() and (above := others_above(root)) is not None and root.exists():
         return f"{root} is left, as others can write into {above}"
     try:
         with hold_own(root.parent, may_be_link=True) as base, hold_out(base.path / root.name) as held:

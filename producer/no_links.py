@@ -9,13 +9,12 @@ import tempfile
 from contextlib import suppress
 from pathlib import Path
 
-from detector.cache import others_above, others_write
+from detector.cache import others_write
 from detector.errors import read_bounded
 from detector.images.regular_file import opened
 from producer.errors import ProducerError
 from producer.folder_tree import entries_below
 from producer.held_folder import SHARED_OUT, HeldFolder, as_named, hold, hold_itself, is_shared, ours_to_write
-from worker.storage.real_path import real_or_named
 
 
 class OthersFolderError(ProducerError):
@@ -235,17 +234,6 @@ def is_open_to_others(status: os.stat_result, above: os.stat_result) -> bool:
     if above.st_mode & 0o022 or stat.S_ISLNK(status.st_mode) or not status.st_mode & 0o022:
         return False
     return stat.S_ISDIR(status.st_mode) or bool(above.st_mode & 0o011)
-
-
-def who_may_replace(folder: Path) -> Path | None:
-    """The first folder above whose others may put another one in its place (`others_above`).
-
-    This is for a warning: nothing is believed for it.
-    """
-    for place in dict.fromkeys((folder, real_or_named(folder))):  # a link of ours to another disk: above both
-        if (above := others_above(place)) is not None:
-            return above
-    return None
 
 
 def _others(folder: Path) -> OthersFolderError:

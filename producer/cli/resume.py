@@ -65,6 +65,11 @@ def _resume_or_retry(target: str, *, quiet: bool, retry: bool, adopted: Path | N
 
     folder = OutputFolder(Path(target).absolute())
     if folder.exists():
+        if "/" not in target and JOB_NAME.match(target) and state_folder(target).exists():
+            # Jobs are called as folders of pictures are, and a stranger's may hold one that says what is read.
+            raise click.UsageError(
+                f"{target} is a job of `enqueue` and a folder here: give ./{target}, or go elsewhere"
+            )
         if adopted is not None:
             raise click.UsageError("--adopt is for a JOB of `enqueue`, not for an output folder of `run`")
         from producer.local.job import run_local_job

@@ -65,13 +65,14 @@ def inherit(ledger: Ledger, status: JobStatus, folder: OutputFolder) -> int:
     with folder.locked():
         with atomic_write(folder.manifest, sync=True) as part:
             with open(part, "wb", opener=ours_to_write) as stream:
-                write_lines(stream, _checked(_unpacked(ledger, job, there), status.total))
+                write_lines(stream, _checked(_unpacked(ledger, job, there)))
             take_over(part, ledger, job)
             count = count_manifest(part)
-            if count != status.total:
+            if count < status.total:  # more: of a number that somebody made smaller
                 raise NoListError(
                     f"the broker has {count} of {status.total} pages of {job}'s list: resume it on {machine}"
                 )
+            ledger.grow(job, count)
             # Before the list has its name: where it lies, its mark lies too.
             claim_inheritance(folder, ledger, status)
         # Last: a folder with a request is a job's. No source is scanned, no bucket written to with this user's keys.
@@ -104,11 +105,11 @@ def _unpacked(ledger: Ledger, job: str, there: Extent) -> Iterator[bytes]:
         raise NoListError(f"the list of pages of {job} on the broker is damaged: {raw} of {there.raw} bytes")
 
 
-def _checked(pieces: Iterator[bytes], total: int) -> Iterator[ManifestLine]:
+def _checked(pieces: Iterator[bytes]) -> Iterator[ManifestLine]:
     """Lines of a manifest, numbered from 0.
 
     Raises:
-        NoListError: it is none, or has more pages than the job.
+        NoListError: it is none.
     """
     decoder = msgspec.json.Decoder(ManifestLine)
     rest, number = b"", 0
@@ -121,7 +122,7 @@ def _checked(pieces: Iterator[bytes], total: int) -> Iterator[ManifestLine]:
                 entry = decoder.decode(line)
             except UNREADABLE as error:
                 raise NoListError(f"the list of pages on the broker is damaged at page {number} ({error})") from None
-            if entry.index != number or entry.page < 0 or number >= min(total, MOST_PAGES_OF_A_JOB):
+            if entry.index != number or entry.page < 0 or number >= MOST_PAGES_OF_A_JOB:
                 raise NoListError(f"the list of pages on the broker is not this job's (page {number})")
             yield entry
             number += 1

@@ -34,7 +34,7 @@ from producer.job.results_file import TICK_LINES, Line, decode_whole, keep_last_
 from producer.job.results_owner import ResultsOwner, check_name, claim
 from producer.no_links import no_links, no_links_ours
 from worker.broker.short_replies import TooLong, that_fit
-from worker.ledger.ledger import JobReplacedError, Ledger
+from worker.ledger.ledger import STATE_CHUNK, JobReplacedError, Ledger
 from worker.messages import MOST_RECORD_BYTES
 from worker.redis_keys import JobKeys, number_in
 
@@ -93,7 +93,7 @@ class Collector:
         self._keys = JobKeys.of(job)
         self._lock = JobLock(ledger.client, f"{self._keys.job}:collector", job)
         self._file_lock = FileLock(results)
-        self._identity: tuple[bytes, bytes] | None = None
+        self._identity = None if owner is None else (b"%d" % owner.created_ms, owner.epoch.encode())
         self._ask = FIRST_BATCH
         self.results = results
         self.refused = 0
@@ -112,7 +112,7 @@ class Collector:
         self._refuse_another_jobs()
         self._lock.take()
         try:
-            self._identity = self._identity_now()
+            self._identity = self._identity or self._identity_now()
             self._reach(self._ledger.client.hget(self._keys.job, "total"))
             if self._owner is not None:
                 claim(self.results, self._owner)
@@ -181,8 +181,10 @@ class Collector:
 
     def _has_page(self, index: int) -> bool:
         """By the job's list; elsewhere also where it was done, by its state: the number in Redis may be anybody's."""
-        if self.total <= index < self._most and self._ledger.states(self._job, index, 1) in (b"o", b"f"):
-            self.marks.extend(bytes(index + 1 - self.total))
+        if self.total <= index < self._most:
+            states = self._ledger.states(self._job, self.total, index - self.total + STATE_CHUNK)
+            if states[index - self.total : index - self.total + 1] in (b"o", b"f"):
+                self.marks.extend(bytes(len(states)))
         return 0 <= index < self.total
 
     @property

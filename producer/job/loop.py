@@ -225,8 +225,12 @@ class JobLoop:
         Where another machine collects, it may have told of more than the manifest has, and never of fewer.
         """
         self._comparison = self._comparison or Comparison(self.ledger, self.job, status)
-        if status.epoch != self._comparison.epoch and self._put_epoch_right():
-            status = status._replace(epoch=self._comparison.epoch)
+        if status.epoch != self._comparison.epoch:
+            if self.growth is None and self._comparison.tasks_tell(status.epoch):
+                # What stood there when this process, which has no list, began was what somebody had written.
+                self._comparison = Comparison(self.ledger, self.job, status)
+            elif self._put_epoch_right():
+                status = status._replace(epoch=self._comparison.epoch)
         if self.growth is None or self.growth.total == status.total:
             return status
         if self.collector is None:
@@ -252,6 +256,8 @@ class JobLoop:
         if status.state == "cancelled":
             return status.uncollected == 0 or self.collector is None
         if not status.finished or (self.collector is not None and status.uncollected):
+            return False
+        if self.growth is None and status.done + status.in_flight > status.total:  # a number that somebody made smaller
             return False
         if self._compare(status):
             return False

@@ -14,10 +14,11 @@ from typing import Annotated, Any
 import msgspec
 
 from detector.atomic import atomic_write
+from detector.cache import others_above
 from detector.errors import show
 from detector.record import UNREADABLE
 from producer.errors import ProducerError
-from producer.held_folder import PRIVATE, HeldFolder, as_named, ours_to_write
+from producer.held_folder import PRIVATE, SHARED_OUT, HeldFolder, as_named, is_shared, ours_to_write
 from producer.no_links import (
     OthersFolderError,
     hold_out,
@@ -336,5 +337,11 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def state_folder(job: str) -> OutputFolder:
-    """Where ``enqueue`` keeps a job's manifest on the producer's machine."""
-    return OutputFolder(state_base() / job)
+    """Where ``enqueue`` keeps a job's manifest on this machine; an OthersFolderError, where it may be anybody's."""
+    root = state_base() / job
+    if not is_shared() and (above := others_above(root)) is not None:
+        raise OthersFolderError(
+            f"others can write into {above}, and so choose what is kept of jobs: `chmod go-w` it, set XDG_STATE_HOME, "
+            f"or, where you trust all who can, {SHARED_OUT}=1"
+        )
+    return OutputFolder(root)

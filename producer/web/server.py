@@ -21,13 +21,13 @@ import redis
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from detector.cache import others_above
 from detector.memory import configure_malloc
 from producer.errors import ProducerError
 from producer.job.interrupt import terminated_like_ctrl_c
 from producer.job.output_folder import JobRequest, OutputFolder
 from producer.local.beat import BeatThread
 from producer.local.fleet import STOP_TIMEOUT_S, LocalFleet, check_installed, check_model
-from producer.no_links import who_may_replace
 from producer.web.app import make_app
 from producer.web.bounds.socket_buffers import LingeringTransport, bound, drop
 from producer.web.service import Service
@@ -153,7 +153,7 @@ def serve(web: WebSettings, *, local: bool, workers: int, ready: Callable[[str],
         OSError: the address is taken.
     """
     state = OutputFolder(web.folder)
-    if (above := who_may_replace(web.folder)) is not None:  # workers open uploads by their names
+    if (above := others_above(web.folder)) is not None:  # workers open uploads by their names
         logger.warning(
             "others may put another folder in the place of %s, since they may write into %s", web.folder, above
         )

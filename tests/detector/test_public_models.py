@@ -178,6 +178,7 @@ def test_in_a_cache_that_others_may_write_into_no_model_is_believed(
             missing("needs root, to have a folder of another user")
         os.chown(path.parent, 12345, 12345)
     elif where == "a file":
+        (path.parent / ".a").symlink_to("nowhere")  # it ended the look
         path.with_suffix(".json").chmod(0o666)
     else:
         (tmp_path / where).chmod(0o777)

@@ -8,8 +8,10 @@ taken when a job says that it is finished, and when nothing moved for a while (p
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from itertools import islice
 from typing import NamedTuple
 
+import msgspec
 from redis.exceptions import ResponseError
 
 from worker.broker.wrong_types import is_wrong_type
@@ -20,6 +22,8 @@ from worker.redis_keys import JobKeys
 MOST_TRIES = 3
 """So often a page whose record got lost is done again; then it gets a failed one. Its record may be one that no
 collector takes."""
+
+TASKS_ASKED = 20
 
 OnDisk = Callable[[int, int], bytes]
 _BLOCK = 4096
@@ -136,6 +140,12 @@ class Comparison:
         self._tries = bytearray()
         self._fits, self._dropped = True, False
         self._script = ledger.client.register_script(PUT_RIGHT)
+
+    def tasks_tell(self, epoch: str) -> bool:
+        """Whether one of the job's pages on their way was fed with this epoch."""
+        told = b'"epoch":' + msgspec.json.encode(epoch)
+        some = islice(self._ledger.in_flight(self._job), TASKS_ASKED)
+        return any(told in (self._ledger.client.hget(self._keys.tasks, str(index)) or b"") for index in some)
 
     def put_identity_right(self) -> bool:
         """Somebody wrote another epoch, or another time. Returns whether one was wrong.

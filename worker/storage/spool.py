@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from detector.cache import others_write
 from detector.errors import ReadFailed
 from worker.errors import WorkerError
 
@@ -112,7 +113,7 @@ def make_private(folder: Path) -> None:
 def _refuse_where_anybody_could_make_it(folder: Path) -> None:
     """The default without a home is /tmp/ocrfleet-UID: who had made that put his spool, and pages, in ours' place."""
     with machine_faults(folder):
-        if folder.parent.is_dir() and folder.parent.stat().st_mode & stat.S_IWOTH:
+        if folder.parent.is_dir() and others_write(folder.parent, folder.parent.stat()):
             folder.mkdir(mode=0o700, exist_ok=True)
             status = folder.lstat()
             if not stat.S_ISDIR(status.st_mode) or status.st_uid not in (os.geteuid(), 0):

@@ -41,7 +41,7 @@ class QuotaUsedError(ProducerError):
             taken: bytes that the job has of the quota.
             listed: it has its list of pages. What does not fit before was sent just now, and can be sent again.
         """
-        return (self.written > 0 and not listed) or 2 * (taken + self.written) > self.quota
+        return (self.written > 0 and not listed) or 10 * (taken + self.written) > 9 * self.quota
 
 
 class Room:

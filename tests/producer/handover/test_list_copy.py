@@ -191,6 +191,15 @@ def test_a_producer_at_work_keeps_its_job(tmp_path: Path, ledger: Ledger) -> Non
         inherit(ledger, status_of(ledger), OutputFolder(tmp_path / "second"))
 
 
+@pytest.mark.parametrize("total", ["1", "", "x"])
+def test_a_smaller_number_keeps_no_heir_away(tmp_path: Path, ledger: Ledger, total: str) -> None:
+    """Before: a whole list was "not this job's"; where its machine was lost, nobody could put the number right."""
+    begin(tmp_path / "first", ledger, 3)
+    ledger.client.hset(KEYS.job, mapping={"total": total, "fed_ms": 1})
+    assert inherit(ledger, status_of(ledger), OutputFolder(tmp_path / "second")) == 3
+    assert status_of(ledger).total == 3
+
+
 def test_a_machine_that_comes_back_is_told(tmp_path: Path, ledger: Ledger) -> None:
     """Its list and the other's would grow apart: two pages of one number."""
     first = begin(tmp_path / "first", ledger, 2)

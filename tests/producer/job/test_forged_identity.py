@@ -9,11 +9,14 @@ import pytest
 from producer.errors import OtherJobError
 from producer.fleet_job import collect_job
 from producer.fleet_results import finish_collected
+from producer.job.collect import Collector
 from producer.job.job_epoch import open_job
 from producer.job.output_folder import JobRequest, OutputFolder, state_folder
+from producer.job.results_owner import owner_of
 from tests.producer.job.test_damaged_jobs import PAGES, do, enqueue
 from tests.producer.records import ok, write_results
 from worker.app import app_for
+from worker.ledger.comparison import Comparison
 from worker.ledger.ledger import JobReplacedError, Ledger
 from worker.messages import ImageTask
 from worker.redis_keys import JobKeys
@@ -140,3 +143,31 @@ def test_a_list_of_an_older_job_of_that_name_is_not_the_new_ones(ledger: Ledger,
     for epoch, known in ((kept.epoch, True), ("another", False)):
         finish_collected(out, request, status._replace(epoch=epoch), count=PAGES, failed=0, quiet=True)
         assert ("file://" in out.manifest.read_text()) is known
+
+
+def test_who_follows_elsewhere_writes_no_epoch_over_that_of_the_tasks(ledger: Ledger, job: str) -> None:
+    """It began while the wrong one stood there, took that for the right one, and wrote it back over each `resume`."""
+    true = ledger.status(job)
+    assert true
+    comparison = Comparison(ledger, job, true._replace(epoch="deadbeef"))
+    assert comparison.tasks_tell(true.epoch) and not comparison.tasks_tell("deadbeef")
+
+
+def test_a_job_begun_anew_behind_a_collectors_question_is_not_collected(
+    ledger: Ledger, job: str, tmp_path: Path
+) -> None:
+    """Between its first question and its lock: the new job's records were taken for the old one's, and dropped."""
+    old = ledger.status(job)
+    assert old
+    ledger.forget(job)
+    assert ledger.create(job, PAGES, {}, epoch="another")
+    ledger.client.hset(JobKeys.of(job).job, "created_ms", 5)
+    task = ImageTask(job=job, index=0, image="0.png", uri="file:///a", epoch="another")
+    ledger.feed([task])
+    do(ledger, task)
+    with (
+        pytest.raises(JobReplacedError),
+        Collector(ledger, job, tmp_path / "results.jsonl", PAGES, owner=owner_of(old)) as collector,
+    ):
+        collector.step(block_ms=0)
+    assert ledger.client.xlen(JobKeys.of(job).results) == 1

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import grp
 import os
-import pwd
 import stat
 import tempfile
 from collections.abc import Callable
@@ -19,12 +17,12 @@ from producer import held_folder, no_links
 from producer.fleet_request import remove_kept
 from producer.job.collector_lock import FileLock
 from producer.job.manifest import write_manifest
-from producer.job.output_folder import JobRequest, OutputFolder, write_json
+from producer.job.output_folder import JobRequest, OutputFolder, state_folder, write_json
 from producer.job.results_file import rewrite
 from producer.job.results_owner import ResultsOwner, claim
 from producer.local.server import EmbeddedServer
 from producer.local.server_stamp import forget_server
-from producer.no_links import OthersFolderError, check_own, owner_of_new, who_may_replace
+from producer.no_links import OthersFolderError, check_own, owner_of_new
 from producer.output.collected_manifest import bring_manifest
 from producer.output.formats import export_results
 from producer.output.overlays import write_overlays
@@ -270,41 +268,16 @@ def test_a_link_of_ones_own_is_fine(tmp_path: Path) -> None:
         OutputFolder(tmp_path / "dangling").make()
 
 
-@pytest.mark.parametrize(
-    ("mode", "owner", "says"),
-    [(0o755, 0, False), (0o1777, 0, False), (0o777, 0, True), (0o2775, 0, True), (0o755, ATTACKER, True)],
-)
-def test_who_may_put_another_in_its_place(tmp_path: Path, mode: int, owner: int, says: bool) -> None:
-    """The web service says so: its workers open uploads by their names."""
-    if os.geteuid() != 0:
-        missing("needs root, to make folders of others")
-    above = tmp_path / "project"
-    (above / "web").mkdir(parents=True)
-    os.chown(above, owner, 4242)
-    above.chmod(mode)
-    assert who_may_replace(above / "web/jobs") == (above if says else None)
-    (tmp_path / "link").symlink_to(above / "web")  # before: only above the link itself was looked
-    assert who_may_replace(tmp_path / "link") == (above if says else None)
-
-
-@pytest.mark.parametrize("who", ["nobody", "by ACL", "primary group", "listed", "root's"])
-def test_a_group_of_ones_own_is_no_reason_to_warn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, who: str) -> None:
-    """Before: nor was an ACL, whose mask its bits are, nor who has it as his primary one: /etc/group lists him not."""
-    above = tmp_path / "project"
-    above.mkdir()
-    own = [pwd.struct_passwd((name, "x", uid, above.stat().st_gid, "", "/", "")) for name, uid in (("a", 1), ("b", 2))]
-    monkeypatch.setattr(pwd, "getpwuid", lambda uid: own[0])
-    monkeypatch.setattr(pwd, "getpwall", lambda: own if who == "primary group" else own[:1])
-    members = ["b"] if who == "listed" else []
-    monkeypatch.setattr(grp, "getgrgid", lambda gid: grp.struct_group(("a", "x", gid, members)))
-    if who == "root's":
-        if above.stat().st_gid != 0:
-            missing("needs root, to have a group of root's")
-        own[:] = [pwd.struct_passwd((*user[:3], 4242, *user[4:])) for user in own]
-    above.chmod(0o775)
-    if who == "by ACL":
-        acl_or_skip(above)
-    assert who_may_replace(above / "web") == (None if who == "nobody" else above)
+def test_where_jobs_are_kept_is_nobody_elses(open_to_others: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before: `enqueue` removed the results of an OUT of `run` that had been put in the kept folder's place."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(open_to_others))
+    if open_to_others.stat().st_mode & stat.S_ISVTX:
+        assert state_folder("job").root == open_to_others / "ocrfleet" / "job"
+        return
+    with pytest.raises(OthersFolderError, match=r"chmod go-w.*XDG_STATE_HOME.*OCRFLEET_SHARED_OUT=1"):
+        state_folder("job")
+    monkeypatch.setenv(held_folder.SHARED_OUT, "1")
+    assert state_folder("job").root == open_to_others / "ocrfleet" / "job"
 
 
 def test_a_private_server_starts_in_nobody_elses_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -164,7 +164,7 @@ def test_what_a_job_lists_counts_too() -> None:
         fits(6 << 20)
 
 
-def test_a_full_quota_ends_the_job_that_has_most_of_it(
+def test_a_full_quota_ends_the_job_that_has_nearly_all_of_it(
     ledger: Ledger, settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Before: all open jobs of all visitors, for good, if only for the time in which a result was being converted."""
@@ -173,7 +173,7 @@ def test_a_full_quota_ends_the_job_that_has_most_of_it(
     room = Room(lambda: 30 << 20)
     jobs = Runner(app_for(settings), ledger, store, transfer="uri", roots=(tmp_path,), check=room.check(20 << 20))
     write_images(tmp_path / "in", 1)
-    for name, size in (("small", 1), ("large", 11 << 20)):
+    for name, size in (("small", 1), ("large", 19 << 20)):
         folder = store.new_upload()
         (folder / "upload" / "a.bin").write_bytes(bytes(size))
         assert store.accept(folder, name, WebJob(created=time.time(), sources=[str(tmp_path / "in")]))
