@@ -10,13 +10,13 @@ from collections import OrderedDict
 from dataclasses import dataclass, replace
 from importlib import import_module
 from io import BufferedReader, FileIO
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, cast
 
 from PIL import Image, UnidentifiedImageError
 
 from detector.errors import CorruptImage, NotFound
 from detector.images import tiff
-from detector.images.regular_file import ReadFile
+from detector.images.regular_file import FewReads, ReadFile
 
 ORIENTATION_TAG = 274  # EXIF 2.3, tag 0x0112
 
@@ -104,17 +104,17 @@ def read_header(file: BinaryIO, kind: str, name: str, page: int = 0) -> Header:
     if page != 0 and kind != "tiff":
         raise NotFound(f"{name}: has one page, page {page} (counted from 0) was asked for")
     try:
-        file.seek(0)
+        (few := cast(BinaryIO, FewReads(file))).seek(0)
         if kind == "png":
-            header = _png(file)
+            header = _png(few)
         elif kind == "webp":
-            header = _webp(file)
+            header = _webp(few)
         elif kind == "tiff":
             header = _tiff(file, page, name)
         else:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # "Corrupt EXIF data": we answer by ourselves, not on stderr
-                header = _pillow(file, kind)
+                header = _pillow(few, kind)
     except PARSE_ERRORS as error:
         if isinstance(error, OSError) and error.errno:  # the disk or the network, not the picture
             raise NotFound(f"{name}: cannot be read: {error.strerror}") from error

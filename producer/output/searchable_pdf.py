@@ -29,6 +29,14 @@ from producer.detector_process.line_process import LineProcess
 from producer.errors import ProducerError
 from producer.job.results_file import iter_records
 from producer.output.pdf.page_tree import UnlikeTreeError, listed_places
+from producer.output.pdf.saving import (
+    PDF_GROWS,
+    PDF_MORE_BYTES,
+    PICTURE_GROWS,
+    PICTURE_MORE_BYTES,
+    GrowsError,
+    save,
+)
 from producer.output.pdf.text_layer import add_text, make_font
 from worker.messages import ImageRecord, encode
 
@@ -64,7 +72,8 @@ def write_pdf(source: Path, records: Iterable[ImageRecord], target: Path) -> Non
         target: the file to write.
 
     Raises:
-        PageNotInPdfError: the source is damaged, locked, no image that PDF can hold, or has other pages than were read.
+        PageNotInPdfError: the source is damaged, locked, no image that PDF can hold, has other pages than were read, or
+            would become far larger than it is.
         ImageError: the image cannot be read.
     """
     import pikepdf
@@ -72,33 +81,37 @@ def write_pdf(source: Path, records: Iterable[ImageRecord], target: Path) -> Non
     name = show(source)
     try:
         with open_regular(source) as file:
+            came = os.fstat(file.fileno()).st_size
             if sniff(file, name) == "pdf":
                 with pikepdf.open(file, inherit_page_attributes=False) as pdf:  # which mends the page tree
-                    _add_texts(pdf, listed_places(pdf), records, name)
-                    pdf.save(target)
+                    text = _add_texts(pdf, listed_places(pdf), records, name)
+                    save(pdf, target, PDF_GROWS * came + PDF_MORE_BYTES + text)
                 return
             from producer.output.pdf.pictures import add_pictures  # with Pillow, which the page's process has not
 
             with pikepdf.new() as pdf:
                 sizes = add_pictures(pdf, file, name)
-                _add_texts(pdf, range(len(sizes)), _of_size(records, sizes, name), name)
-                pdf.save(target, min_version="1.5")  # JPEG 2000 and 16 bits a sample
+                text = _add_texts(pdf, range(len(sizes)), _of_size(records, sizes, name), name)
+                most = PICTURE_GROWS * came + PICTURE_MORE_BYTES + text
+                save(pdf, target, most, min_version="1.5")  # JPEG 2000 and 16 bits a sample
     except pikepdf.PasswordError as error:
         raise PageNotInPdfError(f"{name}: is locked with a password; unlock it and export again") from error
-    except (pikepdf.PdfError, UnlikeTreeError) as error:
+    except (pikepdf.PdfError, UnlikeTreeError, GrowsError) as error:
         raise PageNotInPdfError(f"{name}: cannot be written as PDF ({error})") from error
 
 
-def _add_texts(pdf: pikepdf.Pdf, places: Sequence[int | None], records: Iterable[ImageRecord], name: str) -> None:
-    """Puts each page's text on the page that was read: `places` tells which of the PDF's it is."""
+def _add_texts(pdf: pikepdf.Pdf, places: Sequence[int | None], records: Iterable[ImageRecord], name: str) -> int:
+    """Puts each page's text on the page that was read: `places` tells which of the PDF's it is. Its bytes, packed."""
     font: pikepdf.Object | None = None
+    size = 0
     for record in records:
         place = places[record.page] if record.page < len(places) else None
         if place is None:
             raise PageNotInPdfError(f"{name}: page {record.page + 1} that was read is none of the PDF's {len(places)}")
         if record.width and record.height:
             font = font or make_font(pdf)
-            add_text(pdf, pdf.pages[place], record, font)
+            size += add_text(pdf, pdf.pages[place], record, font)
+    return size
 
 
 def _of_size(records: Iterable[ImageRecord], sizes: list[tuple[int, int]], name: str) -> Iterator[ImageRecord]:

@@ -19,6 +19,7 @@ from urllib.parse import quote
 import msgspec
 import pytest
 from billiard.exceptions import SoftTimeLimitExceeded
+from fsspec.asyn import get_loop
 
 from detector.errors import CorruptImage, NotFound, ReadFailed
 from producer.job.manifest import ManifestLine
@@ -160,7 +161,7 @@ class Bucket:
     """What fsspec gives for a bucket, failing as it is told."""
 
     def __init__(self, error: BaseException | None) -> None:
-        self.error = error
+        self.error, self.loop = error, get_loop()
 
     def open(self, path: str, mode: str, **options: object) -> Bucket:
         return self

@@ -26,6 +26,7 @@ from worker.process import set_parent_death_signal
 from worker.settings import settings
 from worker.storage import way
 from worker.storage.held_copies import remove_left
+from worker.storage.remote import Unended
 
 logger = get_logger(__name__)
 # The kernel closes a dying process's files a moment before it can be waited for; a second is generous on a slow disk.
@@ -54,7 +55,7 @@ _GRAIN_S = 0.05
 class PatientWorker(asynpool.Worker):
     """A child that counts its pages itself, and goes on while it holds a far place in an archive.
 
-    One whose memory passed its limit is replaced as before, after the page.
+    One whose memory passed its limit is replaced as before, after the page; so is one with a transfer that did not end.
     """
 
     maxtasks: int | None
@@ -68,6 +69,8 @@ class PatientWorker(asynpool.Worker):
 
         def wait_for_job() -> Any:
             nonlocal pages
+            if Unended.is_there:
+                sys.exit(EX_RECYCLE)
             if most and pages >= most and time.monotonic() - born >= LIVES * way.HERE.held_s():
                 sys.exit(EX_RECYCLE)
             message = receive()

@@ -14,6 +14,8 @@ import ssl
 import unicodedata
 import urllib.error
 import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
 from http import HTTPStatus
 from http.client import HTTPException, HTTPMessage
 from pathlib import Path
@@ -249,10 +251,35 @@ def s3_path(uri: str) -> str:
     return f"{parts.netloc}{unquote(parts.path)}"
 
 
+class Unended:
+    """Whether something that was begun for a page goes on behind its end: this process is to take no other.
+
+    Attributes:
+        is_there: something does.
+    """
+
+    is_there = False
+
+
+@contextmanager
+def _ended_with_the_page(files: Any) -> Iterator[None]:
+    """What fsspec's thread does, and holds of the server, ends with the block, whatever ends that."""
+    try:
+        yield
+    finally:
+        from worker.storage.s3_session import end_requests
+
+        left, Unended.is_there = Unended.is_there, True  # should the page's time be over meanwhile
+        Unended.is_there = not end_requests(files.loop) or left
+
+
 def _fetch_s3(uri: str, target: Path, bound: Bound) -> None:
     files = s3()
     try:
-        with files.open(s3_path(uri), "rb", cache_type="none", block_size=_CHUNK) as source:
+        with (
+            _ended_with_the_page(files),
+            files.open(s3_path(uri), "rb", cache_type="none", block_size=_CHUNK) as source,
+        ):
             size = write_chunks(bound.pieces(source, uri), target)
             announced = source.size or 0
     except (TooLarge, MachineFault, MemoryError, SoftTimeLimitExceeded):

@@ -10,6 +10,7 @@ from itertools import count
 from typing import TYPE_CHECKING
 
 from producer.output.layout import boxes_in_order, plain
+from producer.output.pdf.saving import packed
 from worker.messages import BoxRecord, ImageRecord
 
 if TYPE_CHECKING:
@@ -64,7 +65,7 @@ def make_font(pdf: pikepdf.Pdf) -> pikepdf.Object:
         Descent=-1,  # not 0: poppler then takes -350, and its words reach a third of a line too far down
         CapHeight=1000,
         StemV=80,
-        FontFile2=pdf.make_stream(zlib.decompress(base64.b64decode(_FONT))),
+        FontFile2=packed(pdf, zlib.decompress(base64.b64decode(_FONT))),
     )
     below = Dictionary(
         Type=Name.Font,
@@ -73,7 +74,7 @@ def make_font(pdf: pikepdf.Pdf) -> pikepdf.Object:
         CIDSystemInfo=Dictionary(Registry=String("Adobe"), Ordering=String("Identity"), Supplement=0),
         FontDescriptor=pdf.make_indirect(descriptor),
         DW=_WIDTH,
-        CIDToGIDMap=pdf.make_stream(b"\0\1" * 65536),  # every character is the box
+        CIDToGIDMap=packed(pdf, b"\0\1" * 65536),  # every character is the box
     )
     return pdf.make_indirect(
         Dictionary(
@@ -82,12 +83,12 @@ def make_font(pdf: pikepdf.Pdf) -> pikepdf.Object:
             BaseFont=Name.Invisible,
             Encoding=Name("/Identity-H"),
             DescendantFonts=Array([pdf.make_indirect(below)]),
-            ToUnicode=pdf.make_stream(_TO_UNICODE),
+            ToUnicode=packed(pdf, _TO_UNICODE),
         )
     )
 
 
-def add_text(pdf: pikepdf.Pdf, page: pikepdf.Page, record: ImageRecord, font: pikepdf.Object) -> None:
+def add_text(pdf: pikepdf.Pdf, page: pikepdf.Page, record: ImageRecord, font: pikepdf.Object) -> int:
     """Puts a page's words on it.
 
     They come first: no page can then do anything to them, whatever it leaves open behind it. Behind a Q too many, or in
@@ -98,14 +99,18 @@ def add_text(pdf: pikepdf.Pdf, page: pikepdf.Page, record: ImageRecord, font: pi
         page: of it.
         record: what was read on that page; with a width and a height.
         font: see `make_font`.
+
+    Returns:
+        Bytes of the words, packed.
     """
     from pikepdf import Array, Stream
 
     words = "".join(_words(boxes_in_order(record), _place(page.obj, record), _name_of(page.obj, font)))
-    layer = pdf.make_stream(f"q BT 3 Tr\n{words}ET Q\n".encode("ascii"))
+    layer = packed(pdf, f"q BT 3 Tr\n{words}ET Q\n".encode("ascii"))
     contents = page.obj.get("/Contents")
     own = contents if isinstance(contents, Array) else [contents]
     page.obj.Contents = Array([layer, *(part for part in own if isinstance(part, Stream))])
+    return len(layer.read_raw_bytes())
 
 
 def _name_of(page: pikepdf.Object, font: pikepdf.Object) -> str:
