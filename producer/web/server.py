@@ -64,7 +64,8 @@ class PatientProtocol(H11Protocol):
     Neither for a request's header lines ("slow loris"), be it the first or a later, nor for who reads no answer.
     """
 
-    is_known = False
+    conn: FewLines
+    is_known = _goes_on = False
     _stalled: asyncio.TimerHandle | None = None
     _patience: asyncio.TimerHandle | None = None
 
@@ -82,13 +83,40 @@ class PatientProtocol(H11Protocol):
         transport.max_size = PIECE_BYTES  # type: ignore[attr-defined]
         self._wait_for_request(None)
 
+    def data_received(self, data: bytes) -> None:
+        """Something came: have it looked at for a turn."""
+        self.conn.begin_turn()
+        super().data_received(data)
+
+    def handle_events(self) -> None:
+        """Look at what came, and at the rest of it when others had their turn."""
+        super().handle_events()
+        if self.conn.has_more and not self._goes_on:
+            self._goes_on = True
+            self._hold(True)
+            self.loop.call_soon(self._go_on)
+
+    def _go_on(self) -> None:
+        self._goes_on = False
+        self.conn.begin_turn()
+        if self.transport.is_closing():
+            return
+        self.handle_events()
+        if not self._goes_on:
+            self._hold(False)
+            if not self.flow.read_paused:
+                self.transport.resume_reading()
+
+    def _hold(self, is_held: bool) -> None:
+        assert isinstance(self.transport, LingeringTransport)
+        self.transport.hold(is_held)
+
     def end(self) -> None:
         """Make room for another."""
         drop(self.transport)
 
     def send_400_response(self, msg: str) -> None:
         """Say what is too much, where that is what is wrong."""
-        assert isinstance(self.conn, FewLines)
         super().send_400_response(self.conn.refused or msg)
 
     def _unsupported_upgrade_warning(self) -> None:

@@ -69,6 +69,7 @@ class LingeringTransport:
         """
         self._transport, self._patience_s = transport, patience_s
         self._ends_at = 0.0
+        self._is_held = False
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._transport, name)
@@ -78,9 +79,15 @@ class LingeringTransport:
         return self._ends_at > 0 or self._transport.is_closing()
 
     def resume_reading(self) -> None:
-        """Read on, unless it is to be closed."""
-        if not self.is_closing():
+        """Read on, unless it is to be closed, or held."""
+        if not self.is_closing() and not self._is_held:
             self._transport.resume_reading()
+
+    def hold(self, is_held: bool) -> None:
+        """Read nothing, whoever asks for it; or let others say again."""
+        self._is_held = is_held
+        if is_held:
+            self._transport.pause_reading()
 
     def write(self, data: bytes) -> None:
         """Send; nothing more once it is to be closed."""
