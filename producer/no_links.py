@@ -15,6 +15,7 @@ from detector.images.regular_file import opened
 from producer.errors import ProducerError
 from producer.folder_tree import entries_below
 from producer.held_folder import SHARED_OUT, HeldFolder, as_named, hold, hold_itself, is_shared, ours_to_write
+from worker.storage.spool import want_of_the_machine
 
 
 class OthersFolderError(ProducerError):
@@ -52,11 +53,16 @@ def owner_of_new(folder: Path) -> set[int]:
     """Whose files those are that we make in a folder: not ours, by number, on NFS that squashes or CIFS with uid=.
 
     Empty where we may make none.
+
+    Raises:
+        OSError: none can be made now: no file, no room.
     """
     try:
         with tempfile.TemporaryFile(dir=folder) as new:
             return {os.fstat(new.fileno()).st_uid}
-    except OSError:
+    except OSError as error:
+        if want_of_the_machine(error) is not None:
+            raise
         return set()
 
 
@@ -270,7 +276,9 @@ def _check_kind(entry: os.DirEntry[str]) -> None:
         raise OthersFolderError(f"{as_named(entry.path)} is no file: remove it, or name another output folder")
 
 
-def _not_listed(error: OSError) -> OthersFolderError:
+def _not_listed(error: OSError) -> OthersFolderError | OSError:
+    if want_of_the_machine(error) is not None:  # it says nothing of the folder
+        return error
     where = f"{as_named(str(error.filename))} cannot be listed ({error.strerror})"
     return OthersFolderError(f"{where}: remove it, or name another output folder")
 

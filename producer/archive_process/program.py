@@ -36,6 +36,7 @@ from producer.sources.archive import BrokenArchiveError, Member, members
 from producer.sources.held_bytes import held_bytes
 from producer.sources.page_count import CountPdf
 from producer.sources.passed_over import PassedOver
+from worker.storage.spool import MachineFault
 
 MEMORY_BYTES = 256 << 20
 """Of which Python and its modules take 40 MiB. A zip's table of contents costs 500 bytes a member: 500,000 fit."""
@@ -91,6 +92,8 @@ def _listed(question: Question, say: Callable[[Line], None], count_pdf: CountPdf
                 raise_read_error(stream)  # a member that "cannot be counted" for it
                 say(line)
             raise_read_error(stream)
+    except MachineFault as error:  # what counts PDFs cannot be started: pages would be missing
+        return EndLine(dict(passed.counts), unread=error.strerror or str(error))
     except BrokenArchiveError as error:
         broken = str(error)
     except MemoryError:

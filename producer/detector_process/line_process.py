@@ -14,6 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from detector.memory import raise_oom_score
+from worker.storage.spool import machine_faults
 
 ANSWER_TIMEOUT_S = 60.0  # an 80 MP progressive JPEG takes a few seconds on the slowest machine
 END_TIMEOUT_S = 5.0
@@ -38,9 +39,17 @@ class LineProcess:
         self.process: subprocess.Popen[bytes] | None = None
 
     def ask(self, question: bytes) -> bytes:
-        """The answer to one line, empty if the process died over it or took too long."""
-        self.begin(question, self._timeout_s)
-        return self.answer() or b""
+        """The answer to one line, empty if the process died over it or took too long.
+
+        Raises:
+            MachineFault: it cannot be started.
+        """
+        try:
+            self.begin(question, self._timeout_s)
+            return self.answer() or b""
+        except BaseException:  # or the answer to this is taken for that to the next
+            self.stop(kill=True)
+            raise
 
     def begin(self, question: bytes, timeout_s: float) -> None:
         """Ask without waiting; `answer` must be called until there is one, before the next question.
@@ -48,6 +57,9 @@ class LineProcess:
         Args:
             question: one line, without its end.
             timeout_s: how long its answer may take, seconds.
+
+        Raises:
+            MachineFault: the process cannot be started.
         """
         process = self._running()
         assert process.stdin
@@ -61,13 +73,16 @@ class LineProcess:
 
         Args:
             wait_s: return None if there is none after so long, seconds; None waits for it.
+
+        Raises:
+            MachineFault: there is no file to wait with; ask for the answer again.
         """
         process = self.process
         if process is None:
             return b""
         assert process.stdout
         left = max(0.0, self._ends_at - time.monotonic())
-        with selectors.DefaultSelector() as selector:
+        with machine_faults(Path(sys.executable)), selectors.DefaultSelector() as selector:
             selector.register(process.stdout, selectors.EVENT_READ)
             ready = selector.select(left if wait_s is None else min(left, wait_s))
         if not ready and time.monotonic() < self._ends_at:
@@ -81,15 +96,16 @@ class LineProcess:
     def _running(self) -> subprocess.Popen[bytes]:
         if self.process is None or self.process.poll() is not None:
             self.stop(kill=True)
-            self.process = subprocess.Popen(
-                # -P: a folder named `detector` where the user happens to stand must not be taken for ours.
-                [sys.executable, "-P", "-m", self._module],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.DEVNULL,
-                env={**os.environ, "MALLOC_ARENA_MAX": "2", "OMP_NUM_THREADS": "1"},
-                start_new_session=OWN_SESSIONS,
-            )
+            with machine_faults(Path(sys.executable)):  # or a file is blamed for it
+                self.process = subprocess.Popen(
+                    # -P: a folder named `detector` where the user happens to stand must not be taken for ours.
+                    [sys.executable, "-P", "-m", self._module],
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.PIPE,
+                    stderr=subprocess.DEVNULL,
+                    env={**os.environ, "MALLOC_ARENA_MAX": "2", "OMP_NUM_THREADS": "1"},
+                    start_new_session=OWN_SESSIONS,
+                )
             raise_oom_score(self.process.pid)
         return self.process
 

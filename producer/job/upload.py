@@ -38,7 +38,7 @@ from worker.settings import settings
 from worker.storage.bound import Bound
 from worker.storage.files import MAX_MEMBER_BYTES
 from worker.storage.remote import MAX_REMOTE_BYTES
-from worker.storage.spool import MachineFault
+from worker.storage.spool import MachineFault, want_of_the_machine
 
 # Large enough that a round trip to a far-away broker does not dominate, small enough to fit in a 150 MB producer.
 BATCH_BYTES = 4 << 20
@@ -250,7 +250,8 @@ class Uploader:
 
         Raises:
             CannotSendError: not there, damaged, or too large.
-            MachineFault: this machine's disk is full or broken; whether for this page alone, `put_aside` looks.
+            MachineFault: this machine's disk is full or broken, or it has no more files or memory; whether for this
+                page alone, `put_aside` looks.
             NotYetError: it lies in an archive or a PDF, and is not there yet: ask again.
         """
         from detector.errors import ImageError
@@ -267,11 +268,15 @@ class Uploader:
                         raise
                     # A copy in the spool, whose name tells nobody anything.
                     raise CannotSendError(error.type, str(error).replace(str(path), line.image)) from None
-        except ImageError as error:
-            raise CannotSendError(known_type(error.type), str(error)) from None
         except (MachineFault, NotYetError):
             raise
+        except ImageError as error:
+            if (fault := want_of_the_machine(error)) is not None:  # a page that a descriptor more would have read
+                raise fault from None
+            raise CannotSendError(known_type(error.type), str(error)) from None
         except OSError as error:
+            if (fault := want_of_the_machine(error)) is not None:
+                raise fault from None
             raise CannotSendError("NotFound", f"{line.image}: {error.strerror or error}") from None
 
     def _shrunk(self, line: ManifestLine, path: Path) -> Parcel | None:

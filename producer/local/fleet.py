@@ -135,7 +135,6 @@ class _Worker:
         self.process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        self._started = time.monotonic()
         with open(self._log, "ab", opener=no_links) as log:
             self.process = subprocess.Popen(
                 # Plain settings: what `celery -A worker.app worker` gives, under a name of its own and with a log.
@@ -149,6 +148,7 @@ class _Worker:
                 # Killed, not asked: its server dies with this process too, and Celery would wait for it for ever.
                 preexec_fn=partial(set_parent_death_signal, signal.SIGKILL),
             )
+        self._started = time.monotonic()  # not of one for which there was no file or process: it did not die
 
     def revive(self) -> bool:
         """Start again if it died. Returns True if it had.

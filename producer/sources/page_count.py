@@ -19,7 +19,9 @@ from detector.images.tiff import BrokenTiffError, read_chain
 from producer.bounds import BELIEVED_PAGES, MOST_PAGES_OF_A_FILE
 from producer.errors import NO_MORE, UNCOUNTED, CannotCountError, MissingPagesError
 from producer.sources.scan_time import USED_UP, ScanTime
+from producer.sources.walk import stop_for_want
 from worker.messages import MAX_BLOB_BYTES
+from worker.storage.spool import MachineFault
 
 if TYPE_CHECKING:
     from pypdf import PdfReader
@@ -58,6 +60,7 @@ def count_pages(stream: BinaryIO, kind: str, path: Path | None = None, count_pdf
 
     Raises:
         CannotCountError: with one line that says why.
+        MachineFault: what counts cannot be started.
     """
     try:
         if kind == "tiff":
@@ -66,7 +69,7 @@ def count_pages(stream: BinaryIO, kind: str, path: Path | None = None, count_pdf
         pages = count_pdf(path) if count_pdf and path else _count_pdf(stream)
     except MissingPagesError as error:
         return _believable(PageCount(error.pages, str(error)))
-    except (CannotCountError, MemoryError):
+    except (CannotCountError, MemoryError, MachineFault):
         raise
     except BrokenTiffError as error:
         raise CannotCountError(str(error)) from error
@@ -142,6 +145,7 @@ def count_file(path: Path, count_pdf: CountPdf | None, scan_time: ScanTime | Non
 
     Raises:
         CannotCountError: with one line that says why.
+        ScanStoppedError: this machine has no file, memory or process to count it with: pages would be missing.
     """
     try:
         with open_regular(path, scan_time.leases if scan_time else None) as stream:
@@ -162,6 +166,7 @@ def count_file(path: Path, count_pdf: CountPdf | None, scan_time: ScanTime | Non
             raise CannotCountError("it is neither a PDF nor a TIFF") from error
         return PageCount(1)
     except OSError as error:
+        stop_for_want(path, error)
         raise CannotCountError(error.strerror or str(error)) from error
     except ValueError as error:
         raise CannotCountError(str(error)) from error  # a NUL in its name: some list had it

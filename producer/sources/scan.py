@@ -29,7 +29,7 @@ from producer.sources.own_pictures import made_by_us, named_as_ours
 from producer.sources.page_count import PageCount, Settled, count_file, kind_of_file, settle
 from producer.sources.passed_over import LONG_LISTED, OURS, OUTSIDE, UNREADABLE, PassedOver, is_junk, junk_kind
 from producer.sources.readers import Readers
-from producer.sources.walk import FoundFile, Warn, display, walk
+from producer.sources.walk import FoundFile, Warn, display, stop_for_want, walk
 from worker.storage.spool import is_of_the_machine
 
 STDIN = "-"
@@ -222,6 +222,7 @@ class _Scanner:
         try:
             return kind_of_file(path, self.readers.time.leases)
         except (OSError, ValueError) as error:
+            stop_for_want(path, error)
             return unread if isinstance(error, OSError) and is_of_the_machine(error) else ""
 
     def _wanted(self, path: Path, kind: Kind | None) -> bool:

@@ -13,6 +13,7 @@ from typing import BinaryIO, NamedTuple
 
 from producer.errors import ProducerError
 from worker.storage.real_path import open_folder, real_or_named, real_path
+from worker.storage.spool import want_of_the_machine
 
 Warn = Callable[[str], None]
 SORT_IN_MEMORY = 100_000  # names; about 10 MB. A larger folder is sorted through temporary files.
@@ -24,7 +25,25 @@ a network's or this process's (EIO, ESTALE, EMFILE): a manifest without its file
 
 
 class ScanStoppedError(ProducerError):
-    """A folder could not be listed now, and its files would be missing; the message names it and the remedy."""
+    """A folder could not be listed now, or a file not be looked at for want of something of this machine.
+
+    Its files, or pages, would be missing; the message names it and the remedy.
+    """
+
+
+def stop_for_want(path: Path, error: Exception) -> None:
+    """For use where a file is about to be passed over, or taken for less than it is.
+
+    Raises:
+        ScanStoppedError: this machine had no file, memory or process to look at it with.
+    """
+    if (fault := want_of_the_machine(error)) is not None:
+        raise _stopped(path, fault) from error
+
+
+def _stopped(path: Path, error: OSError) -> ScanStoppedError:
+    said = f"{display(path)}: it cannot be read ({error.strerror or error})"
+    return ScanStoppedError(f"{said}; give the same command again, or name other folders")
 
 
 class Entry(NamedTuple):
@@ -149,11 +168,9 @@ def walk(
         try:
             entry = next(folder.entries, None)
         except OSError as error:
-            said = f"it cannot be read ({error.strerror or error})"
             if error.errno not in _THE_FOLDERS_OWN:
-                remedy = "give the same command again, or name other folders"
-                raise ScanStoppedError(f"{display(folder.path)}: {said}; {remedy}") from error
-            warn(f"{display(folder.path)}: folder skipped, {said}")
+                raise _stopped(folder.path, error) from error
+            warn(f"{display(folder.path)}: folder skipped, it cannot be read ({error.strerror or error})")
             entry = None
         if entry is None:
             stack.pop()

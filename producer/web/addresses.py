@@ -10,6 +10,7 @@ from urllib.parse import unquote, unquote_to_bytes, urlsplit
 from producer.web.problem import Problem
 from worker.storage.real_path import real_path
 from worker.storage.remote import allowed
+from worker.storage.spool import want_of_the_machine
 
 MOST_ADDRESSES = 1000
 MOST_CHARACTERS = 16 << 10
@@ -80,12 +81,18 @@ def _check(address: str, roots: tuple[Path, ...], url_roots: tuple[str, ...], na
 
 
 def may_read(uri: str, roots: tuple[Path, ...]) -> bool:
-    """Whether what a folder of the roots holds does not lead out of them by a link."""
+    """Whether what a folder of the roots holds does not lead out of them by a link.
+
+    Raises:
+        OSError: this machine has no memory to tell it with.
+    """
     parts = urlsplit(uri)
     if not parts.scheme.endswith("file"):
         return True
     try:
         real = real_path(os.fsdecode(unquote_to_bytes(parts.path)))
-    except (OSError, ValueError):  # too long to tell
+    except (OSError, ValueError) as error:  # too long to tell
+        if want_of_the_machine(error) is not None:
+            raise
         return False
     return any(real.is_relative_to(root) for root in roots)

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 import redis
@@ -64,7 +64,10 @@ async def login(request: Request) -> Response:
 
     token = (parse_qs(body.decode("utf-8", "replace")).get("token") or [""])[0]
     if web.token and not same_text(token, web.token):
-        await asyncio.sleep(WRONG_TOKEN_S)
+        with suppress(TimeoutError):  # not longer than he is there: some hundred would be all requests at a time
+            async with asyncio.timeout(WRONG_TOKEN_S):
+                while (await request.receive())["type"] != "http.disconnect":
+                    pass
         return RedirectResponse("/login?wrong=1", 303)
     answer = RedirectResponse("/", 303)
     if web.token:

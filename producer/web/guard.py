@@ -14,6 +14,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from producer.web.problem import Problem
 from producer.web.settings import WebSettings
+from producer.web.visitors.few_connections import is_one_too_many, know
 
 COOKIE = "ocrfleet"
 COOKIE_S = 12 * 3600
@@ -100,6 +101,8 @@ class Guard:
         """
         if scope["path"] in PROBES and scope["method"] in SAFE_METHODS:
             return False
+        if is_one_too_many(scope):
+            raise Problem(503, "too many connections", "try again", retry_after_s=1)
         headers = Headers(scope=scope)
         host = headers.get("host", "")
         name = _name_in(host)
@@ -108,12 +111,15 @@ class Guard:
         if bearer := _bearer(headers):
             if self._settings.token and not same_text(bearer, self._settings.token):
                 raise Problem(401, "the bearer token is wrong", "send: Authorization: Bearer OCRFLEET_WEB_TOKEN")
+            know(scope)
             return False  # no browser adds that header by itself: no other site can have made this request
         if scope["method"] not in SAFE_METHODS and not _is_same_site(headers, host):
             raise Problem(403, "this request was made by a page of another site", "use the page of this service")
-        if not self._settings.token or scope["path"] in OPEN or _knows_password(headers, self._settings.token):
+        token = self._settings.token
+        if not token or _knows_password(headers, token) or _has_cookie(headers, token):
+            know(scope)
             return False
-        if _has_cookie(headers, self._settings.token):
+        if scope["path"] in OPEN:
             return False
         if scope["path"] == "/" and scope["method"] in SAFE_METHODS:
             return True

@@ -29,6 +29,7 @@ from producer.sources.passed_over import PassedOver, in_words
 from producer.sources.readers import Readers
 from producer.sources.remote import scan_everything
 from producer.sources.scan_time import ScanTime
+from producer.sources.walk import ScanStoppedError
 from producer.web.addresses import may_read
 from producer.web.bounds.attempts import counted_attempt
 from producer.web.bounds.job_turns import JobTurn, JobTurns
@@ -41,7 +42,7 @@ from worker.broker.damaged_keys import is_damage_of_its_own
 from worker.errors import WorkerError
 from worker.ledger.ledger import JobReplacedError, Ledger, chunked
 from worker.ops import worker_registry
-from worker.storage.spool import MachineFault
+from worker.storage.spool import MachineFault, want_of_the_machine
 
 logger = logging.getLogger("ocrfleet.web")
 JOBS_AT_A_TIME = 16
@@ -181,12 +182,6 @@ class Runner:
                     self._leaving.wait_for(lambda: running.stopped, pause_s)
         except _Stopped:
             pass
-        except ProducerError as error:
-            self._ledger.cancel(name)  # its workers stop as well
-            self.end(name, "refused", str(error))
-        except Exception as error:
-            logger.exception("%s: a bug in ocrfleet", name)
-            self.end(name, "refused", f"a bug in ocrfleet: {error!r}")
         finally:
             with self._lock:
                 if not again and self._running.get(name) is running:
@@ -196,10 +191,7 @@ class Runner:
     def _run_despite_faults(self, name: str, running: Running) -> bool:
         """False: the broker or this machine could not; it is to be tried again."""
         try:
-            if running.damaged:  # this job's own keys: no other has its name. Begin from our own disk
-                self._ledger.forget(name)
-            running.damaged = False
-            self._run_once(name, running)
+            self._run_or_refuse(name, running)
             return True
         except QuotaUsedError as full:
             running.full_since = running.full_since or time.monotonic()
@@ -222,6 +214,29 @@ class Runner:
             running.progress.phase = "waiting for another collector"
             logger.warning("%s: %s", name, error)
         return False
+
+    def _run_or_refuse(self, name: str, running: Running) -> None:
+        """End a job that has a fault of its own; what it is to be tried again for is raised."""
+        try:
+            if running.damaged:  # this job's own keys: no other has its name. Begin from our own disk
+                self._ledger.forget(name)
+            running.damaged = False
+            self._run_once(name, running)
+        except (_Stopped, JobGoneError, AlreadyCollectingError, FolderBusyError):
+            raise
+        except (OSError, redis.RedisError, OperationalError, WorkerError):
+            raise
+        except Exception as error:
+            if (fault := want_of_the_machine(error)) is not None:
+                raise fault from error
+            if isinstance(error, ScanStoppedError) and isinstance(error.__cause__, OSError):
+                raise error.__cause__ from None  # of a folder that could not be listed now: a share that went away
+            reason = str(error)
+            if not isinstance(error, ProducerError):
+                logger.exception("%s: a bug in ocrfleet", name)
+                reason = f"a bug in ocrfleet: {error!r}"
+            self._ledger.cancel(name)  # its workers stop as well
+            self.end(name, "refused", reason)
 
     def end(self, name: str, state: str, reason: str = "") -> None:
         """A job is over."""

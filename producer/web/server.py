@@ -32,13 +32,20 @@ from producer.web.app import make_app
 from producer.web.bounds.socket_buffers import LingeringTransport, bound, drop
 from producer.web.service import Service
 from producer.web.settings import WebSettings
+from producer.web.visitors.few_connections import (
+    AT_A_TURN,
+    FewConnections,
+    lengthen_line,
+    most_connections,
+    with_connection,
+)
 from producer.web.visitors.request_head import FewLines
 from worker.log_format import FewOfEach, configure_logging
 from worker.settings import Settings, read_settings
+from worker.storage.spool import want_of_the_machine
 
 logger = logging.getLogger("ocrfleet.web")
 HEADERS_S = 10.0
-MOST_CONNECTIONS = 256
 STALLED_S = 30.0  # a client that takes an answer more slowly than about 4 KB/s only holds files and memory
 GRACE_S = 3
 PIECE_BYTES = 1 << 15
@@ -57,6 +64,8 @@ class PatientProtocol(H11Protocol):
     Neither for a request's header lines ("slow loris"), be it the first or a later, nor for who reads no answer.
     """
 
+    conn: FewLines
+    is_known = _goes_on = _stands_in_line = False
     _stalled: asyncio.TimerHandle | None = None
     _patience: asyncio.TimerHandle | None = None
 
@@ -64,6 +73,7 @@ class PatientProtocol(H11Protocol):
         """See uvicorn."""
         super().__init__(*given, **named)
         self.conn = FewLines(h11.SERVER)
+        self.app_state = with_connection(self.app_state, self)  # type: ignore[arg-type]  # its `connections`
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Begin to wait."""
@@ -73,9 +83,45 @@ class PatientProtocol(H11Protocol):
         transport.max_size = PIECE_BYTES  # type: ignore[attr-defined]
         self._wait_for_request(None)
 
+    def data_received(self, data: bytes) -> None:
+        """Something came: have it looked at for a turn."""
+        self.conn.begin_turn()
+        super().data_received(data)
+
+    def handle_events(self) -> None:
+        """Look at what came, and at the rest of it when others had their turn."""
+        super().handle_events()
+        if self.conn.has_more and not self._goes_on:
+            self._goes_on = True
+            self._hold_or_read()
+            self.loop.call_soon(self._go_on)
+
+    def _go_on(self) -> None:
+        self._goes_on = False
+        self.conn.begin_turn()
+        if self.transport.is_closing():
+            return
+        self.handle_events()
+        self._hold_or_read()
+
+    def _hold_or_read(self) -> None:
+        assert isinstance(self.transport, LingeringTransport)
+        self.transport.hold(self._goes_on or self._stands_in_line)
+        if not self.flow.read_paused:
+            self.transport.resume_reading()
+
+    def stand_in_line(self, stands: bool) -> None:
+        """Read no more of a body whose place others have: 200 waiting ones were 40 MB."""
+        self._stands_in_line = stands
+        if not self.transport.is_closing():
+            self._hold_or_read()
+
+    def end(self) -> None:
+        """Make room for another."""
+        drop(self.transport)
+
     def send_400_response(self, msg: str) -> None:
         """Say what is too much, where that is what is wrong."""
-        assert isinstance(self.conn, FewLines)
         super().send_400_response(self.conn.refused or msg)
 
     def _unsupported_upgrade_warning(self) -> None:
@@ -217,6 +263,7 @@ class _Server(uvicorn.Server):
     """Uvicorn, which also looks after the local workers and says when it is ready."""
 
     def __init__(self, service: Service, fleet: LocalFleet | None, ready: Callable[[str], None]) -> None:
+        most = most_connections()
         config = uvicorn.Config(
             make_app(service, is_private=fleet is not None),
             host=service.web.host,
@@ -229,11 +276,13 @@ class _Server(uvicorn.Server):
             log_level="warning",
             server_header=False,
             proxy_headers=False,
-            limit_concurrency=MOST_CONNECTIONS,
+            backlog=AT_A_TURN,
+            limit_concurrency=2 * most,  # of requests, also those whose connection is gone
             timeout_keep_alive=5,
             timeout_graceful_shutdown=GRACE_S,
         )
         super().__init__(config)
+        self.server_state.connections = FewConnections(most)  # type: ignore[assignment]
         self.broken: Exception | None = None
         self._service = service
         self._fleet = fleet
@@ -245,6 +294,8 @@ class _Server(uvicorn.Server):
         """Say when it is ready."""
         await super().startup()
         if self.started:
+            for server in self.servers:
+                lengthen_line(server)
             host = f"[{self.config.host}]" if ":" in self.config.host else self.config.host
             self._ready(f"http://{host}:{self.config.port}")
 
@@ -257,11 +308,11 @@ class _Server(uvicorn.Server):
                 if self._fleet.revive():
                     for name in self._service.ledger.jobs():
                         self._service.ledger.expire_leases(name)
-            except redis.RedisError as error:  # the next look, a second later, finds out what is wrong
-                logger.warning("the local server: %s", error)
-            except ProducerError as error:
-                self.broken = error
-                return True
+            except (redis.RedisError, OSError, RuntimeError, ProducerError) as error:
+                if not isinstance(error, redis.RedisError) and want_of_the_machine(error) is None:
+                    self.broken = error
+                    return True
+                logger.warning("the local server: %s", error)  # the next look, a second later, finds out what is wrong
         return await super().on_tick(counter)
 
     def _now(self) -> float:

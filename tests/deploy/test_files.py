@@ -5,7 +5,6 @@ A missing tool is a failure with the package's name, never a silent pass: .ci/ru
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import subprocess
@@ -22,9 +21,6 @@ from tests.tools import tool
 from worker.broker import queue
 from worker.celery_ext import flower_answers
 from worker.cli import flower
-from worker.ledger import Ledger
-from worker.messages import ImageTask
-from worker.ops.exporter import FleetCollector
 from worker.settings import read_settings
 
 ROOT = Path(__file__).parents[2]
@@ -313,27 +309,3 @@ def test_environment_names_are_the_programs_own() -> None:
         unknown = names_in(path.read_text()) - known - compose_only
         assert not unknown, f"{path.name}: {unknown}"
     assert names_in((ROOT / ".env.example").read_text()) <= names_in(COMPOSE.read_text()), "a setting nobody reads"
-
-
-def test_prometheus() -> None:
-    checker = tool("promtool", "apt-get install prometheus")
-    passes(checker, "check", "config", DEPLOY / "prometheus" / "prometheus.yml")
-    passes(checker, "test", "rules", "rules_test.yml", cwd=DEPLOY / "prometheus")
-
-
-def test_rules_and_dashboard_use_metrics_that_exist(ledger: Ledger) -> None:
-    ledger.create("job", 1, {})
-    ledger.feed([ImageTask(job="job", index=0, image="i", uri="file:///i")])
-    ledger.finish("job", 0, ok=True, record=b"{}")
-    exported = {metric.name for metric in FleetCollector(ledger).collect()}
-    exported |= {f"{name}_total" for name in exported}
-    rules = (DEPLOY / "prometheus" / "rules.yml").read_text()
-    dashboard = json.loads((DEPLOY / "grafana" / "ocrfleet.json").read_text())
-    expressions = [target["expr"] for panel in dashboard["panels"] for target in panel["targets"]]
-    recorded = set(re.findall(r"record: (\S+)", rules))
-    used = set(re.findall(r"\bocrfleet[_:][a-z0-9_:]+", " ".join([*re.findall(r"expr: (.+)", rules), *expressions])))
-    assert used - recorded - exported == set()
-    for metric in ("images_total", "queue_waiting", "queue_unacked", "oldest_unacked_seconds", "peak_rss_bytes",
-                   "temp_bytes", "last_progress_timestamp_seconds", "results_uncollected"):  # fmt: skip
-        assert any(f"ocrfleet_{metric}" in expression for expression in expressions), metric
-    assert len({panel["id"] for panel in dashboard["panels"]}) == len(dashboard["panels"])

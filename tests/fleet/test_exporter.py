@@ -9,6 +9,7 @@ import time
 import urllib.request
 from pathlib import Path
 
+import msgspec
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -17,8 +18,9 @@ from tests.processes import WorkerProcess, command, wait_until
 from worker.ledger import Ledger
 from worker.messages import ImageTask, encode, failed_record
 from worker.ops import metrics_server, worker_registry
-from worker.ops.exporter import FleetCollector, serve
-from worker.ops.few_workers import MOST_WORKERS
+from worker.ops.exporter import MOST_KINDS, OTHER, FleetCollector, Sample, Shown, serve
+from worker.ops.few_workers import FORGET_S, MOST_WORKERS
+from worker.redis_keys import COUNTERS_KEY
 
 
 def values(collector: FleetCollector) -> dict[tuple[str, tuple[str, ...]], float]:
@@ -69,6 +71,45 @@ def test_names_without_an_end_are_few_series(ledger: Ledger) -> None:
         ledger.client.hset(worker_registry.WORKERS_KEY, mapping=made_up)
     assert len(shown) == MOST_WORKERS and "real:1" in shown
     assert seen["ocrfleet_workers_left_out", ()] == 1 + 3 * MOST_WORKERS - MOST_WORKERS
+
+
+def test_what_was_ever_shown_is_few_series(ledger: Ledger) -> None:
+    """Before: 756 new series a scrape of one worker's password, and Prometheus was killed for its memory for good."""
+    collector, ever = FleetCollector(ledger), set[tuple[str, tuple[str, ...]]]()
+    client, tricks = ledger.client, ("\x7f" * 2000, "\u202e" * 1000, "v" * 4000, "é" * 1500, "a\nb", "", OTHER)
+    note = worker_registry.WorkerNote(at=time.time(), started=0, version="0.1.0", profile="low", temp_bytes=0)
+    worker_registry.note_worker(client, "real:1", note)
+    client.hset(COUNTERS_KEY, mapping={"ok": 5, "failed:TimedOut": 2})
+    for turn in range(12):
+        fill = tricks[turn % len(tricks)]
+        for number in range(8):
+            odd = msgspec.structs.replace(note, version=f"{turn}{fill}"[:2000], profile=f"{fill[:500]}{turn}")
+            client.hset(worker_registry.WORKERS_KEY, f"a{number}:1", encode(odd)[: worker_registry.MOST_NOTE])
+        client.hset(COUNTERS_KEY, mapping={f"failed:{turn}.{number}{fill}": 1 for number in range(300)})
+        client.hset(COUNTERS_KEY, mapping={f"{turn}{fill}": 1, f"ok:{turn}": 1, f"ok{turn}": 1})
+        worker_registry.note_worker(client, fill[:100] + "\x7f" * 80, note)  # 320 characters when it is shown
+        ever |= (seen := values(collector)).keys()
+    per_worker = [labels for name, labels in ever if name == "ocrfleet_worker_up" and labels[0] == "a1:1"]
+    assert len(per_worker) == MOST_KINDS + 1 and ("a1:1", OTHER, OTHER) in per_worker
+    assert seen["ocrfleet_worker_up", ("real:1", "0.1.0", "low")] == 1
+    assert {labels for name, labels in ever if name == "ocrfleet_images_total"} == {
+        ("ok", ""), ("failed", "TimedOut"), ("failed", OTHER), (OTHER, "")}  # fmt: skip
+    assert seen["ocrfleet_images_total", ("failed", "TimedOut")] == 2
+    assert seen["ocrfleet_images_total", ("failed", OTHER)] == 12 * 300
+    assert max(len(label.encode()) for _, labels in ever for label in labels) <= worker_registry.MOST_NAME
+    assert len(ever) < 100
+
+
+def test_an_upgraded_worker_is_shown_with_its_version() -> None:
+    """Of the same name, as a container of a fixed host name has: what it was an hour ago makes room."""
+    time_s = 0.0
+    shown = Shown(clock=lambda: time_s)
+    for number in range(20):
+        note = worker_registry.WorkerNote(at=1, started=1, version=f"0.{number}", profile="low", temp_bytes=0)
+        sample = Sample({}, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, {"fixed:7": note}, {})
+        for _ in range(3):
+            time_s += FORGET_S / 4
+            assert shown.of(sample) == (sample, 0)
 
 
 def test_slow_clients_have_few_threads_and_keep_nobody_out(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import io
 import json
 import socket
@@ -9,7 +10,9 @@ import threading
 import time
 import zipfile
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
+from resource import RLIMIT_NOFILE, setrlimit
 from urllib.parse import quote, urlencode
 
 import pytest
@@ -264,8 +267,8 @@ def test_slow_and_endless_clients_are_sent_away(served: Served) -> None:
 def test_a_token_for_others(environment: dict[str, str], client: object, tmp_path: Path) -> None:
     refused = command(environment, "ocr-producer", "serve", "--host", "0.0.0.0", "--folder", tmp_path / "web")
     assert refused.returncode == 2 and "OCRFLEET_WEB_TOKEN" in refused.stderr
-    token = "a-token-of-enough-characters"
-    served = Served(environment, tmp_path / "web", TOKEN=token)
+    token, halves = "a-token-of-enough-characters", list[socket.socket]()
+    served = Served(environment, tmp_path / "web", TOKEN=token, inside=partial(setrlimit, RLIMIT_NOFILE, (512, 512)))
     try:
         assert served.problem("GET", "/api/v1/jobs")[0] == 401
         assert served.client(token).jobs() == []
@@ -277,9 +280,25 @@ def test_a_token_for_others(environment: dict[str, str], client: object, tmp_pat
         assert served.ask("GET", "/api/v1/jobs", None, {"Cookie": cookie})[0] == 200
         status, headers, _ = served.ask("POST", "/login", b"token=wrong")
         assert status == 303 and "set-cookie" not in headers
+        # Before: these had all files of the page, so that jobs met "Too many open files", and kept everybody out.
+        keeping = http.client.HTTPConnection("127.0.0.1", served.port, timeout=10)
+        halves = []
+        for _ in range(4):
+            keeping.request("GET", "/api/v1/jobs", headers={"Cookie": cookie})
+            assert keeping.getresponse().read() == b'{"jobs":[],"next":null}'
+            line = keeping.sock
+            halves += [socket.create_connection(("127.0.0.1", served.port), timeout=10) for _ in range(200)]
+            for half in halves[-200:]:
+                half.sendall(b"GET / HTTP/1.1\r\nX: ")
+            assert served.ask("GET", "/healthz")[0] == 200
+            assert served.ask("GET", "/api/v1/jobs", None, {"Cookie": cookie})[0] == 200
+            assert keeping.sock is line
+            assert len(list(Path(f"/proc/{served.process.pid}/fd").iterdir())) < 512 // 4 + 50
         assert token not in served.log.read_text()
     finally:
         served.stop()
+        for half in halves:
+            half.close()
 
 
 def test_the_broker_is_away(environment: dict[str, str], client: object, tmp_path: Path) -> None:

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from itertools import islice
+from typing import get_args
 from wsgiref.simple_server import WSGIServer
 
+import msgspec
 import redis
 from prometheus_client import CollectorRegistry
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
@@ -24,12 +25,16 @@ from worker.broker.whole import read_hash
 from worker.ledger import Ledger
 from worker.ledger.ledger import MOST_LOOKED_AT
 from worker.ledger.share import MOST_SHARING
+from worker.messages import ErrorType
 from worker.ops import worker_registry
 from worker.ops.few_workers import FewWorkers
 from worker.ops.metrics_server import MetricsServer
 from worker.redis_keys import COUNTERS_KEY, DEAD_KEY, number_in
 
-MOST_COUNTERS, MOST_COUNTER = 256, 64  # of names, and bytes of one: ours are ten, of 25
+OTHER = "other"
+MOST_KINDS, MOST_TEXT = 3, 64
+"""Versions and profiles that a worker is shown with within an hour, and characters of one: Prometheus holds each that
+it ever saw for two hours. 500 new ones at each scrape took its 256 MB in nine minutes, and again at each start."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,12 +67,10 @@ def take_sample(ledger: Ledger, now: float) -> Sample:
     states = [status for name in names if (status := ledger.status(name)) is not None]
     waiting, unacked = queue.depth(client)
     oldest = client.zrange(UNACKED_INDEX, 0, 0, withscores=True)
-    counters = read_hash(client, COUNTERS_KEY)
     return Sample(
         counters={
             name.decode(errors="replace"): number_in(value) or 0
-            for name, value in islice(counters.items(), MOST_COUNTERS)
-            if len(name) <= MOST_COUNTER
+            for name, value in read_hash(client, COUNTERS_KEY).items()
         },
         waiting=waiting,
         unacked=unacked,
@@ -91,9 +94,8 @@ def _gauge(name: str, text: str, value: float) -> GaugeMetricFamily:
 def metrics(sample: Sample, now: float) -> Iterator[Metric]:
     """A sample as Prometheus metrics."""
     done = CounterMetricFamily("ocrfleet_images", "Images done.", labels=["status", "type"])
-    for name, value in sorted(sample.counters.items()):
-        status, _, error_type = name.partition(":")
-        done.add_metric([printable(status), printable(error_type)], value)
+    for kind, value in sorted(_images_done(sample.counters).items()):
+        done.add_metric(kind, value)
     yield done
     yield _gauge("queue_waiting", "Messages no worker has taken.", sample.waiting)
     yield _gauge("queue_unacked", "Messages that workers hold.", sample.unacked)
@@ -124,19 +126,52 @@ def metrics(sample: Sample, now: float) -> Iterator[Metric]:
     yield progress
 
 
-class Shown:
-    """The names of workers that are shown: who was first stays, however many more somebody makes up."""
+def _images_done(counters: dict[str, int]) -> dict[tuple[str, str], int]:
+    """(status, type of error) -> images. Of what somebody made up, or a later version has, only how many there are."""
+    done: dict[tuple[str, str], int] = {}
+    for name, value in counters.items():
+        status, _, error_type = name.partition(":")
+        if status != "failed":
+            labels = ("ok", "") if name == "ok" else (OTHER, "")
+        else:
+            labels = ("failed", error_type if error_type in get_args(ErrorType) else OTHER)
+        done[labels] = done.get(labels, 0) + value
+    return done
 
-    def __init__(self) -> None:
-        self._few = FewWorkers()
+
+class Shown:
+    """What is said of workers: no more names, versions and profiles an hour, whatever somebody makes up.
+
+    Who was first stays; so do the first few versions and profiles of each, and then it has the "other" one.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._few = FewWorkers(clock=clock)
+        self._kinds: dict[str, FewWorkers] = {}
 
     def of(self, sample: Sample) -> tuple[Sample, int]:
         """A sample with these alone, and how many were left out."""
         names = sorted({*sample.workers, *sample.images})
-        shown = {name for name in names if self._few.admit(name)[0]}
-        workers = {name: note for name, note in sample.workers.items() if name in shown}
+        shown = {name for name in names if self._is_shown(name)}
+        workers = {name: self._few_kinds(name, note) for name, note in sample.workers.items() if name in shown}
         images = {name: note for name, note in sample.images.items() if name in shown}
         return replace(sample, workers=workers, images=images), len(names) - len(shown)
+
+    def _is_shown(self, name: str) -> bool:
+        if len(printable(name).encode()) > worker_registry.MOST_NAME:  # an escape is four times as long
+            return False
+        is_admitted, forgotten = self._few.admit(name)
+        self._kinds.pop(forgotten, None)
+        return is_admitted
+
+    def _few_kinds(self, name: str, note: worker_registry.WorkerNote) -> worker_registry.WorkerNote:
+        """A worker's note with a version and profile that Prometheus may hear of."""
+        version, profile = (printable(text)[:MOST_TEXT] for text in (note.version, note.profile))
+        kinds = self._kinds.setdefault(name, FewWorkers(MOST_KINDS, clock=self._clock))
+        if not kinds.admit(f"{version}\n{profile}")[0]:
+            version = profile = OTHER
+        return msgspec.structs.replace(note, version=version, profile=profile)
 
 
 class FleetCollector(Collector):

@@ -35,6 +35,7 @@ from worker.storage.spool import (
     machine_faults,
     make_private,
     raise_machine_fault,
+    want_of_the_machine,
     write_chunks,
 )
 from worker.storage.tars import TarCursor
@@ -181,6 +182,8 @@ class Storage:
         except ValueError:
             raise NotFound(f"no path: {path!a:.200}") from None  # a NUL in it
         except OSError as error:  # not there, and too long to tell whether it would lie in the roots
+            if (fault := want_of_the_machine(error)) is not None:
+                raise fault from None
             if self.roots or not self.any_path:
                 raise self._is_outside(path) from None
             raise NotFound(f"{path}: cannot be opened: {error.strerror or error}") from None

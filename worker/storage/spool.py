@@ -34,6 +34,10 @@ _OF_THE_MACHINE = frozenset(
 )
 
 
+_SCARCE = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS, errno.ENOSPC, errno.EDQUOT))
+"""Of what a machine has too little of now: files, memory, room. None says anything of a file that is read."""
+
+
 class MachineFault(WorkerError, OSError):
     """This machine could not do what any healthy one can. ``filename`` and ``strerror`` say what."""
 
@@ -167,6 +171,32 @@ def out_of_processes() -> MachineFault:
 def is_of_the_machine(error: OSError) -> bool:
     """Whether it says something of a disk or of the network, and nothing of a file."""
     return error.errno in _OF_THE_MACHINE
+
+
+def want_of_the_machine(error: BaseException) -> MachineFault | None:
+    """What this machine had too little of when this was raised, as a cause of it or of what was made of it.
+
+    For where errors are about to end something for good. Not for what met a limit of its own, as the processes that
+    open strangers' files have: a hostile file asks for as much memory as there may be.
+
+    Args:
+        error: of any class; one raised `from None` was made of nothing else.
+
+    Returns:
+        None: it was something else.
+    """
+    behind: BaseException | None = error
+    while behind is not None:
+        if isinstance(behind, MachineFault):
+            return behind
+        if isinstance(behind, MemoryError):
+            return MachineFault(errno.ENOMEM, os.strerror(errno.ENOMEM), "memory")
+        if isinstance(behind, OSError) and behind.errno in _SCARCE:
+            return MachineFault(behind.errno, behind.strerror or str(behind), behind.filename)
+        if isinstance(behind, RuntimeError) and "start new thread" in str(behind):
+            return out_of_processes()
+        behind = behind.__cause__ or (None if behind.__suppress_context__ else behind.__context__)
+    return None
 
 
 def write_chunks(chunks: Iterable[bytes], target: Path) -> int:

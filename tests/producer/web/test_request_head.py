@@ -6,12 +6,14 @@ import asyncio
 import itertools
 import string
 import tracemalloc
+from hashlib import sha256
 
 import h11
 import pytest
 from starlette.types import Receive, Scope, Send
 
-from producer.web.visitors.request_head import FewLines
+from producer.web.server import PIECE_BYTES
+from producer.web.visitors.request_head import PIECES_A_TURN, FewLines
 from tests.producer.web.test_answers import serving
 
 NAMES = ["".join(name) for name in itertools.product(string.ascii_lowercase, repeat=3)]
@@ -77,3 +79,54 @@ def test_what_is_refused_is_not_held() -> None:
     held = tracemalloc.get_traced_memory()[0]
     tracemalloc.stop()
     assert held / len(connections) < 2 * len(raw)
+
+
+@pytest.mark.parametrize("pause_s", [0.0, 0.001, None])
+def test_bodies_of_small_chunks_leave_others_their_turns(
+    pause_s: float | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before: 5,400 chunks of a byte were looked at in one turn, and ten such clients were seconds for all others."""
+    sizes = [1] * 9000 + [300_000, 1, 70_000, *[3] * 3000]
+    sent = [bytes([number % 251]) * size for number, size in enumerate(sizes)]
+    held, looks = list[int](), list[int]()
+    receive_data, next_event, begin_turn = FewLines.receive_data, FewLines.next_event, FewLines.begin_turn
+
+    def note(conn: FewLines, data: bytes) -> None:
+        receive_data(conn, data)
+        held.append(len(conn.trailing_data[0]))
+        looks.append(0)
+
+    def count(conn: FewLines) -> object:
+        looks[-1] += 1
+        return next_event(conn)
+
+    monkeypatch.setattr(FewLines, "receive_data", note)
+    monkeypatch.setattr(FewLines, "next_event", count)
+    monkeypatch.setattr(FewLines, "begin_turn", lambda conn: looks.append(0) or begin_turn(conn))
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        body, more = bytearray(), scope["method"] == "POST" and pause_s is not None
+        while more:
+            message = await receive()
+            body += message["body"]
+            more = message["more_body"]
+            await asyncio.sleep(pause_s or 0)
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": sha256(body).hexdigest().encode()})
+
+    async def ask() -> bytes:
+        async with serving(app) as port:
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            writer.write(b"POST / HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n")
+            writer.write(b"".join(b"%x\r\n%s\r\n" % (len(chunk), chunk) for chunk in sent) + b"0\r\n\r\n")
+            writer.write(b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+            try:
+                return await asyncio.wait_for(reader.read(), 10)
+            finally:
+                writer.close()
+
+    said = asyncio.run(ask())
+    for body in (b"".join(sent) if pause_s is not None else b"", b""):
+        assert sha256(body).hexdigest().encode() in said
+    assert said.count(b"HTTP/1.1 200") == 2
+    assert max(looks) <= PIECES_A_TURN + 4 and max(held) <= 2 * PIECE_BYTES
