@@ -32,7 +32,6 @@ from producer.web.results import ALL_FORMATS, JSONL, LentResponse, converted_res
 from producer.web.service import MOST_SHOWN, Service
 from producer.web.store import WebJob
 from producer.web.upload import Intake
-from producer.web.visitors.few_connections import in_line
 from producer.web.visitors.json_body import json_body
 from producer.web.visitors.longest import Places
 from worker.page_options import PageOptions
@@ -90,9 +89,7 @@ async def _receive(request: Request, *, archives: bool, most_files: int, name: s
     """Take an upload and make a job of it. Returns its name, and whether it is new."""
     service = service_of(request)
     places: UploadPlaces = request.app.state.upload_places
-    with in_line(request.scope) as is_gone:
-        place = await places.take_in_line(is_gone)
-    if place is None:
+    if (place := places.take()) is None:
         raise Problem(429, "too many uploads at a time", "try again in a moment", retry_after_s=2)
     with place:
         await run_in_threadpool(service.check_room)

@@ -65,7 +65,7 @@ class PatientProtocol(H11Protocol):
     """
 
     conn: FewLines
-    is_known = _goes_on = _stands_in_line = False
+    is_known = _goes_on = False
     _stalled: asyncio.TimerHandle | None = None
     _patience: asyncio.TimerHandle | None = None
 
@@ -93,7 +93,7 @@ class PatientProtocol(H11Protocol):
         super().handle_events()
         if self.conn.has_more and not self._goes_on:
             self._goes_on = True
-            self._hold_or_read()
+            self._hold(True)
             self.loop.call_soon(self._go_on)
 
     def _go_on(self) -> None:
@@ -102,19 +102,14 @@ class PatientProtocol(H11Protocol):
         if self.transport.is_closing():
             return
         self.handle_events()
-        self._hold_or_read()
+        if not self._goes_on:
+            self._hold(False)
+            if not self.flow.read_paused:
+                self.transport.resume_reading()
 
-    def _hold_or_read(self) -> None:
+    def _hold(self, is_held: bool) -> None:
         assert isinstance(self.transport, LingeringTransport)
-        self.transport.hold(self._goes_on or self._stands_in_line)
-        if not self.flow.read_paused:
-            self.transport.resume_reading()
-
-    def stand_in_line(self, stands: bool) -> None:
-        """Read no more of a body whose place others have: 200 waiting ones were 40 MB."""
-        self._stands_in_line = stands
-        if not self.transport.is_closing():
-            self._hold_or_read()
+        self.transport.hold(is_held)
 
     def end(self) -> None:
         """Make room for another."""

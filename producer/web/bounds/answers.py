@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import logging
 import threading
-import time
 from collections.abc import Callable
 
 import anyio
@@ -30,9 +29,6 @@ SMALL_BYTES = 32 << 10
 PIECE_BYTES = 32 << 10
 STREAM_BYTES = 3 * PIECE_BYTES
 """What a stream holds: a block that was read, its piece, and what of the one before the transport still has."""
-
-WAITING, WAITING_S, LOOK_S = 6, 5.0, 0.1
-"""Threads that wait for such a place, and how long: who begins anew before he is slow has his for two seconds."""
 
 GIVEN_UP_S = 2.0
 """Until who was sent away has left his place: a thread removes his file first."""
@@ -146,27 +142,18 @@ class ReadPlaces:
     def __init__(self, most: int) -> None:
         """All are free."""
         self.readers = AllReaders()
-        self._free, self._may_wait = threading.Semaphore(most), threading.Semaphore(WAITING)
+        self._free = threading.Semaphore(most)
 
     def take(self) -> ReadPlace | None:
-        """A place, that of the slowest reader if need be, after a while. None: all are read, or still made."""
-        if self._free.acquire(blocking=False) or self._is_given_up():
-            return ReadPlace(self._free)
-        if self.readers.are_none() or not self._may_wait.acquire(blocking=False):
-            return None
-        try:
-            until = time.monotonic() + WAITING_S
-            while time.monotonic() < until:
-                if self._free.acquire(timeout=LOOK_S) or self._is_given_up():
-                    return ReadPlace(self._free)
-            return None
-        finally:
-            self._may_wait.release()
+        """A place, that of the slowest reader if need be. None: all are read, or still made."""
+        return ReadPlace(self._free) if self._is_had() else None
 
-    def _is_given_up(self) -> bool:
-        if self.readers.are_none() or not from_thread.run_sync(self.readers.send_slowest_away):
+    def _is_had(self) -> bool:
+        if self._free.acquire(blocking=False):
+            return True
+        if self.readers.are_none():
             return False
-        return self._free.acquire(timeout=GIVEN_UP_S)
+        return from_thread.run_sync(self.readers.send_slowest_away) and self._free.acquire(timeout=GIVEN_UP_S)
 
 
 class Answers:

@@ -19,7 +19,7 @@ SEND_BYTES = 64 << 10
 """The kernel takes twice that, with its own bookkeeping. 64 KiB a round trip: 640 KB/s over a line of 100 ms."""
 
 FIRST_LOOK_S, LAST_LOOK_S = 0.002, 0.25
-_CLOSED, _CLOSE_WAIT = b"\x07", b"\x08"  # TCP_CLOSE, TCP_CLOSE_WAIT: the first byte of TCP_INFO
+_CLOSED = b"\x07"  # TCP_CLOSE, the first byte of TCP_INFO
 _RESET = struct.pack("ii", 1, 0)
 
 
@@ -47,18 +47,9 @@ def unread(transport: asyncio.Transport) -> int:
 
 def is_reset(transport: asyncio.Transport) -> bool:
     """Whether the other side takes nothing any more, though what it did not take may still be counted (Linux)."""
-    return _state(transport) == _CLOSED
-
-
-def is_left(transport: asyncio.Transport) -> bool:
-    """Whether the other side says no more, though what it said was not read yet (Linux)."""
-    return transport.is_closing() or _state(transport) in (_CLOSED, _CLOSE_WAIT)
-
-
-def _state(transport: asyncio.Transport) -> bytes:
     with suppress(OSError, ValueError, AttributeError):
-        return _socket(transport).getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)
-    return b""
+        return _socket(transport).getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1) == _CLOSED
+    return False
 
 
 def _socket(transport: asyncio.Transport) -> socket.socket:

@@ -7,7 +7,6 @@ quick on the average for five minutes.
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
@@ -16,13 +15,7 @@ from typing import TypeVar
 from producer.web.bounds.room import Claim
 
 SLOW_BYTES_S = 64 * 1024  # a poor DSL line sends as much; what is slower gives way to others
-LOOKED_AT_S = 15.0  # a rate is that of so many seconds before now, or of all that there were
-YOUNG_S = 2.0
-"""Nobody is slow before. With 15, who sent a head alone, and another before that was over, kept all places for good."""
-
-IN_LINE_S, LOOK_S = 30.0, 0.1
-"""How long one waits for a place: 750 who send nothing have had one of 50 for `YOUNG_S` each by then, 120 one of eight.
-Who begins anew all the time stands in line as others do."""
+LOOKED_AT_S = 15.0  # a rate is that of so many seconds before now; nobody's is judged before
 
 Slow = TypeVar("Slow")
 
@@ -65,10 +58,10 @@ class Rate:
     def slowness(self) -> float | None:
         """Bytes a second, if they are few enough, and have been for long enough, to give way."""
         now = self._clock()
-        if self._began is None or now - self._began < YOUNG_S:
+        if self._began is None or now - self._began < LOOKED_AT_S:
             return None
         self._forget(now)
-        rate = sum(size for _, size in self._lately) / min(LOOKED_AT_S, now - self._began)
+        rate = sum(size for _, size in self._lately) / LOOKED_AT_S
         return rate if rate < SLOW_BYTES_S else None
 
 
@@ -113,26 +106,6 @@ class UploadPlaces:
         """
         self._most, self.clock = most, clock
         self._taken: set[Place] = set()
-        self._line: list[object] = []
-
-    async def take_in_line(self, is_gone: Callable[[], bool] = lambda: False) -> Place | None:
-        """As `take`, behind those who came before. None: there was no place for so long, or nobody wants it any more.
-
-        Args:
-            is_gone: whether the client is.
-        """
-        me, until = object(), self.clock() + IN_LINE_S
-        self._line.append(me)
-        try:
-            while not is_gone():
-                if self._line[0] is me and (place := self.take()) is not None:
-                    return place
-                if self.clock() >= until:
-                    return None
-                await asyncio.sleep(LOOK_S)
-            return None
-        finally:
-            self._line.remove(me)
 
     def take(self) -> Place | None:
         """A place; where there is none, that of the slowest of the slow ones. None: all are quick."""

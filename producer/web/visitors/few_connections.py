@@ -11,12 +11,9 @@ import asyncio
 import resource
 import weakref
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from typing import Any, Protocol
 
 from starlette.types import Scope
-
-from producer.web.bounds.socket_buffers import is_left
 
 MOST_CONNECTIONS = 256
 AT_A_TURN = 16
@@ -41,15 +38,10 @@ class Connection(Protocol):
     Attributes:
         connections: all of them.
         is_known: who is there has shown the token once, or needs none.
-        transport: asyncio's.
     """
 
     connections: FewConnections
     is_known: bool
-    transport: asyncio.Transport
-
-    def stand_in_line(self, stands: bool) -> None:
-        """Read no more, or again."""
 
     def end(self) -> None:
         """Close it at once, with what was not read of it."""
@@ -73,20 +65,6 @@ def is_one_too_many(scope: Scope) -> bool:
     """Whether all other places are taken by who is known."""
     connection = _connection_of(scope)
     return connection is not None and not connection.is_known and connection.connections.is_full
-
-
-@contextmanager
-def in_line(scope: Scope) -> Iterator[Callable[[], bool]]:
-    """While a request waits for its place nothing of its body is read. Gives what says whether its client is gone."""
-    connection = _connection_of(scope)
-    if connection is None:  # without a server of ours
-        yield lambda: False
-        return
-    connection.stand_in_line(True)
-    try:
-        yield lambda: connection not in connection.connections or is_left(connection.transport)
-    finally:
-        connection.stand_in_line(False)
 
 
 def _connection_of(scope: Scope) -> Connection | None:
@@ -126,9 +104,6 @@ class FewConnections:
 
     def __len__(self) -> int:
         return len(self._all)
-
-    def __contains__(self, connection: object) -> bool:
-        return connection in self._all
 
     def __iter__(self) -> Iterator[Connection]:
         return iter(self._all)

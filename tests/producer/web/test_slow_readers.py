@@ -12,7 +12,6 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
-import anyio.to_thread
 import pytest
 import uvicorn
 from starlette.applications import Starlette
@@ -23,8 +22,8 @@ from starlette.routing import Route
 from starlette.types import Message, Receive, Scope, Send
 
 from producer.web import server
-from producer.web.bounds import answers, upload_places
-from producer.web.bounds.answers import STREAM_BYTES, AllReaders, Answers, Budget, Reader, ReadPlace, ReadPlaces
+from producer.web.bounds import upload_places
+from producer.web.bounds.answers import STREAM_BYTES, AllReaders, Answers, Budget, Reader, ReadPlaces
 from producer.web.client import Client, ClientError, Job
 from producer.web.results import BLOCK, LentResponse
 from producer.web.server import PatientProtocol
@@ -83,7 +82,6 @@ def test_the_slowest_gives_way_to_who_asks(kind: str, monkeypatch: pytest.Monkey
         return LentResponse(endless(), held.close, media_type="text/csv", headers={}, readers=places.readers)
 
     async def run() -> None:
-        monkeypatch.setattr(answers, "WAITING_S", 0.01)
         budget = Budget(2 * STREAM_BYTES if kind == "budget" else 100 * STREAM_BYTES)
         async with serving(Answers(Starlette(routes=[Route("/stream", stream)]), budget)) as port:
             idle = asked(port, "stream?name=idle")
@@ -93,7 +91,7 @@ def test_the_slowest_gives_way_to_who_asks(kind: str, monkeypatch: pytest.Monkey
             refused = await answer(port, "stream?name=early")
             assert refused.startswith(b"HTTP/1.1 429 ") and set(ended) <= {"early"}, "all are young"
             ended.clear()
-            monkeypatch.setattr(upload_places, "YOUNG_S", 0.05)
+            monkeypatch.setattr(upload_places, "LOOKED_AT_S", 0.05)
             monkeypatch.setattr(upload_places, "SLOW_BYTES_S", 1 << 40)  # so that both are slow: then the slower goes
             for _ in range(30):
                 await asyncio.sleep(0.003)
@@ -114,7 +112,7 @@ def test_the_slowest_gives_way_to_who_asks(kind: str, monkeypatch: pytest.Monkey
 
 def test_it_is_not_slow_while_it_is_we_who_are(monkeypatch: pytest.MonkeyPatch) -> None:
     """What it is sent next may come from a disk, or wait for a thread."""
-    monkeypatch.setattr(upload_places, "YOUNG_S", 1e-9)
+    monkeypatch.setattr(upload_places, "LOOKED_AT_S", 1e-9)
 
     async def run() -> None:
         readers, reader, sending = AllReaders(), Reader(), asyncio.Event()
@@ -156,17 +154,3 @@ def test_what_is_cut_off_is_no_download(headers: bytes, tmp_path: Path) -> None:
             Job(client, "a").status()
         serving.join()
     assert list(tmp_path.iterdir()) == []
-
-
-def test_who_begins_anew_leaves_his_place_to_who_waits() -> None:
-    """Before: readers of 1 KB/s who began anew before 15 s were over had every converted format: 20 of 20 were 429."""
-    places = ReadPlaces(1)
-
-    async def run() -> ReadPlace | None:
-        first = places.take()
-        assert first is not None
-        places.readers.add(Reader())  # young
-        asyncio.get_running_loop().call_later(0.05, first.__exit__)
-        return await anyio.to_thread.run_sync(places.take)
-
-    assert asyncio.run(run()) is not None

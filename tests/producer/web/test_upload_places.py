@@ -7,20 +7,13 @@ from pathlib import Path
 
 import pytest
 from starlette.requests import Request
-from starlette.types import Receive, Scope, Send
 
-from producer.web.bounds import upload_places
-from producer.web.bounds.upload_places import LOOKED_AT_S, SLOW_BYTES_S, YOUNG_S, Place, UploadPlaces
+from producer.web.bounds.upload_places import LOOKED_AT_S, SLOW_BYTES_S, Place, UploadPlaces
 from producer.web.problem import Problem
-from producer.web.server import PIECE_BYTES
 from producer.web.settings import read_web_settings
 from producer.web.store import Store
 from producer.web.upload import Intake
-from producer.web.visitors.few_connections import in_line
-from producer.web.visitors.request_head import FewLines
 from tests.producer.web.places import lone_place
-from tests.producer.web.test_answers import serving, until
-from tests.producer.web.test_guard import everything_is_well
 
 SETTINGS = read_web_settings({"OCRFLEET_WEB_QUOTA_MB": "1", "OCRFLEET_WEB_MAX_FILE_MB": "1"})
 
@@ -73,7 +66,7 @@ def test_who_was_quick_is_not_any_more() -> None:
         if second % 5 == 0:
             burst.rate.add(1)
         if second <= LOOKED_AT_S:
-            assert burst.rate.slowness() is None  # 256 MB in the time that is looked at
+            assert burst.rate.slowness() is None
     assert burst.rate.slowness() is not None and steady.rate.slowness() is None
     assert len(burst.rate._lately) <= LOOKED_AT_S + 1, "whatever the size of a piece"
     taken(places)
@@ -89,86 +82,11 @@ def test_who_is_not_waited_for_is_not_slow() -> None:
     clock.now = 100
     assert places.take() is None, "nothing was asked of it yet"
     place.rate.begin()
-    clock.now = 100 + YOUNG_S - 0.1
+    clock.now = 114
     assert places.take() is None
     place.rate.end()
     clock.now = 200
     assert places.take() is None, "it has sent all"
-
-
-@pytest.mark.parametrize("held_s", [0.04, 60.0], ids=["begun anew", "kept"])
-def test_who_begins_anew_stands_in_line(held_s: float, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Before: 60 that sent a head alone, and another 9 s later, were never slow: 26 of 27 uploads were 429."""
-    for name, value in (("YOUNG_S", 0.05), ("LOOK_S", 0.003), ("IN_LINE_S", 1.0)):
-        monkeypatch.setattr(upload_places, name, value)
-
-    async def one(places: UploadPlaces, gone: list[bool]) -> None:
-        while not gone:
-            if (place := await places.take_in_line(lambda: bool(gone))) is not None:
-                with place:
-                    place.rate.begin()
-                    await asyncio.sleep(held_s)
-
-    async def run() -> int:
-        places, gone = UploadPlaces(3), list[bool]()
-        strangers = [asyncio.create_task(one(places, gone)) for _ in range(12)]
-        had = 0
-        for _ in range(5):
-            await asyncio.sleep(0.01)
-            if (place := await places.take_in_line()) is not None:
-                had += 1
-                places.leave(place)
-        gone.append(True)
-        await asyncio.sleep(0.01)
-        assert places._line == []
-        for task in strangers:
-            task.cancel()
-        assert await UploadPlaces(0).take_in_line(lambda: True) is None
-        return had
-
-    assert asyncio.run(run()) == 5
-
-
-def test_who_stands_in_line_is_not_read_and_may_leave(monkeypatch: pytest.MonkeyPatch) -> None:
-    """With 64 KiB of body for each of 200 the page had 100 MB; and who left was not seen to, as he was not read."""
-    monkeypatch.setattr(upload_places, "LOOK_S", 0.003)
-    places, told, sizes = UploadPlaces(1), list[bool](), list[int]()
-    received = FewLines.receive_data
-
-    def note(conn: FewLines, data: bytes) -> None:
-        sizes.append(len(data))
-        received(conn, data)
-
-    monkeypatch.setattr(FewLines, "receive_data", note)
-
-    async def app(scope: Scope, receive: Receive, send: Send) -> None:
-        with in_line(scope) as is_gone:
-            place = await places.take_in_line(is_gone)
-        told.append(place is not None)
-        if place is not None:
-            total = 0
-            while total < 1 << 20:
-                total += len((await receive())["body"])
-            await everything_is_well(scope, receive, send)
-
-    async def run() -> bytes:
-        first = places.take()
-        assert first is not None
-        async with serving(app) as port:
-            lines = [await asyncio.open_connection("127.0.0.1", port) for _ in range(2)]
-            for (_, writer), size in zip(lines, (10, 1 << 20), strict=True):
-                writer.write(b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1048576\r\n\r\n" + bytes(size))
-            await until(lambda: len(places._line) == 2)
-            await asyncio.sleep(0.02)
-            assert sum(sizes) <= 2 * PIECE_BYTES
-            lines[0][1].transport.abort()
-            await until(lambda: told == [False])
-            places.leave(first)
-            answer = await asyncio.wait_for(lines[1][0].readuntil(b"\r\n\r\n"), 5)
-            lines[1][1].close()
-            return answer
-
-    assert asyncio.run(run()).startswith(b"HTTP/1.1 200") and told == [False, True]
 
 
 def request(pieces: list[bytes], before_each: list[None], places: UploadPlaces, length: int) -> Request:
