@@ -21,7 +21,6 @@ from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 from detector.thresholds import SHAPES
-from producer.folder_tree import remove_tree
 from producer.output.documents import NEED_IMAGES
 from producer.web.addresses import check_count
 from producer.web.bounds.makings import Making, ended_with_its_client
@@ -89,7 +88,7 @@ async def _receive(request: Request, *, archives: bool, most_files: int, name: s
     """Take an upload and make a job of it. Returns its name, and whether it is new."""
     service = service_of(request)
     places: UploadPlaces = request.app.state.upload_places
-    if (place := places.take()) is None:
+    if (place := await places.wait()) is None:
         raise Problem(429, "too many uploads at a time", "try again in a moment", retry_after_s=2)
     with place:
         await run_in_threadpool(service.check_room)
@@ -114,12 +113,11 @@ async def _receive(request: Request, *, archives: bool, most_files: int, name: s
                 fingerprint=received.fingerprint(asked),
                 webhook=service.check_webhook(asked.get("webhook", "").strip()),
             )
-            accepted = True  # from here on the folder is the service's
+            accepted = True  # from here on the folder is the service's, whatever comes of it
             return name, await run_in_threadpool(service.accept, folder, name, job)
         finally:
             if not accepted:
-                await run_in_threadpool(remove_tree, folder)
-                service.store.room.forget()
+                await run_in_threadpool(service.store.drop, folder)
 
 
 async def detect(request: Request) -> Response:
@@ -203,28 +201,28 @@ def show_job(request: Request) -> Response:
 async def job_results(request: Request) -> Response:
     """GET /jobs/{job}/results. What is made for it ends when the client is gone, or the job."""
     service, name = service_of(request), request.path_params["job"]
-    with service.makings.of(name, service.check_quota) as making:  # six converted results had no bound
-        async with ended_with_its_client(making, request.receive):
-            return await run_in_threadpool(_results, request, making)
-
-
-def _results(request: Request, making: Making) -> Response:
-    service, name = service_of(request), request.path_params["job"]
-    wanted = request.query_params.get("format", "jsonl")
+    wanted = request.query_params.get("format", JSONL)
     if wanted not in ALL_FORMATS:
         raise Problem(400, f"there is no format {wanted[:40]!r}", f"use one of {', '.join(ALL_FORMATS)}")
     start = number_asked(request, "from", 0, 0, 1 << 50)
-    folder = service.store.folder(name)
+    folder = await run_in_threadpool(service.store.folder, name)
     if wanted == JSONL:
-        return lines_response(name, folder, start)
-    service.check_quota()
-    if (place := service.exporting.take()) is None:
-        raise Problem(429, "too many results are being fetched", "try again in a moment", retry_after_s=5)
-    with ExitStack() as held:  # in the order of its end: the answer has it, or nobody
-        held.enter_context(place)
-        held.callback(service.store.room.forget)
+        return await run_in_threadpool(lines_response, name, folder, start)
+    # Six converted results had no bound.
+    with service.makings.of(name, service.check_quota) as making, ExitStack() as held:
+        async with ended_with_its_client(making, request.receive):
+            await run_in_threadpool(service.check_quota)
+            if (place := await service.exporting.wait()) is None:
+                raise Problem(429, "too many results are being fetched", "try again in a moment", retry_after_s=5)
+            held.enter_context(place)
+            making.check()  # while it waited
+            return await run_in_threadpool(_results, service, name, wanted, held, making)
+
+
+def _results(service: Service, name: str, wanted: str, place: ExitStack, making: Making) -> Response:
+    with place.pop_all() as held:  # in the order of its end: the answer has it, or nobody
         exports = service.store.new_export()
-        held.callback(remove_tree, exports)
+        held.callback(service.store.drop, exports)
         return _converted(service, name, wanted, exports, held, making)
 
 

@@ -18,7 +18,6 @@ import redis
 from celery import Celery
 
 from producer.fleet_job import cancel_job
-from producer.folder_tree import remove_tree
 from producer.job.begin_again import retry_on_broker
 from producer.job.manifest import read_manifest
 from producer.job.output_folder import FolderBusyError
@@ -171,9 +170,9 @@ class Service:
 
         Raises:
             Problem: 422, something else was sent with the same Idempotency-Key.
+            OSError: see `Store.accept`.
         """
         if not self.store.accept(folder, name, job):
-            remove_tree(folder)
             before = self.store.read(name).fingerprint
             if before and before != job.fingerprint:  # empty: of a version that did not keep it
                 raise Problem(
@@ -328,6 +327,7 @@ class Service:
 
     def expire(self, now: float) -> int:
         """Delete jobs whose time is up. Returns how many."""
+        self.store.drop_left()
         limit = now - self.settings.result_ttl_h * 3600
         old = [job for job, kept in self.store.all() if 0 < kept.finished < limit]
         for name in old:

@@ -136,6 +136,7 @@ class Store:
         self._lock, self._listing, self._counting = threading.Lock(), threading.Lock(), threading.Lock()
         self.room = Room(self._measure)
         self._known: dict[str, tuple[int, Brief]] = {}
+        self._left = set[Path]()
 
     def clean(self) -> list[str]:
         """Remove what a killed service left half done. Returns the names of jobs that were being deleted."""
@@ -147,8 +148,12 @@ class Store:
     def new_upload(self) -> Path:
         """A fresh folder for one request's files: `upload` inside it."""
         folder = self._incoming / os.urandom(8).hex()
-        folder.mkdir(mode=0o700)  # `parents` made it by the umask alone
-        (folder / "upload").mkdir(mode=0o700)
+        try:
+            folder.mkdir(mode=0o700)  # `parents` made it by the umask alone
+            (folder / "upload").mkdir(mode=0o700)
+        except BaseException:
+            self.drop(folder)
+            raise
         return folder
 
     def new_export(self) -> Path:
@@ -158,16 +163,31 @@ class Store:
         return folder
 
     def accept(self, folder: Path, name: str, job: WebJob) -> bool:
-        """An upload becomes a job: from here on it survives everything. False: there is one of this name."""
-        write_atomically(folder / "web.json", msgspec.json.encode(job))
+        """An upload becomes a job: from here on it survives everything. False: there is one of this name.
+
+        Whatever else comes of it, nothing is left of the upload: it counted in the quota until the next start, and was
+        in no list from which it could be deleted.
+
+        Raises:
+            OSError: the disk has no room for it, or worse; there is no such job.
+        """
         try:
-            folder.rename(self._jobs / name)
-        except OSError:
-            if (self._jobs / name).exists():
-                return False
-            raise
-        sync_to_disk(self._jobs)
-        return True
+            write_atomically(folder / "web.json", msgspec.json.encode(job))
+            try:
+                folder.rename(self._jobs / name)
+            except OSError:
+                if (self._jobs / name).exists():
+                    return False
+                raise
+            try:
+                sync_to_disk(self._jobs)
+            except BaseException:  # nobody would start it before the page's next start
+                self.throw_away(name)
+                raise
+            return True
+        finally:
+            if os.path.lexists(folder):
+                self.drop(folder)
 
     def has(self, name: str) -> bool:
         """Whether there is such a job."""
@@ -255,8 +275,21 @@ class Store:
             if (self._jobs / name).exists():
                 remove_tree(target)
                 (self._jobs / name).rename(target)
-        remove_tree(target)
+        self.drop(target)
+
+    def drop(self, folder: Path) -> None:
+        """Remove a folder that is no job, now or, where that cannot be done (no file may be opened), `drop_left`."""
+        with suppress(OSError):
+            remove_tree(folder)
+        if os.path.lexists(folder):
+            self._left.add(folder)
         self.room.forget()
+
+    def drop_left(self) -> None:
+        """Try again to remove what could not be."""
+        left, self._left = self._left, set()
+        for folder in left:
+            self.drop(folder)
 
     def taken_by_job(self, name: str) -> int:
         """Bytes of the quota that a job has: its uploads, its list and its results."""

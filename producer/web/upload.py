@@ -101,10 +101,8 @@ class Intake:
         # One file's worth is kept at most: who says that much more comes, and sends it slowly, keeps nobody else out.
         size = min(int(said), self._settings.max_file_bytes) if said.isdecimal() and len(said) < 20 else 0
         try:
-            self._claim = self._room.claim(self._settings.quota_bytes, size)
-            while self._claim is None and self._place.places.give_up_slowest():
-                self._claim = self._room.claim(self._settings.quota_bytes, size)
-            self._place.claim = self._claim
+            limits = self._room, self._settings.quota_bytes
+            self._place.claim = self._claim = await self._place.places.wait_for_room(*limits, size)
             if self._claim is None:
                 raise quota_is_used(self._settings.quota_mb)
             self._place.rate.begin()

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Callable
 
 import anyio
@@ -16,7 +17,7 @@ from anyio import from_thread
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from producer.web.bounds.upload_places import Rate, slowest
+from producer.web.bounds.upload_places import Line, Rate, slowest
 from producer.web.problem import Problem
 
 logger = logging.getLogger("ocrfleet.web")
@@ -109,6 +110,14 @@ class AllReaders:
         """He has it no more. Safe to call twice."""
         self._those.discard(reader)
 
+    def __len__(self) -> int:
+        """How many are."""
+        return len(self._those)
+
+    def are_some_young(self) -> bool:
+        """Whether somebody may yet turn out to be slow."""
+        return any(reader.rate.is_young() for reader in self._those)
+
     def send_slowest_away(self) -> bool:
         """Somebody needs what another has: the slowest of the slow is sent away. False: there is none."""
         if (found := slowest((reader, reader.slowness()) for reader in self._those)) is None:
@@ -137,15 +146,40 @@ class ReadPlace:
 
 
 class ReadPlaces:
-    """Places for answers that are files. For threads that the event loop has begun."""
+    """Places for answers that are files. `wait` is for the event loop, `take` for threads that it has begun."""
 
     def __init__(self, most: int) -> None:
         """All are free."""
         self.readers = AllReaders()
-        self._free = threading.Semaphore(most)
+        self._most, self._free = most, threading.Semaphore(most)
+        self._line = Line()
+        self._is_left_by = 0.0  # by who was sent away for the first of the line
+
+    async def wait(self) -> ReadPlace | None:
+        """A place, that of the slowest reader if need be, as soon as those who are young have shown what they are.
+
+        Six who began anew each 13 s, before anybody was judged, kept every converted format from all others.
+
+        Returns:
+            None: all are read, or made for longer than one waits.
+        """
+
+        def take() -> ReadPlace | None:
+            now = time.monotonic()
+            if self._free.acquire(blocking=False):
+                self._is_left_by = 0.0
+                return ReadPlace(self._free)
+            if now >= self._is_left_by and self.readers.send_slowest_away():
+                self._is_left_by = now + GIVEN_UP_S
+            return None
+
+        def may_be_had() -> bool:  # what is still made may end at once, and who was sent away does
+            return len(self.readers) < self._most or self.readers.are_some_young()
+
+        return await self._line.wait(take, may_be_had)
 
     def take(self) -> ReadPlace | None:
-        """A place, that of the slowest reader if need be. None: all are read, or still made."""
+        """As `wait`, at once: a thread is not to wait for who is young."""
         return ReadPlace(self._free) if self._is_had() else None
 
     def _is_had(self) -> bool:
@@ -164,14 +198,14 @@ class Answers:
 
     def __init__(self, app: ASGIApp, budget: Budget | None = None) -> None:
         """One for all requests."""
-        self._app, self._budget, self._readers = app, budget or Budget(), AllReaders()
+        self._app, self._budget, self._readers, self._line = app, budget or Budget(), AllReaders(), Line()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        answer = _Answer(send, self._budget, self._readers)
+        answer = _Answer(send, self._budget, self._readers, self._line)
         try:
             with answer.reader.scope:
                 await self._app(scope, receive, answer.send)
@@ -191,11 +225,11 @@ class _RefusedError(Exception):
 class _Answer:
     """One answer; nothing of it is sent before it is known what it takes."""
 
-    def __init__(self, send: Send, budget: Budget, readers: AllReaders) -> None:
+    def __init__(self, send: Send, budget: Budget, readers: AllReaders, line: Line) -> None:
         self.refused = False
         self.reader = Reader(self.end)
         self._send = self.reader.through(send)
-        self._budget, self._readers = budget, readers
+        self._budget, self._readers, self._line = budget, readers, line
         self._start: Message | None = None
         self._taken = 0
 
@@ -207,7 +241,8 @@ class _Answer:
         body, more = message.get("body", b""), message.get("more_body", False)
         if self._start is not None:
             start, self._start = self._start, None
-            self._take(_held(start, len(body), more))
+            if wanted := _held(start, len(body), more):
+                await self._take(wanted, may_wait=len(body) <= PIECE_BYTES)  # what is larger is memory meanwhile
             await self._send(start)
         if len(body) <= PIECE_BYTES and not self._taken:
             await self._send(message)
@@ -218,14 +253,17 @@ class _Answer:
         if not more:  # the server waits until the last piece is gone, and only then is this one over
             await self._send({"type": "http.response.body", "body": b"", "more_body": False})
 
-    def _take(self, wanted: int) -> None:
-        while not self._budget.take(wanted):
-            if not self._readers.send_slowest_away():
-                self.refused = True
-                raise _RefusedError
+    async def _take(self, wanted: int, *, may_wait: bool) -> None:
+        def take() -> bool | None:
+            while not (is_had := self._budget.take(wanted)) and self._readers.send_slowest_away():
+                """His bytes were given back at once."""
+            return is_had or None
+
+        if not (await self._line.wait(take, self._readers.are_some_young) if may_wait else take()):
+            self.refused = True
+            raise _RefusedError
         self._taken = wanted
-        if wanted:
-            self._readers.add(self.reader)
+        self._readers.add(self.reader)
 
     def end(self) -> None:
         """It is over, however it ended."""

@@ -123,6 +123,11 @@ class Room:
             self._claimed += size
         return Claim(self, quota, size)
 
+    def is_promised(self, quota: int, size: int) -> bool:
+        """Whether there were so much, had it not been promised to others."""
+        with self._lock:
+            return self._found + self._written + size <= quota
+
     def _write(self, quota: int, fresh: int, claimed: int) -> bool:
         with self._lock:
             if fresh and self._found + self._written + self._claimed + fresh > quota:

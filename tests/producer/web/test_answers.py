@@ -19,6 +19,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from producer.web import server
+from producer.web.bounds import upload_places
 from producer.web.bounds.answers import SMALL_BYTES, Answers, Budget
 from producer.web.bounds.socket_buffers import SEND_BYTES
 from producer.web.results import LentResponse
@@ -111,10 +112,11 @@ def application(ended: list[str]) -> Starlette:
     return Starlette(routes=[Route(f"/{one.__name__}", one) for one in (stream, events, large, small)])
 
 
-def test_one_budget_for_all_that_is_on_its_way() -> None:
+def test_one_budget_for_all_that_is_on_its_way(monkeypatch: pytest.MonkeyPatch) -> None:
     """Before: 250 answers of 6 MB were held as long as nobody read them."""
     ended: list[str] = []
     budget = Budget(most := 3 * LARGE)
+    monkeypatch.setattr(upload_places, "WAIT_S", 0.01)
 
     async def run() -> None:
         async with serving(Answers(application(ended), budget)) as port:

@@ -16,6 +16,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from producer.web import api
+from producer.web.bounds import upload_places
 from producer.web.bounds.answers import ReadPlaces
 from producer.web.bounds.makings import Makings
 from producer.web.bounds.zip_file import pack
@@ -28,7 +29,8 @@ from tests.producer.web.test_answers import until
 
 
 @pytest.fixture
-def service(tmp_path: Path) -> SimpleNamespace:
+def service(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
+    monkeypatch.setattr(upload_places, "WAIT_S", 0.0)
     store = Store(tmp_path)
     assert store.accept(store.new_upload(), "job", WebJob(created=time.time()))
     write_results(store.folder("job").root, [ok(0)])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import threading
 import time
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 from starlette.requests import Request
 
 from producer.web import runner
+from producer.web import store as web_store
 from producer.web.bounds import makings
 from producer.web.bounds.makings import Makings
 from producer.web.bounds.room import ENTRY_BYTES, QuotaUsedError, Room
@@ -203,3 +205,51 @@ def test_what_is_made_ends_when_the_quota_is_used_up(monkeypatch: pytest.MonkeyP
         assert time.monotonic() - began < 10
         with pytest.raises(Problem, match="quota"):
             making.check()
+
+
+@pytest.mark.parametrize("fails", ["the rename", "web.json", "the sync", "the removal too"])
+def test_nothing_is_left_of_an_upload_whose_job_cannot_be_made(
+    fails: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before: it lay in incoming/, in the quota, until the next start: 46 MB of three that were answered 507."""
+    store = Store(tmp_path / "web")
+    before = store.room.used()
+    folder = store.new_upload()
+    (folder / "upload" / "a.jpg").write_bytes(bytes(MIB))
+
+    def full(path: Path) -> None:
+        raise OSError(errno.EMFILE, "Too many open files", str(path))
+
+    with monkeypatch.context() as patch:
+        if fails == "web.json":
+            (folder / "web.json").mkdir()
+        elif fails == "the sync":
+            patch.setattr(web_store, "sync_to_disk", full)
+        else:
+            (store.root / "jobs").rename(store.root / "aside")
+        if fails == "the removal too":
+            patch.setattr(web_store, "remove_tree", full)
+        with pytest.raises(OSError):
+            store.accept(folder, "job", WebJob(created=1))
+    if fails in ("the rename", "the removal too"):
+        (store.root / "aside").rename(store.root / "jobs")
+    assert folder.exists() == (fails == "the removal too")
+    store.drop_left()
+    assert not folder.exists() and store.names() == []
+    assert store.room.used() == before
+    assert store.accept(store.new_upload(), "job", WebJob(created=1)), "sent again"
+
+
+def test_an_upload_is_a_folder_or_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = Store(tmp_path)
+    make = Path.mkdir
+
+    def mkdir(path: Path, *given: int, **named: int) -> None:
+        if path.name == "upload":
+            raise OSError(errno.ENOSPC, "No space left on device", str(path))
+        make(path, *given, **named)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Path, "mkdir", mkdir)
+    with pytest.raises(OSError, match="No space"):
+        store.new_upload()
+    assert list((tmp_path / "incoming").iterdir()) == []

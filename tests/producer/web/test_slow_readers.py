@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 import uvicorn
 from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
@@ -61,7 +62,7 @@ def test_its_files_are_removed(monkeypatch: pytest.MonkeyPatch) -> None:
     asyncio.run(serve())
 
 
-@pytest.mark.parametrize("kind", ["budget", "places"])
+@pytest.mark.parametrize("kind", ["budget", "places", "places of threads"])
 def test_the_slowest_gives_way_to_who_asks(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Before: six readers of 1.2 KB a second had all converted formats for themselves, 85 all large answers."""
     ended: list[str] = []
@@ -71,11 +72,12 @@ def test_the_slowest_gives_way_to_who_asks(kind: str, monkeypatch: pytest.Monkey
         while True:
             yield bytes(BLOCK)
 
-    def stream(request: Request) -> Response:
+    async def stream(request: Request) -> Response:
         name = request.query_params["name"]
         held = ExitStack()
-        if kind == "places":
-            if (place := places.take()) is None:
+        if kind != "budget":
+            place = await (places.wait() if kind == "places" else run_in_threadpool(places.take))
+            if place is None:
                 raise HTTPException(429)
             held.enter_context(place)
         held.callback(ended.append, name)
@@ -88,9 +90,12 @@ def test_the_slowest_gives_way_to_who_asks(kind: str, monkeypatch: pytest.Monkey
             reader, writer = await asyncio.open_connection("127.0.0.1", port)
             writer.write(b"GET /stream?name=reading HTTP/1.1\r\nHost: localhost\r\n\r\n")
             await reader.readexactly(20 * BLOCK)
+            monkeypatch.setattr(upload_places, "WAIT_S", 0.1)
             refused = await answer(port, "stream?name=early")
+            monkeypatch.undo()
             assert refused.startswith(b"HTTP/1.1 429 ") and set(ended) <= {"early"}, "all are young"
             ended.clear()
+            monkeypatch.setattr(upload_places, "FIRST_S", 0.0)
             monkeypatch.setattr(upload_places, "LOOKED_AT_S", 0.05)
             monkeypatch.setattr(upload_places, "SLOW_BYTES_S", 1 << 40)  # so that both are slow: then the slower goes
             for _ in range(30):
@@ -110,9 +115,65 @@ def test_the_slowest_gives_way_to_who_asks(kind: str, monkeypatch: pytest.Monkey
     asyncio.run(run())
 
 
+@pytest.mark.parametrize("kind", ["budget", "places"])
+def test_who_begins_anew_all_the_time_keeps_nobody_out(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before: eight of 1 KB a second, each begun anew after 13 s, and 20 of 20 that another asked for were 429."""
+    monkeypatch.setattr(upload_places, "FIRST_S", 0.1)
+    places, ended = ReadPlaces(3), list[str]()
+
+    def blocks(name: str) -> Iterator[bytes]:
+        yield from (bytes(BLOCK) for _ in range(2 if name == "honest" else 1000))
+
+    async def stream(request: Request) -> Response:
+        name, held = request.query_params["name"], ExitStack()
+        if kind == "places":
+            if (place := await places.wait()) is None:
+                raise HTTPException(429)
+            held.enter_context(place)
+        held.callback(ended.append, name)
+        return LentResponse(blocks(name), held.close, media_type="text/csv", headers={}, readers=places.readers)
+
+    async def begin_anew(port: int) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            with asked(port, "stream?name=anew") as line:
+                line.setblocking(False)
+                await loop.sock_recv(line, 12)
+                await asyncio.sleep(0.08)  # never judged
+
+    async def run() -> None:
+        budget = Budget((3 if kind == "budget" else 100) * STREAM_BYTES)
+        async with serving(Answers(Starlette(routes=[Route("/stream", stream)]), budget)) as port:
+            those = [asyncio.create_task(begin_anew(port)) for _ in range(6)]
+            await until(lambda: len(ended) >= 3)
+            for _ in range(2):
+                assert (await answer(port, "stream?name=honest")).startswith(b"HTTP/1.1 200 ")
+            for one in those:
+                one.cancel()
+            await asyncio.gather(*those, return_exceptions=True)
+            await until(places.readers.are_none)
+
+    asyncio.run(run())
+
+
+def test_what_is_still_made_is_waited_for() -> None:
+    """Before: who left as soon as each was made had all places, whoever else asked: 27 of 29 were 429."""
+
+    async def run() -> None:
+        places = ReadPlaces(1)
+        with places.take() or ExitStack():
+            waiting = asyncio.create_task(places.wait())
+            await asyncio.sleep(0.01)
+            assert not waiting.done()
+        async with asyncio.timeout(5):
+            assert await waiting is not None
+
+    asyncio.run(run())
+
+
 def test_it_is_not_slow_while_it_is_we_who_are(monkeypatch: pytest.MonkeyPatch) -> None:
     """What it is sent next may come from a disk, or wait for a thread."""
-    monkeypatch.setattr(upload_places, "LOOKED_AT_S", 1e-9)
+    monkeypatch.setattr(upload_places, "FIRST_S", 0.0)
 
     async def run() -> None:
         readers, reader, sending = AllReaders(), Reader(), asyncio.Event()

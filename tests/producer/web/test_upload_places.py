@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 from starlette.requests import Request
 
-from producer.web.bounds.upload_places import LOOKED_AT_S, SLOW_BYTES_S, Place, UploadPlaces
+from producer.web.bounds import upload_places
+from producer.web.bounds.upload_places import FIRST_S, LOOKED_AT_S, SLOW_BYTES_S, Place, UploadPlaces
 from producer.web.problem import Problem
 from producer.web.settings import read_web_settings
 from producer.web.store import Store
@@ -39,7 +40,7 @@ def test_the_slowest_of_the_slow_gives_way() -> None:
     places = UploadPlaces(3, clock)
     slow, slower, quick = (taken(places) for _ in range(3))
     assert places.take() is None, "all are young"
-    clock.now = LOOKED_AT_S
+    clock.now = FIRST_S + LOOKED_AT_S
     slow.rate.add(int(LOOKED_AT_S * SLOW_BYTES_S) - 1)
     slower.rate.add(1000)
     quick.rate.add(int(LOOKED_AT_S * SLOW_BYTES_S))
@@ -65,7 +66,7 @@ def test_who_was_quick_is_not_any_more() -> None:
         steady.rate.add(SLOW_BYTES_S + 1)
         if second % 5 == 0:
             burst.rate.add(1)
-        if second <= LOOKED_AT_S:
+        if second <= LOOKED_AT_S:  # 256 MiB are more than what slow ones send meanwhile
             assert burst.rate.slowness() is None
     assert burst.rate.slowness() is not None and steady.rate.slowness() is None
     assert len(burst.rate._lately) <= LOOKED_AT_S + 1, "whatever the size of a piece"
@@ -82,11 +83,90 @@ def test_who_is_not_waited_for_is_not_slow() -> None:
     clock.now = 100
     assert places.take() is None, "nothing was asked of it yet"
     place.rate.begin()
-    clock.now = 114
+    clock.now = 100 + FIRST_S
     assert places.take() is None
     place.rate.end()
     clock.now = 200
     assert places.take() is None, "it has sent all"
+
+
+def test_nobody_is_quick_for_being_new() -> None:
+    """Before: 60 that sent a head alone, begun anew each 9 s, kept 26 of 27 others out: judged was who was 15 s old."""
+    clock = Clock()
+    places = UploadPlaces(3, clock)
+    silent, poor, good = (taken(places) for _ in range(3))
+    clock.now = FIRST_S
+    assert places.take() is None, "a round trip or two is nobody's fault"
+    clock.now = FIRST_S + 1
+    poor.rate.add(SLOW_BYTES_S - 1)
+    good.rate.add(SLOW_BYTES_S)
+    taken(places)
+    assert silent.given_up and not poor.given_up
+    taken(places)
+    assert poor.given_up and not good.given_up
+    assert places.take() is None
+
+
+def test_who_begins_anew_all_the_time_keeps_nobody_out(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Nor has who said a large file the quota, however young each of his uploads is."""
+    monkeypatch.setattr(upload_places, "FIRST_S", 0.02)
+    monkeypatch.setattr(upload_places, "LOOK_S", 0.002)
+    store = Store(tmp_path)
+    quota = SETTINGS.quota_bytes
+
+    async def begin_anew(places: UploadPlaces) -> None:
+        while True:
+            if (place := await places.wait()) is None:
+                await asyncio.sleep(0.001)
+                continue
+            with place:
+                place.claim = await places.wait_for_room(store.room, quota, quota // 2)
+                place.rate.begin()
+                await asyncio.sleep(0.015)  # never judged
+                if place.claim is not None:
+                    place.claim.close()
+
+    async def run() -> None:
+        places = UploadPlaces(5)
+        those = [asyncio.create_task(begin_anew(places)) for _ in range(12)]
+        await asyncio.sleep(0.05)
+        async with asyncio.timeout(2):
+            for _ in range(3):
+                place = await places.wait()
+                assert place is not None
+                with place:
+                    claim = await places.wait_for_room(store.room, quota, quota // 2)
+                    assert claim is not None
+                    claim.close()
+        for one in those:
+            one.cancel()
+        await asyncio.gather(*those, return_exceptions=True)
+
+    asyncio.run(run())
+
+
+def test_who_is_told_to_come_again_is_told_at_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Where waiting is of no use: all are quick, the quota is full of what was written, too many wait."""
+    clock, store = Clock(), Store(tmp_path)
+
+    async def run() -> None:
+        places = UploadPlaces(1, clock)
+        place = taken(places)
+        clock.now = LOOKED_AT_S + FIRST_S
+        place.rate.add(64 << 20)
+        assert await places.wait() is None and places.take() is None
+        place.rate.begin()
+        place.claim = store.room.claim(SETTINGS.quota_bytes, 1)
+        assert await places.wait_for_room(store.room, SETTINGS.quota_bytes, SETTINGS.quota_bytes + 1) is None
+        waiting = [asyncio.create_task(places.wait()) for _ in range(upload_places.MOST_WAITING)]
+        await asyncio.sleep(0)
+        assert await places.wait() is None
+        places.leave(place)
+        found = await asyncio.gather(*waiting)
+        assert found[0] is not None and not any(found[1:]), "the first, and the others not for ever"
+
+    monkeypatch.setattr(upload_places, "WAIT_S", 0.1)
+    asyncio.run(run())
 
 
 def request(pieces: list[bytes], before_each: list[None], places: UploadPlaces, length: int) -> Request:
@@ -122,7 +202,7 @@ def test_room_of_the_quota_is_taken_from_the_slow_too(tmp_path: Path) -> None:
     slow = taken(places)
     slow.claim = store.room.claim(SETTINGS.quota_bytes, 1 << 20)
     place = taken(places)
-    clock.now = LOOKED_AT_S
+    clock.now = FIRST_S + LOOKED_AT_S
     place.rate.add(10 << 20)
     limits = SETTINGS, store.room
     intake = Intake(store.new_upload() / "upload", *limits, archives=True, most_files=1, place=place)
