@@ -97,13 +97,15 @@ def recognised(folder: OutputFolder, ledger: Ledger, status: JobStatus | None) -
 
 def _note_time(folder: OutputFolder, created_ms: int) -> None:
     with folder.held():
-        write_atomically(_time_file(folder), b"%d" % created_ms)
+        write_atomically(_time_file(folder), f"{folder.epoch} {created_ms}".encode())
 
 
 def _created_ms(folder: OutputFolder) -> int:
     """When the broker made this folder's job; 0: it was not kept, or is no time."""
     try:
-        return number_in(read_small(_time_file(folder)).strip()) or 0
+        epoch, _, time = read_small(_time_file(folder)).partition(b" ")
+        # Of another epoch: a version that keeps no time began the folder's job anew.
+        return (number_in(time.strip()) or 0) if epoch == folder.epoch.encode() else 0
     except FileNotFoundError:
         return 0
 

@@ -32,9 +32,8 @@ from producer.sources.scan_time import ScanTime
 from producer.sources.walk import ScanStoppedError
 from producer.web.addresses import may_read
 from producer.web.bounds.attempts import counted_attempt
-from producer.web.bounds.job_turns import JobTurn, JobTurns
+from producer.web.bounds.job_turns import JobTurn, JobTurns, Running
 from producer.web.bounds.polite_feeder import PoliteFeeder
-from producer.web.bounds.progress import Progress
 from producer.web.bounds.room import QuotaUsedError
 from producer.web.bounds.scan_turns import ScanTurns
 from producer.web.store import Store, WebJob
@@ -59,19 +58,6 @@ WORKERS_LOOK_S = 2.0
 
 class _Stopped(Exception):  # noqa: N818  # nothing is wrong
     """The service ends, or the job is deleted: the loop is left where it is, and goes on from there another time."""
-
-
-class Running:
-    """One job on its way, or in line: 20,000 of these with an event each were 30 MB of the page's 96."""
-
-    __slots__ = ("damaged", "full_since", "progress", "stopped", "turn")
-
-    def __init__(self) -> None:
-        self.stopped = False
-        self.progress = Progress()
-        self.turn: JobTurn | None = None
-        self.damaged = False  # its keys are: it begins anew
-        self.full_since = 0.0  # the quota is used up; 0: it is not
 
 
 class Runner:
@@ -194,11 +180,6 @@ class Runner:
             self._run_or_refuse(name, running)
             return True
         except QuotaUsedError as full:
-            running.full_since = running.full_since or time.monotonic()
-            listed = self._store.folder(name).manifest.exists()
-            waits_for_good = time.monotonic() - running.full_since > self._ledger.ttl_s
-            if waits_for_good or full.is_due_to(self._store.taken_by_job(name), listed=listed):
-                raise
             running.progress.phase = f"waiting: {full}"
         except JobGoneError:  # the broker was emptied, or the time of its keys is up: begin from our own disk
             logger.warning("%s: the broker does not know it any more; fed again", name)
@@ -227,6 +208,8 @@ class Runner:
         except (OSError, redis.RedisError, OperationalError, WorkerError):
             raise
         except Exception as error:
+            if isinstance(error, QuotaUsedError) and self._may_wait_for_room(name, running, error):
+                raise
             if (fault := want_of_the_machine(error)) is not None:
                 raise fault from error
             if isinstance(error, ScanStoppedError) and isinstance(error.__cause__, OSError):
@@ -237,6 +220,12 @@ class Runner:
                 reason = f"a bug in ocrfleet: {error!r}"
             self._ledger.cancel(name)  # its workers stop as well
             self.end(name, "refused", reason)
+
+    def _may_wait_for_room(self, name: str, running: Running, full: QuotaUsedError) -> bool:
+        running.full_since = running.full_since or time.monotonic()
+        listed = self._store.folder(name).manifest.exists()
+        lately = time.monotonic() - running.full_since <= self._ledger.ttl_s
+        return lately and not full.is_due_to(self._store.taken_by_job(name), listed=listed)
 
     def end(self, name: str, state: str, reason: str = "") -> None:
         """A job is over."""

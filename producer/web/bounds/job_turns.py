@@ -10,6 +10,8 @@ from collections import OrderedDict
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 
+from producer.web.bounds.progress import Progress
+
 Turn = Callable[[], bool]
 """Does what it can, and says whether it wants another turn, behind all others."""
 
@@ -133,3 +135,16 @@ class JobTurn:
             self.is_over, ended = True, self._ended
         if ended is not None:
             ended.set_result(None)
+
+
+class Running:
+    """One job on its way, or in line: 20,000 of these with an event each were 30 MB of the page's 96."""
+
+    __slots__ = ("damaged", "full_since", "progress", "stopped", "turn")
+
+    def __init__(self) -> None:
+        self.stopped = False
+        self.progress = Progress()
+        self.turn: JobTurn | None = None
+        self.damaged = False  # its keys are: it begins anew
+        self.full_since = 0.0  # the quota is used up; 0: it is not

@@ -10,7 +10,7 @@ from producer.errors import OtherJobError
 from producer.fleet_job import collect_job
 from producer.fleet_results import finish_collected
 from producer.job.collect import Collector
-from producer.job.job_epoch import open_job
+from producer.job.job_epoch import _created_ms, open_job
 from producer.job.output_folder import JobRequest, OutputFolder, state_folder
 from producer.job.results_owner import owner_of
 from tests.producer.job.test_damaged_jobs import PAGES, do, enqueue
@@ -107,6 +107,9 @@ def test_a_job_of_a_version_that_kept_no_time_has_it_from_now_on(ledger: Ledger,
     file.unlink()
     open_job(folder, ledger, job, PAGES)
     assert file.read_bytes() == kept
+    folder.epoch_file.write_bytes(b"a job that a version before began anew")
+    assert _created_ms(folder) == 0
+    folder.epoch_file.write_bytes(kept.split()[0])
     file.write_bytes(b"no time")
     assert open_job(folder, ledger, job, PAGES) == folder.epoch
     assert file.read_bytes() == kept
@@ -130,7 +133,7 @@ def test_the_time_of_the_job_before_is_not_the_new_ones(
     assert new and open_job(folder, ledger, job, PAGES) == new.epoch
     now = ledger.status(job)
     assert now and now.created_s == new.created_s
-    assert (folder.private / "created_ms").read_bytes() == b"%d" % round(new.created_s * 1000)
+    assert (folder.private / "created_ms").read_bytes() == b"%s %d" % (new.epoch.encode(), round(new.created_s * 1000))
 
 
 def test_a_list_of_an_older_job_of_that_name_is_not_the_new_ones(ledger: Ledger, job: str, tmp_path: Path) -> None:

@@ -111,7 +111,7 @@ def test_a_fault_of_its_own_ends_a_job_when_that_can_be_said(
     """Before: where the broker was away at that moment the job stayed open, and nobody was at it until a new start."""
 
     def full(written: int) -> None:
-        raise QuotaUsedError("the quota is used up")
+        raise QuotaUsedError(1 << 20, 1)
 
     store = Store(tmp_path / "web")
     folder = store.new_upload()
