@@ -154,10 +154,13 @@ class FewReads:
         self._left -= 1
         if self._left < 0:
             raise ValueError(f"it does not end within {self.most:,} reads")
-        data = self._file.read(self.most_bytes + 1 if size < 0 else size)
-        if size < 0 and len(data) > self.most_bytes:  # AVIF's
-            raise ValueError(f"it does not end within {self.most_bytes >> 20} MiB")
-        return data
+        if size < 0:  # AVIF's. Looked at first: a read of so many takes the memory before it knows how many there are
+            place = self._file.tell()
+            left = self._file.seek(0, os.SEEK_END) - place
+            if left > self.most_bytes:
+                raise ValueError(f"it does not end within {self.most_bytes >> 20} MiB")
+            self._file.seek(place)
+        return self._file.read(size)
 
     def __getattr__(self, name: str) -> Any:
         """All else is the file's."""
