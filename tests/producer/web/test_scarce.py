@@ -22,7 +22,6 @@ from producer.errors import ProducerError
 from producer.job.manifest import read_manifest
 from producer.no_links import _not_listed
 from producer.web import runner as runners
-from producer.web.bounds.room import QuotaUsedError
 from producer.web.runner import Runner
 from producer.web.server import _Server
 from producer.web.store import Store, WebJob
@@ -111,7 +110,7 @@ def test_a_fault_of_its_own_ends_a_job_when_that_can_be_said(
     """Before: where the broker was away at that moment the job stayed open, and nobody was at it until a new start."""
 
     def full(written: int) -> None:
-        raise QuotaUsedError(1 << 20, 1)
+        raise ProducerError("no such pages")
 
     store = Store(tmp_path / "web")
     folder = store.new_upload()
@@ -126,7 +125,7 @@ def test_a_fault_of_its_own_ends_a_job_when_that_can_be_said(
     runner.start("job").ended.result(10)
     runner.stop()
     assert len(met) == 2
-    assert (store.read("job").state, store.read("job").reason) == ("refused", "the quota is used up")
+    assert (store.read("job").state, store.read("job").reason) == ("refused", "no such pages")
 
 
 def test_what_counts_pages_in_an_archive_cannot_be_started(tmp_path: Path) -> None:
