@@ -1,9 +1,13 @@
-"""The names of all OCRFLEET_* variables, so that a mistyped one is not passed over in silence."""
+"""The names of all OCRFLEET_* variables, so that a mistyped one is not passed over in silence; and TMPDIR."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import os
+from collections.abc import Iterable, MutableMapping
 from difflib import get_close_matches
+from pathlib import Path
+
+from detector.cache import others_above
 
 PREFIX = "OCRFLEET_"
 SETTINGS = (
@@ -37,3 +41,28 @@ def unknown_names(names: Iterable[str]) -> str:
             near = get_close_matches(name.removeprefix(PREFIX), (*SETTINGS, *DEPLOYMENT), n=1)
             told.append(f"{name} (did you mean {PREFIX}{near[0]}?)" if near else name)
     return f"no such setting: {', '.join(told)}" if told else ""
+
+
+def leave_others_temporary_folder(environment: MutableMapping[str, str]) -> str:
+    """Have this program, and those that it starts, use no temporary folder in which others may rename what is made.
+
+    In a group's one took the place of the private server of `run`, and fed its workers; and had a folder of the user's
+    removed by giving it the name of a temporary one. A sticky folder, as /tmp is, is fine.
+
+    Args:
+        environment: usually ``os.environ``.
+
+    Returns:
+        A line about it; empty where all is well, or no other can be written to.
+    """
+    named = next((environment[name] for name in ("TMPDIR", "TEMP", "TMP") if environment.get(name)), "")
+    if not named or (above := others_above(Path(named) / "entry")) is None:
+        return ""
+    for folder in ("/var/tmp", "/tmp"):  # nosec B108: as `tempfile` itself
+        if os.access(folder, os.W_OK | os.X_OK) and others_above(Path(folder) / "entry") is None:
+            import tempfile  # the modules that it loads most commands have no use for
+
+            environment["TMPDIR"] = folder
+            tempfile.tempdir = None
+            return f"temporary files go to {folder}, as others can write into {above}"
+    return ""

@@ -15,7 +15,7 @@ from typing import Any
 
 import click
 
-from detector.cli.environment import unknown_names
+from detector.cli.environment import leave_others_temporary_folder, unknown_names
 from detector.cli.say import log_printable, say
 from detector.cli.streams import set_up_streams
 from detector.errors import is_out_of_processes, show
@@ -94,6 +94,8 @@ class Program(click.Group):
         os.umask(os.umask(0o077) | 0o002)  # with 000 anybody could put a model into ~/.cache/ocrfleet; a group may
         collect_little_at_start()
         log_printable()
+        if told := leave_others_temporary_folder(os.environ):
+            say(f"note: {told}")
         try:
             return super().__call__(*arguments, **options)
         finally:

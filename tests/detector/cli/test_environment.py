@@ -12,6 +12,7 @@ import pytest
 
 from detector.cli.environment import PREFIX, SETTINGS, unknown_names
 from tests.processes import command
+from tests.tools import missing
 
 ROOT = Path(__file__).parents[3]
 
@@ -94,3 +95,24 @@ Program("p", commands={"make": ("commands:make", "")})()
     words = [sys.executable, "-c", program, "make", str(tmp_path / "cache")]
     subprocess.run(words, umask=given, check=True)
     assert (tmp_path / "cache").stat().st_mode & 0o777 == made
+
+
+@pytest.mark.parametrize(("mode", "says"), [(0o700, False), (0o1777, False), (0o777, True), (0o2775, True)])
+def test_temporary_files_lie_where_others_rename_nothing(tmp_path: Path, mode: int, says: bool) -> None:
+    """Before: one of a group took the place of the server of `run`, or had a folder of the user's removed."""
+    if os.geteuid() != 0:
+        missing("needs root, to have a group of others")
+    folder = tmp_path / "team"
+    folder.mkdir()
+    os.chown(folder, 0, 12345)
+    folder.chmod(mode)
+    code = "import tempfile; from detector.cli.main import cli; cli(['--version'], standalone_mode=False)"
+    told = subprocess.run(
+        [sys.executable, "-c", f"{code}; print(tempfile.gettempdir())"],
+        env={**os.environ, "TMPDIR": str(folder)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert told.stdout.splitlines()[-1] == ("/var/tmp" if says else str(folder))
+    assert ("temporary files go to /var/tmp, as others can write into" in told.stderr) is says
