@@ -41,7 +41,7 @@ def _may_be_changed(file: Path) -> bool:
     for look in (os.lstat, os.stat):
         with suppress(FileNotFoundError):
             status = look(file)
-            if status.st_uid not in (os.geteuid(), 0):
+            if status.st_uid not in _trusted():
                 return True
             if not stat.S_ISLNK(status.st_mode) and others_write(file, status):
                 return True
@@ -51,16 +51,16 @@ def _may_be_changed(file: Path) -> bool:
 def others_above(path: Path) -> Path | None:
     """The first folder or link on the way to a name that others may put another in the place of, wherever links lead.
 
-    Others are who may write into a folder without sticky bit: its owner, where that is neither this user nor root, its
-    group, but for a group of this user alone as far as lists of users say, and who an ACL names. Of a link it is its
-    owner who counts, and the folder that it lies in. Of what is not there yet only what is above.
+    Others are who may write into a folder without sticky bit: its owner, where that is neither this user nor root (nor
+    who called sudo), its group, but for a group of this user alone as far as lists of users say, and who an ACL names.
+    Of a link it is its owner who counts, and the folder that it lies in. Of what is not there yet only what is above.
     """
     waiting, place, links = list(path.absolute().parts[1:]), Path("/"), 0
     while waiting and links < MOST_LINKS:
         try:
             status = place.stat()
             is_kept = status.st_mode & stat.S_ISVTX
-            if status.st_uid not in (os.geteuid(), 0) or (others_write(place, status) and not is_kept):
+            if status.st_uid not in _trusted() or (others_write(place, status) and not is_kept):
                 return place
             entry = place / waiting.pop(0)
             itself = entry.lstat()
@@ -69,12 +69,17 @@ def others_above(path: Path) -> Path | None:
         if not stat.S_ISLNK(itself.st_mode):
             place = entry.parent.parent if entry.name == ".." else entry
             continue
-        if itself.st_uid not in (os.geteuid(), 0):
+        if itself.st_uid not in _trusted():
             return entry
         target = entry.readlink()
         links, place = links + 1, Path("/") if target.is_absolute() else place
         waiting = [*(target.parts[1:] if target.is_absolute() else target.parts), *waiting]
     return path if waiting else None
+
+
+def _trusted() -> set[int]:
+    sudo = os.environ.get("SUDO_UID", "")
+    return {os.geteuid(), 0} | ({int(sudo)} if os.geteuid() == 0 and sudo.isdecimal() else set())
 
 
 def others_write(folder: Path, status: os.stat_result) -> bool:

@@ -34,7 +34,9 @@ def test_who_may_put_another_in_its_place(tmp_path: Path, mode: int, owner: int,
 
 
 @pytest.mark.parametrize("made_by", [0, ATTACKER])
-def test_links_on_the_way_are_looked_at_where_they_lie(tmp_path: Path, made_by: int) -> None:
+def test_links_on_the_way_are_looked_at_where_they_lie(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, made_by: int
+) -> None:
     """Before, only the name's own folders and those of the last target: who could replace a link between was missed."""
     if os.geteuid() != 0:
         missing("needs root, to make links of others")
@@ -49,6 +51,9 @@ def test_links_on_the_way_are_looked_at_where_they_lie(tmp_path: Path, made_by: 
         team.chmod(0o2775)
         os.chown(team, 0, ATTACKER)
     assert others_above(tmp_path / "cache" / "models") == (team if made_by == 0 else team / "mine")
+    if made_by == ATTACKER:
+        monkeypatch.setenv("SUDO_UID", str(ATTACKER))
+        assert others_above(tmp_path / "cache" / "models") is None, "who called sudo for it is no other"
     circle = tmp_path / "circle"
     circle.symlink_to(circle)
     assert others_above(circle / "models") is not None, "not believed"
