@@ -39,12 +39,14 @@ def who_may_change(folder: Path) -> Path | None:
 def _may_be_changed(file: Path) -> bool:
     """Whether a file, or a link to it, is another's, or may be written by others."""
     for look in (os.lstat, os.stat):
-        with suppress(FileNotFoundError):
+        try:
             status = look(file)
-            if status.st_uid not in _trusted():
-                return True
-            if not stat.S_ISLNK(status.st_mode) and others_write(file, status):
-                return True
+        except FileNotFoundError:
+            continue
+        except OSError:  # it leads in a circle, or to where one may not look
+            return True
+        if status.st_uid not in _trusted() or (not stat.S_ISLNK(status.st_mode) and others_write(file, status)):
+            return True
     return False
 
 
@@ -78,8 +80,9 @@ def others_above(path: Path) -> Path | None:
 
 
 def _trusted() -> set[int]:
-    sudo = os.environ.get("SUDO_UID", "")
-    return {os.geteuid(), 0} | ({int(sudo)} if os.geteuid() == 0 and sudo.isdecimal() else set())
+    """Whose `/` is, too: in a user namespace that has no root, what is root's has another number."""
+    me, caller = os.geteuid(), os.environ.get("SUDO_UID", "")
+    return {me, 0, Path("/").stat().st_uid} | ({int(caller)} if me == 0 and caller.isdecimal() else set())
 
 
 def others_write(folder: Path, status: os.stat_result) -> bool:

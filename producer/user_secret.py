@@ -12,7 +12,7 @@ from pathlib import Path
 
 from detector.atomic import atomic_write
 from producer.errors import ProducerError
-from producer.no_links import hold_own, read_small
+from producer.no_links import OthersFolderError, hold_own, read_small
 
 KEY = ".server-key"  # no job's name begins with a dot
 
@@ -44,6 +44,8 @@ def user_secret() -> bytes:
                 with atomic_write(kept, sync=True) as part, open(part, "xb", opener=_for_us_alone) as stream:
                     stream.write(secrets.token_hex(16).encode())
             return read_small(kept)
+    except OthersFolderError:  # and what was stamped is nobody's: without a secret each server's data were this user's
+        return secrets.token_bytes(16)
     except (OSError, ProducerError):
         return b""
 

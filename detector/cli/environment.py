@@ -55,8 +55,8 @@ def leave_others_temporary_folder(environment: MutableMapping[str, str]) -> str:
     Returns:
         A line about it; empty where all is well, or no other can be written to.
     """
-    named = next((environment[name] for name in ("TMPDIR", "TEMP", "TMP") if environment.get(name)), "")
-    if not named or (above := others_above(Path(named) / "entry")) is None:
+    named = filter(None, map(environment.get, ("TMPDIR", "TEMP", "TMP")))  # `tempfile` takes the first that it can use
+    if (above := next(filter(None, (others_above(Path(folder) / "entry") for folder in named)), None)) is None:
         return ""
     for folder in ("/var/tmp", "/tmp"):  # nosec B108: as `tempfile` itself
         if os.access(folder, os.W_OK | os.X_OK) and others_above(Path(folder) / "entry") is None:

@@ -109,7 +109,7 @@ def test_temporary_files_lie_where_others_rename_nothing(tmp_path: Path, mode: i
     code = "import tempfile; from detector.cli.main import cli; cli(['--version'], standalone_mode=False)"
     told = subprocess.run(
         [sys.executable, "-c", f"{code}; print(tempfile.gettempdir())"],
-        env={**os.environ, "TMPDIR": str(folder)},
+        env={**os.environ, "TMPDIR": "/nonexistent", "TMP": str(folder)},
         capture_output=True,
         text=True,
         check=True,

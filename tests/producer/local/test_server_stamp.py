@@ -37,6 +37,14 @@ def test_nobody_else_can_read_it(data: Path) -> None:
     assert key.read_bytes() != secret and key.stat().st_mode & 0o777 == 0o600
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a folder to another user")
+def test_where_the_secret_would_lie_in_anothers_folder_nothing_is_ours(data: Path, tmp_path: Path) -> None:
+    """Before: all was, so that who made that folder first had a server read what he had handed over."""
+    stamp(data)
+    os.chown(tmp_path / "state" / "ocrfleet", 12345, 12345)
+    assert not is_ours(data)
+
+
 def test_a_stamp_is_of_one_folder(data: Path, tmp_path: Path) -> None:
     """Before: a folder that was handed on held what stamps any other."""
     stamp(data)
