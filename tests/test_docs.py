@@ -113,6 +113,16 @@ def test_plain_words(page: Path) -> None:
     assert WORDS.findall(page.read_text()) == []
 
 
+def test_plain_words_in_code() -> None:
+    found = [
+        file.name
+        for folder in ("detector", "producer", "worker", "deploy", "tests")
+        for file in (ROOT / folder).rglob("*.py")
+        if file != Path(__file__) and WORDS.search(file.read_text())
+    ]
+    assert found == []
+
+
 @pytest.mark.parametrize("page", PAGES, ids=identifier)
 def test_make_targets_exist(page: Path) -> None:
     targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), flags=re.M))

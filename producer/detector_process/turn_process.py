@@ -22,7 +22,7 @@ AT_ONCE = 4
 HOLD_S, ABANDONED_S, ROUND_S = 2.0, 5.0, 0.5
 """A process is not ended for another job before it has served so long; nor while somebody asks for its answer. Where
 one feeder asks for all jobs, each that waits holds it for `ROUND_S`: of 16 each came after 8 s, and more than half of
-what they had was ended in the middle, and begun anew."""
+what they had was ended in the middle, and begun again."""
 
 POLL_S = 0.05
 

@@ -20,7 +20,7 @@ def is_damage(error: redis.RedisError) -> bool:
 
 
 def is_damage_of_its_own(error: Exception) -> bool:
-    """`is_damage`, where a job may be begun anew for it: not over what a user may not do, or a script that was ended.
+    """`is_damage`, where a job may be begun again for it: not over what a user may not do, or a script that was ended.
 
     Redis 7 names the script there as well.
     """

@@ -118,7 +118,7 @@ def test_the_slowest_gives_way_to_who_asks(kind: str, monkeypatch: pytest.Monkey
 
 @pytest.mark.parametrize("kind", ["budget", "places"])
 def test_who_begins_anew_all_the_time_keeps_nobody_out(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Before: eight of 1 KB a second, each begun anew after 13 s, and 20 of 20 that another asked for were 429."""
+    """Before: eight of 1 KB a second, each begun again after 13 s, and 20 of 20 that another asked for were 429."""
     monkeypatch.setattr(upload_places, "FIRST_S", 0.1)
     places, ended = ReadPlaces(3), list[str]()
 

@@ -91,7 +91,7 @@ def test_who_is_not_waited_for_is_not_slow() -> None:
 
 
 def test_nobody_is_quick_for_being_new() -> None:
-    """Before: 60 that sent a head alone, begun anew each 9 s, kept 26 of 27 others out: judged was who was 15 s old."""
+    """Before: 60 that sent a head alone, and again each 9 s, kept 26 of 27 out: judged was who was 15 s old."""
     clock = Clock()
     places = UploadPlaces(3, clock)
     silent, poor, good = (taken(places) for _ in range(3))
