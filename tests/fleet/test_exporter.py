@@ -58,6 +58,13 @@ def test_unreadable_failed_record_still_finishes(ledger: Ledger) -> None:
         assert ledger.finish(f"j{index}", 0, ok=False, record=record)
 
 
+def test_a_note_from_a_time_to_come_is_no_worker_at_work(ledger: Ledger) -> None:
+    """Five of six places asked that of it; this one did not."""
+    note = worker_registry.WorkerNote(at=time.time() + 3600, started=0, version="1", profile="low", temp_bytes=0)
+    worker_registry.note_worker(ledger.client, "later:1", note)
+    assert values(FleetCollector(ledger))["ocrfleet_worker_up", ("later:1", "1", "low")] == 0
+
+
 def test_names_without_an_end_are_few_series(ledger: Ledger) -> None:
     """Before: each scrape had 60,000 new ones, and Prometheus was killed for its memory after 65 s."""
     note = worker_registry.WorkerNote(at=time.time(), started=0, version="1", profile="low", temp_bytes=0)

@@ -111,7 +111,7 @@ def metrics(sample: Sample, now: float) -> Iterator[Metric]:
     temp = GaugeMetricFamily("ocrfleet_temp_bytes", "Temporary files of a worker.", labels=["worker"])
     for name, note in sorted(sample.workers.items()):
         labels = [printable(text) for text in (name, note.version, note.profile)]
-        up.add_metric(labels, float(now - note.at <= worker_registry.GONE_S))
+        up.add_metric(labels, float(worker_registry.is_alive(note, now)))
         temp.add_metric(labels[:1], note.temp_bytes)
     yield up
     yield temp
