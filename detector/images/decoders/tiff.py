@@ -34,7 +34,7 @@ _LACKING = (
     *("not configured", "not supported", "unsupported", "unknown compression", "not implemented", "can not handle"),
     "not TIFF",  # which Pillow says of samples that it has no mode for
 )
-_UNOPENED = "unable to call VipsForeignLoadTiffSource"
+_UNOPENED = "unable to call tiffload_source"
 _PILLOW_LACKS = (34887, 50001, 50002)  # its wheels' libtiff; of which it says "decoder error", as of damage
 _OF_DIRECTORIES = ("bad seek to", "accessing TIFF directory", "read directory", "Unknown field", "Null count")
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import pyvips
 from PIL import Image
 
 from detector.errors import CorruptImage, ImageError
@@ -162,6 +163,22 @@ def test_segments_without_data_are_missing(tmp_path: Path, monkeypatch: pytest.M
     (tmp_path / "a.jpg").write_bytes(emptied(sound, 0.92))
     page = open_page(tmp_path / "a.jpg", limit_side=WIDTH)
     assert "damaged" in page.flags and page.share is not None and 0.9 <= page.share < 0.97
+
+
+@pytest.mark.skipif(not pyvips.type_find("VipsOperation", "uhdrsave_buffer"), reason="libvips before 8.18")
+def test_a_jpeg_with_a_gain_map_is_as_any_other(tmp_path: Path) -> None:
+    """What phones save as Ultra HDR. Before: `ok` without a flag, since libvips' loader of them keeps quiet."""
+    pixels = pyvips.Image.new_from_memory(picture().tobytes(), WIDTH, HEIGHT, 3, "uchar")
+    sound = (pixels.copy(interpretation="srgb").colourspace("scrgb") * 2).copy(interpretation="scrgb").uhdrsave_buffer()
+    start, end = sound.index(b"\xff\xda"), sound.rindex(b"\xff\xd9", 0, sound.index(b"\xff\xd8", 2))
+    (tmp_path / "a.jpg").write_bytes(sound)
+    assert open_page(tmp_path / "a.jpg", limit_side=WIDTH).flags == ()
+    begin = (start + end) // 2
+    (tmp_path / "a.jpg").write_bytes(sound[:begin] + bytes(end - begin) + sound[end:])
+    assert open_page(tmp_path / "a.jpg", limit_side=WIDTH).flags == ("damaged",)
+    (tmp_path / "a.jpg").write_bytes(sound[:begin] + b"\xff" * (end - begin) + sound[end:])
+    with pytest.raises(CorruptImage, match="of its rows can be read"):
+        open_page(tmp_path / "a.jpg", limit_side=WIDTH)
 
 
 def test_harmless_oddities_are_no_damage(tmp_path: Path) -> None:
