@@ -16,8 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from detector.errors import CorruptImage
-from detector.images.decode import Pixels, eight_bit, raise_if_out_of_memory
-from detector.images.decoders.paper import on_paper
+from detector.images.decode import Pixels, eight_bit, on_paper, raise_if_out_of_memory
 from detector.images.header import Header
 from detector.images.sizes import box_reduction, jpeg_reduction
 from detector.images.source import raise_if_unread, read_through
@@ -77,6 +76,7 @@ def decode_vips(file: BinaryIO, header: Header, target: tuple[int, int], name: s
 def whole(image: Any, file: BinaryIO, header: Header, target: tuple[int, int], fail_on: str = "error") -> Pixels:
     """The pixels of a lazy image with its alpha kept, (H, W, 3) uint8 RGB; alpha that is 0 all over is none."""
     array = image.numpy()
+    del image  # which holds a WebP's canvas
     if array.ndim == 3 and array.shape[2] in (2, 4) and not array[:, :, -1].any():
         array = load(file, header, target, alpha="ignored", fail_on=fail_on).numpy()
     return as_rgb(array)

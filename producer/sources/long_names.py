@@ -1,4 +1,4 @@
-"""Lists of paths, and what is too long for a line of the manifest: passed over and counted, so that no line takes more than 16 KB.
+"""Lists of paths; what is too long for a line of the manifest is passed over and counted: none takes more than 16 KB.
 
 A line is held for each page on its way, by feeders, indices, the page and Redis. Names of 65 KB on a PDF of 1,000 pages
 were 325 MB of Redis, and a list of paths may hold a line of 100 MB.

@@ -203,6 +203,36 @@ def test_a_jpeg_with_a_gain_map_is_as_any_other(tmp_path: Path) -> None:
         open_page(tmp_path / "a.jpg", limit_side=WIDTH)
 
 
+def small_png(depth: int, colour: int, *, interlaced: bool, less: int) -> bytes:
+    """13 x 9 zeros, whose data end properly so many bytes before the last row does."""
+    bits, size = depth * {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}[colour], 0
+    adam7 = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
+    for left, top, across, down in adam7 if interlaced else ((0, 0, 1, 1),):
+        columns = len(range(left, 13, across))
+        size += sum(1 + (columns * bits + 7) // 8 for _ in range(top, 9, down) if columns)
+    chunks = [(b"IHDR", struct.pack(">IIBBBBB", 13, 9, depth, colour, 0, 0, interlaced))]
+    chunks += [(b"PLTE", bytes(range(48)))] * (colour == 3)
+    packed = zlib.compress(bytes(size - less))
+    chunks += [(b"IDAT", packed[:5]), (b"IDAT", packed[5:]), (b"IEND", b"")]
+    parts = [
+        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data)) for kind, data in chunks
+    ]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(parts)
+
+
+@pytest.mark.parametrize(("depth", "colour"), [(1, 0), (2, 0), (16, 0), (8, 2), (4, 3), (8, 4), (16, 6)])
+@pytest.mark.parametrize("interlaced", [False, True])
+def test_a_png_that_ends_before_its_last_row(tmp_path: Path, depth: int, colour: int, interlaced: bool) -> None:
+    """Before: `ok`, black from there on, below 2 megapixels, where Pillow decodes."""
+    path = tmp_path / "a.png"
+    path.write_bytes(small_png(depth, colour, interlaced=interlaced, less=0))
+    assert open_page(path, limit_side=WIDTH).flags == ()
+    for less in (1, 15):
+        path.write_bytes(small_png(depth, colour, interlaced=interlaced, less=less))
+        with pytest.raises(CorruptImage, match=r"rows are missing|truncated"):
+            open_page(path, limit_side=WIDTH)
+
+
 def test_harmless_oddities_are_no_damage(tmp_path: Path) -> None:
     """Bytes too many before a JPEG's end marker, and a tag that nobody knows in a fax."""
     jpeg = SOUND["baseline.jpg"]()
