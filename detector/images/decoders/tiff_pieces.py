@@ -32,7 +32,8 @@ _FAX_2D, _END_OF_FAX = 4, b"\x00\x10\x01"
 _JPEG, _END_OF_JPEG = 7, b"\xff\xd9"
 _DEFLATE = (8, 32946)
 _YCBCR = 6
-_UNPACKED_AT_ONCE = 1 << 16
+_MANY = 100  # strips or tiles: one that is garbled is no loss, and to inflate all takes twice as long as to decode
+_UNPACKED_AT_ONCE = 1 << 20
 
 
 def read_page(file: BinaryIO, header: Header) -> tuple[Reader, Directory]:
@@ -110,14 +111,14 @@ def tile_size(file: BinaryIO, header: Header) -> tuple[int, int] | None:
 
 
 def share_not_garbled(file: BinaryIO, header: Header) -> float:
-    """Of a page's strips or tiles in Deflate those that end as they should; 1 of other compressions.
+    """Of a page's few strips or tiles in Deflate those that end as they should; 1 of many, and of other compressions.
 
     Decoders stop once they have all rows, and do not ask for the check sum: what comes behind a fault is garbled.
     """
     if header.compression not in _DEFLATE:
         return 1.0
     reader, full = read_page(file, header)
-    if full.photometric == _YCBCR:
+    if full.photometric == _YCBCR or full.pieces > _MANY:
         return 1.0  # subsampled: how many bytes that takes is not known here
     begins, counts = pieces_of(full)
     wrong, most = 0, 2 * unpacked_bytes(full, 0)
