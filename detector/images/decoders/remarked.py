@@ -37,21 +37,27 @@ def decode_strictly(file: BinaryIO, header: Header, target: tuple[int, int]) -> 
         (H, W, 3) uint8 RGB in stored orientation, or None; and the first remark on the data. Both are empty if the
         header is remarked on already (odd tags, mostly): then nothing is known of the data.
     """
-    vips = libvips()
     with place_kept(file):
-        try:
-            image = load(file, header, target, alpha="kept", fail_on="warning")
-        except vips.Error as error:
-            raise_unless_damage(error)
-            return None, ""
-        forget_remarks()
-        try:
-            pixels = whole(image, file, header, target, "warning")
-        except vips.Error as error:
-            raise_unless_damage(error)
-            return None, str(error)
-        said = remarks()  # on the last rows: after those libvips looks for no errors
+        pixels, said, raised = _strictly(file, header, target)
+        if said and not raised:  # of another picture, perhaps, that another thread decodes
+            pixels, said, _ = _strictly(file, header, target)
         return None if said else pixels, said
+
+
+def _strictly(file: BinaryIO, header: Header, target: tuple[int, int]) -> tuple[Pixels | None, str, bool]:
+    """Pixels, what was said of the data, and whether libvips raised that; what is said of the last rows it does not."""
+    vips = libvips()
+    try:
+        image = load(file, header, target, alpha="kept", fail_on="warning")
+    except vips.Error as error:
+        raise_unless_damage(error)
+        return None, "", True
+    forget_remarks()
+    try:
+        return whole(image, file, header, target, "warning"), remarks(), False
+    except vips.Error as error:
+        raise_unless_damage(error)
+        return None, str(error), True
 
 
 def avif_damage(file: BinaryIO) -> str:

@@ -18,6 +18,7 @@ from PIL import Image
 from detector.errors import CorruptImage, ImageError
 from detector.images import budget
 from detector.images.decoders import jpeg as jpeg_decoder
+from detector.images.decoders import remarked
 from detector.images.page import Page, open_page, open_strips
 
 WIDTH, HEIGHT = 400, 300
@@ -185,6 +186,14 @@ def test_a_remark_on_the_last_rows_counts(tmp_path: Path, monkeypatch: pytest.Mo
         with open_strips(path, limit_side=WIDTH) as page, suppress(CorruptImage):
             missed[1] += page is not None and len(page.strips.rows(0, HEIGHT)) > 0
     assert max(missed) <= 1  # of some it says nothing at all
+
+
+def test_what_is_said_of_another_thread_s_picture_is_no_damage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Libvips has one place for what decoders say, and a program may have a detector in each thread."""
+    said = iter(["VipsJpeg: Corrupt JPEG data: premature end of data segment\n", ""])
+    monkeypatch.setattr(remarked, "remarks", lambda: next(said))
+    (tmp_path / "a.jpg").write_bytes(SOUND["baseline.jpg"]())
+    assert open_page(tmp_path / "a.jpg", limit_side=WIDTH).flags == () and list(said) == []
 
 
 @pytest.mark.skipif(not pyvips.type_find("VipsOperation", "uhdrsave_buffer"), reason="libvips before 8.18")
