@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import product
 from typing import Any, BinaryIO
 
 import cv2
@@ -10,9 +11,12 @@ import numpy as np
 from detector.errors import CorruptImage, UnsupportedFormat
 from detector.images.decode import raise_if_out_of_memory
 from detector.images.decoders.damage import Decoded, refuse_unless_most
-from detector.images.decoders.heif_boxes import share_before_holes
+from detector.images.decoders.heif_boxes import piece_sizes, share_before_holes
 from detector.images.header import Header
 from detector.images.sizes import box_reduction
+
+_MOST_TILES = 1 << 16  # a grid has no more
+_EVEN_BYTES, _EVEN_PIXELS = 512, 200  # what a tile takes that is really of one colour: 20 to 300 bytes, by x265
 
 
 def heif_header(file: BinaryIO, name: str) -> Header:
@@ -41,11 +45,47 @@ def decode_heif(file: BinaryIO, header: Header, target: tuple[int, int], name: s
     except (OSError, ValueError, RuntimeError, EOFError, SyntaxError) as error:
         raise_if_out_of_memory(error)
         raise CorruptImage(f"{name}: the HEIC data is damaged or cut off ({_reason(error)})") from error
+    if tiling := picture.info.get("tiling"):  # in newer versions
+        share = min(share, _share_of_tiles(image, tiling["tile_width"], tiling["tile_height"], piece_sizes(file)))
+        refuse_unless_most(share, header.description, name, "tiles of it are spoilt")
     factor = box_reduction(image.width, image.height, target)
     pixels = np.array(image.reduce(factor) if factor > 1 else image)
     if pixels.ndim == 2:
         pixels = cv2.cvtColor(pixels, cv2.COLOR_GRAY2RGB)
     return Decoded(pixels, share if share < 1.0 else None)
+
+
+def _share_of_tiles(image: Any, wide: int, high: int, sizes: list[int]) -> float:
+    """Of tiles those that are not of one colour without red and blue: libheif leaves those so that it could not decode.
+
+    The picture may have been turned since: its first tile is at any of its corners.
+
+    Args:
+        image: Pillow's.
+        wide: of a tile, pixels.
+        high: likewise.
+        sizes: of the tiles' data, bytes; of few a tile is really of one colour.
+    """
+    count: int = -(-image.width // max(1, wide)) * -(-image.height // max(1, high))
+    if not 1 < count <= min(_MOST_TILES, len(sizes)):
+        return 1.0
+    columns = [(left, min(left + wide, image.width)) for left in range(0, image.width, wide)]
+    rows = [(top, min(top + high, image.height)) for top in range(0, image.height, high)]
+    turned_columns = [(image.width - right, image.width - left) for left, right in columns]
+    turned_rows = [(image.height - bottom, image.height - top) for top, bottom in rows]
+    dark: int = max(
+        sum(_is_dark(image, (left, top, right, bottom)) for (left, right), (top, bottom) in product(across, down))
+        for across, down in product((columns, turned_columns), (rows, turned_rows))
+    )
+    few = sum(size <= max(_EVEN_BYTES, wide * high // _EVEN_PIXELS) for size in sizes)
+    return 1.0 - max(0, dark - few) / count
+
+
+def _is_dark(image: Any, place: tuple[int, int, int, int]) -> bool:
+    if any(image.getpixel(place[:2])[::2]):  # most are seen by their first pixel
+        return False
+    red, green, blue = image.crop(place).getextrema()
+    return bool(red[1] == blue[1] == 0 and green[0] == green[1])
 
 
 def _open(file: BinaryIO, name: str) -> Any:

@@ -28,14 +28,7 @@ def share_before_holes(file: BinaryIO) -> float:
 
     Nothing of a tile that the file ends in: libheif does not decode it. Of boxes that make no sense nothing is said.
     """
-    try:
-        meta, at = _meta(file)
-        boxes = {kind: (start, end) for kind, start, end in _boxes(meta, 4, len(meta))}
-        items = _wanted(meta, boxes)
-        idat = at + boxes.get(b"idat", (0, 0))[0]
-        pieces = list(_pieces(meta, *boxes[b"iloc"], items, idat))
-    except (struct.error, KeyError, IndexError):
-        return 1.0
+    pieces = _data(file)
     end = left = file.seek(0, os.SEEK_END)
     total = sound = 0
     for place, size in pieces:
@@ -49,6 +42,23 @@ def share_before_holes(file: BinaryIO) -> float:
             sound += size if hole < 0 else hole
         total += size
     return sound / total if total else 1.0
+
+
+def piece_sizes(file: BinaryIO) -> list[int]:
+    """Of the primary picture's HEVC data, bytes: those of a tile each, mostly."""
+    return [size for _, size in _data(file)]
+
+
+def _data(file: BinaryIO) -> list[tuple[int, int]]:
+    """Where the primary picture's HEVC data lie, and how many bytes; none if the boxes make no sense."""
+    try:
+        meta, at = _meta(file)
+        boxes = {kind: (start, end) for kind, start, end in _boxes(meta, 4, len(meta))}
+        items = _wanted(meta, boxes)
+        idat = at + boxes.get(b"idat", (0, 0))[0]
+        return list(_pieces(meta, *boxes[b"iloc"], items, idat))
+    except (struct.error, KeyError, IndexError):
+        return []
 
 
 def _meta(file: BinaryIO) -> tuple[bytes, int]:

@@ -67,6 +67,32 @@ def test_tiles_that_are_cut_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
                 open_page(path, limit_side=256)
 
 
+@pytest.mark.parametrize("turned", [None, 3, 5, 8])
+def test_tiles_that_cannot_be_decoded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, turned: int | None) -> None:
+    """Whatever the junk is in them. Before: `ok` without a flag, and they were dark."""
+    monkeypatch.setattr(pillow_heif.options, "GRID_TILE_SIZE", 128)
+    exif = Image.Exif()
+    exif[0x112] = turned or 1
+    data, path = heic(noise(450, 330), exif=exif.tobytes()), tmp_path / "a.heic"
+    path.write_bytes(data)
+    assert "damaged" not in open_page(path, limit_side=450).flags
+    start = data.index(b"mdat") + 4
+    first, last = (start + round(share * (len(data) - start)) for share in (0.3, 0.7))
+    path.write_bytes(data[:first] + b"\xf6" * (last - first) + data[last:])
+    with pytest.raises(CorruptImage, match="rows can be read; tiles of it are spoilt"):
+        open_page(path, limit_side=450)
+
+
+@pytest.mark.parametrize("colour", [(0, 136, 0), (0, 0, 0)])
+def test_tiles_that_are_dark(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, colour: tuple[int, int, int]) -> None:
+    """As those are that were not decoded; but their data are few bytes."""
+    monkeypatch.setattr(pillow_heif.options, "GRID_TILE_SIZE", 128)
+    picture = noise(450, 330)
+    picture.paste(colour, (100, 0, 450, 330))
+    (tmp_path / "a.heic").write_bytes(heic(picture))
+    assert open_page(tmp_path / "a.heic", limit_side=450).flags == ()
+
+
 def test_of_several_the_primary_counts() -> None:
     """Its data lie behind the other's."""
     data = heic(noise(160, 120), noise(160, 120, seed=1), primary_index=1)
