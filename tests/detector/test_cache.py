@@ -94,6 +94,6 @@ def test_without_a_home_nothing_lies_below_the_current_folder(tmp_path: Path, mo
     assert cache_folder() == Path("/nonexistent/ocrfleet")
     with pytest.raises(ProducerError, match="no home folder"):
         state_base()
-    with pytest.raises(WebSettingsError, match="no home folder to keep jobs in: set HOME.*OCRFLEET_WEB_FOLDER"):
+    with pytest.raises(WebSettingsError, match=r"no home folder to keep jobs in: set HOME.*OCRFLEET_WEB_FOLDER"):
         read_web_settings(os.environ)
     assert read_web_settings({**os.environ, "OCRFLEET_WEB_FOLDER": "here"}).folder == Path("here").absolute()
