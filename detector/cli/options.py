@@ -44,7 +44,7 @@ class NewFile(click.Path):
 
 
 def _is_a_source(path: Path) -> bool:
-    """What no command of ours writes: by `*.jpg` a file named `-oholiday.jpg` had results put in the place of another."""
+    """What no command of ours writes: by `*.jpg` a file named `-oholiday.jpg` had results put in another's place."""
     try:
         if not path.is_file():
             return False
