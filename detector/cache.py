@@ -91,7 +91,7 @@ def others_above(path: Path) -> Path | None:
 
 
 def _trusted() -> set[int]:
-    """Whose `/` is, too: in a user namespace that has no root, what is root's has another number, that of all others."""
+    """Whose `/` is, too: in a user namespace that has no root, what is root's has the number of all others."""
     me, caller = os.geteuid(), os.environ.get("SUDO_UID", "")
     return {me, 0, Path("/").stat().st_uid} | ({int(caller)} if me == 0 and caller.isdecimal() else set())
 
