@@ -102,6 +102,7 @@ def test_commands_say_it_in_a_line(project: Path, tiny_model: Path, capsys: pyte
     assert (project.parent / "bashrc").read_text() == "alias mine=1" and not list(album.iterdir())
 
 
+@pytest.mark.slow
 def test_results_take_no_pictures_place(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Before: `detect *.jpg` where a stranger's file is named `-oholiday.jpg` wrote over holiday.jpg."""
     write_images(tmp_path, 1)
