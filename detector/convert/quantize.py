@@ -3,10 +3,10 @@
 Measured choices: unsigned activations run twice as fast as signed ones in ONNX Runtime on x86; DepthToSpace and Sigmoid
 stay float (the map's last bits decide thin borders, and they cost nothing); MinMax calibration loses nothing here.
 
-Weights are within -64 to 64: x86 processors without VNNI (AMD before Zen 4, Intel before Cascade Lake) add two products of
-8 bits in 16, where 2 * 255 * 127 is cut off at 32,767 and 2 * 255 * 64 is not. There, weights of 8 bits cost `slim` 4.5
-points on receipts, ResNet-18 1 to 2.4 on documents and 1.4 of agreement with its teacher; of 7 bits nothing ("reduce_range",
-onnxruntime.ai/docs/performance/model-optimizations/quantization.html).
+Weights are within -64 to 64: x86 processors without VNNI (AMD before Zen 4, Intel before Cascade Lake) add two products
+of 8 bits in 16, where 2 * 255 * 127 is cut off at 32,767 and 2 * 255 * 64 is not. There, weights of 8 bits cost `slim`
+4.5 points on receipts, ResNet-18 1 to 2.4 on documents and 1.4 of agreement with its teacher; of 7 bits nothing
+("reduce_range", onnxruntime.ai/docs/performance/model-optimizations/quantization.html).
 """
 
 from __future__ import annotations
