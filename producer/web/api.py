@@ -25,10 +25,11 @@ from producer.output.documents import NEED_IMAGES
 from producer.web.addresses import check_count
 from producer.web.bounds.makings import Making, ended_with_its_client
 from producer.web.bounds.upload_places import UploadPlaces
+from producer.web.jobs.entries import MOST_SHOWN
 from producer.web.openapi import document
 from producer.web.problem import Problem
 from producer.web.results import ALL_FORMATS, JSONL, LentResponse, converted_response, lines_response, record_blocks
-from producer.web.service import MOST_SHOWN, Service
+from producer.web.service import Service
 from producer.web.store import WebJob
 from producer.web.upload import Intake
 from producer.web.visitors.json_body import json_body
@@ -209,7 +210,7 @@ async def job_results(request: Request) -> Response:
     if wanted == JSONL:
         return await run_in_threadpool(lines_response, name, folder, start)
     # Six converted results had no bound.
-    with service.makings.of(name, service.check_quota) as making, ExitStack() as held:
+    with service.makings.of(name, service.check_taken) as making, ExitStack() as held:
         async with ended_with_its_client(making, request.receive):
             await run_in_threadpool(service.check_quota)
             if (place := await service.exporting.wait()) is None:

@@ -8,6 +8,7 @@ from pathlib import Path, PurePosixPath
 from detector.images.sniff import sniff
 from detector.images.suffixes import IMAGE_SUFFIXES
 from producer.sources.archive import archive_kind
+from producer.sources.passed_over import is_junk
 
 MOST_PARTS = 8
 MOST_FOLDERS = 100
@@ -23,8 +24,8 @@ def safe_upload_name(name: str) -> PurePosixPath:
     parts = []
     for part in name.replace("\\", "/").split("/"):
         clean = _UNSAFE.sub("_", part).strip().encode("utf-8", "replace")[-LONGEST_PART:].decode("utf-8", "ignore")
-        if clean.strip("."):
-            parts.append(re.sub(r"^\.", "_", clean))
+        if clean.strip("."):  # by a name that no scan passes over
+            parts.append(f"_{clean}" if is_junk(clean) else re.sub(r"^\.", "_", clean))
     return PurePosixPath(*parts[-MOST_PARTS:]) if parts else PurePosixPath("upload")
 
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import logging
-import secrets
-import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -17,6 +15,7 @@ from celery import Celery
 from kombu.exceptions import OperationalError
 
 from producer.errors import ProducerError
+from producer.fleet_job import cancel_job
 from producer.job.collect import AlreadyCollectingError, Collector
 from producer.job.growth import Growth
 from producer.job.loop import JobGoneError, JobLoop
@@ -36,11 +35,11 @@ from producer.web.bounds.job_turns import JobTurn, JobTurns, Running
 from producer.web.bounds.polite_feeder import PoliteFeeder
 from producer.web.bounds.room import QuotaUsedError
 from producer.web.bounds.scan_turns import ScanTurns
-from producer.web.store import Store, WebJob
+from producer.web.jobs.on_broker import NameTaken, forget_ours, is_anothers, open_ours, ours
+from producer.web.store import Store, WebJob, first_of
 from worker.broker.damaged_keys import is_damage_of_its_own
 from worker.errors import WorkerError
 from worker.ledger.ledger import JobReplacedError, Ledger, chunked
-from worker.ops import worker_registry
 from worker.storage.spool import MachineFault, want_of_the_machine
 
 logger = logging.getLogger("ocrfleet.web")
@@ -52,8 +51,6 @@ AGAIN_AFTER_S, SOONER_S = 3.0, 1.0
 
 MOST_COPIED = 256 << 20
 """Of the service's temporary folder for a PDF in an archive; four are taken out at a time (turn_process)."""
-
-WORKERS_LOOK_S = 2.0
 
 
 class _Stopped(Exception):  # noqa: N818  # nothing is wrong
@@ -103,7 +100,6 @@ class Runner:
         # A zip of 10,000 files costs 6 MB while it is read; eight at a time took 50 MB more than one after the other.
         self._scans = ScanTurns()
         self._feeding = threading.Lock()
-        self._alive, self._alive_at = 0, float("-inf")
 
     def start(self, name: str) -> JobTurn:
         """Run a job unless it runs already. It `ended` when the job does, or when the service stops."""
@@ -148,15 +144,6 @@ class Runner:
         for turns in self._turns.values():
             turns.join()
 
-    def workers_alive(self) -> int:
-        """Workers that have reported lately."""
-        now = time.monotonic()
-        if now - self._alive_at > WORKERS_LOOK_S:
-            notes = worker_registry.workers(self._ledger.client).values()
-            self._alive = sum(worker_registry.is_alive(note, time.time()) for note in notes)
-            self._alive_at = now
-        return self._alive
-
     def _run(self, name: str, running: Running, turns: JobTurns) -> bool:
         """A job's turn. Whether it wants another, behind those that wait for its place."""
         again = False
@@ -194,16 +181,19 @@ class Runner:
         except (AlreadyCollectingError, FolderBusyError) as error:
             running.progress.phase = "waiting for another collector"
             logger.warning("%s: %s", name, error)
+        except NameTaken as error:
+            running.progress.phase = f"waiting: {error}"
+            logger.warning("%s: %s", name, error)
         return False
 
     def _run_or_refuse(self, name: str, running: Running) -> None:
         """End a job that has a fault of its own; what it is to be tried again for is raised."""
         try:
-            if running.damaged:  # this job's own keys: no other has its name. Begin from our own disk
-                self._ledger.forget(name)
-            running.damaged = False
+            if running.damaged and not forget_ours(self._store.folder(name), self._ledger, name):
+                raise NameTaken
+            running.damaged = False  # now it begins from our own disk
             self._run_once(name, running)
-        except (_Stopped, JobGoneError, AlreadyCollectingError, FolderBusyError):
+        except (_Stopped, JobGoneError, AlreadyCollectingError, FolderBusyError, NameTaken):
             raise
         except (OSError, redis.RedisError, OperationalError, WorkerError):
             raise
@@ -218,7 +208,8 @@ class Runner:
             if not isinstance(error, ProducerError):
                 logger.exception("%s: a bug in ocrfleet", name)
                 reason = f"a bug in ocrfleet: {error!r}"
-            self._ledger.cancel(name)  # its workers stop as well
+            if not is_anothers(self._store.folder(name), self._ledger.status(name)):
+                self._ledger.cancel(name)  # its workers stop as well
             self.end(name, "refused", reason)
 
     def _may_wait_for_room(self, name: str, running: Running, full: QuotaUsedError) -> bool:
@@ -239,11 +230,17 @@ class Runner:
         job, folder = self._store.read(name), self._store.folder(name)
         if job.state != "open":
             return
+        known = ours(folder, self._ledger, name)
+        if job.cancelled and known is None:
+            self.end(name, "cancelled")
+            return
+        is_cancelled = job.cancelled or (known is not None and known.state == "cancelled")
 
         def look_up() -> None:
             if self._should_stop(running):
                 raise _Stopped
-            self._check(0)  # results count too: a page may have 300 KB of boxes
+            if not is_cancelled:  # it takes what is done, and ends
+                self._check(0)  # results count too: a page may have 300 KB of boxes
             running.full_since = 0.0
 
         look_up()  # before the results are read
@@ -254,11 +251,9 @@ class Runner:
                 self.end(name, "refused", reason)
                 return
             running.progress.total = total
-            origin = {"manifest": folder.known_as, "host": socket.gethostname()}
-            is_new = self._ledger.create(name, total, origin, epoch=secrets.token_hex(8))
-            known = self._ledger.status(name)
-            epoch = known.epoch if known else ""
-            self._ledger.reopen(name)
+            epoch, is_new = open_ours(folder, self._ledger, name, total)
+            if job.cancelled:
+                cancel_job(self._ledger, name)
             with (
                 closing(Growth(folder.manifest, self._ledger, name, total, check=self._check)) as growth,
                 self._uploader(name, job, epoch) as uploader,
@@ -266,10 +261,9 @@ class Runner:
             ):
                 growth.write()  # what an interrupted run had not come to
                 self._ledger.grow(name, growth.total)
-                if is_new:
-                    for ok in (True, False):
-                        for indices in chunked(collector.on_disk(ok=ok)):
-                            self._ledger.adopt(name, indices, ok=ok)
+                for ok in (True, False) if is_new else ():
+                    for indices in chunked(collector.on_disk(ok=ok)):
+                        self._ledger.adopt(name, indices, ok=ok)
                 again = partial(read_manifest, folder.manifest)
                 feeder = PoliteFeeder(
                     self._app,
@@ -284,9 +278,9 @@ class Runner:
                     urgent=job.quick,
                 )
                 feeder.turn, feeder.growth = self._feeding, growth
-                status = JobLoop(
-                    self._app, self._ledger, name, running.progress, feeder, collector, on_tick=look_up, growth=growth
-                ).run()
+                loop = JobLoop(self._app, self._ledger, name, running.progress, on_tick=look_up, growth=growth)
+                loop.feeder, loop.collector = None if is_cancelled else feeder, collector
+                status = loop.run()
         self.end(name, "cancelled" if status.state == "cancelled" else "done")
 
     def _manifest(self, name: str, folder: OutputFolder, running: Running) -> int:
@@ -328,6 +322,8 @@ class Runner:
         folder.save_passed_over(passed.counts)
         if said := in_words(passed.counts):
             running.progress.note(said)
+        if running.progress.warnings:  # they are told as long as the job is there
+            self._store.change(name, warnings=first_of(running.progress.warnings))
         return total
 
     @contextmanager

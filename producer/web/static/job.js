@@ -175,7 +175,7 @@ function draw() {
     return rowOf(row.page, row.state, boxes, row.record?.error?.message, row.index);
   }));
   const left = (job.total ?? 0) - Math.min(rows.length, MOST_ROWS);
-  by("more").textContent = left > 0 ? t("more", { n: left }) : "";
+  by("more").textContent = [...(left > 0 ? [t("more", { n: left })] : []), ...job.warnings].join(" · ");
 }
 
 function rowOf(page, state, boxes, reason, index) {

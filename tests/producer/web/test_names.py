@@ -31,6 +31,8 @@ def test_no_name_leads_out_of_its_folder(name: str) -> None:
         ("", "upload"),
         ("..", "upload"),
         ("a\nb.jpg", "a_b.jpg"),
+        ("@eaDir/~$letter.png", "_@eaDir/_~$letter.png"),  # before: taken, and passed over by the scan
+        ("__MACOSX/._a.png", "___MACOSX/__a.png"),
     ],
 )
 def test_names(name: str, safe: str) -> None:
