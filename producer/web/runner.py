@@ -6,7 +6,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from functools import partial
 from pathlib import Path
 
@@ -21,8 +21,7 @@ from producer.job.growth import Growth
 from producer.job.loop import JobGoneError, JobLoop
 from producer.job.manifest import Check, count_manifest, read_manifest, write_manifest
 from producer.job.output_folder import FolderBusyError, JobRequest, OutputFolder
-from producer.job.results_file import truncate_torn_line
-from producer.job.upload import Uploader
+from producer.job.results_file import counts_of, truncate_torn_line
 from producer.sources.found_page import FoundPage
 from producer.sources.passed_over import PassedOver, in_words
 from producer.sources.readers import Readers
@@ -36,7 +35,9 @@ from producer.web.bounds.polite_feeder import PoliteFeeder
 from producer.web.bounds.room import QuotaUsedError
 from producer.web.bounds.scan_turns import ScanTurns
 from producer.web.jobs.on_broker import NameTaken, forget_ours, is_anothers, open_ours, ours
-from producer.web.store import Store, WebJob, first_of
+from producer.web.jobs.sending import uploader_of
+from producer.web.problem import Problem
+from producer.web.store import Store, first_of
 from worker.broker.damaged_keys import is_damage_of_its_own
 from worker.errors import WorkerError
 from worker.ledger.ledger import JobReplacedError, Ledger, chunked
@@ -48,9 +49,6 @@ QUICK_JOBS_AT_A_TIME = 32
 SCANNING = "it looked for pages in these files"
 AGAIN_AFTER_S, SOONER_S = 3.0, 1.0
 """Before a job that waits for the broker or the disk tries again; sooner where others wait for its place."""
-
-MOST_COPIED = 256 << 20
-"""Of the service's temporary folder for a PDF in an archive; four are taken out at a time (turn_process)."""
 
 
 class _Stopped(Exception):  # noqa: N818  # nothing is wrong
@@ -136,6 +134,16 @@ class Runner:
             if self._running.get(name) is running:
                 del self._running[name]
 
+    @contextmanager
+    def left(self, name: str) -> Iterator[None]:
+        """Inside, nobody looks after a job; then somebody does again, whatever came, unless it is gone."""
+        self.leave(name)
+        try:
+            yield
+        finally:
+            with suppress(Problem):
+                self.start(name)
+
     def stop(self) -> None:
         """Leave all jobs as they are, for the next start."""
         self._stopping.set()
@@ -220,7 +228,8 @@ class Runner:
 
     def end(self, name: str, state: str, reason: str = "") -> None:
         """A job is over."""
-        self._store.change(name, state=state, reason=reason, finished=time.time())
+        counts = counts_of(self._store.folder(name).results)  # once: of 300 jobs each list read 900 MB for them
+        self._store.change(name, state=state, reason=reason, finished=time.time(), counts=counts)
         self._ended(name)
 
     def _should_stop(self, running: Running) -> bool:
@@ -256,7 +265,7 @@ class Runner:
                 cancel_job(self._ledger, name)
             with (
                 closing(Growth(folder.manifest, self._ledger, name, total, check=self._check)) as growth,
-                self._uploader(name, job, epoch) as uploader,
+                uploader_of(self._ledger, self._store, name, job, self._transfer, epoch) as uploader,
                 Collector(self._ledger, name, folder.results, total, growth=growth) as collector,
             ):
                 growth.write()  # what an interrupted run had not come to
@@ -325,21 +334,3 @@ class Runner:
         if running.progress.warnings:  # they are told as long as the job is there
             self._store.change(name, warnings=first_of(running.progress.warnings))
         return total
-
-    @contextmanager
-    def _uploader(self, name: str, job: WebJob, epoch: str) -> Iterator[Uploader | None]:
-        """What sends the pages' bytes; None if workers open them by their address."""
-        if self._transfer == "uri" or job.sources:
-            yield None
-            return
-        with Uploader(
-            self._ledger,
-            name,
-            limit_side=job.limit_side,
-            shrink=False,
-            epoch=epoch,
-            options=job.options,
-            roots=self._store.folder(name).source_roots(),
-            most_copied=MOST_COPIED,
-        ) as uploader:
-            yield uploader

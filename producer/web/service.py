@@ -182,11 +182,14 @@ class Service:
         """Make a job of an upload and start it. False: there was one of this name (the upload is removed).
 
         Raises:
-            Problem: 422, something else was sent with the same Idempotency-Key.
+            Problem: 422, something else was sent with the same Idempotency-Key; 429, that job is being deleted.
             OSError: see `Store.accept`.
         """
         if not self.store.accept(folder, name, job):
-            before = self.store.read(name).fingerprint
+            with self.changing.of(name):  # a deletion has ended then
+                if not self.store.has(name):
+                    raise Problem(429, "the job of this key was being deleted", "send it again", retry_after_s=1)
+                before = self.store.read(name).fingerprint
             if before and before != job.fingerprint:  # empty: of a version that did not keep it
                 raise Problem(
                     422,
@@ -264,19 +267,17 @@ class Service:
         """Do the failed pages again, and those that a cancelled job left. Returns how many failed ones."""
         if self.store.read(name).state == "refused":
             raise Problem(409, f"job {name} was refused: {self.store.read(name).reason}", "send its files again")
-        self.runner.leave(name)
-        self.store.change(name, state="open", finished=0.0, told="", cancelled=False)
         folder = self.store.folder(name)
-        try:
+        with self.runner.left(name):
+            self.store.change(name, state="open", finished=0.0, told="", cancelled=False, counts={})
             if ours(folder, self.ledger, name) is not None:
                 self.ledger.reopen(name)
                 return retry_on_broker(self.ledger, name)
-            with folder.locked():
-                return len(drop_failed(folder.results)) if folder.results.exists() else 0
-        except FolderBusyError:
-            raise Problem(409, f"job {name} is still at work", "try again in a moment") from None
-        finally:
-            self.runner.start(name)  # whatever came: it is marked open
+            try:
+                with folder.locked():
+                    return len(drop_failed(folder.results)) if folder.results.exists() else 0
+            except FolderBusyError:
+                raise Problem(409, f"job {name} is still at work", "try again in a moment") from None
 
     @one_after_the_other
     def cancel(self, name: str) -> int:
@@ -284,8 +285,8 @@ class Service:
         if self.store.change(name, cancelled=True, only=_is_open).state != "open":
             return 0
         if ours(folder := self.store.folder(name), self.ledger, name) is None:  # still counting its pages
-            self.runner.leave(name)
-            self.runner.end(name, "cancelled")
+            with self.runner.left(name):
+                self.runner.end(name, "cancelled")
             if ours(folder, self.ledger, name) is None:  # nor did they come meanwhile
                 return 0
         return cancel_job(self.ledger, name)
@@ -294,10 +295,10 @@ class Service:
         """Remove a job: its uploads, its results, its keys."""
         folder = self.store.folder(name)
         self.makings.end(name)
-        self.runner.leave(name)
-        if forget_ours(folder, self.ledger, name):
-            queue.drop_job(self.ledger.client, name)
-        self.store.throw_away(name)
+        with self.runner.left(name):
+            if forget_ours(folder, self.ledger, name):
+                queue.drop_job(self.ledger.client, name)
+            self.store.throw_away(name)
         self.makings.end(name)  # what was begun before it was out of sight
 
     def _delete_old(self, name: str, limit: float) -> None:

@@ -55,6 +55,7 @@ class WebJob(msgspec.Struct, frozen=True, kw_only=True):
         finished: Unix time, 0 before.
         cancelled: somebody asked for its end while it was open.
         warnings: what the scan passed over, and what else it said.
+        counts: pages that have a record then, as `counts_of` tells; empty in a version before, and while it is open.
     """
 
     created: float
@@ -73,6 +74,7 @@ class WebJob(msgspec.Struct, frozen=True, kw_only=True):
     finished: float = 0.0
     cancelled: bool = False
     warnings: list[str] = []
+    counts: dict[str, int] = {}
 
 
 UNREAD = "what is kept of it (web.json) cannot be read; its files are there"

@@ -48,7 +48,7 @@ def told_of(
         answer |= {key: counts[key] for key in COUNTS}
         answer["eta_seconds"] = row.eta_seconds if alive and is_open else None
     elif job.state in ("done", "cancelled"):
-        answer |= counts_of(folder.results)
+        answer |= job.counts or counts_of(folder.results)
     if is_open and not alive and state != "preparing":
         answer["phase"] = "waiting for workers: none is alive"
     return answer

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
+from threading import Thread
 
 import pytest
 
 from producer.web import runner
 from producer.web import store as web_store
 from producer.web.bounds.room import QuotaUsedError
+from producer.web.jobs import told
+from producer.web.problem import Problem
 from producer.web.service import Service
 from producer.web.store import Store, WebJob
 from tests.pictures import write_images
 from tests.processes import wait_until
+from tests.producer.records import failed, ok, write_results
 from tests.producer.web.test_two_pages import lone, send
 from worker.ledger import Ledger
 from worker.ops.worker_registry import WorkerNote, note_worker
@@ -73,6 +77,78 @@ def test_a_deletion_that_did_not_end_takes_no_new_job_along(
     again = lone(tmp_path / "web", ledger, settings)
     again.resume()
     assert again.store.read("job").created == 2 and not list((tmp_path / "web/trash").iterdir())
+
+
+@pytest.mark.parametrize("change", ["delete", "retry", "cancel"])
+def test_a_change_that_could_not_be_made_leaves_the_job_at_work(
+    change: str, ledger: Ledger, settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before: after one DELETE that was answered 503 nobody looked after the job until the page was started anew."""
+    page = lone(tmp_path / "web", ledger, settings)
+    if change == "cancel":  # of one whose pages are still counted
+        assert page.store.accept(page.store.new_upload(), "job", WebJob(created=1))
+        monkeypatch.setattr(page.runner, "_run", lambda *given: time.sleep(0.1) or True)
+        page.runner.start("job")
+    else:
+        send(page)
+        wait_until(lambda: ledger.client.get("ocrfleet:job:job:state") == b"qq", seconds=10, what="its pages")
+
+    def refused(*given: object, **named: object) -> None:
+        raise OSError(28, "No space left")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ledger, "forget", refused)
+        if change == "retry":
+            patch.setattr(page.store, "change", refused)
+        patch.setattr(page.runner, "end", refused)
+        with pytest.raises(OSError, match="No space"):
+            getattr(page, change)("job")
+    running = page.runner.running("job")
+    assert running and running.turn and not running.turn.is_over
+    page.runner.stop()
+
+
+def test_the_same_key_while_its_job_is_deleted_is_told_to_come_again(
+    ledger: Ledger, settings: Settings, tmp_path: Path
+) -> None:
+    """Before: 200, the same job, and both were gone."""
+    page = lone(tmp_path / "web", ledger, settings)
+    send(page)
+    forget, answers = ledger.forget, list[object]()
+
+    def same_again() -> None:
+        try:
+            send(page)
+        except Problem as problem:
+            answers.append(problem.status)
+
+    again = Thread(target=same_again)
+
+    def slowly(name: str) -> int:
+        again.start()
+        time.sleep(0.2)
+        return forget(name)
+
+    ledger.forget = slowly  # type: ignore[method-assign]
+    page.delete("job")
+    again.join()
+    assert answers == [429]
+    send(page)
+    page.runner.stop()
+
+
+def test_what_a_job_came_to_is_counted_once(
+    ledger: Ledger, settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before: each list of 300 jobs that Redis does not know read all their results again."""
+    page = lone(tmp_path / "web", ledger, settings)
+    page._workers, page._alive_at = 0, float("inf")
+    assert page.store.accept(page.store.new_upload(), "job", WebJob(created=1))
+    write_results(page.store.folder("job").root, [ok(0), ok(1), failed(2, "cut off")])
+    page.runner.end("job", "done")
+    monkeypatch.setattr(told, "counts_of", lambda results: {})
+    status = page.status("job")
+    assert [status[key] for key in ("total", "ok", "failed")] == [3, 2, 1]
 
 
 def test_old_is_what_is_old_when_its_turn_has_come(tmp_path: Path, ledger: Ledger, settings: Settings) -> None:

@@ -19,9 +19,17 @@ from producer.web.bounds import job_locks
 from producer.web.bounds.job_locks import JobLocks, on_our_own
 from producer.web.bounds.makings import Makings
 from producer.web.problem import Problem, no_such_job
+from producer.web.runner import Runner
 from producer.web.service import Service
 from producer.web.store import Store, WebJob
 from worker.broker import queue
+
+
+def runner_of(start: Callable[[str], object]) -> Runner:
+    """Nobody is at work."""
+    runner = Runner.__new__(Runner)
+    runner.leave, runner.start = (lambda name: None), start  # type: ignore
+    return runner
 
 
 @pytest.mark.slow
@@ -55,7 +63,7 @@ def test_a_retry_that_meets_a_deletion_leaves_no_folder(tmp_path: Path, monkeypa
     service = Service.__new__(Service)  # its constructor wants a broker
     service.store, service.changing, service.makings = Store(tmp_path), JobLocks(), Makings()
     assert service.store.accept(service.store.new_upload(), "job", WebJob(created=1, state="done"))
-    service.runner = SimpleNamespace(leave=lambda name: None, start=service.store.read)  # type: ignore[assignment]
+    service.runner = runner_of(service.store.read)
     deleting = threading.Thread(target=service.delete, args=("job",))
 
     def status(name: str) -> None:
@@ -78,7 +86,7 @@ def test_a_retry_of_what_is_still_at_work_says_no_path(tmp_path: Path) -> None:
     service, started = Service.__new__(Service), list[str]()
     service.store, service.changing, service.makings = Store(tmp_path), JobLocks(), Makings()
     assert service.store.accept(service.store.new_upload(), "job", WebJob(created=1, state="cancelled"))
-    service.runner = SimpleNamespace(leave=lambda name: None, start=started.append)  # type: ignore[assignment]
+    service.runner = runner_of(started.append)
     service.ledger = SimpleNamespace(status=lambda name: None)  # type: ignore[assignment]
     with service.store.folder("job").locked(), pytest.raises(Problem) as refused:
         service.retry("job")
