@@ -30,7 +30,7 @@ from producer.web.openapi import document
 from producer.web.problem import Problem
 from producer.web.results import ALL_FORMATS, JSONL, LentResponse, converted_response, lines_response, record_blocks
 from producer.web.service import Service
-from producer.web.store import WebJob
+from producer.web.store import WebJob, few
 from producer.web.upload import Intake
 from producer.web.visitors.json_body import json_body
 from producer.web.visitors.longest import Places
@@ -85,8 +85,10 @@ def _options(asked: Mapping[str, str]) -> PageOptions:
         ) from None
 
 
-async def _receive(request: Request, *, archives: bool, most_files: int, name: str, quick: bool) -> tuple[str, bool]:
-    """Take an upload and make a job of it. Returns its name, and whether it is new."""
+async def _receive(
+    request: Request, *, archives: bool, most_files: int, name: str, quick: bool
+) -> tuple[dict[str, str], bool]:
+    """Take an upload and make a job of it. Returns which files have other names now, and whether it is new."""
     service = service_of(request)
     places: UploadPlaces = request.app.state.upload_places
     if (place := await places.wait()) is None:
@@ -115,7 +117,7 @@ async def _receive(request: Request, *, archives: bool, most_files: int, name: s
                 webhook=service.check_webhook(asked.get("webhook", "").strip()),
             )
             accepted = True  # from here on the folder is the service's, whatever comes of it
-            return name, await run_in_threadpool(service.accept, folder, name, job)
+            return few(received.renamed), await run_in_threadpool(service.accept, folder, name, job)
         finally:
             if not accepted:
                 await run_in_threadpool(service.store.drop, folder)
@@ -150,11 +152,14 @@ async def create_job(request: Request) -> Response:
     """POST /jobs: files, a zip, a PDF, or addresses under OCRFLEET_ROOTS."""
     service = service_of(request)
     name = service.new_name(request.headers.get("idempotency-key", ""))
+    renamed: dict[str, str] = {}
     if request.headers.get("content-type", "").partition(";")[0].strip().lower() == "application/json":
         new = await _create_from_addresses(request, name)
     else:
-        _, new = await _receive(request, archives=True, most_files=service.web.max_files, name=name, quick=False)
-    return _accepted(request, name, await run_in_threadpool(service.status, name), 202 if new else 200)
+        most = service.web.max_files
+        renamed, new = await _receive(request, archives=True, most_files=most, name=name, quick=False)
+    status = await run_in_threadpool(service.status, name)
+    return _accepted(request, name, {**status, "renamed": renamed}, 202 if new else 200)
 
 
 class _Addresses(msgspec.Struct, forbid_unknown_fields=True):

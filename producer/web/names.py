@@ -50,10 +50,20 @@ def fitting_name(path: Path, name: PurePosixPath, *, archives: bool) -> PurePosi
     return name.with_name(name.name + _ENDINGS.get(kind, f".{kind}"))
 
 
-def free_name(folder: Path, name: PurePosixPath) -> PurePosixPath:
-    """The name, or with `-2`, `-3`... where it is taken."""
-    candidate, number = name, 1
-    while (folder / candidate).exists():
+def free_name(folder: Path, name: PurePosixPath, numbers: dict[PurePosixPath, int]) -> PurePosixPath:
+    """The name, or with `-2`, `-3`... where it is taken.
+
+    Args:
+        folder: of the files.
+        name: see `fitting_name`.
+        numbers: the last one of each name there; written. A phone calls all its pictures the same.
+    """
+    number = numbers.get(name, 1)
+    while (folder / (candidate := _numbered(name, number))).exists():
         number += 1
-        candidate = name.with_name(f"{name.stem}-{number}{name.suffix}")
+    numbers[name] = number
     return candidate
+
+
+def _numbered(name: PurePosixPath, number: int) -> PurePosixPath:
+    return name if number == 1 else name.with_name(f"{name.stem}-{number}{name.suffix}")
