@@ -284,12 +284,16 @@ class Service:
         """What waits is dropped, what runs is finished, what is done stays. Returns how many pages were dropped."""
         if self.store.change(name, cancelled=True, only=_is_open).state != "open":
             return 0
-        if ours(folder := self.store.folder(name), self.ledger, name) is None:  # still counting its pages
-            with self.runner.left(name):
-                self.runner.end(name, "cancelled")
-            if ours(folder, self.ledger, name) is None:  # nor did they come meanwhile
-                return 0
-        return cancel_job(self.ledger, name)
+        folder = self.store.folder(name)
+        try:
+            if ours(folder, self.ledger, name) is not None:
+                return cancel_job(self.ledger, name)
+        except redis.RedisError:
+            with self.runner.left(name):  # its next turn sees what was asked for
+                raise
+        with self.runner.left(name):  # still counting its pages
+            self.runner.end(name, "cancelled")
+        return 0 if ours(folder, self.ledger, name) is None else cancel_job(self.ledger, name)  # they came meanwhile
 
     def _delete(self, name: str) -> None:
         """Remove a job: its uploads, its results, its keys."""

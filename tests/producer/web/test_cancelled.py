@@ -7,6 +7,7 @@ from pathlib import Path
 from threading import Thread
 
 import pytest
+import redis
 
 from producer.web import runner
 from producer.web import store as web_store
@@ -24,7 +25,7 @@ from worker.ops.worker_registry import WorkerNote, note_worker
 from worker.settings import Settings
 
 
-@pytest.mark.parametrize("at", ["the quota is full", "the next start"])
+@pytest.mark.parametrize("at", ["the quota is full", "the broker is away", "the next start"])
 def test_a_cancelled_job_ends(
     at: str, ledger: Ledger, settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -46,6 +47,14 @@ def test_a_cancelled_job_ends(
         assert running
         wait_until(lambda: running.progress.phase.startswith("waiting: the quota"), seconds=10, what="it to wait")
         page.cancel("job")
+    elif at == "the broker is away":
+
+        def away(name: str) -> bool:
+            raise redis.ConnectionError
+
+        with monkeypatch.context() as patch, pytest.raises(redis.ConnectionError):
+            patch.setattr(ledger, "cancel", away)
+            page.cancel("job")
     else:
         page.runner.stop()  # before its thread sees the wish
         page.cancel("job")
