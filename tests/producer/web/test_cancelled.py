@@ -135,7 +135,7 @@ def test_the_same_key_while_its_job_is_deleted_is_told_to_come_again(
 
     def slowly(name: str) -> int:
         again.start()
-        time.sleep(0.2)
+        wait_until(lambda: page.changing._held["job"].count == 2, seconds=20, what="it to wait")
         return forget(name)
 
     ledger.forget = slowly  # type: ignore[method-assign]
