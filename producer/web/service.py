@@ -18,7 +18,7 @@ from celery import Celery
 
 from producer.fleet_job import cancel_job
 from producer.job.begin_again import retry_on_broker
-from producer.job.output_folder import FolderBusyError
+from producer.job.output_folder import FolderBusyError, OutputFolder
 from producer.job.results_file import drop_failed
 from producer.job.status import StatusRow
 from producer.web.addresses import check_addresses
@@ -209,11 +209,11 @@ class Service:
         job, folder = self.store.read(name), self.store.folder(name)
         running = self.runner.running(name)
         progress = running.progress if running else None
-        return told_of(name, job, folder, progress, self._row(name), self._alive())
+        return told_of(name, job, folder, progress, self._row(name, folder), self._alive())
 
-    def _row(self, name: str) -> StatusRow | None:
+    def _row(self, name: str, folder: OutputFolder | None = None) -> StatusRow | None:
         try:
-            status = self.ledger.status(name)
+            status = self.ledger.status(name) if folder is None else ours(folder, self.ledger, name)
         except (redis.RedisError, OSError):
             return None
         return None if status is None else StatusRow.of(status)
