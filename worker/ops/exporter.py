@@ -184,7 +184,7 @@ class FleetCollector(Collector):
     def collect(self) -> Iterator[Metric]:
         """What prometheus_client calls at each scrape."""
         try:
-            now = self._ledger.now()  # the notes are of the broker's clock; by another all workers may be gone
+            now = self._ledger.now()  # by which workers' notes are
             sample = take_sample(self._ledger, now)
         except (redis.RedisError, OSError):
             yield _gauge("broker_up", "1 if the broker answers.", 0)
