@@ -96,7 +96,7 @@ def for_visitors(ledger: Ledger, url: str, silence: Silence | None = None) -> Le
         url: of the broker.
         silence: of these connections.
     """
-    bounds = Bounds(value=MOST_RECORD_BYTES)
+    bounds = Bounds(value=MOST_RECORD_BYTES, seconds=ANSWER_S)  # of a whole reply, however it comes
     client = client_of(
         url, bounds, socket_connect_timeout=ANSWER_S, socket_timeout=ANSWER_S, health_check_interval=30, retry=None
     )
