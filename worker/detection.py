@@ -114,7 +114,7 @@ class ImageRunner:
         pages: int | UnsetType = UNSET
         opened = ""
         try:
-            with self.storage.open_file(task.uri) as file:
+            with self.storage.open_file(task.uri, task.image) as file:
                 opened = file.name
                 fetched = time.perf_counter()
                 pages = _true_pages(task, file)

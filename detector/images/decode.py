@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import struct
 import warnings
+import zlib
 from typing import Any, BinaryIO
 
 import cv2
@@ -10,7 +13,6 @@ import numpy as np
 import numpy.typing as npt
 
 from detector.errors import CorruptImage, is_out_of_memory
-from detector.images.decoders.paper import on_paper, premultiplied
 from detector.images.header import PARSE_ERRORS, Header, open_pillow
 from detector.images.sizes import box_reduction, jpeg_reduction
 from detector.memory import limit_in_force
@@ -19,7 +21,16 @@ Pixels = npt.NDArray[np.uint8]
 
 DECODE_ERRORS = (*PARSE_ERRORS, cv2.error)
 
+LIGHT = 140
+"""Drawn in lighter colours than this on average (0 to 255), little of the picture wants black paper."""
+
+MOSTLY_COVERED = 0.6
+"""From this share of opaque pixels on the picture brings its own background: what is left is margin, and white."""
+
 _ROWS = 256
+_PIECE = 1 << 16  # bytes
+_PNG_CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}  # of a colour type; PNG (third edition), 11.2.1
+_ADAM7 = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
 
 
 def decode_webp(file: BinaryIO, header: Header, name: str) -> Pixels:
@@ -61,6 +72,8 @@ def decode_pillow(file: BinaryIO, header: Header, target: tuple[int, int], name:
             if header.directory:
                 image.seek(header.directory)
             image.load()
+            if header.kind == "png" and _may_lack_rows(image) and _lacks_rows(file):
+                raise CorruptImage(f"{name}: the {header.description} data is damaged or cut off (rows are missing)")
             return to_rgb(image, target)
     except DECODE_ERRORS as error:
         raise_if_out_of_memory(error)
@@ -71,6 +84,34 @@ def decode_pillow(file: BinaryIO, header: Header, target: tuple[int, int], name:
                 f"(OCRFLEET_MEMORY_LIMIT_MB); save it again as PNG if it opens elsewhere ({error})"
             ) from error
         raise CorruptImage(f"{name}: the {header.description} data is damaged or cut off ({error})") from error
+
+
+def _may_lack_rows(image: Any) -> bool:
+    """Whether the last row is 0, as Pillow leaves what did not come; of an interlaced PNG that is other rows, too."""
+    last = image.crop((0, image.height - 1, image.width, image.height))
+    return bool(image.info.get("interlace")) or not any(last.tobytes())
+
+
+def _lacks_rows(file: BinaryIO) -> bool:
+    """Whether a PNG's data end properly before all its rows, which Pillow takes for the end of the picture."""
+    file.seek(16)
+    width, height, depth, colour, interlaced = struct.unpack(">IIBB2xB", file.read(13))
+    bits = depth * _PNG_CHANNELS[colour]
+    passes = _ADAM7 if interlaced else ((0, 0, 1, 1),)
+    sizes = [(-(-(width - left) // across), -(-(height - top) // down)) for left, top, across, down in passes]
+    missing = sum(high * (1 - (-wide * bits // 8)) for wide, high in sizes if wide > 0 and high > 0)
+    unpacker = zlib.decompressobj()
+    file.seek(4, os.SEEK_CUR)
+    while missing > 0 and len(head := file.read(8)) == 8 and not unpacker.eof:
+        left, kind = struct.unpack(">I4s", head)
+        if kind == b"IDAT":
+            while left and (data := file.read(min(left, _PIECE))):
+                left -= len(data)
+                while data and missing > 0:
+                    missing -= len(unpacker.decompress(data, _PIECE))
+                    data = unpacker.unconsumed_tail
+        file.seek(left + 4, os.SEEK_CUR)
+    return bool(missing > 0)
 
 
 def raise_if_out_of_memory(error: BaseException) -> None:
@@ -158,3 +199,30 @@ def to_rgb(image: Any, target: tuple[int, int]) -> Pixels:
     if pixels.ndim == 2:
         return cv2.cvtColor(pixels, cv2.COLOR_GRAY2RGB)  # type: ignore[return-value]
     return pixels
+
+
+def on_paper(colours: Pixels, alpha: Pixels) -> Pixels:
+    """A picture with transparency as it is read.
+
+    White lettering on nothing (logos, subtitles, dark-mode exports) would vanish on white.
+
+    Args:
+        colours: (H, W, C) uint8, C 1 or 3, already multiplied by alpha.
+        alpha: (H, W) uint8, 255 = opaque.
+
+    Returns:
+        (H, W, 3) uint8 RGB.
+    """
+    three = colours if colours.ndim == 3 and colours.shape[2] == 3 else cv2.cvtColor(colours, cv2.COLOR_GRAY2RGB)
+    opaque = float(cv2.mean(alpha)[0]) / 255.0
+    if opaque == 1.0:
+        return three  # type: ignore[return-value]
+    drawn = sum(cv2.mean(three)[:3]) / 3.0 / max(opaque, 1e-6)
+    if drawn > LIGHT and opaque < MOSTLY_COVERED:
+        return three  # type: ignore[return-value]  # premultiplied colours are what it looks like on black
+    return cv2.add(three, cv2.cvtColor(cv2.bitwise_not(alpha), cv2.COLOR_GRAY2RGB))  # type: ignore[return-value]
+
+
+def premultiplied(colours: Pixels, alpha: Pixels) -> Pixels:
+    """(H, W, 3) colours times (H, W) alpha."""
+    return cv2.multiply(colours, cv2.cvtColor(alpha, cv2.COLOR_GRAY2RGB), scale=1 / 255)  # type: ignore[return-value]

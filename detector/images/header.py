@@ -16,7 +16,7 @@ from PIL import Image, UnidentifiedImageError
 
 from detector.errors import CorruptImage, NotFound
 from detector.images import tiff
-from detector.images.regular_file import FewReads, ReadFile
+from detector.images.regular_file import FewReads, ReadFile, facts_of
 
 ORIENTATION_TAG = 274  # EXIF 2.3, tag 0x0112
 
@@ -169,7 +169,7 @@ def _chain_of(file: BinaryIO) -> tiff.Chain:
     if type(file) is not BufferedReader or type(file.raw) not in (FileIO, ReadFile):
         return tiff.read_chain(file)
     now = os.fstat(file.fileno())
-    facts = (now.st_dev, now.st_ino, now.st_size, now.st_mtime_ns, now.st_ctime_ns)
+    facts = facts_of(now)
     chain = _chains.pop(facts, None) or tiff.read_chain(file)
     if time.time() - max(now.st_mtime, now.st_ctime) > SETTLED_S:
         _chains[facts] = chain

@@ -304,7 +304,7 @@ def _decode(file: BinaryIO, header: Header, target: tuple[int, int], name: str, 
         return Decoded(decode_webp(file, header, name))
     pixels = decode_pillow(file, header, target, name)
     if header.kind == "avif":
-        from detector.images.vips import avif_damage
+        from detector.images.decoders.remarked import avif_damage
 
         if damage := avif_damage(file):
             raise CorruptImage(f"{name}: the {header.description} data is damaged or cut off ({damage})")

@@ -118,6 +118,11 @@ def identity_of(file: BinaryIO) -> Identity:
     return status.st_dev, status.st_ino
 
 
+def facts_of(status: os.stat_result) -> tuple[int, ...]:
+    """What stays the same while a file does. Another in its place may have its size and time: reproducible archives."""
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
+
+
 def seen_as(path: Path) -> Identity | None:
     """What a process that is told the path's name must find there; None: any file."""
     return path.identity if isinstance(path, SeenPath) else None

@@ -16,28 +16,22 @@ import numpy as np
 import numpy.typing as npt
 
 from detector.errors import CorruptImage
-from detector.images.decode import Pixels, eight_bit, raise_if_out_of_memory
-from detector.images.decoders.paper import on_paper
+from detector.images.decode import Pixels, eight_bit, on_paper, raise_if_out_of_memory
 from detector.images.header import Header
 from detector.images.sizes import box_reduction, jpeg_reduction
-from detector.images.source import place_kept, raise_if_unread, read_through
+from detector.images.source import raise_if_unread, read_through
 
 FETCHED_ROWS = 64
 """Rows taken from libvips at a time."""
 
-SALVAGED_ROWS = 8
-"""The same of a damaged page: its last good rows are wanted."""
-
-ERROR_BUFFER_BYTES = 10_000
-"""libvips' error buffer holds 10 KB; with more in it than this something may not have found room."""
-
 Alpha = Literal["paper", "kept", "ignored"]
 
-_SAMPLES = {"uchar": "u1", "ushort": "u2", "uint": "u4", "short": "i2", "int": "i4", "float": "f4", "double": "f8"}
+SAMPLES = {"uchar": "u1", "ushort": "u2", "uint": "u4", "short": "i2", "int": "i4", "float": "f4", "double": "f8"}
 
 
 @functools.cache
-def _vips() -> ModuleType:
+def libvips() -> ModuleType:
+    """Pyvips, set up once."""
     # One thread: the machine's cores are shared by workers, and every vips thread holds line buffers of its own.
     # The variables must be set before libvips starts; it is imported late so that a forking parent has no threads.
     os.environ.setdefault("VIPS_CONCURRENCY", "1")
@@ -57,7 +51,7 @@ def _vips() -> ModuleType:
 
 @functools.cache
 def _knows_unlimited() -> bool:
-    return "unlimited" in _vips().Introspect.get("tiffload_source").optional_input
+    return "unlimited" in libvips().Introspect.get("tiffload_source").optional_input
 
 
 def decode_vips(file: BinaryIO, header: Header, target: tuple[int, int], name: str) -> Pixels:
@@ -76,61 +70,26 @@ def decode_vips(file: BinaryIO, header: Header, target: tuple[int, int], name: s
         CorruptImage: damaged or cut off.
     """
     with _damage_named(header, name):
-        array = _load(file, header, target, alpha="kept").numpy()
-        if array.ndim == 3 and array.shape[2] in (2, 4) and not array[:, :, -1].any():
-            array = _load(file, header, target, alpha="ignored").numpy()
-    return _rgb(array)
+        return whole(load(file, header, target, alpha="kept"), file, header, target)
 
 
-def _rgb(array: npt.NDArray[Any]) -> Pixels:
+def whole(image: Any, file: BinaryIO, header: Header, target: tuple[int, int], fail_on: str = "error") -> Pixels:
+    """The pixels of a lazy image with its alpha kept, (H, W, 3) uint8 RGB; alpha that is 0 all over is none."""
+    array = image.numpy()
+    del image  # which holds a WebP's canvas
+    if array.ndim == 3 and array.shape[2] in (2, 4) and not array[:, :, -1].any():
+        array = load(file, header, target, alpha="ignored", fail_on=fail_on).numpy()
+    return as_rgb(array)
+
+
+def as_rgb(array: npt.NDArray[Any]) -> Pixels:
+    """(H, W, 3) uint8 RGB of samples as libvips gives them; colours were multiplied by their alpha, if there is one."""
     pixels = eight_bit(array)
     if pixels.ndim == 2 or pixels.shape[2] == 1:
         return cv2.cvtColor(pixels, cv2.COLOR_GRAY2RGB)  # type: ignore[return-value]
     if pixels.shape[2] in (2, 4):
         return on_paper(np.ascontiguousarray(pixels[:, :, :-1]), np.ascontiguousarray(pixels[:, :, -1]))
     return pixels[:, :, :3]
-
-
-def decode_leniently(file: BinaryIO, header: Header, target: tuple[int, int]) -> tuple[Pixels | None, list[str], bool]:
-    """Whatever libvips makes of a damaged page, and what it remarks on it.
-
-    Returns:
-        (H, W, 3) uint8 RGB with rows of whatever colour where data is missing, or None; the remarks; and whether there
-        may be more of those (libvips keeps 10 KB).
-    """
-    vips = _vips()
-    vips.vips_lib.vips_error_clear()
-    try:
-        pixels = _rgb(_load(file, header, target, alpha="kept", fail_on="none").numpy())
-    except vips.Error as error:
-        _raise_unless_damage(error)
-        return None, str(error).splitlines(), False
-    text = vips.ffi.string(vips.vips_lib.vips_error_buffer()).decode(errors="replace")
-    vips.vips_lib.vips_error_clear()
-    raise_if_unread(text)
-    return pixels, [line for line in text.splitlines() if line.strip()], len(text) > ERROR_BUFFER_BYTES
-
-
-def readable_rows(
-    file: BinaryIO, header: Header, target: tuple[int, int], fail_on: str = "error"
-) -> tuple[Pixels, int]:
-    """A damaged page's rows above its first fault, (H, W, 3) uint8 RGB, and how many there should be."""
-    vips = _vips()
-    found: list[npt.NDArray[Any]] = []
-    height = 1
-    try:
-        image = _load(file, header, target, alpha="kept", fail_on=fail_on)
-        height = image.height
-        region = vips.Region.new(image)
-        for row in range(0, height, SALVAGED_ROWS):
-            count = min(SALVAGED_ROWS, height - row)
-            samples = np.frombuffer(region.fetch(0, row, image.width, count), _SAMPLES[image.format])
-            found.append(samples.reshape(count, image.width, image.bands))
-    except vips.Error as error:
-        _raise_unless_damage(error)
-    if not found:
-        return np.empty((0, 1, 3), np.uint8), height
-    return _rgb(np.concatenate(found)), height
 
 
 class VipsStrips:
@@ -166,19 +125,20 @@ class VipsStrips:
             self._alpha: Alpha = "paper" if opaque else "ignored"
             try:
                 self._open("warning")
-            except _vips().Error as error:
-                _raise_unless_damage(error)
+            except libvips().Error as error:
+                raise_unless_damage(error)
                 self._open("error")  # the header is remarked on (odd tags, mostly): as in `decode_strictly`
         self._top = self._next = 0
         self._kept = np.empty((0, self.width, 3), np.uint8)
 
     def _open(self, fail_on: str) -> None:
-        image = _load(self._file, self._header, (self.width, self.height), fail_on=fail_on, alpha=self._alpha)
+        image = load(self._file, self._header, (self.width, self.height), fail_on=fail_on, alpha=self._alpha)
         self.eight_bit = image.format == "uchar"
         # Over the last factor of less than two a triangle kernel is as good as averaging.
         if (image.width, image.height) != (self.width, self.height):
             image = image.resize(self.width / image.width, vscale=self.height / image.height, kernel="linear")
-        self._region = _vips().Region.new(image)
+        forget_remarks()  # on the header
+        self._region = libvips().Region.new(image)
         self._bands = image.bands
 
     def rows(self, top: int, bottom: int) -> Pixels:
@@ -190,28 +150,47 @@ class VipsStrips:
             for row in range(max(self._next, top), bottom, FETCHED_ROWS):
                 count = min(FETCHED_ROWS, bottom - row)
                 strip[row - top : row - top + count] = self._fetch(row, count)
+            # Errors are looked for every few rows only: not after the last ones.
+            if self._next < self.height <= bottom and (said := remarks()) and not self._is_harmless(said):
+                raise libvips().Error(said)
         self._top, self._next, self._kept = top, bottom, strip
         return strip
 
     def _fetch(self, row: int, count: int) -> Pixels:
         try:
             fetched = self._region.fetch(0, row, self.width, count)
-        except _vips().Error as error:
-            if self._harmless is None or not self._harmless(str(error)):
+        except libvips().Error as error:
+            if not self._is_harmless(str(error)):
                 raise
             self._open("error")
             fetched = self._region.fetch(0, row, self.width, count)
         return np.frombuffer(fetched, np.uint8).reshape(count, self.width, self._bands)
 
+    def _is_harmless(self, said: str) -> bool:
+        return self._harmless is not None and all(map(self._harmless, said.splitlines()))
 
-def _load(
+
+def forget_remarks() -> None:
+    """Before what `remarks` is asked of."""
+    libvips().vips_lib.vips_error_clear()
+
+
+def remarks() -> str:
+    """What decoders said since then, a line each, as far as libvips raised no error for it; it keeps 10 KB."""
+    text: str = libvips().ffi.string(libvips().vips_lib.vips_error_buffer()).decode(errors="replace")
+    forget_remarks()
+    raise_if_unread(text)
+    return text
+
+
+def load(
     file: BinaryIO, header: Header, target: tuple[int, int], *, alpha: Alpha = "paper", fail_on: str = "error"
 ) -> Any:
     """The lazy image, averaged down by a whole factor so that it stays no smaller than `target`.
 
     With `alpha` "kept" colours are multiplied by it, and it is the last band; else it is put on white, or ignored.
     """
-    vips = _vips()
+    vips = libvips()
     options: dict[str, Any] = {}
     if header.kind == "tiff":
         options["page"] = header.directory
@@ -228,39 +207,41 @@ def _load(
         factor = 1
     if header.kind != "tiff" and not isinstance(file, io.BytesIO):  # a TIFF has other pages, and dies of none
         read_through(file)
-    image = vips.Image.new_from_source(_source(file), "", access="sequential", fail_on=fail_on, **options)
+    # Named: libvips' own choice for a JPEG with a gain map (Ultra HDR) passes no warnings on.
+    loader = getattr(vips.Image, f"{header.kind}load_source")
+    image = loader(source_of(file), access="sequential", fail_on=fail_on, **options)
     return _shrunk(image, factor, header.extra, alpha)
 
 
 def _shows_anything(file: BinaryIO, header: Header, target: tuple[int, int]) -> bool:
     """Whether anything of a page is opaque, or it has no alpha; read down to the first row that is not 0."""
-    image = _load(file, header, target, alpha="kept")
-    region = _vips().Region.new(image)
+    image = load(file, header, target, alpha="kept")
+    region = libvips().Region.new(image)
     for row in range(0, image.height, FETCHED_ROWS):
         count = min(FETCHED_ROWS, image.height - row)
-        fetched = np.frombuffer(region.fetch(0, row, image.width, count), _SAMPLES[image.format])
+        fetched = np.frombuffer(region.fetch(0, row, image.width, count), SAMPLES[image.format])
         if image.bands not in (2, 4) or fetched[image.bands - 1 :: image.bands].any():
             return True
     return False
 
 
-def _source(file: BinaryIO) -> Any:
+def source_of(file: BinaryIO) -> Any:
     """The file for libvips, which reads its descriptor by itself."""
     file.seek(0)
     if isinstance(file, io.BytesIO):
-        return _vips().Source.new_from_memory(file.getvalue())
+        return libvips().Source.new_from_memory(file.getvalue())
     try:
         # A place of its own in the file: libvips would move Python's, behind the back of its buffer.
         own = os.open(f"/proc/self/fd/{file.fileno()}", os.O_RDONLY | os.O_CLOEXEC)
     except OSError:  # no Linux, or a file that may be read but not opened any more
-        return _vips().Source.new_from_descriptor(file.fileno())
+        return libvips().Source.new_from_descriptor(file.fileno())
     try:
-        return _vips().Source.new_from_descriptor(own)  # which it duplicates
+        return libvips().Source.new_from_descriptor(own)  # which it duplicates
     finally:
         os.close(own)
 
 
-def _raise_unless_damage(error: Exception) -> None:
+def raise_unless_damage(error: Exception) -> None:
     """Raises MemoryError or ReadError where libvips says that, before a picture is blamed for it."""
     raise_if_out_of_memory(error)
     raise_if_unread(str(error))
@@ -275,8 +256,8 @@ def _damage_named(header: Header, name: str) -> Iterator[None]:
     """
     try:
         yield
-    except _vips().Error as error:
-        _raise_unless_damage(error)
+    except libvips().Error as error:
+        raise_unless_damage(error)
         reason = " ".join(str(error).split()) or "no reason given"
         raise CorruptImage(f"{name}: the {header.description} data is damaged or cut off ({reason})") from error
 
@@ -299,50 +280,3 @@ def _shrunk(image: Any, factor: int, extra: int, alpha: Alpha) -> Any:
     elif image.bands > colours:
         image = image.extract_band(0, n=colours)
     return image.shrink(factor, factor) if factor > 1 else image
-
-
-def decode_strictly(file: BinaryIO, header: Header, target: tuple[int, int]) -> tuple[Pixels | None, str]:
-    """A picture, scaled as `decode_vips` does, on whose data the decoder has no remark.
-
-    Returns:
-        (H, W, 3) uint8 RGB in stored orientation, or None; and the first remark on the data. Both are empty if the
-        header is remarked on already (odd tags, mostly): then nothing is known of the data.
-    """
-    vips = _vips()
-    with place_kept(file):
-        try:
-            image = _load(file, header, target, alpha="kept", fail_on="warning")
-        except vips.Error as error:
-            _raise_unless_damage(error)
-            return None, ""
-        try:
-            return _rgb(image.numpy()), ""
-        except vips.Error as error:
-            _raise_unless_damage(error)
-            return None, str(error)
-
-
-def avif_damage(file: BinaryIO) -> str:
-    """What libheif says of an AVIF whose data are corrupt, which libavif hides; empty if it says nothing of that."""
-    with place_kept(file):
-        try:
-            _vips().Image.new_from_source(_source(file), "", access="sequential").avg()
-        except _vips().Error as error:
-            _raise_unless_damage(error)
-            return " ".join(str(error).split()) if "orrupt" in str(error) else ""
-    return ""
-
-
-def jpeg_warning(data: bytes, height: int) -> str:
-    """What libjpeg first warns of in a JPEG of this height; empty if nothing.
-
-    It is decoded as small as can be with 200 rows left: libvips looks for warnings every 8 rows only.
-    """
-    shrink = next((factor for factor in (8, 4, 2) if height >= 200 * factor), 1)
-    try:
-        image = _vips().Image.jpegload_buffer(data, access="sequential", fail_on="warning", shrink=shrink)
-        image.avg()
-    except _vips().Error as error:
-        _raise_unless_damage(error)
-        return str(error)
-    return ""

@@ -11,7 +11,7 @@ from urllib.parse import quote, unquote_to_bytes
 import msgspec
 
 from detector.errors import CorruptImage, ImageError, NotFound, TooLarge, UnsupportedFormat, show
-from detector.images.regular_file import identity_of
+from detector.images.regular_file import facts_of, identity_of
 from producer.detector_process.members import MemberTaken, MemberWanted
 from producer.detector_process.turn_process import AtWorkError, TurnProcess, Turns
 from producer.sources.held_bytes import held_bytes
@@ -84,7 +84,7 @@ class ProducerStorage(Storage):
         self.patience_s: float | None = None
         self.bound_of: Callable[[str], Bound] | None = None
         self._members = _Members()
-        self._there: tuple[MemberWanted, int, int] | None = None
+        self._there: tuple[MemberWanted, tuple[int, ...]] | None = None
         self._copy: Path | None = None
 
     @contextmanager
@@ -131,7 +131,7 @@ class ProducerStorage(Storage):
         wanted = MemberWanted(scheme, where, what, out, seen, number=number)
         if bound := bound or (self.bound_of and self.bound_of(member)):
             wanted = msgspec.structs.replace(wanted, most_bytes=bound.most_bytes, remedy=bound.remedy)
-        this = (wanted, status.st_mtime_ns, status.st_size)
+        this = (wanted, facts_of(status))
         if self._there == this and copy.exists():
             return  # another page of the same PDF; perhaps it is being read at this moment
         self._there = None

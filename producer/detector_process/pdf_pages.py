@@ -22,7 +22,7 @@ from urllib.parse import quote, unquote_to_bytes
 
 import msgspec
 
-from detector.images.regular_file import Identity, SeenPath, open_regular, read_error, seen_as
+from detector.images.regular_file import Identity, SeenPath, facts_of, open_regular, read_error, seen_as
 from detector.memory import limit_memory, resident_bytes
 from producer.answer_line import answer_line
 from producer.detector_process.put_aside import NO_ROOM
@@ -209,8 +209,7 @@ class _Taker:
     def _open(self, path: SeenPath) -> bool:
         """Whether it is still open: the same file, as long and as old as it was."""
         stream = open_regular(path)
-        status = os.fstat(stream.fileno())
-        facts = (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
+        facts = facts_of(os.fstat(stream.fileno()))
         if facts != self._facts:
             self._drop()
             self._tree, self._facts = PageTree(), facts

@@ -254,7 +254,8 @@ def _target(link: tarfile.TarInfo) -> str:
     """The member that a link means: hard links name it from the archive's root, symbolic ones from their own folder."""
     if link.islnk():
         return link.linkname
-    return posixpath.normpath(posixpath.join(posixpath.dirname(link.name), link.linkname))
+    found = posixpath.normpath(posixpath.join(posixpath.dirname(link.name), link.linkname))
+    return f"./{found}" if link.name.startswith("./") and not found.startswith("/") else found  # of `tar cf x.tar .`
 
 
 def _bytes(name: str) -> bytes:

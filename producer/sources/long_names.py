@@ -1,4 +1,4 @@
-"""What is too long for a line of the manifest: passed over and counted, so that no line takes more than 16 KB.
+"""Lists of paths; what is too long for a line of the manifest is passed over and counted: none takes more than 16 KB.
 
 A line is held for each page on its way, by feeders, indices, the page and Redis. Names of 65 KB on a PDF of 1,000 pages
 were 325 MB of Redis, and a list of paths may hold a line of 100 MB.
@@ -6,12 +6,14 @@ were 325 MB of Redis, and a list of paths may hold a line of 100 MB.
 
 from __future__ import annotations
 
+import codecs
 from collections.abc import Callable, Iterable, Iterator
 from typing import BinaryIO
 
 import msgspec
 
 from producer.bounds import MOST_LINE_BYTES
+from producer.errors import ProducerError
 from producer.sources.found_page import FoundPage
 from producer.sources.passed_over import LONG_NAMED, MOST_NAME_BYTES, PassedOver
 
@@ -22,6 +24,10 @@ _SURELY_FITS = 1000
 """Characters: as JSON none takes more than 12 bytes."""
 
 MOST_PROBLEM = 300
+
+
+class NotUtf8ListError(ProducerError):
+    """A list of paths is text in UTF-16, as PowerShell and Excel write it; the message is one line."""
 
 
 def that_fit(pages: Iterable[FoundPage], passed: PassedOver, warn: Callable[[str], None]) -> Iterator[FoundPage]:
@@ -56,8 +62,14 @@ def read_list(stream: BinaryIO, block: int = 1 << 16, too_long: Callable[[], Non
         block: read at once, bytes.
         too_long: told of each entry of more than `MOST_NAME_BYTES`, which no file system has; it is left out, and
             never held.
+
+    Raises:
+        NotUtf8ListError: it is UTF-16 or UTF-32: taken for NUL-separated, each character would be a path, and `/` the
+            whole disk.
     """
-    data = stream.read(block)
+    data = stream.read(block).removeprefix(codecs.BOM_UTF8)
+    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE, b"\0")) or b"\0\n\0" in data:
+        raise NotUtf8ListError("the list of paths is no UTF-8 but UTF-16; convert it: iconv -f UTF-16 -t UTF-8")
     separator = b"\0" if b"\0" in data else b"\n"
     rest, skipping = b"", False
     while data:

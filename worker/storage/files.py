@@ -104,8 +104,12 @@ class Storage:
         }
 
     @contextmanager
-    def open(self, uri: str) -> Iterator[Path]:
+    def open(self, uri: str, name: str = "") -> Iterator[Path]:
         """A local path to the bytes of ``uri``, to be opened by `open_regular`; a copy in the spool is removed on exit.
+
+        Args:
+            uri: the address.
+            name: the picture's, where its address has none (`redis-blob:`): its suffix is kept; a TGA has no sign.
 
         Raises:
             NotFound: no such file or member, outside the allowed roots, or unreadable.
@@ -127,7 +131,7 @@ class Storage:
                 self.extract(scheme, archive, name, copy, number=number_of(uri))
                 yield copy
         elif scheme in self.fetchers:
-            with self._copy_of(b"") as copy:
+            with self._copy_of(name.encode(errors="replace") or unquote_to_bytes(urlsplit(uri).path)) as copy:
                 self.fetchers[scheme](uri, copy)
                 yield copy
         else:
@@ -135,7 +139,7 @@ class Storage:
             raise UnsupportedFormat(f"cannot open {scheme}:// (known: {known})")
 
     @contextmanager
-    def open_file(self, uri: str) -> Iterator[BinaryIO]:
+    def open_file(self, uri: str, name: str = "") -> Iterator[BinaryIO]:
         """As `open`, but what is read is what was looked at: no link that takes a file's place leads out of the roots.
 
         Raises:
@@ -145,7 +149,7 @@ class Storage:
             with self._to_read(uri) as file:
                 yield file
         else:
-            with self.open(uri) as copy, open_regular(copy) as file:
+            with self.open(uri, name) as copy, open_regular(copy) as file:
                 yield file
 
     def _to_read(self, uri: str) -> BinaryIO:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import IO, Any, BinaryIO, NamedTuple, cast
 
 from detector.errors import NotFound, UnsupportedFormat, first_line
-from detector.images.regular_file import open_regular
+from detector.images.regular_file import facts_of, open_regular
 from worker.storage.archive_errors import MOST_WINDOW_BYTES, name_of
 from worker.storage.bound import Bound
 
@@ -200,8 +200,7 @@ class SevenZipCursor:
             TooLarge: it says that it is above the bound; nothing of it was unpacked.
             UnsupportedFormat, RuntimeError, NotImplementedError, ValueError: as `SevenZip`.
         """
-        status = archive.stat()
-        identity = (archive, status.st_mtime_ns, status.st_size)
+        identity = (archive, facts_of(archive.stat()))
         for place in dict.fromkeys((number, None)):
             for fresh_start in (False, True):
                 if self._file is None or self._identity != identity or fresh_start:

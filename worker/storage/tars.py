@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import IO, Any, BinaryIO, Literal, cast
 
 from detector.errors import NotFound, UnsupportedFormat
+from detector.images.regular_file import facts_of
 from worker.storage.archive_errors import MOST_WINDOW_BYTES, name_of, zstd
 from worker.storage.bound import Bound
 
@@ -146,8 +147,7 @@ class TarCursor:
             TooLarge: it says that it is above the bound; nothing of it was unpacked.
             tarfile.TarError, OSError, EOFError: the archive is damaged.
         """
-        status = archive.stat()
-        identity = (archive, status.st_mtime_ns, status.st_size)  # while all three stay, it is the same one
+        identity = (archive, facts_of(archive.stat()))
         # By its name alone where the number does not lead there: the archive was packed anew since it was listed.
         for header in dict.fromkeys((number, None)):
             for fresh_start in (False, True):

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import IO, BinaryIO, NamedTuple
 
 from detector.errors import NotFound, TooLarge
-from detector.images.regular_file import open_regular
+from detector.images.regular_file import facts_of, open_regular
 from worker.storage.archive_errors import name_of
 from worker.storage.bound import Bound
 
@@ -58,8 +58,7 @@ class ZipCursor:
             TooLarge: the zip has more members than are looked through, or says that this one is above the bound.
             zipfile.BadZipFile: it is damaged.
         """
-        status = archive.stat()
-        identity = (archive, status.st_mtime_ns, status.st_size)
+        identity = (archive, facts_of(archive.stat()))
         if self._file is None or self._index is None or self._identity != identity:
             self.close()  # before the next
             self._file = self._open(archive)

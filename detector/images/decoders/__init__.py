@@ -1,1 +1,1 @@
-"""Decoders of one format each, and what they share: damage told, transparency put on paper."""
+"""Decoders of one format each, and what they share: damage, and what libraries remark on it."""

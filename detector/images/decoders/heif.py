@@ -31,10 +31,10 @@ def decode_heif(file: BinaryIO, header: Header, target: tuple[int, int], name: s
     """The primary picture, averaged down by a whole factor so that it stays no smaller than `target`; upright.
 
     Raises:
-        CorruptImage: damaged or cut off, or less than `LEAST_SHARE` of its data lie before a hole of zeros.
+        CorruptImage: damaged or cut off, or less than `LEAST_SHARE` of its data are there before a hole of zeros.
     """
     share = share_before_holes(file)
-    refuse_unless_most(share, header.description, name, "zeros in the place of its data")
+    refuse_unless_most(share, header.description, name, "zeros in the place of its data, or its end is cut off")
     picture = _open(file, name)
     try:
         image = picture.to_pillow().convert("RGB")

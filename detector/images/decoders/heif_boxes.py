@@ -1,5 +1,7 @@
 """Where a HEIC's data have a hole: zeros that no HEVC data have, which libde265 paints over without a word.
 
+Or they lie behind the end of the file: libheif says so of a single picture, and leaves tiles of a grid dark.
+
 ISO 14496-12, 8.11 (the boxes meta, pitm, iinf, iref, iloc), and H.265, 7.4.2: a NAL unit never has three zero bytes in
 a row. With the length of the next one before it there may be five.
 """
@@ -24,7 +26,7 @@ _MOST_DEPTH = 4  # a crop of a grid of tiles is 2
 def share_before_holes(file: BinaryIO) -> float:
     """Of the primary picture's HEVC data what lies before the first hole of each tile, 0 to 1; 1 if there is none.
 
-    What libheif could read counts: of boxes that make no sense here nothing is said.
+    Nothing of a tile that the file ends in: libheif does not decode it. Of boxes that make no sense nothing is said.
     """
     try:
         meta, at = _meta(file)
@@ -34,17 +36,18 @@ def share_before_holes(file: BinaryIO) -> float:
         pieces = list(_pieces(meta, *boxes[b"iloc"], items, idat))
     except (struct.error, KeyError, IndexError):
         return 1.0
-    left = file.seek(0, os.SEEK_END)
+    end = left = file.seek(0, os.SEEK_END)
     total = sound = 0
     for place, size in pieces:
-        left -= size
-        if left < 0:  # pieces that lie over each other
-            break
-        file.seek(place)
-        data = file.read(size)
-        hole = data.find(HOLE)
-        total += len(data)
-        sound += len(data) if hole < 0 else hole
+        size = size or max(0, end - place)  # 0: up to the end
+        if place + size <= end:
+            left -= size
+            if left < 0:  # pieces that lie over each other
+                break
+            file.seek(place)
+            hole = file.read(size).find(HOLE)
+            sound += size if hole < 0 else hole
+        total += size
     return sound / total if total else 1.0
 
 

@@ -98,7 +98,7 @@ def is_harmless(remark: str) -> bool:
 def _strictly(file: BinaryIO, header: Header, target: tuple[int, int]) -> tuple[Pixels | None, str]:
     if not has_vips():
         return None, ""
-    from detector.images.vips import decode_strictly
+    from detector.images.decoders.remarked import decode_strictly
 
     pixels, warning = decode_strictly(file, header, target)
     return pixels, warning
@@ -183,6 +183,6 @@ def even_rows_at_the_end(pixels: Pixels) -> int:
 
 
 def _warning(data: bytes, height: int) -> str:
-    from detector.images.vips import jpeg_warning
+    from detector.images.decoders.remarked import jpeg_warning
 
     return jpeg_warning(data, height)

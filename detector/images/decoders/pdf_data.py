@@ -127,7 +127,7 @@ def rows_share(page: Any, found: Any, max_bytes: int) -> float:
             return 1.0
         count, ended = unpacked(data)
     elif wide * high * 4 <= max_bytes:
-        count, ended = unpacked_bytes(found), False
+        data, count, ended = None, unpacked_bytes(found), False
     else:
         return 1.0
     bits, colours = bits_of(page, found)
@@ -140,6 +140,8 @@ def rows_share(page: Any, found: Any, max_bytes: int) -> float:
         depths = [1, 2, 4, bits or 8]
     if is_of_rows(count, wide, high, tuple(depths)):
         return 1.0
+    if data is not None and ended and not unpacked(data, summed=True)[1]:
+        return 0.0  # garbled from somewhere on: too few or too many bytes, and the check sum is wrong
     usual = 8 * channels[0] if len(channels) == 1 else bits
     ended = ended or filters != ["FlateDecode"]  # or that is not known
     if ended:
@@ -158,20 +160,25 @@ def _as_said(bits: int) -> int:
     return 1 if bits == 1 else 8 if bits <= 8 else 24
 
 
-def unpacked(data: memoryview, most: int = MOST_UNPACKED) -> tuple[int, bool]:
+def unpacked(data: memoryview, most: int = MOST_UNPACKED, *, summed: bool = False) -> tuple[int, bool]:
     """Bytes that come out, up to a fault, and whether that is all of them, or more than so many.
 
-    Without the check sum at its end, which pdfium does not ask for either: some writers get it wrong.
+    With `summed`: whether there is no fault.
+
+    Args:
+        data: zlib's.
+        most: bytes.
+        summed: whether a wrong check sum at its end is a fault. To pdfium it is none, and some writers get it wrong.
     """
     if len(data) < 2 or data[0] & 15 != zlib.DEFLATED or (data[0] << 8 | data[1]) % 31:
         return 0, False
-    unpacker, count = zlib.decompressobj(-zlib.MAX_WBITS), 0
+    unpacker, count = zlib.decompressobj(zlib.MAX_WBITS if summed else -zlib.MAX_WBITS), 0
     try:
-        for begin in range(2, len(data), _PIECE):
+        for begin in range(0 if summed else 2, len(data), _PIECE):
             rest: bytes | memoryview = data[begin : begin + _PIECE]
             while rest and not unpacker.eof and count < most:
                 count += len(unpacker.decompress(rest, _PIECE))
                 rest = unpacker.unconsumed_tail
     except zlib.error:
         return count, False
-    return count, unpacker.eof or count >= most
+    return count, unpacker.eof or count >= most or summed

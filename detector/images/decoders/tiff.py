@@ -15,33 +15,30 @@ from detector.errors import CorruptImage, UnsupportedFormat
 from detector.images.budget import by_vips
 from detector.images.decode import decode_pillow
 from detector.images.decoders.damage import Decoded, Pixels, refuse_unless_most
-from detector.images.decoders.tiff_pieces import Alone, Missing, missing_data, page_alone
+from detector.images.decoders.jpeg import is_harmless
+from detector.images.decoders.tiff_pieces import Alone, Missing, missing_data, page_alone, share_not_garbled, tile_size
 from detector.images.header import VIPS_LACKS, Header
 
-_UNCOMPRESSED, _GROUP_3, _GROUP_4 = 1, 3, 4
+_UNCOMPRESSED, _GROUP_3, _GROUP_4, _JPEG = 1, 3, 4, 7
 _BEHIND_THE_END = "its data would lie behind the end of the file"
+_GARBLED = "a check sum is wrong, and what comes before it garbled"
 _NO_DATA = "its directory names no data for the rest"
-_TOLERANT = (_GROUP_3, _GROUP_4, 7)  # fax and JPEG: Pillow hides what libtiff could not make out
-_REMARKED = (
-    2,
-    _GROUP_3,
-    _GROUP_4,
-    7,
-    32773,
-)  # fax, JPEG, PackBits: no check sum, but libtiff remarks on what is spoilt
+_TOLERANT = (_GROUP_3, _GROUP_4, _JPEG)  # fax and JPEG: Pillow hides what libtiff could not make out
+# Fax, JPEG, PackBits: no check sum, but libtiff remarks on what is spoilt; so it does on tiles of any kind.
+_REMARKED = (2, _GROUP_3, _GROUP_4, _JPEG, 32773)
 _LINE = re.compile(r"at line (\d+) of strip (\d+)")
 _LACKING = (
     *("not configured", "not supported", "unsupported", "unknown compression", "not implemented", "can not handle"),
     "not TIFF",  # which Pillow says of samples that it has no mode for
 )
-_UNOPENED = "unable to call VipsForeignLoadTiffSource"
+_UNOPENED = "unable to call tiffload_source"
 _PILLOW_LACKS = (34887, 50001, 50002)  # its wheels' libtiff; of which it says "decoder error", as of damage
 _OF_DIRECTORIES = ("bad seek to", "accessing TIFF directory", "read directory", "Unknown field", "Null count")
 
 
 def is_whole(file: BinaryIO, header: Header) -> bool:
-    """Whether all data of a page is there, as far as its directory tells; True of any other format."""
-    return header.kind != "tiff" or not missing_data(file, header).share
+    """Whether all data of a page is there, as far as its directory and check sums tell; True of any other format."""
+    return header.kind != "tiff" or (not missing_data(file, header).share and share_not_garbled(file, header) == 1.0)
 
 
 def decode_tiff(file: BinaryIO, header: Header, target: tuple[int, int], name: str, max_bytes: int) -> Decoded:
@@ -58,6 +55,14 @@ def decode_tiff(file: BinaryIO, header: Header, target: tuple[int, int], name: s
         CorruptImage: less than `LEAST_SHARE` of it can be read.
         UnsupportedFormat: of a kind that neither library reads.
     """
+    decoded = _decoded(file, header, target, name, max_bytes)
+    if decoded.share is not None or (share := share_not_garbled(file, header)) == 1.0:
+        return decoded
+    refuse_unless_most(share, header.description, name, _GARBLED)
+    return Decoded(decoded.pixels, share)
+
+
+def _decoded(file: BinaryIO, header: Header, target: tuple[int, int], name: str, max_bytes: int) -> Decoded:
     missing = missing_data(file, header)
     refuse_unless_most(1.0 - missing.absent, header.description, name, _NO_DATA)
     if header.compression == _UNCOMPRESSED:
@@ -75,10 +80,16 @@ def decode_tiff(file: BinaryIO, header: Header, target: tuple[int, int], name: s
             if header.compression in _PILLOW_LACKS:
                 raise _of_another_kind(name, f"{VIPS_LACKS[header.compression]}: {error.__cause__}") from error
             raise _in_words(error, name, str(error.__cause__)) from error
-    from detector.images.vips import decode_strictly, decode_vips
+    from detector.images.decoders.remarked import decode_strictly, tiles_share
+    from detector.images.vips import decode_vips
 
-    warned = False
-    if header.compression in _REMARKED:
+    warned, read = False, 1.0
+    if tile := tile_size(file, header):
+        if (sound := decode_strictly(file, header, target)[0]) is not None:
+            return _cut(sound, missing)
+        read = tiles_share(file, header, tile, is_harmless if header.compression == _JPEG else lambda _: False)
+        refuse_unless_most(read, header.description, name, "tiles of it are spoilt")
+    elif header.compression in _REMARKED:
         sound, remark = decode_strictly(file, header, target)
         sure = True
         if sound is None and (alone := page_alone(file, header)):
@@ -90,8 +101,9 @@ def decode_tiff(file: BinaryIO, header: Header, target: tuple[int, int], name: s
             return _cut(sound, missing)
         warned = bool(remark) or not sure
     try:
-        decoded = _cut(decode_vips(file, header, target, name), missing)
-        return Decoded(decoded.pixels, 1.0) if warned and decoded.share is None else decoded
+        pixels, share = _cut(decode_vips(file, header, target, name), missing)
+        share = min(read, 1.0 if share is None else share)
+        return Decoded(pixels, share if warned or share < 1.0 else None)
     except CorruptImage as error:
         refuse_unless_most(1.0 - missing_data(file, header).share, header.description, name, _BEHIND_THE_END)
         return _salvage(file, header, target, name, missing, affordable, error)
@@ -122,7 +134,7 @@ def _salvage(
     affordable: bool,
     error: CorruptImage,
 ) -> Decoded:
-    from detector.images.vips import decode_leniently, readable_rows
+    from detector.images.decoders.remarked import decode_leniently, readable_rows
 
     pixels, remarks, full = decode_leniently(file, header, target)
     unopened = pixels is None and remarks[:1] == [_UNOPENED]
@@ -150,7 +162,7 @@ def _salvage(
 
 def _rows(alone: Alone, target: tuple[int, int], name: str, remark: str) -> Decoded:
     """The rows above the first of which the decoder warns."""
-    from detector.images.vips import readable_rows
+    from detector.images.decoders.remarked import readable_rows
 
     said = [line.strip() for line in remark.splitlines()[1:] if line.strip()] or ["the rest is cut off or spoilt"]
     return _upper(*readable_rows(alone.file, alone.header, target, "warning"), alone.header, name, said[0])

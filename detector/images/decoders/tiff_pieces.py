@@ -7,6 +7,7 @@ are spoilt, and libvips tells the two apart no more. Of a copy with a clean dire
 from __future__ import annotations
 
 import struct
+import zlib
 from dataclasses import dataclass, replace
 from io import BytesIO
 from typing import BinaryIO, NamedTuple
@@ -29,6 +30,10 @@ _KEPT = frozenset(
 
 _FAX_2D, _END_OF_FAX = 4, b"\x00\x10\x01"
 _JPEG, _END_OF_JPEG = 7, b"\xff\xd9"
+_DEFLATE = (8, 32946)
+_YCBCR = 6
+_MANY = 100  # strips or tiles: one that is garbled is no loss, and to inflate all takes twice as long as to decode
+_UNPACKED_AT_ONCE = 1 << 20
 
 
 def read_page(file: BinaryIO, header: Header) -> tuple[Reader, Directory]:
@@ -96,6 +101,48 @@ def missing_data(file: BinaryIO, header: Header) -> Missing:
     total = sum(count for _, count in pairs) or 1
     lost = sum(max(0, min(count, begin + count - reader.end)) for begin, count in pairs if begin)
     return Missing(max(0.0, 1.0 - there / full.pieces), lost / total)
+
+
+def tile_size(file: BinaryIO, header: Header) -> tuple[int, int] | None:
+    """(width, height) of the page's tiles, pixels; None of strips."""
+    full = read_page(file, header)[1]
+    wide, high = full.first(_TILE_WIDTH, 0), full.first(_TILE_LENGTH, 0)
+    return (wide, high) if wide and high else None
+
+
+def share_not_garbled(file: BinaryIO, header: Header) -> float:
+    """Of a page's few strips or tiles in Deflate those that end as they should; 1 of many, and of other compressions.
+
+    Decoders stop once they have all rows, and do not ask for the check sum: what comes behind a fault is garbled.
+    """
+    if header.compression not in _DEFLATE:
+        return 1.0
+    reader, full = read_page(file, header)
+    if full.photometric == _YCBCR or full.pieces > _MANY:
+        return 1.0  # subsampled: how many bytes that takes is not known here
+    begins, counts = pieces_of(full)
+    wrong, most = 0, 2 * unpacked_bytes(full, 0)
+    for piece, (begin, count) in enumerate(zip(begins, counts, strict=True)):
+        count = _there(reader, full, piece, begin, count)
+        wrong += count > 0 and _is_garbled(reader, begin, count, unpacked_bytes(full, piece), most)
+    return 1.0 - wrong / max(1, len(begins))
+
+
+def _is_garbled(reader: Reader, begin: int, left: int, expected: int, most: int) -> bool:
+    """Whether a piece's check sum is wrong, or where it has none (some writers leave the end out) its size."""
+    unpacker, count, data = zlib.decompressobj(), 0, b""
+    try:
+        while not unpacker.eof and count <= most:
+            if not data and left:
+                data = reader.at(begin, min(left, _UNPACKED_AT_ONCE))
+                begin, left = begin + len(data), left - len(data)
+            out = unpacker.decompress(data, _UNPACKED_AT_ONCE)
+            data, count = unpacker.unconsumed_tail, count + len(out)
+            if not out and not data and not left:
+                return count != expected
+    except zlib.error:
+        return True
+    return not unpacker.eof
 
 
 class Alone(NamedTuple):

@@ -7,15 +7,18 @@ import re
 import struct
 import zlib
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 import pytest
+import pyvips
 from PIL import Image
 
 from detector.errors import CorruptImage, ImageError
+from detector.images import budget
 from detector.images.decoders import jpeg as jpeg_decoder
-from detector.images.page import Page, open_page
+from detector.images.page import Page, open_page, open_strips
 
 WIDTH, HEIGHT = 400, 300
 FLIPPED_BYTES, FLIPPED_PLACES = 64, 20
@@ -162,6 +165,72 @@ def test_segments_without_data_are_missing(tmp_path: Path, monkeypatch: pytest.M
     (tmp_path / "a.jpg").write_bytes(emptied(sound, 0.92))
     page = open_page(tmp_path / "a.jpg", limit_side=WIDTH)
     assert "damaged" in page.flags and page.share is not None and 0.9 <= page.share < 0.97
+
+
+@pytest.mark.slow
+def test_a_remark_on_the_last_rows_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a hole libjpeg often says only at the end that data are missing. Before: `ok`, garbled from the hole on."""
+    buffer, path = io.BytesIO(), tmp_path / "a.jpg"
+    picture().resize((WIDTH * 4, HEIGHT * 4)).save(buffer, "JPEG", quality=90)
+    sound = buffer.getvalue()
+    path.write_bytes(sound)
+    assert open_page(path, limit_side=WIDTH).flags == ("downscaled",)
+    monkeypatch.setattr(budget, "STRIPS_FROM_BYTES", 1)
+    missed = [0, 0]
+    for percent in range(10, 90, 8):
+        place = len(sound) * percent // 100
+        path.write_bytes(sound[:place] + b"\xf6" * 256 + sound[place + 256 :])
+        with suppress(CorruptImage):
+            missed[0] += "damaged" not in open_page(path, limit_side=WIDTH).flags
+        with open_strips(path, limit_side=WIDTH) as page, suppress(CorruptImage):
+            missed[1] += page is not None and len(page.strips.rows(0, HEIGHT)) > 0
+    assert max(missed) <= 1  # of some it says nothing at all
+
+
+@pytest.mark.skipif(not pyvips.type_find("VipsOperation", "uhdrsave_buffer"), reason="libvips before 8.18")
+def test_a_jpeg_with_a_gain_map_is_as_any_other(tmp_path: Path) -> None:
+    """What phones save as Ultra HDR. Before: `ok` without a flag, since libvips' loader of them keeps quiet."""
+    pixels = pyvips.Image.new_from_memory(picture().tobytes(), WIDTH, HEIGHT, 3, "uchar")
+    sound = (pixels.copy(interpretation="srgb").colourspace("scrgb") * 2).copy(interpretation="scrgb").uhdrsave_buffer()
+    start, end = sound.index(b"\xff\xda"), sound.rindex(b"\xff\xd9", 0, sound.index(b"\xff\xd8", 2))
+    (tmp_path / "a.jpg").write_bytes(sound)
+    assert open_page(tmp_path / "a.jpg", limit_side=WIDTH).flags == ()
+    begin = (start + end) // 2
+    (tmp_path / "a.jpg").write_bytes(sound[:begin] + bytes(end - begin) + sound[end:])
+    assert open_page(tmp_path / "a.jpg", limit_side=WIDTH).flags == ("damaged",)
+    (tmp_path / "a.jpg").write_bytes(sound[:begin] + b"\xff" * (end - begin) + sound[end:])
+    with pytest.raises(CorruptImage, match="of its rows can be read"):
+        open_page(tmp_path / "a.jpg", limit_side=WIDTH)
+
+
+def small_png(depth: int, colour: int, *, interlaced: bool, less: int) -> bytes:
+    """13 x 9 zeros, whose data end properly so many bytes before the last row does."""
+    bits, size = depth * {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}[colour], 0
+    adam7 = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
+    for left, top, across, down in adam7 if interlaced else ((0, 0, 1, 1),):
+        columns = len(range(left, 13, across))
+        size += sum(1 + (columns * bits + 7) // 8 for _ in range(top, 9, down) if columns)
+    chunks = [(b"IHDR", struct.pack(">IIBBBBB", 13, 9, depth, colour, 0, 0, interlaced))]
+    chunks += [(b"PLTE", bytes(range(48)))] * (colour == 3)
+    packed = zlib.compress(bytes(size - less))
+    chunks += [(b"IDAT", packed[:5]), (b"IDAT", packed[5:]), (b"IEND", b"")]
+    parts = [
+        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data)) for kind, data in chunks
+    ]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(parts)
+
+
+@pytest.mark.parametrize(("depth", "colour"), [(1, 0), (2, 0), (16, 0), (8, 2), (4, 3), (8, 4), (16, 6)])
+@pytest.mark.parametrize("interlaced", [False, True])
+def test_a_png_that_ends_before_its_last_row(tmp_path: Path, depth: int, colour: int, interlaced: bool) -> None:
+    """Before: `ok`, black from there on, below 2 megapixels, where Pillow decodes."""
+    path = tmp_path / "a.png"
+    path.write_bytes(small_png(depth, colour, interlaced=interlaced, less=0))
+    assert open_page(path, limit_side=WIDTH).flags == ()
+    for less in (1, 15):
+        path.write_bytes(small_png(depth, colour, interlaced=interlaced, less=less))
+        with pytest.raises(CorruptImage, match=r"rows are missing|truncated"):
+            open_page(path, limit_side=WIDTH)
 
 
 def test_harmless_oddities_are_no_damage(tmp_path: Path) -> None:

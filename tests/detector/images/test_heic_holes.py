@@ -49,6 +49,24 @@ def test_a_hole_near_the_end(tmp_path: Path) -> None:
     assert page.flags == ("damaged",) and page.share == pytest.approx(0.95, abs=0.02)
 
 
+def test_tiles_that_are_cut_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As phones save them. Before: `ok` without a flag, and the tiles that are not there were dark."""
+    monkeypatch.setattr(pillow_heif.options, "GRID_TILE_SIZE", 64)
+    data, path = heic(noise(256, 256)), tmp_path / "a.heic"
+    path.write_bytes(data)
+    assert (
+        pillow_heif.open_heif(path).info["tiling"]["num_columns"] == 4 and open_page(path, limit_side=256).flags == ()
+    )
+    for kept, share in ((0.97, 15 / 16), (0.5, None)):
+        path.write_bytes(data[: round(len(data) * kept)])
+        if share:
+            page = open_page(path, limit_side=256)
+            assert page.flags == ("damaged",) and page.share == pytest.approx(share, abs=0.01)
+        else:
+            with pytest.raises(CorruptImage, match="of its rows can be read"):
+                open_page(path, limit_side=256)
+
+
 def test_of_several_the_primary_counts() -> None:
     """Its data lie behind the other's."""
     data = heic(noise(160, 120), noise(160, 120, seed=1), primary_index=1)

@@ -26,6 +26,9 @@ OF_TWO_INKS = pictures.stream(b"{add 2 div}", b"/FunctionType 4/Domain[0 1 0 1]/
 JPEG, PROGRESSIVE, JPEG2000 = jpeg(GRAIN), jpeg(GRAIN, progressive=True), jpeg2000(GRAIN)
 PACKED = zlib.compress(GRAIN.tobytes(), 1)
 
+SPOILT = zlib.compress(GRAIN.tobytes() + bytes(SIDE * 3))[:-4] + b"sums"
+"""As a bad stretch leaves them: too few or too many bytes come out, and the check sum is wrong."""
+
 BITS = b"/ColorSpace/DeviceGray/BitsPerComponent %d"
 COLOUR = b"/ColorSpace/DeviceRGB/BitsPerComponent 8"
 
@@ -59,6 +62,7 @@ CUT = {
     "flate of a quarter": picture(flate(GRAIN.tobytes())[: len(PACKED) // 4 + 90], b"/FlateDecode"),
     "flate that ends": picture(flate(GRAIN[:70].tobytes()), b"/FlateDecode"),
     "flate of colours that ends": picture(flate(np.repeat(GRAIN[:70], 3).tobytes()), b"/FlateDecode", COLOUR),
+    "flate with a bad stretch": picture(SPOILT, b"/FlateDecode"),
     "flate in ASCII 85": picture(base64.a85encode(PACKED[: len(PACKED) // 3]) + b"~>", b"[/ASCII85Decode/FlateDecode]"),
     "run lengths": picture(run_lengths(GRAIN[:100].tobytes()), b"/RunLengthDecode"),
     "raw": picture(GRAIN[:70].tobytes(), b""),
@@ -77,6 +81,8 @@ SOUND = {
     "padded JPEG": picture(JPEG + bytes(3000), b"/DCTDecode"),
     "padded JPEG 2000": picture(JPEG2000 + bytes(3000), b"/JPXDecode"),
     "flate without its check sum": picture(PACKED[:-4], b"/FlateDecode"),
+    "flate and a row without its check sum": picture(flate(GRAIN.tobytes() + bytes(SIDE))[:-4], b"/FlateDecode"),
+    "flate with a wrong check sum": picture(PACKED[:-4] + b"sums", b"/FlateDecode"),
     "flate and a line break": picture(flate(GRAIN.tobytes() + b"\r\n"), b"/FlateDecode"),
     "flate and a row": picture(flate(GRAIN.tobytes() + bytes(SIDE)), b"/FlateDecode"),
     "flate of more rows": picture(flate(GRAIN.tobytes() * 2), b"/FlateDecode"),

@@ -18,10 +18,11 @@ from PIL import Image
 
 from detector.errors import ReadFailed
 from detector.images.count_pages import serve
+from detector.images.decoders.remarked import decode_leniently, decode_strictly, readable_rows
 from detector.images.header import read_header
 from detector.images.page import open_page
 from detector.images.source import opened
-from detector.images.vips import decode_leniently, decode_strictly, decode_vips, readable_rows
+from detector.images.vips import decode_vips
 from tests.broken_disk import Break, breaks
 
 __all__ = ["breaks"]
@@ -140,7 +141,8 @@ def test_what_libvips_reads_by_itself(
     def failing(*arguments: object, **options: object) -> None:
         raise pyvips.Error(f"unable to call TiffLoad\nsource: read error\n{word} error: Stale file handle\n")
 
-    monkeypatch.setattr("detector.images.vips._load", failing)
+    for module in ("vips", "decoders.remarked"):
+        monkeypatch.setattr(f"detector.images.{module}.load", failing)
     with pytest.raises(ReadFailed, match="Stale file handle") as caught, opened(tmp_path / "a.tif") as (file, _):
         decode(file, read_header(file, "tiff", "a"), (700, 500))
     assert caught.value.errno == errno.ESTALE

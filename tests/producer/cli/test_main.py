@@ -91,7 +91,7 @@ def test_exit_codes() -> None:
     usage |= {"ScanStoppedError", "ShrinkerLostError", "CannotShrinkError", "UnknownFormatError", "DamagedFolderError"}
     usage |= {"CannotSendResultsError", "NoPdfLibraryError", "PageNotInPdfError"}
     usage |= {"ClientError", "WebMissingError", "WebSettingsError", "LostTwiceError", "QuotaUsedError"}
-    usage |= {"OthersFolderError", "RefusedError", "UnreadArchiveError"}
+    usage |= {"OthersFolderError", "RefusedError", "UnreadArchiveError", "NotUtf8ListError"}
     assert {name for name, code in codes.items() if code == ExitCode.USAGE} == usage
 
 

@@ -17,7 +17,7 @@ import pyvips
 import redis
 from PIL import Image
 
-from detector.images.decoders.paper import on_paper, premultiplied
+from detector.images.decode import on_paper, premultiplied
 from detector.images.page import count_pages, open_page
 from detector.images.tiff import BrokenTiffError, read_chain, read_page
 from producer.detector_process.page_counter import PDFIUM, PYPDF, PageCounter

@@ -22,7 +22,7 @@ from producer.job.manifest import (
     write_manifest,
 )
 from producer.sources.found_page import FoundPage, Problem
-from producer.sources.long_names import read_list, that_fit
+from producer.sources.long_names import NotUtf8ListError, read_list, that_fit
 from producer.sources.passed_over import LONG_LISTED, LONG_NAMED, PassedOver
 from producer.sources.remote import scan_everything
 from producer.sources.scan import scan
@@ -49,6 +49,23 @@ def test_a_list_with_a_line_of_any_length(separator: bytes, block: int) -> None:
     stream = io.BytesIO(separator.join(entries))
     assert list(read_list(stream, block, lambda: said.append(1))) == [b"a.jpg", b"b.jpg", b"z" * 4096]
     assert len(said) == 3
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be", "utf-32"])
+def test_a_list_in_another_encoding_is_refused(encoding: str) -> None:
+    """As Windows programs write it. Before: each character was a path, and `/` the whole disk."""
+    with pytest.raises(NotUtf8ListError, match="iconv -f UTF-16"):
+        next(read_list(io.BytesIO("wanted/a.jpg\r\n茶馆.jpg\r\n".encode(encoding))))
+
+
+def test_a_list_that_windows_wrote(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """UTF-8 with its mark at the start, and lines that end with CR and LF. A name may end with CR."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("a.jpg", "b.jpg", "c.jpg\r"):
+        (tmp_path / name).touch()
+    listed = io.BytesIO("\ufeffa.jpg\r\nb.jpg\r\nc.jpg\r\ngone.jpg\r\n".encode())
+    pages = [page.image for page in scan(["-"], IN_PROCESS, stdin=listed)]
+    assert pages == ["a.jpg", "b.jpg", "c.jpg\r", "gone.jpg"]
 
 
 def test_a_line_of_a_hundred_megabytes_is_not_held() -> None:

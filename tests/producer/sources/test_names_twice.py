@@ -15,8 +15,9 @@ import pytest
 
 from producer.archive_process.limited_readers import limited_readers
 from producer.detector_process.member_fetcher import ProducerStorage
+from producer.sources.archive import members
 from producer.sources.passed_over import REPLACED, PassedOver
-from producer.sources.scan import scan
+from producer.sources.scan import file_uri, scan
 from worker.storage.files import Storage
 
 Entries = list[tuple[str, bytes]]
@@ -61,6 +62,21 @@ def listed(path: Path) -> list[tuple[str, str]]:
 def content(storage: Storage, uri: str) -> bytes:
     with storage.open(uri) as copy:
         return copy.read_bytes()
+
+
+@pytest.mark.parametrize("folder", ["", "./", "sub/", "./sub/"])
+@pytest.mark.parametrize(("kind", "means"), [(tarfile.SYMTYPE, "a.png"), (tarfile.LNKTYPE, "{folder}a.png")])
+def test_a_link_in_a_tar_of_a_folder(tmp_path: Path, folder: str, kind: bytes, means: str) -> None:
+    """`tar cf a.tar .` has all names begin with `./`. Before, pages of symbolic links in it were not found."""
+    with tarfile.open(tmp_path / "a.tar", "w") as tar:
+        info, link = tarfile.TarInfo(f"{folder}a.png"), tarfile.TarInfo(f"{folder}link.png")
+        info.size, link.type, link.linkname = 5, kind, means.format(folder=folder)
+        tar.addfile(info, io.BytesIO(b"bytes"))
+        tar.addfile(link)
+    found = members(tmp_path / "a.tar", "tar")
+    uris = [file_uri(tmp_path / "a.tar", "tar+file", member.name, member.number) for member in found]
+    with closing(Storage((), tmp_path / "spool")) as storage:
+        assert [content(storage, uri) for uri in uris] == [b"bytes"] * 2
 
 
 @pytest.mark.slow

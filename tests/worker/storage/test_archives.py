@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import io
+import os
 import sys
+import tarfile
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -41,6 +45,34 @@ def test_members_in_any_order(store: Storage, tmp_path: Path, write: object, sch
         assert read(store, path, name, scheme) == MEMBERS[name]
     assert isinstance(refused(store, path, "nobody.jpg", scheme), NotFound)
     assert read(store, path, "5.jpg", scheme) == MEMBERS["5.jpg"], "and goes on after it"
+
+
+def write_zip(path: Path, members: dict[str, bytes]) -> None:
+    with zipfile.ZipFile(path, "w") as bundle:
+        for name, content in members.items():
+            bundle.writestr(zipfile.ZipInfo(name), content)
+
+
+def write_tar(path: Path, members: dict[str, bytes]) -> None:
+    with tarfile.open(path, "w") as bundle:
+        for name, content in members.items():
+            header = tarfile.TarInfo(name)
+            header.size = len(content)
+            bundle.addfile(header, io.BytesIO(content))
+
+
+@pytest.mark.parametrize(("write", "scheme"), [(write_tar, "tar+file"), (write_zip, "zip+file")])
+def test_another_of_its_size_and_time_in_its_place(store: Storage, tmp_path: Path, write: object, scheme: str) -> None:
+    """Reproducible archives have one time. Before: the old one's member, in the record of the new one's page."""
+    sizes = set()
+    for content in (b"a", b"b"):
+        write(tmp_path / "new", {"1.jpg": content * 1000, "2.jpg": content * 1000})  # type: ignore[operator]
+        os.utime(tmp_path / "new", (10**9, 10**9))
+        sizes.add((tmp_path / "new").stat().st_size)
+        (tmp_path / "new").replace(tmp_path / "a.archive")
+        for name in ("1.jpg",) if content == b"a" else ("2.jpg", "1.jpg"):
+            assert read(store, tmp_path / "a.archive", name, scheme) == content * 1000
+    assert len(sizes) == 1
 
 
 @pytest.mark.slow

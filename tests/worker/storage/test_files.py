@@ -45,6 +45,23 @@ def test_any_file_name(store: Storage, inbox: Path, name: bytes) -> None:
     assert path.exists(), "the user's own file must never be removed"
 
 
+@pytest.mark.parametrize(
+    ("address", "name", "suffix"),
+    [
+        ("redis-blob://job/7", "scans/a.tga", ".tga"),
+        ("https://host/a%20b.tga?size=large", "", ".tga"),
+        ("s3://bucket/a.tga", "a.\ud800", ""),
+        ("redis-blob://job/7", "a.x/../y", ""),
+    ],
+)
+def test_a_fetched_copy_keeps_its_suffix(tmp_path: Path, address: str, name: str, suffix: str) -> None:
+    """A TGA has no signature. Before: "not an image", where its bytes were sent."""
+    fetchers = {address.partition(":")[0]: lambda _, copy: copy.write_bytes(b"bytes")}
+    store = Storage((), tmp_path / "spool", fetchers=fetchers)
+    with store.open_file(address, name) as copy:
+        assert copy.read() == b"bytes" and Path(copy.name).suffix == suffix
+
+
 def test_outside_the_roots(store: Storage, inbox: Path, tmp_path: Path) -> None:
     secret = tmp_path / "secret"
     secret.write_text("no")

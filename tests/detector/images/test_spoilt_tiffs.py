@@ -1,0 +1,129 @@
+"""A TIFF whose directory is sound, and whose data have a bad stretch: tiles left dark, rows garbled up to their end."""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from io import BytesIO
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import pyvips
+from PIL import Image
+
+from detector.errors import CorruptImage
+from detector.images import budget
+from detector.images.decoders.tiff_pieces import share_not_garbled
+from detector.images.header import read_header
+from detector.images.page import open_page, open_strips
+
+WIDE, HIGH, TILE, TILES = 600, 800, 128, 35
+ROWS, STRIPS, COUNTS = 278, 273, 279
+
+
+def text() -> np.ndarray:
+    pixels = np.full((HIGH, WIDE), 255, np.uint8)
+    for line in range(16):
+        cv2.putText(pixels, f"INVOICE {line * 777} TOTAL", (20, 40 + 50 * line), cv2.FONT_HERSHEY_SIMPLEX, 1.3, 0, 3)
+    return pixels
+
+
+def in_tiles(compression: str) -> bytes:
+    image = pyvips.Image.new_from_memory(text().tobytes(), WIDE, HIGH, 1, "uchar")
+    data: bytes = image.tiffsave_buffer(tile=True, tile_width=TILE, tile_height=TILE, compression=compression)
+    return data
+
+
+def in_strips(rows: int, pixels: np.ndarray | None = None) -> bytes:
+    buffer = BytesIO()
+    image = Image.fromarray(text() if pixels is None else pixels)
+    image.save(buffer, "TIFF", compression="tiff_adobe_deflate", tiffinfo={ROWS: rows}, strip_size=1 << 24)
+    return buffer.getvalue()
+
+
+def spoilt(data: bytes, begin: float, end: float) -> bytes:
+    """Zeros over a part of the data, which lie before the directory."""
+    (directory,) = struct.unpack_from("<I", data, 4)
+    first, last = (8 + round(share * (directory - 8)) for share in (begin, end))
+    return data[:first] + bytes(last - first) + data[last:]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("compression", ["lzw", "deflate", "jpeg"])
+def test_tiles_that_cannot_be_unpacked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, compression: str) -> None:
+    """Before: `ok` without a flag, with nothing of the page read."""
+    monkeypatch.setattr(budget, "STRIPS_FROM_BYTES", 1_000_000)
+    path, data = tmp_path / "a.tif", in_tiles(compression)
+    path.write_bytes(data)
+    assert open_page(path, limit_side=HIGH).flags == ()
+    for begin, end in ((0.0, 1.0), (0.3, 0.8)):
+        path.write_bytes(spoilt(data, begin, end))
+        with pytest.raises(CorruptImage, match="rows can be read; tiles of it are spoilt"):
+            open_page(path, limit_side=HIGH)
+    path.write_bytes(spoilt(data, 0.5, 0.505))
+    page = open_page(path, limit_side=HIGH)
+    assert page.flags == ("damaged",) and page.share == pytest.approx(1 - 1.5 / TILES, abs=0.6 / TILES)
+    with open_strips(path, limit_side=HIGH) as strips:
+        if compression == "deflate":  # whose check sums are asked before
+            assert strips is None
+            return
+        with pytest.raises(CorruptImage):
+            assert strips is not None and strips.strips.rows(0, HIGH)
+
+
+def test_an_odd_directory_hides_no_tile(tmp_path: Path) -> None:
+    """With a tag that nobody knows libtiff remarks on the directory already. Sound, the page has no flag."""
+    data = in_tiles("lzw").replace(struct.pack("<HH", 305, 2), struct.pack("<HH", 65000, 2))
+    for odd in (data, data.replace(struct.pack("<HHI", 282, 5, 1), struct.pack("<HHI", 65001, 5, 1))):
+        (tmp_path / "a.tif").write_bytes(odd)
+        assert open_page(tmp_path / "a.tif", limit_side=HIGH).flags == ()
+        (tmp_path / "a.tif").write_bytes(spoilt(odd, 0.3, 0.8))
+        with pytest.raises(CorruptImage, match="tiles of it are spoilt"):
+            open_page(tmp_path / "a.tif", limit_side=HIGH)
+
+
+@pytest.mark.slow
+def test_rows_that_are_garbled_up_to_their_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody asked for the check sum. Before: `ok` without a flag, with up to half of the page garbled."""
+    monkeypatch.setattr(budget, "STRIPS_FROM_BYTES", 1_000_000)
+    grain = np.random.default_rng(1).integers(0, 60, (HIGH, WIDE), np.uint8)
+    path, data = tmp_path / "a.tif", in_strips(HIGH, text() - grain)
+    path.write_bytes(data)
+    assert open_page(path, limit_side=HIGH).flags == ()
+    with open_strips(path, limit_side=HIGH) as strips:
+        assert strips is not None
+    path.write_bytes(spoilt(data, 0.2, 0.2002))
+    with pytest.raises(CorruptImage, match="0 % of its rows can be read; a check sum is wrong"):
+        open_page(path, limit_side=HIGH)
+    with open_strips(path, limit_side=HIGH) as strips:
+        assert strips is None
+    many = in_strips(HIGH // 20, text() - grain)
+    path.write_bytes(spoilt(many, 0.22, 0.2202))
+    assert open_page(path, limit_side=HIGH).share == pytest.approx(19 / 20)
+
+
+def rewritten(strip: bytes) -> BytesIO:
+    """A page of one strip with other data in it, at the end of the file."""
+    data = bytearray(in_strips(HIGH))
+    (directory,) = struct.unpack_from("<I", data, 4)
+    for entry in range(directory + 2, directory + 2 + 12 * struct.unpack_from("<H", data, directory)[0], 12):
+        tag = struct.unpack_from("<H", data, entry)[0]
+        if tag in (STRIPS, COUNTS):
+            struct.pack_into("<HII", data, entry + 2, 4, 1, len(data) if tag == STRIPS else len(strip))
+    return BytesIO(bytes(data) + strip)
+
+
+@pytest.mark.slow
+def test_what_writers_do_is_no_damage() -> None:
+    """No check sum, no end, padding, and a strip that has more rows than the page."""
+    rows, packer = text().tobytes(), zlib.compressobj()
+    packed, flushed = zlib.compress(rows), packer.compress(rows) + packer.flush(zlib.Z_SYNC_FLUSH)
+    long = zlib.compress(rows + bytes(WIDE * 20))
+    for strip in (packed, packed[:-4], flushed, packed + bytes(99), long):
+        file = rewritten(strip)
+        assert share_not_garbled(file, read_header(file, "tiff", "a.tif")) == 1.0
+    for strip in (packed[:-1] + b"\1", long[:-1] + b"\1", zlib.compress(rows * 20)):
+        file = rewritten(strip)
+        assert share_not_garbled(file, read_header(file, "tiff", "a.tif")) == 0.0
