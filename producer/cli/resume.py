@@ -59,6 +59,7 @@ def _resume_or_retry(target: str, *, quiet: bool, retry: bool, adopted: Path | N
     from producer.growing.missed_elsewhere import take_over
     from producer.handover.inherit import do_lost_again, inherit
     from producer.job.begin_again import retry_on_broker
+    from producer.job.job_epoch import recognised, refuse_others
     from producer.job.output_folder import OutputFolder, roots_of, state_folder
     from producer.job.recount import recount
     from worker.messages import JOB_NAME
@@ -85,6 +86,9 @@ def _resume_or_retry(target: str, *, quiet: bool, retry: bool, adopted: Path | N
             raise NoSuchJobError(f"{target} was enqueued on another machine: retry it there, or `resume` it here first")
         count = inherit(ledger, status, folder)
         say(f"{target}: this machine goes on with it; its list of {count} images came from the broker")
+    else:  # before anything is changed
+        status = recognised(folder, ledger, status) or status
+        refuse_others(folder, status)
     if adopted is not None and (again := do_lost_again(ledger, status, OutputFolder(adopted.absolute()).results)):
         say(f"{target}: {again} images are done again, since {adopted} has no record of them")
     take_over(folder.manifest, ledger, target)
@@ -93,7 +97,7 @@ def _resume_or_retry(target: str, *, quiet: bool, retry: bool, adopted: Path | N
         roots = roots_of(request, gone=True)
         recount(folder.manifest, ledger.pages_in_state(target, b"f"), roots)
         list_anew(folder.manifest, ledger.pages_in_state(target, b"f"), roots, request.zip_encoding)
-    if retry and retry_on_broker(ledger, target) == 0:
+    if retry and retry_on_broker(ledger, target, status.epoch) == 0:
         raise NothingToDoError(f"job {target} has no failed images")
     watching = sys.stderr.isatty()
     return say_fed(feed_job(folder, folder.request(), app, ledger, watching=watching, quiet=quiet), watching=watching)

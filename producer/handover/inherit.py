@@ -143,6 +143,7 @@ def do_lost_again(ledger: Ledger, status: JobStatus, results: Path) -> int:
     Raises:
         AlreadyCollectingError: somebody collects the job, so they may be there.
         OtherJobError: the file holds another job's records.
+        JobReplacedError: the job is another one by now.
     """
     count = 0
     with Collector(ledger, status.job, results, status.total, owner=owner_of(status)) as collector:
@@ -150,5 +151,6 @@ def do_lost_again(ledger: Ledger, status: JobStatus, results: Path) -> int:
             # In this order: a record that came meanwhile is in Redis, and nobody else takes it from there.
             while collector.step(block_ms=0):
                 pass
-            count += ledger.redo(status.job, [index for index in done if not collector.holds(index)])
+            lost = [index for index in done if not collector.holds(index)]
+            count += ledger.redo(status.job, lost, epoch=status.epoch)
     return count
