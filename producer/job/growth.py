@@ -131,20 +131,29 @@ class Growth:
     def put_right(self, told: int) -> int:
         """Pages that the manifest has by now; the ledger's number becomes that, unless another machine inherited it.
 
-        Another process of this machine may have added to it meanwhile (a watched folder): the file is counted, once
-        for each size it has.
-
         Args:
             told: the ledger's number.
+        """
+        if self.count() != told:
+            self.refuse_if_inherited()
+            self._ledger.put_right(self._job, self.total)
+        return self.total
+
+    def pages(self, wanted: int) -> int:
+        """Pages of the job: counted anew where fewer are known here than somebody asks about."""
+        return self.count() if wanted > self.total else self.total
+
+    def count(self) -> int:
+        """Pages that the manifest has by now, which becomes `total`.
+
+        Another process of this machine may have added to it meanwhile (a watched folder): the file is counted, once
+        for each size it has.
         """
         size = self._manifest.stat().st_size
         if self._counted[0] != size:
             self._counted = size, count_manifest(self._manifest)
-        pages = self._counted[1]
-        if pages != told:
-            self.refuse_if_inherited()
-            self._ledger.put_right(self._job, pages)
-        return pages
+            self.total = self._counted[1]
+        return self.total
 
     def refuse_if_inherited(self) -> None:
         """See job_epoch.py."""
