@@ -13,7 +13,7 @@ from celery import Celery
 
 from producer.errors import JobInterruptedError, NoSuchJobError, OtherJobError
 from producer.fleet_request import remembered, remove_kept
-from producer.growing.missed_elsewhere import close_gaps, take_over
+from producer.growing.missed_elsewhere import close_gaps, make_whole, take_over
 from producer.growing.new_pages import look_for_new
 from producer.handover.list_copy import copying, drop_if_complete
 from producer.job.begin_again import adopt
@@ -163,7 +163,7 @@ def feed_job(
         try:
             with Progress(quiet=quiet) as progress, ExitStack() as stack:
                 known = folder.manifest.exists()
-                take_over(folder.manifest, ledger, job)
+                make_whole(folder, ledger, job)
                 total = make_manifest(folder, request, progress)
                 if known and update is not None:
                     total += look_for_new(folder, request, progress, update=update)
@@ -191,7 +191,7 @@ def feed_job(
                     urgent=request.urgent,
                 )
                 collector = None
-                growth = Growth(folder.manifest, ledger, job, total, heir=folder.heir)
+                growth = Growth(folder.manifest, ledger, job, total, heir=folder.heir, epoch=epoch)
                 stack.callback(growth.close)
                 if request.output:
                     owner = owner_of(get_job(ledger, job))
@@ -218,13 +218,12 @@ def _missed_pages(app: Celery, ledger: Ledger, status: JobStatus) -> Iterator[tu
     """
     job = status.job
     folder = state_folder(job)
-    if folder.epoch == status.epoch:
-        take_over(folder.manifest, ledger, job)
     if not (folder.exists() and folder.manifest.exists()) or not is_ours(folder, status):
         yield None, None
         return
+    take_over(folder.manifest, ledger, job)
     request = folder.request()
-    growth = Growth(folder.manifest, ledger, job, status.total, heir=folder.heir)
+    growth = Growth(folder.manifest, ledger, job, status.total, heir=folder.heir, epoch=status.epoch)
     try:
         # Before a record is read: of a smaller number those beyond it were refused.
         growth.put_right(status.total)

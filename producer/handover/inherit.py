@@ -150,5 +150,6 @@ def do_lost_again(ledger: Ledger, status: JobStatus, results: Path) -> int:
             # In this order: a record that came meanwhile is in Redis, and nobody else takes it from there.
             while collector.step(block_ms=0):
                 pass
-            count += ledger.redo(status.job, [index for index in done if not collector.holds(index)])
+            lost = [index for index in done if not collector.holds(index)]
+            count += ledger.redo(status.job, lost, epoch=status.epoch)
     return count

@@ -64,7 +64,7 @@ LAPSED_AT_ONCE = 256  # the others at the next look: each costs a round trip
 MOST_LOOKED_AT = 1_000  # of the newest, by who asks for each of them: a round trip each
 _SCRIPTS = (
     *("CREATE", "FEED", "BEGIN", "RENEW", "FINISH", "LOSE", "RECLAIM"),
-    *("RETRY", "ADOPT", "UNFEED", "TOUCH", "GROW", "REDO"),
+    *("RETRY", "ADOPT", "UNFEED", "TOUCH", "GROW", "REDO", "CUT"),
 )
 # For those who do not know a job's epoch, and act on whichever job has the name now.
 ANY_EPOCH = "*"
@@ -162,27 +162,34 @@ class Ledger:
         """
         return bool(self._step("TOUCH", job, epoch, int(feeding)))
 
-    def retry(self, job: str, indices: Sequence[int], entries: Mapping[int, bytes] | None = None) -> int:
+    def retry(
+        self, job: str, indices: Sequence[int], entries: Mapping[int, bytes] | None = None, *, epoch: str = ANY_EPOCH
+    ) -> int:
         """Failed pages become unfed again, and their uncollected records go, in one step. Returns how many.
 
         Args:
             job: its name.
             indices: the pages.
             entries: index -> entry of its failed record in the results stream, where it was not collected yet.
+            epoch: the caller's.
         """
         known = entries or {}
         args: list[Any] = []
         for index in indices:
             args += [index, known.get(index, b"")]
-        return int(self._step("RETRY", job, ANY_EPOCH, *args))
+        return int(self._step("RETRY", job, epoch, *args))
 
-    def adopt(self, job: str, indices: Sequence[int], *, ok: bool) -> int:
+    def adopt(self, job: str, indices: Sequence[int], *, ok: bool, epoch: str = ANY_EPOCH) -> int:
         """Pages whose records are safely on disk count as done. Returns how many the ledger did not know of."""
-        return int(self._step("ADOPT", job, ANY_EPOCH, "o" if ok else "f", *runs_of(indices))) if indices else 0
+        return int(self._step("ADOPT", job, epoch, "o" if ok else "f", *runs_of(indices))) if indices else 0
 
-    def redo(self, job: str, indices: Sequence[int]) -> int:
+    def redo(self, job: str, indices: Sequence[int], *, epoch: str = ANY_EPOCH) -> int:
         """Done pages whose record nobody has any more become unfed again. Returns how many."""
-        return int(self._step("REDO", job, ANY_EPOCH, *indices)) if indices else 0
+        return int(self._step("REDO", job, epoch, *indices)) if indices else 0
+
+    def cut(self, job: str, pages: int, *, epoch: str = ANY_EPOCH) -> None:
+        """A job that has so many pages is about to have more: what stands among the states behind them goes."""
+        self._step("CUT", job, epoch, pages)
 
     def cancel(self, job: str) -> bool:
         """Stop a job: its queued messages are dropped as workers meet them. False if there is no such job."""
