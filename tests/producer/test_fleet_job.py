@@ -8,12 +8,20 @@ import subprocess
 import zipfile
 from pathlib import Path
 
+import pytest
+from click import UsageError
+
 from detector.exit_codes import ExitCode
 from producer.cli.enqueue import say_fed
+from producer.cli.resume import _resume_or_retry
 from producer.fleet_job import Fed
+from producer.job.output_folder import JobRequest, OutputFolder
 from tests.processes import command
-from worker.ledger.ledger import Ledger
+from tests.producer.job.test_damaged_jobs import PAGES, do, enqueue
+from worker.ledger.ledger import JobReplacedError, Ledger
 from worker.messages import ImageTask
+from worker.redis_keys import JobKeys
+from worker.settings import Settings
 
 SMALL = 100_000  # bytes: no file may grow beyond, as on a full disk
 
@@ -76,3 +84,36 @@ def test_forget_removes_no_folder_that_others_moved_there(environment: dict[str,
     assert told.returncode == 2 and told.stderr.count("\n") == 1 and ledger.status("kept") is None
     assert "keys removed), but" in told.stderr and "kept is left, as others can write there: look" in told.stderr
     assert (album / "wedding.raw").is_file()
+
+
+@pytest.mark.parametrize("retry", [True, False])
+def test_another_job_of_that_name_is_left_as_it_is(
+    ledger: Ledger, settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, retry: bool
+) -> None:
+    """Before: `retry` took its failed record, `resume --adopt` all that waited; then they were refused."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    monkeypatch.setenv("OCRFLEET_REDIS_URL", settings.redis_url)
+    enqueue(ledger, settings, tmp_path, "job")
+    ledger.forget("job")
+    ledger.create("job", PAGES, {}, epoch="b2")
+    tasks = [ImageTask(job="job", index=index, image="a", uri="file:///a", epoch="b2") for index in range(PAGES)]
+    ledger.feed(tasks)
+    for task in tasks:
+        do(ledger, task)
+    with pytest.raises(JobReplacedError):
+        _resume_or_retry("job", quiet=True, retry=retry, adopted=None if retry else tmp_path / "out")
+    assert not (tmp_path / "out").exists() and ledger.client.xlen(JobKeys.of("job").results) == PAGES
+    assert (status := ledger.status("job")) and (status.done, status.failed) == (PAGES, 1)
+
+
+def test_an_output_folder_can_be_named_where_jobs_are_kept_where_others_write(
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before: `retry out` was refused for a place where it reads nothing, and nothing said how it goes."""
+    (tmp_path / "shared").mkdir()
+    (tmp_path / "shared").chmod(0o777)
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "shared" / "state"))
+    monkeypatch.chdir(tmp_path)
+    OutputFolder(tmp_path / "out").save_request(JobRequest(job="out", sources=["/in"]))
+    with pytest.raises(UsageError, match=r"others can write into .*; or give \./out for the folder here"):
+        _resume_or_retry("out", quiet=True, retry=True)
