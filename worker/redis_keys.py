@@ -62,12 +62,6 @@ def page_in(raw: bytes) -> int | None:
     return page if page is not None and page < MOST_PAGES_OF_A_JOB and raw == b"%d" % page else None
 
 
-def blob_key(job: str, index: int, epoch: str = "") -> str:
-    """The Redis key of a page's bytes. The ledger's scripts spell it the same way.
-
-    Args:
-        job: its name.
-        index: the page's.
-        epoch: which job of that name: another producer's bytes must not take the place of this one's.
-    """
-    return f"ocrfleet:blob:{job}:{index}" + (f":{epoch}" if epoch else "")
+def blob_key(job: str, index: int) -> str:
+    """The Redis key of a page's bytes. The ledger's scripts spell it the same way."""
+    return f"ocrfleet:blob:{job}:{index}"

@@ -16,7 +16,7 @@ from producer.job.sending.room import Memory, Room, memory_for_pages
 from producer.job.sending.window import Window as Window
 from producer.job.upload import BATCH_BYTES, BATCH_PAGES, Parcel, Uploader
 from worker.broker import queue
-from worker.ledger.ledger import JobReplacedError, Ledger
+from worker.ledger.ledger import Ledger
 from worker.ledger.share import Share, room_in_share
 from worker.ledger.uncollected import Uncollected
 from worker.messages import ImageTask
@@ -246,9 +246,6 @@ class Feeder:
 
     def _step_uploading(self, uploader: Uploader, room: int) -> int:
         until = time.monotonic() + STEP_S
-        # Before anything is written or dropped by the names of another job's keys.
-        if self._epoch and not self._ledger.touch(self._job, epoch=self._epoch):
-            raise JobReplacedError(self._job)
         # Of several jobs each has its part, so that none waits for another's bytes to go.
         limit = self._window.bytes // self._jobs
         waiting = uploader.waiting_bytes(limit // 2)

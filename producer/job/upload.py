@@ -147,7 +147,7 @@ class Uploader:
         states = self._ledger.client.getrange(JobKeys.of(self._job).state, lines[0].index, lines[-1].index)
         states = states.ljust(len(lines), _UNFED)
         in_flight = [line.index for line, state in zip(lines, states, strict=True) if state in _IN_FLIGHT]
-        lost = blobs.missing(self._ledger.client, self._job, in_flight, self._epoch)
+        lost = blobs.missing(self._ledger.client, self._job, in_flight)
         return [
             line for line, state in zip(lines, states, strict=True) if state == _UNFED[0] or line.index in lost
         ]  # fmt: skip
@@ -163,13 +163,13 @@ class Uploader:
         """
         client = self._ledger.client
         waiting = blobs.waiting_bytes(client, [self._job])
-        return blobs.drop_strays(client, self._job, self._epoch) if waiting > most else waiting
+        return blobs.drop_strays(client, self._job) if waiting > most else waiting
 
     def send(self, parcels: Sequence[Parcel]) -> list[ImageTask]:
         """Upload pages, then mark them as queued. Returns the tasks whose messages may be sent."""
         data = {parcel.line.index: parcel.data for parcel in parcels}
         try:
-            lost = blobs.put(self._ledger.client, self._job, data, self._ledger.ttl_s, self._epoch)
+            lost = blobs.put(self._ledger.client, self._job, data, self._ledger.ttl_s)
         finally:
             self._close_files()
         for line in (parcel.line for parcel in parcels if parcel.line.index in lost):
@@ -178,9 +178,8 @@ class Uploader:
         self.sent_bytes += sum(len(parcel.data) for parcel in parcels)
         tasks = [self._task(parcel.line, parcel.page, parcel.original, alone=parcel.alone) for parcel in parcels]
         fresh = set(self._ledger.feed(tasks))
-        left = [task.index for task in tasks if task.index not in fresh]
-        if left and self._is_stopped():
-            blobs.remove(self._ledger.client, self._job, left, self._epoch)
+        if len(fresh) < len(tasks) and self._is_stopped():
+            blobs.remove(self._ledger.client, self._job, [task.index for task in tasks if task.index not in fresh])
         return [task for task in tasks if task.index in fresh]
 
     def is_dear(self, line: ManifestLine, size: int) -> bool:
@@ -237,7 +236,7 @@ class Uploader:
             job=self._job,
             index=line.index,
             image=line.image,
-            uri=blobs.blob_uri(self._job, line.index, self._epoch),
+            uri=blobs.blob_uri(self._job, line.index),
             page=line.page,
             blob_page=page if alone or page != line.page else -1,
             limit_side=self.limit_side,

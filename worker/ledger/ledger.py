@@ -216,10 +216,9 @@ class Ledger:
     def forget(self, job: str) -> int:
         """Delete every key of a job. Returns how many keys there were."""
         keys = JobKeys.of(job)
-        status = self.status(job)
         # The hash first: a worker that finishes a page in between must not begin a stream of a job that is gone.
         count = int(self.client.delete(keys.job))
-        blobs.discard(self.client, job, status.epoch if status else "")
+        blobs.discard(self.client, job)
         self.client.zrem(JOBS_KEY, job)
         return count + int(self.client.delete(*keys, f"{keys.job}:collector"))
 

@@ -91,18 +91,9 @@ local function is_other()
   return EPOCH ~= '*' and (own('epoch') or '') ~= EPOCH
 end
 -- redis_keys.py: blob_key.
-local blob_end
-local function blob(index)
-  if not blob_end then
-    local epoch = own('epoch') or ''
-    blob_end = epoch ~= '' and ':' .. epoch or ''
-  end
-  return 'ocrfleet:blob:' .. NAME .. ':' .. index .. blob_end
-end
+local function blob(index) return 'ocrfleet:blob:' .. NAME .. ':' .. index end
 local function drop_blob(index)
-  if call('HDEL', KEYS[8], index) == 1 then
-    redis.call('UNLINK', blob(index), 'ocrfleet:blob:' .. NAME .. ':' .. index)  -- of the version before: no epoch
-  end
+  if call('HDEL', KEYS[8], index) == 1 then redis.call('UNLINK', blob(index)) end
 end
 -- What is kept of a page only while it is queued or running.
 local function leave_flight(index)

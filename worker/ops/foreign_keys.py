@@ -41,7 +41,6 @@ TYPES = ("string", "list", "set", "zset", "hash", "stream")
 _LEASH_S = 3600
 _STEP = re.compile("ocrfleet[^!-~][^!-~][369]")  # as in users.acl
 _REPLIES = re.compile(re.escape(REPLY_LISTS) + REPLY_KEY.pattern)
-_PAGE = re.compile("[0-9]+(:[0-9A-Za-z]{1,64})?")  # and the epoch of its job
 _PRIORITY = re.compile("\x06\x16[369]$")
 _BINDING, _PERMANENT = "_kombu.binding.", "_kombu.binding_permanent."
 OLD_BINDINGS = tuple(f"{kind}{name}" for kind in (_BINDING, _PERMANENT) for name in (IMAGE_QUEUE, BROADCAST_QUEUE))
@@ -64,8 +63,8 @@ def most_bytes(name: str, kind: str) -> int | None:
     if name.startswith(_JOB):  # cleanup.py: orphan_keys
         return None if JOB_NAME.match(name.removeprefix(_JOB).partition(":")[0]) else 0
     if name.startswith(_BLOB):
-        job, _, page = name.removeprefix(_BLOB).partition(":")
-        is_blob = kind == "string" and JOB_NAME.match(job) and _PAGE.fullmatch(page)
+        job, _, index = name.removeprefix(_BLOB).partition(":")
+        is_blob = kind == "string" and JOB_NAME.match(job) and index.isdigit()
         return MAX_BLOB_BYTES * 2 if is_blob else 0
     if _REPLIES.fullmatch(name):
         return MOST_STORED if kind == "list" else 0

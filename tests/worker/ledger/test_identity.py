@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import time
-from functools import partial
 from pathlib import Path
 from unittest import mock
 
@@ -13,20 +12,13 @@ import pytest
 from producer.errors import OtherJobError
 from producer.fleet_job import forget_job
 from producer.job.collect import Collector
-from producer.job.feed import Feeder
 from producer.job.job_epoch import open_job
-from producer.job.manifest import ManifestLine
 from producer.job.output_folder import OutputFolder
 from producer.job.results_owner import owner_of
-from producer.job.upload import Uploader
-from producer.sources.scan import file_uri
-from tests.pictures import write_images
-from worker.app import app_for
-from worker.broker import blobs, queue
+from worker.broker import queue
 from worker.ledger.ledger import JobReplacedError, Ledger
 from worker.messages import ImageRecord, ImageTask, encode
 from worker.redis_keys import JobKeys
-from worker.settings import Settings
 
 JOB = "job"
 
@@ -130,26 +122,3 @@ def test_a_collector_at_work_notices_that_its_job_is_another_now(ledger: Ledger,
             collector.step(block_ms=0)
     assert results.read_bytes() == b""
     assert ledger.client.xlen(JobKeys.of(JOB).results) == 1, "it is the next collector's"
-
-
-def test_a_page_of_another_job_of_that_name_keeps_its_bytes(ledger: Ledger, settings: Settings, tmp_path: Path) -> None:
-    """Before: who slept while it was enqueued anew wrote his page over the other's, which got the boxes of his."""
-    lines = [ManifestLine(0, path.name, file_uri(path), 0) for path in write_images(tmp_path, 2)]
-    ledger.create(JOB, 1, {}, epoch="a1")
-    with uploader(ledger, "a1") as mine, uploader(ledger, "b2") as theirs:
-        slept = Feeder(app_for(settings), ledger, JOB, lines[:1], uploader=mine, epoch="a1")
-        parcel = mine.pack(lines[0])
-        ledger.forget(JOB)
-        ledger.create(JOB, 1, {}, epoch="b2")
-        (task,) = theirs.send([theirs.pack(lines[1])])
-        for step in (partial(mine.send, [parcel]), slept.step):
-            with pytest.raises(JobReplacedError):
-                step()
-        blobs.fetch(ledger.client, task.uri, tmp_path / "copy")
-        assert (tmp_path / "copy").read_bytes() == (tmp_path / lines[1].image).read_bytes()
-        assert ledger.finish(JOB, 0, ok=True, record=b"{}", epoch="b2")
-        assert not blobs.missing(ledger.client, JOB, [0], "a1") and blobs.missing(ledger.client, JOB, [0], "b2")
-
-
-def uploader(ledger: Ledger, epoch: str) -> Uploader:
-    return Uploader(ledger, JOB, limit_side=0, shrink=False, epoch=epoch)

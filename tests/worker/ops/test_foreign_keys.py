@@ -21,13 +21,13 @@ from worker.settings import Settings
 def ours(ledger: Ledger, settings: Settings) -> set[bytes]:
     """A job with a page that runs, and what others keep on such a Redis. Returns the keys."""
     client, app = ledger.client, app_for(settings)
-    blobs.put(client, "job", {0: b"x"}, 3600, "e1")
-    ledger.create("job", 2, {}, epoch="e1")
-    task = ImageTask(job="job", index=0, image="a", uri="file:///a", epoch="e1")
+    blobs.put(client, "job", {0: b"x"}, 3600)
+    ledger.create("job", 2, {})
+    task = ImageTask(job="job", index=0, image="a", uri="file:///a")
     ledger.feed([task])
     queue.send(app, task)
     queue.send(app, task, urgent=True)
-    ledger.begin("job", 0, redelivered=False, epoch="e1")
+    ledger.begin("job", 0, redelivered=False)
     client.xadd(DEAD_KEY, {"a": "b"})
     client.set("ocrfleet:lock:reconcile", "1", ex=60)
     client.hset("unacked", "tag", "x")
