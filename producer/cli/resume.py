@@ -84,15 +84,16 @@ def _resume_or_retry(target: str, *, quiet: bool, retry: bool, adopted: Path | N
     if not JOB_NAME.match(target):
         raise NoSuchJobError(f"{target} is neither an output folder of `run` nor a job's name")
     app, ledger = connect_fleet()
+    status = get_job(ledger, target)
     folder = state_folder(target)
-    status = recognised(folder, ledger, get_job(ledger, target)) or get_job(ledger, target)
-    if folder.exists():
-        refuse_others(folder, status)
-    else:
+    if not folder.exists():
         if retry:
             raise NoSuchJobError(f"{target} was enqueued on another machine: retry it there, or `resume` it here first")
         count = inherit(ledger, status, folder)
         say(f"{target}: this machine goes on with it; its list of {count} images came from the broker")
+    else:  # before anything is changed
+        status = recognised(folder, ledger, status) or status
+        refuse_others(folder, status)
     if adopted is not None and (again := do_lost_again(ledger, status, OutputFolder(adopted.absolute()).results)):
         say(f"{target}: {again} images are done again, since {adopted} has no record of them")
     if retry and folder.manifest.exists() and not folder.heir:  # which would open what the broker's list names

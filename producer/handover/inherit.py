@@ -116,6 +116,7 @@ def do_lost_again(ledger: Ledger, status: JobStatus, results: Path) -> int:
     Raises:
         AlreadyCollectingError: somebody collects the job, so they may be there.
         OtherJobError: the file holds another job's records.
+        JobReplacedError: the job is another one by now.
     """
     count = 0
     with Collector(ledger, status.job, results, status.total, owner=owner_of(status)) as collector:

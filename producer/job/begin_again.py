@@ -57,7 +57,11 @@ def _lines(results: Path) -> Iterator[Line]:
 
 
 def retry_on_broker(ledger: Ledger, job: str, epoch: str = ANY_EPOCH) -> int:
-    """Failed pages of a job become unfed and their uncollected records go, in one step. Returns how many pages."""
+    """Failed pages of a job become unfed and their uncollected records go, in one step. Returns how many pages.
+
+    Raises:
+        JobReplacedError: the job of this name is not of this epoch any more.
+    """
     entries = {}
     for entry, fields in _uncollected(ledger, job):
         with suppress(*UNREADABLE, KeyError):  # the collector puts such entries aside

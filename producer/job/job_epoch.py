@@ -67,10 +67,14 @@ def open_job(folder: OutputFolder, ledger: Ledger, job: str, total: int, request
 
 
 def refuse_others(folder: OutputFolder, status: JobStatus) -> None:
-    """Ends what is about to change a job on the broker that is not this folder's.
+    """Ends whoever would change the job on the broker, where it is not this folder's.
+
+    Args:
+        folder: of the job on this machine.
+        status: of the job on the broker, `recognised`.
 
     Raises:
-        JobReplacedError: it is another one of that name.
+        JobReplacedError: the broker's job of this name is another one.
         OtherJobError: another machine has gone on with it.
     """
     if status.epoch != folder.epoch or (not status.epoch and not _is_of_before(folder, status.extra)):

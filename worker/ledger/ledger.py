@@ -111,6 +111,12 @@ class Ledger:
         """A script with what all of them take first."""
         return self._call(script, job, epoch, self.ttl_s, *args)
 
+    def _count(self, script: str, job: str, epoch: str, *args: Any) -> int:
+        """A step that another job of the name refuses."""
+        if (count := self._step(script, job, epoch, *args)) is None:
+            raise JobReplacedError(job)
+        return int(count)
+
     # --- the producer's steps -----------------------------------------------------------------------------------
 
     def create(self, job: str, total: int, extra: Mapping[str, str], *, epoch: str = "") -> int:
@@ -172,20 +178,23 @@ class Ledger:
             indices: the pages.
             entries: index -> entry of its failed record in the results stream, where it was not collected yet.
             epoch: the caller's.
+
+        Raises:
+            JobReplacedError: the job of this name is another one.
         """
         known = entries or {}
         args: list[Any] = []
         for index in indices:
             args += [index, known.get(index, b"")]
-        return int(self._step("RETRY", job, epoch, *args))
+        return self._count("RETRY", job, epoch, *args)
 
     def adopt(self, job: str, indices: Sequence[int], *, ok: bool, epoch: str = ANY_EPOCH) -> int:
         """Pages whose records are safely on disk count as done. Returns how many the ledger did not know of."""
         return int(self._step("ADOPT", job, epoch, "o" if ok else "f", *runs_of(indices))) if indices else 0
 
     def redo(self, job: str, indices: Sequence[int], *, epoch: str = ANY_EPOCH) -> int:
-        """Done pages whose record nobody has any more become unfed again. Returns how many."""
-        return int(self._step("REDO", job, epoch, *indices)) if indices else 0
+        """Done pages whose record nobody has any more become unfed again. Returns how many; raises as `retry`."""
+        return self._count("REDO", job, epoch, *indices) if indices else 0
 
     def cut(self, job: str, pages: int, *, epoch: str = ANY_EPOCH) -> None:
         """A job that has so many pages is about to have more: what stands among the states behind them goes."""
@@ -215,10 +224,10 @@ class Ledger:
 
     def forget(self, job: str) -> int:
         """Delete every key of a job. Returns how many keys there were."""
-        keys = JobKeys.of(job)
+        keys, status = JobKeys.of(job), self.status(job)
         # The hash first: a worker that finishes a page in between must not begin a stream of a job that is gone.
         count = int(self.client.delete(keys.job))
-        blobs.discard(self.client, job)
+        blobs.discard(self.client, job, status.epoch if status else "")
         self.client.zrem(JOBS_KEY, job)
         return count + int(self.client.delete(*keys, f"{keys.job}:collector"))
 
