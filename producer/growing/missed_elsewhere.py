@@ -21,7 +21,10 @@ from detector.record import UNREADABLE
 from producer.bounds import MOST_PAGES_OF_A_FILE, MOST_PAGES_OF_A_JOB
 from producer.errors import NO_MORE, UNCOUNTED
 from producer.job.collect import Collector
-from producer.job.manifest import ManifestIndex, ManifestLine, write_lines
+from producer.job.growth import may_have_pages
+from producer.job.job_epoch import is_ours, recognised
+from producer.job.manifest import ManifestIndex, ManifestLine, count_manifest, write_lines
+from producer.job.output_folder import OutputFolder
 from producer.job.results_file import Line, read_lines, truncate_torn_line
 from producer.job.sending.refusal import refuse
 from producer.no_links import no_links
@@ -188,6 +191,17 @@ def close_gaps(ledger: Ledger, job: str, collector: Collector) -> list[str]:
     return said
 
 
+def make_whole(folder: OutputFolder, ledger: Ledger, job: str) -> None:
+    """Before the list of this machine's job grows: it gets what a collector elsewhere found, see `take_over`.
+
+    The states behind its pages are a stranger's, and go. Nothing happens where the broker's job is another one.
+    """
+    status = recognised(folder, ledger, ledger.status(job))
+    if status is not None and is_ours(folder, status) and folder.manifest.is_file():
+        take_over(folder.manifest, ledger, job)
+        ledger.cut(job, count_manifest(folder.manifest), epoch=folder.epoch)
+
+
 def take_over(manifest: Path, ledger: Ledger, job: str) -> int:
     """The manifest gets the pages that a collector elsewhere found missing. Returns how many."""
     told = _told(ledger, job)
@@ -203,15 +217,25 @@ def take_over(manifest: Path, ledger: Ledger, job: str) -> int:
 
 def _taken_over(told: list[Missed], index: ManifestIndex) -> Iterable[ManifestLine]:
     total, left = index.count, MOST_LIST_BYTES
+    ends = dict[int, int]()
     for one in told:
         head = index.line(one.first)
-        if head is not None and one.begin == total:  # else taken over before
+        if head is not None and one.begin == total and _is_missed(one, head, index, ends):  # else taken over before
+            ends[one.first] = one.pages
             left -= one.count * len(msgspec.json.encode(head))
             if left < 0:
                 logger.error("%a and what follows is left out: the list of pages is too long", head.image)
                 return
             total += one.count
             yield from _lines(one, head)
+
+
+def _is_missed(one: Missed, head: ManifestLine, index: ManifestIndex, ends: dict[int, int]) -> bool:
+    """Whether the file may have such pages, and the list has not: 100,000 of a JPEG, ten times, were 98 MB of disk."""
+    last = max(index.added.to(one.first), default=one.first + one.known)
+    there = index.line(last)
+    has = there is not None and there.uri == head.uri and there.problem is None and there.page >= one.known
+    return head.page == 0 and not has and one.known >= ends.get(one.first, 1) and may_have_pages(head.uri, opening=True)
 
 
 def _lines(one: Missed, head: ManifestLine) -> Iterable[ManifestLine]:

@@ -84,6 +84,7 @@ class Growth:
         check: Check | None = None,
         *,
         heir: str | None = None,
+        epoch: str | None = None,
     ) -> None:
         """Read nothing yet.
 
@@ -95,6 +96,7 @@ class Growth:
             check: whether there is room for more lines; what it raises ends the growing.
             heir: the folder's (job_epoch.py): another machine may go on with the job, and this one then adds nothing.
                 Where it is not "" no file of the list is opened. None: nobody else can have it.
+            epoch: which job of that name; None: nobody else writes to this broker.
         """
         self._manifest = manifest
         self._ledger = ledger
@@ -102,6 +104,7 @@ class Growth:
         self.total = total
         self._check = check
         self._heir = heir
+        self._epoch = epoch
         self._index: ManifestIndex | None = None
         self._indexed = 0  # bytes of the manifest then
         self._counted = (-1, 0)
@@ -121,6 +124,8 @@ class Growth:
             with whole_append(self._manifest) as stream:
                 # A watched folder may have added to it meanwhile: two lines of one number ended its job for good.
                 self.total, place = count_manifest(self._manifest), stream.tell()
+                if self._epoch is not None:
+                    self._ledger.cut(self._job, self.total, epoch=self._epoch)
                 added = write_lines(stream, self._new(), self._check)
             self._noted.clear()
         if added:
@@ -131,20 +136,29 @@ class Growth:
     def put_right(self, told: int) -> int:
         """Pages that the manifest has by now; the ledger's number becomes that, unless another machine inherited it.
 
-        Another process of this machine may have added to it meanwhile (a watched folder): the file is counted, once
-        for each size it has.
-
         Args:
             told: the ledger's number.
+        """
+        if self.count() != told:
+            self.refuse_if_inherited()
+            self._ledger.put_right(self._job, self.total)
+        return self.total
+
+    def pages(self, wanted: int) -> int:
+        """Pages of the job: counted anew where fewer are known here than somebody asks about."""
+        return self.count() if wanted > self.total else self.total
+
+    def count(self) -> int:
+        """Pages that the manifest has by now, which becomes `total`.
+
+        Another process of this machine may have added to it meanwhile (a watched folder): the file is counted, once
+        for each size it has.
         """
         size = self._manifest.stat().st_size
         if self._counted[0] != size:
             self._counted = size, count_manifest(self._manifest)
-        pages = self._counted[1]
-        if pages != told:
-            self.refuse_if_inherited()
-            self._ledger.put_right(self._job, pages)
-        return pages
+            self.total = self._counted[1]
+        return self.total
 
     def refuse_if_inherited(self) -> None:
         """See job_epoch.py."""
@@ -207,7 +221,7 @@ class Growth:
         refused = line is not None and line.uri == head.uri and line.problem and NO_MORE in line.problem.message
         known = max(known, self._listed.get(first, 0))
         end = min(pages, MOST_PAGES_OF_A_FILE)
-        if known >= end or refused or not _may_have_pages(head.uri, opening=not self._heir):
+        if known >= end or refused or not may_have_pages(head.uri, opening=not self._heir):
             return
         self._listed[first] = end
         for number, page in enumerate(range(known, end)):
@@ -221,7 +235,7 @@ def _follows(line: ManifestLine, head: ManifestLine, page: int) -> bool:
     return line.uri == head.uri and line.page == page and line.problem is None and line.of < 0
 
 
-def _may_have_pages(uri: str, *, opening: bool) -> bool:
+def may_have_pages(uri: str, *, opening: bool) -> bool:
     """Whether a file is a PDF or TIFF, where that can be seen here: a record may say what it likes of a JPEG."""
     if not opening:
         return uri.lower().endswith(tuple(PAGED_SUFFIXES))

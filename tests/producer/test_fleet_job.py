@@ -9,9 +9,11 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from click import UsageError
 
 from detector.exit_codes import ExitCode
 from producer.cli.enqueue import say_fed
+from producer.cli.resume import _resume_or_retry
 from producer.fleet_job import Fed
 from producer.job.begin_again import retry_on_broker
 from producer.job.job_epoch import open_job
@@ -123,3 +125,16 @@ def test_a_retry_ends_where_its_job_became_another(ledger: Ledger, tmp_path: Pat
         ledger.redo("mine", [0], epoch=folder.epoch)
     assert ledger.adopt("mine", [0, 1], ok=True, epoch=folder.epoch) == 0
     assert ledger.client.getrange(JobKeys.of("mine").state, 0, 9) == b"of"
+
+
+def test_an_output_folder_can_be_named_where_jobs_are_kept_where_others_write(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before: `retry out` was refused for a place where it reads nothing, and nothing said how it goes."""
+    (tmp_path / "shared").mkdir()
+    (tmp_path / "shared").chmod(0o777)
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "shared" / "state"))
+    monkeypatch.chdir(tmp_path)
+    OutputFolder(tmp_path / "out").save_request(JobRequest(job="out", sources=["/in"]))
+    with pytest.raises(UsageError, match=r"others can write into .*; or give \./out for the folder here"):
+        _resume_or_retry("out", quiet=True, retry=True)

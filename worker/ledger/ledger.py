@@ -64,7 +64,7 @@ LAPSED_AT_ONCE = 256  # the others at the next look: each costs a round trip
 MOST_LOOKED_AT = 1_000  # of the newest, by who asks for each of them: a round trip each
 _SCRIPTS = (
     *("CREATE", "FEED", "BEGIN", "RENEW", "FINISH", "LOSE", "RECLAIM"),
-    *("RETRY", "ADOPT", "UNFEED", "TOUCH", "GROW", "REDO"),
+    *("RETRY", "ADOPT", "UNFEED", "TOUCH", "GROW", "REDO", "CUT"),
 )
 # For those who do not know a job's epoch, and act on whichever job has the name now.
 ANY_EPOCH = "*"
@@ -195,6 +195,10 @@ class Ledger:
     def redo(self, job: str, indices: Sequence[int], *, epoch: str = ANY_EPOCH) -> int:
         """Done pages whose record nobody has any more become unfed again. Returns how many; raises as `retry`."""
         return self._count("REDO", job, epoch, *indices) if indices else 0
+
+    def cut(self, job: str, pages: int, *, epoch: str = ANY_EPOCH) -> None:
+        """A job that has so many pages is about to have more: what stands among the states behind them goes."""
+        self._step("CUT", job, epoch, pages)
 
     def cancel(self, job: str) -> bool:
         """Stop a job: its queued messages are dropped as workers meet them. False if there is no such job."""

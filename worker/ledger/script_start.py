@@ -148,5 +148,23 @@ local function count(letter, by)
   redis.call('HSET', KEYS[1], FIELDS[letter], text(pages))
   return pages
 end
+-- All pages of both letters, counted anew. Returns whether the hash said something else.
+local function recount()
+  local ok, failed, from = 0, 0, 0
+  repeat
+    local chunk = redis.call('GETRANGE', KEYS[2], from, from + 1048575)
+    ok = ok + select(2, string.gsub(chunk, 'o', ''))
+    failed = failed + select(2, string.gsub(chunk, 'f', ''))
+    from = from + #chunk
+  until #chunk < 1048576
+  local differs = own('ok') ~= text(ok) or own('failed') ~= text(failed)
+  if differs then redis.call('HSET', KEYS[1], 'ok', text(ok), 'failed', text(failed)) end
+  if ok + failed < number('total', math.huge) then
+    redis.call('HDEL', KEYS[1], 'finished_ms')
+  elseif not own('finished_ms') then
+    redis.call('HSET', KEYS[1], 'finished_ms', text(NOW))
+  end
+  return differs
+end
 """
 )

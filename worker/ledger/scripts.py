@@ -283,7 +283,7 @@ return news
 UNFEED = (
     _STATE
     + """
-if not exists() then return 0 end
+if not exists() or is_other() then return 0 end
 local unfed = 0
 for i = 3, #ARGV do
   if state_of(ARGV[i]) == 'q' then
@@ -294,6 +294,21 @@ for i = 3, #ARGV do
 end
 keep_now_and_then()
 return unfed
+"""
+)
+
+# ARGV 3: pages of the job, to which others are about to be added.  What stands behind them was written by a stranger:
+# pages that come there counted as done, and were never fed. Returns 1 if anything did.
+CUT = (
+    _STATE
+    + """
+local pages = tonumber(ARGV[3])
+if not exists() or is_other() or state_of(ARGV[3]) == '' then return 0 end
+local states = pages > 0 and redis.call('GETRANGE', KEYS[2], 0, pages - 1) or ''
+redis.call('SET', KEYS[2], states)
+recount()
+keep()
+return 1
 """
 )
 

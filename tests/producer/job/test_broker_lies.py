@@ -19,7 +19,7 @@ from producer.job.growth import Growth
 from producer.job.manifest import count_manifest, read_manifest, write_manifest
 from producer.job.results_file import Line
 from producer.output.collected_manifest import bring_manifest
-from producer.sources.scan import FoundPage, Problem
+from producer.sources.scan import FoundPage, Problem, file_uri
 from worker.ledger.ledger import Ledger
 from worker.messages import Seconds
 from worker.redis_keys import JobKeys
@@ -212,6 +212,33 @@ def test_what_a_collector_told_is_taken_over_once(tmp_path: Path, ledger: Ledger
     client.hset(JobKeys.of(JOB).job, FIELD, msgspec.json.encode(told))
     assert [take_over(tmp_path / "manifest.jsonl", ledger, JOB) for _ in range(2)] == [3, 0]
     assert [(line.page, line.of) for line in read_manifest(tmp_path / "manifest.jsonl", 2)] == [(1, 0), (2, 0), (1, 1)]
+
+
+JPEG = FoundPage("a.jpg", "zip+file:///a.zip#a.jpg", 0)
+HUNDRED = [Missed(0, 1, 100, 3), Missed(0, 1, 100, 102), Missed(0, 1, 100, 201)]
+
+
+@pytest.mark.parametrize(
+    ("found", "added"),
+    [
+        ([FoundPage("a.jpg", "file:///a.jpg", 0), JPEG, JPEG], 0),
+        ([A_PDF, FoundPage(A_PDF.image, A_PDF.uri, 1), JPEG], 0),
+        ([FoundPage(A_PDF.image, A_PDF.uri, 1), JPEG, JPEG], 0),
+        ([A_PDF, JPEG, JPEG], 99),
+    ],
+    ids=["no PDF", "a page that is listed", "no first page", "once"],
+)
+def test_what_was_told_is_asked_of_the_list(
+    found: list[FoundPage], added: int, tmp_path: Path, ledger: Ledger, client: redis.Redis
+) -> None:
+    """Before: a job of three JPEGs had 999,993 pages, by one field that was written once."""
+    (tmp_path / "a.jpg").write_bytes(b"\xff\xd8\xff\xe0" + bytes(99))
+    here = file_uri(tmp_path / "a.jpg")
+    found = [msgspec.structs.replace(page, uri=here) if page.uri.startswith("file:") else page for page in found]
+    begin(tmp_path, ledger, *found)
+    client.hset(JobKeys.of(JOB).job, FIELD, msgspec.json.encode(HUNDRED))
+    assert take_over(tmp_path / "manifest.jsonl", ledger, JOB) == added
+    assert take_over(tmp_path / "manifest.jsonl", ledger, JOB) == 0
 
 
 def test_what_was_told_does_not_fill_the_disk(
