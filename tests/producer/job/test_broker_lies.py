@@ -123,6 +123,19 @@ def test_a_picture_gets_no_pages_by_a_record(tmp_path: Path, ledger: Ledger) -> 
     growth.close()
 
 
+@pytest.mark.parametrize("name", ["a.tif", pytest.param("a.pdf", marks=pytest.mark.slow)])
+def test_a_file_that_lies_here_is_counted_and_no_record_believed(name: str, tmp_path: Path, ledger: Ledger) -> None:
+    """Before: a programme of three pages had 100,001, of a record that was written once."""
+    pages = [Image.new("L", (8, 8)) for _ in range(3)]
+    pages[0].save(tmp_path / name, save_all=True, append_images=pages[1:])
+    growth = begin(tmp_path, ledger, FoundPage(name, (tmp_path / name).as_uri(), 0))
+    growth.note(record(0, 2**31 - 1))
+    assert [line.page for line in growth.write()] == [1, 2] and growth.total == 3
+    growth.note(record(0, 2**31 - 1))
+    assert not growth.write()
+    growth.close()
+
+
 def test_what_the_scan_did_not_take_does_not_come_back(tmp_path: Path, ledger: Ledger) -> None:
     """pdfium believes a file's number of pages, and a worker's record says it."""
     problem = Problem("CorruptImage", f"a.pdf: pages 2-? could not be counted ({NO_MORE})")
