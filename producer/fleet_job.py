@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -138,6 +138,7 @@ def feed_job(
     quiet: bool,
     update: bool | None = None,
     adopted: Path | None = None,
+    locked: bool = False,
 ) -> Fed:
     """Feed what is not fed yet.
 
@@ -150,6 +151,7 @@ def feed_job(
         update: as for `producer.local.job.run_local_job`.
         quiet: show no progress.
         adopted: results.jsonl of this job from before the broker lost it: its records count as done.
+        locked: the caller holds the folder.
 
     Raises:
         JobInterruptedError: Ctrl-C or SIGTERM.
@@ -158,7 +160,7 @@ def feed_job(
         OSError: this machine's disk is full or broken.
     """
     job = request.job
-    with folder.locked(), terminated_like_ctrl_c():
+    with nullcontext() if locked else folder.locked(), terminated_like_ctrl_c():
         folder.save_request(request)
         try:
             with Progress(quiet=quiet) as progress, ExitStack() as stack:
@@ -216,8 +218,7 @@ def _missed_pages(app: Celery, ledger: Ledger, status: JobStatus) -> Iterator[tu
 
     Nothing on a machine that did not enqueue the job: it does not know where the files are.
     """
-    job = status.job
-    folder = state_folder(job)
+    folder = state_folder(job := status.job)
     if not (folder.exists() and folder.manifest.exists()) or not is_ours(folder, status):
         yield None, None
         return

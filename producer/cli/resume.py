@@ -96,14 +96,14 @@ def _resume_or_retry(target: str, *, quiet: bool, retry: bool, adopted: Path | N
         refuse_others(folder, status)
     if adopted is not None and (again := do_lost_again(ledger, status, OutputFolder(adopted.absolute()).results)):
         say(f"{target}: {again} images are done again, since {adopted} has no record of them")
-    if retry and folder.manifest.exists() and not folder.heir:  # which would open what the broker's list names
-        request = folder.request()
-        roots = roots_of(request, gone=True)
-        with folder.locked():  # a watched folder may add to the list
+    request, watching = folder.request(), sys.stderr.isatty()
+    with folder.locked():  # a watched folder adds to the list
+        if retry and folder.manifest.exists() and not folder.heir:  # which would open what the broker's list names
+            roots = roots_of(request, gone=True)
             make_whole(folder, ledger, target)
             recount(folder.manifest, ledger.pages_in_state(target, b"f"), roots)
             list_anew(folder.manifest, ledger.pages_in_state(target, b"f"), roots, request.zip_encoding)
-    if retry and retry_on_broker(ledger, target, status.epoch) == 0:
-        raise NothingToDoError(f"job {target} has no failed images")
-    watching = sys.stderr.isatty()
-    return say_fed(feed_job(folder, folder.request(), app, ledger, watching=watching, quiet=quiet), watching=watching)
+        if retry and retry_on_broker(ledger, target, status.epoch) == 0:
+            raise NothingToDoError(f"job {target} has no failed images")
+        fed = feed_job(folder, request, app, ledger, watching=watching, quiet=quiet, locked=True)
+    return say_fed(fed, watching=watching)

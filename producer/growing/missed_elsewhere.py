@@ -8,15 +8,14 @@ command. There the manifest takes them over, before anything else is done with i
 from __future__ import annotations
 
 import logging
-import os
 from array import array
 from collections.abc import Iterable
 from itertools import islice
 from pathlib import Path
+from typing import BinaryIO
 
 import msgspec
 
-from detector.atomic import named
 from detector.record import UNREADABLE
 from producer.bounds import MOST_PAGES_OF_A_FILE, MOST_PAGES_OF_A_JOB
 from producer.errors import NO_MORE, UNCOUNTED
@@ -27,7 +26,7 @@ from producer.job.manifest import ManifestIndex, ManifestLine, count_manifest, w
 from producer.job.output_folder import OutputFolder
 from producer.job.results_file import Line, read_lines, truncate_torn_line
 from producer.job.sending.refusal import refuse
-from producer.no_links import no_links
+from producer.whole_append import rewriting, whole_append
 from worker.ledger.ledger import JobStatus, Ledger
 from worker.messages import ImageTask
 from worker.redis_keys import JobKeys
@@ -204,15 +203,18 @@ def make_whole(folder: OutputFolder, ledger: Ledger, job: str) -> None:
 
 def take_over(manifest: Path, ledger: Ledger, job: str) -> int:
     """The manifest gets the pages that a collector elsewhere found missing. Returns how many."""
-    told = _told(ledger, job)
-    if not told or not manifest.is_file():
+    if not _told(ledger, job) or not manifest.is_file():
         return 0
-    truncate_torn_line(manifest)
-    with ManifestIndex(manifest) as index, named(manifest), open(manifest, "ab", opener=no_links) as stream:
-        count = write_lines(stream, _taken_over(told, index))
-        stream.flush()
-        os.fsync(stream.fileno())
-    return count
+    with rewriting(manifest):
+        truncate_torn_line(manifest)
+    with whole_append(manifest) as stream:
+        return add_told(stream, manifest, ledger, job)
+
+
+def add_told(stream: BinaryIO, manifest: Path, ledger: Ledger, job: str) -> int:
+    """As `take_over`, to the end of the list, which is open. Returns how many."""
+    with ManifestIndex(manifest) as index:
+        return write_lines(stream, _taken_over(_told(ledger, job), index))
 
 
 def _taken_over(told: list[Missed], index: ManifestIndex) -> Iterable[ManifestLine]:

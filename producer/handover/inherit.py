@@ -18,7 +18,7 @@ from detector.record import UNREADABLE
 from producer.bounds import MOST_LINE_BYTES, MOST_PAGES_OF_A_JOB
 from producer.errors import OtherJobError
 from producer.fleet_request import request_of
-from producer.growing.missed_elsewhere import take_over
+from producer.growing.missed_elsewhere import add_told
 from producer.handover.list_copy import FIELD, NoListError, extent, unpacked
 from producer.held_folder import ours_to_write
 from producer.job.collect import Collector
@@ -64,7 +64,8 @@ def inherit(ledger: Ledger, status: JobStatus, folder: OutputFolder) -> int:
         with atomic_write(folder.manifest, sync=True) as part:
             with open(part, "wb", opener=ours_to_write) as stream:
                 write_lines(stream, _checked(unpacked(ledger, job, there)))
-            take_over(part, ledger, job)
+            with open(part, "ab", opener=ours_to_write) as stream:
+                add_told(stream, part, ledger, job)
             count = count_manifest(part)
             if count < status.total:  # more: of a number that somebody made smaller
                 raise NoListError(
