@@ -222,7 +222,7 @@ def _missed_pages(app: Celery, ledger: Ledger, status: JobStatus) -> Iterator[tu
     if not (folder.exists() and folder.manifest.exists()) or not is_ours(folder, status):
         yield None, None
         return
-    take_over(folder.manifest, ledger, job)
+    take_over(folder.manifest, ledger, job, opening=not folder.heir)
     request = folder.request()
     growth = Growth(folder.manifest, ledger, job, status.total, heir=folder.heir, epoch=status.epoch)
     try:

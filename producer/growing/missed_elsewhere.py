@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import logging
 from array import array
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import BinaryIO
@@ -17,10 +18,11 @@ from typing import BinaryIO
 import msgspec
 
 from detector.record import UNREADABLE
+from producer.archive_process.limited_readers import limited_readers
 from producer.bounds import MOST_PAGES_OF_A_FILE, MOST_PAGES_OF_A_JOB
 from producer.errors import NO_MORE, UNCOUNTED
 from producer.job.collect import Collector
-from producer.job.growth import may_have_pages
+from producer.job.growth import believed
 from producer.job.job_epoch import is_ours, recognised
 from producer.job.manifest import ManifestIndex, ManifestLine, count_manifest, write_lines
 from producer.job.output_folder import OutputFolder
@@ -197,32 +199,42 @@ def make_whole(folder: OutputFolder, ledger: Ledger, job: str) -> None:
     """
     status = recognised(folder, ledger, ledger.status(job))
     if status is not None and is_ours(folder, status) and folder.manifest.is_file():
-        take_over(folder.manifest, ledger, job)
+        take_over(folder.manifest, ledger, job, opening=not folder.heir)
         ledger.cut(job, count_manifest(folder.manifest), epoch=folder.epoch)
 
 
-def take_over(manifest: Path, ledger: Ledger, job: str) -> int:
-    """The manifest gets the pages that a collector elsewhere found missing. Returns how many."""
+def take_over(manifest: Path, ledger: Ledger, job: str, *, opening: bool = True) -> int:
+    """The manifest gets the pages that a collector elsewhere found missing. Returns how many.
+
+    Args:
+        manifest: of the job.
+        ledger: of the broker.
+        job: its name.
+        opening: whether files of the list may be opened here: not of one that came from the broker.
+    """
     if not _told(ledger, job) or not manifest.is_file():
         return 0
     with rewriting(manifest):
         truncate_torn_line(manifest)
     with whole_append(manifest) as stream:
-        return add_told(stream, manifest, ledger, job)
+        return add_told(stream, manifest, ledger, job, opening=opening)
 
 
-def add_told(stream: BinaryIO, manifest: Path, ledger: Ledger, job: str) -> int:
+def add_told(stream: BinaryIO, manifest: Path, ledger: Ledger, job: str, *, opening: bool) -> int:
     """As `take_over`, to the end of the list, which is open. Returns how many."""
-    with ManifestIndex(manifest) as index:
-        return write_lines(stream, _taken_over(_told(ledger, job), index))
+    with ManifestIndex(manifest) as index, limited_readers() as readers:
+        pages = partial(believed, readers=readers, opening=opening)
+        return write_lines(stream, _taken_over(_told(ledger, job), index, pages))
 
 
-def _taken_over(told: list[Missed], index: ManifestIndex) -> Iterable[ManifestLine]:
+def _taken_over(told: list[Missed], index: ManifestIndex, pages: Callable[[str, int], int]) -> Iterable[ManifestLine]:
     total, left = index.count, MOST_LIST_BYTES
     ends = dict[int, int]()
     for one in told:
         head = index.line(one.first)
-        if head is not None and one.begin == total and _is_missed(one, head, index, ends):  # else taken over before
+        if (
+            head is not None and one.begin == total and _is_missed(one, head, index, ends, pages)
+        ):  # else taken over before
             ends[one.first] = one.pages
             left -= one.count * len(msgspec.json.encode(head))
             if left < 0:
@@ -232,12 +244,15 @@ def _taken_over(told: list[Missed], index: ManifestIndex) -> Iterable[ManifestLi
             yield from _lines(one, head)
 
 
-def _is_missed(one: Missed, head: ManifestLine, index: ManifestIndex, ends: dict[int, int]) -> bool:
+def _is_missed(
+    one: Missed, head: ManifestLine, index: ManifestIndex, ends: dict[int, int], pages: Callable[[str, int], int]
+) -> bool:
     """Whether the file may have such pages, and the list has not: 100,000 of a JPEG, ten times, were 98 MB of disk."""
     last = max(index.added.to(one.first), default=one.first + one.known)
     there = index.line(last)
     has = there is not None and there.uri == head.uri and there.problem is None and there.page >= one.known
-    return head.page == 0 and not has and one.known >= ends.get(one.first, 1) and may_have_pages(head.uri, opening=True)
+    known = has or head.page > 0 or one.known < ends.get(one.first, 1)
+    return not known and pages(head.uri, one.pages) >= one.pages
 
 
 def _lines(one: Missed, head: ManifestLine) -> Iterable[ManifestLine]:

@@ -65,7 +65,7 @@ def inherit(ledger: Ledger, status: JobStatus, folder: OutputFolder) -> int:
             with open(part, "wb", opener=ours_to_write) as stream:
                 write_lines(stream, _checked(unpacked(ledger, job, there)))
             with open(part, "ab", opener=ours_to_write) as stream:
-                add_told(stream, part, ledger, job)
+                add_told(stream, part, ledger, job, opening=False)
             count = count_manifest(part)
             if count < status.total:  # more: of a number that somebody made smaller
                 raise NoListError(

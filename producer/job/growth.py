@@ -255,7 +255,7 @@ def believed(uri: str, said: int, readers: Readers, *, opening: bool) -> int:
         readers: what counts.
         opening: whether files of the list may be opened here.
     """
-    if not may_have_pages(uri, opening=opening):
+    if not _may_have_pages(uri, opening=opening):
         return 0
     if not opening or not uri.startswith("file://"):
         return said
@@ -269,7 +269,7 @@ def believed(uri: str, said: int, readers: Readers, *, opening: bool) -> int:
     return said if counted.broken else min(said, counted.pages)
 
 
-def may_have_pages(uri: str, *, opening: bool) -> bool:
+def _may_have_pages(uri: str, *, opening: bool) -> bool:
     """Whether a file is a PDF or TIFF, where that can be seen here: a record may say what it likes of a JPEG."""
     if not opening:
         return uri.lower().endswith(tuple(PAGED_SUFFIXES))

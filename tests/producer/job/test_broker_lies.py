@@ -254,6 +254,20 @@ def test_what_was_told_is_asked_of_the_list(
     assert take_over(tmp_path / "manifest.jsonl", ledger, JOB) == 0
 
 
+def test_what_was_told_of_a_file_that_lies_here_is_counted(
+    tmp_path: Path, ledger: Ledger, client: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pages, file = [Image.new("L", (8, 8)) for _ in range(3)], tmp_path / "a.tif"
+    pages[0].save(file, save_all=True, append_images=pages[1:])
+    begin(tmp_path, ledger, FoundPage("a.tif", file.as_uri(), 0))
+    client.hset(JobKeys.of(JOB).job, FIELD, msgspec.json.encode([Missed(0, 1, 100_000, 1)]))
+    assert take_over(tmp_path / "manifest.jsonl", ledger, JOB) == 0, "before: 99,999"
+    client.hset(JobKeys.of(JOB).job, FIELD, msgspec.json.encode([Missed(0, 1, 3, 1)]))
+    with monkeypatch.context() as patch:  # a list that came from the broker may name any file
+        patch.setattr("producer.job.growth.kind_of_file", None)
+        assert take_over(tmp_path / "manifest.jsonl", ledger, JOB, opening=False) == 2
+
+
 def test_what_was_told_does_not_fill_the_disk(
     tmp_path: Path, ledger: Ledger, client: redis.Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
