@@ -105,12 +105,15 @@ def _watch(
 
     def when_free(step: Callable[[], T]) -> T:
         """A `retry` in another terminal may hold the folder for a while."""
+        told = False
         while True:
             try:
                 return step()
             except FolderBusyError as error:
-                _warn(f"{error}; it is tried again")
-                time.sleep(max(poll_s, 1.0))
+                if not told:
+                    _warn(f"{error}; it is tried again")
+                told = True
+                time.sleep(poll_s)
 
     try:
         with terminated_like_ctrl_c(), _alone(folder):
@@ -165,9 +168,8 @@ def _settled(settling: Settling) -> Iterator[FoundFile]:
 def _add(folder: OutputFolder, files: Sequence[FoundFile], before: Callable[[], None]) -> int:
     """Put the files' pages into the manifest. Returns how many."""
     with folder.locked(), limited_readers() as readers:
-        before()
         pages = (scan_file(found.path, found.name, readers, _warn) for found in files)
-        return append_pages(folder.manifest, that_fit(chain.from_iterable(pages), PassedOver(), _warn))
+        return append_pages(folder.manifest, that_fit(chain.from_iterable(pages), PassedOver(), _warn), before)
 
 
 def _warn(line: str) -> None:

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from pathlib import Path
 
 import msgspec
 import pytest
 
+from producer.errors import JobInterruptedError
 from producer.fleet_job import feed_job
 from producer.growing import noted_done
 from producer.growing.missed_elsewhere import make_whole
 from producer.growing.new_pages import append_pages
 from producer.growing.noted_done import NotedDone, begin_again, note_done
 from producer.job.job_epoch import open_job
-from producer.job.manifest import write_manifest
+from producer.job.manifest import count_manifest, write_manifest
 from producer.job.output_folder import FolderBusyError, JobRequest, OutputFolder
 from producer.sources.found_page import FoundPage
-from producer.watch_folder import _alone
+from producer.watch_folder import _alone, _watch
 from worker.app import app_for
 from worker.ledger import Ledger
 from worker.redis_keys import JobKeys
@@ -115,6 +117,32 @@ def test_new_pages_are_fed_whatever_stood_behind_the_states(
     feed_job(folder, folder.request(), app_for(settings), ledger, watching=False, quiet=True)
     assert set(ledger.in_flight(JOB)) == {4, 5}
     assert ledger.client.ttl(KEYS.state) > 0 and (status := ledger.status(JOB)) and status.done == 4
+
+
+def test_a_watch_waits_while_a_retry_holds_the_folder(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before: it ended with "another ocr-producer works in", where a file came at that moment."""
+    inbox, held = tmp_path / "in", ExitStack()
+    inbox.mkdir()
+    (inbox / "a.jpg").touch()
+    folder, request = OutputFolder(tmp_path / "out"), JobRequest(job=JOB, sources=[str(inbox)])
+    held.enter_context(OutputFolder(tmp_path / "out").locked())
+    sleeps = list[float]()
+
+    def sleep(seconds: float) -> None:
+        sleeps.append(seconds)
+        if len(sleeps) == 3:
+            held.close()
+
+    def work() -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("producer.watch_folder.time.sleep", sleep)
+    with pytest.raises(JobInterruptedError):
+        _watch(inbox, folder, request, work, lambda: None, poll_s=1, settle_s=0)
+    assert len(sleeps) >= 3 and count_manifest(folder.manifest) == 1
+    assert capsys.readouterr().err.count("it is tried again") == 1
 
 
 def test_two_do_not_watch_for_one_job(tmp_path: Path) -> None:
