@@ -136,6 +136,17 @@ def test_a_file_that_lies_here_is_counted_and_no_record_believed(name: str, tmp_
     growth.close()
 
 
+def test_files_that_take_long_to_count_keep_no_collector_from_its_lock(
+    tmp_path: Path, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("producer.job.growth.COUNTING_S", 0.0)
+    Image.new("L", (8, 8)).save(tmp_path / "a.tif")
+    growth = begin(tmp_path, ledger, FoundPage("a.tif", (tmp_path / "a.tif").as_uri(), 0))
+    growth.note(record(0, 3))
+    assert [line.page for line in growth.write()] == [1, 2], "as its worker says"
+    growth.close()
+
+
 def test_what_the_scan_did_not_take_does_not_come_back(tmp_path: Path, ledger: Ledger) -> None:
     """pdfium believes a file's number of pages, and a worker's record says it."""
     problem = Problem("CorruptImage", f"a.pdf: pages 2-? could not be counted ({NO_MORE})")
