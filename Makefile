@@ -10,11 +10,12 @@ RUN ?= runs/$(MODEL)
 SBOM ?= build/sbom
 LOCKS ?= build local fleet
 BIN = $(VENV)/bin
-PIP = $(BIN)/python -m pip --disable-pip-version-check --quiet install --constraint constraints.txt
+# -P: a pip.py of the checkout's root, where somebody's archive was unpacked, is none of ours.
+PIP = $(BIN)/python -P -m pip --disable-pip-version-check --quiet install --constraint constraints.txt
 
 # What runs in production, and what builds a release, comes from lock files: every download must be the one that was
 # looked at (its SHA-256).
-LOCKED = -m pip --disable-pip-version-check --quiet install --require-hashes --requirement requirements/build.txt
+LOCKED = -P -m pip --disable-pip-version-check --quiet install --require-hashes --requirement requirements/build.txt
 
 # Where the shell forbids bytecode, as in many images, each of a thousand processes of a test run would compile our
 # modules again, and each of pytest's all tests.
@@ -89,9 +90,9 @@ lock: $(VENV)/bin/python ## requirements/*.txt anew from pyproject.toml and cons
 release: ## sdist and wheel in dist/, for an index: URL=https://... of the repository, REF=tag
 	@test -n "$(URL)" || { echo 'make release URL=https://github.com/OWNER/ocrfleet [REF=v0.1.0]'; exit 2; }
 	rm -rf build/release
-	$(PYTHON) -m venv build/release
+	$(PYTHON) -P -m venv build/release
 	build/release/bin/python $(LOCKED) --requirement requirements/release.txt
-	build/release/bin/python deploy/release.py "$(URL)" $(REF)
+	build/release/bin/python -P deploy/release.py "$(URL)" $(REF)
 
 bench: $(VENV)/.test-ready ## tables of speed and memory; takes minutes, wants a quiet machine
 	failed=; for script in tests/bench/bench_*.py; do echo "== $$script"; $(BIN)/python $$script || failed="$$failed $$script"; done; \
@@ -102,17 +103,21 @@ faults: $(VENV)/.test-ready ## every kind of fault ROUNDS times over real jobs, 
 	OCRFLEET_FAULTS_STOP_S=45 $(BIN)/python -m tests.faults --rounds $(ROUNDS)
 
 train: .data-given $(VENV)/.test-ready ## the shipped weights from the folders in DATA; goes on where it stopped
-	$(BIN)/python -m detector.training.line_level "$(DATA)" "$(RUN)" --model "$(MODEL)" $(if $(TEACHER),--teacher "$(TEACHER)") $(FLAGS)
+	$(BIN)/python -P -m detector.training.line_level "$(DATA)" "$(RUN)" --model "$(MODEL)" $(if $(TEACHER),--teacher "$(TEACHER)") $(FLAGS)
 
 .data-given:
 	@test -n "$(DATA)" || { echo 'make train DATA=folder [MODEL=dbnet-resnet18] [RUN=folder] [TEACHER=file.onnx] [FLAGS="--steps 8000"]'; exit 2; }
 
 $(VENV)/bin/python:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "ocrfleet needs Python 3.11 or newer; try: make PYTHON=python3.12")'
-	$(PYTHON) -m venv $(VENV)
+	$(PYTHON) -P -m venv $(VENV)
+
+# setuptools runs them.
+NO_SETUP = @for file in setup.py setup.cfg; do test ! -e $$file || { echo "$$file is none of ocrfleet's, and would be run: remove it"; exit 2; }; done
 
 # Without torch: what a worker machine and the page need.
 $(VENV)/.run-ready: $(VENV)/bin/python pyproject.toml requirements/build.txt requirements/local.txt
+	$(NO_SETUP)
 	$(BIN)/python $(LOCKED) --requirement requirements/local.txt
 	$(PIP) --no-deps --no-build-isolation --editable .
 	@touch $@
@@ -121,6 +126,7 @@ $(VENV)/.run-ready: $(VENV)/bin/python pyproject.toml requirements/build.txt req
 # By its path: where an extra cannot be met, pip looks a name up on the index, builds what it finds there and installs it
 # in the place of the checkout.
 $(VENV)/.test-ready: $(VENV)/.run-ready pyproject.toml constraints.txt
+	$(NO_SETUP)
 	$(PIP) torch==2.13.0
 	$(PIP) --no-build-isolation --editable '.[all]'
 	@touch $@

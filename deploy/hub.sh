@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
 # Make a hub's Redis for an untrusted network: a CA, the server's certificate, users with passwords, redis.conf; and print
 # the line that makes a worker and the one that makes a producer. Safe to run again: what is there stays, so the lines of
-# before go on to work; only a certificate for other names is made anew.
+# before go on to work; only a certificate for other names, or of which 90 days are left, is made anew.
 set -euo pipefail
+unset CDPATH # `cd deploy` would search it
 
 usage() {
   cat <<'USAGE'
@@ -88,13 +89,16 @@ if [ ! -e ca.key ]; then
   mv ca.key.part ca.key
 fi
 wanted="subjectAltName=$(alternatives)"
-if [ ! -e server.pem ] || [ "$(cat names 2>/dev/null)" != "$wanted" ]; then
-  echo "$wanted" >names
-  quietly openssl req -newkey ec "${curve[@]}" -nodes -subj '/CN=ocrfleet hub' -keyout server.key -out server.csr
-  # 825 days is the most that some TLS libraries take; run this again after two years.
-  rm -f server.pem
-  quietly openssl x509 -req -in server.csr -CA ca.pem -CAkey ca.key -CAcreateserial -days 825 -extfile names -out server.pem
+# 825 days is the most that some TLS libraries take; in the last 90 this makes another.
+if [ "$(cat names 2>/dev/null)" != "$wanted" ] || ! openssl x509 -checkend 7776000 -noout -in server.pem >/dev/null 2>&1; then
+  rm -f names # it comes back last: a run that was killed is made good by the next
+  echo "$wanted" >names.part
+  quietly openssl req -newkey ec "${curve[@]}" -nodes -subj '/CN=ocrfleet hub' -keyout server.key.part -out server.csr
+  quietly openssl x509 -req -in server.csr -CA ca.pem -CAkey ca.key -CAcreateserial -days 825 -extfile names.part -out server.pem.part
   rm -f server.csr
+  mv server.key.part server.key
+  mv server.pem.part server.pem
+  mv names.part names
 fi
 for user in worker producer hub; do
   [ -s "$user.password" ] || openssl rand -hex 24 >"$user.password"
@@ -108,6 +112,7 @@ sed -e "s|/etc/redis/users.acl|$folder/users.acl|" -e "s|/etc/redis/tls/|$folder
   "$here/redis/redis.conf" >redis.conf
 echo "dir $folder/data" >>redis.conf
 cp "$here/redis/check_aof.sh" .
+start='sh'
 if [ -n "$compose" ]; then
   sed -i "s|^dir .*|dir /data|" redis.conf # the container's volume
   gid=46380                                # of Redis in its container, and of nobody on this machine
@@ -123,6 +128,7 @@ elif [ "$(id -u)" = 0 ] && getent passwd redis >/dev/null; then
   chmod 0750 .
   chmod 0640 ca.pem server.pem server.key users.acl redis.conf check_aof.sh
   chown -R redis:redis data
+  start='runuser -u redis -- sh' # root would write wherever links lead that he laid there
 fi
 
 if [ -n "$systemd" ]; then
@@ -170,7 +176,11 @@ $(for name in producer watch web; do service "$name" producer; done)
 COMPOSE
   printf 'Start the hub, with two workers, in a checkout on this machine:\n  docker compose --env-file %s/compose.env -f docker-compose.yml -f %s/compose.yaml up -d --build --scale worker=2\n' "$folder" "$folder"
 fi
-[ -n "$systemd$compose" ] || printf 'Start Redis (cat shows, and obeys not, what scripts log):\n  sh %s/check_aof.sh %s/data; redis-server %s/redis.conf | cat -v\n' "$folder" "$folder" "$folder"
+[ -n "$systemd$compose" ] || {
+  echo 'Start Redis (cat shows, and obeys not, what scripts log):'
+  # shellcheck disable=SC2016  # expanded where it is run
+  printf '  %s -c '\''sh "$1/check_aof.sh" "$1/data"; exec redis-server "$1/redis.conf"'\'' - %q | cat -v\n' "$start" "$folder"
+}
 [ -n "$compose" ] || cat <<LINES
 Hub (beat, Flower, exporter), in a checkout on this machine:
   OCRFLEET_CA=$authority OCRFLEET_REDIS_URL='$(url hub /etc/ocrfleet/ca.pem)' $install --role hub

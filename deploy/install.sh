@@ -2,6 +2,7 @@
 # Install ocrfleet on a bare Debian/Ubuntu (or any systemd) machine. Safe to run again: it updates the program and the
 # units, never touches /etc/ocrfleet/env once it is there, and never starts more than it is asked for.
 set -euo pipefail
+unset CDPATH # `cd deploy` would search it
 # Not the caller's: under 000 everybody would write the services' code, under 077 their user could not read it.
 umask 022
 
@@ -98,7 +99,14 @@ install_program() {
   # From lock files: every download must be the one that was looked at (its SHA-256). One set for both roles.
   "${pip[@]}" --require-hashes --requirement "$source_folder/requirements/build.txt" \
     --requirement "$source_folder/requirements/fleet.txt"
-  "${pip[@]}" --no-deps --no-build-isolation "$source_folder"
+  # From a copy of what is ours: a setup.py in the checkout would be run, and all in its build/lib be installed, also what
+  # an update has removed.
+  local copy=$prefix/source
+  rm -rf "$copy"
+  install -d "$copy"
+  cp -R "$source_folder"/{detector,worker,producer,pyproject.toml,README.md,LICENSE} "$copy"
+  "${pip[@]}" --no-deps --no-build-isolation "$copy"
+  rm -rf "$copy"
   install -d "$prefix/share/deploy"
   chmod -R u+rwX,go+rX,go-w "$prefix" # of a version before, which went by the caller's umask
   install -m 0644 "$here/README.md" "$prefix/share/deploy/README.md"
@@ -132,11 +140,16 @@ write_files() {
     install -m 0644 "$unit" "$root/etc/systemd/system/"
   done
   if [ -n "${OCRFLEET_CA:-}" ]; then
-    base64 -d <<<"$OCRFLEET_CA" >"$root/etc/ocrfleet/ca.pem" || {
-      echo "install.sh: OCRFLEET_CA is not base64; copy the whole line that hub.sh printed" >&2
+    local authority=$root/etc/ocrfleet/ca.pem
+    # Beside it: of a line that was cut off half a certificate would take the place of the good one.
+    if ! base64 -d <<<"$OCRFLEET_CA" >"$authority.part" || ! grep -q '^-----BEGIN CERTIFICATE-----' "$authority.part" ||
+      [ "$(tail -n 1 "$authority.part")" != '-----END CERTIFICATE-----' ]; then
+      rm -f "$authority.part"
+      echo "install.sh: OCRFLEET_CA is no certificate in base64; copy the whole line that hub.sh printed" >&2
       exit 2
-    }
-    chmod 0644 "$root/etc/ocrfleet/ca.pem"
+    fi
+    chmod 0644 "$authority.part"
+    mv "$authority.part" "$authority"
   fi
   if [ ! -e "$root/etc/ocrfleet/env" ]; then
     # Made with its final mode: the password must not be readable for a moment either.
@@ -144,15 +157,14 @@ write_files() {
     (umask 077 && while IFS= read -r line; do
       [ "$line" = OCRFLEET_REDIS_URL= ] && line+=${OCRFLEET_REDIS_URL:-}
       printf '%s\n' "$line"
-    done <"$here/systemd/env.example" >"$root/etc/ocrfleet/env")
+    done <"$here/systemd/env.example" >"$root/etc/ocrfleet/env.part")
+    mv "$root/etc/ocrfleet/env.part" "$root/etc/ocrfleet/env"
     say "wrote $root/etc/ocrfleet/env"
   else
     say "kept $root/etc/ocrfleet/env as it is"
   fi
-  if [ -z "$root" ] && getent group ocrfleet >/dev/null; then
-    chgrp ocrfleet /etc/ocrfleet/env
-    chmod 0640 /etc/ocrfleet/env
-  fi
+  # systemd reads it, as root; the group's, as it was, is the page's, too.
+  chmod 0600 "$root/etc/ocrfleet/env"
 }
 
 # restart, not start: a second run brings the new program into use.

@@ -3,6 +3,7 @@
 # image, a digest cannot. For a release, or before the first start of a fleet; asks the registries by docker. Safe to run
 # again: a pinned image is asked for anew by its tag, so this also takes in updates. Look at `git diff` afterwards.
 set -euo pipefail
+unset CDPATH # `cd deploy` would search it
 
 usage() {
   cat <<'USAGE'

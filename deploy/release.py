@@ -4,14 +4,14 @@
 
 The repository's own README and pyproject.toml name no address of it: a copy may live anywhere. An index shows the
 README outside of any repository, so pictures and links become addresses of that version, and [project.urls] is added,
-in a copy. The result is in dist/, checked by `twine check --strict`.
+in a copy of the commit that is checked out: nothing may be changed since, and REF, where it is there, must be that
+commit. The result is in dist/, checked by `twine check --strict`.
 """
 
 from __future__ import annotations
 
 import argparse
 import re
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -68,17 +68,26 @@ def main() -> int:
         parser.error(f"{url}: not the https:// address of a repository")
     version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
     ref = arguments.ref or f"v{version}"
+    if changed := git("status", "--porcelain", "--untracked-files=no").stdout.decode().split("\n", 1)[0]:
+        parser.error(f"not committed: {changed.strip()}")
+    named = git("rev-parse", "--verify", "--quiet", f"{ref}^{{commit}}", check=False).stdout
+    if named and named != git("rev-parse", "HEAD").stdout:
+        parser.error(f"{ref} is another commit than the one that is checked out")
     with tempfile.TemporaryDirectory() as temporary:
         source = Path(temporary)
-        listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
-        for name in filter(None, listed.split("\0")):
-            (source / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(ROOT / name, source / name)
+        subprocess.run(["tar", "--extract"], cwd=source, input=git("archive", "HEAD").stdout, check=True)
         for name, change in (("README.md", absolute), ("pyproject.toml", with_urls)):
             (source / name).write_text(change((source / name).read_text(), url, ref))
-        subprocess.run([sys.executable, "-m", "build", "--no-isolation", "--outdir", arguments.to, source], check=True)
+        # -P: a build.py or twine.py where this was called is none of ours.
+        tool = [sys.executable, "-P", "-m"]
+        subprocess.run([*tool, "build", "--no-isolation", "--outdir", arguments.to, source], check=True)
     made = [str(path) for path in arguments.to.glob(f"ocrfleet-{version}*")]
-    return subprocess.run([sys.executable, "-m", "twine", "check", "--strict", *made], check=False).returncode
+    return subprocess.run([*tool, "twine", "check", "--strict", *made], check=False).returncode
+
+
+def git(*words: str, check: bool = True) -> subprocess.CompletedProcess[bytes]:
+    """Of the checkout."""
+    return subprocess.run(["git", *words], cwd=ROOT, capture_output=True, check=check)
 
 
 if __name__ == "__main__":

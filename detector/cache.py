@@ -6,18 +6,29 @@ import grp
 import os
 import pwd
 import stat
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
 MOST_LINKS = 40  # as the kernel follows
 
 
+def base_folder(environ: Mapping[str, str], name: str, below_home: str) -> Path | None:
+    """$XDG_CACHE_HOME or the like, else that folder in the user's home; None without a home, as in some containers.
+
+    Never below the current one, which may be a stranger's: what is relative is ignored (XDG base directories).
+    """
+    if (named := Path(environ.get(name, ""))).is_absolute():
+        return named
+    try:
+        return home / below_home if (home := Path.home()).is_absolute() else None
+    except RuntimeError:  # neither HOME nor an entry in passwd
+        return None
+
+
 def cache_folder() -> Path:
     """$XDG_CACHE_HOME/ocrfleet or ~/.cache/ocrfleet; it need not exist, nor be writable."""
-    try:
-        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ocrfleet"
-    except RuntimeError:  # a container's user without a home: nothing is kept
-        return Path("/nonexistent/ocrfleet")
+    return (base_folder(os.environ, "XDG_CACHE_HOME", ".cache") or Path("/nonexistent")) / "ocrfleet"
 
 
 def who_may_change(folder: Path) -> Path | None:
@@ -80,7 +91,7 @@ def others_above(path: Path) -> Path | None:
 
 
 def _trusted() -> set[int]:
-    """Whose `/` is, too: in a user namespace that has no root, what is root's has another number."""
+    """Whose `/` is, too: in a user namespace that has no root, what is root's has the number of all others."""
     me, caller = os.geteuid(), os.environ.get("SUDO_UID", "")
     return {me, 0, Path("/").stat().st_uid} | ({int(caller)} if me == 0 and caller.isdecimal() else set())
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -13,7 +13,7 @@ from celery import Celery
 
 from producer.errors import JobInterruptedError, NoSuchJobError, OtherJobError
 from producer.fleet_request import remembered, remove_kept
-from producer.growing.missed_elsewhere import close_gaps, take_over
+from producer.growing.missed_elsewhere import close_gaps, make_whole, take_over
 from producer.growing.new_pages import look_for_new
 from producer.handover.list_copy import copying, drop_if_complete
 from producer.job.begin_again import adopt
@@ -138,6 +138,7 @@ def feed_job(
     quiet: bool,
     update: bool | None = None,
     adopted: Path | None = None,
+    locked: bool = False,
 ) -> Fed:
     """Feed what is not fed yet.
 
@@ -150,6 +151,7 @@ def feed_job(
         update: as for `producer.local.job.run_local_job`.
         quiet: show no progress.
         adopted: results.jsonl of this job from before the broker lost it: its records count as done.
+        locked: the caller holds the folder.
 
     Raises:
         JobInterruptedError: Ctrl-C or SIGTERM.
@@ -158,12 +160,12 @@ def feed_job(
         OSError: this machine's disk is full or broken.
     """
     job = request.job
-    with folder.locked(), terminated_like_ctrl_c():
+    with nullcontext() if locked else folder.locked(), terminated_like_ctrl_c():
         folder.save_request(request)
         try:
             with Progress(quiet=quiet) as progress, ExitStack() as stack:
                 known = folder.manifest.exists()
-                take_over(folder.manifest, ledger, job)
+                make_whole(folder, ledger, job)
                 total = make_manifest(folder, request, progress)
                 if known and update is not None:
                     total += look_for_new(folder, request, progress, update=update)
@@ -191,7 +193,7 @@ def feed_job(
                     urgent=request.urgent,
                 )
                 collector = None
-                growth = Growth(folder.manifest, ledger, job, total, heir=folder.heir)
+                growth = Growth(folder.manifest, ledger, job, total, heir=folder.heir, epoch=epoch)
                 stack.callback(growth.close)
                 if request.output:
                     owner = owner_of(get_job(ledger, job))
@@ -211,23 +213,21 @@ def feed_job(
 
 
 @contextmanager
-def _missed_pages(app: Celery, ledger: Ledger, status: JobStatus) -> Iterator[tuple[Growth, Feeder] | None]:
+def _missed_pages(app: Celery, ledger: Ledger, status: JobStatus) -> Iterator[tuple[Growth | None, Feeder | None]]:
     """What adds pages that the scan missed to a job that is only collected here, and what feeds them.
 
-    None on a machine that did not enqueue the job: it does not know where the files are.
+    Nothing on a machine that did not enqueue the job: it does not know where the files are.
     """
-    job = status.job
-    folder = state_folder(job)
-    if folder.epoch == status.epoch:
-        take_over(folder.manifest, ledger, job)
+    folder = state_folder(job := status.job)
     if not (folder.exists() and folder.manifest.exists()) or not is_ours(folder, status):
-        yield None
+        yield None, None
         return
+    take_over(folder.manifest, ledger, job, opening=not folder.heir)
     request = folder.request()
-    growth = Growth(folder.manifest, ledger, job, status.total, heir=folder.heir)
+    growth = Growth(folder.manifest, ledger, job, status.total, heir=folder.heir, epoch=status.epoch)
     try:
         # Before a record is read: of a smaller number those beyond it were refused.
-        growth.total = growth.put_right(status.total)
+        growth.put_right(status.total)
         with uploader_of(ledger, folder, request, status.epoch) as uploader:
             yield (
                 growth,
@@ -280,8 +280,7 @@ def collect_job(app: Celery, ledger: Ledger, job: str, results: Path, *, follow:
     """
     status = recognised(state_folder(job), ledger, get_job(ledger, job)) or get_job(ledger, job)
     with ExitStack() as stack:
-        missed = stack.enter_context(_missed_pages(app, ledger, status))
-        growth, feeder = missed or (None, None)
+        growth, feeder = stack.enter_context(_missed_pages(app, ledger, status))
         pages = growth.total if growth else pages_here(state_folder(job), status)
         collector = stack.enter_context(Collector(ledger, job, results, pages, owner=owner_of(status), growth=growth))
         try:
@@ -308,7 +307,8 @@ def collect_job(app: Celery, ledger: Ledger, job: str, results: Path, *, follow:
             ) from None
         count, failed = collector.count, collector.failed
         now = get_job(ledger, job)
-        total = growth.total if growth else max(pages, pages_by_states(ledger, now), count + now.in_flight)
+        more = sum(not collector.holds(index) for index in ledger.in_flight(job))
+        total = growth.count() if growth else max(pages, pages_by_states(ledger, now), count + more)
         if count >= total:
             drop_if_complete(ledger, now, count)
         why = "; ".join(said) if said or count == total else _why_incomplete(ledger, job)

@@ -11,6 +11,7 @@ import secrets
 from pathlib import Path
 
 from detector.atomic import atomic_write
+from detector.cache import base_folder
 from producer.errors import ProducerError
 from producer.no_links import OthersFolderError, hold_own, read_small
 
@@ -23,10 +24,8 @@ def state_base() -> Path:
     Raises:
         ProducerError: he has no home.
     """
-    try:
-        base = Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state")
-    except RuntimeError:  # neither HOME nor an entry in passwd, as in some containers
-        raise ProducerError("no home folder to keep the job's manifest in: set HOME or XDG_STATE_HOME") from None
+    if (base := base_folder(os.environ, "XDG_STATE_HOME", ".local/state")) is None:
+        raise ProducerError("no home folder to keep the job's manifest in: set HOME or XDG_STATE_HOME")
     return base / "ocrfleet"
 
 

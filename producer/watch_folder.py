@@ -2,31 +2,35 @@
 
 from __future__ import annotations
 
+import fcntl
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
+from functools import partial
 from itertools import chain
 from pathlib import Path
+from typing import TypeVar
 
 from detector.cli.say import say
 from producer.archive_process.limited_readers import limited_readers
 from producer.errors import JobInterruptedError, OtherJobError
 from producer.fleet_job import connect_fleet, feed_job
+from producer.growing.missed_elsewhere import make_whole
 from producer.growing.new_pages import append_pages
+from producer.growing.noted_done import begin_again, note_done
 from producer.growing.settling import Settling, files_of
 from producer.job.interrupt import terminated_like_ctrl_c
-from producer.job.job_epoch import open_job
-from producer.job.manifest import count_manifest
-from producer.job.output_folder import JobRequest, OutputFolder, state_folder, write_atomically
+from producer.job.output_folder import FolderBusyError, JobRequest, OutputFolder, state_folder
 from producer.local.job import run_local_job
 from producer.local.known_results import KnownResults
-from producer.no_links import read_small
+from producer.no_links import no_links
 from producer.sources.long_names import that_fit
 from producer.sources.passed_over import PassedOver
 from producer.sources.scan import scan_file
 from producer.sources.walk import FoundFile, ScanStoppedError
-from worker.ledger.ledger import Ledger, chunked
+from worker.ledger.ledger import chunked
 
+T = TypeVar("T")
 KEEP_ALIVE_S = 60.0
 """What was done since is read again where the broker loses the job."""
 
@@ -62,29 +66,19 @@ def watch_into_job(root: Path, request: JobRequest, *, poll_s: float, settle_s: 
     if not folder.exists() and not folder.manifest.exists() and ledger.status(request.job) is not None:
         raise OtherJobError(f"job {request.job} was enqueued from another machine: choose another --job")
 
-    done_file = folder.private / "done"  # how many of the first pages are, for the day the broker has forgotten the job
-
     def feed() -> None:
         if ledger.status(request.job) is None and folder.exists():
-            _begin_again(folder, ledger, request.job, int(read_small(done_file)) if done_file.exists() else 0)
+            begin_again(folder, ledger, request.job)
         feed_job(folder, request, app, ledger, watching=False, quiet=True)
         live_on()
 
     def live_on() -> None:
-        if ledger.touch(request.job, feeding=True):
-            write_atomically(done_file, str(ledger.first_to_feed(request.job)).encode())
+        note_done(folder, ledger, request.job)
 
-    _watch(root, folder, request, feed, live_on, poll_s=poll_s, settle_s=settle_s)
+    def before() -> None:
+        make_whole(folder, ledger, request.job)
 
-
-def _begin_again(folder: OutputFolder, ledger: Ledger, job: str, done: int) -> None:
-    """The broker forgot a job, idle for too long or its data lost: what was done before is not sent again.
-
-    Others are: a page that is read twice has one record, and one that was on the queue would have none.
-    """
-    open_job(folder, ledger, job, count_manifest(folder.manifest))
-    for indices in chunked(range(done)):
-        ledger.adopt(job, indices, ok=True)
+    _watch(root, folder, request, feed, live_on, before, poll_s=poll_s, settle_s=settle_s)
 
 
 def _watch(
@@ -93,11 +87,14 @@ def _watch(
     request: JobRequest,
     work: Callable[[], None],
     live_on: Callable[[], None],
+    before: Callable[[], None] = lambda: None,
     *,
     poll_s: float,
     settle_s: float,
 ) -> None:
     """Every ``poll_s`` seconds: put what has settled for ``settle_s`` into the manifest, then do what is left.
+
+    Pages are added after ``before``; ``live_on`` is called now and then.
 
     Killed before a file is in the manifest, it is found again; after that, its pages are in the job.
     """
@@ -105,24 +102,59 @@ def _watch(
         raise OtherJobError(f"{folder.root} holds the job {folder.request().job} of other inputs: choose another")
     if not folder.exists() and folder.results.exists():
         raise OtherJobError(f"{folder.root} holds results of something else: choose another -o")
-    with folder.locked() if folder.manifest.exists() else nullcontext():  # which makes the list of pages whole
-        settling = Settling(root, files_of(folder.manifest), settle_s=settle_s, exclude=folder.root)
+
+    def when_free(step: Callable[[], T]) -> T:
+        """A `retry` in another terminal may hold the folder for a while."""
+        told = False
+        while True:
+            try:
+                return step()
+            except FolderBusyError as error:
+                if not told:
+                    _warn(f"{error}; it is tried again")
+                told = True
+                time.sleep(poll_s)
+
     try:
-        with terminated_like_ctrl_c():
+        with terminated_like_ctrl_c(), _alone(folder):
+            with folder.locked() if folder.manifest.exists() else nullcontext():  # which makes the list of pages whole
+                settling = Settling(root, files_of(folder.manifest), settle_s=settle_s, exclude=folder.root)
             if folder.manifest.exists():  # what an interruption left
-                work()
+                when_free(work)
             lived_on = time.monotonic()
             while True:
                 for files in chunked(_settled(settling), MOST_AT_ONCE):
-                    if added := _add(folder, files):
+                    if added := when_free(partial(_add, folder, files, before)):
                         say(f"{request.job}: {added} new images from {len(files)} files")
-                        work()
+                        when_free(work)
                 if time.monotonic() - lived_on > KEEP_ALIVE_S:
                     lived_on = time.monotonic()
                     live_on()
                 time.sleep(poll_s)
     except (KeyboardInterrupt, JobInterruptedError):
         raise JobInterruptedError(f"stopped watching {root}: the same command goes on") from None
+
+
+@contextmanager
+def _alone(folder: OutputFolder) -> Iterator[None]:
+    """Of two that watch for one job each would take a file once: it was two pages.
+
+    Raises:
+        FolderBusyError: there is another one.
+    """
+    with folder.held():
+        file = open(folder.private / "watched", "w", opener=no_links)  # noqa: SIM115 (closed below)
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise FolderBusyError(f"another watch-folder works in {folder.root}: stop it first") from None
+        except OSError:  # a file system without locks: `locked` says it
+            pass
+        try:
+            yield
+        finally:
+            folder.leave_unused()
 
 
 def _settled(settling: Settling) -> Iterator[FoundFile]:
@@ -133,11 +165,11 @@ def _settled(settling: Settling) -> Iterator[FoundFile]:
         _warn(f"{error}; it is looked at again")
 
 
-def _add(folder: OutputFolder, files: Sequence[FoundFile]) -> int:
+def _add(folder: OutputFolder, files: Sequence[FoundFile], before: Callable[[], None]) -> int:
     """Put the files' pages into the manifest. Returns how many."""
     with folder.locked(), limited_readers() as readers:
         pages = (scan_file(found.path, found.name, readers, _warn) for found in files)
-        return append_pages(folder.manifest, that_fit(chain.from_iterable(pages), PassedOver(), _warn))
+        return append_pages(folder.manifest, that_fit(chain.from_iterable(pages), PassedOver(), _warn), before)
 
 
 def _warn(line: str) -> None:

@@ -50,6 +50,18 @@ def whole_append(path: Path) -> Iterator[BinaryIO]:
         _note_of(path).unlink()
 
 
+@contextmanager
+def rewriting(path: Path) -> Iterator[None]:
+    """In the block nobody appends, and the file may be written anew; what a killed process left half appended is gone.
+
+    Raises:
+        OSError: the file cannot be changed.
+    """
+    with named(path), _locked(path) as file:
+        _undo(path, file)
+        yield
+
+
 def take_back(path: Path) -> None:
     """Cut off what a process that was killed had not finished appending. Nothing happens where none was.
 

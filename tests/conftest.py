@@ -19,6 +19,7 @@ from producer.local.server import EmbeddedServer
 from tests.tiers import in_good_order, is_quick
 from worker.ledger import Ledger
 from worker.settings import Settings, read_settings
+from worker.settings import settings as process_settings
 
 # A pool of threads in each of our processes, times the processes of two tests at once, only wait for each other.
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "OPENCV_FOR_THREADS_NUM": "1"}
@@ -69,6 +70,7 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Neither the user's cache (a tune file there would choose our runtime), nor that of another xdist worker."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        process_settings.cache_clear()  # what collecting tests read of the user's: a model that was fetched there
         yield
 
 

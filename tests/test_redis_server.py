@@ -158,7 +158,8 @@ def test_beat_runs_the_cleanup_on_schedule(fleet: dict[str, str], redis_url: str
         ledger.create(job, 1, {})
         client.xadd(f"ocrfleet:job:{job}:results", {"record": b"{}"})
         client.hset(f"ocrfleet:job:{job}", "ok", 1)
-    client.hset("ocrfleet:job:old", "created_ms", int((time.time() - 7200) * 1000))
+    long_ago = int((time.time() - 7200) * 1000)
+    client.hset("ocrfleet:job:old", mapping={"created_ms": long_ago, "kept_ms": long_ago})
     spool = read_settings(fleet).spool
     open_spool(spool)
     for name, age in (("page-old.jpg", 7200), ("page-young.jpg", 0)):

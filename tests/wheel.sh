@@ -6,6 +6,7 @@
 #   [local]   a job on one machine
 # Takes the packages from PyPI, at the versions of constraints.txt. Usage: tests/wheel.sh
 set -euo pipefail
+unset CDPATH
 checkout=$(cd "$(dirname "$0")/.." && pwd)
 python=${PYTHON:-$checkout/.venv/bin/python}
 work=$(mktemp -d)

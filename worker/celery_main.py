@@ -14,6 +14,7 @@ from importlib import import_module
 
 from celery.utils import imports
 
+from detector.cli.environment import leave_others_temporary_folder
 from detector.cli.streams import set_up_streams
 from detector.memory import collect_little_at_start
 from worker.celery_ext.watched_events import check_events
@@ -27,6 +28,7 @@ def main() -> None:
     """Run Celery's own command line on our app."""
     set_up_streams(output_may_fail=False)
     collect_little_at_start()
+    leave_others_temporary_folder(os.environ)  # `ocr-worker` has said so
     # Celery has no setting for it; its import_from_cwd looks this name up at each call.
     imports.cwd_in_path = nullcontext
     name, *arguments = sys.argv[1:] or [""]

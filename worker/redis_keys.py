@@ -62,6 +62,9 @@ def page_in(raw: bytes) -> int | None:
     return page if page is not None and page < MOST_PAGES_OF_A_JOB and raw == b"%d" % page else None
 
 
-def blob_key(job: str, index: int) -> str:
-    """The Redis key of a page's bytes. The ledger's scripts spell it the same way."""
-    return f"ocrfleet:blob:{job}:{index}"
+def blob_key(job: str, index: int, epoch: str = "") -> str:
+    """The Redis key of a page's bytes. The ledger's scripts spell it the same way.
+
+    By the epoch a producer that slept writes over no bytes of another's job that has the name by now.
+    """
+    return f"ocrfleet:blob:{job}:{index}:{epoch}" if epoch else f"ocrfleet:blob:{job}:{index}"

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+from detector.cache import others_above
 from detector.errors import ProfileError
 from detector.exit_codes import ExitCode
 from detector.models import AUTO_MODEL, choose_model
@@ -193,8 +194,9 @@ def read_settings(environ: Mapping[str, str]) -> Settings:
 def default_spool_dir(environ: Mapping[str, str]) -> Path:
     """A place of this user alone, on a disk where there is one.
 
-    The cache folder; without a home $XDG_RUNTIME_DIR, which is private too but in memory; else a folder in the system's
-    temporary one. Anybody can foretell its name: `worker.storage.spool.open_spool` refuses what another user made.
+    The cache folder; without a home, or where others may rename what is above it, $XDG_RUNTIME_DIR, which is private
+    too but in memory; else a folder in the system's temporary one. Anybody can foretell its name:
+    `worker.storage.spool.open_spool` refuses what another user made.
     """
     home = environ.get("XDG_CACHE_HOME", "").strip() or (f"{environ['HOME']}/.cache" if environ.get("HOME") else "")
     if home and _can_be_written(Path(home)):
@@ -207,7 +209,8 @@ def default_spool_dir(environ: Mapping[str, str]) -> Path:
 
 def _can_be_written(folder: Path) -> bool:
     existing = next(parent for parent in (folder, *folder.parents) if parent.exists())
-    return folder.is_absolute() and os.access(existing, os.W_OK | os.X_OK)
+    # Where others could put another in its place, a page of theirs was read for ours.
+    return folder.is_absolute() and os.access(existing, os.W_OK | os.X_OK) and others_above(folder / "ocrfleet") is None
 
 
 def split_roots(text: str) -> tuple[tuple[Path, ...], tuple[str, ...]]:

@@ -91,6 +91,7 @@ def detect(
     Examples:
       ocr-detector detect photo.jpg
       ocr-detector detect scans/ letter.pdf -o boxes.jsonl --overlays seen/
+      ocr-detector detect -o boxes.jsonl -- *.jpg
       ocr-detector detect letter.pdf --read | jq -r '.boxes[].text'
       ocr-detector detect small-print.tif --limit-side 1280 | jq '.boxes | length'
     """

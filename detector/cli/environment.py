@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, MutableMapping
+import tempfile
+from collections.abc import Iterable, Iterator, MutableMapping
+from contextlib import suppress
 from difflib import get_close_matches
 from pathlib import Path
 
@@ -26,6 +28,8 @@ DEPLOYMENT = (
 FAMILIES = ("WEB",)
 """Beginnings of names that a part of the product reads by itself."""
 
+SYSTEMS_TEMPORARY = ("/tmp", "/var/tmp")  # nosec B108: as `tempfile` itself
+
 
 def unknown_names(names: Iterable[str]) -> str:
     """One line about variables with our prefix that nothing reads, "" if there are none.
@@ -47,7 +51,8 @@ def leave_others_temporary_folder(environment: MutableMapping[str, str]) -> str:
     """Have this program, and those that it starts, use no temporary folder in which others may rename what is made.
 
     In a group's one took the place of the private server of `run`, and fed its workers; and had a folder of the user's
-    removed by giving it the name of a temporary one. A sticky folder, as /tmp is, is fine.
+    removed by giving it the name of a temporary one. A sticky folder, as /tmp is, is fine. What is decided here holds:
+    `tempfile` goes on to the current folder, without a word, where somebody has filled all others.
 
     Args:
         environment: usually ``os.environ``.
@@ -55,14 +60,44 @@ def leave_others_temporary_folder(environment: MutableMapping[str, str]) -> str:
     Returns:
         A line about it; empty where all is well, or no other can be written to.
     """
-    named = filter(None, map(environment.get, ("TMPDIR", "TEMP", "TMP")))  # `tempfile` takes the first that it can use
-    if (above := next(filter(None, (others_above(Path(folder) / "entry") for folder in named)), None)) is None:
-        return ""
-    for folder in ("/var/tmp", "/tmp"):  # nosec B108: as `tempfile` itself
-        if os.access(folder, os.W_OK | os.X_OK) and others_above(Path(folder) / "entry") is None:
-            import tempfile  # the modules that it loads most commands have no use for
 
-            environment["TMPDIR"] = folder
-            tempfile.tempdir = None
-            return f"temporary files go to {folder}, as others can write into {above}"
-    return ""
+    def places() -> Iterator[str]:
+        """Where `tempfile` looks; but of the system's the one on a disk first, where another was named."""
+        named = [Path(folder) for name in ("TMPDIR", "TEMP", "TMP") if (folder := environment.get(name))]
+        yield from (str(folder.absolute()) for folder in named)
+        yield from reversed(SYSTEMS_TEMPORARY) if named else SYSTEMS_TEMPORARY
+        with suppress(OSError):  # it was removed
+            if others_above((here := Path.cwd()) / "entry") is None:
+                yield str(here)
+
+    folder, above = first_of_ones_own(places())
+    environment["TMPDIR"] = tempfile.tempdir = folder
+    return "" if above is None else f"temporary files go to {folder}, as others can write into {above}"
+
+
+def first_of_ones_own(folders: Iterable[str]) -> tuple[str, Path | None]:
+    """The first that has room, where nobody else may rename what is made; and what others can write into, before it.
+
+    Where none has room, the first that is full, which the error then names. Where nothing closed may be written to at
+    all, as in a container whose /tmp is its pod's alone, the first that may be.
+    """
+    full = opened = ""
+    passed = None
+    for folder in folders:
+        if not os.access(folder, os.W_OK | os.X_OK):
+            continue
+        if (above := others_above(Path(folder) / "entry")) is not None:
+            opened, passed = opened or folder, passed or above
+        elif _has_room(folder):
+            return folder, passed
+        else:
+            full = full or folder
+    return full or opened or SYSTEMS_TEMPORARY[0], None
+
+
+def _has_room(folder: str) -> bool:
+    try:
+        with tempfile.TemporaryFile(dir=folder, buffering=0) as probe:
+            return probe.write(b"room") == 4
+    except OSError:
+        return False

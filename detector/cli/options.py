@@ -13,6 +13,7 @@ from click.core import ParameterSource
 
 from detector.cli.say import say
 from detector.errors import show
+from detector.images.sniff import SNIFFED_BYTES, kind_of, known_but_unread
 from detector.models import AUTO_MODEL, DEFAULT_MODEL, choose_model, why_not_ours
 
 if TYPE_CHECKING:
@@ -37,7 +38,21 @@ class NewFile(click.Path):
             self.fail(f"{show(path)}: there is no folder {show(path.parent)}; make it first", param, ctx)
         if not os.access(path if path.exists() else path.parent, os.W_OK):
             self.fail(f"{show(path)}: cannot be written here; choose another folder", param, ctx)
+        if _is_a_source(path):
+            self.fail(f"{show(path)}: there is a picture or an archive; name a new file", param, ctx)
         return path
+
+
+def _is_a_source(path: Path) -> bool:
+    """What no command of ours writes: by `*.jpg` a file named `-oholiday.jpg` had results put in another's place."""
+    try:
+        if not path.is_file():
+            return False
+        with path.open("rb") as file:
+            start = file.read(SNIFFED_BYTES)
+    except OSError:
+        return False
+    return not start.startswith(b"{") and bool(kind_of(start, path.name) or known_but_unread(start))
 
 
 def refuse_beside_resume(resume: Path | None) -> None:

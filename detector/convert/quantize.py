@@ -1,7 +1,12 @@
-"""fp32 ONNX -> int8 ONNX: static QDQ, u8 activations, s8 per-channel weights.
+"""fp32 ONNX -> int8 ONNX: static QDQ, u8 activations, s8 per-channel weights of 7 bits.
 
 Measured choices: unsigned activations run twice as fast as signed ones in ONNX Runtime on x86; DepthToSpace and Sigmoid
 stay float (the map's last bits decide thin borders, and they cost nothing); MinMax calibration loses nothing here.
+
+Weights are within -64 to 64: x86 processors without VNNI (AMD before Zen 4, Intel before Cascade Lake) add two products
+of 8 bits in 16, where 2 * 255 * 127 is cut off at 32,767 and 2 * 255 * 64 is not. There, weights of 8 bits cost `slim`
+4.5 points on receipts, ResNet-18 1 to 2.4 on documents and 1.4 of agreement with its teacher; of 7 bits nothing
+("reduce_range", onnxruntime.ai/docs/performance/model-optimizations/quantization.html).
 """
 
 from __future__ import annotations
@@ -165,6 +170,7 @@ def quantize_static(source: Path, target: Path, images: Sequence[Path], *, limit
             activation_type=quantization.QuantType.QUInt8,
             weight_type=quantization.QuantType.QInt8,
             per_channel=True,
+            reduce_range=True,
             calibrate_method=quantization.CalibrationMethod.MinMax,
             nodes_to_exclude=[node.name for node in nodes if node.op_type in FLOAT_OPERATORS] + float_stem(nodes),
         )

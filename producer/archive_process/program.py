@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
+import tempfile
 from collections.abc import Callable
 from contextlib import closing
 from functools import partial
@@ -144,4 +145,6 @@ class _Watched(ReadFile):
 
 
 if __name__ == "__main__":
+    # Also where it is full: the next that Python takes may be the current one.
+    tempfile.tempdir = os.environ.get("TMPDIR")
     serve(sys.stdin.buffer, sys.stdout.buffer)

@@ -56,16 +56,22 @@ def retry(target: str, quiet: bool) -> ExitCode:
 def _resume_or_retry(target: str, *, quiet: bool, retry: bool, adopted: Path | None = None) -> ExitCode:
     from producer.fleet_job import connect_fleet, feed_job, get_job
     from producer.growing.listed_anew import list_anew
-    from producer.growing.missed_elsewhere import take_over
+    from producer.growing.missed_elsewhere import make_whole
     from producer.handover.inherit import do_lost_again, inherit
     from producer.job.begin_again import retry_on_broker
+    from producer.job.job_epoch import recognised, refuse_others
     from producer.job.output_folder import OutputFolder, roots_of, state_folder
     from producer.job.recount import recount
+    from producer.no_links import OthersFolderError
     from worker.messages import JOB_NAME
 
     folder = OutputFolder(Path(target).absolute())
     if folder.exists():
-        if "/" not in target and JOB_NAME.match(target) and state_folder(target).exists():
+        try:
+            is_job = "/" not in target and JOB_NAME.match(target) and state_folder(target).exists()
+        except OthersFolderError as error:  # what `run` made lies elsewhere
+            raise click.UsageError(f"{error}; or give ./{target} for the folder here") from None
+        if is_job:
             # Jobs are called as folders of pictures are, and a stranger's may hold one that says what is read.
             raise click.UsageError(
                 f"{target} is a job of `enqueue` and a folder here: give ./{target}, or go elsewhere"
@@ -85,15 +91,19 @@ def _resume_or_retry(target: str, *, quiet: bool, retry: bool, adopted: Path | N
             raise NoSuchJobError(f"{target} was enqueued on another machine: retry it there, or `resume` it here first")
         count = inherit(ledger, status, folder)
         say(f"{target}: this machine goes on with it; its list of {count} images came from the broker")
+    else:  # before anything is changed
+        status = recognised(folder, ledger, status) or status
+        refuse_others(folder, status)
     if adopted is not None and (again := do_lost_again(ledger, status, OutputFolder(adopted.absolute()).results)):
         say(f"{target}: {again} images are done again, since {adopted} has no record of them")
-    take_over(folder.manifest, ledger, target)
-    if retry and folder.manifest.exists() and not folder.heir:  # which would open what the broker's list names
-        request = folder.request()
-        roots = roots_of(request, gone=True)
-        recount(folder.manifest, ledger.pages_in_state(target, b"f"), roots)
-        list_anew(folder.manifest, ledger.pages_in_state(target, b"f"), roots, request.zip_encoding)
-    if retry and retry_on_broker(ledger, target) == 0:
-        raise NothingToDoError(f"job {target} has no failed images")
-    watching = sys.stderr.isatty()
-    return say_fed(feed_job(folder, folder.request(), app, ledger, watching=watching, quiet=quiet), watching=watching)
+    request, watching = folder.request(), sys.stderr.isatty()
+    with folder.locked():  # a watched folder adds to the list
+        if retry and folder.manifest.exists() and not folder.heir:  # which would open what the broker's list names
+            roots = roots_of(request, gone=True)
+            make_whole(folder, ledger, target)
+            recount(folder.manifest, ledger.pages_in_state(target, b"f"), roots)
+            list_anew(folder.manifest, ledger.pages_in_state(target, b"f"), roots, request.zip_encoding)
+        if retry and retry_on_broker(ledger, target, status.epoch) == 0:
+            raise NothingToDoError(f"job {target} has no failed images")
+        fed = feed_job(folder, request, app, ledger, watching=watching, quiet=quiet, locked=True)
+    return say_fed(fed, watching=watching)

@@ -21,7 +21,7 @@ from producer.sources.found_page import FoundPage
 from producer.sources.long_names import that_fit
 from producer.sources.passed_over import PassedOver
 from producer.sources.scan import scan_file
-from producer.whole_append import whole_append
+from producer.whole_append import rewriting, whole_append
 from worker.storage.files import path_of
 
 
@@ -105,6 +105,7 @@ def _numbered(
 def _replace(manifest: Path, heads: dict[int, ManifestLine]) -> None:
     encoder = msgspec.json.Encoder()
     with (
+        rewriting(manifest),
         atomic_write(manifest, sync=True) as part,
         open_there(manifest) as source,
         open(part, "wb", opener=ours_to_write) as target,

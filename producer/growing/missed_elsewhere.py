@@ -8,23 +8,27 @@ command. There the manifest takes them over, before anything else is done with i
 from __future__ import annotations
 
 import logging
-import os
 from array import array
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from functools import partial
 from itertools import islice
 from pathlib import Path
+from typing import BinaryIO
 
 import msgspec
 
-from detector.atomic import named
 from detector.record import UNREADABLE
+from producer.archive_process.limited_readers import limited_readers
 from producer.bounds import MOST_PAGES_OF_A_FILE, MOST_PAGES_OF_A_JOB
 from producer.errors import NO_MORE, UNCOUNTED
 from producer.job.collect import Collector
-from producer.job.manifest import ManifestIndex, ManifestLine, write_lines
+from producer.job.growth import believed
+from producer.job.job_epoch import is_ours, recognised
+from producer.job.manifest import ManifestIndex, ManifestLine, count_manifest, write_lines
+from producer.job.output_folder import OutputFolder
 from producer.job.results_file import Line, read_lines, truncate_torn_line
 from producer.job.sending.refusal import refuse
-from producer.no_links import no_links
+from producer.whole_append import rewriting, whole_append
 from worker.ledger.ledger import JobStatus, Ledger
 from worker.messages import ImageTask
 from worker.redis_keys import JobKeys
@@ -188,30 +192,67 @@ def close_gaps(ledger: Ledger, job: str, collector: Collector) -> list[str]:
     return said
 
 
-def take_over(manifest: Path, ledger: Ledger, job: str) -> int:
-    """The manifest gets the pages that a collector elsewhere found missing. Returns how many."""
-    told = _told(ledger, job)
-    if not told or not manifest.is_file():
+def make_whole(folder: OutputFolder, ledger: Ledger, job: str) -> None:
+    """Before the list of this machine's job grows: it gets what a collector elsewhere found, see `take_over`.
+
+    The states behind its pages are a stranger's, and go. Nothing happens where the broker's job is another one.
+    """
+    status = recognised(folder, ledger, ledger.status(job))
+    if status is not None and is_ours(folder, status) and folder.manifest.is_file():
+        take_over(folder.manifest, ledger, job, opening=not folder.heir)
+        ledger.cut(job, count_manifest(folder.manifest), epoch=folder.epoch)
+
+
+def take_over(manifest: Path, ledger: Ledger, job: str, *, opening: bool = True) -> int:
+    """The manifest gets the pages that a collector elsewhere found missing. Returns how many.
+
+    Args:
+        manifest: of the job.
+        ledger: of the broker.
+        job: its name.
+        opening: whether files of the list may be opened here: not of one that came from the broker.
+    """
+    if not _told(ledger, job) or not manifest.is_file():
         return 0
-    truncate_torn_line(manifest)
-    with ManifestIndex(manifest) as index, named(manifest), open(manifest, "ab", opener=no_links) as stream:
-        count = write_lines(stream, _taken_over(told, index))
-        stream.flush()
-        os.fsync(stream.fileno())
-    return count
+    with rewriting(manifest):
+        truncate_torn_line(manifest)
+    with whole_append(manifest) as stream:
+        return add_told(stream, manifest, ledger, job, opening=opening)
 
 
-def _taken_over(told: list[Missed], index: ManifestIndex) -> Iterable[ManifestLine]:
+def add_told(stream: BinaryIO, manifest: Path, ledger: Ledger, job: str, *, opening: bool) -> int:
+    """As `take_over`, to the end of the list, which is open. Returns how many."""
+    with ManifestIndex(manifest) as index, limited_readers() as readers:
+        pages = partial(believed, readers=readers, opening=opening)
+        return write_lines(stream, _taken_over(_told(ledger, job), index, pages))
+
+
+def _taken_over(told: list[Missed], index: ManifestIndex, pages: Callable[[str, int], int]) -> Iterable[ManifestLine]:
     total, left = index.count, MOST_LIST_BYTES
+    ends = dict[int, int]()
     for one in told:
         head = index.line(one.first)
-        if head is not None and one.begin == total:  # else taken over before
+        if (
+            head is not None and one.begin == total and _is_missed(one, head, index, ends, pages)
+        ):  # else taken over before
+            ends[one.first] = one.pages
             left -= one.count * len(msgspec.json.encode(head))
             if left < 0:
                 logger.error("%a and what follows is left out: the list of pages is too long", head.image)
                 return
             total += one.count
             yield from _lines(one, head)
+
+
+def _is_missed(
+    one: Missed, head: ManifestLine, index: ManifestIndex, ends: dict[int, int], pages: Callable[[str, int], int]
+) -> bool:
+    """Whether the file may have such pages, and the list has not: 100,000 of a JPEG, ten times, were 98 MB of disk."""
+    last = max(index.added.to(one.first), default=one.first + one.known)
+    there = index.line(last)
+    has = there is not None and there.uri == head.uri and there.problem is None and there.page >= one.known
+    known = has or head.page > 0 or one.known < ends.get(one.first, 1)
+    return not known and pages(head.uri, one.pages) >= one.pages
 
 
 def _lines(one: Missed, head: ManifestLine) -> Iterable[ManifestLine]:

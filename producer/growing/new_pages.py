@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from tempfile import TemporaryFile
 
@@ -56,7 +56,7 @@ def new_pages(folder: OutputFolder, request: JobRequest, view: View) -> Iterator
                 yield page
 
 
-def append_pages(manifest: Path, pages: Iterable[FoundPage]) -> int:
+def append_pages(manifest: Path, pages: Iterable[FoundPage], before: Callable[[], None] = lambda: None) -> int:
     """Put pages behind those that are there: all or none. Returns how many were added.
 
     What is there is counted, not read: of a million pages that takes 50 ms, and no one else's page waits for it. Others
@@ -65,6 +65,7 @@ def append_pages(manifest: Path, pages: Iterable[FoundPage]) -> int:
     Args:
         manifest: of the job. Without pages none is made.
         pages: read once; none of them is held.
+        before: called when all were found, and the list is about to grow.
     """
     manifest.parent.mkdir(parents=True, exist_ok=True)
     with TemporaryFile(dir=manifest.parent) as found:
@@ -73,6 +74,7 @@ def append_pages(manifest: Path, pages: Iterable[FoundPage]) -> int:
         )
         if not write_lines(found, lines):
             return 0
+        before()
         found.seek(0)
         if not manifest.exists():
             with atomic_write(manifest, sync=True) as part, open(part, "wb", opener=ours_to_write) as stream:

@@ -8,7 +8,6 @@ pages go to workers, which open what their own OCRFLEET_ROOTS allow; none is cou
 from __future__ import annotations
 
 import re
-import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,8 +18,8 @@ from detector.record import UNREADABLE
 from producer.bounds import MOST_LINE_BYTES, MOST_PAGES_OF_A_JOB
 from producer.errors import OtherJobError
 from producer.fleet_request import request_of
-from producer.growing.missed_elsewhere import take_over
-from producer.handover.list_copy import FIELD, MOST_RAW, PIECE, Extent, NoListError, extent
+from producer.growing.missed_elsewhere import add_told
+from producer.handover.list_copy import FIELD, NoListError, extent, unpacked
 from producer.held_folder import ours_to_write
 from producer.job.collect import Collector
 from producer.job.job_epoch import claim_inheritance
@@ -29,7 +28,6 @@ from producer.job.output_folder import OutputFolder
 from producer.job.results_owner import owner_of
 from worker.ledger.ledger import JobStatus, Ledger, chunked
 from worker.ops.diagnosis import FED_S
-from worker.redis_keys import JobKeys
 
 _HOST = re.compile(r"[A-Za-z0-9._-]{1,253}\Z")
 
@@ -65,8 +63,9 @@ def inherit(ledger: Ledger, status: JobStatus, folder: OutputFolder) -> int:
     with folder.locked():
         with atomic_write(folder.manifest, sync=True) as part:
             with open(part, "wb", opener=ours_to_write) as stream:
-                write_lines(stream, _checked(_unpacked(ledger, job, there)))
-            take_over(part, ledger, job)
+                write_lines(stream, _checked(unpacked(ledger, job, there)))
+            with open(part, "ab", opener=ours_to_write) as stream:
+                add_told(stream, part, ledger, job, opening=False)
             count = count_manifest(part)
             if count < status.total:  # more: of a number that somebody made smaller
                 raise NoListError(
@@ -78,31 +77,6 @@ def inherit(ledger: Ledger, status: JobStatus, folder: OutputFolder) -> int:
         # Last: a folder with a request is a job's. No source is scanned, no bucket written to with this user's keys.
         folder.save_request(msgspec.structs.replace(request, job=job, sources=[], output=""))
     return count
-
-
-def _unpacked(ledger: Ledger, job: str, there: Extent) -> Iterator[bytes]:
-    """The manifest's bytes, as many as it says."""
-    key, place, raw, crc = JobKeys.of(job).manifest, 0, 0, 0
-    stream = zlib.decompressobj()
-    while place < there.size:
-        packed = ledger.client.getrange(key, place, min(place + PIECE, there.size) - 1)
-        if not packed:
-            break
-        place += len(packed)
-        while packed:
-            if stream.eof:
-                stream = zlib.decompressobj()
-            try:
-                data = stream.decompress(packed, PIECE)
-            except zlib.error as error:
-                raise NoListError(f"the list of pages of {job} on the broker is damaged ({error})") from None
-            packed = stream.unused_data if stream.eof else stream.unconsumed_tail
-            raw, crc = raw + len(data), zlib.crc32(data, crc)
-            if raw > min(there.raw, MOST_RAW):
-                raise NoListError(f"the list of pages of {job} on the broker is larger than it says")
-            yield data
-    if (raw, crc) != (there.raw, there.crc):
-        raise NoListError(f"the list of pages of {job} on the broker is damaged: {raw} of {there.raw} bytes")
 
 
 def _checked(pieces: Iterator[bytes]) -> Iterator[ManifestLine]:
@@ -143,6 +117,7 @@ def do_lost_again(ledger: Ledger, status: JobStatus, results: Path) -> int:
     Raises:
         AlreadyCollectingError: somebody collects the job, so they may be there.
         OtherJobError: the file holds another job's records.
+        JobReplacedError: the job is another one by now.
     """
     count = 0
     with Collector(ledger, status.job, results, status.total, owner=owner_of(status)) as collector:
@@ -150,5 +125,6 @@ def do_lost_again(ledger: Ledger, status: JobStatus, results: Path) -> int:
             # In this order: a record that came meanwhile is in Redis, and nobody else takes it from there.
             while collector.step(block_ms=0):
                 pass
-            count += ledger.redo(status.job, [index for index in done if not collector.holds(index)])
+            lost = [index for index in done if not collector.holds(index)]
+            count += ledger.redo(status.job, lost, epoch=status.epoch)
     return count

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import msgspec
@@ -20,6 +20,7 @@ from producer.errors import ProducerError
 from producer.job.output_folder import JobRequest, OutputFolder
 from producer.results_there import open_there
 from worker.broker.connection import takes_no_writes
+from worker.broker.wrong_types import is_wrong_type
 from worker.ledger.ledger import JobReplacedError, JobStatus, Ledger
 from worker.redis_keys import JobKeys
 
@@ -34,9 +35,10 @@ MOST_RAW = 256 << 20
 BLOCK = 512 << 10
 PIECE = 256 << 10
 AGAIN_S = 5.0
+LOOK_EVERY_S = 60.0
 
 # KEYS: the job's hash, the copy.  ARGV: epoch, ttl_s, heir (job_epoch.py), place, data, how far it goes then.
-# Returns 1, or 0 for a job that is another one, or another machine's, by now.
+# Returns 1; 0 for a job that is another one, or another machine's, by now; -1 where the copy does not end at the place.
 _WRITE = """
 if redis.call('EXISTS', KEYS[1]) == 0 then return 0 end
 local function is(field, text)  -- what a stranger's 190 MB are, three times as much in here
@@ -44,6 +46,17 @@ local function is(field, text)  -- what a stranger's 190 MB are, three times as 
   return (type(size) ~= 'number' or size == #text) and (redis.call('HGET', KEYS[1], field) or '') == text
 end
 if not is('epoch', ARGV[1]) or not is('heir', ARGV[3]) then return 0 end
+local place = tonumber(ARGV[4])
+if place == 0 then
+  redis.call('UNLINK', KEYS[2])
+else
+  -- Another type, or another length than it had: a stranger was there, or this server has lost its last seconds.
+  local last = redis.pcall('GETRANGE', KEYS[2], place - 1, place)
+  if type(last) ~= 'string' or #last ~= 1 then
+    redis.call('HDEL', KEYS[1], 'list')
+    return -1
+  end
+end
 redis.call('SETRANGE', KEYS[2], ARGV[4], ARGV[5])
 redis.call('EXPIRE', KEYS[2], ARGV[2])
 redis.call('HSET', KEYS[1], 'list', ARGV[6])
@@ -92,6 +105,40 @@ def copying(
     return copy.step
 
 
+def unpacked(ledger: Ledger, job: str, there: Extent) -> Iterator[bytes]:
+    """The manifest's bytes, as many as it says.
+
+    Raises:
+        NoListError: the copy is another than that, or none at all.
+    """
+    key, place, raw, crc = JobKeys.of(job).manifest, 0, 0, 0
+    stream = zlib.decompressobj()
+    while place < there.size:
+        try:
+            packed = ledger.client.getrange(key, place, min(place + PIECE, there.size) - 1)
+        except redis.ResponseError as error:
+            if not is_wrong_type(error):
+                raise
+            break
+        if not packed:
+            break
+        place += len(packed)
+        while packed:
+            if stream.eof:
+                stream = zlib.decompressobj()
+            try:
+                data = stream.decompress(packed, PIECE)
+            except zlib.error as error:
+                raise NoListError(f"the list of pages of {job} on the broker is damaged ({error})") from None
+            packed = stream.unused_data if stream.eof else stream.unconsumed_tail
+            raw, crc = raw + len(data), zlib.crc32(data, crc)
+            if raw > min(there.raw, MOST_RAW):
+                raise NoListError(f"the list of pages of {job} on the broker is larger than it says")
+            yield data
+    if (raw, crc) != (there.raw, there.crc):
+        raise NoListError(f"the list of pages of {job} on the broker is damaged: {raw} of {there.raw} bytes")
+
+
 class ListCopy:
     """Keeps the copy up to date. Call :meth:`step` before pages are fed, and often: it looks at the file's size."""
 
@@ -114,7 +161,7 @@ class ListCopy:
         self._write = ledger.client.register_script(_WRITE)
         self._at: Extent | None = None
         self._given_up = False
-        self._not_before = 0.0
+        self._not_before = self._look_at = 0.0
 
     def step(self) -> None:
         """Copy what is new, if the broker takes it now.
@@ -124,7 +171,7 @@ class ListCopy:
         """
         if self._given_up or time.monotonic() < self._not_before:
             return
-        if self._at is None:
+        if self._at is None or (time.monotonic() > self._look_at and not self._is_there(self._at)):
             self._at = self._begin()
             if self._at.raw and not self._at.size:  # once found too large: it has not become smaller since
                 return self._stay()
@@ -139,14 +186,33 @@ class ListCopy:
 
     def _begin(self) -> Extent:
         """What of the file is there already; nothing, where it is of another list (counted again before a retry)."""
-        found = extent(self._ledger.client.hget(self._keys.job, FIELD) or b"")
+        found = self._told()
         if not found.size:
             return found if found.raw <= self._manifest.stat().st_size else Extent()
         crc, left = 0, found.raw
         with open_there(self._manifest) as stream:
             while left and (data := stream.read(min(left, BLOCK))):
                 crc, left = zlib.crc32(data, crc), left - len(data)
-        return found if not left and crc == found.crc else Extent()
+        return found if not left and crc == found.crc and self._is_there(found) else Extent()
+
+    def _told(self) -> Extent:
+        return extent(self._ledger.client.hget(self._keys.job, FIELD) or b"")
+
+    def _is_there(self, at: Extent) -> bool:
+        """Whether the copy is what its mark says: all of a small one is read, of a large one where it ends."""
+        self._look_at = time.monotonic() + LOOK_EVERY_S
+        if at != self._told():
+            return False
+        try:
+            if at.size <= PIECE:
+                return all(True for _ in unpacked(self._ledger, self._job, at))
+            return len(self._ledger.client.getrange(self._keys.manifest, at.size - 1, at.size)) == 1
+        except NoListError:
+            return False
+        except redis.ResponseError as error:
+            if not is_wrong_type(error):
+                raise
+            return False
 
     def _copy(self) -> None:
         with open_there(self._manifest) as stream:
@@ -164,9 +230,10 @@ class ListCopy:
                 at = Extent(raw, size, zlib.crc32(data, self._at.crc))
                 mark = msgspec.json.encode(at)
                 args = [self._epoch, self._ledger.ttl_s, self._heir, self._at.size, packed, mark]
-                if not self._write(keys=[self._keys.job, self._keys.manifest], args=args):
+                written = self._write(keys=[self._keys.job, self._keys.manifest], args=args)
+                if not written:
                     raise JobReplacedError(self._job)
-                self._at = at
+                self._at = at if written == 1 else Extent()
 
     def _stay(self) -> None:
         self._given_up = True

@@ -12,7 +12,7 @@ from producer.job.manifest import ManifestIndex
 from producer.job.results_file import Line, PageMarks, decode_line, read_lines
 from producer.job.results_owner import ResultsOwner, replace_owner
 from worker.broker.short_replies import that_fit
-from worker.ledger.ledger import Ledger, chunked
+from worker.ledger.ledger import ANY_EPOCH, Ledger, chunked
 from worker.redis_keys import JobKeys
 
 READ_AT_ONCE = 64  # records
@@ -48,7 +48,7 @@ def adopt(ledger: Ledger, results: Path, manifest: Path, owner: ResultsOwner) ->
     count = 0
     for mark in (_OK, _FAILED):
         for indices in chunked(last.pages(mark)):
-            count += ledger.adopt(owner.job, indices, ok=mark == _OK)
+            count += ledger.adopt(owner.job, indices, ok=mark == _OK, epoch=owner.epoch)
     return count
 
 
@@ -56,15 +56,20 @@ def _lines(results: Path) -> Iterator[Line]:
     return (line for _, line in read_lines(results) if line is not None)
 
 
-def retry_on_broker(ledger: Ledger, job: str) -> int:
-    """Failed pages of a job become unfed and their uncollected records go, in one step. Returns how many pages."""
+def retry_on_broker(ledger: Ledger, job: str, epoch: str = ANY_EPOCH) -> int:
+    """Failed pages of a job become unfed and their uncollected records go, in one step. Returns how many pages.
+
+    Raises:
+        JobReplacedError: the job of this name is not of this epoch any more.
+    """
     entries = {}
     for entry, fields in _uncollected(ledger, job):
         with suppress(*UNREADABLE, KeyError):  # the collector puts such entries aside
             line = decode_line(fields[b"record"])
             if line.status != "ok":
                 entries[line.index] = entry
-    return sum(ledger.retry(job, indices, entries) for indices in chunked(ledger.pages_in_state(job, b"f")))
+    failed = chunked(ledger.pages_in_state(job, b"f"))
+    return sum(ledger.retry(job, indices, entries, epoch=epoch) for indices in failed)
 
 
 def _uncollected(ledger: Ledger, job: str) -> Iterator[tuple[bytes, dict[bytes, bytes]]]:

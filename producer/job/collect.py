@@ -97,7 +97,7 @@ class Collector:
         self._ask = FIRST_BATCH
         self.results = results
         self.refused = 0
-        self.marks = bytearray(max(0, min(total, self._most)))
+        self.marks = bytearray(max(0, min(total, self._most(total))))
         self._known = known
         self._superseded = False
         self._file: FileIO | None = None
@@ -177,20 +177,18 @@ class Collector:
     def _reach(self, total: bytes | None) -> None:
         """The job grew: files have more pages than were counted."""
         if total is not None and (pages := number_in(total)) is not None:
-            self.marks.extend(bytes(max(0, min(pages, self._most) - self.total)))
+            self.marks.extend(bytes(max(0, min(pages, self._most(pages)) - self.total)))
 
     def _has_page(self, index: int) -> bool:
         """By the job's list; elsewhere also where it was done, by its state: the number in Redis may be anybody's."""
-        if self.total <= index < self._most:
-            states = self._ledger.states(self._job, self.total, index - self.total + STATE_CHUNK)
-            if states[index - self.total : index - self.total + 1] in (b"o", b"f"):
-                self.marks.extend(bytes(len(states)))
+        if self.total <= index < self._most(index + 1) and self._ledger.states(self._job, index, 1) in (b"o", b"f"):
+            end = index + len(self._ledger.states(self._job, index, STATE_CHUNK))  # of all before it: too long a reply
+            self.marks.extend(bytes(min(end, self._most(end)) - self.total))
         return 0 <= index < self.total
 
-    @property
-    def _most(self) -> int:
-        """How many pages the job can have by now."""
-        return MOST_PAGES_OF_A_JOB if self._growth is None else self._growth.total
+    def _most(self, wanted: int) -> int:
+        """How many pages the job can have by now, where it is asked about one of so many."""
+        return MOST_PAGES_OF_A_JOB if self._growth is None else self._growth.pages(wanted)
 
     @property
     def total(self) -> int:

@@ -146,7 +146,10 @@ class Feeder:
         self._jobs = self._share.others() + 1
         if self._jobs > 1 and not self._urgent:
             return room_in_share(self._share.in_flight(), self._jobs, low, high)
-        room = high - sum(queue.depth(self._ledger.client))
+        waiting, in_hand = queue.depth(self._ledger.client)
+        if self._jobs == 1:  # whoever may write there may say that workers hold what no job has
+            in_hand = min(in_hand, self._share.in_flight())
+        room = high - waiting - in_hand
         if room >= high - low:
             return room
         return URGENT_PAGES - self._share.in_flight() if self._urgent else 0

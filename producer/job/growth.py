@@ -20,8 +20,10 @@ import msgspec
 
 from detector.images.sniff import PAGED_KINDS
 from detector.images.suffixes import PAGED_SUFFIXES
+from producer.archive_process.limited_readers import limited_readers
 from producer.bounds import MOST_PAGES_OF_A_FILE, MOST_PAGES_OF_A_JOB
-from producer.errors import NO_MORE
+from producer.detector_process.page_counter import can_count
+from producer.errors import NO_MORE, CannotCountError
 from producer.job.job_epoch import refuse_if_inherited
 from producer.job.manifest import (
     Check,
@@ -34,7 +36,10 @@ from producer.job.manifest import (
 )
 from producer.results_there import open_there
 from producer.sources.found_page import Problem
-from producer.sources.page_count import kind_of_file, more_than_taken
+from producer.sources.page_count import count_file, kind_of_file, more_than_taken
+from producer.sources.readers import Readers
+from producer.sources.scan_time import ScanTime
+from producer.sources.walk import ScanStoppedError
 from producer.whole_append import whole_append
 from worker.storage.files import path_of
 
@@ -44,6 +49,10 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 _ADDED = b',"of":'
+
+COUNTING_S = 8.0
+"""In which no other file is begun to be counted before records are taken again: a file has 20 s, a collector's lock 30.
+A small PDF is counted in 10 ms, so 800 are; what comes after them is as its record says."""
 
 
 @dataclass(frozen=True)
@@ -84,6 +93,7 @@ class Growth:
         check: Check | None = None,
         *,
         heir: str | None = None,
+        epoch: str | None = None,
     ) -> None:
         """Read nothing yet.
 
@@ -95,6 +105,7 @@ class Growth:
             check: whether there is room for more lines; what it raises ends the growing.
             heir: the folder's (job_epoch.py): another machine may go on with the job, and this one then adds nothing.
                 Where it is not "" no file of the list is opened. None: nobody else can have it.
+            epoch: which job of that name; None: nobody else writes to this broker.
         """
         self._manifest = manifest
         self._ledger = ledger
@@ -102,6 +113,7 @@ class Growth:
         self.total = total
         self._check = check
         self._heir = heir
+        self._epoch = epoch
         self._index: ManifestIndex | None = None
         self._indexed = 0  # bytes of the manifest then
         self._counted = (-1, 0)
@@ -121,6 +133,8 @@ class Growth:
             with whole_append(self._manifest) as stream:
                 # A watched folder may have added to it meanwhile: two lines of one number ended its job for good.
                 self.total, place = count_manifest(self._manifest), stream.tell()
+                if self._epoch is not None:
+                    self._ledger.cut(self._job, self.total, epoch=self._epoch)
                 added = write_lines(stream, self._new(), self._check)
             self._noted.clear()
         if added:
@@ -131,20 +145,29 @@ class Growth:
     def put_right(self, told: int) -> int:
         """Pages that the manifest has by now; the ledger's number becomes that, unless another machine inherited it.
 
-        Another process of this machine may have added to it meanwhile (a watched folder): the file is counted, once
-        for each size it has.
-
         Args:
             told: the ledger's number.
+        """
+        if self.count() != told:
+            self.refuse_if_inherited()
+            self._ledger.put_right(self._job, self.total)
+        return self.total
+
+    def pages(self, wanted: int) -> int:
+        """Pages of the job: counted anew where fewer are known here than somebody asks about."""
+        return self.count() if wanted > self.total else self.total
+
+    def count(self) -> int:
+        """Pages that the manifest has by now, which becomes `total`.
+
+        Another process of this machine may have added to it meanwhile (a watched folder): the file is counted, once
+        for each size it has.
         """
         size = self._manifest.stat().st_size
         if self._counted[0] != size:
             self._counted = size, count_manifest(self._manifest)
-        pages = self._counted[1]
-        if pages != told:
-            self.refuse_if_inherited()
-            self._ledger.put_right(self._job, pages)
-        return pages
+            self.total = self._counted[1]
+        return self.total
 
     def refuse_if_inherited(self) -> None:
         """See job_epoch.py."""
@@ -157,13 +180,14 @@ class Growth:
 
     def _new(self) -> Iterator[ManifestLine]:
         begin = self.total
-        for first, pages in self._noted:
-            for line in self._missing(first, pages, begin):
-                if begin >= MOST_PAGES_OF_A_JOB:
-                    logger.error("job %s has %d pages: %s", self._job, begin, NO_MORE)
-                    return
-                yield line
-                begin += 1
+        with limited_readers(ScanTime(COUNTING_S)) as readers:
+            for first, pages in self._noted:
+                for line in self._missing(first, pages, begin, readers):
+                    if begin >= MOST_PAGES_OF_A_JOB:
+                        logger.error("job %s has %d pages: %s", self._job, begin, NO_MORE)
+                        return
+                    yield line
+                    begin += 1
 
     def close(self) -> None:
         """Close the manifest."""
@@ -196,7 +220,7 @@ class Growth:
             return True
         return last is not None and last.uri == head.uri and last.page == pages - 1 and last.problem is None
 
-    def _missing(self, first: int, pages: int, begin: int) -> Iterator[ManifestLine]:
+    def _missing(self, first: int, pages: int, begin: int, readers: Readers) -> Iterator[ManifestLine]:
         index = self._opened(first)
         head = index.line(first)
         if head is None:
@@ -206,8 +230,11 @@ class Growth:
             known += 1
         refused = line is not None and line.uri == head.uri and line.problem and NO_MORE in line.problem.message
         known = max(known, self._listed.get(first, 0))
+        if known >= min(pages, MOST_PAGES_OF_A_FILE) or refused:
+            return
+        pages = believed(head.uri, pages, readers, opening=not self._heir)
         end = min(pages, MOST_PAGES_OF_A_FILE)
-        if known >= end or refused or not _may_have_pages(head.uri, opening=not self._heir):
+        if known >= end:
             return
         self._listed[first] = end
         for number, page in enumerate(range(known, end)):
@@ -219,6 +246,32 @@ class Growth:
 
 def _follows(line: ManifestLine, head: ManifestLine, page: int) -> bool:
     return line.uri == head.uri and line.page == page and line.problem is None and line.of < 0
+
+
+def believed(uri: str, said: int, readers: Readers, *, opening: bool) -> int:
+    """How many pages a file has of those that a record, or a machine elsewhere, says.
+
+    No more than are counted in it, where it lies here and can be counted as the workers do: a PDF of three had 100,000.
+    What is neither PDF nor TIFF has none; of what cannot be looked at here it is as it was said.
+
+    Args:
+        uri: of the file.
+        said: how many.
+        readers: what counts.
+        opening: whether files of the list may be opened here.
+    """
+    if not _may_have_pages(uri, opening=opening):
+        return 0
+    if not opening or not uri.startswith("file://"):
+        return said
+    try:
+        path = path_of(uri)
+        if kind_of_file(path) == "pdf" and not can_count():
+            return said  # pypdf misses some
+        counted = count_file(path, readers.count_pdf, readers.time)
+    except (OSError, CannotCountError, ScanStoppedError):
+        return said
+    return said if counted.broken else min(said, counted.pages)
 
 
 def _may_have_pages(uri: str, *, opening: bool) -> bool:

@@ -60,13 +60,27 @@ def open_job(folder: OutputFolder, ledger: Ledger, job: str, total: int, request
             raise JobReplacedError(job)
         _note_time(folder, created_ms)
         return epoch
-    if status.epoch != folder.epoch or (not status.epoch and not _is_of_before(folder, status.extra)):
-        raise JobReplacedError(job)
-    if not is_ours(folder, status):
-        raise _inherited(job)
+    refuse_others(folder, status)
     if not _created_ms(folder):  # begun by a version that did not keep it
         _note_time(folder, round(status.created_s * 1000))
     return status.epoch
+
+
+def refuse_others(folder: OutputFolder, status: JobStatus) -> None:
+    """Ends whoever would change the job on the broker, where it is not this folder's.
+
+    Args:
+        folder: of the job on this machine.
+        status: of the job on the broker, `recognised`.
+
+    Raises:
+        JobReplacedError: the broker's job of this name is another one.
+        OtherJobError: another machine has gone on with it.
+    """
+    if status.epoch != folder.epoch or (not status.epoch and not _is_of_before(folder, status.extra)):
+        raise JobReplacedError(status.job)
+    if not is_ours(folder, status):
+        raise _inherited(status.job)
 
 
 def recognised(folder: OutputFolder, ledger: Ledger, status: JobStatus | None) -> JobStatus | None:

@@ -231,7 +231,7 @@ class JobLoop:
                 self._comparison = Comparison(self.ledger, self.job, status)
             elif self._put_epoch_right():
                 status = status._replace(epoch=self._comparison.epoch)
-        if self.growth is None or self.growth.total == status.total:
+        if self.growth is None:
             return status
         if self.collector is None:
             if self.feeder is not None and self.feeder.feeds_all and status.total < self.growth.total:
@@ -239,7 +239,8 @@ class JobLoop:
                 self.ledger.grow(self.job, self.growth.total)
                 return status._replace(total=self.growth.total)
             return status
-        return status._replace(total=self.growth.put_right(status.total))
+        self.view.total = self.growth.put_right(status.total)
+        return status._replace(total=self.view.total)
 
     def _put_epoch_right(self) -> bool:
         """Whether it was wrong.
@@ -257,7 +258,8 @@ class JobLoop:
             return status.uncollected == 0 or self.collector is None
         if not status.finished or (self.collector is not None and status.uncollected):
             return False
-        if self.growth is None and status.done + status.in_flight > status.total:  # a number that somebody made smaller
+        elsewhere = self.growth is None and self.collector is not None
+        if elsewhere and 0 < status.in_flight > status.total - status.done:  # of a number that somebody made smaller
             return False
         if self._compare(status):
             return False

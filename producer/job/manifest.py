@@ -32,6 +32,7 @@ from producer.results_there import open_there
 from producer.sources.found_page import FoundPage, Problem
 from producer.sources.passed_over import PassedOver, in_words
 from producer.sources.remote import scan_everything
+from producer.whole_append import rewriting
 
 FLUSH_EVERY = 1000  # lines between two reports of progress
 CHECK_EVERY = 1 << 20  # bytes
@@ -322,7 +323,8 @@ def make_manifest(folder: OutputFolder, request: JobRequest, view: View) -> int:
         SourceMissingError: a named source does not exist.
     """
     if folder.manifest.exists():
-        truncate_torn_line(folder.manifest)  # a page added later (growth.py), half written
+        with rewriting(folder.manifest):  # a collector may be appending
+            truncate_torn_line(folder.manifest)  # a page added later (growth.py), half written
         return count_manifest(folder.manifest)
     passed = PassedOver()
     with limited_readers() as readers:

@@ -235,7 +235,7 @@ class OutputFolder:
         if self.exists():
             return
         with suppress(OSError):  # anything else of somebody's is in there
-            for file in (self.private / "lock", self.passed_over_file):
+            for file in (self.private / "lock", self.private / "watched", self.passed_over_file):
                 file.unlink(missing_ok=True)
             (self.place / PRIVATE).rmdir()
             if self._made_root:

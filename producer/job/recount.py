@@ -18,6 +18,7 @@ from producer.held_folder import ours_to_write
 from producer.job.manifest import ManifestIndex, ManifestLine
 from producer.results_there import open_there
 from producer.sources.page_count import count_file
+from producer.whole_append import rewriting
 from worker.storage.files import Storage, path_of
 
 
@@ -50,7 +51,6 @@ def recount(manifest: Path, indices: Iterable[int], roots: tuple[Path, ...]) -> 
     """
     mended: dict[int, int] = {}
     with ManifestIndex(manifest) as index, limited_readers() as readers:
-        total = index.count
         for number in indices:
             line = index.line(number)
             if line is None or line.problem is None or line.page == 0 or not line.uri.startswith("file://"):
@@ -63,19 +63,23 @@ def recount(manifest: Path, indices: Iterable[int], roots: tuple[Path, ...]) -> 
             if counted is not None and not counted.broken and counted.pages > line.page:
                 mended[number] = counted.pages
     if mended:
-        _rewrite(manifest, mended, total)
+        _rewrite(manifest, mended)
     return sum(pages for pages in mended.values())
 
 
-def _rewrite(manifest: Path, mended: dict[int, int], total: int) -> None:
+def _rewrite(manifest: Path, mended: dict[int, int]) -> None:
+    """Others may have added to the list while files were counted: what is there now is copied, and counted."""
     decoder, encoder = msgspec.json.Decoder(ManifestLine), msgspec.json.Encoder()
     heads: list[tuple[ManifestLine, int, int]] = []  # of each file: a line, its first page's index, its pages
+    total = 0
     with (
+        rewriting(manifest),
         atomic_write(manifest, sync=True) as part,
         open_there(manifest) as source,
         open(part, "wb", opener=ours_to_write) as target,
     ):
         for number, raw in enumerate(source):
+            total += 1
             if number not in mended:
                 target.write(raw)
                 continue

@@ -30,7 +30,7 @@ from producer.job.sending.refusal import known_type, refuse, refuse_others
 from producer.sources.page_count import paged_suffix_of
 from worker.broker import blobs
 from worker.broker.large_values import FromFile
-from worker.ledger.ledger import Ledger
+from worker.ledger.ledger import JobReplacedError, Ledger
 from worker.messages import MAX_BLOB_BYTES, ImageTask, Original
 from worker.page_options import NO_OPTIONS, PageOptions
 from worker.redis_keys import JobKeys
@@ -147,7 +147,7 @@ class Uploader:
         states = self._ledger.client.getrange(JobKeys.of(self._job).state, lines[0].index, lines[-1].index)
         states = states.ljust(len(lines), _UNFED)
         in_flight = [line.index for line, state in zip(lines, states, strict=True) if state in _IN_FLIGHT]
-        lost = blobs.missing(self._ledger.client, self._job, in_flight)
+        lost = blobs.missing(self._ledger.client, self._job, in_flight, self._epoch)
         return [
             line for line, state in zip(lines, states, strict=True) if state == _UNFED[0] or line.index in lost
         ]  # fmt: skip
@@ -163,13 +163,13 @@ class Uploader:
         """
         client = self._ledger.client
         waiting = blobs.waiting_bytes(client, [self._job])
-        return blobs.drop_strays(client, self._job) if waiting > most else waiting
+        return blobs.drop_strays(client, self._job, self._epoch) if waiting > most else waiting
 
     def send(self, parcels: Sequence[Parcel]) -> list[ImageTask]:
         """Upload pages, then mark them as queued. Returns the tasks whose messages may be sent."""
         data = {parcel.line.index: parcel.data for parcel in parcels}
         try:
-            lost = blobs.put(self._ledger.client, self._job, data, self._ledger.ttl_s)
+            lost = blobs.put(self._ledger.client, self._job, data, self._ledger.ttl_s, self._epoch)
         finally:
             self._close_files()
         for line in (parcel.line for parcel in parcels if parcel.line.index in lost):
@@ -177,9 +177,16 @@ class Uploader:
         parcels = [parcel for parcel in parcels if parcel.line.index not in lost]
         self.sent_bytes += sum(len(parcel.data) for parcel in parcels)
         tasks = [self._task(parcel.line, parcel.page, parcel.original, alone=parcel.alone) for parcel in parcels]
-        fresh = set(self._ledger.feed(tasks))
-        if len(fresh) < len(tasks) and self._is_stopped():
-            blobs.remove(self._ledger.client, self._job, [task.index for task in tasks if task.index not in fresh])
+        client, indices = self._ledger.client, [task.index for task in tasks]
+        try:
+            fresh = set(self._ledger.feed(tasks))
+        except JobReplacedError:
+            blobs.remove(client, self._job, indices, self._epoch, replaced=True)
+            raise
+        if len(fresh) < len(tasks):
+            status = self._ledger.status(self._job)
+            if status is None or status.state == "cancelled":  # meanwhile
+                blobs.remove(client, self._job, [index for index in indices if index not in fresh], self._epoch)
         return [task for task in tasks if task.index in fresh]
 
     def is_dear(self, line: ManifestLine, size: int) -> bool:
@@ -201,11 +208,6 @@ class Uploader:
         for file in self._files:
             file.close()
         self._files.clear()
-
-    def _is_stopped(self) -> bool:
-        """Whether the job was cancelled or forgotten meanwhile."""
-        status = self._ledger.status(self._job)
-        return status is None or status.state == "cancelled"
 
     def refuse(self, line: ManifestLine, reason: CannotSendError) -> None:
         """Write the failed record of a page that cannot be sent."""
@@ -236,7 +238,7 @@ class Uploader:
             job=self._job,
             index=line.index,
             image=line.image,
-            uri=blobs.blob_uri(self._job, line.index),
+            uri=blobs.blob_uri(self._job, line.index, self._epoch),
             page=line.page,
             blob_page=page if alone or page != line.page else -1,
             limit_side=self.limit_side,

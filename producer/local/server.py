@@ -19,6 +19,7 @@ from pathlib import Path
 import redis
 
 from detector.atomic import named
+from detector.cli.environment import SYSTEMS_TEMPORARY, first_of_ones_own
 from detector.images.regular_file import open_regular
 from producer.errors import ProducerError
 from producer.held_folder import HeldFolder, as_named, to_start_in
@@ -74,7 +75,8 @@ class EmbeddedServer:
         self.data = data
         # Unix socket paths end at 108 bytes (unix(7)); an output folder's path may well be longer.
         roomy = len(tempfile.gettempdir()) < LONGEST_SOCKET - len("/ocrfleet-12345678/redis.sock")
-        self._run_dir = Path(tempfile.mkdtemp(prefix="ocrfleet-", dir=None if roomy else "/tmp"))  # nosec B108: mode 0700
+        short = None if roomy else first_of_ones_own(SYSTEMS_TEMPORARY)[0]
+        self._run_dir = Path(tempfile.mkdtemp(prefix="ocrfleet-", dir=short))
         self.socket = self._run_dir / "redis.sock"
         self._process: subprocess.Popen[bytes] | None = None
         self._held: HeldFolder | None = None  # `data`, from a start to the stop

@@ -25,11 +25,12 @@ from producer.output.documents import NEED_IMAGES
 from producer.web.addresses import check_count
 from producer.web.bounds.makings import Making, ended_with_its_client
 from producer.web.bounds.upload_places import UploadPlaces
+from producer.web.jobs.entries import MOST_SHOWN
 from producer.web.openapi import document
 from producer.web.problem import Problem
 from producer.web.results import ALL_FORMATS, JSONL, LentResponse, converted_response, lines_response, record_blocks
-from producer.web.service import MOST_SHOWN, Service
-from producer.web.store import WebJob
+from producer.web.service import Service
+from producer.web.store import WebJob, few
 from producer.web.upload import Intake
 from producer.web.visitors.json_body import json_body
 from producer.web.visitors.longest import Places
@@ -84,8 +85,10 @@ def _options(asked: Mapping[str, str]) -> PageOptions:
         ) from None
 
 
-async def _receive(request: Request, *, archives: bool, most_files: int, name: str, quick: bool) -> tuple[str, bool]:
-    """Take an upload and make a job of it. Returns its name, and whether it is new."""
+async def _receive(
+    request: Request, *, archives: bool, most_files: int, name: str, quick: bool
+) -> tuple[dict[str, str], bool]:
+    """Take an upload and make a job of it. Returns which files have other names now, and whether it is new."""
     service = service_of(request)
     places: UploadPlaces = request.app.state.upload_places
     if (place := await places.wait()) is None:
@@ -114,7 +117,7 @@ async def _receive(request: Request, *, archives: bool, most_files: int, name: s
                 webhook=service.check_webhook(asked.get("webhook", "").strip()),
             )
             accepted = True  # from here on the folder is the service's, whatever comes of it
-            return name, await run_in_threadpool(service.accept, folder, name, job)
+            return few(received.renamed), await run_in_threadpool(service.accept, folder, name, job)
         finally:
             if not accepted:
                 await run_in_threadpool(service.store.drop, folder)
@@ -149,11 +152,14 @@ async def create_job(request: Request) -> Response:
     """POST /jobs: files, a zip, a PDF, or addresses under OCRFLEET_ROOTS."""
     service = service_of(request)
     name = service.new_name(request.headers.get("idempotency-key", ""))
+    renamed: dict[str, str] = {}
     if request.headers.get("content-type", "").partition(";")[0].strip().lower() == "application/json":
         new = await _create_from_addresses(request, name)
     else:
-        _, new = await _receive(request, archives=True, most_files=service.web.max_files, name=name, quick=False)
-    return _accepted(request, name, await run_in_threadpool(service.status, name), 202 if new else 200)
+        most = service.web.max_files
+        renamed, new = await _receive(request, archives=True, most_files=most, name=name, quick=False)
+    status = await run_in_threadpool(service.status, name)
+    return _accepted(request, name, {**status, "renamed": renamed}, 202 if new else 200)
 
 
 class _Addresses(msgspec.Struct, forbid_unknown_fields=True):
@@ -209,7 +215,7 @@ async def job_results(request: Request) -> Response:
     if wanted == JSONL:
         return await run_in_threadpool(lines_response, name, folder, start)
     # Six converted results had no bound.
-    with service.makings.of(name, service.check_quota) as making, ExitStack() as held:
+    with service.makings.of(name, service.check_taken) as making, ExitStack() as held:
         async with ended_with_its_client(making, request.receive):
             await run_in_threadpool(service.check_quota)
             if (place := await service.exporting.wait()) is None:

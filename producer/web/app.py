@@ -100,7 +100,7 @@ def metrics(request: Request) -> Response:
     """Numbers of this service, as Prometheus reads them; those of the fleet come from `ocr-worker exporter`."""
     service = service_of(request)
     try:
-        alive, up = service.runner.workers_alive(), 1
+        alive, up = service.workers_alive(), 1
     except (redis.RedisError, OSError):
         alive, up = 0, 0
     numbers = {

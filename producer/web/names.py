@@ -8,6 +8,7 @@ from pathlib import Path, PurePosixPath
 from detector.images.sniff import sniff
 from detector.images.suffixes import IMAGE_SUFFIXES
 from producer.sources.archive import archive_kind
+from producer.sources.passed_over import is_junk
 
 MOST_PARTS = 8
 MOST_FOLDERS = 100
@@ -23,8 +24,8 @@ def safe_upload_name(name: str) -> PurePosixPath:
     parts = []
     for part in name.replace("\\", "/").split("/"):
         clean = _UNSAFE.sub("_", part).strip().encode("utf-8", "replace")[-LONGEST_PART:].decode("utf-8", "ignore")
-        if clean.strip("."):
-            parts.append(re.sub(r"^\.", "_", clean))
+        if clean.strip("."):  # by a name that no scan passes over
+            parts.append(f"_{clean}" if is_junk(clean) else re.sub(r"^\.", "_", clean))
     return PurePosixPath(*parts[-MOST_PARTS:]) if parts else PurePosixPath("upload")
 
 
@@ -49,10 +50,20 @@ def fitting_name(path: Path, name: PurePosixPath, *, archives: bool) -> PurePosi
     return name.with_name(name.name + _ENDINGS.get(kind, f".{kind}"))
 
 
-def free_name(folder: Path, name: PurePosixPath) -> PurePosixPath:
-    """The name, or with `-2`, `-3`... where it is taken."""
-    candidate, number = name, 1
-    while (folder / candidate).exists():
+def free_name(folder: Path, name: PurePosixPath, numbers: dict[PurePosixPath, int]) -> PurePosixPath:
+    """The name, or with `-2`, `-3`... where it is taken.
+
+    Args:
+        folder: of the files.
+        name: see `fitting_name`.
+        numbers: the last one of each name there; written. A phone calls all its pictures the same.
+    """
+    number = numbers.get(name, 1)
+    while (folder / (candidate := _numbered(name, number))).exists():
         number += 1
-        candidate = name.with_name(f"{name.stem}-{number}{name.suffix}")
+    numbers[name] = number
     return candidate
+
+
+def _numbered(name: PurePosixPath, number: int) -> PurePosixPath:
+    return name if number == 1 else name.with_name(f"{name.stem}-{number}{name.suffix}")

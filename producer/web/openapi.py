@@ -37,7 +37,7 @@ def _schemas() -> Json:
         created=_NUMBER,
         finished=_or_null(_NUMBER),
         files=_COUNT,
-        skipped={"type": "object", "additionalProperties": _TEXT},
+        **{name: {"type": "object", "additionalProperties": _TEXT} for name in ("skipped", "renamed")},
         limit_side=_COUNT,
         total=_or_null(_COUNT),
         ok=_COUNT,

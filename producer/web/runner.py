@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import logging
-import secrets
-import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from functools import partial
 from pathlib import Path
 
@@ -17,13 +15,13 @@ from celery import Celery
 from kombu.exceptions import OperationalError
 
 from producer.errors import ProducerError
+from producer.fleet_job import cancel_job
 from producer.job.collect import AlreadyCollectingError, Collector
 from producer.job.growth import Growth
 from producer.job.loop import JobGoneError, JobLoop
 from producer.job.manifest import Check, count_manifest, read_manifest, write_manifest
 from producer.job.output_folder import FolderBusyError, JobRequest, OutputFolder
-from producer.job.results_file import truncate_torn_line
-from producer.job.upload import Uploader
+from producer.job.results_file import counts_of, truncate_torn_line
 from producer.sources.found_page import FoundPage
 from producer.sources.passed_over import PassedOver, in_words
 from producer.sources.readers import Readers
@@ -36,11 +34,13 @@ from producer.web.bounds.job_turns import JobTurn, JobTurns, Running
 from producer.web.bounds.polite_feeder import PoliteFeeder
 from producer.web.bounds.room import QuotaUsedError
 from producer.web.bounds.scan_turns import ScanTurns
-from producer.web.store import Store, WebJob
+from producer.web.jobs.on_broker import NameTaken, forget_ours, is_anothers, open_ours, ours
+from producer.web.jobs.sending import uploader_of
+from producer.web.problem import Problem
+from producer.web.store import Store, first_of
 from worker.broker.damaged_keys import is_damage_of_its_own
 from worker.errors import WorkerError
 from worker.ledger.ledger import JobReplacedError, Ledger, chunked
-from worker.ops import worker_registry
 from worker.storage.spool import MachineFault, want_of_the_machine
 
 logger = logging.getLogger("ocrfleet.web")
@@ -49,11 +49,6 @@ QUICK_JOBS_AT_A_TIME = 32
 SCANNING = "it looked for pages in these files"
 AGAIN_AFTER_S, SOONER_S = 3.0, 1.0
 """Before a job that waits for the broker or the disk tries again; sooner where others wait for its place."""
-
-MOST_COPIED = 256 << 20
-"""Of the service's temporary folder for a PDF in an archive; four are taken out at a time (turn_process)."""
-
-WORKERS_LOOK_S = 2.0
 
 
 class _Stopped(Exception):  # noqa: N818  # nothing is wrong
@@ -103,7 +98,6 @@ class Runner:
         # A zip of 10,000 files costs 6 MB while it is read; eight at a time took 50 MB more than one after the other.
         self._scans = ScanTurns()
         self._feeding = threading.Lock()
-        self._alive, self._alive_at = 0, float("-inf")
 
     def start(self, name: str) -> JobTurn:
         """Run a job unless it runs already. It `ended` when the job does, or when the service stops."""
@@ -140,6 +134,16 @@ class Runner:
             if self._running.get(name) is running:
                 del self._running[name]
 
+    @contextmanager
+    def left(self, name: str) -> Iterator[None]:
+        """Inside, nobody looks after a job; then somebody does again, whatever came, unless it is gone."""
+        self.leave(name)
+        try:
+            yield
+        finally:
+            with suppress(Problem):
+                self.start(name)
+
     def stop(self) -> None:
         """Leave all jobs as they are, for the next start."""
         self._stopping.set()
@@ -147,15 +151,6 @@ class Runner:
             turns.stop()
         for turns in self._turns.values():
             turns.join()
-
-    def workers_alive(self) -> int:
-        """Workers that have reported lately."""
-        now = time.monotonic()
-        if now - self._alive_at > WORKERS_LOOK_S:
-            notes = worker_registry.workers(self._ledger.client).values()
-            self._alive = sum(worker_registry.is_alive(note, time.time()) for note in notes)
-            self._alive_at = now
-        return self._alive
 
     def _run(self, name: str, running: Running, turns: JobTurns) -> bool:
         """A job's turn. Whether it wants another, behind those that wait for its place."""
@@ -194,16 +189,19 @@ class Runner:
         except (AlreadyCollectingError, FolderBusyError) as error:
             running.progress.phase = "waiting for another collector"
             logger.warning("%s: %s", name, error)
+        except NameTaken as error:
+            running.progress.phase = f"waiting: {error}"
+            logger.warning("%s: %s", name, error)
         return False
 
     def _run_or_refuse(self, name: str, running: Running) -> None:
         """End a job that has a fault of its own; what it is to be tried again for is raised."""
         try:
-            if running.damaged:  # this job's own keys: no other has its name. Begin from our own disk
-                self._ledger.forget(name)
-            running.damaged = False
+            if running.damaged and not forget_ours(self._store.folder(name), self._ledger, name):
+                raise NameTaken
+            running.damaged = False  # now it begins from our own disk
             self._run_once(name, running)
-        except (_Stopped, JobGoneError, AlreadyCollectingError, FolderBusyError):
+        except (_Stopped, JobGoneError, AlreadyCollectingError, FolderBusyError, NameTaken):
             raise
         except (OSError, redis.RedisError, OperationalError, WorkerError):
             raise
@@ -218,7 +216,8 @@ class Runner:
             if not isinstance(error, ProducerError):
                 logger.exception("%s: a bug in ocrfleet", name)
                 reason = f"a bug in ocrfleet: {error!r}"
-            self._ledger.cancel(name)  # its workers stop as well
+            if not is_anothers(self._store.folder(name), self._ledger.status(name)):
+                self._ledger.cancel(name)  # its workers stop as well
             self.end(name, "refused", reason)
 
     def _may_wait_for_room(self, name: str, running: Running, full: QuotaUsedError) -> bool:
@@ -229,7 +228,8 @@ class Runner:
 
     def end(self, name: str, state: str, reason: str = "") -> None:
         """A job is over."""
-        self._store.change(name, state=state, reason=reason, finished=time.time())
+        counts = counts_of(self._store.folder(name).results)  # once: of 300 jobs each list read 900 MB for them
+        self._store.change(name, state=state, reason=reason, finished=time.time(), counts=counts)
         self._ended(name)
 
     def _should_stop(self, running: Running) -> bool:
@@ -239,11 +239,17 @@ class Runner:
         job, folder = self._store.read(name), self._store.folder(name)
         if job.state != "open":
             return
+        known = ours(folder, self._ledger, name)
+        if job.cancelled and known is None:
+            self.end(name, "cancelled")
+            return
+        is_cancelled = job.cancelled or (known is not None and known.state == "cancelled")
 
         def look_up() -> None:
             if self._should_stop(running):
                 raise _Stopped
-            self._check(0)  # results count too: a page may have 300 KB of boxes
+            if not is_cancelled:  # it takes what is done, and ends
+                self._check(0)  # results count too: a page may have 300 KB of boxes
             running.full_since = 0.0
 
         look_up()  # before the results are read
@@ -254,22 +260,19 @@ class Runner:
                 self.end(name, "refused", reason)
                 return
             running.progress.total = total
-            origin = {"manifest": folder.known_as, "host": socket.gethostname()}
-            is_new = self._ledger.create(name, total, origin, epoch=secrets.token_hex(8))
-            known = self._ledger.status(name)
-            epoch = known.epoch if known else ""
-            self._ledger.reopen(name)
+            epoch, is_new = open_ours(folder, self._ledger, name, total)
+            if job.cancelled:
+                cancel_job(self._ledger, name)
             with (
                 closing(Growth(folder.manifest, self._ledger, name, total, check=self._check)) as growth,
-                self._uploader(name, job, epoch) as uploader,
+                uploader_of(self._ledger, self._store, name, job, self._transfer, epoch) as uploader,
                 Collector(self._ledger, name, folder.results, total, growth=growth) as collector,
             ):
                 growth.write()  # what an interrupted run had not come to
                 self._ledger.grow(name, growth.total)
-                if is_new:
-                    for ok in (True, False):
-                        for indices in chunked(collector.on_disk(ok=ok)):
-                            self._ledger.adopt(name, indices, ok=ok)
+                for ok in (True, False) if is_new else ():
+                    for indices in chunked(collector.on_disk(ok=ok)):
+                        self._ledger.adopt(name, indices, ok=ok)
                 again = partial(read_manifest, folder.manifest)
                 feeder = PoliteFeeder(
                     self._app,
@@ -284,9 +287,9 @@ class Runner:
                     urgent=job.quick,
                 )
                 feeder.turn, feeder.growth = self._feeding, growth
-                status = JobLoop(
-                    self._app, self._ledger, name, running.progress, feeder, collector, on_tick=look_up, growth=growth
-                ).run()
+                loop = JobLoop(self._app, self._ledger, name, running.progress, on_tick=look_up, growth=growth)
+                loop.feeder, loop.collector = None if is_cancelled else feeder, collector
+                status = loop.run()
         self.end(name, "cancelled" if status.state == "cancelled" else "done")
 
     def _manifest(self, name: str, folder: OutputFolder, running: Running) -> int:
@@ -328,22 +331,6 @@ class Runner:
         folder.save_passed_over(passed.counts)
         if said := in_words(passed.counts):
             running.progress.note(said)
+        if running.progress.warnings:  # they are told as long as the job is there
+            self._store.change(name, warnings=first_of(running.progress.warnings))
         return total
-
-    @contextmanager
-    def _uploader(self, name: str, job: WebJob, epoch: str) -> Iterator[Uploader | None]:
-        """What sends the pages' bytes; None if workers open them by their address."""
-        if self._transfer == "uri" or job.sources:
-            yield None
-            return
-        with Uploader(
-            self._ledger,
-            name,
-            limit_side=job.limit_side,
-            shrink=False,
-            epoch=epoch,
-            options=job.options,
-            roots=self._store.folder(name).source_roots(),
-            most_copied=MOST_COPIED,
-        ) as uploader:
-            yield uploader

@@ -9,7 +9,6 @@ import time
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import asdict
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -19,32 +18,34 @@ from celery import Celery
 
 from producer.fleet_job import cancel_job
 from producer.job.begin_again import retry_on_broker
-from producer.job.manifest import read_manifest
-from producer.job.output_folder import FolderBusyError
-from producer.job.results_file import counts_of, drop_failed, failed_lines
+from producer.job.output_folder import FolderBusyError, OutputFolder
+from producer.job.results_file import drop_failed
 from producer.job.status import StatusRow
 from producer.web.addresses import check_addresses
 from producer.web.bounds.answers import ReadPlaces
 from producer.web.bounds.job_locks import JobLocks, on_our_own, one_after_the_other
 from producer.web.bounds.makings import Makings
+from producer.web.jobs import entries
+from producer.web.jobs.on_broker import forget_ours, ours
+from producer.web.jobs.told import told_of
 from producer.web.problem import Problem, quota_is_used
-from producer.web.results import file_name
 from producer.web.runner import Runner
 from producer.web.settings import WebSettings
-from producer.web.store import Store, WebJob, few, first_of
+from producer.web.store import Store, WebJob
+from producer.web.visitors.broker import for_visitors
 from producer.web.webhooks.courier import Courier, Letter, delivery_of
 from worker.broker import queue
 from worker.ledger.ledger import MOST_LOOKED_AT, Ledger, chunked
-from worker.redis_keys import JobKeys
+from worker.ops import worker_registry
 from worker.redis_url import is_local
 from worker.settings import Settings
 
-STATE_NAMES = {0: "waiting", ord("q"): "queued", ord("r"): "running", ord("o"): "ok", ord("f"): "failed"}
-MOST_URL = MOST_SHOWN = 2048
+MOST_URL = 2048
 # Results that need the pictures again: a process with up to 800 MiB for each request.
 OPENING_AT_ONCE = 2
 # Converted results on their way to clients, which may read them slowly: each is a file, as large as the job's results.
 EXPORTS_AT_ONCE = 6
+WORKERS_LOOK_S = 2.0
 BUSY_MEMORY = 0.8  # of Redis's maxmemory: the feeder stops there too
 
 
@@ -54,7 +55,7 @@ class Service:
     def __init__(self, app: Celery, ledger: Ledger, settings: Settings, web: WebSettings) -> None:
         """Connect nothing; make the folders."""
         self.app = app
-        self.ledger = ledger
+        self.ledger = for_visitors(ledger, settings.redis_url)
         self.settings = settings
         self.web = web
         self.store = Store(web.folder)
@@ -69,12 +70,11 @@ class Service:
         self.makings = Makings()
         self.changing = JobLocks()
         self.stopping = False
+        self._workers, self._alive_at = 0, float("-inf")
 
     def resume(self) -> int:
         """After a start: end deletions that were begun, go on with all open jobs. Returns how many."""
-        for name in self.store.clean():
-            self._forget(name)
-            self.store.throw_away(name)
+        self.store.clean()
         waiting = [name for name in reversed(self.store.names()) if self.store.read(name).state == "open"]
         for name in waiting:
             self.runner.start(name)
@@ -151,12 +151,25 @@ class Service:
         if self.store.room.used() >= self.web.quota_bytes:
             raise quota_is_used(self.web.quota_mb)
 
+    def check_taken(self) -> None:
+        """Whether what is being made may go on: what others only say that they will send does not end it.
+
+        Raises:
+            Problem: 413.
+        """
+        room = self.store.room
+        if room.used() >= self.web.quota_bytes and not room.is_promised(self.web.quota_bytes, 1):
+            raise quota_is_used(self.web.quota_mb)
+
     def new_name(self, idempotency_key: str = "", *, quick: bool = False) -> str:
         """A job's name; the same for the same key."""
         if idempotency_key:
             if len(idempotency_key) > 255:
                 raise Problem(400, "the Idempotency-Key has more than 255 characters", "send a UUID")
-            return f"web-{hashlib.sha256(idempotency_key.encode()).hexdigest()[:32]}"
+            before = f"web-{hashlib.sha256(idempotency_key.encode()).hexdigest()[:32]}"
+            if self.store.has(before):  # of a version whose names were the same on each page of a broker
+                return before
+            return f"web-{hashlib.sha256(f'{self.store.own_word()} {idempotency_key}'.encode()).hexdigest()[:32]}"
         kind = "detect" if quick else "web"
         return f"{kind}-{time.strftime('%Y%m%d-%H%M%S')}-{os.urandom(4).hex()}"
 
@@ -169,11 +182,14 @@ class Service:
         """Make a job of an upload and start it. False: there was one of this name (the upload is removed).
 
         Raises:
-            Problem: 422, something else was sent with the same Idempotency-Key.
+            Problem: 422, something else was sent with the same Idempotency-Key; 429, that job is being deleted.
             OSError: see `Store.accept`.
         """
         if not self.store.accept(folder, name, job):
-            before = self.store.read(name).fingerprint
+            with self.changing.of(name):  # a deletion has ended then
+                if not self.store.has(name):
+                    raise Problem(429, "the job of this key was being deleted", "send it again", retry_after_s=1)
+                before = self.store.read(name).fingerprint
             if before and before != job.fingerprint:  # empty: of a version that did not keep it
                 raise Problem(
                     422,
@@ -192,44 +208,33 @@ class Service:
         """
         job, folder = self.store.read(name), self.store.folder(name)
         running = self.runner.running(name)
-        row = self._row(name)
-        alive = self._alive()
-        state = job.state
-        if state == "open" and row is None:
-            state = "preparing"
-        size = folder.results.stat().st_size if folder.results.exists() else 0
-        answer: dict[str, Any] = {
-            "job": name, "title": job.title[:MOST_SHOWN], "state": state, "reason": job.reason[:MOST_SHOWN],
-            "created": job.created, "finished": job.finished or None, "files": job.files, "skipped": few(job.skipped),
-            "limit_side": job.limit_side, "total": None, "ok": 0, "failed": 0, "in_flight": 0,
-            "images_per_second": 0.0, "eta_seconds": None,
-            "workers_alive": alive, "phase": running.progress.phase if running and job.state == "open" else "",
-            "warnings": first_of(running.progress.warnings if running else []), "results_bytes": size,
-            "results_file": file_name(folder.results), "own": True, "webhook": job.webhook,
-            "told": job.told[:MOST_SHOWN],
-        }  # fmt: skip
-        if row is not None:
-            counts = asdict(row)
-            answer |= {key: counts[key] for key in ("total", "ok", "failed", "in_flight", "images_per_second")}
-            answer["eta_seconds"] = row.eta_seconds if alive and job.state == "open" else None
-        elif job.state in ("done", "cancelled"):
-            answer |= counts_of(folder.results)
-        if job.state == "open" and not alive and state != "preparing":
-            answer["phase"] = "waiting for workers: none is alive"
-        return answer
+        progress = running.progress if running else None
+        return told_of(name, job, folder, progress, self._row(name, folder), self._alive())
 
-    def _row(self, name: str) -> StatusRow | None:
+    def _row(self, name: str, folder: OutputFolder | None = None) -> StatusRow | None:
         try:
-            status = self.ledger.status(name)
+            status = self.ledger.status(name) if folder is None else ours(folder, self.ledger, name)
         except (redis.RedisError, OSError):
             return None
         return None if status is None else StatusRow.of(status)
 
     def _alive(self) -> int:
         try:
-            return self.runner.workers_alive()
+            return self.workers_alive()
         except (redis.RedisError, OSError):
             return 0
+
+    def workers_alive(self) -> int:
+        """Workers that have reported lately, by the broker's clock, as their reports are.
+
+        Raises:
+            redis.RedisError: no answer.
+        """
+        now = time.monotonic()
+        if now - self._alive_at > WORKERS_LOOK_S:
+            self._workers = worker_registry.alive(self.ledger.client, self.ledger.now())
+            self._alive_at = now
+        return self._workers
 
     def jobs(self, limit: int, offset: int = 0) -> Iterator[dict[str, Any]]:
         """Our jobs, newest first, then the newest 1,000 of others on this broker: `limit` from `offset` on."""
@@ -251,79 +256,61 @@ class Service:
 
     def pages(self, name: str, offset: int, limit: int) -> list[dict[str, Any]]:
         """Pages of a job and where each is on its way."""
-        folder = self.store.folder(name)
-        if not folder.manifest.exists():
-            return []
-        try:
-            states = self.ledger.client.getrange(JobKeys.of(name).state, offset, offset + limit - 1)
-        except (redis.RedisError, OSError):
-            states = b""
-        lines = islice(read_manifest(folder.manifest, offset), limit)
-        return [
-            {
-                "index": line.index, "image": line.image[:MOST_SHOWN], "page": line.page,
-                "state": STATE_NAMES.get(states[place] if place < len(states) else 0, "waiting"),
-            }
-            for place, line in enumerate(lines)
-        ]  # fmt: skip
+        return entries.pages(self.store, self.ledger.client, name, offset, limit)
 
     def failures(self, name: str, limit: int, offset: int = 0, skipped: int = 0) -> Iterator[dict[str, Any]]:
         """Uploads that were not taken, from `skipped` on, then failed pages, from `offset` on."""
-        for image, reason in islice(self.store.read(name).skipped.items(), skipped, None):
-            yield {"index": None, "image": image, "page": 0, "type": "NotTaken", "message": reason}
-        results = self.store.folder(name).results
-        if not results.exists():
-            return
-        for line, error in islice(failed_lines(results), offset, offset + limit):
-            yield {
-                "index": line.index, "image": line.image[:MOST_SHOWN], "page": line.page, "type": error.type,
-                "message": error.message[:MOST_SHOWN].replace(f"{self.store.uploads(name)}/", ""),
-            }  # fmt: skip
+        return entries.failures(self.store, name, limit, offset, skipped)
 
     @one_after_the_other
     def retry(self, name: str) -> int:
         """Do the failed pages again, and those that a cancelled job left. Returns how many failed ones."""
         if self.store.read(name).state == "refused":
             raise Problem(409, f"job {name} was refused: {self.store.read(name).reason}", "send its files again")
-        self.runner.leave(name)
-        self.store.change(name, state="open", finished=0.0, told="")
-        try:
-            if self.ledger.status(name) is not None:
+        folder = self.store.folder(name)
+        with self.runner.left(name):
+            self.store.change(name, state="open", finished=0.0, told="", cancelled=False, counts={})
+            if ours(folder, self.ledger, name) is not None:
                 self.ledger.reopen(name)
                 return retry_on_broker(self.ledger, name)
-            with (folder := self.store.folder(name)).locked():
-                return len(drop_failed(folder.results)) if folder.results.exists() else 0
-        except FolderBusyError:
-            raise Problem(409, f"job {name} is still at work", "try again in a moment") from None
-        finally:
-            self.runner.start(name)  # whatever came: it is marked open
+            try:
+                with folder.locked():
+                    return len(drop_failed(folder.results)) if folder.results.exists() else 0
+            except FolderBusyError:
+                raise Problem(409, f"job {name} is still at work", "try again in a moment") from None
 
     @one_after_the_other
     def cancel(self, name: str) -> int:
         """What waits is dropped, what runs is finished, what is done stays. Returns how many pages were dropped."""
-        if self.store.read(name).state != "open":
+        if self.store.change(name, cancelled=True, only=_is_open).state != "open":
             return 0
-        if self.ledger.status(name) is None:  # still counting its pages
-            self.runner.leave(name)
+        folder = self.store.folder(name)
+        try:
+            if ours(folder, self.ledger, name) is not None:
+                return cancel_job(self.ledger, name)
+        except redis.RedisError:
+            with self.runner.left(name):  # its next turn sees what was asked for
+                raise
+        with self.runner.left(name):  # still counting its pages
             self.runner.end(name, "cancelled")
-            return 0
-        return cancel_job(self.ledger, name)
+        return 0 if ours(folder, self.ledger, name) is None else cancel_job(self.ledger, name)  # they came meanwhile
 
     def _delete(self, name: str) -> None:
         """Remove a job: its uploads, its results, its keys."""
-        self.store.folder(name)
+        folder = self.store.folder(name)
         self.makings.end(name)
-        self.runner.leave(name)
-        self.ledger.cancel(name)
-        self._forget(name)
-        self.store.throw_away(name)
+        with self.runner.left(name):
+            if forget_ours(folder, self.ledger, name):
+                queue.drop_job(self.ledger.client, name)
+            self.store.throw_away(name)
         self.makings.end(name)  # what was begun before it was out of sight
 
-    delete, delete_own = one_after_the_other(_delete), on_our_own(_delete)
+    def _delete_old(self, name: str, limit: float) -> None:
+        """As `_delete`, unless it did not end before `limit`: it was tried again since somebody looked, say."""
+        if 0 < self.store.read(name).finished < limit:
+            self._delete(name)
 
-    def _forget(self, name: str) -> None:
-        self.ledger.forget(name)
-        queue.drop_job(self.ledger.client, name)
+    delete, delete_own, delete_old = one_after_the_other(_delete), on_our_own(_delete), on_our_own(_delete_old)
 
     def expire(self, now: float) -> int:
         """Delete jobs whose time is up. Returns how many."""
@@ -331,7 +318,7 @@ class Service:
         limit = now - self.settings.result_ttl_h * 3600
         old = [job for job, kept in self.store.all() if 0 < kept.finished < limit]
         for name in old:
-            if not self.delete_own(name):
+            if not self.delete_old(name, limit):
                 break
         return len(old)
 
@@ -346,3 +333,7 @@ class Service:
                 for index in indices:
                     if data := self.ledger.reclaim(name, index):
                         queue.send(self.app, decode_task(data))
+
+
+def _is_open(job: WebJob) -> bool:
+    return job.state == "open"

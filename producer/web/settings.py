@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from ipaddress import ip_address
 from pathlib import Path
 
+from detector.cache import base_folder
 from producer.errors import ProducerError
 from producer.web.webhooks.settings import WebhookSettings, read_webhook_settings
 
@@ -119,7 +119,7 @@ def read_web_settings(
         host=address,
         port=port or number("PORT", 8600, 1, 65535),
         token=token,
-        folder=folder or Path(text("FOLDER", str(_default_folder(environ)))).absolute(),
+        folder=folder or (Path(named).absolute() if (named := text("FOLDER", "")) else _default_folder(environ)),
         hosts=frozenset(hosts),
         max_files=number("MAX_FILES", FILES_LOW if low else FILES, 1, 10_000),
         max_file_mb=number("MAX_FILE_MB", 256 if low else 1024, 1, 1 << 20),
@@ -133,8 +133,9 @@ def read_web_settings(
 
 
 def _default_folder(environ: Mapping[str, str]) -> Path:
-    base = environ.get("XDG_STATE_HOME") or Path(os.path.expanduser("~")) / ".local" / "state"  # noqa: PTH111
-    return Path(base) / "ocrfleet-web"
+    if (base := base_folder(environ, "XDG_STATE_HOME", ".local/state")) is None:
+        raise WebSettingsError(f"no home folder to keep jobs in: set HOME, XDG_STATE_HOME or {PREFIX}FOLDER")
+    return base / "ocrfleet-web"
 
 
 _MAKE_ONE = "make one with: python3 -c 'import secrets; print(secrets.token_urlsafe(32))'"

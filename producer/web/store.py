@@ -22,10 +22,11 @@ from typing import NamedTuple
 import msgspec
 
 from detector.atomic import sync_to_disk
+from detector.record import UNREADABLE
 from producer.folder_tree import entries_below, remove_tree
 from producer.held_folder import as_named
 from producer.job.output_folder import OutputFolder, write_atomically
-from producer.no_links import hold_own, keep_from_others, keep_tree_from_others, own_below
+from producer.no_links import hold_own, keep_from_others, keep_tree_from_others, own_below, read_small
 from producer.web.bounds.room import ENTRY_BYTES, Room
 from producer.web.problem import Problem, no_such_job
 from worker.messages import JOB_NAME
@@ -52,6 +53,9 @@ class WebJob(msgspec.Struct, frozen=True, kw_only=True):
         state: ``open``, ``done``, ``cancelled``, or ``refused`` with a reason.
         reason: one line.
         finished: Unix time, 0 before.
+        cancelled: somebody asked for its end while it was open.
+        warnings: what the scan passed over, and what else it said.
+        counts: pages that have a record then, as `counts_of` tells; empty in a version before, and while it is open.
     """
 
     created: float
@@ -68,8 +72,12 @@ class WebJob(msgspec.Struct, frozen=True, kw_only=True):
     state: str = "open"
     reason: str = ""
     finished: float = 0.0
+    cancelled: bool = False
+    warnings: list[str] = []
+    counts: dict[str, int] = {}
 
 
+UNREAD = "what is kept of it (web.json) cannot be read; its files are there"
 MOST_TOLD = 8192  # characters of names and reasons
 
 
@@ -137,13 +145,20 @@ class Store:
         self.room = Room(self._measure)
         self._known: dict[str, tuple[int, Brief]] = {}
         self._left = set[Path]()
+        self._word = ""
 
-    def clean(self) -> list[str]:
-        """Remove what a killed service left half done. Returns the names of jobs that were being deleted."""
-        for folder in (self._incoming, self._exports, self.temporary):
+    def clean(self) -> None:
+        """Remove what a killed service left half done, and nothing else: a deleted job's name may be another's now."""
+        for folder in (self._incoming, self._trash, self._exports, self.temporary):
             for left in folder.iterdir():
-                remove_tree(left)
-        return [path.name for path in self._trash.iterdir()]
+                self.drop(left)
+
+    def own_word(self) -> str:
+        """What tells this folder's page from others of its broker. A file holds it from the first time on."""
+        if not self._word:
+            with self._lock:
+                self._word = self._word or _word_in(self.root / "page-id")
+        return self._word
 
     def new_upload(self) -> Path:
         """A fresh folder for one request's files: `upload` inside it."""
@@ -213,10 +228,13 @@ class Store:
         Raises:
             Problem: 404.
         """
+        kept = self.folder(name).root / "web.json"
         try:
-            return msgspec.json.decode((self.folder(name).root / "web.json").read_bytes(), type=WebJob)
+            return msgspec.json.decode(kept.read_bytes(), type=WebJob)
         except FileNotFoundError:
             raise no_such_job(name) from None
+        except UNREADABLE:  # by a fault of the disk, or of a version to come. Its files may be fetched, or deleted
+            return WebJob(created=kept.stat().st_mtime, state="refused", reason=UNREAD)
 
     def change(self, name: str, *, only: Callable[[WebJob], object] = lambda job: True, **fields: object) -> WebJob:
         """Write some fields of a job, `only` if it then is such a one."""
@@ -251,6 +269,8 @@ class Store:
                 known = self._known.get(entry.name)
                 if known is None or known[0] != changed:
                     job = self.read(entry.name)
+                    if job.reason == UNREAD:
+                        logger.warning("%s: %s", entry.name, UNREAD)
                     known = changed, Brief(job.created, job.finished)
                 seen[entry.name] = known
         self._known = seen
@@ -270,10 +290,9 @@ class Store:
 
     def throw_away(self, name: str) -> None:
         """A job's files go: at once out of sight, then off the disk."""
-        target = self._trash / name
+        target = self._trash / f"{name}.{os.urandom(4).hex()}"  # one of its name may not have gone yet
         with self._lock:  # or `change` would write where nothing is any more
             if (self._jobs / name).exists():
-                remove_tree(target)
                 (self._jobs / name).rename(target)
         self.drop(target)
 
@@ -299,6 +318,16 @@ class Store:
     def _measure(self) -> int:
         kept = (folder for folder in self.root.iterdir() if folder != self.temporary)
         return taken_by(self.root) + sum(taken_by(top) + sum(map(taken_by, entries_below(top))) for top in kept)
+
+
+def _word_in(file: Path) -> str:
+    """A random word that is kept there."""
+    with suppress(OSError):
+        if word := read_small(file).decode("ascii", "replace").strip():
+            return word
+    word = os.urandom(16).hex()
+    write_atomically(file, word.encode())
+    return word
 
 
 def _set_aside(folder: Path) -> None:

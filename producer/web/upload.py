@@ -39,12 +39,14 @@ class Received:
         skipped: name -> why a file was not taken.
         fields: the form's other fields.
         hashes: SHA-256 of each file that came, taken or not.
+        renamed: number of a file that came, from 0 -> its name here, where that is another than it was sent with.
     """
 
     files: list[PurePosixPath] = field(default_factory=list)
     skipped: dict[str, str] = field(default_factory=dict)
     fields: dict[str, str] = field(default_factory=dict)
     hashes: list[str] = field(default_factory=list)
+    renamed: dict[str, str] = field(default_factory=dict)
 
     def fingerprint(self, asked: Mapping[str, str]) -> str:
         """Tells this request from one with other files, names or settings. ``asked``: the settings, all of them."""
@@ -86,6 +88,7 @@ class Intake:
         self._most_files = most_files
         self._name = ""
         self._parts = self._folders = 0
+        self._numbers: dict[PurePosixPath, int] = {}
         self._file: FileIO | None = None
         self._size = 0
         self._hash = hashlib.sha256()
@@ -244,15 +247,17 @@ class Intake:
             self.received.skipped[_shown(self._name)] = str(error)
             part.unlink()
             return
-        name = free_name(self._folder, name)
+        name = free_name(self._folder, name, self._numbers)
         target = self._folder / name
         try:
             self._make_folders(name)
             part.rename(target)
         except OSError:  # a folder has the name of a file that came before
-            name = free_name(self._folder, PurePosixPath(name.name))
+            name = free_name(self._folder, PurePosixPath(name.name), self._numbers)
             part.rename(self._folder / name)
         self.received.files.append(name)
+        if str(name) != self._name:
+            self.received.renamed[str(self._parts - 1)] = str(name)
 
 
 def _shown(name: str) -> str:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import base64
 import os
+import pwd
 import re
 import stat
 import subprocess
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -122,7 +125,8 @@ def installed(tmp_path: Path, umask: int) -> subprocess.CompletedProcess[str]:
     python.write_text(
         '#!/bin/sh\n[ "$1" != -m ] || case $2 in\n'
         f'venv) mkdir -p "$3/bin" && cp "{python}" "$3/bin/python";;\n'
-        'pip) mkdir -p "${0%/bin/*}/lib" && echo code >"${0%/bin/*}/lib/code.py";;\nesac\n'
+        f'pip) for last; do :; done; [ ! -d "$last" ] || ls "$last" >{tmp_path}/given\n'
+        'mkdir -p "${0%/bin/*}/lib" && echo code >"${0%/bin/*}/lib/code.py";;\nesac\n'
     )
     python.chmod(0o755)
     text = (DEPLOY / "install.sh").read_text().replace("prefix=/opt/ocrfleet", f"prefix={tmp_path}/opt/ocrfleet")
@@ -145,6 +149,59 @@ def test_the_program_is_as_others_may_read_it_and_not_write(tmp_path: Path) -> N
     opened(program / "lib", 0o777)
     done = installed(tmp_path, 0o022)
     assert done.returncode == 2 and f"{program}/lib: others may" in done.stderr and done.stderr.count("\n") == 1
+
+
+def test_of_the_checkout_only_our_packages_are_built(tmp_path: Path) -> None:
+    """Before: in the checkout, as root: its setup.py was run, and what an update had removed stayed in build/lib."""
+    assert installed(tmp_path, 0o022).returncode == 0
+    ours = {"LICENSE", "README.md", "detector", "producer", "pyproject.toml", "worker"}
+    assert set((tmp_path / "given").read_text().split()) == ours
+    assert not (tmp_path / "opt/ocrfleet/source").exists()
+
+
+@pytest.mark.parametrize("script", ["hub.sh", "install.sh", "pin_images.sh"])
+def test_cdpath_leads_to_no_others_scripts(script: str, tmp_path: Path) -> None:
+    """Before: `cd deploy` went there, and root ran what lay in it."""
+    (folder(tmp_path / "deploy") / "own_folder.sh").write_text("echo others' code")
+    environment = {**os.environ, "CDPATH": str(tmp_path)}
+    words = ["deploy/" + script, "--check" if script.startswith("pin") else "--help"]
+    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, env=environment)
+    assert str(tmp_path) not in done.stdout + done.stderr and "others' code" not in done.stdout + done.stderr
+
+
+def test_what_is_redis_users_redis_user_runs() -> None:
+    """Before: root, by the line that hub.sh printed: a link in `data` had any file of root's emptied."""
+    if os.geteuid() != 0 or "redis" not in {user.pw_name for user in pwd.getpwall()}:
+        missing("needs root, and apt-get install redis-server")
+    with tempfile.TemporaryDirectory(dir="/tmp") as name:  # pytest's are root's alone
+        at, programs, told = Path(name) / "a hub", folder(Path(name) / "programs"), file(Path(name) / "told")
+        for path, mode in ((at.parent, 0o755), (programs, 0o755), (told, 0o666)):
+            path.chmod(mode)
+        for program in ("redis-server", "redis-check-aof"):
+            (programs / program).write_text(f"#!/bin/sh\necho {program} $(id -un) >>{told}\n")
+            (programs / program).chmod(0o755)
+        words = [DEPLOY / "hub.sh", "--dir", at, "hub.example.org"]
+        printed = subprocess.run(words, capture_output=True, text=True, check=True).stdout
+        manifest = folder(at / "data/appendonlydir") / "appendonly.aof.manifest"
+        manifest.write_text("file a seq 1 type i\n")
+        for path in (manifest, manifest.parent):
+            os.chown(path, *pwd.getpwnam("redis")[2:4])
+        [line] = [line for line in printed.splitlines() if "redis.conf" in line]
+        told.write_text("")
+        environment = {**os.environ, "PATH": f"{programs}:{os.environ['PATH']}"}
+        subprocess.run(["bash", "-c", line], check=True, env=environment, cwd="/")
+        assert told.read_text() == "redis-check-aof redis\nredis-server redis\n"
+
+
+def test_a_line_that_was_cut_off_leaves_the_authority_that_is_there(tmp_path: Path) -> None:
+    """Before: half a certificate took its place, and each service of the machine refused its hub."""
+    whole = base64.b64encode(b"-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n").decode()
+    for given, code in ((whole, 0), (whole[:41], 2), (whole[:40], 2), ("aGVsbG8K", 2)):
+        environment = {**os.environ, "DESTDIR": str(tmp_path), "OCRFLEET_CA": given}
+        done = subprocess.run([DEPLOY / "install.sh"], capture_output=True, text=True, env=environment)
+        assert done.returncode == code and done.stderr.count("install.sh: OCRFLEET_CA is no certificate") == bool(code)
+        assert (tmp_path / "etc/ocrfleet/ca.pem").read_bytes() == base64.b64decode(whole)
+    assert {path.name for path in (tmp_path / "etc/ocrfleet").iterdir()} == {"ca.pem", "env"}
 
 
 @pytest.mark.parametrize("place", ["", "etc/ocrfleet", "etc/ocrfleet/env"])

@@ -9,7 +9,7 @@ import yaml
 from producer.detector_process.turn_process import AT_ONCE
 from producer.sources.archive import COUNT_LIMIT
 from producer.web.bounds.scan_turns import QUICK_AT_A_TIME
-from producer.web.runner import MOST_COPIED
+from producer.web.jobs.sending import MOST_COPIED
 from producer.web.service import OPENING_AT_ONCE
 from tests.deploy.test_files import COMPOSE, DEPLOY, documents, tmpfs_mb
 from worker.messages import MAX_BLOB_BYTES

@@ -73,6 +73,27 @@ def test_what_runs_and_what_releases_is_installed_by_hash(tmp_path: Path) -> Non
     assert all(known.get(name.replace(".", "-"), version) == version for name, version in locked("local"))
 
 
+def test_make_runs_nothing_of_the_checkouts_root(tmp_path: Path) -> None:
+    """Before: a pip.py there, and a setup.py, of an archive that somebody had unpacked in it."""
+    for words in (["run"], ["test"], ["release", "URL=https://git.example.org/we/ocrfleet"]):
+        done = subprocess.run(
+            ["make", "--dry-run", f"VENV={tmp_path}", *words], cwd=ROOT, capture_output=True, text=True
+        )
+        ran = re.findall(r"python3? .*-m (?:pip|venv) ", done.stdout)
+        assert len(ran) > 1 and all("python -P" in line or "python3 -P" in line for line in ran), ran
+    shutil.copy(ROOT / "Makefile", tmp_path)
+    for name in ("pyproject.toml", "constraints.txt", "requirements/build.txt", "requirements/local.txt", "setup.py"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "python").symlink_to("/bin/true")
+    for rule in (".run-ready", ".test-ready"):
+        words = ["make", "VENV=.", f"./{rule}"]
+        done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True)
+        assert done.returncode == 2 and "setup.py is none of ocrfleet's" in done.stdout, done
+        assert not (tmp_path / rule).exists()
+
+
 def test_the_bill_of_materials_is_valid_and_names_every_locked_package(tmp_path: Path) -> None:
     programs = Path(tool("cyclonedx-py", "make sbom")).parent
     # The recipe as it stands, which validates what it writes; only the tool is not installed again.

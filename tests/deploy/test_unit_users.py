@@ -22,8 +22,11 @@ def test_a_worker_is_not_the_pages_user() -> None:
         one.get("StateDirectory") for one in others
     }
     assert "OCRFLEET_WEB_TRANSFER=redis" in (DEPLOY / "systemd" / "ocrfleet-web.service").read_text()
-    hidden = {f"-/etc/ocrfleet/{role}.env" for role in ("producer", "web")}
+    hidden = {f"-/etc/ocrfleet/{name}" for name in ("env", "producer.env", "web.env")}  # before: not the first
     assert all(set(one["InaccessiblePaths"].split()) == hidden for one in (web, *others))
+    knows_flowers = {name for name, one in units.items() if one.get("UnsetEnvironment") != "FLOWER_BASIC_AUTH"}
+    assert knows_flowers == {"flower"} and web["UnsetEnvironment"] == "FLOWER_BASIC_AUTH"
+    assert not re.search("chgrp|0640", (DEPLOY / "install.sh").read_text()), "the workers' settings are root's alone"
 
 
 def test_installing_makes_each_units_user() -> None:

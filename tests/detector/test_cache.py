@@ -9,7 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from detector.cache import others_above
+from detector.cache import cache_folder, others_above
+from producer.errors import ProducerError
+from producer.user_secret import state_base
+from producer.web.settings import WebSettingsError, read_web_settings
 from tests.producer.two_users import acl_or_skip
 from tests.tools import missing
 
@@ -77,3 +80,20 @@ def test_a_group_of_ones_own_is_no_reason_to_warn(tmp_path: Path, monkeypatch: p
     if who == "by ACL":
         acl_or_skip(above)
     assert others_above(above / "web") == (None if who == "nobody" else above)
+
+
+def test_without_a_home_nothing_lies_below_the_current_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before: `serve` obeyed a folder named `~` of a stranger's archive, and a relative XDG_STATE_HOME was there."""
+    for name in ("XDG_CACHE_HOME", "XDG_STATE_HOME"):
+        monkeypatch.setenv(name, "relative")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert cache_folder() == tmp_path / ".cache/ocrfleet"
+    assert state_base() == tmp_path / ".local/state/ocrfleet"
+    assert read_web_settings(os.environ).folder == tmp_path / ".local/state/ocrfleet-web"
+    monkeypatch.setenv("HOME", "~")
+    assert cache_folder() == Path("/nonexistent/ocrfleet")
+    with pytest.raises(ProducerError, match="no home folder"):
+        state_base()
+    with pytest.raises(WebSettingsError, match=r"no home folder to keep jobs in: set HOME.*OCRFLEET_WEB_FOLDER"):
+        read_web_settings(os.environ)
+    assert read_web_settings({**os.environ, "OCRFLEET_WEB_FOLDER": "here"}).folder == Path("here").absolute()

@@ -54,6 +54,12 @@ def test_a_server_whose_lua_has_holes(ledger: Ledger) -> None:
     assert server.verdict == "warn" and "7.4.6" in server.message
 
 
+def test_a_certificate_that_ends_soon() -> None:
+    """Before: nobody said so, until no machine reached the broker."""
+    assert "certificate" not in verdicts(replace(GOOD, certificate_until=NOW + 30 * 86400))
+    assert verdicts(replace(GOOD, certificate_until=NOW + 20 * 86400))["certificate"] == "warn"
+
+
 @pytest.mark.parametrize(
     ("info", "check"),
     [

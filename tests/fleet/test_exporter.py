@@ -65,6 +65,15 @@ def test_a_note_from_a_time_to_come_is_no_worker_at_work(ledger: Ledger) -> None
     assert values(FleetCollector(ledger))["ocrfleet_worker_up", ("later:1", "1", "low")] == 0
 
 
+def test_workers_are_up_by_the_brokers_clock(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before: by the exporter's own, and where that was 80 s behind none was."""
+    now = ledger.now()
+    note = worker_registry.WorkerNote(at=now, started=now, version="1", profile="low", temp_bytes=0)
+    worker_registry.note_worker(ledger.client, "host:1", note)
+    monkeypatch.setattr(time, "time", lambda: now - 80)
+    assert values(FleetCollector(ledger))["ocrfleet_worker_up", ("host:1", "1", "low")] == 1
+
+
 def test_names_without_an_end_are_few_series(ledger: Ledger) -> None:
     """Before: each scrape had 60,000 new ones, and Prometheus was killed for its memory after 65 s."""
     note = worker_registry.WorkerNote(at=time.time(), started=0, version="1", profile="low", temp_bytes=0)

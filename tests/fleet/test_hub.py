@@ -136,6 +136,26 @@ def test_another_name_gets_another_certificate_of_the_same_authority(tmp_path: P
     assert "DNS:hub.example.org" in shown and "IP Address:2001:DB8:0:0:0:0:0:7" in shown
 
 
+def test_a_certificate_that_ends_soon_is_made_anew(tmp_path: Path) -> None:
+    """Before: never. "Run this again after two years" did nothing, and after 825 days nobody trusted the hub."""
+
+    def openssl(*words: str) -> str:
+        told = subprocess.run(["openssl", *words], cwd=tmp_path, capture_output=True, text=True, check=True)
+        return told.stdout
+
+    hub(tmp_path, 6380, "hub.example.org")
+    authority = (tmp_path / "ca.pem").read_bytes()
+    openssl("req", "-new", "-key", "server.key", "-subj", "/CN=x", "-out", "csr")
+    openssl("x509", "-req", "-in", "csr", "-CA", "ca.pem", "-CAkey", "ca.key", "-days", "30", "-out", "server.pem")
+    hub(tmp_path, 6380, "hub.example.org")
+    openssl("x509", "-in", "server.pem", "-noout", "-checkend", str(800 * 86400))
+    openssl("verify", "-CAfile", "ca.pem", "server.pem")
+    assert openssl("x509", "-in", "server.pem", "-noout", "-pubkey") == openssl("pkey", "-in", "server.key", "-pubout")
+    made = (tmp_path / "server.pem").read_bytes()
+    hub(tmp_path, 6380, "hub.example.org")
+    assert ((tmp_path / "ca.pem").read_bytes(), (tmp_path / "server.pem").read_bytes()) == (authority, made)
+
+
 class _Loader(yaml.SafeLoader):
     """Compose's own tags: a list that takes the place of another one."""
 

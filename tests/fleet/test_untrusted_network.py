@@ -79,6 +79,7 @@ def test_a_whole_job_with_the_shipped_users(secure: SecureServer, base: dict[str
         checked = command(hub, "ocr-worker", "doctor", "--json")
         verdicts = {finding["check"]: finding["verdict"] for finding in json.loads(checked.stdout)}
         assert checked.returncode == 0 and verdicts["encryption"] == "ok", checked.stdout
+        assert verdicts["certificate"] == "warn", "of one day; before, nobody said so until nobody reached it"
         assert not {"other Celery apps", "Celery's names"} & verdicts.keys(), "all there is is ours"
         wait_until(lambda: ledger.client.hget("ocrfleet:job:near", "failed") == b"10", seconds=30, what="no root")
         ledger.client.hset("ocrfleet:job:near", "fed_ms", 1)

@@ -19,6 +19,7 @@ from playwright.sync_api import Browser, Page, expect, sync_playwright
 from pycocotools.coco import COCO
 
 from tests.pictures import write_images
+from tests.producer.records import failed, ok, write_results
 from tests.tools import tool
 from tests.web_service import Served
 
@@ -201,6 +202,43 @@ def test_a_job_of_200_pages_is_seen_live(page: Page, served: Served, tmp_path: P
     assert len({count for count in counts if 0 < count < 200}) >= 3, counts  # not only its beginning and its end
     assert any(re.search(r"[0-9.]+ pages/s .* 1 workers", line) for line in told), told
     assert page.locator("#job-progress").evaluate("bar => bar.value") == 1
+
+
+def test_boxes_lie_on_their_own_picture(page: Page, served: Served, tmp_path: Path) -> None:
+    """Before: those of `scan`, which is kept as scan.png, on `scan.png`; and nothing was shown of results whose text is
+    too long for a browser, which gives an empty one then. What was passed over was not told.
+    """
+    page.add_init_script("Response.prototype.text = async () => ''")
+    log_in(page, served)
+    paths = []
+    for name, size in (("scan", (300, 60)), ("scan.png", (100, 200)), ("~$scan.png", (90, 90))):
+        Image.new("RGB", size, "white").save(tmp_path / name, "PNG")
+        paths.append(tmp_path / name)
+    with zipfile.ZipFile(tmp_path / "notes.zip", "w") as bundle:
+        bundle.writestr("notes.txt", "no picture")
+    drop(page, [*paths, tmp_path / "notes.zip"])
+    expect(page.locator("#job-state")).to_have_text("done", timeout=60_000)
+    expect(page.locator("#more")).to_contain_text("passed over: 1 .txt")
+    for name, width in (("scan.png", 300), ("scan-2.png", 100), ("_~$scan.png", 90)):
+        page.get_by_role("button", name=name, exact=True).click()
+        shown = page.locator("#stage img").evaluate("image => image.decode().then(() => image.naturalWidth)")
+        assert shown == width == int(page.locator("#stage svg").get_attribute("viewBox").split()[2])
+
+
+def test_of_very_many_pages_the_first_are_shown(page: Page, served: Served, tmp_path: Path) -> None:
+    job = served.client(TOKEN).submit(write_images(tmp_path / "in", 1))
+    job.wait(60)
+    count = 5000
+    records = [(failed if index % 50 == 49 else ok)(index, f"{index}.png") for index in reversed(range(count))]
+    write_results(served.folder / "jobs" / job.name, records)
+    log_in(page, served)
+    page.goto(f"{served.url}/#detect/{job.name}")
+    page.reload()
+    rows = page.locator("#rows tr")
+    expect(rows).to_have_count(500)
+    expect(page.locator("#rows td.failed")).to_have_count(count // 50)
+    expect(rows.first).to_have_text(re.compile("^49.png"))
+    expect(rows.nth(count // 50)).to_have_text(re.compile("^0.png"))
 
 
 @pytest.mark.slow

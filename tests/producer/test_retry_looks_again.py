@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import time
 import zipfile
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -13,7 +15,7 @@ from detector.images.regular_file import SeenPath, identity_of
 from producer.archive_process.limited_readers import limited_readers
 from producer.detector_process.page_counter import PageCounter
 from producer.errors import CannotCountError
-from producer.job.manifest import read_manifest, write_manifest
+from producer.job.manifest import ManifestLine, count_manifest, read_manifest, write_lines, write_manifest
 from producer.job.output_folder import JobRequest, OutputFolder
 from producer.job.recount import recount
 from producer.job.results_file import failed_pages
@@ -22,6 +24,7 @@ from producer.local.job import drop_failed_pages
 from producer.sources.found_page import FoundPage, Problem
 from producer.sources.readers import Readers
 from producer.sources.scan import file_uri, scan_file
+from producer.whole_append import whole_append
 from tests.producer.records import failed, ok, pdf, write_results
 from tests.raw_tiff import Picture, raw_tiff
 
@@ -153,3 +156,19 @@ def test_a_list_that_is_written_anew_is_nobody_elses(tmp_path: Path, name: str) 
         os.umask(umask)
     after = folder.manifest.stat()
     assert after.st_ino != before.st_ino and after.st_mode & 0o777 == 0o644
+
+
+@pytest.mark.parametrize("name", ["bad.tif", "bad.zip"])
+def test_what_is_added_while_files_are_looked_at_keeps_its_number(tmp_path: Path, name: str) -> None:
+    """Before: by a watched folder; its pages were lost from the list, or others had their numbers: "scan again"."""
+    data = raw_tiff([Picture(8, 8)] * 4) if name.endswith("tif") else zipped(tmp_path / "z", "a.jpg").read_bytes()
+    folder = a_job(tmp_path / "out", {name: data})
+    with ThreadPoolExecutor(1) as pool:
+        with whole_append(folder.manifest) as stream:
+            looked = pool.submit(drop_failed_pages, folder)
+            time.sleep(0.2)  # until it stands there, or has done it
+            count = count_manifest(folder.manifest)
+            write_lines(stream, [ManifestLine(count, "new.jpg", "file:///new.jpg", 0)])
+        assert looked.result() == 1
+    lines = list(read_manifest(folder.manifest))
+    assert lines[count].image == "new.jpg" and len(lines) >= count + 1

@@ -1,6 +1,6 @@
 """Page bytes that travel through Redis, for fleets without a shared disk (``--transfer redis``).
 
-``ocrfleet:blob:J:I``       string  the bytes of page I of job J, with a TTL of its own
+``ocrfleet:blob:J:I:E``     string  the bytes of page I of job J, which has the epoch E, with a TTL of its own
 ``ocrfleet:job:J:blobs``    hash    index -> bytes; pages whose blob waits or is in use (see ledger.py)
 
 A blob lives from before its message is sent until the page's one record is written: the ledger's FINISH and ADOPT
@@ -31,25 +31,29 @@ MOST_BLOBS = 1024
 _CHUNK = 1 << 20
 
 
-def blob_uri(job: str, index: int) -> str:
+def blob_uri(job: str, index: int, epoch: str = "") -> str:
     """The URI a worker finds in its task."""
-    return f"{SCHEME}://{job}/{index}"
+    return f"{SCHEME}://{job}/{index}/{epoch}" if epoch else f"{SCHEME}://{job}/{index}"
 
 
-def split_uri(uri: str) -> tuple[str, int]:
-    """Job and index of a blob's URI.
+def split_uri(uri: str) -> tuple[str, int, str]:
+    """Job, index and epoch of a blob's URI.
 
     Raises:
         UnsupportedFormat: not one of ours.
     """
     parts = urlsplit(uri)
-    index = page_in(parts.path.removeprefix("/").encode(errors="replace"))
-    if parts.scheme != SCHEME or not JOB_NAME.match(parts.netloc) or index is None:
+    number, _, epoch = parts.path.removeprefix("/").partition("/")
+    index = page_in(number.encode(errors="replace"))
+    known = parts.scheme == SCHEME and JOB_NAME.match(parts.netloc) and (not epoch or JOB_NAME.match(epoch))
+    if not known or index is None:
         raise UnsupportedFormat(f"not a blob's address: {uri:.200}")
-    return parts.netloc, index
+    return parts.netloc, index, epoch
 
 
-def put(client: redis.Redis, job: str, blobs: Mapping[int, bytes | FromFile], ttl_s: int) -> dict[int, str]:
+def put(
+    client: redis.Redis, job: str, blobs: Mapping[int, bytes | FromFile], ttl_s: int, epoch: str = ""
+) -> dict[int, str]:
     """Upload pages: those in memory in one round trip, then those in files, one by one.
 
     Returns:
@@ -59,7 +63,7 @@ def put(client: redis.Redis, job: str, blobs: Mapping[int, bytes | FromFile], tt
     pipe = client.pipeline(transaction=True)
     for index, data in blobs.items():
         if isinstance(data, bytes):
-            pipe.set(blob_key(job, index), data, ex=ttl_s)
+            pipe.set(blob_key(job, index, epoch), data, ex=ttl_s)
         pipe.hset(sizes, str(index), len(data))  # before the bytes: whoever drops the job finds them by it
     pipe.expire(sizes, ttl_s)
     pipe.execute()
@@ -68,24 +72,24 @@ def put(client: redis.Redis, job: str, blobs: Mapping[int, bytes | FromFile], tt
     try:
         for index, data in list(large.items()):
             try:
-                set_from_file(client, blob_key(job, index), data, ttl_s)
+                set_from_file(client, blob_key(job, index, epoch), data, ttl_s)
                 del large[index]
             except SourceLostError as error:
                 lost[index] = str(error)
     except redis.ResponseError:
-        remove(client, job, list(large))
+        remove(client, job, list(large), epoch)
         raise
-    remove(client, job, list(lost))
+    remove(client, job, list(lost), epoch)
     return lost
 
 
-def missing(client: redis.Redis, job: str, indices: Sequence[int]) -> set[int]:
+def missing(client: redis.Redis, job: str, indices: Sequence[int], epoch: str = "") -> set[int]:
     """Which pages have no blob (expired, or the broker was emptied)."""
     if not indices:
         return set()
     pipe = client.pipeline(transaction=False)
     for index in indices:
-        pipe.exists(blob_key(job, index))
+        pipe.exists(blob_key(job, index, epoch))
     return {index for index, there in zip(indices, pipe.execute(), strict=True) if not there}
 
 
@@ -107,7 +111,7 @@ def waiting_bytes(client: redis.Redis, jobs: Iterable[str]) -> int:
     return waiting
 
 
-def drop_strays(client: redis.Redis, job: str) -> int:
+def drop_strays(client: redis.Redis, job: str, epoch: str = "") -> int:
     """Remove the blobs of pages that are not on their way. Returns the bytes of the others.
 
     Only for who feeds the job: a page's blob is there a moment before the page is queued.
@@ -123,7 +127,7 @@ def drop_strays(client: redis.Redis, job: str) -> int:
     for start in range(0, len(strays), MOST_BLOBS):
         some = strays[start : start + MOST_BLOBS]
         client.hdel(keys.blobs, *(fields[place] for place in some))
-        if named := [blob_key(job, page) for place in some if (page := pages[place]) is not None]:
+        if named := [blob_key(job, page, epoch) for place in some if (page := pages[place]) is not None]:
             client.unlink(*named)
     return waiting_bytes(client, [job])
 
@@ -138,8 +142,8 @@ def fetch(client: redis.Redis, uri: str, target: Path) -> None:
         UnsupportedFormat: not a blob's URI.
         MachineFault: the file cannot be written.
     """
-    job, index = split_uri(uri)
-    key = blob_key(job, index)
+    job, index, epoch = split_uri(uri)
+    key = blob_key(job, index, epoch)
     try:
         size = write_chunks(_pieces(client, key), target)
         # Of one that went away between two pieces there was a part; STRLEN is not among what workers may ask.
@@ -170,21 +174,30 @@ def _pieces(client: redis.Redis, key: str) -> Iterator[bytes]:
             break
 
 
-def remove(client: redis.Redis, job: str, indices: Sequence[int]) -> None:
-    """Remove these pages' blobs."""
+def remove(client: redis.Redis, job: str, indices: Sequence[int], epoch: str = "", *, replaced: bool = False) -> None:
+    """Remove these pages' blobs.
+
+    Args:
+        client: connection to the broker.
+        job: its name.
+        indices: the pages.
+        epoch: which job of that name.
+        replaced: another one has the name by now: the sizes there are its.
+    """
     if not indices:
         return
     pipe = client.pipeline(transaction=True)
-    pipe.unlink(*(blob_key(job, index) for index in indices))
-    pipe.hdel(JobKeys.of(job).blobs, *map(str, indices))
+    pipe.unlink(*(blob_key(job, index, epoch) for index in indices))
+    if not replaced:
+        pipe.hdel(JobKeys.of(job).blobs, *map(str, indices))
     pipe.execute()
 
 
-def discard(client: redis.Redis, job: str) -> int:
+def discard(client: redis.Redis, job: str, epoch: str = "") -> int:
     """Remove all blobs of a job. Returns how many."""
     indices = read_fields(client, JobKeys.of(job).blobs)
     for start in range(0, len(indices), 1000):
         pages = (page_in(index) for index in indices[start : start + 1000])
-        if keys := [blob_key(job, page) for page in pages if page is not None]:
+        if keys := [blob_key(job, page, epoch) for page in pages if page is not None]:
             client.unlink(*keys)
     return len(indices)

@@ -47,6 +47,7 @@ class JobStatus(NamedTuple):
     epoch: str = ""
     fed_s: float = 0.0
     now_s: float = 0.0
+    kept_s: float = 0.0
 
     @property
     def done(self) -> int:

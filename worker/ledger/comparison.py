@@ -83,24 +83,7 @@ for i = 7, #ARGV, 3 do
     wrong = wrong + 1
   end
 end
-if ARGV[6] == '1' then
-  local ok, failed, from = 0, 0, 0
-  repeat
-    local chunk = redis.call('GETRANGE', KEYS[2], from, from + 1048575)
-    ok = ok + select(2, string.gsub(chunk, 'o', ''))
-    failed = failed + select(2, string.gsub(chunk, 'f', ''))
-    from = from + #chunk
-  until #chunk < 1048576
-  if own('ok') ~= text(ok) or own('failed') ~= text(failed) then
-    redis.call('HSET', KEYS[1], 'ok', text(ok), 'failed', text(failed))
-    wrong = wrong + 1
-  end
-  if ok + failed < number('total', math.huge) then
-    redis.call('HDEL', KEYS[1], 'finished_ms')
-  elseif not own('finished_ms') then
-    redis.call('HSET', KEYS[1], 'finished_ms', text(NOW))
-  end
-end
+if ARGV[6] == '1' and recount() then wrong = wrong + 1 end
 if wrong > 0 then keep() end
 return {wrong, first}
 """

@@ -67,9 +67,10 @@ def read_status(client: redis.Redis, job: str) -> JobStatus | None:
     # Whoever may write there may write 4 MB; the page of all jobs holds every status at once.
     state = "cancelled" if fields.pop("state", "") == "cancelled" else "open"
     epoch = fields.pop("epoch", "")[:64]
-    fed, _ = take("fed_ms"), take("kept_ms")
+    fed, kept = take("fed_ms"), take("kept_ms")
     extra = {name: text for name, text in fields.items() if len(name) + len(text) <= MOST_TEXT}
     return JobStatus(
         job, state, total, ok, failed, in_flight, uncollected, created / 1000, progress / 1000, finished / 1000 or None,
         dict(islice(extra.items(), MOST_EXTRA)), epoch, fed / 1000, int(seconds) + int(micros) / 1e6,
+        kept / 1000,
     )  # fmt: skip

@@ -64,7 +64,7 @@ LAPSED_AT_ONCE = 256  # the others at the next look: each costs a round trip
 MOST_LOOKED_AT = 1_000  # of the newest, by who asks for each of them: a round trip each
 _SCRIPTS = (
     *("CREATE", "FEED", "BEGIN", "RENEW", "FINISH", "LOSE", "RECLAIM"),
-    *("RETRY", "ADOPT", "UNFEED", "TOUCH", "GROW", "REDO"),
+    *("RETRY", "ADOPT", "UNFEED", "TOUCH", "GROW", "REDO", "CUT"),
 )
 # For those who do not know a job's epoch, and act on whichever job has the name now.
 ANY_EPOCH = "*"
@@ -110,6 +110,12 @@ class Ledger:
     def _step(self, script: str, job: str, epoch: str, *args: Any) -> Any:
         """A script with what all of them take first."""
         return self._call(script, job, epoch, self.ttl_s, *args)
+
+    def _count(self, script: str, job: str, epoch: str, *args: Any) -> int:
+        """A step that another job of the name refuses."""
+        if (count := self._step(script, job, epoch, *args)) is None:
+            raise JobReplacedError(job)
+        return int(count)
 
     # --- the producer's steps -----------------------------------------------------------------------------------
 
@@ -162,27 +168,37 @@ class Ledger:
         """
         return bool(self._step("TOUCH", job, epoch, int(feeding)))
 
-    def retry(self, job: str, indices: Sequence[int], entries: Mapping[int, bytes] | None = None) -> int:
+    def retry(
+        self, job: str, indices: Sequence[int], entries: Mapping[int, bytes] | None = None, *, epoch: str = ANY_EPOCH
+    ) -> int:
         """Failed pages become unfed again, and their uncollected records go, in one step. Returns how many.
 
         Args:
             job: its name.
             indices: the pages.
             entries: index -> entry of its failed record in the results stream, where it was not collected yet.
+            epoch: the caller's.
+
+        Raises:
+            JobReplacedError: the job of this name is another one.
         """
         known = entries or {}
         args: list[Any] = []
         for index in indices:
             args += [index, known.get(index, b"")]
-        return int(self._step("RETRY", job, ANY_EPOCH, *args))
+        return self._count("RETRY", job, epoch, *args)
 
-    def adopt(self, job: str, indices: Sequence[int], *, ok: bool) -> int:
+    def adopt(self, job: str, indices: Sequence[int], *, ok: bool, epoch: str = ANY_EPOCH) -> int:
         """Pages whose records are safely on disk count as done. Returns how many the ledger did not know of."""
-        return int(self._step("ADOPT", job, ANY_EPOCH, "o" if ok else "f", *runs_of(indices))) if indices else 0
+        return int(self._step("ADOPT", job, epoch, "o" if ok else "f", *runs_of(indices))) if indices else 0
 
-    def redo(self, job: str, indices: Sequence[int]) -> int:
-        """Done pages whose record nobody has any more become unfed again. Returns how many."""
-        return int(self._step("REDO", job, ANY_EPOCH, *indices)) if indices else 0
+    def redo(self, job: str, indices: Sequence[int], *, epoch: str = ANY_EPOCH) -> int:
+        """Done pages whose record nobody has any more become unfed again. Returns how many; raises as `retry`."""
+        return self._count("REDO", job, epoch, *indices) if indices else 0
+
+    def cut(self, job: str, pages: int, *, epoch: str = ANY_EPOCH) -> None:
+        """A job that has so many pages is about to have more: what stands among the states behind them goes."""
+        self._step("CUT", job, epoch, pages)
 
     def cancel(self, job: str) -> bool:
         """Stop a job: its queued messages are dropped as workers meet them. False if there is no such job."""
@@ -208,10 +224,10 @@ class Ledger:
 
     def forget(self, job: str) -> int:
         """Delete every key of a job. Returns how many keys there were."""
-        keys = JobKeys.of(job)
+        keys, status = JobKeys.of(job), self.status(job)
         # The hash first: a worker that finishes a page in between must not begin a stream of a job that is gone.
         count = int(self.client.delete(keys.job))
-        blobs.discard(self.client, job)
+        blobs.discard(self.client, job, status.epoch if status else "")
         self.client.zrem(JOBS_KEY, job)
         return count + int(self.client.delete(*keys, f"{keys.job}:collector"))
 

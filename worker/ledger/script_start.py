@@ -90,10 +90,13 @@ local function exists() return redis.call('EXISTS', KEYS[1]) == 1 end
 local function is_other()
   return EPOCH ~= '*' and (own('epoch') or '') ~= EPOCH
 end
--- redis_keys.py: blob_key.
-local function blob(index) return 'ocrfleet:blob:' .. NAME .. ':' .. index end
+-- redis_keys.py: blob_key. The first name is that of a job without an epoch, and of the version before.
+local function blobs(index)
+  local name = 'ocrfleet:blob:' .. NAME .. ':' .. index
+  return name, name .. ':' .. (own('epoch') or '')
+end
 local function drop_blob(index)
-  if call('HDEL', KEYS[8], index) == 1 then redis.call('UNLINK', blob(index)) end
+  if call('HDEL', KEYS[8], index) == 1 then redis.call('UNLINK', blobs(index)) end
 end
 -- What is kept of a page only while it is queued or running.
 local function leave_flight(index)
@@ -110,7 +113,7 @@ local function keep_blobs()
     local chunk = redis.call('GETRANGE', KEYS[2], from, from + 1048575)
     local at = string.find(chunk, '[qr]')
     while at and left > 0 do
-      redis.call('EXPIRE', blob(string.format('%.0f', from + at - 1)), TTL)
+      for _, blob in ipairs({blobs(text(from + at - 1))}) do redis.call('EXPIRE', blob, TTL) end
       at, left = string.find(chunk, '[qr]', at + 1), left - 1
     end
     from = from + #chunk
@@ -144,6 +147,24 @@ local function count(letter, by)
   until #chunk == 0
   redis.call('HSET', KEYS[1], FIELDS[letter], text(pages))
   return pages
+end
+-- All pages of both letters, counted anew. Returns whether the hash said something else.
+local function recount()
+  local ok, failed, from = 0, 0, 0
+  repeat
+    local chunk = redis.call('GETRANGE', KEYS[2], from, from + 1048575)
+    ok = ok + select(2, string.gsub(chunk, 'o', ''))
+    failed = failed + select(2, string.gsub(chunk, 'f', ''))
+    from = from + #chunk
+  until #chunk < 1048576
+  local differs = own('ok') ~= text(ok) or own('failed') ~= text(failed)
+  if differs then redis.call('HSET', KEYS[1], 'ok', text(ok), 'failed', text(failed)) end
+  if ok + failed < number('total', math.huge) then
+    redis.call('HDEL', KEYS[1], 'finished_ms')
+  elseif not own('finished_ms') then
+    redis.call('HSET', KEYS[1], 'finished_ms', text(NOW))
+  end
+  return differs
 end
 """
 )

@@ -201,11 +201,12 @@ return task
 )
 
 # ARGV 3: index, entry of its failed record in the results stream ('' if it was collected), index, entry, ...
-# Failed pages become unfed again, and their uncollected records go, in one step. Returns how many.
+# Failed pages become unfed again, and their uncollected records go, in one step. Returns how many (false: another job).
 RETRY = (
     _STATE
     + """
 if not exists() then return 0 end
+if is_other() then return false end
 local retried = 0
 for i = 3, #ARGV, 2 do
   if state_of(ARGV[i]) == 'f' then
@@ -222,11 +223,12 @@ return retried
 """
 )
 
-# ARGV 3: index, index, ...  Done pages whose record nobody has any more become unfed again. Returns how many.
+# ARGV 3: index, index, ...  Done pages whose record nobody has any more become unfed again. Returns as RETRY.
 REDO = (
     _STATE
     + """
 if not exists() then return 0 end
+if is_other() then return false end
 -- Below, 0 - x: Lua writes -0 for the negative of none, and Redis does not read that.
 local lost = {o = 0, f = 0}
 for i = 3, #ARGV do
@@ -281,7 +283,7 @@ return news
 UNFEED = (
     _STATE
     + """
-if not exists() then return 0 end
+if not exists() or is_other() then return 0 end
 local unfed = 0
 for i = 3, #ARGV do
   if state_of(ARGV[i]) == 'q' then
@@ -292,6 +294,21 @@ for i = 3, #ARGV do
 end
 keep_now_and_then()
 return unfed
+"""
+)
+
+# ARGV 3: pages of the job, to which others are about to be added.  What stands behind them was written by a stranger:
+# pages that come there counted as done, and were never fed. Returns 1 if anything did.
+CUT = (
+    _STATE
+    + """
+local pages = tonumber(ARGV[3])
+if not exists() or is_other() or state_of(ARGV[3]) == '' then return 0 end
+local states = pages > 0 and redis.call('GETRANGE', KEYS[2], 0, pages - 1) or ''
+redis.call('SET', KEYS[2], states)
+recount()
+keep()
+return 1
 """
 )
 

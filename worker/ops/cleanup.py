@@ -19,6 +19,7 @@ from worker.broker import locks, queue
 from worker.broker.unacked import AHEAD_S, settle
 from worker.broker.whole import read_hash
 from worker.ledger import Ledger
+from worker.ledger.answers import JobStatus
 from worker.ledger.job_names import MOST_JOBS, job_names
 from worker.messages import JOB_NAME
 from worker.ops import worker_registry
@@ -32,6 +33,7 @@ from worker.storage.spool import SPOOL_PREFIX, is_our_spool
 
 # Long enough that the same broadcast does not run the pass twice, short enough that tomorrow's does.
 LOCK_S = 60
+_TIMES = ("created_ms", "progress_ms", "finished_ms", "fed_ms", "kept_ms")
 
 
 def old_files(spool: Path, older_than_s: float, now: float | None = None) -> Iterator[Path]:
@@ -80,8 +82,13 @@ def expired_jobs(ledger: Ledger, older_than_s: float, now: float | None = None) 
     limit = (ledger.now() if now is None else now) - older_than_s
     for name in job_names(ledger.client, 0, MOST_JOBS - 1):
         status = ledger.status(name)
-        if status is None or max(status.created_s, status.progress_s, status.finished_s or 0, status.fed_s) < limit:
+        if status is None or max(_times(status)) < limit:
             yield name
+
+
+def _times(status: JobStatus) -> tuple[float, ...]:
+    """When somebody was last at work for a job, in the order of `_TIMES`; also who only collects or watches it."""
+    return (status.created_s, status.progress_s, status.finished_s or 0, status.fed_s, status.kept_s)
 
 
 def bring_back(ledger: Ledger) -> None:
@@ -93,10 +100,8 @@ def bring_back(ledger: Ledger) -> None:
     for name in job_names(ledger.client, 0, MOST_JOBS - 1):
         status = ledger.status(name)
         if status is not None:
-            times = (status.created_s, status.progress_s, status.finished_s or 0, status.fed_s)
-            fields = ("created_ms", "progress_ms", "finished_ms", "fed_ms")
-            now_ms = int(status.now_s * 1000)
-            ahead = {field: now_ms for field, at in zip(fields, times, strict=True) if at > status.now_s + AHEAD_S}
+            now_ms, most = int(status.now_s * 1000), status.now_s + AHEAD_S
+            ahead = {field: now_ms for field, at in zip(_TIMES, _times(status), strict=True) if at > most}
             if ahead:
                 ledger.client.hset(JobKeys.of(name).job, mapping=ahead)
 

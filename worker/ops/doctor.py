@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import ssl
 import statistics
 import tempfile
 import time
@@ -10,6 +11,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 from urllib.parse import urlsplit
+
+import redis
 
 from detector.errors import ModelError
 from detector.machine import Machine, read_machine
@@ -40,6 +43,7 @@ BAD_CLOCK_S, WARN_CLOCK_S = LEASE_S / 3, 2.0
 SMALLEST_MACHINE_MB = 256
 SPOOL_WARN_BYTES, SPOOL_BAD_BYTES = 512 << 20, 64 << 20
 CLEANUP_LATE_S = 8 * 24 * 3600
+CERTIFICATE_ENDS_S = 21 * 24 * 3600  # whoever renews those of 90 days has done so in the last 30
 OLDEST_REDIS = (6, 2)
 
 Verdict = Literal["ok", "warn", "bad"]
@@ -68,6 +72,7 @@ class BrokerFacts:
     old_users: str = ""
     forgets: str = ""
     lua_holes: bool = False
+    certificate_until: float | None = None
 
 
 def ask_broker(ledger: Ledger) -> BrokerFacts:
@@ -105,7 +110,19 @@ def ask_broker(ledger: Ledger) -> BrokerFacts:
         old_users=old_users,
         forgets=why_forgets(client, info),
         lua_holes=has_lua_holes(client),
+        certificate_until=certificate_until(client),
     )
+
+
+def certificate_until(client: redis.Redis) -> float | None:
+    """When the server's certificate ends; None without TLS, and where nobody compares it with a CA."""
+    pool = client.connection_pool
+    connection = pool.get_connection()
+    try:
+        shown: Any = getattr(connection._sock, "getpeercert", dict)()
+    finally:
+        pool.release(connection)
+    return ssl.cert_time_to_seconds(shown["notAfter"]) if shown else None
 
 
 def judge_broker(facts: BrokerFacts, now: float) -> Iterator[Finding]:
@@ -150,6 +167,9 @@ def judge_broker(facts: BrokerFacts, now: float) -> Iterator[Finding]:
         f"{off:.2f} s {'ahead of' if facts.clock_ahead_s > 0 else 'behind'} the broker's"
         + ("; start an NTP client (timedatectl set-ntp true)" if off > WARN_CLOCK_S else ""),
     )
+    if facts.certificate_until is not None and (left := facts.certificate_until - now) < CERTIFICATE_ENDS_S:
+        why = f"the broker's ends in {left / 86400:.0f} days, and nobody reaches it then: run deploy/hub.sh again there"
+        yield Finding("certificate", "warn", why)
     if facts.last_cleanup is not None and now - facts.last_cleanup > CLEANUP_LATE_S:
         days = (now - facts.last_cleanup) / 86400
         yield Finding("cleanup", "warn", f"the last one was {days:.0f} days ago: is `ocr-worker beat` running?")

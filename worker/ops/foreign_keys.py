@@ -63,8 +63,9 @@ def most_bytes(name: str, kind: str) -> int | None:
     if name.startswith(_JOB):  # cleanup.py: orphan_keys
         return None if JOB_NAME.match(name.removeprefix(_JOB).partition(":")[0]) else 0
     if name.startswith(_BLOB):
-        job, _, index = name.removeprefix(_BLOB).partition(":")
-        is_blob = kind == "string" and JOB_NAME.match(job) and index.isdigit()
+        job, _, page = name.removeprefix(_BLOB).partition(":")
+        index, _, epoch = page.partition(":")
+        is_blob = kind == "string" and JOB_NAME.match(job) and index.isdigit() and (not epoch or JOB_NAME.match(epoch))
         return MAX_BLOB_BYTES * 2 if is_blob else 0
     if _REPLIES.fullmatch(name):
         return MOST_STORED if kind == "list" else 0

@@ -5,7 +5,7 @@
 ``tar+file:///archive.tar.gz#member``  likewise; of any compression (tars.py)
 ``sevenzip+file:///archive.7z#member``  likewise, with the extra `archives` (sevenzip.py)
 ``tar+file:///archive.tar?member=7#name``  of several members of one name the one with this number, from 0 (7z too)
-``redis-blob://job/index``, ``s3://``, ``https://``  copied to the spool by a fetcher (broker/blobs.py, remote.py)
+``redis-blob://job/index/epoch``, ``s3://``, ``https://``  copied to the spool by a fetcher (broker/blobs.py, remote.py)
 
 Paths and members are percent-encoded bytes (``os.fsencode``), so that any name a file system allows survives JSON.
 """

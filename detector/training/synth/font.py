@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import dataclass
 from functools import lru_cache
@@ -11,7 +12,10 @@ import cv2
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-FONT_FOLDERS = (Path("/usr/share/fonts"), Path("/usr/local/share/fonts"), Path.home() / ".local/share/fonts")
+from detector.cache import base_folder
+
+OWN_FONTS = base_folder(os.environ, "XDG_DATA_HOME", ".local/share")
+FONT_FOLDERS = [Path("/usr/share/fonts"), Path("/usr/local/share/fonts"), *([OWN_FONTS / "fonts"] if OWN_FONTS else [])]
 # Debian packages that the shipped weights' pages were drawn with, and a part of a file name that shows each is there.
 PACKAGES = {
     "fonts-noto-cjk": "NotoSansCJK-Bold",

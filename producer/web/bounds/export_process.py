@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import sys
+import tempfile
 import threading
 import time
 from pathlib import Path
@@ -162,6 +163,8 @@ def answer(question: bytes) -> Converted:
 
 if __name__ == "__main__":
     asked = end_with_the_page()
+    # Also where it is full: the next that Python takes may be the current one.
+    tempfile.tempdir = os.environ.get("TMPDIR")
     line_process.OWN_SESSIONS = False  # what opens pictures is killed with this one's group
     sys.stdout.buffer.write(msgspec.json.encode(answer(asked)) + b"\n")
     sys.stdout.buffer.flush()

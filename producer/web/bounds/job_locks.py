@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import wraps
-from typing import Protocol, TypeVar
+from typing import Concatenate, ParamSpec, Protocol, TypeVar
 
 import redis
 
@@ -102,6 +102,7 @@ class _ChangesJobs(Protocol):
 
 Changing = TypeVar("Changing", bound=_ChangesJobs)
 Result = TypeVar("Result")
+Given = ParamSpec("Given")
 
 
 def one_after_the_other(change: Callable[[Changing, str], Result]) -> Callable[[Changing, str], Result]:
@@ -115,7 +116,9 @@ def one_after_the_other(change: Callable[[Changing, str], Result]) -> Callable[[
     return alone
 
 
-def on_our_own(delete: Callable[[Changing, str], None]) -> Callable[[Changing, str], bool]:
+def on_our_own(
+    delete: Callable[Concatenate[Changing, str, Given], None],
+) -> Callable[Concatenate[Changing, str, Given], bool]:
     """A method by which the page itself deletes a job. It takes no visitor's answer away: what fails is in the log.
 
     Returns:
@@ -123,10 +126,10 @@ def on_our_own(delete: Callable[[Changing, str], None]) -> Callable[[Changing, s
     """
 
     @wraps(delete)
-    def alone(service: Changing, name: str) -> bool:
+    def alone(service: Changing, name: str, /, *given: Given.args, **named: Given.kwargs) -> bool:
         try:
             with service.changing.of(name, is_own=True):
-                delete(service, name)
+                delete(service, name, *given, **named)
         except Problem as problem:
             if problem.status != 404:  # a visitor was quicker
                 logger.warning("%s: it stays for now: %s", name, problem.detail)

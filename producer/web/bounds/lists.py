@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -86,7 +85,8 @@ def job_failures(request: Request) -> Response:
 def workers(request: Request) -> Response:
     """GET /workers: who has reported lately."""
     offset = _offset(request)
-    alive = alive_workers(service_of(request).ledger.client, time.time())
+    ledger = service_of(request).ledger
+    alive = alive_workers(ledger.client, ledger.now())
     return listing("workers", placed(iter(alive[offset:]), offset, MOST_LISTED))
 
 

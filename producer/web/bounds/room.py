@@ -22,11 +22,12 @@ class QuotaUsedError(ProducerError):
     Attributes:
         quota: in bytes.
         written: bytes that it has written, and that nobody has counted yet.
+        is_promised: they fit, but for what uploads were promised, which is given back within seconds or used up.
     """
 
-    def __init__(self, quota: int, written: int) -> None:
+    def __init__(self, quota: int, written: int, *, is_promised: bool = False) -> None:
         """Say it in one line."""
-        self.quota, self.written = quota, written
+        self.quota, self.written, self.is_promised = quota, written, is_promised
         super().__init__(
             f"the quota of {quota >> 20} MiB is used up; delete finished jobs, or send fewer files at a time"
         )
@@ -41,6 +42,8 @@ class QuotaUsedError(ProducerError):
             taken: bytes that the job has of the quota.
             listed: it has its list of pages. What does not fit before was sent just now, and can be sent again.
         """
+        if self.is_promised:  # who only says that he will send much had the lists of others end their jobs
+            return False
         return (self.written > 0 and not listed) or 10 * (taken + self.written) > 9 * self.quota
 
 
@@ -111,7 +114,7 @@ class Room:
 
         def look(written: int) -> None:
             if self.used() + written > quota:
-                raise QuotaUsedError(quota, written)
+                raise QuotaUsedError(quota, written, is_promised=self.is_promised(quota, written))
 
         return look
 

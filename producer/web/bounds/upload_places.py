@@ -160,8 +160,10 @@ class UploadPlaces:
         """As `Room.claim`, that of the slowest of the slow ones if need be. None: nobody who has such is slow."""
 
         def take() -> Claim | None:
-            while (found := room.claim(quota, size)) is None and self.give_up_slowest():
-                """Somebody's room is free."""
+            while (found := room.claim(quota, size)) is None:
+                # Not where all that others were promised is less than what is missing: all of them were sent away.
+                if not room.is_promised(quota, size) or not self.give_up_slowest():
+                    break
             return found
 
         def may_be_had() -> bool:

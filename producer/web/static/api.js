@@ -27,11 +27,28 @@ export async function call(method, path) {
 
 /** New lines of a job's results since a place in them, and which file they are of: a retry writes a new one. */
 export async function linesFrom(job, place) {
-  const response = await fetch(`${BASE}/jobs/${job}/results?format=jsonl&from=${place}`);
-  if (!response.ok) return { lines: [], place, file: "" };
-  const next = Number(response.headers.get("Ocrfleet-Next"));
-  const lines = (await response.text()).split("\n").filter(Boolean);
-  return { lines, place: next, file: response.headers.get("Ocrfleet-File") };
+  const leaving = new AbortController();
+  const response = await fetch(`${BASE}/jobs/${job}/results?format=jsonl&from=${place}`, { signal: leaving.signal });
+  if (!response.ok) return { place, file: "" };
+  return {
+    lines: linesOf(response.body.pipeThrough(new TextDecoderStream()).getReader()),
+    place: Number(response.headers.get("Ocrfleet-Next")),
+    file: response.headers.get("Ocrfleet-File"),
+    drop: () => leaving.abort(),
+  };
+}
+
+/** One by one: the text of all lines may be longer than a browser can have one. */
+async function* linesOf(reader) {
+  let rest = "";
+  for (;;) {
+    const { value, done } = await reader.read();
+    if (done) break;
+    const lines = (rest + value).split("\n");
+    rest = lines.pop();
+    yield* lines.filter(Boolean);
+  }
+  if (rest) yield rest;
 }
 
 /** Sends files (name -> File) and tells how far it is; fetch cannot tell. */

@@ -4,10 +4,13 @@ const UNSAFE = /[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\\:*?"<>|[\]]/g;
 /** Files by the names they will have on the server: safe, and each once. */
 function named(list) {
   const files = new Map();
+  const numbers = new Map(); // the last one of each name: a phone calls all its pictures the same
   for (const { path, file } of list) {
     const clean = path.replace(UNSAFE, "_").replace(/(^|\/)\./g, "$1_");
     let name = clean;
-    for (let number = 2; files.has(name); number++) name = clean.replace(/(\.[^./]*)?$/, `-${number}$1`);
+    let number = numbers.get(clean) ?? 1;
+    while (files.has(name)) name = clean.replace(/(\.[^./]*)?$/, `-${++number}$1`);
+    numbers.set(clean, number);
     files.set(name, file);
   }
   return files;

@@ -8,6 +8,7 @@ const LOOK_MS = 2000;
 const FORMATS = ["jsonl", "csv", "coco", "icdar", "labelstudio", "pagexml"];
 const by = (id) => document.getElementById(id);
 let files = new Map();
+let pictures = new Map(); // the same, by the names that they have on the server
 let job = null;
 let pages = new Map();
 let records = new Map();
@@ -28,7 +29,11 @@ export async function begin(chosen) {
   by("job-title").textContent = [...files.keys()][0];
   setState("upload", 0);
   try {
-    follow(await upload(files, chosenOptions(), (part) => setState("upload", part)));
+    const status = await upload(files, chosenOptions(), (part) => setState("upload", part));
+    const renamed = status.renamed ?? {};
+    const sent = [...files].map(([name, file], number) => [renamed[number] ?? name, file, number in renamed]);
+    pictures = new Map(sent.sort((a, b) => a[2] - b[2])); // what was renamed last: its old name may be another's now
+    follow(status);
   } catch (problem) {
     setState("refused", 0);
     say(problem);
@@ -43,7 +48,7 @@ const chosenOptions = () => ({
 
 /** Shows a job that is there already. */
 export function openJob(status) {
-  files = new Map();
+  [files, pictures] = [new Map(), new Map()];
   by("job").hidden = false;
   by("drop").classList.add("small");
   follow(status);
@@ -125,13 +130,11 @@ async function load(status) {
       const found = await linesFrom(status.job, place);
       if (!found.file) break;
       if (found.file !== file && place > 0) { // a retry wrote a new file: the place meant the old one
+        found.drop();
         place = 0;
         continue;
       }
-      for (const line of found.lines) {
-        const record = JSON.parse(line);
-        records.set(record.index, record);
-      }
+      if (!await taken(found, status.job)) break;
       if (found.file === file && found.place === place) break;
       [place, file] = [found.place, found.file];
       if (status.results_file !== file) break; // told again by the next event
@@ -144,7 +147,7 @@ async function load(status) {
         for (const page of listed.pages) found.set(page.index, page);
         next = listed.next;
       }
-      pages = found;
+      if (job.job === status.job) pages = found;
     }
     draw();
   } catch (problem) {
@@ -152,7 +155,29 @@ async function load(status) {
   } finally {
     busy = false;
   }
-  if (job.results_bytes > place && job !== status) await load(job);
+  if (job !== status && (job.job !== status.job || job.results_bytes > place)) await load(job);
+}
+
+/** Whether all lines were taken; false: another job is shown by now. */
+async function taken(found, name) {
+  for await (const line of found.lines) {
+    if (job.job !== name) {
+      found.drop();
+      return false;
+    }
+    keep(JSON.parse(line));
+  }
+  return job.job === name;
+}
+
+/** Keeps a record if it may be among the rows: of very many, those of the first pages that failed, and of the others. */
+function keep(record) {
+  records.set(record.index, record);
+  if (records.size < 4 * MOST_ROWS) return;
+  for (const isOk of [true, false]) {
+    const those = [...records.values()].filter((one) => (one.status === "ok") === isOk).sort((a, b) => a.index - b.index);
+    for (const one of those.slice(MOST_ROWS)) if (one.index !== selected) records.delete(one.index);
+  }
 }
 
 function rowsInOrder() {
@@ -175,7 +200,7 @@ function draw() {
     return rowOf(row.page, row.state, boxes, row.record?.error?.message, row.index);
   }));
   const left = (job.total ?? 0) - Math.min(rows.length, MOST_ROWS);
-  by("more").textContent = left > 0 ? t("more", { n: left }) : "";
+  by("more").textContent = [...(left > 0 ? [t("more", { n: left })] : []), ...job.warnings].join(" · ");
 }
 
 function rowOf(page, state, boxes, reason, index) {
@@ -215,8 +240,7 @@ function rowOf(page, state, boxes, reason, index) {
 }
 
 function fileOf(image) {
-  if (files.has(image)) return files.get(image);
-  return [...files].find(([name]) => image.startsWith(name))?.[1];
+  return pictures.get(image) ?? [...pictures].find(([name]) => image.startsWith(`${name}/`))?.[1];
 }
 
 function select(index) {

@@ -9,6 +9,10 @@ const JOBS_EVERY_MS = 3000;
 const EXPORTS_EVERY_MS = 1000;
 const language = document.getElementById("language");
 let refreshing = 0;
+let drawing = null;
+
+/** Draws the list of jobs, unless it is still waited for: where the broker is slow, each would wait for one more. */
+const refresh = () => (drawing ??= drawJobs().catch(say).finally(() => { drawing = null; }));
 
 function showTab() {
   const [tab] = (location.hash.slice(1) || "detect").split("/");
@@ -19,8 +23,8 @@ function showTab() {
   }
   clearInterval(refreshing);
   if (tab === "jobs") {
-    drawJobs().catch(say);
-    refreshing = setInterval(() => document.hidden || drawJobs().catch(say), JOBS_EVERY_MS);
+    refresh();
+    refreshing = setInterval(() => document.hidden || refresh(), JOBS_EVERY_MS);
   }
   if (tab === "models") {
     drawModels().catch(say);

@@ -6,10 +6,12 @@ import os
 import re
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
 
+from detector.cli import environment as ours
 from detector.cli.environment import PREFIX, SETTINGS, unknown_names
 from tests.processes import command
 from tests.tools import missing
@@ -116,3 +118,29 @@ def test_temporary_files_lie_where_others_rename_nothing(tmp_path: Path, mode: i
     )
     assert told.stdout.splitlines()[-1] == ("/var/tmp" if says else str(folder))
     assert ("temporary files go to /var/tmp, as others can write into" in told.stderr) is says
+
+
+def test_others_filling_the_temporary_disks_is_no_way_into_the_current_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before: `tempfile` went on to it, also a group's: one of it took the place of the server of `run`."""
+    full, team, own = "/proc", tmp_path / "team", tmp_path / "own"  # nobody can make files in the first
+    for folder, mode in ((team, 0o2777), (own, 0o700)):
+        folder.mkdir()
+        folder.chmod(mode)
+    monkeypatch.chdir(team)
+    monkeypatch.setattr(tempfile, "_candidate_tempdir_list", lambda: [full, str(team)])
+    for named, systems, taken, says in (
+        ({}, (full,), full, ""),
+        ({"TMPDIR": str(team)}, (full, str(own)), str(own), f"go to {own}, as others can write into {team}"),
+        ({}, (str(team), str(own)), str(own), f"go to {own}, as others can write into {team}"),
+        ({}, (str(team),), str(team), ""),  # a pod's own
+    ):
+        monkeypatch.setattr(tempfile, "tempdir", None)
+        monkeypatch.setattr(ours, "SYSTEMS_TEMPORARY", systems, raising=False)
+        told = ours.leave_others_temporary_folder(given := dict(named))
+        assert tempfile.gettempdir() == given["TMPDIR"] == taken and says in told and bool(says) is bool(told)
+    monkeypatch.chdir(own)  # nobody else's: as `tempfile` itself
+    monkeypatch.setattr(ours, "SYSTEMS_TEMPORARY", (full,))
+    ours.leave_others_temporary_folder(given := {})
+    assert given["TMPDIR"] == str(own)

@@ -13,6 +13,7 @@ import pytest
 from detector.cli.main import main
 from detector.cli.own_output import own_target
 from detector.runtimes import tuned
+from tests.pictures import write_images
 from tests.tools import missing
 
 OTHER = 12345
@@ -99,3 +100,19 @@ def test_commands_say_it_in_a_line(project: Path, tiny_model: Path, capsys: pyte
     link(project / f".tune.json.{os.getpid()}", album / "new")
     tuned.check_writable(project / "tune.json")
     assert (project.parent / "bashrc").read_text() == "alias mine=1" and not list(album.iterdir())
+
+
+@pytest.mark.slow
+def test_results_take_no_pictures_place(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Before: `detect *.jpg` where a stranger's file is named `-oholiday.jpg` wrote over holiday.jpg."""
+    write_images(tmp_path, 1)
+    [picture] = tmp_path.iterdir()
+    (tmp_path / "all.zip").write_bytes(b"PK\x03\x04")
+    (tmp_path / "boxes.jsonl").write_text('{"image": "%PDF-1.7.jpg"}')  # results of before
+    for name, is_refused in ((picture.name, True), ("all.zip", True), ("boxes.jsonl", False)):
+        before = (tmp_path / name).read_bytes()
+        with pytest.raises(SystemExit) as ended:
+            main(["detect", f"-o{tmp_path / name}", "--model", "none", str(picture)])
+        said = capsys.readouterr().err
+        assert ended.value.code == 2 and ("there is a picture or an archive; name a new file" in said) is is_refused
+        assert (tmp_path / name).read_bytes() == before and said.count("\n") == 1

@@ -21,6 +21,7 @@ from detector.network.build import BACKBONES, build_network
 from detector.network.dbnet import DBNet
 from detector.predictor import TextDetector
 from tests.detector.cheap import compare_small
+from tests.detector.convert.test_quantized_weights import MOST_SUM, largest_sum
 from tests.detector.tiny_model import write_tiny_model
 from tests.detector.training.pages import make_pages
 
@@ -134,6 +135,7 @@ def test_int8_is_small_near_and_keeps_its_last_steps_float(tmp_path: Path, monke
     for node in model.graph.node:
         for name in node.input:
             read_by.setdefault(name, []).append(node.op_type)
+    assert largest_sum(tmp_path / "m.int8.onnx") <= MOST_SUM
     (sigmoid,) = [node for node in model.graph.node if node.op_type == "Sigmoid"]
     assert made_by[sigmoid.input[0]] == "DepthToSpace"
     assert "QuantizeLinear" not in read_by[sigmoid.input[0]]

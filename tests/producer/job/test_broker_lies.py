@@ -19,7 +19,7 @@ from producer.job.growth import Growth
 from producer.job.manifest import count_manifest, read_manifest, write_manifest
 from producer.job.results_file import Line
 from producer.output.collected_manifest import bring_manifest
-from producer.sources.scan import FoundPage, Problem
+from producer.sources.scan import FoundPage, Problem, file_uri
 from worker.ledger.ledger import Ledger
 from worker.messages import Seconds
 from worker.redis_keys import JobKeys
@@ -123,6 +123,30 @@ def test_a_picture_gets_no_pages_by_a_record(tmp_path: Path, ledger: Ledger) -> 
     growth.close()
 
 
+@pytest.mark.parametrize("name", ["a.tif", pytest.param("a.pdf", marks=pytest.mark.slow)])
+def test_a_file_that_lies_here_is_counted_and_no_record_believed(name: str, tmp_path: Path, ledger: Ledger) -> None:
+    """Before: a programme of three pages had 100,001, of a record that was written once."""
+    pages = [Image.new("L", (8, 8)) for _ in range(3)]
+    pages[0].save(tmp_path / name, save_all=True, append_images=pages[1:])
+    growth = begin(tmp_path, ledger, FoundPage(name, (tmp_path / name).as_uri(), 0))
+    growth.note(record(0, 2**31 - 1))
+    assert [line.page for line in growth.write()] == [1, 2] and growth.total == 3
+    growth.note(record(0, 2**31 - 1))
+    assert not growth.write()
+    growth.close()
+
+
+def test_files_that_take_long_to_count_keep_no_collector_from_its_lock(
+    tmp_path: Path, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("producer.job.growth.COUNTING_S", 0.0)
+    Image.new("L", (8, 8)).save(tmp_path / "a.tif")
+    growth = begin(tmp_path, ledger, FoundPage("a.tif", (tmp_path / "a.tif").as_uri(), 0))
+    growth.note(record(0, 3))
+    assert [line.page for line in growth.write()] == [1, 2], "as its worker says"
+    growth.close()
+
+
 def test_what_the_scan_did_not_take_does_not_come_back(tmp_path: Path, ledger: Ledger) -> None:
     """pdfium believes a file's number of pages, and a worker's record says it."""
     problem = Problem("CorruptImage", f"a.pdf: pages 2-? could not be counted ({NO_MORE})")
@@ -212,6 +236,47 @@ def test_what_a_collector_told_is_taken_over_once(tmp_path: Path, ledger: Ledger
     client.hset(JobKeys.of(JOB).job, FIELD, msgspec.json.encode(told))
     assert [take_over(tmp_path / "manifest.jsonl", ledger, JOB) for _ in range(2)] == [3, 0]
     assert [(line.page, line.of) for line in read_manifest(tmp_path / "manifest.jsonl", 2)] == [(1, 0), (2, 0), (1, 1)]
+
+
+JPEG = FoundPage("a.jpg", "zip+file:///a.zip#a.jpg", 0)
+HUNDRED = [Missed(0, 1, 100, 3), Missed(0, 1, 100, 102), Missed(0, 1, 100, 201)]
+
+
+@pytest.mark.parametrize(
+    ("found", "added"),
+    [
+        ([FoundPage("a.jpg", "file:///a.jpg", 0), JPEG, JPEG], 0),
+        ([A_PDF, FoundPage(A_PDF.image, A_PDF.uri, 1), JPEG], 0),
+        ([FoundPage(A_PDF.image, A_PDF.uri, 1), JPEG, JPEG], 0),
+        ([A_PDF, JPEG, JPEG], 99),
+    ],
+    ids=["no PDF", "a page that is listed", "no first page", "once"],
+)
+def test_what_was_told_is_asked_of_the_list(
+    found: list[FoundPage], added: int, tmp_path: Path, ledger: Ledger, client: redis.Redis
+) -> None:
+    """Before: a job of three JPEGs had 999,993 pages, by one field that was written once."""
+    (tmp_path / "a.jpg").write_bytes(b"\xff\xd8\xff\xe0" + bytes(99))
+    here = file_uri(tmp_path / "a.jpg")
+    found = [msgspec.structs.replace(page, uri=here) if page.uri.startswith("file:") else page for page in found]
+    begin(tmp_path, ledger, *found)
+    client.hset(JobKeys.of(JOB).job, FIELD, msgspec.json.encode(HUNDRED))
+    assert take_over(tmp_path / "manifest.jsonl", ledger, JOB) == added
+    assert take_over(tmp_path / "manifest.jsonl", ledger, JOB) == 0
+
+
+def test_what_was_told_of_a_file_that_lies_here_is_counted(
+    tmp_path: Path, ledger: Ledger, client: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pages, file = [Image.new("L", (8, 8)) for _ in range(3)], tmp_path / "a.tif"
+    pages[0].save(file, save_all=True, append_images=pages[1:])
+    begin(tmp_path, ledger, FoundPage("a.tif", file.as_uri(), 0))
+    client.hset(JobKeys.of(JOB).job, FIELD, msgspec.json.encode([Missed(0, 1, 100_000, 1)]))
+    assert take_over(tmp_path / "manifest.jsonl", ledger, JOB) == 0, "before: 99,999"
+    client.hset(JobKeys.of(JOB).job, FIELD, msgspec.json.encode([Missed(0, 1, 3, 1)]))
+    with monkeypatch.context() as patch:  # a list that came from the broker may name any file
+        patch.setattr("producer.job.growth.kind_of_file", None)
+        assert take_over(tmp_path / "manifest.jsonl", ledger, JOB, opening=False) == 2
 
 
 def test_what_was_told_does_not_fill_the_disk(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from pathlib import Path
 
@@ -29,6 +30,12 @@ def feeder(ledger: Ledger, settings: Settings) -> Feeder:
     return Feeder(app_for(settings), ledger, JOB, pages, window=Window(low=20, high=50, uncollected=40))
 
 
+def hold(ledger: Ledger, tag: str, message: str | bytes) -> None:
+    """A worker took it, and has not acknowledged it."""
+    ledger.client.hset(queue.UNACKED, tag, message)
+    ledger.client.zadd(queue.UNACKED_INDEX, {tag: ledger.now()})
+
+
 def take(ledger: Ledger, count: int) -> None:
     """What a worker would: one message off the queue, one record in the ledger."""
     for _ in range(count):
@@ -51,12 +58,20 @@ def test_the_window(feeder: Feeder, ledger: Ledger) -> None:
 
 
 def test_unacknowledged_messages_count(feeder: Feeder, ledger: Ledger) -> None:
+    assert feeder.step() == 50
     for number in range(45):
-        ledger.client.hset(queue.UNACKED, f"tag{number}", "[]")
-        ledger.client.zadd(queue.UNACKED_INDEX, {f"tag{number}": 1})
+        hold(ledger, f"tag{number}", ledger.client.rpop(queue.IMAGE_QUEUE))
     assert feeder.step() == 0
     ledger.client.hdel(queue.UNACKED, *(f"tag{number}" for number in range(30)))
-    assert feeder.step() == 35
+    assert feeder.step() == 30
+
+
+def test_messages_in_hand_of_no_job_do_not_count(feeder: Feeder, ledger: Ledger) -> None:
+    """Before: 300 of them, and nothing was sent for the visibility timeout; 15,000, and for 20 minutes."""
+    for number in range(300):
+        hold(ledger, f"tag{number}", json.dumps([{"headers": {"id": f"none:{number}"}}, "", "ocrfleet"]))
+    assert feeder.step() == 50
+    assert feeder.step() == 0, "its own do"
 
 
 def test_results_nobody_collects_stop_the_feed(feeder: Feeder, ledger: Ledger) -> None:

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
-from producer.fleet_job import collect_job, feed_job
-from producer.job.output_folder import JobRequest, OutputFolder
+from producer.fleet_job import collect_job, feed_job, watch_job
+from producer.growing.new_pages import append_pages
+from producer.job.collect import Collector
+from producer.job.output_folder import JobRequest, OutputFolder, state_folder
+from producer.job.results_file import Line
+from producer.sources.found_page import FoundPage
 from tests.pictures import write_images
 from tests.producer.job.test_damaged_jobs import PAGES, do, enqueue
 from worker.app import app_for
+from worker.broker.connection import connect
 from worker.ledger.ledger import Ledger
 from worker.messages import ImageTask
 from worker.redis_keys import JobKeys
@@ -73,6 +79,41 @@ def test_elsewhere_it_is_not_over_while_pages_are_on_their_way(
         ledger.unfeed("job", list(ledger.in_flight("job")))
 
 
+@pytest.mark.parametrize("field", ["ok", "total"])
+def test_who_only_watches_comes_to_an_end(
+    ledger: Ledger, settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, field: str
+) -> None:
+    """Before: a number that was wrong held `watch` for ever, and `collect --follow` elsewhere where all was done."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    enqueue(ledger, settings, tmp_path, "job")
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "another"))
+    epoch = (status := ledger.status("job")) and status.epoch
+    for index in range(PAGES):
+        do(ledger, ImageTask(job="job", index=index, image=f"{index}.png", uri="file:///a", epoch=epoch or ""))
+    ledger.client.hset(JobKeys.of("job").job, field, {"ok": 1000, "total": 2}[field])
+    watch_job(app_for(settings), ledger, "job", quiet=True)
+    done = collect_job(app_for(settings), ledger, "job", tmp_path / "out.jsonl", follow=True, quiet=True)
+    assert (done.total, done.count) == (PAGES, PAGES)
+
+
+def test_retried_pages_are_none_more(
+    ledger: Ledger, settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before: "5 of 6 records", elsewhere, of a page whose failed record is on disk and that is on its way again."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    enqueue(ledger, settings, tmp_path, "job")
+    epoch = state_folder("job").epoch
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "another"))
+    tasks = [ImageTask(job="job", index=index, image="a", uri="file:///a", epoch=epoch) for index in range(PAGES)]
+    for task in tasks:
+        do(ledger, task)
+    for number in range(2):
+        done = collect_job(app_for(settings), ledger, "job", tmp_path / "out.jsonl", follow=False, quiet=True)
+        assert (done.total, done.count) == (PAGES, PAGES), number
+        ledger.retry("job", [1])
+        ledger.feed([tasks[1]])
+
+
 def test_who_feeds_puts_the_number_right(ledger: Ledger, settings: Settings, tmp_path: Path) -> None:
     """Before: with no collector beside it, it ended with 300 of 600 pages, of none with 0, and exit 0."""
     write_images(tmp_path / "in", PAGES)
@@ -85,3 +126,45 @@ def test_who_feeds_puts_the_number_right(ledger: Ledger, settings: Settings, tmp
         ledger.client.hset(key, "total", total) if total else ledger.client.hdel(key, "total")
         fed = feed_job(folder, request, app, ledger, watching=False, quiet=True)
         assert (fed.status.total, fed.status.in_flight) == (PAGES, PAGES), number
+
+
+def test_records_of_pages_that_a_watched_folder_adds_are_collected(
+    tmp_path: Path, ledger: Ledger, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before: a collector that was at work beside it put them aside, out of Redis; exit 0, "4 of 4"."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    enqueue(ledger, settings, tmp_path, "job")
+    manifest = state_folder("job").manifest
+    step, added = Collector.step, list[int]()
+
+    def step_and_add(self: Collector, block_ms: int = 200) -> list[Line]:
+        lines = step(self, block_ms)
+        if not added:
+            added.append(append_pages(manifest, [FoundPage("z.png", "file:///z.png", 0)] * 2))
+            epoch = state_folder("job").epoch
+            task = ImageTask(job="job", index=PAGES + 1, image="z.png", uri="file:///z.png", epoch=epoch)
+            ledger.grow("job", PAGES + 2)
+            ledger.feed([task])
+            do(ledger, task)
+        return lines
+
+    monkeypatch.setattr(Collector, "step", step_and_add)
+    done = collect_job(app_for(settings), ledger, "job", tmp_path / "out.jsonl", follow=False, quiet=True)
+    assert (done.total, done.count, done.refused) == (PAGES + 2, 3, 0)
+
+
+def test_a_record_far_behind_a_forged_end_is_asked_for_alone(
+    ledger: Ledger, settings: Settings, tmp_path: Path
+) -> None:
+    """Before: the states of all pages in between were asked for: too long a reply, and the record was thrown away."""
+    far = 6_000_000
+    ledger.create("job", far + 1, {}, epoch="e")
+    task = ImageTask(job="job", index=far, image="z.png", uri="file:///z.png", epoch="e")
+    ledger.feed([task])
+    do(ledger, task)
+    ledger.put_right("job", 10)
+    with (
+        closing(connect(settings)) as client,
+        Collector(Ledger(client, ttl_s=60), "job", tmp_path / "results.jsonl", 10) as collector,
+    ):
+        assert len(collector.step(block_ms=0)) == 1 and collector.refused == 0

@@ -135,7 +135,7 @@ def test_what_another_process_of_the_machine_added_counts(tmp_path: Path, ledger
     other = Growth(path, ledger, JOB, growth.total)
     other.note(record(0, 3))
     assert len(other.write()) == 2
-    assert growth.put_right(6) == 6
+    assert growth.put_right(6) == growth.total == 6
     ledger.client.hset(JobKeys.of(JOB).job, "total", 7)
     status = ledger.status(JOB)
     assert status is not None and growth.put_right(status.total) == 6

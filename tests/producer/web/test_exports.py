@@ -40,6 +40,7 @@ def service(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
         exporting=ReadPlaces(1),
         makings=Makings(),
         check_quota=lambda: None,
+        check_taken=lambda: None,
         settings=SimpleNamespace(roots=()),
     )
 

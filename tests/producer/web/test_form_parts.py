@@ -16,8 +16,9 @@ from starlette.requests import Request
 from producer.job.manifest import ManifestLine
 from producer.web.bounds.form import MOST_FIELDS, Form
 from producer.web.bounds.upload_places import Place
+from producer.web.jobs.entries import MOST_SHOWN
 from producer.web.problem import Problem
-from producer.web.service import MOST_SHOWN, Service
+from producer.web.service import Service
 from producer.web.settings import read_web_settings
 from producer.web.store import Store, WebJob
 from producer.web.upload import Intake, Received

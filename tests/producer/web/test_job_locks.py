@@ -19,8 +19,17 @@ from producer.web.bounds import job_locks
 from producer.web.bounds.job_locks import JobLocks, on_our_own
 from producer.web.bounds.makings import Makings
 from producer.web.problem import Problem, no_such_job
+from producer.web.runner import Runner
 from producer.web.service import Service
 from producer.web.store import Store, WebJob
+from worker.broker import queue
+
+
+def runner_of(start: Callable[[str], object]) -> Runner:
+    """Nobody is at work."""
+    runner = Runner.__new__(Runner)
+    runner.leave, runner.start = (lambda name: None), start  # type: ignore
+    return runner
 
 
 @pytest.mark.slow
@@ -49,21 +58,22 @@ def test_who_changes_a_job_that_is_deleted_is_told_so(tmp_path: Path) -> None:
     assert others == [] and store.names() == []
 
 
-def test_a_retry_that_meets_a_deletion_leaves_no_folder(tmp_path: Path) -> None:
+def test_a_retry_that_meets_a_deletion_leaves_no_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Before: its lock made the folder anew, and a job of the same key was never taken again."""
     service = Service.__new__(Service)  # its constructor wants a broker
     service.store, service.changing, service.makings = Store(tmp_path), JobLocks(), Makings()
     assert service.store.accept(service.store.new_upload(), "job", WebJob(created=1, state="done"))
-    service.runner = SimpleNamespace(leave=lambda name: None, start=service.store.read)  # type: ignore[assignment]
+    service.runner = runner_of(service.store.read)
     deleting = threading.Thread(target=service.delete, args=("job",))
 
     def status(name: str) -> None:
         """What the ledger knows; another visitor deletes the job meanwhile."""
-        deleting.start()
-        deleting.join(0.2)
+        if deleting.ident is None:
+            deleting.start()
+            deleting.join(0.2)
 
-    service.ledger = SimpleNamespace(status=status, cancel=lambda name: None)  # type: ignore[assignment]
-    service._forget = lambda name: None  # type: ignore[method-assign]
+    service.ledger = SimpleNamespace(status=status, forget=lambda name: 0, client=None)  # type: ignore[assignment]
+    monkeypatch.setattr(queue, "drop_job", lambda client, name: 0)
     assert service.retry("job") == 0
     deleting.join()
     assert list((tmp_path / "jobs").iterdir()) == [] and service.changing._held == {}
@@ -76,7 +86,7 @@ def test_a_retry_of_what_is_still_at_work_says_no_path(tmp_path: Path) -> None:
     service, started = Service.__new__(Service), list[str]()
     service.store, service.changing, service.makings = Store(tmp_path), JobLocks(), Makings()
     assert service.store.accept(service.store.new_upload(), "job", WebJob(created=1, state="cancelled"))
-    service.runner = SimpleNamespace(leave=lambda name: None, start=started.append)  # type: ignore[assignment]
+    service.runner = runner_of(started.append)
     service.ledger = SimpleNamespace(status=lambda name: None)  # type: ignore[assignment]
     with service.store.folder("job").locked(), pytest.raises(Problem) as refused:
         service.retry("job")

@@ -149,7 +149,7 @@ def test_predictions_are_answered_where_their_job_stays(
     def leave(name: str) -> None:
         raise refusal
 
-    service.runner = SimpleNamespace(start=lambda name: SimpleNamespace(ended=ended), leave=leave)  # type: ignore[assignment]
+    service.runner = SimpleNamespace(start=lambda name: SimpleNamespace(ended=ended), left=leave)  # type: ignore[assignment]
     service.settings, service.web = SimpleNamespace(model="m"), SimpleNamespace(answer_s=5.0)  # type: ignore[assignment]
 
     async def begin(request: Request) -> labelstudio._Begun:

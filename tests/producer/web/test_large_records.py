@@ -178,14 +178,14 @@ def test_expiring_goes_on_past_jobs_that_visitors_delete(tmp_path: Path) -> None
     service.store, service.changing, deleted = store, JobLocks(), list[str]()
     service.settings = SimpleNamespace(result_ttl_h=1)  # type: ignore[assignment]
 
-    def delete(service: Service, name: str) -> None:
+    def delete(service: Service, name: str, limit: float) -> None:
         """As the service does, but a visitor is quicker with the first."""
         deleted.append(name)
         store.throw_away(name)
         if len(deleted) == 1:
             store.folder(name)
 
-    service.delete_own = partial(on_our_own(delete), service)  # type: ignore[method-assign]
+    service.delete_old = partial(on_our_own(delete), service)  # type: ignore[method-assign]
     assert service.expire(time.time()) == 3 and len(deleted) == 3 and store.names() == []
 
 

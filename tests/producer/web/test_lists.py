@@ -82,7 +82,7 @@ def test_jobs_and_workers_go_on_too(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(service, "_row", lambda name: None)
     jobs, answers = all_of("jobs", list_jobs, service, "limit=1000")
     assert [job["job"] for job in jobs] == names and answers == 2
-    service.ledger = SimpleNamespace(client=None)  # type: ignore[assignment]
+    service.ledger = SimpleNamespace(client=None, now=time.time)  # type: ignore[assignment]
     notes = {f"{number:03}": SimpleNamespace(at=time.time(), profile="", version=WIDE) for number in range(100)}
     registry = SimpleNamespace(images=lambda _: {}, workers=lambda _: notes, is_alive=lambda *_: True)
     monkeypatch.setattr(lists, "worker_registry", registry)

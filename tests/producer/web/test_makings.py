@@ -120,7 +120,8 @@ def test_crops_end_with_who_asked_for_them(ends: str, environment: Path) -> None
     line = {"image": "a.jpg", "uri": file_uri(picture), "page": 0}
     folder.manifest.write_text("".join(json.dumps(line | {"index": index}) + "\n" for index in range(20_000)))
     service = SimpleNamespace(
-        store=store, opening=Semaphore(1), exporting=ReadPlaces(1), makings=Makings(), check_quota=lambda: None,
+        store=store, opening=Semaphore(1), exporting=ReadPlaces(1), makings=Makings(),
+        check_quota=lambda: None, check_taken=lambda: None,
         settings=SimpleNamespace(roots=(environment,)),
     )  # fmt: skip
     scope = {

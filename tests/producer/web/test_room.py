@@ -6,6 +6,7 @@ import asyncio
 import errno
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,7 @@ from producer.web.bounds.makings import Makings
 from producer.web.bounds.room import ENTRY_BYTES, QuotaUsedError, Room
 from producer.web.problem import Problem, quota_is_used
 from producer.web.runner import Runner
+from producer.web.service import Service
 from producer.web.settings import read_web_settings
 from producer.web.store import Store, WebJob
 from producer.web.upload import Intake
@@ -164,6 +166,26 @@ def test_what_a_job_lists_counts_too() -> None:
     fits(4 << 20)
     with pytest.raises(QuotaUsedError, match="quota of 20 MiB"):
         fits(6 << 20)
+
+
+def test_what_uploads_were_promised_ends_nothing(tmp_path: Path) -> None:
+    """Before: who said that he would send much, and did not, ended others' jobs that were being listed, and results."""
+    room = Room(lambda: 15 << 20)
+    room.used()
+    promised = room.claim(20 << 20, 4 << 20)
+    for written, ends in ((3 << 20, False), (6 << 20, True)):
+        with pytest.raises(QuotaUsedError) as full:
+            room.check(20 << 20)(written)
+        assert full.value.is_due_to(0, listed=False) is ends
+    service = Service.__new__(Service)
+    service.web, service.store = replace(SETTINGS, quota_mb=19), Store(tmp_path)
+    service.store.room = room
+    with pytest.raises(Problem, match="quota"):
+        service.check_quota()
+    service.check_taken()
+    assert promised and promised.write(4 << 20)
+    with pytest.raises(Problem, match="quota"):
+        service.check_taken()
 
 
 def test_a_full_quota_ends_the_job_that_has_nearly_all_of_it(

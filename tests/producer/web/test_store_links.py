@@ -86,7 +86,7 @@ def test_what_is_only_removed_may_be_anything(tmp_path: Path) -> None:
         (folder / name / "deep").mkdir()
         (folder / name / "deep/link").symlink_to(tmp_path / "album")
         os.mkfifo(folder / name / "deep/pipe")
-    assert Store(folder).clean() == []
+    Store(folder).clean()
     assert [path for name in ("incoming", "exports", "temporary") for path in (folder / name).iterdir()] == []
     assert (tmp_path / "album/a.jpg").exists()
 
@@ -111,7 +111,8 @@ def test_a_group_lays_no_link_in_the_page_of_another(scene: Shared) -> None:
     def again() -> None:
         before = modes(folder)
         store = Store(folder)
-        assert store.clean() == [] and store.names() == ["web-1"] and store.read("web-1") == JOB
+        store.clean()
+        assert store.names() == ["web-1"] and store.read("web-1") == JOB
         assert (store.uploads("web-1") / "sub/a.png").exists()
         assert modes(folder) == {name: 0o700 if name == "." else mode & ~0o022 for name, mode in before.items()}
         scene.now()
@@ -192,10 +193,11 @@ def test_what_others_may_have_moved_there_is_not_removed(tmp_path: Path, name: s
     for path in {"all": (folder, folder / name), "the whole alone": (folder,)}.get(opened, (folder / name,)):
         path.chmod(0o2775)
     store = Store(folder)
-    assert store.clean() == [] and store.names() == ["web-1"]
+    store.clean()
+    assert store.names() == ["web-1"]
     (aside,) = folder.glob(f"{name}-foreign-*")
     assert (aside / "album/2026/wedding.raw").exists() and list((folder / name).iterdir()) == []
     (folder / name / "left").mkdir()
-    again = Store(folder)
-    assert again.clean() == (["left"] if name == "trash" else [])
+    Store(folder).clean()
+    assert not (folder / name / "left").exists()
     assert list(folder.glob("*-foreign-*")) == [aside], "once"

@@ -9,6 +9,7 @@ import pytest
 from starlette.requests import Request
 
 from producer.web.bounds import upload_places
+from producer.web.bounds.room import Room
 from producer.web.bounds.upload_places import FIRST_S, LOOKED_AT_S, SLOW_BYTES_S, Place, UploadPlaces
 from producer.web.problem import Problem
 from producer.web.settings import read_web_settings
@@ -211,3 +212,18 @@ def test_room_of_the_quota_is_taken_from_the_slow_too(tmp_path: Path) -> None:
     other = Intake(store.new_upload() / "upload", *limits, archives=True, most_files=1, place=lone_place())
     with pytest.raises(Problem, match="quota"):  # nobody is slow any more
         asyncio.run(other.read(request([b"\xff\xd8\xff"], [], places, 1 << 20)))
+
+
+def test_nobody_is_sent_away_for_room_that_cannot_be_had() -> None:
+    """Before: all slow uploads were, where all that they were promised is less than what somebody wants."""
+    clock, room = Clock(), Room(lambda: 900)
+    room.used()
+    places = UploadPlaces(32, clock)
+    slow = [taken(places) for _ in range(10)]
+    for place in slow:
+        place.claim = room.claim(1000, 1)
+    clock.now = FIRST_S + LOOKED_AT_S
+    assert asyncio.run(places.wait_for_room(room, 1000, 500)) is None
+    assert not any(place.given_up for place in slow)
+    assert asyncio.run(places.wait_for_room(room, 1000, 95)) is not None
+    assert sum(place.given_up for place in slow) == 5

@@ -86,7 +86,7 @@ def test_a_folder_without_our_mark_is_left_alone(settings: Settings) -> None:
 
 def test_a_full_broker_is_cleaned_too(ledger: Ledger, settings: Settings, set_full: Callable[[bool], None]) -> None:
     ledger.create("old", 3, {})
-    ledger.client.hset(JobKeys.of("old").job, "created_ms", 1)
+    ledger.client.hset(JobKeys.of("old").job, mapping={"created_ms": 1, "kept_ms": 1})
     set_full(True)
     report = {**clean_spool(settings), **clean_redis_once(ledger, settings)}
     remember_report(ledger, report)
@@ -106,7 +106,7 @@ def two_jobs(ledger: Ledger) -> Ledger:
         ledger.begin(job, 0, redelivered=False)
         ledger.finish(job, 0, ok=True, record=b"{}")
     long_ago = int((time.time() - 7200) * 1000)
-    fields = dict.fromkeys(("created_ms", "progress_ms", "finished_ms", "fed_ms"), long_ago)
+    fields = dict.fromkeys(("created_ms", "progress_ms", "finished_ms", "fed_ms", "kept_ms"), long_ago)
     ledger.client.hset(JobKeys.of("old").job, mapping=fields)
     return ledger
 
@@ -122,6 +122,12 @@ def test_old_jobs_go_with_all_their_keys(two_jobs: Ledger, settings: Settings) -
     live = two_jobs.status("live")
     assert live is not None and live.uncollected == 1
     assert clean_redis(two_jobs, hourly) == {"jobs": 0, "keys": 0}
+
+
+def test_a_job_that_somebody_collects_or_watches_stays(two_jobs: Ledger, settings: Settings) -> None:
+    """Before: a fleet that was off from Friday to Monday evening had no job, though `collect --follow` was at work."""
+    two_jobs.touch("old")
+    assert clean_redis(two_jobs, replace(settings, result_ttl_h=1.0)) == {"jobs": 0, "keys": 0}
 
 
 def test_keys_without_a_ttl_get_one(two_jobs: Ledger, settings: Settings) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -90,3 +91,14 @@ def test_pages_are_never_written_through_a_link(tmp_path: Path) -> None:
 def test_the_default_place_is_the_users_own(environ: dict[str, str], expected: str, tmp_path: Path) -> None:
     filled = {name: value.format(tmp_path) for name, value in environ.items()}
     assert str(read_settings(filled).spool_dir) == expected.format(tmp_path)
+
+
+def test_the_default_place_is_none_where_others_rename_folders(tmp_path: Path) -> None:
+    """Before: one of a group swapped the spool between the check and the copy, and a page of his was read for ours."""
+    shared = tmp_path / "shared"
+    shared.mkdir()
+    shared.chmod(0o777)
+    environ = {"XDG_CACHE_HOME": str(shared / "cache"), "XDG_RUNTIME_DIR": str(shared)}
+    assert read_settings(environ).spool_dir == Path(tempfile.gettempdir()) / f"ocrfleet-{os.getuid()}"
+    shared.chmod(0o1777)
+    assert read_settings(environ).spool_dir == shared / "cache" / "ocrfleet", "there nobody else may"

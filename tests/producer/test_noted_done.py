@@ -1,0 +1,156 @@
+"""What a watched folder notes of its job in Redis, for the day the broker has lost it, and which pages it may trust."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from producer.errors import JobInterruptedError
+from producer.fleet_job import feed_job
+from producer.growing import noted_done
+from producer.growing.missed_elsewhere import make_whole
+from producer.growing.new_pages import append_pages
+from producer.growing.noted_done import NotedDone, begin_again, note_done
+from producer.job.job_epoch import open_job
+from producer.job.manifest import count_manifest, write_manifest
+from producer.job.output_folder import FolderBusyError, JobRequest, OutputFolder
+from producer.sources.found_page import FoundPage
+from producer.watch_folder import _alone, _watch
+from worker.app import app_for
+from worker.ledger import Ledger
+from worker.redis_keys import JobKeys
+from worker.settings import Settings
+
+JOB = "inbox"
+KEYS = JobKeys.of(JOB)
+
+
+def page(name: object) -> FoundPage:
+    return FoundPage(f"{name}.jpg", f"file:///in/{name}.jpg", 0)
+
+
+@pytest.fixture
+def folder(tmp_path: Path, ledger: Ledger) -> OutputFolder:
+    """A job of four pages, of which nothing waits: the second failed, the last was never fed."""
+    made = OutputFolder(tmp_path / "job")
+    write_manifest(map(page, range(4)), made.manifest)
+    made.save_request(JobRequest(job=JOB, sources=["/in"]))
+    open_job(made, ledger, JOB, 4)
+    ledger.adopt(JOB, [0, 2], ok=True)
+    ledger.adopt(JOB, [1], ok=False)
+    return made
+
+
+def noted(folder: OutputFolder) -> NotedDone | None:
+    file = folder.private / "done"
+    return msgspec.json.decode(file.read_bytes(), type=NotedDone) if file.exists() else None
+
+
+def test_failed_pages_are_failed_when_the_broker_was_lost(folder: OutputFolder, ledger: Ledger) -> None:
+    """Before: they were ok, and `retry` found none."""
+    note_done(folder, ledger, JOB)
+    assert noted(folder) == NotedDone(folder.epoch, 3, [1])
+    ledger.client.flushall()
+    begin_again(folder, ledger, JOB)
+    assert ledger.states(JOB, 0, 9) == b"ofo\0"
+    assert (status := ledger.status(JOB)) and (status.ok, status.failed) == (2, 1)
+
+
+def test_many_failed_pages(folder: OutputFolder, ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(noted_done, "MOST_FAILED", 2)
+    ledger.client.set(KEYS.state, b"fofo")
+    note_done(folder, ledger, JOB)
+    assert noted(folder) == NotedDone(folder.epoch, 4, [0, 2])
+    ledger.client.set(KEYS.state, b"ffof")
+    note_done(folder, ledger, JOB)
+    assert noted(folder) == NotedDone(folder.epoch, 3, [0, 1])
+
+
+def test_what_waits_in_redis_is_not_noted(folder: OutputFolder, ledger: Ledger) -> None:
+    """Before: it was done for good where the broker was lost, and nobody had its record."""
+    ledger.client.xadd(KEYS.results, {"record": b"{}"})
+    note_done(folder, ledger, JOB)
+    assert noted(folder) is None
+
+
+def test_pages_that_the_list_has_not_are_not_noted(folder: OutputFolder, ledger: Ledger) -> None:
+    """Before: 5,000 bytes behind the states, once, and the next 5,000 files were never read, on a new Redis, too."""
+    ledger.client.setrange(KEYS.state, 3, b"o" * 5000)
+    note_done(folder, ledger, JOB)
+    assert (note := noted(folder)) and note.pages == 4
+    (folder.private / "done").write_bytes(msgspec.json.encode(NotedDone(folder.epoch, 20_000_003, [1, 10_000])))
+    ledger.client.flushall()
+    begin_again(folder, ledger, JOB)
+    assert ledger.states(JOB, 0, 9) == b"ofoo"
+
+
+@pytest.mark.parametrize("note", [b"3", b"x", b'{"epoch":"1","pages":3}', b'{"epoch":"E","pages":3,"failed":[-1]}'])
+def test_no_note_of_this_job_is_none(folder: OutputFolder, ledger: Ledger, note: bytes) -> None:
+    (folder.private / "done").write_bytes(note.replace(b"E", folder.epoch.encode()))
+    ledger.client.flushall()
+    begin_again(folder, ledger, JOB)
+    assert ledger.states(JOB, 0, 9) == b"\0" * 4
+
+
+def test_of_another_job_of_that_name_nothing_is_noted(folder: OutputFolder, ledger: Ledger) -> None:
+    """Before: the number of his pages was noted, and his job was kept alive."""
+    ledger.forget(JOB)
+    ledger.create(JOB, 12, {}, epoch="his")
+    ledger.adopt(JOB, range(12), ok=True)
+    note_done(folder, ledger, JOB)
+    make_whole(folder, ledger, JOB)
+    assert noted(folder) is None and ledger.client.hget(KEYS.job, "fed_ms") is None
+    assert ledger.states(JOB, 0, 99) == b"o" * 12
+
+
+def test_new_pages_are_fed_whatever_stood_behind_the_states(
+    folder: OutputFolder, ledger: Ledger, settings: Settings
+) -> None:
+    """Before: they counted as done, and nobody ever read them."""
+    ledger.adopt(JOB, [3], ok=True)
+    ledger.client.setrange(KEYS.state, 4, b"o" * 20)
+    make_whole(folder, ledger, JOB)
+    append_pages(folder.manifest, map(page, "xy"))
+    feed_job(folder, folder.request(), app_for(settings), ledger, watching=False, quiet=True)
+    assert set(ledger.in_flight(JOB)) == {4, 5}
+    assert ledger.client.ttl(KEYS.state) > 0 and (status := ledger.status(JOB)) and status.done == 4
+
+
+def test_a_watch_waits_while_a_retry_holds_the_folder(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before: it ended with "another ocr-producer works in", where a file came at that moment."""
+    inbox, held = tmp_path / "in", ExitStack()
+    inbox.mkdir()
+    (inbox / "a.jpg").touch()
+    folder, request = OutputFolder(tmp_path / "out"), JobRequest(job=JOB, sources=[str(inbox)])
+    held.enter_context(OutputFolder(tmp_path / "out").locked())
+    sleeps = list[float]()
+
+    def sleep(seconds: float) -> None:
+        sleeps.append(seconds)
+        if len(sleeps) == 3:
+            held.close()
+
+    def work() -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("producer.watch_folder.time.sleep", sleep)
+    with pytest.raises(JobInterruptedError):
+        _watch(inbox, folder, request, work, lambda: None, poll_s=1, settle_s=0)
+    assert len(sleeps) >= 3 and count_manifest(folder.manifest) == 1
+    assert capsys.readouterr().err.count("it is tried again") == 1
+
+
+def test_two_do_not_watch_for_one_job(tmp_path: Path) -> None:
+    """Before: each took a file, which had two pages then."""
+    folder = OutputFolder(tmp_path / "job")
+    with _alone(folder), pytest.raises(FolderBusyError, match="another watch-folder"), _alone(folder):
+        pass
+    assert not folder.root.exists(), "nothing is left where nothing was begun"
+    folder.save_request(JobRequest(job=JOB, sources=["/in"]))
+    with _alone(OutputFolder(tmp_path / "job")):
+        pass
