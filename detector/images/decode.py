@@ -73,7 +73,9 @@ def decode_pillow(file: BinaryIO, header: Header, target: tuple[int, int], name:
                 image.seek(header.directory)
             image.load()
             if header.kind == "png" and _may_lack_rows(image) and _lacks_rows(file):
-                raise CorruptImage(f"{name}: the {header.description} data is damaged or cut off (rows are missing)")
+                raise CorruptImage(
+                    f"{name}: the {header.description} data is damaged or cut off (rows are missing or wrong)"
+                )
             return to_rgb(image, target)
     except DECODE_ERRORS as error:
         raise_if_out_of_memory(error)
@@ -93,7 +95,7 @@ def _may_lack_rows(image: Any) -> bool:
 
 
 def _lacks_rows(file: BinaryIO) -> bool:
-    """Whether a PNG's data end properly before all its rows, which Pillow takes for the end of the picture."""
+    """Whether a PNG's data end before all its rows, or are spoilt, which Pillow takes for the end of the picture."""
     file.seek(16)
     width, height, depth, colour, interlaced = struct.unpack(">IIBB2xB", file.read(13))
     bits = depth * _PNG_CHANNELS[colour]
@@ -102,15 +104,17 @@ def _lacks_rows(file: BinaryIO) -> bool:
     missing = sum(high * (1 - (-wide * bits // 8)) for wide, high in sizes if wide > 0 and high > 0)
     unpacker = zlib.decompressobj()
     file.seek(4, os.SEEK_CUR)
-    while missing > 0 and len(head := file.read(8)) == 8 and not unpacker.eof:
-        left, kind = struct.unpack(">I4s", head)
-        if kind == b"IDAT":
-            while left and (data := file.read(min(left, _PIECE))):
+    try:
+        while missing > 0 and len(head := file.read(8)) == 8 and not unpacker.eof:
+            left, kind = struct.unpack(">I4s", head)
+            while kind == b"IDAT" and left and (data := file.read(min(left, _PIECE))):
                 left -= len(data)
                 while data and missing > 0:
                     missing -= len(unpacker.decompress(data, _PIECE))
                     data = unpacker.unconsumed_tail
-        file.seek(left + 4, os.SEEK_CUR)
+            file.seek(left + 4, os.SEEK_CUR)
+    except zlib.error:
+        return True
     return bool(missing > 0)
 
 

@@ -70,7 +70,7 @@ def read_list(stream: BinaryIO, block: int = 1 << 16, too_long: Callable[[], Non
     data = stream.read(block).removeprefix(codecs.BOM_UTF8)
     if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE, b"\0")) or b"\0\n\0" in data:
         raise NotUtf8ListError("the list of paths is no UTF-8 but UTF-16; convert it: iconv -f UTF-16 -t UTF-8")
-    separator = b"\0" if b"\0" in data else b"\n"
+    separator, empty = (b"\0", (b"",)) if b"\0" in data else (b"\n", (b"", b"\r"))  # as Windows ends lines
     rest, skipping = b"", False
     while data:
         *whole, rest = (rest + data).split(separator)
@@ -79,7 +79,7 @@ def read_list(stream: BinaryIO, block: int = 1 << 16, too_long: Callable[[], Non
                 skipping = False  # the end of one that was too long
             elif len(entry) > MOST_NAME_BYTES:
                 too_long()
-            elif entry:
+            elif entry not in empty:
                 yield entry
         if len(rest) > MOST_NAME_BYTES and not skipping:
             skipping = True
@@ -87,5 +87,5 @@ def read_list(stream: BinaryIO, block: int = 1 << 16, too_long: Callable[[], Non
         if skipping:
             rest = b""
         data = stream.read(block)
-    if rest:
+    if rest not in empty:
         yield rest

@@ -191,7 +191,7 @@ class _Scanner:
             yield from self.file(source.path, prefix, named=True)
 
     def listed(self, line: bytes) -> Iterator[FoundPage]:
-        if line.endswith(b"\r") and not os.path.lexists(line):  # a list that Windows wrote
+        if line[1:].endswith(b"\r") and not os.path.lexists(line):  # a list that Windows wrote
             line = line[:-1]
         path = _absolute(os.fsdecode(line))
         name = line.removeprefix(b"./")

@@ -31,6 +31,7 @@ _LACKING = (
     *("not configured", "not supported", "unsupported", "unknown compression", "not implemented", "can not handle"),
     "not TIFF",  # which Pillow says of samples that it has no mode for
 )
+_ZLIBS = "unknown compression method"  # in spoilt data
 _UNOPENED = "unable to call tiffload_source"
 _PILLOW_LACKS = (34887, 50001, 50002)  # its wheels' libtiff; of which it says "decoder error", as of damage
 _OF_DIRECTORIES = ("bad seek to", "accessing TIFF directory", "read directory", "Unknown field", "Null count")
@@ -85,8 +86,11 @@ def _decoded(file: BinaryIO, header: Header, target: tuple[int, int], name: str,
 
     warned, read = False, 1.0
     if tile := tile_size(file, header):
-        if (sound := decode_strictly(file, header, target)[0]) is not None:
+        sound, remark = decode_strictly(file, header, target)
+        if sound is not None:
             return _cut(sound, missing)
+        if _is_of_another_kind(remark):
+            raise _of_another_kind(name, remark)
         read = tiles_share(file, header, tile, is_harmless if header.compression == _JPEG else lambda _: False)
         refuse_unless_most(read, header.description, name, "tiles of it are spoilt")
     elif header.compression in _REMARKED:
@@ -138,7 +142,7 @@ def _salvage(
 
     pixels, remarks, full = decode_leniently(file, header, target)
     unopened = pixels is None and remarks[:1] == [_UNOPENED]
-    lacking = unopened or any(sign in remark for remark in (*remarks, str(error)) for sign in _LACKING)
+    lacking = unopened or any(map(_is_of_another_kind, (*remarks, str(error))))
     of_data = [remark for remark in remarks if not any(sign in remark for sign in _OF_DIRECTORIES)]
     if pixels is not None and not of_data:
         return _cut(pixels, missing)  # only the chain of pages is broken, further on; whoever counts pages says so
@@ -180,7 +184,11 @@ def _reason(remarks: list[str], error: CorruptImage) -> str:
 
 
 def _in_words(error: CorruptImage, name: str, reason: str) -> CorruptImage | UnsupportedFormat:
-    return _of_another_kind(name, reason) if any(sign in reason for sign in _LACKING) else error
+    return _of_another_kind(name, reason) if _is_of_another_kind(reason) else error
+
+
+def _is_of_another_kind(remark: str) -> bool:
+    return any(sign in remark.replace(_ZLIBS, "") for sign in _LACKING)
 
 
 def _of_another_kind(name: str, reason: str) -> UnsupportedFormat:

@@ -30,10 +30,12 @@ _KEPT = frozenset(
 
 _FAX_2D, _END_OF_FAX = 4, b"\x00\x10\x01"
 _JPEG, _END_OF_JPEG = 7, b"\xff\xd9"
+_TURNED = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))  # where the lowest bit is the first
 _DEFLATE = (8, 32946)
 _YCBCR = 6
 _MANY = 100  # strips or tiles: one that is garbled is no loss, and to inflate all takes twice as long as to decode
 _UNPACKED_AT_ONCE = 1 << 20
+_MOST_INFLATED = 1 << 30  # bytes of a page
 
 
 def read_page(file: BinaryIO, header: Header) -> tuple[Reader, Directory]:
@@ -120,21 +122,25 @@ def share_not_garbled(file: BinaryIO, header: Header) -> float:
     reader, full = read_page(file, header)
     if full.photometric == _YCBCR or full.pieces > _MANY:
         return 1.0  # subsampled: how many bytes that takes is not known here
-    begins, counts = pieces_of(full)
-    wrong, most = 0, 2 * unpacked_bytes(full, 0)
-    for piece, (begin, count) in enumerate(zip(begins, counts, strict=True)):
+    pieces = list(zip(*pieces_of(full), strict=True))[: full.pieces]  # a directory may name more
+    expected = [unpacked_bytes(full, piece) for piece in range(len(pieces))]
+    if sum(expected) > _MOST_INFLATED:
+        return 1.0
+    turned = _TURNED if full.first(_FILL_ORDER, 1) == 2 else None
+    garbled = 0
+    for piece, (begin, count) in enumerate(pieces):
         count = _there(reader, full, piece, begin, count)
-        wrong += count > 0 and _is_garbled(reader, begin, count, unpacked_bytes(full, piece), most)
-    return 1.0 - wrong / max(1, len(begins))
+        garbled += count > 0 and _is_garbled(reader, begin, count, expected[piece], 2 * max(expected), turned)
+    return 1.0 - garbled / max(1, len(pieces))
 
 
-def _is_garbled(reader: Reader, begin: int, left: int, expected: int, most: int) -> bool:
+def _is_garbled(reader: Reader, begin: int, left: int, expected: int, most: int, turned: bytes | None) -> bool:
     """Whether a piece's check sum is wrong, or where it has none (some writers leave the end out) its size."""
     unpacker, count, data = zlib.decompressobj(), 0, b""
     try:
         while not unpacker.eof and count <= most:
             if not data and left:
-                data = reader.at(begin, min(left, _UNPACKED_AT_ONCE))
+                data = reader.at(begin, min(left, _UNPACKED_AT_ONCE)).translate(turned)
                 begin, left = begin + len(data), left - len(data)
             out = unpacker.decompress(data, _UNPACKED_AT_ONCE)
             data, count = unpacker.unconsumed_tail, count + len(out)
@@ -218,7 +224,7 @@ def _has_end(piece: bytes, compression: int, fill_order: int) -> bool:
     if compression != _FAX_2D:
         return True
     if fill_order == 2:
-        piece = piece.translate(bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256)))
+        piece = piece.translate(_TURNED)
     bits = int.from_bytes(piece, "big") << 8
     return any(_END_OF_FAX in (bits >> shift).to_bytes(len(piece) + 1, "big") for shift in range(8))
 

@@ -242,6 +242,15 @@ def test_a_png_that_ends_before_its_last_row(tmp_path: Path, depth: int, colour:
             open_page(path, limit_side=WIDTH)
 
 
+def test_a_png_whose_check_sum_is_wrong(tmp_path: Path) -> None:
+    """More comes out than its rows take; the last row is 0. Before: `zlib.error`, the end of `detect FOLDER`."""
+    data, summed = small_png(8, 2, interlaced=False, less=-1000), zlib.compress(bytes(9 * 40 + 1000))[-4:]
+    assert data.count(summed) == 1
+    (tmp_path / "a.png").write_bytes(data.replace(summed, b"sums"))
+    with pytest.raises(CorruptImage, match="rows are missing or wrong"):
+        open_page(tmp_path / "a.png", limit_side=WIDTH)
+
+
 def test_harmless_oddities_are_no_damage(tmp_path: Path) -> None:
     """Bytes too many before a JPEG's end marker, and a tag that nobody knows in a fax."""
     jpeg = SOUND["baseline.jpg"]()

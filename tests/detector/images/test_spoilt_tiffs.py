@@ -13,14 +13,15 @@ import pytest
 import pyvips
 from PIL import Image
 
-from detector.errors import CorruptImage
+from detector.errors import CorruptImage, UnsupportedFormat
 from detector.images import budget
+from detector.images.decoders import tiff_pieces
 from detector.images.decoders.tiff_pieces import share_not_garbled
 from detector.images.header import read_header
 from detector.images.page import open_page, open_strips
 
 WIDE, HIGH, TILE, TILES = 600, 800, 128, 35
-ROWS, STRIPS, COUNTS = 278, 273, 279
+ROWS, STRIPS, COUNTS, PLANAR, FILL_ORDER = 278, 273, 279, 284, 266
 
 
 def text() -> np.ndarray:
@@ -104,15 +105,21 @@ def test_rows_that_are_garbled_up_to_their_end(tmp_path: Path, monkeypatch: pyte
     assert open_page(path, limit_side=HIGH).share == pytest.approx(19 / 20)
 
 
-def rewritten(strip: bytes) -> BytesIO:
-    """A page of one strip with other data in it, at the end of the file."""
+def rewritten(strip: bytes, *, copies: int = 1, turned: bool = False) -> BytesIO:
+    """A page of one strip with other data in it, at the end of the file, which the directory may name many times."""
     data = bytearray(in_strips(HIGH))
     (directory,) = struct.unpack_from("<I", data, 4)
+    begin, values = len(data), {STRIPS: len(data), COUNTS: len(strip)}
     for entry in range(directory + 2, directory + 2 + 12 * struct.unpack_from("<H", data, directory)[0], 12):
         tag = struct.unpack_from("<H", data, entry)[0]
-        if tag in (STRIPS, COUNTS):
-            struct.pack_into("<HII", data, entry + 2, 4, 1, len(data) if tag == STRIPS else len(strip))
-    return BytesIO(bytes(data) + strip)
+        if tag in values and copies == 1:
+            struct.pack_into("<HII", data, entry + 2, 4, 1, values[tag])
+        elif tag in values:
+            struct.pack_into("<HII", data, entry + 2, 4, copies, begin + len(strip) + 4 * copies * (tag == COUNTS))
+        elif tag == PLANAR and turned:
+            struct.pack_into("<HHIHH", data, entry, FILL_ORDER, 3, 1, 2, 0)
+    lists = struct.pack(f"<{copies}I", *[begin] * copies) + struct.pack(f"<{copies}I", *[len(strip)] * copies)
+    return BytesIO(bytes(data) + strip + (lists if copies > 1 else b""))
 
 
 @pytest.mark.slow
@@ -127,3 +134,32 @@ def test_what_writers_do_is_no_damage() -> None:
     for strip in (packed[:-1] + b"\1", long[:-1] + b"\1", zlib.compress(rows * 20)):
         file = rewritten(strip)
         assert share_not_garbled(file, read_header(file, "tiff", "a.tif")) == 0.0
+
+
+def test_bits_from_the_lowest_on() -> None:
+    """FillOrder 2, as some scanners and `tiffcp -f lsb2msb` have it: libtiff turns them before it inflates."""
+    packed = zlib.compress(text().tobytes())
+    for strip, share in ((packed, 1.0), (packed[:-1] + b"\1", 0.0)):
+        file = rewritten(bytes(int(f"{byte:08b}"[::-1], 2) for byte in strip), turned=True)
+        assert share_not_garbled(file, read_header(file, "tiff", "a.tif")) == share
+
+
+def test_strips_that_the_page_does_not_have(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A directory may name one strip a million times. Only the page's own are inflated, and no more than 1 GiB."""
+    asked: list[int] = []
+    garbled = tiff_pieces._is_garbled
+    monkeypatch.setattr(tiff_pieces, "_is_garbled", lambda *piece: asked.append(piece[1]) or garbled(*piece))
+    file = rewritten(zlib.compress(text().tobytes())[:-1] + b"\1", copies=5000)
+    assert share_not_garbled(file, read_header(file, "tiff", "a.tif")) == 0.0 and len(asked) == 1
+    monkeypatch.setattr(tiff_pieces, "_MOST_INFLATED", WIDE * HIGH - 1)
+    assert share_not_garbled(file, read_header(file, "tiff", "a.tif")) == 1.0 and len(asked) == 1
+
+
+@pytest.mark.parametrize("compression", [34712, 34933])  # JPEG 2000, PNG: tifffile writes them
+def test_tiles_of_a_kind_that_libtiff_lacks_are_not_spoilt(tmp_path: Path, compression: int) -> None:
+    data = in_tiles("lzw").replace(
+        struct.pack("<HHIHH", 259, 3, 1, 5, 0), struct.pack("<HHIHH", 259, 3, 1, compression, 0)
+    )
+    (tmp_path / "a.tif").write_bytes(data)
+    with pytest.raises(UnsupportedFormat, match=f"{compression} tile decoding is not implemented"):
+        open_page(tmp_path / "a.tif", limit_side=HIGH)

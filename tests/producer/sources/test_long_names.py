@@ -59,13 +59,14 @@ def test_a_list_in_another_encoding_is_refused(encoding: str) -> None:
 
 
 def test_a_list_that_windows_wrote(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """UTF-8 with its mark at the start, and lines that end with CR and LF. A name may end with CR."""
+    """UTF-8 with its mark at the start, lines that end with CR and LF, and empty ones. A name may end with CR."""
     monkeypatch.chdir(tmp_path)
     for name in ("a.jpg", "b.jpg", "c.jpg\r"):
         (tmp_path / name).touch()
-    listed = io.BytesIO("\ufeffa.jpg\r\nb.jpg\r\nc.jpg\r\ngone.jpg\r\n".encode())
+    listed = io.BytesIO("\ufeffa.jpg\r\nb.jpg\r\nc.jpg\r\n\r\ngone.jpg\r\n\r\n\r".encode())
     pages = [page.image for page in scan(["-"], IN_PROCESS, stdin=listed)]
     assert pages == ["a.jpg", "b.jpg", "c.jpg\r", "gone.jpg"]
+    assert [page.image for page in scan(["-"], IN_PROCESS, stdin=io.BytesIO(b"\r\0a.jpg\0"))] == ["\r", "a.jpg"]
 
 
 def test_a_line_of_a_hundred_megabytes_is_not_held() -> None:
