@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from detector.images.decode import Pixels
+from detector.images.decoders.damage import LEAST_SHARE
 from detector.images.header import Header
 from detector.images.source import place_kept
 from detector.images.vips import (
@@ -22,6 +23,8 @@ from detector.images.vips import (
     source_of,
     whole,
 )
+
+_AT_ONCE = 256  # pixels of a row: smaller tiles are asked, and lost, together
 
 SALVAGED_ROWS = 8
 """Rows taken from libvips at a time of a damaged page: its last good rows are wanted."""
@@ -136,7 +139,7 @@ def tiles_share(file: BinaryIO, header: Header, size: tuple[int, int], harmless:
         size: (width, height), pixels.
         harmless: whether a remark is of no account.
     """
-    sound = count = 0
+    wide, high = size
     with place_kept(file):
         try:
             # What one of them has unpacked it keeps, and says nothing the second time.
@@ -147,16 +150,21 @@ def tiles_share(file: BinaryIO, header: Header, size: tuple[int, int], harmless:
             raise_unless_damage(error)
             return 1.0  # nothing is known of its tiles
         row_of_tiles, tile = libvips().Region.new(image), libvips().Region.new(again)
+        columns, rows = int(-(-image.width // wide)), int(-(-image.height // high))
+        at_once = max(1, _AT_ONCE // wide)
+        lost = 0
         forget_remarks()
-        for top in range(0, image.height, size[1]):
-            high, lefts = min(size[1], image.height - top), range(0, image.width, size[0])
-            if _is_sound(row_of_tiles, (0, top, image.width, high), harmless):
-                sound += len(lefts)
-            else:
-                places = [(left, top, min(size[0], image.width - left), high) for left in lefts]
-                sound += sum(_is_sound(tile, place, harmless) for place in places)
-            count += len(lefts)
-    return sound / count
+        for row in range(rows):
+            top, tall = row * high, min(high, image.height - row * high)
+            if _is_sound(row_of_tiles, (0, top, image.width, tall), harmless):
+                continue
+            for column in range(0, columns, at_once):
+                left, count = column * wide, min(at_once, columns - column)
+                if not _is_sound(tile, (left, top, min(count * wide, image.width - left), tall), harmless):
+                    lost += count
+            if lost > (1.0 - LEAST_SHARE) * columns * rows:
+                return 1.0 - lost / (columns * (row + 1))  # of those that were asked; too few, whatever the rest is
+    return 1.0 - lost / (columns * rows)
 
 
 def _is_sound(region: Any, place: tuple[int, int, int, int], harmless: Callable[[str], bool]) -> bool:

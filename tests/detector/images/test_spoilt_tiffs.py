@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 import zlib
+from contextlib import nullcontext
 from io import BytesIO
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from PIL import Image
 
 from detector.errors import CorruptImage, UnsupportedFormat
 from detector.images import budget
-from detector.images.decoders import tiff_pieces
+from detector.images.decoders import remarked, tiff_pieces
 from detector.images.decoders.tiff_pieces import share_not_garbled
 from detector.images.header import read_header
 from detector.images.page import open_page, open_strips
@@ -31,9 +32,9 @@ def text() -> np.ndarray:
     return pixels
 
 
-def in_tiles(compression: str) -> bytes:
+def in_tiles(compression: str, side: int = TILE) -> bytes:
     image = pyvips.Image.new_from_memory(text().tobytes(), WIDE, HIGH, 1, "uchar")
-    data: bytes = image.tiffsave_buffer(tile=True, tile_width=TILE, tile_height=TILE, compression=compression)
+    data: bytes = image.tiffsave_buffer(tile=True, tile_width=side, tile_height=side, compression=compression)
     return data
 
 
@@ -72,6 +73,20 @@ def test_tiles_that_cannot_be_unpacked(tmp_path: Path, monkeypatch: pytest.Monke
             return
         with pytest.raises(CorruptImage):
             assert strips is not None and strips.strips.rows(0, HIGH)
+
+
+def test_small_tiles_are_asked_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A page of a few MB has a million of them. Before: each was asked, also where far too many were spoilt already."""
+    asked: list[tuple[int, ...]] = []
+    real = remarked._is_sound
+    monkeypatch.setattr(remarked, "_is_sound", lambda region, *of: asked.append(of[0]) or real(region, *of))
+    data = in_tiles("lzw", 16)  # 38 a row, 50 rows
+    for begin, end, most in ((0.0, 1.0, 6 * 4), (0.5, 0.501, 50 + 2 * 3)):
+        asked.clear()
+        (tmp_path / "a.tif").write_bytes(spoilt(data, begin, end))
+        with nullcontext() if end < 1 else pytest.raises(CorruptImage):
+            assert open_page(tmp_path / "a.tif", limit_side=HIGH).flags == ("damaged",)
+        assert 0 < len(asked) <= most
 
 
 def test_an_odd_directory_hides_no_tile(tmp_path: Path) -> None:
