@@ -36,9 +36,14 @@ BLOCK = 512 << 10
 PIECE = 256 << 10
 AGAIN_S = 5.0
 LOOK_EVERY_S = 60.0
+MOST_MARK = 200
+TRIES = 9
+"""Whoever ends after them was ahead of nobody: another process of this machine copies the rest."""
 
-# KEYS: the job's hash, the copy.  ARGV: epoch, ttl_s, heir (job_epoch.py), place, data, how far it goes then.
-# Returns 1; 0 for a job that is another one, or another machine's, by now; -1 where the copy does not end at the place.
+# KEYS: the job's hash, the copy.  ARGV: epoch, ttl_s, heir (job_epoch.py), place, data, how far it goes then, and
+# before, the longest such mark.  Returns 1; 0 for a job that is another one, or another machine's, by now; -1 where
+# another process of this machine has written meanwhile (a watched folder has its collector), or the copy does not end
+# at the place.
 _WRITE = """
 if redis.call('EXISTS', KEYS[1]) == 0 then return 0 end
 local function is(field, text)  -- what a stranger's 190 MB are, three times as much in here
@@ -46,6 +51,8 @@ local function is(field, text)  -- what a stranger's 190 MB are, three times as 
   return (type(size) ~= 'number' or size == #text) and (redis.call('HGET', KEYS[1], field) or '') == text
 end
 if not is('epoch', ARGV[1]) or not is('heir', ARGV[3]) then return 0 end
+if redis.call('HSTRLEN', KEYS[1], 'list') > tonumber(ARGV[8]) then redis.call('HDEL', KEYS[1], 'list') end  -- not ours
+if not is('list', ARGV[7]) then return -1 end
 local place = tonumber(ARGV[4])
 if place == 0 then
   redis.call('UNLINK', KEYS[2])
@@ -159,7 +166,8 @@ class ListCopy:
         self._epoch, self._heir, self._warn = epoch, heir, warn
         self._keys = JobKeys.of(job)
         self._write = ledger.client.register_script(_WRITE)
-        self._at: Extent | None = None
+        self._at = Extent()
+        self._mark: bytes | None = None  # what the job's hash said of it
         self._given_up = False
         self._not_before = self._look_at = 0.0
 
@@ -171,38 +179,44 @@ class ListCopy:
         """
         if self._given_up or time.monotonic() < self._not_before:
             return
-        if self._at is None or (time.monotonic() > self._look_at and not self._is_there(self._at)):
-            self._at = self._begin()
-            if self._at.raw and not self._at.size:  # once found too large: it has not become smaller since
-                return self._stay()
-        if self._manifest.stat().st_size <= self._at.raw:
+        if time.monotonic() < self._look_at and self._manifest.stat().st_size <= self._at.raw:
             return
         try:
-            self._copy()
+            for _ in range(TRIES):
+                self._look()
+                if self._given_up or self._copy():
+                    return
         except redis.ResponseError as error:
             if not takes_no_writes(error):
                 raise
             self._not_before = time.monotonic() + AGAIN_S
 
-    def _begin(self) -> Extent:
+    def _look(self) -> None:
+        """Where the copy ends: another process of this machine may have written, the server lost its last seconds."""
+        mark = self._ledger.client.hget(self._keys.job, FIELD) or b""
+        mark = mark if len(mark) <= MOST_MARK else b""
+        late = time.monotonic() >= self._look_at
+        if late:
+            self._look_at = time.monotonic() + LOOK_EVERY_S
+        if mark == self._mark and not (late and not self._is_there(self._at)):
+            return
+        self._mark, self._at = mark, self._begin(extent(mark))
+        if self._at.raw and not self._at.size:  # once found too large: it has not become smaller since
+            self._stay()
+
+    def _begin(self, found: Extent) -> Extent:
         """What of the file is there already; nothing, where it is of another list (counted again before a retry)."""
-        found = self._told()
         if not found.size:
             return found if found.raw <= self._manifest.stat().st_size else Extent()
-        crc, left = 0, found.raw
+        crc, place = (self._at.crc, self._at.raw) if self._at.raw <= found.raw else (0, 0)
         with open_there(self._manifest) as stream:
-            while left and (data := stream.read(min(left, BLOCK))):
-                crc, left = zlib.crc32(data, crc), left - len(data)
-        return found if not left and crc == found.crc and self._is_there(found) else Extent()
-
-    def _told(self) -> Extent:
-        return extent(self._ledger.client.hget(self._keys.job, FIELD) or b"")
+            stream.seek(place)
+            while data := stream.read(min(found.raw - place, BLOCK)):
+                crc, place = zlib.crc32(data, crc), place + len(data)
+        return found if place == found.raw and crc == found.crc and self._is_there(found) else Extent()
 
     def _is_there(self, at: Extent) -> bool:
         """Whether the copy is what its mark says: all of a small one is read, of a large one where it ends."""
-        self._look_at = time.monotonic() + LOOK_EVERY_S
-        if at != self._told():
-            return False
         try:
             if at.size <= PIECE:
                 return all(True for _ in unpacked(self._ledger, self._job, at))
@@ -214,26 +228,41 @@ class ListCopy:
                 raise
             return False
 
-    def _copy(self) -> None:
+    def _copy(self) -> bool:
+        """Whether all is copied, or nothing more shall be."""
         with open_there(self._manifest) as stream:
             while True:
-                assert self._at is not None
                 stream.seek(self._at.raw)
                 data = stream.read(BLOCK)
                 data = data[: data.rfind(b"\n") + 1]  # what is half written comes later
                 if not data:
-                    return
+                    return True
                 packed = zlib.compress(data)
                 raw, size = self._at.raw + len(data), self._at.size + len(packed)
                 if raw > MOST_RAW or size > MOST_BYTES:
-                    return self._give_up()
-                at = Extent(raw, size, zlib.crc32(data, self._at.crc))
-                mark = msgspec.json.encode(at)
-                args = [self._epoch, self._ledger.ttl_s, self._heir, self._at.size, packed, mark]
-                written = self._write(keys=[self._keys.job, self._keys.manifest], args=args)
-                if not written:
-                    raise JobReplacedError(self._job)
-                self._at = at if written == 1 else Extent()
+                    # For the next producer: for each file that came into a watched folder 8 MB were sent again, and
+                    # dropped.
+                    self._at = Extent()
+                    if given_up := self._put(b"", Extent(raw=min(self._manifest.stat().st_size, MOST_RAW))):
+                        self._stay()
+                    return given_up
+                if not self._put(packed, Extent(raw, size, zlib.crc32(data, self._at.crc))):
+                    return False
+
+    def _put(self, packed: bytes, at: Extent) -> bool:
+        """Write this behind the copy. Whether that is still where, and as, it was.
+
+        Raises:
+            JobReplacedError: the job is another one, or another machine's, by now.
+        """
+        mark = msgspec.json.encode(at)
+        args = [self._epoch, self._ledger.ttl_s, self._heir, self._at.size, packed, mark, self._mark or b"", MOST_MARK]
+        written = self._write(keys=[self._keys.job, self._keys.manifest], args=args)
+        if not written:
+            raise JobReplacedError(self._job)
+        if written == 1:
+            self._mark, self._at = mark, at
+        return bool(written == 1)
 
     def _stay(self) -> None:
         self._given_up = True
@@ -241,14 +270,6 @@ class ListCopy:
             f"the list of pages takes over {MOST_BYTES >> 20} MB in Redis and stays here: only this machine can resume "
             f"{self._job}"
         )
-
-    def _give_up(self) -> None:
-        self._stay()
-        drop(self._ledger, self._job)
-        # For the next producer: for each file that came into a watched folder 8 MB were sent again, and dropped.
-        mark = msgspec.json.encode(Extent(raw=min(self._manifest.stat().st_size, MOST_RAW)))
-        args = [self._epoch, self._ledger.ttl_s, self._heir, 0, b"", mark]
-        self._write(keys=[self._keys.job, self._keys.manifest], args=args)
 
 
 def drop(ledger: Ledger, job: str) -> None:

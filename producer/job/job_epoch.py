@@ -61,7 +61,7 @@ def open_job(folder: OutputFolder, ledger: Ledger, job: str, total: int, request
         _note_time(folder, created_ms)
         return epoch
     refuse_others(folder, status)
-    if not _created_ms(folder):  # begun by a version that did not keep it
+    if not created_here(folder):  # begun by a version that did not keep it
         _note_time(folder, round(status.created_s * 1000))
     return status.epoch
 
@@ -94,7 +94,7 @@ def recognised(folder: OutputFolder, ledger: Ledger, status: JobStatus | None) -
     Raises:
         JobReplacedError: it became another one meanwhile.
     """
-    created = _created_ms(folder)
+    created = created_here(folder)
     if status is None or not created:
         return status
     same_epoch, same_time = folder.epoch == status.epoch, created == round(status.created_s * 1000)
@@ -114,7 +114,7 @@ def _note_time(folder: OutputFolder, created_ms: int) -> None:
         write_atomically(_time_file(folder), f"{folder.epoch} {created_ms}".encode())
 
 
-def _created_ms(folder: OutputFolder) -> int:
+def created_here(folder: OutputFolder) -> int:
     """When the broker made this folder's job; 0: it was not kept, or is no time."""
     try:
         epoch, _, time = read_small(_time_file(folder)).partition(b" ")

@@ -315,9 +315,11 @@ class Store:
         folder = self.folder(name).root
         return taken_by(folder) + sum(map(taken_by, entries_below(folder)))
 
-    def _measure(self) -> int:
-        kept = (folder for folder in self.root.iterdir() if folder != self.temporary)
-        return taken_by(self.root) + sum(taken_by(top) + sum(map(taken_by, entries_below(top))) for top in kept)
+    def _measure(self) -> tuple[int, int]:
+        tops = (folder for folder in self.root.iterdir() if folder != self.temporary)
+        taken = {top: taken_by(top) + sum(map(taken_by, entries_below(top))) for top in tops}
+        found = taken_by(self.root) + sum(taken.values())
+        return found, found - sum(taken.get(passing, 0) for passing in (self._incoming, self._trash, self._exports))
 
 
 def _word_in(file: Path) -> str:

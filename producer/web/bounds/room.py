@@ -22,12 +22,12 @@ class QuotaUsedError(ProducerError):
     Attributes:
         quota: in bytes.
         written: bytes that it has written, and that nobody has counted yet.
-        is_promised: they fit, but for what uploads were promised, which is given back within seconds or used up.
+        is_passing: they fit beside what jobs have; the rest is others' uploads and results that are being converted.
     """
 
-    def __init__(self, quota: int, written: int, *, is_promised: bool = False) -> None:
+    def __init__(self, quota: int, written: int, *, is_passing: bool = False) -> None:
         """Say it in one line."""
-        self.quota, self.written, self.is_promised = quota, written, is_promised
+        self.quota, self.written, self.is_passing = quota, written, is_passing
         super().__init__(
             f"the quota of {quota >> 20} MiB is used up; delete finished jobs, or send fewer files at a time"
         )
@@ -42,7 +42,7 @@ class QuotaUsedError(ProducerError):
             taken: bytes that the job has of the quota.
             listed: it has its list of pages. What does not fit before was sent just now, and can be sent again.
         """
-        if self.is_promised:  # who only says that he will send much had the lists of others end their jobs
+        if self.is_passing:  # who sends much but for its last byte, or says he will, had others' lists end their jobs
             return False
         return (self.written > 0 and not listed) or 10 * (taken + self.written) > 9 * self.quota
 
@@ -54,16 +54,17 @@ class Room:
     look began is added, and counts twice for a moment rather than not at all.
     """
 
-    def __init__(self, measure: Callable[[], int]) -> None:
+    def __init__(self, measure: Callable[[], tuple[int, int]]) -> None:
         """Measure nothing yet.
 
         Args:
-            measure: looks through the folder.
+            measure: looks through the folder: what it takes, and what of that are jobs, which stay.
         """
         self._measure = measure
         self._looking = threading.Lock()
         self._lock = threading.Lock()  # held for a few additions only: an upload takes it on the event loop
-        self._found, self._found_at, self._took_s = 0, float("-inf"), 0.0
+        self._found = self._kept = 0
+        self._found_at, self._took_s = float("-inf"), 0.0
         self._forgotten = True  # since the last look began something was removed
         self._written = 0  # since that look began
         self._claimed = 0  # promised to requests, and not yet written
@@ -90,12 +91,12 @@ class Room:
             before = self._written
         was_forgotten, self._forgotten = self._forgotten, False
         try:
-            found = self._measure()
+            found, kept = self._measure()
         except BaseException:
             self._forgotten = was_forgotten
             raise
         with self._lock:
-            self._found, self._found_at = found, time.monotonic()
+            self._found, self._kept, self._found_at = found, kept, time.monotonic()
             self._took_s = self._found_at - began
             self._written -= before
 
@@ -114,7 +115,7 @@ class Room:
 
         def look(written: int) -> None:
             if self.used() + written > quota:
-                raise QuotaUsedError(quota, written, is_promised=self.is_promised(quota, written))
+                raise QuotaUsedError(quota, written, is_passing=self._kept + written <= quota)
 
         return look
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from producer.errors import OtherJobError
-from producer.job.job_epoch import open_job
+from producer.job.job_epoch import created_here, open_job
 from producer.job.output_folder import OutputFolder, write_atomically
 from worker.ledger.ledger import JobStatus, Ledger
 
@@ -17,11 +17,13 @@ class NameTaken(Exception):  # noqa: N818  # nothing is wrong with the job
 
 
 def is_anothers(folder: OutputFolder, status: JobStatus | None) -> bool:
-    """Whether the broker's job of this name is not the folder's: neither its epoch nor its place is.
+    """Whether the broker's job of this name is not the folder's: neither its epoch nor its place nor its time is.
 
-    By both: who has a password of ours may write over one of them, and the job is to go on.
+    By all: who has a password of ours may write over some of them, and the job is to go on.
     """
     if status is None or (status.epoch and status.epoch == folder.epoch):
+        return False
+    if (created := created_here(folder)) and created == round(status.created_s * 1000):
         return False
     return status.extra.get("manifest") != folder.known_as
 

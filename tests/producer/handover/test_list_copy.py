@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zlib
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
@@ -12,7 +13,7 @@ from producer.errors import OtherJobError, ProducerError
 from producer.fleet_request import remembered
 from producer.handover import list_copy
 from producer.handover.inherit import do_lost_again, inherit
-from producer.handover.list_copy import FIELD, Extent, copying, drop_if_complete, extent
+from producer.handover.list_copy import FIELD, Extent, ListCopy, copying, drop_if_complete, extent
 from producer.job import growth as growth_module
 from producer.job.growth import Growth
 from producer.job.job_epoch import is_ours, open_job
@@ -98,7 +99,7 @@ def test_the_copy_goes_on_and_begins_again(tmp_path: Path, ledger: Ledger) -> No
 
 @pytest.mark.parametrize("piece", [list_copy.PIECE, 10])
 @pytest.mark.parametrize("grows", [True, False])
-@pytest.mark.parametrize("damage", ["gone", "hash", "shorter", "longer", "mark", "middle"])
+@pytest.mark.parametrize("damage", ["gone", "hash", "shorter", "longer", "mark", "long mark", "middle"])
 def test_a_damaged_copy_is_made_whole(
     tmp_path: Path, ledger: Ledger, monkeypatch: pytest.MonkeyPatch, damage: str, grows: bool, piece: int
 ) -> None:
@@ -113,8 +114,8 @@ def test_a_damaged_copy_is_made_whole(
     client, data = ledger.client, ledger.client.get(KEYS.manifest)
     if damage == "middle":
         client.setrange(KEYS.manifest, 20, b"XXXX")
-    elif damage == "mark":
-        client.hset(KEYS.job, FIELD, "x")
+    elif damage.endswith("mark"):
+        client.hset(KEYS.job, FIELD, "x" * (900 if damage == "long mark" else 1))
     else:
         client.delete(KEYS.manifest)
         if damage == "hash":
@@ -127,6 +128,50 @@ def test_a_damaged_copy_is_made_whole(
     copy(folder, ledger)
     monkeypatch.undo()
     assert inherit(ledger, status_of(ledger), OutputFolder(tmp_path / "second")) == 50 + grows
+
+
+def test_two_processes_of_a_machine_copy_one_list(
+    tmp_path: Path, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`watch-folder` and `collect --follow`. Before: each took the other's copy away and began again, for ever."""
+    monkeypatch.setattr(list_copy, "BLOCK", 700)
+    folder = begin(tmp_path / "first", ledger, 100)
+    watch, follow = (ListCopy(folder.manifest, ledger, JOB, epoch=folder.epoch, heir="", warn=print) for _ in range(2))
+    places: list[int] = []
+    pages = 100
+
+    def add() -> None:
+        nonlocal pages
+        add_page(folder, ledger, ManifestLine(pages, "z.tif", "file:///shared/z.tif", 0))
+        pages += 1
+
+    def counted(copying: ListCopy, before: Callable[[], None]) -> None:
+        write = copying._write
+
+        def call(keys: list[str], args: list[int]) -> object:
+            before()
+            places.append(args[3])
+            return write(keys=keys, args=args)
+
+        monkeypatch.setattr(copying, "_write", call)
+
+    def file_comes() -> None:
+        if pages < 130:
+            add()
+            watch.step()
+
+    follow.step()
+    counted(watch, lambda: None)
+    counted(follow, file_comes)
+    add()
+    watch.step()
+    follow.step()
+    assert len(places) == 1, "what the other has copied is not copied again"
+    add()
+    follow.step()  # while files come
+    follow.step()
+    assert 0 not in places and len(places) < 50
+    assert inherit(ledger, status_of(ledger), OutputFolder(tmp_path / "second")) == pages
 
 
 def test_a_list_too_large_stays_and_says_so(tmp_path: Path, ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,7 +10,7 @@ from producer.errors import OtherJobError
 from producer.fleet_job import collect_job
 from producer.fleet_results import finish_collected
 from producer.job.collect import Collector
-from producer.job.job_epoch import _created_ms, open_job
+from producer.job.job_epoch import created_here, open_job
 from producer.job.output_folder import JobRequest, OutputFolder, state_folder
 from producer.job.results_owner import owner_of
 from tests.producer.job.test_damaged_jobs import PAGES, do, enqueue
@@ -108,7 +108,7 @@ def test_a_job_of_a_version_that_kept_no_time_has_it_from_now_on(ledger: Ledger,
     open_job(folder, ledger, job, PAGES)
     assert file.read_bytes() == kept
     folder.epoch_file.write_bytes(b"a job that a version before began anew")
-    assert _created_ms(folder) == 0
+    assert created_here(folder) == 0
     folder.epoch_file.write_bytes(kept.split()[0])
     file.write_bytes(b"no time")
     assert open_job(folder, ledger, job, PAGES) == folder.epoch

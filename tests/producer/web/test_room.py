@@ -79,7 +79,7 @@ def test_uploads_at_a_time_share_the_quota(says_length: bool, tmp_path: Path) ->
 
 def test_what_is_written_counts_before_and_after_a_look() -> None:
     there = 0
-    room = Room(lambda: there)
+    room = Room(lambda: (there, there))
     assert room.used() == 0
     claim = room.claim(100, 60)
     assert claim and room.used() == 60
@@ -98,9 +98,9 @@ def test_what_is_written_counts_before_and_after_a_look() -> None:
 
 
 def test_a_look_that_takes_long_forgets_nothing() -> None:
-    def measure() -> int:
+    def measure() -> tuple[int, int]:
         assert claim and claim.write(10)  # while the folder is looked through: perhaps seen, perhaps not
-        return 5
+        return 5, 5
 
     room = Room(measure)
     claim = room.claim(100, 0)
@@ -112,7 +112,7 @@ def test_nobody_waits_for_a_look_and_looks_are_few(monkeypatch: pytest.MonkeyPat
     looks, now, there = list[float](), 100.0, 5
     looking, go_on = threading.Event(), threading.Event()
 
-    def measure() -> int:
+    def measure() -> tuple[int, int]:
         nonlocal now
         looks.append(now)
         seen = there
@@ -120,7 +120,7 @@ def test_nobody_waits_for_a_look_and_looks_are_few(monkeypatch: pytest.MonkeyPat
             looking.set()
             assert go_on.wait(10)
         now += 2.0
-        return seen
+        return seen, seen
 
     monkeypatch.setattr(time, "monotonic", lambda: now)
     room = Room(measure)
@@ -161,7 +161,7 @@ def test_who_says_much_keeps_a_file_at_most(tmp_path: Path) -> None:
 
 def test_what_a_job_lists_counts_too() -> None:
     """Before: a zip of 55 KB wrote 625 MB of manifest at a quota of 20 MiB."""
-    room = Room(lambda: 15 << 20)
+    room = Room(lambda: (15 << 20, 15 << 20))
     fits = room.check(20 << 20)
     fits(4 << 20)
     with pytest.raises(QuotaUsedError, match="quota of 20 MiB"):
@@ -170,7 +170,7 @@ def test_what_a_job_lists_counts_too() -> None:
 
 def test_what_uploads_were_promised_ends_nothing(tmp_path: Path) -> None:
     """Before: who said that he would send much, and did not, ended others' jobs that were being listed, and results."""
-    room = Room(lambda: 15 << 20)
+    room = Room(lambda: (15 << 20, 15 << 20))
     room.used()
     promised = room.claim(20 << 20, 4 << 20)
     for written, ends in ((3 << 20, False), (6 << 20, True)):
@@ -188,13 +188,35 @@ def test_what_uploads_were_promised_ends_nothing(tmp_path: Path) -> None:
         service.check_taken()
 
 
+@pytest.mark.parametrize("where", ["incoming/one/upload", "exports/one"])
+def test_what_passes_ends_no_job(tmp_path: Path, where: str) -> None:
+    """Before: uploads that were cut off at their last byte, or a result that was being made, refused jobs for good."""
+    store = Store(tmp_path)
+    look = store.room.check(20 << 20)
+    (tmp_path / where).mkdir(parents=True)
+    (tmp_path / where / "file").write_bytes(bytes(15 << 20))
+    for written, ends in ((6 << 20, False), (20 << 20, True)):
+        with pytest.raises(QuotaUsedError) as full:
+            look(written)
+        assert full.value.is_due_to(0, listed=False) is ends
+    store.drop(tmp_path / where.partition("/one")[0] / "one")
+    store.room._found_at = float("-inf")
+    look(6 << 20)
+    (tmp_path / "jobs" / "other").mkdir()
+    (tmp_path / "jobs" / "other" / "file").write_bytes(bytes(15 << 20))
+    store.room._found_at = float("-inf")
+    with pytest.raises(QuotaUsedError) as full:
+        look(6 << 20)
+    assert full.value.is_due_to(0, listed=False), "what others keep stays"
+
+
 def test_a_full_quota_ends_the_job_that_has_nearly_all_of_it(
     ledger: Ledger, settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Before: all open jobs of all visitors, for good, if only for the time in which a result was being converted."""
     monkeypatch.setattr(runner, "AGAIN_AFTER_S", 0.05)
     store = Store(tmp_path / "web")
-    room = Room(lambda: 30 << 20)
+    room = Room(lambda: (30 << 20, 30 << 20))
     jobs = Runner(app_for(settings), ledger, store, transfer="uri", roots=(tmp_path,), check=room.check(20 << 20))
     write_images(tmp_path / "in", 1)
     for name, size in (("small", 1), ("large", 19 << 20)):
@@ -207,7 +229,7 @@ def test_a_full_quota_ends_the_job_that_has_nearly_all_of_it(
         assert store.read("large").state == "refused" and "quota of 20 MiB" in store.read("large").reason
         waiting = jobs.running("small")
         assert waiting and "waiting: the quota of 20 MiB" in waiting.progress.phase
-        room._measure, room._forgotten = (lambda: 0), True
+        room._measure, room._forgotten = (lambda: (0, 0)), True
         wait_until(lambda: ledger.status("small") is not None, seconds=10, what="the other to go on")
         assert store.read("small").state == "open"
     finally:

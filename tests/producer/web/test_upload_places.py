@@ -216,7 +216,7 @@ def test_room_of_the_quota_is_taken_from_the_slow_too(tmp_path: Path) -> None:
 
 def test_nobody_is_sent_away_for_room_that_cannot_be_had() -> None:
     """Before: all slow uploads were, where all that they were promised is less than what somebody wants."""
-    clock, room = Clock(), Room(lambda: 900)
+    clock, room = Clock(), Room(lambda: (900, 900))
     room.used()
     places = UploadPlaces(32, clock)
     slow = [taken(places) for _ in range(10)]
