@@ -97,8 +97,7 @@ def first_of(warnings: Sequence[str]) -> list[str]:
     return list(few(dict.fromkeys(warnings, "")))
 
 
-MOST_JOBS = 20_000
-"""That are kept at a time. They take few bytes of the quota, but each list of jobs looks at all of them."""
+MOST_JOBS = 20_000  # kept at a time: they take few bytes of the quota, but each list of jobs looks at all of them
 
 
 class Brief(NamedTuple):
@@ -109,8 +108,7 @@ class Brief(NamedTuple):
 
 
 _FOLDERS = ("incoming", "jobs", "trash", "exports", "temporary", "models")
-_KEPT = ("jobs", "models")
-"""In which there are files that are opened by their names."""
+_KEPT = ("jobs", "models")  # files in them are opened by their names
 
 
 class Store:
