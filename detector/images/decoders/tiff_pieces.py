@@ -127,9 +127,11 @@ def share_not_garbled(file: BinaryIO, header: Header) -> float:
     if sum(expected) > _MOST_INFLATED:
         return 1.0
     turned = _TURNED if full.first(_FILL_ORDER, 1) == 2 else None
-    garbled = 0
+    garbled, unread = 0, reader.end
     for piece, (begin, count) in enumerate(pieces):
         count = _there(reader, full, piece, begin, count)
+        if (unread := unread - count) < 0:
+            break  # they lie over each other: a hundred of 30 MB in one place took 6 s
         garbled += count > 0 and _is_garbled(reader, begin, count, expected[piece], 2 * max(expected), turned)
     return 1.0 - garbled / max(1, len(pieces))
 

@@ -120,9 +120,9 @@ def test_rows_that_are_garbled_up_to_their_end(tmp_path: Path, monkeypatch: pyte
     assert open_page(path, limit_side=HIGH).share == pytest.approx(19 / 20)
 
 
-def rewritten(strip: bytes, *, copies: int = 1, turned: bool = False) -> BytesIO:
+def rewritten(strip: bytes, *, copies: int = 1, turned: bool = False, rows: int = HIGH) -> BytesIO:
     """A page of one strip with other data in it, at the end of the file, which the directory may name many times."""
-    data = bytearray(in_strips(HIGH))
+    data = bytearray(in_strips(rows))
     (directory,) = struct.unpack_from("<I", data, 4)
     begin, values = len(data), {STRIPS: len(data), COUNTS: len(strip)}
     for entry in range(directory + 2, directory + 2 + 12 * struct.unpack_from("<H", data, directory)[0], 12):
@@ -167,6 +167,17 @@ def test_strips_that_the_page_does_not_have(monkeypatch: pytest.MonkeyPatch) -> 
     file = rewritten(zlib.compress(text().tobytes())[:-1] + b"\1", copies=5000)
     assert share_not_garbled(file, read_header(file, "tiff", "a.tif")) == 0.0 and len(asked) == 1
     monkeypatch.setattr(tiff_pieces, "_MOST_INFLATED", WIDE * HIGH - 1)
+    assert share_not_garbled(file, read_header(file, "tiff", "a.tif")) == 1.0 and len(asked) == 1
+
+
+def test_strips_that_lie_over_each_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No more is read than the file has. Before: 100 strips in one place, 30 MB behind their rows, 6 s."""
+    asked: list[int] = []
+    garbled = tiff_pieces._is_garbled
+    monkeypatch.setattr(tiff_pieces, "_is_garbled", lambda *piece: asked.append(piece[1]) or garbled(*piece))
+    packer = zlib.compressobj()
+    strip = packer.compress(bytes(20 * WIDE)) + packer.flush(zlib.Z_FULL_FLUSH) + b"\0\0\0\xff\xff" * 40_000
+    file = rewritten(strip, copies=HIGH // 20, rows=20)
     assert share_not_garbled(file, read_header(file, "tiff", "a.tif")) == 1.0 and len(asked) == 1
 
 
