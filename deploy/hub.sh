@@ -75,6 +75,9 @@ refuse() {
   }
 }
 case $folder in /*) ;; *) folder=$PWD/$folder ;; esac
+case $systemd$folder in
+  yes/root/* | yes/home/* | yes/run/user/*) echo "hub.sh: a unit sees no home folders: name another --dir" >&2; exit 2 ;;
+esac
 refuse "$(others_above "$folder")"
 mkdir -p "$folder"
 cd "$folder"
@@ -82,6 +85,8 @@ folder=$(pwd -P)
 refuse "$(others_above "$folder")"
 refuse "$(others_in "$folder")"
 mkdir -p data
+served() { cat server.pem users.acl redis.conf 2>/dev/null | openssl dgst -sha256; }
+[ ! -e redis.conf ] || before=$(served || :)
 curve=(-pkeyopt ec_paramgen_curve:P-256)
 if [ ! -e ca.key ]; then
   quietly openssl req -x509 -newkey ec "${curve[@]}" -nodes -days 3650 -subj '/CN=ocrfleet CA' \
@@ -129,6 +134,8 @@ elif [ "$(id -u)" = 0 ] && getent passwd redis >/dev/null; then
   chmod 0640 ca.pem server.pem server.key users.acl redis.conf check_aof.sh
   chown -R redis:redis data
   start='runuser -u redis -- sh' # root would write wherever links lead that he laid there
+  runuser -u redis -- test -r "$folder/redis.conf" ||
+    printf 'The user redis may not enter a folder above %q, and Redis cannot start there: chmod o+x it, or name another --dir\n' "$folder"
 fi
 
 if [ -n "$systemd" ]; then
@@ -174,7 +181,8 @@ $(service worker worker)
 $(for name in beat flower exporter; do service "$name" hub; done)
 $(for name in producer watch web; do service "$name" producer; done)
 COMPOSE
-  printf 'Start the hub, with two workers, in a checkout on this machine:\n  docker compose --env-file %s/compose.env -f docker-compose.yml -f %s/compose.yaml up -d --build --scale worker=2\n' "$folder" "$folder"
+  compose="docker compose --env-file $folder/compose.env -f docker-compose.yml -f $folder/compose.yaml"
+  printf 'Start the hub, with two workers, in a checkout on this machine:\n  %s up -d --build --scale worker=2\n' "$compose"
 fi
 [ -n "$systemd$compose" ] || {
   echo 'Start Redis (cat shows, and obeys not, what scripts log):'
@@ -191,3 +199,6 @@ Worker, in a checkout on each machine:
 Producer, in the shell that will run ocr-producer:
   (umask 077 && mkdir -p ~/.config/ocrfleet && echo $authority | base64 -d > ~/.config/ocrfleet/ca.pem) && export OCRFLEET_REDIS_URL="$(url producer '')\$HOME/.config/ocrfleet/ca.pem"
 LINES
+# On stderr: a cron job lets nobody read the passwords above, and this is what it has to say.
+[ -n "$systemd" ] || [ "${before-none}" = none ] || [ "$before" = "$(served)" ] ||
+  echo "hub.sh: certificate, users or settings are new, and Redis goes by the old ones until you restart it${compose:+: $compose restart redis}" >&2

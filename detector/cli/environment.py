@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Iterable, Iterator, MutableMapping
-from contextlib import suppress
 from difflib import get_close_matches
 from pathlib import Path
 
@@ -52,7 +51,8 @@ def leave_others_temporary_folder(environment: MutableMapping[str, str]) -> str:
 
     In a group's one took the place of the private server of `run`, and fed its workers; and had a folder of the user's
     removed by giving it the name of a temporary one. A sticky folder, as /tmp is, is fine. What is decided here holds:
-    `tempfile` goes on to the current folder, without a word, where somebody has filled all others.
+    `tempfile` goes on to the current folder, without a word, where somebody has filled all others. We never do: it has
+    the user's pictures, and may lie on a disk that knows no sockets.
 
     Args:
         environment: usually ``os.environ``.
@@ -66,9 +66,6 @@ def leave_others_temporary_folder(environment: MutableMapping[str, str]) -> str:
         named = [Path(folder) for name in ("TMPDIR", "TEMP", "TMP") if (folder := environment.get(name))]
         yield from (str(folder.absolute()) for folder in named)
         yield from reversed(SYSTEMS_TEMPORARY) if named else SYSTEMS_TEMPORARY
-        with suppress(OSError):  # it was removed
-            if others_above((here := Path.cwd()) / "entry") is None:
-                yield str(here)
 
     folder, above = first_of_ones_own(places())
     environment["TMPDIR"] = tempfile.tempdir = folder

@@ -19,6 +19,7 @@ from pathlib import Path
 import redis
 
 from detector.atomic import named
+from detector.cache import others_above
 from detector.cli.environment import SYSTEMS_TEMPORARY, first_of_ones_own
 from detector.images.regular_file import open_regular
 from producer.errors import ProducerError
@@ -74,9 +75,14 @@ class EmbeddedServer:
         """Make a folder for the socket; start nothing yet."""
         self.data = data
         # Unix socket paths end at 108 bytes (unix(7)); an output folder's path may well be longer.
-        roomy = len(tempfile.gettempdir()) < LONGEST_SOCKET - len("/ocrfleet-12345678/redis.sock")
-        short = None if roomy else first_of_ones_own(SYSTEMS_TEMPORARY)[0]
-        self._run_dir = Path(tempfile.mkdtemp(prefix="ocrfleet-", dir=short))
+        folder = wanted = tempfile.gettempdir()
+        if len(os.fsencode(wanted)) >= (most := LONGEST_SOCKET - len("/ocrfleet-12345678/redis.sock")):
+            folder, _ = first_of_ones_own(SYSTEMS_TEMPORARY)
+            above = others_above(Path(folder) / "entry")
+            if above is not None and others_above(Path(wanted) / "entry") is None:
+                why = f"{wanted} is too long for a socket's path, and others can write into {above}"
+                raise NoEmbeddedServerError(f"{why}: set TMPDIR to a folder of less than {most} bytes")
+        self._run_dir = Path(tempfile.mkdtemp(prefix="ocrfleet-", dir=folder))
         self.socket = self._run_dir / "redis.sock"
         self._process: subprocess.Popen[bytes] | None = None
         self._held: HeldFolder | None = None  # `data`, from a start to the stop

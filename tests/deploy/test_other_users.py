@@ -6,6 +6,7 @@ import base64
 import os
 import pwd
 import re
+import shutil
 import stat
 import subprocess
 import tempfile
@@ -182,6 +183,7 @@ def test_what_is_redis_users_redis_user_runs() -> None:
             (programs / program).chmod(0o755)
         words = [DEPLOY / "hub.sh", "--dir", at, "hub.example.org"]
         printed = subprocess.run(words, capture_output=True, text=True, check=True).stdout
+        assert "may not enter" not in printed
         manifest = folder(at / "data/appendonlydir") / "appendonly.aof.manifest"
         manifest.write_text("file a seq 1 type i\n")
         for path in (manifest, manifest.parent):
@@ -191,6 +193,19 @@ def test_what_is_redis_users_redis_user_runs() -> None:
         environment = {**os.environ, "PATH": f"{programs}:{os.environ['PATH']}"}
         subprocess.run(["bash", "-c", line], check=True, env=environment, cwd="/")
         assert told.read_text() == "redis-check-aof redis\nredis-server redis\n"
+        at.parent.chmod(0o700)  # before: a line without a word, which ended with "can't open"
+        assert "may not enter" in subprocess.run(words, capture_output=True, text=True, check=True).stdout
+
+
+@pytest.mark.parametrize("at", ["/root/hub", "hub"])
+def test_no_unit_is_made_for_a_folder_that_it_does_not_see(at: str) -> None:
+    """It has ProtectHome; before, it failed each two seconds."""
+    if os.geteuid() != 0 or not shutil.which("redis-server"):
+        missing("needs root, and apt-get install redis-server")
+    words = [DEPLOY / "hub.sh", "--systemd", "--dir", at, "hub.example.org"]
+    done = subprocess.run(words, cwd="/root", capture_output=True, text=True)
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1) and "no home folders" in done.stderr
+    assert not Path("/root/hub").exists()
 
 
 def test_a_line_that_was_cut_off_leaves_the_authority_that_is_there(tmp_path: Path) -> None:

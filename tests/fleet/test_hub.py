@@ -20,11 +20,15 @@ from tests.tools import tool
 DEPLOY = Path(__file__).parents[2] / "deploy"
 
 
-def hub(folder: Path, port: int, *names: str) -> str:
+COMPOSE = ": docker compose --env-file {at}/compose.env -f docker-compose.yml -f {at}/compose.yaml restart redis"
+RESTART = "Redis goes by the old ones until you restart it"
+
+
+def hub(folder: Path, port: int, *names: str, says: str = "") -> str:
     told = subprocess.run(
         [DEPLOY / "hub.sh", "--dir", folder, "--port", str(port), *names], capture_output=True, text=True
     )
-    assert told.returncode == 0 and told.stderr == "", told.stderr
+    assert told.returncode == 0 and says in told.stderr and told.stderr.count("\n") == bool(says), told.stderr
     return told.stdout
 
 
@@ -125,7 +129,7 @@ def test_the_printed_lines_join_up(environment: dict[str, str], tmp_path: Path) 
 def test_another_name_gets_another_certificate_of_the_same_authority(tmp_path: Path) -> None:
     hub(tmp_path, 6380, "hub.example.org")
     before = {name: (tmp_path / name).read_bytes() for name in ("ca.pem", "server.pem", "worker.password")}
-    hub(tmp_path, 6380, "hub.example.org", "2001:db8::7")
+    hub(tmp_path, 6380, "hub.example.org", "2001:db8::7", says=RESTART)
     assert (tmp_path / "ca.pem").read_bytes() == before["ca.pem"]
     assert (tmp_path / "worker.password").read_bytes() == before["worker.password"]
     assert (tmp_path / "server.pem").read_bytes() != before["server.pem"]
@@ -136,23 +140,25 @@ def test_another_name_gets_another_certificate_of_the_same_authority(tmp_path: P
     assert "DNS:hub.example.org" in shown and "IP Address:2001:DB8:0:0:0:0:0:7" in shown
 
 
-def test_a_certificate_that_ends_soon_is_made_anew(tmp_path: Path) -> None:
-    """Before: never. "Run this again after two years" did nothing, and after 825 days nobody trusted the hub."""
+@pytest.mark.parametrize(("arguments", "how"), [((), ""), (("--compose",), COMPOSE)])
+def test_a_certificate_that_ends_soon_is_made_anew(arguments: tuple[str, ...], how: str, tmp_path: Path) -> None:
+    """Before: never. "Run this again after two years" did nothing, and after 825 days nobody trusted the hub. Then:
+    made without a word, and Redis went on with the old one."""
 
     def openssl(*words: str) -> str:
         told = subprocess.run(["openssl", *words], cwd=tmp_path, capture_output=True, text=True, check=True)
         return told.stdout
 
-    hub(tmp_path, 6380, "hub.example.org")
+    hub(tmp_path, 6380, *arguments, "hub.example.org")
     authority = (tmp_path / "ca.pem").read_bytes()
     openssl("req", "-new", "-key", "server.key", "-subj", "/CN=x", "-out", "csr")
     openssl("x509", "-req", "-in", "csr", "-CA", "ca.pem", "-CAkey", "ca.key", "-days", "30", "-out", "server.pem")
-    hub(tmp_path, 6380, "hub.example.org")
+    hub(tmp_path, 6380, *arguments, "hub.example.org", says=f"{RESTART}{how.format(at=tmp_path)}\n")
     openssl("x509", "-in", "server.pem", "-noout", "-checkend", str(800 * 86400))
     openssl("verify", "-CAfile", "ca.pem", "server.pem")
     assert openssl("x509", "-in", "server.pem", "-noout", "-pubkey") == openssl("pkey", "-in", "server.key", "-pubout")
     made = (tmp_path / "server.pem").read_bytes()
-    hub(tmp_path, 6380, "hub.example.org")
+    hub(tmp_path, 6380, *arguments, "hub.example.org")
     assert ((tmp_path / "ca.pem").read_bytes(), (tmp_path / "server.pem").read_bytes()) == (authority, made)
 
 

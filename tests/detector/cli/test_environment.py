@@ -111,7 +111,7 @@ def test_temporary_files_lie_where_others_rename_nothing(tmp_path: Path, mode: i
     code = "import tempfile; from detector.cli.main import cli; cli(['--version'], standalone_mode=False)"
     told = subprocess.run(
         [sys.executable, "-c", f"{code}; print(tempfile.gettempdir())"],
-        env={**os.environ, "TMPDIR": "/nonexistent", "TMP": str(folder)},
+        env={**os.environ, "TMPDIR": str(tmp_path / "none"), "TMP": str(folder)},
         capture_output=True,
         text=True,
         check=True,
@@ -140,7 +140,8 @@ def test_others_filling_the_temporary_disks_is_no_way_into_the_current_folder(
         monkeypatch.setattr(ours, "SYSTEMS_TEMPORARY", systems, raising=False)
         told = ours.leave_others_temporary_folder(given := dict(named))
         assert tempfile.gettempdir() == given["TMPDIR"] == taken and says in told and bool(says) is bool(told)
-    monkeypatch.chdir(own)  # nobody else's: as `tempfile` itself
-    monkeypatch.setattr(ours, "SYSTEMS_TEMPORARY", (full,))
-    ours.leave_others_temporary_folder(given := {})
-    assert given["TMPDIR"] == str(own)
+    monkeypatch.chdir(own)  # before: among the pictures of who called it, also in a pod, whose /tmp is its own
+    for systems in ((full,), (str(team),)):
+        monkeypatch.setattr(ours, "SYSTEMS_TEMPORARY", systems)
+        ours.leave_others_temporary_folder(given := {})
+        assert given["TMPDIR"] == systems[0]

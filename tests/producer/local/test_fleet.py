@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import tempfile
 import threading
 from contextlib import closing
 from dataclasses import replace
@@ -16,7 +17,7 @@ from detector.errors import is_out_of_processes
 from detector.machine import Machine
 from producer.job.output_folder import JobRequest, OutputFolder
 from producer.local.fleet import LocalFleet, LocalFleetError, memory_share_mb
-from producer.local.server import EmbeddedServer
+from producer.local.server import EmbeddedServer, NoEmbeddedServerError
 from tests.worker.test_machine_faults import full_disk
 from worker.app import app_for
 from worker.broker import queue
@@ -54,6 +55,27 @@ def test_a_spool_of_another_users_is_said_before_the_first_page(
     monkeypatch.setenv("OCRFLEET_REDIS_URL", "unix:///nowhere")
     started = CliRunner().invoke(main, ["start"])
     assert started.exit_code == 1 and "ocrfleet-spool: is not a folder of this user's" in started.output
+
+
+@pytest.mark.parametrize(("mode", "length"), [(0o777, 90), (0o1777, 90), (0o777, 3)])
+def test_no_socket_lies_where_others_rename_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: int, length: int
+) -> None:
+    """Before: below a TMPDIR of one's own that is long, or long in bytes, in an open /tmp, without a word."""
+    with tempfile.TemporaryDirectory(dir="/tmp") as short:
+        own, system = Path(short) / ("é" * (length // 2)), Path(short) / "all"
+        for folder in (own, system):
+            folder.mkdir()
+        system.chmod(mode)
+        monkeypatch.setattr(tempfile, "tempdir", str(own))
+        monkeypatch.setattr("producer.local.server.SYSTEMS_TEMPORARY", (str(system),))
+        if mode == 0o777 and length == 90:
+            with pytest.raises(NoEmbeddedServerError, match=f"others can write into {system}: set TMPDIR to a folder"):
+                EmbeddedServer(tmp_path)
+            assert list(system.iterdir()) == []
+        else:
+            made = EmbeddedServer(tmp_path).socket
+            assert made.parents[1] == (system if length == 90 else own) and len(os.fsencode(made)) <= 107
 
 
 def test_a_server_that_may_not_write_says_so(tmp_path: Path) -> None:
