@@ -143,7 +143,7 @@ write_files() {
     local authority=$root/etc/ocrfleet/ca.pem
     # Beside it: of a line that was cut off half a certificate would take the place of the good one.
     if ! base64 -d <<<"$OCRFLEET_CA" >"$authority.part" || ! grep -q '^-----BEGIN CERTIFICATE-----' "$authority.part" ||
-      [ "$(tail -n 1 "$authority.part")" != '-----END CERTIFICATE-----' ]; then
+      [ "$(grep -c '^-----BEGIN ' "$authority.part")" != "$(grep -c '^-----END [A-Z ]*-----' "$authority.part")" ]; then
       rm -f "$authority.part"
       echo "install.sh: OCRFLEET_CA is no certificate in base64; copy the whole line that hub.sh printed" >&2
       exit 2

@@ -210,12 +210,15 @@ def test_no_unit_is_made_for_a_folder_that_it_does_not_see(at: str) -> None:
 
 def test_a_line_that_was_cut_off_leaves_the_authority_that_is_there(tmp_path: Path) -> None:
     """Before: half a certificate took its place, and each service of the machine refused its hub."""
-    whole = base64.b64encode(b"-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n").decode()
+    certificate = (
+        b"-----BEGIN CERTIFICATE-----\r\nMIIB\r\n-----END CERTIFICATE-----\r\n\r\n"  # a company's own, from Windows
+    )
+    whole = base64.b64encode(certificate).decode()
     for given, code in ((whole, 0), (whole[:41], 2), (whole[:40], 2), ("aGVsbG8K", 2)):
         environment = {**os.environ, "DESTDIR": str(tmp_path), "OCRFLEET_CA": given}
         done = subprocess.run([DEPLOY / "install.sh"], capture_output=True, text=True, env=environment)
         assert done.returncode == code and done.stderr.count("install.sh: OCRFLEET_CA is no certificate") == bool(code)
-        assert (tmp_path / "etc/ocrfleet/ca.pem").read_bytes() == base64.b64decode(whole)
+        assert (tmp_path / "etc/ocrfleet/ca.pem").read_bytes() == certificate
     assert {path.name for path in (tmp_path / "etc/ocrfleet").iterdir()} == {"ca.pem", "env"}
 
 
