@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
+from itertools import filterfalse
 from pathlib import Path
 
 import msgspec
@@ -70,10 +71,11 @@ def recount(manifest: Path, indices: Iterable[int], roots: tuple[Path, ...]) -> 
 def _rewrite(manifest: Path, mended: dict[int, int]) -> None:
     """Others may have added to the list while files were counted: what is there now is copied, and counted."""
     decoder, encoder = msgspec.json.Decoder(ManifestLine), msgspec.json.Encoder()
-    heads: list[tuple[ManifestLine, int, int]] = []  # of each file: a line, its first page's index, its pages
+    heads: dict[int, tuple[ManifestLine, int, set[int]]] = {}  # of each file: a line, its pages, those that are there
     total = 0
     with (
         rewriting(manifest),
+        ManifestIndex(manifest) as index,
         atomic_write(manifest, sync=True) as part,
         open_there(manifest) as source,
         open(part, "wb", opener=ours_to_write) as target,
@@ -84,10 +86,17 @@ def _rewrite(manifest: Path, mended: dict[int, int]) -> None:
                 target.write(raw)
                 continue
             line = decoder.decode(raw)
-            target.write(encoder.encode(msgspec.structs.replace(line, problem=None)) + b"\n")
             first = line.of if line.of >= 0 else number - line.page
-            heads.append((line, first, mended[number]))
-        for line, first, pages in heads:
-            for page in range(line.page + 1, pages):
+            if first not in heads:
+                added = filter(None, map(index.line, index.added.to(first)))  # whose worker told of them (growth.py)
+                heads[first] = line, mended[number], {page.page for page in added if page.problem is None}
+            there = heads[first][2]
+            if line.page in there:
+                target.write(raw)
+                continue
+            there.add(line.page)
+            target.write(encoder.encode(msgspec.structs.replace(line, problem=None)) + b"\n")
+        for first, (line, pages, there) in heads.items():
+            for page in filterfalse(there.__contains__, range(line.page + 1, pages)):
                 target.write(encoder.encode(ManifestLine(total, line.image, line.uri, page, None, first)) + b"\n")
                 total += 1

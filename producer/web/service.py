@@ -282,9 +282,13 @@ class Service:
     @one_after_the_other
     def cancel(self, name: str) -> int:
         """What waits is dropped, what runs is finished, what is done stays. Returns how many pages were dropped."""
-        if self.store.change(name, cancelled=True, only=_is_open).state != "open":
-            return 0
         folder = self.store.folder(name)
+        try:
+            if self.store.change(name, cancelled=True, only=_is_open).state != "open":
+                return 0
+        except OSError:  # a disk that is full; where the broker keeps the wish, it need not
+            if ours(folder, self.ledger, name) is None:
+                raise
         try:
             if ours(folder, self.ledger, name) is not None:
                 return cancel_job(self.ledger, name)
