@@ -258,8 +258,12 @@ class JobLoop:
             return status.uncollected == 0 or self.collector is None
         if not status.finished or (self.collector is not None and status.uncollected):
             return False
-        elsewhere = self.growth is None and self.collector is not None
-        if elsewhere and 0 < status.in_flight > status.total - status.done:  # of a number that somebody made smaller
+        elsewhere = self.collector if self.growth is None else None
+        if (
+            elsewhere is not None
+            and 0 < status.in_flight > status.total - status.done  # of a number that somebody made smaller
+            and not all(map(elsewhere.holds, self.ledger.in_flight(self.job)))
+        ):
             return False
         if self._compare(status):
             return False

@@ -50,6 +50,13 @@ def recount(manifest: Path, indices: Iterable[int], roots: tuple[Path, ...]) -> 
         indices: pages that failed.
         roots: of the job's files, see `still_own`.
     """
+    if mended := _mended(manifest, indices, roots):
+        _rewrite(manifest, mended)
+    return sum(mended.values())
+
+
+def _mended(manifest: Path, indices: Iterable[int], roots: tuple[Path, ...]) -> dict[int, int]:
+    """How many pages a file has by now, by the line that said that it could not be counted."""
     mended: dict[int, int] = {}
     with ManifestIndex(manifest) as index, limited_readers() as readers:
         for number in indices:
@@ -63,15 +70,13 @@ def recount(manifest: Path, indices: Iterable[int], roots: tuple[Path, ...]) -> 
                     continue
             if counted is not None and not counted.broken and counted.pages > line.page:
                 mended[number] = counted.pages
-    if mended:
-        _rewrite(manifest, mended)
-    return sum(pages for pages in mended.values())
+    return mended
 
 
 def _rewrite(manifest: Path, mended: dict[int, int]) -> None:
     """Others may have added to the list while files were counted: what is there now is copied, and counted."""
     decoder, encoder = msgspec.json.Decoder(ManifestLine), msgspec.json.Encoder()
-    heads: dict[int, tuple[ManifestLine, int, set[int]]] = {}  # of each file: a line, its pages, those that are there
+    heads: list[tuple[ManifestLine, int, int]] = []  # of each file: a line, its first page's index, its pages
     total = 0
     with (
         rewriting(manifest),
@@ -87,16 +92,18 @@ def _rewrite(manifest: Path, mended: dict[int, int]) -> None:
                 continue
             line = decoder.decode(raw)
             first = line.of if line.of >= 0 else number - line.page
-            if first not in heads:
-                added = filter(None, map(index.line, index.added.to(first)))  # whose worker told of them (growth.py)
-                heads[first] = line, mended[number], {page.page for page in added if page.problem is None}
-            there = heads[first][2]
-            if line.page in there:
+            heads.append((line, first, mended[number]))
+            if line.page in _added(index, first):
                 target.write(raw)
                 continue
-            there.add(line.page)
             target.write(encoder.encode(msgspec.structs.replace(line, problem=None)) + b"\n")
-        for first, (line, pages, there) in heads.items():
-            for page in filterfalse(there.__contains__, range(line.page + 1, pages)):
+        for line, first, pages in heads:
+            for page in filterfalse(_added(index, first).__contains__, range(line.page + 1, pages)):
                 target.write(encoder.encode(ManifestLine(total, line.image, line.uri, page, None, first)) + b"\n")
                 total += 1
+
+
+def _added(index: ManifestIndex, first: int) -> set[int]:
+    """Pages of a file that are further down: a record told of them (growth.py)."""
+    lines = filter(None, map(index.line, index.added.to(first)))
+    return {line.page for line in lines if line.problem is None}
