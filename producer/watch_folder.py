@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import fcntl
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from functools import partial
 from itertools import chain
 from pathlib import Path
@@ -15,6 +14,7 @@ from detector.cli.say import say
 from producer.archive_process.limited_readers import limited_readers
 from producer.errors import JobInterruptedError, OtherJobError
 from producer.fleet_job import connect_fleet, feed_job
+from producer.growing.alone import alone
 from producer.growing.missed_elsewhere import make_whole
 from producer.growing.new_pages import append_pages
 from producer.growing.noted_done import begin_again, note_done
@@ -23,7 +23,6 @@ from producer.job.interrupt import terminated_like_ctrl_c
 from producer.job.output_folder import FolderBusyError, JobRequest, OutputFolder, state_folder
 from producer.local.job import run_local_job
 from producer.local.known_results import KnownResults
-from producer.no_links import no_links
 from producer.sources.long_names import that_fit
 from producer.sources.passed_over import PassedOver
 from producer.sources.scan import scan_file
@@ -116,7 +115,7 @@ def _watch(
                 time.sleep(poll_s)
 
     try:
-        with terminated_like_ctrl_c(), _alone(folder):
+        with terminated_like_ctrl_c(), alone(folder):
             with folder.locked() if folder.manifest.exists() else nullcontext():  # which makes the list of pages whole
                 settling = Settling(root, files_of(folder.manifest), settle_s=settle_s, exclude=folder.root)
             if folder.manifest.exists():  # what an interruption left
@@ -133,28 +132,6 @@ def _watch(
                 time.sleep(poll_s)
     except (KeyboardInterrupt, JobInterruptedError):
         raise JobInterruptedError(f"stopped watching {root}: the same command goes on") from None
-
-
-@contextmanager
-def _alone(folder: OutputFolder) -> Iterator[None]:
-    """Of two that watch for one job each would take a file once: it was two pages.
-
-    Raises:
-        FolderBusyError: there is another one.
-    """
-    with folder.held():
-        file = open(folder.private / "watched", "w", opener=no_links)  # noqa: SIM115 (closed below)
-    with file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise FolderBusyError(f"another watch-folder works in {folder.root}: stop it first") from None
-        except OSError:  # a file system without locks: `locked` says it
-            pass
-        try:
-            yield
-        finally:
-            folder.leave_unused()
 
 
 def _settled(settling: Settling) -> Iterator[FoundFile]:

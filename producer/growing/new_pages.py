@@ -10,6 +10,7 @@ import msgspec
 
 from detector.atomic import atomic_write
 from producer.archive_process.limited_readers import limited_readers
+from producer.growing.alone import alone
 from producer.growing.marks import Marks, mark_of
 from producer.held_folder import ours_to_write
 from producer.job.manifest import ManifestLine, count_manifest, read_manifest, write_lines
@@ -102,12 +103,16 @@ def look_for_new(folder: OutputFolder, request: JobRequest, view: View, *, updat
 
     Returns:
         How many pages were added.
+
+    Raises:
+        FolderBusyError: a watch-folder adds them.
     """
     if "-" in request.sources:
         return 0
     found = new_pages(folder, request, view)
     if update:
-        return append_pages(folder.manifest, found)
+        with alone(folder):
+            return append_pages(folder.manifest, found)
     if count := sum(1 for _ in found):
         view.warn(f"{count} new images are there that this job does not have: --update adds them")
     return 0

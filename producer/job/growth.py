@@ -115,7 +115,7 @@ class Growth:
         self._heir = heir
         self._epoch = epoch
         self._index: ManifestIndex | None = None
-        self._indexed = 0  # bytes of the manifest then
+        self._indexed = (0, 0)  # inode and bytes of the manifest then
         self._counted = (-1, 0)
         self._listed: dict[int, int] = {}
         self._noted: list[tuple[int, int]] = []
@@ -131,11 +131,15 @@ class Growth:
         if self._noted:
             self.refuse_if_inherited()
             with whole_append(self._manifest) as stream:
-                # A watched folder may have added to it meanwhile: two lines of one number ended its job for good.
+                # A watched folder may have added to it meanwhile: two lines of one number ended its job for good. Or a
+                # retry has written it anew: the pages of a file that it had counted again came in twice.
+                if self._indexed != self._as_it_is():
+                    self.close()
                 self.total, place = count_manifest(self._manifest), stream.tell()
                 if self._epoch is not None:
                     self._ledger.cut(self._job, self.total, epoch=self._epoch)
                 added = write_lines(stream, self._new(), self._check)
+                self._indexed = self._indexed[0], stream.tell()  # what was added here is in `_listed`
             self._noted.clear()
         if added:
             self.total += added
@@ -195,13 +199,16 @@ class Growth:
             self._index.__exit__()
             self._index = None
 
+    def _as_it_is(self) -> tuple[int, int]:
+        there = self._manifest.stat()
+        return there.st_ino, there.st_size
+
     def _opened(self, first: int) -> ManifestIndex:
         """The index, made anew where the list has grown, and only then has a page of that number."""
-        size = self._manifest.stat().st_size
-        if self._index is not None and first >= self._index.count and size != self._indexed:
+        if self._index is not None and first >= self._index.count and self._as_it_is() != self._indexed:
             self.close()
         if self._index is None:
-            self._indexed = size
+            self._indexed = self._as_it_is()
             decoder = msgspec.json.Decoder(ManifestLine)
             with open_there(self._manifest) as stream:
                 for raw in manifest_lines(stream, self._manifest):

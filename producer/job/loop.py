@@ -258,10 +258,11 @@ class JobLoop:
             return status.uncollected == 0 or self.collector is None
         if not status.finished or (self.collector is not None and status.uncollected):
             return False
-        elsewhere = self.growth is None and self.collector is not None
-        if elsewhere and 0 < status.in_flight > status.total - status.done:  # of a number that somebody made smaller
-            return False
-        if self._compare(status):
+        if self.growth is None and self.collector and 0 < status.in_flight > status.total - status.done:
+            more = not all(map(self.collector.holds, self.ledger.in_flight(self.job)))
+        else:
+            more = False
+        if more or self._compare(status):  # more: of a number that somebody made smaller
             return False
         if self.collector is None or not self._is_producer:
             return True

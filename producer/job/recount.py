@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
+from itertools import filterfalse
 from pathlib import Path
 
 import msgspec
@@ -49,6 +50,13 @@ def recount(manifest: Path, indices: Iterable[int], roots: tuple[Path, ...]) -> 
         indices: pages that failed.
         roots: of the job's files, see `still_own`.
     """
+    if mended := _mended(manifest, indices, roots):
+        _rewrite(manifest, mended)
+    return sum(mended.values())
+
+
+def _mended(manifest: Path, indices: Iterable[int], roots: tuple[Path, ...]) -> dict[int, int]:
+    """How many pages a file has by now, by the line that said that it could not be counted."""
     mended: dict[int, int] = {}
     with ManifestIndex(manifest) as index, limited_readers() as readers:
         for number in indices:
@@ -62,9 +70,7 @@ def recount(manifest: Path, indices: Iterable[int], roots: tuple[Path, ...]) -> 
                     continue
             if counted is not None and not counted.broken and counted.pages > line.page:
                 mended[number] = counted.pages
-    if mended:
-        _rewrite(manifest, mended)
-    return sum(pages for pages in mended.values())
+    return mended
 
 
 def _rewrite(manifest: Path, mended: dict[int, int]) -> None:
@@ -74,6 +80,7 @@ def _rewrite(manifest: Path, mended: dict[int, int]) -> None:
     total = 0
     with (
         rewriting(manifest),
+        ManifestIndex(manifest) as index,
         atomic_write(manifest, sync=True) as part,
         open_there(manifest) as source,
         open(part, "wb", opener=ours_to_write) as target,
@@ -84,10 +91,19 @@ def _rewrite(manifest: Path, mended: dict[int, int]) -> None:
                 target.write(raw)
                 continue
             line = decoder.decode(raw)
-            target.write(encoder.encode(msgspec.structs.replace(line, problem=None)) + b"\n")
             first = line.of if line.of >= 0 else number - line.page
             heads.append((line, first, mended[number]))
+            if line.page in _added(index, first):
+                target.write(raw)
+                continue
+            target.write(encoder.encode(msgspec.structs.replace(line, problem=None)) + b"\n")
         for line, first, pages in heads:
-            for page in range(line.page + 1, pages):
+            for page in filterfalse(_added(index, first).__contains__, range(line.page + 1, pages)):
                 target.write(encoder.encode(ManifestLine(total, line.image, line.uri, page, None, first)) + b"\n")
                 total += 1
+
+
+def _added(index: ManifestIndex, first: int) -> set[int]:
+    """Pages of a file that are further down: a record told of them (growth.py)."""
+    lines = filter(None, map(index.line, index.added.to(first)))
+    return {line.page for line in lines if line.problem is None}

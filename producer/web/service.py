@@ -186,10 +186,11 @@ class Service:
             OSError: see `Store.accept`.
         """
         if not self.store.accept(folder, name, job):
-            with self.changing.of(name):  # a deletion has ended then
-                if not self.store.has(name):
-                    raise Problem(429, "the job of this key was being deleted", "send it again", retry_after_s=1)
+            before = None
+            with suppress(Problem):  # deleted
                 before = self.store.read(name).fingerprint
+            if before is None or self.changing.is_deleted(name):
+                raise Problem(429, "the job of this key was being deleted", "send it again", retry_after_s=1)
             if before and before != job.fingerprint:  # empty: of a version that did not keep it
                 raise Problem(
                     422,
@@ -282,9 +283,13 @@ class Service:
     @one_after_the_other
     def cancel(self, name: str) -> int:
         """What waits is dropped, what runs is finished, what is done stays. Returns how many pages were dropped."""
-        if self.store.change(name, cancelled=True, only=_is_open).state != "open":
-            return 0
         folder = self.store.folder(name)
+        try:
+            if self.store.change(name, cancelled=True, only=_is_open).state != "open":
+                return 0
+        except OSError:  # a disk that is full; where the broker keeps the wish, it need not
+            if ours(folder, self.ledger, name) is None:
+                raise
         try:
             if ours(folder, self.ledger, name) is not None:
                 return cancel_job(self.ledger, name)
@@ -299,7 +304,7 @@ class Service:
         """Remove a job: its uploads, its results, its keys."""
         folder = self.store.folder(name)
         self.makings.end(name)
-        with self.runner.left(name):
+        with self.changing.deletion(name), self.runner.left(name):
             if forget_ours(folder, self.ledger, name):
                 queue.drop_job(self.ledger.client, name)
             self.store.throw_away(name)

@@ -245,10 +245,7 @@ class Store:
         return job
 
     def names(self) -> list[str]:
-        """All jobs, newest first.
-
-        For one caller at a time: of 20,000 jobs this is 3 MB meanwhile, and eight lists may be asked for at once.
-        """
+        """All jobs, newest first; for one caller at a time: 20,000 are 3 MB, and eight lists may be asked for."""
         with self._listing:
             return [name for _, name in sorted(self._aged(), reverse=True)]
 
@@ -322,7 +319,7 @@ class Store:
 
 def _word_in(file: Path) -> str:
     """A random word that is kept there."""
-    with suppress(OSError):
+    with suppress(FileNotFoundError):  # of a fault of the disk the page had another word, and each key a new job
         if word := read_small(file).decode("ascii", "replace").strip():
             return word
     word = os.urandom(16).hex()

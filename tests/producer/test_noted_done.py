@@ -11,14 +11,17 @@ import pytest
 from producer.errors import JobInterruptedError
 from producer.fleet_job import feed_job
 from producer.growing import noted_done
+from producer.growing.alone import alone
 from producer.growing.missed_elsewhere import make_whole
-from producer.growing.new_pages import append_pages
+from producer.growing.new_pages import append_pages, look_for_new
 from producer.growing.noted_done import NotedDone, begin_again, note_done
 from producer.job.job_epoch import open_job
 from producer.job.manifest import count_manifest, write_manifest
 from producer.job.output_folder import FolderBusyError, JobRequest, OutputFolder
+from producer.output.terminal import Progress
 from producer.sources.found_page import FoundPage
-from producer.watch_folder import _alone, _watch
+from producer.watch_folder import _watch
+from tests.pictures import write_images
 from worker.app import app_for
 from worker.ledger import Ledger
 from worker.redis_keys import JobKeys
@@ -148,9 +151,15 @@ def test_a_watch_waits_while_a_retry_holds_the_folder(
 def test_two_do_not_watch_for_one_job(tmp_path: Path) -> None:
     """Before: each took a file, which had two pages then."""
     folder = OutputFolder(tmp_path / "job")
-    with _alone(folder), pytest.raises(FolderBusyError, match="another watch-folder"), _alone(folder):
+    with alone(folder), pytest.raises(FolderBusyError, match="another watch-folder"), alone(folder):
         pass
     assert not folder.root.exists(), "nothing is left where nothing was begun"
     folder.save_request(JobRequest(job=JOB, sources=["/in"]))
-    with _alone(OutputFolder(tmp_path / "job")):
+    with alone(OutputFolder(tmp_path / "job")):
         pass
+    inbox = tmp_path / "in"
+    write_images(inbox, 2)
+    request = JobRequest(job=JOB, sources=[str(inbox)])
+    with alone(folder), pytest.raises(FolderBusyError, match="leave new files to it"):
+        look_for_new(folder, request, Progress(quiet=True), update=True)
+    assert look_for_new(folder, request, Progress(quiet=True), update=True) == 2

@@ -15,10 +15,11 @@ from detector.images.regular_file import SeenPath, identity_of
 from producer.archive_process.limited_readers import limited_readers
 from producer.detector_process.page_counter import PageCounter
 from producer.errors import CannotCountError
+from producer.job.growth import Growth
 from producer.job.manifest import ManifestLine, count_manifest, read_manifest, write_lines, write_manifest
 from producer.job.output_folder import JobRequest, OutputFolder
 from producer.job.recount import recount
-from producer.job.results_file import failed_pages
+from producer.job.results_file import Line, failed_pages
 from producer.local import job as local_job
 from producer.local.job import drop_failed_pages
 from producer.sources.found_page import FoundPage, Problem
@@ -27,6 +28,8 @@ from producer.sources.scan import file_uri, scan_file
 from producer.whole_append import whole_append
 from tests.producer.records import failed, ok, pdf, write_results
 from tests.raw_tiff import Picture, raw_tiff
+from worker.ledger import Ledger
+from worker.messages import Seconds
 
 BROKEN = Problem("CorruptImage", "not to its end")
 
@@ -172,3 +175,25 @@ def test_what_is_added_while_files_are_looked_at_keeps_its_number(tmp_path: Path
         assert looked.result() == 1
     lines = list(read_manifest(folder.manifest))
     assert lines[count].image == "new.jpg" and len(lines) >= count + 1
+
+
+@pytest.mark.parametrize("first", ["the record", "the retry"])
+def test_pages_of_a_mended_file_are_listed_once(tmp_path: Path, ledger: Ledger, first: str) -> None:
+    """Half there when it was listed: a record tells of its pages, and a retry counts them. Before: they were twice."""
+    folder = a_job(tmp_path / "out", {"a.tif": raw_tiff([Picture(8, 8)] * 4), "b.tif": b""})
+    ledger.create("j", 4, {})
+    growth = Growth(folder.manifest, ledger, "j", 4)
+
+    def tell() -> int:
+        growth.note(Line(index=0, image="a.tif", page=0, status="ok", seconds=Seconds(), pages=4))
+        return len(growth.write())
+
+    growth.note(Line(index=1, image="a.tif", page=0, status="ok", seconds=Seconds(), pages=2))  # the list is open now
+    if first == "the record":
+        assert tell() == 3
+    recount(folder.manifest, [1, 3], ())
+    assert tell() == 0
+    recount(folder.manifest, [1, 3], ())
+    growth.close()
+    lines = [line for line in read_manifest(folder.manifest) if line.image == "a.tif" and line.problem is None]
+    assert sorted(line.page for line in lines) == [0, 1, 2, 3]

@@ -51,6 +51,11 @@ def split_uri(uri: str) -> tuple[str, int, str]:
     return parts.netloc, index, epoch
 
 
+def _names(job: str, pages: Iterable[int], epoch: str) -> list[str]:
+    """Of their blobs: the version before put them there without the job's epoch."""
+    return [blob_key(job, page, of) for page in pages for of in dict.fromkeys(("", epoch))]
+
+
 def put(
     client: redis.Redis, job: str, blobs: Mapping[int, bytes | FromFile], ttl_s: int, epoch: str = ""
 ) -> dict[int, str]:
@@ -127,7 +132,7 @@ def drop_strays(client: redis.Redis, job: str, epoch: str = "") -> int:
     for start in range(0, len(strays), MOST_BLOBS):
         some = strays[start : start + MOST_BLOBS]
         client.hdel(keys.blobs, *(fields[place] for place in some))
-        if named := [blob_key(job, page, epoch) for place in some if (page := pages[place]) is not None]:
+        if named := _names(job, (page for place in some if (page := pages[place]) is not None), epoch):
             client.unlink(*named)
     return waiting_bytes(client, [job])
 
@@ -198,6 +203,6 @@ def discard(client: redis.Redis, job: str, epoch: str = "") -> int:
     indices = read_fields(client, JobKeys.of(job).blobs)
     for start in range(0, len(indices), 1000):
         pages = (page_in(index) for index in indices[start : start + 1000])
-        if keys := [blob_key(job, page, epoch) for page in pages if page is not None]:
+        if keys := _names(job, (page for page in pages if page is not None), epoch):
             client.unlink(*keys)
     return len(indices)

@@ -49,6 +49,20 @@ class JobLocks:
         self._lock = threading.Lock()
         self._taken = 0
         self._held: dict[str, _Held] = {}
+        self._deleted = set[str]()
+
+    @contextmanager
+    def deletion(self, name: str) -> Iterator[None]:
+        """Inside, who asks is told that the job is being deleted. For who has its lock."""
+        self._deleted.add(name)
+        try:
+            yield
+        finally:
+            self._deleted.discard(name)
+
+    def is_deleted(self, name: str) -> bool:
+        """Whether it is being deleted, and so may be gone in a moment. That takes no place, and nobody waits."""
+        return name in self._deleted
 
     @contextmanager
     def of(self, name: str, *, is_own: bool = False) -> Iterator[None]:

@@ -79,18 +79,21 @@ def test_elsewhere_it_is_not_over_while_pages_are_on_their_way(
         ledger.unfeed("job", list(ledger.in_flight("job")))
 
 
-@pytest.mark.parametrize("field", ["ok", "total"])
+@pytest.mark.parametrize("field", ["ok", "total", "tasks"])
 def test_who_only_watches_comes_to_an_end(
     ledger: Ledger, settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, field: str
 ) -> None:
-    """Before: a number that was wrong held `watch` for ever, and `collect --follow` elsewhere where all was done."""
+    """Before: a number that was wrong, or a task, held `watch` for ever, and `collect --follow` elsewhere."""
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
     enqueue(ledger, settings, tmp_path, "job")
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "another"))
     epoch = (status := ledger.status("job")) and status.epoch
     for index in range(PAGES):
         do(ledger, ImageTask(job="job", index=index, image=f"{index}.png", uri="file:///a", epoch=epoch or ""))
-    ledger.client.hset(JobKeys.of("job").job, field, {"ok": 1000, "total": 2}[field])
+    if field == "tasks":
+        ledger.client.hset(JobKeys.of("job").tasks, "1", '123 {"job":"job"}')
+    else:
+        ledger.client.hset(JobKeys.of("job").job, field, {"ok": 1000, "total": 2}[field])
     watch_job(app_for(settings), ledger, "job", quiet=True)
     done = collect_job(app_for(settings), ledger, "job", tmp_path / "out.jsonl", follow=True, quiet=True)
     assert (done.total, done.count) == (PAGES, PAGES)

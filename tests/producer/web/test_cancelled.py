@@ -25,7 +25,7 @@ from worker.ops.worker_registry import WorkerNote, note_worker
 from worker.settings import Settings
 
 
-@pytest.mark.parametrize("at", ["the quota is full", "the broker is away", "the next start"])
+@pytest.mark.parametrize("at", ["the quota is full", "the broker is away", "the next start", "the disk is full"])
 def test_a_cancelled_job_ends(
     at: str, ledger: Ledger, settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -41,7 +41,17 @@ def test_a_cancelled_job_ends(
     page.runner._check = check
     send(page)
     wait_until(lambda: ledger.client.get("ocrfleet:job:job:state") == b"qq", seconds=10, what="its pages")
-    if at == "the quota is full":
+    if at == "the disk is full":
+
+        def no_space(*given: object, **named: object) -> None:
+            raise OSError(28, "No space left")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(page.store, "change", no_space)
+            assert page.cancel("job") == 2
+            if known := page.runner.running("job"):
+                wait_until(lambda: known.progress.phase.startswith("waiting: No space"), seconds=10, what="the disk")
+    elif at == "the quota is full":
         full = True
         running = page.runner.running("job")
         assert running
@@ -135,12 +145,13 @@ def test_the_same_key_while_its_job_is_deleted_is_told_to_come_again(
 
     def slowly(name: str) -> int:
         again.start()
-        wait_until(lambda: page.changing._held["job"].count == 2, seconds=20, what="it to wait")
+        again.join()
         return forget(name)
 
     ledger.forget = slowly  # type: ignore[method-assign]
+    with page.changing.of("job"):  # whoever cancels it
+        assert not page.accept(page.store.new_upload(), "job", page.store.read("job")), "before, 429"
     page.delete("job")
-    again.join()
     assert answers == [429]
     send(page)
     page.runner.stop()

@@ -56,6 +56,15 @@ def test_a_key_is_of_one_page(tmp_path: Path) -> None:
         name = service.new_name("monday")
         assert names.setdefault(number, name) == name and name != OF_BEFORE
     assert len(set(names.values())) == 2
+
+    def unreadable(file: Path) -> bytes:
+        raise OSError(5, "Input/output error")
+
+    store = Store(tmp_path / "one")
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(OSError, match="Input/output"):
+        patch.setattr("producer.web.store.read_small", unreadable)
+        store.own_word()
+    assert store.own_word() == Store(tmp_path / "one").own_word(), "before, another one from then on"
     assert service.store.accept(service.store.new_upload(), OF_BEFORE, WebJob(created=1))
     assert service.new_name("monday") == OF_BEFORE, "of the version before: still the same job"
 

@@ -53,6 +53,19 @@ def test_one_such_field_stops_nobody(ledger: Ledger, client: redis.Redis, strang
     assert blobs.discard(client, "job") == 1
 
 
+@pytest.mark.parametrize("waits", [True, False])
+def test_bytes_of_the_version_before_go_with_their_job(ledger: Ledger, client: redis.Redis, waits: bool) -> None:
+    """It put them there without the job's epoch. Before: pictures of a job that was deleted stayed for 72 hours."""
+    ledger.create("job", 2, {}, epoch="new")
+    for index, epoch in enumerate(("", "new")):
+        blobs.put(client, "job", {index: b"data"}, 3600, epoch)
+    if waits:
+        ledger.forget("job")
+    else:
+        blobs.drop_strays(client, "job", "new")
+    assert not client.keys("ocrfleet:blob:*")
+
+
 @pytest.mark.parametrize("part", JobKeys._fields)
 def test_a_key_of_another_type_keeps_no_other_job_from_being_looked_after(
     ledger: Ledger, client: redis.Redis, settings: Settings, part: str, monkeypatch: pytest.MonkeyPatch
