@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from typing import NamedTuple
 
@@ -16,6 +17,10 @@ REPORTS_KEY = "ocrfleet:cleanup-reports"
 MOST_PAGES_OF_A_JOB = 50_000_000
 """Five times the largest job that was run. A collector takes a byte of memory a page, Redis too."""
 
+OWNER_PREFIX = 47
+"""Characters of a job's name before its epoch of 16: together a name has 64 at most."""
+
+_WITH_EPOCH = re.compile(r"(.+)\.([0-9a-f]{16})\Z")
 _DIGITS = 15
 """Of any number of ours: a time in milliseconds has 13. Redis takes none above 2^63, of 19 digits, as an offset: one
 such field ended each `collect` of its job. In Lua and in `status` the bound is 1e15 too."""
@@ -62,9 +67,20 @@ def page_in(raw: bytes) -> int | None:
     return page if page is not None and page < MOST_PAGES_OF_A_JOB and raw == b"%d" % page else None
 
 
-def blob_key(job: str, index: int, epoch: str = "") -> str:
-    """The Redis key of a page's bytes. The ledger's scripts spell it the same way.
+def blob_owner(job: str, epoch: str) -> str:
+    """Whose a page's bytes are: a name as a job's, which workers of versions before find them by, too.
 
     By the epoch a producer that slept writes over no bytes of another's job that has the name by now.
     """
-    return f"ocrfleet:blob:{job}:{index}:{epoch}" if epoch else f"ocrfleet:blob:{job}:{index}"
+    return f"{job[:OWNER_PREFIX]}.{epoch}" if epoch else job
+
+
+def split_owner(owner: str) -> tuple[str, str]:
+    """The job, of a long name its beginning, and its epoch, "" where the owner has none."""
+    named = _WITH_EPOCH.match(owner)
+    return (named[1], named[2]) if named else (owner, "")
+
+
+def blob_key(job: str, index: int, epoch: str = "") -> str:
+    """The Redis key of a page's bytes. The ledger's scripts spell it the same way."""
+    return f"ocrfleet:blob:{blob_owner(job, epoch)}:{index}"

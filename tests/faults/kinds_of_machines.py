@@ -235,6 +235,7 @@ def upgrade(trial: Trial) -> None:
 
 
 def _unpack_version_before(trial: Trial) -> None:
+    trial.old_worker = True
     slowly(trial)
     folder = trial.rig.folder / "before"
     folder.mkdir()

@@ -44,6 +44,7 @@ class Trial:
         worker_flags: of every worker.
         slots: one for each worker.
         enqueue_flags: of the producer.
+        old_worker: one of the version before takes part.
         lines, replicas, cgroups, beats: what kinds of fault prepared for themselves.
         _ended: process id of a command -> when it was first seen to have ended.
     """
@@ -60,6 +61,7 @@ class Trial:
     worker_flags: list[str] = field(default_factory=list)
     slots: list[Slot] = field(default_factory=lambda: [Slot() for _ in range(WORKERS)])
     enqueue_flags: list[str] = field(default_factory=list)
+    old_worker: bool = False
     lines: list[Proxy] = field(default_factory=list)
     replicas: list[FaultyServer] = field(default_factory=list)
     cgroups: list[MemoryCgroup] = field(default_factory=list)
@@ -290,7 +292,9 @@ def _look_for_leftovers(trial: Trial) -> None:
     if rig.server.client.exists(f"ocrfleet:job:{JOB}"):
         rig.command("ocr-producer", "forget", JOB, "--yes")
     keys = rig.server.client.keys(f"ocrfleet:*{JOB}*")
-    trial.check(not keys, f"keys left: {keys}")
+    # A worker of the version before does not know the name of the bytes that it was sent; they end by themselves.
+    left = [key for key in keys if not (trial.old_worker and b":blob:" in key and rig.server.client.ttl(key) > 0)]
+    trial.check(not left, f"keys left: {left}")
     trial.check(rig.server.client.llen("ocrfleet") == 0, "messages left on the queue")
     spools = {rig.folder / "spool", *(Path(slot.environment.get("OCRFLEET_SPOOL_DIR", "")) for slot in trial.slots)}
     left = [str(file) for spool in spools - {Path()} for file in spool.rglob("*") if file.is_file()]

@@ -1,6 +1,6 @@
 """Page bytes that travel through Redis, for fleets without a shared disk (``--transfer redis``).
 
-``ocrfleet:blob:J:I:E``     string  the bytes of page I of job J, which has the epoch E, with a TTL of its own
+``ocrfleet:blob:J.E:I``     string  the bytes of page I of job J, which has the epoch E, with a TTL of its own
 ``ocrfleet:job:J:blobs``    hash    index -> bytes; pages whose blob waits or is in use (see ledger.py)
 
 A blob lives from before its message is sent until the page's one record is written: the ledger's FINISH and ADOPT
@@ -21,7 +21,7 @@ from worker.broker.large_values import FromFile, SourceLostError, set_from_file
 from worker.broker.whole import read_fields, read_values
 from worker.broker.wrong_types import is_wrong_type
 from worker.messages import JOB_NAME, MAX_BLOB_BYTES
-from worker.redis_keys import JobKeys, blob_key, number_in, page_in
+from worker.redis_keys import JobKeys, blob_key, blob_owner, number_in, page_in, split_owner
 from worker.storage.spool import CutOff, write_chunks
 
 SCHEME = "redis-blob"
@@ -33,22 +33,20 @@ _CHUNK = 1 << 20
 
 def blob_uri(job: str, index: int, epoch: str = "") -> str:
     """The URI a worker finds in its task."""
-    return f"{SCHEME}://{job}/{index}/{epoch}" if epoch else f"{SCHEME}://{job}/{index}"
+    return f"{SCHEME}://{blob_owner(job, epoch)}/{index}"
 
 
-def split_uri(uri: str) -> tuple[str, int, str]:
-    """Job, index and epoch of a blob's URI.
+def split_uri(uri: str) -> tuple[str, int]:
+    """Owner and index of a blob's URI.
 
     Raises:
         UnsupportedFormat: not one of ours.
     """
     parts = urlsplit(uri)
-    number, _, epoch = parts.path.removeprefix("/").partition("/")
-    index = page_in(number.encode(errors="replace"))
-    known = parts.scheme == SCHEME and JOB_NAME.match(parts.netloc) and (not epoch or JOB_NAME.match(epoch))
-    if not known or index is None:
+    index = page_in(parts.path.removeprefix("/").encode(errors="replace"))
+    if parts.scheme != SCHEME or not JOB_NAME.match(parts.netloc) or index is None:
         raise UnsupportedFormat(f"not a blob's address: {uri:.200}")
-    return parts.netloc, index, epoch
+    return parts.netloc, index
 
 
 def _names(job: str, pages: Iterable[int], epoch: str) -> list[str]:
@@ -147,8 +145,8 @@ def fetch(client: redis.Redis, uri: str, target: Path) -> None:
         UnsupportedFormat: not a blob's URI.
         MachineFault: the file cannot be written.
     """
-    job, index, epoch = split_uri(uri)
-    key = blob_key(job, index, epoch)
+    owner, index = split_uri(uri)
+    key, job = blob_key(owner, index), split_owner(owner)[0]
     try:
         size = write_chunks(_pieces(client, key), target)
         # Of one that went away between two pieces there was a part; STRLEN is not among what workers may ask.

@@ -92,8 +92,8 @@ local function is_other()
 end
 -- redis_keys.py: blob_key. The first name is that of a job without an epoch, and of the version before.
 local function blobs(index)
-  local name = 'ocrfleet:blob:' .. NAME .. ':' .. index
-  return name, name .. ':' .. (own('epoch') or '')
+  local owner = string.sub(NAME, 1, 47) .. '.' .. (own('epoch') or '')
+  return 'ocrfleet:blob:' .. NAME .. ':' .. index, 'ocrfleet:blob:' .. owner .. ':' .. index
 end
 local function drop_blob(index)
   if call('HDEL', KEYS[8], index) == 1 then redis.call('UNLINK', blobs(index)) end

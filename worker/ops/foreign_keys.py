@@ -28,7 +28,7 @@ from worker.ledger.job_names import MOST_INDEX
 from worker.ledger.reconcile import LOCK_KEY as RECONCILE_LOCK
 from worker.messages import JOB_NAME, MAX_BLOB_BYTES
 from worker.ops.key_scan import as_text, key_names, long_names, size_of
-from worker.redis_keys import JOBS_KEY, JobKeys, blob_key
+from worker.redis_keys import JOBS_KEY, OWNER_PREFIX, JobKeys, blob_key, split_owner
 
 logger = logging.getLogger(__name__)
 CLEANUP_LOCK = "ocrfleet:lock:cleanup"
@@ -63,9 +63,8 @@ def most_bytes(name: str, kind: str) -> int | None:
     if name.startswith(_JOB):  # cleanup.py: orphan_keys
         return None if JOB_NAME.match(name.removeprefix(_JOB).partition(":")[0]) else 0
     if name.startswith(_BLOB):
-        job, _, page = name.removeprefix(_BLOB).partition(":")
-        index, _, epoch = page.partition(":")
-        is_blob = kind == "string" and JOB_NAME.match(job) and index.isdigit() and (not epoch or JOB_NAME.match(epoch))
+        owner, _, index = name.removeprefix(_BLOB).partition(":")
+        is_blob = kind == "string" and JOB_NAME.match(owner) and index.isdigit()
         return MAX_BLOB_BYTES * 2 if is_blob else 0
     if _REPLIES.fullmatch(name):
         return MOST_STORED if kind == "list" else 0
@@ -135,9 +134,20 @@ def unbound_keys(client: redis.Redis, ttl_s: int) -> Iterator[tuple[bytes, int]]
         name = as_text(key)
         if name.startswith((_JOB, _BLOB)):
             job, _, part = name.removeprefix(_JOB).removeprefix(_BLOB).partition(":")
-            yield from _if_longer(client, key, ttl_s if not part or client.exists(JobKeys.of(job).job) else _LEASH_S)
+            known = not part or client.exists(JobKeys.of(job).job) or (name.startswith(_BLOB) and _owns(client, job))
+            yield from _if_longer(client, key, ttl_s if known else _LEASH_S)
         elif _REPLIES.fullmatch(name):
             yield from _if_longer(client, key, _LEASH_S)
+
+
+def _owns(client: redis.Redis, owner: str) -> bool:
+    """Whether there is such a job as a page's bytes are of, with that epoch. Of long names it is not known."""
+    job, epoch = split_owner(owner)
+    if not epoch or len(job) == OWNER_PREFIX:
+        return bool(epoch)
+    with suppress(redis.ResponseError):  # another type stands there
+        return bool(client.hget(JobKeys.of(job).job, "epoch") == epoch.encode())
+    return False
 
 
 def _if_longer(client: redis.Redis, key: bytes, most: int) -> Iterator[tuple[bytes, int]]:

@@ -64,17 +64,21 @@ def test_foreign_keys_go(ledger: Ledger, client: redis.Redis, settings: Settings
 def test_keys_of_no_job_end_within_the_hour(ledger: Ledger, client: redis.Redis, settings: Settings) -> None:
     """Before: each night gave them three days more, and blobs were not looked at."""
     ledger.create("job", 1, {})
+    ledger.create("other", 1, {}, epoch="0123456789abcdef")
     ghosts = [JobKeys.of("ghost").state, JobKeys.of("ghost").results + "x", blob_key("ghost", 1)]
+    ghosts += [blob_key("other", 0, "f" * 16), blob_key("ghost", 1, "0123456789abcdef")]
     for key in ghosts:
         client.set(key, "x")
     long_ttl = Ledger(client, ttl_s=72 * 3600)
-    client.set(blob_key("job", 0), "x")
+    known = [blob_key("job", 0), blob_key("other", 0, "0123456789abcdef"), blob_key("n" * 64, 0, "0123456789abcdef")]
+    for key in known:
+        client.set(key, "x")
     answer = f"{REPLY_LISTS}{uuid4()}"
     client.rpush(answer, "x")
     client.expire(ghosts[0], 71 * 3600)
     clean_redis(long_ttl, settings)
     assert all(0 < client.ttl(key) <= 3600 for key in (*ghosts, answer))
-    assert 3600 < client.ttl(blob_key("job", 0)) <= 72 * 3600
+    assert all(3600 < client.ttl(key) <= 72 * 3600 for key in known)
 
 
 @pytest.mark.parametrize(
