@@ -5,7 +5,7 @@
 ``tar+file:///archive.tar.gz#member``  likewise; of any compression (tars.py)
 ``sevenzip+file:///archive.7z#member``  likewise, with the extra `archives` (sevenzip.py)
 ``tar+file:///archive.tar?member=7#name``  of several members of one name the one with this number, from 0 (7z too)
-``redis-blob://job/index/epoch``, ``s3://``, ``https://``  copied to the spool by a fetcher (broker/blobs.py, remote.py)
+``redis-blob://job.epoch/index``, ``s3://``, ``https://``  copied to the spool by a fetcher (broker/blobs.py, remote.py)
 
 Paths and members are percent-encoded bytes (``os.fsencode``), so that any name a file system allows survives JSON.
 """
@@ -13,6 +13,7 @@ Paths and members are percent-encoded bytes (``os.fsencode``), so that any name 
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -131,7 +132,8 @@ class Storage:
                 self.extract(scheme, archive, name, copy, number=number_of(uri))
                 yield copy
         elif scheme in self.fetchers:
-            with self._copy_of(name.encode(errors="replace") or unquote_to_bytes(urlsplit(uri).path)) as copy:
+            address = re.split("[?#]", uri, maxsplit=1)[0]  # not urlsplit, which raises where it is none
+            with self._copy_of(name.encode(errors="replace") or unquote_to_bytes(address)) as copy:
                 self.fetchers[scheme](uri, copy)
                 yield copy
         else:

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch import Tensor
 
 from detector.cli.import_weights import import_weights
@@ -229,7 +230,7 @@ def test_what_is_no_checkpoint_is_refused_in_one_line(tmp_path: Path) -> None:
 def test_missing_files_wrong_names_and_cards_in_the_way(tmp_path: Path) -> None:
     code, output = run_command(import_weights, tmp_path / "nowhere.pt")
     assert code == 4 and output.startswith(f"{tmp_path}/nowhere.pt: no such file")
-    torch.save(decoder_state(), tmp_path / "a.safetensors")
+    save_file({"one": torch.ones(1)}, tmp_path / "a.safetensors")
     assert (
         "would be overwritten"
         in run_command(import_weights, tmp_path / "a.safetensors", "-o", tmp_path / "a.safetensors")[1]
