@@ -43,14 +43,19 @@ def test_where_its_list_is_all_records_are_collected(
     assert len(results.read_bytes().splitlines()) == PAGES
 
 
+def enqueue_elsewhere(ledger: Ledger, settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What comes then is done on a machine that does not have the list."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    enqueue(ledger, settings, tmp_path, "job")
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "another"))
+
+
 @pytest.mark.parametrize("total", ["2", "-1", "0", "gone", "9" * 30])
 def test_elsewhere_too(
     ledger: Ledger, settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, total: str
 ) -> None:
     """Before: put aside, with exit 0."""
-    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
-    enqueue(ledger, settings, tmp_path, "job")
-    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "another"))
+    enqueue_elsewhere(ledger, settings, tmp_path, monkeypatch)
     status = ledger.status("job")
     assert status
     for index in range(2, PAGES):
@@ -68,9 +73,7 @@ def test_elsewhere_it_is_not_over_while_pages_are_on_their_way(
     ledger: Ledger, settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Nor where pages were never fed: of a smaller number it was complete, and the list for an heir went."""
-    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
-    enqueue(ledger, settings, tmp_path, "job")
-    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "another"))
+    enqueue_elsewhere(ledger, settings, tmp_path, monkeypatch)
     ledger.client.hset(JobKeys.of("job").job, "total", 2)
     results = tmp_path / "results.jsonl"
     for _ in range(2):
@@ -84,9 +87,7 @@ def test_who_only_watches_comes_to_an_end(
     ledger: Ledger, settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, field: str
 ) -> None:
     """Before: a number that was wrong, or a task, held `watch` for ever, and `collect --follow` elsewhere."""
-    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
-    enqueue(ledger, settings, tmp_path, "job")
-    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "another"))
+    enqueue_elsewhere(ledger, settings, tmp_path, monkeypatch)
     epoch = (status := ledger.status("job")) and status.epoch
     for index in range(PAGES):
         do(ledger, ImageTask(job="job", index=index, image=f"{index}.png", uri="file:///a", epoch=epoch or ""))
