@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from worker.broker.whole import DROP_TOO_LARGE
+from worker.redis_keys import OWNER_PREFIX
 
 # One byte a page. 0x00 = not fed yet. Redis 6.2 replicates what a script did, not the script, only if asked to: it
 # refuses writes after TIME otherwise; 7.0 always does.
 START = (
     DROP_TOO_LARGE
+    + f"\nlocal OWNER_PREFIX = {OWNER_PREFIX}"
     + """
 if redis.replicate_commands then redis.replicate_commands() end
 local EPOCH, TTL = ARGV[1], tonumber(ARGV[2])
@@ -92,7 +94,7 @@ local function is_other()
 end
 -- redis_keys.py: blob_key. The first name is that of a job without an epoch, and of the version before.
 local function blobs(index)
-  local owner = string.sub(NAME, 1, 47) .. '.' .. (own('epoch') or '')
+  local owner = string.sub(NAME, 1, OWNER_PREFIX) .. '.' .. (own('epoch') or '')
   return 'ocrfleet:blob:' .. NAME .. ':' .. index, 'ocrfleet:blob:' .. owner .. ':' .. index
 end
 local function drop_blob(index)
