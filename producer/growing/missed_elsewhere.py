@@ -160,7 +160,7 @@ def report_missed(ledger: Ledger, status: JobStatus, results: Path) -> list[str]
         missed = missed[: max(0, MOST_FILES - len(told))]
     if missed:
         told += [one for one, _ in missed]
-        ledger.client.hset(JobKeys.of(status.job).job, FIELD, msgspec.json.encode(told))
+        ledger.note(status.job, {FIELD: msgspec.json.encode(told).decode()})
         ledger.grow(status.job, told[-1].begin + told[-1].count)
     host = status.extra.get("host") or "the machine that enqueued it"
     remedy = f"run `ocr-producer retry {status.job}` on {host}, then collect again"

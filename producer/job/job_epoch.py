@@ -181,7 +181,7 @@ def claim_inheritance(folder: OutputFolder, ledger: Ledger, status: JobStatus) -
     write_atomically(folder.heir_file, heir.encode())
     _note_time(folder, round(status.created_s * 1000))
     fields = {"heir": heir, "host": socket.gethostname(), "manifest": folder.known_as}
-    ledger.client.hset(JobKeys.of(status.job).job, mapping=fields)
+    ledger.note(status.job, fields)
 
 
 def _is_of_before(folder: OutputFolder, extra: dict[str, str]) -> bool:

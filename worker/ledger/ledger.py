@@ -64,7 +64,7 @@ LAPSED_AT_ONCE = 256  # the others at the next look: each costs a round trip
 MOST_LOOKED_AT = 1_000  # of the newest, by who asks for each of them: a round trip each
 _SCRIPTS = (
     *("CREATE", "FEED", "BEGIN", "RENEW", "FINISH", "LOSE", "RECLAIM"),
-    *("RETRY", "ADOPT", "UNFEED", "TOUCH", "GROW", "REDO", "CUT"),
+    *("RETRY", "ADOPT", "UNFEED", "TOUCH", "NOTE", "GROW", "REDO", "CUT"),
 )
 # For those who do not know a job's epoch, and act on whichever job has the name now.
 ANY_EPOCH = "*"
@@ -202,17 +202,13 @@ class Ledger:
 
     def cancel(self, job: str) -> bool:
         """Stop a job: its queued messages are dropped as workers meet them. False if there is no such job."""
-        keys = JobKeys.of(job)
-        if not self.client.exists(keys.job):
-            return False
         try:
-            self.client.hset(keys.job, "state", "cancelled")
+            return self.note(job, {"state": "cancelled"})
         except redis.ResponseError as error:
             if not is_wrong_type(error):
                 raise
-            self.client.unlink(keys.job)  # what was in there is gone: no such job
+            self.client.unlink(JobKeys.of(job).job)  # what was in there is gone: no such job
             return False
-        return True
 
     def unfeed(self, job: str, indices: Sequence[int]) -> int:
         """Queued pages nobody has begun become unfed again, and their blobs go. Returns how many."""
@@ -220,7 +216,11 @@ class Ledger:
 
     def reopen(self, job: str) -> None:
         """A cancelled job may be fed again (resume)."""
-        self.client.hset(JobKeys.of(job).job, "state", "open")
+        self.note(job, {"state": "open"})
+
+    def note(self, job: str, fields: Mapping[str, str | int]) -> bool:
+        """Write fields of a job's hash. False: it is gone, and stays so."""
+        return bool(self._step("NOTE", job, ANY_EPOCH, *(word for pair in fields.items() for word in pair)))
 
     def forget(self, job: str) -> int:
         """Delete every key of a job. Returns how many keys there were."""

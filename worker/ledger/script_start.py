@@ -129,7 +129,9 @@ local function keep()
   if redis.call('TTL', 'ocrfleet:jobs') < TTL then redis.call('EXPIRE', 'ocrfleet:jobs', TTL) end
 end
 -- Any activity does that, but no more often than once in a tenth of the TTL, or a minute: it costs a dozen commands.
+-- Never of a job whose hash is gone: a new one, of no epoch, was another producer's job of that name for ever.
 local function keep_now_and_then()
+  if not exists() then return end
   local kept = number('kept_ms', 0)
   local is_listed = call('ZSCORE', 'ocrfleet:jobs', NAME)
   if NOW - kept >= math.min(60000, TTL * 100) or kept > NOW or not is_listed then

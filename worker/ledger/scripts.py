@@ -165,6 +165,7 @@ return 1
 RECLAIM = (
     _STATE
     + """
+if not exists() then return false end
 local index = ARGV[3]
 local state = state_of(index)
 local lease = call('ZSCORE', KEYS[6], index)
@@ -319,6 +320,16 @@ TOUCH = (
 if not exists() or is_other() then return 0 end
 if ARGV[3] == '1' then redis.call('HSET', KEYS[1], 'fed_ms', text(NOW)) end
 keep_now_and_then()
+return 1
+"""
+)
+
+# ARGV 3: name, value, ... of the job's hash.  Returns 0 if there is none: a job that was forgotten meanwhile stays so.
+NOTE = (
+    _STATE
+    + """
+if not exists() then return 0 end
+for i = 3, #ARGV, 2 do redis.call('HSET', KEYS[1], ARGV[i], ARGV[i + 1]) end
 return 1
 """
 )

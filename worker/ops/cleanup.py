@@ -103,7 +103,7 @@ def bring_back(ledger: Ledger) -> None:
             now_ms, most = int(status.now_s * 1000), status.now_s + AHEAD_S
             ahead = {field: now_ms for field, at in zip(_TIMES, _times(status), strict=True) if at > most}
             if ahead:
-                ledger.client.hset(JobKeys.of(name).job, mapping=ahead)
+                ledger.note(name, ahead)
 
 
 def keys_of_known_jobs(client: redis.Redis) -> Iterator[bytes]:

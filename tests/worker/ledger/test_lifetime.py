@@ -123,3 +123,22 @@ def test_a_retry_is_one_step(ledger: Ledger) -> None:
     assert calls == 1 and ledger.client.xlen(results) == 3, "killed before: nothing was done"
     assert ledger.retry(JOB, [1, 2], {1: first, 2: second}) == 2
     assert ledger.client.xlen(results) == 1 and list(ledger.pages_in_state(JOB, b"\0")) == [1, 2]
+
+
+def test_a_job_whose_hash_is_gone_stays_gone(ledger: Ledger) -> None:
+    """Before: a look for stranded pages made a hash of a time alone; it was another producer's job for ever."""
+    ledger.create(JOB, 4, {}, epoch="e")
+    of_job = [ImageTask(job=JOB, index=index, image=f"{index}", uri="file:///a", epoch="e") for index in range(4)]
+    ledger.feed(of_job)
+    ledger.begin(JOB, 1, redelivered=False, epoch="e")
+    ledger.begin(JOB, 2, redelivered=False)
+    ledger.expire_leases(JOB)
+    ledger.client.delete(JobKeys.of(JOB).job)
+    assert [ledger.reclaim(JOB, index) for index in range(4)] == [None] * 4
+    ledger.renew(JOB, 1, epoch="e")
+    ledger.lose(JOB, 1, "WorkerLost", epoch="e")
+    ledger.finish(JOB, 1, ok=True, record=b"{}", epoch="e")
+    ledger.unfeed(JOB, [0, 3])
+    ledger.reopen(JOB)
+    assert not ledger.cancel(JOB) and not ledger.touch(JOB) and not ledger.note(JOB, {"a": "b"})
+    assert not ledger.client.exists(JobKeys.of(JOB).job)
