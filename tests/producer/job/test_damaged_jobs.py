@@ -239,7 +239,7 @@ def test_the_page(
             ended = threading.Event()
             rest = pool.submit(work, quick, ended)
             with suppress(TimeoutError, AssertionError):
-                wait_until(lambda: all(turn.is_over for turn in turns.values()), seconds=20, what="their ends")
+                wait_until(lambda: all(turn.is_over for turn in turns.values()), seconds=90, what="their ends")
             ended.set()
             rest.result()
         found = {name: (store.read(job).state, indices(store.folder(job).results)) for job, name in names.items()}
@@ -300,7 +300,7 @@ def test_collect(
         time.sleep(LOOKS_S)
         worker = pool.submit(work, quick, ended)
         with suppress(AssertionError):
-            wait_until(lambda: all(future.done() for future in futures.values()), seconds=20, what="their ends")
+            wait_until(lambda: all(future.done() for future in futures.values()), seconds=90, what="their ends")
         late = [name for name, future in futures.items() if not future.done()]
         for job in jobs:
             quick.cancel(job)

