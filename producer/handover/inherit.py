@@ -123,7 +123,7 @@ def do_lost_again(ledger: Ledger, status: JobStatus, results: Path) -> int:
     with Collector(ledger, status.job, results, status.total, owner=owner_of(status)) as collector:
         for done in chunked(ledger.pages_in_state(status.job, b"of")):
             # In this order: a record that came meanwhile is in Redis, and nobody else takes it from there.
-            while collector.step(block_ms=0):
+            for _ in collector.drain():
                 pass
             lost = [index for index in done if not collector.holds(index)]
             count += ledger.redo(status.job, lost, epoch=status.epoch)

@@ -122,3 +122,22 @@ def test_tasks_of_pages_that_a_job_does_not_have_hold_no_page(
     assert reconcile.reconcile(app, ledger, "job") == 0
     assert not client.exists(keys.tasks, keys.leases) and feeder.step() == 9
     assert reconcile.reconcile(app, ledger, "job") == 0 and client.hlen(keys.tasks) == 9, "those of its own stay"
+
+
+def test_what_is_kept_of_a_page_before_it_is_fed_is_not_its_own(ledger: Ledger, client: redis.Redis) -> None:
+    """Before: tries and losses, written once, were those of a watched folder's later files: given up unopened."""
+    ledger.create("job", 1200, {})
+    keys = JobKeys.of("job")
+    client.hset(keys.attempts, mapping=dict.fromkeys(map(str, range(1200)), "99"))
+    client.hset(keys.losses, mapping=dict.fromkeys(map(str, range(1200)), "OutOfMemory,Aborted"))
+    client.hset(keys.holders, mapping=dict.fromkeys(map(str, range(1200)), "a:1"))
+    client.hset(keys.holders, mapping={f"{index}:call": "exhausted x" for index in range(1200)})
+    client.zadd(keys.leases, dict.fromkeys(map(str, range(1200)), ledger.now() * 1000 + 60_000))
+    tasks = [ImageTask(job="job", index=index, image="a", uri="file:///a") for index in range(1199)]
+    assert len(ledger.feed(tasks)) == 1199
+    for index in (0, 499, 500, 1198):
+        assert ledger.begin("job", index, redelivered=False) == ("run", 1, ())
+    ledger.lose("job", 0, "WorkerLost")
+    assert ledger.feed(tasks) == [], "what is on its way keeps what is known of it"
+    assert ledger.begin("job", 0, redelivered=False) == ("run", 2, ("WorkerLost",))
+    assert client.hlen(keys.attempts) == 5 and client.hget(keys.attempts, "1199") == b"99"
