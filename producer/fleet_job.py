@@ -294,7 +294,7 @@ def collect_job(app: Celery, ledger: Ledger, job: str, results: Path, *, follow:
                 if follow:
                     loop.run()
                 else:
-                    while lines := collector.step(block_ms=0):
+                    for lines in collector.drain():
                         loop.grow(lines)
                         progress.update(collector.count, collector.failed, 0.0, "collecting")
                     loop.on_tick()
@@ -312,7 +312,7 @@ def collect_job(app: Celery, ledger: Ledger, job: str, results: Path, *, follow:
         if count >= total:
             drop_if_complete(ledger, now, count)
         why = "; ".join(said) if said or count == total else _why_incomplete(ledger, job)
-        return Collected(total, count, failed, get_job(ledger, job), collector.refused, why)
+        return Collected(total, count, failed, get_job(ledger, job), collector.aside.count, why)
 
 
 def _why_incomplete(ledger: Ledger, job: str) -> str:

@@ -94,7 +94,8 @@ def _resume_or_retry(target: str, *, quiet: bool, retry: bool, adopted: Path | N
     else:  # before anything is changed
         status = recognised(folder, ledger, status) or status
         refuse_others(folder, status)
-    if adopted is not None and (again := do_lost_again(ledger, status, OutputFolder(adopted.absolute()).results)):
+    results = None if adopted is None else OutputFolder(adopted.absolute()).results
+    if results is not None and (again := do_lost_again(folder, ledger, status, results)):
         say(f"{target}: {again} images are done again, since {adopted} has no record of them")
     request, watching = folder.request(), sys.stderr.isatty()
     with folder.locked():  # a watched folder adds to the list

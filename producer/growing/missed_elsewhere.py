@@ -187,7 +187,7 @@ def close_gaps(ledger: Ledger, job: str, collector: Collector) -> list[str]:
     if status is None or not status.finished or collector.count < status.total:
         return []
     said = report_missed(ledger, status, collector.results)
-    while collector.step(block_ms=0):
+    for _ in collector.drain():
         pass
     return said
 

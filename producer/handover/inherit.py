@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import msgspec
@@ -18,13 +19,14 @@ from detector.record import UNREADABLE
 from producer.bounds import MOST_LINE_BYTES, MOST_PAGES_OF_A_JOB
 from producer.errors import OtherJobError
 from producer.fleet_request import request_of
-from producer.growing.missed_elsewhere import add_told
+from producer.growing.missed_elsewhere import add_told, make_whole
 from producer.handover.list_copy import FIELD, NoListError, extent, unpacked
 from producer.held_folder import ours_to_write
 from producer.job.collect import Collector
+from producer.job.growth import Growth
 from producer.job.job_epoch import claim_inheritance
 from producer.job.manifest import ManifestLine, count_manifest, write_lines
-from producer.job.output_folder import OutputFolder
+from producer.job.output_folder import JobRequest, OutputFolder
 from producer.job.results_owner import owner_of
 from worker.ledger.ledger import JobStatus, Ledger, chunked
 from worker.ops.diagnosis import FED_S
@@ -74,8 +76,12 @@ def inherit(ledger: Ledger, status: JobStatus, folder: OutputFolder) -> int:
             ledger.grow(job, count)
             # Before the list has its name: where it lies, its mark lies too.
             claim_inheritance(folder, ledger, status)
-        # Last: a folder with a request is a job's. No source is scanned, no bucket written to with this user's keys.
-        folder.save_request(msgspec.structs.replace(request, job=job, sources=[], output=""))
+        # Last: a folder with a request is a job's. No source is scanned, no bucket written to with this user's keys:
+        # what is asked of the workers is all that is taken over.
+        asked = JobRequest(
+            job=job, sources=[], limit_side=request.limit_side, options=request.options, urgent=request.urgent
+        )
+        folder.save_request(asked)
     return count
 
 
@@ -104,12 +110,13 @@ def _checked(pieces: Iterator[bytes]) -> Iterator[ManifestLine]:
             raise NoListError(f"the list of pages on the broker is damaged at page {number}")
 
 
-def do_lost_again(ledger: Ledger, status: JobStatus, results: Path) -> int:
+def do_lost_again(folder: OutputFolder, ledger: Ledger, status: JobStatus, results: Path) -> int:
     """Pages that are done, but whose record is neither in Redis nor in ``results``, become unfed again.
 
     They were collected on the machine that is lost. Returns how many.
 
     Args:
+        folder: of the job on this machine; its list, where there is one, says which pages the job has.
         ledger: of the broker.
         status: of the job.
         results: what there is of it; what waits in Redis is collected into it.
@@ -119,11 +126,18 @@ def do_lost_again(ledger: Ledger, status: JobStatus, results: Path) -> int:
         OtherJobError: the file holds another job's records.
         JobReplacedError: the job is another one by now.
     """
-    count = 0
-    with Collector(ledger, status.job, results, status.total, owner=owner_of(status)) as collector:
+    make_whole(folder, ledger, status.job)
+    count, total, growth = 0, status.total, None
+    with ExitStack() as stack:
+        if folder.manifest.is_file():
+            growth = Growth(folder.manifest, ledger, status.job, total, heir=folder.heir, epoch=status.epoch)
+            stack.callback(growth.close)
+            total = growth.put_right(total)
+        owner = owner_of(status)
+        collector = stack.enter_context(Collector(ledger, status.job, results, total, owner=owner, growth=growth))
         for done in chunked(ledger.pages_in_state(status.job, b"of")):
             # In this order: a record that came meanwhile is in Redis, and nobody else takes it from there.
-            while collector.step(block_ms=0):
+            for _ in collector.drain():
                 pass
             lost = [index for index in done if not collector.holds(index)]
             count += ledger.redo(status.job, lost, epoch=status.epoch)

@@ -3,24 +3,35 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
 
 from detector.record import UNREADABLE
+from producer.bounds import MOST_PAGES_OF_A_JOB
 from producer.errors import OtherJobError
+from producer.job.collecting.done_pages import done_as
+from producer.job.collecting.put_aside import PutAside
 from producer.job.manifest import ManifestIndex
-from producer.job.results_file import Line, PageMarks, decode_line, read_lines
+from producer.job.results_file import Line, PageMarks, decode_line, read_lines, rewrite
 from producer.job.results_owner import ResultsOwner, replace_owner
 from worker.broker.short_replies import that_fit
 from worker.ledger.ledger import ANY_EPOCH, Ledger, chunked
 from worker.redis_keys import JobKeys
 
-READ_AT_ONCE = 64  # records
+READ_AT_ONCE = 256  # records
+LAST_ID = b"18446744073709551615-18446744073709551615"
+"""Of a stream: somebody else put it there."""
+
+MOST_WRONG = 16
+"""Lines of a file that may be of other pages than the job's, or one of a hundred: whoever had a worker's password may
+have had them collected. A file with more is another job's."""
+
 _OK, _FAILED = 1, 2
 
 
 def adopt(ledger: Ledger, results: Path, manifest: Path, owner: ResultsOwner) -> int:
     """Count what ``results`` holds as done, and make the file this job's. Returns how many pages were news.
+
+    A few records of other pages than the job's are put aside, and their pages done again.
 
     Args:
         ledger: of the broker, where the job is open.
@@ -29,27 +40,52 @@ def adopt(ledger: Ledger, results: Path, manifest: Path, owner: ResultsOwner) ->
         owner: the job.
 
     Raises:
-        OtherJobError: the file holds a record of a page that is not the job's.
+        OtherJobError: the file holds many records of pages that are not the job's.
         FileNotFoundError: there is no such file.
     """
     with ManifestIndex(manifest) as pages:
-        last = PageMarks()
+        last, right, wrong, first = PageMarks(), 0, 0, None
         for line in _lines(results):
-            page = pages.line(line.index)
-            if page is not None and line.status != "ok" and page.image.startswith(f"{line.image}/"):
-                continue  # an archive's, which `retry` has listed anew since
-            if page is None or (page.image, page.page) != (line.image, line.page):
-                raise OtherJobError(
-                    f"{results} is not of this job: it holds page {line.page} of {line.image} as number {line.index}; "
-                    "leave --adopt out, and collect into another folder"
-                )
-            last[line.index] = _OK if line.status == "ok" else _FAILED
+            if not _is_of(line, pages):
+                wrong, first = wrong + 1, first or line
+            elif not _is_of_its_archive(line, pages):
+                right += 1
+                last[line.index] = _OK if line.status == "ok" else _FAILED
+        if first is not None and wrong > min(right, max(MOST_WRONG, right // 100)):
+            raise OtherJobError(
+                f"{results} is not of this job: it holds page {first.page} of {first.image} as number {first.index}; "
+                "leave --adopt out, and collect into another folder"
+            )
+        if wrong:
+            _put_aside(results, pages, owner.job)
     replace_owner(results, owner)
     count = 0
     for mark in (_OK, _FAILED):
         for indices in chunked(last.pages(mark)):
             count += ledger.adopt(owner.job, indices, ok=mark == _OK, epoch=owner.epoch)
     return count
+
+
+def _is_of(line: Line, pages: ManifestIndex) -> bool:
+    """Whether a record is of the page that the list has at its index."""
+    page = pages.line(line.index)
+    return page is not None and ((page.image, page.page) == (line.image, line.page) or _is_of_its_archive(line, pages))
+
+
+def _is_of_its_archive(line: Line, pages: ManifestIndex) -> bool:
+    """Whether it is an archive's, which `retry` has listed anew since."""
+    page = pages.line(line.index)
+    return page is not None and line.status != "ok" and page.image.startswith(f"{line.image}/")
+
+
+def _put_aside(results: Path, pages: ManifestIndex, job: str) -> None:
+    """The file without records of other pages: a collector would count them as those of the job's."""
+    aside = PutAside(job, results)
+    for raw, line in read_lines(results):
+        if line is not None and not _is_of(line, pages):
+            aside.put(b"", {b"record": raw.rstrip()}, f"not of the job's page {line.index}")
+    aside.write()
+    rewrite(results, lambda number, line: _is_of(line, pages))
 
 
 def _lines(results: Path) -> Iterator[Line]:
@@ -62,19 +98,30 @@ def retry_on_broker(ledger: Ledger, job: str, epoch: str = ANY_EPOCH) -> int:
     Raises:
         JobReplacedError: the job of this name is not of this epoch any more.
     """
-    entries = {}
-    for entry, fields in _uncollected(ledger, job):
-        with suppress(*UNREADABLE, KeyError):  # the collector puts such entries aside
-            line = decode_line(fields[b"record"])
-            if line.status != "ok":
-                entries[line.index] = entry
+    entries = dict[int, bytes]()
+    for some in _uncollected(ledger, job):
+        found = {line.index: entry for entry, line in some if line.status != "ok"}
+        states, _ = done_as(ledger.client, JobKeys.of(job), found)
+        entries |= {index: entry for index, entry in found.items() if states.get(index) == b"f"}
     failed = chunked(ledger.pages_in_state(job, b"f"))
     return sum(ledger.retry(job, indices, entries, epoch=epoch) for indices in failed)
 
 
-def _uncollected(ledger: Ledger, job: str) -> Iterator[tuple[bytes, dict[bytes, bytes]]]:
-    """The entries of a job's results stream, a few at a time."""
-    after = "-"
-    while found := that_fit(ledger.client.xrange(JobKeys.of(job).results, min=after, count=READ_AT_ONCE)):
-        yield from found
-        after = "(" + found[-1][0].decode()
+def _uncollected(ledger: Ledger, job: str) -> Iterator[list[tuple[bytes, Line]]]:
+    """The records that wait in a job's results stream now, some at a time; the collector puts aside what is none."""
+    results, after = JobKeys.of(job).results, "-"
+    left = ledger.client.xlen(results)
+    while left > 0 and (found := that_fit(ledger.client.xrange(results, min=after, count=READ_AT_ONCE))):
+        yield [(entry, line) for entry, fields in found if (line := _record(fields)) is not None]
+        left -= len(found)
+        if (last := found[-1][0]) == LAST_ID:
+            return  # Redis refuses to be asked what follows it
+        after = "(" + last.decode()
+
+
+def _record(fields: dict[bytes, bytes]) -> Line | None:
+    try:
+        line = decode_line(fields.get(b"record", b""))
+    except UNREADABLE:
+        return None
+    return line if 0 <= line.index < MOST_PAGES_OF_A_JOB else None

@@ -10,44 +10,37 @@ All it needs of a broker whose memory is full is what such a broker still allows
 
 from __future__ import annotations
 
-import logging
 import os
 import threading
 from collections.abc import Iterator
 from contextlib import nullcontext, suppress
 from io import FileIO
-from itertools import islice
 from pathlib import Path
 from types import TracebackType
 
-import msgspec
 from redis.exceptions import RedisError
 
 from detector.atomic import named
 from detector.record import UNREADABLE
 from producer.bounds import MOST_PAGES_OF_A_JOB
-from producer.held_folder import as_named
+from producer.job.collecting.done_pages import Doubles, done_as
+from producer.job.collecting.put_aside import PutAside
 from producer.job.collector_lock import AlreadyCollectingError, FileLock, JobLock
 from producer.job.growth import Growth
-from producer.job.output_folder import held_private
 from producer.job.results_file import TICK_LINES, Line, decode_whole, keep_last_records, read_lines, truncate_torn_line
 from producer.job.results_owner import ResultsOwner, check_name, claim
-from producer.no_links import no_links, no_links_ours
+from producer.no_links import no_links_ours
 from worker.broker.short_replies import TooLong, that_fit
 from worker.ledger.ledger import STATE_CHUNK, JobReplacedError, Ledger
 from worker.messages import MOST_RECORD_BYTES
 from worker.redis_keys import JobKeys, number_in
 
-logger = logging.getLogger(__name__)
 BATCH = 256
 FIRST_BATCH = 16
 """Asked for at first, then twice as many each time: what is crowded out of a reply (short_replies.py) is read too."""
 
 _READING = threading.Semaphore(2)
 """Collectors of one process that hold a reply at a time: of the page's 48 jobs each could hold `Bounds.reply` of it."""
-
-REFUSED_BYTES, QUARANTINE_BYTES = 8192, 16 << 20
-"""Of an entry that is no record, what is kept for people; and of all of them."""
 
 _UNSEEN, _OK, _FAILED = 0, 1, 2
 _LETTERS = bytes.maketrans(bytes((_UNSEEN, _OK, _FAILED)), b"\0of")
@@ -59,7 +52,7 @@ class Collector:
     Memory: one byte a page of the job.
 
     Attributes:
-        refused: entries that were no records of this job; marks: what is known of each page's record, a byte each.
+        aside: entries that were no records of this job; marks: what is known of each page's record, a byte each.
     """
 
     def __init__(
@@ -96,7 +89,8 @@ class Collector:
         self._identity = None if owner is None else (b"%d" % owner.created_ms, owner.epoch.encode())
         self._ask = FIRST_BATCH
         self.results = results
-        self.refused = 0
+        self.aside = PutAside(job, results)
+        self._doubles = Doubles()
         self.marks = bytearray(max(0, min(total, self._most(total))))
         self._known = known
         self._superseded = False
@@ -239,35 +233,49 @@ class Collector:
             block_ms: how long to wait for a first record, milliseconds; 0 returns at once.
         """
         assert self._file is not None, "use the collector as a context manager"
-        new = self._take()
-        if new is None and block_ms and self._ledger.client.xread({self._keys.results: "0"}, count=1, block=block_ms):
-            new = self._take()
-        return new or []
+        gone, new = self._take()
+        if not gone and block_ms and self._ledger.client.xread({self._keys.results: "0"}, count=1, block=block_ms):
+            _, new = self._take()
+        return new
 
-    def _take(self) -> list[Line] | None:
-        """What waits; None if nothing does."""
+    def drain(self) -> Iterator[list[Line]]:
+        """Move all that waits now to disk, in batches, however many of them hold nothing new."""
+        left = self._ledger.client.xlen(self._keys.results)
+        while left > 0:
+            gone, new = self._take()
+            left = left - gone if gone else 0
+            yield new
+
+    def _take(self) -> tuple[int, list[Line]]:
+        """Take some of what waits. Returns how many entries went, and which records were new."""
         with _READING:
             entries = self._waiting()
             self._lock.keep()
-            return self._move(entries) if entries else None
+            return len(entries), self._move(entries) if entries else []
 
     def _move(self, entries: list[tuple[bytes, dict[bytes, bytes]]]) -> list[Line]:
-        new = []
-        fresh = bytearray()
-        for entry, fields in entries:
-            line = self._record_in(entry, fields)
-            if line is None:
-                continue
-            before = self._marked(line.index)
-            if before == _OK or (before == _FAILED and line.status == "failed"):
-                continue  # came again after a crash between fsync and removal
-            self._superseded |= before == _FAILED  # a retry made it good
+        read = [(entry, fields, line) for entry, fields in entries if (line := self._record_in(entry, fields))]
+        states, waiting = done_as(self._ledger.client, self._keys, [line.index for _, _, line in read])
+        taken: dict[int, tuple[Line, bytes]] = {}
+        for entry, fields, line in read:
+            if states.get(line.index) != (b"o" if line.status == "ok" else b"f"):
+                self.aside.put(entry, fields, f"of a page that is not done, or not {line.status}")
+            elif self._is_news(line) or line.index in taken:
+                taken.pop(line.index, None)
+                taken[line.index] = line, fields[b"record"]
+        for line, _ in taken.values():
+            self._superseded |= self._marked(line.index) != _UNSEEN  # a retry made it good, or it was not the true one
             self._mark(line)
-            fresh += fields[b"record"] + b"\n"
-            new.append(line)
-        self._append(fresh)
+        self._append(b"".join(part for _, raw in taken.values() for part in (raw, b"\n")))
+        self.aside.write()
         self._ledger.client.xdel(self._keys.results, *(entry for entry, _ in entries))
-        return new
+        self._doubles.took(taken, len(entries), waiting)
+        return [line for line, _ in taken.values()]
+
+    def _is_news(self, line: Line) -> bool:
+        """Whether it did not come again, after a crash between fsync and removal."""
+        before = self._marked(line.index)
+        return before == _UNSEEN or (before == _FAILED and line.status == "ok") or line.index in self._doubles
 
     def _waiting(self) -> list[tuple[bytes, dict[bytes, bytes]]]:
         """The next entries of the stream, surely of this job.
@@ -297,38 +305,21 @@ class Collector:
 
     def _record_in(self, entry: bytes, fields: dict[bytes, bytes]) -> Line | None:
         """The record of an entry; None, and the entry kept for people, if it is none of this job's."""
-        raw = fields.get(b"record")
+        raw = fields.get(b"record") or b""
         if isinstance(raw, TooLong):
-            self._refuse(entry, raw, f"longer than a record may be ({(raw.size or MOST_RECORD_BYTES) >> 10} KiB)")
+            self.aside.put(entry, fields, f"longer than a record may be ({(raw.size or MOST_RECORD_BYTES) >> 10} KiB)")
             return None
         try:
-            line = decode_whole(raw or b"")
+            line = decode_whole(raw)
         except UNREADABLE as error:
-            self._refuse(entry, raw or _shown(fields), f"not a record ({error})")
+            self.aside.put(entry, fields, f"not a record ({error})")
             return None
-        if not self._has_page(line.index) or line.job not in ("", self._job) or b"\n" in (raw or b""):
-            self._refuse(entry, raw or b"", f"not a record of job {self._job} with {self.total} pages")
+        if not self._has_page(line.index) or line.job not in ("", self._job) or b"\n" in raw:
+            self.aside.put(entry, fields, f"not a record of job {self._job} with {self.total} pages")
             return None
         return line
 
-    def _refuse(self, entry: bytes, raw: bytes, reason: str) -> None:
-        self.refused += 1
-        with (
-            held_private(self.results.parent) as (_, private),
-            named(self.quarantine),
-            open(private.path / self.quarantine.name, "ab", opener=no_links) as file,
-        ):
-            if file.tell() < QUARANTINE_BYTES:
-                text = raw[:REFUSED_BYTES].decode(errors="backslashreplace")
-                file.write(msgspec.json.encode({"entry": entry.decode(), "reason": reason, "raw": text}) + b"\n")
-        logger.warning("an entry of job %s is %s: kept in %s", self._job, reason, as_named(str(self.quarantine)))
-
-    @property
-    def quarantine(self) -> Path:
-        """Where entries that are no records of this job are kept."""
-        return self.results.parent / ".ocrfleet" / "quarantine.jsonl"
-
-    def _append(self, lines: bytearray) -> None:
+    def _append(self, lines: bytes) -> None:
         assert self._file is not None
         if not lines:
             return
@@ -338,11 +329,6 @@ class Collector:
             while left:
                 left = left[self._file.write(left) :]
             os.fsync(self._file.fileno())
-
-
-def _shown(fields: dict[bytes, bytes]) -> bytes:
-    """The beginning of an entry without a record: it may have thousands of fields."""
-    return repr([(name[:100], value[:100]) for name, value in islice(fields.items(), 20)]).encode()
 
 
 __all__ = ["AlreadyCollectingError", "Collector"]

@@ -74,7 +74,7 @@ class JobRequest(msgspec.Struct, frozen=True, kw_only=True):
 
     job: str
     sources: list[str]
-    limit_side: int = 0
+    limit_side: Annotated[int, msgspec.Meta(ge=0, le=8192)] = 0  # as of `--limit-side`; so below
     profile: str = "auto"
     model: str = ""
     runtime: str = "auto"

@@ -161,9 +161,7 @@ class Uploader:
         Args:
             most: with more than that, sizes of pages that are not on their way go: nobody else would drop them.
         """
-        client = self._ledger.client
-        waiting = blobs.waiting_bytes(client, [self._job])
-        return blobs.drop_strays(client, self._job, self._epoch) if waiting > most else waiting
+        return blobs.own_bytes(self._ledger.client, self._job, most, self._epoch)
 
     def send(self, parcels: Sequence[Parcel]) -> list[ImageTask]:
         """Upload pages, then mark them as queued. Returns the tasks whose messages may be sent."""

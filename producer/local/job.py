@@ -157,7 +157,7 @@ def run_job(
                     interrupted = True
             view.update(collector.count, collector.failed, loop.peak_rss_mb, "stopping")
             fleet.stop_workers()
-            while collector.step(block_ms=0):
+            for _ in collector.drain():
                 pass
             ok, failed = collector.count - collector.failed, collector.failed
             fresh = collector.count - before
@@ -172,7 +172,7 @@ def _recover(app: Celery, ledger: Ledger, job: str, collector: Collector) -> Non
 
     The private server may have lost its last second, or all its data; its queue holds messages of dead workers.
     """
-    while collector.step(block_ms=0):  # what was finished but not collected
+    for _ in collector.drain():  # what was finished but not collected
         pass
     for ok in (True, False):
         for indices in chunked(collector.on_disk(ok=ok)):

@@ -66,6 +66,7 @@ def test_run_starts_its_own_killed_server_again(rig: Rig) -> None:
 def test_what_is_no_record_goes_to_quarantine(ledger: Ledger, tmp_path: Path) -> None:
     """Before: one unreadable entry stopped ``collect`` for ever; index 3000000000 took 2.9 GB of its memory."""
     ledger.create(JOB, 2, {})
+    ledger.adopt(JOB, range(2), ok=True)
     results = JobKeys.of(JOB).results
 
     def record(index: int, job: str = JOB) -> bytes:
@@ -78,7 +79,7 @@ def test_what_is_no_record_goes_to_quarantine(ledger: Ledger, tmp_path: Path) ->
     ledger.client.xadd(results, {"record": record(1)})
     with Collector(ledger, JOB, tmp_path / "results.jsonl", 2) as collector:
         assert [line.index for line in collector.step(block_ms=0)] == [1]
-        assert collector.refused == len(rubbish) + 1 and collector.count == 1
+        assert collector.aside.count == len(rubbish) + 1 and collector.count == 1
     assert ledger.client.xlen(results) == 0
     kept = (tmp_path / ".ocrfleet" / "quarantine.jsonl").read_text().splitlines()
     assert len(kept) == len(rubbish) + 1 and json.loads(kept[1])["raw"] == "garbage"

@@ -127,6 +127,7 @@ def test_queue_messages(client: redis.Redis) -> None:
 def test_records_in_the_results_stream(ledger: Ledger, tmp_path: Path) -> None:
     """The collector passes over what is no record, writes what is, and goes on."""
     ledger.create("far", 8, {})
+    ledger.adopt("far", range(8), ok=True)
     keys = JobKeys.of("far")
     for data in islice(mutated(RECORDS, seconds_for("stream")), 1500):
         ledger.client.xadd(keys.results, {"record": data})

@@ -109,9 +109,29 @@ def waiting_bytes(client: redis.Redis, jobs: Iterable[str]) -> int:
     waiting = 0
     for job, count in zip(names, replies(pipe), strict=True):
         if count and count <= MOST_BLOBS:
-            sizes = (number_in(size) or 0 for size in read_values(client, JobKeys.of(job).blobs))
-            waiting += sum(size for size in sizes if size <= MAX_BLOB_BYTES)
+            waiting += sum(_sizes(client, job))
     return waiting
+
+
+def own_bytes(client: redis.Redis, job: str, most: int, epoch: str = "") -> int:
+    """As `waiting_bytes`, of the one job that the caller feeds, whatever else stands among its sizes.
+
+    Args:
+        client: connection to the broker.
+        job: its name.
+        most: with more than that, or of more pages than a feeder has on their way, strays are dropped.
+        epoch: which job of that name.
+    """
+    sizes = _sizes(client, job)
+    if sum(sizes) > most or len(sizes) > MOST_BLOBS:
+        return drop_strays(client, job, epoch)
+    return sum(sizes)
+
+
+def _sizes(client: redis.Redis, job: str) -> list[int]:
+    """What stands among the sizes of a job's blobs; 0 for what is no page's."""
+    numbers = (number_in(size) or 0 for size in read_values(client, JobKeys.of(job).blobs))
+    return [number if number <= MAX_BLOB_BYTES else 0 for number in numbers]
 
 
 def drop_strays(client: redis.Redis, job: str, epoch: str = "") -> int:
@@ -132,7 +152,7 @@ def drop_strays(client: redis.Redis, job: str, epoch: str = "") -> int:
         client.hdel(keys.blobs, *(fields[place] for place in some))
         if named := _names(job, (page for place in some if (page := pages[place]) is not None), epoch):
             client.unlink(*named)
-    return waiting_bytes(client, [job])
+    return sum(_sizes(client, job))
 
 
 def fetch(client: redis.Redis, uri: str, target: Path) -> None:

@@ -2,8 +2,8 @@
 
 Whoever has a worker's password may `SET ocrfleet:jobs x`: from then on each command over that key was refused
 (WRONGTYPE), no worker took a page, and no job could be made. What was in the key before is gone with that `SET`
-already. The index of jobs is written anew by the jobs themselves (`keep` in ledger/scripts.py), messages in hand are
-sent again by the ledger (reconcile.py), the others are notes.
+already. The index of jobs is written anew by the jobs themselves (`keep` in ledger/script_start.py), messages in hand
+are sent again by the ledger (reconcile.py), the others are notes.
 
 A job's own keys are dropped as they are met, too, here and by the ledger's scripts, but for its hash and its states:
 without those there is no job, which its user is to be told.

@@ -47,7 +47,7 @@ from worker.broker import blobs
 from worker.broker.clock import redis_now
 from worker.broker.wrong_types import is_wrong_type
 from worker.errors import WorkerError
-from worker.ledger import on_their_way, scripts
+from worker.ledger import job_scripts, on_their_way, scripts
 from worker.ledger.answers import Begin, JobStatus, losses_in
 from worker.ledger.job_names import MOST_JOBS, job_names
 from worker.ledger.job_status import read_status
@@ -62,10 +62,7 @@ T = TypeVar("T")
 STATE_CHUNK, MOST_STATES = 1 << 20, 512 << 20  # Redis has no longer string
 LAPSED_AT_ONCE = 256  # the others at the next look: each costs a round trip
 MOST_LOOKED_AT = 1_000  # of the newest, by who asks for each of them: a round trip each
-_SCRIPTS = (
-    *("CREATE", "FEED", "BEGIN", "RENEW", "FINISH", "LOSE", "RECLAIM"),
-    *("RETRY", "ADOPT", "UNFEED", "TOUCH", "NOTE", "GROW", "REDO", "CUT"),
-)
+_SCRIPTS = {name: lua for module in (job_scripts, scripts) for name, lua in vars(module).items() if name.isalpha()}
 # For those who do not know a job's epoch, and act on whichever job has the name now.
 ANY_EPOCH = "*"
 
@@ -102,7 +99,7 @@ class Ledger:
         self.max_attempts = max_attempts
         self.lease_s = lease_s
         self.holder = holder
-        self._scripts = {name: client.register_script(getattr(scripts, name)) for name in _SCRIPTS}
+        self._scripts = {name: client.register_script(lua) for name, lua in _SCRIPTS.items()}
 
     def _call(self, script: str, job: str, *args: Any) -> Any:
         return self._scripts[script](keys=list(JobKeys.of(job)), args=list(args))

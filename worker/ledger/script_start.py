@@ -97,8 +97,10 @@ local function blobs(index)
   local owner = string.sub(NAME, 1, OWNER_PREFIX) .. '.' .. (own('epoch') or '')
   return 'ocrfleet:blob:' .. NAME .. ':' .. index, 'ocrfleet:blob:' .. owner .. ':' .. index
 end
+-- Also where its size is gone: with a hash that somebody filled the sizes of all pages on their way went.
 local function drop_blob(index)
-  if call('HDEL', KEYS[8], index) == 1 then redis.call('UNLINK', blobs(index)) end
+  call('HDEL', KEYS[8], index)
+  redis.call('UNLINK', blobs(index))
 end
 -- What is kept of a page only while it is queued or running.
 local function leave_flight(index)

@@ -1,5 +1,7 @@
 """The ledger's atomic steps, as Lua that Redis runs in one piece. ``ledger.py`` documents the keys they touch.
 
+Here are those of single pages; those of a whole job are in ``job_scripts.py``.
+
 All scripts take the same KEYS, in the order of ``redis_keys.JobKeys``:
 1 job hash, 2 state bytes, 3 tasks, 4 attempts, 5 losses, 6 leases, 7 results stream, 8 sizes of blobs,
 9 holders, 10 the list of pages (producers of versions to come may add more at the end);
@@ -15,26 +17,6 @@ Time is Redis' own (``TIME``): leases and lifetimes are compared across machines
 
 from worker.ledger.script_start import START as _STATE
 
-# ARGV 3: total, then name, value, ... of the job's hash.  Returns 1, or 0 if there is such a job.
-CREATE = (
-    _STATE
-    + """
-if exists() then return 0 end
--- What an expired job of this name may have left must not be taken for this one's.
-for key = 2, #KEYS do redis.call('UNLINK', KEYS[key]) end
-local total = tonumber(ARGV[3])
-for i = 4, #ARGV, 2 do redis.call('HSET', KEYS[1], ARGV[i], ARGV[i + 1]) end
-redis.call('HSET', KEYS[1], 'total', ARGV[3], 'state', 'open', 'ok', 0, 'failed', 0, 'created_ms', text(NOW))
-redis.call('HSET', KEYS[1], 'kept_ms', text(NOW))
-if EPOCH ~= '' and EPOCH ~= '*' then redis.call('HSET', KEYS[1], 'epoch', EPOCH) end
--- All state bytes at once: Redis fills with zero bytes = unfed.
-if total > 0 then redis.call('SETRANGE', KEYS[2], total - 1, '\\0') end
-call('ZADD', 'ocrfleet:jobs', clock[1] + clock[2] / 1e6, NAME)
-keep()
-return tonumber(text(NOW))
-"""
-)
-
 # ARGV 3: index, task JSON, index, task JSON, ...  Returns the indices that are newly queued, false for another job.
 FEED = (
     _STATE
@@ -42,15 +24,27 @@ FEED = (
 if is_other() then return false end
 if JOB ~= 'open' then return {} end
 local total = number('total', 0)
-local fresh = {}
+local fresh, tasks, calls = {}, {}, {}
 for i = 3, #ARGV, 2 do
   local index = ARGV[i]
   local state = state_of(index)
   if (state == '\\0' or state == '') and tonumber(index) < total then
-    set_state(index, 'q')
-    call('HSET', KEYS[3], index, text(NOW) .. ' ' .. ARGV[i + 1])
-    fresh[#fresh + 1] = index
+    fresh[#fresh + 1], tasks[#tasks + 1], calls[#calls + 1] = index, ARGV[i + 1], index .. ':call'
   end
+end
+-- What stands there of a page that nobody has fed is none of ours: tries and losses, written once, were those of files
+-- that came later. Its blob alone comes before. 500: Lua passes on no more than some thousand values.
+for from = 1, #fresh, 500 do
+  local last = math.min(from + 499, #fresh)
+  call('HDEL', KEYS[4], unpack(fresh, from, last))
+  call('HDEL', KEYS[5], unpack(fresh, from, last))
+  call('ZREM', KEYS[6], unpack(fresh, from, last))
+  call('HDEL', KEYS[9], unpack(fresh, from, last))
+  call('HDEL', KEYS[9], unpack(calls, from, last))
+end
+for place, index in ipairs(fresh) do
+  set_state(index, 'q')
+  call('HSET', KEYS[3], index, text(NOW) .. ' ' .. tasks[place])
 end
 redis.call('HSET', KEYS[1], 'fed_ms', text(NOW))
 redis.call('EXPIRE', KEYS[3], TTL)
@@ -297,54 +291,3 @@ keep_now_and_then()
 return unfed
 """
 )
-
-# ARGV 3: pages of the job, to which others are about to be added.  What stands behind them was written by a stranger:
-# pages that come there counted as done, and were never fed. Returns 1 if anything did.
-CUT = (
-    _STATE
-    + """
-local pages = tonumber(ARGV[3])
-if not exists() or is_other() or state_of(ARGV[3]) == '' then return 0 end
-local states = pages > 0 and redis.call('GETRANGE', KEYS[2], 0, pages - 1) or ''
-redis.call('SET', KEYS[2], states)
-recount()
-keep()
-return 1
-"""
-)
-
-# ARGV 3: 1 if the caller feeds the job.  Somebody looks after the job: it lives on. Returns 0 if there is none.
-TOUCH = (
-    _STATE
-    + """
-if not exists() or is_other() then return 0 end
-if ARGV[3] == '1' then redis.call('HSET', KEYS[1], 'fed_ms', text(NOW)) end
-keep_now_and_then()
-return 1
-"""
-)
-
-# ARGV 3: name, value, ... of the job's hash.  Returns 0 if there is none: a job that was forgotten meanwhile stays so.
-NOTE = (
-    _STATE
-    + """
-if not exists() then return 0 end
-for i = 3, #ARGV, 2 do redis.call('HSET', KEYS[1], ARGV[i], ARGV[i + 1]) end
-return 1
-"""
-)
-
-# ARGV: total, 1 if that is all: then the job may become smaller.  A job that has more pages than were counted is not
-# finished yet. Returns whether that was news.
-GROW = """
-if redis.call('EXISTS', KEYS[1]) == 0 then return 0 end
-if ARGV[2] ~= '1' then
-  -- What is no number of ours is smaller than any.
-  local size = redis.pcall('HSTRLEN', KEYS[1], 'total')
-  local told = type(size) == 'number' and size < 16 and redis.call('HGET', KEYS[1], 'total') or ''
-  if string.find(told, '^%d+$') and tonumber(told) >= tonumber(ARGV[1]) then return 0 end
-end
-redis.call('HSET', KEYS[1], 'total', ARGV[1])
-redis.call('HDEL', KEYS[1], 'finished_ms')
-return 1
-"""

@@ -304,8 +304,12 @@ def test_a_machine_that_comes_back_is_told(tmp_path: Path, ledger: Ledger) -> No
 
 
 def test_what_was_collected_on_a_lost_disk_is_done_again(tmp_path: Path, ledger: Ledger) -> None:
-    begin(tmp_path / "first", ledger, 5)
+    folder = begin(tmp_path / "first", ledger, 5)
     epoch = status_of(ledger).epoch
+    # What a stranger says of a page that the list has not. Before: it was among the results, exit 0.
+    ledger.client.setrange(KEYS.state, 5, b"ooo")
+    ledger.client.hset(KEYS.job, "total", 8)
+    made_up = ImageRecord(job=JOB, index=7, image="7.tif", page=0, status="ok")
     for index in range(4):  # 0 was collected there, 1 here, 2 waits, 3 runs, 4 was never fed
         task = ImageTask(job=JOB, index=index, image=f"{index}.tif", uri="file:///x", epoch=epoch)
         ledger.feed([task])
@@ -318,8 +322,9 @@ def test_what_was_collected_on_a_lost_disk_is_done_again(tmp_path: Path, ledger:
             (tmp_path / "here" / "results.jsonl").write_bytes(record + b"\n")
         if index < 2:
             ledger.client.xtrim(KEYS.results, maxlen=0, approximate=False)
-    assert do_lost_again(ledger, status_of(ledger), tmp_path / "here" / "results.jsonl") == 1
+    ledger.client.xadd(KEYS.results, {"record": encode(made_up)})
+    assert do_lost_again(folder, ledger, status_of(ledger), tmp_path / "here" / "results.jsonl") == 1
     status = status_of(ledger)
-    assert (status.ok, status.failed, status.unfed) == (2, 0, 2)
+    assert (status.ok, status.failed, status.unfed, status.total) == (2, 0, 2, 5)
     assert list(ledger.pages_in_state(JOB, b"\0")) == [0, 4]
     assert count_manifest(tmp_path / "here" / "results.jsonl") == 2

@@ -13,8 +13,8 @@ from PIL import Image
 from producer.bounds import MOST_PAGES_OF_A_FILE
 from producer.errors import NO_MORE
 from producer.growing.missed_elsewhere import FIELD, MOST_MISSED, Missed, find_missed, report_missed, take_over
-from producer.job import collect
 from producer.job.collect import Collector
+from producer.job.collecting import put_aside
 from producer.job.growth import Growth
 from producer.job.manifest import count_manifest, read_manifest, write_manifest
 from producer.job.results_file import Line
@@ -61,14 +61,14 @@ def test_a_total_beyond_the_manifest_is_not_believed(tmp_path: Path, ledger: Led
 
 def test_what_is_refused_fills_no_disk(tmp_path: Path, ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
     """Before: every byte of it was kept, four times as long."""
-    monkeypatch.setattr(collect, "QUARANTINE_BYTES", 50_000)
+    monkeypatch.setattr(put_aside, "QUARANTINE_BYTES", 50_000)
     growth = begin(tmp_path, ledger, A_PDF)
     for _ in range(9):
         ledger.client.xadd(JobKeys.of(JOB).results, {"record": b"\xff" * 100_000})
     with Collector(ledger, JOB, tmp_path / "results.jsonl", 1, growth=growth) as collector:
         collector.step(block_ms=0)
-        assert collector.refused == 9
-        assert 32_000 < collector.quarantine.stat().st_size < 50_000 + 40_000
+        assert collector.aside.count == 9
+        assert 32_000 < collector.aside.file.stat().st_size < 50_000 + 40_000
     growth.close()
 
 

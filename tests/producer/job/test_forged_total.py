@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
@@ -139,20 +140,19 @@ def test_records_of_pages_that_a_watched_folder_adds_are_collected(
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
     enqueue(ledger, settings, tmp_path, "job")
     manifest = state_folder("job").manifest
-    step, added = Collector.step, list[int]()
+    drain = Collector.drain
 
-    def step_and_add(self: Collector, block_ms: int = 200) -> list[Line]:
-        lines = step(self, block_ms)
-        if not added:
-            added.append(append_pages(manifest, [FoundPage("z.png", "file:///z.png", 0)] * 2))
-            epoch = state_folder("job").epoch
-            task = ImageTask(job="job", index=PAGES + 1, image="z.png", uri="file:///z.png", epoch=epoch)
-            ledger.grow("job", PAGES + 2)
-            ledger.feed([task])
-            do(ledger, task)
-        return lines
+    def drain_and_add(self: Collector) -> Iterator[list[Line]]:
+        yield from drain(self)
+        append_pages(manifest, [FoundPage("z.png", "file:///z.png", 0)] * 2)
+        epoch = state_folder("job").epoch
+        task = ImageTask(job="job", index=PAGES + 1, image="z.png", uri="file:///z.png", epoch=epoch)
+        ledger.grow("job", PAGES + 2)
+        ledger.feed([task])
+        do(ledger, task)
+        yield from drain(self)
 
-    monkeypatch.setattr(Collector, "step", step_and_add)
+    monkeypatch.setattr(Collector, "drain", drain_and_add)
     done = collect_job(app_for(settings), ledger, "job", tmp_path / "out.jsonl", follow=False, quiet=True)
     assert (done.total, done.count, done.refused) == (PAGES + 2, 3, 0)
 
@@ -171,4 +171,4 @@ def test_a_record_far_behind_a_forged_end_is_asked_for_alone(
         closing(connect(settings)) as client,
         Collector(Ledger(client, ttl_s=60), "job", tmp_path / "results.jsonl", 10) as collector,
     ):
-        assert len(collector.step(block_ms=0)) == 1 and collector.refused == 0
+        assert len(collector.step(block_ms=0)) == 1 and collector.aside.count == 0

@@ -18,7 +18,7 @@ from worker.celery_ext import self_care
 from worker.ledger import Ledger, reconcile
 from worker.messages import MAX_BLOB_BYTES, ImageTask, encode
 from worker.ops.cleanup import clean_redis
-from worker.redis_keys import JOBS_KEY, JobKeys
+from worker.redis_keys import JOBS_KEY, JobKeys, blob_key
 from worker.settings import Settings
 
 
@@ -122,3 +122,45 @@ def test_tasks_of_pages_that_a_job_does_not_have_hold_no_page(
     assert reconcile.reconcile(app, ledger, "job") == 0
     assert not client.exists(keys.tasks, keys.leases) and feeder.step() == 9
     assert reconcile.reconcile(app, ledger, "job") == 0 and client.hlen(keys.tasks) == 9, "those of its own stay"
+
+
+def test_what_is_kept_of_a_page_before_it_is_fed_is_not_its_own(ledger: Ledger, client: redis.Redis) -> None:
+    """Before: tries and losses, written once, were those of a watched folder's later files: given up unopened."""
+    ledger.create("job", 1200, {})
+    keys = JobKeys.of("job")
+    client.hset(keys.attempts, mapping=dict.fromkeys(map(str, range(1200)), "99"))
+    client.hset(keys.losses, mapping=dict.fromkeys(map(str, range(1200)), "OutOfMemory,Aborted"))
+    client.hset(keys.holders, mapping=dict.fromkeys(map(str, range(1200)), "a:1"))
+    client.hset(keys.holders, mapping={f"{index}:call": "exhausted x" for index in range(1200)})
+    client.zadd(keys.leases, dict.fromkeys(map(str, range(1200)), ledger.now() * 1000 + 60_000))
+    tasks = [ImageTask(job="job", index=index, image="a", uri="file:///a") for index in range(1199)]
+    assert len(ledger.feed(tasks)) == 1199
+    for index in (0, 499, 500, 1198):
+        assert ledger.begin("job", index, redelivered=False) == ("run", 1, ())
+    ledger.lose("job", 0, "WorkerLost")
+    assert ledger.feed(tasks) == [], "what is on its way keeps what is known of it"
+    assert ledger.begin("job", 0, redelivered=False) == ("run", 2, ("WorkerLost",))
+    assert client.hlen(keys.attempts) == 5 and client.hget(keys.attempts, "1199") == b"99"
+
+
+def test_sizes_of_more_pages_than_a_window_has_make_it_no_larger(ledger: Ledger, client: redis.Redis) -> None:
+    """Before: the job counted as made up, and its feeder filled 80% of Redis, for as long as the fields stood there."""
+    sizes = JobKeys.of("job").blobs
+    ledger.create("job", 2000, {}, epoch="e")
+    blobs.put(client, "job", {0: b"12345", 1: b"678"}, 60, "e")
+    tasks = [ImageTask(job="job", index=index, image="a", uri="file:///a", epoch="e") for index in range(1500)]
+    ledger.feed(tasks[:2])
+    client.hset(sizes, mapping=dict.fromkeys(map(str, range(2, 1500)), "0"))
+    with Uploader(ledger, "job", limit_side=0, shrink=False, epoch="e") as uploader:
+        assert uploader.waiting_bytes(10**9) == 8 and client.hlen(sizes) == 2
+        ledger.feed(tasks[2:])  # as far as he can tell: their states are such
+        client.hset(sizes, mapping=dict.fromkeys(map(str, range(2, 1500)), "1"))
+        assert uploader.waiting_bytes(10**9) == 8 + 1498
+    client.hset(sizes, mapping=dict.fromkeys(map(str, range(2000, 20_000)), "0"))
+    assert blobs.waiting_bytes(client, ["job"]) == 0 and blobs.own_bytes(client, "job", 10**9, "e") == 0
+    assert not client.exists(sizes), "too many: dropped as they are read"
+    assert ledger.begin("job", 0, redelivered=False, epoch="e").verdict == "run"
+    assert ledger.finish("job", 0, ok=True, record=b"{}", epoch="e")
+    assert not client.exists(blob_key("job", 0, "e")) and client.exists(blob_key("job", 1, "e")), (
+        "its bytes go all the same"
+    )

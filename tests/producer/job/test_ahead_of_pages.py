@@ -1,0 +1,125 @@
+"""What somebody wrote once into a job's stream of records, ahead of its pages, decides nothing of them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from producer.job import collect
+from producer.job.collect import Collector
+from tests.producer.job.test_collect import JOB, finish, on_disk
+from worker.ledger.ledger import Ledger
+from worker.messages import ImageRecord, encode
+from worker.redis_keys import JobKeys
+
+KEYS = JobKeys.of(JOB)
+PAGES = 60
+
+
+@pytest.fixture
+def job(ledger: Ledger) -> Ledger:
+    ledger.create(JOB, PAGES, {})
+    return ledger
+
+
+@pytest.fixture
+def results(tmp_path: Path) -> Path:
+    return tmp_path / "results.jsonl"
+
+
+def forge(ledger: Ledger, index: int) -> None:
+    record = ImageRecord(job=JOB, index=index, image="forged", page=0, status="ok")
+    ledger.client.xadd(KEYS.results, {"record": encode(record)})
+
+
+def names(results: Path) -> dict[int, str]:
+    lines = results.read_bytes().splitlines()
+    found = {line["index"]: line["image"] for line in map(json.loads, lines)}
+    assert len(found) == len(lines), "each page once"
+    return found
+
+
+def test_a_record_of_a_page_that_is_not_done_is_none(job: Ledger, results: Path) -> None:
+    """Before: it was the page's, and the true one, which came later, was thrown away without a word; exit 0."""
+    forge(job, 3)
+    with Collector(job, JOB, results, PAGES) as collector:
+        assert list(collector.drain()) == [[]] and collector.aside.count == 1
+        finish(job, 3)
+        assert [line.image for line in collector.step(block_ms=0)] == ["3.jpg"]
+    assert names(results) == {3: "3.jpg"}
+    assert "not done" in (results.parent / ".ocrfleet" / "quarantine.jsonl").read_text()
+
+
+@pytest.mark.parametrize("batch", [4, 16, collect.BATCH])
+def test_of_two_that_wait_the_later_is_true(
+    job: Ledger, results: Path, monkeypatch: pytest.MonkeyPatch, batch: int
+) -> None:
+    """Who collects now and then finds both. Before: the forged ones were taken."""
+    monkeypatch.setattr(collect, "FIRST_BATCH", batch)
+    monkeypatch.setattr(collect, "BATCH", batch)
+    for index in range(40):
+        forge(job, index)
+    for index in range(50):
+        finish(job, index)
+    with Collector(job, JOB, results, PAGES) as collector:
+        for _ in collector.drain():
+            pass
+        assert (collector.count, collector.failed, job.client.xlen(KEYS.results)) == (50, 0, 0)
+        forge(job, 2)  # when the true one is on disk
+        assert list(collector.drain()) == [[]]
+    assert names(results) == {index: f"{index}.jpg" for index in range(50)}
+
+
+def test_a_page_that_gets_done_between_two_questions(
+    job: Ledger, results: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    forge(job, 3)
+    with Collector(job, JOB, results, PAGES) as collector:
+        waiting = collector._waiting
+        monkeypatch.setattr(
+            collector, "_waiting", lambda: (waiting(), job.states(JOB, 3, 1) == b"\0" and finish(job, 3))[0]
+        )
+        collector.step(block_ms=0)
+        collector.step(block_ms=0)
+    assert names(results) == {3: "3.jpg"}
+
+
+def test_an_ok_record_of_a_page_that_failed_is_none(job: Ledger, results: Path) -> None:
+    forge(job, 3)
+    finish(job, 3, ok=False)
+    with Collector(job, JOB, results, PAGES) as collector:
+        collector.step(block_ms=0)
+    assert on_disk(results) == [(3, "failed")]
+
+
+def test_a_connection_that_is_lost_before_the_removal_doubles_nothing(
+    job: Ledger, results: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for index in range(3):
+        finish(job, index)
+    with Collector(job, JOB, results, PAGES) as collector:
+        with monkeypatch.context() as patch:
+            patch.setattr(job.client, "xdel", lambda *arguments: (_ for _ in ()).throw(ConnectionError))
+            with pytest.raises(ConnectionError):
+                collector.step(block_ms=0)
+        size = results.stat().st_size
+        assert collector.step(block_ms=0) == [] and results.stat().st_size == size
+
+
+def test_states_of_another_type_are_none(job: Ledger, results: Path) -> None:
+    finish(job, 3)
+    job.client.delete(KEYS.state)
+    job.client.rpush(KEYS.state, "o")
+    with Collector(job, JOB, results, PAGES) as collector:
+        assert collector.step(block_ms=0) == [] and collector.aside.count == 1
+
+
+def test_what_is_no_news_ends_no_collecting(job: Ledger, results: Path) -> None:
+    """Before: one batch of it did, 16 of 20,000; `collect` had to be repeated 1,250 times, a killed one's 16 times."""
+    for _ in range(1000):
+        job.client.xadd(KEYS.results, {"record": "x"})
+    finish(job, 3)
+    with Collector(job, JOB, results, PAGES) as collector:
+        assert [line.index for lines in collector.drain() for line in lines] == [3]
