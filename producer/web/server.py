@@ -272,7 +272,6 @@ class _Server(uvicorn.Server):
             server_header=False,
             proxy_headers=False,
             backlog=AT_A_TURN,
-            limit_concurrency=2 * most,  # of requests, also those whose connection is gone
             timeout_keep_alive=5,
             timeout_graceful_shutdown=GRACE_S,
         )
