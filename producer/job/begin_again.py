@@ -16,6 +16,9 @@ from worker.ledger.ledger import ANY_EPOCH, Ledger, chunked
 from worker.redis_keys import JobKeys
 
 READ_AT_ONCE = 64  # records
+LAST_ID = b"18446744073709551615-18446744073709551615"
+"""Of a stream: somebody else put it there."""
+
 _OK, _FAILED = 1, 2
 
 
@@ -77,4 +80,6 @@ def _uncollected(ledger: Ledger, job: str) -> Iterator[tuple[bytes, dict[bytes, 
     after = "-"
     while found := that_fit(ledger.client.xrange(JobKeys.of(job).results, min=after, count=READ_AT_ONCE)):
         yield from found
-        after = "(" + found[-1][0].decode()
+        if (last := found[-1][0]) == LAST_ID:
+            return  # Redis refuses to be asked what follows it
+        after = "(" + last.decode()
