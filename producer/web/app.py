@@ -69,7 +69,8 @@ async def login(request: Request) -> Response:
         return RedirectResponse("/login?wrong=1", 303)
     answer = RedirectResponse("/", 303)
     if web.token:
-        https = request.url.scheme == "https" or request.headers.get("x-forwarded-proto") == "https"
+        schemes = (request.url.scheme, request.headers.get("x-forwarded-proto", "").partition(",")[0].strip().lower())
+        https = "https" in schemes  # of several proxies the first is the visitor's
         value = sign(web.token, int(time.time()) + COOKIE_S)
         answer.set_cookie(COOKIE, value, max_age=COOKIE_S, httponly=True, samesite="strict", secure=https)
     return answer

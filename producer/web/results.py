@@ -90,11 +90,13 @@ def lines_response(name: str, folder: OutputFolder, start: int = 0) -> Response:
     try:
         end = _end_of_lines(stream)
         place = {"Ocrfleet-Next": str(end), "Ocrfleet-File": name_of(stream.fileno())}
+        # Behind a proxy that speaks HTTP/1.0 (nginx's default) what was cut off had an end like any other.
+        length = {"Content-Length": str(end - min(start, end))}
         blocks = line_blocks(stream, start, end, hide=f"{folder.root / 'upload'}/")
     except BaseException:
         stream.close()
         raise
-    headers = place | _attachment(f"{name}.jsonl")
+    headers = place | length | _attachment(f"{name}.jsonl")
     return LentResponse(blocks, stream.close, media_type="application/jsonl", headers=headers)
 
 

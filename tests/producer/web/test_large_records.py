@@ -137,6 +137,10 @@ def test_results_go_on_from_any_byte(tmp_path: Path) -> None:
     folder.results.write_bytes(file + b'{"half')
 
     following = int(lines_response("job", folder).headers["Ocrfleet-Next"])
+    for start in (0, 1, following // 2, following, following + 1, 1 << 50):
+        answered = lines_response("job", folder, start)
+        body = asyncio.run(_body_of(answered))
+        assert answered.headers["Content-Length"] == str(len(body)), "else it ends anywhere for HTTP/1.0"
 
     def answer(start: int) -> bytes:
         with folder.results.open("rb") as stream:
