@@ -77,6 +77,28 @@ def take_back(path: Path) -> None:
         _note_of(path).unlink(missing_ok=True)
 
 
+def drop_parts(path: Path) -> None:
+    """Remove what a process that was killed was writing to take the file's place: for who holds the file's folder.
+
+    A collector that appends does not hold it, and its note is written so, too: each ended over the other's.
+
+    Raises:
+        OSError: they cannot be removed.
+    """
+    if not any(_parts_of(path)):
+        return
+    with suppress(FileNotFoundError), rewriting(path):
+        for part in _parts_of(path):
+            part.unlink(missing_ok=True)
+        return
+    for part in _parts_of(path):  # there is no file, to which anybody could append
+        part.unlink(missing_ok=True)
+
+
+def _parts_of(path: Path) -> Iterator[Path]:
+    return path.parent.glob(f".{path.name}.*.part")
+
+
 @contextmanager
 def _locked(path: Path) -> Iterator[BinaryIO]:
     with (

@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 import zlib
 from collections.abc import Callable, Iterator
+from functools import lru_cache
 from pathlib import Path
 
 import msgspec
@@ -146,6 +147,19 @@ def unpacked(ledger: Ledger, job: str, there: Extent) -> Iterator[bytes]:
         raise NoListError(f"the list of pages of {job} on the broker is damaged: {raw} of {there.raw} bytes")
 
 
+@lru_cache(maxsize=8)  # which takes a second or two: once in a process, not for each file of a watched folder
+def is_too_large(manifest: Path, said: int) -> bool:
+    """Whether a list is too large to travel, as somebody has said of so many bytes of it: a stranger says so of any."""
+    there = manifest.stat().st_size
+    if there < said or said > MOST_RAW or there < MOST_BYTES // 2:  # what cannot be made smaller grows by 0.1 %
+        return False
+    size = 0
+    with open_there(manifest) as stream:
+        while size <= MOST_BYTES and stream.tell() <= MOST_RAW and (data := stream.read(BLOCK)):
+            size += len(zlib.compress(data))
+        return size > 0.99 * MOST_BYTES or stream.tell() > MOST_RAW  # a copy ends its blocks with lines
+
+
 class ListCopy:
     """Keeps the copy up to date. Call :meth:`step` before pages are fed, and often: it looks at the file's size."""
 
@@ -207,7 +221,7 @@ class ListCopy:
     def _begin(self, found: Extent) -> Extent:
         """What of the file is there already; nothing, where it is of another list (counted again before a retry)."""
         if not found.size:
-            return found if found.raw <= self._manifest.stat().st_size else Extent()
+            return found if found.raw and is_too_large(self._manifest, found.raw) else Extent()
         crc, place = (self._at.crc, self._at.raw) if self._at.raw <= found.raw else (0, 0)
         with open_there(self._manifest) as stream:
             stream.seek(place)

@@ -32,7 +32,7 @@ from producer.no_links import (
 from producer.sources.remote import is_remote
 from producer.sources.scan import STDIN, SourceMissingError, resolve
 from producer.user_secret import is_stamped, state_base, write_stamp
-from producer.whole_append import take_back
+from producer.whole_append import drop_parts, take_back
 from worker.messages import JOB_NAME
 from worker.page_options import PageOptions
 from worker.storage.real_path import real_or_named
@@ -279,8 +279,7 @@ class OutputFolder:
                 reason = error.strerror or error
                 logger.warning("%s: no locks there (%s); start no second ocr-producer in it", show(self.root), reason)
             else:  # Only the holder of this lock scans: these were left by a scan that was killed, and may be large.
-                for left in self.place.glob(f".{self.manifest.name}.*.part"):
-                    left.unlink()
+                drop_parts(self.manifest)
             take_back(self.manifest)
             yield
 

@@ -15,7 +15,7 @@ from typing import Any
 import anyio
 import msgspec
 from starlette.concurrency import run_in_threadpool
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
@@ -33,6 +33,7 @@ from producer.web.service import Service
 from producer.web.store import WebJob, few
 from producer.web.upload import Intake
 from producer.web.visitors.json_body import json_body
+from producer.web.visitors.leaving import while_there
 from producer.web.visitors.longest import Places
 from worker.page_options import PageOptions
 
@@ -129,7 +130,11 @@ async def detect(request: Request) -> Response:
     name = service.new_name(quick=True)
     await _receive(request, archives=False, most_files=1, name=name, quick=True)
     future = asyncio.wrap_future(service.runner.start(name).ended)
-    await asyncio.wait([future], timeout=service.web.answer_s)
+    try:
+        await while_there(asyncio.wait([future], timeout=service.web.answer_s), request.receive)
+    except ClientDisconnect:  # nobody was told its name
+        await run_in_threadpool(service.delete_own, name)
+        raise
     job = await run_in_threadpool(service.store.read, name)
     if job.state == "refused":
         raise Problem(422, job.reason, "send another file")

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import redis
@@ -29,6 +29,7 @@ from producer.web.guard import COOKIE, COOKIE_S, Guard, same_text, sign
 from producer.web.problem import Problem, no_such_job
 from producer.web.service import Service
 from producer.web.visitors.json_body import json_places
+from producer.web.visitors.leaving import while_there
 from producer.web.visitors.longest import Places
 from producer.web.visitors.readiness import Readiness
 from worker.errors import WorkerError
@@ -64,14 +65,12 @@ async def login(request: Request) -> Response:
 
     token = (parse_qs(body.decode("utf-8", "replace")).get("token") or [""])[0]
     if web.token and not same_text(token, web.token):
-        with suppress(TimeoutError):  # not longer than he is there: some hundred would be all requests at a time
-            async with asyncio.timeout(WRONG_TOKEN_S):
-                while (await request.receive())["type"] != "http.disconnect":
-                    pass
+        await while_there(asyncio.sleep(WRONG_TOKEN_S), request.receive)
         return RedirectResponse("/login?wrong=1", 303)
     answer = RedirectResponse("/", 303)
     if web.token:
-        https = request.url.scheme == "https" or request.headers.get("x-forwarded-proto") == "https"
+        schemes = (request.url.scheme, request.headers.get("x-forwarded-proto", "").partition(",")[0].strip().lower())
+        https = "https" in schemes  # of several proxies the first is the visitor's
         value = sign(web.token, int(time.time()) + COOKIE_S)
         answer.set_cookie(COOKIE, value, max_age=COOKIE_S, httponly=True, samesite="strict", secure=https)
     return answer
@@ -92,7 +91,7 @@ async def healthz(request: Request) -> Response:
 async def readyz(request: Request) -> Response:
     """Whether it can take a job: the broker answers and has room."""
     readiness: Readiness = request.app.state.readiness
-    problem = await readiness.problem()
+    problem = await while_there(readiness.problem(), request.receive)
     return JSONResponse({"status": "ready"}) if problem is None else problem.response()
 
 

@@ -224,6 +224,8 @@ class Job:
         for block in self._client.stream(f"/jobs/{self.name}/results?format=jsonl"):
             *lines, waiting = (waiting + block).split(b"\n")
             yield from map(decoder.decode, lines)
+        if waiting:
+            raise ClientError("the answer was cut off amid a line; ask again")
 
     def download(self, format_name: str, to: str | Path) -> Path:
         """Its results in a format, as a file (icdar and pagexml: a zip)."""

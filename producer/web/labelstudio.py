@@ -39,6 +39,7 @@ from producer.web.results import BLOCK, LentResponse
 from producer.web.service import Service
 from producer.web.store import WebJob
 from producer.web.visitors.json_body import json_body
+from producer.web.visitors.leaving import while_there
 
 LABELSTUDIO = "/labelstudio"
 MOST_TASKS = 100
@@ -297,7 +298,8 @@ async def predict(request: Request) -> Response:
         return JSONResponse({"results": [], "model_version": service.settings.model})
     name = begun.job
     try:
-        await asyncio.wait([asyncio.wrap_future(service.runner.start(name).ended)], timeout=service.web.answer_s)
+        future = asyncio.wrap_future(service.runner.start(name).ended)
+        await while_there(asyncio.wait([future], timeout=service.web.answer_s), request.receive)
         return await run_in_threadpool(_answer_to, service, begun)
     finally:
         await run_in_threadpool(service.delete_own, name)

@@ -7,6 +7,7 @@ import weakref
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from typing import BinaryIO
 
 import anyio
 import msgspec
@@ -17,6 +18,7 @@ from starlette.types import Receive, Scope, Send
 from producer.errors import ProducerError
 from producer.job.output_folder import OutputFolder
 from producer.output.formats import FORMATS
+from producer.results_there import name_of
 from producer.web.bounds.answers import AllReaders, Reader
 from producer.web.bounds.export_process import convert
 from producer.web.bounds.makings import Making
@@ -84,13 +86,18 @@ def lines_response(name: str, folder: OutputFolder, start: int = 0) -> Response:
         Problem: 404, there are no results yet.
     """
     _check_results(name, folder)
-    end = _end_of_lines(folder.results)
-    place = {"Ocrfleet-Next": str(end), "Ocrfleet-File": file_name(folder.results)}
-    return StreamingResponse(
-        line_blocks(folder.results, start, end, hide=f"{folder.root / 'upload'}/"),
-        media_type="application/jsonl",
-        headers=place | _attachment(f"{name}.jsonl"),
-    )
+    stream = folder.results.open("rb")  # once: a retry may put another file there meanwhile
+    try:
+        end = _end_of_lines(stream)
+        place = {"Ocrfleet-Next": str(end), "Ocrfleet-File": name_of(stream.fileno())}
+        # Behind a proxy that speaks HTTP/1.0 (nginx's default) what was cut off had an end like any other.
+        length = {"Content-Length": str(end - min(start, end))}
+        blocks = line_blocks(stream, start, end, hide=f"{folder.root / 'upload'}/")
+    except BaseException:
+        stream.close()
+        raise
+    headers = place | length | _attachment(f"{name}.jsonl")
+    return LentResponse(blocks, stream.close, media_type="application/jsonl", headers=headers)
 
 
 def converted_response(
@@ -144,7 +151,8 @@ def _check_results(name: str, folder: OutputFolder) -> None:
 def file_name(results: Path) -> str:
     """Tells a results file from the one that takes its place after a retry; empty if there is none."""
     try:
-        return f"{results.stat().st_ino:x}"
+        with results.open("rb") as stream:
+            return name_of(stream.fileno())
     except FileNotFoundError:
         return ""
 
@@ -153,30 +161,33 @@ def _attachment(filename: str) -> dict[str, str]:
     return {"Content-Disposition": f'attachment; filename="{filename}"'}
 
 
-def _end_of_lines(path: Path, before: int | None = None) -> int:
+def _end_of_lines(stream: BinaryIO, before: int | None = None) -> int:
     """Where the last whole line ends, before a place in the file: the collector may be writing the next one."""
-    with path.open("rb") as stream:
-        end = stream.seek(0, os.SEEK_END) if before is None else before
-        while end > 0:
-            begin = max(0, end - BLOCK)
-            stream.seek(begin)
-            if (newline := stream.read(end - begin).rfind(b"\n")) >= 0:
-                return begin + newline + 1
-            end = begin
+    end = stream.seek(0, os.SEEK_END) if before is None else before
+    while end > 0:
+        begin = max(0, end - BLOCK)
+        stream.seek(begin)
+        if (newline := stream.read(end - begin).rfind(b"\n")) >= 0:
+            return begin + newline + 1
+        end = begin
     return 0
 
 
 def file_blocks(path: Path, start: int, end: int) -> Iterator[bytes]:
     """The bytes of a file from ``start`` to ``end``."""
     with path.open("rb") as stream:
-        stream.seek(start)
-        left = end - start
-        while left > 0 and (block := stream.read(min(BLOCK, left))):
-            left -= len(block)
-            yield block
+        yield from _blocks(stream, start, end)
 
 
-def line_blocks(path: Path, start: int, end: int, *, hide: str) -> Iterator[bytes]:
+def _blocks(stream: BinaryIO, start: int, end: int) -> Iterator[bytes]:
+    stream.seek(start)
+    left = end - start
+    while left > 0 and (block := stream.read(min(BLOCK, left))):
+        left -= len(block)
+        yield block
+
+
+def line_blocks(stream: BinaryIO, start: int, end: int, *, hide: str) -> Iterator[bytes]:
     """What lies from ``start`` to ``end``, without where our folder lies: reasons of failed pages name their file.
 
     It is looked for from the beginning of the line on: who asked from its second byte was told the rest of it. And each
@@ -184,8 +195,8 @@ def line_blocks(path: Path, start: int, end: int, *, hide: str) -> Iterator[byte
     A line may have 4 MiB: it comes in blocks like the others.
     """
     start = max(0, min(start, end))
-    begin = _end_of_lines(path, start)
-    return _after(without(file_blocks(path, begin, end), msgspec.json.encode(hide)[1:-1]), start - begin)
+    begin = _end_of_lines(stream, start)
+    return _after(without(_blocks(stream, begin, end), msgspec.json.encode(hide)[1:-1]), start - begin)
 
 
 def without(blocks: Iterator[bytes], hidden: bytes) -> Iterator[bytes]:
@@ -220,10 +231,17 @@ def record_blocks(results: Path) -> tuple[int, Iterator[bytes]] | None:
 
     It may have 4 MiB: in one piece that was as much for each of 32 who wait, as Python's lists and numbers 60 MB.
     """
-    end, hide = _end_of_lines(results) - 1, f"{results.parent / 'upload'}/"
+    hide = f"{results.parent / 'upload'}/"
     size = 0
-    for block in line_blocks(results, 0, end, hide=hide):
-        if b"\n" in block:
-            return None
-        size += len(block)
-    return size, line_blocks(results, 0, end, hide=hide)
+    with results.open("rb") as stream:
+        end = _end_of_lines(stream) - 1
+        for block in line_blocks(stream, 0, end, hide=hide):
+            if b"\n" in block:
+                return None
+            size += len(block)
+
+    def again() -> Iterator[bytes]:
+        with results.open("rb") as stream:
+            yield from line_blocks(stream, 0, end, hide=hide)
+
+    return size, again()

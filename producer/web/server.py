@@ -117,7 +117,9 @@ class PatientProtocol(H11Protocol):
 
     def send_400_response(self, msg: str) -> None:
         """Say what is too much, where that is what is wrong."""
-        super().send_400_response(self.conn.refused or msg)
+        with suppress(h11.LocalProtocolError):  # of a HEAD: its answer has no body
+            super().send_400_response(self.conn.refused or msg)
+        self.transport.close()
 
     def _unsupported_upgrade_warning(self) -> None:
         """Say nothing of who asks for another protocol: HTTP lets a server go on as it is."""
@@ -272,7 +274,6 @@ class _Server(uvicorn.Server):
             server_header=False,
             proxy_headers=False,
             backlog=AT_A_TURN,
-            limit_concurrency=2 * most,  # of requests, also those whose connection is gone
             timeout_keep_alive=5,
             timeout_graceful_shutdown=GRACE_S,
         )

@@ -1,33 +1,15 @@
-"""Which names Flower answers to while it asks for no password: those that no web site can take.
+"""Which names Flower answers to while it asks for no password, see `detector.http.own_name`.
 
-A web site may have its own name mean 127.0.0.1 (DNS rebinding), and then reads, in the browser of who visits it, what
-listens there. The browser still sends the site's name as Host. A login guards against it too, since browsers keep
-logins by name: then any name may be used.
+A login guards against foreign names too, since browsers keep logins by name: then any name may be used.
 """
 
 from __future__ import annotations
 
-import ipaddress
 from typing import Any
 
-LOCAL_NAMES = ("localhost", "localhost.localdomain")
-MISDIRECTED = 421  # RFC 9110, 15.5.20
+from detector.http.own_name import MISDIRECTED, is_own_name
+
 REMEDY = "Flower has no password, and answers 127.0.0.1 and localhost only: set FLOWER_BASIC_AUTH=user:password"
-
-
-def is_own_name(name: str) -> bool:
-    """Whether a Host (without its port) is an address, or a name that means this machine everywhere.
-
-    A site whose address *is* a number of ours cannot be of others: an address is not looked up.
-    """
-    name = name.strip("[]").rstrip(".").lower()
-    if name in LOCAL_NAMES or name.endswith(".localhost"):  # RFC 6761, 6.3
-        return True
-    try:
-        ipaddress.ip_address(name)
-    except ValueError:
-        return False
-    return True
 
 
 def check_hosts() -> None:

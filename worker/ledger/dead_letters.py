@@ -7,6 +7,7 @@ from typing import cast
 
 import redis
 
+from worker.broker.quarantine import keep_latest
 from worker.ledger.ledger import Ledger
 from worker.messages import ErrorType, ImageRecord, ImageTask, encode, failed_record
 from worker.redis_keys import DEAD_KEY
@@ -67,9 +68,8 @@ def record_dead_letter(ledger: Ledger, record: ImageRecord, *, epoch: str = "") 
     data = encode(record)
     if not ledger.finish(record.job, record.index, ok=False, record=data, epoch=epoch):
         return False
-    with suppress(redis.ResponseError):  # a full broker, or a stranger's stream: the record itself is written
-        ledger.client.xadd(DEAD_KEY, {"record": data}, maxlen=KEEP, approximate=True)
-    ledger.client.expire(DEAD_KEY, ledger.ttl_s)
+    with suppress(redis.ResponseError):  # a full broker: the record itself is written
+        keep_latest(ledger.client, DEAD_KEY, {"record": data}, KEEP, ledger.ttl_s)
     return True
 
 

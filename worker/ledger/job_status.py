@@ -10,7 +10,8 @@ from worker.broker.whole import MOST_STORED
 from worker.ledger.answers import JobStatus
 from worker.redis_keys import JobKeys
 
-MOST_TEXT, MOST_EXTRA = 1 << 19, 32  # characters of a job's field, and fields; ours are 5, the longest 100 paths
+MOST_TEXT, MOST_EXTRA = 256, 32  # bytes of a job's field, and fields; ours are six
+_LONGER = {b"request": 1 << 19, b"manifest": 1 << 13}  # 100 paths; one
 _OURS = (
     *("total", "ok", "failed", "state", "epoch", "created_ms", "progress_ms", "finished_ms", "fed_ms", "kept_ms"),
     *("host", "version", "heir"),
@@ -52,25 +53,25 @@ def read_status(client: redis.Redis, job: str) -> JobStatus | None:
     if not found:
         return None
     flat, in_flight, uncollected, (seconds, micros) = found
-    texts = [word.decode(errors="replace") for word in flat]
-    fields = dict(zip(texts[::2], texts[1::2], strict=True))
+    fields = dict(zip(flat[::2], flat[1::2], strict=True))
 
     def take(name: str) -> float:
         try:
-            number = float(int(float(fields.pop(name, 0) or 0)))  # int refuses what is not finite
+            number = float(int(float(fields.pop(name.encode(), 0) or 0)))  # int refuses what is not finite
             return number if abs(number) < 1e15 else 0.0
         except (ValueError, OverflowError):  # not ours: whoever may write there wrote it
             return 0.0
 
     total, ok, failed = int(take("total")), int(take("ok")), int(take("failed"))
     created, progress, finished = take("created_ms"), take("progress_ms"), take("finished_ms")
-    # Whoever may write there may write 4 MB; the page of all jobs holds every status at once.
-    state = "cancelled" if fields.pop("state", "") == "cancelled" else "open"
-    epoch = fields.pop("epoch", "")[:64]
+    # Whoever may write there may write 4 MB, which one wide character makes 16.
+    state = "cancelled" if fields.pop(b"state", b"") == b"cancelled" else "open"
+    epoch = fields.pop(b"epoch", b"")[:64].decode(errors="replace")
     fed, kept = take("fed_ms"), take("kept_ms")
-    extra = {name: text for name, text in fields.items() if len(name) + len(text) <= MOST_TEXT}
+    known = (pair for pair in fields.items() if len(pair[0]) <= 64 and len(pair[1]) <= _LONGER.get(pair[0], MOST_TEXT))
+    extra = {name.decode(errors="replace"): text.decode(errors="replace") for name, text in islice(known, MOST_EXTRA)}
     return JobStatus(
         job, state, total, ok, failed, in_flight, uncollected, created / 1000, progress / 1000, finished / 1000 or None,
-        dict(islice(extra.items(), MOST_EXTRA)), epoch, fed / 1000, int(seconds) + int(micros) / 1e6,
+        extra, epoch, fed / 1000, int(seconds) + int(micros) / 1e6,
         kept / 1000,
     )  # fmt: skip

@@ -141,6 +141,11 @@ local function keep_now_and_then()
     keep()
   end
 end
+-- One more page of the fleet's counters. What somebody else wrote there concerns no page: it begins anew.
+local function tally(counter)
+  local found = redis.pcall('HINCRBY', 'ocrfleet:counters', counter, 1)
+  if type(found) == 'table' or found < 1 or found >= 1e15 then redis.pcall('HSET', 'ocrfleet:counters', counter, 1) end
+end
 -- One more, or fewer, page of a letter. What is no number is counted anew.
 local FIELDS = {o = 'ok', f = 'failed'}
 local function count(letter, by)

@@ -123,8 +123,7 @@ if ARGV[4] == 'f' then
   local error = readable and type(record) == 'table' and record.error
   counter = 'failed:' .. tostring(type(error) == 'table' and error.type or 'Internal')
 end
--- pcall: what somebody else wrote there concerns no page.
-redis.pcall('HINCRBY', 'ocrfleet:counters', counter, 1)
+tally(counter)
 local done = count('o', ARGV[4] == 'o' and 1 or 0) + count('f', ARGV[4] == 'f' and 1 or 0)
 redis.call('HSET', KEYS[1], 'progress_ms', text(NOW))
 if done >= number('total', math.huge) then

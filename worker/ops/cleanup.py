@@ -16,6 +16,7 @@ from redis.exceptions import NoPermissionError, OutOfMemoryError
 
 from detector.record import UNREADABLE, Count
 from worker.broker import locks, queue
+from worker.broker.clock import redis_now
 from worker.broker.unacked import AHEAD_S, settle
 from worker.broker.whole import read_hash
 from worker.ledger import Ledger
@@ -207,12 +208,12 @@ def remember_report(ledger: Ledger, report: dict[str, int]) -> None:
 def last_reports(client: redis.Redis) -> dict[str, dict[str, int]]:
     """Each machine's last cleanup report: host -> files, bytes, at (Unix time), and jobs, keys where it did Redis.
 
-    What a stranger wrote there, and is no report, is left out.
+    What a stranger wrote there, and is no report, or one of a time to come, is left out.
     """
-    reports = {}
+    reports, latest = {}, redis_now(client) + AHEAD_S
     for host, entry in read_hash(client, REPORTS_KEY).items():
         with suppress(*UNREADABLE):
             report = msgspec.json.decode(entry, type=dict[str, Count])
-            if {"files", "bytes", "at"} <= report.keys() and report["at"] < 1 << 40:
+            if {"files", "bytes", "at"} <= report.keys() and report["at"] <= latest:
                 reports[host.decode("utf-8", "backslashreplace")] = report
     return reports

@@ -91,7 +91,13 @@ def ask_broker(ledger: Ledger) -> BrokerFacts:
         skews.append((before + after) / 2 - (seconds + micros / 1e6))
     reports = last_reports(client)
     around = look_around(ledger)
-    jobs = {name: status for name in ledger.jobs(MOST_LOOKED_AT) if (status := ledger.status(name)) is not None}
+    producers, diagnoses = dict[str, str](), dict[str, str]()
+    for status in map(ledger.status, ledger.jobs(MOST_LOOKED_AT)):  # one at a time: a stranger's may have 2 MB
+        if status is not None:
+            if version := status.extra.get("version"):
+                producers[status.job] = version
+            if why := diagnosis(status, around):
+                diagnoses[status.job] = why
     info = client.info()  # ACLs may forbid CONFIG; INFO tells the same
     old_users = ""
     try:
@@ -104,9 +110,9 @@ def ask_broker(ledger: Ledger) -> BrokerFacts:
         clock_ahead_s=skews[pings.index(min(pings))],
         workers=worker_registry.workers(client),
         models={name: note.model for name, note in worker_registry.images(client).items() if note.model},
-        producers={name: status.extra["version"] for name, status in jobs.items() if "version" in status.extra},
+        producers=producers,
         last_cleanup=max((report["at"] for report in reports.values()), default=None),
-        diagnoses={name: why for name, status in jobs.items() if (why := diagnosis(status, around))},
+        diagnoses=diagnoses,
         old_users=old_users,
         forgets=why_forgets(client, info),
         lua_holes=has_lua_holes(client),

@@ -64,7 +64,13 @@ def take_sample(ledger: Ledger, now: float) -> Sample:
     """
     client = ledger.client
     names = ledger.jobs(MOST_LOOKED_AT)  # whoever may write to Redis can make up 50,000 in a second
-    states = [status for name in names if (status := ledger.status(name)) is not None]
+    uncollected, jobs_open, jobs_finished, last_progress = 0, 0, 0, 0.0
+    for status in map(ledger.status, names):  # one at a time: a stranger's may have 2 MB
+        if status is not None:
+            uncollected += status.uncollected
+            jobs_open += not status.finished and status.state == "open"
+            jobs_finished += status.finished
+            last_progress = max(last_progress, status.progress_s)
     waiting, unacked = queue.depth(client)
     oldest = client.zrange(UNACKED_INDEX, 0, 0, withscores=True)
     return Sample(
@@ -75,11 +81,11 @@ def take_sample(ledger: Ledger, now: float) -> Sample:
         waiting=waiting,
         unacked=unacked,
         oldest_unacked_s=max(0.0, now - oldest[0][1]) if oldest else 0.0,
-        uncollected=sum(state.uncollected for state in states),
+        uncollected=uncollected,
         blob_bytes=blobs.waiting_bytes(client, names[-MOST_SHARING:]),
-        jobs_open=sum(not state.finished and state.state == "open" for state in states),
-        jobs_finished=sum(state.finished for state in states),
-        last_progress=max((state.progress_s for state in states), default=0.0),
+        jobs_open=jobs_open,
+        jobs_finished=jobs_finished,
+        last_progress=last_progress,
         dead_letters=client.xlen(DEAD_KEY),
         redis_bytes=int(client.info("memory")["used_memory"]),
         workers=worker_registry.workers(client),

@@ -6,6 +6,8 @@ were 180 threads, where its unit may have 32.
 
 from __future__ import annotations
 
+import ipaddress
+import re
 import socket
 import sys
 import threading
@@ -18,6 +20,7 @@ from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 from prometheus_client import CollectorRegistry, make_wsgi_app
 
 from detector.http.few_headers import few_lines
+from detector.http.own_name import MISDIRECTED, is_own_name
 
 AT_ONCE = 8
 MOST_S = 20.0
@@ -37,14 +40,24 @@ class _Handler(WSGIRequestHandler):
         """Whether there is one: half a header that we cut off looks whole."""
         with few_lines(self, "rfile"):  # or 431
             is_one = super().parse_request()
-        return is_one and not self.server.was_ended(self.connection)
+        if not is_one or self.server.was_ended(self.connection):
+            return False
+        host = self.headers.get("Host", "127.0.0.1").strip()
+        if self.server.is_local and not is_own_name(re.sub(r":\d*\Z", "", host)):
+            self.send_error(MISDIRECTED, "it listens on this machine alone, and answers 127.0.0.1 and localhost")
+            return False
+        return True
 
     def log_message(self, format: str, *args: Any) -> None:
         """Nothing."""
 
 
 class MetricsServer(ThreadingMixIn, WSGIServer):
-    """A few connections at a time. One more takes the place of the oldest: a scrape takes milliseconds."""
+    """A few connections at a time. One more takes the place of the oldest: a scrape takes milliseconds.
+
+    Attributes:
+        is_local: whether it listens where none but this machine's browsers ask, for whatever web site they show.
+    """
 
     daemon_threads = True
     request_queue_size = 128  # with five, a connection among some dozen came seconds later
@@ -61,6 +74,7 @@ class MetricsServer(ThreadingMixIn, WSGIServer):
         self._began: dict[Any, float] = {}
         self._ended: set[Any] = set()
         super().__init__((address, port), _Handler)
+        self.is_local = ipaddress.ip_address(str(self.server_address[0]).partition("%")[0]).is_loopback
         self.set_app(make_wsgi_app(registry))
 
     def process_request(self, request: Any, client_address: Any) -> None:

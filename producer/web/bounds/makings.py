@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import selectors
 import signal
@@ -11,14 +10,16 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager, suppress
+from collections.abc import Callable, Iterator
+from contextlib import AbstractAsyncContextManager, contextmanager, suppress
+from functools import partial
 from typing import IO
 
 from starlette.types import Receive
 
 from detector.memory import raise_oom_score
 from producer.web.problem import Problem, no_such_job
+from producer.web.visitors.leaving import when_gone
 
 END_S = 2.0
 """To end in order, so that those it has started are waited for: nobody does it for them in a container without init."""
@@ -188,19 +189,7 @@ def _stops() -> Problem:
     return Problem(503, "the service stops", "try again in a minute", retry_after_s=60)
 
 
-@asynccontextmanager
-async def ended_with_its_client(making: Making, receive: Receive) -> AsyncIterator[None]:
+def ended_with_its_client(making: Making, receive: Receive) -> AbstractAsyncContextManager[None]:
     """Inside, what is made ends when the client leaves."""
-
-    async def watch() -> None:
-        while (await receive())["type"] != "http.disconnect":
-            """The request's body, if it has one."""
-        making.end(Problem(400, "the connection ended before its answer was made", "ask again"))
-
-    watching = asyncio.create_task(watch())
-    try:
-        yield
-    finally:
-        watching.cancel()
-        with suppress(asyncio.CancelledError):
-            await watching
+    gone = Problem(400, "the connection ended before its answer was made", "ask again")
+    return when_gone(receive, partial(making.end, gone))

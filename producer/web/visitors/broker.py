@@ -23,6 +23,9 @@ from worker.messages import MOST_RECORD_BYTES
 AGAIN_S = 2.0
 """After a question that had no answer the next is asked; others are told at once that there is none."""
 
+LATE_S = 1.0
+"""So long nobody who listens takes to refuse: a resolver without a network does, or a proxy that finds no broker."""
+
 
 class Silence:
     """Whether the broker answers, as far as its last questions tell."""
@@ -35,6 +38,7 @@ class Silence:
         """
         self._clock, self._lock = clock, threading.Lock()
         self._is_silent, self._again_at = False, 0.0
+        self._asked: dict[object, float] = {}  # questions without an answer yet, and when they were begun
 
     def check(self) -> None:
         """Before a question. Who may ask while there is silence keeps others from it until he was not answered.
@@ -43,11 +47,33 @@ class Silence:
             redis.TimeoutError: it is not to be asked now.
         """
         with self._lock:
-            if not self._is_silent:
+            now = self._clock()
+            # No timeout of ours bounds the look for its address, which may take 40 s.
+            is_late = any(now - began > ANSWER_S for began in self._asked.values())
+            if not self._is_silent and not is_late:
                 return
-            if self._clock() < self._again_at:
+            if now < self._again_at:
                 raise redis.TimeoutError("the broker did not answer")
-            self._again_at = self._clock() + 2 * ANSWER_S + AGAIN_S  # its connection, and its answer
+            self._again_at = now + 2 * ANSWER_S + AGAIN_S  # its connection, and its answer
+
+    @contextmanager
+    def asked(self) -> Iterator[None]:
+        """Inside, a question waits for its answer. What ends it late is no answer, whatever it is."""
+        question, began = object(), self._clock()
+        with self._lock:
+            self._asked[question] = began
+        try:
+            yield
+        except redis.ResponseError:  # it refuses
+            self.end()
+            raise
+        except redis.RedisError as error:  # nobody listens there: that is told at once
+            is_late = isinstance(error, redis.TimeoutError) or self._clock() - began >= LATE_S
+            (self.begin if is_late else self.end)()
+            raise
+        finally:
+            with self._lock:
+                del self._asked[question]
 
     def begin(self) -> None:
         """A question had no answer."""
@@ -64,28 +90,16 @@ def _noting(silence: Silence, connection_class: type[Any]) -> type[Any]:
         def connect(self) -> None:
             """redis-py's, of a pool before each command."""
             silence.check()
-            with _noted(silence):
+            with silence.asked():
                 super().connect()
 
         def read_response(self, *args: Any, **kwargs: Any) -> Any:
-            with _noted(silence):
+            with silence.asked():
                 reply = super().read_response(*args, **kwargs)
             silence.end()
             return reply
 
     return Noting
-
-
-@contextmanager
-def _noted(silence: Silence) -> Iterator[None]:
-    try:
-        yield
-    except redis.TimeoutError:
-        silence.begin()
-        raise
-    except redis.RedisError:  # it refuses, or nobody listens there: that is told at once
-        silence.end()
-        raise
 
 
 def for_visitors(ledger: Ledger, url: str, silence: Silence | None = None) -> Ledger:

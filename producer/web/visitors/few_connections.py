@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import resource
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from typing import Any, Protocol
 
 from starlette.types import Scope
@@ -37,10 +37,12 @@ class Connection(Protocol):
 
     Attributes:
         connections: all of them.
+        tasks: a request each, of all connections, also of those that are gone.
         is_known: who is there has shown the token once, or needs none.
     """
 
     connections: FewConnections
+    tasks: Collection[object]
     is_known: bool
 
     def end(self) -> None:
@@ -62,9 +64,14 @@ def know(scope: Scope) -> None:
 
 
 def is_one_too_many(scope: Scope) -> bool:
-    """Whether all other places are taken by who is known."""
-    connection = _connection_of(scope)
-    return connection is not None and not connection.is_known and connection.connections.is_full
+    """Whether all other places are taken by who is known, or too many requests are at work.
+
+    uvicorn's own bound of requests looks at no path: it told 503 to who asked whether the page lives.
+    """
+    if (connection := _connection_of(scope)) is None:
+        return False
+    few = connection.connections
+    return (few.is_full and not connection.is_known) or len(connection.tasks) > few.most_requests
 
 
 def _connection_of(scope: Scope) -> Connection | None:
@@ -73,7 +80,11 @@ def _connection_of(scope: Scope) -> Connection | None:
 
 
 class FewConnections:
-    """In the place of uvicorn's set of connections: these in the order in which they came."""
+    """In the place of uvicorn's set of connections: these in the order in which they came.
+
+    Attributes:
+        most_requests: at a time, also those whose connection is gone.
+    """
 
     def __init__(self, most: int) -> None:
         """None yet.
@@ -81,7 +92,7 @@ class FewConnections:
         Args:
             most: at a time, and one more where all of these are known, which is to be told so.
         """
-        self._most = most
+        self._most, self.most_requests = most, 2 * most
         self._all: dict[Connection, None] = {}
 
     def add(self, connection: Connection) -> None:

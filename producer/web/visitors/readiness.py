@@ -26,18 +26,24 @@ class Readiness:
             clock: seconds.
         """
         self._look, self._clock = look, clock
-        self._one = asyncio.Lock()
+        self._looking: asyncio.Task[Exception | None] | None = None
         self._looked_at = float("-inf")
-        self._found: Problem | None = None
 
     async def problem(self) -> Problem | None:
         """Why it can take none; None: it can. What else goes wrong as it looks is raised, and looked at again."""
-        async with self._one:
-            if self._clock() - self._looked_at >= KEPT_S:
-                try:
-                    await run_in_threadpool(self._look)
-                    self._found = None
-                except Problem as problem:
-                    self._found = problem.with_traceback(None)
+        if self._looking is None or (self._looking.done() and self._clock() - self._looked_at >= KEPT_S):
+            self._looking = asyncio.create_task(self._look_up())
+        found = await asyncio.shield(self._looking)  # it is everybody's: who leaves ends it for nobody
+        if found is None or isinstance(found, Problem):
+            return found
+        raise found
+
+    async def _look_up(self) -> Exception | None:
+        try:
+            await run_in_threadpool(self._look)
+        except Exception as error:
+            if isinstance(error, Problem):
                 self._looked_at = self._clock()
-        return self._found
+            return error.with_traceback(None)
+        self._looked_at = self._clock()
+        return None

@@ -189,6 +189,20 @@ def test_a_list_too_large_stays_and_says_so(tmp_path: Path, ledger: Ledger, monk
     assert not ledger.client.exists(KEYS.manifest)
 
 
+@pytest.mark.parametrize("raw", [1, 40_000])
+def test_nobody_else_says_that_a_list_is_too_large(
+    tmp_path: Path, ledger: Ledger, monkeypatch: pytest.MonkeyPatch, raw: int
+) -> None:
+    """Before: one word in the job's hash, and no process ever copied its list again: a lost machine cost the job."""
+    monkeypatch.setattr(list_copy, "MOST_BYTES", 50_000)
+    folder = begin(tmp_path / "first", ledger, 2000)
+    assert folder.manifest.stat().st_size > raw
+    ledger.client.hset(KEYS.job, FIELD, msgspec.json.encode(Extent(raw, 0, 77)))
+    add_page(folder, ledger, ManifestLine(2000, "z.tif", "file:///shared/z.tif", 0))
+    assert copy(folder, ledger) == []
+    assert inherit(ledger, status_of(ledger), OutputFolder(tmp_path / "second")) == 2001
+
+
 def test_a_job_that_is_on_disk_needs_no_list(tmp_path: Path, ledger: Ledger) -> None:
     begin(tmp_path, ledger, 1)
     drop_if_complete(ledger, status_of(ledger), 0)

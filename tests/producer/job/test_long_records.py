@@ -13,7 +13,7 @@ import pytest
 import redis
 
 from detector.record import WordRecord
-from producer.job.begin_again import retry_on_broker
+from producer.job.begin_again import LAST_ID, retry_on_broker
 from producer.job.collect import BATCH, Collector
 from producer.job.results_file import decode_whole
 from tests.producer.records import BOX, failed, ok
@@ -143,3 +143,10 @@ def test_a_retry_reads_a_few_records_at_a_time(size: int, ledger: Ledger, settin
 def test_an_entry_without_a_record_is_no_traceback(client: redis.Redis) -> None:
     client.xadd("stream", {"other": "x"})
     assert Uncollected(client, "stream").mean_bytes() == 0
+
+
+def test_a_retry_ends_at_the_last_id_there_is(ledger: Ledger) -> None:
+    """Before: refused, exit 3, until a `collect` took what a stranger had put there."""
+    write(ledger, 3, [padded(index, 400, "failed") for index in range(3)])
+    ledger.client.xadd(JobKeys.of(JOB).results, {"record": "{}"}, id=LAST_ID)
+    assert retry_on_broker(ledger, JOB) == 3

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import threading
 from pathlib import Path
 
 import pytest
@@ -45,6 +46,29 @@ def test_what_a_killed_scan_left_is_removed(tmp_path: Path) -> None:
         file.touch()
     with folder.locked():
         assert not left.exists() and all(file.exists() for file in others)
+
+
+def test_who_appends_and_who_takes_the_folder_end_neither(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before: `collect --follow` and `watch-folder`, or `retry`, ended each other: "No such file or directory"."""
+    folder, taken = OutputFolder(tmp_path), list[str]()
+    folder.manifest.write_text("one\n")
+
+    def take() -> None:
+        with OutputFolder(tmp_path).locked():
+            taken.append(folder.manifest.read_text())
+
+    taking = threading.Thread(target=take)
+
+    def sync(path: Path) -> None:
+        if path.name.endswith(".part"):
+            taking.start()
+            taking.join(0.2)
+
+    monkeypatch.setattr("detector.atomic.sync_to_disk", sync)
+    with whole_append(folder.manifest) as stream:
+        stream.write(b"two\n")
+    taking.join(10)
+    assert taken == ["one\ntwo\n"]
 
 
 @pytest.mark.parametrize("kind", [errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP])

@@ -156,7 +156,11 @@ def test_predictions_are_answered_where_their_job_stays(
         return labelstudio._Begun("job", Control(), [0])
 
     monkeypatch.setattr(labelstudio, "_begin", begin)
-    request = Request({"type": "http", "app": SimpleNamespace(state=SimpleNamespace(service=service))})
+
+    async def stays() -> Message:
+        return await asyncio.Future[Message]()
+
+    request = Request({"type": "http", "app": SimpleNamespace(state=SimpleNamespace(service=service))}, stays)
 
     async def dropped() -> None:  # before it was begun
         assert (await predict(request)).status_code == 200

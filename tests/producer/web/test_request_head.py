@@ -130,3 +130,25 @@ def test_bodies_of_small_chunks_leave_others_their_turns(
         assert sha256(body).hexdigest().encode() in said
     assert said.count(b"HTTP/1.1 200") == 2
     assert max(looks) <= PIECES_A_TURN + 4 and max(held) <= 2 * PIECE_BYTES
+
+
+@pytest.mark.parametrize("target", ["/" + "x" * (8 << 10), "/?" + "&" * 101])
+def test_what_is_refused_of_a_head_request_is_no_traceback(target: str, caplog: pytest.LogCaptureFixture) -> None:
+    """Before: two, of 50 lines, each time, without a token; the answer to a HEAD has no body."""
+
+    async def ask() -> bytes:
+        async with serving(nobody) as port:
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            writer.write(head(target).replace(b"POST", b"HEAD"))
+            try:
+                return await asyncio.wait_for(reader.read(), 5)
+            finally:
+                writer.close()
+
+    said = asyncio.run(ask())
+    assert said.startswith(b"HTTP/1.1 400") and said.endswith(b"\r\n\r\n")
+    assert not [one for one in caplog.records if one.exc_info]
+
+
+async def nobody(scope: Scope, receive: Receive, send: Send) -> None:
+    raise AssertionError("nobody asks")

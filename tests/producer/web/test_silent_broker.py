@@ -58,3 +58,33 @@ def test_it_is_asked_again(ledger: Ledger, settings: Settings, monkeypatch: pyte
     with pytest.raises(redis.ResponseError):  # a refusal is an answer
         asked.client.execute_command("NONE")
     assert asked.jobs() == []
+
+
+def test_a_broker_whose_name_cannot_be_looked_up_is_silent(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before: each question waited as long as the resolver does, 20 s, and that error ended the silence for all."""
+    now, looks = 0.0, 0
+
+    def look_up(*given: object, **named: object) -> list[object]:
+        nonlocal now, looks
+        looks += 1
+        now += 20
+        if looks == 1:  # who comes while the first is waiting
+            silence.check()  # one waits, too: his question may be answered
+            for _ in range(9):
+                with pytest.raises(redis.TimeoutError):
+                    silence.check()
+        raise socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution")
+
+    silence = Silence(lambda: now)
+    asked = for_visitors(ledger, "redis://hub.example.org:6379/0", silence)
+    monkeypatch.setattr(socket, "getaddrinfo", look_up)
+    with pytest.raises(redis.ConnectionError):
+        asked.status("job")
+    for _ in range(50):
+        with pytest.raises(redis.TimeoutError):
+            asked.status("job")
+    assert looks == 1
+    now += AGAIN_S
+    with pytest.raises(redis.ConnectionError):
+        asked.status("job")
+    assert looks == 2

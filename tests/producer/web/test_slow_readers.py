@@ -29,7 +29,9 @@ from producer.web.bounds.answers import STREAM_BYTES, AllReaders, Answers, Budge
 from producer.web.client import Client, ClientError, Job
 from producer.web.results import BLOCK, LentResponse
 from producer.web.server import PatientProtocol
+from tests.producer.records import ok
 from tests.producer.web.test_answers import answer, asked, serving, until
+from worker.messages import encode
 
 
 def test_its_files_are_removed(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -216,3 +218,24 @@ def test_what_is_cut_off_is_no_download(headers: bytes, tmp_path: Path) -> None:
             Job(client, "a").status()
         serving.join()
     assert list(tmp_path.iterdir()) == []
+
+
+def test_half_a_record_is_no_end_of_results() -> None:
+    """Before: nothing was said of it, where a proxy speaks HTTP/1.0 and says no length."""
+    bodies = [b'{"state": "done"}', encode(ok(0)) + b'\n{"index":']
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+
+        def serve() -> None:
+            for body in bodies:
+                line, _address = listening.accept()
+                with line:
+                    line.recv(1 << 16)
+                    line.sendall(b"HTTP/1.0 200 OK\r\n\r\n" + body)
+
+        serving = threading.Thread(target=serve)
+        serving.start()
+        results = Job(Client(f"http://127.0.0.1:{listening.getsockname()[1]}"), "a").results()
+        assert next(results).index == 0
+        with pytest.raises(ClientError, match="cut off"):
+            next(results)
+        serving.join()

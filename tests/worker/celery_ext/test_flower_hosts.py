@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from detector.http.own_name import is_own_name
 from tests.ports import free_port
 from tests.processes import wait_until
-from worker.celery_ext.flower_hosts import is_own_name
 
 
 @pytest.mark.parametrize("name", ["127.0.0.1", "LOCALHOST", "localhost.", "ocr.localhost", "[::1]", "10.0.0.7"])

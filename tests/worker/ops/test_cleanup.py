@@ -158,6 +158,7 @@ def test_one_worker_of_the_fleet_does_redis(ledger: Ledger, settings: Settings) 
 def test_reports_are_kept_per_machine(ledger: Ledger) -> None:
     remember_report(ledger, {"files": 2, "bytes": 5_000_000, "jobs": 1, "keys": 7})
     ledger.client.hset(REPORTS_KEY, "digits", '{"files": 1, "at": 5, "bytes": 1%s}' % ("0" * 400))
+    ledger.client.hset(REPORTS_KEY, "later", '{"files": 1, "at": 1099511627775, "bytes": 1}')  # no other was late then
     (report,) = last_reports(ledger.client).values()
     assert report["files"] == 2 and report["keys"] == 7
     assert "2 temporary files (5.0 MB), 1 old jobs, 7 keys" in report_line(report)
