@@ -119,18 +119,9 @@ def read_header(file: BinaryIO, kind: str, name: str, page: int = 0) -> Header:
         if isinstance(error, OSError) and error.errno:  # the disk or the network, not the picture
             raise NotFound(f"{name}: cannot be read: {error.strerror}") from error
         raise CorruptImage(f"{name}: the {kind.upper()} header is damaged ({_reason(error)})") from error
-    return with_area(header if header.description else replace(header, description=kind.upper()), name)
-
-
-def with_area(header: Header, name: str) -> Header:
-    """The header of whatever format, before anybody divides by its sides.
-
-    Raises:
-        CorruptImage: a side of it is none.
-    """
     if header.width < 1 or header.height < 1:
-        raise CorruptImage(f"{name}: the {header.kind.upper()} header says {header.width}x{header.height} pixels")
-    return header
+        raise CorruptImage(f"{name}: the {kind.upper()} header says {header.width}x{header.height} pixels")
+    return header if header.description else replace(header, description=kind.upper())
 
 
 def _reason(error: Exception) -> str:

@@ -12,7 +12,7 @@ from detector.errors import CorruptImage, UnsupportedFormat
 from detector.images.decode import raise_if_out_of_memory
 from detector.images.decoders.damage import Decoded, refuse_unless_most
 from detector.images.decoders.heif_boxes import piece_sizes, share_before_holes
-from detector.images.header import Header, with_area
+from detector.images.header import Header
 from detector.images.sizes import box_reduction
 
 _MOST_TILES = 1 << 16  # a grid has no more
@@ -28,7 +28,9 @@ def heif_header(file: BinaryIO, name: str) -> Header:
     """
     picture = _open(file, name)
     width, height = picture.size
-    return with_area(Header("heif", width, height, description="HEIC", more=len(picture) > 1), name)
+    if width < 1 or height < 1:
+        raise CorruptImage(f"{name}: the HEIC header says {width}x{height} pixels")
+    return Header("heif", width, height, description="HEIC", more=len(picture) > 1)
 
 
 def decode_heif(file: BinaryIO, header: Header, target: tuple[int, int], name: str) -> Decoded:
