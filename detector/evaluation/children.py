@@ -94,7 +94,7 @@ def _be_a_child() -> None:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # from a terminal it comes twice: by itself, and handed on
         raise KeyboardInterrupt
 
-    signal.signal(signal.SIGINT, interrupt)
+    _on_interrupt(interrupt)
 
 
 def _code_of(child: int) -> int:
@@ -102,11 +102,17 @@ def _code_of(child: int) -> int:
         with suppress(ProcessLookupError):
             os.kill(child, number)
 
-    before = signal.signal(signal.SIGINT, hand_on)
+    before = _on_interrupt(hand_on)
     try:
         return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
     finally:
-        signal.signal(signal.SIGINT, before)
+        _on_interrupt(before)
+
+
+def _on_interrupt(handler: Any) -> Any:
+    """Sets what is called, and returns what was, unless who started the program had it ignored (`&` in a script)."""
+    now = signal.getsignal(signal.SIGINT)
+    return now if now == signal.SIG_IGN else signal.signal(signal.SIGINT, handler)
 
 
 def _end_likewise(died: int) -> None:
