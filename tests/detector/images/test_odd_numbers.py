@@ -59,9 +59,13 @@ def test_a_tiffs_samples_may_mean_any_number(kind: int) -> None:
             open_page(data, limit_side=640)
 
 
-def test_a_heic_without_sides_is_damage(tmp_path: Path) -> None:
-    """Before: a division by 0."""
+def test_a_heic_without_sides_or_picture_is_damage(tmp_path: Path) -> None:
+    """Before: a division by 0, and an IndexError of the library."""
     data = heic(Image.fromarray(np.zeros((64, 64, 3), np.uint8)))
     (tmp_path / "a.heic").write_bytes(data.replace(b"ispe", b"i\x10pe"))
     with pytest.raises(CorruptImage, match="0x0 pixels"):
+        open_page(tmp_path / "a.heic", limit_side=640)
+    place = data.index(b"ipma") + 15  # the number of its picture's first property, of which there are four
+    (tmp_path / "a.heic").write_bytes(data[:place] + b"\x0f" + data[place + 1 :])
+    with pytest.raises(CorruptImage, match="list index out of range"):
         open_page(tmp_path / "a.heic", limit_side=640)
