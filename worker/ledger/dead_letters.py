@@ -25,7 +25,7 @@ _EXPLANATIONS = {
     "WorkerLost": "the process running it died",
     "OutOfMemory": "memory ran out, also at a smaller size",
     "TimedOut": "it did not finish in time, also at a smaller size",
-    MACHINE_FAULT: "the worker's disk, or the page's, is full or broken, or it has met a limit, or was being installed, "
+    MACHINE_FAULT: "the worker's disk, or the page's, is full or broken, or it has met a limit, or was being updated, "
     "or the page's server broke off: its log says which; `retry` when it is well",
 }
 
