@@ -196,6 +196,12 @@ if [ -n "$files_only" ]; then
   exit 0
 fi
 systemctl daemon-reload
+# What runs of another role would go on with the program of before, and start its children from the new one.
+case $role in
+  hub) others=('ocrfleet-worker@*.service') ;;
+  worker) others=(ocrfleet-{beat,flower,exporter}.service) ;;
+esac
+systemctl try-restart --no-block ocrfleet-{web,watch}.service "${others[@]}"
 if ! grep -q '^OCRFLEET_REDIS_URL=.' /etc/ocrfleet/env; then
   say "now set OCRFLEET_REDIS_URL in /etc/ocrfleet/env and run this again"
   exit 0

@@ -1,9 +1,11 @@
-"""Who the systemd units run as, and what they cannot see of each other."""
+"""Who the systemd units run as, what they cannot see of each other, and who restarts them."""
 
 from __future__ import annotations
 
 import re
 from pathlib import Path
+
+import pytest
 
 from tests.deploy.test_files import DEPLOY, UNITS, passes
 
@@ -35,6 +37,23 @@ def test_installing_makes_each_units_user() -> None:
     said = "getent() { false; }; groupadd() { :; }; useradd() { echo ${@: -1}; }"
     made = passes("bash", "-c", f"{said}\n{function[0]}\nmake_user").split()
     assert set(made) == {settings_of(unit)["User"] for unit in UNITS}
+
+
+@pytest.mark.parametrize("role", ["worker", "hub"])
+def test_an_update_restarts_what_runs_of_each_role(role: str, tmp_path: Path) -> None:
+    """Before: of its own role alone, and the page, which strangers reach, of none."""
+    (tmp_path / "env").write_text("OCRFLEET_REDIS_URL=rediss://hub\n")
+    text = (DEPLOY / "install.sh").read_text().replace("/etc/ocrfleet/env", str(tmp_path / "env"))
+    end = text[text.index("# restart, not start") :]
+    said = (
+        "systemctl() { echo $*; }; say() { :; }; make_user() { :; }; install_program() { :; }; install_font() { :; }\n"
+    )
+    said += f"write_files() {{ :; }}; set -euo pipefail; role={role} workers=1 files_only=\n"
+    told = passes("bash", "-c", said + end)
+    lines = [line.split() for line in told.splitlines()]
+    restarted = {word for first, *words in lines if first in ("restart", "try-restart") for word in words}
+    names = {re.sub(r"@.*", "@", word.removesuffix(".service")) for word in restarted if word.startswith("ocrfleet-")}
+    assert names == {unit.stem for unit in UNITS}
 
 
 def test_a_new_pod_of_the_page_finds_its_folders_closed() -> None:
