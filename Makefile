@@ -83,7 +83,7 @@ sbom: $(VENV)/.test-ready ## what a release ships, in SBOM/*.cdx.json (CycloneDX
 lock: $(VENV)/bin/python ## requirements/*.txt anew from pyproject.toml and constraints.txt, with hashes
 	$(PIP) uv
 	for lock in 'build requirements/build.in' 'release requirements/release.in' 'local pyproject.toml --extra local --extra web' 'fleet pyproject.toml --extra worker --extra web --extra flower --extra s3'; do \
-	  set -- $$lock; name=$$1; shift; $(BIN)/uv pip compile --quiet --generate-hashes --universal --python-version 3.11 --no-header \
+	  set -- $$lock; name=$$1; shift; $(BIN)/uv pip compile --no-config --quiet --generate-hashes --universal --python-version 3.11 --no-header \
 	    --constraint constraints.txt "$$@" --output-file requirements/$$name.txt || exit 1; done
 
 # In an environment of its own: what `make test` installs by version alone is not there to be run.

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Install ocrfleet on a bare Debian/Ubuntu (or any systemd) machine. Safe to run again: it updates the program and the
-# units, never touches /etc/ocrfleet/env once it is there, and never starts more than it is asked for.
+# units, never changes an address in /etc/ocrfleet once it is there, and never starts more than it is asked for.
 set -euo pipefail
 unset CDPATH # `cd deploy` would search it
 # Not the caller's: under 000 everybody would write the services' code, under 077 their user could not read it.
@@ -16,6 +16,7 @@ Usage: deploy/install.sh [--role worker|hub] [--workers N] [--files-only]
   --files-only    only write units and the settings file, install and start nothing (for machine images)
 
 Settings: /etc/ocrfleet/env (made at the first run; put OCRFLEET_REDIS_URL there, or in the environment of the first run).
+The hub's address is in /etc/ocrfleet/hub.env: workers of the same machine have one of their own, in env.
 OCRFLEET_CA: the hub's certificate authority in base64, as deploy/hub.sh prints it; becomes /etc/ocrfleet/ca.pem.
 DESTDIR=/some/root writes below that folder (implies --files-only).
 END
@@ -124,7 +125,7 @@ install_font() {
 # An image is root's: in a folder of another user's his link would have root write elsewhere, and he would read the password.
 refuse_others_image() {
   local place
-  for place in "$root" "$root"/etc "$root"/etc/{systemd,systemd/system,ocrfleet,ocrfleet/env,ocrfleet/ca.pem}; do
+  for place in "$root" "$root"/etc "$root"/etc/{systemd,systemd/system,ocrfleet,ocrfleet/{env,hub.env,ca.pem}}; do
     if { [ -e "$place" ] || [ -L "$place" ]; } && others_may "$place"; then
       printf 'install.sh: %q: others may have put it there, or may change it: name another DESTDIR\n' "$place" >&2
       exit 2
@@ -132,8 +133,31 @@ refuse_others_image() {
   done
 }
 
+address_in() { [ ! -e "$1" ] || sed -n 's/^OCRFLEET_REDIS_URL=//p' "$1" | tail -n 1; }
+
+# Before anything is changed: the CA of another hub would take the place of the one that the kept address needs.
+refuse_another_address() {
+  local kept
+  kept=$(address_in "$mine")
+  [ -z "$kept" ] || [ -z "$given" ] || [ "$kept" = "$given" ] || {
+    printf 'install.sh: %q has another OCRFLEET_REDIS_URL than is given here: put the new one there, or run this without it\n' "$mine" >&2
+    exit 2
+  }
+}
+
+# Made with its final mode: the password must not be readable for a moment either.
+# Not sed: a URL may hold any character.
+with_address() { # with_address FILE URL <LINES
+  local line
+  (umask 077 && while IFS= read -r line || [ -n "$line" ]; do
+    [ "$line" = OCRFLEET_REDIS_URL= ] && line+=$2
+    printf '%s\n' "$line"
+  done >"$1.part")
+  mv "$1.part" "$1"
+  say "wrote $1"
+}
+
 write_files() {
-  [ -z "$root" ] || refuse_others_image
   install -d "$root/etc/systemd/system" "$root/etc/ocrfleet"
   local unit
   for unit in "$here"/systemd/*.service; do
@@ -149,22 +173,29 @@ write_files() {
       exit 2
     fi
     chmod 0644 "$authority.part"
+    [ ! -e "$authority" ] || cmp -s "$authority.part" "$authority" ||
+      say "$authority is another one now: all addresses beside it must be of that hub"
     mv "$authority.part" "$authority"
   fi
-  if [ ! -e "$root/etc/ocrfleet/env" ]; then
-    # Made with its final mode: the password must not be readable for a moment either.
-    # Not sed: a URL may hold any character.
-    (umask 077 && while IFS= read -r line; do
-      [ "$line" = OCRFLEET_REDIS_URL= ] && line+=${OCRFLEET_REDIS_URL:-}
-      printf '%s\n' "$line"
-    done <"$here/systemd/env.example" >"$root/etc/ocrfleet/env.part")
-    mv "$root/etc/ocrfleet/env.part" "$root/etc/ocrfleet/env"
-    say "wrote $root/etc/ocrfleet/env"
-  else
-    say "kept $root/etc/ocrfleet/env as it is"
+  local env=$root/etc/ocrfleet/env workers_own=$given before
+  if [ "$role" = hub ]; then
+    workers_own=
+    if [ -n "$given" ] && [ "$(address_in "$env")" = "$given" ]; then
+      say "$env has the hub's address, which is hub.env's now: put a worker's there before workers run on this machine"
+    fi
+    [ -z "$given" ] || [ -n "$(address_in "$mine")" ] ||
+      printf '# For beat, Flower and the exporter alone; all else is in env.\nOCRFLEET_REDIS_URL=\n' | with_address "$mine" "$given"
   fi
-  # systemd reads it, as root; the group's, as it was, is the page's, too.
-  chmod 0600 "$root/etc/ocrfleet/env"
+  before=$env
+  [ -e "$env" ] || before=$here/systemd/env.example
+  if [ ! -e "$env" ] || { [ -n "$workers_own" ] && grep -qx OCRFLEET_REDIS_URL= "$env"; }; then # of a hub that was here first
+    with_address "$env" "$workers_own" <"$before"
+  else
+    say "kept $env as it is"
+  fi
+  # systemd reads them, as root; the group's, as it was, is the page's, too.
+  chmod 0600 "$env"
+  [ ! -e "$root/etc/ocrfleet/hub.env" ] || chmod 0600 "$root/etc/ocrfleet/hub.env"
 }
 
 # restart, not start: a second run brings the new program into use.
@@ -184,7 +215,12 @@ start_workers() {
   done < <(systemctl list-units --plain --no-legend --all 'ocrfleet-worker@*.service' | awk '{print $1}')
 }
 
+given=${OCRFLEET_REDIS_URL:-}
+mine=$root/etc/ocrfleet/env
+[ "$role" = worker ] || mine=$root/etc/ocrfleet/hub.env
 [ -n "$workers" ] || workers=$(default_workers)
+[ -z "$root" ] || refuse_others_image
+refuse_another_address
 if [ -z "$files_only" ]; then
   make_user
   install_program
@@ -196,8 +232,15 @@ if [ -n "$files_only" ]; then
   exit 0
 fi
 systemctl daemon-reload
-if ! grep -q '^OCRFLEET_REDIS_URL=.' /etc/ocrfleet/env; then
-  say "now set OCRFLEET_REDIS_URL in /etc/ocrfleet/env and run this again"
+# What runs of another role would go on with the program of before, and start its children from the new one.
+case $role in
+  hub) others=('ocrfleet-worker@*.service') ;;
+  worker) others=(ocrfleet-{beat,flower,exporter}.service) ;;
+esac
+systemctl try-restart --no-block ocrfleet-{web,watch}.service "${others[@]}"
+# A hub of a version before has its address in env.
+if ! grep -qs '^OCRFLEET_REDIS_URL=.' "$mine" /etc/ocrfleet/env; then
+  say "now set OCRFLEET_REDIS_URL in $mine and run this again"
   exit 0
 fi
 if [ "$role" = hub ]; then

@@ -96,11 +96,33 @@ def _trusted() -> set[int]:
     return {me, 0, Path("/").stat().st_uid} | ({int(caller)} if me == 0 and caller.isdecimal() else set())
 
 
+def others_reach(socket: Path) -> bool:
+    """Whether others than this user may speak to a Unix socket, or put one of theirs in its place; root always may.
+
+    Linux asks for the right to write to it, and to enter each folder on the way.
+    """
+    try:
+        real = socket.resolve(strict=True)
+        statuses = [(place, place.stat()) for place in (real, *real.parents)]
+    except OSError:
+        return True
+    asked = (stat.S_IWOTH, stat.S_IWGRP), *[(stat.S_IXOTH, stat.S_IXGRP)] * len(real.parents)
+    closed = (
+        status.st_uid in _trusted() and not _others_may(place, status, *bits)
+        for (place, status), bits in zip(statuses, asked, strict=True)
+    )
+    return not any(closed) or others_above(socket) is not None
+
+
 def others_write(folder: Path, status: os.stat_result) -> bool:
     """Whether others than this user may write into a folder of his, or of root's."""
-    if status.st_mode & stat.S_IWOTH:
+    return _others_may(folder, status, stat.S_IWOTH, stat.S_IWGRP)
+
+
+def _others_may(folder: Path, status: os.stat_result, everybody: int, group: int) -> bool:
+    if status.st_mode & everybody:
         return True
-    if not status.st_mode & stat.S_IWGRP:
+    if not status.st_mode & group:
         return False
     with suppress(OSError):  # without an ACL, or on a disk that knows none
         os.getxattr(folder, "system.posix_acl_access")

@@ -43,7 +43,10 @@ def tls_options(redis_url: str) -> dict[str, Any] | None:
 
 
 def is_local(redis_url: str) -> bool:
-    """Whether the broker can only be one of this machine's own: a socket file, or a loopback address."""
+    """Whether the broker is spoken to on this machine: at a socket file, or a loopback address.
+
+    Who else comes there is another question (`worker.broker.fitness.who_gets_in`), and so is where a tunnel leads.
+    """
     if redis_url.startswith("unix:"):
         return True
     try:

@@ -95,7 +95,8 @@ class Settings:
     def opens_anything(self) -> bool:
         """Whether tasks may name any file and bucket: only without roots, and from a broker of this machine.
 
-        On a network broker a stolen password must not be enough to read this machine's disk.
+        On a network broker a stolen password must not be enough to read this machine's disk. On this machine whoever
+        may write to the broker is enough: `ocr-worker start` says who (`why_exposed`).
         """
         return not (self.roots or self.url_roots) and is_local(self.redis_url)
 

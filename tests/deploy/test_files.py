@@ -171,14 +171,14 @@ def test_shell_scripts() -> None:
 
 
 def test_installing_twice_changes_nothing(tmp_path: Path) -> None:
-    def install(url: str) -> dict[str, tuple[str, int]]:
+    def install(url: str, *, role: str = "worker", code: int = 0) -> dict[str, tuple[str, int]]:
         done = subprocess.run(
-            [DEPLOY / "install.sh", "--workers", "2"],
+            [DEPLOY / "install.sh", "--workers", "2", "--role", role],
             env={**os.environ, "DESTDIR": str(tmp_path), "OCRFLEET_REDIS_URL": url},
             capture_output=True,
             text=True,
         )
-        assert done.returncode == 0, done.stderr
+        assert (done.returncode, done.stderr.count("another OCRFLEET_REDIS_URL")) == (code, code // 2), done.stderr
         files = [path for path in tmp_path.rglob("*") if path.is_file()]
         return {str(path): (path.read_text(), path.stat().st_mode & 0o777) for path in files}
 
@@ -186,8 +186,19 @@ def test_installing_twice_changes_nothing(tmp_path: Path) -> None:
     first = install(url)
     text, mode = first[str(tmp_path / "etc/ocrfleet/env")]
     assert f"OCRFLEET_REDIS_URL={url}\n" in text and mode == 0o600
-    assert install("redis://other/0") == first, "a user's settings are never overwritten"
+    assert install(url) == first == install("")
+    # Before: without a word; and the CA beside it became the other hub's, so that nobody reached the old one.
+    assert install("redis://other/0", code=2) == first, "a user's settings are never overwritten"
     assert {Path(name).name for name in first} == {unit.name for unit in UNITS} | {"env"}
+    both = install("rediss://hub:h@hub:6380/0", role="hub")
+    of_hub = both.pop(str(tmp_path / "etc/ocrfleet/hub.env"))
+    assert (
+        both == first and of_hub[0].endswith("\nOCRFLEET_REDIS_URL=rediss://hub:h@hub:6380/0\n") and of_hub[1] == 0o600
+    )
+    (tmp_path / "etc/ocrfleet/env").unlink()
+    install("", role="hub")
+    assert "\nOCRFLEET_REDIS_URL=\n" in (tmp_path / "etc/ocrfleet/env").read_text(), "a hub that is here first"
+    assert install(url) == first | {str(tmp_path / "etc/ocrfleet/hub.env"): of_hub}
 
 
 def test_installing_imports_nothing_of_the_current_folder(tmp_path: Path) -> None:

@@ -94,6 +94,13 @@ def test_make_runs_nothing_of_the_checkouts_root(tmp_path: Path) -> None:
         assert not (tmp_path / rule).exists()
 
 
+def test_lock_files_are_made_by_no_settings_of_the_checkouts_root(tmp_path: Path) -> None:
+    """Before: a uv.toml there named the index whose hashes went into all lock files, which do not say so."""
+    words = ["make", "--dry-run", f"VENV={tmp_path}", "lock"]
+    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=True)
+    assert "uv pip compile --no-config " in done.stdout and done.stdout.count("bin/uv ") == 1
+
+
 def test_the_bill_of_materials_is_valid_and_names_every_locked_package(tmp_path: Path) -> None:
     programs = Path(tool("cyclonedx-py", "make sbom")).parent
     # The recipe as it stands, which validates what it writes; only the tool is not installed again.

@@ -5,11 +5,12 @@ from __future__ import annotations
 import grp
 import os
 import pwd
+import tempfile
 from pathlib import Path
 
 import pytest
 
-from detector.cache import cache_folder, others_above
+from detector.cache import cache_folder, others_above, others_reach
 from producer.errors import ProducerError
 from producer.user_secret import state_base
 from producer.web.settings import WebSettingsError, read_web_settings
@@ -34,6 +35,30 @@ def test_who_may_put_another_in_its_place(tmp_path: Path, mode: int, owner: int,
     assert others_above(above / "web/jobs") == (above if says else None)
     (tmp_path / "link").symlink_to(above / "web")  # before: only above the link itself was looked
     assert others_above(tmp_path / "link") == (above if says else None)
+
+
+@pytest.mark.parametrize(
+    ("above", "folder", "socket", "reached"),
+    [
+        (0o700, 0o755, 0o777, False),
+        (0o755, 0o700, 0o777, False),
+        (0o755, 0o755, 0o700, False),
+        (0o755, 0o755, 0o777, True),
+        (0o755, 0o711, 0o755, False),  # who may not write to it cannot connect
+        (0o711, 0o711, 0o702, True),
+        (0o777, 0o700, 0o700, True),  # theirs may be put in its place
+    ],
+)
+def test_who_may_reach_a_socket(above: int, folder: int, socket: int, reached: bool) -> None:
+    # Folders of tests are below one that is closed to all.
+    with tempfile.TemporaryDirectory() as made:
+        place = Path(made, "inner", "s")
+        place.parent.mkdir()
+        place.touch()
+        for path, mode in ((place, socket), (place.parent, folder), (Path(made), above)):
+            path.chmod(mode)
+        assert others_reach(place) is reached
+        assert others_reach(place.parent / "none"), "it is made when somebody wants to"
 
 
 @pytest.mark.parametrize("made_by", [0, ATTACKER])

@@ -123,13 +123,17 @@ def test_machine(settings: Settings, tmp_path: Path) -> None:
 
 
 def test_safety(settings: Settings) -> None:
-    def of(url: str) -> dict[str, str]:
-        return {finding.check: finding.verdict for finding in judge_safety(replace(settings, redis_url=url))}
+    def of(url: str, who: str = "", **changes: object) -> dict[str, str]:
+        here = replace(settings, redis_url=url, **changes)
+        return {finding.check: finding.verdict for finding in judge_safety(here, who)}
 
-    assert of("redis://10.0.0.1/0")["password"] == "bad"
+    assert of("redis://10.0.0.1/0", "whoever")["password"] == "bad"
     assert of("redis://:secret@10.0.0.1/0")["encryption"] == "warn"
     assert of("rediss://:secret@10.0.0.1/0")["encryption"] == "ok"
-    assert of("redis://127.0.0.1/0")["encryption"] == "ok"
+    assert of("redis://127.0.0.1/0")["encryption"] == "ok" and "password" not in of("redis://127.0.0.1/0")
+    # Before: not a word of it where Redis is this machine's own.
+    assert of("redis://127.0.0.1/0", "every user")["password"] == "warn"
+    assert of("redis://127.0.0.1/0", "every user", roots=(Path("/srv"),))["password"] == "warn"
 
 
 def test_model_is_there_and_whole(settings: Settings) -> None:

@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import redis
 from redis.exceptions import NoPermissionError
 
+from detector.cache import others_reach
 from detector.exit_codes import ExitCode
-from worker.app import CONTROL_EXCHANGE
+from worker.app import CONTROL_EXCHANGE, IMAGE_QUEUE
 from worker.errors import WorkerError
+from worker.redis_url import is_local
 
 ANSWER_S = 5.0
 OLD_USERS = (
     "its users.acl is of an older version, whose channels had Celery's names: stop what is of that version, and run "
     "deploy/hub.sh again, or load deploy/redis/users.acl anew, which allows database 0 alone"
 )
+
+_PROOFS = ("password", "credential_provider", "ssl_certfile")
+_PROVES = {"username", "ssl_keyfile", "ssl_password", *_PROOFS}
 
 
 class BrokerUnfitError(WorkerError):
@@ -76,3 +82,45 @@ def refuse_old_users(client: redis.Redis) -> None:
         except NoPermissionError as error:
             if "channel" in str(error):  # and not "to run the 'psubscribe' command"
                 raise BrokerUnfitError(f"the broker cannot be used: {OLD_USERS}") from None
+
+
+def who_gets_in(client: redis.Redis, redis_url: str) -> str:
+    """Who else than this user, and root, has Redis obey him without a password or a certificate; "" for nobody.
+
+    On 127.0.0.1 that is every user of the machine; a private server's socket lies where nobody else comes.
+
+    Args:
+        client: connection to it.
+        redis_url: its address.
+    """
+    given = client.connection_pool.connection_kwargs
+    if any(given.get(name) for name in _PROOFS) and not _lets_anybody_in(client):
+        return ""
+    if not is_local(redis_url):
+        return "whoever reaches its port"
+    if not given.get("path"):
+        return "every user of this machine"
+    return "who may reach its socket" if others_reach(Path(given["path"])) else ""
+
+
+def _lets_anybody_in(client: redis.Redis) -> bool:
+    """Whether Redis answers to who says nothing of himself."""
+    pool = client.connection_pool
+    options = {name: value for name, value in pool.connection_kwargs.items() if name not in _PROVES}
+    stranger = pool.connection_class(**options)
+    try:
+        stranger.send_command("LLEN", IMAGE_QUEUE)
+        stranger.read_response()
+    except redis.RedisError:
+        return False
+    finally:
+        stranger.disconnect()
+    return True
+
+
+def why_exposed(who: str) -> str:
+    """What :func:`who_gets_in` can do to a worker that opens anything, and the remedy."""
+    return (
+        f"{who} can have this worker open all that its user may read: Redis asks for no password, and OCRFLEET_ROOTS "
+        "is not set; set one of them, or use `ocr-producer run`, whose Redis is private"
+    )

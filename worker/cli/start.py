@@ -37,7 +37,7 @@ def start(name: str | None, loglevel: str, wait_s: float, **options: object) -> 
     """
     from detector.runtimes import usable_card
     from worker.broker.connection import connect_within
-    from worker.broker.fitness import refuse_old_users, refuse_unfit
+    from worker.broker.fitness import refuse_old_users, refuse_unfit, who_gets_in, why_exposed
     from worker.storage.spool import refuse_others_spool
 
     export(**options)
@@ -47,6 +47,9 @@ def start(name: str | None, loglevel: str, wait_s: float, **options: object) -> 
     with connect_within(current, wait_s) as client:
         refuse_unfit(client, writing=False)
         refuse_old_users(client)
+        who = who_gets_in(client, current.redis_url) if current.opens_anything else ""
+    if who:
+        say(f"ocr-worker: {why_exposed(who)}")
     if not (current.opens_anything or current.roots or current.url_roots):
         say("ocr-worker: opens only pages sent through Redis, no files: OCRFLEET_ROOTS is not set")
     said = f"{current.profile_reason}; model {current.model}; broker {redacted(current.redis_url)}"

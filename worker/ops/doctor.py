@@ -17,7 +17,14 @@ import redis
 from detector.errors import ModelError
 from detector.machine import Machine, read_machine
 from detector.runtimes import usable_card
-from worker.broker.fitness import BrokerUnfitError, refuse_old_users, why_read_only, why_unfit
+from worker.broker.fitness import (
+    BrokerUnfitError,
+    refuse_old_users,
+    who_gets_in,
+    why_exposed,
+    why_read_only,
+    why_unfit,
+)
 from worker.ledger import Ledger
 from worker.ledger.ledger import MOST_LOOKED_AT
 from worker.ops import worker_registry
@@ -262,18 +269,19 @@ def judge_fonts(undrawn: Sequence[str]) -> Finding:
     return Finding("fonts", "warn", f"{why}; apt-get install fonts-wqy-microhei (5 MB), and restart the workers")
 
 
-def judge_safety(settings: Settings) -> Iterator[Finding]:
-    """What an attacker could do."""
-    parts = urlsplit(settings.redis_url)
+def judge_safety(settings: Settings, who: str) -> Iterator[Finding]:
+    """What an attacker could do, where Redis obeys somebody without a password (`who_gets_in`), and else."""
+    scheme = urlsplit(settings.redis_url).scheme
     local = is_local(settings.redis_url)
-    if parts.password is None and not local:
-        yield Finding(
-            "password", "bad", "none: anyone who reaches the port controls the fleet; set `requirepass` or an ACL"
-        )
-    elif parts.scheme == "redis" and not local:
+    if who and settings.opens_anything:
+        yield Finding("password", "warn", why_exposed(who))
+    elif who:
+        why = f"none is asked for: {who} controls the fleet; set `requirepass`, or an ACL with `user default off`"
+        yield Finding("password", "warn" if local else "bad", why)
+    if scheme == "redis" and not local:
         yield Finding("encryption", "warn", "none (redis://): fine inside a private network, else use rediss://")
     else:
-        yield Finding("encryption", "ok", "TLS" if parts.scheme == "rediss" else "local")
+        yield Finding("encryption", "ok", "TLS" if scheme == "rediss" else "local")
     if not (settings.roots or settings.url_roots) and not local:
         yield Finding(
             "roots",
@@ -304,7 +312,7 @@ def examine(ledger: Ledger, settings: Settings) -> list[Finding]:
     model, sha256 = judge_model(settings)
     return [
         *judge_broker(facts, now),
-        *judge_safety(settings),
+        *judge_safety(settings, who_gets_in(ledger.client, settings.redis_url)),
         *judge_machine(settings, read_machine()),
         judge_fonts(undrawn_scripts()),
         model,

@@ -4,16 +4,23 @@ from __future__ import annotations
 
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
 from tests.faults.server import FaultyServer
+from tests.ports import free_port
 from tests.processes import command
+from tests.redis_users import server_with_users
 from worker.admission import shared_memory, unusable_pool
-from worker.broker.connection import BrokerUnreachable, connect_within
-from worker.broker.fitness import why_read_only, why_unfit
-from worker.settings import read_settings
+from worker.broker import fitness
+from worker.broker.connection import BrokerUnreachable, connect, connect_within
+from worker.broker.fitness import who_gets_in, why_read_only, why_unfit
+from worker.cli import main
+from worker.cli import start as start_module
+from worker.settings import Settings, read_settings
 
 
 def test_what_is_fit() -> None:
@@ -59,3 +66,45 @@ def test_a_broker_that_starts_late_is_waited_for(tmp_path: Path) -> None:
 def test_the_option_is_there(environment: dict[str, str]) -> None:
     for name in ("start", "beat"):
         assert "--wait" in command(environment, "ocr-worker", name, "--help").stdout
+
+
+def test_who_gets_in_without_a_password(tmp_path: Path, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By what Redis does, not by the address: a password in it keeps nobody out while the default user may come."""
+    port = free_port()
+    with server_with_users(tmp_path, port=port) as hub:
+
+        def who(url: str) -> str:
+            with connect(replace(settings, redis_url=url)) as client:
+                return who_gets_in(client, url)
+
+        tcp, socket = f"redis://worker:of-the-worker@127.0.0.1:{port}/0", hub.url("worker")
+        monkeypatch.setattr(fitness, "others_reach", lambda socket: True)
+        assert who(tcp) == who(socket) == who(f"redis://127.0.0.1:{port}/0?username=hub&password=of-the-hub") == ""
+        hub.client("admin").execute_command("ACL", "SETUSER", "default", "on", "nopass", "~*", "+@all")
+        assert who(tcp) == who(f"redis://127.0.0.1:{port}/0") == "every user of this machine"
+        assert who(socket) == "who may reach its socket"
+        monkeypatch.setattr(fitness, "is_local", lambda url: False)
+        assert who(tcp) == "whoever reaches its port"
+        monkeypatch.undo()
+        assert who(socket) == who(f"unix://{hub.socket}") == "", "it lies in a folder of this user alone"
+
+
+def test_start_says_who_may_have_it_open_files(
+    environment: dict[str, str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Before: not a word, and another user read with `file:///home/me/...` what was 0600."""
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(start_module, "replace_by_celery", lambda *words: None)
+
+    def said() -> list[str]:
+        done = CliRunner().invoke(main, ["start"])
+        assert done.exit_code == 0, done.output
+        return [line for line in done.stderr.splitlines() if "can have this worker open" in line]
+
+    assert said() == [], "a private server's socket"
+    monkeypatch.setattr(fitness, "others_reach", lambda socket: True)
+    [line] = said()
+    assert all(remedy in line for remedy in ("password", "OCRFLEET_ROOTS", "ocr-producer run"))
+    monkeypatch.setenv("OCRFLEET_ROOTS", str(tmp_path))
+    assert said() == []
