@@ -59,17 +59,17 @@ def test_of_two_that_wait_the_later_is_true(
     """Who collects now and then finds both. Before: the forged ones were taken."""
     monkeypatch.setattr(collect, "FIRST_BATCH", batch)
     monkeypatch.setattr(collect, "BATCH", batch)
-    for index in range(40):
+    for index in range(24):
         forge(job, index)
-    for index in range(50):
+    for index in range(30):
         finish(job, index)
     with Collector(job, JOB, results, PAGES) as collector:
         for _ in collector.drain():
             pass
-        assert (collector.count, collector.failed, job.client.xlen(KEYS.results)) == (50, 0, 0)
+        assert (collector.count, collector.failed, job.client.xlen(KEYS.results)) == (30, 0, 0)
         forge(job, 2)  # when the true one is on disk
         assert list(collector.drain()) == [[]]
-    assert names(results) == {index: f"{index}.jpg" for index in range(50)}
+    assert names(results) == {index: f"{index}.jpg" for index in range(30)}
 
 
 def test_a_page_that_gets_done_between_two_questions(
@@ -118,8 +118,10 @@ def test_states_of_another_type_are_none(job: Ledger, results: Path) -> None:
 
 def test_what_is_no_news_ends_no_collecting(job: Ledger, results: Path) -> None:
     """Before: one batch of it did, 16 of 20,000; `collect` had to be repeated 1,250 times, a killed one's 16 times."""
-    for _ in range(1000):
-        job.client.xadd(KEYS.results, {"record": "x"})
+    pipe = job.client.pipeline(transaction=False)
+    for _ in range(600):
+        pipe.xadd(KEYS.results, {"record": "x"})
+    pipe.execute()
     finish(job, 3)
     with Collector(job, JOB, results, PAGES) as collector:
         assert [line.index for lines in collector.drain() for line in lines] == [3]
