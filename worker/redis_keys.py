@@ -39,6 +39,7 @@ class JobKeys(NamedTuple):
     blobs: str
     holders: str
     manifest: str
+    entries: str
 
     @staticmethod
     def of(job: str) -> JobKeys:

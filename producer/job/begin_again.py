@@ -8,8 +8,8 @@ from pathlib import Path
 from detector.record import UNREADABLE
 from producer.bounds import MOST_PAGES_OF_A_JOB
 from producer.errors import OtherJobError
-from producer.job.collecting.done_pages import done_as
 from producer.job.collecting.put_aside import PutAside
+from producer.job.collecting.true_records import true_records
 from producer.job.manifest import ManifestIndex
 from producer.job.results_file import Line, PageMarks, decode_line, read_lines, rewrite
 from producer.job.results_owner import ResultsOwner, replace_owner
@@ -100,9 +100,9 @@ def retry_on_broker(ledger: Ledger, job: str, epoch: str = ANY_EPOCH) -> int:
     """
     entries = dict[int, bytes]()
     for some in _uncollected(ledger, job):
-        found = {line.index: entry for entry, line in some if line.status != "ok"}
-        states, _ = done_as(ledger.client, JobKeys.of(job), found)
-        entries |= {index: entry for index, entry in found.items() if states.get(index) == b"f"}
+        found = [(entry, line) for entry, line in some if line.status != "ok"]
+        is_true = true_records(ledger, job, found)
+        entries |= {line.index: entry for entry, line in found if entry in is_true}
     failed = chunked(ledger.pages_in_state(job, b"f"))
     return sum(ledger.retry(job, indices, entries, epoch=epoch) for indices in failed)
 

@@ -23,13 +23,14 @@ from redis.exceptions import RedisError
 from detector.atomic import named
 from detector.record import UNREADABLE
 from producer.bounds import MOST_PAGES_OF_A_JOB
-from producer.job.collecting.done_pages import Doubles, done_as
 from producer.job.collecting.put_aside import PutAside
+from producer.job.collecting.true_records import true_records
 from producer.job.collector_lock import AlreadyCollectingError, FileLock, JobLock
 from producer.job.growth import Growth
 from producer.job.results_file import TICK_LINES, Line, decode_whole, keep_last_records, read_lines, truncate_torn_line
 from producer.job.results_owner import ResultsOwner, check_name, claim
 from producer.no_links import no_links_ours
+from worker.broker.damaged_keys import replies
 from worker.broker.short_replies import TooLong, that_fit
 from worker.ledger.ledger import STATE_CHUNK, JobReplacedError, Ledger
 from worker.messages import MOST_RECORD_BYTES
@@ -90,7 +91,6 @@ class Collector:
         self._ask = FIRST_BATCH
         self.results = results
         self.aside = PutAside(job, results)
-        self._doubles = Doubles()
         self.marks = bytearray(max(0, min(total, self._most(total))))
         self._known = known
         self._superseded = False
@@ -255,27 +255,32 @@ class Collector:
 
     def _move(self, entries: list[tuple[bytes, dict[bytes, bytes]]]) -> list[Line]:
         read = [(entry, fields, line) for entry, fields in entries if (line := self._record_in(entry, fields))]
-        states, waiting = done_as(self._ledger.client, self._keys, [line.index for _, _, line in read])
+        is_true = true_records(self._ledger, self._job, [(entry, line) for entry, _, line in read])
         taken: dict[int, tuple[Line, bytes]] = {}
         for entry, fields, line in read:
-            if states.get(line.index) != (b"o" if line.status == "ok" else b"f"):
-                self.aside.put(entry, fields, f"of a page that is not done, or not {line.status}")
-            elif self._is_news(line) or line.index in taken:
-                taken.pop(line.index, None)
+            if entry not in is_true:
+                self.aside.put(entry, fields, "of a page that is not done, or not the record that it got then")
+            elif self._is_news(line) and line.index not in taken:
                 taken[line.index] = line, fields[b"record"]
         for line, _ in taken.values():
-            self._superseded |= self._marked(line.index) != _UNSEEN  # a retry made it good, or it was not the true one
+            self._superseded |= self._marked(line.index) != _UNSEEN  # a retry made it good
             self._mark(line)
         self._append(b"".join(part for _, raw in taken.values() for part in (raw, b"\n")))
         self.aside.write()
-        self._ledger.client.xdel(self._keys.results, *(entry for entry, _ in entries))
-        self._doubles.took(taken, len(entries), waiting)
+        self._remove([entry for entry, _ in entries], list(taken))
         return [line for line, _ in taken.values()]
 
     def _is_news(self, line: Line) -> bool:
         """Whether it did not come again, after a crash between fsync and removal."""
         before = self._marked(line.index)
-        return before == _UNSEEN or (before == _FAILED and line.status == "ok") or line.index in self._doubles
+        return before == _UNSEEN or (before == _FAILED and line.status == "ok")
+
+    def _remove(self, entries: list[bytes], pages: list[int]) -> None:
+        pipe = self._ledger.client.pipeline(transaction=False)
+        pipe.xdel(self._keys.results, *entries)
+        if pages:
+            pipe.hdel(self._keys.entries, *map(str, pages))
+        replies(pipe)
 
     def _waiting(self) -> list[tuple[bytes, dict[bytes, bytes]]]:
         """The next entries of the stream, surely of this job.

@@ -54,7 +54,7 @@ end
 -- stream that takes more than 48 MB: one entry of it may be three times as much in here.
 local function put_record(record)
   local reply = redis.pcall('XADD', KEYS[7], '*', 'record', record)
-  if type(reply) ~= 'table' or not reply.err then return end
+  if type(reply) ~= 'table' or not reply.err then return reply end
   local waiting, bytes, from = {}, 0, '-'
   local is_full = string.find(reply.err, 'XADD', 1, true) or string.find(reply.err, 'exhausted', 1, true)
   if not is_full and not string.find(reply.err, 'WRONGTYPE', 1, true) then error(reply.err) end
@@ -69,9 +69,9 @@ local function put_record(record)
       bytes = bytes + #entry[2][1] + #entry[2][2]
     end
   end
-  redis.call('UNLINK', KEYS[7])
+  redis.call('UNLINK', KEYS[7], KEYS[11])  -- all get other ids
   for _, pair in ipairs(waiting) do redis.call('XADD', KEYS[7], '*', pair[1], pair[2]) end
-  redis.call('XADD', KEYS[7], '*', 'record', record)
+  return redis.call('XADD', KEYS[7], '*', 'record', record)
 end
 -- What the hash holds as a number, or `default`: somebody else may have written a word there, or 1e308.
 local function number(field, default)

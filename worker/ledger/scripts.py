@@ -4,7 +4,7 @@ Here are those of single pages; those of a whole job are in ``job_scripts.py``.
 
 All scripts take the same KEYS, in the order of ``redis_keys.JobKeys``:
 1 job hash, 2 state bytes, 3 tasks, 4 attempts, 5 losses, 6 leases, 7 results stream, 8 sizes of blobs,
-9 holders, 10 the list of pages (producers of versions to come may add more at the end);
+9 holders, 10 the list of pages, 11 entries of done pages in the stream (versions to come may add more at the end);
 and begin with the same two ARGV: 1 the job's epoch as the caller knows it (``*``: whichever), 2 ttl_s.
 
 Whoever has a worker's password may write anything into these keys, and Lua takes nothing back when a command is
@@ -41,6 +41,7 @@ for from = 1, #fresh, 500 do
   call('ZREM', KEYS[6], unpack(fresh, from, last))
   call('HDEL', KEYS[9], unpack(fresh, from, last))
   call('HDEL', KEYS[9], unpack(calls, from, last))
+  call('HDEL', KEYS[11], unpack(fresh, from, last))
 end
 for place, index in ipairs(fresh) do
   set_state(index, 'q')
@@ -113,10 +114,13 @@ local index = ARGV[3]
 local state = state_of(index)
 if state ~= 'q' and state ~= 'r' then return 0 end
 if not JOB or is_other() then return 0 end
-put_record(ARGV[5])
+-- By its entry the record is told from others of the page: whoever has our password may write some before it is done.
+local entry = put_record(ARGV[5])
 redis.call('EXPIRE', KEYS[7], TTL)
 set_state(index, ARGV[4])
 leave_flight(index)
+call('HSET', KEYS[11], index, entry)
+redis.call('EXPIRE', KEYS[11], TTL)
 local counter = 'ok'
 if ARGV[4] == 'f' then
   local readable, record = pcall(cjson.decode, ARGV[5])
@@ -135,6 +139,19 @@ elseif done % 64 == 1 then
 end
 keep_now_and_then()
 return 1
+"""
+)
+
+# ARGV 3: index, index, ...  Returns for each page its state and the entry of its record (nothing: not written down).
+DONE = (
+    _STATE
+    + """
+local found = {}
+for i = 3, #ARGV do
+  local state = call('GETRANGE', KEYS[2], ARGV[i], ARGV[i])
+  found[#found + 1] = (state == '' and '\\0' or state) .. (field_of(KEYS[11], ARGV[i]) or '')
+end
+return found
 """
 )
 
@@ -206,6 +223,9 @@ for i = 3, #ARGV, 2 do
   if state_of(ARGV[i]) == 'f' then
     set_state(ARGV[i], '\\0')
     if ARGV[i + 1] ~= '' then call('XDEL', KEYS[7], ARGV[i + 1]) end
+    -- Of a page that failed after the caller looked. pcall: somebody else may have written what is no entry.
+    redis.pcall('XDEL', KEYS[7], field_of(KEYS[11], ARGV[i]) or '0-0')
+    call('HDEL', KEYS[11], ARGV[i])
     retried = retried + 1
   end
 end

@@ -53,7 +53,7 @@ def test_a_record_of_a_page_that_is_not_done_is_none(job: Ledger, results: Path)
 
 
 @pytest.mark.parametrize("batch", [4, 16, collect.BATCH])
-def test_of_two_that_wait_the_later_is_true(
+def test_of_two_that_wait_the_one_that_came_with_the_end_is_true(
     job: Ledger, results: Path, monkeypatch: pytest.MonkeyPatch, batch: int
 ) -> None:
     """Who collects now and then finds both. Before: the forged ones were taken."""
@@ -63,6 +63,8 @@ def test_of_two_that_wait_the_later_is_true(
         forge(job, index)
     for index in range(30):
         finish(job, index)
+    with Collector(job, JOB, results, PAGES) as killed:
+        killed.step(block_ms=0)  # what it read is gone from the broker: the next knows of no other record
     with Collector(job, JOB, results, PAGES) as collector:
         for _ in collector.drain():
             pass
@@ -70,6 +72,44 @@ def test_of_two_that_wait_the_later_is_true(
         forge(job, 2)  # when the true one is on disk
         assert list(collector.drain()) == [[]]
     assert names(results) == {index: f"{index}.jpg" for index in range(30)}
+    assert not job.client.exists(KEYS.entries), "none is kept of what was collected"
+
+
+def test_an_entry_of_before_is_not_that_of_a_page_that_is_fed(job: Ledger, results: Path) -> None:
+    """Nor what somebody wrote there ahead of it, of any length or type; a worker of the version before writes none."""
+    job.client.hset(KEYS.entries, mapping={"3": "1-1", "4": "x" * 100_000})
+    finish(job, 3)
+    finish(job, 4)
+    job.client.hset(KEYS.entries, "4", "x" * 100_000)  # when it is done
+    finish(job, 5)
+    job.client.hdel(KEYS.entries, "5")
+    with Collector(job, JOB, results, PAGES) as collector:
+        assert [line.index for line in collector.step(block_ms=0)] == [3, 4, 5] and not collector.aside.count
+    job.client.delete(KEYS.entries)
+    job.client.set(KEYS.entries, "x")
+    finish(job, 6)
+    job.client.delete(KEYS.entries)
+    job.client.set(KEYS.entries, "x")
+    with Collector(job, JOB, results, PAGES) as collector:
+        assert [line.index for line in collector.step(block_ms=0)] == [6]
+
+
+def test_the_record_of_a_page_that_failed_while_retry_looked_goes_too(job: Ledger, results: Path) -> None:
+    finish(job, 3, ok=False)
+    assert job.retry(JOB, [3], {}) == 1
+    finish(job, 3)
+    with Collector(job, JOB, results, PAGES) as collector:
+        collector.step(block_ms=0)
+        assert not collector.aside.count
+    assert on_disk(results) == [(3, "ok")]
+
+
+def test_a_stream_that_began_anew_has_other_entries(job: Ledger, results: Path) -> None:
+    finish(job, 3)
+    job.client.xadd(KEYS.results, {"record": "x"}, id=f"{2**64 - 1}-{2**64 - 1}")
+    finish(job, 4)
+    with Collector(job, JOB, results, PAGES) as collector:
+        assert [line.index for lines in collector.drain() for line in lines] == [3, 4]
 
 
 def test_a_page_that_gets_done_between_two_questions(
@@ -101,7 +141,7 @@ def test_a_connection_that_is_lost_before_the_removal_doubles_nothing(
         finish(job, index)
     with Collector(job, JOB, results, PAGES) as collector:
         with monkeypatch.context() as patch:
-            patch.setattr(job.client, "xdel", lambda *arguments: (_ for _ in ()).throw(ConnectionError))
+            patch.setattr(collector, "_remove", lambda *arguments: (_ for _ in ()).throw(ConnectionError))
             with pytest.raises(ConnectionError):
                 collector.step(block_ms=0)
         size = results.stat().st_size

@@ -74,7 +74,7 @@ def test_a_crash_between_disk_and_redis_doubles_nothing(
 ) -> None:
     finish(job, 0)
     with Collector(job, JOB, results, 5) as collector, monkeypatch.context() as patch:
-        patch.setattr(job.client, "xdel", lambda *arguments: (_ for _ in ()).throw(KeyboardInterrupt))
+        patch.setattr(collector, "_remove", lambda *arguments: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
             collector.step(block_ms=0)
     assert job.client.xlen(JobKeys.of(JOB).results) == 1, "the record must still be in Redis"
