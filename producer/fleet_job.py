@@ -161,14 +161,15 @@ def feed_job(
     """
     job = request.job
     with nullcontext() if locked else folder.locked(), terminated_like_ctrl_c():
-        folder.save_request(request)
+        if not (known := folder.manifest.exists()) or not folder.exists():
+            folder.save_request(request)
         try:
             with Progress(quiet=quiet) as progress, ExitStack() as stack:
-                known = folder.manifest.exists()
                 make_whole(folder, ledger, job)
                 total = make_manifest(folder, request, progress)
                 if known and update is not None:
                     total += look_for_new(folder, request, progress, update=update)
+                folder.save_request(request)  # not if that was refused: `retry` beside the watch would go by it
                 progress.total = total
                 refuse_unfit(ledger.client)
                 epoch = open_job(folder, ledger, job, total, remembered(request))
@@ -197,9 +198,8 @@ def feed_job(
                 stack.callback(growth.close)
                 if request.output:
                     owner = owner_of(get_job(ledger, job))
-                    collector = stack.enter_context(
-                        Collector(ledger, job, folder.results, total, owner=owner, growth=growth)
-                    )
+                    collector = Collector(ledger, job, folder.results, total, owner=owner, growth=growth)
+                    stack.enter_context(collector)
                     growth.write()
                 status = JobLoop(app, ledger, job, progress, feeder, collector, not watching, copy, growth).run()
                 if collector is not None:
