@@ -21,7 +21,7 @@ from producer.job.collect import Collector
 from producer.job.feed import Feeder
 from producer.job.growth import Growth
 from producer.job.interrupt import terminated_like_ctrl_c
-from producer.job.job_epoch import is_ours, open_job, pages_by_states, pages_here, recognised
+from producer.job.job_epoch import epoch_if_known, is_ours, open_job, pages_by_states, pages_here, recognised
 from producer.job.loop import JobLoop
 from producer.job.manifest import make_manifest, read_manifest
 from producer.job.output_folder import JobRequest, OutputFolder, state_folder
@@ -342,7 +342,7 @@ def forget_job(ledger: Ledger, job: str) -> int:
     Raises:
         OthersFolderError: all keys are gone; what is left is what this machine keeps of it (`remove_kept`).
     """
-    keys = ledger.forget(job)
+    keys = ledger.forget(job, epoch_if_known(OutputFolder(state_base() / job)))
     drop_job(ledger.client, job)
     drop_in_hand(ledger.client, job)
     if left := remove_kept(state_base() / job):
