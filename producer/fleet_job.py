@@ -21,7 +21,7 @@ from producer.job.collect import Collector
 from producer.job.feed import Feeder
 from producer.job.growth import Growth
 from producer.job.interrupt import terminated_like_ctrl_c
-from producer.job.job_epoch import is_ours, open_job, pages_by_states, pages_here, recognised
+from producer.job.job_epoch import epoch_if_known, is_ours, open_job, pages_by_states, pages_here, recognised
 from producer.job.loop import JobLoop
 from producer.job.manifest import make_manifest, read_manifest
 from producer.job.output_folder import JobRequest, OutputFolder, state_folder
@@ -161,14 +161,15 @@ def feed_job(
     """
     job = request.job
     with nullcontext() if locked else folder.locked(), terminated_like_ctrl_c():
-        folder.save_request(request)
+        if not (known := folder.manifest.exists()) or not folder.exists():
+            folder.save_request(request)
         try:
             with Progress(quiet=quiet) as progress, ExitStack() as stack:
-                known = folder.manifest.exists()
                 make_whole(folder, ledger, job)
                 total = make_manifest(folder, request, progress)
                 if known and update is not None:
                     total += look_for_new(folder, request, progress, update=update)
+                folder.save_request(request)  # not if that was refused: `retry` beside the watch would go by it
                 progress.total = total
                 refuse_unfit(ledger.client)
                 epoch = open_job(folder, ledger, job, total, remembered(request))
@@ -197,9 +198,8 @@ def feed_job(
                 stack.callback(growth.close)
                 if request.output:
                     owner = owner_of(get_job(ledger, job))
-                    collector = stack.enter_context(
-                        Collector(ledger, job, folder.results, total, owner=owner, growth=growth)
-                    )
+                    collector = Collector(ledger, job, folder.results, total, owner=owner, growth=growth)
+                    stack.enter_context(collector)
                     growth.write()
                 status = JobLoop(app, ledger, job, progress, feeder, collector, not watching, copy, growth).run()
                 if collector is not None:
@@ -342,7 +342,7 @@ def forget_job(ledger: Ledger, job: str) -> int:
     Raises:
         OthersFolderError: all keys are gone; what is left is what this machine keeps of it (`remove_kept`).
     """
-    keys = ledger.forget(job)
+    keys = ledger.forget(job, epoch_if_known(OutputFolder(state_base() / job)))
     drop_job(ledger.client, job)
     drop_in_hand(ledger.client, job)
     if left := remove_kept(state_base() / job):

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import secrets
 import socket
+from contextlib import suppress
 from pathlib import Path
 
 from redis import ResponseError
@@ -133,6 +134,13 @@ def _inherited(job: str) -> OtherJobError:
         f"another machine took {job} over (`ocr-producer resume` was given there): go on with it there; if that one is "
         f"lost, move {state_folder(job).root} away, then `ocr-producer resume {job}` here"
     )
+
+
+def epoch_if_known(folder: OutputFolder) -> str:
+    """The folder's epoch, empty where it cannot be read: what others did to it keeps no job from being removed."""
+    with suppress(OSError):
+        return folder.epoch
+    return ""
 
 
 def is_ours(folder: OutputFolder, status: JobStatus) -> bool:

@@ -163,3 +163,17 @@ def test_two_do_not_watch_for_one_job(tmp_path: Path) -> None:
     with alone(folder), pytest.raises(FolderBusyError, match="leave new files to it"):
         look_for_new(folder, request, Progress(quiet=True), update=True)
     assert look_for_new(folder, request, Progress(quiet=True), update=True) == 2
+
+
+def test_a_refused_update_leaves_what_the_job_was_asked_for(tmp_path: Path, settings: Settings, ledger: Ledger) -> None:
+    """Before: `retry` beside the watch did failed pages at the size of the command that was refused."""
+    write_images(inbox := tmp_path / "in", 1)
+    folder, request = OutputFolder(tmp_path / "job"), JobRequest(job=JOB, sources=[str(inbox)])
+    app = app_for(settings)
+    feed_job(folder, request, app, ledger, watching=False, quiet=True)
+    smaller = msgspec.structs.replace(request, limit_side=320)
+    with alone(folder), pytest.raises(FolderBusyError):
+        feed_job(folder, smaller, app, ledger, watching=False, quiet=True, update=True)
+    assert folder.request().limit_side == 0
+    feed_job(folder, smaller, app, ledger, watching=False, quiet=True, update=True)
+    assert folder.request().limit_side == 320

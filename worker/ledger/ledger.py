@@ -219,12 +219,13 @@ class Ledger:
         """Write fields of a job's hash. False: it is gone, and stays so."""
         return bool(self._step("NOTE", job, ANY_EPOCH, *(word for pair in fields.items() for word in pair)))
 
-    def forget(self, job: str) -> int:
-        """Delete every key of a job. Returns how many keys there were."""
+    def forget(self, job: str, epoch: str = "") -> int:
+        """Delete every key of a job, whose epoch may be known: others write its hash. Returns how many there were."""
         keys, status = JobKeys.of(job), self.status(job)
         # The hash first: a worker that finishes a page in between must not begin a stream of a job that is gone.
         count = int(self.client.delete(keys.job))
-        blobs.discard(self.client, job, status.epoch if status else "")
+        for known in {epoch, status.epoch if status else ""}:
+            blobs.discard(self.client, job, known)
         self.client.zrem(JOBS_KEY, job)
         return count + int(self.client.delete(*keys, f"{keys.job}:collector"))
 

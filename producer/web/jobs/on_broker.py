@@ -38,7 +38,7 @@ def forget_ours(folder: OutputFolder, ledger: Ledger, name: str) -> bool:
     """Remove the keys of the folder's job. False: those of its name are another's, and stay."""
     if is_anothers(folder, ledger.status(name)):
         return False
-    ledger.forget(name)
+    ledger.forget(name, folder.epoch)
     return True
 
 

@@ -7,15 +7,17 @@ from pathlib import Path
 import pytest
 
 from producer.errors import OtherJobError
-from producer.fleet_job import collect_job
+from producer.fleet_job import collect_job, forget_job
 from producer.fleet_results import finish_collected
 from producer.job.collect import Collector
 from producer.job.job_epoch import created_here, open_job
 from producer.job.output_folder import JobRequest, OutputFolder, state_folder
 from producer.job.results_owner import owner_of
+from producer.web.jobs.on_broker import forget_ours
 from tests.producer.job.test_damaged_jobs import PAGES, do, enqueue
 from tests.producer.records import ok, write_results
 from worker.app import app_for
+from worker.broker import blobs
 from worker.ledger.comparison import Comparison
 from worker.ledger.ledger import JobReplacedError, Ledger
 from worker.messages import ImageTask
@@ -174,3 +176,24 @@ def test_a_job_begun_anew_behind_a_collectors_question_is_not_collected(
     ):
         collector.step(block_ms=0)
     assert ledger.client.xlen(JobKeys.of(job).results) == 1
+
+
+@pytest.mark.parametrize("said", [{"epoch": "f" * 16}, None])
+def test_no_bytes_of_a_forgotten_job_stay(said: dict[str, str] | None, job: str, ledger: Ledger) -> None:
+    """Before: those under the epoch that was written over, a visitor's deleted pictures, for RESULT_TTL_H."""
+    folder, client, key = state_folder(job), ledger.client, JobKeys.of(job).job
+    assert folder.epoch
+
+    def upload() -> None:
+        blobs.put(client, job, {0: b"x", 1: b"y"}, 3600, folder.epoch)
+        if said is None:
+            client.delete(key)
+        else:
+            client.hset(key, mapping=said)
+
+    upload()
+    assert forget_ours(folder, ledger, job)
+    assert not client.keys("ocrfleet:blob:*")
+    upload()
+    forget_job(ledger, job)
+    assert not client.keys("ocrfleet:blob:*")

@@ -143,10 +143,10 @@ def test_the_same_key_while_its_job_is_deleted_is_told_to_come_again(
 
     again = Thread(target=same_again)
 
-    def slowly(name: str) -> int:
+    def slowly(name: str, epoch: str = "") -> int:
         again.start()
         again.join()
-        return forget(name)
+        return forget(name, epoch)
 
     ledger.forget = slowly  # type: ignore[method-assign]
     with page.changing.of("job"):  # whoever cancels it
@@ -179,11 +179,11 @@ def test_old_is_what_is_old_when_its_turn_has_come(tmp_path: Path, ledger: Ledge
         assert page.store.accept(page.store.new_upload(), name, WebJob(created=1, state="done", finished=1.0))
     forget, gone = ledger.forget, list[str]()
 
-    def tried_again(name: str) -> int:
+    def tried_again(name: str, epoch: str = "") -> int:
         """Of the other, while the first is deleted."""
         gone.append(name)
         page.store.change({"a": "b", "b": "a"}[name], state="open", finished=0.0)
-        return forget(name)
+        return forget(name, epoch)
 
     ledger.forget = tried_again  # type: ignore[method-assign]
     page.expire(now)

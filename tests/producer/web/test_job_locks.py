@@ -72,7 +72,7 @@ def test_a_retry_that_meets_a_deletion_leaves_no_folder(tmp_path: Path, monkeypa
             deleting.start()
             deleting.join(0.2)
 
-    service.ledger = SimpleNamespace(status=status, forget=lambda name: 0, client=None)  # type: ignore[assignment]
+    service.ledger = SimpleNamespace(status=status, forget=lambda name, epoch: 0, client=None)  # type: ignore[assignment]
     monkeypatch.setattr(queue, "drop_job", lambda client, name: 0)
     assert service.retry("job") == 0
     deleting.join()
