@@ -63,8 +63,7 @@ STATE_CHUNK, MOST_STATES = 1 << 20, 512 << 20  # Redis has no longer string
 LAPSED_AT_ONCE = 256  # the others at the next look: each costs a round trip
 MOST_LOOKED_AT = 1_000  # of the newest, by who asks for each of them: a round trip each
 _SCRIPTS = {name: lua for module in (job_scripts, scripts) for name, lua in vars(module).items() if name.isalpha()}
-# For those who do not know a job's epoch, and act on whichever job has the name now.
-ANY_EPOCH = "*"
+ANY_EPOCH = "*"  # of who does not know a job's epoch, and acts on whichever job has the name now
 
 
 class JobReplacedError(WorkerError):

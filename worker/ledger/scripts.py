@@ -119,6 +119,8 @@ local entry = put_record(ARGV[5])
 redis.call('EXPIRE', KEYS[7], TTL)
 set_state(index, ARGV[4])
 leave_flight(index)
+-- A feeder lets 20,000 wait; a collector of the version before takes none away.
+if call('HLEN', KEYS[11]) > 65536 then redis.call('UNLINK', KEYS[11]) end
 call('HSET', KEYS[11], index, entry)
 redis.call('EXPIRE', KEYS[11], TTL)
 local counter = 'ok'

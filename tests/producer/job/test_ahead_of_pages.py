@@ -165,3 +165,11 @@ def test_what_is_no_news_ends_no_collecting(job: Ledger, results: Path) -> None:
     finish(job, 3)
     with Collector(job, JOB, results, PAGES) as collector:
         assert [line.index for lines in collector.drain() for line in lines] == [3]
+
+
+@pytest.mark.slow
+def test_what_no_collector_takes_away_stays_small(job: Ledger) -> None:
+    """One of the version before does not."""
+    job.client.hset(KEYS.entries, mapping=dict.fromkeys(map(str, range(100, 65_637)), "1-1"))
+    finish(job, 3)
+    assert job.client.hkeys(KEYS.entries) == [b"3"]
