@@ -65,6 +65,16 @@ alternatives() { # DNS:hub.example.org,IP:203.0.113.7
   echo "${list#,}"
 }
 
+# put NAME...: each NAME.part takes its place, whole. A run that was killed in the middle of users.acl left none of its
+# users, and with such a file Redis lets everybody in, and do all.
+put() {
+  local name
+  for name; do
+    sync "$name.part" # or a machine that goes down has an empty file under this name
+    mv -f "$name.part" "$name"
+  done
+}
+
 umask 077
 # What lies there is taken for ours: the CA's key, passwords, the script that the printed line runs. And root writes there.
 refuse() {
@@ -87,6 +97,29 @@ refuse "$(others_in "$folder")"
 mkdir -p data
 served() { cat server.pem users.acl redis.conf 2>/dev/null | openssl dgst -sha256; }
 [ ! -e redis.conf ] || before=$(served || :)
+group='' alone='' # of what Redis reads; and its user, whose group may have others in it
+gid=46380 # of Redis in its container, and of nobody on this machine
+while getent group "$gid" >/dev/null || getent passwd | cut -d: -f4 | grep -qx "$gid"; do gid=$((gid + 1)); done
+if [ "$(id -u)" != 0 ]; then
+  :
+elif [ -n "$compose" ]; then
+  group=$gid
+elif getent passwd redis >/dev/null; then
+  group=redis alone=redis
+fi
+for_redis() { # for_redis NAME...: it may read them
+  [ -n "$group" ] || return 0
+  chown "0:$group" "$@"
+  chmod 0640 "$@"
+}
+secret_of_redis() { # of nobody else's: the certificate's key, and users with what their passwords are known by
+  if [ -n "$alone" ]; then
+    chmod 0400 "$@"
+    chown "$alone:0" "$@"
+  else
+    for_redis "$@"
+  fi
+}
 curve=(-pkeyopt ec_paramgen_curve:P-256)
 if [ ! -e ca.key ]; then
   quietly openssl req -x509 -newkey ec "${curve[@]}" -nodes -days 3650 -subj '/CN=ocrfleet CA' \
@@ -101,47 +134,51 @@ if [ "$(cat names 2>/dev/null)" != "$wanted" ] || ! openssl x509 -checkend 77760
   quietly openssl req -newkey ec "${curve[@]}" -nodes -subj '/CN=ocrfleet hub' -keyout server.key.part -out server.csr
   quietly openssl x509 -req -in server.csr -CA ca.pem -CAkey ca.key -CAcreateserial -days 825 -extfile names.part -out server.pem.part
   rm -f server.csr
-  mv server.key.part server.key
-  mv server.pem.part server.pem
-  mv names.part names
+  for_redis server.pem.part
+  secret_of_redis server.key.part
+  put server.key server.pem names
 fi
-for user in worker producer hub; do
-  [ -s "$user.password" ] || openssl rand -hex 24 >"$user.password"
+for user in worker producer hub ${compose:+flower web}; do
+  if [ ! -s "$user.password" ]; then
+    openssl rand -hex 24 >"$user.password.part"
+    put "$user.password"
+  fi
 done
 # Redis knows passwords by their SHA-256: who reads its files, or sed's command line, learns none.
 hashed() { tr -d '\n' <"$1.password" | openssl dgst -sha256 -r | cut -c 1-64; }
 # A comment is an error to Redis in an ACL file.
 sed -e '/^#/d' -e '/^$/d' -e "s/>WORKER_PASSWORD/#$(hashed worker)/" -e "s/>PRODUCER_PASSWORD/#$(hashed producer)/" \
-  -e "s/>HUB_PASSWORD/#$(hashed hub)/" "$here/redis/users.acl" >users.acl
+  -e "s/>HUB_PASSWORD/#$(hashed hub)/" "$here/redis/users.acl" >users.acl.part
+data=$folder/data
+[ -z "$compose" ] || data=/data # the container's volume
 sed -e "s|/etc/redis/users.acl|$folder/users.acl|" -e "s|/etc/redis/tls/|$folder/|" -e "s/^tls-port .*/tls-port $port/" \
-  "$here/redis/redis.conf" >redis.conf
-echo "dir $folder/data" >>redis.conf
-cp "$here/redis/check_aof.sh" .
+  "$here/redis/redis.conf" >redis.conf.part
+echo "dir $data" >>redis.conf.part
+cp "$here/redis/check_aof.sh" check_aof.sh.part
+for_redis redis.conf.part check_aof.sh.part ca.pem server.pem
+secret_of_redis users.acl.part server.key
+put users.acl redis.conf check_aof.sh
 start='sh'
-if [ -n "$compose" ]; then
-  sed -i "s|^dir .*|dir /data|" redis.conf # the container's volume
-  gid=46380                                # of Redis in its container, and of nobody on this machine
-  while getent group "$gid" >/dev/null || getent passwd | cut -d: -f4 | grep -qx "$gid"; do gid=$((gid + 1)); done
-  if [ "$(id -u)" = 0 ]; then # everybody may read the CA
-    chgrp "$gid" . ca.pem server.pem server.key users.acl redis.conf check_aof.sh
-    chmod 0640 server.pem server.key users.acl redis.conf check_aof.sh
+if [ -n "$group" ]; then
+  chgrp "$group" .
+  if [ -n "$compose" ]; then # everybody may read the CA
     chmod 0751 .
     chmod 0644 ca.pem
+  else
+    chmod 0750 .
+    chown -R redis:redis data
+    start='runuser -u redis -- sh' # root would write wherever links lead that he laid there
+    runuser -u redis -- test -r "$folder/redis.conf" ||
+      printf 'The user redis may not enter a folder above %q, and Redis cannot start there: chmod o+x it, or name another --dir\n' "$folder"
   fi
-elif [ "$(id -u)" = 0 ] && getent passwd redis >/dev/null; then
-  chgrp redis . ca.pem server.pem server.key users.acl redis.conf check_aof.sh
-  chmod 0750 .
-  chmod 0640 ca.pem server.pem server.key users.acl redis.conf check_aof.sh
-  chown -R redis:redis data
-  start='runuser -u redis -- sh' # root would write wherever links lead that he laid there
-  runuser -u redis -- test -r "$folder/redis.conf" ||
-    printf 'The user redis may not enter a folder above %q, and Redis cannot start there: chmod o+x it, or name another --dir\n' "$folder"
 fi
 
 if [ -n "$systemd" ]; then
+  unit=/etc/systemd/system/ocrfleet-redis.service
   sed -e "s|/etc/ocrfleet-hub|$folder|g" -e "s|/usr/bin/redis-server|$(command -v redis-server)|" \
-    "$here/redis/ocrfleet-redis.service" >/etc/systemd/system/ocrfleet-redis.service
-  chmod 0644 /etc/systemd/system/ocrfleet-redis.service
+    "$here/redis/ocrfleet-redis.service" >"$unit.part"
+  chmod 0644 "$unit.part"
+  put "$unit"
   systemctl daemon-reload
   systemctl enable --quiet ocrfleet-redis.service
   systemctl restart ocrfleet-redis.service
@@ -158,15 +195,12 @@ if [ -n "$compose" ]; then
   service() { # service NAME USER: its address, and the CA that the certificate is checked against
     printf '  %s:\n    environment:\n      OCRFLEET_REDIS_URL: %s\n    volumes: ["%s/ca.pem:%s/ca.pem:ro"]\n' "$1" "$(inside "$2")" "$folder" "$folder"
   }
-  for name in flower web; do
-    [ -s "$name.password" ] || openssl rand -hex 24 >"$name.password"
-  done
-  cat >compose.env <<SETTINGS
+  cat >compose.env.part <<SETTINGS
 OCRFLEET_REDIS_PASSWORD=of-no-use-here
 FLOWER_BASIC_AUTH=keeper:$(cat flower.password)
 OCRFLEET_WEB_TOKEN=$(cat web.password)
 SETTINGS
-  cat >compose.yaml <<COMPOSE
+  cat >compose.yaml.part <<COMPOSE
 # Made by deploy/hub.sh: Redis with TLS and users, on every address of this machine.
 services:
   redis:
@@ -181,6 +215,7 @@ $(service worker worker)
 $(for name in beat flower exporter; do service "$name" hub; done)
 $(for name in producer watch web; do service "$name" producer; done)
 COMPOSE
+  put compose.env compose.yaml
   compose="docker compose --env-file $folder/compose.env -f docker-compose.yml -f $folder/compose.yaml"
   printf 'Start the hub, with two workers, in a checkout on this machine:\n  %s up -d --build --scale worker=2\n' "$compose"
 fi

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import pwd
 import re
 import tempfile
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -195,16 +197,22 @@ def default_spool_dir(environ: Mapping[str, str]) -> Path:
     """A place of this user alone, on a disk where there is one.
 
     The cache folder; without a home, or where others may rename what is above it, $XDG_RUNTIME_DIR, which is private
-    too but in memory; else a folder in the system's temporary one. Anybody can foretell its name:
+    too but in memory; then that of the home in passwd, which units and `env -i` do not name; else a folder in the
+    system's temporary one. Anybody can foretell its name, and who has made it stops the worker:
     `worker.storage.spool.open_spool` refuses what another user made.
     """
-    home = environ.get("XDG_CACHE_HOME", "").strip() or (f"{environ['HOME']}/.cache" if environ.get("HOME") else "")
-    if home and _can_be_written(Path(home)):
-        return Path(home) / "ocrfleet"
-    runtime = environ.get("XDG_RUNTIME_DIR", "").strip()
-    if runtime and _can_be_written(Path(runtime)):
-        return Path(runtime) / "ocrfleet"
+    places = [environ.get("XDG_CACHE_HOME", "").strip(), _cache_in(environ.get("HOME", ""))]
+    places.append(environ.get("XDG_RUNTIME_DIR", "").strip())
+    with suppress(KeyError):
+        places.append(_cache_in(pwd.getpwuid(os.getuid()).pw_dir))
+    for place in filter(None, places):
+        if _can_be_written(Path(place)):
+            return Path(place) / "ocrfleet"
     return Path(tempfile.gettempdir()) / f"ocrfleet-{os.getuid()}"
+
+
+def _cache_in(home: str) -> str:
+    return f"{home}/.cache" if home else ""
 
 
 def _can_be_written(folder: Path) -> bool:

@@ -45,7 +45,7 @@ from worker.ops.cleanup import clean_redis_once, clean_spool, remember_report, r
 from worker.ops.heartbeat import image_done
 from worker.process_identity import identity
 from worker.settings import settings
-from worker.storage.spool import CutOff, MachineFault, out_of_processes
+from worker.storage.spool import CutOff, MachineFault, is_being_installed, out_of_processes
 
 logger = logging.getLogger(__name__)
 # A worker whose disk is full fails a page in milliseconds: without a pause it would fail those of the whole fleet.
@@ -158,6 +158,8 @@ def _run(task: ImageTask, attempts: int, losses: tuple[str, ...]) -> ImageRecord
         cause = "TimedOut"
     except MachineFault:
         raise
+    except ImportError as error:
+        raise is_being_installed(error) from error
     except Exception as error:
         if is_out_of_processes(error):
             raise out_of_processes() from error

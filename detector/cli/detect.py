@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import time
+import traceback
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -17,7 +19,17 @@ from detector.atomic import named
 from detector.cli.options import LONGEST_STEM, RUNTIME_HELP, NewFile, detector_options, thresholds_of
 from detector.cli.own_output import own_target, refuse_others_link
 from detector.cli.say import say
-from detector.errors import ImageError, ProfileError, is_file, printable_json, show
+from detector.errors import (
+    DetectorError,
+    ImageError,
+    ProfileError,
+    first_line,
+    is_file,
+    is_out_of_processes,
+    printable_json,
+    show,
+)
+from detector.evaluation.children import COUNTING, DETECTING, NOTHING, OVERLAY, Place, in_children
 from detector.exit_codes import ExitCode
 from detector.images.suffixes import is_page
 from detector.memory import configure_process, limit_memory
@@ -26,6 +38,7 @@ from detector.public.models import DEFAULT_READER
 from detector.thresholds import SHAPES, Shape
 
 if TYPE_CHECKING:
+    from detector.overlay import Boxes
     from detector.predictor import TextDetector
     from detector.record import ImageRecord
 
@@ -95,81 +108,151 @@ def detect(
       ocr-detector detect letter.pdf --read | jq -r '.boxes[].text'
       ocr-detector detect small-print.tif --limit-side 1280 | jq '.boxes | length'
     """
-    from detector.predictor import TextDetector
-
     try:
         settings, _ = choose_profile(profile)
     except ProfileError as error:
         raise click.BadParameter(str(error), param_hint="--profile") from None
     limit_mb = memory_limit_mb or settings.memory_limit_mb
-    detector = TextDetector(
-        model,
-        thresholds=thresholds_of(model, runtime, thresholds),
-        runtime=runtime,
-        threads=threads,
-        limit_side=limit_side or settings.limit_side,
-        max_pixels=max_pixels or settings.max_pixels,
-        memory_limit=limit_mb << 20 if limit_mb else None,
-        tiled=settings.tiled if tiled is None else tiled,
-        read=read,
-        shape=shape,
-    )
-    configure_process(threads=detector.threads)
-    failed = count = 0
-    if overlays:
-        refuse_others_link(overlays)
-    with named(output or Path("standard output")), _opened(output) as lines:
-        for record in _records(detector, images, overlays, limit_mb):
-            lines.write(printable_json(json.dumps(msgspec.to_builtins(record), ensure_ascii=False)) + "\n")
-            lines.flush()
-            count += 1
-            if record.error:
-                failed += 1
-                say(f"failed ({record.error.type}): {record.error.message}")
-    if not count:
-        say(f"nothing to do: no images in {', '.join(show(path) for path in images)}")
-        return ExitCode.NOTHING
-    return ExitCode.FAILED if failed else ExitCode.OK
+    limit = limit_mb << 20 if limit_mb else None
+    files = list(page_files(images))
+
+    def run(at: Place, died: int) -> int:
+        from detector.predictor import TextDetector
+
+        detector = TextDetector(
+            model,
+            thresholds=thresholds_of(model, runtime, thresholds),
+            runtime=runtime,
+            threads=threads,
+            limit_side=limit_side or settings.limit_side,
+            max_pixels=max_pixels or settings.max_pixels,
+            memory_limit=limit,
+            tiled=settings.tiled if tiled is None else tiled,
+            read=read,
+            shape=shape,
+        )
+        configure_process(threads=detector.threads)
+        if overlays:
+            refuse_others_link(overlays)
+        with named(output or Path("standard output")), _opened(output, "a" if died else "w") as lines:
+            for record in _records(detector, files, overlays, limit, at, died):
+                lines.write(printable_json(json.dumps(msgspec.to_builtins(record), ensure_ascii=False)) + "\n")
+                lines.flush()
+                if record.error:
+                    at.failed += 1
+                    say(f"failed ({record.error.type}): {record.error.message}")
+        if not at.index:
+            say(f"nothing to do: no images in {', '.join(show(path) for path in images)}")
+            return ExitCode.NOTHING
+        return ExitCode.FAILED if at.failed else ExitCode.OK
+
+    return in_children(run)
 
 
-def _opened(output: Path | None) -> AbstractContextManager[IO[str]]:
+def _opened(output: Path | None, mode: str) -> AbstractContextManager[IO[str]]:
     if output is None or str(output) == "-":
         return click.open_file("-", "w", encoding="utf-8")
-    return open(output, "w", encoding="utf-8", opener=own_target)
+    return open(output, mode, encoding="utf-8", opener=own_target)
+
+
+class _FaultError(ImageError):
+    """A fault of ours that one page meets."""
+
+    type = "Internal"
+
+
+class _LostError(ImageError):
+    """A page took the process with it that was at it."""
+
+    type = "WorkerLost"
+
+
+class _AbortedError(ImageError):
+    """Likewise, as decoders in C++ do where they find no memory; a worker's record says the same."""
+
+    type = "OutOfMemory"
 
 
 def _records(
-    detector: TextDetector, images: tuple[Path, ...], overlays: Path | None, limit_mb: int | None
+    detector: TextDetector, files: list[Path], overlays: Path | None, limit: int | None, at: Place, died: int
 ) -> Iterator[ImageRecord]:
+    """A record for each page from a place on; if `died`, the one there took a process with it, by this signal."""
     from detector.images.page import count_pages
-    from detector.overlay import write_overlay
     from detector.record import failed_record, ok_record
 
-    index = 0
-    for path in page_files(images):
+    def failed(error: ImageError | MemoryError) -> ImageRecord:
+        at.doing = NOTHING
+        at.index += 1
+        return failed_record(at.index - 1, path, at.page, error, detector.info)
+
+    if died:
+        path = files[at.file]
+        doing, said = at.doing, f"{show(path)}: {_of_signal(died)}"
+        if doing == OVERLAY:
+            say(f"no overlay of {said}")
+        else:
+            yield failed((_AbortedError if died in (signal.SIGABRT, signal.SIGKILL) else _LostError)(said))
+        at.file, at.page = (at.file + 1, 0) if doing == COUNTING else (at.file, at.page + 1)
+    first, page = at.file, at.page
+    for at.file in range(first, len(files)):
+        path = files[at.file]
         try:
-            pages = count_pages(path)
-        except ImageError as error:
-            yield failed_record(index, path, 0, error, detector.info)
-            index += 1
-            continue
-        for page in range(pages):
+            if limit:
+                limit_memory(limit)
+            with at(COUNTING):
+                pages = count_pages(path)
+        except Exception as error:
+            yield failed(_page_fault(path, error))
+            pages = 0
+        for at.page in range(page, pages):
             started = time.perf_counter()
-            if limit_mb:
-                limit_memory(limit_mb << 20)
+            if limit:
+                limit_memory(limit)
             try:
-                found = detector.detect(path, page)
-            except (ImageError, MemoryError) as error:
-                yield failed_record(index, path, page, error, detector.info)
-            else:
-                yield ok_record(index, path, page, found, detector.info, time.perf_counter() - started)
-                if overlays:  # numbered, because names repeat across folders and pages
-                    out = overlays / f"{index:05}-{path.stem[:LONGEST_STEM]}.jpg"
-                    try:
-                        write_overlay(path, page, [box.outline for box in found.boxes], out)
-                    except (ImageError, MemoryError, OSError) as error:
-                        say(f"no overlay of {show(path)}: {error or 'not enough memory'}")
-            index += 1
+                with at(DETECTING):
+                    found = detector.detect(path, at.page)
+            except Exception as error:
+                yield failed(_page_fault(path, error))
+                continue
+            yield ok_record(at.index, path, at.page, found, detector.info, time.perf_counter() - started)
+            at.index += 1
+            if overlays:
+                with at(OVERLAY):
+                    _draw(path, at, [box.outline for box in found.boxes], overlays)
+        at.page = page = 0
+
+
+def _draw(path: Path, at: Place, outlines: Boxes, folder: Path) -> None:
+    from detector.overlay import write_overlay
+
+    out = folder / f"{at.index - 1:05}-{path.stem[:LONGEST_STEM]}.jpg"  # names repeat across folders and pages
+    try:
+        write_overlay(path, at.page, outlines, out)
+    except OSError as error:
+        say(f"no overlay of {show(path)}: {error}")
+    except Exception as error:
+        say(f"no overlay of {show(path)}: {str(_page_fault(path, error)) or 'not enough memory'}")
+
+
+def _page_fault(path: Path, error: Exception) -> ImageError | MemoryError:
+    """What is told of a page for an exception: of a fault of ours the traceback, too, and the others are done.
+
+    Raises:
+        Exception: the error, where it is no page's.
+    """
+    if isinstance(error, ImageError | MemoryError):
+        return error
+    if isinstance(error, DetectorError | OSError | ImportError) or is_out_of_processes(error):
+        raise error
+    say(*traceback.format_exc().rstrip("\n").split("\n"))
+    said = f"{type(error).__name__}: {first_line(error)}"
+    return _FaultError(f"{show(path)}: {said}; this is a bug in ocrfleet: please report it with the lines above")
+
+
+def _of_signal(died: int) -> str:
+    """What may be behind it: at its limit of memory a decoder in C++ aborts; the system kills for want of memory."""
+    cause = "it is damaged, or needs more memory than there is, or --memory-limit-mb allows"
+    return f"its decoder ended with its process ({signal.Signals(died).name}): {cause}"
 
 
 def page_files(paths: tuple[Path, ...]) -> Iterator[Path]:

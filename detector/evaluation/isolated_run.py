@@ -14,13 +14,14 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 from urllib.parse import quote_from_bytes, unquote_to_bytes
 
 import msgspec
 
-from detector.errors import DetectorError, ImageError, ModelError
+from detector.errors import DetectorError, ImageError, ModelError, first_line, show
 from detector.exit_codes import ExitCode
 from detector.memory import configure_process, peak_rss_mb
 from detector.thresholds import Thresholds
@@ -231,6 +232,17 @@ class _Remarks(logging.Handler):
         self.heard.append(_Remark(record.getMessage()))
 
 
+@contextmanager
+def _named(image: Path) -> Iterator[None]:
+    """A fault of ours says of which image it is: its last line is all that is told of it."""
+    try:
+        yield
+    except (DetectorError, MemoryError, ImportError):
+        raise
+    except Exception as error:
+        raise RuntimeError(f"{show(image)}: {type(error).__name__}: {first_line(error)}") from error
+
+
 def _work(order: _Order) -> Iterator[_Message]:
     """What the child says, message by message."""
     settings = order.settings
@@ -257,7 +269,8 @@ def _work(order: _Order) -> Iterator[_Message]:
         ):
             for number, image in enumerate(images):
                 started = time.perf_counter()
-                boxes = [list(box.points) for box in detector.detect(image).boxes]
+                with _named(image):
+                    boxes = [list(box.points) for box in detector.detect(image).boxes]
                 yield Found(number, time.perf_counter() - started, boxes)
             rounds += 1
         yield Ended(detector.info.runtime, peak_rss_mb())

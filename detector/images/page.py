@@ -24,7 +24,7 @@ from detector.images.budget import (
 from detector.images.decode import Pixels, decode_pillow, decode_webp
 from detector.images.decoders.damage import LEAST_SHARE, Decoded, refuse_unless_most
 from detector.images.decoders.jpeg import decode_jpeg, is_harmless
-from detector.images.decoders.tiff import decode_tiff, is_whole
+from detector.images.decoders.tiff import decode_tiff, is_of_directory, is_whole
 from detector.images.header import Header, count_frames, read_header
 from detector.images.sizes import target_size
 from detector.images.sniff import PAGED_KINDS, SNIFFED_BYTES, kind_of, sniff
@@ -177,7 +177,8 @@ def open_strips(
         if make_room:
             make_room(estimate_strip_bytes(header, affordable))
         target = target_size(header.width, header.height, affordable)
-        strips = VipsStrips(file, header, target, name, is_harmless if header.kind == "jpeg" else None)
+        harmless = {"jpeg": is_harmless, "tiff": is_of_directory}.get(header.kind)
+        strips = VipsStrips(file, header, target, name, harmless)
         flags = ["downscaled"] if target != (header.width, header.height) else []
         if header.more:
             flags.append("more_pictures")

@@ -20,6 +20,9 @@ if TYPE_CHECKING:  # whoever only counts pages (count_pages.py) loads no OpenCV:
 REFERENCE_DPI = 200
 """A PDF page has no pixels of its own; its boxes are told in pixels of the page at this resolution (72 pt = 200 px)."""
 
+MOST_POINTS = 1e8
+"""Of a page's side: 35 km. Some say 3e39, which is infinite, or so much that no record can hold its boxes."""
+
 FINE = 2.0
 """Times 200 dpi, from which on the pictures of a small page are drawn finer: see `page.MOST_FINE`."""
 
@@ -81,8 +84,8 @@ class PdfPage:
         if min(width, height) <= 0:
             self._page.set_cropbox(*self._page.get_mediabox())
             width, height = self._page.get_size()
-        if min(width, height) <= 0:
-            raise CorruptImage(f"{self.name}: the PDF page has no area ({width:g}x{height:g} pt)")
+        if not (0 < width <= MOST_POINTS and 0 < height <= MOST_POINTS):
+            raise CorruptImage(f"{self.name}: the PDF page has no area, or too large a one ({width:g}x{height:g} pt)")
         return width, height
 
     def __enter__(self) -> PdfPage:

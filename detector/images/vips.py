@@ -75,17 +75,22 @@ def decode_vips(file: BinaryIO, header: Header, target: tuple[int, int], name: s
 
 def whole(image: Any, file: BinaryIO, header: Header, target: tuple[int, int], fail_on: str = "error") -> Pixels:
     """The pixels of a lazy image with its alpha kept, (H, W, 3) uint8 RGB; alpha that is 0 all over is none."""
-    array = image.numpy()
+    array = samples_of(image)
     del image  # which holds a WebP's canvas
-    if array.ndim == 3 and array.shape[2] in (2, 4) and not array[:, :, -1].any():
-        array = load(file, header, target, alpha="ignored", fail_on=fail_on).numpy()
+    if array.shape[2] in (2, 4) and not array[:, :, -1].any():
+        array = samples_of(load(file, header, target, alpha="ignored", fail_on=fail_on))
     return as_rgb(array)
 
 
+def samples_of(image: Any) -> npt.NDArray[Any]:
+    """The samples of a lazy image, (H, W, bands): pyvips gives (H, W) of grey, a mere number of one pixel."""
+    return np.asarray(image.numpy()).reshape(image.height, image.width, image.bands)
+
+
 def as_rgb(array: npt.NDArray[Any]) -> Pixels:
-    """(H, W, 3) uint8 RGB of samples as libvips gives them; colours were multiplied by their alpha, if there is one."""
+    """(H, W, 3) uint8 RGB of (H, W, bands); colours were multiplied by their alpha, if there is one."""
     pixels = eight_bit(array)
-    if pixels.ndim == 2 or pixels.shape[2] == 1:
+    if pixels.shape[2] == 1:
         return cv2.cvtColor(pixels, cv2.COLOR_GRAY2RGB)  # type: ignore[return-value]
     if pixels.shape[2] in (2, 4):
         return on_paper(np.ascontiguousarray(pixels[:, :, :-1]), np.ascontiguousarray(pixels[:, :, -1]))

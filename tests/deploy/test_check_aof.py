@@ -103,7 +103,7 @@ def test_every_hub_runs_it() -> None:
     config = next(iter(yaml.safe_load_all((DEPLOY / "kubernetes/redis.yaml").read_text())))
     assert config["data"]["check_aof.sh"] == SCRIPT.read_text()
     for name, line in (
-        ("kubernetes/redis.yaml", "sh /acl/check_aof.sh /data\n"),
+        ("kubernetes/redis.yaml", "sh /acl/check_aof.sh /data || :\n"),
         ("../docker-compose.yml", "sh /check_aof.sh /data\n"),
         ("../docker-compose.yml", "./deploy/redis/check_aof.sh:/check_aof.sh:ro"),
         (

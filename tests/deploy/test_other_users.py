@@ -184,6 +184,9 @@ def test_what_is_redis_users_redis_user_runs() -> None:
         words = [DEPLOY / "hub.sh", "--dir", at, "hub.example.org"]
         printed = subprocess.run(words, capture_output=True, text=True, check=True).stdout
         assert "may not enter" not in printed
+        for name in ("server.key", "users.acl"):  # before: for all in the group redis, where others' programs may be
+            status = (at / name).stat()
+            assert (status.st_uid, status.st_gid, status.st_mode & 0o777) == (pwd.getpwnam("redis")[2], 0, 0o400)
         manifest = folder(at / "data/appendonlydir") / "appendonly.aof.manifest"
         manifest.write_text("file a seq 1 type i\n")
         for path in (manifest, manifest.parent):

@@ -162,6 +162,40 @@ def test_a_certificate_that_ends_soon_is_made_anew(arguments: tuple[str, ...], h
     assert ((tmp_path / "ca.pem").read_bytes(), (tmp_path / "server.pem").read_bytes()) == (authority, made)
 
 
+PARTLY = """#!/bin/sh
+if [ -f /dev/stdout ]; then
+  echo >>{told}
+  [ "$(wc -l <{told})" != $NUMBER ] || { {real} "$@" | head -c 20; kill -9 $PPID; exit; }
+fi
+exec {real} "$@"
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("arguments", [(), ("--compose",)])
+def test_a_run_that_is_killed_leaves_all_files_as_they_were(arguments: tuple[str, ...], tmp_path: Path) -> None:
+    """Before: in the middle of users.acl it left none of them, and everybody was let in, without a password."""
+    at, programs = tmp_path / "hub", tmp_path / "programs"
+    hub(at, 6380, *arguments, "hub.example.org")
+    before = {path.name: path.read_bytes() for path in at.iterdir() if path.is_file()}
+    programs.mkdir()
+    for name in ("sed", "cat"):
+        text = PARTLY.replace("{told}", str(tmp_path / "told")).replace("{real}", str(tool(name, "coreutils, sed")))
+        (programs / name).write_text(text)
+        (programs / name).chmod(0o755)
+    path, killed = f"{programs}:{os.environ['PATH']}", 0
+    for number in range(1, 6):
+        (tmp_path / "told").write_text("")
+        done = subprocess.run(
+            [DEPLOY / "hub.sh", "--dir", at, *arguments, "hub.example.org"],
+            capture_output=True, env={**os.environ, "PATH": path, "NUMBER": str(number)},
+        )  # fmt: skip
+        killed += done.returncode != 0
+        after = {path.name: path.read_bytes() for path in at.iterdir() if path.is_file() and path.suffix != ".part"}
+        assert after == before, number
+    assert killed == (4 if arguments else 2)
+
+
 class _Loader(yaml.SafeLoader):
     """Compose's own tags: a list that takes the place of another one."""
 

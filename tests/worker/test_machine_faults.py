@@ -220,10 +220,15 @@ def test_the_page_is_tried_again_and_not_smaller(
     def no_thread(*arguments: object, **options: object) -> None:
         raise RuntimeError("can't start new thread")
 
+    def no_module(*arguments: object, **options: object) -> None:
+        raise ModuleNotFoundError("No module named 'pypdfium2'")
+
     with monkeypatch.context() as patch:
         patch.setattr(runner, "run", no_thread)
         assert "left to another machine: processes, threads: no more" in attempt(0)
-    for index, faults in ((0, 1), (1, 3)):
+        patch.setattr(runner, "run", no_module)  # before: Internal, page after page, while pip had it away
+        assert "left to another machine: ocrfleet: not all there, or being installed (No module" in attempt(0)
+    for index, faults in ((0, 0), (1, 3)):
         for _ in range(faults):
             with full_disk():
                 told = attempt(index)

@@ -21,12 +21,13 @@ ABORTED = "Aborted"
 ABORTED_TRIES = 2
 
 _EXPLANATIONS = {
-    ABORTED: "its decoder wants more memory than OCRFLEET_MEMORY_LIMIT_MB allows, also at a smaller size",
+    ABORTED: "its decoder gave up (abort), also at a smaller size: it is damaged, or needs more memory than "
+    "OCRFLEET_MEMORY_LIMIT_MB allows",
     "WorkerLost": "the process running it died",
     "OutOfMemory": "memory ran out, also at a smaller size",
     "TimedOut": "it did not finish in time, also at a smaller size",
-    MACHINE_FAULT: "the worker's disk, or the page's, is full or broken, or it has met a limit, or the page's server "
-    "broke off: its log says which; `retry` when it is well",
+    MACHINE_FAULT: "the worker's disk, or the page's, is full or broken, or it has met a limit or an update, or the "
+    "page's server broke off: its log says which; `retry` when it is well",
 }
 
 

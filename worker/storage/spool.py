@@ -13,7 +13,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from detector.cache import others_write
-from detector.errors import ReadFailed
+from detector.errors import ReadFailed, first_line
 from worker.errors import WorkerError
 
 SPOOL_PREFIX = "page-"
@@ -166,6 +166,14 @@ def raise_machine_fault(error: BaseException, path: Path) -> None:
 def out_of_processes() -> MachineFault:
     """For where the system starts no further process or thread: as many as its limit there are now, not always."""
     return MachineFault(errno.EAGAIN, "no more of them may be started (`ulimit -u`, pids.max)", "processes, threads")
+
+
+def is_being_installed(error: ImportError) -> MachineFault:
+    """For where something of the program is not there: `pip install` has taken one version away, and not put the next.
+
+    Such a page fails in a millisecond: a worker that met an update failed all that waited.
+    """
+    return MachineFault(errno.ENOENT, f"not all there, or being installed ({first_line(error)})", "ocrfleet")
 
 
 def is_of_the_machine(error: OSError) -> bool:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import product
 from typing import Any, BinaryIO
 
@@ -12,7 +14,7 @@ from detector.errors import CorruptImage, UnsupportedFormat
 from detector.images.decode import raise_if_out_of_memory
 from detector.images.decoders.damage import Decoded, refuse_unless_most
 from detector.images.decoders.heif_boxes import piece_sizes, share_before_holes
-from detector.images.header import Header
+from detector.images.header import PARSE_ERRORS, Header
 from detector.images.sizes import box_reduction
 
 _MOST_TILES = 1 << 16  # a grid has no more
@@ -26,9 +28,12 @@ def heif_header(file: BinaryIO, name: str) -> Header:
         UnsupportedFormat: the extra is not installed.
         CorruptImage: damaged.
     """
-    picture = _open(file, name)
-    width, height = picture.size
-    return Header("heif", width, height, description="HEIC", more=len(picture) > 1)
+    with _damage_named(name, "header is damaged"):
+        picture = _open(file, name)
+        (width, height), more = picture.size, len(picture) > 1
+    if width < 1 or height < 1:
+        raise CorruptImage(f"{name}: the HEIC header says {width}x{height} pixels")
+    return Header("heif", width, height, description="HEIC", more=more)
 
 
 def decode_heif(file: BinaryIO, header: Header, target: tuple[int, int], name: str) -> Decoded:
@@ -39,12 +44,9 @@ def decode_heif(file: BinaryIO, header: Header, target: tuple[int, int], name: s
     """
     share = share_before_holes(file)
     refuse_unless_most(share, header.description, name, "zeros in the place of its data, or its end is cut off")
-    picture = _open(file, name)
-    try:
+    with _damage_named(name, "data is damaged or cut off"):
+        picture = _open(file, name)
         image = picture.to_pillow().convert("RGB")
-    except (OSError, ValueError, RuntimeError, EOFError, SyntaxError) as error:
-        raise_if_out_of_memory(error)
-        raise CorruptImage(f"{name}: the HEIC data is damaged or cut off ({_reason(error)})") from error
     if tiling := picture.info.get("tiling"):  # in newer versions
         share = min(share, _share_of_tiles(image, tiling["tile_width"], tiling["tile_height"], piece_sizes(file)))
         refuse_unless_most(share, header.description, name, "tiles of it are spoilt")
@@ -96,12 +98,19 @@ def _open(file: BinaryIO, name: str) -> Any:
             f"{name}: a HEIC picture; pip install 'ocrfleet[heif]' where the workers run, or convert it to JPEG"
         ) from None
     file.seek(0)
+    return pillow_heif.open_heif(file, convert_hdr_to_8bit=True)
+
+
+@contextmanager
+def _damage_named(name: str, what: str) -> Iterator[None]:
+    """What pillow-heif raises for a file becomes ours; of one without pictures it has no size: an IndexError.
+
+    Raises:
+        CorruptImage: whatever it was, but for memory.
+    """
     try:
-        return pillow_heif.open_heif(file, convert_hdr_to_8bit=True)
-    except (OSError, ValueError, RuntimeError, EOFError, SyntaxError) as error:
+        yield
+    except PARSE_ERRORS as error:
         raise_if_out_of_memory(error)
-        raise CorruptImage(f"{name}: the HEIC header is damaged ({_reason(error)})") from error
-
-
-def _reason(error: Exception) -> str:
-    return " ".join(str(error).split())  # libheif ends its messages with a newline
+        reason = " ".join(str(error).split())  # libheif ends its messages with a newline
+        raise CorruptImage(f"{name}: the HEIC {what} ({reason})") from error

@@ -69,7 +69,9 @@ class _Box(NamedTuple):
 
     @property
     def area(self) -> float:
-        return max(0.0, self.right - self.left) * max(0.0, self.top - self.bottom)
+        """0 of what is nowhere: a matrix may make infinity or NaN of any place."""
+        area = max(0.0, self.right - self.left) * max(0.0, self.top - self.bottom)
+        return area if math.isfinite(area) else 0.0
 
 
 class _Lost(NamedTuple):
@@ -97,7 +99,8 @@ def lost_text(page: Any, pixels: Pixels) -> LostText:
     lost, pictures = _that_would_be_seen(page, lost) if lost else ([], 0.0)
     if not lost:
         return LostText()
-    share = sum(character.box.area for character in lost) / (area + pictures / step)
+    all_there_is = area + pictures / step  # 0 where the characters have no area: nothing that is seen is lost
+    share = sum(character.box.area for character in lost) / all_there_is if all_there_is else 0.0
     if share < LEAST:
         return LostText()
     fonts = Counter(character.font for character in lost).most_common(MOST_FONTS)

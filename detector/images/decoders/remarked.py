@@ -20,6 +20,7 @@ from detector.images.vips import (
     load,
     raise_unless_damage,
     remarks,
+    samples_of,
     source_of,
     whole,
 )
@@ -100,7 +101,7 @@ def decode_leniently(file: BinaryIO, header: Header, target: tuple[int, int]) ->
     vips = libvips()
     forget_remarks()
     try:
-        pixels = as_rgb(load(file, header, target, alpha="kept", fail_on="none").numpy())
+        pixels = as_rgb(samples_of(load(file, header, target, alpha="kept", fail_on="none")))
     except vips.Error as error:
         raise_unless_damage(error)
         return None, str(error).splitlines(), False

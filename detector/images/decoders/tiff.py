@@ -34,12 +34,22 @@ _LACKING = (
 _ZLIBS = "unknown compression method"  # in spoilt data
 _UNOPENED = "unable to call tiffload_source"
 _PILLOW_LACKS = (34887, 50001, 50002)  # its wheels' libtiff; of which it says "decoder error", as of damage
-_OF_DIRECTORIES = ("bad seek to", "accessing TIFF directory", "read directory", "Unknown field", "Null count")
+# Of data behind the end libtiff says "Seek error", too.
+_OF_DIRECTORIES = (
+    *("bad seek to", "accessing TIFF directory", "read directory", "Unknown field", "Null count"),
+    "TIFF_SETGET_UNDEFINED",  # a tag of a type that nobody knows
+)
+_RAISED = "unable to fetch from region"
 
 
 def is_whole(file: BinaryIO, header: Header) -> bool:
     """Whether all data of a page is there, as far as its directory and check sums tell; True of any other format."""
     return header.kind != "tiff" or (not missing_data(file, header).share and share_not_garbled(file, header) == 1.0)
+
+
+def is_of_directory(remark: str) -> bool:
+    """Whether what libtiff says is no damage of the data. libvips reads the directory anew before the first of them."""
+    return remark.strip() in ("", _RAISED) or any(sign in remark for sign in _OF_DIRECTORIES)
 
 
 def decode_tiff(file: BinaryIO, header: Header, target: tuple[int, int], name: str, max_bytes: int) -> Decoded:
@@ -91,7 +101,7 @@ def _decoded(file: BinaryIO, header: Header, target: tuple[int, int], name: str,
             return _cut(sound, missing)
         if _is_of_another_kind(remark):
             raise _of_another_kind(name, remark)
-        read = tiles_share(file, header, tile, is_harmless if header.compression == _JPEG else lambda _: False)
+        read = tiles_share(file, header, tile, is_harmless if header.compression == _JPEG else is_of_directory)
         refuse_unless_most(read, header.description, name, "tiles of it are spoilt")
     elif header.compression in _REMARKED:
         sound, remark = decode_strictly(file, header, target)
@@ -143,7 +153,7 @@ def _salvage(
     pixels, remarks, full = decode_leniently(file, header, target)
     unopened = pixels is None and remarks[:1] == [_UNOPENED]
     lacking = unopened or any(map(_is_of_another_kind, (*remarks, str(error))))
-    of_data = [remark for remark in remarks if not any(sign in remark for sign in _OF_DIRECTORIES)]
+    of_data = [remark for remark in remarks if not is_of_directory(remark)]
     if pixels is not None and not of_data:
         return _cut(pixels, missing)  # only the chain of pages is broken, further on; whoever counts pages says so
     if affordable and header.compression not in _TOLERANT:

@@ -201,7 +201,8 @@ def page_alone(file: BinaryIO, header: Header, *, turned: bool = False) -> Alone
     kind = 16 if reader.big else 4
     for tag, values in zip((_TILES, _TILE_COUNTS) if full.tiled else (_STRIPS, _COUNTS), (places, counts), strict=True):
         tags[tag] = kind, len(values), struct.pack(f"{reader.order}{len(values)}{reader.layout[2]}", *values)
-    tags.setdefault(_PHOTOMETRIC, (3, 1, struct.pack(reader.order + "H", full.photometric)))
+    if _PHOTOMETRIC not in tags:  # then it is guessed; what is said may have 64 bits
+        tags[_PHOTOMETRIC] = 3, 1, struct.pack(reader.order + "H", full.photometric)
     place = _append(reader, copy, tags)
     copy.seek(0)
     copy.write(_start(reader, place))

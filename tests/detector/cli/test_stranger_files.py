@@ -31,8 +31,7 @@ import detector.cli.main
 from detector.machine import Machine
 program = sys.modules["detector.cli.main"]
 program.read_machine = lambda: Machine(1, 600, "RAM")
-score = open("/proc/self/oom_score_adj")
-atexit.register(lambda: print("score", score.read(), file=sys.stderr))
+atexit.register(lambda: print("score", open("/proc/self/oom_score_adj").read(), file=sys.stderr))
 program.main()
 """
 

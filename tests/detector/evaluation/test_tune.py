@@ -12,7 +12,15 @@ import msgspec
 import numpy as np
 import pytest
 
-from detector.evaluation.isolated_run import Ended, IsolatedRun, IsolatedRunError, TooMuchMemoryError, run_isolated
+from detector.evaluation.isolated_run import (
+    Ended,
+    IsolatedRun,
+    IsolatedRunError,
+    TooMuchMemoryError,
+    _Order,
+    _work,
+    run_isolated,
+)
 from detector.evaluation.tune import agreement, draw_pages, thread_counts
 from detector.images.sizes import TILE
 from detector.models import load_card
@@ -251,3 +259,14 @@ def test_an_isolated_run_tells_why_it_died(tiny_model: Path, tmp_path: Path) -> 
 def test_looking_the_tuned_runtime_up_is_light() -> None:
     code = "import sys, detector.runtimes.tuned; print({'numpy', 'cv2', 'onnxruntime'} & set(sys.modules))"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "set()"
+
+
+def test_a_fault_of_ours_names_the_image(tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before: "died with code 1: IndexError: tuple index out of range", of whichever of a thousand."""
+
+    def fault(*arguments: object) -> None:
+        raise IndexError("of ours")
+
+    monkeypatch.setattr(TextDetector, "detect", fault)
+    with pytest.raises(RuntimeError, match=r"a\.png: IndexError: of ours"):
+        list(_work(_Order(IsolatedRun(model=str(tiny_model)), [str(tmp_path / "a.png")])))

@@ -100,6 +100,41 @@ def test_an_odd_directory_hides_no_tile(tmp_path: Path) -> None:
             open_page(tmp_path / "a.tif", limit_side=HIGH)
 
 
+FAR = 0x7FFF0000
+ODD = {  # in the place of the resolution: tag, type, count, value
+    "XMP behind the end": (700, 1, 5000, FAR),
+    "a name behind the end": (305, 2, 500, FAR),
+    "a private tag of no type": (65000, 0, 1, 0),
+    "a private tag behind the end": (65000, 7, 5000, FAR),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("compression", ["lzw", "deflate", "packbits", "none", "jpeg"])
+@pytest.mark.parametrize("odd", ODD)
+def test_what_is_said_of_the_directory_is_no_damage_of_tiles(
+    odd: str, compression: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before: libvips reads it anew before the first tile, which then counted as spoilt: sound pages were damaged, or
+    `CorruptImage`. And in strips such a page was not read, but whole, which takes more memory."""
+    monkeypatch.setattr(budget, "STRIPS_FROM_BYTES", 1_000_000)
+    for side in (TILE, 512):
+        data, path = in_tiles(compression, side), tmp_path / "a.tif"
+        place = data.index(struct.pack("<HHI", 282, 5, 1))
+        path.write_bytes(data[:place] + struct.pack("<HHII", *ODD[odd]) + data[place + 12 :])
+        page = open_page(path, limit_side=HIGH)
+        assert (page.flags, page.share) == ((), None)
+        with open_strips(path, limit_side=HIGH) as strips:
+            assert strips is not None and np.array_equal(strips.strips.rows(0, HIGH), page.pixels)
+        if compression in ("lzw", "deflate"):
+            path.write_bytes(spoilt(path.read_bytes(), 0.0, 0.8))
+            with pytest.raises(CorruptImage, match="rows can be read"):
+                open_page(path, limit_side=HIGH)
+            with open_strips(path, limit_side=HIGH) as strips, pytest.raises(CorruptImage):
+                assert strips is None or strips.strips.rows(0, HIGH) is None
+                raise CorruptImage  # Deflate: its check sums are asked before
+
+
 @pytest.mark.slow
 def test_rows_that_are_garbled_up_to_their_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nobody asked for the check sum. Before: `ok` without a flag, with up to half of the page garbled."""

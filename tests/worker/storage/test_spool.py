@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import pwd
 import stat
 import tempfile
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -86,15 +88,20 @@ def test_pages_are_never_written_through_a_link(tmp_path: Path) -> None:
         ({"HOME": "{}", "XDG_RUNTIME_DIR": "{}/run"}, "{}/.cache/ocrfleet"),
         ({"XDG_CACHE_HOME": "{}/cache", "HOME": "{}"}, "{}/cache/ocrfleet"),
         ({"HOME": "", "XDG_RUNTIME_DIR": "{}/run"}, "{}/run/ocrfleet"),
+        ({}, "{}/passwd/.cache/ocrfleet"),  # before: /tmp/ocrfleet-UID, and whoever had made that stopped all workers
     ],
 )
-def test_the_default_place_is_the_users_own(environ: dict[str, str], expected: str, tmp_path: Path) -> None:
+def test_the_default_place_is_the_users_own(
+    environ: dict[str, str], expected: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pwd, "getpwuid", lambda uid: SimpleNamespace(pw_dir=f"{tmp_path}/passwd"))
     filled = {name: value.format(tmp_path) for name, value in environ.items()}
     assert str(read_settings(filled).spool_dir) == expected.format(tmp_path)
 
 
-def test_the_default_place_is_none_where_others_rename_folders(tmp_path: Path) -> None:
+def test_the_default_place_is_none_where_others_rename_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Before: one of a group swapped the spool between the check and the copy, and a page of his was read for ours."""
+    monkeypatch.setattr(pwd, "getpwuid", {}.__getitem__)
     shared = tmp_path / "shared"
     shared.mkdir()
     shared.chmod(0o777)
