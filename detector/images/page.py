@@ -26,6 +26,7 @@ from detector.images.decoders.damage import LEAST_SHARE, Decoded, refuse_unless_
 from detector.images.decoders.jpeg import decode_jpeg, is_harmless
 from detector.images.decoders.tiff import decode_tiff, is_of_directory, is_whole
 from detector.images.header import Header, count_frames, read_header
+from detector.images.pdf_tree import believed, listed_pages
 from detector.images.sizes import target_size
 from detector.images.sniff import PAGED_KINDS, SNIFFED_BYTES, kind_of, sniff
 from detector.images.source import Source, opened
@@ -229,6 +230,17 @@ def count_pages(source: Source) -> int:
 
             return count_pdf_pages(file, name)
     return 1
+
+
+def count_believed(source: Source) -> tuple[int, str]:
+    """As `count_pages`, of a PDF as far as its page tree bears them out; and why it may have others, empty if not.
+
+    Raises:
+        NotFound, CorruptImage, UnsupportedFormat: as `open_page`.
+    """
+    pages = count_pages(source)
+    with opened(source) as (file, name):
+        return believed(pages, listed_pages(file, pages)) if sniff(file, name) == "pdf" else (pages, "")
 
 
 def _open_pdf(
