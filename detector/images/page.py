@@ -67,9 +67,9 @@ class Page:
         width, height: the original upright size in pixels; of a PDF page, its size at 200 dpi.
         flags: of "downscaled" (pixels are fewer than the original), "exif_rotated" (turned upright as the file's
             orientation tag asks), "page_rendered" (a PDF page), "degraded" (smaller than asked, to fit into memory),
-            "attachments" (a PDF that carries files; they are not read), "more_pictures" (the file has others, which are
-            not read: an animation's frames, say), "damaged" (rows are missing, or of a PDF pictures or text: see
-            `share`).
+            "attachments" (a PDF that carries files; they are not read), "xfa" (of a form that Acrobat alone draws),
+            "more_pictures" (the file has others, which are not read: an animation's frames, say), "damaged" (rows are
+            missing, or of a PDF pictures or text: see `share`).
         share: of a damaged page that could be read.
     """
 
@@ -264,11 +264,8 @@ def _open_pdf(
             _refuse_unread(missing, header, name, max_bytes)
         lost = pdf_page.lost_text(pixels)
         _refuse_unless_most_text(lost, header, name)
-        attachments = pdf_page.attachments
     flags = ["downscaled"] if finer < detail or target != (drawn.width, drawn.height) else []
-    flags.append("page_rendered")
-    if attachments:
-        flags.append("attachments")
+    flags += ["page_rendered", *pdf_page.flags]
     if affordable < limit_side:
         flags.append("degraded")
     share = (1.0 - missing.share) * (1.0 - lost.share)
