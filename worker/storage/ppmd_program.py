@@ -38,8 +38,8 @@ def serve(order: int, memory: int, asked: BinaryIO, answers: BinaryIO) -> None:
             try:
                 # As py7zr does: of some streams the last byte is left out.
                 answer = decoder.decode(data or b"\0" * decoder.needs_input, most)
-            except Exception as error:  # MemoryError, too, which says nothing of memory
-                is_there, answer = False, f"{type(error).__name__}: {error}".encode()
+            except Exception as error:  # MemoryError without a word, too, where the data are spoilt
+                is_there, answer = False, (str(error) or "its PPMd is spoilt").encode()
             answers.write(ANSWERED.pack(is_there, len(answer)) + answer)
             answers.flush()
     finally:
