@@ -280,7 +280,10 @@ class Collector:
         pipe.xdel(self._keys.results, *entries)
         if pages:
             pipe.hdel(self._keys.entries, *map(str, pages))
-        replies(pipe)
+        pipe.xlen(self._keys.results).hlen(self._keys.entries)
+        *_, waiting, noted = replies(pipe)
+        if noted and not waiting:  # a stranger's
+            self._ledger.client.unlink(self._keys.entries)
 
     def _waiting(self) -> list[tuple[bytes, dict[bytes, bytes]]]:
         """The next entries of the stream, surely of this job.

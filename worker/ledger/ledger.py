@@ -255,9 +255,9 @@ class Ledger:
         """Note that a process was lost (or ran out of memory or time) over a page, and end its lease."""
         return bool(self._step("LOSE", job, epoch, index, cause))
 
-    def done_as(self, job: str, indices: Sequence[int]) -> Iterator[tuple[bytes, bytes]]:
-        """Of each page its state, and the entry of its record; b"": a worker of the version before does not say."""
-        return ((one[:1], one[1:]) for one in (self._step("DONE", job, ANY_EPOCH, *indices) if indices else ()))
+    def done_as(self, job: str, entries: Iterable[tuple[int, bytes]]) -> list[bytes]:
+        """Of each page, and an entry that says it is its record, the page's state; b"": it is not its record."""
+        return list(self._step("DONE", job, ANY_EPOCH, *(word for pair in entries for word in pair)))
 
     # --- anybody's questions ------------------------------------------------------------------------------------
 

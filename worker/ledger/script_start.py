@@ -48,29 +48,45 @@ local function field_of(key, field)
   end
   return call('HGET', key, field)
 end
--- A stream into which somebody put the last id there is takes no more. Then it begins anew, with the records that wait:
--- a feeder's window lets 20,000 wait at most. Not with those above 256 KB (a page of 2,000 boxes has 200), and of the
--- others 16 MB: copying 188 MB took Redis to 684, where it was killed, and at the next record again. And none of a
--- stream that takes more than 48 MB: one entry of it may be three times as much in here.
+local function text(number) return string.format('%.0f', number) end
+-- The page of which FINISH said that this is its record. Not by cjson: 16 MB of records are 160 in Lua.
+local function page_of(entry, record)
+  local index = string.match(record, '"index":(%d+)')
+  return index and field_of(KEYS[11], index) == entry and index
+end
+-- Returns the record's entry. A stream into which somebody put the last id there is takes no more, and one with an id
+-- near it none soon. Then it begins anew, with the records that wait: a feeder's window lets 20,000 wait at most. Not
+-- with those above 256 KB (a page of 2,000 boxes has 200), and of the others 16 MB: copying 188 MB took Redis to 684,
+-- where it was killed, and at the next record again. And none of a stream that takes more than 48 MB: one entry of it
+-- may be three times as much in here. What is written anew and had no page that named it is 'lost': somebody else may
+-- have written it ahead of its page.
 local function put_record(record)
   local reply = redis.pcall('XADD', KEYS[7], '*', 'record', record)
-  if type(reply) ~= 'table' or not reply.err then return reply end
-  local waiting, bytes, from = {}, 0, '-'
-  local is_full = string.find(reply.err, 'XADD', 1, true) or string.find(reply.err, 'exhausted', 1, true)
+  local is_added = type(reply) ~= 'table' or not reply.err
+  local is_full = is_added and string.find(reply, '18446744073709551615-', 1, true) == 1
+  if is_added and not is_full then return reply end
+  local waiting, bytes, from, lost = {}, 0, '-', nil
+  is_full = is_full or string.find(reply.err, 'XADD', 1, true) or string.find(reply.err, 'exhausted', 1, true)
   if not is_full and not string.find(reply.err, 'WRONGTYPE', 1, true) then error(reply.err) end
   is_full = is_full and not drop_too_large(KEYS[7], 50331648)
   while is_full and #waiting < 20000 and bytes < 16777216 do
     local found = redis.pcall('XRANGE', KEYS[7], from, '+', 'COUNT', 1)
     local entry = not found.err and found[1]  -- nothing may follow the last id: asking for it is an error
-    if not entry then break end
+    if not entry or entry[1] == reply then break end
     from = '(' .. entry[1]
-    if #entry[2] == 2 and #entry[2][1] + #entry[2][2] <= 262144 then
-      waiting[#waiting + 1] = entry[2]
-      bytes = bytes + #entry[2][1] + #entry[2][2]
+    local pair = entry[2]
+    if #pair == 2 and #pair[1] + #pair[2] <= 262144 then
+      pair.page = page_of(entry[1], pair[2])
+      waiting[#waiting + 1] = pair
+      bytes = bytes + #pair[1] + #pair[2]
     end
   end
-  redis.call('UNLINK', KEYS[7], KEYS[11])  -- all get other ids
-  for _, pair in ipairs(waiting) do redis.call('XADD', KEYS[7], '*', pair[1], pair[2]) end
+  redis.call('UNLINK', KEYS[7], KEYS[11])
+  for _, pair in ipairs(waiting) do
+    lost = redis.call('XADD', KEYS[7], '*', pair[1], pair[2])
+    if pair.page then redis.call('HSET', KEYS[11], pair.page, lost) end
+  end
+  if lost then redis.call('HSET', KEYS[11], 'lost', lost) end
   return redis.call('XADD', KEYS[7], '*', 'record', record)
 end
 -- What the hash holds as a number, or `default`: somebody else may have written a word there, or 1e308.
@@ -79,7 +95,6 @@ local function number(field, default)
   if found and found > -1e15 and found < 1e15 then return found end
   return default
 end
-local function text(number) return string.format('%.0f', number) end
 -- 14: what follows "ocrfleet:job:" in KEYS[1] is the job's name.
 local NAME = string.sub(KEYS[1], 14)
 local function state_of(index) return redis.call('GETRANGE', KEYS[2], index, index) end

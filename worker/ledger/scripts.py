@@ -115,12 +115,12 @@ local state = state_of(index)
 if state ~= 'q' and state ~= 'r' then return 0 end
 if not JOB or is_other() then return 0 end
 -- By its entry the record is told from others of the page: whoever has our password may write some before it is done.
+-- None is needed while none waits, and a collector of the version before takes none away.
+if call('XLEN', KEYS[7]) == 0 and call('HLEN', KEYS[11]) > 1024 then redis.call('UNLINK', KEYS[11]) end
 local entry = put_record(ARGV[5])
 redis.call('EXPIRE', KEYS[7], TTL)
 set_state(index, ARGV[4])
 leave_flight(index)
--- A feeder lets 20,000 wait; a collector of the version before takes none away.
-if call('HLEN', KEYS[11]) > 65536 then redis.call('UNLINK', KEYS[11]) end
 call('HSET', KEYS[11], index, entry)
 redis.call('EXPIRE', KEYS[11], TTL)
 local counter = 'ok'
@@ -144,14 +144,33 @@ return 1
 """
 )
 
-# ARGV 3: index, index, ...  Returns for each page its state and the entry of its record (nothing: not written down).
+# ARGV 3: index, entry, index, entry, ...  Returns for each entry its page's state, '' if it is not the page's record.
+# Where FINISH noted another, that waits, it is not. One that does not wait is an earlier try's, or a worker of the
+# version before has written the stream anew: neither it nor its collector knows KEYS[11]. Where none is noted the state
+# alone tells, but of what was written anew.
 DONE = (
     _STATE
     + """
+local function is_behind(one, other)
+  local first, second = {string.match(one, '^(%d+)-(%d+)$')}, {string.match(other, '^(%d+)-(%d+)$')}
+  for part = 1, #second do
+    local a, b = first[part] or '', second[part]
+    if a ~= b then return #a > #b or (#a == #b and a > b) end
+  end
+  return #second == 0
+end
 local found = {}
-for i = 3, #ARGV do
+local lost = field_of(KEYS[11], 'lost')
+for i = 3, #ARGV, 2 do
   local state = call('GETRANGE', KEYS[2], ARGV[i], ARGV[i])
-  found[#found + 1] = (state == '' and '\\0' or state) .. (field_of(KEYS[11], ARGV[i]) or '')
+  local entry, noted = ARGV[i + 1], field_of(KEYS[11], ARGV[i])
+  if noted and noted ~= entry then
+    local waits = redis.pcall('XRANGE', KEYS[7], noted, noted)
+    if not waits.err and #waits > 0 then state = '' end
+  elseif not noted and lost and not is_behind(entry, lost) then
+    state = ''
+  end
+  found[#found + 1] = state
 end
 return found
 """

@@ -14,17 +14,12 @@ def true_records(ledger: Ledger, job: str, read: Sequence[tuple[bytes, Line]]) -
     """The entries that their pages got when they were done.
 
     A page's record, its state and the record's entry are written in one step (FINISH). A record of a page that is not
-    done was written by somebody else, or the page was made unfed since, and is done again. Workers of the version
-    before do not write the entry: there the state alone tells.
+    done was written by somebody else, or the page was made unfed since, and is done again.
 
     Args:
         ledger: of the broker.
         job: its name.
         read: entries of the stream that were read before, and what they hold.
     """
-    pages = ledger.done_as(job, [line.index for _, line in read])
-    return {
-        entry
-        for (entry, line), (state, written) in zip(read, pages, strict=True)
-        if state == _LETTERS.get(line.status) and written in (b"", entry)
-    }
+    states = ledger.done_as(job, ((line.index, entry) for entry, line in read))
+    return {entry for (entry, line), state in zip(read, states, strict=True) if state == _LETTERS.get(line.status)}

@@ -167,9 +167,48 @@ def test_what_is_no_news_ends_no_collecting(job: Ledger, results: Path) -> None:
         assert [line.index for lines in collector.drain() for line in lines] == [3]
 
 
-@pytest.mark.slow
-def test_what_no_collector_takes_away_stays_small(job: Ledger) -> None:
-    """One of the version before does not."""
-    job.client.hset(KEYS.entries, mapping=dict.fromkeys(map(str, range(100, 65_637)), "1-1"))
+def test_what_no_collector_takes_away_stays_small(job: Ledger, results: Path) -> None:
+    """One of the version before does not; it goes where nothing waits."""
+    strange = dict.fromkeys(map(str, range(100, 2000)), "1-1")
+    job.client.hset(KEYS.entries, mapping=strange)
     finish(job, 3)
     assert job.client.hkeys(KEYS.entries) == [b"3"]
+    job.client.hset(KEYS.entries, mapping=strange)
+    with Collector(job, JOB, results, PAGES) as collector:
+        assert len(collector.step(block_ms=0)) == 1
+    assert not job.client.exists(KEYS.entries)
+
+
+MOST = 2**64 - 1
+
+
+@pytest.mark.parametrize("last", [f"{MOST}-{MOST}", f"{MOST}-{MOST - 4}", f"{MOST - 1}-{MOST - 4}", "fields"])
+def test_no_forged_record_becomes_true_where_the_stream_begins_anew(job: Ledger, results: Path, last: str) -> None:
+    """Before: what was noted of each page's entry went with the stream, or above 65,536, and the forged came first."""
+    finish(job, 20)
+    job.client.hdel(KEYS.entries, "20")  # by a worker of the version before
+    finish(job, 21)
+    for index in range(10):
+        forge(job, index)
+    if last == "fields":
+        job.client.hset(KEYS.entries, mapping=dict.fromkeys(map(str, range(100, 66_000)), ""))
+    else:
+        job.client.xadd(KEYS.results, {"x": "y"}, id=last)
+    for index in range(10):
+        finish(job, index)
+    with Collector(job, JOB, results, PAGES) as collector:
+        for _ in collector.drain():
+            pass
+        found = names(results)
+        assert not [name for name in found.values() if name == "forged"]
+        assert found.keys() >= {*range(10), 21}
+        assert collector.aside.count >= 10 and not job.client.exists(KEYS.entries)
+
+
+def test_an_entry_that_waits_no_more_is_an_earlier_trys(job: Ledger, results: Path) -> None:
+    """A new worker's, taken by a collector of the version before; then a worker of that version did the page again."""
+    job.client.hset(KEYS.entries, "3", "1-1")
+    finish(job, 3)
+    job.client.hset(KEYS.entries, "3", "1-1")
+    with Collector(job, JOB, results, PAGES) as collector:
+        assert len(collector.step(block_ms=0)) == 1 and not collector.aside.count
