@@ -68,7 +68,7 @@ class Detection(DetectionViews):
         boxes: in those pixels.
         input_size: (height, width) at which the network saw the page, before padding.
         flags: of "downscaled", "exif_rotated", "page_rendered", "degraded", "tiled", "attachments", "damaged",
-            "turned", "blank", "small_text_lost", "more_pictures".
+            "turned", "blank", "small_text_lost", "more_pictures", "xfa".
         seconds: wall time of "open" (read, decode, shrink), "infer" (normalise, network; of a page in
             strips decoding too), "post" (boxes), if the page lay on its side "turn" (a second look), and if it was
             read "read".

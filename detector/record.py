@@ -139,7 +139,7 @@ class ImageRecord(msgspec.Struct, frozen=True, kw_only=True):
         boxes: in those pixels, inside the page.
         input_size: (height, width) at which the network saw the page.
         flags: of "downscaled", "exif_rotated", "page_rendered", "degraded", "tiled", "turned", "damaged", "blank",
-            "small_text_lost", "attachments", "more_pictures".
+            "small_text_lost", "attachments", "more_pictures", "xfa".
         seconds: where the time went.
         peak_rss_mb: largest resident memory of the process on this page, MiB.
         attempts: tries that this page took.

@@ -5,14 +5,10 @@ from __future__ import annotations
 from typing import ClassVar
 
 from detector.exit_codes import ExitCode
+from detector.images.pdf_tree import NO_MORE as NO_MORE
 
 UNCOUNTED = "could not be counted"
 """By these words the failed record of a file's pages of unknown number is known (sources/scan.py)."""
-
-
-NO_MORE = "no more are taken"
-"""By these words the failed record of pages that a file says it has and that are not believed is known: a worker, which
-believes the file, does not bring them back (job/growth.py)."""
 
 
 class ProducerError(Exception):

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import py7zr
+import pyppmd
 
 from worker.storage.archive_errors import zstd
 
@@ -45,6 +46,22 @@ def other_method(path: Path, members: Mapping[str, bytes], coder: bytes) -> None
     header = data[32 + offset : 32 + offset + size]
     start = header.index(b"\x21\x01")
     path.write_bytes(_signed(data[32 : 32 + offset], header[:start] + coder + header[start + 3 :]))
+
+
+def write_ppmd(path: Path, members: Mapping[str, bytes]) -> None:
+    """A 7z all in PPMd, its table of contents, too."""
+    with py7zr.SevenZipFile(path, "w", filters=[{"id": py7zr.FILTER_PPMD, "order": 6, "mem": 20}]) as archive:
+        archive.set_encoded_header_mode(False)
+        for name, content in members.items():
+            archive.writestr(content, name)
+    data = path.read_bytes()
+    offset, size = struct.unpack_from("<QQ", data, 12)
+    encoder = pyppmd.Ppmd7Encoder(6, 1 << 20)
+    packed = encoder.encode(data[32 + offset :]) + encoder.flush()
+    folder = b"\x01\x23\x03\x04\x01\x05\x06" + struct.pack("<I", 1 << 20)
+    streams = b"\x06" + _number(offset) + b"\x01\x09" + _number(len(packed)) + b"\x00"
+    streams += b"\x07\x0b\x01\x00" + folder + b"\x0c" + _number(size) + b"\x00\x00"
+    path.write_bytes(_signed(data[32 : 32 + offset] + packed, b"\x17" + streams))
 
 
 def header_bomb(path: Path, size: int = 300 << 20) -> None:

@@ -20,9 +20,11 @@ from detector.cli.options import LONGEST_STEM, RUNTIME_HELP, NewFile, detector_o
 from detector.cli.own_output import own_target, refuse_others_link
 from detector.cli.say import say
 from detector.errors import (
+    CorruptImage,
     DetectorError,
     ImageError,
     ProfileError,
+    TooLarge,
     first_line,
     is_file,
     is_out_of_processes,
@@ -31,6 +33,7 @@ from detector.errors import (
 )
 from detector.evaluation.children import COUNTING, DETECTING, NOTHING, OVERLAY, Place, in_children
 from detector.exit_codes import ExitCode
+from detector.images.pdf_tree import MOST_PAGES_OF_A_FILE, more_than_taken
 from detector.images.suffixes import is_page
 from detector.memory import configure_process, limit_memory
 from detector.profile import choose_profile
@@ -177,7 +180,7 @@ def _records(
     detector: TextDetector, files: list[Path], overlays: Path | None, limit: int | None, at: Place, died: int
 ) -> Iterator[ImageRecord]:
     """A record for each page from a place on; if `died`, the one there took a process with it, by this signal."""
-    from detector.images.page import count_pages
+    from detector.images.page import count_believed
     from detector.record import failed_record, ok_record
 
     def failed(error: ImageError | MemoryError) -> ImageRecord:
@@ -200,10 +203,12 @@ def _records(
             if limit:
                 limit_memory(limit)
             with at(COUNTING):
-                pages = count_pages(path)
+                pages, beyond = count_believed(path)
         except Exception as error:
             yield failed(_page_fault(path, error))
-            pages = 0
+            pages, beyond = 0, ""
+        if pages > MOST_PAGES_OF_A_FILE:
+            pages, beyond = MOST_PAGES_OF_A_FILE, more_than_taken(pages)
         for at.page in range(page, pages):
             started = time.perf_counter()
             if limit:
@@ -219,6 +224,10 @@ def _records(
             if overlays:
                 with at(OVERLAY):
                     _draw(path, at, [box.outline for box in found.boxes], overlays)
+        if beyond:
+            at.page = pages
+            said = f"{show(path)}: pages {pages + 1}-? could not be counted ({beyond})"
+            yield failed((TooLarge if pages == MOST_PAGES_OF_A_FILE else CorruptImage)(said))
         at.page = page = 0
 
 

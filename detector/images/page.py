@@ -26,6 +26,7 @@ from detector.images.decoders.damage import LEAST_SHARE, Decoded, refuse_unless_
 from detector.images.decoders.jpeg import decode_jpeg, is_harmless
 from detector.images.decoders.tiff import decode_tiff, is_of_directory, is_whole
 from detector.images.header import Header, count_frames, read_header
+from detector.images.pdf_tree import believed, listed_pages
 from detector.images.sizes import target_size
 from detector.images.sniff import PAGED_KINDS, SNIFFED_BYTES, kind_of, sniff
 from detector.images.source import Source, opened
@@ -66,9 +67,9 @@ class Page:
         width, height: the original upright size in pixels; of a PDF page, its size at 200 dpi.
         flags: of "downscaled" (pixels are fewer than the original), "exif_rotated" (turned upright as the file's
             orientation tag asks), "page_rendered" (a PDF page), "degraded" (smaller than asked, to fit into memory),
-            "attachments" (a PDF that carries files; they are not read), "more_pictures" (the file has others, which are
-            not read: an animation's frames, say), "damaged" (rows are missing, or of a PDF pictures or text: see
-            `share`).
+            "attachments" (a PDF that carries files; they are not read), "xfa" (of a form that Acrobat alone draws),
+            "more_pictures" (the file has others, which are not read: an animation's frames, say), "damaged" (rows are
+            missing, or of a PDF pictures or text: see `share`).
         share: of a damaged page that could be read.
     """
 
@@ -231,6 +232,17 @@ def count_pages(source: Source) -> int:
     return 1
 
 
+def count_believed(source: Source) -> tuple[int, str]:
+    """As `count_pages`, of a PDF as far as its page tree bears them out; and why it may have others, empty if not.
+
+    Raises:
+        NotFound, CorruptImage, UnsupportedFormat: as `open_page`.
+    """
+    pages = count_pages(source)
+    with opened(source) as (file, name):
+        return believed(pages, listed_pages(file, pages)) if sniff(file, name) == "pdf" else (pages, "")
+
+
 def _open_pdf(
     file: BinaryIO, page: int, name: str, limit_side: int, max_pixels: int, max_bytes: int, make_room: MakeRoom | None
 ) -> Page:
@@ -252,11 +264,8 @@ def _open_pdf(
             _refuse_unread(missing, header, name, max_bytes)
         lost = pdf_page.lost_text(pixels)
         _refuse_unless_most_text(lost, header, name)
-        attachments = pdf_page.attachments
     flags = ["downscaled"] if finer < detail or target != (drawn.width, drawn.height) else []
-    flags.append("page_rendered")
-    if attachments:
-        flags.append("attachments")
+    flags += ["page_rendered", *pdf_page.flags]
     if affordable < limit_side:
         flags.append("degraded")
     share = (1.0 - missing.share) * (1.0 - lost.share)

@@ -59,7 +59,7 @@ class PdfPage:
     """
 
     def __init__(self, file: BinaryIO, page: int, name: str) -> None:
-        from detector.images.decoders.pdf_fields import load_page
+        from detector.images.decoders.pdf_fields import is_drawn_by_its_reader, load_page
 
         self.name = name
         self._file, self._number = file, page
@@ -70,7 +70,9 @@ class PdfPage:
                 raise NotFound(f"{name}: has {pages} pages, page {page} (counted from 0) was asked for")
             self._page = load_page(self._document, page)
             self._points = self._size()  # (width, height) in pt, the page's rotation applied
-            self.attachments = self._document.count_attachments() if page == 0 else 0
+            self.flags = ["attachments"] if page == 0 and self._document.count_attachments() else []
+            if is_drawn_by_its_reader(self._document):
+                self.flags.append("xfa")
         except _pdfium().PdfiumError as error:
             self._document.close()
             raise CorruptImage(f"{name}: page {page + 1} of {pages} of the PDF is damaged ({error})") from error

@@ -16,6 +16,18 @@ bytes with ``/Count 1000000`` and ``/Kids 5`` were a million pages."""
 MENDED_BYTES = 1 << 20
 """Up to this size a damaged table of objects is made anew."""
 
+MOST_PAGES_OF_A_FILE = 100_000
+"""Ten times the thickest books there are as one PDF, and more than the 65,535 pages that TIFF readers go to. A file
+of 300 bytes can say that it has a million; 100,000 are 20 MB of manifest."""
+
+BELIEVED_PAGES = 1_000
+"""Up to so many a damaged PDF may say: pdfium opens pages whose place in the tree pypdf cannot read, and a record of
+each that cannot be opened is no great cost. Above, what the tree can list counts."""
+
+NO_MORE = "no more are taken"
+"""By these words the failed record of pages that a file says it has and that are not believed is known: a worker, which
+believes the file, does not bring them back (producer/job/growth.py)."""
+
 MOST_OBJECTS = 300
 """Page tree entries that are read; of nodes with more than are left the entries are counted unread, as a page each."""
 
@@ -57,6 +69,34 @@ def listed_pages(file: BinaryIO, counted: int) -> Listed:
         return _leaves(root["/Pages"], counted, objects)
     except Exception:  # hostile and sloppy files raise any class, MemoryError too; pdfium has read this one
         return unread
+
+
+def believed(counted: int, listed: Listed) -> tuple[int, str]:
+    """How many pages of a PDF are taken, and why it may have others; empty if those are all.
+
+    Args:
+        counted: what pdfium says.
+        listed: what its tree bears out.
+    """
+    if counted > BELIEVED_PAGES and 1 <= listed.most < counted:
+        return listed.most, more_than_listed(counted, listed.most)
+    if listed.least > counted >= 1:
+        said = f"its page tree lists more than the {counted} it says it has"
+        return counted, f"{said}; `qpdf in.pdf out.pdf` may repair it"
+    return counted, ""
+
+
+def more_than_taken(said: int) -> str:
+    """Why the pages are not all of a file, which says it has more than are taken of any."""
+    return f"it says that it has {said:,} pages; of one file {NO_MORE} than {MOST_PAGES_OF_A_FILE:,}: split it"
+
+
+def more_than_listed(said: int, listed: int) -> str:
+    """Why the pages are not all of a PDF, which says it has more than its page tree lists."""
+    return (
+        f"it says that it has {said:,} pages, and can list only {listed:,}: {NO_MORE}; "
+        "`qpdf in.pdf out.pdf` may repair it"
+    )
 
 
 def _leaves(root: Any, counted: int, objects: int) -> Listed:

@@ -10,12 +10,12 @@ from urllib.parse import quote
 
 import msgspec
 
+from detector.images.pdf_tree import Listed, believed
 from detector.images.regular_file import seen_as
-from producer.bounds import BELIEVED_PAGES
 from producer.detector_process.line_process import LineProcess
 from producer.errors import CannotCountError, MissingPagesError
 from producer.sources.count_pages import CountAnswer, Question
-from producer.sources.page_count import PageCount, more_than_listed
+from producer.sources.page_count import PageCount
 from producer.sources.scan_time import USED_UP, ScanTime
 
 COUNT_TIMEOUT_S = 20.0
@@ -79,11 +79,5 @@ class PageCounter:
             raise CannotCountError("the counting process gave no readable answer") from None
         if not answer.ok:
             raise CannotCountError(answer.error)
-        if answer.pages > BELIEVED_PAGES and 1 <= answer.most < answer.pages:
-            return PageCount(answer.most, more_than_listed(answer.pages, answer.most))
-        if answer.listed > answer.pages >= 1:
-            return PageCount(
-                answer.pages,
-                f"its page tree lists more than the {answer.pages} it says it has; `qpdf in.pdf out.pdf` may repair it",
-            )
-        return PageCount(answer.pages, answer.broken)
+        pages, broken = believed(answer.pages, Listed(answer.listed, answer.most))
+        return PageCount(pages, broken or answer.broken)

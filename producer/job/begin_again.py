@@ -8,10 +8,9 @@ from pathlib import Path
 from detector.record import UNREADABLE
 from producer.bounds import MOST_PAGES_OF_A_JOB
 from producer.errors import OtherJobError
-from producer.job.collecting.put_aside import PutAside
 from producer.job.collecting.true_records import true_records
 from producer.job.manifest import ManifestIndex
-from producer.job.results_file import Line, PageMarks, decode_line, read_lines, rewrite
+from producer.job.results_file import Line, PageMarks, decode_line, read_lines
 from producer.job.results_owner import ResultsOwner, replace_owner
 from worker.broker.short_replies import that_fit
 from worker.ledger.ledger import ANY_EPOCH, Ledger, chunked
@@ -21,17 +20,11 @@ READ_AT_ONCE = 256  # records
 LAST_ID = b"18446744073709551615-18446744073709551615"
 """Of a stream: somebody else put it there."""
 
-MOST_WRONG = 16
-"""Lines of a file that may be of other pages than the job's, or one of a hundred: whoever had a worker's password may
-have had them collected. A file with more is another job's."""
-
 _OK, _FAILED = 1, 2
 
 
 def adopt(ledger: Ledger, results: Path, manifest: Path, owner: ResultsOwner) -> int:
     """Count what ``results`` holds as done, and make the file this job's. Returns how many pages were news.
-
-    A few records of other pages than the job's are put aside, and their pages done again.
 
     Args:
         ledger: of the broker, where the job is open.
@@ -40,52 +33,27 @@ def adopt(ledger: Ledger, results: Path, manifest: Path, owner: ResultsOwner) ->
         owner: the job.
 
     Raises:
-        OtherJobError: the file holds many records of pages that are not the job's.
+        OtherJobError: the file holds a record of a page that is not the job's.
         FileNotFoundError: there is no such file.
     """
     with ManifestIndex(manifest) as pages:
-        last, right, wrong, first = PageMarks(), 0, 0, None
+        last = PageMarks()
         for line in _lines(results):
-            if not _is_of(line, pages):
-                wrong, first = wrong + 1, first or line
-            elif not _is_of_its_archive(line, pages):
-                right += 1
-                last[line.index] = _OK if line.status == "ok" else _FAILED
-        if first is not None and wrong > min(right, max(MOST_WRONG, right // 100)):
-            raise OtherJobError(
-                f"{results} is not of this job: it holds page {first.page} of {first.image} as number {first.index}; "
-                "leave --adopt out, and collect into another folder"
-            )
-        if wrong:
-            _put_aside(results, pages, owner.job)
+            page = pages.line(line.index)
+            if page is not None and line.status != "ok" and page.image.startswith(f"{line.image}/"):
+                continue  # an archive's, which `retry` has listed anew since
+            if page is None or (page.image, page.page) != (line.image, line.page):
+                raise OtherJobError(
+                    f"{results} is not of this job: it holds page {line.page} of {line.image} as number {line.index}; "
+                    "leave --adopt out, and collect into another folder"
+                )
+            last[line.index] = _OK if line.status == "ok" else _FAILED
     replace_owner(results, owner)
     count = 0
     for mark in (_OK, _FAILED):
         for indices in chunked(last.pages(mark)):
             count += ledger.adopt(owner.job, indices, ok=mark == _OK, epoch=owner.epoch)
     return count
-
-
-def _is_of(line: Line, pages: ManifestIndex) -> bool:
-    """Whether a record is of the page that the list has at its index."""
-    page = pages.line(line.index)
-    return page is not None and ((page.image, page.page) == (line.image, line.page) or _is_of_its_archive(line, pages))
-
-
-def _is_of_its_archive(line: Line, pages: ManifestIndex) -> bool:
-    """Whether it is an archive's, which `retry` has listed anew since."""
-    page = pages.line(line.index)
-    return page is not None and line.status != "ok" and page.image.startswith(f"{line.image}/")
-
-
-def _put_aside(results: Path, pages: ManifestIndex, job: str) -> None:
-    """The file without records of other pages: a collector would count them as those of the job's."""
-    aside = PutAside(job, results)
-    for raw, line in read_lines(results):
-        if line is not None and not _is_of(line, pages):
-            aside.put(b"", {b"record": raw.rstrip()}, f"not of the job's page {line.index}")
-    aside.write()
-    rewrite(results, lambda number, line: _is_of(line, pages))
 
 
 def _lines(results: Path) -> Iterator[Line]:

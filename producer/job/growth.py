@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from detector.images.pdf_tree import more_than_taken
 from detector.images.sniff import PAGED_KINDS
 from detector.images.suffixes import PAGED_SUFFIXES
 from producer.archive_process.limited_readers import limited_readers
@@ -36,7 +37,7 @@ from producer.job.manifest import (
 )
 from producer.results_there import open_there
 from producer.sources.found_page import Problem
-from producer.sources.page_count import count_file, kind_of_file, more_than_taken
+from producer.sources.page_count import count_file, kind_of_file
 from producer.sources.readers import Readers
 from producer.sources.scan_time import ScanTime
 from producer.sources.walk import ScanStoppedError

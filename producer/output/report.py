@@ -142,7 +142,7 @@ def _tiles(totals: Totals, job: dict[str, Any]) -> Iterator[str]:
     yield tile(f"{totals.boxes:,}", "text boxes")
     if totals.without_text:
         yield tile(f"{totals.without_text:,}", "without text")
-    for flag in ("damaged", "blank", "small_text_lost"):
+    for flag in ("damaged", "blank", "small_text_lost", "xfa"):
         if totals.flags[flag]:
             yield tile(f"{totals.flags[flag]:,}", FLAG_WORDS[flag])
     if totals.uncertain:

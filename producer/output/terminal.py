@@ -31,6 +31,7 @@ FLAG_WORDS = {
     "damaged": "damaged but read",
     "blank": "blank",
     "small_text_lost": "with small print lost at this size",
+    "xfa": "forms (XFA) that only Acrobat shows, not read",
     "attachments": "with attachments, not read",
     "more_pictures": "with more pictures, not read",
 }

@@ -7,7 +7,7 @@ import tarfile
 import tempfile
 import zipfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import closing, contextmanager, nullcontext
 from functools import partial
 from io import BufferedReader, BytesIO, RawIOBase
 from pathlib import Path
@@ -33,6 +33,7 @@ from producer.sources.passed_over import (
 )
 from producer.sources.zip_names import ZipNames
 from worker.storage import sevenzip
+from worker.storage.spool import MachineFault
 from worker.storage.tars import can_open_zstd, goes_on, open_tar
 
 ZIP_SUFFIXES = (".zip", ".cbz")
@@ -133,6 +134,7 @@ def members(
     Raises:
         BrokenArchiveError: at the point where reading fails, perhaps after some members.
         MemoryError: there is not enough for it.
+        MachineFault: what unpacks it cannot be started.
     """
     passed = passed if passed is not None else PassedOver()
     done = 0
@@ -151,7 +153,7 @@ def members(
                     continue
                 yield member
                 done += 1
-    except MemoryError:
+    except (MemoryError, MachineFault):
         raise
     except TooLongError as error:
         raise BrokenArchiveError(f"after {done} members: {error}") from error
@@ -234,12 +236,13 @@ def _read_ahead(archive: BinaryIO) -> Iterator[BinaryIO]:
 
 
 def _sevenzip_members(archive: BinaryIO, passed: PassedOver, count: CountMember) -> Iterator[Member]:
-    for number, entry in enumerate(sevenzip.SevenZip(archive).members()):
-        if entry.is_file and not _hidden(entry.name, passed):
-            name = _bytes(entry.name)
-            yield Member(name, name, partial(count, partial(_itself, entry.content), entry.name), number)
-        elif entry.is_link:
-            passed.add(LINKS)
+    with closing(sevenzip.SevenZip(archive)) as opened:
+        for number, entry in enumerate(opened.members()):
+            if entry.is_file and not _hidden(entry.name, passed):
+                name = _bytes(entry.name)
+                yield Member(name, name, partial(count, partial(_itself, entry.content), entry.name), number)
+            elif entry.is_link:
+                passed.add(LINKS)
 
 
 def _itself(content: IO[bytes]) -> IO[bytes]:

@@ -12,12 +12,13 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, BinaryIO, NamedTuple, cast
 
 from detector.errors import first_line
+from detector.images.pdf_tree import more_than_listed, more_than_taken
 from detector.images.regular_file import NotRegularError, Patience, open_regular
 from detector.images.sniff import PAGED_KINDS, SNIFFED_BYTES, kind_of
 from detector.images.suffixes import PAGED_SUFFIXES
 from detector.images.tiff import BrokenTiffError, read_chain
 from producer.bounds import BELIEVED_PAGES, MOST_PAGES_OF_A_FILE
-from producer.errors import NO_MORE, UNCOUNTED, CannotCountError, MissingPagesError
+from producer.errors import UNCOUNTED, CannotCountError, MissingPagesError
 from producer.sources.scan_time import USED_UP, ScanTime
 from producer.sources.walk import stop_for_want
 from worker.messages import MAX_BLOB_BYTES
@@ -85,19 +86,6 @@ def _believable(count: PageCount) -> PageCount:
     if count.pages <= MOST_PAGES_OF_A_FILE:
         return count
     return PageCount(MOST_PAGES_OF_A_FILE, more_than_taken(count.pages))
-
-
-def more_than_taken(said: int) -> str:
-    """Why the pages are not all of a file, which says it has more than are taken of any."""
-    return f"it says that it has {said:,} pages; of one file {NO_MORE} than {MOST_PAGES_OF_A_FILE:,}: split it"
-
-
-def more_than_listed(said: int, listed: int) -> str:
-    """Why the pages are not all of a PDF, which says it has more than its page tree lists."""
-    return (
-        f"it says that it has {said:,} pages, and can list only {listed:,}: {NO_MORE}; "
-        "`qpdf in.pdf out.pdf` may repair it"
-    )
 
 
 class Settled(NamedTuple):

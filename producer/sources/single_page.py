@@ -111,6 +111,8 @@ def alone(reader: PdfReader, source: Any) -> PdfWriter:
         writer.root_object[NameObject("/OCProperties")] = root["/OCProperties"].clone(writer)
     if "/AcroForm" in root and "/Annots" in page:
         _add_form(writer, page, root["/AcroForm"])
+    if "/AcroForm" in root and "/XFA" in root["/AcroForm"] and "/NeedsRendering" in root:
+        _mark_as_xfa(writer, root["/NeedsRendering"])
     if any(_has_lost_its_stream(entry) for entry in writer._objects):
         raise ValueError("pypdf has not found the data of a stream")
     raise_read_error(reader.stream)  # pypdf goes on over some
@@ -145,6 +147,15 @@ def _add_form(writer: PdfWriter, page: Any, form: Any) -> None:
             if key in form:
                 ours[NameObject(key)] = form[key].clone(writer)
         writer.root_object[NameObject("/AcroForm")] = writer._add_object(ours)
+
+
+def _mark_as_xfa(writer: PdfWriter, needs_rendering: Any) -> None:
+    """So that the page is known for one that does not show its form; the form itself is of the whole document."""
+    from pypdf.generic import DictionaryObject, NameObject, TextStringObject
+
+    form: Any = writer.root_object.setdefault(NameObject("/AcroForm"), DictionaryObject())
+    form.get_object()[NameObject("/XFA")] = TextStringObject("")
+    writer.root_object[NameObject("/NeedsRendering")] = needs_rendering.clone(writer)
 
 
 def _inherit(item: Any, keys: Iterable[str]) -> None:

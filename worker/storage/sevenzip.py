@@ -12,12 +12,13 @@ import zlib
 from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 from pathlib import Path
-from typing import IO, Any, BinaryIO, NamedTuple, cast
+from typing import IO, Any, BinaryIO, NamedTuple, NoReturn, cast
 
 from detector.errors import NotFound, UnsupportedFormat, first_line
 from detector.images.regular_file import facts_of, open_regular
 from worker.storage.archive_errors import MOST_WINDOW_BYTES, name_of
 from worker.storage.bound import Bound
+from worker.storage.ppmd import PpmdDecompressor
 
 MOST_RATIO = 5000
 """How many times larger than the file what is in it may be, beyond `FREE_BYTES`: white bilevel pages have 1000."""
@@ -59,7 +60,7 @@ class SevenZipMember(NamedTuple):
 
 
 class SevenZip:
-    """A 7z archive that is open for reading forward.
+    """A 7z archive that is open for reading forward. Close it; what is in PPMd is unpacked by a process.
 
     Args:
         file: the open archive; stays open, and is nobody else's meanwhile.
@@ -78,15 +79,15 @@ class SevenZip:
         except ImportError:
             raise UnsupportedFormat("a 7z archive; pip install 'ocrfleet[archives]' here, or unpack it first") from None
         self._file = file
+        self._decompressor: Any = None
+        methods = py7zr.compressor.algorithm_class_map  # also of what unpacks the table of contents
+        methods[py7zr.FILTER_PPMD] = (methods[py7zr.FILTER_PPMD][0], PpmdDecompressor)
         try:
             self._archive: Any = py7zr.SevenZipFile(file)
-        except (MemoryError, OSError):
-            raise
         except py7zr.exceptions.PasswordRequired as error:
             raise RuntimeError("its table of contents is encrypted") from error
-        # It is a parser of hostile files: struct.error, KeyError, its own classes.
         except Exception as error:
-            raise ValueError(f"{type(error).__name__}: {first_line(error, 200)}") from error
+            _raise(error)
         self._weigh(file.seek(0, io.SEEK_END))
 
     @property
@@ -123,17 +124,23 @@ class SevenZip:
             if folder.files is None:
                 continue
             self._file.seek(self._archive.afterheader + position)
-            decompressor = None
+            self.close()
             for entry in folder.files:
                 try:
-                    decompressor = decompressor or folder.get_decompressor(entry.compressed, reset=True)
-                except (MemoryError, OSError):
-                    raise
+                    self._decompressor = self._decompressor or folder.get_decompressor(entry.compressed, reset=True)
                 except Exception as error:
-                    raise ValueError(f"{type(error).__name__}: {first_line(error, 200)}") from error
-                content = _Content(self._file, decompressor, entry.uncompressed, entry.crc32)
+                    _raise(error)
+                content = _Content(self._file, self._decompressor, entry.uncompressed, entry.crc32)
                 yield _member(entry, cast("IO[bytes]", content))
                 content.skip()  # what comes after it can only be had through it
+
+    def close(self) -> None:
+        """End what unpacks the last block. Safe to call twice."""
+        chain = self._decompressor.chain if self._decompressor else ()
+        for step in chain:
+            if isinstance(step, PpmdDecompressor):
+                step.close()
+        self._decompressor = None
 
 
 class _Content(io.RawIOBase):
@@ -154,10 +161,8 @@ class _Content(io.RawIOBase):
             before = self._file.tell()
             try:
                 data = bytes(self._decompressor.decompress(self._file, min(size, self._left, _BLOCK)))
-            except (MemoryError, OSError):
-                raise
             except Exception as error:
-                raise ValueError(f"{type(error).__name__}: {first_line(error, 200)}") from error
+                _raise(error)
             if data:
                 return self._counted(data)
             if self._file.tell() == before:
@@ -189,6 +194,7 @@ class SevenZipCursor:
         self._open = open_file
         self._identity: object = None
         self._file: BinaryIO | None = None
+        self._archive: SevenZip | None = None
         self._members: Iterator[tuple[int, SevenZipMember]] = iter(())
         self._passed = 0
 
@@ -206,7 +212,8 @@ class SevenZipCursor:
                 if self._file is None or self._identity != identity or fresh_start:
                     self.close()
                     self._file = self._open(archive)
-                    self._members, self._identity = enumerate(SevenZip(self._file).members()), identity
+                    self._archive = SevenZip(self._file)
+                    self._members, self._identity = enumerate(self._archive.members()), identity
                 try:
                     if (found := self._seek(member, place)) is not None:
                         bound.check(name_of(member), found.size)
@@ -228,15 +235,29 @@ class SevenZipCursor:
 
     def close(self) -> None:
         """Let go of the archive. Safe to call twice."""
+        if self._archive is not None:
+            self._archive.close()
         if self._file is not None:
             self._file.close()
-        self._file, self._members, self._identity, self._passed = None, iter(()), None, 0
+        self._archive, self._file, self._members, self._identity, self._passed = None, None, iter(()), None, 0
 
 
 def _member(entry: Any, content: IO[bytes]) -> SevenZipMember:
     is_link = entry.is_symlink or entry.is_junction
     is_file = not (entry.is_directory or entry.is_socket or is_link)
     return SevenZipMember(entry.filename, entry.uncompressed, is_file, is_link, content)
+
+
+def _raise(error: Exception) -> NoReturn:
+    """What py7zr raised, as ValueError where it says something of the archive.
+
+    It is a parser of hostile files: struct.error, KeyError, its own classes.
+    """
+    from billiard.exceptions import SoftTimeLimitExceeded  # here: 9 ms of each command otherwise
+
+    if isinstance(error, MemoryError | OSError | SoftTimeLimitExceeded):
+        raise error
+    raise ValueError(f"{type(error).__name__}: {first_line(error, 200)}") from error
 
 
 def _refuse_coder(coder: dict[str, Any]) -> None:

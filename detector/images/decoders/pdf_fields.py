@@ -22,15 +22,20 @@ def load_page(document: pypdfium2.PdfDocument, number: int) -> pypdfium2.PdfPage
     Raises:
         pypdfium2.PdfiumError: it cannot be read.
     """
-    if not document.init_forms():
-        # pypdfium2 makes nothing that draws fields unless the document has a form; pdfium could.
-        document.get_formtype = lambda: pdfium.FORMTYPE_ACRO_FORM
-        document.init_forms()
+    # pypdfium2 makes nothing that draws fields unless the document has a form; pdfium could. Of XFA it says on stderr
+    # how to install another pdfium.
+    document.get_formtype = lambda: pdfium.FORMTYPE_ACRO_FORM
+    document.init_forms()
     page = document[number]
     if _complete_widgets(document.formenv, page.raw):
         page.close()
         page = document[number]
     return page
+
+
+def is_drawn_by_its_reader(document: pypdfium2.PdfDocument) -> bool:
+    """Whether it is a form (dynamic XFA) that its reader must draw: its page says "Please wait..."."""
+    return bool(pdfium.FPDF_GetFormType(document.raw) == pdfium.FORMTYPE_XFA_FULL)
 
 
 def _complete_widgets(form: Any, page: Any) -> bool:

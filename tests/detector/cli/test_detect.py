@@ -15,6 +15,7 @@ import pytest
 from PIL import Image
 
 from tests.detector.test_predictor import page_with_bright_line
+from tests.producer.sources.test_page_bounds import boasting_pdf, written_pdf
 from worker.messages import ImageRecord
 
 
@@ -182,3 +183,21 @@ def test_a_detector_where_the_user_stands_is_not_ours(folder: Path, tmp_path: Pa
     words = ["tune", "--model", tiny_model, "--limit-side", "64", "--seconds", "0.01", "--threads", "1", "-o", "t.json"]
     done = subprocess.run([program, *words], capture_output=True, text=True, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.slow
+def test_a_pdf_that_says_it_has_a_million_pages(tmp_path: Path, tiny_model: Path) -> None:
+    """Before: a million failed lines. Of one that has more than it says: no word."""
+    (tmp_path / "a.pdf").write_bytes(boasting_pdf())
+    page = b"<</Type/Page/Parent 2 0 R/MediaBox[0 0 9 9]>>"
+    pages = b"<</Type/Pages/Kids[3 0 R 4 0 R 5 0 R]/Count 2>>"
+    (tmp_path / "b.pdf").write_bytes(written_pdf(b"<</Type/Catalog/Pages 2 0 R>>", pages, page, page, page))
+    page_with_bright_line().save(tmp_path / "c.png")
+    done = run("detect", tmp_path, "--model", tiny_model)
+    records = [msgspec.json.decode(line, type=ImageRecord) for line in done.stdout.splitlines()]
+    assert [(Path(one.image).name, one.page, one.status) for one in records] == [
+        *(("a.pdf", 0, "ok"), ("a.pdf", 1, "failed")),
+        *(("b.pdf", 0, "ok"), ("b.pdf", 1, "ok"), ("b.pdf", 2, "failed")),
+        ("c.png", 0, "ok"),
+    ]
+    assert done.returncode == 1 and "1,000,000 pages" in done.stderr and "lists more than the 2" in done.stderr

@@ -9,6 +9,7 @@ import pytest
 
 from detector.images.page import open_page
 from tests.producer.sources.test_page_bounds import written_pdf
+from tests.producer.sources.test_single_page import cut
 
 pytestmark = pytest.mark.slow
 
@@ -75,3 +76,21 @@ STATES = b"/F 4/AP<</N<</On 6 0 R>>>>/AS"
 def test_without_its_form(tmp_path: Path, widget: bytes, seen: bool, form: bool) -> None:
     root = b"/AcroForm 7 0 R" if form else b""
     assert ink(tmp_path, document(widget, widget, root=root))[:3] == [seen, seen, False]
+
+
+@pytest.mark.parametrize(
+    ("root", "is_told"), [(b"/NeedsRendering true", True), (b"/NeedsRendering false", False), (b"", False)]
+)
+def test_a_form_that_its_reader_must_draw(
+    root: bytes, is_told: bool, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Before: "Please wait..." was `ok` without a flag, and pypdfium2 said two lines of its own, of each XFA form.
+
+    Also of a page that travels alone.
+    """
+    data = document(b"/FT/Tx/T(a)" + SHOWN, root=root + b"/AcroForm<</Fields[8 0 R]/XFA()>>")
+    for one in (data, cut(data, 0)):
+        (tmp_path / "a.pdf").write_bytes(one)
+        assert ("xfa" in open_page(tmp_path / "a.pdf", 0, limit_side=600).flags) == is_told
+        assert ink(tmp_path, one)[0]
+    assert not caplog.records

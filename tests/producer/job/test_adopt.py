@@ -72,32 +72,6 @@ def test_another_jobs_file_is_refused(ledger: Ledger, manifest: Path, results: P
     assert status is not None and status.done == 0
 
 
-def test_one_record_of_another_page_is_put_aside(ledger: Ledger, manifest: Path, results: Path) -> None:
-    """Before: whoever had a worker's password had one collected, and all of the job was to be done again."""
-    ledger.create(JOB, 4, {}, epoch="new")
-    status = ledger.status(JOB)
-    assert status is not None
-    strange = ImageRecord(job=JOB, index=1, image="another.jpg", page=7, status="ok")
-    before = results.read_bytes()
-    results.write_bytes(encode(strange) + b"\n" + before)
-    assert adopt(ledger, results, manifest, owner_of(status)) == 2
-    assert ledger.states(JOB, 0, 9) == b"o\0f\0"
-    assert results.read_bytes() == before[: before.rfind(b"\n") + 1]
-    assert b"another.jpg" in (results.parent / ".ocrfleet" / "quarantine.jsonl").read_bytes()
-
-
-def test_many_records_of_other_pages_are_another_jobs(ledger: Ledger, manifest: Path, results: Path) -> None:
-    ledger.create(JOB, 4, {}, epoch="new")
-    status = ledger.status(JOB)
-    assert status is not None
-    strange = [ImageRecord(job=JOB, index=1, image=f"{number}.png", page=7, status="ok") for number in range(3)]
-    results.write_bytes(b"".join(encode(one) + b"\n" for one in strange) + results.read_bytes())
-    before = results.read_bytes()
-    with pytest.raises(OtherJobError, match=r"page 7 of 0\.png as number 1"):
-        adopt(ledger, results, manifest, owner_of(status))
-    assert results.read_bytes() == before
-
-
 def test_waiting_records_of_pages_that_did_not_fail_cost_a_retry_nothing(ledger: Ledger) -> None:
     """Before: an entry's id was kept of each, 500 MB of 2.8 million; and what came meanwhile was read as well."""
     ledger.create(JOB, 300, {})
