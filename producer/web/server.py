@@ -19,7 +19,6 @@ from typing import Any
 import h11
 import redis
 import uvicorn
-from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from detector.cache import others_above
 from detector.memory import configure_malloc
@@ -32,6 +31,7 @@ from producer.web.app import make_app
 from producer.web.bounds.socket_buffers import LingeringTransport, bound, drop
 from producer.web.service import Service
 from producer.web.settings import WebSettings
+from producer.web.visitors.behind import ListeningProtocol
 from producer.web.visitors.few_connections import (
     AT_A_TURN,
     FewConnections,
@@ -58,7 +58,7 @@ THREADS_S = 1.0
 """For threads that are at work when all has been left in order. Python would wait for them as long as they take."""
 
 
-class PatientProtocol(H11Protocol):
+class PatientProtocol(ListeningProtocol):
     """HTTP/1.1 that does not wait for ever.
 
     Neither for a request's header lines ("slow loris"), be it the first or a later, nor for who reads no answer.
