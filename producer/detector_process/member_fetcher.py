@@ -85,6 +85,7 @@ class ProducerStorage(Storage):
         self.bound_of: Callable[[str], Bound] | None = None
         self._members = _Members()
         self._there: tuple[MemberWanted, tuple[int, ...]] | None = None
+        self._written: tuple[int, ...] | None = None
         self._copy: Path | None = None
 
     @contextmanager
@@ -132,7 +133,8 @@ class ProducerStorage(Storage):
         if bound := bound or (self.bound_of and self.bound_of(member)):
             wanted = msgspec.structs.replace(wanted, most_bytes=bound.most_bytes, remedy=bound.remedy)
         this = (wanted, facts_of(status))
-        if self._there == this and copy.exists():
+        # An object of s3:// is fetched into the same file: pages of an archive were "ok" with another's boxes.
+        if self._there == this and self._written == _facts(copy):
             return  # another page of the same PDF; perhaps it is being read at this moment
         self._there = None
         timeout_s = MEMBER_S + MEMBER_S_PER_MIB * held_bytes(archive, status) / (1 << 20)
@@ -142,12 +144,16 @@ class ProducerStorage(Storage):
             raise MachineFault(taken.errno, taken.error, _name(taken.path))
         if taken.type:
             raise _ERRORS.get(taken.type, CorruptImage)(taken.error)
-        self._there = this
+        self._there, self._written = this, _facts(copy)
 
     def close(self) -> None:
         """End the process. Safe to call twice."""
         self._members.process.leave()
         super().close()
+
+
+def _facts(copy: Path) -> tuple[int, ...] | None:
+    return facts_of(copy.stat()) if copy.exists() else None
 
 
 def _name(quoted: str) -> str:

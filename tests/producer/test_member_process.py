@@ -89,6 +89,21 @@ def test_members_in_any_order_and_what_is_wrong_with_others(storage: ProducerSto
     assert not [path for path in (tmp_path / "spool").iterdir() if path.stem != "member"]
 
 
+@pytest.mark.slow
+def test_what_is_fetched_between_two_pages_of_a_member_is_not_it(tmp_path: Path) -> None:
+    """Before: the member's later pages were read in the object, "ok" with its boxes."""
+    write_zip(tmp_path / "a.zip", {"book.tif": b"of the zip"})
+
+    def fetch(address: str, target: Path) -> None:
+        target.write_bytes(b"an object!")
+
+    member = uri(tmp_path / "a.zip", "zip+file", b"book.tif")
+    with closing(ProducerStorage((tmp_path,), tmp_path / "spool", {"s3": fetch})) as storage:
+        for address, data in ((member, b"of the zip"), ("s3://b/other.tif", b"an object!"), (member, b"of the zip")):
+            with storage.open(address) as path:
+                assert path.read_bytes() == data
+
+
 def link_then_long_name(path: Path) -> None:
     """The link is listed before the name; looking for what it means, one reads on."""
     link = tarfile.TarInfo("a.jpg")
