@@ -166,7 +166,7 @@ def test_many_jobs_with_huge_zips(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_a_slow_archive_keeps_nobody_waiting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Before: the thread that fed pages unpacked 512 GB, in its turn of all jobs."""
-    monkeypatch.setattr(member_fetcher, "MEMBER_S", 0.5)
+    monkeypatch.setattr(member_fetcher, "MEMBER_S", 2.5)
     monkeypatch.setattr(member_fetcher, "MEMBER_S_PER_MIB", 0.0)
     (tmp_path / "slow.tar.xz").write_bytes(slow_tar_xz())
     write_zip(tmp_path / "good.zip", MEMBERS)
@@ -177,10 +177,10 @@ def test_a_slow_archive_keeps_nobody_waiting(tmp_path: Path, monkeypatch: pytest
             began = time.monotonic()
             with pytest.raises(NotYetError):
                 read(slow, tmp_path / "slow.tar.xz", "x.jpg", "tar+file")
-            assert time.monotonic() - began < 0.5
+            assert time.monotonic() - began < 2
             assert read(good, tmp_path / "good.zip", "1.jpg") == MEMBERS["1.jpg"]
-            slow.patience_s = 5.0
-            with pytest.raises(TooLarge, match=r"was not unpacked within 0\.5 s"):
+            slow.patience_s = 30.0
+            with pytest.raises(TooLarge, match=r"was not unpacked within 2\.5 s"):
                 read(slow, tmp_path / "slow.tar.xz", "x.jpg", "tar+file")
             slow.patience_s = 0.1
         with pytest.raises(TooLarge, match="takes too long to unpack"):
