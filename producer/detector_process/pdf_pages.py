@@ -63,12 +63,18 @@ GROWN_BYTES = 64 << 20
 
 
 class PageWanted(msgspec.Struct, frozen=True):
-    """One line: percent-encoded file names, and the page from 0."""
+    """One line: percent-encoded file names, and the page from 0.
+
+    Attributes:
+        whose: the PDF's address, percent-encoded. Copies of many have one name: the answer about a page that was given
+            up was another PDF's page of that number.
+    """
 
     path: str
     page: int
     out: str
     seen: Identity | None = None
+    whose: str = ""
 
 
 class PageTaken(msgspec.Struct, frozen=True):
@@ -160,11 +166,12 @@ class PdfPages:
             NotYetError: it is not there after so long; ask for the same again.
             MachineFault: there is no room for it, or a read of the file failed.
         """
-        question = PageWanted(quote(os.fsencode(path)), page, quote(os.fsencode(out)), seen_as(path))
+        address = quote(whose, errors="surrogateescape") or quote(os.fsencode(path))
+        question = PageWanted(quote(os.fsencode(path)), page, quote(os.fsencode(out)), seen_as(path), address)
         if lost_s := self._process.lost_s:  # ended for another job's, in the middle: that is this PDF's time too
             self._process.lost_s = 0.0
             self._time.spent(lost_s, None)
-        left_s = self._time.left_s(whose or question.path, path, travels_whole=travels_whole)
+        left_s = self._time.left_s(whose or address, path, travels_whole=travels_whole)
         if self._process.asked != question:
             out.unlink(missing_ok=True)
             if not left_s:

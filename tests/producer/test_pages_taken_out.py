@@ -13,12 +13,15 @@ from typing import Any
 from urllib.parse import quote
 
 import pytest
+from pypdf import PdfReader
 
 from producer.detector_process import pdf_pages, turn_process
 from producer.detector_process.pdf_pages import PageWanted, PdfPages
 from producer.detector_process.turn_process import AtWorkError
 from producer.sources.single_page import alone, open_pdf
 from tests.hostile import packed_tree_pdf
+from tests.processes import wait_until
+from tests.producer.records import pdf
 from tests.producer.sources.test_page_tree import flat_pdf
 from tests.producer.test_member_process import processes
 
@@ -171,6 +174,20 @@ def test_a_job_that_waits_for_its_turn_at_the_feeder_is_not_abandoned(monkeypatc
     now[0] += turn_process.ABANDONED_S + turn_process.ROUND_S * len(jobs)
     turns.enter(jobs[4])
     assert turns.take(jobs[4]) and ended == [0], "whose job comes no more is"
+
+
+@pytest.mark.slow
+def test_the_answer_about_a_page_that_was_given_up_is_no_other_pdfs(tmp_path: Path) -> None:
+    """Copies of members and objects have one name. Before: the next PDF's page was "ok" with the boxes of that page."""
+    copy, out = tmp_path / "member.pdf", tmp_path / "page.pdf"
+    copy.write_bytes(flat_pdf(3))
+    with closing(PdfPages()) as pages:
+        with pytest.raises(AtWorkError):
+            pages.take(copy, 1, out, 0.0, whose="s3://theirs/a.pdf")
+        wait_until(out.exists, seconds=30, what="the page of the first")
+        copy.write_bytes(pdf(3))
+        assert pages.take(copy, 1, out, whose="s3://ours/b.pdf")
+        assert PdfReader(out).pages[0].mediabox.width == 100
 
 
 @pytest.mark.slow
