@@ -8,15 +8,14 @@ from pathlib import Path
 from detector.record import UNREADABLE
 from producer.bounds import MOST_PAGES_OF_A_JOB
 from producer.errors import OtherJobError
+from producer.job.collecting.few_at_first import FewAtFirst
 from producer.job.collecting.true_records import true_records
 from producer.job.manifest import ManifestIndex
 from producer.job.results_file import Line, PageMarks, decode_line, read_lines
 from producer.job.results_owner import ResultsOwner, replace_owner
-from worker.broker.short_replies import that_fit
 from worker.ledger.ledger import ANY_EPOCH, Ledger, chunked
 from worker.redis_keys import JobKeys
 
-READ_AT_ONCE = 256  # records
 LAST_ID = b"18446744073709551615-18446744073709551615"
 """Of a stream: somebody else put it there."""
 
@@ -77,9 +76,9 @@ def retry_on_broker(ledger: Ledger, job: str, epoch: str = ANY_EPOCH) -> int:
 
 def _uncollected(ledger: Ledger, job: str) -> Iterator[list[tuple[bytes, Line]]]:
     """The records that wait in a job's results stream now, some at a time; the collector puts aside what is none."""
-    results, after = JobKeys.of(job).results, "-"
+    results, after, ask = JobKeys.of(job).results, "-", FewAtFirst()
     left = ledger.client.xlen(results)
-    while left > 0 and (found := that_fit(ledger.client.xrange(results, min=after, count=READ_AT_ONCE))):
+    while left > 0 and (found := ask.that_fit(ledger.client.xrange(results, min=after, count=ask.count))):
         yield [(entry, line) for entry, fields in found if (line := _record(fields)) is not None]
         left -= len(found)
         if (last := found[-1][0]) == LAST_ID:

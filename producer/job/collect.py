@@ -23,6 +23,7 @@ from redis.exceptions import RedisError
 from detector.atomic import named
 from detector.record import UNREADABLE
 from producer.bounds import MOST_PAGES_OF_A_JOB
+from producer.job.collecting.few_at_first import FewAtFirst
 from producer.job.collecting.put_aside import PutAside
 from producer.job.collecting.true_records import true_records
 from producer.job.collector_lock import AlreadyCollectingError, FileLock, JobLock
@@ -31,14 +32,10 @@ from producer.job.results_file import TICK_LINES, Line, decode_whole, keep_last_
 from producer.job.results_owner import ResultsOwner, check_name, claim
 from producer.no_links import no_links_ours
 from worker.broker.damaged_keys import replies
-from worker.broker.short_replies import TooLong, that_fit
+from worker.broker.short_replies import TooLong
 from worker.ledger.ledger import STATE_CHUNK, JobReplacedError, Ledger
 from worker.messages import MOST_RECORD_BYTES
 from worker.redis_keys import JobKeys, number_in
-
-BATCH = 256
-FIRST_BATCH = 16
-"""Asked for at first, then twice as many each time: what is crowded out of a reply (short_replies.py) is read too."""
 
 _READING = threading.Semaphore(2)
 """Collectors of one process that hold a reply at a time: of the page's 48 jobs each could hold `Bounds.reply` of it."""
@@ -88,7 +85,7 @@ class Collector:
         self._lock = JobLock(ledger.client, f"{self._keys.job}:collector", job)
         self._file_lock = FileLock(results)
         self._identity = None if owner is None else (b"%d" % owner.created_ms, owner.epoch.encode())
-        self._ask = FIRST_BATCH
+        self._ask = FewAtFirst()
         self.results = results
         self.aside = PutAside(job, results)
         self.marks = bytearray(max(0, min(total, self._most(total))))
@@ -292,7 +289,7 @@ class Collector:
             JobReplacedError: the job of this name is another one by now.
         """
         pipe = self._ledger.client.pipeline(transaction=False)
-        pipe.xrange(self._keys.results, count=self._ask)
+        pipe.xrange(self._keys.results, count=self._ask.count)
         # Asked after: had another job of this name begun before the entries were read, it would be there now.
         pipe.hget(self._keys.job, "created_ms")
         pipe.hget(self._keys.job, "epoch")
@@ -301,9 +298,7 @@ class Collector:
         if created is not None:
             self._reach(total)
             self._refuse_a_replaced_one((created, epoch or b""))
-        fitting = that_fit(entries)
-        self._ask = min(BATCH, 2 * self._ask) if len(fitting) == len(entries) else len(fitting)
-        return fitting
+        return self._ask.that_fit(entries)
 
     def _refuse_a_replaced_one(self, now: tuple[bytes, bytes]) -> None:
         """Another job has another time and another epoch; one of them alone was written by somebody else."""

@@ -69,14 +69,15 @@ class PutAside:
             named(self.file),
             open(private.path / self.file.name, "ab", opener=no_links) as file,
         ):
-            if file.tell() < QUARANTINE_BYTES:
+            if has_room := file.tell() < QUARANTINE_BYTES:
                 file.write(self._lines)
         said = (
             "an entry of job %s is %s"
             if self._new == 1
             else f"{self._new} entries of job %s are put aside, the last: %s"
         )
-        logger.warning(said + ": kept in %s", self._job, self._last, as_named(str(self.file)))
+        said += ": kept in %s" if has_room else ": not kept, since %s is full"
+        logger.warning(said, self._job, self._last, as_named(str(self.file)))
         self._lines.clear()
         self._new = 0
 

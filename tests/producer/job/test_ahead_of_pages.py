@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from producer.job import collect
 from producer.job.collect import Collector
+from producer.job.collecting import few_at_first
 from tests.producer.job.test_collect import JOB, finish, on_disk
 from worker.ledger.ledger import Ledger
 from worker.messages import ImageRecord, encode
@@ -52,13 +52,13 @@ def test_a_record_of_a_page_that_is_not_done_is_none(job: Ledger, results: Path)
     assert "not done" in (results.parent / ".ocrfleet" / "quarantine.jsonl").read_text()
 
 
-@pytest.mark.parametrize("batch", [4, 16, collect.BATCH])
+@pytest.mark.parametrize("batch", [4, 16, few_at_first.BATCH])
 def test_of_two_that_wait_the_one_that_came_with_the_end_is_true(
     job: Ledger, results: Path, monkeypatch: pytest.MonkeyPatch, batch: int
 ) -> None:
     """Who collects now and then finds both. Before: the forged ones were taken."""
-    monkeypatch.setattr(collect, "FIRST_BATCH", batch)
-    monkeypatch.setattr(collect, "BATCH", batch)
+    monkeypatch.setattr(few_at_first, "FIRST_BATCH", batch)
+    monkeypatch.setattr(few_at_first, "BATCH", batch)
     for index in range(24):
         forge(job, index)
     for index in range(30):

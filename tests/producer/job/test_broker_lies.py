@@ -59,8 +59,10 @@ def test_a_total_beyond_the_manifest_is_not_believed(tmp_path: Path, ledger: Led
         assert collector.total == 3
 
 
-def test_what_is_refused_fills_no_disk(tmp_path: Path, ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Before: every byte of it was kept, four times as long."""
+def test_what_is_refused_fills_no_disk(
+    tmp_path: Path, ledger: Ledger, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Before: every byte of it was kept, four times as long. Then it was said to be kept where it was not."""
     monkeypatch.setattr(put_aside, "QUARANTINE_BYTES", 50_000)
     growth = begin(tmp_path, ledger, A_PDF)
     for _ in range(9):
@@ -69,6 +71,8 @@ def test_what_is_refused_fills_no_disk(tmp_path: Path, ledger: Ledger, monkeypat
         collector.step(block_ms=0)
         assert collector.aside.count == 9
         assert 32_000 < collector.aside.file.stat().st_size < 50_000 + 40_000
+        assert caplog.messages[0].endswith("quarantine.jsonl")
+        assert "not kept, " in caplog.messages[-1] and caplog.messages[-1].endswith("quarantine.jsonl is full")
     growth.close()
 
 

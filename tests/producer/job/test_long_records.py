@@ -14,7 +14,8 @@ import redis
 
 from detector.record import WordRecord
 from producer.job.begin_again import LAST_ID, retry_on_broker
-from producer.job.collect import BATCH, Collector
+from producer.job.collect import Collector
+from producer.job.collecting.few_at_first import BATCH
 from producer.job.results_file import decode_whole
 from tests.producer.records import BOX, failed, ok
 from worker.broker import connect
@@ -89,7 +90,7 @@ def test_records_that_are_long_together_all_come(ledger: Ledger, settings: Setti
             collector.step(block_ms=0)
             steps += 1
         assert collector.count == len(sizes) - 1 and collector.aside.count == 1
-        assert 5 <= steps <= 12 and collector._ask <= BATCH
+        assert 5 <= steps <= 12 and collector._ask.count <= BATCH
     found = [json.loads(line)["index"] for line in (tmp_path / "results.jsonl").read_bytes().splitlines()]
     assert found == [index for index, size in enumerate(sizes) if size <= MOST_RECORD_BYTES]
 
@@ -130,13 +131,17 @@ def test_a_record_is_checked_box_by_box() -> None:
         tracemalloc.stop()
 
 
-@pytest.mark.parametrize("size", [400, 1 << 20])
+@pytest.mark.parametrize("size", [400, pytest.param(1 << 20, marks=pytest.mark.slow)])
 def test_a_retry_reads_a_few_records_at_a_time(size: int, ledger: Ledger, settings: Settings) -> None:
-    """Before: all uncollected records at once, up to 40 MB of ours and any number of a stranger's."""
-    count = 9 if size > 400 else 150
+    """Before: all uncollected records at once, up to 40 MB of ours and any number of a stranger's. Then 256 at a time,
+    of which four fitted and the others were sent once more: 20 of these were 63 MB."""
+    count = 20 if size > 400 else 150
     write(ledger, count, [padded(index, size, "failed") for index in range(count)])
     near = Ledger(connect(settings), ttl_s=3600)
+    before = near.client.info("stats")["total_net_output_bytes"]
     assert retry_on_broker(near, JOB) == count
+    sent = near.client.info("stats")["total_net_output_bytes"] - before
+    assert sent < 2.3 * count * size + (64 << 10)
     assert near.client.xlen(JobKeys.of(JOB).results) == 0
 
 
