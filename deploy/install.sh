@@ -177,14 +177,18 @@ write_files() {
       say "$authority is another one now: all addresses beside it must be of that hub"
     mv "$authority.part" "$authority"
   fi
-  local env=$root/etc/ocrfleet/env workers_own=$given before
+  local env=$root/etc/ocrfleet/env workers_own=$given comment='' before
   if [ "$role" = hub ]; then
     workers_own=
     if [ -n "$given" ] && [ "$(address_in "$env")" = "$given" ]; then
       say "$env has the hub's address, which is hub.env's now: put a worker's there before workers run on this machine"
     fi
-    [ -z "$given" ] || [ -n "$(address_in "$mine")" ] ||
-      printf '# For beat, Flower and the exporter alone; all else is in env.\nOCRFLEET_REDIS_URL=\n' | with_address "$mine" "$given"
+    # To be filled in. An empty address would hide that in env, where a version before had it.
+    [ -n "$given" ] || comment='#'
+    if [ ! -e "$mine" ] || { [ -n "$given" ] && [ -z "$(address_in "$mine")" ]; }; then
+      printf '# For beat, Flower and the exporter alone; all else is in env.\n%sOCRFLEET_REDIS_URL=\n' "$comment" |
+        with_address "$mine" "$given"
+    fi
   fi
   before=$env
   [ -e "$env" ] || before=$here/systemd/env.example
@@ -193,9 +197,14 @@ write_files() {
   else
     say "kept $env as it is"
   fi
-  # systemd reads them, as root; the group's, as it was, is the page's, too.
-  chmod 0600 "$env"
-  [ ! -e "$root/etc/ocrfleet/hub.env" ] || chmod 0600 "$root/etc/ocrfleet/hub.env"
+}
+
+# systemd reads them, as root; the group's, as it was, is the page's, too. Before anything that takes minutes.
+hide_addresses() {
+  local file
+  for file in "$root"/etc/ocrfleet/{env,hub.env}; do
+    [ ! -e "$file" ] || chmod 0600 "$file"
+  done
 }
 
 # restart, not start: a second run brings the new program into use.
@@ -221,6 +230,7 @@ mine=$root/etc/ocrfleet/env
 [ -n "$workers" ] || workers=$(default_workers)
 [ -z "$root" ] || refuse_others_image
 refuse_another_address
+hide_addresses
 if [ -z "$files_only" ]; then
   make_user
   install_program

@@ -47,13 +47,13 @@ others_above() {
 
 # others_in FOLDER: prints the first of FOLDER and what is in it that others may have put there, change, or read by an ACL
 # that it hands on; and a link, which nothing of ours makes there. "data" with what lies in it, and two files that he alone
-# may read, are Redis' own user's.
+# may read, are Redis' own user's; so is what a run that was killed left of these.
 others_in() {
   local path
   while IFS= read -r -d '' path; do
     if [ -L "$path" ] && [ "$path" != "$1/data" ]; then
       :
-    elif [[ $path = "$1"/@(data|server.key|users.acl) ]] && [ "$(stat -c %U -- "$path")" = redis ]; then
+    elif [[ $path = "$1"/@(data|server.key?(.part)|users.acl?(.part)) ]] && [ "$(stat -c %U -- "$path")" = redis ]; then
       continue
     elif [ "$path" = "$1" ] && [[ $(LC_ALL=C ls -ldn -- "$path") = ??????????+* ]]; then
       :

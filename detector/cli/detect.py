@@ -118,6 +118,8 @@ def detect(
     limit_mb = memory_limit_mb or settings.memory_limit_mb
     limit = limit_mb << 20 if limit_mb else None
     files = list(page_files(images))
+    with named(output or Path("standard output")):
+        pipe = _opened_pipe(output)
 
     def run(at: Place, died: int) -> int:
         from detector.predictor import TextDetector
@@ -137,7 +139,7 @@ def detect(
         configure_process(threads=detector.threads)
         if overlays:
             refuse_others_link(overlays)
-        with named(output or Path("standard output")), _opened(output, "a" if died else "w") as lines:
+        with named(output or Path("standard output")), _opened(output, pipe, "a" if died else "w") as lines:
             for record in _records(detector, files, overlays, limit, at, died):
                 lines.write(printable_json(json.dumps(msgspec.to_builtins(record), ensure_ascii=False)) + "\n")
                 lines.flush()
@@ -152,10 +154,15 @@ def detect(
     return in_children(run)
 
 
-def _opened(output: Path | None, mode: str) -> AbstractContextManager[IO[str]]:
+def _opened_pipe(output: Path | None) -> int | None:
+    """A pipe that has a name is opened once: its reader would take the end of one process for that of the lines."""
+    return own_target(str(output), os.O_WRONLY | os.O_CLOEXEC) if output and output.is_fifo() else None
+
+
+def _opened(output: Path | None, pipe: int | None, mode: str) -> AbstractContextManager[IO[str]]:
     if output is None or str(output) == "-":
         return click.open_file("-", "w", encoding="utf-8")
-    return open(output, mode, encoding="utf-8", opener=own_target)
+    return open(output if pipe is None else pipe, mode, encoding="utf-8", opener=own_target)
 
 
 class _FaultError(ImageError):

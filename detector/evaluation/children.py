@@ -7,11 +7,13 @@ is done in a child process; if that is killed by such a fault, another goes on b
 from __future__ import annotations
 
 import ctypes
+import math
 import mmap
 import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
@@ -25,6 +27,7 @@ FAULTS = (
 )
 
 _PR_SET_PDEATHSIG = 1  # prctl(2)
+_TWICE_S = 1.0
 
 
 class Place(ctypes.Structure):
@@ -65,9 +68,9 @@ def in_children(work: Callable[[Place, int], int]) -> int:
     place = Place.from_buffer(mmap.mmap(-1, mmap.PAGESIZE))
     died = 0
     while _is_program():
-        child = os.fork()
+        parent, child = os.getpid(), os.fork()
         if not child:
-            _be_a_child()
+            _be_a_child(parent)
             break
         code = _code_of(child)
         if code >= 0:
@@ -86,13 +89,19 @@ def _is_program() -> bool:
         return False
 
 
-def _be_a_child() -> None:
+def _be_a_child(parent: int) -> None:
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+    if os.getppid() != parent:  # it ended before that was asked for
+        os._exit(128 + signal.SIGTERM)
+    last = -math.inf
 
     def interrupt(number: int, frame: Any) -> None:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # from a terminal it comes twice: by itself, and handed on
-        raise KeyboardInterrupt
+        nonlocal last
+        # From a terminal it comes twice: by itself, and handed on. Later ones count: Python loses what callbacks raise.
+        if time.monotonic() - last > _TWICE_S:
+            last = time.monotonic()
+            raise KeyboardInterrupt
 
     _on_interrupt(interrupt)
 

@@ -196,8 +196,17 @@ def test_installing_twice_changes_nothing(tmp_path: Path) -> None:
         both == first and of_hub[0].endswith("\nOCRFLEET_REDIS_URL=rediss://hub:h@hub:6380/0\n") and of_hub[1] == 0o600
     )
     (tmp_path / "etc/ocrfleet/env").unlink()
-    install("", role="hub")
+    (tmp_path / "etc/ocrfleet/hub.env").unlink()
+    empty = install("", role="hub")  # before: hub.env, which it said was to be filled in, was not there
+    assert empty[str(tmp_path / "etc/ocrfleet/hub.env")] == (
+        of_hub[0].partition("\n")[0] + "\n#OCRFLEET_REDIS_URL=\n",
+        0o600,
+    )
     assert "\nOCRFLEET_REDIS_URL=\n" in (tmp_path / "etc/ocrfleet/env").read_text(), "a hub that is here first"
+    for name in ("env", "hub.env"):
+        (tmp_path / "etc/ocrfleet" / name).chmod(0o644)
+    assert install("", role="hub") == empty
+    install("rediss://hub:h@hub:6380/0", role="hub")
     assert install(url) == first | {str(tmp_path / "etc/ocrfleet/hub.env"): of_hub}
 
 

@@ -13,6 +13,7 @@ from detector.images.decoders.damage import LEAST_SHARE
 from detector.images.header import Header
 from detector.images.source import place_kept
 from detector.images.vips import (
+    ERROR_BUFFER_BYTES,
     SAMPLES,
     as_rgb,
     forget_remarks,
@@ -29,9 +30,6 @@ _AT_ONCE = 256  # pixels of a row: smaller tiles are asked, and lost, together
 
 SALVAGED_ROWS = 8
 """Rows taken from libvips at a time of a damaged page: its last good rows are wanted."""
-
-ERROR_BUFFER_BYTES = 10_000
-"""libvips' error buffer holds 10 KB; with more in it than this something may not have found room."""
 
 
 def decode_strictly(file: BinaryIO, header: Header, target: tuple[int, int]) -> tuple[Pixels | None, str]:
@@ -62,6 +60,16 @@ def _strictly(file: BinaryIO, header: Header, target: tuple[int, int]) -> tuple[
     except vips.Error as error:
         raise_unless_damage(error)
         return None, str(error), True
+
+
+def header_fills_remarks(file: BinaryIO, header: Header) -> bool:
+    """Whether so much is said of the header, each time that it is read, that no room is left for the data."""
+    forget_remarks()
+    try:
+        load(file, header, (header.width, header.height), alpha="ignored", fail_on="none")
+    except libvips().Error as error:
+        raise_unless_damage(error)
+    return len(remarks()) > ERROR_BUFFER_BYTES
 
 
 def avif_damage(file: BinaryIO) -> str:

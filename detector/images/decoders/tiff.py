@@ -91,7 +91,7 @@ def _decoded(file: BinaryIO, header: Header, target: tuple[int, int], name: str,
             if header.compression in _PILLOW_LACKS:
                 raise _of_another_kind(name, f"{VIPS_LACKS[header.compression]}: {error.__cause__}") from error
             raise _in_words(error, name, str(error.__cause__)) from error
-    from detector.images.decoders.remarked import decode_strictly, tiles_share
+    from detector.images.decoders.remarked import decode_strictly, header_fills_remarks, tiles_share
     from detector.images.vips import decode_vips
 
     warned, read = False, 1.0
@@ -101,6 +101,8 @@ def _decoded(file: BinaryIO, header: Header, target: tuple[int, int], name: str,
             return _cut(sound, missing)
         if _is_of_another_kind(remark):
             raise _of_another_kind(name, remark)
+        if header_fills_remarks(file, header) and (alone := page_alone(file, header)):
+            file, header = alone.file, alone.header
         read = tiles_share(file, header, tile, is_harmless if header.compression == _JPEG else is_of_directory)
         refuse_unless_most(read, header.description, name, "tiles of it are spoilt")
     elif header.compression in _REMARKED:
@@ -151,6 +153,9 @@ def _salvage(
     from detector.images.decoders.remarked import decode_leniently, readable_rows
 
     pixels, remarks, full = decode_leniently(file, header, target)
+    if full and (alone := page_alone(file, header)):  # of a directory with many oddities that is all that is said
+        file, header = alone.file, alone.header
+        pixels, remarks, full = decode_leniently(file, header, target)
     unopened = pixels is None and remarks[:1] == [_UNOPENED]
     lacking = unopened or any(map(_is_of_another_kind, (*remarks, str(error))))
     of_data = [remark for remark in remarks if not is_of_directory(remark)]

@@ -100,6 +100,49 @@ def test_the_last_page_may_be_the_one(tmp_path: Path, tiny_model: Path) -> None:
     assert [record["status"] for record in found] == ["ok", "failed"] and code == ExitCode.FAILED
 
 
+def test_a_pipe_gets_all_lines(tmp_path: Path, tiny_model: Path) -> None:
+    """Before: the end of the first process was the pipe's, and the next one waited for another reader."""
+    os.mkfifo(tmp_path / "pipe")
+    folder = folder_of(tmp_path, "a.png", "b-abort-detect.png", "c.png")
+    process = started(folder, "--model", tiny_model, "--memory-limit-mb", 1024, "-o", tmp_path / "pipe")
+    try:
+        assert [json.loads(line)["status"] for line in (tmp_path / "pipe").open()] == ["ok", "failed", "ok"]
+        assert process.wait(60) == ExitCode.FAILED
+    finally:
+        process.kill()
+        process.communicate()
+
+
+AS_CHILD = """
+import os, signal
+from time import sleep
+from detector.evaluation import children
+
+def interrupted():
+    try:
+        os.kill(os.getpid(), signal.SIGINT)
+        sleep(0.001)
+    except KeyboardInterrupt:
+        return True
+    return False
+
+children._be_a_child(os.getppid())
+children._TWICE_S = 60
+print(interrupted(), interrupted(), flush=True)
+children._TWICE_S = 0
+print(interrupted(), flush=True)
+children._be_a_child(os.getpid())
+print("has no parent, and goes on")
+"""
+
+
+def test_an_interrupt_that_is_lost_is_not_the_last() -> None:
+    """Before: each later one was ignored, also where Python had lost the first in a callback. And a child whose parent
+    ended before it asked to be told did the whole folder, with nobody waiting."""
+    process = subprocess.run([sys.executable, "-c", AS_CHILD], capture_output=True, text=True, timeout=60)
+    assert (process.stdout, process.returncode) == ("True False\nTrue\n", 128 + signal.SIGTERM), process.stderr
+
+
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT])
 def test_signals_end_both_processes(how: signal.Signals, tmp_path: Path, tiny_model: Path) -> None:
     process = started(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import struct
 import zlib
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from io import BytesIO
 from pathlib import Path
 
@@ -133,6 +133,47 @@ def test_what_is_said_of_the_directory_is_no_damage_of_tiles(
             with open_strips(path, limit_side=HIGH) as strips, pytest.raises(CorruptImage):
                 assert strips is None or strips.strips.rows(0, HIGH) is None
                 raise CorruptImage  # Deflate: its check sums are asked before
+
+
+def with_entries(data: bytes, count: int, entry: bytes) -> bytes:
+    """Private tags, the same but for their number, behind those that the directory has."""
+    (place,) = struct.unpack_from("<I", data, 4)
+    (there,) = struct.unpack_from("<H", data, place)
+    private = b"".join(struct.pack("<H", 64000 + number) + entry for number in range(count))
+    directory = struct.pack("<H", there + count) + data[place + 2 : place + 2 + 12 * there] + private + bytes(4)
+    return data[:4] + struct.pack("<I", len(data)) + data[8:] + directory
+
+
+MANY = {  # more than the 10 KB of remarks that libvips keeps
+    "of no type": (45, struct.pack("<HII", 0, 1, 0)),
+    "behind the end": (200, struct.pack("<HII", 7, 5000, FAR)),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("compression", ["lzw", "packbits", "jpeg"])
+@pytest.mark.parametrize("side", [0, TILE, 1024])  # rows; tiles; one tile
+@pytest.mark.parametrize("odd", MANY)
+def test_remarks_on_the_directory_leave_room_for_those_on_the_data(
+    odd: str, side: int, compression: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before: spoilt pages were `ok` without a flag, up to all of them dark; sound ones in tiles `CorruptImage`."""
+    monkeypatch.setattr(budget, "STRIPS_FROM_BYTES", 1_000_000)
+    image, path = pyvips.Image.new_from_memory(text().tobytes(), WIDE, HIGH, 1, "uchar"), tmp_path / "a.tif"
+    data = in_tiles(compression, side) if side else image.tiffsave_buffer(compression=compression)
+    many = with_entries(data, *MANY[odd])
+    for plain, flagged in ((data, many), (spoilt(data, 0.0, 0.5), with_entries(spoilt(data, 0.0, 0.5), *MANY[odd]))):
+        seen = []
+        for file in (plain, flagged):
+            path.write_bytes(file)
+            with suppress(CorruptImage), open_strips(path, limit_side=HIGH) as strips:
+                assert strips is None or plain is data or strips.strips.rows(0, HIGH) is None
+            try:
+                page = open_page(path, limit_side=HIGH)
+                seen.append((page.flags, page.share, page.pixels.tobytes()))
+            except CorruptImage as error:
+                seen.append(((), 0.0, str(error).partition(" rows can be read")[1].encode()))
+        assert seen[0] == seen[1] and (seen[0][1] is None) == (plain is data)
 
 
 @pytest.mark.slow
