@@ -42,8 +42,8 @@ TOUCH = (
     _STATE
     + """
 if not exists() or is_other() then return 0 end
-if ARGV[3] == '1' then redis.call('HSET', KEYS[1], 'fed_ms', text(NOW)) end
 keep_now_and_then()
+if ARGV[3] == '1' then redis.call('HSET', KEYS[1], 'fed_ms', text(NOW)) end
 return 1
 """
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 import redis
 
 from worker.broker import blobs
@@ -55,3 +56,46 @@ def test_a_task_of_a_strangers_size_is_not_sent(ledger: Ledger, client: redis.Re
     assert ledger.reclaim("job", 0) is None
     assert ledger.reclaim("job", 1) is not None
     assert not client.hexists(JobKeys.of("job").tasks, "0")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("part", ["job", "attempts", "losses", "blobs", "entries", "manifest"])
+def test_no_key_of_a_living_job_holds_what_is_not_its_own(ledger: Ledger, client: redis.Redis, part: str) -> None:
+    """Before: 275 MB in one, once, stayed as long as the job; a watched one's for ever, and nobody else was fed."""
+    ledger.create("job", 2, {"manifest": "m", "request": "r" * 100_000, "heir": "h"}, epoch="e")
+    keys = JobKeys.of("job")
+    key = getattr(keys, part)
+    if part == "manifest":
+        client.setrange(key, 40 << 20, "x")
+    else:
+        for number in range(40):
+            client.hset(key, f"x{number}", "x" * (1 << 20))
+    client.hset(keys.job, "kept_ms", "0")  # else once a minute
+    before = client.hgetall(keys.job)
+    ledger.feed([ImageTask(job="job", index=0, image="a", uri="file:///a", epoch="e")])
+    assert (client.memory_usage(key, samples=0) or 0) < 1 << 20
+    after = client.hgetall(keys.job)
+    for name in (b"manifest", b"request", b"heir", b"total", b"state", b"created_ms", b"epoch"):
+        assert after[name] == before[name]
+    ledger.begin("job", 0, redelivered=False, epoch="e")
+    assert ledger.finish("job", 0, ok=True, record=b"{}", epoch="e")
+    status = ledger.status("job")
+    assert status is not None and (status.ok, status.total) == (1, 2)
+
+
+@pytest.mark.slow
+def test_a_server_that_such_a_key_filled_is_emptied_by_who_looks_after_the_job(
+    ledger: Ledger, client: redis.Redis
+) -> None:
+    ledger.create("job", 2, {}, epoch="e")
+    keys = JobKeys.of("job")
+    for number in range(20):
+        client.hset(keys.attempts, f"x{number}", "x" * (1 << 20))
+    client.hset(keys.job, "kept_ms", "0")
+    client.config_set("maxmemory", int(client.info("memory")["used_memory"]) - (4 << 20))
+    try:
+        with pytest.raises(redis.ResponseError, match="used memory"):
+            client.set("ocrfleet:x", "x")
+        assert ledger.touch("job") and not client.exists(keys.attempts)
+    finally:
+        client.config_set("maxmemory", "0")
