@@ -141,7 +141,11 @@ end
 -- What a stranger puts into keys that are asked field by field lived as long as their job, 275 MB of it: no other job
 -- was fed. Ours have a few KB to 2 MB. The job's own hash keeps what we write there.
 local function keep_small()
-  for _, key in ipairs({4, 5, 8, 11}) do drop_too_large(KEYS[key], 8388608) end
+  for _, key in ipairs({4, 5, 8}) do drop_too_large(KEYS[key], 8388608) end
+  -- With what was noted of entries that wait: of those none is believed any more, their pages are done again.
+  if drop_too_large(KEYS[11], 8388608) then
+    redis.call('HSET', KEYS[11], 'lost', '18446744073709551615-18446744073709551615')
+  end
   drop_too_large(KEYS[10], 33554432)
   local stored = redis.pcall('MEMORY', 'USAGE', KEYS[1])
   if type(stored) ~= 'number' or stored < 16777216 then return end

@@ -21,5 +21,7 @@ def true_records(ledger: Ledger, job: str, read: Sequence[tuple[bytes, Line]]) -
         job: its name.
         read: entries of the stream that were read before, and what they hold.
     """
+    if not read:
+        return set()
     states = ledger.done_as(job, ((line.index, entry) for entry, line in read))
     return {entry for (entry, line), state in zip(read, states, strict=True) if state == _LETTERS.get(line.status)}

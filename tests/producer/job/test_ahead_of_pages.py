@@ -212,3 +212,21 @@ def test_an_entry_that_waits_no_more_is_an_earlier_trys(job: Ledger, results: Pa
     job.client.hset(KEYS.entries, "3", "1-1")
     with Collector(job, JOB, results, PAGES) as collector:
         assert len(collector.step(block_ms=0)) == 1 and not collector.aside.count
+
+
+@pytest.mark.slow
+def test_no_forged_record_becomes_true_where_the_notes_are_too_large(job: Ledger, results: Path) -> None:
+    """Who looks after a job keeps its keys small: with what was noted of a page's entry the forged one came first."""
+    for index in range(3):
+        forge(job, index)
+        finish(job, index)
+    for number in range(9):
+        job.client.hset(KEYS.entries, f"x{number}", "x" * (1 << 20))
+    job.client.hset(KEYS.job, "kept_ms", "0")
+    assert job.touch(JOB)
+    finish(job, 4)
+    with Collector(job, JOB, results, PAGES) as collector:
+        for _ in collector.drain():
+            pass
+        assert names(results) == {4: "4.jpg"} and collector.aside.count == 6
+        assert not job.client.exists(KEYS.entries)
