@@ -321,7 +321,6 @@ def test_pictures_have_their_time_and_their_host(
     """Before: a byte each five seconds held `collect` and `run` for ever; and a redirect led to any https server."""
     other = pictures[1]
     here, there = (f"https://127.0.0.1:{one.server_port}" for one in pictures)
-    monkeypatch.setattr(remote_process, "COPY_S", 1.0)
     monkeypatch.setattr(draw, "MOST_LOST", 2)
     out = tmp_path / "a.jpg"
     settings.cache_clear()
@@ -332,10 +331,11 @@ def test_pictures_have_their_time_and_their_host(
         monkeypatch.setenv("OCRFLEET_ROOTS", there)  # as the workers have it
         settings.cache_clear()
         assert process.draw(f"{here}/to?it={there}/page.png", 0, [], out).ok and len(other.seen) == 1
+        monkeypatch.setattr(remote_process, "COPY_S", 1.0)  # the start of its process counts: 1 s is none for the above
         began = time.monotonic()
         for _ in range(2):
             assert "did not send it within" in process.draw(f"{here}/drips", 0, [], out).error
-        assert time.monotonic() - began < 8
+        assert time.monotonic() - began < 30
         assert "servers did not send" in process.draw(f"{here}/page.png", 0, [], out).error
         assert process.draw((tmp_path / "page.png").as_uri(), 0, [], out).ok
         process._remote.late = 0
