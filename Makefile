@@ -25,8 +25,9 @@ export PYTHONDONTWRITEBYTECODE =
 # three others took 15 s of CPU, and takes 8 s.
 quick quick-tests test serial: export OMP_WAIT_POLICY = PASSIVE
 
-# A file's tests stay in one process, which makes its fixtures once. JOBS=0 runs all tests in one. `make test` has four
-# processes more than cores: there are always tests that wait for a worker to start or for a clock. A process that dies
+# A file's tests stay in one process, which makes its fixtures once. JOBS=0 runs all tests in one. `make test` has two
+# processes more than cores: there are always tests that wait for a worker to start or for a clock (four more were 4 %
+# faster, and failed tests with clocks on a busy machine). A process that dies
 # ends the run, which names its test: for the one that took its place pytest-xdist 3.8 waited for ever (its issue 1378).
 JOBS ?= $(shell nproc)
 PARALLEL = --dist=loadfile --max-worker-restart=0 --no-loadscope-reorder --numprocesses
@@ -49,7 +50,7 @@ quick-tests: $(VENV)/.test-ready
 
 test: $(VENV)/.test-ready style ## everything CI runs; what measures rates comes last, and leaves a core to mypy
 	rm -f .coverage .coverage.*
-	$(BIN)/python -m pytest -q -m "not serial" $(PARALLEL)=$$(($(JOBS) ? $(JOBS) + 4 : 0)) --durations=15 $(COV) $(COV:--cov=--cov-report=)
+	$(BIN)/python -m pytest -q -m "not serial" $(PARALLEL)=$$(($(JOBS) ? $(JOBS) + 2 : 0)) --durations=15 $(COV) $(COV:--cov=--cov-report=)
 	$(MAKE) --no-print-directory --jobs=2 types serial
 
 # Only the files that have such tests: importing all of them takes ten seconds. tests/conftest.py looks after this search.
