@@ -327,11 +327,10 @@ def _why_incomplete(ledger: Ledger, job: str) -> str:
 def cancel_job(ledger: Ledger, job: str) -> int:
     """Stop a job: what waits is dropped, what runs is finished. Returns how many pages were dropped."""
     ledger.cancel(job)
-    dropped = drop_job(ledger.client, job)
-    # As if never fed: `resume` feeds them again, and uploaded bytes do not wait for that in Redis.
-    for indices in chunked(ledger.in_flight(job)):
-        ledger.unfeed(job, indices)
-    return dropped
+    drop_job(ledger.client, job)
+    # As if never fed: `resume` feeds them again, and uploaded bytes do not wait for that in Redis. Counted are these,
+    # not messages: those of pages that are fed meanwhile come later, and a worker drops them.
+    return sum(ledger.unfeed(job, indices) for indices in chunked(ledger.in_flight(job)))
 
 
 def forget_job(ledger: Ledger, job: str) -> int:
