@@ -305,7 +305,7 @@ class Uploader:
         single = Path(self._folder.name) / "page.pdf"
         is_pdf = paged_suffix_of(path) in PDF_SUFFIXES
         may_travel = size <= self.largest
-        take = partial(self._pdf_pages.take, whose=line.uri, travels_whole=may_travel)
+        take = partial(self._pdf_pages.take, whose=line.uri, copy=self._storage.copies, travels_whole=may_travel)
         if is_pdf and not uncertain and take(path, line.page, single, PATIENCE_S):
             taken = single.stat().st_size
             data = self._content(single, taken) if taken <= self.largest else None
