@@ -235,7 +235,7 @@ def _missed_pages(app: Celery, ledger: Ledger, status: JobStatus) -> Iterator[tu
                     app,
                     ledger,
                     job,
-                    (),
+                    growth.added(ledger.first_to_feed(job)),  # by whoever added them, and was ended before he fed them
                     limit_side=request.limit_side,
                     options=request.options,
                     uploader=uploader,

@@ -67,6 +67,7 @@ class ProducerStorage(Storage):
     Attributes:
         patience_s: how long `open` may wait for a member before it raises `NotYetError`, seconds; None: for ever.
         bound_of: a member's name -> how large its copy may be; None: as `Storage` has it.
+        copies: another number for each copy: they have one name, and one inode and time where those are coarse.
     """
 
     def __init__(
@@ -84,9 +85,21 @@ class ProducerStorage(Storage):
         self.patience_s: float | None = None
         self.bound_of: Callable[[str], Bound] | None = None
         self._members = _Members()
+        self.copies = 0
         self._there: tuple[MemberWanted, tuple[int, ...]] | None = None
-        self._written: tuple[int, ...] | None = None
+        self._uri = ""
         self._copy: Path | None = None
+
+    @contextmanager
+    def open(self, uri: str, name: str = "") -> Iterator[Path]:
+        """See `Storage.open`."""
+        if uri != self._uri:  # an object of s3:// is fetched into the same file
+            self._uri, self._there = uri, None
+            self.copies += 1
+            if self._members.process.asked is not None:  # of a copy that others take the place of now
+                self._members.process.leave()
+        with super().open(uri, name) as path:
+            yield path
 
     @contextmanager
     def _copy_of(self, member: bytes) -> Iterator[Path]:
@@ -133,10 +146,10 @@ class ProducerStorage(Storage):
         if bound := bound or (self.bound_of and self.bound_of(member)):
             wanted = msgspec.structs.replace(wanted, most_bytes=bound.most_bytes, remedy=bound.remedy)
         this = (wanted, facts_of(status))
-        # An object of s3:// is fetched into the same file: pages of an archive were "ok" with another's boxes.
-        if self._there == this and self._written == _facts(copy):
+        if self._there == this and copy.exists():
             return  # another page of the same PDF; perhaps it is being read at this moment
         self._there = None
+        self.copies += 1
         timeout_s = MEMBER_S + MEMBER_S_PER_MIB * held_bytes(archive, status) / (1 << 20)
         taken = self._members.take(wanted, timeout_s, self.patience_s)
         if taken.errno:
@@ -144,16 +157,12 @@ class ProducerStorage(Storage):
             raise MachineFault(taken.errno, taken.error, _name(taken.path))
         if taken.type:
             raise _ERRORS.get(taken.type, CorruptImage)(taken.error)
-        self._there, self._written = this, _facts(copy)
+        self._there = this
 
     def close(self) -> None:
         """End the process. Safe to call twice."""
         self._members.process.leave()
         super().close()
-
-
-def _facts(copy: Path) -> tuple[int, ...] | None:
-    return facts_of(copy.stat()) if copy.exists() else None
 
 
 def _name(quoted: str) -> str:

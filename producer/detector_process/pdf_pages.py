@@ -68,6 +68,8 @@ class PageWanted(msgspec.Struct, frozen=True):
     Attributes:
         whose: the PDF's address, percent-encoded. Copies of many have one name: the answer about a page that was given
             up was another PDF's page of that number.
+        copy: which copy lies at `path`, as `ProducerStorage.copies` has it: a file's size, inode and time may be those
+            of the one before it, whose pages were taken for this one's.
     """
 
     path: str
@@ -75,6 +77,7 @@ class PageWanted(msgspec.Struct, frozen=True):
     out: str
     seen: Identity | None = None
     whose: str = ""
+    copy: int = 0
 
 
 class PageTaken(msgspec.Struct, frozen=True):
@@ -147,6 +150,7 @@ class PdfPages:
         wait_s: float | None = None,
         *,
         whose: str = "",
+        copy: int = 0,
         travels_whole: bool = True,
     ) -> bool:
         """Write one page as a PDF of its own. False: it cannot be taken out, and there is no such file.
@@ -160,6 +164,7 @@ class PdfPages:
             out: the file to write.
             wait_s: how long others may be kept waiting, seconds; None: until it is there.
             whose: the address of the PDF, which may be copied to ``path`` for each page; default: the path.
+            copy: which copy it is.
             travels_whole: whether its pages can be had otherwise; a PDF of which they cannot has `LEAST_S` always.
 
         Raises:
@@ -167,7 +172,8 @@ class PdfPages:
             MachineFault: there is no room for it, or a read of the file failed.
         """
         address = quote(whose, errors="surrogateescape") or quote(os.fsencode(path))
-        question = PageWanted(quote(os.fsencode(path)), page, quote(os.fsencode(out)), seen_as(path), address)
+        where, target = (quote(os.fsencode(name)) for name in (path, out))
+        question = PageWanted(where, page, target, seen_as(path), address, copy)
         if lost_s := self._process.lost_s:  # ended for another job's, in the middle: that is this PDF's time too
             self._process.lost_s = 0.0
             self._time.spent(lost_s, None)
@@ -193,7 +199,7 @@ class _Taker:
     """Keeps the PDF open for its next page: to open one of 100,000 pages takes two seconds, and to find a page ten."""
 
     def __init__(self) -> None:
-        self._facts: tuple[int, ...] = ()
+        self._facts: tuple[object, ...] = ()
         self._tree = PageTree()
         self._stream: BinaryIO | None = None
         self._reader: PdfReader | None = None
@@ -204,7 +210,7 @@ class _Taker:
         for _ in range(2):
             was_kept = False
             try:
-                was_kept = self._open(SeenPath.to(path, wanted.seen))
+                was_kept = self._open(SeenPath.to(path, wanted.seen), wanted.whose, wanted.copy)
                 return PageTaken(self._write(wanted.page, out))
             except Exception as error:  # hostile and sloppy files raise any class; the worker will say what is wrong
                 errno = _machines(error) or _machines(read_error(self._stream))
@@ -213,10 +219,10 @@ class _Taker:
                 break
         return PageTaken(False, errno)
 
-    def _open(self, path: SeenPath) -> bool:
-        """Whether it is still open: the same file, as long and as old as it was."""
+    def _open(self, path: SeenPath, whose: str, copy: int) -> bool:
+        """Whether it is still open: the same copy of the same PDF, as long and as old as it was."""
         stream = open_regular(path)
-        facts = facts_of(os.fstat(stream.fileno()))
+        facts = (whose, copy, *facts_of(os.fstat(stream.fileno())))
         if facts != self._facts:
             self._drop()
             self._tree, self._facts = PageTree(), facts

@@ -24,7 +24,7 @@ from producer.sources.count_pages import CountAnswer
 from producer.sources.page_count import count_pages
 from producer.sources.readers import Listed
 from worker.storage.bound import Bound
-from worker.storage.remote import Remote, s3, s3_errors
+from worker.storage.remote import Remote, s3, s3_errors, whole_key
 from worker.storage.spool import MachineFault
 
 MEMORY_BYTES = 256 << 20
@@ -145,7 +145,7 @@ def _part(files: Any, root: str, wanted: WantedList) -> Listed:
 
 def _counted(wanted: WantedCount) -> CountAnswer:
     try:
-        with s3().open(unquote(wanted.key, errors="surrogateescape"), "rb") as stream:
+        with s3().open(whole_key(unquote(wanted.key, errors="surrogateescape")), "rb") as stream:
             count = count_pages(stream, wanted.kind)
     except CannotCountError as error:
         return CountAnswer(False, error=str(error))

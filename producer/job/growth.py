@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -21,6 +22,7 @@ import msgspec
 from detector.images.pdf_tree import more_than_taken
 from detector.images.sniff import PAGED_KINDS
 from detector.images.suffixes import PAGED_SUFFIXES
+from detector.record import UNREADABLE
 from producer.archive_process.limited_readers import limited_readers
 from producer.bounds import MOST_PAGES_OF_A_FILE, MOST_PAGES_OF_A_JOB
 from producer.detector_process.page_counter import can_count
@@ -182,6 +184,17 @@ class Growth:
     def lines(self, first: int) -> Iterator[ManifestLine]:
         """The manifest's lines from an index on."""
         return read_manifest(self._manifest, first)
+
+    def added(self, first: int) -> Iterator[ManifestLine]:
+        """Those from an index on that were added here, whoever did; of ten million others none is decoded."""
+        decoder = msgspec.json.Decoder(ManifestLine)
+        with open_there(self._manifest) as stream:
+            for number, raw in enumerate(manifest_lines(stream, self._manifest)):
+                if number >= first and _ADDED in raw:
+                    with suppress(*UNREADABLE):
+                        line = decoder.decode(raw)
+                        if line.of >= 0 and line.index == number:  # else it is no line of ours
+                            yield line
 
     def _new(self) -> Iterator[ManifestLine]:
         begin = self.total

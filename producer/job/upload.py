@@ -27,13 +27,13 @@ from producer.job.output_folder import JobRequest, OutputFolder
 from producer.job.sending.kept_page import KeptPage
 from producer.job.sending.refusal import CannotSendError as CannotSendError
 from producer.job.sending.refusal import known_type, refuse, refuse_others
+from producer.job.sending.unsent import unsent
 from producer.sources.page_count import paged_suffix_of
 from worker.broker import blobs
 from worker.broker.large_values import FromFile
 from worker.ledger.ledger import JobReplacedError, Ledger
 from worker.messages import MAX_BLOB_BYTES, ImageTask, Original
 from worker.page_options import NO_OPTIONS, PageOptions
-from worker.redis_keys import JobKeys
 from worker.settings import settings
 from worker.storage.bound import Bound
 from worker.storage.files import MAX_MEMBER_BYTES
@@ -46,7 +46,6 @@ BATCH_PAGES = 16
 # For a member of an archive, or a page of a PDF; after it, others are served, and it is asked for again.
 PATIENCE_S = 0.5
 _HOW_ELSE = "use --shrink, or --transfer uri with a shared folder or s3://"
-_UNFED, _IN_FLIGHT = b"\0", b"qr"
 
 
 class Parcel(NamedTuple):
@@ -139,18 +138,8 @@ class Uploader:
         self._folder.cleanup()
 
     def unsent(self, lines: Sequence[ManifestLine]) -> list[ManifestLine]:
-        """Of consecutive manifest lines those whose bytes must be uploaded.
-
-        Pages never fed, and pages in flight whose blob is gone (it expired, the broker was emptied): a message that
-        is delivered again must find it.
-        """
-        states = self._ledger.client.getrange(JobKeys.of(self._job).state, lines[0].index, lines[-1].index)
-        states = states.ljust(len(lines), _UNFED)
-        in_flight = [line.index for line, state in zip(lines, states, strict=True) if state in _IN_FLIGHT]
-        lost = blobs.missing(self._ledger.client, self._job, in_flight, self._epoch)
-        return [
-            line for line, state in zip(lines, states, strict=True) if state == _UNFED[0] or line.index in lost
-        ]  # fmt: skip
+        """Of a few manifest lines those whose bytes must be uploaded."""
+        return unsent(self._ledger, self._job, lines, self._epoch)
 
     def waiting_bytes(self, most: int) -> int:
         """Bytes of this job's blobs in Redis.
@@ -305,7 +294,7 @@ class Uploader:
         single = Path(self._folder.name) / "page.pdf"
         is_pdf = paged_suffix_of(path) in PDF_SUFFIXES
         may_travel = size <= self.largest
-        take = partial(self._pdf_pages.take, whose=line.uri, travels_whole=may_travel)
+        take = partial(self._pdf_pages.take, whose=line.uri, copy=self._storage.copies, travels_whole=may_travel)
         if is_pdf and not uncertain and take(path, line.page, single, PATIENCE_S):
             taken = single.stat().st_size
             data = self._content(single, taken) if taken <= self.largest else None

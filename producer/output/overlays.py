@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import os
 import tempfile
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import overload
 
@@ -17,6 +19,7 @@ from detector.exit_codes import ExitCode
 from detector.images.suffixes import IMAGE_SUFFIXES
 from producer.detector_process.draw import OverlayProcess, can_draw
 from producer.errors import ProducerError
+from producer.growing.marks import Marks, mark_of
 from producer.held_folder import HeldFolder, as_named, mode_below
 from producer.job.manifest import ManifestIndex
 from producer.job.page_order import PageOrder
@@ -53,13 +56,16 @@ class CannotDrawError(ProducerError):
     exit_code = ExitCode.NOTHING
 
 
-def overlay_name(image: str, page: int, index: int, *, paged: bool, cased: bool = True) -> PurePosixPath:
+def overlay_name(
+    image: str, page: int, index: int, *, paged: bool, cased: bool = True, again: bool = False
+) -> PurePosixPath:
     """The name of a page's picture: another one for every page of a job, and the same one whenever it is drawn again.
 
     It follows from the page alone: a job may have a million names, too many to remember, and the files in the folder
     may be those of an earlier drawing. `a.jpg` stays, `a.png` becomes `a.png.jpg`. An image whose own name looks like
     such a result gets its index, so that the two differ: `a.png.jpg` becomes `a.png.jpg.7~.jpg`. So does an image
-    whose name is changed because file systems do not allow it; and, on a disk where `A.jpg` is `a.jpg`, the former.
+    whose name is changed because file systems do not allow it; and, on a disk where `A.jpg` is `a.jpg`, the former. A
+    tar may hold a name twice: the second has its index, too.
 
     Args:
         image: the record's image name.
@@ -67,11 +73,12 @@ def overlay_name(image: str, page: int, index: int, *, paged: bool, cased: bool 
         index: of the record.
         paged: append `_p0001` (from 1).
         cased: `A` and `a` are two files where it is written.
+        again: a page before it has the name that it would have.
     """
     name = safe_name(image, page, paged=paged, suffix=True)
     plain = safe_name(image, page, paged=False, suffix=True)
     ending = PurePosixPath(image).suffix
-    if str(plain) == image and ending.lower() in IMAGE_SUFFIXES and (cased or folded(image) == image):
+    if not again and str(plain) == image and ending.lower() in IMAGE_SUFFIXES and (cased or folded(image) == image):
         if ending != ".jpg":
             return name.with_name(f"{name.name}.jpg")
         if not paged and not _looks_made_by_us(plain.stem):
@@ -87,7 +94,7 @@ def _looks_made_by_us(stem: str) -> bool:
 def write_overlays(
     out: Path, *, progress: Callable[[int, int], None] = lambda written, not_drawn: None, max_side: int = MAX_SIDE
 ) -> OverlayCount:
-    """Draws every page that was detected, one after the other. Memory: 8 bytes a page.
+    """Draws every page that was detected, one after the other. Memory: 16 bytes a page.
 
     `sub/a.png` becomes `overlays/sub/a.png.jpg`, page 2 of `b.pdf` becomes `overlays/b.pdf_p0002.jpg`; see
     :func:`overlay_name`.
@@ -111,6 +118,7 @@ def write_overlays(
         manifest, roots, may_fetch = stack.enter_context(picture_list(place.path))
         process = stack.enter_context(OverlayProcess(roots=roots, may_fetch=may_fetch))
         cased: bool | None = None
+        names = Marks()
         for record in order.records():
             line = manifest.line(record.index)
             if record.status != "ok" or line is None:
@@ -120,7 +128,10 @@ def write_overlays(
             if cased is None:
                 cased = tells_case(folder.path)
             paged = manifest.is_paged(record.index, record.image, record.page)
-            name = overlay_name(record.image, record.page, record.index, paged=paged, cased=cased)
+            named = partial(overlay_name, record.image, record.page, record.index, paged=paged, cased=cased)
+            mark = mark_of(os.fsencode(named()))
+            name = named(again=mark in names)
+            names.add(mark)
             with folder.made_below(name.parent) as beside:
                 target = beside.path / name.name
                 drawn = process.draw(line.uri, record.page, record.boxes, target, max_side=max_side)

@@ -11,12 +11,14 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 
 from detector.errors import NotFound, TooLarge, UnsupportedFormat
 from producer.archive_process.limited_readers import limited_readers
-from producer.detector_process import remote_process
+from producer.detector_process import remote_process, remote_program
+from producer.detector_process.remote_program import WantedCount
 from producer.job import upload
 from producer.job.manifest import ManifestLine
 from producer.sources.found_page import FoundPage
@@ -27,6 +29,7 @@ from producer.sources.scan_time import ScanTime
 from tests.fleet.tls import certificates
 from tests.pictures import text_image, write_images
 from tests.processes import WorkerProcess, command
+from tests.producer.records import pdf
 from worker.ledger import Ledger
 from worker.settings import SettingsError, split_roots
 from worker.storage import Storage, remote
@@ -156,6 +159,17 @@ def test_too_large(aws: dict[str, str], tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.setattr(remote, "MAX_REMOTE_BYTES", 5000)
     Remote((), s3_open=True).fetch("s3://big/a.jpg", tmp_path / "copy")
     assert (tmp_path / "copy").stat().st_size == 5000
+
+
+def test_an_object_is_read_as_no_other(aws: dict[str, str], tmp_path: Path) -> None:
+    """Before: of a key that s3fs cuts the other's bytes were the page's, "ok"."""
+    client, key = s3_client(), "in/a.pdf?versionId=7.pdf"
+    client.create_bucket(Bucket="odd")
+    client.put_object(Bucket="odd", Key="in/a.pdf", Body=pdf(3))
+    client.put_object(Bucket="odd", Key=key, Body=pdf(2))
+    with pytest.raises(NotFound, match="copy it to another key"):
+        Remote((), s3_open=True).fetch(f"s3://odd/{quote(key)}", tmp_path / "copy")
+    assert "copy it to another key" in remote_program._counted(WantedCount(quote(f"odd/{key}"), "pdf")).error
 
 
 def test_no_more_of_a_bucket_is_copied_than_may_be_sent(

@@ -29,6 +29,7 @@ from producer.job import upload
 from producer.job.manifest import ManifestLine
 from tests.archives import write_7z
 from tests.hostile import long_name_tar, many_entries_zip, slow_tar_xz
+from tests.processes import wait_until
 from tests.producer.records import pdf
 from tests.worker.storage.test_files import uri
 from worker.ledger.ledger import Ledger
@@ -90,18 +91,46 @@ def test_members_in_any_order_and_what_is_wrong_with_others(storage: ProducerSto
 
 
 @pytest.mark.slow
-def test_what_is_fetched_between_two_pages_of_a_member_is_not_it(tmp_path: Path) -> None:
+@pytest.mark.parametrize("given_up", [False, True])
+def test_what_is_fetched_between_two_pages_of_a_member_is_not_it(
+    given_up: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Before: the member's later pages were read in the object, "ok" with its boxes."""
+    monkeypatch.setattr(member_fetcher, "facts_of", lambda status: ())  # where inodes come again, and times are coarse
     write_zip(tmp_path / "a.zip", {"book.tif": b"of the zip"})
+    copy = tmp_path / "spool" / "member.tif"
 
     def fetch(address: str, target: Path) -> None:
+        assert not (given_up and processes()), "it would be written over"
         target.write_bytes(b"an object!")
 
     member = uri(tmp_path / "a.zip", "zip+file", b"book.tif")
     with closing(ProducerStorage((tmp_path,), tmp_path / "spool", {"s3": fetch})) as storage:
-        for address, data in ((member, b"of the zip"), ("s3://b/other.tif", b"an object!"), (member, b"of the zip")):
+        if given_up:
+            storage.patience_s = 0.0
+            with pytest.raises(AtWorkError), storage.open(member):
+                pass
+            wait_until(lambda: copy.exists() and copy.stat().st_size == 10, seconds=30, what="the member")
+            storage.patience_s = None
+        opened = ((member, b"of the zip"), ("s3://b/other.tif", b"an object!"), (member, b"of the zip"))
+        for address, data in opened[given_up:]:
             with storage.open(address) as path:
                 assert path.read_bytes() == data
+
+
+@pytest.mark.slow
+def test_each_copy_of_a_pdf_has_another_number(ledger: Ledger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By it one knows whether the PDF that is open is the one in the file. Before: by inode, size and time."""
+    monkeypatch.setattr(upload, "PATIENCE_S", 60.0)
+    write_zip(tmp_path / "a.zip", {"a.pdf": pdf(3), "b.pdf": pdf(3)})
+    with upload.Uploader(ledger, "j", limit_side=640, shrink=False) as uploader:
+        told: list[int] = []
+        uploader._pdf_pages.take = lambda *given, **more: bool(told.append(more["copy"]))  # type: ignore[method-assign]
+        for name in ("a.pdf", "a.pdf", "b.pdf", "a.pdf", "a.pdf"):
+            if len(told) == 4:
+                write_zip(tmp_path / "a.zip", {"a.pdf": pdf(4)})
+            uploader.pack(ManifestLine(1, name, uri(tmp_path / "a.zip", "zip+file", name.encode()), 1))
+        assert told[0] == told[1] and len(set(told)) == 4
 
 
 def link_then_long_name(path: Path) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 from urllib.parse import quote
 
 import pytest
+from msgspec.structs import replace
 from pypdf import PdfReader
 
 from producer.detector_process import pdf_pages, turn_process
@@ -54,6 +55,21 @@ def test_it_is_opened_once(tmp_path: Path, opened: list[int]) -> None:
     (tmp_path / "a.pdf").write_bytes(flat_pdf(9))
     taker = pdf_pages._Taker()
     assert all(taken(taker, tmp_path, page) for page in (0, 1, 8, 7, 0)) and len(opened) == 1
+
+
+def test_another_pdf_of_the_same_inode_size_and_time_is_opened(
+    tmp_path: Path, opened: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Copies of members are written in place, and times may be of two seconds. Before: 59 of 60 pages were the first
+    PDF's."""
+    monkeypatch.setattr(pdf_pages, "facts_of", lambda status: ())
+    taker = pdf_pages._Taker()
+    for number, which in enumerate(({"copy": 1}, {"copy": 2}, {"copy": 2, "whose": "b"}, {"copy": 2, "whose": "b"})):
+        width = 11 + 10 * min(number, 2)
+        (tmp_path / "a.pdf").write_bytes(flat_pdf(3).replace(b"0 0 11 9", b"0 0 %d 9" % width))
+        assert taker.take(replace(wanted(tmp_path, 1), **which)).ok
+        assert PdfReader(tmp_path / "page.pdf").pages[0].mediabox.width == width
+    assert len(opened) == 3
 
 
 def test_a_page_that_fails_is_tried_on_one_opened_anew(

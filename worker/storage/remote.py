@@ -246,9 +246,24 @@ def s3_errors() -> tuple[type[Exception], ...]:
 
 
 def s3_path(uri: str) -> str:
-    """``s3://bucket/percent%20encoded`` as fsspec wants it."""
+    """``s3://bucket/percent%20encoded`` as fsspec wants it.
+
+    Raises:
+        ValueError: as `whole_key`.
+    """
     parts = urlsplit(uri)
-    return f"{parts.netloc}{unquote(parts.path)}"
+    return whole_key(f"{parts.netloc}{unquote(parts.path)}")
+
+
+def whole_key(path: str) -> str:
+    """An object's path, of which s3fs asks for the whole.
+
+    Raises:
+        ValueError: it takes the end for a version, and opens the object whose key is the rest.
+    """
+    if "?versionId=" in path:
+        raise ValueError("s3fs asks for another object where a key holds ?versionId=; copy it to another key")
+    return path
 
 
 class Unended:

@@ -16,6 +16,7 @@ from worker.app import app_for
 from worker.broker import queue
 from worker.ledger.ledger import Ledger
 from worker.ledger.uncollected import Uncollected
+from worker.messages import ImageTask
 from worker.redis_keys import JobKeys, now_ms
 from worker.settings import Settings
 
@@ -234,3 +235,16 @@ def test_what_is_weighed_counts_as_many_times_as_it_has_records(ledger: Ledger) 
     assert uncollected.mean_bytes() == 100
     ledger.client.delete("stream")
     assert uncollected.mean_bytes() == 0
+
+
+def test_pages_whose_bytes_are_sent_need_not_follow_each_other(ledger: Ledger) -> None:
+    """Those that a collector adds do not, beside a watched folder. Before: a traceback, or others' states."""
+    ledger.create(JOB, 10, {})
+    tasks = [ImageTask(job=JOB, index=index, image="a", uri="file:///a") for index in (2, 4, 7)]
+    ledger.feed(tasks)
+    for task in tasks:
+        ledger.begin(JOB, task.index, redelivered=False)
+        ledger.finish(JOB, task.index, ok=True, record=b"{}")
+    with Uploader(ledger, JOB, limit_side=640, shrink=False) as uploader:
+        lines = [ManifestLine(index, "a", "file:///a", 0) for index in (1, 2, 3, 7, 8, 7, 8)]
+        assert [line.index for line in uploader.unsent(lines)] == [1, 3, 8, 8]

@@ -6,16 +6,21 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
+import pytest
 
+from producer.fleet_job import collect_job
 from producer.growing.new_pages import append_pages
 from producer.job.feed import Feeder
 from producer.job.growth import Growth
+from producer.job.job_epoch import open_job
 from producer.job.manifest import count_manifest, read_manifest, write_manifest
+from producer.job.output_folder import JobRequest, state_folder
 from producer.job.results_file import Line, truncate_torn_line
 from producer.sources.scan import FoundPage, Problem
+from tests.producer.records import tiff
 from worker.app import app_for
 from worker.ledger.ledger import Ledger
-from worker.messages import Seconds
+from worker.messages import ImageRecord, ImageTask, Seconds, encode
 from worker.redis_keys import JobKeys
 from worker.settings import Settings
 
@@ -162,3 +167,28 @@ def test_pages_join_behind_those_that_a_watched_folder_added(tmp_path: Path, led
     ]  # fmt: skip
     status = ledger.status(JOB)
     assert status and status.total == growth.total == 8
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("full", [False, True], ids=["room", "window full"])
+def test_what_a_collector_added_is_fed_by_it_or_by_the_next(
+    full: bool, tmp_path: Path, ledger: Ledger, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before: by nobody, where a first step had not come before, and `collect --follow` waited for ever."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    folder, app, results = state_folder(JOB), app_for(settings), tmp_path / "results.jsonl"
+    (tmp_path / "a.tif").write_bytes(tiff(3))
+    found = [FoundPage("a.tif", (tmp_path / "a.tif").as_uri(), 0), FoundPage("c.png", "file:///c.png", 0)]
+    write_manifest(iter(found), folder.manifest)
+    folder.save_request(JobRequest(job=JOB, sources=[str(tmp_path)]))
+    epoch = open_job(folder, ledger, JOB, 2)
+    ledger.feed([ImageTask(job=JOB, index=0, image="a.tif", uri=found[0].uri, epoch=epoch)])
+    ledger.begin(JOB, 0, redelivered=False, epoch=epoch)
+    done = ImageRecord(job=JOB, index=0, image="a.tif", page=0, status="ok", pages=3)
+    ledger.finish(JOB, 0, ok=True, record=encode(done), epoch=epoch)
+    with monkeypatch.context() as patch:
+        patch.setattr(Feeder, "_room", lambda self: 0) if full else None
+        assert collect_job(app, ledger, JOB, results, follow=False, quiet=True).total == 4
+    assert sorted(ledger.in_flight(JOB)) == ([] if full else [2, 3])
+    collect_job(app, ledger, JOB, results, follow=False, quiet=True)
+    assert sorted(ledger.in_flight(JOB)) == [2, 3], "page 1 is the producer's"

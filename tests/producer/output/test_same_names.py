@@ -8,9 +8,11 @@ from pathlib import Path
 
 import pypdfium2
 import pytest
+from PIL import Image
 
 from producer.job.manifest import ManifestLine, write_lines, write_manifest
 from producer.output.formats import export_results
+from producer.output.overlays import write_overlays
 from producer.sources.scan import scan
 from tests.producer.output.test_documents import line, picture
 from tests.producer.records import IN_PROCESS, ok, own_request, pdf, write_results
@@ -76,6 +78,18 @@ def test_two_pdfs(tmp_path: Path, format_name: str, lost: set[int]) -> None:
         gap = "|" if format_name == "pdf" else ""  # nothing says that there were more
         first, second = f"number 0|number 1{gap}", "|number 4|number 5"
     assert texts(export_results(out, format_name), format_name) == sorted([first, second])
+
+
+@pytest.mark.slow
+def test_each_has_its_own_overlay(tmp_path: Path) -> None:
+    """Before: there was one file, the second's, and two were counted."""
+    first, second = tmp_path / "first.jpg", tmp_path / "second.jpg"
+    for path, width in ((first, 40), (second, 60)):
+        Image.new("L", (width, 30), 255).save(path)
+    out = job(tmp_path, *(("a.jpg", path.read_bytes(), 1) for path in (first, second, second)))
+    assert write_overlays(out).written == 3
+    made = {path.name: Image.open(path).width for path in (out / "overlays").rglob("*.jpg")}
+    assert made == {"a.jpg": 40, "a.jpg.1~.jpg": 60, "a.jpg.2~.jpg": 60}
 
 
 def test_without_a_manifest(tmp_path: Path) -> None:
