@@ -10,9 +10,10 @@ import io
 import struct
 import zlib
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
-from typing import IO, Any, BinaryIO, NamedTuple, NoReturn, cast
+from typing import IO, Any, BinaryIO, NamedTuple, cast
 
 from detector.errors import NotFound, UnsupportedFormat, first_line
 from detector.images.regular_file import facts_of, open_regular
@@ -87,7 +88,7 @@ class SevenZip:
         except py7zr.exceptions.PasswordRequired as error:
             raise RuntimeError("its table of contents is encrypted") from error
         except Exception as error:
-            _raise(error)
+            raise ValueError(_said(error)) from error
         self._weigh(file.seek(0, io.SEEK_END))
 
     @property
@@ -109,11 +110,7 @@ class SevenZip:
         return getattr(self._archive, "files", ())
 
     def members(self) -> Iterator[SevenZipMember]:
-        """Every entry, empty ones first.
-
-        Raises:
-            ValueError: damaged; also raised by reading a member.
-        """
+        """Every entry, empty ones first. Of a block that is spoilt, reading one raises ValueError; others are sound."""
         for entry in self._files():
             if entry.emptystream:
                 yield _member(entry, io.BytesIO())
@@ -125,14 +122,16 @@ class SevenZip:
                 continue
             self._file.seek(self._archive.afterheader + position)
             self.close()
+            failed = ""
             for entry in folder.files:
                 try:
-                    self._decompressor = self._decompressor or folder.get_decompressor(entry.compressed, reset=True)
+                    if not failed:
+                        self._decompressor = self._decompressor or folder.get_decompressor(entry.compressed, reset=True)
                 except Exception as error:
-                    _raise(error)
-                content = _Content(self._file, self._decompressor, entry.uncompressed, entry.crc32)
+                    failed = _said(error)
+                content = _Content(self._file, self._decompressor, entry.uncompressed, entry.crc32, failed)
                 yield _member(entry, cast("IO[bytes]", content))
-                content.skip()  # what comes after it can only be had through it
+                failed = content.skip()  # what comes after it in its block can only be had through it
 
     def close(self) -> None:
         """End what unpacks the last block. Safe to call twice."""
@@ -146,10 +145,10 @@ class SevenZip:
 class _Content(io.RawIOBase):
     """The bytes of one member, unpacked as they are asked for; the check sum is looked at where they end."""
 
-    def __init__(self, file: BinaryIO, decompressor: Any, size: int, crc: int | None) -> None:
+    def __init__(self, file: BinaryIO, decompressor: Any, size: int, crc: int | None, failed: str) -> None:
         self._file, self._decompressor = file, decompressor
         self._left, self._crc = size, crc
-        self._sum = 0
+        self._sum, self._failed = 0, failed
 
     def readable(self) -> bool:
         return True
@@ -157,16 +156,19 @@ class _Content(io.RawIOBase):
     def read(self, size: int = -1) -> bytes:
         if size < 0:
             return b"".join(iter(lambda: self.read(_BLOCK), b""))
-        while self._left and size:
+        while self._left and size and not self._failed:
             before = self._file.tell()
             try:
                 data = bytes(self._decompressor.decompress(self._file, min(size, self._left, _BLOCK)))
             except Exception as error:
-                _raise(error)
+                self._failed = _said(error)
+                break
             if data:
                 return self._counted(data)
             if self._file.tell() == before:
-                raise ValueError("its data ends early")
+                self._failed = "its data ends early"
+        if self._failed:
+            raise ValueError(self._failed)
         return b""
 
     def _counted(self, data: bytes) -> bytes:
@@ -176,11 +178,16 @@ class _Content(io.RawIOBase):
             raise ValueError("its check sum is wrong")
         return data
 
-    def skip(self) -> None:
-        """Unpacks the rest for what comes after it; nothing is kept, and a wrong check sum is no matter here."""
+    def skip(self) -> str:
+        """Unpacks the rest for what comes after it; nothing is kept, and a wrong check sum is no matter here.
+
+        Returns: why nothing after it can be unpacked, or nothing.
+        """
         self._crc = None
-        while self.read(_BLOCK):
-            pass
+        with suppress(ValueError):
+            while self.read(_BLOCK):
+                pass
+        return self._failed
 
 
 class SevenZipCursor:
@@ -248,16 +255,17 @@ def _member(entry: Any, content: IO[bytes]) -> SevenZipMember:
     return SevenZipMember(entry.filename, entry.uncompressed, is_file, is_link, content)
 
 
-def _raise(error: Exception) -> NoReturn:
-    """What py7zr raised, as ValueError where it says something of the archive.
+def _said(error: Exception) -> str:
+    """What py7zr raised, where it says something of the archive; else it is raised again.
 
-    It is a parser of hostile files: struct.error, KeyError, its own classes.
+    It is a parser of hostile files: struct.error, KeyError, its own classes, and bz2's OSError, which has no number.
     """
     from billiard.exceptions import SoftTimeLimitExceeded  # here: 9 ms of each command otherwise
 
-    if isinstance(error, MemoryError | OSError | SoftTimeLimitExceeded):
+    is_of_us = isinstance(error, MemoryError | SoftTimeLimitExceeded)
+    if is_of_us or (isinstance(error, OSError) and error.errno is not None):
         raise error
-    raise ValueError(f"{type(error).__name__}: {first_line(error, 200)}") from error
+    return f"{type(error).__name__}: {first_line(error, 200)}"
 
 
 def _refuse_coder(coder: dict[str, Any]) -> None:

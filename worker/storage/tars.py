@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import bz2
 import gzip
+import io
 import lzma
+import math
 import tarfile
-import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Any, BinaryIO, Literal, cast
@@ -17,10 +18,27 @@ from worker.storage.archive_errors import MOST_WINDOW_BYTES, name_of, zstd
 from worker.storage.bound import Bound
 
 MOST_PADDING = 16 << 20
-"""Bytes behind a tar's end that are looked at: programs pad it to a record of 10 KiB, tape drives to more."""
+"""Bytes behind the end of a tar as it is that are looked at: programs pad it to 10 KiB, tape drives to more."""
+
+
+class _Gzip(gzip.GzipFile):
+    """Says in words what its check sum says. gzip stores a JPEG as it is: its spoilt bytes are no error before that."""
+
+    def read(self, size: int | None = -1) -> bytes:
+        try:
+            return super().read(size)
+        except gzip.BadGzipFile as error:
+            if str(error).startswith(("CRC", "Incorrect length")):
+                said = "its check sum is wrong: any page of it may be garbled; get it anew"
+                raise tarfile.ReadError(said) from error
+            raise
+        except EOFError as error:
+            said = "it is cut off before its check sum: any page of it may be garbled; get it anew"
+            raise tarfile.ReadError(said) from error
+
 
 _UNPACK: dict[bytes, Callable[[BinaryIO], Any]] = {
-    b"\x1f\x8b": lambda file: gzip.GzipFile(fileobj=file, mode="rb"),
+    b"\x1f\x8b": lambda file: _Gzip(fileobj=file, mode="rb"),
     b"BZh": bz2.BZ2File,
     b"\xfd7zXZ": lzma.LZMAFile,
     b"\x5d\x00\x00": lzma.LZMAFile,
@@ -55,7 +73,7 @@ def open_tar(file: BinaryIO, mode: Literal["", "|"] = "") -> tarfile.TarFile:
     if not start.startswith(_ZSTD):
         # Python 3.14 reads Zstandard by itself, with windows of any size; none of those comes here.
         unpack = next((how for magic, how in _UNPACK.items() if start.startswith(magic)), None)
-        return _opened(unpack(file) if unpack else file, mode)
+        return _opened(unpack(file), mode) if unpack else _opened(file, "")
     if zstd is None:
         raise UnsupportedFormat(
             "a tar compressed with Zstandard; pip install 'ocrfleet[archives]' here, or unpack it first"
@@ -98,19 +116,22 @@ class _Header(tarfile.TarInfo):
 
 
 def goes_on(tar: tarfile.TarFile) -> bool:
-    """Whether there is anything but zeros behind the end of a tar that was read as a stream to its end.
+    """Whether there is anything but zeros behind the end of a tar that was read to its end.
 
-    A header of zeros ends a tar: one that was lost, or between two tars that were put together.
+    A header of zeros ends a tar: one that was lost, or between two tars that were put together. What is compressed is
+    read to its own end: only there is its check sum.
+
+    Raises:
+        tarfile.ReadError, OSError, lzma.LZMAError, zlib.error: it is damaged, perhaps before the tar's end.
     """
     stream: Any = tar.fileobj
+    left = MOST_PADDING if isinstance(stream, io.BufferedReader) else math.inf
     try:
-        for _ in range(0, MOST_PADDING, 1 << 16):
-            block = stream.read(1 << 16)
-            if not block:
-                return False
+        while left > 0 and (block := stream.read(1 << 16)):
+            left -= len(block)
             if block.strip(b"\0"):
                 return True
-    except (EOFError, OSError, lzma.LZMAError, zlib.error):  # behind the compressed data: no part of the tar
+    except (gzip.BadGzipFile, EOFError):  # junk behind what gzip packed; zeros behind .xz, or a part of its index
         pass
     return False
 

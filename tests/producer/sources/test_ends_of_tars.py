@@ -6,6 +6,7 @@ import bz2
 import gzip
 import io
 import lzma
+import os
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from producer.archive_process.limited_readers import limited_readers
+from producer.sources.archive import BrokenArchiveError, members
 from producer.sources.scan import scan
 from worker.storage.files import Storage
 
@@ -123,3 +125,56 @@ def test_two_tars_in_one(tmp_path: Path) -> None:
     pages, said = listed(tmp_path / "a.tar")
     assert len(pages) == COUNT
     assert len(said) == 1 and "tar -i" in said[0]
+
+
+def stored(behind: int = 0) -> bytes:
+    """A .tar.gz whose data are stored as they are, as gzip does with a JPEG: a spoilt byte is no error of Deflate."""
+    return gzip.compress(bytes(TAR) + bytes(behind), compresslevel=0)
+
+
+def listed_here(path: Path) -> tuple[int, str]:
+    """How many members it has, and what was said of it; without a process of its own."""
+    count = 0
+    try:
+        for _ in members(path, "tar"):
+            count += 1
+    except BrokenArchiveError as error:
+        return count, str(error)
+    return count, ""
+
+
+@pytest.mark.parametrize("behind", [0, 3 * 512, pytest.param(17 << 20, marks=pytest.mark.slow)])
+def test_a_wrong_check_sum_is_said(tmp_path: Path, behind: int) -> None:
+    """Before: each page was "ok", one of other bytes, and nothing was said. Above 16 MiB the sum was not reached."""
+    sound = stored(behind)
+    data = bytearray(sound)
+    data[FOURTH + 1000] ^= 1
+    path = tmp_path / "a.tar.gz"
+    path.write_bytes(data)
+    count, said = listed_here(path)
+    assert count == COUNT and "its check sum is wrong: any page of it may be garbled" in said
+    path.write_bytes(sound)
+    assert listed_here(path) == (COUNT, "")
+
+
+@pytest.mark.parametrize("missing", [1, 8])
+def test_a_check_sum_that_is_missing_is_said(tmp_path: Path, missing: int) -> None:
+    (tmp_path / "a.tar.gz").write_bytes(stored()[:-missing])
+    count, said = listed_here(tmp_path / "a.tar.gz")
+    assert count == COUNT and "cut off before its check sum" in said
+
+
+@pytest.mark.parametrize("suffix", list(PACK)[1:])
+def test_what_lies_behind_the_compressed_data_is_no_part_of_it(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"a.{suffix}"
+    for junk in (bytes(4), bytes(12_345), b"x", b"\x1f", b"\xff" * 700, b"signature " * 2000):
+        path.write_bytes(PACK[suffix](bytes(TAR)) + junk)
+        assert listed_here(path) == (COUNT, ""), junk[:9]
+
+
+def test_a_long_tar_of_zeros_is_not_read_through(tmp_path: Path) -> None:
+    """A TiB that is nowhere on the disk."""
+    path = tmp_path / "a.tar"
+    path.touch()
+    os.truncate(path, 1 << 40)
+    assert listed_here(path) == (0, "")

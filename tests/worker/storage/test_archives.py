@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import io
 import os
+import random
 import sys
 import tarfile
 import zipfile
 from pathlib import Path
 
+import py7zr
 import pytest
 from py7zr.compressor import SevenZipDecompressor
 
 from detector.errors import CorruptImage, ImageError, NotFound, TooLarge, UnsupportedFormat
+from producer.sources.archive import members
 from tests.archives import other_method, wide_zst, write_7z, write_zst
 from tests.worker.storage.test_files import uri
 from worker.storage import Storage, sevenzip, tars
@@ -73,6 +76,27 @@ def test_another_of_its_size_and_time_in_its_place(store: Storage, tmp_path: Pat
         for name in ("1.jpg",) if content == b"a" else ("2.jpg", "1.jpg"):
             assert read(store, tmp_path / "a.archive", name, scheme) == content * 1000
     assert len(sizes) == 1
+
+
+@pytest.mark.parametrize("method", [py7zr.FILTER_LZMA2, py7zr.FILTER_LZMA, py7zr.FILTER_BZIP2, py7zr.FILTER_DEFLATE])
+def test_a_spoilt_block_of_several(store: Storage, tmp_path: Path, method: int) -> None:
+    """Before: none behind it could be read, though `7z x` takes them out; or they were not listed at all."""
+    path, chance = tmp_path / "a.7z", random.Random(1)
+    content = {f"{number}.jpg": chance.choices(range(9), k=9000) for number in range(6)}
+    for block in (["0.jpg", "1.jpg", "2.jpg"], ["3.jpg", "4.jpg"], ["5.jpg"]):
+        with py7zr.SevenZipFile(path, "a" if path.exists() else "w", filters=[{"id": method}]) as archive:
+            for name in block:
+                archive.writestr(bytes(content[name]), name)
+    data = bytearray(path.read_bytes())
+    data[2000:2040] = chance.randbytes(40)
+    path.write_bytes(data)
+    pages = [(member.shown, member.number) for member in members(path, "7z")]
+    assert pages == [(name.encode(), number) for number, name in enumerate(content)]
+    for _ in range(2):
+        for name in ("0.jpg", "1.jpg", "2.jpg"):
+            assert isinstance(refused(store, path, name), CorruptImage)
+        for name in ("3.jpg", "4.jpg", "5.jpg"):
+            assert read(store, path, name) == bytes(content[name])
 
 
 @pytest.mark.slow
