@@ -16,19 +16,16 @@ from producer.no_links import no_links, owner_of_new
 _NAME = "user.ocrfleet.name"
 
 
-def name_anew(file: int) -> None:
-    """Give a file that is to take another's place a name that none had before.
+def name_of(file: int) -> str:
+    """What tells a results file from one that took its place: a name that none had before. Who asks first gives it.
 
     Its inode is none: ext4 gives that of a file which is gone to the next one, and a client that went on where it had
-    been in the file before last was told half a line.
+    been in the file before was told half a line.
     """
     with suppress(OSError, AttributeError):  # a file system, or a system, without attributes of files
-        os.setxattr(file, _NAME, secrets.token_hex(8).encode())
-
-
-def name_of(file: int) -> str:
-    """What tells a results file from one that took its place: see `name_anew`."""
-    with suppress(OSError, AttributeError):
+        if _NAME not in os.listxattr(file):
+            with suppress(FileExistsError):  # somebody else asked meanwhile
+                os.setxattr(file, _NAME, secrets.token_hex(8).encode(), os.XATTR_CREATE)
         return os.getxattr(file, _NAME)[:16].decode("ascii", "replace")
     return f"{os.fstat(file).st_ino:x}"
 

@@ -19,7 +19,7 @@ from producer.bounds import MOST_PAGES_OF_A_JOB
 from producer.errors import ProducerError
 from producer.held_folder import ours_to_write
 from producer.no_links import no_links
-from producer.results_there import name_anew, open_there
+from producer.results_there import open_there
 from worker.messages import BoxRecord, ErrorRecord, ImageRecord, Seconds
 
 
@@ -254,7 +254,6 @@ def _counts(results: Path, changed_ns: int, size: int) -> Counter[str]:
 def rewrite(results: Path, keep: Callable[[int, Line], bool]) -> None:
     """Replace the file, in one step, by the lines for which ``keep(line number, Line)`` is true."""
     with atomic_write(results, sync=True) as part, open(part, "wb", opener=ours_to_write) as target:
-        name_anew(target.fileno())
         for number, (raw, line) in enumerate(read_lines(results)):
             if line is not None and keep(number, line):
                 target.write(raw)

@@ -29,10 +29,11 @@ from producer.sources.own_pictures import made_by_us, named_as_ours
 from producer.sources.page_count import PageCount, Settled, count_file, kind_of_file, settle
 from producer.sources.passed_over import LONG_LISTED, OURS, OUTSIDE, UNREADABLE, PassedOver, is_junk, junk_kind
 from producer.sources.readers import Readers
-from producer.sources.walk import FoundFile, Warn, display, stop_for_want, walk
+from producer.sources.walk import FoundFile, Warn, display, matches, stop_for_want, walk
 from worker.storage.spool import is_of_the_machine
 
 STDIN = "-"
+Enter = Callable[[Path, int], bool]  # see `walk`
 
 
 class SourceMissingError(ProducerError):
@@ -201,14 +202,18 @@ class _Scanner:
             yield from self.file(path, name, named=True)
 
     def folder(self, folder: Path, prefix: bytes) -> Iterator[FoundPage]:
-        for found in walk(folder, enter=self._gate(folder), warn=self._unreadable, outside=self._outside):
+        for found in self._walk(folder, self._gate(folder)):
             yield from self.file(found.path, _join(prefix, found.name), named=False)
 
     def glob(self, source: Source, prefix: bytes) -> Iterator[FoundPage]:
         # `*.scan` names a file type and is obeyed; `scans/*` may match anything and keeps to image types.
         named = re.search(r"\.\w+$", source.pattern[-1]) is not None
-        for found in _glob_walk(source, self._gate(source.path), self._unreadable, self._outside):
+        for found in _glob_walk(source, self._gate(source.path), self._walk):
             yield from self.file(found.path, _join(prefix, found.name), named=named)
+
+    def _walk(self, root: Path, enter: Enter) -> Iterator[FoundFile]:
+        look = self.readers.time.check_turn
+        return walk(root, enter=enter, warn=self._unreadable, outside=self._outside, look=look)
 
     def file(self, path: Path, name: bytes, *, named: bool) -> Iterator[FoundPage]:
         kind = archive_kind(path.name)
@@ -280,7 +285,7 @@ class _Scanner:
             self.passed.add(OUTSIDE)
         return self.follow_links
 
-    def _gate(self, root: Path) -> Callable[[Path, int], bool]:
+    def _gate(self, root: Path) -> Enter:
         """Which folders below `root` to enter: none that systems or we made."""
         is_ours = made_by_us(root, self.exclude)
 
@@ -298,7 +303,7 @@ class _Scanner:
 
 
 def _glob_walk(
-    source: Source, gate: Callable[[Path, int], bool], warn: Warn, outside: Callable[[Path], bool]
+    source: Source, gate: Enter, walk_from: Callable[[Path, Enter], Iterator[FoundFile]]
 ) -> Iterator[FoundFile]:
     """The files a glob matches, and all files in the folders it matches, as `walk` gives them."""
     deep = "**" in source.pattern
@@ -309,36 +314,9 @@ def _glob_walk(
         fits = deep or all(map(fnmatchcase, parts, source.pattern[:depth]))
         return fits and gate(folder, depth)
 
-    for found in walk(source.path, enter=enter, warn=warn, outside=outside):
-        if _matches(os.fsdecode(found.name).split("/"), source.pattern):
+    for found in walk_from(source.path, enter):
+        if matches(os.fsdecode(found.name).split("/"), source.pattern):
             yield found
-
-
-def _matches(parts: list[str], pattern: tuple[str, ...]) -> bool:
-    """Whether a glob matches a path, or a folder on the way to it; however many of those there are.
-
-    Args:
-        parts: of the path.
-        pattern: one part per folder level; `**` stands for any number of them.
-    """
-    places = {0}  # in the pattern: what is still to be matched may begin there
-    for part in parts:
-        _pass_stars(places, pattern)
-        places.discard(len(pattern))  # of `**` alone, before the first part
-        stay = {place for place in places if pattern[place] == "**"}
-        places = stay | {place + 1 for place in places - stay if fnmatchcase(part, pattern[place])}
-        _pass_stars(places, pattern)
-        if len(pattern) in places:
-            return True
-    return False
-
-
-def _pass_stars(places: set[int], pattern: tuple[str, ...]) -> None:
-    """`**` may stand for no folder at all."""
-    for place in sorted(places):
-        while place < len(pattern) and pattern[place] == "**":
-            place += 1
-            places.add(place)
 
 
 def _join(prefix: bytes, name: bytes) -> bytes:

@@ -7,6 +7,7 @@ is short gets failed records, or pages that workers count: the scan itself goes 
 from __future__ import annotations
 
 import math
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -51,7 +52,8 @@ class ScanTime:
         self._left = SCAN_S
         self._linked: set[Identity] = set()
         self.leases = Patience(LEASES_S)
-        self.ends_at = None if turn_s is None else time.monotonic() + turn_s
+        self._lock, self._seen_at = threading.Lock(), time.monotonic()
+        self.ends_at = None if turn_s is None else self._seen_at + turn_s
 
     def grant(self, path: Path) -> None:
         """A file is to be looked into: it brings its share."""
@@ -86,20 +88,44 @@ class ScanTime:
         else:
             self._left = 0.0
 
-    def check_turn(self) -> None:
-        """Called at each page: what was found in a turn that is over is not kept.
+    def check_turn(self, *, last: bool = False) -> None:
+        """Called at each page, and each name of a folder: what was found in a turn that is over is not kept.
+
+        Args:
+            last: all is found. What comes then is no question to the folders.
 
         Raises:
             TurnIsOverError: it is.
         """
-        if self.ends_at is not None and time.monotonic() >= self.ends_at:
+        with self._lock:
+            now = time.monotonic()
+            self._seen_at = math.inf if last else now
+            is_over = self.ends_at is not None and now >= self.ends_at
+        if is_over:
             raise TurnIsOverError
+
+    def end(self) -> None:
+        """The turn is over, whoever is at work in it."""
+        self.end_if_silent(-math.inf)
+
+    def end_if_silent(self, most_s: float) -> bool:
+        """End the turn where nothing came for so long: the disk does not answer, and may never.
+
+        Where a process is waited for (`spending`) that may take what there is left besides.
+        """
+        with self._lock:
+            is_silent = time.monotonic() - self._seen_at > most_s
+            if is_silent:
+                self.ends_at = 0.0
+        return is_silent
 
     @contextmanager
     def spending(self) -> Iterator[None]:
         """What is done inside is paid for."""
         began = time.monotonic()
+        self._seen_at = began + self.left_s()
         try:
             yield
         finally:
-            self._left -= time.monotonic() - began
+            self._seen_at = time.monotonic()
+            self._left -= self._seen_at - began

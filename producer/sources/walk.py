@@ -6,6 +6,8 @@ import os
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
+from fnmatch import fnmatchcase
+from functools import partial
 from hashlib import blake2b
 from itertools import islice
 from pathlib import Path
@@ -86,13 +88,16 @@ def _split(run: BinaryIO, block: int = 1 << 16) -> Iterator[bytes]:
         yield from whole
 
 
-def list_folder(folder: Path, real: str = "", *, in_memory: int = SORT_IN_MEMORY) -> Iterator[Entry]:
+def list_folder(
+    folder: Path, real: str = "", *, in_memory: int = SORT_IN_MEMORY, look: Callable[[], None] = lambda: None
+) -> Iterator[Entry]:
     """The visible names of one folder, sorted by their bytes.
 
     Args:
         folder: what it is called.
         real: where it must lie, a path without links; empty: anywhere.
         in_memory: as for `sorted_lines`.
+        look: called at each name, as it is listed; what it raises ends that.
 
     Raises:
         OSError: the folder cannot be read; or it lies elsewhere.
@@ -103,6 +108,7 @@ def list_folder(folder: Path, real: str = "", *, in_memory: int = SORT_IN_MEMORY
         try:
             with os.scandir(descriptor) as entries:
                 for entry in entries:
+                    look()
                     if not entry.name.startswith("."):
                         kind = _kind(entry)
                         if kind:
@@ -144,6 +150,7 @@ def walk(
     enter: Callable[[Path, int], bool] = lambda folder, depth: True,
     warn: Warn = lambda line: None,
     outside: Callable[[Path], bool] = lambda link: True,
+    look: Callable[[], None] = lambda: None,
 ) -> Iterator[FoundFile]:
     """All files below `root`, folder by folder in sorted order.
 
@@ -156,14 +163,17 @@ def walk(
         enter: asked before each folder below the root with its path and depth (root's own children: 1).
         warn: told in one line about each folder that may not be read, or has moved.
         outside: asked before each link, to a file or a folder, that leads out of `root`.
+        look: called at each name, as it is listed and in its turn; what it raises ends the walk.
 
     Raises:
         ScanStoppedError: a folder could not be listed now.
     """
+    listed = partial(list_folder, look=look)
     start = real_or_named(root)
     trees = _Trees(start)
-    stack = [_Folder(root, b"", str(start), list_folder(root, str(start)))]
+    stack = [_Folder(root, b"", str(start), listed(root, str(start)))]
     while stack:
+        look()
         folder = stack[-1]
         try:
             entry = next(folder.entries, None)
@@ -194,9 +204,36 @@ def walk(
         elif not entry.is_link:
             real = f"{folder.real.rstrip('/')}/{own}"
             if not trees.begins_at(real):
-                stack.append(_Folder(path, name + b"/", real, list_folder(path, real)))
+                stack.append(_Folder(path, name + b"/", real, listed(path, real)))
         elif target and trees.is_new(target):
-            stack.append(_Folder(path, name + b"/", str(target), list_folder(path, str(target))))
+            stack.append(_Folder(path, name + b"/", str(target), listed(path, str(target))))
+
+
+def matches(parts: list[str], pattern: tuple[str, ...]) -> bool:
+    """Whether a glob matches a path, or a folder on the way to it; however many of those there are.
+
+    Args:
+        parts: of the path.
+        pattern: one part per folder level; `**` stands for any number of them.
+    """
+    places = {0}  # in the pattern: what is still to be matched may begin there
+    for part in parts:
+        _pass_stars(places, pattern)
+        places.discard(len(pattern))  # of `**` alone, before the first part
+        stay = {place for place in places if pattern[place] == "**"}
+        places = stay | {place + 1 for place in places - stay if fnmatchcase(part, pattern[place])}
+        _pass_stars(places, pattern)
+        if len(pattern) in places:
+            return True
+    return False
+
+
+def _pass_stars(places: set[int], pattern: tuple[str, ...]) -> None:
+    """`**` may stand for no folder at all."""
+    for place in sorted(places):
+        while place < len(pattern) and pattern[place] == "**":
+            place += 1
+            places.add(place)
 
 
 class _Folder(NamedTuple):

@@ -35,6 +35,7 @@ from producer.web.upload import Intake
 from producer.web.visitors.json_body import json_body
 from producer.web.visitors.leaving import while_there
 from producer.web.visitors.longest import Places
+from producer.web.visitors.questions import of_visitors
 from worker.page_options import PageOptions
 
 BASE = "/api/v1"
@@ -184,7 +185,7 @@ async def _create_from_addresses(request: Request, name: str) -> bool:
     service = service_of(request)
     async with json_body(request, _Addresses) as asked:
         check_count(asked.uris)  # before anything is waited for: 256 KiB of short texts are 4 MB
-        sources = await run_in_threadpool(service.check_sources, asked.uris)
+        sources = await of_visitors.answer(partial(service.check_sources, asked.uris))
         await run_in_threadpool(service.check_room)
         side = _limit_side(str(asked.limit_side or ""))
         given = {name: getattr(asked, name) for name in OPTIONS}

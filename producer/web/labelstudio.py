@@ -15,6 +15,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 from urllib.parse import parse_qs, unquote, urlsplit
@@ -40,6 +41,7 @@ from producer.web.service import Service
 from producer.web.store import WebJob
 from producer.web.visitors.json_body import json_body
 from producer.web.visitors.leaving import while_there
+from producer.web.visitors.questions import of_visitors
 
 LABELSTUDIO = "/labelstudio"
 MOST_TASKS = 100
@@ -277,7 +279,7 @@ async def _begin(request: Request) -> _Begun | None:
         control = await run_in_threadpool(control_of, _config(asked.label_config))
         # One after the other, before anything is waited for: a task of 256 KiB may be 10 MB as it is decoded.
         addresses = [_address_of(task, control.key) for task in asked.tasks]
-        sources = [await run_in_threadpool(_source_of, service, address) for address in addresses]
+        sources = [await of_visitors.answer(partial(_source_of, service, address)) for address in addresses]
         wanted = sorted({source for source in sources if source})
         if not sources:
             return None

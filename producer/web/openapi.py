@@ -123,7 +123,7 @@ def _problems(*codes: int) -> Json:
         400: "Not understood.", 403: "Not allowed.", 404: "No such job.", 408: "Too slow.", 409: "Not in this state.",
         413: "Too large, too many, or the quota is used up.", 415: "Nothing that can be read.",
         422: "No page in it, or the Idempotency-Key was used with other files.",
-        429: "Too many at a time; see Retry-After.", 503: "The broker is away or full, or the service stops.",
+        429: "Too many at a time; see Retry-After.", 503: "The broker or a share is away or full, or the page stops.",
         401: "The token is missing or wrong.", 421: "The Host header names another host.", 507: "The disk is full.",
     }  # fmt: skip
     problem, every = _ref("Problem"), (401, 421, 429)

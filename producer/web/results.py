@@ -157,6 +157,14 @@ def file_name(results: Path) -> str:
         return ""
 
 
+def size_of(results: Path) -> int:
+    """Bytes; 0 if there is none. Asked once: it may go meanwhile, with its job."""
+    try:
+        return results.stat().st_size
+    except FileNotFoundError:
+        return 0
+
+
 def _attachment(filename: str) -> dict[str, str]:
     return {"Content-Disposition": f'attachment; filename="{filename}"'}
 

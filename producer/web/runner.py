@@ -319,15 +319,18 @@ class Runner:
                 check()
                 if not job.sources or may_read(found.uri, self._roots):
                     yield found
+            look_up()
+            scan_time.check_turn(last=True)
 
         def scan(readers: Readers, scan_time: ScanTime) -> int:
             passed.counts.clear()
             running.progress.warnings[:] = warnings
             running.progress.phase = "counting pages"
-            with counted_attempt(folder.private / "scanning", SCANNING):
-                return write_manifest(pages(readers, scan_time), folder.manifest, check=self._check)
+            return write_manifest(pages(readers, scan_time), folder.manifest, check=self._check)
 
-        total = self._scans.run(scan, quick=job.quick, look_up=look_up)
+        attempt = partial(counted_attempt, folder.private / "scanning", SCANNING)
+        whose = name if job.sources else ""
+        total = self._scans.run(scan, quick=job.quick, look_up=look_up, whose=whose, attempt=attempt)
         folder.save_passed_over(passed.counts)
         if said := in_words(passed.counts):
             running.progress.note(said)

@@ -28,7 +28,7 @@ from producer.web.bounds.makings import Makings
 from producer.web.jobs import entries
 from producer.web.jobs.on_broker import forget_ours, ours
 from producer.web.jobs.told import told_of
-from producer.web.problem import Problem, quota_is_used
+from producer.web.problem import Problem, no_such_job, quota_is_used
 from producer.web.runner import Runner
 from producer.web.settings import WebSettings
 from producer.web.store import Store, WebJob
@@ -210,7 +210,10 @@ class Service:
         job, folder = self.store.read(name), self.store.folder(name)
         running = self.runner.running(name)
         progress = running.progress if running else None
-        return told_of(name, job, folder, progress, self._row(name, folder), self._alive())
+        try:
+            return told_of(name, job, folder, progress, self._row(name, folder), self._alive())
+        except FileNotFoundError:  # it is being deleted
+            raise no_such_job(name) from None
 
     def _row(self, name: str, folder: OutputFolder | None = None) -> StatusRow | None:
         try:

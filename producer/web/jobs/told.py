@@ -10,7 +10,7 @@ from producer.job.results_file import counts_of
 from producer.job.status import StatusRow
 from producer.web.bounds.progress import Progress
 from producer.web.jobs.entries import MOST_SHOWN
-from producer.web.results import file_name
+from producer.web.results import file_name, size_of
 from producer.web.store import WebJob, few, first_of
 
 COUNTS = ("total", "ok", "failed", "in_flight", "images_per_second")
@@ -39,7 +39,7 @@ def told_of(
         "images_per_second": 0.0, "eta_seconds": None,
         "workers_alive": alive, "phase": progress.phase if progress and is_open else "",
         "warnings": first_of([*job.warnings, *(progress.warnings if progress else ())]),
-        "results_bytes": folder.results.stat().st_size if folder.results.exists() else 0,
+        "results_bytes": size_of(folder.results),
         "results_file": file_name(folder.results), "own": True, "webhook": job.webhook,
         "told": job.told[:MOST_SHOWN],
     }  # fmt: skip

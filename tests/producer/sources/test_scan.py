@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 
 from producer.sources import archive
 from producer.sources import walk as listing
-from producer.sources.scan import FoundPage, SourceMissingError, _matches, file_uri, read_list, scan
-from producer.sources.walk import display, list_folder, sorted_lines
+from producer.sources.scan import FoundPage, SourceMissingError, file_uri, read_list, scan
+from producer.sources.walk import display, list_folder, matches, sorted_lines
 from tests.producer.records import IN_PROCESS, pdf, tiff
 from worker.storage.files import Storage, path_of
 
@@ -180,13 +180,13 @@ def test_a_glob_matches_as_by_its_definition(parts: list[str], pattern: list[str
         return fits(parts, pattern[1:]) or bool(parts and fits(parts[1:], pattern))
 
     on_the_way = [parts[:count] for count in range(1, len(parts) + 1)]
-    assert _matches(parts, tuple(pattern)) == any(fits(some, pattern) for some in on_the_way)
+    assert matches(parts, tuple(pattern)) == any(fits(some, pattern) for some in on_the_way)
 
 
 def test_a_glob_over_folders_a_thousand_deep() -> None:
     """Before: RecursionError, exit 70, and none of a folder's pictures was done."""
     deep = ["d"] * 1500
-    assert _matches([*deep, "z.png"], ("**", "*.png")) and not _matches([*deep, "z.jpg"], ("**", "*.png"))
+    assert matches([*deep, "z.png"], ("**", "*.png")) and not matches([*deep, "z.jpg"], ("**", "*.png"))
 
 
 def test_documents_page_by_page(tmp_path: Path) -> None:

@@ -209,6 +209,26 @@ def test_a_job_of_which_nothing_can_be_read_keeps_no_other_from_anything(
     assert page.store.names() == ["job"]
 
 
+def test_a_job_that_is_deleted_while_a_list_is_made_is_left_out(
+    ledger: Ledger, settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before: the list was "the service's disk: No such file", for who had not asked for that job."""
+    page = lone(tmp_path / "web", ledger, settings)
+    page._workers, page._alive_at = 0, float("inf")
+    for name in ("job", "other"):
+        assert page.store.accept(page.store.new_upload(), name, WebJob(created=1, state="done"))
+
+    def counts_of(results: Path) -> dict[str, int]:
+        if results.parent.name == "job":
+            raise FileNotFoundError(2, "No such file or directory", str(results))
+        return {}
+
+    monkeypatch.setattr(told, "counts_of", counts_of)
+    assert [job["job"] for job in page.jobs(10)] == ["other"]
+    with pytest.raises(Problem, match="there is no job"):
+        page.status("job")
+
+
 def test_what_was_passed_over_is_told_for_good(tmp_path: Path, ledger: Ledger, settings: Settings) -> None:
     """Before: as long as the job's thread was there."""
     page = lone(tmp_path / "web", ledger, settings)
