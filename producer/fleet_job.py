@@ -165,10 +165,11 @@ def feed_job(
             folder.save_request(request)
         try:
             with Progress(quiet=quiet) as progress, ExitStack() as stack:
-                make_whole(folder, ledger, job)
+                before = partial(make_whole, folder, ledger, job)
+                before()
                 total = make_manifest(folder, request, progress)
                 if known and update is not None:
-                    total += look_for_new(folder, request, progress, update=update)
+                    total = look_for_new(folder, request, progress, update=update, before=before)
                 folder.save_request(request)  # not if that was refused: `retry` beside the watch would go by it
                 progress.total = total
                 refuse_unfit(ledger.client)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from functools import partial
 from pathlib import Path
 
 import click
@@ -101,9 +102,10 @@ def _resume_or_retry(target: str, *, quiet: bool, retry: bool, adopted: Path | N
     with folder.locked():  # a watched folder adds to the list
         if retry and folder.manifest.exists() and not folder.heir:  # which would open what the broker's list names
             roots = roots_of(request, gone=True)
-            make_whole(folder, ledger, target)
-            recount(folder.manifest, ledger.pages_in_state(target, b"f"), roots)
-            list_anew(folder.manifest, ledger.pages_in_state(target, b"f"), roots, request.zip_encoding)
+            before = partial(make_whole, folder, ledger, target)
+            before()
+            recount(folder.manifest, ledger.pages_in_state(target, b"f"), roots, before)
+            list_anew(folder.manifest, ledger.pages_in_state(target, b"f"), roots, request.zip_encoding, before)
         if retry and retry_on_broker(ledger, target, status.epoch) == 0:
             raise NothingToDoError(f"job {target} has no failed images")
         fed = feed_job(folder, request, app, ledger, watching=watching, quiet=quiet, locked=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from tempfile import TemporaryFile
 
@@ -25,7 +25,13 @@ from producer.whole_append import rewriting, whole_append
 from worker.storage.files import path_of
 
 
-def list_anew(manifest: Path, indices: Iterable[int], roots: tuple[Path, ...], zip_encoding: str = "") -> int:
+def list_anew(
+    manifest: Path,
+    indices: Iterable[int],
+    roots: tuple[Path, ...],
+    zip_encoding: str = "",
+    before: Callable[[], None] = lambda: None,
+) -> int:
     """Lets the manifest grow by the members that it lacks. Returns how many pages.
 
     An archive's failed record has a line, and each line a record: where all of the archive is there now, that line
@@ -36,6 +42,7 @@ def list_anew(manifest: Path, indices: Iterable[int], roots: tuple[Path, ...], z
         indices: pages that failed.
         roots: of the job's files, see `producer.job.recount.still_own`.
         zip_encoding: of zip members' names that do not say theirs; empty to guess.
+        before: called when an archive was listed, and the list is about to grow.
     """
     with ManifestIndex(manifest) as index:
         broken = [line for line in map(index.line, indices) if line is not None and _is_archive(line)]
@@ -48,7 +55,7 @@ def list_anew(manifest: Path, indices: Iterable[int], roots: tuple[Path, ...], z
                 if path is None:
                     continue
                 pages = scan_file(path, os.fsencode(line.image), readers, zip_encoding=zip_encoding)
-                head, more = _append(manifest, line, that_fit(pages, PassedOver(), _unheard), known)
+                head, more = _append(manifest, line, that_fit(pages, PassedOver(), _unheard), known, before)
             count += more
             if head is not None:
                 heads[line.index] = head
@@ -67,7 +74,7 @@ def _unheard(line: str) -> None:
 
 
 def _append(
-    manifest: Path, line: ManifestLine, pages: Iterable[FoundPage], known: KnownPages
+    manifest: Path, line: ManifestLine, pages: Iterable[FoundPage], known: KnownPages, before: Callable[[], None]
 ) -> tuple[ManifestLine | None, int]:
     """Puts an archive's new pages behind the others: all, or all but one, for the line. Returns that one and how many.
 
@@ -89,6 +96,7 @@ def _append(
         found = map(msgspec.json.Decoder(ManifestLine).decode, stored)
         head = next(found, None) if whole else None
         if count > (head is not None):
+            before()
             with whole_append(manifest) as stream:
                 write_lines(stream, _numbered(found, count_manifest(manifest), line, head))
     return head, count

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from itertools import filterfalse
 from pathlib import Path
 from tempfile import TemporaryFile
 
@@ -24,13 +25,13 @@ from producer.whole_append import whole_append
 class KnownPages:
     """Which pages a manifest lists. 8 bytes of memory each; two of 2**32 pages in a million jobs look alike."""
 
-    def __init__(self, manifest: Path) -> None:
-        """Read the whole manifest; none is there: no page is known."""
+    def __init__(self, manifest: Path, first: int = 0) -> None:
+        """Read the manifest from a page on; none is there: no page is known."""
         self._pages = Marks()
-        for line in read_manifest(manifest) if manifest.exists() else ():
+        for line in read_manifest(manifest, first) if manifest.exists() else ():
             self._pages.add(_mark(line.uri, line.page))
 
-    def __contains__(self, page: FoundPage) -> bool:
+    def __contains__(self, page: FoundPage | ManifestLine) -> bool:
         """Whether the manifest lists it."""
         return _mark(page.uri, page.page) in self._pages
 
@@ -61,7 +62,8 @@ def append_pages(manifest: Path, pages: Iterable[FoundPage], before: Callable[[]
     """Put pages behind those that are there: all or none. Returns how many were added.
 
     What is there is counted, not read: of a million pages that takes 50 ms, and no one else's page waits for it. Others
-    see the manifest grow only when all pages were found, which may take an hour (a list of archives).
+    see the manifest grow only when all pages were found, which may take an hour (a list of archives). What came there
+    meanwhile is not added twice.
 
     Args:
         manifest: of the job. Without pages none is made.
@@ -69,6 +71,7 @@ def append_pages(manifest: Path, pages: Iterable[FoundPage], before: Callable[[]
         before: called when all were found, and the list is about to grow.
     """
     manifest.parent.mkdir(parents=True, exist_ok=True)
+    there = count_manifest(manifest) if manifest.exists() else 0
     with TemporaryFile(dir=manifest.parent) as found:
         lines = (
             ManifestLine(number, page.image, page.uri, page.page, page.problem) for number, page in enumerate(pages)
@@ -77,20 +80,23 @@ def append_pages(manifest: Path, pages: Iterable[FoundPage], before: Callable[[]
             return 0
         before()
         found.seek(0)
+        new = map(msgspec.json.Decoder(ManifestLine).decode, found)
         if not manifest.exists():
             with atomic_write(manifest, sync=True) as part, open(part, "wb", opener=ours_to_write) as stream:
-                return write_lines(stream, _numbered(found, 0))
+                return write_lines(stream, _numbered(new, 0))
         with whole_append(manifest) as stream:
-            return write_lines(stream, _numbered(found, count_manifest(manifest)))
+            added = KnownPages(manifest, there)
+            return write_lines(stream, _numbered(filterfalse(added.__contains__, new), count_manifest(manifest)))
 
 
-def _numbered(found: Iterable[bytes], first: int) -> Iterator[ManifestLine]:
-    decoder = msgspec.json.Decoder(ManifestLine)
-    for index, line in enumerate(map(decoder.decode, found), first):
+def _numbered(lines: Iterable[ManifestLine], first: int) -> Iterator[ManifestLine]:
+    for index, line in enumerate(lines, first):
         yield ManifestLine(index, line.image, line.uri, line.page, line.problem)
 
 
-def look_for_new(folder: OutputFolder, request: JobRequest, view: View, *, update: bool) -> int:
+def look_for_new(
+    folder: OutputFolder, request: JobRequest, view: View, *, update: bool, before: Callable[[], None] = lambda: None
+) -> int:
     """Look whether the job's sources have grown: add the new pages, or only say how many there are.
 
     Files that were changed or removed since are the old pages still.
@@ -100,19 +106,19 @@ def look_for_new(folder: OutputFolder, request: JobRequest, view: View, *, updat
         request: the job. A list on stdin (``-``) cannot be looked at again.
         view: is told.
         update: add them.
+        before: see `append_pages`.
 
     Returns:
-        How many pages were added.
+        Pages of the job.
 
     Raises:
         FolderBusyError: a watch-folder adds them.
     """
-    if "-" in request.sources:
-        return 0
-    found = new_pages(folder, request, view)
-    if update:
-        with alone(folder):
-            return append_pages(folder.manifest, found)
-    if count := sum(1 for _ in found):
-        view.warn(f"{count} new images are there that this job does not have: --update adds them")
-    return 0
+    if "-" not in request.sources:
+        found = new_pages(folder, request, view)
+        if update:
+            with alone(folder):
+                append_pages(folder.manifest, found, before)
+        elif count := sum(1 for _ in found):
+            view.warn(f"{count} new images are there that this job does not have: --update adds them")
+    return count_manifest(folder.manifest)

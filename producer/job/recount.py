@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from itertools import filterfalse
 from pathlib import Path
@@ -42,15 +42,19 @@ def still_own(uri: str, roots: tuple[Path, ...]) -> Iterator[SeenPath | None]:
             yield SeenPath.to(path_of(uri), seen_as(found))  # by the name that it had
 
 
-def recount(manifest: Path, indices: Iterable[int], roots: tuple[Path, ...]) -> int:
+def recount(
+    manifest: Path, indices: Iterable[int], roots: tuple[Path, ...], before: Callable[[], None] = lambda: None
+) -> int:
     """Lets the manifest grow by the pages of repaired files. Returns how many pages can be tried now.
 
     Args:
         manifest: of the job.
         indices: pages that failed.
         roots: of the job's files, see `still_own`.
+        before: called when all were counted, and the list is about to grow.
     """
     if mended := _mended(manifest, indices, roots):
+        before()
         _rewrite(manifest, mended)
     return sum(mended.values())
 

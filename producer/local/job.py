@@ -108,7 +108,7 @@ def run_job(
     begun = folder.exists()
     total = make_manifest(folder, request, view)
     if begun and update is not None:
-        total += look_for_new(folder, request, view, update=update)
+        total = look_for_new(folder, request, view, update=update)
     view.total = total
     folder.save_request(request)  # not before: a mistyped path must not make this the folder of another job
     with LocalFleet(folder, request) as fleet:

@@ -2,28 +2,32 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
 
 from producer.errors import JobInterruptedError
 from producer.fleet_job import feed_job
-from producer.growing import noted_done
+from producer.growing import new_pages, noted_done
 from producer.growing.alone import alone
-from producer.growing.missed_elsewhere import make_whole
+from producer.growing.missed_elsewhere import make_whole, report_missed
 from producer.growing.new_pages import append_pages, look_for_new
 from producer.growing.noted_done import NotedDone, begin_again, note_done
 from producer.job.job_epoch import open_job
-from producer.job.manifest import count_manifest, write_manifest
+from producer.job.manifest import count_manifest, read_manifest, write_manifest
 from producer.job.output_folder import FolderBusyError, JobRequest, OutputFolder
 from producer.output.terminal import Progress
 from producer.sources.found_page import FoundPage
 from producer.watch_folder import _watch
 from tests.pictures import write_images
+from tests.raw_tiff import Picture, raw_tiff
 from worker.app import app_for
 from worker.ledger import Ledger
+from worker.messages import ImageRecord, encode
 from worker.redis_keys import JobKeys
 from worker.settings import Settings
 
@@ -177,3 +181,38 @@ def test_a_refused_update_leaves_what_the_job_was_asked_for(tmp_path: Path, sett
     assert folder.request().limit_side == 0
     feed_job(folder, smaller, app, ledger, watching=False, quiet=True, update=True)
     assert folder.request().limit_side == 320
+
+
+def test_what_a_collector_elsewhere_tells_while_new_files_are_looked_for(
+    tmp_path: Path, settings: Settings, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before: the new files had the numbers of its missed pages, and their failed records, and were not read."""
+    (inbox := tmp_path / "in").mkdir()
+    (inbox / "z.tif").write_bytes(raw_tiff([Picture(8, 8)]))
+    folder, request = OutputFolder(tmp_path / "job"), JobRequest(job=JOB, sources=[str(inbox)])
+    app, real = app_for(settings), new_pages.new_pages
+    feed_job(folder, request, app, ledger, watching=False, quiet=True)
+    (inbox / "z.tif").write_bytes(raw_tiff([Picture(8, 8)] * 3))
+    write_images(inbox, 2)
+    assert ledger.finish(JOB, 0, ok=True, record=line(0, 3), epoch=folder.epoch)
+    results = tmp_path / "results.jsonl"
+
+    def slow(*arguments: Any) -> Iterator[FoundPage]:
+        yield from real(*arguments)
+        assert (status := ledger.status(JOB)) is not None
+        results.write_bytes(line(0, 3) + b"\n")
+        assert len(report_missed(ledger, status, results)) == 1
+
+    monkeypatch.setattr(new_pages, "new_pages", slow)
+    feed_job(folder, request, app, ledger, watching=False, quiet=True, update=True)
+    listed = [(found.image, found.page) for found in read_manifest(folder.manifest)]
+    assert listed[:3] == [("z.tif", 0), ("z.tif", 1), ("z.tif", 2)] and len(listed) == 5
+    assert ledger.states(JOB, 0, 9) == b"offqq"
+    assert (status := ledger.status(JOB)) is not None and status.total == 5
+    results.write_bytes(b"\n".join(line(0, 3, index) for index in range(5)))
+    assert not report_missed(ledger, status._replace(total=3), results), "its numbers are others' by now"
+
+
+def line(page: int, pages: int, index: int = 0) -> bytes:
+    record = ImageRecord(job=JOB, index=index, image="z.tif" if not index else "x", page=page, pages=pages, status="ok")
+    return encode(record)

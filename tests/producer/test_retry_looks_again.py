@@ -15,6 +15,7 @@ from detector.images.regular_file import SeenPath, identity_of
 from producer.archive_process.limited_readers import limited_readers
 from producer.detector_process.page_counter import PageCounter
 from producer.errors import CannotCountError
+from producer.growing.listed_anew import list_anew
 from producer.job.growth import Growth
 from producer.job.manifest import ManifestLine, count_manifest, read_manifest, write_lines, write_manifest
 from producer.job.output_folder import JobRequest, OutputFolder
@@ -98,6 +99,23 @@ def test_of_sound_jobs_all_is_counted_again(sources: list[str], tmp_path: Path) 
     assert drop_failed_pages(folder) == 2
     found = [("bad.zip/a.jpg", 0, False), ("bad.tif", 0, False), ("bad.tif", 1, False), ("bad.zip/b.jpg", 0, False)]
     assert listed(folder) == found
+
+
+@pytest.mark.slow
+def test_the_list_is_made_whole_just_before_it_grows(tmp_path: Path) -> None:
+    """Not before files are counted, which may take minutes: a collector elsewhere tells of missed pages meanwhile."""
+    folder = a_job(tmp_path / "out", {"bad.zip": b"PK", "bad.tif": b"II"})
+    sizes: list[int] = []
+
+    def before() -> None:
+        sizes.append(count_manifest(folder.manifest))
+
+    for _ in range(2):
+        recount(folder.manifest, range(3), (), before)
+        list_anew(folder.manifest, range(3), (), before=before)
+        zipped(tmp_path / "src" / "bad.zip", "a.jpg", "b.jpg")
+        (tmp_path / "src" / "bad.tif").write_bytes(raw_tiff([Picture(8, 8)] * 3))
+    assert sizes == [3, 4] and count_manifest(folder.manifest) == 5
 
 
 def test_a_file_that_took_the_place_is_not_opened(tmp_path: Path, readers: Readers) -> None:

@@ -26,9 +26,12 @@ MOST_QUEUED = 64 << 20
 # For scripts: whether a key takes more than it may; then it is gone.
 DROP_TOO_LARGE = """
 if redis.replicate_commands then redis.replicate_commands() end  -- 6.2 refuses writes after MEMORY USAGE otherwise
-local function drop_too_large(key, most)
+local function is_too_large(key, most)
   local stored = redis.pcall('MEMORY', 'USAGE', key, 'SAMPLES', '0')
-  if type(stored) ~= 'number' or stored <= tonumber(most) then return false end
+  return type(stored) == 'number' and stored > tonumber(most)
+end
+local function drop_too_large(key, most)
+  if not is_too_large(key, most) then return false end
   redis.pcall('UNLINK', key)
   return true
 end

@@ -54,32 +54,45 @@ local function page_of(entry, record)
   local index = string.match(record, '"index":(%d+)')
   return index and field_of(KEYS[11], index) == entry and index
 end
--- Returns the record's entry. A stream into which somebody put the last id there is takes no more, and one with an id
--- near it none soon. Then it begins anew, with the records that wait: a feeder's window lets 20,000 wait at most. Not
--- with those above 256 KB (a page of 2,000 boxes has 200), and of the others 16 MB: copying 188 MB took Redis to 684,
--- where it was killed, and at the next record again. And none of a stream that takes more than 48 MB: one entry of it
--- may be three times as much in here. What is written anew and had no page that named it is 'lost': somebody else may
--- have written it ahead of its page.
+-- Gives `take` each entry that waits, and its page if FINISH noted that this is its record, oldest first, until it
+-- returns false, or `last` comes. One at a time: a stream's entries may be any size. Returns whether that were all, of
+-- 24,000: a feeder's window lets 20,000 wait.
+local function all_waiting(last, take)
+  local from = '-'
+  for _ = 1, 24000 do
+    local found = redis.pcall('XRANGE', KEYS[7], from, '+', 'COUNT', 1)
+    local entry = not found.err and found[1]  -- nothing may follow the last id: asking for it is an error
+    if not entry or entry[1] == last then return true end
+    from = '(' .. entry[1]
+    local page = #entry[2] == 2 and page_of(entry[1], entry[2][2])
+    if take(entry, page) == false then return false end
+  end
+  return false
+end
+-- Returns the record's entry. A stream into which somebody put the last id there is takes no more, and behind one of a
+-- time to come (ours are of Redis' clock, a day off at most) it is full when he likes. Then it begins anew, with the
+-- records that wait: 20,000, none above 256 KB (a page of 2,000 boxes has 200), and of the others 16 MB: copying 188
+-- took Redis to 684, where it was killed, and at the next record again. And none of a stream that takes more than 48:
+-- one entry of it may be three times as much in here. What is written anew and had no page that named it is 'lost':
+-- somebody else may have written it ahead of its page.
 local function put_record(record)
   local reply = redis.pcall('XADD', KEYS[7], '*', 'record', record)
   local is_added = type(reply) ~= 'table' or not reply.err
-  local is_full = is_added and string.find(reply, '18446744073709551615-', 1, true) == 1
+  local is_full = is_added and tonumber(string.match(reply, '^%d+')) > NOW + 86400000
   if is_added and not is_full then return reply end
-  local waiting, bytes, from, lost = {}, 0, '-', nil
+  local waiting, bytes, lost = {}, 0, nil
   is_full = is_full or string.find(reply.err, 'XADD', 1, true) or string.find(reply.err, 'exhausted', 1, true)
   if not is_full and not string.find(reply.err, 'WRONGTYPE', 1, true) then error(reply.err) end
-  is_full = is_full and not drop_too_large(KEYS[7], 50331648)
-  while is_full and #waiting < 20000 and bytes < 16777216 do
-    local found = redis.pcall('XRANGE', KEYS[7], from, '+', 'COUNT', 1)
-    local entry = not found.err and found[1]  -- nothing may follow the last id: asking for it is an error
-    if not entry or entry[1] == reply then break end
-    from = '(' .. entry[1]
-    local pair = entry[2]
-    if #pair == 2 and #pair[1] + #pair[2] <= 262144 then
-      pair.page = page_of(entry[1], pair[2])
-      waiting[#waiting + 1] = pair
-      bytes = bytes + #pair[1] + #pair[2]
-    end
+  if is_full and not drop_too_large(KEYS[7], 50331648) then
+    all_waiting(reply, function(entry, page)
+      local pair = entry[2]
+      if #pair == 2 and #pair[1] + #pair[2] <= 262144 then
+        pair.page = page
+        waiting[#waiting + 1] = pair
+        bytes = bytes + #pair[1] + #pair[2]
+      end
+      return #waiting < 20000 and bytes < 16777216
+    end)
   end
   redis.call('UNLINK', KEYS[7], KEYS[11])
   for _, pair in ipairs(waiting) do
@@ -124,28 +137,58 @@ local function leave_flight(index)
   call('ZREM', KEYS[6], index)
   drop_blob(index)
 end
--- Those of pages that are queued or running. Their numbers come from the states, a MB at a time: the names in `blobs`
--- may be a stranger's, and 188 MB of them in one reply took Redis above the limit where it is killed.
-local function keep_blobs()
+-- Pages that are queued or running. By the states, a MB at a time: names in a hash may be a stranger's, and 188 MB of
+-- them in one reply took Redis above the limit where it is killed.
+local function each_in_flight(act)
   local from, left = 0, 20000
   repeat
     local chunk = redis.call('GETRANGE', KEYS[2], from, from + 1048575)
     local at = string.find(chunk, '[qr]')
     while at and left > 0 do
-      for _, blob in ipairs({blobs(text(from + at - 1))}) do redis.call('EXPIRE', blob, TTL) end
+      act(text(from + at - 1))
       at, left = string.find(chunk, '[qr]', at + 1), left - 1
     end
     from = from + #chunk
   until #chunk < 1048576 or left == 0
 end
+local function keep_blobs()
+  each_in_flight(function(index)
+    for _, blob in ipairs({blobs(index)}) do redis.call('EXPIRE', blob, TTL) end
+  end)
+end
+-- Writes a hash that takes more than any of ours anew, with the fields that `find` gives to `ours`. Not without: who
+-- fills it until little is left has our own take it above the bound, when he is gone.
+local function keep_ours(key, find)
+  if not is_too_large(key, 8388608) then return end
+  local kept = {}
+  find(function(field, value) if value and #value <= 256 then kept[#kept + 1] = {field, value} end end)
+  redis.call('UNLINK', key)
+  for _, pair in ipairs(kept) do redis.call('HSET', key, pair[1], pair[2]) end
+end
 -- What a stranger puts into keys that are asked field by field lived as long as their job, 275 MB of it: no other job
 -- was fed. Ours have a few KB to 2 MB. The job's own hash keeps what we write there.
 local function keep_small()
-  for _, key in ipairs({4, 5, 8}) do drop_too_large(KEYS[key], 8388608) end
-  -- With what was noted of entries that wait: of those none is believed any more, their pages are done again.
-  if drop_too_large(KEYS[11], 8388608) then
-    redis.call('HSET', KEYS[11], 'lost', '18446744073709551615-18446744073709551615')
+  for _, key in ipairs({4, 5, 8}) do
+    keep_ours(KEYS[key], function(ours)
+      each_in_flight(function(index) ours(index, field_of(KEYS[key], index)) end)
+    end)
   end
+  keep_ours(KEYS[11], function(ours)
+    ours('lost', field_of(KEYS[11], 'lost'))
+    local function name(entry, page) ours(page, page and entry[1]) end
+    if not is_too_large(KEYS[7], 50331648) and all_waiting('', name) then return end
+    -- More wait than can be looked at. By the names; a stranger may write many of such, so not above 16 MB: then none
+    -- that waits is believed any more, and `resume --adopt` has their pages done again.
+    if is_too_large(KEYS[11], 16777216) then
+      ours('lost', '18446744073709551615-18446744073709551615')
+      return
+    end
+    local noted = redis.call('HGETALL', KEYS[11])
+    for i = 1, #noted, 2 do
+      local is_page = #noted[i] <= 8 and string.find(noted[i], '^%d+$')
+      if is_page and string.find(state_of(noted[i]), '[of]') then ours(noted[i], noted[i + 1]) end
+    end
+  end)
   drop_too_large(KEYS[10], 33554432)
   local stored = redis.pcall('MEMORY', 'USAGE', KEYS[1])
   if type(stored) ~= 'number' or stored < 16777216 then return end

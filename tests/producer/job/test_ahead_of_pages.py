@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 
 import pytest
@@ -214,19 +215,44 @@ def test_an_entry_that_waits_no_more_is_an_earlier_trys(job: Ledger, results: Pa
         assert len(collector.step(block_ms=0)) == 1 and not collector.aside.count
 
 
-@pytest.mark.slow
-def test_no_forged_record_becomes_true_where_the_notes_are_too_large(job: Ledger, results: Path) -> None:
-    """Who looks after a job keeps its keys small: with what was noted of a page's entry the forged one came first."""
-    for index in range(3):
-        forge(job, index)
-        finish(job, index)
-    for number in range(9):
-        job.client.hset(KEYS.entries, f"x{number}", "x" * (1 << 20))
-    job.client.hset(KEYS.job, "kept_ms", "0")
-    assert job.touch(JOB)
+@pytest.mark.parametrize("is_last", [True, False])
+def test_a_stream_is_not_left_to_fill_when_its_stranger_likes(job: Ledger, results: Path, is_last: bool) -> None:
+    """Before: it began anew 50 records later, or 7,900, and all but 16 MB of those that waited by then were gone."""
+    last = MOST - 1 if is_last else int(time.time() + 2 * 86_400) * 1000
+    finish(job, 3)
+    job.client.xadd(KEYS.results, {"x": "y"}, id=f"{last}-{MOST - 50}")
     finish(job, 4)
+    [(entry, _)] = job.client.xrevrange(KEYS.results, count=1)
+    assert int(entry.split(b"-")[0]) < (time.time() + 86_400) * 1000
     with Collector(job, JOB, results, PAGES) as collector:
         for _ in collector.drain():
             pass
-        assert names(results) == {4: "4.jpg"} and collector.aside.count == 6
+    assert names(results) == {3: "3.jpg", 4: "4.jpg"}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("stream_mb", "notes_mb"), [(0, 9), (0, 17), (49, 9), (49, 17)])
+def test_notes_that_are_too_large_make_no_forged_record_true_and_no_true_one_none(
+    job: Ledger, results: Path, stream_mb: int, notes_mb: int
+) -> None:
+    """Who looks after a job keeps its keys small. Before, all notes went, also where those of later pages crossed it.
+
+    Where the stream is too large to look through, and the notes too large to be read, nothing that waits is believed.
+    """
+    job.client.hset(KEYS.entries, mapping={f"x{number}": "x" * (1 << 20) for number in range(notes_mb)})
+    for index in range(3):
+        forge(job, index)
+        finish(job, index)
+    for _ in range(stream_mb):
+        job.client.xadd(KEYS.results, {"x": "x" * (1 << 20)})
+    job.client.hset(KEYS.job, "kept_ms", "0")
+    assert job.touch(JOB)
+    assert job.client.memory_usage(KEYS.entries, samples=0) < 1000
+    finish(job, 4)
+    kept = {} if stream_mb and notes_mb > 16 else {0: "0.jpg", 1: "1.jpg", 2: "2.jpg"}
+    with Collector(job, JOB, results, PAGES) as collector:
+        for _ in collector.drain():
+            pass
+        assert names(results) == {**kept, 4: "4.jpg"}
+        assert collector.aside.count == 6 - len(kept) + stream_mb
         assert not job.client.exists(KEYS.entries)

@@ -84,6 +84,22 @@ def test_no_key_of_a_living_job_holds_what_is_not_its_own(ledger: Ledger, client
 
 
 @pytest.mark.slow
+def test_what_is_kept_of_pages_on_their_way_goes_with_no_strangers(ledger: Ledger, client: redis.Redis) -> None:
+    """Before: a page that each of its processes was lost over was tried three times more."""
+    ledger.create("job", 2, {})
+    ledger.feed([ImageTask(job="job", index=index, image="a", uri="file:///a") for index in range(2)])
+    ledger.begin("job", 1, redelivered=False)
+    ledger.lose("job", 1, "WorkerLost")
+    keys = JobKeys.of("job")
+    for key in (keys.attempts, keys.losses):
+        client.hset(key, mapping={f"x{number}": "x" * (1 << 20) for number in range(9)})
+    client.hset(keys.job, "kept_ms", "0")
+    ledger.touch("job")
+    assert client.hgetall(keys.attempts) == {b"1": b"1"} and client.hgetall(keys.losses) == {b"1": b"WorkerLost"}
+    assert client.ttl(keys.losses) > 0
+
+
+@pytest.mark.slow
 def test_a_server_that_such_a_key_filled_is_emptied_by_who_looks_after_the_job(
     ledger: Ledger, client: redis.Redis
 ) -> None:
