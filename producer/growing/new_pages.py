@@ -71,7 +71,8 @@ def append_pages(manifest: Path, pages: Iterable[FoundPage], before: Callable[[]
     manifest.parent.mkdir(parents=True, exist_ok=True)
     with TemporaryFile(dir=manifest.parent) as found:
         lines = (
-            ManifestLine(number, page.image, page.uri, page.page, page.problem) for number, page in enumerate(pages)
+            ManifestLine(number, page.image, page.uri, page.page, page.problem, uncounted=page.uncounted)
+            for number, page in enumerate(pages)
         )
         if not write_lines(found, lines):
             return 0
@@ -87,7 +88,7 @@ def append_pages(manifest: Path, pages: Iterable[FoundPage], before: Callable[[]
 def _numbered(found: Iterable[bytes], first: int) -> Iterator[ManifestLine]:
     decoder = msgspec.json.Decoder(ManifestLine)
     for index, line in enumerate(map(decoder.decode, found), first):
-        yield ManifestLine(index, line.image, line.uri, line.page, line.problem)
+        yield ManifestLine(index, line.image, line.uri, line.page, line.problem, uncounted=line.uncounted)
 
 
 def look_for_new(folder: OutputFolder, request: JobRequest, view: View, *, update: bool) -> int:

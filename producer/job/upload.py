@@ -25,6 +25,7 @@ from producer.detector_process.turn_process import NotYetError
 from producer.job.manifest import ManifestLine
 from producer.job.output_folder import JobRequest, OutputFolder
 from producer.job.sending.kept_page import KeptPage
+from producer.job.sending.late_count import LateCounter
 from producer.job.sending.refusal import CannotSendError as CannotSendError
 from producer.job.sending.refusal import known_type, refuse, refuse_others
 from producer.job.sending.unsent import unsent
@@ -56,7 +57,8 @@ class Parcel(NamedTuple):
         data: what is uploaded; of a large page its file, open.
         page: page inside ``data``.
         original: what it was before it was made smaller; None if it was not.
-        alone: taken out of its file, so that its worker cannot tell how many pages that has.
+        alone: taken out of its file.
+        pages: of its file, of page 0 where its worker cannot count them.
     """
 
     line: ManifestLine
@@ -64,6 +66,7 @@ class Parcel(NamedTuple):
     page: int
     original: Original | None
     alone: bool = False
+    pages: int = 0
 
 
 class Uploader:
@@ -110,7 +113,7 @@ class Uploader:
         self.limit_side = limit_side
         self._options = options
         self._shrinker = Shrinker(limit_side, settings().max_pixels) if shrink else None
-        self._pdf_pages = PdfPages()
+        self._pdf_pages, self._counter = PdfPages(), LateCounter()
         self._folder = tempfile.TemporaryDirectory(prefix="ocrfleet-upload-")
         self._most_copied = most_copied
         self._remote = RemoteProcess()
@@ -163,7 +166,7 @@ class Uploader:
             self.refuse(line, CannotSendError("NotFound", f"{line.image}: {lost[line.index]}"))
         parcels = [parcel for parcel in parcels if parcel.line.index not in lost]
         self.sent_bytes += sum(len(parcel.data) for parcel in parcels)
-        tasks = [self._task(parcel.line, parcel.page, parcel.original, alone=parcel.alone) for parcel in parcels]
+        tasks = [self._task(one.line, one.page, one.original, one.alone, one.pages) for one in parcels]
         client, indices = self._ledger.client, [task.index for task in tasks]
         try:
             fresh = set(self._ledger.feed(tasks))
@@ -220,7 +223,9 @@ class Uploader:
         bound = Bound(min(most, MAX_REMOTE_BYTES), "copy it to a folder first" if most > MAX_REMOTE_BYTES else remedy)
         self._remote.fetch(uri, target, bound)
 
-    def _task(self, line: ManifestLine, page: int, original: Original | None, *, alone: bool = False) -> ImageTask:
+    def _task(
+        self, line: ManifestLine, page: int, original: Original | None, alone: bool = False, pages: int = 0
+    ) -> ImageTask:
         return ImageTask(
             job=self._job,
             index=line.index,
@@ -231,6 +236,7 @@ class Uploader:
             limit_side=self.limit_side,
             original=original,
             options=self._options,
+            pages=pages if line.page == 0 and pages > 1 else 0,
             epoch=self._epoch,
         )
 
@@ -278,29 +284,33 @@ class Uploader:
             return None  # more than this machine can take; the workers have a ladder for such pages
         if not answer.ok:
             raise CannotSendError(known_type(answer.type), answer.error)
-        if not answer.smaller:
+        if not answer.smaller or (line.uncounted and not answer.pages):  # its worker counts, in the whole file
             return None
         data = self._content(out, out.stat().st_size)
         out.unlink()
         if len(data) >= path.stat().st_size and not paged_suffix_of(path):
             return None  # well compressed as it is: fewer pixels, but more bytes
-        return Parcel(line, data, 0, Original(answer.width, answer.height, answer.flags, answer.share))
+        return Parcel(
+            line, data, 0, Original(answer.width, answer.height, answer.flags, answer.share), pages=answer.pages
+        )
 
     def _whole(self, line: ManifestLine, path: Path) -> Parcel:
         size = path.stat().st_size
-        # Counted by pypdf here, a PDF's first page travels in the whole file: its worker says how many there are.
+        # Not counted, or by pypdf, a PDF's first page travels in the whole file: its worker says how many there are.
         # Of a larger PDF pages travel alone, and its count was taken only where it can be relied upon (page_count.py).
-        uncertain = line.page == 0 and size <= self.largest and not can_count()
+        uncertain = line.page == 0 and size <= self.largest and (line.uncounted or not can_count())
         single = Path(self._folder.name) / "page.pdf"
         is_pdf = paged_suffix_of(path) in PDF_SUFFIXES
         may_travel = size <= self.largest
         take = partial(self._pdf_pages.take, whose=line.uri, copy=self._storage.copies, travels_whole=may_travel)
-        if is_pdf and not uncertain and take(path, line.page, single, PATIENCE_S):
+        if is_pdf and not uncertain and (pages := take(path, line.page, single, PATIENCE_S)):
+            if line.page == 0:
+                pages = self._counter.count(path, line.image) if line.uncounted else pages * can_count()
             taken = single.stat().st_size
             data = self._content(single, taken) if taken <= self.largest else None
             single.unlink()
             if data is not None:
-                return Parcel(line, data, 0, None, alone=True)
+                return Parcel(line, data, 0, None, True, pages)
         if not may_travel:
             raise CannotSendError(
                 "TooLarge",
