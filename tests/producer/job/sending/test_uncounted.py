@@ -52,7 +52,7 @@ def said_by_its_worker(ledger: Ledger, one: Uploader, parcel: Parcel) -> object:
     with NamedTemporaryFile() as copy:
         copy.write(content(parcel))
         copy.flush()
-        with open(copy.name, "rb") as file:
+        with Path(copy.name).open("rb") as file:
             return _true_pages(decode_task(encode(task)), file)
 
 
