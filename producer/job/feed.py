@@ -202,7 +202,7 @@ class Feeder:
 
     def go_on(self, added: Iterable[ManifestLine]) -> None:
         """Feed pages too that were added to the end of the manifest's file meanwhile."""
-        if self._drained:  # else its reader comes to them by itself
+        if self._drained or self._again is None:  # else its reader comes to them by itself; twice is harmless
             self._added.append(iter(added))
             self.exhausted = False
 
