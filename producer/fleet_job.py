@@ -27,7 +27,7 @@ from producer.job.manifest import make_manifest, read_manifest
 from producer.job.output_folder import JobRequest, OutputFolder, state_folder
 from producer.job.results_file import send_results
 from producer.job.results_owner import owner_of
-from producer.job.upload import uploader_of
+from producer.job.sending.one_at_a_time import uploader_of
 from producer.no_links import OthersFolderError
 from producer.output.terminal import Progress
 from producer.user_secret import state_base

@@ -119,7 +119,8 @@ class Feeder:
             return 0
         self._states = b""
         if self._uploader is not None:
-            sent = self._step_uploading(self._uploader, room)
+            with self._uploader.alone() as mine:
+                sent = self._step_uploading(self._uploader, room) if mine else 0
             self._count(sent)
             return sent
         sent, until = 0, time.monotonic() + STEP_S

@@ -6,8 +6,8 @@ Workers then need no access to the producer's folders. A page that cannot be rea
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -23,7 +23,6 @@ from producer.detector_process.remote_process import RemoteProcess
 from producer.detector_process.shrink import Shrinker, ShrinkerLostError
 from producer.detector_process.turn_process import NotYetError
 from producer.job.manifest import ManifestLine
-from producer.job.output_folder import JobRequest, OutputFolder
 from producer.job.sending.kept_page import KeptPage
 from producer.job.sending.late_count import LateCounter
 from producer.job.sending.refusal import CannotSendError as CannotSendError
@@ -78,6 +77,7 @@ class Uploader:
         kept: a page that found no room in Redis.
         largest: bytes that a page may have to travel.
         aside: pages that found no room in the temporary folder.
+        turn: whether no other process of the job is sending, and is to wait meanwhile; None: there is no other.
     """
 
     def __init__(
@@ -120,6 +120,7 @@ class Uploader:
         self._storage = originals(roots, Path(self._folder.name), {"s3": self._fetch})
         self._storage.patience_s, self._storage.bound_of = PATIENCE_S, self._bound_of
         self.aside = PutAside[ManifestLine](Path(self._folder.name), ledger.max_attempts)
+        self.turn: Callable[[], AbstractContextManager[bool]] | None = None
         self.sent_bytes = 0
         self.largest = MAX_BLOB_BYTES
         self.kept = KeptPage[Parcel]()
@@ -140,6 +141,10 @@ class Uploader:
         self._storage.close()
         self._folder.cleanup()
 
+    def alone(self) -> AbstractContextManager[bool]:
+        """Whether this process may send now; while inside no other does."""
+        return nullcontext(True) if self.turn is None else self.turn()
+
     def unsent(self, lines: Sequence[ManifestLine]) -> list[ManifestLine]:
         """Of a few manifest lines those whose bytes must be uploaded."""
         return unsent(self._ledger, self._job, lines, self._epoch)
@@ -157,6 +162,9 @@ class Uploader:
 
     def send(self, parcels: Sequence[Parcel]) -> list[ImageTask]:
         """Upload pages, then mark them as queued. Returns the tasks whose messages may be sent."""
+        if self.turn is not None:  # another may have sent some since they were looked at, in another form perhaps
+            still = {line.index for line in self.unsent([parcel.line for parcel in parcels])}
+            parcels = [parcel for parcel in parcels if parcel.line.index in still]
         data = {parcel.line.index: parcel.data for parcel in parcels}
         try:
             lost = blobs.put(self._ledger.client, self._job, data, self._ledger.ttl_s, self._epoch)
@@ -327,21 +335,3 @@ class Uploader:
             return self._files[-1]
         with file:
             return file.read(size)
-
-
-@contextmanager
-def uploader_of(ledger: Ledger, folder: OutputFolder, request: JobRequest, epoch: str) -> Iterator[Uploader | None]:
-    """What uploads a job's pages, None if workers open them themselves."""
-    if request.transfer != "redis":
-        yield None
-        return
-    with Uploader(
-        ledger,
-        request.job,
-        limit_side=request.limit_side,
-        shrink=request.shrink,
-        options=request.options,
-        epoch=epoch,
-        roots=folder.source_roots(),
-    ) as uploader:
-        yield uploader
