@@ -7,7 +7,8 @@
 (`path` is the percent-encoded file name, so that every name fits) and answers each with one line on stdout:
 ``{"ok": true, "smaller": true, "width": 4000, "height": 3000, "flags": ["downscaled"]}``, the size being the original
 upright one, or ``{"ok": false, "type": "CorruptImage", "error": "..."}``. ``"smaller": false`` means that the page is
-within the limit as it is and nothing was written. Type ``"Internal"`` means that the page may be good, but cannot be
+within the limit as it is and nothing was written. ``"pages"`` is how many the file has, in the answer about page 0;
+0 where they cannot be counted. Type ``"Internal"`` means that the page may be good, but cannot be
 made small here. The program ends with its input, and keeps to ``OCRFLEET_MEMORY_LIMIT_MB`` or the profile's limit.
 """
 
@@ -25,7 +26,7 @@ import cv2
 import msgspec
 
 from detector.errors import ImageError, first_line, is_out_of_memory, json_line, printable_lines
-from detector.images.page import DEFAULT_MAX_BYTES, DEFAULT_MAX_PIXELS, open_page
+from detector.images.page import DEFAULT_MAX_BYTES, DEFAULT_MAX_PIXELS, count_pages, open_page
 from detector.images.regular_file import Identity, SeenPath
 from detector.memory import configure_process, decode_budget, limit_memory, resident_bytes
 from detector.profile import memory_limit
@@ -110,7 +111,8 @@ def answer(line: str, limit: int | None = None) -> dict[str, Any]:
         job = msgspec.json.decode(line, type=Job)
         path = SeenPath.to(os.fsdecode(unquote_to_bytes(job.path)), job.seen)
         limits = {"limit_side": job.limit_side, "max_pixels": job.max_pixels}
-        return {"ok": True, **shrink(path, job.page, Path(job.out), max_bytes=budget, **limits)}
+        made = shrink(path, job.page, Path(job.out), max_bytes=budget, **limits)
+        return {"ok": True, **made, "pages": _pages(path) if made["smaller"] and not job.page else 0}
     except ImageError as error:
         return {"ok": False, "type": error.type, "error": str(error)}
     except (OSError, MemoryError, msgspec.MsgspecError) as error:
@@ -120,6 +122,14 @@ def answer(line: str, limit: int | None = None) -> dict[str, Any]:
             with suppress(OSError):  # stderr may be on a full disk
                 sys.stderr.write(printable_lines(traceback.format_exc()))
         return {"ok": False, "type": "Internal", "error": f"{type(error).__name__}: {first_line(error)}"}
+
+
+def _pages(path: Path) -> int:
+    """How many pages the file has, which whoever gets the small page cannot tell; 0 if they cannot be counted."""
+    try:
+        return count_pages(path)
+    except ImageError:  # of a TIFF whose chain of directories is broken behind its first page
+        return 0
 
 
 if __name__ == "__main__":

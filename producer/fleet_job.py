@@ -19,7 +19,7 @@ from producer.handover.list_copy import copying, drop_if_complete
 from producer.job.begin_again import adopt
 from producer.job.collect import Collector
 from producer.job.feed import Feeder
-from producer.job.growth import Growth
+from producer.job.growth import AddedUnfed, Growth
 from producer.job.interrupt import terminated_like_ctrl_c
 from producer.job.job_epoch import epoch_if_known, is_ours, open_job, pages_by_states, pages_here, recognised
 from producer.job.loop import JobLoop
@@ -27,7 +27,7 @@ from producer.job.manifest import make_manifest, read_manifest
 from producer.job.output_folder import JobRequest, OutputFolder, state_folder
 from producer.job.results_file import send_results
 from producer.job.results_owner import owner_of
-from producer.job.upload import uploader_of
+from producer.job.sending.one_at_a_time import uploader_of
 from producer.no_links import OthersFolderError
 from producer.output.terminal import Progress
 from producer.user_secret import state_base
@@ -236,7 +236,7 @@ def _missed_pages(app: Celery, ledger: Ledger, status: JobStatus) -> Iterator[tu
                     app,
                     ledger,
                     job,
-                    growth.added(ledger.first_to_feed(job)),  # by whoever added them, and was ended before he fed them
+                    AddedUnfed(growth, ledger, job),  # by whoever added them, and was ended before he fed them
                     limit_side=request.limit_side,
                     options=request.options,
                     uploader=uploader,

@@ -181,7 +181,9 @@ class ImageRunner:
 
 
 def _true_pages(task: ImageTask, file: BinaryIO) -> int | UnsetType:
-    """How many pages a PDF or TIFF has, where this is its first page and the whole file is here."""
+    """How many pages a PDF or TIFF has: who sent a part of it says so; of the whole file's first page it is counted."""
+    if task.pages:
+        return task.pages
     if task.page or task.blob_page >= 0 or task.original is not None:
         return UNSET
     from detector.images.page import count_paged

@@ -82,6 +82,7 @@ class ImageTask(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         blob_page: page inside the bytes, where the producer sent less than the whole file; -1: the same as ``page``.
         original: the page before the producer made it smaller; None: the bytes are as they were.
         options: thresholds and the like that the job asks for.
+        pages: how many its file has, of page 0 where less than the whole file travels; 0: the bytes tell, or nobody.
         epoch: which job of that name; "" in messages of versions that did not have it.
     """
 
@@ -96,6 +97,7 @@ class ImageTask(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     blob_page: int = -1
     original: Original | None = None
     options: PageOptions = NO_OPTIONS
+    pages: int = 0
     epoch: str = ""
 
     @property
@@ -168,8 +170,10 @@ def decode_task(data: bytes | dict[str, Any]) -> ImageTask:
         raise MessageError(f"not an ImageTask: {error}") from None
     if task.schema != SCHEMA:
         raise MessageError(f"ImageTask of schema {task.schema}; this worker speaks {SCHEMA}: update the older side")
-    numbers = (task.index, task.page, task.limit_side)
-    large = max(task.page, task.limit_side, task.blob_page) >= _TOO_MUCH or task.index >= MOST_PAGES_OF_A_JOB
+    numbers = (task.index, task.page, task.limit_side, task.pages)
+    large = (
+        max(task.page, task.limit_side, task.blob_page, task.pages) >= _TOO_MUCH or task.index >= MOST_PAGES_OF_A_JOB
+    )
     if not JOB_NAME.match(task.job) or min(numbers) < 0 or large:
         raise MessageError(f"ImageTask with a bad job name, index, page or limit: {task.job!r} {task.index}")
     if task.original is not None and not all(

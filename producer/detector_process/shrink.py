@@ -24,6 +24,7 @@ class ShrinkAnswer(msgspec.Struct, frozen=True):
     height: int = 0
     flags: tuple[str, ...] = ()
     share: float | None = None
+    pages: int = 0
     type: str = "Internal"
     error: str = ""
 

@@ -88,7 +88,7 @@ def _append(
             if page.uri == line.uri:  # what is wrong with it
                 whole = False
             elif page not in known:
-                yield ManifestLine(0, page.image, page.uri, page.page, page.problem)
+                yield ManifestLine(0, page.image, page.uri, page.page, page.problem, uncounted=page.uncounted)
 
     with TemporaryFile(dir=manifest.parent) as stored:
         count = write_lines(stored, new())

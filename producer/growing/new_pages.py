@@ -74,7 +74,8 @@ def append_pages(manifest: Path, pages: Iterable[FoundPage], before: Callable[[]
     there = count_manifest(manifest) if manifest.exists() else 0
     with TemporaryFile(dir=manifest.parent) as found:
         lines = (
-            ManifestLine(number, page.image, page.uri, page.page, page.problem) for number, page in enumerate(pages)
+            ManifestLine(number, page.image, page.uri, page.page, page.problem, uncounted=page.uncounted)
+            for number, page in enumerate(pages)
         )
         if not write_lines(found, lines):
             return 0
@@ -91,7 +92,7 @@ def append_pages(manifest: Path, pages: Iterable[FoundPage], before: Callable[[]
 
 def _numbered(lines: Iterable[ManifestLine], first: int) -> Iterator[ManifestLine]:
     for index, line in enumerate(lines, first):
-        yield ManifestLine(index, line.image, line.uri, line.page, line.problem)
+        yield ManifestLine(index, line.image, line.uri, line.page, line.problem, uncounted=line.uncounted)
 
 
 def look_for_new(

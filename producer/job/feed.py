@@ -119,7 +119,8 @@ class Feeder:
             return 0
         self._states = b""
         if self._uploader is not None:
-            sent = self._step_uploading(self._uploader, room)
+            with self._uploader.alone() as mine:
+                sent = self._step_uploading(self._uploader, room) if mine else 0
             self._count(sent)
             return sent
         sent, until = 0, time.monotonic() + STEP_S
@@ -202,7 +203,7 @@ class Feeder:
 
     def go_on(self, added: Iterable[ManifestLine]) -> None:
         """Feed pages too that were added to the end of the manifest's file meanwhile."""
-        if self._drained:  # else its reader comes to them by itself
+        if self._drained or self._again is None:  # else its reader comes to them by itself; twice is harmless
             self._added.append(iter(added))
             self.exhausted = False
 

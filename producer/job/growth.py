@@ -265,6 +265,28 @@ class Growth:
             yield ManifestLine(begin + end - known, head.image, head.uri, end, Problem("TooLarge", said), first)
 
 
+class AddedUnfed:
+    """`Growth.added` from the first page on that nobody has fed. The states are asked when a line is wanted.
+
+    Of another type they end what asks them before its loop runs, which alone puts them right.
+    """
+
+    def __init__(self, growth: Growth, ledger: Ledger, job: str) -> None:
+        """Ask nothing yet."""
+        self._growth, self._ledger, self._job = growth, ledger, job
+        self._lines: Iterator[ManifestLine] | None = None
+
+    def __iter__(self) -> Iterator[ManifestLine]:
+        """Itself; goes on behind an error."""
+        return self
+
+    def __next__(self) -> ManifestLine:
+        """The next line."""
+        if self._lines is None:
+            self._lines = self._growth.added(self._ledger.first_to_feed(self._job))
+        return next(self._lines)
+
+
 def _follows(line: ManifestLine, head: ManifestLine, page: int) -> bool:
     return line.uri == head.uri and line.page == page and line.problem is None and line.of < 0
 

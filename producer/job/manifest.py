@@ -53,6 +53,7 @@ class ManifestLine(msgspec.Struct, frozen=True, omit_defaults=True):
         page: 0-based page inside a PDF or TIFF.
         problem: why it fails, if that was known when it was found; no worker is asked.
         of: index of the file's first page, of a page that its worker found later (growth.py); else -1.
+        uncounted: as its `FoundPage` says.
     """
 
     index: int
@@ -61,6 +62,7 @@ class ManifestLine(msgspec.Struct, frozen=True, omit_defaults=True):
     page: int
     problem: Problem | None = None
     of: int = -1
+    uncounted: bool = False
 
 
 class ManifestError(ProducerError):
@@ -121,7 +123,7 @@ def write_manifest(
 
     def lines() -> Iterator[ManifestLine]:
         for index, found in enumerate(pages):
-            yield ManifestLine(index, found.image, found.uri, found.page, found.problem)
+            yield ManifestLine(index, found.image, found.uri, found.page, found.problem, uncounted=found.uncounted)
             if progress and (index + 1) % FLUSH_EVERY == 0:
                 progress(index + 1)
 

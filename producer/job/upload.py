@@ -6,8 +6,8 @@ Workers then need no access to the producer's folders. A page that cannot be rea
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -23,8 +23,8 @@ from producer.detector_process.remote_process import RemoteProcess
 from producer.detector_process.shrink import Shrinker, ShrinkerLostError
 from producer.detector_process.turn_process import NotYetError
 from producer.job.manifest import ManifestLine
-from producer.job.output_folder import JobRequest, OutputFolder
 from producer.job.sending.kept_page import KeptPage
+from producer.job.sending.late_count import LateCounter
 from producer.job.sending.refusal import CannotSendError as CannotSendError
 from producer.job.sending.refusal import known_type, refuse, refuse_others
 from producer.job.sending.unsent import unsent
@@ -56,7 +56,8 @@ class Parcel(NamedTuple):
         data: what is uploaded; of a large page its file, open.
         page: page inside ``data``.
         original: what it was before it was made smaller; None if it was not.
-        alone: taken out of its file, so that its worker cannot tell how many pages that has.
+        alone: taken out of its file.
+        pages: of its file, of page 0 where its worker cannot count them.
     """
 
     line: ManifestLine
@@ -64,6 +65,7 @@ class Parcel(NamedTuple):
     page: int
     original: Original | None
     alone: bool = False
+    pages: int = 0
 
 
 class Uploader:
@@ -75,6 +77,7 @@ class Uploader:
         kept: a page that found no room in Redis.
         largest: bytes that a page may have to travel.
         aside: pages that found no room in the temporary folder.
+        turn: whether no other process of the job is sending, and is to wait meanwhile; None: there is no other.
     """
 
     def __init__(
@@ -110,13 +113,14 @@ class Uploader:
         self.limit_side = limit_side
         self._options = options
         self._shrinker = Shrinker(limit_side, settings().max_pixels) if shrink else None
-        self._pdf_pages = PdfPages()
+        self._pdf_pages, self._counter = PdfPages(), LateCounter()
         self._folder = tempfile.TemporaryDirectory(prefix="ocrfleet-upload-")
         self._most_copied = most_copied
         self._remote = RemoteProcess()
         self._storage = originals(roots, Path(self._folder.name), {"s3": self._fetch})
         self._storage.patience_s, self._storage.bound_of = PATIENCE_S, self._bound_of
         self.aside = PutAside[ManifestLine](Path(self._folder.name), ledger.max_attempts)
+        self.turn: Callable[[], AbstractContextManager[bool]] | None = None
         self.sent_bytes = 0
         self.largest = MAX_BLOB_BYTES
         self.kept = KeptPage[Parcel]()
@@ -137,6 +141,10 @@ class Uploader:
         self._storage.close()
         self._folder.cleanup()
 
+    def alone(self) -> AbstractContextManager[bool]:
+        """Whether this process may send now; while inside no other does."""
+        return nullcontext(True) if self.turn is None else self.turn()
+
     def unsent(self, lines: Sequence[ManifestLine]) -> list[ManifestLine]:
         """Of a few manifest lines those whose bytes must be uploaded."""
         return unsent(self._ledger, self._job, lines, self._epoch)
@@ -154,6 +162,9 @@ class Uploader:
 
     def send(self, parcels: Sequence[Parcel]) -> list[ImageTask]:
         """Upload pages, then mark them as queued. Returns the tasks whose messages may be sent."""
+        if self.turn is not None:  # another may have sent some since they were looked at, in another form perhaps
+            still = {line.index for line in self.unsent([parcel.line for parcel in parcels])}
+            parcels = [parcel for parcel in parcels if parcel.line.index in still]
         data = {parcel.line.index: parcel.data for parcel in parcels}
         try:
             lost = blobs.put(self._ledger.client, self._job, data, self._ledger.ttl_s, self._epoch)
@@ -163,7 +174,7 @@ class Uploader:
             self.refuse(line, CannotSendError("NotFound", f"{line.image}: {lost[line.index]}"))
         parcels = [parcel for parcel in parcels if parcel.line.index not in lost]
         self.sent_bytes += sum(len(parcel.data) for parcel in parcels)
-        tasks = [self._task(parcel.line, parcel.page, parcel.original, alone=parcel.alone) for parcel in parcels]
+        tasks = [self._task(one.line, one.page, one.original, one.alone, one.pages) for one in parcels]
         client, indices = self._ledger.client, [task.index for task in tasks]
         try:
             fresh = set(self._ledger.feed(tasks))
@@ -220,7 +231,9 @@ class Uploader:
         bound = Bound(min(most, MAX_REMOTE_BYTES), "copy it to a folder first" if most > MAX_REMOTE_BYTES else remedy)
         self._remote.fetch(uri, target, bound)
 
-    def _task(self, line: ManifestLine, page: int, original: Original | None, *, alone: bool = False) -> ImageTask:
+    def _task(
+        self, line: ManifestLine, page: int, original: Original | None, alone: bool = False, pages: int = 0
+    ) -> ImageTask:
         return ImageTask(
             job=self._job,
             index=line.index,
@@ -231,6 +244,7 @@ class Uploader:
             limit_side=self.limit_side,
             original=original,
             options=self._options,
+            pages=pages if line.page == 0 and pages > 1 else 0,
             epoch=self._epoch,
         )
 
@@ -278,29 +292,33 @@ class Uploader:
             return None  # more than this machine can take; the workers have a ladder for such pages
         if not answer.ok:
             raise CannotSendError(known_type(answer.type), answer.error)
-        if not answer.smaller:
+        if not answer.smaller or (line.uncounted and not answer.pages):  # its worker counts, in the whole file
             return None
         data = self._content(out, out.stat().st_size)
         out.unlink()
         if len(data) >= path.stat().st_size and not paged_suffix_of(path):
             return None  # well compressed as it is: fewer pixels, but more bytes
-        return Parcel(line, data, 0, Original(answer.width, answer.height, answer.flags, answer.share))
+        return Parcel(
+            line, data, 0, Original(answer.width, answer.height, answer.flags, answer.share), pages=answer.pages
+        )
 
     def _whole(self, line: ManifestLine, path: Path) -> Parcel:
         size = path.stat().st_size
-        # Counted by pypdf here, a PDF's first page travels in the whole file: its worker says how many there are.
+        # Not counted, or by pypdf, a PDF's first page travels in the whole file: its worker says how many there are.
         # Of a larger PDF pages travel alone, and its count was taken only where it can be relied upon (page_count.py).
-        uncertain = line.page == 0 and size <= self.largest and not can_count()
+        uncertain = line.page == 0 and size <= self.largest and (line.uncounted or not can_count())
         single = Path(self._folder.name) / "page.pdf"
         is_pdf = paged_suffix_of(path) in PDF_SUFFIXES
         may_travel = size <= self.largest
         take = partial(self._pdf_pages.take, whose=line.uri, copy=self._storage.copies, travels_whole=may_travel)
-        if is_pdf and not uncertain and take(path, line.page, single, PATIENCE_S):
+        if is_pdf and not uncertain and (pages := take(path, line.page, single, PATIENCE_S)):
+            if line.page == 0:
+                pages = self._counter.count(path, line.image) if line.uncounted else pages * can_count()
             taken = single.stat().st_size
             data = self._content(single, taken) if taken <= self.largest else None
             single.unlink()
             if data is not None:
-                return Parcel(line, data, 0, None, alone=True)
+                return Parcel(line, data, 0, None, True, pages)
         if not may_travel:
             raise CannotSendError(
                 "TooLarge",
@@ -317,21 +335,3 @@ class Uploader:
             return self._files[-1]
         with file:
             return file.read(size)
-
-
-@contextmanager
-def uploader_of(ledger: Ledger, folder: OutputFolder, request: JobRequest, epoch: str) -> Iterator[Uploader | None]:
-    """What uploads a job's pages, None if workers open them themselves."""
-    if request.transfer != "redis":
-        yield None
-        return
-    with Uploader(
-        ledger,
-        request.job,
-        limit_side=request.limit_side,
-        shrink=request.shrink,
-        options=request.options,
-        epoch=epoch,
-        roots=folder.source_roots(),
-    ) as uploader:
-        yield uploader

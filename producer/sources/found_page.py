@@ -20,9 +20,11 @@ class FoundPage(msgspec.Struct, frozen=True):
         uri: `file:///…`, or of a member of an archive as `zip+file:///a.zip#member`, percent-encoded bytes.
         page: 0-based.
         problem: why it fails, if that is known.
+        uncounted: page 0 of a file of which nobody has counted how many pages it has: its worker is to say.
     """
 
     image: str
     uri: str
     page: int
     problem: Problem | None = None
+    uncounted: bool = False

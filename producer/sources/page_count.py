@@ -94,10 +94,12 @@ class Settled(NamedTuple):
     Attributes:
         pages: how many are taken.
         problem: error type and message of the record of those that are not; None if that is all.
+        uncounted: nobody knows whether that is all: its worker says.
     """
 
     pages: int
     problem: tuple[str, str] | None = None
+    uncounted: bool = False
 
 
 def settle(shown: str, count: Callable[[], PageCount], warn: Callable[[str], None]) -> Settled:
@@ -112,7 +114,7 @@ def settle(shown: str, count: Callable[[], PageCount], warn: Callable[[str], Non
         counted = count()
     except CannotCountError as error:
         warn(f"{shown}: its pages cannot be counted ({error})")
-        return Settled(1)
+        return Settled(1, uncounted=True)
     if not counted.broken:
         return Settled(counted.pages)
     said = f"pages {counted.pages + 1}-? {UNCOUNTED} ({counted.broken})"

@@ -72,7 +72,7 @@ def _everything(
         if source.startswith("s3://"):
             yield from _bucket(source, readers, on_request, warn, passed)
         elif is_remote(source):
-            yield FoundPage(PurePosixPath(unquote(urlsplit(source).path)).name or source, source, 0)
+            yield FoundPage(PurePosixPath(unquote(urlsplit(source).path)).name or source, source, 0, uncounted=True)
 
 
 def check_sources(sources: Iterable[str]) -> None:
@@ -122,5 +122,5 @@ def _object(path: str, shown: str, count: Callable[[str, str], PageCount], warn:
     # By its name: the first bytes of every object would be a request each. Where a name lies, its worker counts.
     suffix = PurePosixPath(path).suffix.lower()
     kind = "pdf" if suffix in PDF_SUFFIXES else "tiff" if suffix in TIFF_SUFFIXES else ""
-    settled = settle(shown, partial(count, path, kind), warn) if kind else Settled(1)
+    settled = settle(shown, partial(count, path, kind), warn) if kind else Settled(1, uncounted=True)
     yield from found_pages(shown, f"s3://{quote(path)}", settled)

@@ -115,7 +115,7 @@ def scan(
 def found_pages(shown: str, uri: str, settled: Settled) -> Iterator[FoundPage]:
     """The pages of a file, and one that fails in place of those that are not taken."""
     for page in range(settled.pages):
-        yield FoundPage(shown, uri, page)
+        yield FoundPage(shown, uri, page, uncounted=settled.uncounted)
     if settled.problem:
         yield FoundPage(shown, uri, settled.pages, Problem(*settled.problem))
 

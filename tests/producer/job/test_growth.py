@@ -7,11 +7,12 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from redis import ResponseError
 
 from producer.fleet_job import collect_job
 from producer.growing.new_pages import append_pages
 from producer.job.feed import Feeder
-from producer.job.growth import Growth
+from producer.job.growth import AddedUnfed, Growth
 from producer.job.job_epoch import open_job
 from producer.job.manifest import count_manifest, read_manifest, write_manifest
 from producer.job.output_folder import JobRequest, state_folder
@@ -192,3 +193,30 @@ def test_what_a_collector_added_is_fed_by_it_or_by_the_next(
     assert sorted(ledger.in_flight(JOB)) == ([] if full else [2, 3])
     collect_job(app, ledger, JOB, results, follow=False, quiet=True)
     assert sorted(ledger.in_flight(JOB)) == [2, 3], "page 1 is the producer's"
+
+
+def test_added_lines_are_asked_for_once_more_after_an_error(tmp_path: Path, ledger: Ledger) -> None:
+    """States of another type ended `collect --follow` before its loop, which puts them right."""
+    growth = begin(tmp_path / "manifest.jsonl", ledger)
+    growth.note(record(0, 3))
+    growth.write()
+    key = JobKeys.of(JOB).state
+    ledger.client.delete(key)
+    ledger.client.rpush(key, "x")
+    lines = AddedUnfed(growth, ledger, JOB)
+    with pytest.raises(ResponseError, match="WRONGTYPE"):
+        next(lines)
+    ledger.client.delete(key)
+    assert [line.index for line in lines] == [4, 5]
+    growth.close()
+
+
+def test_a_collector_feeds_what_is_added_while_it_reads(settings: Settings, ledger: Ledger, tmp_path: Path) -> None:
+    """Its reader has the list open that a retry may have replaced since."""
+    begin(tmp_path / "manifest.jsonl", ledger).close()
+    lines = list(read_manifest(tmp_path / "manifest.jsonl"))
+    feeder = Feeder(app_for(settings), ledger, JOB, lines[:1])
+    feeder.go_on(lines[1:])
+    while not feeder.exhausted:
+        feeder.step()
+    assert feeder.sent == 4

@@ -110,7 +110,7 @@ def test_pages_whose_names_fill_a_line_are_passed_over() -> None:
     found = list(that_fit([*pages, pages[1]], passed, said.append))
     assert [len(page.image) for page in found] == [1500, 900] and passed.counts == {LONG_NAMED: 2} and len(said) == 1
     assert found[1].problem and len(found[1].problem.message) == 300
-    lines = [ManifestLine(10**9, *msgspec.structs.astuple(page), of=10**9) for page in found]
+    lines = [ManifestLine(10**9, *msgspec.structs.astuple(page)[:4], 10**9, True) for page in found]
     assert max(len(msgspec.json.encode(line)) for line in lines) < MOST_LINE_BYTES
 
 
