@@ -26,11 +26,16 @@ _Found = TypeVar("_Found")
 
 
 class NoAnswerError(OSError):
-    """The folder may answer later."""
+    """The folder may answer later.
 
-    def __init__(self) -> None:
+    Attributes:
+        waited_s: so long nothing came from it; 0: it was not asked now.
+    """
+
+    def __init__(self, waited_s: float = 0.0) -> None:
         """Say it in one line."""
         super().__init__(errno.ETIMEDOUT, NO_ANSWER)
+        self.waited_s = waited_s
 
 
 class Questions:
@@ -72,6 +77,11 @@ class Questions:
             self._leave(whose)
             raise
         return answer
+
+    def has_asked(self, whose: object) -> bool:
+        """Whether his last one has no answer yet."""
+        with self._lock:
+            return whose in self._begun
 
     def _leave(self, whose: object) -> None:
         with self._lock:
