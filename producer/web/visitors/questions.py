@@ -100,17 +100,18 @@ class Questions:
         until = time.monotonic() + PATIENCE_S
         while (answer := self.ask(what)) is None:
             if (now := time.monotonic()) > until or self._all_hang(now):
-                raise _no_answer()
+                raise no_answer()
             await asyncio.sleep(LOOK_S)
         done, _ = await asyncio.wait([told := asyncio.wrap_future(answer)], timeout=ANSWER_S)
         if not done:
             told.cancel()
-            raise _no_answer()
+            raise no_answer()
         return told.result()
 
 
 of_visitors = Questions(VISITORS)
 
 
-def _no_answer() -> Problem:
+def no_answer() -> Problem:
+    """What a visitor is told."""
     return Problem(503, NO_ANSWER, "try again when the share is back; upload the files otherwise", retry_after_s=10)

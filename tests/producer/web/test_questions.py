@@ -92,6 +92,24 @@ def test_a_share_that_hangs_leaves_threads_for_others(
     asyncio.run(asyncio.wait_for(all_of_them(), 60))
 
 
+def test_a_request_waits_once_for_all_its_tasks(share: threading.Event) -> None:
+    """Before: so long for each of 100, in a place of the 16 that large bodies have."""
+    asked = list[object]()
+
+    def check_sources(addresses: object) -> list[str]:
+        asked.append(addresses)
+        time.sleep(0.1)
+        raise Problem(404, "no such file", "check the path")
+
+    service: Any = SimpleNamespace(
+        web=SimpleNamespace(idle_s=5.0), check_sources=check_sources, settings=SimpleNamespace(roots=())
+    )
+    body = b'{"tasks":[%s]}' % b",".join([b'{"data":{"image":"/a"}}'] * 50)
+    with pytest.raises(Problem) as said:
+        asyncio.run(labelstudio._begin(Visitor(body, service=service).request))
+    assert said.value.status == 503 and len(asked) < 10
+
+
 def test_a_job_of_a_slow_share_is_done(
     page: Service, share: threading.Event, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
