@@ -165,8 +165,9 @@ class ArchiveLister:
     def _is_answered(self, selector: selectors.BaseSelector) -> bool:
         """Whether there is more to read, within our patience and what the scan has left."""
         left = self._time.left_s()
-        with self._time.spending():
-            ready = selector.select(min(self._patience_s, left))
+        most_s = min(self._patience_s, left)
+        with self._time.spending(most_s):
+            ready = selector.select(most_s)
         if not ready and left < self._patience_s:
             self._time.use_up()
         return bool(ready)

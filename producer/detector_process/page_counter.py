@@ -44,6 +44,7 @@ class PageCounter:
             scan_time: what all files of the scan may take; default: any number may take `timeout_s`.
         """
         self._time = scan_time
+        self._timeout_s = timeout_s
         self._child = LineProcess(module or program(), timeout_s)
 
     def close(self) -> None:
@@ -62,7 +63,7 @@ class PageCounter:
             self._time.grant(path)
             if not self._time.left_s():
                 raise CannotCountError(f"{USED_UP}; its worker counts them")
-        with self._time.spending() if self._time else nullcontext():
+        with self._time.spending(self._timeout_s) if self._time else nullcontext():
             found = self._ask(Question(path=quote(os.fsencode(path)), seen=seen_as(path)))
         if found.broken:
             raise MissingPagesError(found.pages, found.broken)

@@ -94,8 +94,9 @@ class RemoteProcess:
                 yield Listed(ended=USED_UP)
                 return
             wanted = WantedList(quote(root, errors="surrogateescape"), next_list, MOST_KEYS)
-            with self._time.spending() if self._time else nullcontext():
-                part = self._ask(wanted, Listed, min(LIST_S, left), on_wait)
+            most_s = min(LIST_S, left)
+            with self._time.spending(most_s) if self._time else nullcontext():
+                part = self._ask(wanted, Listed, most_s, on_wait)
             if part is None:
                 on_wait()  # of a turn that is over it says so
                 if self._left_s() <= 0:

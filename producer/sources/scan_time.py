@@ -111,7 +111,7 @@ class ScanTime:
     def end_if_silent(self, most_s: float) -> bool:
         """End the turn where nothing came for so long: the disk does not answer, and may never.
 
-        Where a process is waited for (`spending`) that may take what there is left besides.
+        Where a process is waited for (`spending`) that may take longer, its time comes first.
         """
         with self._lock:
             is_silent = time.monotonic() - self._seen_at > most_s
@@ -120,10 +120,14 @@ class ScanTime:
         return is_silent
 
     @contextmanager
-    def spending(self) -> Iterator[None]:
-        """What is done inside is paid for."""
+    def spending(self, most_s: float = 0.0) -> Iterator[None]:
+        """What is done inside is paid for.
+
+        Args:
+            most_s: after so long a process that is waited for is ended by who waits; 0: none is.
+        """
         began = time.monotonic()
-        self._seen_at = began + self.left_s()
+        self._seen_at = began + min(most_s, self.left_s())
         try:
             yield
         finally:

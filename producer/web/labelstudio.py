@@ -39,6 +39,7 @@ from producer.web.problem import Problem
 from producer.web.results import BLOCK, LentResponse
 from producer.web.service import Service
 from producer.web.store import WebJob
+from producer.web.visitors import questions
 from producer.web.visitors.json_body import json_body
 from producer.web.visitors.leaving import while_there
 from producer.web.visitors.questions import of_visitors
@@ -279,7 +280,11 @@ async def _begin(request: Request) -> _Begun | None:
         control = await run_in_threadpool(control_of, _config(asked.label_config))
         # One after the other, before anything is waited for: a task of 256 KiB may be 10 MB as it is decoded.
         addresses = [_address_of(task, control.key) for task in asked.tasks]
-        sources = [await of_visitors.answer(partial(_source_of, service, address)) for address in addresses]
+        try:
+            async with asyncio.timeout(questions.ANSWER_S):  # for all: it keeps its place among the large bodies
+                sources = [await of_visitors.answer(partial(_source_of, service, address)) for address in addresses]
+        except TimeoutError:
+            raise questions.no_answer() from None
         wanted = sorted({source for source in sources if source})
         if not sources:
             return None

@@ -38,6 +38,7 @@ from producer.web.jobs.on_broker import NameTaken, forget_ours, is_anothers, ope
 from producer.web.jobs.sending import uploader_of
 from producer.web.problem import Problem
 from producer.web.store import Store, first_of
+from producer.web.visitors.questions import NoAnswerError
 from worker.broker.damaged_keys import is_damage_of_its_own
 from worker.errors import WorkerError
 from worker.ledger.ledger import JobReplacedError, Ledger, chunked
@@ -330,7 +331,12 @@ class Runner:
 
         attempt = partial(counted_attempt, folder.private / "scanning", SCANNING)
         whose = name if job.sources else ""
-        total = self._scans.run(scan, quick=job.quick, look_up=look_up, whose=whose, attempt=attempt)
+        run = partial(self._scans.run, whose=whose, waited_s=running.waited_s, attempt=attempt)
+        try:
+            total = run(scan, quick=job.quick, look_up=look_up)
+        except NoAnswerError as error:
+            running.waited_s = max(running.waited_s, error.waited_s)
+            raise
         folder.save_passed_over(passed.counts)
         if said := in_words(passed.counts):
             running.progress.note(said)

@@ -140,7 +140,7 @@ class JobTurn:
 class Running:
     """One job on its way, or in line: 20,000 of these with an event each were 30 MB of the page's 96."""
 
-    __slots__ = ("damaged", "full_since", "progress", "stopped", "turn")
+    __slots__ = ("damaged", "full_since", "progress", "stopped", "turn", "waited_s")
 
     def __init__(self) -> None:
         self.stopped = False
@@ -148,3 +148,4 @@ class Running:
         self.turn: JobTurn | None = None
         self.damaged = False  # its keys are: it begins anew
         self.full_since = 0.0  # the quota is used up; 0: it is not
+        self.waited_s = 0.0  # for its folders, the last time that they did not answer

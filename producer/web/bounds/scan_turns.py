@@ -8,7 +8,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import wait
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from functools import partial
 
 from producer.archive_process.limited_readers import limited_readers
@@ -22,6 +22,9 @@ SHORT_S = 60.0
 QUICK_AT_A_TIME = 4  # a PDF's pages are counted by a process, 45 MB of an ordinary one
 SILENT_S = 20.0
 """After so long without a name or a page, or a byte of one, a folder of OCRFLEET_ROOTS does not answer."""
+
+SLOWER = 4.0
+"""The next time it has so many times as long: sshfs and s3fs list a whole folder before they tell its first name."""
 
 MOST_SCANS = 10
 """Of such folders: those that have their turns, and four that did not answer."""
@@ -48,6 +51,7 @@ class ScanTurns:
         quick: bool,
         look_up: Callable[[], None],
         whose: str = "",
+        waited_s: float = 0.0,
         attempt: Callable[[], AbstractContextManager[None]] = nullcontext,
     ) -> int:
         """A scan, in its turn; perhaps twice, from its beginning.
@@ -58,19 +62,21 @@ class ScanTurns:
             quick: of a job for whose answer somebody waits.
             look_up: called while it is others' turn, and while folders are waited for; may raise.
             whose: the job that names folders, which may never answer; empty: the files are the page's own.
+            waited_s: `NoAnswerError.waited_s` of its last scan: this one waits longer, in a turn of the long ones.
             attempt: what a turn is held in.
 
         Raises:
             NoAnswerError: such a folder does not answer now, or did not the last time, and does not yet.
         """
-        try:
-            with self._turn(self._quick if quick else self._short, look_up), attempt():
-                return self._within(scan, ScanTime(SHORT_S), look_up, whose)
-        except TurnIsOverError:
-            with self._turn(self._long, look_up), attempt():
-                return self._within(scan, ScanTime(), look_up, whose)
+        if self._scans.has_asked(whose):  # before it waits for its turn, which may be long
+            raise NoAnswerError
+        if not waited_s:
+            with suppress(TurnIsOverError), self._turn(self._quick if quick else self._short, look_up), attempt():
+                return self._within(scan, ScanTime(SHORT_S), look_up, whose, SILENT_S)
+        with self._turn(self._long, look_up), attempt():
+            return self._within(scan, ScanTime(), look_up, whose, max(SILENT_S, SLOWER * waited_s))
 
-    def _within(self, scan: Scan, scan_time: ScanTime, look_up: Callable[[], None], whose: str) -> int:
+    def _within(self, scan: Scan, scan_time: ScanTime, look_up: Callable[[], None], whose: str, silent_s: float) -> int:
         """The scan. The turn of one whose folders do not answer is over, whatever becomes of its thread."""
         if not whose:
             return _scan(scan, scan_time)
@@ -84,8 +90,8 @@ class ScanTurns:
                 while not wait((answer,), LOOK_S).done and not scan_time.end_if_silent(ENDED_S):
                     """Its processes end in its turn, and it is out of its files."""
                 raise
-            if scan_time.end_if_silent(SILENT_S):
-                raise NoAnswerError
+            if scan_time.end_if_silent(silent_s):
+                raise NoAnswerError(silent_s)
         return answer.result()
 
     @contextmanager

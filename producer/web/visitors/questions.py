@@ -26,11 +26,16 @@ _Found = TypeVar("_Found")
 
 
 class NoAnswerError(OSError):
-    """The folder may answer later."""
+    """The folder may answer later.
 
-    def __init__(self) -> None:
+    Attributes:
+        waited_s: so long nothing came from it; 0: it was not asked now.
+    """
+
+    def __init__(self, waited_s: float = 0.0) -> None:
         """Say it in one line."""
         super().__init__(errno.ETIMEDOUT, NO_ANSWER)
+        self.waited_s = waited_s
 
 
 class Questions:
@@ -73,6 +78,11 @@ class Questions:
             raise
         return answer
 
+    def has_asked(self, whose: object) -> bool:
+        """Whether his last one has no answer yet."""
+        with self._lock:
+            return whose in self._begun
+
     def _leave(self, whose: object) -> None:
         with self._lock:
             del self._begun[whose]
@@ -90,17 +100,18 @@ class Questions:
         until = time.monotonic() + PATIENCE_S
         while (answer := self.ask(what)) is None:
             if (now := time.monotonic()) > until or self._all_hang(now):
-                raise _no_answer()
+                raise no_answer()
             await asyncio.sleep(LOOK_S)
         done, _ = await asyncio.wait([told := asyncio.wrap_future(answer)], timeout=ANSWER_S)
         if not done:
             told.cancel()
-            raise _no_answer()
+            raise no_answer()
         return told.result()
 
 
 of_visitors = Questions(VISITORS)
 
 
-def _no_answer() -> Problem:
+def no_answer() -> Problem:
+    """What a visitor is told."""
     return Problem(503, NO_ANSWER, "try again when the share is back; upload the files otherwise", retry_after_s=10)

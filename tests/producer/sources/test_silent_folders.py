@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from detector.images.tiff import BrokenTiffError
 from producer.archive_process.limited_readers import limited_readers
+from producer.errors import CannotCountError
+from producer.sources import page_count
 from producer.sources.readers import Readers
 from producer.sources.scan import scan
 from producer.sources.scan_time import ScanTime, TurnIsOverError
@@ -17,6 +21,7 @@ from producer.web.bounds import scan_turns
 from producer.web.bounds.scan_turns import ScanTurns
 from producer.web.visitors.questions import NoAnswerError
 from tests.processes import wait_until
+from tests.producer.records import tiff
 
 
 @pytest.fixture
@@ -59,6 +64,27 @@ def test_a_share_that_hangs_keeps_no_turn(quick: bool, share: threading.Event, m
     assert turns.run(empty, quick=quick, look_up=lambda: None, whose="job 0") == 7
 
 
+def test_a_share_that_is_slow_is_waited_for_longer(share: threading.Event, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before: as long as the first time, in the turn of all uploads, again and again: its job was never done."""
+    monkeypatch.setattr(scan_turns, "SLOWER", 100.0)
+    turns = ScanTurns()
+
+    def slow(readers: Readers, left: ScanTime) -> int:
+        time.sleep(0.4)
+        left.check_turn()
+        return 3
+
+    with pytest.raises(NoAnswerError) as said:
+        turns.run(slow, quick=False, look_up=lambda: None, whose="job")
+    assert said.value.waited_s == 0.2
+    with turns._long, pytest.raises(NoAnswerError) as said:
+        turns.run(slow, quick=False, look_up=lambda: None, whose="job", waited_s=0.2)
+    assert said.value.waited_s == 0.0, "its thread has no answer yet: it is not in line for a turn"
+    wait_until(lambda: not turns._scans._begun, seconds=10, what="it to end")
+    with turns._short:
+        assert turns.run(slow, quick=False, look_up=lambda: None, whose="job", waited_s=0.2) == 3
+
+
 @pytest.mark.parametrize("hangs", [False, True])
 def test_a_job_that_is_deleted_is_out_of_its_turn(
     hangs: bool, share: threading.Event, monkeypatch: pytest.MonkeyPatch
@@ -89,7 +115,7 @@ def test_a_job_that_is_deleted_is_out_of_its_turn(
 def test_who_waits_for_a_process_is_not_silent() -> None:
     left = ScanTime(turn_s=1000.0)
     left._seen_at -= 100
-    with left.spending():
+    with left.spending(1000.0):
         assert not left.end_if_silent(50)
     left.check_turn()
     left._seen_at -= 100
@@ -101,6 +127,22 @@ def test_who_waits_for_a_process_is_not_silent() -> None:
     done.end()
     assert not done.end_if_silent(-1.0), "what was found is being written"
     done.check_turn()
+
+
+def test_who_waits_for_a_tiff_is_silent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before: as if a process were waited for; it kept the turn for 80 s, also when its job was deleted."""
+    (path := tmp_path / "a.tif").write_bytes(tiff(1))
+    left, silent = ScanTime(), list[bool]()
+
+    def hang(stream: object) -> None:
+        left._seen_at -= 100
+        silent.append(left.end_if_silent(50))
+        raise BrokenTiffError("it hung")
+
+    monkeypatch.setattr(page_count, "read_chain", hang)
+    with pytest.raises(CannotCountError, match="it hung"):
+        page_count.count_file(path, None, left)
+    assert silent == [True]
 
 
 @pytest.mark.parametrize("name", ["", "**/*"])

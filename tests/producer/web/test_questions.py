@@ -4,18 +4,27 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections.abc import Iterator
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from starlette.concurrency import run_in_threadpool
 
-from producer.web import api, labelstudio
+from producer.web import api, labelstudio, runner
+from producer.web.bounds import scan_turns
 from producer.web.problem import Problem
+from producer.web.service import Service
+from producer.web.store import WebJob
 from producer.web.visitors import questions
 from producer.web.visitors.questions import VISITORS, Questions
+from tests.processes import wait_until
 from tests.producer.web.test_json_bodies import Visitor
+from tests.producer.web.test_two_pages import page
+
+__all__ = ["page"]
 
 
 @pytest.fixture
@@ -81,3 +90,40 @@ def test_a_share_that_hangs_leaves_threads_for_others(
         assert said == (404 if asked == "jobs" else 403)
 
     asyncio.run(asyncio.wait_for(all_of_them(), 60))
+
+
+def test_a_request_waits_once_for_all_its_tasks(share: threading.Event) -> None:
+    """Before: so long for each of 100, in a place of the 16 that large bodies have."""
+    asked = list[object]()
+
+    def check_sources(addresses: object) -> list[str]:
+        asked.append(addresses)
+        time.sleep(0.1)
+        raise Problem(404, "no such file", "check the path")
+
+    service: Any = SimpleNamespace(
+        web=SimpleNamespace(idle_s=5.0), check_sources=check_sources, settings=SimpleNamespace(roots=())
+    )
+    body = b'{"tasks":[%s]}' % b",".join([b'{"data":{"image":"/a"}}'] * 50)
+    with pytest.raises(Problem) as said:
+        asyncio.run(labelstudio._begin(Visitor(body, service=service).request))
+    assert said.value.status == 503 and len(asked) < 10
+
+
+def test_a_job_of_a_slow_share_is_done(
+    page: Service, share: threading.Event, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before: what came after `SILENT_S` was thrown away each time, and it waited for good."""
+    monkeypatch.setattr(scan_turns, "SILENT_S", 0.2)
+    monkeypatch.setattr(scan_turns, "SLOWER", 100.0)
+    monkeypatch.setattr(scan_turns, "LOOK_S", 0.02)
+
+    def scan_everything(*given: object, **named: object) -> Iterator[Any]:
+        time.sleep(0.5)
+        yield from ()
+
+    monkeypatch.setattr(runner, "scan_everything", scan_everything)
+    folder = page.store.new_upload()
+    assert page.accept(folder, "job", WebJob(created=time.time(), sources=[str(tmp_path)]))
+    wait_until(lambda: page.store.read("job").state != "open", seconds=20, what="its end")
+    assert page.store.read("job").reason == "no image there"
