@@ -83,6 +83,7 @@ def estimate_bytes(header: Header, limit_side: int) -> int:
         averaged = 9 * math.ceil(width / factor) * math.ceil(height / factor)  # 16-bit samples, and those as 8 bits
         return result + _VIPS_BASE_BYTES + averaged + _line_cache_bytes(header) + header.held_bytes
     per_pixel = _PILLOW_BYTES_PER_PIXEL.get(header.kind, max(4, header.bytes_per_pixel) + 3)
+    per_pixel += 4 if header.kind == "heif" and header.channels == 4 else 0
     return result + width * height * per_pixel
 
 

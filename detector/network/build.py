@@ -146,6 +146,10 @@ def read_state(path: Path) -> dict[str, Tensor]:
         state = content.get("ema", content) if isinstance(content, dict) else {}
     if not isinstance(state, dict) or not state or not all(isinstance(value, Tensor) for value in state.values()):
         raise ModelError(f"{path}: holds no weights of a network")
+    try:
+        check_plain(state)  # before a copy is made
+    except ModelError as error:
+        raise ModelError(f"{path}: {error}") from None
     return {key: value.float() if value.is_floating_point() else value for key, value in state.items()}
 
 

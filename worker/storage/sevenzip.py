@@ -96,6 +96,8 @@ class SevenZip:
         return getattr(self._archive.header, "main_streams", None)
 
     def _weigh(self, packed: int) -> None:
+        if self._streams and not (self._streams.packinfo and self._streams.unpackinfo):
+            raise ValueError("its table of contents does not say how its members are packed")
         folders = self._streams.unpackinfo.folders if self._streams else []
         for folder in folders:
             for coder in folder.coders:

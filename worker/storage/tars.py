@@ -8,7 +8,8 @@ import io
 import lzma
 import math
 import tarfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any, BinaryIO, Literal, cast
 
@@ -25,16 +26,33 @@ class _Gzip(gzip.GzipFile):
     """Says in words what its check sum says. gzip stores a JPEG as it is: its spoilt bytes are no error before that."""
 
     def read(self, size: int | None = -1) -> bytes:
-        try:
+        with _in_words():
             return super().read(size)
-        except gzip.BadGzipFile as error:
-            if str(error).startswith(("CRC", "Incorrect length")):
-                said = "its check sum is wrong: any page of it may be garbled; get it anew"
-                raise tarfile.ReadError(said) from error
-            raise
-        except EOFError as error:
-            said = "it is cut off before its check sum: any page of it may be garbled; get it anew"
+
+    def read1(self, size: int = -1) -> bytes:
+        with _in_words():
+            return super().read1(size)
+
+
+@contextmanager
+def _in_words() -> Iterator[None]:
+    try:
+        yield
+    except gzip.BadGzipFile as error:
+        if str(error).startswith(("CRC", "Incorrect length")):
+            said = "its check sum is wrong: any page of it may be garbled; get it anew"
             raise tarfile.ReadError(said) from error
+        raise
+    except EOFError as error:
+        said = "it is cut off before its check sum: any page of it may be garbled; get it anew"
+        raise tarfile.ReadError(said) from error
+
+
+class _Unpacked:
+    """What is unpacked, as it comes. Of 10 KiB that an error ends, `read` lost all: the last pages of a sound tar."""
+
+    def __init__(self, plain: Any) -> None:
+        self.read = plain.read1
 
 
 _UNPACK: dict[bytes, Callable[[BinaryIO], Any]] = {
@@ -47,6 +65,7 @@ _UNPACK: dict[bytes, Callable[[BinaryIO], Any]] = {
 end with the first of several members."""
 
 _ZSTD = (b"\x28\xb5\x2f\xfd", *(bytes([low]) + b"\x2a\x4d\x18" for low in range(0x50, 0x60)))  # a frame, or one skipped
+_ZSTD_ERRORS: tuple[type[Exception], ...] = (zstd.ZstdError,) if zstd else ()
 
 
 def can_open_zstd() -> bool:
@@ -91,8 +110,9 @@ def _is_header(block: bytes) -> bool:
 
 
 def _opened(plain: Any, mode: str) -> tarfile.TarFile:
+    source: Any = _Unpacked(plain) if mode else plain
     # The locale's encoding is tarfile's default, and names from pax headers were others than those from plain ones.
-    return tarfile.open(fileobj=plain, mode=cast("Any", f"r{mode or ':'}"), tarinfo=_Header, encoding="utf-8")
+    return tarfile.open(fileobj=source, mode=cast("Any", f"r{mode or ':'}"), tarinfo=_Header, encoding="utf-8")
 
 
 class _Header(tarfile.TarInfo):
@@ -127,12 +147,15 @@ def goes_on(tar: tarfile.TarFile) -> bool:
     stream: Any = tar.fileobj
     left = MOST_PADDING if isinstance(stream, io.BufferedReader) else math.inf
     try:
-        while left > 0 and (block := stream.read(1 << 16)):
+        while left > 0 and (block := stream.read(tarfile.BLOCKSIZE)):  # the error that ends a larger one hides a header
             left -= len(block)
             if block.strip(b"\0"):
                 return True
     except (gzip.BadGzipFile, EOFError):  # junk behind what gzip packed; zeros behind .xz, or a part of its index
         pass
+    except _ZSTD_ERRORS as error:
+        if "Unknown frame" not in str(error):  # junk behind what Zstandard packed
+            raise
     return False
 
 

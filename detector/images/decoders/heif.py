@@ -7,15 +7,11 @@ from contextlib import contextmanager
 from itertools import product
 from typing import Any, BinaryIO
 
-import cv2
-import numpy as np
-
 from detector.errors import CorruptImage, UnsupportedFormat
-from detector.images.decode import raise_if_out_of_memory
+from detector.images.decode import raise_if_out_of_memory, to_rgb
 from detector.images.decoders.damage import Decoded, refuse_unless_most
 from detector.images.decoders.heif_boxes import piece_sizes, share_before_holes
 from detector.images.header import PARSE_ERRORS, Header
-from detector.images.sizes import box_reduction
 
 _MOST_TILES = 1 << 16  # a grid has no more
 _EVEN_BYTES, _EVEN_PIXELS = 512, 200  # what a tile takes that is really of one colour: 20 to 300 bytes, by x265
@@ -30,10 +26,10 @@ def heif_header(file: BinaryIO, name: str) -> Header:
     """
     with _damage_named(name, "header is damaged"):
         picture = _open(file, name)
-        (width, height), more = picture.size, len(picture) > 1
+        (width, height), more, channels = picture.size, len(picture) > 1, 4 if picture.has_alpha else 3
     if width < 1 or height < 1:
         raise CorruptImage(f"{name}: the HEIC header says {width}x{height} pixels")
-    return Header("heif", width, height, description="HEIC", more=more)
+    return Header("heif", width, height, channels=channels, description="HEIC", more=more)
 
 
 def decode_heif(file: BinaryIO, header: Header, target: tuple[int, int], name: str) -> Decoded:
@@ -46,15 +42,14 @@ def decode_heif(file: BinaryIO, header: Header, target: tuple[int, int], name: s
     refuse_unless_most(share, header.description, name, "zeros in the place of its data, or its end is cut off")
     with _damage_named(name, "data is damaged or cut off"):
         picture = _open(file, name)
-        image = picture.to_pillow().convert("RGB")
-    if tiling := picture.info.get("tiling"):  # in newer versions
-        share = min(share, _share_of_tiles(image, tiling["tile_width"], tiling["tile_height"], piece_sizes(file)))
+        image, tiling = picture.to_pillow(), picture.info.get("tiling")  # in newer versions
+        del picture  # its pixels are copied
+    if tiling:
+        colours = image if image.mode == "RGB" else image.convert("RGB")
+        share = min(share, _share_of_tiles(colours, tiling["tile_width"], tiling["tile_height"], piece_sizes(file)))
         refuse_unless_most(share, header.description, name, "tiles of it are spoilt")
-    factor = box_reduction(image.width, image.height, target)
-    pixels = np.array(image.reduce(factor) if factor > 1 else image)
-    if pixels.ndim == 2:
-        pixels = cv2.cvtColor(pixels, cv2.COLOR_GRAY2RGB)
-    return Decoded(pixels, share if share < 1.0 else None)
+        del colours
+    return Decoded(to_rgb(image, target), share if share < 1.0 else None)
 
 
 def _share_of_tiles(image: Any, wide: int, high: int, sizes: list[int]) -> float:

@@ -142,6 +142,7 @@ STEM, LATERAL = "backbone.conv1.weight", "fpn.lat.0.weight"
         ({STEM: torch.zeros(4, dtype=torch.complex64)}, "not plain weights"),
         ({STEM: torch.zeros(4, dtype=torch.bool)}, "not plain weights"),
         ({STEM: torch.zeros(4, device="meta")}, "not plain weights"),
+        ({STEM: torch.zeros(1).expand(9, 9)}, "not plain weights: backbone.conv1.weight says more numbers than it has"),
     ],
 )
 def test_checkpoints_of_a_stranger(tmp_path: Path, content: dict[str, object], line: str) -> None:
@@ -156,6 +157,10 @@ def test_checkpoints_of_a_stranger(tmp_path: Path, content: dict[str, object], l
     [
         ({LATERAL: torch.zeros(()), "layer1.0.conv1.weight": torch.zeros(())}, "is a single number"),
         ({LATERAL: torch.zeros(3, 3).to_sparse(), "layer1.0.conv1.weight": torch.zeros(3)}, "not plain weights"),
+        (
+            {LATERAL: torch.zeros(1).half().expand(1 << 20, 1 << 26)},
+            "says more numbers than it has",
+        ),  # 256 TiB of floats
     ],
 )
 def test_weights_of_a_stranger_that_claim_to_be_ours(tmp_path: Path, state: dict[str, torch.Tensor], line: str) -> None:

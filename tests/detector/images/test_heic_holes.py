@@ -93,6 +93,17 @@ def test_tiles_that_are_dark(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, co
     assert open_page(tmp_path / "a.heic", limit_side=450).flags == ()
 
 
+def test_transparency_goes_on_white(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before: black lettering on nothing was a black page, `ok` and `blank`."""
+    picture = Image.new("RGBA", (256, 192), (0, 0, 0, 0))
+    picture.paste((0, 0, 0, 255), (64, 64, 128, 128))
+    for side in (64, 512):  # in tiles, and whole
+        monkeypatch.setattr(pillow_heif.options, "GRID_TILE_SIZE", side)
+        (tmp_path / "a.heic").write_bytes(heic(picture, quality=95))
+        page = open_page(tmp_path / "a.heic", limit_side=256)
+        assert page.pixels[96, 96].max() < 9 and page.pixels[20, 20].min() > 246, side
+
+
 def test_of_several_the_primary_counts() -> None:
     """Its data lie behind the other's."""
     data = heic(noise(160, 120), noise(160, 120, seed=1), primary_index=1)

@@ -16,6 +16,7 @@ import pytest
 from producer.archive_process.limited_readers import limited_readers
 from producer.sources.archive import BrokenArchiveError, members
 from producer.sources.scan import scan
+from worker.storage.archive_errors import zstd
 from worker.storage.files import Storage
 
 COUNT = 8
@@ -164,12 +165,40 @@ def test_a_check_sum_that_is_missing_is_said(tmp_path: Path, missing: int) -> No
     assert count == COUNT and "cut off before its check sum" in said
 
 
-@pytest.mark.parametrize("suffix", list(PACK)[1:])
-def test_what_lies_behind_the_compressed_data_is_no_part_of_it(tmp_path: Path, suffix: str) -> None:
+JUNK = (bytes(4), bytes(12_345), b"x", b"\x1f", b"\xff" * 700, b"signature " * 2000)
+SHORT = bytes(TAR[: HEADERS[-1] + 3072] + bytes(1024))
+"""Not padded to 10 KiB: as Go's, Node's and bsdtar's are."""
+
+
+def all_packers() -> dict[str, Callable[[bytes], bytes]]:
+    return {**PACK, "tar.zst": zstd.compress} if zstd else PACK
+
+
+@pytest.mark.parametrize("suffix", list(all_packers())[1:])
+@pytest.mark.parametrize("tar", [bytes(TAR), SHORT], ids=["padded", "short"])
+def test_what_lies_behind_the_compressed_data_is_no_part_of_it(tmp_path: Path, suffix: str, tar: bytes) -> None:
+    """Before: pages in the last 10 KiB were not listed, where a tar was not padded; Zstandard's was an error."""
     path = tmp_path / f"a.{suffix}"
-    for junk in (bytes(4), bytes(12_345), b"x", b"\x1f", b"\xff" * 700, b"signature " * 2000):
-        path.write_bytes(PACK[suffix](bytes(TAR)) + junk)
+    for junk in JUNK:
+        path.write_bytes(all_packers()[suffix](tar) + junk)
         assert listed_here(path) == (COUNT, ""), junk[:9]
+
+
+@pytest.mark.parametrize("spoilt", [1, 8])
+def test_a_wrong_check_sum_costs_no_page(tmp_path: Path, spoilt: int) -> None:
+    """Before: of a tar that is not padded, those in its last 10 KiB."""
+    data = bytearray(gzip.compress(SHORT))
+    data[-spoilt] ^= 1
+    (tmp_path / "a.tar.gz").write_bytes(data)
+    count, said = listed_here(tmp_path / "a.tar.gz")
+    assert count == COUNT and "its check sum is wrong" in said
+
+
+@pytest.mark.parametrize("suffix", list(all_packers())[1:])
+def test_a_second_tar_before_junk_is_said(tmp_path: Path, suffix: str) -> None:
+    (tmp_path / f"a.{suffix}").write_bytes(all_packers()[suffix](SHORT + SHORT) + bytes(4))
+    count, said = listed_here(tmp_path / f"a.{suffix}")
+    assert count == COUNT and "tar -i" in said
 
 
 def test_a_long_tar_of_zeros_is_not_read_through(tmp_path: Path) -> None:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import io
 import os
 import random
+import struct
 import sys
 import tarfile
 import zipfile
+import zlib
 from pathlib import Path
 
 import py7zr
@@ -150,6 +152,18 @@ def test_a_member_that_says_it_is_too_large_is_not_unpacked(tmp_path: Path, monk
 
 
 @pytest.mark.slow
+def test_a_table_of_contents_that_lacks_a_part(store: Storage, tmp_path: Path) -> None:
+    """Before: an AttributeError, which was a fault of ours."""
+    table = b"\x01\x04\0\0"  # streams, without what they are
+    head = struct.pack("<QQI", 0, len(table), zlib.crc32(table))
+    (tmp_path / "a.7z").write_bytes(b"7z\xbc\xaf\x27\x1c\0\4" + struct.pack("<I", zlib.crc32(head)) + head + table)
+    with (
+        pytest.raises(CorruptImage, match="does not say how"),
+        store.open(f"sevenzip+file://{tmp_path}/a.7z?member=0#a"),
+    ):
+        pass
+
+
 def test_a_password_is_said(store: Storage, tmp_path: Path) -> None:
     write_7z(tmp_path / "a.7z", MEMBERS, password="secret")
     error = refused(store, tmp_path / "a.7z")
