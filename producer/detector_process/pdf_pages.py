@@ -4,8 +4,7 @@
 
     {"path": "/data/a%20b.pdf", "page": 3, "out": "/tmp/x/page.pdf"}
 
-and answers each with ``{"ok": true, "seconds": 0.002, "pages": 9}``, or false where pypdf cannot do it within memory
-and time.
+and answers each with ``{"ok": true, "seconds": 0.002}``, or false where pypdf cannot do it within memory and time.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 from urllib.parse import quote, unquote_to_bytes
 
 import msgspec
@@ -59,9 +58,6 @@ travel with the whole PDF. A thousand of 0.5 KB, which took 52 s each, were unde
 behind them for 14 hours. Of 1,410 real PDFs none used more than 0.04 s. One that is too large to travel whole has
 `LEAST_S` for itself all the same: without it an honest one in an archive, which brings nothing, failed for others."""
 
-MOST_SAID = (1 << 20) - 1
-"""Pages that a PDF may say it has; above that pdfium does not believe it either."""
-
 GROWN_BYTES = 64 << 20
 """After pages that left so much more than the open PDF takes it is opened again."""
 
@@ -91,13 +87,11 @@ class PageTaken(msgspec.Struct, frozen=True):
         ok: whether it is there.
         errno: not 0: there was no room for it, or a read of the file failed.
         seconds: of the processor that it took; not of the clock: a busy machine is no fault of the file's.
-        pages: that the PDF says it has.
     """
 
     ok: bool
     errno: int = 0
     seconds: float = 0.0
-    pages: int = 1
 
 
 class _Time:
@@ -158,10 +152,8 @@ class PdfPages:
         whose: str = "",
         copy: int = 0,
         travels_whole: bool = True,
-    ) -> int:
-        """Write one page as a PDF of its own. Returns how many pages the PDF says it has.
-
-        0: it cannot be taken out, and there is no such file.
+    ) -> bool:
+        """Write one page as a PDF of its own. False: it cannot be taken out, and there is no such file.
 
         So it is of each page of a PDF that has used up its time (`FILE_S`), and of small ones once their job's PDFs
         have (`JOB_S`).
@@ -200,7 +192,7 @@ class PdfPages:
             out.unlink(missing_ok=True)
         if taken.errno:
             raise MachineFault(taken.errno, os.strerror(taken.errno), str(out if taken.errno in NO_ROOM else path))
-        return taken.pages if taken.ok else 0
+        return taken.ok
 
 
 class _Taker:
@@ -219,8 +211,7 @@ class _Taker:
             was_kept = False
             try:
                 was_kept = self._open(SeenPath.to(path, wanted.seen), wanted.whose, wanted.copy)
-                pages = self._write(wanted.page, out)
-                return PageTaken(pages > 0, pages=pages)
+                return PageTaken(self._write(wanted.page, out))
             except Exception as error:  # hostile and sloppy files raise any class; the worker will say what is wrong
                 errno = _machines(error) or _machines(read_error(self._stream))
             self._drop()
@@ -244,8 +235,7 @@ class _Taker:
         self._held_bytes = resident_bytes()
         return False
 
-    def _write(self, number: int, out: Path) -> int:
-        """Returns how many pages the PDF says it has; 0: this one cannot be taken out."""
+    def _write(self, number: int, out: Path) -> bool:
         assert self._reader is not None
         place = self._tree.find(self._reader, number)
         with _within(PAGE_TIMEOUT_S):
@@ -255,17 +245,15 @@ class _Taker:
                 self._reader.resolved_objects.clear()
                 if not numbers_as_pdfium(self._reader):
                     self._drop()
-                    return 0
+                    return False
                 page = self._reader.pages[number]
             with out.open("wb") as target:
                 alone(self._reader, page).write(target)
-        root: Any = self._reader.trailer["/Root"]
-        pages = min(int(root["/Pages"]["/Count"]), MOST_SAID)
         self._tree.forget(self._reader)
         is_left = bool(getattr(self._reader, "_known_objects", None))  # in the middle of reading something
         if place is None or is_left or resident_bytes() > self._held_bytes + GROWN_BYTES:
             self._drop()
-        return pages
+        return True
 
     def _drop(self) -> None:
         """Where its pages are stays known."""

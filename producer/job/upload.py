@@ -311,9 +311,9 @@ class Uploader:
         is_pdf = paged_suffix_of(path) in PDF_SUFFIXES
         may_travel = size <= self.largest
         take = partial(self._pdf_pages.take, whose=line.uri, copy=self._storage.copies, travels_whole=may_travel)
-        if is_pdf and not uncertain and (pages := take(path, line.page, single, PATIENCE_S)):
-            if line.page == 0:
-                pages = self._counter.count(path, line.image) if line.uncounted else pages * can_count()
+        if is_pdf and not uncertain and take(path, line.page, single, PATIENCE_S):
+            # Never what the PDF says of itself: of 461 bytes that said 2,000,000 a list had 100,001 pages.
+            pages = self._counter.count(path, line.image) if line.page == 0 and line.uncounted else 0
             taken = single.stat().st_size
             data = self._content(single, taken) if taken <= self.largest else None
             single.unlink()

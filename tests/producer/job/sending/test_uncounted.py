@@ -9,6 +9,7 @@ from pathlib import Path
 from tempfile import NamedTemporaryFile
 
 import pytest
+from msgspec import UNSET
 from PIL import Image
 
 from producer.detector_process.page_counter import PageCounter
@@ -87,18 +88,17 @@ def test_of_a_member_of_an_archive_too(ledger: Ledger, three: Path, tmp_path: Pa
         assert parcel.alone and said_by_its_worker(ledger, one, parcel) == 3
 
 
-def test_a_counted_one_travels_as_a_page_that_says_so(ledger: Ledger, three: Path) -> None:
-    """So the lists of versions that did not note what is uncounted lose nothing either."""
+def test_what_a_counted_one_says_of_itself_is_not_asked(ledger: Ledger, tmp_path: Path) -> None:
+    """Of a PDF of three pages whose tree says two million the list had 100,001."""
+    liar = pdf(3).replace(b"/Count 3", b"/Count 2000000")
+    assert b"/Count 2000000" in liar
+    (tmp_path / "liar.pdf").write_bytes(liar)
     with uploader(ledger) as one:
-        parcel = packed(one, line_of(three, uncounted=False))
-        assert parcel.alone and said_by_its_worker(ledger, one, parcel) == 3
-
-
-def test_a_single_page_says_nothing(ledger: Ledger, tmp_path: Path) -> None:
-    (tmp_path / "one.pdf").write_bytes(pdf(1))
-    with uploader(ledger) as one:
-        parcel = packed(one, line_of(tmp_path / "one.pdf", uncounted=False))
-        assert parcel.alone and one._task(parcel.line, 0, None, True, parcel.pages).pages == 0
+        parcel = packed(one, line_of(tmp_path / "liar.pdf", uncounted=False))
+        assert parcel.alone and said_by_its_worker(ledger, one, parcel) is UNSET
+        one.largest = len(liar) - 1
+        parcel = packed(one, line_of(tmp_path / "liar.pdf"))
+        assert parcel.alone and parcel.pages == 3, "as pdfium counts them"
 
 
 def test_a_large_pdf_is_counted_before_its_page_is_sent(ledger: Ledger, three: Path) -> None:
