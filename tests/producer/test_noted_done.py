@@ -14,7 +14,7 @@ from producer.errors import JobInterruptedError
 from producer.fleet_job import feed_job
 from producer.growing import new_pages, noted_done
 from producer.growing.alone import alone
-from producer.growing.missed_elsewhere import make_whole, report_missed
+from producer.growing.missed_elsewhere import FIELD, Missed, make_whole, report_missed
 from producer.growing.new_pages import append_pages, look_for_new
 from producer.growing.noted_done import NotedDone, begin_again, note_done
 from producer.job.job_epoch import open_job
@@ -211,6 +211,24 @@ def test_what_a_collector_elsewhere_tells_while_new_files_are_looked_for(
     assert (status := ledger.status(JOB)) is not None and status.total == 5
     results.write_bytes(b"\n".join(line(0, 3, index) for index in range(5)))
     assert not report_missed(ledger, status._replace(total=3), results), "its numbers are others' by now"
+
+
+def test_a_collector_elsewhere_that_ended_while_it_told(tmp_path: Path, settings: Settings, ledger: Ledger) -> None:
+    """Before: the next told the same pages once more behind them, and no page of the job was ever taken over."""
+    (inbox := tmp_path / "in").mkdir()
+    (inbox / "z.tif").write_bytes(raw_tiff([Picture(8, 8)]))
+    folder, results = OutputFolder(tmp_path / "job"), tmp_path / "results.jsonl"
+    request = JobRequest(job=JOB, sources=[str(inbox)])
+    feed_job(folder, request, app_for(settings), ledger, watching=False, quiet=True)
+    (inbox / "z.tif").write_bytes(raw_tiff([Picture(8, 8)] * 3))
+    assert ledger.finish(JOB, 0, ok=True, record=line(0, 3), epoch=folder.epoch)
+    results.write_bytes(line(0, 3) + b"\n")
+    ledger.note(JOB, {FIELD: msgspec.json.encode([Missed(0, 1, 3, 1)]).decode()})  # and was killed
+    assert (status := ledger.status(JOB)) is not None and status.total == 1
+    assert len(report_missed(ledger, status, results)) == 1
+    assert ledger.states(JOB, 0, 9) == b"off"
+    make_whole(folder, ledger, JOB)
+    assert [found.page for found in read_manifest(folder.manifest)] == [0, 1, 2]
 
 
 def line(page: int, pages: int, index: int = 0) -> bytes:

@@ -69,30 +69,35 @@ local function all_waiting(last, take)
   end
   return false
 end
--- Returns the record's entry. A stream into which somebody put the last id there is takes no more, and behind one of a
--- time to come (ours are of Redis' clock, a day off at most) it is full when he likes. Then it begins anew, with the
--- records that wait: 20,000, none above 256 KB (a page of 2,000 boxes has 200), and of the others 16 MB: copying 188
--- took Redis to 684, where it was killed, and at the next record again. And none of a stream that takes more than 48:
--- one entry of it may be three times as much in here. What is written anew and had no page that named it is 'lost':
--- somebody else may have written it ahead of its page.
+-- Returns the record's entry. A stream into which somebody put the last id there is takes no more, and behind one that
+-- no clock says (of the year 33658, or later) it is full when he likes. Then it begins anew, with the records that
+-- wait: 20,000, none above 256 KB (a page of 2,000 boxes has 200), and of the others 16 MB: copying 188 took Redis to
+-- 684, where it was killed, and at the next record again. And none of a stream that takes more than 48: one entry of it
+-- may be three times as much in here. What is written anew and had no page that named it is 'lost': somebody else may
+-- have written it ahead of its page. Behind an id of a time to come it has room, and Redis' clock may have been put
+-- right: there it begins anew only with all that waits, which few records and 8 MB make cheap to look at each time.
 local function put_record(record)
   local reply = redis.pcall('XADD', KEYS[7], '*', 'record', record)
   local is_added = type(reply) ~= 'table' or not reply.err
-  local is_full = is_added and tonumber(string.match(reply, '^%d+')) > NOW + 86400000
-  if is_added and not is_full then return reply end
+  local came = is_added and tonumber(string.match(reply, '^%d+'))
+  if is_added and came <= NOW + 86400000 then return reply end
+  local has_room = is_added and came < 1e15
+  if has_room and (redis.call('XLEN', KEYS[7]) > 1000 or is_too_large(KEYS[7], 8388608)) then return reply end
   local waiting, bytes, lost = {}, 0, nil
-  is_full = is_full or string.find(reply.err, 'XADD', 1, true) or string.find(reply.err, 'exhausted', 1, true)
+  local is_full = is_added or string.find(reply.err, 'XADD', 1, true) or string.find(reply.err, 'exhausted', 1, true)
   if not is_full and not string.find(reply.err, 'WRONGTYPE', 1, true) then error(reply.err) end
   if is_full and not drop_too_large(KEYS[7], 50331648) then
-    all_waiting(reply, function(entry, page)
+    local are_all = all_waiting(reply, function(entry, page)
       local pair = entry[2]
-      if #pair == 2 and #pair[1] + #pair[2] <= 262144 then
+      local fits = #pair == 2 and #pair[1] + #pair[2] <= 262144
+      if fits then
         pair.page = page
         waiting[#waiting + 1] = pair
         bytes = bytes + #pair[1] + #pair[2]
       end
-      return #waiting < 20000 and bytes < 16777216
+      return (fits or not has_room) and #waiting < 20000 and bytes < 16777216
     end)
+    if has_room and not are_all then return reply end
   end
   redis.call('UNLINK', KEYS[7], KEYS[11])
   for _, pair in ipairs(waiting) do

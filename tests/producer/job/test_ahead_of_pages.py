@@ -12,7 +12,7 @@ from producer.job.collect import Collector
 from producer.job.collecting import few_at_first
 from tests.producer.job.test_collect import JOB, finish, on_disk
 from worker.ledger.ledger import Ledger
-from worker.messages import ImageRecord, encode
+from worker.messages import ImageRecord, ImageTask, encode
 from worker.redis_keys import JobKeys
 
 KEYS = JobKeys.of(JOB)
@@ -228,6 +228,34 @@ def test_a_stream_is_not_left_to_fill_when_its_stranger_likes(job: Ledger, resul
         for _ in collector.drain():
             pass
     assert names(results) == {3: "3.jpg", 4: "4.jpg"}
+
+
+@pytest.mark.parametrize("is_large", [True, False])
+def test_a_clock_that_was_put_right_loses_no_record(job: Ledger, results: Path, is_large: bool) -> None:
+    """Before: of 40 MiB that waited, as a feeder lets, 16 MB stayed, and none above 256 KB."""
+    ahead = int(time.time() + 2 * 86_400) * 1000
+    assert job.feed([ImageTask(job=JOB, index=0, image="0.jpg", uri="file:///0.jpg")])
+    record = encode(ImageRecord(job=JOB, index=0, image="0.jpg", page=0, status="ok"))
+    assert job.finish(JOB, 0, ok=True, record=record[:-1] + b',"pad":"' + b"a" * 300_000 * is_large + b'"}')
+    [(_, fields)] = job.client.xrange(KEYS.results)
+    job.client.delete(KEYS.results)
+    job.client.xadd(KEYS.results, fields, id=f"{ahead}-0")
+    job.client.hset(KEYS.entries, "0", f"{ahead}-0")
+    finish(job, 1)
+
+    def is_ahead() -> bool:
+        [(entry, _)] = job.client.xrevrange(KEYS.results, count=1)
+        return int(entry.split(b"-")[0]) >= ahead
+
+    assert is_ahead() == is_large, "with all that waits, or not at all"
+    with Collector(job, JOB, results, PAGES) as collector:
+        for _ in collector.drain():
+            pass
+        finish(job, 2)
+        assert not is_ahead(), "few wait by now"
+        for _ in collector.drain():
+            pass
+    assert set(names(results)) == {0, 1, 2}
 
 
 @pytest.mark.slow
