@@ -27,8 +27,8 @@ quick quick-tests test serial: export OMP_WAIT_POLICY = PASSIVE
 
 # A file's tests stay in one process, which makes its fixtures once. JOBS=0 runs all tests in one. `make test` has two
 # processes more than cores: there are always tests that wait for a worker to start or for a clock (four more were 4 %
-# faster, and failed tests with clocks on a busy machine). A process that dies
-# ends the run, which names its test: for the one that took its place pytest-xdist 3.8 waited for ever (its issue 1378).
+# faster, and failed tests with clocks on a busy machine). A process that dies ends the run, which names its test: for
+# the one that took its place pytest-xdist 3.8 waited for ever (its issue 1378).
 JOBS ?= $(shell nproc)
 PARALLEL = --dist=loadfile --max-worker-restart=0 --no-loadscope-reorder --numprocesses
 # CI measures coverage too, with COV=--cov: about 75 s of CPU more.

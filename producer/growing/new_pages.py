@@ -92,7 +92,7 @@ def append_pages(manifest: Path, pages: Iterable[FoundPage], before: Callable[[]
 
 def _numbered(lines: Iterable[ManifestLine], first: int) -> Iterator[ManifestLine]:
     for index, line in enumerate(lines, first):
-        yield ManifestLine(index, line.image, line.uri, line.page, line.problem, uncounted=line.uncounted)
+        yield msgspec.structs.replace(line, index=index)
 
 
 def look_for_new(
